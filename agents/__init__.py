@@ -1,0 +1,1 @@
+"""Agents behind one contract: baselines and action models."""

@@ -1,0 +1,157 @@
+"""The Session contract: one simulator holding one episode of one task at a time.
+
+The calls come in this order::
+
+    session = domain.make("door-open-v3", protocol)
+    observation = session.reset(seed)          # starts an episode
+    while True:
+        step = session.step(action)            # until terminated or truncated
+        if step.terminated or step.truncated:
+            break
+    observation = session.reset(another_seed)  # the same session again
+    session.close()
+
+What always holds, and is checked by :mod:`lram.envs.conformance`:
+
+* After ``reset(seed)`` and a sequence of actions, every observation, reward and flag is the same
+  bit for bit, whatever the session did before and in whichever process it lives.
+* Observations have the shape and type that ``spec`` tells, and are finite. A returned array is the
+  caller's own: later steps never change it.
+* A vector observation is float32 of ``spec.observation_shape``; an image is uint8 (3, 64, 64).
+* A discrete action is an integer below ``spec.action_size``; a continuous one is float32
+  (``spec.action_size``,) in [-1, 1], which the session maps to the simulator's own range.
+* ``step`` after the end of an episode, or before the first ``reset``, raises :class:`SessionError`.
+* The protocol's time limit is the session's work: it ends an episode with ``truncated``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lram.envs.task import ActionKind, ObservationKind, Task
+
+Observation: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+Action: TypeAlias = int | npt.NDArray[np.float32]
+
+
+class SessionError(RuntimeError):
+    """A simulator broke its contract, or was asked for something that it cannot do."""
+
+
+class Step(NamedTuple):
+    """What one decision led to.
+
+    Attributes:
+        observation: The observation after the step (at the end of an episode, the last one).
+        reward: Reward of the task itself, unclipped; the score is its sum over the episode.
+        terminated: The task ended the episode.
+        truncated: A time limit ended the episode.
+        success: Whether the task is solved at this step; None where the task has no such notion.
+        signal: Reward that the agent is shown; it differs from ``reward`` where the protocol clips.
+        context_reset: The agent's context starts anew with this observation although the episode
+            goes on (Atari: a life was lost, and the protocol treats that as a boundary).
+    """
+
+    observation: Observation
+    reward: float
+    terminated: bool
+    truncated: bool
+    success: bool | None
+    signal: float
+    context_reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """Shapes and kinds of a session's observations and actions."""
+
+    observation: ObservationKind
+    observation_shape: tuple[int, ...]
+    action: ActionKind
+    action_size: int
+
+
+class Session(Protocol):
+    """One simulator; the module's text tells the contract."""
+
+    @property
+    def spec(self) -> SessionSpec:
+        """Shapes and kinds, constant over the session's life."""
+        ...
+
+    def reset(self, seed: int) -> Observation:
+        """Start the episode that ``seed`` (0 <= seed < 2**31) names; return its first observation."""
+        ...
+
+    def step(self, action: Action) -> Step:
+        """Apply one action. Raises SessionError outside an episode."""
+        ...
+
+    def render(self) -> npt.NDArray[np.uint8]:
+        """Return the scene as an image for people, uint8 (height, width, 3)."""
+        ...
+
+    def close(self) -> None:
+        """Free the simulator; may be called more than once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationProtocol:
+    """How a domain is run for measurement: named and versioned, because scores depend on it.
+
+    Attributes:
+        name: Short name within the domain, such as ``lram`` or ``sticky``.
+        version: Raised whenever the same seeds would give other trajectories or scores.
+        summary: One sentence for listings and reports.
+        options: What the adapter reads; plain values only.
+    """
+
+    name: str
+    version: int
+    summary: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def id(self, domain: str) -> str:
+        """``domain:name@version``, as records carry it."""
+        return f"{domain}:{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain's adapter: how to make its sessions, and what it needs.
+
+    Attributes:
+        name: Domain name, as in task ids.
+        protocols: The first is the default.
+        make: Builds a session of a task (by name) under a protocol; imports the simulator.
+        requires: Import names that must be there (checked without importing them).
+        install: What to install when they are not, such as ``lram-bench[atari]``.
+        packages: Distributions whose versions a run records.
+        tasks: Tasks that the domain brings along; empty for those of the built-in table.
+        renderer: Whether rendering needs an OpenGL context (MuJoCo), for ``lram doctor``.
+    """
+
+    name: str
+    protocols: tuple[EvaluationProtocol, ...]
+    make: Callable[[str, EvaluationProtocol], Session]
+    requires: tuple[str, ...] = ()
+    install: str = ""
+    packages: tuple[str, ...] = ()
+    tasks: Sequence[Task] = ()
+    renderer: bool = False
+
+    def protocol(self, name: str | None = None) -> EvaluationProtocol:
+        """Return the protocol called ``name`` (None: the default); KeyError names the choices."""
+        if name is None:
+            return self.protocols[0]
+        for candidate in self.protocols:
+            if candidate.name == name:
+                return candidate
+        known = ", ".join(p.name for p in self.protocols)
+        raise KeyError(f"domain {self.name} has no protocol {name!r}; it has {known}")

@@ -1,0 +1,196 @@
+"""The records of a run: what was planned, what each episode gave, and where it was measured.
+
+All three are frozen dataclasses, written as JSON by msgspec and read back with their types checked.
+``RunPlan`` is ``run.json``; one ``EpisodeRecord`` is one line of ``records/*.jsonl``; one
+``Provenance`` is one file of ``provenance/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lram.agents.api import AgentInfo
+from lram.envs.task import Task
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEntry:
+    """An agent of a plan: the label that records carry, and the specification that builds it."""
+
+    label: str
+    spec: str
+    info: AgentInfo
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTask:
+    """A task of a plan with the protocol that it is run under, such as ``atari:lram@1``."""
+
+    task: Task
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A task that an agent cannot play, and why; it is counted, never run."""
+
+    agent: str
+    task: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a run sets out to measure: every agent plays every task ``episodes`` times.
+
+    The work items are the product agents x tasks x episodes (in that order), less ``skipped``.
+    """
+
+    schema: int
+    seed: int
+    episodes: int
+    agents: tuple[AgentEntry, ...]
+    tasks: tuple[PlannedTask, ...]
+    skipped: tuple[Skipped, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+    def items(self) -> list[WorkItem]:
+        """Return the work items in plan order."""
+        skipped = {(s.agent, s.task) for s in self.skipped}
+        return [
+            WorkItem(agent.label, planned.task.id, episode)
+            for agent in self.agents
+            for planned in self.tasks
+            if (agent.label, planned.task.id) not in skipped
+            for episode in range(self.episodes)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One episode to play: the unit of planning, of retrying and of recording."""
+
+    agent: str
+    task: str
+    episode: int
+
+    @property
+    def id(self) -> str:
+        """``agent|domain/name|episode``: stable over runs of the same plan."""
+        return f"{self.agent}|{self.task}|{self.episode}"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an episode gave no score.
+
+    Attributes:
+        kind: ``crash`` (the worker died), ``timeout`` (it missed its deadline), ``session`` (the
+            simulator raised or broke the contract), ``agent`` (the agent raised or returned
+            something that is no action), ``quarantine`` (its task had failed too often before).
+        message: One sentence, with the last words of the worker where it left any.
+    """
+
+    kind: Literal["crash", "timeout", "session", "agent", "quarantine"]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What depends on the machine and the moment; never part of a score or of a comparison.
+
+    Attributes:
+        started: Seconds since the epoch.
+        wall_s: From the first reset of the attempt that counted to its end.
+        simulator_s: Spent inside the simulator (reset and step), in the worker.
+        agent_s: This episode's equal share of the time of the ``act`` calls that it was part of.
+        lane: Lane number.
+        worker: Worker process id.
+        incidents: What went wrong on the way and cost a repetition, such as
+            ``attempt 1: worker 4711 died (signal 9)``.
+    """
+
+    started: float
+    wall_s: float
+    simulator_s: float
+    agent_s: float
+    lane: int
+    worker: int
+    incidents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRecord:
+    """One finished episode, or one that could not be finished.
+
+    Attributes:
+        schema: Version of this layout.
+        agent, task, episode: The work item.
+        seed: The seed given to ``Session.reset``.
+        protocol: Protocol id, such as ``metaworld:lram@1``.
+        status: ``scored`` or ``errored``.
+        episode_return: Sum of the unclipped rewards; None when errored.
+        length: Decisions taken; None when errored.
+        success_any: Solved at any step; None when errored or where the task has no such notion.
+        success_last: Solved at the last step; likewise.
+        terminated, truncated: How the episode ended.
+        trajectory: CRC-32 over all observations, rewards and actions of the episode, eight hex
+            digits: equal trajectories have equal ones.
+        failures: Attempts at this episode that failed by its own fault before this record.
+        failure: Why there is no score; None when scored.
+        measured: Times and incidents.
+    """
+
+    schema: int
+    agent: str
+    task: str
+    episode: int
+    seed: int
+    protocol: str
+    status: Literal["scored", "errored"]
+    episode_return: float | None
+    length: int | None
+    success_any: bool | None
+    success_last: bool | None
+    terminated: bool
+    truncated: bool
+    trajectory: str
+    failures: int
+    failure: Failure | None
+    measured: Measured
+
+    @property
+    def item(self) -> WorkItem:
+        """The work item that this record settles."""
+        return WorkItem(self.agent, self.task, self.episode)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where and with what a run, or a resumed part of it, was made.
+
+    Attributes:
+        started: ISO 8601, UTC.
+        command: The command line, or the Python call.
+        python, platform, cpu, cores, memory_gib, gpu: The machine (``gpu`` empty: none).
+        git: Commit of the working directory, with ``+changes`` where it is not clean; empty: none.
+        packages: Version of every relevant distribution of the harness's interpreter.
+        workers: By domain: version of every relevant distribution of the worker's interpreter.
+        settings: Lanes, workers, threads, deadlines and so on, as text.
+    """
+
+    started: str
+    command: str
+    python: str
+    platform: str
+    cpu: str
+    cores: int
+    memory_gib: float
+    gpu: str
+    git: str
+    packages: dict[str, str] = field(default_factory=dict)
+    workers: dict[str, dict[str, str]] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)

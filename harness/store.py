@@ -1,0 +1,218 @@
+"""A run's folder: written so that nothing is lost, read so that nothing is trusted blindly.
+
+::
+
+    RUN/
+        run.json              the plan (written whole or not at all)
+        records/0001.jsonl    one line an episode; each session of the run appends to its own segment
+        provenance/0001.json  where that segment was made
+        logs/                 what the workers printed
+        lock                  held while a process writes
+
+A line counts when its newline is on disk: a torn last line, the mark of a process killed while
+writing, is not read. The last record of a work item wins.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from lram.harness.errors import LramError
+from lram.harness.records import SCHEMA, EpisodeRecord, Provenance, RunPlan, WorkItem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_T = TypeVar("_T")
+
+PLAN_FILE = "run.json"
+
+
+class Run:
+    """A run that exists on disk, for reading; :class:`RunWriter` adds to it."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Read the plan of the run in ``path``; LramError where there is none."""
+        self.path = Path(path)
+        plan_file = self.path / PLAN_FILE
+        if not plan_file.is_file():
+            raise LramError(f"{self.path} is not a run: it has no {PLAN_FILE}; 'lram eval' makes runs")
+        self.plan = _decode(plan_file, RunPlan)
+        if self.plan.schema != SCHEMA:
+            raise LramError(
+                f"{plan_file} has layout {self.plan.schema}, this version reads {SCHEMA}; "
+                "use the lram-bench that made it"
+            )
+
+    def records(self) -> list[EpisodeRecord]:
+        """Return the settled items' records, in plan order, one each."""
+        latest: dict[WorkItem, EpisodeRecord] = {}
+        for segment in sorted((self.path / "records").glob("*.jsonl")):
+            for record in _read_segment(segment):
+                latest[record.item] = record
+        return [latest[item] for item in self.plan.items() if item in latest]
+
+    def missing(self) -> list[WorkItem]:
+        """Return the items that have no record yet, in plan order."""
+        done = {record.item for record in self.records()}
+        return [item for item in self.plan.items() if item not in done]
+
+    def provenance(self) -> list[Provenance]:
+        """Return where each segment was made, oldest first."""
+        return [_decode(file, Provenance) for file in sorted((self.path / "provenance").glob("*.json"))]
+
+    def episodes(self) -> pd.DataFrame:
+        """Return one row a record: the fields of EpisodeRecord, its times as ``measured_*``."""
+        import pandas as pd
+
+        rows: list[dict[str, Any]] = []
+        for record in self.records():
+            row = asdict(record)
+            measured = row.pop("measured")
+            failure = row.pop("failure") or {"kind": None, "message": None}
+            row["failure_kind"], row["failure_message"] = failure["kind"], failure["message"]
+            row.update({f"measured_{name}": value for name, value in measured.items()})
+            row["domain"] = record.task.partition("/")[0]
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def tasks(self) -> pd.DataFrame:
+        """Return one row a planned task: its facts and the protocol it runs under."""
+        import pandas as pd
+
+        rows = []
+        for planned in self.plan.tasks:
+            row = asdict(planned.task)
+            row["sources"] = dict(planned.task.sources)
+            rows.append({"task": planned.task.id, **row, "protocol": planned.protocol})
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+class RunWriter:
+    """The one writer of a run: holds its lock and appends records to a segment of its own."""
+
+    def __init__(self, run: Run) -> None:
+        """Lock ``run`` and open its next segment; LramError when another process holds it."""
+        self.run = run
+        try:
+            self._lock = (run.path / "lock").open("a")
+        except OSError as error:
+            raise LramError(f"cannot write to {run.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise LramError(
+                f"{run.path} is in use by another process; wait for it to end, or give another folder"
+            ) from error
+        folder = run.path / "records"
+        folder.mkdir(exist_ok=True)
+        self.segment = len(list(folder.glob("*.jsonl"))) + 1
+        self._file = (folder / f"{self.segment:04d}.jsonl").open("xb", buffering=0)
+        _sync_folder(folder)
+
+    @classmethod
+    def create(cls, path: str | Path, plan: RunPlan) -> RunWriter:
+        """Make a new run in ``path`` (absent or empty) and lock it."""
+        folder = Path(path)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if (folder / PLAN_FILE).is_file():
+                raise LramError(f"{folder} holds a run already; 'lram resume {folder}' goes on with it")
+            raise LramError(f"{folder} exists and is not an empty folder; give a new one")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "records").mkdir()
+            (folder / "provenance").mkdir()
+            (folder / "logs").mkdir()
+            write_atomically(folder / PLAN_FILE, encode(plan))
+        except OSError as error:
+            raise LramError(f"cannot write to {folder}: {error.strerror}") from error
+        return cls(Run(folder))
+
+    def append(self, record: EpisodeRecord) -> None:
+        """Write one record; it is on disk when this returns."""
+        line = msgspec.json.encode(record) + b"\n"
+        written = self._file.write(line)
+        if written != len(line):
+            raise LramError(f"cannot write to {self.run.path}: the disk took part of a record only")
+        os.fdatasync(self._file.fileno())
+
+    def write_provenance(self, provenance: Provenance) -> None:
+        """Write where this segment is made (again, when more became known)."""
+        folder = self.run.path / "provenance"
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / f"{self.segment:04d}.json", encode(provenance))
+
+    def close(self) -> None:
+        """Close the segment and free the lock."""
+        self._file.close()
+        self._lock.close()
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def encode(value: object) -> bytes:
+    """Return ``value`` as indented JSON with a final newline."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def write_atomically(file: Path, content: bytes) -> None:
+    """Write ``content`` to ``file`` so that a reader sees the old file or the new one, whole."""
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+    _sync_folder(file.parent)
+
+
+def load_runs(paths: Sequence[str | Path]) -> list[Run]:
+    """Open several runs; LramError for the first that is none."""
+    return [Run(path) for path in paths]
+
+
+def _read_segment(segment: Path) -> Iterator[EpisodeRecord]:
+    content = segment.read_bytes()
+    decoder = msgspec.json.Decoder(EpisodeRecord)
+    whole = content[: content.rfind(b"\n") + 1]
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            yield decoder.decode(line)
+        except msgspec.DecodeError as error:
+            raise LramError(f"{segment}, line {number} is damaged ({error}); remove the line") from error
+
+
+def _decode(file: Path, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError) as error:
+        raise LramError(f"{file} cannot be read: {error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
