@@ -1,0 +1,386 @@
+"""Worker processes seen from the harness: requests out, events in, deadlines kept.
+
+A :class:`WorkerProcess` serves one domain with several slots. It answers strictly in order, so the
+request at the head of its queue is the one it is busy with: when it dies or misses a deadline, that
+is the episode to blame, and the other slots' episodes are lost without fault.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from lram.envs import wire
+from lram.envs.session import Action, Observation, SessionSpec, Step
+from lram.envs.wire import Kind
+
+_READ_SIZE = 1 << 18
+_SHUTDOWN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds that a worker may take: to begin an episode (imports and model building included) or
+    to make one step. Past that it counts as hung and is killed."""
+
+    begin_s: float = 180.0
+    step_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An episode has begun in a slot."""
+
+    worker: WorkerProcess
+    slot: int
+    spec: SessionSpec
+    observation: Observation
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A slot has made a step; ``trajectory`` is the episode's running CRC-32."""
+
+    worker: WorkerProcess
+    slot: int
+    step: Step
+    seconds: float
+    trajectory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The simulator in a slot raised or broke its contract; the worker lives on."""
+
+    worker: WorkerProcess
+    slot: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A worker is gone, with all its slots; ``culprit`` is the slot it was busy with, if any."""
+
+    worker: WorkerProcess
+    reason: Literal["crash", "timeout"]
+    message: str
+    culprit: int | None
+
+
+Event: TypeAlias = Begun | Stepped | Failed | Died
+
+
+@dataclass(slots=True)
+class _Request:
+    slot: int
+    limit_s: float
+
+
+@dataclass(slots=True, eq=False)
+class WorkerProcess:
+    """One worker: its process, its end of the socket, and what it still owes an answer to."""
+
+    domain: str
+    process: subprocess.Popen[bytes]
+    connection: socket.socket
+    log: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+    _buffer: bytearray = field(default_factory=bytearray)
+    _owed: deque[_Request] = field(default_factory=deque)
+    _head_since: float = 0.0
+    _specs: dict[int, SessionSpec] = field(default_factory=dict)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self.process.pid
+
+    def begin(self, slot: int, task: str, protocol: str, seed: int, deadlines: Deadlines) -> None:
+        """Ask for an episode of ``task`` (name within the domain) in ``slot``."""
+        request = {"slot": slot, "task": task, "protocol": protocol, "seed": seed}
+        self._send(wire.pack_json(Kind.BEGIN, request), _Request(slot, deadlines.begin_s))
+
+    def step(self, slot: int, action: Action, deadlines: Deadlines) -> None:
+        """Ask for one step in ``slot``."""
+        self._send(wire.pack_step(slot, action), _Request(slot, deadlines.step_s))
+
+    @property
+    def deadline(self) -> float | None:
+        """When (monotonic seconds) the answer being worked on is overdue; None: nothing is owed."""
+        return self._head_since + self._owed[0].limit_s if self._owed else None
+
+    @property
+    def culprit(self) -> int | None:
+        """The slot whose request is being worked on; None when nothing is owed."""
+        return self._owed[0].slot if self._owed else None
+
+    def last_words(self) -> str:
+        """Return the last lines that the worker printed, as one line; empty when none."""
+        try:
+            text = self.log.read_bytes()[-2000:].decode(errors="replace")
+        except OSError:
+            return ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return " | ".join(lines[-3:])
+
+    def receive(self) -> tuple[list[Event], bool]:
+        """Read what is there; return its events, and whether the connection has ended."""
+        try:
+            chunk = self.connection.recv(_READ_SIZE)
+        except BlockingIOError:
+            return [], False
+        except ConnectionResetError:
+            chunk = b""
+        self._buffer += chunk
+        return list(self._events()), not chunk
+
+    def _events(self) -> Iterator[Event]:
+        buffer, start, size = self._buffer, 0, wire.HEADER.size
+        while len(buffer) - start >= size:
+            length, number = wire.HEADER.unpack_from(buffer, start)
+            if len(buffer) - start - size < length:
+                break
+            body = bytes(buffer[start + size : start + size + length])
+            start += size + length
+            event = self._event(Kind(number), body)
+            if event is not None:
+                yield event
+        del buffer[:start]
+
+    def _event(self, kind: Kind, body: bytes) -> Event | None:
+        if kind is Kind.HELLO:
+            self.facts = json.loads(body)
+            return None
+        self._owed.popleft()
+        self._head_since = time.monotonic()
+        if kind is Kind.STEPPED:
+            spec = self._specs[wire.slot_of(body)]
+            return Stepped(self, *wire.unpack_stepped(body, spec))
+        if kind is Kind.BEGUN:
+            slot, spec, seconds, observation = wire.unpack_begun(body)
+            self._specs[slot] = spec
+            return Begun(self, slot, spec, observation, seconds)
+        facts = json.loads(body)
+        return Failed(self, facts["slot"], facts["message"])
+
+    def _send(self, content: bytes, request: _Request) -> None:
+        if not self._owed:
+            self._head_since = time.monotonic()
+        self._owed.append(request)
+        try:
+            self.connection.setblocking(True)
+            self.connection.sendall(content)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the end of the connection is reported by the next wait
+        finally:
+            self.connection.setblocking(False)
+
+
+class Pool:
+    """The worker processes of one evaluation, started when a domain needs them and kept for reuse."""
+
+    def __init__(
+        self,
+        *,
+        log_folder: Path,
+        interpreters: Mapping[str, str] | None = None,
+        deadlines: Deadlines | None = None,
+        parked: int = 4,
+    ) -> None:
+        """Make an empty pool.
+
+        Args:
+            log_folder: Where each worker's standard output and error go.
+            interpreters: Python executable by domain; others run in this interpreter.
+            deadlines: How long a worker may take.
+            parked: How many idle workers are kept alive for their domain's next episodes.
+        """
+        self.deadlines = deadlines or Deadlines()
+        self.facts: dict[str, dict[str, Any]] = {}
+        self._log_folder = log_folder
+        self._interpreters = dict(interpreters or {})
+        self._selector = selectors.DefaultSelector()
+        self._workers: list[WorkerProcess] = []
+        self._parked: list[WorkerProcess] = []
+        self._keep = parked
+        self._started = 0
+        self._bridge: tempfile.TemporaryDirectory[str] | None = None
+
+    def acquire(self, domain: str) -> WorkerProcess:
+        """Return a worker for ``domain``: a parked one, or a new process."""
+        for worker in self._parked:
+            if worker.domain == domain:
+                self._parked.remove(worker)
+                return worker
+        worker = self._start(domain)
+        self._workers.append(worker)
+        self._selector.register(worker.connection, selectors.EVENT_READ, worker)
+        return worker
+
+    def release(self, worker: WorkerProcess) -> None:
+        """Park a worker that holds no episode; the longest parked one goes when there are too many."""
+        self._parked.append(worker)
+        while len(self._parked) > self._keep:
+            self._stop(self._parked.pop(0))
+
+    def wait(self, timeout: float) -> list[Event]:
+        """Return the events of at most ``timeout`` seconds, as soon as there are any."""
+        end = time.monotonic() + timeout
+        while True:
+            now = time.monotonic()
+            events = self._overdue(now)
+            due = [d for d in (w.deadline for w in self._workers) if d is not None]
+            until = min([end, *due])
+            for key, _ in self._selector.select(0 if events else max(0.0, until - now)):
+                events.extend(self._read(key.data))
+            if events or time.monotonic() >= end:
+                return events
+
+    def close(self) -> None:
+        """End every worker; none is left when this returns."""
+        for worker in self._workers:
+            try:
+                worker.connection.setblocking(False)
+                worker.connection.sendall(wire.frame(Kind.CLOSE, b""))
+            except OSError:
+                pass
+        end = time.monotonic() + _SHUTDOWN_S
+        for worker in list(self._workers):
+            busy = worker.culprit is not None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(0.0 if busy else max(0.0, end - time.monotonic()))
+            self._discard(worker)
+        self._parked.clear()
+        self._selector.close()
+        if self._bridge is not None:
+            self._bridge.cleanup()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self, domain: str) -> WorkerProcess:
+        self._started += 1
+        log = self._log_folder / f"worker-{self._started:03d}-{domain}.log"
+        ours, theirs = socket.socketpair()
+        python = self._interpreters.get(domain, sys.executable)
+        # The death signal is tied to the thread that starts the process: from another thread than
+        # the main one it would fire when that thread ends.
+        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+        arguments = ["--domain", domain, "--fd", str(theirs.fileno()), "--parent", str(parent)]
+        with theirs, log.open("ab") as output:
+            process = subprocess.Popen(
+                [python, "-m", "lram.envs.worker", *arguments],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self._environment(python),
+            )
+        ours.setblocking(False)
+        return WorkerProcess(domain, process, ours, log)
+
+    def _environment(self, python: str) -> dict[str, str]:
+        environment = dict(os.environ)
+        # One simulator uses one core; more threads only fight the other workers for theirs.
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            environment.setdefault(name, "1")
+        environment.setdefault("PYTHONWARNINGS", "ignore")
+        if python != sys.executable:
+            environment["PYTHONPATH"] = os.pathsep.join(
+                filter(None, [self._bridge_path(), environment.get("PYTHONPATH")])
+            )
+        return environment
+
+    def _bridge_path(self) -> str:
+        """Return a folder from which another interpreter imports this very ``lram.envs``."""
+        if self._bridge is None:
+            self._bridge = tempfile.TemporaryDirectory(prefix="lram-envs-")
+            package = Path(self._bridge.name) / "lram"
+            package.mkdir()
+            (package / "envs").symlink_to(Path(__file__).resolve().parent, target_is_directory=True)
+        return self._bridge.name
+
+    def _read(self, worker: WorkerProcess) -> list[Event]:
+        events, ended = worker.receive()
+        if worker.facts:
+            self.facts.setdefault(worker.domain, worker.facts)
+        if ended:
+            events.append(self._bury(worker, "crash"))
+        return events
+
+    def _overdue(self, now: float) -> list[Event]:
+        late = [w for w in self._workers if w.deadline is not None and w.deadline <= now]
+        events: list[Event] = []
+        for worker in late:
+            # The answer may be waiting in the socket: this process was busy, not the worker.
+            answered, ended = worker.receive()
+            events.extend(answered)
+            if ended or (worker.deadline is not None and worker.deadline <= now):
+                events.append(self._bury(worker, "crash" if ended else "timeout"))
+        return events
+
+    def _bury(self, worker: WorkerProcess, reason: Literal["crash", "timeout"]) -> Died:
+        culprit = worker.culprit
+        if reason == "timeout":
+            limit = worker._owed[0].limit_s
+            text = f"worker {worker.pid} ({worker.domain}) gave no answer within {limit:g} s and was killed"
+        else:
+            code = _exit_code(worker.process)
+            text = f"worker {worker.pid} ({worker.domain}) died ({_exit_text(code)})"
+            words = worker.last_words()
+            text += f"; its last words: {words}" if words else ""
+        self._discard(worker)
+        return Died(worker, reason, text, culprit)
+
+    def _stop(self, worker: WorkerProcess) -> None:
+        try:
+            worker.connection.sendall(wire.frame(Kind.CLOSE, b""))
+            worker.process.wait(_SHUTDOWN_S)
+        except (OSError, subprocess.TimeoutExpired):
+            pass
+        self._discard(worker)
+
+    def _discard(self, worker: WorkerProcess) -> None:
+        if worker.process.poll() is None:
+            worker.process.kill()
+        worker.process.wait()
+        self._selector.unregister(worker.connection)
+        worker.connection.close()
+        self._workers.remove(worker)
+        if worker in self._parked:
+            self._parked.remove(worker)
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(_SHUTDOWN_S)
+    except subprocess.TimeoutExpired:  # it closed its socket and hangs
+        process.kill()
+        return process.wait()
+
+
+def _exit_text(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {-code}, {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,205 @@
+"""The task table, selections from it, and the domains that can run them.
+
+A selection is a comma list of terms; a term after ``!`` takes tasks away again:
+
+=========================  =======================================================
+``metaworld``              every task of a domain
+``metaworld/door-*``       tasks by shell pattern (``*``, ``?``, ``[abc]``)
+``atari/freeway``          one task
+``@heldout``               a split of all domains (``train``, ``heldout``, ``extra``)
+``dmcontrol@train``        a split of one domain; also after a pattern
+``lram432``, ``atari41``   a named suite (:func:`suites`)
+=========================  =======================================================
+
+Patterns over all domains (``*``, ``@train``) cover the 469 tasks of the paper; tasks outside it, such
+as the toy ones, are selected by naming their domain.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.resources import files
+from types import MappingProxyType
+from typing import cast
+
+from lram.envs.session import Domain
+from lram.envs.task import ActionKind, ObservationKind, ScoreKind, Split, Task
+
+ENTRY_POINT_GROUP = "lram.domains"
+DEMO_SUITE = (
+    "metaworld/reach-v3",
+    "metaworld/drawer-open-v3",
+    "dmcontrol/cartpole-balance",
+    "dmcontrol/cheetah-run",
+    "procgen/coinrun",
+    "procgen/starpilot",
+    "atari/freeway",
+    "atari/breakout",
+)
+_ADAPTERS = MappingProxyType(
+    {
+        "metaworld": "lram.envs.metaworld",
+        "dmcontrol": "lram.envs.dmcontrol",
+        "procgen": "lram.envs.procgen",
+        "atari": "lram.envs.atari",
+        "toy": "lram.envs.toy",
+    }
+)
+
+
+class SelectionError(ValueError):
+    """A selection, task or domain that does not exist; the message is one sentence."""
+
+
+@cache
+def benchmark_tasks() -> tuple[Task, ...]:
+    """Return the 469 tasks of the paper, in the order of the table."""
+    text = files("lram.envs").joinpath("data/tasks.csv").read_text(encoding="utf-8")
+    return tuple(_task(row) for row in csv.DictReader(text.splitlines()))
+
+
+@cache
+def all_tasks() -> Mapping[str, Task]:
+    """Return every known task by id: the paper's, the toy ones and those of other packages."""
+    tasks = {task.id: task for task in benchmark_tasks()}
+    for name in domain_names():
+        if name == "toy" or name not in _ADAPTERS:
+            tasks.update({task.id: task for task in load_domain(name).tasks})
+    return MappingProxyType(tasks)
+
+
+@cache
+def suites() -> Mapping[str, tuple[str, ...]]:
+    """Return the named suites: the whole, the splits and each domain's, named with their sizes."""
+    groups: dict[str, list[str]] = {}
+    tasks = benchmark_tasks()
+    for prefix, members in [("lram", tasks), *((d, [t for t in tasks if t.domain == d]) for d in _domains())]:
+        for chosen in (
+            members,
+            [t for t in members if t.split == "train"],
+            [t for t in members if t.split == "heldout"],
+        ):
+            groups[f"{prefix}{len(chosen)}"] = [task.id for task in chosen]
+    return MappingProxyType({**{name: tuple(ids) for name, ids in groups.items()}, "demo8": DEMO_SUITE})
+
+
+def select(selection: str | Sequence[str]) -> list[Task]:
+    """Return the tasks that ``selection`` names, in the order of the table, without repetition.
+
+    Args:
+        selection: A comma list of terms (the module's text tells them), or a sequence of such lists.
+
+    Raises:
+        SelectionError: A term names nothing, or nothing is left.
+    """
+    terms = [
+        term.strip()
+        for part in ([selection] if isinstance(selection, str) else selection)
+        for term in part.split(",")
+        if term.strip()
+    ]
+    if not terms:
+        raise SelectionError("the selection of tasks is empty; 'lram tasks' lists what there is")
+    chosen: dict[str, Task] = {}
+    if terms[0].startswith("!"):
+        chosen = {task.id: task for task in benchmark_tasks()}
+    for term in terms:
+        if term.startswith("!"):
+            for task_id in _matches(term[1:]):
+                chosen.pop(task_id, None)
+        else:
+            chosen.update(_matches(term))
+    if not chosen:
+        raise SelectionError(f"the selection {','.join(terms)!r} leaves no task; drop an exclusion")
+    order = {task_id: place for place, task_id in enumerate(all_tasks())}
+    return sorted(chosen.values(), key=lambda task: order[task.id])
+
+
+def domain_names() -> list[str]:
+    """Return the names of the domains with an adapter, built in or from other packages."""
+    return [*_ADAPTERS, *sorted(_entry_points().keys() - _ADAPTERS.keys())]
+
+
+@cache
+def load_domain(name: str) -> Domain:
+    """Return the adapter of a domain; SelectionError where there is none."""
+    if name in _ADAPTERS:
+        return cast(Domain, import_module(_ADAPTERS[name]).DOMAIN)
+    if name in _entry_points():
+        domain = _entry_points()[name].load()
+        if not isinstance(domain, Domain):
+            raise SelectionError(
+                f"the entry point {name!r} of group {ENTRY_POINT_GROUP} is a {type(domain).__name__}, "
+                "not a lram.envs.session.Domain; mend the package that brings it"
+            )
+        return domain
+    if name in _domains():
+        raise SelectionError(f"the domain {name} has no adapter in this version; leave its tasks out")
+    raise SelectionError(f"there is no domain {name!r}{_hint(name, domain_names())}")
+
+
+@cache
+def _entry_points():  # type: ignore[no-untyped-def]  # importlib's types differ between versions
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _domains() -> list[str]:
+    return list(dict.fromkeys(task.domain for task in benchmark_tasks()))
+
+
+def _matches(term: str) -> dict[str, Task]:
+    if term in suites():
+        return {task_id: all_tasks()[task_id] for task_id in suites()[term]}
+    pattern, _, split = term.partition("@")
+    if split and split not in ("train", "heldout", "extra"):
+        raise SelectionError(f"there is no split {split!r} (in {term!r}); use train, heldout or extra")
+    pattern = pattern or "*"
+    everywhere = pattern == "*" or (pattern.startswith("*/"))
+    if pattern != "*" and "/" not in pattern:
+        pattern += "/*"
+    pattern = "*/*" if pattern == "*" else pattern
+    tasks = benchmark_tasks() if everywhere else all_tasks().values()
+    found = {task.id: task for task in tasks if fnmatchcase(task.id, pattern) and split in ("", task.split)}
+    if not found:
+        choices = [*all_tasks(), *suites(), *_domains(), *domain_names()]
+        raise SelectionError(f"no task matches {term!r}{_hint(term, choices)}")
+    return found
+
+
+def _hint(name: str, choices: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else "; 'lram tasks' lists what there is"
+
+
+def _task(row: Mapping[str, str]) -> Task:
+    def number(name: str) -> float | None:
+        return float(row[name]) if row[name] else None
+
+    def count(name: str) -> int | None:
+        return int(row[name]) if row[name] else None
+
+    return Task(
+        domain=row["domain"],
+        name=row["name"],
+        split=cast(Split, row["split"]),
+        horizon=count("horizon"),
+        observation=cast(ObservationKind, row["observation"]),
+        observation_size=count("observation_size"),
+        action=cast(ActionKind, row["action"]),
+        action_size=count("action_size"),
+        target_return=number("target_return"),
+        reward_scale=float(row["reward_scale"]),
+        score_random=number("score_random"),
+        score_reference=number("score_reference"),
+        score_kind=cast(ScoreKind, row["score_kind"]),
+        reference_name=row["reference_name"],
+        sources=tuple(
+            (name, text) for name, _, text in (part.partition("=") for part in row["sources"].split("; "))
+        ),
+    )

@@ -1,0 +1,178 @@
+"""Commands that list what there is: tasks, suites, domains, agents, and what works here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from lram.envs import registry
+from lram.envs.scores import audit
+from lram.envs.task import Task
+from lram.harness.cli.output import print_json, print_table
+
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
+
+
+def tasks(
+    selection: Annotated[list[str] | None, Parameter(help="Tasks, such as 'metaworld/*' or lram432.")] = None,
+    /,
+    *,
+    exclude: Annotated[list[str] | None, Parameter(help="Take these away.", negative=())] = None,
+    json: Json = False,
+) -> None:
+    """List tasks with their targets and score references.
+
+    A selection is a comma list of domains (atari), tasks (atari/freeway), patterns (metaworld/door-*),
+    splits (@train, @heldout, dmcontrol@heldout) and suites (lram432; see 'lram suites'). A term after
+    '!' takes tasks away. Without one, the 469 tasks of the paper are listed.
+    """
+    chosen = registry.select(
+        [*(selection or ["*"]), *(f"!{term}" for part in exclude or [] for term in part.split(","))]
+    )
+    if json:
+        print_json([task_facts(task) for task in chosen])
+        return
+    print_table(
+        (
+            "task",
+            "split",
+            "horizon",
+            "observation",
+            "action",
+            "target",
+            "random",
+            "reference",
+            "kind",
+            "audit",
+        ),
+        [
+            (
+                task.id,
+                task.split,
+                task.horizon,
+                task.observation + (f" {task.observation_size}" if task.observation_size else ""),
+                f"{task.action} {task.action_size or '?'}",
+                task.target_return,
+                task.score_random,
+                task.score_reference,
+                task.score_kind,
+                audit(task),
+            )
+            for task in chosen
+        ],
+    )
+    splits = Counter(task.split for task in chosen)
+    unscored = [task.id for task in chosen if audit(task)]
+    print(
+        f"\n{len(chosen)} tasks ({', '.join(f'{count} {split}' for split, count in splits.items())})", end=""
+    )
+    print(f"; {len(unscored)} without a usable score reference: {', '.join(unscored)}" if unscored else "")
+
+
+def task_facts(task: Task) -> dict[str, Any]:
+    """Return a task as plain values, with the audit of its score reference."""
+    return {"id": task.id, **asdict(task), "sources": dict(task.sources), "audit": audit(task)}
+
+
+def suites(*, json: Json = False) -> None:
+    """List the named suites of tasks."""
+    if json:
+        print_json(registry.suites())
+        return
+    print_table(
+        ("suite", "tasks", "what"),
+        [(name, len(ids), _suite_text(name, ids)) for name, ids in registry.suites().items()],
+    )
+
+
+def _suite_text(name: str, ids: tuple[str, ...]) -> str:
+    chosen = [registry.all_tasks()[task_id] for task_id in ids]
+    domains, splits = {task.domain for task in chosen}, {task.split for task in chosen}
+    where = next(iter(domains)) if len(domains) == 1 else f"{len(domains)} domains"
+    split = f", {next(iter(splits))} tasks" if len(splits) == 1 else ""
+    return where + split
+
+
+def domains(*, json: Json = False) -> None:
+    """List the domains that can be played, and their protocols; the first is the default."""
+    from lram.envs.availability import missing_requirements
+
+    adapters = [registry.load_domain(name) for name in registry.domain_names()]
+    if json:
+        print_json(
+            [
+                {
+                    "domain": domain.name,
+                    "installed": not missing_requirements(domain),
+                    "install": domain.install,
+                    "protocols": [
+                        {
+                            "name": p.name,
+                            "version": p.version,
+                            "summary": p.summary,
+                            "options": dict(p.options),
+                        }
+                        for p in domain.protocols
+                    ],
+                }
+                for domain in adapters
+            ]
+        )
+        return
+    print_table(
+        ("domain", "protocol", "what it is"),
+        [
+            (domain.name, p.id(domain.name).partition(":")[2], p.summary)
+            for domain in adapters
+            for p in domain.protocols
+        ],
+    )
+    lacking = [domain for domain in adapters if missing_requirements(domain)]
+    for domain in lacking:
+        print(f"\n{domain.name} is not installed here: pip install '{domain.install}'")
+
+
+def agents(*, json: Json = False) -> None:
+    """List the agents that can be named: baselines, presets of untrained models, other packages'."""
+    from lram.agents.factory import list_agents
+
+    rows = list_agents()
+    if json:
+        print_json([asdict(row) for row in rows])
+        return
+    print_table(("agent", "kind", "what it is"), [(row.name, row.kind, row.description) for row in rows])
+    print(
+        "\nAn agent is also a checkpoint folder, or module:factory from your own code."
+        "\nGive it a name of your choice with label=specification."
+    )
+
+
+def doctor(*, json: Json = False) -> int:
+    """Try out every domain, renderer and device here, and say what to install for the rest."""
+    from lram.harness.doctor import examine
+
+    findings = examine()
+    if json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        print_table(
+            ("what", "works", "details"),
+            [(f.name, {True: "yes", False: "NO", None: "-"}[f.works], f.details) for f in findings],
+        )
+        for finding in findings:
+            if finding.advice:
+                print(f"\n{finding.name}: {finding.advice}")
+    return 0
+
+
+COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = (
+    (tasks, "tasks"),
+    (suites, "suites"),
+    (domains, "domains"),
+    (agents, "agents"),
+    (doctor, "doctor"),
+)

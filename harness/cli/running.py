@@ -1,0 +1,213 @@
+"""Commands that play episodes: eval, resume and demo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from lram.harness.cli.output import print_table
+from lram.harness.errors import LramError
+from lram.harness.evaluate import Machine, evaluate
+from lram.harness.evaluate import resume as resume_run
+from lram.harness.progress import quiet, shown
+from lram.harness.store import Run
+
+DEMO_AGENTS = ("random", "scripted", "xlstm[1:0]-1M", "xlstm[7:1]-1M", "mamba-1M", "transformer-1M")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class MachineOptions:
+    """How the work is spread over the machine; none of it changes a result."""
+
+    lanes: Annotated[int, Parameter(name=["--lanes", "-l"], help="Episodes in flight.")] = 8
+    workers: Annotated[
+        int | None, Parameter(name=["--workers", "-w"], help="Simulator processes (default: one a core).")
+    ] = None
+    threads: Annotated[
+        int | None, Parameter(help="Threads for the models (default: the cores that the workers leave).")
+    ] = None
+    interpreter: Annotated[
+        list[str] | None, Parameter(help="domain=PATH: play a domain in another Python.", negative=())
+    ] = None
+    attempts: Annotated[int, Parameter(help="Tries of an episode whose simulator fails.")] = 2
+    quarantine_after: Annotated[
+        int, Parameter(help="Errored episodes after which a task that never scored is given up.")
+    ] = 3
+    begin_deadline: Annotated[float, Parameter(help="Seconds to make a simulator and reset it.")] = 180.0
+    step_deadline: Annotated[float, Parameter(help="Seconds for one step of a simulator.")] = 60.0
+    shuffle: Annotated[bool, Parameter(help="Play the episodes in random order.", negative=())] = False
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress.", negative=())] = False
+
+    def machine(self) -> Machine:
+        """Return the settings as the library takes them."""
+        from lram.envs.pool import Deadlines
+
+        return Machine(
+            lanes=self.lanes,
+            workers=self.workers,
+            threads=self.threads,
+            interpreters=pairs(self.interpreter, "--interpreter"),
+            attempts=self.attempts,
+            quarantine_after=self.quarantine_after,
+            deadlines=Deadlines(self.begin_deadline, self.step_deadline),
+            shuffle=self.shuffle,
+        )
+
+
+_DEFAULT_MACHINE = MachineOptions()
+
+
+def eval_(
+    agents: Annotated[list[str], Parameter(help="Names, presets, checkpoint folders or module:factory.")],
+    /,
+    *,
+    tasks: Annotated[
+        list[str],
+        Parameter(name=["--tasks", "-t"], help="A selection; see 'lram tasks --help'.", negative=()),
+    ],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the run; must be new.")],
+    exclude: Annotated[list[str] | None, Parameter(help="Take these tasks away.", negative=())] = None,
+    episodes: Annotated[int, Parameter(name=["--episodes", "-n"], help="Episodes per agent and task.")] = 10,
+    seed: Annotated[
+        int, Parameter(name=["--seed", "-s"], help="Names initial states and all that is random.")
+    ] = 0,
+    protocol: Annotated[
+        list[str] | None, Parameter(help="domain=NAME: another protocol; see 'lram domains'.", negative=())
+    ] = None,
+    machine: MachineOptions = _DEFAULT_MACHINE,
+) -> int:
+    """Play every agent on every task and record each episode.
+
+    Interrupt with Ctrl-C whenever you like: 'lram resume' goes on with what is missing.
+
+    Example: lram eval random scripted --tasks 'metaworld/reach-v3,atari/freeway' -n 3 -o runs/first
+    """
+    selection = [*tasks, *(f"!{term}" for part in exclude or [] for term in part.split(","))]
+    try:
+        run = evaluate(
+            agents,
+            selection,
+            output,
+            episodes=episodes,
+            seed=seed,
+            protocols=pairs(protocol, "--protocol"),
+            machine=machine.machine(),
+            progress=quiet if machine.quiet else shown,
+        )
+    except KeyboardInterrupt:
+        return interrupted(output)
+    return conclude(run)
+
+
+def resume(
+    run: Annotated[Path, Parameter(help="Folder of a run.")],
+    /,
+    *,
+    retry_errors: Annotated[bool, Parameter(help="Play errored episodes again, too.", negative=())] = False,
+    machine: MachineOptions = _DEFAULT_MACHINE,
+) -> int:
+    """Go on with a run that was interrupted."""
+    try:
+        finished = resume_run(
+            run,
+            retry_errors=retry_errors,
+            machine=machine.machine(),
+            progress=quiet if machine.quiet else shown,
+        )
+    except KeyboardInterrupt:
+        return interrupted(run)
+    return conclude(finished)
+
+
+def demo(
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder for run and report.")] = Path(
+        "lram-demo"
+    ),
+    *,
+    episodes: Annotated[int, Parameter(name=["--episodes", "-n"], help="Episodes per agent and task.")] = 3,
+    machine: MachineOptions = _DEFAULT_MACHINE,
+) -> int:
+    """Evaluate baselines and an untrained model of each backbone on four domains, and report.
+
+    Goes on where an earlier demo in the same folder was interrupted.
+    """
+    from lram.envs.registry import DEMO_SUITE
+    from lram.harness.cli.reporting import report
+
+    folder = output / "run"
+    try:
+        if (folder / "run.json").is_file():
+            run = resume_run(folder, machine=machine.machine(), progress=shown)
+        else:
+            options = replace(machine.machine(), lanes=machine.lanes)
+            run = evaluate(
+                DEMO_AGENTS, DEMO_SUITE, folder, episodes=episodes, machine=options, progress=shown
+            )
+    except KeyboardInterrupt:
+        return interrupted(folder, "lram demo")
+    conclude(run, hint=False)
+    report([folder], output=output / "report", show=True)
+    return 0
+
+
+def conclude(run: Run, *, hint: bool = True) -> int:
+    """Print what a run holds and what to do next."""
+    records = run.records()
+    rows = []
+    for agent in run.plan.agents:
+        mine = [record for record in records if record.agent == agent.label]
+        planned = sum(item.agent == agent.label for item in run.plan.items())
+        scored = sum(record.status == "scored" for record in mine)
+        rows.append((agent.label, scored, len(mine) - scored, planned - len(mine), agent.info.description))
+    print_table(("agent", "scored", "errored", "missing", "what it is"), rows)
+    quarantined = sorted(
+        {r.task for r in records if r.failure is not None and r.failure.kind == "quarantine"}
+    )
+    if quarantined:
+        print(f"\ngiven up after repeated failures: {', '.join(quarantined)}; see {run.path / 'logs'}")
+    for agent in run.plan.agents:
+        skipped = [skip for skip in run.plan.skipped if skip.agent == agent.label]
+        if skipped:
+            print(
+                f"\n{agent.label} cannot play {len(skipped)} of {len(run.plan.tasks)} tasks, such as "
+                f"{skipped[0].task}: {skipped[0].reason}"
+            )
+    if hint:
+        print(f"\nnext: lram report {run.path} -o {run.path}-report")
+    return 0
+
+
+def interrupted(folder: Path, command: str = "") -> int:
+    """Say how to go on after Ctrl-C; return the exit code."""
+    if not (folder / "run.json").is_file():
+        raise KeyboardInterrupt
+    run = Run(folder)
+    missing = len(run.missing())
+    print(
+        f"\ninterrupted: {len(run.plan.items()) - missing} of {len(run.plan.items())} episodes are recorded; "
+        f"go on with: {command or f'lram resume {folder}'}"
+    )
+    return 130
+
+
+def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Return ``domain=value`` texts as a dictionary; LramError for one without both sides."""
+    result = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise LramError(f"{option} takes domain=value, not {text!r}")
+        result[name] = value
+    return result
+
+
+COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = (
+    (demo, "demo"),
+    (eval_, "eval"),
+    (resume, "resume"),
+)

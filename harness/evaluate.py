@@ -1,0 +1,210 @@
+"""Evaluate agents on tasks: plan, play, record; and go on where an interrupted run stopped."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from lram.agents.api import Agent
+from lram.envs.pool import Deadlines, Pool
+from lram.harness.errors import LramError
+from lram.harness.plan import AgentsArgument, Request, make_plan, reopen_agents
+from lram.harness.progress import Progress, quiet
+from lram.harness.provenance import collect
+from lram.harness.records import EpisodeRecord, RunPlan, WorkItem
+from lram.harness.rollout import Rollout, RolloutSettings
+from lram.harness.store import Run, RunWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """How the work is spread over this machine; none of it changes a result.
+
+    Attributes:
+        lanes: Episodes in flight, over all workers.
+        workers: Worker processes that play at the same time (None: one a core).
+        threads: Threads of the agents' tensor library (None: the cores that the workers leave, at
+            least one).
+        interpreters: Python executable by domain, where it is not this one.
+        attempts: How often an episode is tried before it is recorded as errored.
+        quarantine_after: A task with this many errored episodes, and no scored one, is given up.
+        deadlines: How long a worker may take for one answer.
+        shuffle: Play the episodes in random order.
+    """
+
+    lanes: int = 8
+    workers: int | None = None
+    threads: int | None = None
+    interpreters: Mapping[str, str] | None = None
+    attempts: int = 2
+    quarantine_after: int = 3
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    shuffle: bool = False
+
+    def resolved_workers(self) -> int:
+        """Return the number of workers."""
+        return min(self.lanes, self.workers or _cores())
+
+    def resolved_threads(self) -> int:
+        """Return the number of threads for the agents."""
+        return self.threads or max(1, _cores() - self.resolved_workers())
+
+    def check(self) -> None:
+        """Raise LramError for a number that makes no sense."""
+        for name in ("lanes", "workers", "threads", "attempts", "quarantine_after"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LramError(f"{name} is {value}; it must be 1 or more")
+        for name, seconds in asdict(self.deadlines).items():
+            if not seconds > 0:
+                raise LramError(f"the deadline {name} is {seconds:g} s; it must be above 0")
+
+
+def evaluate(
+    agents: AgentsArgument,
+    tasks: str | Sequence[str],
+    output: str | Path,
+    *,
+    episodes: int = 10,
+    seed: int = 0,
+    protocols: Mapping[str, str] | None = None,
+    machine: Machine | None = None,
+    progress: Progress = quiet,
+) -> Run:
+    """Play every agent on every task and return the run.
+
+    Args:
+        agents: Specifications such as ``random``, ``xlstm[7:1]-16M``, a checkpoint folder or
+            ``module:factory``, each plain or as ``label=specification``; or label -> specification
+            or :class:`lram.agents.api.Agent` object.
+        tasks: A selection, such as ``metaworld/*``, ``atari/freeway,dmcontrol@heldout`` or ``lram432``.
+        output: Folder of the run; it must not hold anything yet.
+        episodes: Episodes of every agent on every task.
+        seed: Names the initial states and everything random.
+        protocols: Protocol by domain, where it is not the domain's default.
+        machine: How to spread the work.
+        progress: Told what happens; see :mod:`lram.harness.progress`.
+
+    Returns:
+        The run; ``run.episodes()`` is its records as a pandas frame.
+
+    Raises:
+        LramError: Bad input, nothing was written; or an agent raised, and the run can be resumed.
+    """
+    machine = machine or Machine()
+    machine.check()
+    _calm_threads()
+    request = Request(agents, tasks, episodes, seed, protocols, machine.interpreters)
+    plan, built = make_plan(request)
+    with RunWriter.create(output, plan) as writer:
+        _play(writer, built, plan.items(), machine, progress)
+    return Run(output)
+
+
+def resume(
+    run: str | Path | Run,
+    *,
+    agents: Mapping[str, Agent] | None = None,
+    retry_errors: bool = False,
+    machine: Machine | None = None,
+    progress: Progress = quiet,
+) -> Run:
+    """Play what a run still misses and return it.
+
+    Args:
+        run: The run or its folder.
+        agents: Agents that the run knows as Python objects only.
+        retry_errors: Play the errored episodes again, too.
+        machine: How to spread the work; may differ from before.
+        progress: Told what happens.
+
+    Raises:
+        LramError: It is no run, it is in use, or an agent is not the one it was started with.
+    """
+    machine = machine or Machine()
+    machine.check()
+    _calm_threads()
+    opened = run if isinstance(run, Run) else Run(run)
+    with RunWriter(opened) as writer:
+        items = opened.missing()
+        if retry_errors:
+            errored = {record.item for record in opened.records() if record.status == "errored"}
+            again = errored | set(items)
+            items = [item for item in opened.plan.items() if item in again]
+        if items:
+            _play(writer, reopen_agents(opened.plan, agents), items, machine, progress)
+    return Run(opened.path)
+
+
+def _play(
+    writer: RunWriter,
+    agents: Mapping[str, Agent],
+    items: list[WorkItem],
+    machine: Machine,
+    progress: Progress,
+) -> None:
+    plan = writer.run.plan
+    settings = _settings(plan, machine)
+    notes = {**asdict(machine), "workers": settings.workers, "threads": machine.resolved_threads()}
+    writer.write_provenance(collect(notes, {}))
+    pool = Pool(
+        log_folder=writer.run.path / "logs",
+        interpreters=machine.interpreters,
+        deadlines=settings.deadlines,
+        parked=settings.workers + 2,
+    )
+    with pool, _threads(machine.resolved_threads()), progress(items, len(plan.items())) as report:
+        rollout = Rollout(agents, {p.task.id: p for p in plan.tasks}, pool, settings)
+
+        def on_record(record: EpisodeRecord) -> None:
+            writer.append(record)
+            report.record(record)
+
+        try:
+            rollout.run(items, on_record, report.heartbeat)
+        finally:
+            writer.write_provenance(collect(notes, pool.facts))
+
+
+def _settings(plan: RunPlan, machine: Machine) -> RolloutSettings:
+    return RolloutSettings(
+        seed=plan.seed,
+        lanes=machine.lanes,
+        workers=machine.resolved_workers(),
+        attempts=machine.attempts,
+        quarantine_after=machine.quarantine_after,
+        deadlines=machine.deadlines,
+        shuffle_seed=plan.seed if machine.shuffle else None,
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _calm_threads() -> None:
+    """Keep idle OpenMP threads from spinning on the cores that the simulators need.
+
+    Spinning threads made one decision 30 times slower with one busy neighbour on a 2-core machine.
+    The setting is read once, when the tensor library is loaded.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,175 @@
+"""From what a user asks for to a plan: labels, agents, tasks, protocols, and what cannot be played."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from lram.agents.api import Agent, AgentError
+from lram.envs.availability import missing_requirements
+from lram.envs.registry import SelectionError, load_domain, select
+from lram.envs.scores import audit
+from lram.harness.errors import LramError
+from lram.harness.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipped
+from lram.harness.rollout import task_spec
+
+OBJECT_SPEC = "a Python object"
+_LABELLED = re.compile(r"(?P<label>[^=/\\]+)=(?P<spec>.+)")
+
+AgentsArgument = str | Sequence[str] | Mapping[str, "str | Agent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks for, before anything is looked up.
+
+    Attributes:
+        agents: Specifications, each plain or ``label=specification``; or label -> specification or
+            :class:`lram.agents.api.Agent` object.
+        tasks: A selection (:mod:`lram.envs.registry`).
+        episodes: Episodes of every agent on every task.
+        seed: Names the initial states and everything random.
+        protocols: Protocol by domain, where it is not the domain's default.
+        interpreters: Python executable by domain, where it is not this one.
+    """
+
+    agents: AgentsArgument
+    tasks: str | Sequence[str]
+    episodes: int = 10
+    seed: int = 0
+    protocols: Mapping[str, str] | None = None
+    interpreters: Mapping[str, str] | None = None
+
+
+def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
+    """Return the plan and its agents by label.
+
+    Raises:
+        LramError: Something asked for does not exist, is not installed, or cannot be played.
+    """
+    if request.episodes < 1:
+        raise LramError(f"the number of episodes is {request.episodes}; it must be 1 or more")
+    tasks = _planned_tasks(request)
+    specs = labelled_specs(request.agents)
+    agents = {label: build_agent(spec, request.seed) for label, spec in specs.items()}
+    skipped = [
+        Skipped(label, planned.task.id, reason)
+        for label, agent in agents.items()
+        for planned in tasks
+        if (reason := agent.refuses(task_spec(planned))) is not None
+    ]
+    for label in agents:
+        mine = [skip for skip in skipped if skip.agent == label]
+        if len(mine) == len(tasks):
+            raise LramError(
+                f"agent {label} can play none of the selected tasks ({mine[0].task}: {mine[0].reason}); "
+                "leave it out or select other tasks"
+            )
+    plan = RunPlan(
+        schema=SCHEMA,
+        seed=request.seed,
+        episodes=request.episodes,
+        agents=tuple(
+            AgentEntry(label, spec if isinstance(spec, str) else OBJECT_SPEC, agents[label].info)
+            for label, spec in specs.items()
+        ),
+        tasks=tuple(tasks),
+        skipped=tuple(skipped),
+        excluded=tuple(f"{p.task.id}: {reason}" for p in tasks if (reason := audit(p.task)) is not None),
+    )
+    return plan, agents
+
+
+def reopen_agents(plan: RunPlan, given: Mapping[str, Agent] | None = None) -> dict[str, Agent]:
+    """Return the agents of an existing plan, built again and checked to be the same.
+
+    Args:
+        plan: The run's plan.
+        given: Agents that the plan knows as Python objects only.
+    """
+    agents: dict[str, Agent] = {}
+    for entry in plan.agents:
+        if entry.spec == OBJECT_SPEC:
+            if given is None or entry.label not in given:
+                raise LramError(
+                    f"agent {entry.label} was given as a Python object; resume from Python with "
+                    f"lram.harness.resume(run, agents={{{entry.label!r}: ...}})"
+                )
+            agents[entry.label] = given[entry.label]
+        else:
+            agents[entry.label] = build_agent(entry.spec, plan.seed)
+        digest = agents[entry.label].info.digest
+        if digest != entry.info.digest:
+            raise LramError(
+                f"agent {entry.label} is not the one the run was started with (digest {digest[:12]}, "
+                f"the run has {entry.info.digest[:12]}); put its files back or start a new run"
+            )
+    return agents
+
+
+def build_agent(spec: str | Agent, seed: int) -> Agent:
+    """Return the agent that ``spec`` names; LramError when it cannot be built."""
+    if not isinstance(spec, str):
+        return spec
+    from lram.agents.factory import create_agent
+
+    try:
+        return create_agent(spec, seed=seed)
+    except AgentError as error:
+        raise LramError(str(error)) from error
+
+
+def labelled_specs(agents: AgentsArgument) -> dict[str, str | Agent]:
+    """Return specification by label; LramError for two agents of one label."""
+    if isinstance(agents, Mapping):
+        pairs: list[tuple[str, str | Agent]] = list(agents.items())
+    else:
+        pairs = [_labelled(text) for text in ([agents] if isinstance(agents, str) else agents)]
+    if not pairs:
+        raise LramError("no agent is given; 'lram agents' lists what there is")
+    label, count = Counter(label for label, _ in pairs).most_common(1)[0]
+    if count > 1:
+        raise LramError(f"{count} agents are called {label!r}; tell them apart with label=specification")
+    for label, _ in pairs:
+        if "|" in label or not label.isprintable():
+            raise LramError(f"the agent label {label!r} has a character that labels cannot have")
+    return dict(pairs)
+
+
+def _labelled(text: str) -> tuple[str, str]:
+    match = _LABELLED.fullmatch(text)
+    # constant=0.5 is an agent with its value, not a label with its agent
+    if match and match["label"] != "constant":
+        return match["label"].strip(), match["spec"]
+    folder = Path(text)
+    return (folder.resolve().name if folder.is_dir() else text), text
+
+
+def _planned_tasks(request: Request) -> list[PlannedTask]:
+    try:
+        tasks = select(request.tasks)
+        domains = {name: load_domain(name) for name in dict.fromkeys(task.domain for task in tasks)}
+    except SelectionError as error:
+        raise LramError(str(error)) from error
+    chosen = dict(request.protocols or {})
+    for name in chosen.keys() - domains.keys():
+        raise LramError(f"a protocol is given for the domain {name}, but none of its tasks is selected")
+    for name in (request.interpreters or {}).keys() - domains.keys():
+        raise LramError(f"an interpreter is given for the domain {name}, but none of its tasks is selected")
+    protocols = {}
+    for name, domain in domains.items():
+        absent = missing_requirements(domain, (request.interpreters or {}).get(name))
+        if absent:
+            raise LramError(
+                f"the domain {name} needs {', '.join(absent)}, which is not installed; "
+                f"pip install '{domain.install}', or leave the domain out with --exclude {name}"
+            )
+        try:
+            protocols[name] = domain.protocol(chosen.get(name)).id(name)
+        except KeyError as error:
+            raise LramError(cast(str, error.args[0])) from error
+    return [PlannedTask(task, protocols[task.domain]) for task in tasks]

@@ -1,0 +1,138 @@
+"""What a user sees while a run is played: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from lram.harness.records import EpisodeRecord, WorkItem
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_LINE_EVERY_S = 10.0
+
+
+class Reporter(Protocol):
+    """Told what happens in a run."""
+
+    def record(self, record: EpisodeRecord) -> None:
+        """Take note of a record."""
+        ...
+
+    def heartbeat(self, active: int) -> None:
+        """Take note that ``active`` episodes are in flight; comes several times a second."""
+        ...
+
+
+Progress: TypeAlias = Callable[[Sequence[WorkItem], int], AbstractContextManager[Reporter]]
+
+
+class _Silent:
+    def record(self, record: EpisodeRecord) -> None:
+        pass
+
+    def heartbeat(self, active: int) -> None:
+        pass
+
+
+@contextmanager
+def quiet(items: Sequence[WorkItem], planned: int) -> Iterator[Reporter]:
+    """Report nothing."""
+    yield _Silent()
+
+
+@contextmanager
+def shown(items: Sequence[WorkItem], planned: int) -> Iterator[Reporter]:
+    """Report on standard error: a bar when that is a terminal, a line now and then otherwise."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if planned > len(items):
+        console.print(f"{planned - len(items)} of {planned} episodes are recorded already")
+    if not console.is_terminal:
+        lines = _Lines(len(items))
+        yield lines
+        lines.summary()
+        return
+    with _bar(console, len(items)) as bar:
+        yield bar
+
+
+class _Tally:
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.errored, self.decisions = total, 0, 0, 0
+        self.started = time.monotonic()
+
+    def add(self, record: EpisodeRecord) -> None:
+        self.done += 1
+        self.errored += record.status == "errored"
+        self.decisions += record.length or 0
+
+    def text(self) -> str:
+        seconds = time.monotonic() - self.started
+        errors = f", {self.errored} errored" if self.errored else ""
+        return f"{self.decisions / max(seconds, 1e-9):,.0f} decisions/s{errors}"
+
+
+class _Lines(_Tally):
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self._next = self.started + _LINE_EVERY_S
+
+    def record(self, record: EpisodeRecord) -> None:
+        self.add(record)
+        if record.failure is not None:
+            self._print(f"{record.item.id} errored: {record.failure.message}")
+
+    def heartbeat(self, active: int) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _LINE_EVERY_S
+            self._print(f"{self.done}/{self.total} episodes, {active} in flight, {self.text()}")
+
+    def summary(self) -> None:
+        seconds = time.monotonic() - self.started
+        self._print(f"{self.done}/{self.total} episodes in {seconds:.0f} s, {self.text()}")
+
+    @staticmethod
+    def _print(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar(console: Console, total: int) -> Iterator[Reporter]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("episodes", total=total, note="")
+        tally = _Tally(total)
+
+        class Live:
+            def record(self, record: EpisodeRecord) -> None:
+                tally.add(record)
+                bar.update(task, advance=1)
+                if record.failure is not None:
+                    bar.console.print(f"{record.item.id} errored: {record.failure.message}", markup=False)
+
+            def heartbeat(self, active: int) -> None:
+                bar.update(task, note=f"{active} in flight, {tally.text()}")
+
+        yield Live()

@@ -1,0 +1,85 @@
+"""Where and with what a run is made."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import distributions, version
+from pathlib import Path
+from typing import Any
+
+from lram.harness.records import Provenance
+
+_PACKAGES = ("lram-bench", "torch", "numpy", "safetensors", "msgspec", "xlstm", "mamba-ssm")
+
+
+def collect(
+    settings: Mapping[str, object], worker_facts: Mapping[str, Mapping[str, Any]], command: str = ""
+) -> Provenance:
+    """Return the provenance of what this process is about to do or has done.
+
+    Args:
+        settings: What to note of the settings.
+        worker_facts: What the workers said of themselves, by domain.
+        command: The command line (empty: this process's own).
+    """
+    return Provenance(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        gpu=_gpu(),
+        git=_git(Path.cwd()),
+        packages=_versions(),
+        workers={
+            domain: {"python": str(facts["python"]), **facts["packages"]}
+            for domain, facts in sorted(worker_facts.items())
+        },
+        settings={name: str(value) for name, value in settings.items()},
+    )
+
+
+def _versions() -> dict[str, str]:
+    present = {(dist.metadata["Name"] or "").lower().replace("_", "-") for dist in distributions()}
+    return {name: version(name) for name in _PACKAGES if name in present}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _gpu() -> str:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return ""
+    return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+
+
+def _git(folder: Path) -> str:
+    """Return the commit checked out in ``folder``; empty where that is no git checkout."""
+    try:
+        commit = _run_git(folder, "rev-parse", "HEAD")
+        changed = _run_git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return commit + ("+changes" if changed else "")
+
+
+def _run_git(folder: Path, *arguments: str) -> str:
+    answer = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+    )
+    return answer.stdout.strip()

@@ -1,0 +1,433 @@
+"""The loop: lanes over workers, and one ``act`` for all the lanes that are ready.
+
+There is no barrier anywhere: while the agent decides for the lanes that are ready, the workers step
+the others, and the next decision takes whatever has become ready meanwhile. An episode ends in one
+record, whatever happened to its simulator.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lram.agents.api import Action, Agent, Episode, TaskSpec
+from lram.envs.pool import Begun, Deadlines, Died, Event, Failed, Pool, Stepped, WorkerProcess
+from lram.envs.session import Observation, SessionSpec
+from lram.harness import seeds
+from lram.harness.errors import LramError
+from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, PlannedTask, WorkItem
+from lram.harness.schedule import Attempt, Queue, Seat, make_seats
+
+_HEARTBEAT_S = 0.25
+_ACTION_SLACK = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSettings:
+    """How episodes are spread and how much trouble is borne.
+
+    Attributes:
+        seed: The run's seed.
+        lanes: Episodes in flight.
+        workers: Worker processes that play at the same time.
+        attempts: How often an episode is tried before it is recorded as errored.
+        quarantine_after: A task with this many errored episodes, and no scored one, is given up.
+        deadlines: How long a worker may take.
+        shuffle_seed: Play the items in a random order with this seed (None: in plan order).
+    """
+
+    seed: int
+    lanes: int
+    workers: int
+    attempts: int = 2
+    quarantine_after: int = 3
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    shuffle_seed: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """An episode in flight."""
+
+    number: int
+    seat: Seat
+    attempt: Attempt
+    spec: TaskSpec
+    seed: int
+    started: float = 0.0
+    began: float = 0.0
+    observation: Observation | None = None
+    signal: float = 0.0
+    total: float = 0.0
+    length: int = 0
+    contexts: int = 0
+    success_any: bool | None = None
+    success_last: bool | None = None
+    simulator_s: float = 0.0
+    agent_s: float = 0.0
+    needs_reset: bool = True
+
+    @property
+    def item(self) -> WorkItem:
+        return self.attempt.item
+
+
+class Rollout:
+    """Plays work items with agents in a pool of workers and hands out a record for each."""
+
+    def __init__(
+        self,
+        agents: Mapping[str, Agent],
+        tasks: Mapping[str, PlannedTask],
+        pool: Pool,
+        settings: RolloutSettings,
+    ) -> None:
+        """Prepare; nothing starts before :meth:`run`.
+
+        Args:
+            agents: By label.
+            tasks: By task id.
+            pool: Where the simulators live; the caller closes it.
+            settings: How to play.
+        """
+        self._agents = agents
+        self._tasks = tasks
+        self._pool = pool
+        self._settings = settings
+        self._seats = make_seats(settings.lanes, settings.workers)
+        self._states: dict[str, Any] = {}
+        self._flying: dict[tuple[WorkerProcess, int], _Lane] = {}
+        self._ready: list[_Lane] = []
+        self._errored: Counter[tuple[str | None, str]] = Counter()
+        self._scored: set[tuple[str | None, str]] = set()
+        self._quarantined: dict[tuple[str | None, str], str] = {}
+
+    def run(
+        self,
+        items: Iterable[WorkItem],
+        on_record: Callable[[EpisodeRecord], None],
+        on_heartbeat: Callable[[int], None] = lambda active: None,
+    ) -> None:
+        """Play ``items`` and call ``on_record`` once for each, in the order in which they end.
+
+        Args:
+            items: What to play.
+            on_record: Called with each record as soon as it exists.
+            on_heartbeat: Called several times a second with the number of episodes in flight.
+
+        Raises:
+            LramError: An agent raised; records handed out so far stand.
+        """
+        cost = {name: planned.task.horizon or 1000 for name, planned in self._tasks.items()}
+        self._queue = Queue(items, cost, self._settings.shuffle_seed)
+        self._on_record = on_record
+        while True:
+            self._fill()
+            if not self._flying:
+                return
+            for event in self._pool.wait(_HEARTBEAT_S):
+                self._take(event)
+            while more := self._pool.wait(0.0) if self._ready else []:
+                for event in more:
+                    self._take(event)
+            on_heartbeat(len(self._flying))
+            self._decide()
+
+    # Lanes and workers
+
+    def _fill(self) -> None:
+        """Give every free lane its next episode, where there is one for it."""
+        for seat in self._seats:
+            while seat.free:
+                before = seat.domain
+                attempt = self._queue.take(seat, self._seats)
+                if attempt is None:
+                    break
+                if seat.domain != before and seat.worker is not None:
+                    self._pool.release(seat.worker)
+                    seat.worker = None
+                self._begin(seat, attempt)
+            if len(seat.free) == len(seat.lanes) and seat.worker is not None:
+                self._pool.release(seat.worker)
+                seat.worker, seat.domain = None, None
+
+    def _begin(self, seat: Seat, attempt: Attempt) -> None:
+        item = attempt.item
+        reason = self._quarantined.get((None, item.task)) or self._quarantined.get((item.agent, item.task))
+        planned = self._tasks[item.task]
+        lane = _Lane(
+            number=seat.free[0],
+            seat=seat,
+            attempt=attempt,
+            spec=task_spec(planned),
+            seed=seeds.simulator_seed(self._settings.seed, item.task, item.episode),
+            started=time.time(),
+            began=time.perf_counter(),
+        )
+        if reason:
+            self._record(lane, failure=Failure("quarantine", reason))
+            return
+        if seat.worker is None:
+            seat.worker = self._pool.acquire(planned.task.domain)
+        seat.free.pop(0)
+        slot = seat.slot(lane.number)
+        self._flying[seat.worker, slot] = lane
+        protocol = planned.protocol.partition(":")[2].partition("@")[0]
+        seat.worker.begin(slot, planned.task.name, protocol, lane.seed, self._settings.deadlines)
+
+    def _land(self, lane: _Lane) -> None:
+        """Free the lane of an episode that is over, one way or the other."""
+        seat = lane.seat
+        if seat.worker is not None:
+            self._flying.pop((seat.worker, seat.slot(lane.number)), None)
+        seat.free.append(lane.number)
+        if lane in self._ready:
+            self._ready.remove(lane)
+
+    # Events
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Died):
+            self._bury(event)
+            return
+        lane = self._flying.get((event.worker, event.slot))
+        if lane is None:
+            return
+        if isinstance(event, Begun):
+            self._begun(lane, event)
+        elif isinstance(event, Stepped):
+            self._stepped(lane, event)
+        else:
+            self._failed(lane, event)
+
+    def _begun(self, lane: _Lane, event: Begun) -> None:
+        lane.simulator_s += event.seconds
+        wrong = _contradiction(lane.spec, event.spec)
+        if wrong:
+            self._land(lane)
+            self._fail(lane, Failure("session", wrong))
+            return
+        lane.observation = event.observation
+        self._ready.append(lane)
+
+    def _stepped(self, lane: _Lane, event: Stepped) -> None:
+        step = event.step
+        lane.simulator_s += event.seconds
+        lane.total += step.reward
+        lane.signal = step.signal
+        lane.length += 1
+        if step.success is not None:
+            lane.success_any = bool(lane.success_any) or step.success
+            lane.success_last = step.success
+        if step.terminated or step.truncated:
+            self._land(lane)
+            self._record(lane, event=event)
+            return
+        lane.observation = step.observation
+        if step.context_reset:
+            lane.contexts += 1
+            lane.needs_reset = True
+        self._ready.append(lane)
+
+    def _failed(self, lane: _Lane, event: Failed) -> None:
+        self._land(lane)
+        self._fail(lane, Failure("session", event.message))
+
+    def _bury(self, event: Died) -> None:
+        """Repeat the episodes of a dead worker; only the one it was busy with pays for it."""
+        lost = {slot: lane for (worker, slot), lane in self._flying.items() if worker is event.worker}
+        for slot, lane in lost.items():
+            self._land(lane)
+            # A worker that dies while it owes nothing has no culprit: then everybody pays, so that
+            # a cause that comes back cannot repeat the episodes for ever.
+            if event.culprit in (None, slot):
+                self._fail(lane, Failure(event.reason, event.message))
+            else:
+                lane.attempt.incidents.append(f"repeated: {event.message}, busy with another episode")
+                self._queue.give_back(lane.attempt)
+        for seat in self._seats:
+            if seat.worker is event.worker:
+                seat.worker = None
+
+    def _fail(self, lane: _Lane, failure: Failure) -> None:
+        attempt = lane.attempt
+        attempt.failures += 1
+        attempt.incidents.append(f"attempt {attempt.failures}: {failure.message}")
+        if failure.kind != "agent" and attempt.failures < self._settings.attempts:
+            self._queue.give_back(attempt)
+        else:
+            self._record(lane, failure=failure)
+
+    # Decisions
+
+    def _decide(self) -> None:
+        """Ask each agent once for all of its lanes that are ready, and send the actions off."""
+        while self._ready:
+            label = self._ready[0].item.agent
+            lanes = [lane for lane in self._ready if lane.item.agent == label]
+            self._ready = [lane for lane in self._ready if lane.item.agent != label]
+            actions = self._ask(label, lanes)
+            for lane, action in zip(lanes, actions, strict=True):
+                checked, wrong = checked_action(lane.spec, action)
+                if wrong:
+                    self._land(lane)
+                    # The worker's session is in the middle of an episode; the next begin resets it.
+                    self._fail(lane, Failure("agent", f"agent {label} {wrong}"))
+                    continue
+                worker = lane.seat.worker
+                assert worker is not None
+                worker.step(lane.seat.slot(lane.number), checked, self._settings.deadlines)
+
+    def _ask(self, label: str, lanes: Sequence[_Lane]) -> Sequence[Action]:
+        agent = self._agents[label]
+        started = time.perf_counter()
+        try:
+            if label not in self._states:
+                self._states[label] = agent.start(self._settings.lanes)
+            state = self._states[label]
+            fresh = [lane for lane in lanes if lane.needs_reset]
+            if fresh:
+                agent.reset(state, [lane.number for lane in fresh], [self._episode(lane) for lane in fresh])
+            actions, self._states[label] = agent.act(
+                state,
+                [lane.observation for lane in lanes if lane.observation is not None],
+                [lane.signal for lane in lanes],
+                [lane.number for lane in lanes],
+            )
+        except Exception as error:
+            raise LramError(
+                f"agent {label} raised {type(error).__name__}: {error} "
+                f"(tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); "
+                "mend it and resume the run"
+            ) from error
+        if len(actions) != len(lanes):
+            raise LramError(
+                f"agent {label} gave {len(actions)} actions for {len(lanes)} lanes; mend it and resume"
+            )
+        share = (time.perf_counter() - started) / len(lanes)
+        for lane in lanes:
+            lane.needs_reset = False
+            lane.agent_s += share
+        return actions
+
+    def _episode(self, lane: _Lane) -> Episode:
+        item = lane.item
+        return Episode(
+            lane.spec, seeds.agent_seed(self._settings.seed, item.task, item.episode, lane.contexts)
+        )
+
+    # Records
+
+    def _record(self, lane: _Lane, *, event: Stepped | None = None, failure: Failure | None = None) -> None:
+        item = lane.item
+        scored = event is not None
+        worker = event.worker.pid if event is not None else 0
+        self._on_record(
+            EpisodeRecord(
+                schema=SCHEMA,
+                agent=item.agent,
+                task=item.task,
+                episode=item.episode,
+                seed=lane.seed,
+                protocol=self._tasks[item.task].protocol,
+                status="scored" if scored else "errored",
+                episode_return=lane.total if scored else None,
+                length=lane.length if scored else None,
+                success_any=lane.success_any if scored else None,
+                success_last=lane.success_last if scored else None,
+                terminated=event is not None and event.step.terminated,
+                truncated=event is not None and event.step.truncated,
+                trajectory=f"{event.trajectory:08x}" if event is not None else "",
+                failures=lane.attempt.failures,
+                failure=failure,
+                measured=Measured(
+                    started=lane.started,
+                    wall_s=time.perf_counter() - lane.began,
+                    simulator_s=lane.simulator_s,
+                    agent_s=lane.agent_s,
+                    lane=lane.number,
+                    worker=worker,
+                    incidents=tuple(lane.attempt.incidents),
+                ),
+            )
+        )
+        self._count(item, failure)
+        if not self._queue.has_work_of(item.agent) and not any(
+            other.item.agent == item.agent for other in self._flying.values()
+        ):
+            self._states.pop(item.agent, None)
+
+    def _count(self, item: WorkItem, failure: Failure | None) -> None:
+        """Keep the tally that quarantines a task which only ever fails."""
+        for key in ((None, item.task), (item.agent, item.task)):
+            if failure is None:
+                self._scored.add(key)
+                continue
+            # A bad action is the agent's failure, not the task's.
+            if failure.kind == "quarantine" or (failure.kind == "agent") != (key[0] is not None):
+                continue
+            self._errored[key] += 1
+            limit = self._settings.quarantine_after
+            if self._errored[key] >= limit and key not in self._scored and key not in self._quarantined:
+                who = "" if key[0] is None else f" with agent {key[0]}"
+                self._quarantined[key] = (
+                    f"{item.task}{who} was given up after {self._errored[key]} errored episodes "
+                    f"and none scored; the last failed by: {failure.message}"
+                )
+
+
+def task_spec(planned: PlannedTask) -> TaskSpec:
+    """Return what an agent is told of a planned task; LramError when the table leaves sizes open."""
+    task = planned.task
+    if task.action_size is None or (task.observation == "vector" and task.observation_size is None):
+        raise LramError(f"the task table does not tell the sizes of {task.id}; it cannot be played yet")
+    shape = (3, 64, 64) if task.observation == "image" else (int(task.observation_size or 0),)
+    return TaskSpec(
+        id=task.id,
+        domain=task.domain,
+        observation=task.observation,
+        observation_shape=shape,
+        action=task.action,
+        action_size=task.action_size,
+        target_return=task.target_return,
+        reward_scale=task.reward_scale,
+    )
+
+
+def checked_action(spec: TaskSpec, action: object) -> tuple[Action, str]:
+    """Return the action as it is sent, and an empty string, or what is wrong with it."""
+    if spec.action == "discrete":
+        if isinstance(action, bool) or not isinstance(action, int | np.integer):
+            return 0, f"gave {_shown(action)} for {spec.id}, which needs an integer"
+        if not 0 <= action < spec.action_size:
+            return 0, f"gave action {action} for {spec.id}, which has actions 0 to {spec.action_size - 1}"
+        return int(action), ""
+    try:
+        vector = np.asarray(action, dtype=np.float32)
+    except (TypeError, ValueError):
+        return 0, f"gave {_shown(action)} for {spec.id}, which needs {spec.action_size} numbers"
+    if vector.shape != (spec.action_size,):
+        return 0, f"gave an action of shape {vector.shape} for {spec.id}, which needs ({spec.action_size},)"
+    if not np.isfinite(vector).all():
+        return 0, f"gave an action with NaN or infinity for {spec.id}"
+    if np.abs(vector).max() > 1 + _ACTION_SLACK:
+        worst = float(vector[np.abs(vector).argmax()])
+        return 0, f"gave an action outside [-1, 1] for {spec.id} ({worst:g}); clip it"
+    return np.clip(vector, -1.0, 1.0), ""
+
+
+def _shown(action: object) -> str:
+    text = repr(action)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _contradiction(planned: TaskSpec, actual: SessionSpec) -> str:
+    """Return how a session differs from what the task table promises; empty when it does not."""
+    told = (planned.observation, tuple(planned.observation_shape), planned.action, planned.action_size)
+    real = (actual.observation, tuple(actual.observation_shape), actual.action, actual.action_size)
+    return "" if told == real else f"the session is {real}, the task table says {told}"

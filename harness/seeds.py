@@ -1,0 +1,35 @@
+"""Seeds, derived from what an episode is and never from where or when it runs.
+
+Every agent meets the same initial states in the same run seed, whatever the lane, the worker, the
+order and the number of interruptions. What a seed is for is part of its derivation, so that an
+agent's random numbers are not those of its simulator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+_BOUND = 1 << 31
+
+
+def derive(*parts: object) -> int:
+    """Return a seed (0 <= seed < 2**31) that depends on every part and on their order."""
+    text = "\x1f".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "little") % _BOUND
+
+
+def simulator_seed(run_seed: int, task_id: str, episode: int) -> int:
+    """Return the seed that ``Session.reset`` is given for this episode."""
+    return derive("simulator", run_seed, task_id, episode)
+
+
+def agent_seed(run_seed: int, task_id: str, episode: int, context: int) -> int:
+    """Return the seed of an agent's own random numbers in this episode.
+
+    Args:
+        run_seed: The run's seed.
+        task_id: ``domain/name``.
+        episode: Episode number.
+        context: How many context resets the episode has had (lives lost in Atari).
+    """
+    return derive("agent", run_seed, task_id, episode, context)
