@@ -1,0 +1,152 @@
+"""Worker processes: events, blame, deadlines, and what is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lram.envs.pool import Begun, Deadlines, Died, Event, Failed, Pool, Stepped, WorkerProcess
+
+DEADLINES = Deadlines(begin_s=60, step_s=2)
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Pool]:
+    with Pool(log_folder=tmp_path, deadlines=DEADLINES, parked=1) as pool:
+        yield pool
+
+
+def next_event(pool: Pool) -> Event:
+    events = pool.wait(60)
+    assert events, "a worker must answer or be found dead"
+    return events[0]
+
+
+def begin(pool: Pool, worker: WorkerProcess, task: str, slot: int = 0, seed: int = 1) -> Begun:
+    worker.begin(slot, task, "plain", seed, DEADLINES)
+    event = next_event(pool)
+    assert isinstance(event, Begun), event
+    return event
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_slots_of_one_worker_hold_different_tasks_and_answer_in_order(pool: Pool) -> None:
+    worker = pool.acquire("toy")
+    assert begin(pool, worker, "steps", slot=0).spec.action == "discrete"
+    assert begin(pool, worker, "image", slot=1).spec.observation == "image"
+    worker.step(1, 0, DEADLINES)
+    worker.step(0, 0, DEADLINES)
+    events: list[Event] = []
+    while len(events) < 2:
+        events += pool.wait(60)
+    assert [event.slot for event in events if isinstance(event, Stepped)] == [1, 0]
+
+
+def test_a_raising_simulator_fails_its_slot_and_not_the_worker(pool: Pool) -> None:
+    worker = pool.acquire("toy")
+    begin(pool, worker, "raise")
+    event: Event | None = None
+    for _ in range(20):
+        worker.step(0, 0, DEADLINES)
+        event = next_event(pool)
+        if isinstance(event, Failed):
+            break
+    assert isinstance(event, Failed)
+    assert "RuntimeError" in event.message
+    begin(pool, worker, "steps")
+
+
+def test_an_unknown_task_is_named(pool: Pool) -> None:
+    worker = pool.acquire("toy")
+    worker.begin(0, "nonsense", "plain", 1, DEADLINES)
+    event = next_event(pool)
+    assert isinstance(event, Failed)
+    assert "nonsense" in event.message
+
+
+def test_a_killed_worker_is_reported_with_the_slot_it_was_busy_with(pool: Pool) -> None:
+    worker = pool.acquire("toy")
+    begin(pool, worker, "slow", slot=0)
+    begin(pool, worker, "slow", slot=3)
+    os.kill(worker.pid, signal.SIGSTOP)
+    worker.step(3, 0, DEADLINES)
+    worker.step(0, 0, DEADLINES)
+    os.kill(worker.pid, signal.SIGKILL)
+    event = next_event(pool)
+    assert isinstance(event, Died)
+    assert (event.reason, event.culprit) == ("crash", 3)
+    assert "SIGKILL" in event.message
+
+
+def test_a_worker_that_dies_while_it_owes_nothing_has_no_culprit(pool: Pool) -> None:
+    worker = pool.acquire("toy")
+    begin(pool, worker, "steps")
+    os.kill(worker.pid, signal.SIGKILL)
+    event = next_event(pool)
+    assert isinstance(event, Died)
+    assert event.culprit is None
+
+
+def test_a_stopped_worker_is_killed_at_its_deadline(pool: Pool) -> None:
+    worker = pool.acquire("toy")
+    begin(pool, worker, "steps")
+    os.kill(worker.pid, signal.SIGSTOP)
+    worker.step(0, 0, Deadlines(begin_s=60, step_s=0.3))
+    event = next_event(pool)
+    assert isinstance(event, Died)
+    assert event.reason == "timeout"
+    assert "0.3 s" in event.message
+    assert not alive(worker.pid)
+
+
+def test_a_parked_worker_is_used_again_and_the_oldest_goes_first(pool: Pool) -> None:
+    first, second = pool.acquire("toy"), pool.acquire("toy")
+    begin(pool, first, "steps")
+    begin(pool, second, "steps")
+    pool.release(first)
+    assert pool.acquire("toy") is first
+    pool.release(first)
+    pool.release(second)
+    assert not alive(first.pid)
+    assert pool.acquire("toy") is second
+
+
+def test_no_process_is_left_when_the_pool_closes_even_a_stopped_one(tmp_path: Path) -> None:
+    with Pool(log_folder=tmp_path, deadlines=DEADLINES) as pool:
+        workers = [pool.acquire("toy") for _ in range(2)]
+        for worker in workers:
+            begin(pool, worker, "steps")
+        os.kill(workers[0].pid, signal.SIGSTOP)
+        workers[0].step(0, 0, DEADLINES)
+    assert not any(alive(worker.pid) for worker in workers)
+
+
+def test_a_domain_runs_in_another_interpreter_that_has_no_lram(tmp_path: Path) -> None:
+    """The other interpreter sees numpy through its path, but no installed lram."""
+    import numpy as np
+
+    site = tmp_path / "site"
+    site.mkdir()
+    packages = Path(np.__file__).resolve().parent.parent
+    for name in ("numpy", "numpy.libs"):
+        if (packages / name).exists():
+            (site / name).symlink_to(packages / name)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{site}" exec {sys.base_prefix}/bin/python3 -S "$@"\n')
+    python.chmod(0o755)
+    with Pool(log_folder=tmp_path, deadlines=DEADLINES, interpreters={"toy": str(python)}) as pool:
+        worker = pool.acquire("toy")
+        begin(pool, worker, "steps")
+        assert pool.facts["toy"]["python"]

@@ -1,0 +1,59 @@
+"""Frames between the harness and a worker."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lram.envs import wire
+from lram.envs.session import SessionSpec, Step
+from lram.envs.wire import HEADER, Kind
+
+VECTOR = SessionSpec("vector", (3,), "continuous", 2)
+IMAGE = SessionSpec("image", (3, 64, 64), "discrete", 18)
+
+
+def body(frame: bytes) -> bytes:
+    length, _ = HEADER.unpack_from(frame)
+    assert len(frame) == HEADER.size + length
+    return frame[HEADER.size :]
+
+
+@pytest.mark.parametrize("action", [0, 17, np.array([-1.0, 0.25], np.float32)])
+def test_actions_survive(action: int | np.ndarray) -> None:
+    slot, received = wire.unpack_step(body(wire.pack_step(5, action)))
+    assert slot == 5
+    assert type(received) is type(action)
+    np.testing.assert_array_equal(received, action)
+
+
+@pytest.mark.parametrize("success", [None, True, False])
+@pytest.mark.parametrize("flags", [(True, False, False), (False, True, True)])
+def test_steps_survive_bit_for_bit(success: bool | None, flags: tuple[bool, bool, bool]) -> None:
+    observation = np.array([np.pi, -0.0, 1e-40], np.float32)
+    step = Step(observation, 0.1, flags[0], flags[1], success, -1.0, flags[2])
+    slot, received, seconds, trajectory = wire.unpack_stepped(
+        body(wire.pack_stepped(65535, step, 0.5, 0xFFFFFFFF)), VECTOR
+    )
+    assert (slot, seconds, trajectory) == (65535, 0.5, 0xFFFFFFFF)
+    assert received[1:] == step[1:]
+    assert received.observation.tobytes() == observation.tobytes()
+
+
+def test_the_first_observation_comes_with_its_spec_and_is_the_callers_own() -> None:
+    observation = np.arange(3 * 64 * 64, dtype=np.uint8).reshape(3, 64, 64)
+    slot, spec, seconds, received = wire.unpack_begun(body(wire.pack_begun(2, IMAGE, 1.5, observation)))
+    assert (slot, spec, seconds) == (2, IMAGE, 1.5)
+    np.testing.assert_array_equal(received, observation)
+    assert received.flags.writeable
+
+
+def test_pictures_survive() -> None:
+    picture = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    slot, received = wire.unpack_picture(body(wire.pack_picture(1, picture)))
+    assert slot == 1
+    np.testing.assert_array_equal(received, picture)
+
+
+def test_kinds_are_distinct() -> None:
+    assert len({int(kind) for kind in Kind}) == len(Kind)

@@ -1,0 +1,143 @@
+"""Runs that are killed, workers that are killed or stopped: nothing is lost, doubled or left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lram.harness.records import EpisodeRecord, Measured
+from lram.harness.store import Run
+
+TASKS = "toy/slow,toy/reach,toy/image,toy/lives"
+ARGUMENTS = ["eval", "random", "--tasks", TASKS, "-n", "12", "-s", "5", "-l", "6", "-w", "2", "-q"]
+
+
+def lram(*arguments: str, **options: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lram.harness.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return output
+
+
+def workers_of(parent: int) -> list[int]:
+    """Return the worker processes that were started by ``parent``, dead or alive."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if b"lram.envs.worker" in words and words[words.index(b"--parent") + 1] == str(parent).encode():
+            if state != "Z":
+                found.append(int(folder.name))
+    return found
+
+
+def wait_for(condition: object, what: str) -> None:
+    end = time.monotonic() + 30
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
+def recorded(folder: Path) -> int:
+    return sum(part.read_bytes().count(b"\n") for part in (folder / "records").glob("*.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    finished(lram(*ARGUMENTS, "-o", str(folder)))
+    return Run(folder)
+
+
+def comparable(run: Run) -> list[EpisodeRecord]:
+    """Return the records without what depends on the machine and the moment."""
+    blank = Measured(0, 0, 0, 0, 0, 0)
+    return [replace(record, failures=0, measured=blank) for record in run.records()]
+
+
+@pytest.mark.parametrize("moment", range(3))
+def test_a_run_killed_at_a_random_moment_resumes_to_the_same_summary(
+    tmp_path: Path, whole: Run, moment: int
+) -> None:
+    folder = tmp_path / "run"
+    draw = random.Random(moment)
+    process = lram(*ARGUMENTS, "-o", str(folder))
+    target = draw.randrange(1, 40)
+    wait_for(lambda: (folder / "records").is_dir() and recorded(folder) >= target, "records")
+    time.sleep(draw.random() * 0.05)
+    started = workers_of(process.pid)
+    process.kill()
+    process.communicate()
+    assert started, "the run was killed before it had workers"
+    wait_for(lambda: not workers_of(process.pid), "the workers to follow their parent")
+    assert recorded(folder) < 48, "the run was over before it was killed"
+
+    finished(lram("resume", str(folder), "-q", "-l", "3", "-w", "1"))
+
+    lines = [line for part in (folder / "records").glob("*.jsonl") for line in part.read_bytes().splitlines()]
+    counts = Counter(msgspec.json.decode(line, type=EpisodeRecord).item for line in lines)
+    assert set(counts.values()) == {1}
+    assert comparable(Run(folder)) == comparable(whole)
+    summaries = [finished(lram("report", str(path), "--json")) for path in (folder, whole.path)]
+    assert summaries[0] == summaries[1]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_is_killed_or_stopped_costs_a_repetition_and_the_record_says_so(
+    tmp_path: Path, whole: Run, how: signal.Signals
+) -> None:
+    folder = tmp_path / "run"
+    process = lram(*ARGUMENTS, "-o", str(folder), "--step-deadline", "1")
+    wait_for(lambda: len(workers_of(process.pid)) == 2, "workers")
+    wait_for(lambda: recorded(folder) >= 3, "records")
+    os.kill(workers_of(process.pid)[0], how)
+    finished(process)
+    assert comparable(Run(folder)) == comparable(whole)
+    notes = [note for record in Run(folder).records() for note in record.measured.incidents]
+    assert any("SIGKILL" in note if how == signal.SIGKILL else "no answer within 1 s" in note for note in notes)
+
+
+def test_ctrl_c_leaves_a_run_that_resumes_and_says_how(tmp_path: Path, whole: Run) -> None:
+    folder = tmp_path / "run"
+    process = lram(*ARGUMENTS, "-o", str(folder), start_new_session=True)
+    wait_for(lambda: (folder / "records").is_dir() and recorded(folder) >= 3, "records")
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"lram resume {folder}" in output
+    assert not workers_of(process.pid)
+    finished(lram("resume", str(folder), "-q"))
+    assert comparable(Run(folder)) == comparable(whole)
+
+
+def test_a_second_writer_is_refused_while_the_first_plays(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = lram(*ARGUMENTS, "-o", str(folder))
+    wait_for(lambda: (folder / "records").is_dir() and recorded(folder) >= 1, "records")
+    second = lram("resume", str(folder))
+    _, errors = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert "in use by another process" in errors
+    finished(process)

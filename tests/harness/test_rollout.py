@@ -1,0 +1,198 @@
+"""The loop: what an agent is shown, what is recorded, and what trouble costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lram.agents.api import Action, AgentInfo, Episode, Observation, TaskSpec
+from lram.envs.pool import Deadlines
+from lram.envs.registry import all_tasks
+from lram.harness.errors import LramError
+from lram.harness.evaluate import Machine, evaluate, resume
+from lram.harness.records import EpisodeRecord
+from lram.harness.rollout import checked_action
+from lram.harness.store import Run
+
+FAST = Deadlines(begin_s=60, step_s=1)
+
+
+class Solver:
+    """Solves toy/steps and toy/lives by their cue, and writes down all it is shown."""
+
+    info = AgentInfo("baseline", "solves the toy tasks")
+
+    def __init__(self, mistake: object = None) -> None:
+        self.mistake = mistake
+        self.resets: list[tuple[int, Episode]] = []
+        self.calls: list[tuple[list[float], list[int]]] = []
+
+    def refuses(self, task: TaskSpec) -> str | None:
+        return None if task.action == "discrete" else "it knows discrete actions only"
+
+    def start(self, lanes: int) -> dict[str, int]:
+        return {"lanes": lanes}
+
+    def reset(self, state: Any, lanes: Sequence[int], episodes: Sequence[Episode]) -> None:
+        self.resets += zip(lanes, episodes, strict=True)
+
+    def act(
+        self, state: Any, observations: Sequence[Observation], rewards: Sequence[float], lanes: Sequence[int]
+    ) -> tuple[list[Any], Any]:
+        assert len(set(lanes)) == len(lanes) <= state["lanes"]
+        self.calls.append((list(rewards), list(lanes)))
+        if isinstance(self.mistake, Exception):
+            raise self.mistake
+        actions: list[Action] = [int(np.argmax(observation)) for observation in observations]
+        return [self.mistake for _ in actions] if self.mistake is not None else actions, state
+
+    def state_bytes(self, state: Any) -> int:
+        return 0
+
+
+def play(tmp_path: Path, agent: Solver, tasks: str, episodes: int = 2, **machine: Any) -> list[EpisodeRecord]:
+    settings = Machine(**{"lanes": 4, "workers": 2, "deadlines": FAST, **machine})
+    return evaluate({"solver": agent}, tasks, tmp_path / "run", episodes=episodes, machine=settings).records()
+
+
+def test_a_solver_gets_the_reference_score_on_every_episode(tmp_path: Path) -> None:
+    records = play(tmp_path, Solver(), "toy/steps", episodes=6)
+    assert [record.status for record in records] == ["scored"] * 6
+    assert all(record.episode_return == record.length for record in records)
+    assert len({record.seed for record in records}) == 6
+    assert all(record.truncated and not record.terminated for record in records)
+
+
+def test_the_agent_is_shown_the_signal_and_the_record_holds_the_reward(tmp_path: Path) -> None:
+    agent = Solver()
+    (record,) = play(tmp_path, agent, "toy/lives", episodes=1)
+    assert record.episode_return == 2.0 * record.length
+    shown = [reward for rewards, _ in agent.calls for reward in rewards][1:]
+    assert set(shown) == {1.0}
+
+
+def test_a_context_reset_resets_the_agent_with_another_seed_and_not_the_score(tmp_path: Path) -> None:
+    agent = Solver()
+    (record,) = play(tmp_path, agent, "toy/lives", episodes=1)
+    assert record.length is not None
+    boundaries = (record.length - 1) // 8
+    assert boundaries >= 2
+    assert len(agent.resets) == 1 + boundaries
+    assert len({episode.seed for _, episode in agent.resets}) == len(agent.resets)
+
+
+def test_every_episode_begins_with_a_reset_of_its_lane(tmp_path: Path) -> None:
+    agent = Solver()
+    play(tmp_path, agent, "toy/steps", episodes=9)
+    assert len(agent.resets) == 9
+    assert {lane for lane, _ in agent.resets} <= set(range(4))
+
+
+def test_lanes_that_are_ready_together_share_one_call(tmp_path: Path) -> None:
+    agent = Solver()
+    play(tmp_path, agent, "toy/slow", episodes=8, lanes=8, workers=2)
+    assert max(len(lanes) for _, lanes in agent.calls) >= 2
+
+
+@pytest.mark.parametrize("fault", ["crash", "hang", "nan", "raise"])
+def test_a_task_that_always_fails_is_recorded_retried_and_given_up_and_the_run_ends(
+    tmp_path: Path, fault: str
+) -> None:
+    kind = {"crash": "crash", "hang": "timeout", "nan": "session", "raise": "session"}[fault]
+    records = play(tmp_path, Solver(), f"toy/{fault},toy/steps", episodes=5, lanes=1, workers=1)
+    bad = [record for record in records if record.task == f"toy/{fault}"]
+    good = [record for record in records if record.task == "toy/steps"]
+    assert [record.status for record in good] == ["scored"] * 5
+    assert [record.status for record in bad] == ["errored"] * 5
+    kinds = [record.failure.kind for record in bad if record.failure]
+    assert kinds == [kind] * 3 + ["quarantine"] * 2
+    assert [record.failures for record in bad] == [2, 2, 2, 0, 0]
+    assert all(len(record.measured.incidents) == 2 for record in bad[:3])
+    assert all(record.episode_return is None and record.length is None for record in bad)
+
+
+def test_neighbours_of_a_crash_are_repeated_and_lose_nothing(tmp_path: Path) -> None:
+    records = play(tmp_path, Solver(), "toy/flaky,toy/slow", episodes=8, lanes=6, workers=1)
+    slow = [record for record in records if record.task == "toy/slow"]
+    assert [record.status for record in slow] == ["scored"] * 8
+    assert [record.failures for record in slow] == [0] * 8
+    assert any("busy with another episode" in note for record in slow for note in record.measured.incidents)
+    flaky = [record for record in records if record.task == "toy/flaky"]
+    assert {record.status for record in flaky} == {"scored", "errored"}
+    assert all((record.status == "errored") == (record.seed % 4 == 0) for record in flaky)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("left", "gave 'left' for toy/steps, which needs an integer"),
+        (4, "gave action 4 for toy/steps, which has actions 0 to 3"),
+        (True, "needs an integer"),
+        (1.0, "needs an integer"),
+    ],
+)
+def test_what_is_no_action_is_the_agents_failure_and_named(tmp_path: Path, mistake: object, words: str) -> None:
+    records = play(tmp_path, Solver(mistake), "toy/steps", episodes=5, lanes=1, workers=1)
+    assert [record.failure.kind for record in records if record.failure] == ["agent"] * 3 + ["quarantine"] * 2
+    assert all(words in record.failure.message for record in records if record.failure)
+
+
+def test_an_agent_that_raises_stops_the_run_with_a_sentence_and_it_can_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(LramError, match="agent solver raised ValueError: bad day .*resume the run"):
+        play(tmp_path, Solver(ValueError("bad day")), "toy/steps")
+    run = resume(tmp_path / "run", agents={"solver": Solver()}, machine=Machine(lanes=2, workers=1))
+    assert [record.status for record in run.records()] == ["scored"] * 2
+
+
+def test_an_agent_with_the_wrong_number_of_actions_is_named(tmp_path: Path) -> None:
+    class Short(Solver):
+        def act(self, state: Any, observations: Any, rewards: Any, lanes: Any) -> tuple[list[Any], Any]:
+            return [], state
+
+    with pytest.raises(LramError, match="gave 0 actions for"):
+        play(tmp_path, Short(), "toy/steps")
+
+
+def test_tasks_that_an_agent_refuses_are_planned_as_skipped_with_the_reason(tmp_path: Path) -> None:
+    records = play(tmp_path, Solver(), "toy/steps,toy/reach")
+    assert {record.task for record in records} == {"toy/steps"}
+    (skip,) = Run(tmp_path / "run").plan.skipped
+    assert (skip.task, skip.reason) == ("toy/reach", "it knows discrete actions only")
+
+
+def test_errored_episodes_are_played_again_only_when_asked(tmp_path: Path) -> None:
+    play(tmp_path, Solver(9), "toy/steps")
+    again = {"agents": {"solver": Solver()}, "machine": Machine(lanes=2, workers=1)}
+    assert {r.status for r in resume(tmp_path / "run", **again).records()} == {"errored"}
+    assert {r.status for r in resume(tmp_path / "run", retry_errors=True, **again).records()} == {"scored"}
+
+
+SPEC = TaskSpec("x/y", "x", "vector", (3,), "continuous", 2, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        (np.zeros(3, np.float32), "shape (3,)"),
+        (np.array([0.0, np.nan], np.float32), "NaN"),
+        (np.array([0.0, 1.01], np.float32), "outside [-1, 1] for x/y (1.01); clip it"),
+        (None, "shape"),
+        ("ab", "needs 2 numbers"),
+    ],
+)
+def test_bad_continuous_actions_are_named(action: object, words: str) -> None:
+    assert words in checked_action(SPEC, action)[1]
+
+
+def test_rounding_beyond_one_is_clipped() -> None:
+    action, wrong = checked_action(SPEC, [1.0000001, -1.0000001])
+    assert not wrong
+    np.testing.assert_array_equal(action, np.array([1, -1], np.float32))
+
+
+def test_the_toy_tasks_used_here_exist() -> None:
+    assert {"toy/steps", "toy/lives", "toy/flaky", "toy/slow"} <= all_tasks().keys()
