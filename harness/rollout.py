@@ -24,6 +24,7 @@ from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, Plann
 from lram.harness.schedule import Attempt, Queue, Seat, make_seats
 
 _HEARTBEAT_S = 0.25
+_PATIENCE = 0.25  # of a network pass's time, spent waiting for further lanes to join it
 _ACTION_SLACK = 1e-6
 
 
@@ -103,6 +104,7 @@ class Rollout:
         self._states: dict[str, Any] = {}
         self._flying: dict[tuple[WorkerProcess, int], _Lane] = {}
         self._ready: list[_Lane] = []
+        self._pass_s: dict[str, float] = {}
         self._errored: Counter[tuple[str | None, str]] = Counter()
         self._scored: set[tuple[str | None, str]] = set()
         self._quarantined: dict[tuple[str | None, str], str] = {}
@@ -130,11 +132,7 @@ class Rollout:
             self._fill()
             if not self._flying:
                 return
-            for event in self._pool.wait(_HEARTBEAT_S):
-                self._take(event)
-            while more := self._pool.wait(0.0) if self._ready else []:
-                for event in more:
-                    self._take(event)
+            self._gather()
             on_heartbeat(len(self._flying))
             self._decide()
 
@@ -190,6 +188,27 @@ class Rollout:
             self._ready.remove(lane)
 
     # Events
+
+    def _gather(self) -> None:
+        """Wait for events; once a lane is ready, wait a little longer for its neighbours.
+
+        A network pass costs nearly the same for one lane as for all of them. Without the patience,
+        lanes fall into two groups that take turns, each pass serving half of what it could.
+        """
+        for event in self._pool.wait(_HEARTBEAT_S):
+            self._take(event)
+        if not self._ready:
+            return
+        end = time.perf_counter() + _PATIENCE * max(
+            self._pass_s.get(lane.item.agent, 0.0) for lane in self._ready
+        )
+        while len(self._ready) < len(self._flying):
+            left = end - time.perf_counter()
+            events = self._pool.wait(max(0.0, left))
+            for event in events:
+                self._take(event)
+            if left <= 0 and not events:
+                return
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Died):
@@ -309,7 +328,8 @@ class Rollout:
             raise LramError(
                 f"agent {label} gave {len(actions)} actions for {len(lanes)} lanes; mend it and resume"
             )
-        share = (time.perf_counter() - started) / len(lanes)
+        self._pass_s[label] = time.perf_counter() - started
+        share = self._pass_s[label] / len(lanes)
         for lane in lanes:
             lane.needs_reset = False
             lane.agent_s += share

@@ -81,7 +81,7 @@ def task_facts(task: Task) -> dict[str, Any]:
 def suites(*, json: Json = False) -> None:
     """List the named suites of tasks."""
     if json:
-        print_json(registry.suites())
+        print_json(dict(registry.suites()))
         return
     print_table(
         ("suite", "tasks", "what"),

@@ -19,9 +19,14 @@ def create(
     seed: Annotated[int, Parameter(name=["--seed", "-s"], help="Seed of the random weights.")] = 0,
 ) -> int:
     """Write a checkpoint with random weights: config.json and model.safetensors."""
-    from lram.agents.checkpoint import create_checkpoint
+    from lram.agents.checkpoint import save_checkpoint
+    from lram.agents.model import build_model
+    from lram.agents.presets import parse_preset
 
-    print(create_checkpoint(preset, output, seed=seed))
+    config = parse_preset(preset)
+    card = {"made_by": f"lram create {preset} --seed {seed}", "note": "random weights, not trained"}
+    save_checkpoint(output, build_model(config, seed), config, trained=False, card=card)
+    print(f"checkpoint: {output}")
     return 0
 
 
