@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "pandas", "matplotlib", "scipy", "mujoco", "dm_control", "metaworld", "ale_py", "procgen", "gymnasium")
+HEAVY = (
+    "torch",
+    "pandas",
+    "matplotlib",
+    "scipy",
+    "mujoco",
+    "dm_control",
+    "metaworld",
+    "ale_py",
+    "procgen",
+    "gymnasium",
+)
 
 
 def lram(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -45,7 +56,10 @@ def test_tasks_as_json_hold_every_fact_with_its_source() -> None:
 
 def test_tasks_name_those_without_a_score() -> None:
     output = lram("tasks", "atari").stdout
-    assert "46 tasks (41 train, 5 heldout); 2 without a usable score reference: atari/carnival, atari/pooyan" in output
+    assert (
+        "46 tasks (41 train, 5 heldout); 2 without a usable score reference: atari/carnival, atari/pooyan"
+        in output
+    )
 
 
 def test_tasks_select_and_exclude() -> None:
@@ -59,7 +73,9 @@ def test_every_listing_has_json(command: str) -> None:
     assert json.loads(lram(command, "--json").stdout)
 
 
-def evaluation(tmp_path: Path, *agents: str, tasks: str = "toy/steps", more: tuple[str, ...] = ()) -> list[str]:
+def evaluation(
+    tmp_path: Path, *agents: str, tasks: str = "toy/steps", more: tuple[str, ...] = ()
+) -> list[str]:
     return ["eval", *agents, "--tasks", tasks, "-o", str(tmp_path / "run"), "-n", "1", "-q", *more]
 
 
@@ -69,7 +85,10 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "unknown preset": (["xlstm-17M", "--tasks", "toy/steps"], "xlstm-16M"),
     "empty selection": (["random", "--tasks", "toy/steps,!toy"], "leaves no task"),
     "no adapter": (["random", "--tasks", "composuite16"], "composuite has no adapter in this version"),
-    "unknown protocol": (["random", "--tasks", "toy/steps", "--protocol", "toy=nope"], "toy has no protocol 'nope'"),
+    "unknown protocol": (
+        ["random", "--tasks", "toy/steps", "--protocol", "toy=nope"],
+        "toy has no protocol 'nope'",
+    ),
     "protocol of another domain": (["random", "--tasks", "toy/steps", "--protocol", "atari=sticky"], "atari"),
     "malformed protocol": (["random", "--tasks", "toy/steps", "--protocol", "sticky"], "domain=value"),
     "same label twice": (["random", "random", "--tasks", "toy/steps"], "label=specification"),
@@ -117,7 +136,9 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     answer = lram("eval", "random", "--tasks", "toy/steps", "-o", str(tmp_path / "file" / "run"), "-q")
     assert answer.returncode == 2
-    assert answer.stderr.strip().splitlines() == [f"lram: cannot write to {tmp_path / 'file' / 'run'}: Not a directory"]
+    assert answer.stderr.strip().splitlines() == [
+        f"lram: cannot write to {tmp_path / 'file' / 'run'}: Not a directory"
+    ]
 
 
 def test_a_run_that_exists_is_not_touched(tmp_path: Path) -> None:

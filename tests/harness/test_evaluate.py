@@ -18,7 +18,9 @@ SPREADS = {
 }
 
 
-def play(folder: Path, agents: list[str], tasks: str, machine: Machine, **options: int) -> list[EpisodeRecord]:
+def play(
+    folder: Path, agents: list[str], tasks: str, machine: Machine, **options: int
+) -> list[EpisodeRecord]:
     blank = Measured(0, 0, 0, 0, 0, 0)
     run = evaluate(agents, tasks, folder, machine=machine, **options)  # type: ignore[arg-type]
     return [replace(record, measured=blank) for record in run.records()]
@@ -46,7 +48,8 @@ def test_real_records_do_not_depend_on_lanes_workers_or_order(tmp_path: Path, mo
     }[module]
     spreads = list(SPREADS.values())[:2]
     runs = [
-        play(tmp_path / str(place), agents, tasks, machine, episodes=2) for place, machine in enumerate(spreads)
+        play(tmp_path / str(place), agents, tasks, machine, episodes=2)
+        for place, machine in enumerate(spreads)
     ]
     assert runs[0] == runs[1]
     assert {record.status for record in runs[0]} == {"scored"}

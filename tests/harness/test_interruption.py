@@ -47,9 +47,10 @@ def workers_of(parent: int) -> list[int]:
             state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if b"lram.envs.worker" in words and words[words.index(b"--parent") + 1] == str(parent).encode():
-            if state != "Z":
-                found.append(int(folder.name))
+        if b"lram.envs.worker" not in words or state == "Z":
+            continue
+        if words[words.index(b"--parent") + 1] == str(parent).encode():
+            found.append(int(folder.name))
     return found
 
 
@@ -116,7 +117,9 @@ def test_a_worker_that_is_killed_or_stopped_costs_a_repetition_and_the_record_sa
     finished(process)
     assert comparable(Run(folder)) == comparable(whole)
     notes = [note for record in Run(folder).records() for note in record.measured.incidents]
-    assert any("SIGKILL" in note if how == signal.SIGKILL else "no answer within 1 s" in note for note in notes)
+    assert any(
+        "SIGKILL" in note if how == signal.SIGKILL else "no answer within 1 s" in note for note in notes
+    )
 
 
 def test_ctrl_c_leaves_a_run_that_resumes_and_says_how(tmp_path: Path, whole: Run) -> None:

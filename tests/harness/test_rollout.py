@@ -135,14 +135,16 @@ def test_neighbours_of_a_crash_are_repeated_and_lose_nothing(tmp_path: Path) -> 
         (1.0, "needs an integer"),
     ],
 )
-def test_what_is_no_action_is_the_agents_failure_and_named(tmp_path: Path, mistake: object, words: str) -> None:
+def test_what_is_no_action_is_the_agents_failure_and_named(
+    tmp_path: Path, mistake: object, words: str
+) -> None:
     records = play(tmp_path, Solver(mistake), "toy/steps", episodes=5, lanes=1, workers=1)
     assert [record.failure.kind for record in records if record.failure] == ["agent"] * 3 + ["quarantine"] * 2
     assert all(words in record.failure.message for record in records if record.failure)
 
 
 def test_an_agent_that_raises_stops_the_run_with_a_sentence_and_it_can_be_resumed(tmp_path: Path) -> None:
-    with pytest.raises(LramError, match="agent solver raised ValueError: bad day .*resume the run"):
+    with pytest.raises(LramError, match=r"agent solver raised ValueError: bad day .*resume the run"):
         play(tmp_path, Solver(ValueError("bad day")), "toy/steps")
     run = resume(tmp_path / "run", agents={"solver": Solver()}, machine=Machine(lanes=2, workers=1))
     assert [record.status for record in run.records()] == ["scored"] * 2

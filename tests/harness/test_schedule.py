@@ -9,7 +9,9 @@ COST = {"x/one": 10, "x/two": 10, "y/one": 1000}
 
 
 def items(*names: str, agents: tuple[str, ...] = ("a",), episodes: int = 2) -> list[WorkItem]:
-    return [WorkItem(agent, name, episode) for agent in agents for name in names for episode in range(episodes)]
+    return [
+        WorkItem(agent, name, episode) for agent in agents for name in names for episode in range(episodes)
+    ]
 
 
 def test_lanes_are_shared_evenly_and_seats_never_exceed_lanes() -> None:

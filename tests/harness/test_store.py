@@ -29,7 +29,10 @@ PLAN = RunPlan(
     schema=SCHEMA,
     seed=0,
     episodes=2,
-    agents=(AgentEntry("a", "random", AgentInfo("baseline", "x")), AgentEntry("b", "random", AgentInfo("baseline", "x"))),
+    agents=(
+        AgentEntry("a", "random", AgentInfo("baseline", "x")),
+        AgentEntry("b", "random", AgentInfo("baseline", "x")),
+    ),
     tasks=(
         PlannedTask(all_tasks()["toy/steps"], "toy:plain@1"),
         PlannedTask(all_tasks()["toy/reach"], "toy:plain@1"),
