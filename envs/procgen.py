@@ -86,7 +86,7 @@ class ProcgenSession(SimulatorSession):
         return Step(
             observation=self._observation(),
             reward=reward,
-            terminated=ended and True,
+            terminated=ended and (success or not at_cap),
             truncated=False,  # the base class truncates at the cap what has not terminated
             success=success,
             signal=reward,

@@ -144,7 +144,9 @@ def test_a_domain_runs_in_another_interpreter_that_has_no_lram(tmp_path: Path) -
         if (packages / name).exists():
             (site / name).symlink_to(packages / name)
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{site}" exec {sys.base_prefix}/bin/python3 -S "$@"\n')
+    python.write_text(
+        f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{site}" exec {sys.base_prefix}/bin/python3 -S "$@"\n'
+    )
     python.chmod(0o755)
     with Pool(log_folder=tmp_path, deadlines=DEADLINES, interpreters={"toy": str(python)}) as pool:
         worker = pool.acquire("toy")

@@ -1,0 +1,180 @@
+"""Agents by name: what a user writes on the command line or in a plan.
+
+    random, scripted          baselines
+    constant, constant=0.5    a baseline with a value
+    xlstm[7:1]-16M            an untrained action model of that preset
+    runs/x/checkpoint         a checkpoint's folder
+    my_module:make_agent      a callable of the user's own code that returns an Agent
+    their-name                an entry point of the group ``lram.agents``
+
+Nothing heavy is imported before an agent needs it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from lram.agents.api import Agent, AgentError
+from lram.agents.presets import is_preset, parse_preset, preset_names
+
+GROUP = "lram.agents"
+_CONTRACT = ("info", "refuses", "start", "reset", "act", "state_bytes")
+_OWN_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    """An agent for a listing."""
+
+    name: str
+    kind: str
+    description: str
+
+
+_BASELINES = (
+    AgentRow("random", "baseline", "uniform over the task's actions"),
+    AgentRow("constant", "baseline", "always the same action; constant=0.5 names its value"),
+    AgentRow("scripted", "baseline", "the domain's scripted expert, where there is one"),
+)
+
+
+def list_agents() -> list[AgentRow]:
+    """Return baselines, presets and entry points, without importing any of them."""
+    rows = list(_BASELINES)
+    for name in preset_names():
+        config = parse_preset(name)
+        shape = f"{config.describe()}, {config.layers} blocks of width {config.width}"
+        rows.append(AgentRow(name, "model", f"{shape}, untrained (random weights)"))
+    rows += [AgentRow(point.name, "entry point", point.value) for point in _points()]
+    return rows
+
+
+def create_agent(spec: str, *, seed: int = 0) -> Agent:
+    """Return the agent that ``spec`` names (the module's text tells the grammar).
+
+    Args:
+        spec: What to build.
+        seed: Of an untrained model's weights; given to callables that take a ``seed``.
+
+    Raises:
+        AgentError: There is no such agent, or it cannot be built; one sentence.
+    """
+    name, _, value = spec.partition("=")
+    if name in [row.name for row in _BASELINES]:
+        return _baseline(name, value, spec)
+    if is_preset(spec):
+        return _untrained(spec, seed)
+    for point in _points():
+        if point.name == spec:
+            return _call(_load_point(point), spec, seed)
+    if _OWN_CODE.fullmatch(spec):
+        return _call(_load_own(spec), spec, seed)
+    if spec and ("/" in spec or Path(spec).exists()):
+        return _checkpoint(spec)
+    known = [row.name for row in list_agents()]
+    close = difflib.get_close_matches(spec, known, n=1, cutoff=0.5)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise AgentError(
+        f"there is no agent {spec!r}{hint}; give a checkpoint's folder, module:callable, or one of "
+        f"{', '.join(known)}"
+    )
+
+
+def _baseline(name: str, value: str, spec: str) -> Agent:
+    baselines = importlib.import_module("lram.agents.baselines")
+    if name != "constant":
+        if "=" in spec:
+            raise AgentError(f"{name} takes no value; write {name} instead of {spec}")
+        made: Agent = baselines.RandomAgent() if name == "random" else baselines.ScriptedAgent()
+        return made
+    try:
+        number = float(value) if "=" in spec else None
+    except ValueError:
+        raise AgentError(f"{spec}: {value!r} is no number; write for instance constant=0.5") from None
+    constant: Agent = baselines.ConstantAgent(number)
+    return constant
+
+
+def _untrained(name: str, seed: int) -> Agent:
+    from lram.agents.checkpoint import model_digest
+    from lram.agents.model import build_model
+    from lram.agents.model_agent import ModelAgent
+
+    config = parse_preset(name)
+    model = build_model(config, seed)
+    size = name.rsplit("-", 1)[1]
+    description = f"{config.describe()}, {size}, untrained (random weights, seed {seed})"
+    return ModelAgent(model, trained=False, description=description, digest=model_digest(model))
+
+
+def _checkpoint(spec: str) -> Agent:
+    from lram.agents.checkpoint import load_checkpoint
+    from lram.agents.model_agent import ModelAgent
+
+    model, meta = load_checkpoint(spec)
+    state = "trained" if meta.trained else "untrained"
+    size = f"{model.parameter_count / 1e6:.1f}M"
+    description = f"{meta.config.describe()}, {size}, {state} (checkpoint {Path(spec).resolve().name})"
+    return ModelAgent(model, trained=meta.trained, description=description, digest=meta.digest)
+
+
+def _points() -> list[EntryPoint]:
+    return sorted(entry_points(group=GROUP), key=lambda point: point.name)
+
+
+def _load_point(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        raise AgentError(
+            f"entry point {point.name} ({point.value}) cannot be loaded: {_cause(error)}"
+        ) from error
+
+
+def _load_own(spec: str) -> Any:
+    module_name, _, path = spec.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        target: Any = importlib.import_module(module_name)
+    except Exception as error:
+        raise AgentError(f"{spec}: module {module_name} cannot be imported: {_cause(error)}") from error
+    for part in path.split("."):
+        if not hasattr(target, part):
+            raise AgentError(f"{spec}: {module_name} has no {path}; check the name after the colon")
+        target = getattr(target, part)
+    return target
+
+
+def _call(factory: Any, spec: str, seed: int) -> Agent:
+    if not callable(factory):
+        raise AgentError(f"{spec} is a {type(factory).__name__}, not a callable that returns an agent")
+    try:
+        takes_seed = "seed" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # some built-in callables have no signature
+        takes_seed = False
+    try:
+        agent = factory(seed=seed) if takes_seed else factory()
+    except AgentError:
+        raise
+    except Exception as error:
+        raise AgentError(f"{spec} failed: {_cause(error)}") from error
+    missing = [name for name in _CONTRACT if not hasattr(agent, name)]
+    if missing:
+        kind = type(agent).__name__
+        raise AgentError(f"{spec} returned a {kind} without {', '.join(missing)}; see lram.agents.api.Agent")
+    made: Agent = agent
+    return made
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,136 @@
+"""The action model: encoders -> tokens -> backbone -> one action head for all tasks.
+
+``forward`` reads whole trajectories, for training. To act, one pass a decision: ``decision_tokens``
+embeds what came since the last decision, ``backbone.step`` reads it, ``action_logits`` reads the last
+token. Order of tokens and meaning of classes: :mod:`lram.agents.tokens`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lram.agents.api import AgentError
+from lram.agents.backbone import build_backbone
+from lram.agents.config import ModelConfig
+from lram.agents.encoders import Encoders, reset_encoders
+from lram.agents.tokens import ACTION_DIMS, CLASSES, RETURN_TO_GO
+
+
+class Prediction(NamedTuple):
+    """What ``forward`` returns.
+
+    Attributes:
+        logits: (B, T, 8, 274); a discrete action is read from dimension 0.
+        hidden: (B, T x tokens of a timestep, width), after the backbone's last norm.
+    """
+
+    logits: Tensor
+    hidden: Tensor
+
+
+class ActionModel(nn.Module):
+    """See the module's text. Weights are PyTorch's defaults until they are loaded or drawn."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoders = Encoders(config)
+        self.backbone = build_backbone(config)
+        self.head = nn.Linear(config.width, ACTION_DIMS * CLASSES)
+
+    def forward(
+        self, observations: Tensor, returns_to_go: Tensor, rewards: Tensor, actions: Tensor | None = None
+    ) -> Prediction:
+        """Predict every action of B trajectories of T timesteps, all of one kind of task.
+
+        Args:
+            observations: (B, T, state_width), filled up with zeros, or images (B, T, 3, 64, 64).
+            returns_to_go: (B, T), divided by the task's reward scale.
+            rewards: (B, T), what each action earned, divided likewise.
+            actions: Classes (B, T, 8), or (B, T, 1) for discrete actions; with actions in context only.
+        """
+        encode = self.encoders
+        step = [
+            encode.observation(observations),
+            encode.scalar(encode.return_to_go, returns_to_go),
+            *self._encode_actions(actions),
+            encode.scalar(encode.reward, rewards),
+        ]
+        x = encode.norm(torch.stack(step, dim=2))  # (B, T, tokens of a timestep, D)
+        hidden = self.backbone(x.flatten(1, 2))
+        logits = self.action_logits(hidden.view(x.shape)[:, :, RETURN_TO_GO])
+        return Prediction(logits, hidden)
+
+    def decision_tokens(
+        self, states: Tensor, returns_to_go: Tensor, rewards: Tensor, actions: Tensor | None = None
+    ) -> Tensor:
+        """Embed one pass: (actions t-1), reward t-1, state t, return-to-go t.
+
+        Args:
+            states: Encoded observations (rows, width), as ``encoders.observation`` gives them.
+            returns_to_go: (rows,), scaled.
+            rewards: (rows,), scaled.
+            actions: Classes (rows, 8), with actions in context.
+
+        Returns:
+            (rows, pass_tokens, width); what a row does not have is to be masked in ``step``.
+        """
+        encode = self.encoders
+        tokens = [
+            *self._encode_actions(actions),
+            encode.scalar(encode.reward, rewards),
+            states,
+            encode.scalar(encode.return_to_go, returns_to_go),
+        ]
+        x: Tensor = encode.norm(torch.stack(tokens, dim=1))
+        return x
+
+    def action_logits(self, hidden: Tensor) -> Tensor:
+        """Read actions from return-to-go tokens: (..., width) -> (..., 8, 274)."""
+        logits: Tensor = self.head(hidden)
+        return logits.view(*hidden.shape[:-1], ACTION_DIMS, CLASSES)
+
+    def _encode_actions(self, actions: Tensor | None) -> tuple[Tensor, ...]:
+        if (actions is None) != (self.encoders.action is None):
+            raise AgentError("past actions are given to a model exactly when it has actions in context")
+        if actions is None or self.encoders.action is None:
+            return ()
+        return tuple(self.encoders.action(actions).unbind(dim=-2))
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+def build_model(config: ModelConfig, seed: int) -> ActionModel:
+    """Return an untrained model, its weights drawn from ``seed``; torch's own generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would seed the GPUs' generators too, which fork_rng then does not restore.
+        torch.default_generator.manual_seed(seed)
+        model = ActionModel(config)
+        reset_encoders(model.encoders, config.kind)
+        model.backbone.reset_parameters()
+        nn.init.normal_(model.head.weight, std=0.02)
+        nn.init.zeros_(model.head.bias)
+    return model.eval()
+
+
+def action_loss(logits: Tensor, classes: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean cross-entropy over all (timestep, dimension) pairs that ``mask`` keeps.
+
+    All 274 classes compete, also those that the task at hand does not have, as in the reference.
+
+    Args:
+        logits: (B, T, 8, 274).
+        classes: (B, T, A) with A = 8, or 1 for discrete actions.
+        mask: (B, T, A) bool; at least one must be true.
+    """
+    logits = logits[:, :, : classes.shape[-1]]
+    losses = F.cross_entropy(logits.flatten(0, -2).float(), classes.flatten(), reduction="none")
+    kept = mask.flatten().to(losses.dtype)
+    return (losses * kept).sum() / kept.sum()

@@ -1,0 +1,282 @@
+"""The action model as an agent: many lanes of any domains, read in passes of a fixed size.
+
+Why a fixed size: a lane's actions must not depend on its neighbours, but the rounding of a matrix
+product depends on the number of its rows. So lanes live in blocks of ``rows`` rows, each lane in a
+place of its own, and a block with any ready lane is read whole, the other rows masked. Every matrix
+product then has the same shape whichever lanes are ready and however many there are. Measured with
+float32 on x86 processors (AVX-512, MKL, one thread): all backbones give a lane the same bits at every
+place of a block and beside any neighbours; with 1, 2 or 3 rows they give other bits than with 4 and
+more; with two threads a Transformer's bits depend on the place, because the work is split elsewhere.
+So a run that is to be repeated bit for bit needs one thread. ``tests/agents/test_model_agent.py``
+holds this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.backbone import State, state_bytes
+from lram.agents.config import ModelConfig
+from lram.agents.encoders import IMAGE_SHAPE
+from lram.agents.model import ActionModel
+from lram.agents.tokens import (
+    ACTION_DIMS,
+    DISCRETE_ACTIONS,
+    action_to_classes,
+    classes_to_action,
+)
+
+ROWS = 8
+"""Rows of a block. Multiples of 8 also keep every tensor's size a multiple of the vector registers':
+PyTorch computes the odd numbers at a tensor's end by another routine, with other rounding."""
+
+IMAGES = 4
+"""Images encoded at once; the convolutions are limited by arithmetic, so that few are waste."""
+
+
+@dataclass(slots=True)
+class LaneStates:
+    """What the agent holds for its lanes: the episode's task, the running sum of rewards, the past.
+
+    Attributes:
+        tasks: The lane's task; None before its first episode.
+        earned: Sum of the rewards of the episode so far, unscaled, in float64.
+        fresh: No decision was made yet, so there is no last reward to read.
+        last_classes: Classes of the last action, one a dimension (read with actions in context).
+        blocks: Backbone states of ``rows`` rows each; lane i is row i % rows of block i // rows.
+    """
+
+    tasks: list[TaskSpec | None]
+    earned: npt.NDArray[np.float64]
+    fresh: npt.NDArray[np.bool_]
+    last_classes: npt.NDArray[np.int64]
+    blocks: list[State] = field(repr=False)
+
+
+class ModelAgent:
+    """An :class:`lram.agents.api.Agent` that acts by an action model, taking the likeliest class.
+
+    Args:
+        model: The model; it acts on the device that holds its weights.
+        trained: Whether its weights were trained.
+        description: One line for reports.
+        digest: Hash of configuration and weights.
+        rows: Rows of a pass, 1 or a multiple of 8. Results of different ``rows`` may differ by
+            rounding; 1 is for measuring the latency of a single lane.
+    """
+
+    def __init__(
+        self, model: ActionModel, *, trained: bool, description: str, digest: str, rows: int = ROWS
+    ) -> None:
+        if rows != 1 and (rows < 1 or rows % ROWS):
+            raise AgentError(f"rows of a pass must be 1 or a multiple of {ROWS}, not {rows}")
+        self.model = model.eval()
+        self.rows = rows
+        self._info = AgentInfo(
+            kind="model",
+            description=description,
+            trained=trained,
+            parameters=model.parameter_count,
+            digest=digest,
+            details=(
+                ("blocks", _blocks(model.config)),
+                ("actions in context", str(model.config.actions_in_context).lower()),
+                ("continuous actions decode to", f"{model.config.decode} of the bin"),
+                ("rows a pass", str(rows)),
+            ),
+        )
+
+    @property
+    def info(self) -> AgentInfo:
+        """See :class:`lram.agents.api.Agent`."""
+        return self._info
+
+    def refuses(self, task: TaskSpec) -> str | None:
+        """Return why the model cannot play ``task``: no target return, or sizes that do not fit."""
+        if task.target_return is None:
+            return f"{task.id} names no target return, and the model acts towards one"
+        if task.observation == "image" and task.observation_shape != IMAGE_SHAPE:
+            return f"{task.id} shows images of {task.observation_shape}, and the model reads {IMAGE_SHAPE}"
+        width = self.model.config.state_width
+        if task.observation == "vector" and np.prod(task.observation_shape) > width:
+            return f"{task.id} has observations wider than the model's {width}"
+        most = DISCRETE_ACTIONS if task.action == "discrete" else ACTION_DIMS
+        if task.action_size > most:
+            return f"{task.id} has {task.action_size} {task.action} actions, and the model knows {most}"
+        return None
+
+    def start(self, lanes: int) -> LaneStates:
+        """See :class:`lram.agents.api.Agent`."""
+        with torch.inference_mode():
+            count = -(-lanes // self.rows)
+            blocks = [self.model.backbone.initial_state(self.rows) for _ in range(count)]
+        return LaneStates(
+            tasks=[None] * lanes,
+            earned=np.zeros(lanes),
+            fresh=np.ones(lanes, dtype=np.bool_),
+            last_classes=np.zeros((lanes, ACTION_DIMS), dtype=np.int64),
+            blocks=blocks,
+        )
+
+    def reset(self, state: LaneStates, lanes: Sequence[int], episodes: Sequence[Episode]) -> None:
+        """See :class:`lram.agents.api.Agent`. AgentError for a task that the model refuses."""
+        for episode in episodes:
+            reason = self.refuses(episode.task)
+            if reason is not None:
+                raise AgentError(reason)
+        for lane, episode in zip(lanes, episodes, strict=True):
+            state.tasks[lane] = episode.task
+            state.earned[lane], state.fresh[lane] = 0.0, True
+        with torch.inference_mode():
+            for block, rows in self._by_block(lanes):
+                self.model.backbone.reset(state.blocks[block], rows)
+
+    def act(
+        self,
+        state: LaneStates,
+        observations: Sequence[Observation],
+        rewards: Sequence[float],
+        lanes: Sequence[int],
+    ) -> tuple[list[Action], LaneStates]:
+        """See :class:`lram.agents.api.Agent`. AgentError when the model's output is not finite."""
+        tasks = [self._task(state, lane) for lane in lanes]
+        running = [lane for lane in lanes if not state.fresh[lane]]
+        given = dict(zip(lanes, rewards, strict=True))
+        if len(given) != len(lanes):
+            raise AgentError(f"a lane is named twice among {list(lanes)}")
+        for lane in running:
+            state.earned[lane] += given[lane]
+
+        with torch.inference_mode():
+            encoded = self._encode(dict(zip(lanes, observations, strict=True)), state)
+            logits = {}
+            for block, rows in self._by_block(lanes):
+                block_logits = self._read_block(state, block, rows, encoded[block], given)
+                for row in rows:
+                    logits[block * self.rows + row] = block_logits[row]
+
+        actions = []
+        for lane, task in zip(lanes, tasks, strict=True):
+            action, classes = choose_action(logits[lane], task, self.model.config.decode)
+            state.last_classes[lane] = classes
+            state.fresh[lane] = False
+            actions.append(action)
+        return actions, state
+
+    def state_bytes(self, state: LaneStates) -> int:
+        """See :class:`lram.agents.api.Agent`; the unused rows of the last block count too."""
+        return sum(state_bytes(block) for block in state.blocks)
+
+    def _encode(self, observations: dict[int, Observation], state: LaneStates) -> dict[int, Tensor]:
+        """Encode what the lanes see: a tensor (rows, width) for each block that has a ready lane."""
+        encoders, config, device = self.model.encoders, self.model.config, self.model.backbone.device
+        encoded, images = {}, []
+        for block, rows in self._by_block(list(observations)):
+            vectors = np.zeros((self.rows, config.state_width), dtype=np.float32)
+            for row in rows:
+                lane = block * self.rows + row
+                seen, task = observations[lane], self._task(state, lane)
+                if seen.shape != task.observation_shape:
+                    raise AgentError(f"{task.id} showed {seen.shape}, not {task.observation_shape}")
+                if task.observation == "image":
+                    images.append((block, row, seen))
+                else:
+                    vectors[row, : seen.size] = seen.reshape(-1)
+            encoded[block] = encoders.observation(torch.from_numpy(vectors).to(device))
+        size = min(IMAGES, self.rows)
+        for first in range(0, len(images), size):
+            group = images[first : first + size]
+            batch = np.zeros((size, *IMAGE_SHAPE), dtype=np.uint8)
+            for place, (_, _, image) in enumerate(group):
+                batch[place] = image
+            tokens = encoders.observation(torch.from_numpy(batch).to(device))
+            for place, (block, row, _) in enumerate(group):
+                encoded[block][row] = tokens[place]
+        return encoded
+
+    def _read_block(
+        self, state: LaneStates, block: int, rows: Sequence[int], encoded: Tensor, rewards: dict[int, float]
+    ) -> npt.NDArray[np.float32]:
+        """Read one pass of one block; return logits (rows, 8, 274)."""
+        model, device = self.model, self.model.backbone.device
+        returns_to_go = np.zeros(self.rows, dtype=np.float32)
+        last_rewards = np.zeros(self.rows, dtype=np.float32)
+        classes = np.zeros((self.rows, ACTION_DIMS), dtype=np.int64)
+        valid = np.zeros((self.rows, model.config.pass_tokens), dtype=np.bool_)
+        for row in rows:
+            lane = block * self.rows + row
+            task = self._task(state, lane)
+            assert task.target_return is not None  # refused otherwise
+            returns_to_go[row] = (task.target_return - state.earned[lane]) / task.reward_scale
+            valid[row, -2:] = True
+            if not state.fresh[lane]:
+                last_rewards[row] = rewards[lane] / task.reward_scale
+                classes[row] = state.last_classes[lane]
+                valid[row, :-2] = True
+                if model.config.actions_in_context and task.action == "discrete":
+                    valid[row, 1:ACTION_DIMS] = False
+        x = model.decision_tokens(
+            encoded,
+            torch.from_numpy(returns_to_go).to(device),
+            torch.from_numpy(last_rewards).to(device),
+            torch.from_numpy(classes).to(device) if model.config.actions_in_context else None,
+        )
+        mask = None if valid.all() else torch.from_numpy(valid).to(device)
+        hidden, state.blocks[block] = model.backbone.step(x, state.blocks[block], mask)
+        logits: npt.NDArray[np.float32] = model.action_logits(hidden[:, -1]).float().cpu().numpy()
+        return logits
+
+    def _by_block(self, lanes: Sequence[int]) -> list[tuple[int, list[int]]]:
+        blocks: dict[int, list[int]] = {}
+        for lane in lanes:
+            blocks.setdefault(lane // self.rows, []).append(lane % self.rows)
+        return sorted(blocks.items())
+
+    @staticmethod
+    def _task(state: LaneStates, lane: int) -> TaskSpec:
+        task = state.tasks[lane]
+        if task is None:
+            raise AgentError(f"lane {lane} holds no episode; reset it before it acts")
+        return task
+
+
+def _blocks(config: ModelConfig) -> str:
+    text = f"{config.layers} of width {config.width}"
+    if config.xlstm is not None and config.xlstm.slstm_at:
+        text += f", sLSTM at {', '.join(map(str, config.xlstm.slstm_at))}"
+    return text
+
+
+def choose_action(
+    logits: npt.NDArray[np.float32], task: TaskSpec, decode: str
+) -> tuple[Action, npt.NDArray[np.int64]]:
+    """Take the likeliest class among those that ``task`` has (the first, if several are).
+
+    Args:
+        logits: (8, 274).
+        task: Tells the number of discrete actions, or of continuous dimensions.
+        decode: ``center`` or ``lower``, see :func:`classes_to_action`.
+
+    Returns:
+        The action, and the classes (8,) that stand for it as past action; dimensions that the task
+        does not have stand as action 0.0.
+
+    Raises:
+        AgentError: The logits are not finite.
+    """
+    if not np.isfinite(logits).all():
+        raise AgentError(f"the model's output for {task.id} is not finite; its weights or inputs are not")
+    classes = np.full(ACTION_DIMS, action_to_classes(0.0), dtype=np.int64)
+    if task.action == "discrete":
+        classes[0] = logits[0, : task.action_size].argmax()
+        return int(classes[0]), classes
+    size = task.action_size
+    classes[:size] = DISCRETE_ACTIONS + logits[:size, DISCRETE_ACTIONS:].argmax(axis=-1)
+    return classes_to_action(classes[:size], "lower" if decode == "lower" else "center"), classes

@@ -1,0 +1,84 @@
+"""Named models: ``xlstm-16M``, ``xlstm[7:1]-16M``, ``mamba-1M``, ``transformer-206M`` and so on.
+
+Sizes are in ``data/presets.csv`` with their sources. A plain ``xlstm-`` is ``[1:0]``, mLSTM blocks
+only, as the reference's own presets are. A ratio ``[m:s]`` places ceil(layers s / (m + s)) sLSTM
+blocks at the first odd positions; this gives the positions of the reference's published commands
+for [7:1] (``[1]`` of 8 blocks, ``[1, 3]`` of 12 and 16, ``[1, 3, 5]`` of 20), where the true ratio is
+5:1 for 12 blocks and 17:3 for 20.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import difflib
+import math
+import re
+from functools import cache
+from importlib import resources
+
+from lram.agents.api import AgentError
+from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
+
+_NAME = re.compile(r"(?P<kind>[a-z]+)(\[(?P<mlstm>\d+):(?P<slstm>\d+)\])?-(?P<size>\w+)")
+
+# Long episodes must be exact and fast in the small model, which is there for demonstrations.
+_SMALL_TRANSFORMER = TransformerConfig(positions="rotary", window=150, cache="ring")
+# The reference acts on the last 50 timesteps, the newest without its reward: 3 x 50 - 1 tokens.
+_REFERENCE_TRANSFORMER = TransformerConfig(positions="learned", window=149, cache="recompute")
+
+
+@cache
+def _table() -> dict[tuple[str, str], dict[str, str]]:
+    text = resources.files("lram.agents").joinpath("data/presets.csv").read_text(encoding="utf-8")
+    return {(row["kind"], row["size"]): row for row in csv.DictReader(text.splitlines())}
+
+
+def preset_names() -> tuple[str, ...]:
+    """Return the presets that are listed; any other ratio of an xLSTM is understood too."""
+    names = []
+    for kind, size in _table():
+        names += [f"{kind}-{size}"]
+        if kind == "xlstm":
+            names += [f"xlstm[7:1]-{size}", f"xlstm[1:0]-{size}"]
+    return tuple(names)
+
+
+def is_preset(name: str) -> bool:
+    """Return whether ``name`` is spelt as a preset whose kind and size are in the table."""
+    match = _NAME.fullmatch(name)
+    if match is None or (match["kind"], match["size"]) not in _table():
+        return False
+    return match["mlstm"] is None or match["kind"] == "xlstm"
+
+
+def parse_preset(name: str) -> ModelConfig:
+    """Return the configuration that ``name`` stands for; AgentError lists the valid names."""
+    match = _NAME.fullmatch(name)
+    if match is None or not is_preset(name):
+        close = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.5)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise AgentError(f"there is no model preset {name!r}{hint}; presets: {', '.join(preset_names())}")
+    row = _table()[match["kind"], match["size"]]
+    width, layers = int(row["width"]), int(row["layers"])
+    if match["kind"] == "mamba":
+        return ModelConfig(width, layers, mamba=MambaConfig(), name=name)
+    heads = int(row["heads"])
+    if match["kind"] == "xlstm":
+        at = slstm_positions(layers, int(match["mlstm"] or 1), int(match["slstm"] or 0))
+        return ModelConfig(width, layers, xlstm=XLSTMConfig(heads=heads, slstm_at=at), name=name)
+    base = _SMALL_TRANSFORMER if match["size"] == "1M" else _REFERENCE_TRANSFORMER
+    return ModelConfig(width, layers, transformer=dataclasses.replace(base, heads=heads), name=name)
+
+
+def slstm_positions(layers: int, mlstm: int, slstm: int) -> tuple[int, ...]:
+    """Return where the sLSTM blocks of a ``[mlstm:slstm]`` stack go; AgentError if they do not fit."""
+    if mlstm + slstm == 0:
+        raise AgentError("an xLSTM ratio [0:0] has no blocks; write for instance [7:1] or [1:0]")
+    count = math.ceil(layers * slstm / (mlstm + slstm))
+    if count > layers // 2:
+        raise AgentError(
+            f"an xLSTM [{mlstm}:{slstm}] of {layers} blocks needs {count} sLSTM blocks, but only "
+            f"{layers // 2} odd positions are there; name the positions in config.json (xlstm.slstm_at)"
+        )
+    return tuple(range(1, 2 * count, 2))

@@ -1,0 +1,202 @@
+"""From records to a summary: every agent on every task, in every domain, and over all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lram.envs.scores import audit
+from lram.harness.records import AgentEntry, PlannedTask
+from lram.harness.store import Run
+from lram.reports.caveats import caveats
+from lram.reports.collect import Cell, Evidence, collect
+from lram.reports.comparison import compare
+from lram.reports.model import (
+    LAYOUT,
+    AgentResult,
+    Aggregate,
+    DomainResult,
+    FailureCount,
+    Summary,
+    TaskEntry,
+    TaskResult,
+)
+from lram.reports.samples import (
+    RETURN,
+    SCORE,
+    SUCCESS_ANY,
+    SUCCESS_LAST,
+    Functional,
+    Resampling,
+    Samples,
+    covered,
+)
+from lram.reports.statistics import interquartile_mean, mean_of_domain_means
+
+
+def summarise(runs: Sequence[Run], *, seed: int = 0, resamples: int = 2000, level: float = 0.95) -> Summary:
+    """Return what ``runs`` measured, in numbers.
+
+    Equal records give an equal summary, in whatever order and segments they were written.
+
+    Args:
+        runs: One or more runs; the same agent's episodes on the same task are put together.
+        seed: Of the bootstrap and of the sign-flip test.
+        resamples: Replicates of the bootstrap, and random sign patterns of the test.
+        level: Of every interval.
+
+    Raises:
+        LramError: The runs contradict each other (see :func:`lram.reports.collect.collect`).
+        ValueError: ``resamples`` or ``level`` is out of range.
+    """
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(f"resamples={resamples} must be at least 1 and level={level} between 0 and 1")
+    evidence = collect(runs)
+    how = Resampling(seed, resamples, level)
+    reach = _Reach(
+        score=covered(evidence, SCORE),
+        success_any=covered(evidence, SUCCESS_ANY),
+        success_last=covered(evidence, SUCCESS_LAST),
+    )
+    # One agent's replicates at a time: they are what takes memory.
+    by_agent = [_agent(evidence, agent, reach, how) for agent in evidence.agents]
+    agents = tuple(agent for agent, _ in by_agent)
+    results = tuple(
+        results[planned.task.id]
+        for planned in evidence.tasks
+        for _, results in by_agent
+        if planned.task.id in results
+    )
+    tasks = tuple(_task_entry(planned) for planned in evidence.tasks)
+    planned_episodes = [cell.planned for cell in evidence.cells.values() if cell.planned] or [0]
+    return Summary(
+        layout=LAYOUT,
+        seed=seed,
+        resamples=resamples,
+        level=level,
+        run_seeds=evidence.run_seeds,
+        episodes_per_task=(min(planned_episodes), max(planned_episodes)),
+        caveats=caveats(evidence, agents, tasks, results),
+        agents=agents,
+        tasks=tasks,
+        results=results,
+        comparisons=compare(evidence, how),
+    )
+
+
+def display_name(agent: AgentEntry) -> str:
+    """Return the label, with the word that keeps random weights from passing for a model."""
+    return f"{agent.label} (untrained)" if agent.info.trained is False else agent.label
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """Ids of the tasks that have a value for at least one agent, by measure."""
+
+    score: set[str]
+    success_any: set[str]
+    success_last: set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """One agent's samples of every measure."""
+
+    returns: Samples
+    score: Samples
+    success_any: Samples
+    success_last: Samples
+
+
+def _agent(
+    evidence: Evidence, agent: AgentEntry, reach: _Reach, how: Resampling
+) -> tuple[AgentResult, dict[str, TaskResult]]:
+    measured = _Measured(
+        *(
+            Samples(evidence, agent.label, measure, how)
+            for measure in (RETURN, SCORE, SUCCESS_ANY, SUCCESS_LAST)
+        )
+    )
+    results = {
+        planned.task.id: _task_result(measured, agent.label, planned.task.id, cell)
+        for planned in evidence.tasks
+        if (cell := evidence.cells.get((agent.label, planned.task.id))) is not None
+    }
+    tasks = [planned.task for planned in evidence.tasks]
+    result = AgentResult(
+        label=agent.label,
+        name=display_name(agent),
+        spec=agent.spec,
+        kind=agent.info.kind,
+        description=agent.info.description,
+        trained=agent.info.trained,
+        parameters=agent.info.parameters,
+        digest=agent.info.digest,
+        planned=sum(r.planned for r in results.values()),
+        scored=sum(r.scored for r in results.values()),
+        errored=sum(r.errored for r in results.values()),
+        missing=sum(r.missing for r in results.values()),
+        skipped=sum(bool(r.skipped) for r in results.values()),
+        mean_of_domains=measured.score.aggregate(tasks, reach.score, mean_of_domain_means),
+        interquartile_mean=measured.score.aggregate(tasks, reach.score, lambda _: interquartile_mean),
+        domains=tuple(_domain_result(evidence, measured, reach, name) for name in evidence.domains),
+    )
+    return result, results
+
+
+def _domain_result(evidence: Evidence, measured: _Measured, reach: _Reach, domain: str) -> DomainResult:
+    tasks = [planned.task for planned in evidence.tasks if planned.task.domain == domain]
+
+    def mean(_: list[str]) -> Functional:
+        return lambda scores: scores.mean(axis=-1)
+
+    def success(samples: Samples, ids: set[str]) -> Aggregate | None:
+        if not any(task.id in ids for task in tasks):
+            return None
+        return samples.aggregate(tasks, ids, mean)
+
+    return DomainResult(
+        domain=domain,
+        score=measured.score.aggregate(tasks, reach.score, mean),
+        success_any=success(measured.success_any, reach.success_any),
+        success_last=success(measured.success_last, reach.success_last),
+    )
+
+
+def _task_result(measured: _Measured, agent: str, task: str, cell: Cell) -> TaskResult:
+    failures = Counter(
+        record.failure.kind if record.failure else "unknown"
+        for record in cell.records.values()
+        if record.status == "errored"
+    )
+    return TaskResult(
+        agent=agent,
+        task=task,
+        planned=cell.planned,
+        scored=len(cell.scored),
+        errored=len(cell.records) - len(cell.scored),
+        missing=cell.planned - len(cell.records),
+        failures=tuple(FailureCount(kind, count) for kind, count in sorted(failures.items())),
+        skipped=cell.skipped,
+        mean_return=measured.returns.task(task),
+        score=measured.score.task(task),
+        success_any=measured.success_any.task(task),
+        success_last=measured.success_last.task(task),
+    )
+
+
+def _task_entry(planned: PlannedTask) -> TaskEntry:
+    task, sources = planned.task, dict(planned.task.sources)
+    return TaskEntry(
+        id=task.id,
+        domain=task.domain,
+        split=task.split,
+        protocol=planned.protocol,
+        score_kind=task.score_kind,
+        score_random=task.score_random,
+        score_reference=task.score_reference,
+        score_source=sources.get("score", ""),
+        audit=audit(task) or "",
+        note=sources.get("score_note", ""),
+    )

@@ -1,0 +1,156 @@
+"""What a reader must know before the numbers, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from lram.reports.collect import Evidence
+from lram.reports.model import AgentResult, Caveat, TaskEntry, TaskResult
+from lram.reports.text import count, names
+
+
+def caveats(
+    evidence: Evidence,
+    agents: Sequence[AgentResult],
+    tasks: Sequence[TaskEntry],
+    results: Sequence[TaskResult],
+) -> tuple[Caveat, ...]:
+    """Return the caveats of a summary, those that concern trust first."""
+    return (
+        *_records(evidence, results),
+        *_agents(agents),
+        *_failures(results),
+        *_coverage(evidence, agents, results),
+        *_references(tasks),
+        *_design(tasks, results),
+    )
+
+
+def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Caveat]:
+    if not any(result.scored + result.errored for result in results):
+        yield Caveat("empty", "No episode has been recorded yet: there is nothing to average.")
+    if evidence.disagreements:
+        yield Caveat(
+            "disagreement",
+            f"{count(len(evidence.disagreements), 'episode was', 'episodes were')} recorded by two runs of "
+            "the same seed with different results, so something is not reproducible; those of the run "
+            "named first count.",
+            evidence.disagreements,
+        )
+
+
+def _agents(agents: Sequence[AgentResult]) -> Iterator[Caveat]:
+    untrained = tuple(agent.label for agent in agents if agent.trained is False)
+    if untrained:
+        yield Caveat(
+            "untrained",
+            f"{count(len(untrained), 'agent has', 'agents have')} random weights: such scores say nothing "
+            "about an architecture, only that it runs.",
+            untrained,
+        )
+
+
+def _failures(results: Sequence[TaskResult]) -> Iterator[Caveat]:
+    quarantined = tuple(
+        dict.fromkeys(r.task for r in results if any(f.kind == "quarantine" for f in r.failures))
+    )
+    if quarantined:
+        yield Caveat(
+            "quarantine",
+            f"{count(len(quarantined), 'task was', 'tasks were')} quarantined after failing too "
+            "often: episodes that were still to come count as errored.",
+            quarantined,
+        )
+    errored = sum(r.errored for r in results)
+    if errored:
+        kinds: dict[str, int] = {}
+        for failure in (f for r in results for f in r.failures):
+            kinds[failure.kind] = kinds.get(failure.kind, 0) + failure.episodes
+        listed = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+        planned = sum(r.planned for r in results)
+        yield Caveat(
+            "errored",
+            f"{errored} of {planned} planned episodes ended in an error ({listed}). They are in no average; "
+            "if failing goes with playing badly, the averages flatter.",
+            tuple(f"{r.agent} on {r.task}: {r.errored} of {r.planned}" for r in results if r.errored),
+        )
+    missing = sum(r.missing for r in results)
+    if missing:
+        planned = sum(r.planned for r in results)
+        yield Caveat(
+            "missing",
+            f"{missing} of {planned} planned episodes {'has' if missing == 1 else 'have'} no record: the run "
+            "is not finished.",
+            tuple(f"{r.agent} on {r.task}: {r.missing} of {r.planned}" for r in results if r.missing),
+        )
+
+
+def _coverage(
+    evidence: Evidence, agents: Sequence[AgentResult], results: Sequence[TaskResult]
+) -> Iterator[Caveat]:
+    short = [agent for agent in agents if not agent.mean_of_domains.rests_on.comparable]
+    if short:
+        reach = [(agent.label, agent.mean_of_domains.rests_on) for agent in short]
+        yield Caveat(
+            "coverage",
+            f"{count(len(short), 'agent has', 'agents have')} a score on fewer tasks than others. Their "
+            "aggregates are marked and do not compare with the others'; the paired comparisons use shared "
+            "tasks only.",
+            tuple(f"{label}: {rests_on.tasks} of {rests_on.of_tasks} tasks" for label, rests_on in reach),
+        )
+    skipped: dict[tuple[str, str], int] = {}
+    for result in results:
+        if result.skipped:
+            pair = (result.agent, result.skipped)
+            skipped[pair] = skipped.get(pair, 0) + 1
+    if skipped:
+        agents_hit = len({agent for agent, _ in skipped})
+        yield Caveat(
+            "skipped",
+            f"{count(agents_hit, 'agent')} cannot play all tasks; what it cannot play was not run.",
+            tuple(f"{agent}, {count(n, 'task')}: {reason}" for (agent, reason), n in skipped.items()),
+        )
+    if evidence.excluded:
+        yield Caveat(
+            "excluded",
+            f"{count(len(evidence.excluded), 'entry', 'entries')} of the selection could not be planned.",
+            evidence.excluded,
+        )
+
+
+def _references(tasks: Sequence[TaskEntry]) -> Iterator[Caveat]:
+    for reason in dict.fromkeys(task.audit for task in tasks if task.audit):
+        concerned = tuple(task.id for task in tasks if task.audit == reason)
+        text = count(len(concerned), "task has", "tasks have")
+        yield Caveat(
+            "reference",
+            f"{text} no normalised score, only returns: {reason}.",
+            concerned,
+        )
+    for note in dict.fromkeys(task.note for task in tasks if task.note):
+        concerned = tuple(task.id for task in tasks if task.note == note)
+        domains = names(dict.fromkeys(task.domain for task in tasks if task.note == note))
+        yield Caveat(
+            "score note",
+            f"{domains} ({count(len(concerned), 'task', 'tasks')}): {note.rstrip('.')}.",
+            concerned,
+        )
+
+
+def _design(tasks: Sequence[TaskEntry], results: Sequence[TaskResult]) -> Iterator[Caveat]:
+    splits = {split: sum(task.split == split for task in tasks) for split in ("train", "heldout", "extra")}
+    present = [f"{number} {split}" for split, number in splits.items() if number]
+    if len(present) > 1:
+        yield Caveat(
+            "splits",
+            f"The aggregates mix tasks of several splits ({', '.join(present)}): a mean over training and "
+            "held-out tasks is neither a training nor a generalisation score.",
+        )
+    single = tuple(dict.fromkeys(r.task for r in results if r.scored == 1))
+    if single:
+        yield Caveat(
+            "single episode",
+            f"{count(len(single), 'task has', 'tasks have')} one scored episode for some agent, and so no "
+            "interval; in aggregates the noise of other tasks of the domain stands in, where there is any.",
+            single,
+        )

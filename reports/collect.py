@@ -1,0 +1,167 @@
+"""Several runs as one body of evidence: what was planned and what was recorded, checked to agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from lram.agents.api import AgentInfo
+from lram.harness.errors import LramError
+from lram.harness.records import AgentEntry, EpisodeRecord, PlannedTask
+from lram.harness.store import Run
+
+EpisodeKey = tuple[int, int]
+"""A run's seed and the episode's number: with the task, what names an initial state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One agent on one task over all runs.
+
+    Attributes:
+        planned: Number of episodes planned.
+        records: What was recorded, by episode key, sorted.
+        skipped: Why no run lets the agent play the task; empty when one does.
+    """
+
+    planned: int
+    records: dict[EpisodeKey, EpisodeRecord]
+    skipped: str
+
+    @property
+    def scored(self) -> dict[EpisodeKey, EpisodeRecord]:
+        """The records that carry a return."""
+        return {key: record for key, record in self.records.items() if record.status == "scored"}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All runs together.
+
+    Attributes:
+        agents, tasks: In the order of the plans, each once.
+        cells: By agent label and task id; only pairs that a plan holds.
+        run_seeds: Sorted.
+        disagreements: Items that two runs of one seed recorded with different results; the first
+            run's counts.
+        excluded: What the plans left out.
+    """
+
+    agents: tuple[AgentEntry, ...]
+    tasks: tuple[PlannedTask, ...]
+    cells: dict[tuple[str, str], Cell]
+    run_seeds: tuple[int, ...]
+    disagreements: tuple[str, ...]
+    excluded: tuple[str, ...]
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains in plan order."""
+        return list(dict.fromkeys(planned.task.domain for planned in self.tasks))
+
+
+def collect(runs: Sequence[Run]) -> Evidence:
+    """Read ``runs`` and merge what they say of the same agent and task.
+
+    Episodes of runs with different seeds add up. An item that two runs of one seed recorded counts
+    once; a scored record goes before an errored one.
+
+    Raises:
+        LramError: No run was given; one label stands for two agents; a task was run under two
+            protocols, or with two score references; or a run is damaged.
+    """
+    if not runs:
+        raise LramError("there is no run to report on; name at least one run folder")
+    agents: dict[str, AgentEntry] = {}
+    tasks: dict[str, PlannedTask] = {}
+    planned: dict[tuple[str, str], set[EpisodeKey]] = {}
+    records: dict[tuple[str, str], dict[EpisodeKey, EpisodeRecord]] = {}
+    skipped: dict[tuple[str, str], str] = {}
+    disagreements: dict[str, None] = {}
+    for run in runs:
+        plan = run.plan
+        for agent in plan.agents:
+            _check_agent(agents.setdefault(agent.label, agent), agent, run)
+        for task in plan.tasks:
+            _check_task(tasks.setdefault(task.task.id, task), task, run)
+        for item in plan.items():
+            planned.setdefault((item.agent, item.task), set()).add((plan.seed, item.episode))
+        for skip in plan.skipped:
+            skipped.setdefault((skip.agent, skip.task), skip.reason)
+        for record in run.records():
+            _check_protocol(record, tasks[record.task], run)
+            known = records.setdefault((record.agent, record.task), {})
+            key = (plan.seed, record.episode)
+            if key not in known or (known[key].status == "errored" and record.status == "scored"):
+                known[key] = record
+            elif record.status == "scored" and _outcome(known[key]) != _outcome(record):
+                disagreements[record.item.id] = None
+    cells = {
+        pair: Cell(
+            planned=len(planned.get(pair, ())),
+            records=dict(sorted(records.get(pair, {}).items())),
+            skipped="" if pair in planned else skipped.get(pair, ""),
+        )
+        for pair in [*planned, *(pair for pair in skipped if pair not in planned)]
+    }
+    return Evidence(
+        agents=tuple(agents.values()),
+        tasks=tuple(_by_domain(tasks.values())),
+        cells=cells,
+        run_seeds=tuple(sorted({run.plan.seed for run in runs})),
+        disagreements=tuple(disagreements),
+        excluded=tuple(dict.fromkeys(name for run in runs for name in run.plan.excluded)),
+    )
+
+
+def _by_domain(tasks: Iterable[PlannedTask]) -> list[PlannedTask]:
+    groups: dict[str, list[PlannedTask]] = {}
+    for planned in tasks:
+        groups.setdefault(planned.task.domain, []).append(planned)
+    return [planned for group in groups.values() for planned in group]
+
+
+def _outcome(record: EpisodeRecord) -> tuple[object, ...]:
+    return (record.seed, record.episode_return, record.success_any, record.success_last)
+
+
+def _identity(agent: AgentEntry) -> tuple[str, AgentInfo]:
+    # Details are for provenance: a device or a library's version does not make another agent.
+    return agent.spec, replace(agent.info, details=())
+
+
+def _check_agent(known: AgentEntry, agent: AgentEntry, run: Run) -> None:
+    if _identity(known) == _identity(agent):
+        return
+    if known.info.digest != agent.info.digest:
+        what = f"digests {known.info.digest or 'none'} and {agent.info.digest or 'none'}"
+    elif known.spec != agent.spec:
+        what = f"specifications {known.spec!r} and {agent.spec!r}"
+    else:
+        what = f"descriptions {known.info.description!r} and {agent.info.description!r}"
+    raise LramError(
+        f"the label {agent.label!r} stands for two agents in these runs ({what}; the second in {run.path}); "
+        "report them apart, or evaluate one of them under another label"
+    )
+
+
+def _check_task(known: PlannedTask, planned: PlannedTask, run: Run) -> None:
+    task = planned.task
+    if known.protocol != planned.protocol:
+        raise LramError(
+            f"the task {task.id} was run under the protocols {known.protocol} and {planned.protocol} "
+            f"(the second in {run.path}), whose returns do not compare; report these runs apart"
+        )
+    if (known.task.score_random, known.task.score_reference) != (task.score_random, task.score_reference):
+        raise LramError(
+            f"the task {task.id} has two score references in these runs (the second in {run.path}), so "
+            "their scores do not compare; report these runs apart"
+        )
+
+
+def _check_protocol(record: EpisodeRecord, planned: PlannedTask, run: Run) -> None:
+    if record.protocol != planned.protocol:
+        raise LramError(
+            f"{run.path} plans {planned.task.id} under the protocol {planned.protocol} but records it "
+            f"under {record.protocol}; the run was changed by hand or by another version: make it again"
+        )

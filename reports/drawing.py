@@ -1,0 +1,184 @@
+"""How figures look and how they become bytes: the same bytes every time.
+
+Matplotlib's object interface only, so that drawing a report neither reads nor leaves anything in the
+caller's pyplot. The four inks are named colours of the page: inside it, :func:`inline_svg` replaces
+them with style variables, so that one drawing serves the light and the dark scheme.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lram.reports.model import AgentResult, Estimate, Summary
+
+WIDTH = 7.2
+"""Of every figure, in inches: a full text width."""
+
+SCORE_LABEL = "normalised score"
+
+INK, MUTED, RULE, PAPER = "#1b1e23", "#5f6672", "#d9dde2", "#fefefe"
+_IN_PAGE = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "var(--paper)"}
+
+# Okabe and Ito (2008), less yellow and black, which vanish on one of the two papers; then greys and
+# browns of other lightness. The marker changes with the colour: no agent is told by colour alone.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d5a", "#858b94")
+_MARKERS = "osD^v<>p"
+
+_SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "lram",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.6,
+    "axes.titlesize": 9.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "axes.facecolor": "none",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.5,
+    "ytick.major.size": 0.0,
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure: its file name, what it shows, how to read it, and the figure itself."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Draw and save inside this: the house's settings, whatever the user's matplotlibrc says."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        # A label may hold signs that the font lacks; a box in its place is all there is to do.
+        warnings.filterwarnings("ignore", message=".*Glyph.*missing", category=UserWarning)
+        yield
+
+
+def render(drawing: Drawing, kind: Literal["svg", "png", "pdf"]) -> bytes:
+    """Return the figure as a file on white paper, without a date or a program's name."""
+    metadata: dict[str, dict[str, str | None]] = {
+        "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
+    buffer = io.BytesIO()
+    with look():
+        drawing.figure.savefig(buffer, format=kind, metadata=metadata[kind], facecolor=PAPER)
+    return buffer.getvalue()
+
+
+def inline_svg(drawing: Drawing) -> str:
+    """Return the figure as an SVG element for the page.
+
+    Its identifiers carry the drawing's name, since a page holds several drawings, and its inks are
+    the page's style variables.
+    """
+    buffer = io.BytesIO()
+    with look():
+        drawing.figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    text = buffer.getvalue().decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{drawing.name}-", text)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r'\1 aria-hidden="true"', text, count=1)
+    for ink, variable in _IN_PAGE.items():
+        text = text.replace(ink, variable)
+    return text
+
+
+def style_of(place: int) -> tuple[str, str]:
+    """Return the colour and marker of the agent at ``place`` in the summary."""
+    return _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
+
+
+def short(label: str, limit: int = 34) -> str:
+    """Return a label that fits beside an axis, on one line."""
+    label = " ".join(label.split())
+    return label if len(label) <= limit else f"{label[: limit - 1]}…"
+
+
+def agent_rows(axes: Axes, agents: Sequence[AgentResult]) -> None:
+    """Give ``axes`` one row an agent, the first on top."""
+    axes.set_yticks(range(len(agents)), [short(agent.name) for agent in agents])
+    axes.set_ylim(len(agents) - 0.4, -0.6)
+
+
+def point(
+    axes: Axes, estimate: Estimate, row: float, place: int, *, hollow: bool = False, scale: float = 1.0
+) -> None:
+    """Draw an estimate and its interval at height ``row``, as the agent at ``place``."""
+    colour, marker = style_of(place)
+    if estimate.interval is not None:
+        ends = [estimate.interval.low * scale, estimate.interval.high * scale]
+        axes.plot(ends, [row, row], color=colour, linewidth=1.6, alpha=0.75, solid_capstyle="butt", zorder=2)
+    axes.plot(
+        [estimate.value * scale],
+        [row],
+        marker=marker,
+        markersize=4.6,
+        markerfacecolor=PAPER if hollow else colour,
+        markeredgecolor=colour,
+        markeredgewidth=1.1,
+        linestyle="none",
+        zorder=3,
+    )
+
+
+def reference_lines(axes: Axes) -> None:
+    """Draw the lines of the random policy (0) and of the reference (1), and keep both in view."""
+    for value, dashes in ((0.0, (1, 2)), (1.0, (5, 2))):
+        axes.axvline(value, color=MUTED, linewidth=0.8, linestyle=(0, dashes), zorder=0)
+    left, right = axes.get_xlim()
+    margin = 0.04 * (max(right, 1.0) - min(left, 0.0))
+    axes.set_xlim(min(left, -margin), max(right, 1.0 + margin))
+
+
+def compress(axes: Axes, low: float, high: float) -> None:
+    """Make the score axis linear in [-1, 1] and logarithmic outside, where scores reach far out."""
+    if high > 5 or low < -2:
+        axes.set_xscale("symlog", linthresh=1.0, linscale=1.0)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
+
+
+def legend(figure: Figure, summary: Summary, *, lines: bool = False) -> None:
+    """Name the agents above the panels."""
+    handles, labels = [], []
+    for place, agent in enumerate(summary.agents):
+        colour, marker = style_of(place)
+        sample = {"linewidth": 1.6} if lines else {"marker": marker, "markersize": 4.6, "linestyle": "none"}
+        handles.append(Line2D([], [], color=colour, **sample))
+        labels.append(short(agent.name))
+    figure.legend(handles, labels, loc="outside upper left", ncols=3)

@@ -1,0 +1,110 @@
+"""A report's folder: built beside its place and moved there whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from lram.harness.errors import LramError
+from lram.harness.store import Run, encode
+from lram.reports.aggregate import summarise
+from lram.reports.collect import collect
+from lram.reports.drawing import render
+from lram.reports.figures import draw
+from lram.reports.markdown import markdown
+from lram.reports.model import Summary
+from lram.reports.page import page
+from lram.reports.tables import csv_files
+
+_FILES = frozenset({"index.html", "summary.json", "summary.md"})
+_FOLDERS = frozenset({"figures", "tables"})
+
+
+def summary_json(summary: Summary) -> bytes:
+    """Return ``summary.json``: the summary's fields, indented."""
+    return encode(summary)
+
+
+def write_report(runs: Sequence[Run], folder: str | Path, *, seed: int = 0) -> Path:
+    """Write the report of ``runs`` into ``folder`` and return its ``index.html``.
+
+    An earlier report there is replaced as a whole once the new one is complete. Equal records give
+    equal bytes, but for ``tables/timing.csv`` and the page's section on the machine.
+
+    Args:
+        runs: One or more runs; they may be unfinished, or have no record yet.
+        folder: Absent, empty, or an earlier report.
+        seed: Of the bootstrap.
+
+    Raises:
+        LramError: The runs contradict each other; ``folder`` holds something else than a report, or
+            cannot be written.
+    """
+    place = Path(folder).resolve()
+    _check_place(place)
+    contents = _contents(runs, seed)
+    scratch = place.with_name(f".{place.name}.{os.getpid()}.new")
+    try:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            for name, content in contents.items():
+                file = scratch / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            _swap(scratch, place)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise LramError(
+            f"cannot write the report to {place}: {error.strerror}; give a folder that can be written"
+        ) from error
+    return place / "index.html"
+
+
+def _contents(runs: Sequence[Run], seed: int) -> dict[str, bytes]:
+    summary, evidence = summarise(runs, seed=seed), collect(runs)
+    drawings = draw(summary)
+    contents = {
+        "summary.json": summary_json(summary),
+        "summary.md": markdown(summary),
+        "index.html": page(summary, drawings, runs),
+    }
+    contents |= {f"tables/{name}": table for name, table in csv_files(summary, evidence).items()}
+    for drawing in drawings:
+        for kind in ("svg", "png", "pdf"):
+            contents[f"figures/{drawing.name}.{kind}"] = render(drawing, kind)
+    return contents
+
+
+def _check_place(place: Path) -> None:
+    """Refuse to replace what is not a report: the swap would take everything in it away."""
+    try:
+        if not place.exists():
+            return
+        if not place.is_dir():
+            raise LramError(f"{place} is a file; give a folder for the report")
+        inside = {entry.name for entry in place.iterdir()}
+    except OSError as error:
+        raise LramError(f"cannot read {place}: {error.strerror}; give another folder") from error
+    if not inside:
+        return
+    strange = sorted(inside - _FILES - _FOLDERS)
+    if strange or not {"index.html", "summary.json"} <= inside:
+        what = f"it holds {strange[0]}" if strange else "it has no summary.json and index.html"
+        raise LramError(f"{place} is not empty and not a report ({what}); give a new or an empty folder")
+
+
+def _swap(scratch: Path, place: Path) -> None:
+    """Put ``scratch`` at ``place``; an earlier report comes back if that fails."""
+    former = place.with_name(f".{place.name}.{os.getpid()}.old")
+    if place.exists():
+        place.rename(former)
+    try:
+        scratch.rename(place)
+    except OSError:
+        if former.exists():
+            former.rename(place)
+        raise
+    shutil.rmtree(former, ignore_errors=True)

@@ -1,0 +1,136 @@
+"""The figures of a report, drawn from a summary alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lram.reports.drawing import (
+    SCORE_LABEL,
+    WIDTH,
+    Drawing,
+    agent_rows,
+    look,
+    point,
+    reference_lines,
+)
+from lram.reports.model import AgentResult, Aggregate, DomainResult, Summary
+from lram.reports.task_figures import tasks_figure
+
+
+def draw(summary: Summary) -> list[Drawing]:
+    """Return the figures that the summary has data for, in the order of the page."""
+    with look():
+        drawn = (
+            aggregates_figure(summary),
+            domains_figure(summary),
+            success_figure(summary),
+            tasks_figure(summary),
+        )
+    return [drawing for drawing in drawn if drawing is not None]
+
+
+def aggregates_figure(summary: Summary) -> Drawing | None:
+    """Return both aggregates side by side, one row an agent; None without any score."""
+    agents = summary.agents
+    if not any(agent.mean_of_domains.estimate for agent in agents):
+        return None
+    figure = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(agents)), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    _score_rows(panels[0], agents, lambda agent: agent.mean_of_domains)
+    _score_rows(panels[1], agents, lambda agent: agent.interquartile_mean)
+    panels[0].set_title("Mean of domain means")
+    panels[1].set_title("Interquartile mean over tasks")
+    figure.supxlabel(SCORE_LABEL, fontsize=8.5)
+    some_hollow = any(not agent.mean_of_domains.rests_on.comparable for agent in agents)
+    return Drawing(
+        "aggregates",
+        "Normalised score over all tasks",
+        f"Points with {summary.level:.0%} intervals of the episode noise. Dotted line at 0: a random "
+        "policy; dashed line at 1: the reference (human or training data)."
+        + (" Hollow points rest on fewer tasks and do not compare with the others." if some_hollow else ""),
+        figure,
+    )
+
+
+def domains_figure(summary: Summary) -> Drawing | None:
+    """Return one panel a domain with the domain's mean score; None without any score."""
+    domains = [d for d in summary.domains if any(_domain(a, d).score.estimate for a in summary.agents)]
+    if not domains:
+        return None
+    figure, panels = _grid(summary, domains)
+    for axes, domain in zip(panels, domains, strict=True):
+        _score_rows(axes, summary.agents, partial(_domain_score, domain))
+        tasks = _domain(summary.agents[0], domain).score.rests_on.of_tasks
+        axes.set_title(f"{domain} ({tasks} {'task' if tasks == 1 else 'tasks'})")
+    figure.supxlabel(SCORE_LABEL, fontsize=8.5)
+    return Drawing(
+        "domains",
+        "Normalised score by domain",
+        f"Mean over the domain's tasks that have a score, with {summary.level:.0%} intervals. Dotted line "
+        "at 0: a random policy; dashed line at 1: the reference. A hollow point rests on fewer tasks "
+        "than the panel's title says; an agent without a point has no score in the domain.",
+        figure,
+    )
+
+
+def success_figure(summary: Summary) -> Drawing | None:
+    """Return one panel a domain with success rates; None where no task has that notion."""
+    domains = [d for d in summary.domains if any(_domain(a, d).success_any for a in summary.agents)]
+    if not domains:
+        return None
+    figure, panels = _grid(summary, domains)
+    for axes, domain in zip(panels, domains, strict=True):
+        for place, agent in enumerate(summary.agents):
+            result = _domain(agent, domain)
+            for success, offset, hollow in (
+                (result.success_any, -0.17, False),
+                (result.success_last, 0.17, True),
+            ):
+                if success is not None and success.estimate is not None:
+                    point(axes, success.estimate, place + offset, place, hollow=hollow, scale=100)
+        axes.set_title(domain)
+        axes.set_xlim(-3, 103)
+    figure.supxlabel("success rate, %", fontsize=8.5)
+    return Drawing(
+        "success",
+        "Success rate",
+        "Share of episodes solved at any step (filled, upper) and at the last step (hollow, lower), mean "
+        f"over the domain's tasks, with {summary.level:.0%} intervals.",
+        figure,
+    )
+
+
+def _domain(agent: AgentResult, domain: str) -> DomainResult:
+    return next(result for result in agent.domains if result.domain == domain)
+
+
+def _domain_score(domain: str, agent: AgentResult) -> Aggregate:
+    return _domain(agent, domain).score
+
+
+def _score_rows(
+    axes: Axes, agents: Sequence[AgentResult], aggregate_of: Callable[[AgentResult], Aggregate]
+) -> None:
+    for place, agent in enumerate(agents):
+        aggregate = aggregate_of(agent)
+        if aggregate.estimate is not None:
+            point(axes, aggregate.estimate, place, place, hollow=not aggregate.rests_on.comparable)
+    agent_rows(axes, agents)
+    reference_lines(axes)
+
+
+def _grid(summary: Summary, domains: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    columns = {1: 1, 2: 2, 4: 2}.get(len(domains), 3)
+    rows = -(-len(domains) // columns)
+    height = 0.4 + rows * (0.5 + 0.22 * len(summary.agents))
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    cells = list(figure.subplots(rows, columns, sharey=True, squeeze=False).ravel())
+    for axes in cells:
+        agent_rows(axes, summary.agents)
+    for axes in cells[len(domains) :]:
+        axes.set_visible(False)
+    return figure, cells[: len(domains)]

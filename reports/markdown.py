@@ -1,0 +1,68 @@
+"""``summary.md``: the report's tables as GitHub renders them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lram.reports import views, words
+from lram.reports.model import Summary
+from lram.reports.text import count, names
+
+_NAMED = 12  # tasks or agents of a caveat that are named; summary.json names all
+
+
+def markdown(summary: Summary) -> bytes:
+    """Return the summary as Markdown, in the order of the page."""
+    parts = [f"# {_plain(words.title(summary))}", _plain(words.lead(summary))]
+    if summary.caveats:
+        parts += ["## Read first", "\n".join(_caveat(c.text, c.items) for c in summary.caveats)]
+    parts += ["## Scores", _table(views.headline(summary))]
+    success = views.success(summary)
+    if success:
+        parts += ["### Success", _table(success)]
+    left_out = views.omissions(summary)
+    if left_out:
+        parts += ["### Not in the aggregates", "\n".join(_omission(o, summary) for o in left_out)]
+    parts += ["## Domains", _table(views.domains(summary)), "## Tasks", _table(views.matrix(summary))]
+    comparisons = views.comparisons(summary)
+    if comparisons:
+        parts += ["## Comparisons", _table(comparisons)]
+    parts += ["## How the numbers were made"]
+    parts += ["\n".join(f"- **{term}.** {_plain(text)}" for term, text in words.methods(summary))]
+    protocols = [f"- `{name}` {_plain(text)}".rstrip() for name, text in words.protocols(summary)]
+    parts += ["### Protocols", "\n".join(protocols), "## Agents", _table(views.agents(summary))]
+    return ("\n\n".join(parts) + "\n").encode()
+
+
+def _caveat(text: str, items: Sequence[str]) -> str:
+    named = ", ".join(_plain(item) for item in items[:_NAMED])
+    more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
+    return f"- {_plain(text)}" + (f" ({named}{more})" if named else "")
+
+
+def _omission(omission: views.Omission, summary: Summary) -> str:
+    everybody = len(omission.agents) == len(summary.agents)
+    who = "every agent" if everybody else _plain(names(omission.agents))
+    tasks = _plain(", ".join(omission.tasks))
+    return f"- {_plain(omission.reason)}, {who}, {count(len(omission.tasks), 'task')}: {tasks}"
+
+
+def _table(table: views.Table) -> str:
+    lines = [
+        "| " + " | ".join(_plain(column.heading) for column in table.columns) + " |",
+        "|" + "|".join("---:" if column.numeric else "---" for column in table.columns) + "|",
+    ]
+    lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows]
+    return f"{_plain(table.caption)}\n\n" + "\n".join(lines)
+
+
+def _cell(cell: views.Cell) -> str:
+    flag = f"({cell.flag})" if cell.flag else ""
+    return " ".join(_plain(part) for part in (cell.text, cell.small, flag) if part)
+
+
+def _plain(text: str) -> str:
+    """Return ``text`` so that Markdown shows it as it is, on one line."""
+    one_line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", one_line)

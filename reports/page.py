@@ -1,0 +1,52 @@
+"""``index.html``: the report as one file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from lram.harness.store import Run
+from lram.reports import views, words
+from lram.reports.drawing import Drawing, inline_svg
+from lram.reports.model import Summary
+
+_OPEN_TASKS = 60
+"""Up to so many tasks their tables stand open; beyond, the reader opens them."""
+
+
+def page(summary: Summary, drawings: Sequence[Drawing], runs: Sequence[Run]) -> bytes:
+    """Return the page; only its section ``measured`` depends on where the records were made."""
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template("page.html.j2").render(
+        summary=summary,
+        title=words.title(summary),
+        lead=words.lead(summary),
+        headline=views.headline(summary),
+        success=views.success(summary),
+        omissions=views.omissions(summary),
+        # The drawings are ours; what labels they hold, matplotlib has escaped.
+        figures=[(drawing, Markup(inline_svg(drawing))) for drawing in drawings],
+        domains=views.domains(summary),
+        matrix=views.matrix(summary),
+        tasks=views.tasks(summary),
+        open_tasks=len(summary.tasks) <= _OPEN_TASKS,
+        comparisons=views.comparisons(summary),
+        methods=words.methods(summary),
+        protocols=words.protocols(summary),
+        agents=views.agents(summary),
+        runs=[(run.path.resolve().name, run.provenance()) for run in runs],
+    )
+    return text.encode()
+
+
+def _template(name: str) -> str:
+    return files("lram.reports").joinpath("templates", name).read_text(encoding="utf-8")

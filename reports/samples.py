@@ -1,0 +1,175 @@
+"""The episodes of one agent, measured one way, and what can be estimated from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lram.envs.scores import audit, normalise
+from lram.envs.task import Task
+from lram.harness.records import EpisodeRecord
+from lram.reports.collect import Evidence
+from lram.reports.model import Aggregate, Estimate, Interval, LeftOut, RestsOn, rounded
+from lram.reports.statistics import (
+    Array,
+    percentile_interval,
+    stream,
+    task_replicates,
+    wilson_interval,
+)
+from lram.reports.text import count
+
+Functional = Callable[[Array], Array]
+"""Maps task means (tasks,) or (resamples, tasks) to an aggregate over the last axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How intervals are made: the bootstrap's seed, its number of replicates, and the level."""
+
+    seed: int
+    resamples: int
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number that one scored episode gives.
+
+    Attributes:
+        of: The number; None where the task cannot give it.
+        rate: Whether it is 0 or 1.
+    """
+
+    of: Callable[[Task, EpisodeRecord], float | None]
+    rate: bool = False
+
+
+def _flag(value: bool | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _score(task: Task, record: EpisodeRecord) -> float | None:
+    return None if record.episode_return is None else normalise(task, record.episode_return)
+
+
+RETURN = Measure(lambda task, record: record.episode_return)
+SCORE = Measure(_score)
+SUCCESS_ANY = Measure(lambda task, record: _flag(record.success_any), rate=True)
+SUCCESS_LAST = Measure(lambda task, record: _flag(record.success_last), rate=True)
+
+
+def values_of(evidence: Evidence, agent: str, task: Task, measure: Measure) -> Array:
+    """Return one value a scored episode, ordered by run seed and episode; often empty."""
+    cell = evidence.cells.get((agent, task.id))
+    found = [measure.of(task, record) for record in cell.scored.values()] if cell else []
+    return np.array([value for value in found if value is not None], dtype=np.float64)
+
+
+class Samples:
+    """One agent's values of one measure on every task that has any, and their replicates."""
+
+    def __init__(self, evidence: Evidence, agent: str, measure: Measure, how: Resampling) -> None:
+        self._evidence, self._agent, self._measure, self._how = evidence, agent, measure, how
+        found = [(p.task, values_of(evidence, agent, p.task, measure)) for p in evidence.tasks]
+        kept = [(task, values) for task, values in found if len(values)]
+        self.tasks = [task for task, _ in kept]
+        self.values = [values for _, values in kept]
+        self._place = {task.id: place for place, task in enumerate(self.tasks)}
+        self._replicates = task_replicates(
+            self.values,
+            [task.domain for task in self.tasks],
+            how.resamples,
+            [stream(how.seed, agent, task.id) for task in self.tasks],
+        )
+
+    def task(self, task_id: str) -> Estimate | None:
+        """Return the mean over one task's episodes; None where there is no value.
+
+        A rate has a Wilson interval, anything else a bootstrap interval from two episodes on.
+        """
+        if task_id not in self._place:
+            return None
+        place = self._place[task_id]
+        values = self.values[place]
+        if self._measure.rate:
+            return Estimate(rounded(values.mean()), self._wilson([place]))
+        if len(values) == 1:
+            return Estimate(rounded(values[0]), None, "one episode")
+        return Estimate(rounded(values.mean()), self._interval(self._replicates[:, place]))
+
+    def aggregate(
+        self, tasks: Sequence[Task], covered: set[str], functional: Callable[[list[str]], Functional]
+    ) -> Aggregate:
+        """Return an aggregate over the means of those of ``tasks`` that have a value.
+
+        Args:
+            tasks: The planned tasks that it is about.
+            covered: Ids of all tasks that have a value for at least one agent of the report.
+            functional: Builds the aggregate from the domains of the tasks that entered.
+        """
+        places = [self._place[task.id] for task in tasks if task.id in self._place]
+        domains = [self.tasks[place].domain for place in places]
+        rests_on = RestsOn(
+            tasks=len(places),
+            of_tasks=sum(task.id in covered for task in tasks),
+            episodes=sum(len(self.values[place]) for place in places),
+            domains=tuple(dict.fromkeys(domains)),
+            borrowed_noise=sum(len(self.values[place]) == 1 for place in places),
+            left_out=tuple(
+                LeftOut(task.id, self._why_not(task)) for task in tasks if task.id not in self._place
+            ),
+        )
+        if not places:
+            return Aggregate(None, rests_on)
+        over = functional(domains)
+        value = rounded(float(over(np.array([self.values[place].mean() for place in places]))))
+        columns = self._replicates[:, places]
+        unknown = int(np.isnan(columns[0]).sum())
+        if self._measure.rate and (unknown or np.ptp(columns, axis=0).max() == 0):
+            return Aggregate(Estimate(value, self._wilson(places)), rests_on)
+        if unknown:
+            note = f"{count(unknown, 'task')} with one episode, in a domain where no task has more"
+            return Aggregate(Estimate(value, None, note), rests_on)
+        return Aggregate(Estimate(value, self._interval(over(columns))), rests_on)
+
+    def _interval(self, replicates: Array) -> Interval:
+        low, high = percentile_interval(replicates, self._how.level)
+        if self._measure.rate:
+            low, high = max(low, 0.0), min(high, 1.0)
+        return Interval(rounded(low), rounded(high))
+
+    def _wilson(self, places: Sequence[int]) -> Interval:
+        """Return Wilson's interval of the pooled episodes.
+
+        Over several tasks it ignores that episodes were drawn within tasks, which makes it wide
+        rather than narrow; it stands in where the bootstrap sees no spread.
+        """
+        pooled = np.concatenate([self.values[place] for place in places])
+        low, high = wilson_interval(int(pooled.sum()), len(pooled), self._how.level)
+        return Interval(rounded(low), rounded(high), "wilson")
+
+    def _why_not(self, task: Task) -> str:
+        cell = self._evidence.cells.get((self._agent, task.id))
+        reference = audit(task) if self._measure is SCORE else None
+        if cell is None:
+            return "not in this agent's runs"
+        if cell.skipped:
+            return f"the agent cannot play it: {cell.skipped}"
+        if reference is not None:
+            return reference
+        if not cell.scored:
+            missing = cell.planned - len(cell.records)
+            return f"no scored episode ({len(cell.records)} errored, {missing} missing)"
+        return "no notion of success"
+
+
+def covered(evidence: Evidence, measure: Measure) -> set[str]:
+    """Return the ids of the tasks that have a value for at least one agent."""
+    return {
+        planned.task.id
+        for planned in evidence.tasks
+        if any(len(values_of(evidence, a.label, planned.task, measure)) for a in evidence.agents)
+    }

@@ -1,0 +1,207 @@
+"""The tables for programs: CSV files with one row a fact and full precision.
+
+All but ``timing.csv`` follow from the records alone. Empty cells are values that do not exist.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from lram.envs.scores import normalise
+from lram.reports.collect import Evidence
+from lram.reports.model import Aggregate, Estimate, Summary, rounded
+
+Value = str | int | float | bool | None
+Row = dict[str, Value]
+
+
+def csv_files(summary: Summary, evidence: Evidence) -> dict[str, bytes]:
+    """Return the content of every table by file name."""
+    return {f"{name}.csv": _csv(rows(summary, evidence)) for name, rows in TABLES.items()}
+
+
+def per_task(summary: Summary, evidence: Evidence) -> Iterator[Row]:
+    """Yield one row an agent and task."""
+    tasks = {task.id: task for task in summary.tasks}
+    for result in summary.results:
+        task = tasks[result.task]
+        yield {
+            "agent": result.agent,
+            "trained": summary.agent(result.agent).trained,
+            "task": result.task,
+            "domain": task.domain,
+            "split": task.split,
+            "protocol": task.protocol,
+            "planned": result.planned,
+            "scored": result.scored,
+            "errored": result.errored,
+            "missing": result.missing,
+            "skipped": result.skipped,
+            **_estimate("return", result.mean_return),
+            **_estimate("score", result.score),
+            **_estimate("success_any", result.success_any),
+            **_estimate("success_last", result.success_last),
+        }
+
+
+def per_domain(summary: Summary, evidence: Evidence) -> Iterator[Row]:
+    """Yield one row an agent, domain and measure."""
+    for agent in summary.agents:
+        for result in agent.domains:
+            for measure, aggregate in (
+                ("score", result.score),
+                ("success_any", result.success_any),
+                ("success_last", result.success_last),
+            ):
+                if aggregate is not None:
+                    head = {"agent": agent.label, "trained": agent.trained, "domain": result.domain}
+                    yield {**head, "measure": measure, **_aggregate(aggregate)}
+
+
+def aggregates(summary: Summary, evidence: Evidence) -> Iterator[Row]:
+    """Yield one row an agent and aggregate over all tasks."""
+    for agent in summary.agents:
+        for name, aggregate in (
+            ("mean_of_domain_means", agent.mean_of_domains),
+            ("interquartile_mean", agent.interquartile_mean),
+        ):
+            head = {"agent": agent.label, "trained": agent.trained, "aggregate": name}
+            counts = {"planned": agent.planned, "scored": agent.scored, "errored": agent.errored}
+            yield {**head, **_aggregate(aggregate), **counts, "missing": agent.missing}
+
+
+def comparisons(summary: Summary, evidence: Evidence) -> Iterator[Row]:
+    """Yield one row a pair of agents."""
+    for pair in summary.comparisons:
+        yield {
+            "first": pair.first,
+            "second": pair.second,
+            **_estimate("difference", pair.difference),
+            "p": pair.p,
+            "p_holm": pair.p_holm,
+            "tasks": pair.tasks,
+            "domains": len(pair.domains),
+            "episode_pairs": pair.episodes,
+        }
+
+
+def audit(summary: Summary, evidence: Evidence) -> Iterator[Row]:
+    """Yield one row a task: its score reference, where that is from, and what is wrong with it."""
+    for task in summary.tasks:
+        yield {
+            "task": task.id,
+            "usable": not task.audit,
+            "reason": task.audit,
+            "score_kind": task.score_kind,
+            "score_random": task.score_random,
+            "score_reference": task.score_reference,
+            "source": task.score_source,
+            "note": task.note,
+        }
+
+
+def episodes(summary: Summary, evidence: Evidence) -> Iterator[Row]:
+    """Yield one row a recorded episode, without anything measured in seconds."""
+    for planned in evidence.tasks:
+        for agent in evidence.agents:
+            cell = evidence.cells.get((agent.label, planned.task.id))
+            for (run_seed, _), record in cell.records.items() if cell else ():
+                value = record.episode_return
+                score = None if value is None else normalise(planned.task, value)
+                yield {
+                    "agent": record.agent,
+                    "task": record.task,
+                    "run_seed": run_seed,
+                    "episode": record.episode,
+                    "seed": record.seed,
+                    "protocol": record.protocol,
+                    "status": record.status,
+                    "return": value,
+                    "score": None if score is None else rounded(score),
+                    "length": record.length,
+                    "success_any": record.success_any,
+                    "success_last": record.success_last,
+                    "terminated": record.terminated,
+                    "truncated": record.truncated,
+                    "trajectory": record.trajectory,
+                    "failures": record.failures,
+                    "failure_kind": record.failure.kind if record.failure else None,
+                    "failure_message": record.failure.message if record.failure else None,
+                }
+
+
+def timing(summary: Summary, evidence: Evidence) -> Iterator[Row]:
+    """Yield one row an agent and task with mean times; they depend on the machine and its load."""
+    for planned in evidence.tasks:
+        for agent in evidence.agents:
+            cell = evidence.cells.get((agent.label, planned.task.id))
+            if cell is None or not cell.scored:
+                continue
+            records = list(cell.scored.values())
+            decisions = sum(record.length or 0 for record in records)
+            agent_s = sum(record.measured.agent_s for record in records)
+            yield {
+                "agent": agent.label,
+                "task": planned.task.id,
+                "episodes": len(records),
+                "decisions": decisions,
+                "wall_s_mean": rounded(float(np.mean([r.measured.wall_s for r in records]))),
+                "simulator_s_mean": rounded(float(np.mean([r.measured.simulator_s for r in records]))),
+                "agent_s_mean": rounded(agent_s / len(records)),
+                "agent_ms_per_decision": rounded(1000 * agent_s / decisions) if decisions else None,
+                "incidents": sum(len(record.measured.incidents) for record in cell.records.values()),
+            }
+
+
+TABLES: Mapping[str, Callable[[Summary, Evidence], Iterable[Row]]] = MappingProxyType(
+    {
+        "per_task": per_task,
+        "per_domain": per_domain,
+        "aggregates": aggregates,
+        "comparisons": comparisons,
+        "episodes": episodes,
+        "audit": audit,
+        "timing": timing,
+    }
+)
+
+
+def _estimate(name: str, estimate: Estimate | None) -> Row:
+    interval = estimate.interval if estimate else None
+    return {
+        name: estimate.value if estimate else None,
+        f"{name}_low": interval.low if interval else None,
+        f"{name}_high": interval.high if interval else None,
+        f"{name}_interval": interval.method if interval else None,
+    }
+
+
+def _aggregate(aggregate: Aggregate) -> Row:
+    rests_on = aggregate.rests_on
+    return {
+        **_estimate("value", aggregate.estimate),
+        "note": aggregate.estimate.note if aggregate.estimate else "no task has a value",
+        "tasks": rests_on.tasks,
+        "of_tasks": rests_on.of_tasks,
+        "comparable": rests_on.comparable,
+        "episodes": rests_on.episodes,
+        "domains": len(rests_on.domains),
+        "tasks_with_borrowed_noise": rests_on.borrowed_noise,
+        "left_out": "; ".join(f"{left.task}: {left.reason}" for left in rests_on.left_out),
+    }
+
+
+def _csv(rows: Iterable[Row]) -> bytes:
+    listed = list(rows)
+    buffer = io.StringIO()
+    if listed:
+        writer = csv.DictWriter(buffer, listed[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        for row in listed:
+            writer.writerow({k: str(v).lower() if isinstance(v, bool) else v for k, v in row.items()})
+    return buffer.getvalue().encode()

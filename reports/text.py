@@ -1,0 +1,60 @@
+"""How numbers read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from lram.reports.model import Estimate
+
+NONE = "–"
+
+
+def number(value: float, digits: int) -> str:
+    """Return ``value`` with ``digits`` decimals and a true minus sign; no minus before zero."""
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def figures(value: float) -> str:
+    """Return ``value`` at four significant digits, without an exponent below a million."""
+    if abs(value) >= 1e6:
+        return f"{value:.3e}".replace("-", "−")
+    whole = len(f"{abs(value):.0f}")
+    return number(value, max(0, min(3, 4 - whole)))
+
+
+def percent(value: float) -> str:
+    """Return a share as a whole per cent."""
+    return number(100 * value, 0)
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value as papers print it."""
+    if p is None:
+        return NONE
+    return "< 0.001" if p < 0.001 else number(p, 3)
+
+
+def span(estimate: Estimate, form: Callable[[float], str]) -> str:
+    """Return the interval in brackets, its ends written by ``form``, or why there is none."""
+    if estimate.interval is None:
+        return "no interval"
+    if estimate.interval.low == estimate.interval.high:
+        return "all equal"
+    return f"[{form(estimate.interval.low)}, {form(estimate.interval.high)}]"
+
+
+def count(items: int, one: str, many: str = "") -> str:
+    """Return ``1 task`` or ``3 tasks``."""
+    return f"{items} {one if items == 1 else many or one + 's'}"
+
+
+def names(items: Iterable[str]) -> str:
+    """Return ``a``, ``a and b`` or ``a, b and c``."""
+    listed = list(items)
+    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
+
+
+def parameters(value: int | None) -> str:
+    """Return a number of weights as ``16.0M``."""
+    return NONE if value is None else f"{value / 1e6:.1f}M" if value >= 1e5 else str(value)

@@ -1,0 +1,268 @@
+"""The tables that people read, once for the page and for Markdown: cells of text with a sort value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from lram.reports import text
+from lram.reports.model import Aggregate, Estimate, Summary, TaskResult
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: The value.
+        small: What stands below it in small print, such as its interval.
+        flag: What warns about it.
+        value: What the column is sorted by; None sorts last, and text is sorted as text.
+    """
+
+    text: str
+    small: str = ""
+    flag: str = ""
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A heading, and whether its cells are numbers (set flush right)."""
+
+    heading: str
+    numeric: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table with a caption; the first column heads the rows."""
+
+    id: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+EMPTY = Cell(text.NONE)
+
+
+def headline(summary: Summary) -> Table:
+    """Return the aggregates of every agent, and what they rest on."""
+    headings = ["Agent", "Mean of domain means", "Interquartile mean", "Tasks", "Domains", "Episodes"]
+    headings += ["Scored", "Errored", "Missing", "Not playable"]
+    rows = []
+    for agent in summary.agents:
+        rests_on = agent.mean_of_domains.rests_on
+        rows.append(
+            (
+                Cell(agent.name),
+                _aggregate(agent.mean_of_domains),
+                _aggregate(agent.interquartile_mean),
+                Cell(f"{rests_on.tasks} of {rests_on.of_tasks}", value=rests_on.tasks),
+                _integer(len(rests_on.domains)),
+                _integer(rests_on.episodes),
+                _integer(agent.scored),
+                _integer(agent.errored),
+                _integer(agent.missing),
+                _integer(agent.skipped),
+            )
+        )
+    caption = (
+        f"Normalised scores with {summary.level:.0%} intervals of the episode noise. Tasks, domains and "
+        "episodes are what both aggregates rest on; scored, errored and missing count all planned episodes, "
+        "not playable counts tasks."
+    )
+    return Table("headline", caption, _columns(headings), tuple(rows))
+
+
+def domains(summary: Summary) -> Table:
+    """Return the mean score of every agent in every domain."""
+    rows = tuple(
+        (Cell(agent.name), *(_aggregate(result.score) for result in agent.domains))
+        for agent in summary.agents
+    )
+    caption = f"Mean normalised score over each domain's tasks, with {summary.level:.0%} intervals."
+    return Table("domains", caption, _columns(["Agent", *summary.domains]), rows)
+
+
+def success(summary: Summary) -> Table | None:
+    """Return the mean success rates; None where no task has that notion."""
+    shown = [
+        place
+        for place, _ in enumerate(summary.domains)
+        if any(agent.domains[place].success_any for agent in summary.agents)
+    ]
+    if not shown:
+        return None
+    headings = ["Agent"]
+    for place in shown:
+        headings += [
+            f"{summary.domains[place]}, any step",
+            f"{summary.domains[place]}, last step",
+            "Episodes",
+        ]
+    rows = []
+    for agent in summary.agents:
+        cells = [Cell(agent.name)]
+        for place in shown:
+            result = agent.domains[place]
+            cells += [
+                _aggregate(result.success_any, text.percent),
+                _aggregate(result.success_last, text.percent),
+            ]
+            cells.append(_integer(result.success_any.rests_on.episodes) if result.success_any else EMPTY)
+        rows.append(tuple(cells))
+    caption = (
+        f"Share of episodes solved, in per cent: mean over the domain's tasks, {summary.level:.0%} intervals."
+    )
+    return Table("success", caption, _columns(headings), tuple(rows))
+
+
+def matrix(summary: Summary) -> Table:
+    """Return one row a task and one column an agent: the score, or the return where there is none."""
+    results = {(r.agent, r.task): r for r in summary.results}
+    rows = []
+    for task in summary.tasks:
+        cells = [_matrix_cell(results.get((agent.label, task.id))) for agent in summary.agents]
+        rows.append((Cell(task.id), *cells))
+    headings = ["Task", *(agent.name for agent in summary.agents)]
+    caption = (
+        "Mean normalised score; where a task has no usable score reference, the mean return, marked as such."
+    )
+    return Table("scores", caption, _columns(headings), tuple(rows))
+
+
+def tasks(summary: Summary) -> list[Table]:
+    """Return one table a domain with everything known of each agent on each task."""
+    headings = ["Task", "Agent", "Scored", "Errored", "Missing", "Return", "Score"]
+    tables = []
+    for place, domain in enumerate(summary.domains):
+        inside = {task.id: task for task in summary.tasks if task.domain == domain}
+        has_success = any(agent.domains[place].success_any for agent in summary.agents)
+        agent_name = {agent.label: agent.name for agent in summary.agents}
+        rows = []
+        for result in summary.results:
+            if result.task not in inside:
+                continue
+            name = Cell(result.task.partition("/")[2])
+            cells = [name, Cell(agent_name[result.agent], flag=result.skipped and "cannot play it")]
+            cells += [_integer(result.scored), _integer(result.errored), _integer(result.missing)]
+            cells += [_estimate(result.mean_return, text.figures), _estimate(result.score, _two)]
+            if has_success:
+                cells += [_estimate(result.success_any, text.percent)]
+                cells += [_estimate(result.success_last, text.percent)]
+            rows.append(tuple(cells))
+        protocols = text.names(dict.fromkeys(task.protocol for task in inside.values()))
+        caption = f"{domain}, {text.count(len(inside), 'task')}, protocol {protocols}."
+        own = [*headings, "Success, any step, %", "Success, last step, %"] if has_success else headings
+        tables.append(Table(f"tasks-{domain}", caption, _columns(own, words=2), tuple(rows)))
+    return tables
+
+
+def comparisons(summary: Summary) -> Table | None:
+    """Return the paired differences; None for a single agent."""
+    if not summary.comparisons:
+        return None
+    agent_name = {agent.label: agent.name for agent in summary.agents}
+    of_tasks = summary.agents[0].mean_of_domains.rests_on.of_tasks
+    rows = tuple(
+        (
+            Cell(agent_name[pair.first]),
+            Cell(agent_name[pair.second]),
+            _estimate(pair.difference, _three),
+            Cell(text.p_value(pair.p), value=pair.p),
+            Cell(text.p_value(pair.p_holm), value=pair.p_holm),
+            Cell(f"{pair.tasks} of {of_tasks}", value=pair.tasks),
+            _integer(len(pair.domains)),
+            _integer(pair.episodes),
+        )
+        for pair in summary.comparisons
+    )
+    headings = ["Agent", "against", "Difference", "p", "p, Holm", "Tasks", "Domains", "Episode pairs"]
+    caption = (
+        f"Difference of the mean of domain means (agent minus the other) with {summary.level:.0%} intervals, "
+        "on the tasks that both scored and the seeds that both met."
+    )
+    return Table("comparisons", caption, _columns(headings, words=2), rows)
+
+
+def agents(summary: Summary) -> Table:
+    """Return what each agent is."""
+    rows = tuple(
+        (
+            Cell(agent.name),
+            Cell(agent.kind),
+            Cell(agent.description),
+            Cell(agent.spec),
+            Cell(agent.digest or text.NONE),
+            Cell(text.parameters(agent.parameters), value=agent.parameters),
+        )
+        for agent in summary.agents
+    )
+    headings = ["Agent", "Kind", "Description", "Specification", "Digest", "Parameters"]
+    return Table("agents", "What the labels stand for.", _columns(headings, words=5), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Omission:
+    """Tasks that some agents' aggregates leave out, for one reason."""
+
+    agents: tuple[str, ...]
+    reason: str
+    tasks: tuple[str, ...]
+
+
+def omissions(summary: Summary) -> list[Omission]:
+    """Return the tasks outside the aggregates, by name, grouped by reason and agents."""
+    by_agent: dict[tuple[str, str], list[str]] = {}
+    for agent in summary.agents:
+        for left_out in agent.mean_of_domains.rests_on.left_out:
+            by_agent.setdefault((left_out.reason, left_out.task), []).append(agent.name)
+    grouped: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (reason, task), labels in by_agent.items():
+        grouped.setdefault((reason, tuple(labels)), []).append(task)
+    return [Omission(labels, reason, tuple(found)) for (reason, labels), found in grouped.items()]
+
+
+def _columns(headings: Sequence[str], words: int = 1) -> tuple[Column, ...]:
+    return tuple(Column(heading, numeric=place >= words) for place, heading in enumerate(headings))
+
+
+def _integer(value: int) -> Cell:
+    return Cell(str(value), value=value)
+
+
+def _two(value: float) -> str:
+    return text.number(value, 2)
+
+
+def _three(value: float) -> str:
+    return text.number(value, 3)
+
+
+def _aggregate(aggregate: Aggregate | None, form: Callable[[float], str] = _three) -> Cell:
+    if aggregate is None or aggregate.estimate is None:
+        return EMPTY
+    flags = [aggregate.estimate.note] if aggregate.estimate.note else []
+    rests_on = aggregate.rests_on
+    if not rests_on.comparable:
+        reach = f"rests on {rests_on.tasks} of {text.count(rests_on.of_tasks, 'task')}"
+        flags.append(f"not comparable: {reach}")
+    return replace(_estimate(aggregate.estimate, form), flag="; ".join(flags))
+
+
+def _estimate(estimate: Estimate | None, form: Callable[[float], str]) -> Cell:
+    if estimate is None:
+        return EMPTY
+    return Cell(form(estimate.value), text.span(estimate, form), value=estimate.value)
+
+
+def _matrix_cell(result: TaskResult | None) -> Cell:
+    if result is None:
+        return EMPTY
+    if result.score is not None:
+        return _estimate(result.score, _two)
+    if result.mean_return is not None:
+        return Cell(text.figures(result.mean_return.value), "return", value=None)
+    return Cell(text.NONE, "cannot play it" if result.skipped else "no scored episode")

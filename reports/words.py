@@ -1,0 +1,103 @@
+"""The sentences of a report that are the same on the page and in Markdown."""
+
+from __future__ import annotations
+
+from lram.envs.registry import load_domain
+from lram.reports.model import Summary
+from lram.reports.text import count, names
+
+
+def title(summary: Summary) -> str:
+    """Return what was evaluated, in one line."""
+    agents, tasks = count(len(summary.agents), "agent"), count(len(summary.tasks), "task")
+    return f"Evaluation of {agents} on {tasks} in {count(len(summary.domains), 'domain')}"
+
+
+def lead(summary: Summary) -> str:
+    """Return one paragraph on what was measured."""
+    least, most = summary.episodes_per_task
+    per_task = count(most, "episode") if least == most else f"{least} to {most} episodes"
+    seeds = "seed" if len(summary.run_seeds) == 1 else "seeds"
+    scored, planned = (
+        sum(getattr(agent, name) for agent in summary.agents) for name in ("scored", "planned")
+    )
+    return (
+        f"{names(agent.name for agent in summary.agents)} played {count(len(summary.tasks), 'task')} of "
+        f"{names(summary.domains)}: {per_task} per agent and task, {scored} of {planned} planned episodes "
+        f"scored. Initial states follow from the run {seeds} "
+        f"{names(str(seed) for seed in summary.run_seeds)}, so all agents of a run meet the same ones. Every "
+        "interval shows the noise between episodes of one checkpoint; the noise between training runs is not "
+        "measured here."
+    )
+
+
+def methods(summary: Summary) -> list[tuple[str, str]]:
+    """Return how the numbers were made: pairs of a term and its explanation."""
+    level = f"{summary.level:.0%}"
+    return [
+        (
+            "Return",
+            "The sum of the task's own, unclipped rewards over an episode.",
+        ),
+        (
+            "Normalised score",
+            "(return − random) / (reference − random): 0 is a random policy; 1 is the reference, a human's "
+            "return for Atari and the mean return of the training data elsewhere. Scores are not clipped. A "
+            "task without a reference above random has no score; it is named, and it is in no aggregate.",
+        ),
+        (
+            "Mean of domain means",
+            "Task scores are averaged within each domain, then over domains, so that a domain with 240 tasks "
+            "weighs as much as one with 11.",
+        ),
+        (
+            "Interquartile mean",
+            "The 25% trimmed mean of all tasks' mean scores pooled: int(N / 4) tasks are dropped at each end "
+            "(scipy.stats.trim_mean). It is taken over tasks, not over single episodes.",
+        ),
+        (
+            "Intervals",
+            f"{level} percentile intervals of {summary.resamples} stratified bootstrap replicates (seed "
+            f"{summary.seed}): episodes are drawn again within each task, tasks stay fixed. Each task's "
+            "replicates are spread by √(n / (n − 1)) around its mean, n its episodes, because percentile "
+            "intervals are too narrow at few episodes. A task with one episode has no interval; in "
+            "aggregates it takes its noise from the other tasks of its domain, and where none of these "
+            "was repeated the aggregate has no interval. Where all episodes of a task gave the same "
+            "return the bootstrap sees no noise; with few episodes that proves little.",
+        ),
+        (
+            "Success",
+            f"Share of episodes in which the simulator reported success at any step, and at the last step. "
+            f"Single tasks have {level} Wilson intervals; means over tasks have bootstrap intervals, or "
+            "Wilson's over the pooled episodes where no task's episodes differ or none was repeated.",
+        ),
+        (
+            "Comparisons",
+            "Episodes of two agents with the same task and seed are paired, and the pairs are resampled "
+            f"within tasks. p is two-sided, from a sign-flip test ({summary.resamples} random sign "
+            "patterns, or all of them where there are fewer) of the hypothesis that swapping the two "
+            "agents in any pair changes nothing; Holm's method corrects it for all pairs of this report. "
+            "A small p says that these two checkpoints differ on these tasks, not that one training "
+            "method beats the other.",
+        ),
+        (
+            "Errors",
+            "An episode that could not be finished counts as errored and one not yet played as missing; "
+            "neither enters an average, and both are shown.",
+        ),
+    ]
+
+
+def protocols(summary: Summary) -> list[tuple[str, str]]:
+    """Return the id of every protocol with its summary, empty where its adapter is not at hand."""
+    return [(name, _protocol(name)) for name in dict.fromkeys(task.protocol for task in summary.tasks)]
+
+
+def _protocol(protocol_id: str) -> str:
+    domain, _, name = protocol_id.partition(":")
+    try:
+        protocols = load_domain(domain).protocols
+    except Exception:
+        return ""  # a report is made anywhere, also where the domain's package is absent or broken
+    found = [protocol.summary for protocol in protocols if protocol.id(domain) == f"{domain}:{name}"]
+    return found[0] if found else ""

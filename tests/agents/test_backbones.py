@@ -1,0 +1,254 @@
+"""The Backbone contract, held by every kind."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lram.agents.api import AgentError
+from lram.agents.backbone import Backbone, build_backbone, put, state_bytes, take
+from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
+from lram.agents.model import ActionModel
+from lram.agents.presets import parse_preset
+
+WIDTH = 32
+RING = TransformerConfig(heads=4, positions="rotary", window=20, cache="ring")
+WINDOW = TransformerConfig(heads=4, positions="learned", window=70, cache="recompute", max_positions=80)
+CONFIGS = {
+    "mlstm": ModelConfig(WIDTH, 2, xlstm=XLSTMConfig()),
+    "mlstm and slstm": ModelConfig(WIDTH, 3, xlstm=XLSTMConfig(slstm_at=(0, 2))),
+    "mamba": ModelConfig(WIDTH, 2, mamba=MambaConfig()),
+    "transformer, ring": ModelConfig(WIDTH, 2, transformer=RING),
+    "transformer, learned window": ModelConfig(WIDTH, 2, transformer=WINDOW),
+    "transformer, rotary window": ModelConfig(
+        WIDTH, 2, transformer=replace(RING, window=70, cache="recompute")
+    ),
+}
+
+
+def _backbone(config: ModelConfig) -> Backbone:
+    """Weights drawn by the kind's rules, then noise, so that zeros and ones matter too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = build_backbone(config)
+        backbone.reset_parameters()
+        with torch.no_grad():
+            for parameter in backbone.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+    return backbone.eval()
+
+
+@pytest.fixture(params=list(CONFIGS))
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    return _backbone(CONFIGS[request.param])
+
+
+def _tokens(rows: int, count: int, seed: int = 0) -> Tensor:
+    return torch.randn(rows, count, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def _tensors(state: Any) -> list[Tensor]:
+    if isinstance(state, Tensor):
+        return [state]
+    return [t for part in (state.values() if isinstance(state, dict) else state) for t in _tensors(part)]
+
+
+def _bits(state: Any) -> list[bytes]:
+    return [tensor.contiguous().numpy().tobytes() for tensor in _tensors(state)]
+
+
+def _steps(backbone: Backbone, x: Tensor, size: int, state: Any = None) -> tuple[Tensor, Any]:
+    state = backbone.initial_state(len(x)) if state is None else state
+    outputs = []
+    for first in range(0, x.shape[1], size):
+        y, state = backbone.step(x[:, first : first + size], state)
+        outputs.append(y)
+    return torch.cat(outputs, dim=1), state
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 11, 66])
+@torch.no_grad()
+def test_steps_of_any_size_equal_forward(backbone: Backbone, size: int) -> None:
+    x = _tokens(3, 66)
+    torch.testing.assert_close(_steps(backbone, x, size)[0], backbone(x), rtol=0, atol=2e-5)
+
+
+@torch.no_grad()
+def test_a_reset_row_is_fresh_bit_for_bit_and_others_keep_theirs(backbone: Backbone) -> None:
+    _, state = _steps(backbone, _tokens(4, 33), 3)
+    before = copy.deepcopy(state)
+    backbone.reset(state, [2, 0])
+    assert _bits(take(state, [0, 2])) == _bits(backbone.initial_state(2))
+    assert _bits(take(state, [1, 3])) == _bits(take(before, [1, 3]))
+
+
+@torch.no_grad()
+def test_a_masked_token_leaves_the_state_as_it_was_bit_for_bit(backbone: Backbone) -> None:
+    _, state = _steps(backbone, _tokens(3, 45), 3)
+    before = _bits(take(state, [0, 2]))
+    valid = torch.tensor([[False] * 3, [True] * 3, [False] * 3])
+    y, state = backbone.step(1e3 * _tokens(3, 3, seed=1), state, valid)
+    assert _bits(take(state, [0, 2])) == before
+    assert torch.isfinite(y).all()
+
+
+@torch.no_grad()
+def test_masked_tokens_are_as_if_they_were_not_there(backbone: Backbone) -> None:
+    """Rows with holes in different places, against the same rows without the holes."""
+    generator = torch.Generator().manual_seed(5)
+    x, state = _tokens(3, 60), backbone.initial_state(3)
+    valid = torch.rand(3, 60, generator=generator) < 0.6
+    outputs = []
+    for first in range(0, 60, 4):
+        y, state = backbone.step(x[:, first : first + 4], state, valid[:, first : first + 4])
+        outputs.append(y)
+    y = torch.cat(outputs, dim=1)
+    for row in range(3):
+        alone = backbone(x[row : row + 1, valid[row]])
+        torch.testing.assert_close(y[row : row + 1, valid[row]], alone, rtol=0, atol=2e-5)
+
+
+@torch.no_grad()
+def test_a_row_does_not_depend_on_its_place_or_its_neighbours(backbone: Backbone) -> None:
+    own = _tokens(1, 30)
+    seen = set()
+    for place in (0, 3, 7):
+        x = _tokens(8, 30, seed=place)
+        x[place] = own[0]
+        y, _ = _steps(backbone, x, 3)
+        seen.add(y[place].numpy().tobytes())
+    assert len(seen) == 1
+
+
+@torch.no_grad()
+def test_rows_can_be_copied_out_and_put_back(backbone: Backbone) -> None:
+    x = _tokens(4, 24)
+    _, state = _steps(backbone, x[:, :12], 3)
+    part = take(state, [3, 1])
+    _, moved = _steps(backbone, x[:2, 12:], 3, state=take(state, [0, 2]))  # must not touch ``part``
+    put(moved, [1, 0], part)
+    y, _ = _steps(backbone, x[[1, 3], 12:], 3, state=moved)
+    torch.testing.assert_close(y, backbone(x)[[1, 3], 12:], rtol=0, atol=2e-5)
+
+
+@torch.no_grad()
+def test_states_have_the_row_first_and_their_bytes_are_counted(backbone: Backbone) -> None:
+    one, five = backbone.initial_state(1), backbone.initial_state(5)
+    assert {tensor.shape[0] for tensor in _tensors(five)} == {5}
+    assert state_bytes(five) == 5 * state_bytes(one)
+    assert state_bytes(one) == sum(len(bits) for bits in _bits(one)) > 0
+
+
+@torch.no_grad()
+def test_states_stay_float32_under_bfloat16_weights(backbone: Backbone) -> None:
+    backbone = backbone.to(torch.bfloat16)
+    y, state = _steps(backbone, _tokens(2, 9).bfloat16(), 3)
+    assert y.dtype == torch.bfloat16
+    assert {t.dtype for t in _tensors(state) if t.is_floating_point()} == {torch.float32}
+    assert torch.isfinite(y).all()
+
+
+@torch.no_grad()
+def test_a_thousand_timesteps_stay_finite(backbone: Backbone) -> None:
+    state = backbone.initial_state(1)
+    x = 3 * _tokens(1, 3000)
+    for first in range(0, 3000, 3):
+        y, state = backbone.step(x[:, first : first + 3], state)
+    assert torch.isfinite(y).all()
+    assert all(torch.isfinite(tensor).all() for tensor in _tensors(state))
+
+
+@pytest.mark.parametrize("kind", ["mlstm and slstm", "mamba", "transformer, ring"])
+@torch.no_grad()
+def test_forward_has_no_longest_sequence(kind: str) -> None:
+    backbone, x = _backbone(CONFIGS[kind]), _tokens(1, 700)
+    torch.testing.assert_close(_steps(backbone, x, 50)[0], backbone(x), rtol=0, atol=5e-5)
+
+
+@torch.no_grad()
+def test_learned_positions_end_and_say_so() -> None:
+    backbone = _backbone(CONFIGS["transformer, learned window"])
+    with pytest.raises(AgentError, match="81 tokens are longer than the 80 learned positions"):
+        backbone(_tokens(1, 81))
+
+
+@pytest.mark.parametrize("kind", ["transformer, learned window", "transformer, rotary window"])
+@torch.no_grad()
+def test_a_full_window_is_read_as_if_the_stream_began_with_it(kind: str) -> None:
+    backbone, x = _backbone(CONFIGS[kind]), _tokens(2, 100)
+    y, _ = _steps(backbone, x, 5)
+    torch.testing.assert_close(y[:, -1], backbone(x[:, -70:])[:, -1], rtol=0, atol=2e-5)
+
+
+@torch.no_grad()
+def test_a_band_forgets_what_has_left_every_layers_window() -> None:
+    backbone, x = _backbone(CONFIGS["transformer, ring"]), _tokens(1, 60)
+    reach = 2 * (RING.window - 1)  # layers x (window - 1) tokens before the last
+    other = x.clone()
+    other[:, : 60 - reach - 1] += 1
+    torch.testing.assert_close(backbone(other)[:, -1], backbone(x)[:, -1], rtol=0, atol=0)
+    other[:, 60 - reach - 1] += 1
+    assert (backbone(other)[:, -1] - backbone(x)[:, -1]).abs().max() > 0
+
+
+@torch.no_grad()
+def test_a_fresh_slstm_row_beside_a_running_one_starts_as_it_would_alone() -> None:
+    """Strongly closed input gates: asked of the whole batch, "is it fresh" gives NaN here."""
+    backbone = _backbone(ModelConfig(WIDTH, 1, xlstm=XLSTMConfig(slstm_at=(0,))))
+    bias = backbone.get_parameter("blocks.0.xlstm.slstm_cell._bias_")
+    bias.view(4, WIDTH)[0] = -130.0
+    x = _tokens(2, 6)
+    _, state = _steps(backbone, x[:, :3], 3)
+    backbone.reset(state, [1])
+    y, _ = backbone.step(x[:, 3:], state)
+    alone = backbone(x[1:, 3:])
+    torch.testing.assert_close(y[1:], alone, rtol=0, atol=1e-5)
+    assert torch.isfinite(alone).all()
+
+
+REFERENCE_PRESETS = {
+    ("xlstm_medium", "[1:0]"): "xlstm-16M",
+    ("xlstm_mediumplus", "[1:0]"): "xlstm[1:0]-48M",
+    ("xlstm_large", "[1:0]"): "xlstm-110M",
+    ("xlstm_huge", "[1:0]"): "xlstm-206M",
+    ("xlstm_hugeplus", "[1:0]"): "xlstm-408M",
+    ("xlstm_medium", "[7:1] at 1"): "xlstm[7:1]-16M",
+    ("xlstm_mediumplus", "[7:1] at 1,3"): "xlstm[7:1]-48M",
+    ("xlstm_large", "[7:1] at 1,3"): "xlstm[7:1]-110M",
+    ("xlstm_huge", "[7:1] at 1,3,5"): "xlstm[7:1]-206M",
+    ("mamba_medium", ""): "mamba-16M",
+    ("mamba_mediumplus", ""): "mamba-48M",
+    ("mamba_large", ""): "mamba-110M",
+    ("mamba_huge", ""): "mamba-206M",
+    ("mamba_hugeplus", ""): "mamba-408M",
+    ("dt_medium_64", ""): "transformer-16M",
+    ("dt_mediumplus_64", ""): "transformer-48M",
+    ("dt_largeplus_64", ""): "transformer-110M",
+    ("dt_huge", ""): "transformer-206M",
+    ("dt_hugeplus", ""): "transformer-408M",
+}
+
+
+@pytest.mark.parametrize(("reference", "preset"), REFERENCE_PRESETS.items(), ids=REFERENCE_PRESETS.values())
+def test_presets_have_as_many_weights_as_the_references(reference: tuple[str, str], preset: str) -> None:
+    path = Path(__file__).parents[1] / "data" / "golden" / "param_counts.json"
+    counts = {(row["preset"], row["variant"]): row for row in json.loads(path.read_text())}
+    with torch.device("meta"):
+        model = ActionModel(parse_preset(preset))
+    # The reference counts GPT-2's one-row word table, which no output depends on; it is not in ours.
+    unused = model.config.width if preset.startswith("transformer") else 0
+    assert model.parameter_count == counts[reference]["total_used_in_default_config"] - unused
+
+
+@pytest.mark.parametrize("preset", ["xlstm-1M", "xlstm[7:1]-1M", "mamba-1M", "transformer-1M"])
+def test_small_presets_have_one_to_one_and_a_half_million_weights(preset: str) -> None:
+    with torch.device("meta"):
+        model = ActionModel(parse_preset(preset))
+    assert 1_000_000 <= model.parameter_count <= 1_500_000

@@ -1,0 +1,203 @@
+"""Checkpoints: what is saved comes back, and what cannot be read is refused in a sentence."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lram.agents.api import AgentError
+from lram.agents.checkpoint import load_checkpoint, model_digest, save_checkpoint
+from lram.agents.config import (
+    MambaConfig,
+    ModelConfig,
+    TransformerConfig,
+    XLSTMConfig,
+    config_from_dict,
+    config_to_dict,
+)
+from lram.agents.model import build_model
+
+CONFIG = ModelConfig(32, 2, xlstm=XLSTMConfig(slstm_at=(1,)), name="tiny")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    save_checkpoint(folder, build_model(CONFIG, 0), CONFIG, trained=True, card={"steps": 3})
+    return folder
+
+
+def test_a_checkpoint_comes_back_with_weights_config_and_card(folder: Path) -> None:
+    model, meta = load_checkpoint(folder)
+    original = build_model(CONFIG, 0)
+    assert meta.config == model.config == CONFIG
+    assert (meta.trained, meta.card) == (True, {"steps": 3})
+    assert meta.digest == model_digest(original)
+    for name, tensor in original.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["checkpoint"]
+
+
+def test_the_digest_tells_weights_and_configuration_apart_but_not_names() -> None:
+    model = build_model(CONFIG, 0)
+    same = build_model(replace(CONFIG, name="other"), 0)
+    edge = build_model(replace(CONFIG, decode="lower"), 0)
+    assert model_digest(model) == model_digest(same)
+    assert len({model_digest(m) for m in (model, edge, build_model(CONFIG, 1))}) == 3
+
+
+def test_an_existing_folder_is_kept_unless_it_is_a_checkpoint_to_overwrite(folder: Path) -> None:
+    other = build_model(CONFIG, 1)
+    with pytest.raises(AgentError, match="exists and is kept"):
+        save_checkpoint(folder, other, CONFIG, trained=False, card={})
+    save_checkpoint(folder, other, CONFIG, trained=False, card={}, overwrite=True)
+    assert load_checkpoint(folder)[1].digest == model_digest(other)
+    diary = folder.parent / "diary"
+    diary.mkdir()
+    with pytest.raises(AgentError, match="exists and is kept"):
+        save_checkpoint(diary, other, CONFIG, trained=False, card={}, overwrite=True)
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["checkpoint", "diary"]
+
+
+def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("lram.agents.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(tmp_path / "x", build_model(CONFIG, 0), CONFIG, trained=True, card={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        plain = json.loads((folder / "config.json").read_text())
+        change(plain)
+        (folder / "config.json").write_text(json.dumps(plain))
+
+    return damage
+
+
+def _reweigh(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors")
+
+    return damage
+
+
+def _truncate(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def _only_a_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"x")
+
+
+def _pickle_in_disguise(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
+
+
+def _zip_in_disguise(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "model.safetensors", "w") as file:
+        file.writestr("data.pkl", "x")
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda f: (f / "config.json").unlink(), "has no config.json"),
+    "config not JSON": (lambda f: (f / "config.json").write_text("{"), "config.json is not JSON"),
+    "config not text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), "config.json is not JSON"),
+    "config of others": (lambda f: (f / "config.json").write_text("[]"), "is not of the format"),
+    "later version": (_edit(lambda p: p.update(version=2)), "has version 2, not 1"),
+    "unknown field": (_edit(lambda p: p.update(extra=1)), "unknown field 'extra'"),
+    "trained not told": (_edit(lambda p: p.pop("trained")), "trained must be true or false"),
+    "no model": (_edit(lambda p: p.pop("model")), "is not a JSON object"),
+    "unknown model field": (_edit(lambda p: p["model"].update(depth=1)), "has no field depth"),
+    "unknown section field": (_edit(lambda p: p["model"]["xlstm"].update(x=1)), "has no field xlstm.x"),
+    "wrong type": (_edit(lambda p: p["model"].update(width="32")), "Expected `int`, got `str`"),
+    "two backbones": (_edit(lambda p: p["model"].update(mamba={})), "exactly one of"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+    "truncated": (_truncate, "model.safetensors is damaged or incomplete"),
+    "empty": (lambda f: (f / "model.safetensors").write_bytes(b""), "is damaged or incomplete"),
+    "only a pickle": (_only_a_pickle, "pytorch_model.bin is a pickle; loading it could run code"),
+    "pickle in disguise": (_pickle_in_disguise, "model.safetensors is a pickle; loading it could run code"),
+    "zip in disguise": (_zip_in_disguise, "model.safetensors is a pickle; loading it could run code"),
+    "tensor missing": (_reweigh(lambda w: w.pop("head.bias")), "lacks head.bias"),
+    "tensor too many": (_reweigh(lambda w: w.update(x=torch.ones(1))), "unexpected tensor x"),
+    "other shape": (
+        _reweigh(lambda w: w.update({"head.bias": torch.ones(3)})),
+        r"head.bias has the shape \(3,\)",
+    ),
+    "not finite": (
+        _reweigh(lambda w: w["head.bias"].fill_(torch.nan)),
+        "head.bias holds values that are no finite numbers",
+    ),
+    "another model": (_edit(lambda p: p["model"].update(layers=3)), "lacks backbone.blocks.2"),
+    "huge by mistake": (_edit(lambda p: p["model"].update(width=320_000)), "has the shape"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_is_refused_in_one_sentence(
+    folder: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(folder)
+    with pytest.raises(AgentError, match=message) as caught:
+        load_checkpoint(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_that_is_no_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(AgentError, match="does not exist; give the folder"):
+        load_checkpoint(tmp_path / "nowhere")
+    (tmp_path / "model.pt").write_bytes(b"x")
+    with pytest.raises(AgentError, match="is a pickle; loading it could run code"):
+        load_checkpoint(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        ModelConfig(32, 1, mamba=MambaConfig(dt_rank=3), actions_in_context=True, decode="lower"),
+        ModelConfig(32, 1, transformer=TransformerConfig(positions="rotary", window=9, cache="ring")),
+    ],
+)
+def test_a_configuration_survives_json(config: ModelConfig) -> None:
+    plain = json.loads(json.dumps(config_to_dict(config)))
+    assert config_from_dict(plain) == config
+    assert [kind for kind in ("xlstm", "mamba", "transformer") if kind in plain] == [config.kind]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda: ModelConfig(32, 0, mamba=MambaConfig()), "layers must be above 0"),
+        (lambda: ModelConfig(32, 2), "exactly one of"),
+        (lambda: ModelConfig(32, 2, xlstm=XLSTMConfig(slstm_at=(2,))), "outside the 2 blocks"),
+        (lambda: ModelConfig(32, 2, xlstm=XLSTMConfig(slstm_at=(1, 1))), "names a block twice"),
+        (lambda: ModelConfig(33, 2, transformer=TransformerConfig()), "no multiple of"),
+        (
+            lambda: ModelConfig(32, 2, transformer=TransformerConfig(cache="ring")),
+            "would not agree with forward",
+        ),
+        (lambda: ModelConfig(32, 2, transformer=TransformerConfig(window=2000)), "longer than max_positions"),
+        (lambda: ModelConfig(32, 2, transformer=TransformerConfig(window=2)), "shorter than the 3 tokens"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused(change: Callable[[], ModelConfig], message: str) -> None:
+    with pytest.raises(AgentError, match=message):
+        change()

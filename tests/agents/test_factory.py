@@ -1,0 +1,139 @@
+"""Agents by name: the grammar, and a sentence for every way to get it wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from lram.agents.api import AgentError
+from lram.agents.checkpoint import save_checkpoint
+from lram.agents.config import MambaConfig, ModelConfig
+from lram.agents.factory import create_agent, list_agents
+from lram.agents.model import build_model
+from lram.agents.presets import parse_preset, preset_names, slstm_positions
+
+OWN = """
+class Mine:
+    info = None
+    def __init__(self, seed): self.seed = seed
+    def refuses(self, task): ...
+    def start(self, lanes): ...
+    def reset(self, state, lanes, episodes): ...
+    def act(self, state, observations, rewards, lanes): ...
+    def state_bytes(self, state): ...
+
+def make(seed=0): return Mine(seed)
+def plain(): return Mine(-1)
+def breaks(): raise ValueError("no weights here")
+def other(): return 3
+number = 4
+class inner: make = staticmethod(plain)
+"""
+
+
+@pytest.fixture
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_agent_code.py").write_text(OWN)
+    (tmp_path / "broken_agent_code.py").write_text("import module_that_is_not_there")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "own_agent_code", raising=False)
+
+
+def test_a_preset_is_an_untrained_model_of_the_seed() -> None:
+    agent, again, other = (create_agent("xlstm[7:1]-1M", seed=seed) for seed in (0, 0, 3))
+    assert agent.info.description == "xLSTM [7:1], 1M, untrained (random weights, seed 0)"
+    assert agent.info.trained is False
+    assert agent.info.parameters is not None
+    assert 1_000_000 <= agent.info.parameters <= 1_500_000
+    assert agent.info.digest == again.info.digest != other.info.digest
+
+
+def test_a_checkpoint_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig(32, 1, mamba=MambaConfig())
+    save_checkpoint(tmp_path / "mine", build_model(config, 0), config, trained=True, card={})
+    monkeypatch.chdir(tmp_path)
+    for spec in ("mine", "./mine", str(tmp_path / "mine")):
+        info = create_agent(spec).info
+        assert info.description == "Mamba, 0.3M, trained (checkpoint mine)"
+        assert info.trained is True
+
+
+@pytest.mark.usefixtures("own_code")
+def test_own_code_is_called_with_the_seed_if_it_takes_one() -> None:
+    assert create_agent("own_agent_code:make", seed=5).seed == 5  # type: ignore[attr-defined]
+    assert create_agent("own_agent_code:inner.make").seed == -1  # type: ignore[attr-defined]
+
+
+def test_an_entry_point_is_an_agent(own_code: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [
+        EntryPoint("theirs", "own_agent_code:plain", "lram.agents"),
+        EntryPoint("gone", "nowhere_at_all:x", "lram.agents"),
+    ]
+    monkeypatch.setattr("lram.agents.factory.entry_points", lambda group: points)
+    sys.path.insert(0, str(Path.cwd()))
+    assert create_agent("theirs").seed == -1  # type: ignore[attr-defined]
+    assert ("theirs", "entry point") in [(row.name, row.kind) for row in list_agents()]
+    with pytest.raises(AgentError, match=r"entry point gone .* cannot be loaded: ModuleNotFoundError"):
+        create_agent("gone")
+
+
+@pytest.mark.parametrize("spec", ["random", "constant", "constant=0.5", "scripted"])
+def test_baselines_are_built_by_name(spec: str) -> None:
+    assert create_agent(spec).info.kind == "baseline"
+
+
+@pytest.mark.usefixtures("own_code")
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("randon", r"no agent 'randon' \(did you mean random\?\); .*scripted.*mamba-1M"),
+        ("xlstm[7:1]-17M", r"did you mean xlstm\[7:1\]-1"),
+        ("transformer[7:1]-16M", "no agent"),
+        ("constant=much", "'much' is no number"),
+        ("random=1", "random takes no value"),
+        ("./nowhere", "checkpoint nowhere does not exist"),
+        ("weights/model.pt", "does not exist"),
+        ("module_that_is_not_there:make", "cannot be imported: ModuleNotFoundError"),
+        ("broken_agent_code:make", "cannot be imported: ModuleNotFoundError"),
+        ("own_agent_code:absent", "own_agent_code has no absent"),
+        ("own_agent_code:number", "is a int, not a callable"),
+        ("own_agent_code:breaks", "failed: ValueError: no weights here"),
+        ("own_agent_code:other", "returned a int without info, refuses, start, reset, act, state_bytes"),
+        ("xlstm[0:0]-1M", r"\[0:0\] has no blocks"),
+        ("xlstm[1:7]-16M", "needs 7 sLSTM blocks, but only 4 odd positions"),
+        ("", "there is no agent ''"),
+    ],
+)
+def test_what_cannot_be_built_is_told_in_one_sentence(spec: str, message: str) -> None:
+    with pytest.raises(AgentError, match=message) as caught:
+        create_agent(spec)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_listed_model_is_a_preset_and_none_needs_torch_to_be_listed() -> None:
+    listed = [row.name for row in list_agents() if row.kind == "model"]
+    assert listed == list(preset_names())
+    assert [parse_preset(name).name for name in listed] == listed
+    code = (
+        "import sys; from lram.agents import api, config, factory, presets, tokens; factory.list_agents(); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_wrong_preset_names_the_right_ones() -> None:
+    with pytest.raises(AgentError, match=r"no model preset 'xlstm-16m' \(did you mean xlstm-16M\?\)"):
+        parse_preset("xlstm-16m")
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"), [(8, (1,)), (12, (1, 3)), (16, (1, 3)), (20, (1, 3, 5)), (4, (1,))]
+)
+def test_seven_to_one_is_placed_as_in_the_references_commands(layers: int, expected: tuple[int, ...]) -> None:
+    assert slstm_positions(layers, 7, 1) == expected
+    assert slstm_positions(layers, 1, 0) == ()

@@ -1,0 +1,118 @@
+"""The page in a real browser: it works without errors, by keyboard, and on a phone."""
+
+from pathlib import Path
+
+import pytest
+
+from lram.reports import write_report
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+]
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"there is no Chromium at {CHROMIUM}")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def address(make_synthetic, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    return write_report([make_synthetic(folder).study()], folder / "report").as_uri()
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Open the report in a window of some size; fails at the end on any error or request."""
+    contexts, complaints = [], []
+
+    def open_page(width=1200, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: request.url.startswith("http") and complaints.append(request.url))
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def column(page, table, place):
+    return page.eval_on_selector_all(
+        f"#{table} tbody tr", f"rows => rows.map(row => row.cells[{place}].firstChild.textContent.trim())"
+    )
+
+
+def test_a_click_sorts_a_column_and_a_third_one_restores_it(open_page):
+    page = open_page()
+    before = column(page, "table-headline", 0)
+    button = page.locator("#table-headline thead th").nth(1).locator("button")
+    button.click()
+    falling = [float(text.replace("−", "-")) for text in column(page, "table-headline", 1)]
+    assert falling == sorted(falling, reverse=True)
+    assert page.locator("#table-headline thead th").nth(1).get_attribute("aria-sort") == "descending"
+    button.click()
+    rising = [float(text.replace("−", "-")) for text in column(page, "table-headline", 1)]
+    assert rising == falling[::-1]
+    button.click()
+    assert column(page, "table-headline", 0) == before
+
+
+def test_sorting_works_from_the_keyboard_and_leaves_empty_cells_last(open_page):
+    page = open_page()
+    heading = page.locator("#table-domains thead th").nth(2).locator("button")
+    heading.focus()
+    page.keyboard.press("Enter")
+    assert column(page, "table-domains", 2)[-1] == "–"
+    page.keyboard.press("Enter")
+    assert column(page, "table-domains", 2)[-1] == "–"
+
+
+def test_names_sort_as_names(open_page):
+    page = open_page()
+    page.locator("#table-headline thead th").nth(0).locator("button").click()
+    names = column(page, "table-headline", 0)
+    assert names == sorted(names, key=str.lower)
+
+
+def test_the_filter_leaves_the_rows_that_match(open_page):
+    page = open_page()
+    page.locator(".filter input").fill("coinrun")
+    shown = page.eval_on_selector_all("#table-scores tbody tr", "rows => rows.filter(r => !r.hidden).length")
+    assert shown == 1
+
+
+@pytest.mark.parametrize("width", [390, 768, 1200])
+def test_only_boxes_scroll_sideways_never_the_page(open_page, width):
+    page = open_page(width)
+    for details in page.locator("details").all():
+        details.evaluate("element => { element.open = true }")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_dark_scheme_turns_paper_and_ink(open_page):
+    read = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    light, dark = (open_page(scheme=scheme).evaluate(read) for scheme in ("light", "dark"))
+    assert light != dark
+    brightness = [sum(int(part) for part in colour[4:-1].split(",")) for colour in (*light, *dark)]
+    assert brightness[0] > brightness[1]
+    assert brightness[2] < brightness[3]

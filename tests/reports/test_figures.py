@@ -1,0 +1,132 @@
+import matplotlib as mpl
+import pytest
+
+from lram.reports import summarise
+from lram.reports.drawing import inline_svg, render, style_of
+from lram.reports.figures import draw
+from lram.reports.task_figures import DOT_PLOT_TASKS
+
+
+def study(synthetic, tasks, agents=3):
+    entries = [synthetic.agent(f"agent-{i}") for i in range(agents)]
+    planned = [synthetic.task(f"{'xyz'[i % 3]}/task-{i:03d}") for i in range(tasks)]
+    places = {task.id: place for place, task in enumerate(planned)}
+    run = synthetic.run(
+        synthetic.plan(entries, planned, 2),
+        lambda item: places[item.task] / tasks + 0.1 * item.episode + 0.2 * int(item.agent[-1]),
+    )
+    return summarise([run], resamples=100)
+
+
+def figure(summary, name):
+    return next(drawing for drawing in draw(summary) if drawing.name == name)
+
+
+@pytest.mark.parametrize("tasks", [1, 2, DOT_PLOT_TASKS])
+def test_every_task_has_a_row_while_they_are_few(synthetic, tasks):
+    drawing = figure(study(synthetic, tasks), "tasks")
+    rows = [label.get_text() for axes in drawing.figure.axes for label in axes.get_yticklabels()]
+    assert sorted(rows) == sorted(f"task-{i:03d}" for i in range(tasks))
+    assert drawing.figure.get_size_inches()[1] < 20
+
+
+def test_many_tasks_are_drawn_as_profiles(synthetic):
+    summary = study(synthetic, DOT_PLOT_TASKS + 30)
+    drawing = figure(summary, "tasks")
+    assert "Performance profiles" in drawing.caption
+    assert drawing.figure.get_size_inches()[1] < 8
+    overall = drawing.figure.axes[0]
+    values, edges, _ = overall.patches[0].get_data()
+    own = sorted(r.score.value for r in summary.results if r.agent == "agent-0")
+    share = dict(zip(edges, values, strict=False))
+    for threshold in (own[0], own[40]):
+        # The step that begins at a task's score stands for thresholds just above it.
+        assert share[threshold] == pytest.approx(sum(v > threshold for v in own) / len(own))
+
+
+def test_an_agent_keeps_its_colour_and_marker_in_every_figure(synthetic):
+    summary = summarise([synthetic.study()], resamples=100)
+    expert = len(summary.agents) - 1
+    colour, marker = style_of(expert)
+    for drawing in draw(summary):
+        points = [
+            line for axes in drawing.figure.axes for line in axes.get_lines() if line.get_marker() == marker
+        ]
+        assert points, drawing.name
+        assert {line.get_markeredgecolor() for line in points} == {colour}
+
+
+def test_both_references_are_in_view(synthetic):
+    for drawing in draw(study(synthetic, 3)):
+        for axes in drawing.figure.axes:
+            low, high = axes.get_xlim()
+            assert low < 0
+            assert high > 1
+
+
+def test_far_scores_are_drawn_on_a_compressed_axis(synthetic):
+    run = synthetic.run(
+        synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1"), synthetic.task("x/2")], 2),
+        lambda item: 400.0 + item.episode if item.task == "x/1" else 0.5,
+    )
+    drawing = figure(summarise([run], resamples=100), "tasks")
+    assert drawing.figure.axes[0].get_xscale() == "symlog"
+
+
+def test_points_that_do_not_compare_are_hollow_and_explained(synthetic):
+    drawing = figure(summarise([synthetic.study()], resamples=100), "aggregates")
+    faces = [
+        line.get_markerfacecolor()
+        for line in drawing.figure.axes[0].get_lines()
+        if line.get_marker() != "None"
+    ]
+    assert faces[-1] != style_of(5)[0]
+    assert faces[0] == style_of(0)[0]
+    assert "Hollow" in drawing.caption
+
+
+def test_untrained_agents_are_called_so_beside_the_axis(synthetic):
+    for drawing in draw(summarise([synthetic.study()], resamples=100)):
+        texts = [label.get_text() for axes in drawing.figure.axes for label in axes.get_yticklabels()]
+        texts += [text.get_text() for legend in drawing.figure.legends for text in legend.get_texts()]
+        assert "xlstm-1-0-16m (untrained)" in texts, drawing.name
+        assert "xlstm-1-0-16m" not in texts
+
+
+def test_any_label_can_be_drawn(synthetic):
+    labels = ["_hidden", "$x_", "日本 🙂", "a" * 300, "two\nlines"]
+    run = synthetic.run(
+        synthetic.plan([synthetic.agent(label) for label in labels], [synthetic.task("x/1")], 2),
+        lambda item: float(item.episode),
+    )
+    for drawing in draw(summarise([run], resamples=100)):
+        assert render(drawing, "svg").startswith(b"<?xml")
+        for legend in drawing.figure.legends:
+            assert len(legend.get_texts()) == len(labels)
+
+
+def test_drawing_reads_and_leaves_no_setting(synthetic):
+    summary = study(synthetic, 2)
+    expected = render(figure(summary, "aggregates"), "svg")
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": None}):
+        before = dict(mpl.rcParams)
+        assert render(figure(summary, "aggregates"), "svg") == expected
+        assert dict(mpl.rcParams) == before
+
+
+def test_files_carry_no_date_and_no_version(synthetic):
+    drawing = figure(study(synthetic, 2), "aggregates")
+    for kind in ("svg", "png", "pdf"):
+        content = render(drawing, kind)
+        assert content == render(drawing, kind)
+        assert b"Date" not in content
+        assert mpl.__version__.encode() not in content
+
+
+def test_the_inline_drawing_takes_the_colours_of_the_page(synthetic):
+    text = inline_svg(figure(study(synthetic, 2), "aggregates"))
+    assert "currentColor" in text
+    assert "var(--muted)" in text
+    assert "#1b1e23" not in text
+    assert 'id="aggregates-' in text
+    assert ' width="' not in text.partition(">")[0]

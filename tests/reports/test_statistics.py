@@ -1,0 +1,166 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from lram.reports import statistics
+
+FINITE = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+def generators(count: int) -> list[np.random.Generator]:
+    return [statistics.stream(0, str(place)) for place in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    # statsmodels.stats.proportion.proportion_confint(method="wilson"), also Newcombe (1998), table I
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_gives_the_published_intervals(successes, trials, low, high):
+    assert statistics.wilson_interval(successes, trials, 0.95) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 500), st.data())
+def test_wilson_holds_the_rate_and_is_symmetric(trials, data):
+    successes = data.draw(st.integers(0, trials))
+    low, high = statistics.wilson_interval(successes, trials, 0.9)
+    mirrored = statistics.wilson_interval(trials - successes, trials, 0.9)
+    assert 0 <= low <= successes / trials <= high <= 1
+    assert low < high
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-12)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(3, 2), (-1, 2), (0, 0)])
+def test_wilson_refuses_what_is_no_rate(successes, trials):
+    with pytest.raises(ValueError, match="no rate"):
+        statistics.wilson_interval(successes, trials, 0.95)
+
+
+@given(st.lists(FINITE, min_size=1, max_size=60))
+def test_interquartile_mean_is_scipys_trimmed_mean(scores):
+    expected = stats.trim_mean(scores, 0.25)
+    assert float(statistics.interquartile_mean(np.array(scores))) == pytest.approx(
+        expected, rel=1e-9, abs=1e-6
+    )
+
+
+def test_interquartile_mean_of_a_matrix_goes_along_its_rows():
+    rows = np.random.default_rng(0).normal(size=(5, 11))
+    assert statistics.interquartile_mean(rows) == pytest.approx(stats.trim_mean(rows, 0.25, axis=1))
+
+
+def test_domains_weigh_equally_whatever_their_size():
+    scores = np.array([1.0, 3.0, 10.0])
+    over = statistics.mean_of_domain_means(["a", "a", "b"])
+    assert float(over(scores)) == (2.0 + 10.0) / 2
+    assert over(np.stack([scores, 2 * scores])) == pytest.approx([6.0, 12.0])
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=20))
+def test_domain_weights_sum_to_one(domains):
+    assert statistics.equal_domain_weights(domains).sum() == pytest.approx(1.0)
+
+
+def test_bootstrap_matches_every_possible_resample():
+    values = np.array([0.0, 1.0, 5.0])
+    drawn = np.array([np.mean(sample) for sample in product(values, repeat=3)])
+    exact = values.mean() + np.sqrt(3 / 2) * (drawn - values.mean())
+    replicates = statistics.resampled_means(values, 200_000, np.random.default_rng(1))
+    assert replicates.mean() == pytest.approx(exact.mean(), abs=0.02)
+    # The scaling makes the bootstrap's variance the unbiased variance of the mean.
+    assert replicates.var() == pytest.approx(values.var(ddof=1) / 3, rel=0.02)
+    assert set(np.round(np.unique(replicates), 9)) == set(np.round(np.unique(exact), 9))
+
+
+def test_bootstrap_refuses_a_single_episode():
+    with pytest.raises(ValueError, match="single episode"):
+        statistics.resampled_means(np.array([1.0]), 10, np.random.default_rng(0))
+
+
+def test_ragged_tasks_keep_their_own_number_of_episodes():
+    tasks = [np.array([0.0, 1.0]), np.arange(7.0), np.array([2.0, 2.0, 2.0])]
+    replicates = statistics.task_replicates(tasks, ["a", "a", "b"], 4000, generators(3))
+    assert replicates.shape == (4000, 3)
+    assert replicates.mean(axis=0) == pytest.approx([0.5, 3.0, 2.0], abs=0.1)
+    assert replicates.var(axis=0) == pytest.approx([0.25, np.arange(7.0).var(ddof=1) / 7, 0.0], rel=0.1)
+
+
+def test_a_single_episode_borrows_the_noise_of_its_domain():
+    tasks = [np.array([10.0]), np.array([-1.0, 1.0])]
+    replicates = statistics.task_replicates(tasks, ["a", "a"], 4000, generators(2))
+    # One episode's standard deviation is that of the other task's episodes: sqrt(2).
+    assert replicates[:, 0].mean() == pytest.approx(10, abs=0.1)
+    assert replicates[:, 0].std() == pytest.approx(np.sqrt(2), rel=0.05)
+
+
+def test_a_single_episode_alone_in_its_domain_has_unknown_noise():
+    tasks = [np.array([10.0]), np.array([-1.0, 1.0])]
+    replicates = statistics.task_replicates(tasks, ["a", "b"], 50, generators(2))
+    assert np.isnan(replicates[:, 0]).all()
+    assert np.isfinite(replicates[:, 1]).all()
+
+
+def test_streams_are_reproducible_and_their_own():
+    same = statistics.stream(3, "agent", "task").integers(1 << 62)
+    assert statistics.stream(3, "agent", "task").integers(1 << 62) == same
+    others = [(4, "agent", "task"), (3, "agent", "tasks"), (3, "agentt", "ask"), (3, "task", "agent")]
+    assert all(statistics.stream(*names).integers(1 << 62) != same for names in others)
+
+
+@pytest.mark.parametrize("episodes", [3, 5])
+def test_intervals_cover_the_truth_as_often_as_they_promise(episodes):
+    """Without the scaling, 3 episodes a task give about 87% and 5 about 91%."""
+    generator = np.random.default_rng(episodes)
+    tasks, trials, covered = 12, 400, 0
+    for _ in range(trials):
+        data = list(generator.normal(size=(tasks, episodes)))
+        replicates = statistics.task_replicates(data, ["a"] * tasks, 300, [generator] * tasks)
+        low, high = statistics.percentile_interval(replicates.mean(axis=1), 0.95)
+        covered += low <= 0 <= high
+    assert 0.92 <= covered / trials <= 0.985
+
+
+def test_sign_flip_tries_all_patterns_where_they_are_few():
+    differences = [np.array([1.0, 2.0]), np.array([4.0])]
+    weights = np.array([0.5, 0.5])
+    terms = np.array([0.25, 0.5, 2.0])
+    flips = np.array([abs((np.array(signs) * terms).sum()) for signs in product((1, -1), repeat=3)])
+    expected = np.mean(flips >= terms.sum() - 1e-12)
+    assert statistics.sign_flip_p(differences, weights, 100, np.random.default_rng(0)) == expected == 0.25
+
+
+def test_sign_flip_of_many_agrees_with_the_t_test():
+    differences = np.random.default_rng(4).normal(0.2, 1.0, size=120)
+    p = statistics.sign_flip_p([differences], np.ones(1), 20_000, np.random.default_rng(0))
+    assert p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.01)
+
+
+def test_sign_flip_is_calibrated_when_nothing_differs():
+    generator = np.random.default_rng(9)
+    p_values = [
+        statistics.sign_flip_p(list(generator.normal(size=(4, 3))), np.full(4, 0.25), 200, generator)
+        for _ in range(400)
+    ]
+    assert np.mean(np.array(p_values) <= 0.1) == pytest.approx(0.1, abs=0.045)
+
+
+def test_sign_flip_of_equal_agents_says_nothing():
+    assert statistics.sign_flip_p([np.zeros(30)], np.ones(1), 500, np.random.default_rng(0)) == 1.0
+
+
+def test_holm_gives_the_textbook_values():
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_never_lowers_a_p_value_and_keeps_the_order(p_values):
+    adjusted = statistics.holm(p_values)
+    assert all(p <= a <= 1 for p, a in zip(p_values, adjusted, strict=True))
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    ranked = [adjusted[place] for place in order]
+    assert ranked == sorted(ranked)

@@ -1,0 +1,379 @@
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lram.harness.errors import LramError
+from lram.harness.records import Failure, Skipped
+from lram.reports import Summary, summarise
+from lram.reports.model import rounded
+
+CRASH = Failure("crash", "worker died")
+
+
+def by_episode(*values):
+    """An outcome for each episode, the same for every agent and task."""
+    return lambda item: values[item.episode]
+
+
+def caveat(summary, kind):
+    return [c for c in summary.caveats if c.kind == kind]
+
+
+def test_scored_errored_and_missing_add_up_to_what_was_planned(synthetic):
+    plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("toy/t")], episodes=5)
+    run = synthetic.run(plan, by_episode(1.0, CRASH, None, 3.0, Failure("quarantine", "too often")))
+    result = summarise([run]).result("a", "toy/t")
+    assert (result.planned, result.scored, result.errored, result.missing) == (5, 2, 2, 1)
+    assert [(f.kind, f.episodes) for f in result.failures] == [("crash", 1), ("quarantine", 1)]
+    assert result.mean_return.value == 2.0, "an errored episode is no zero"
+
+
+def test_scores_are_normalised_returns(synthetic):
+    task = synthetic.task("toy/t", random=10.0, reference=30.0)
+    run = synthetic.run(synthetic.plan([synthetic.agent("a")], [task], 2), by_episode(20.0, 40.0))
+    result = summarise([run]).result("a", "toy/t")
+    assert result.score.value == pytest.approx(1.0)
+    low, high = result.mean_return.interval.low, result.mean_return.interval.high
+    assert result.score.interval.low == pytest.approx((low - 10) / 20)
+    assert result.score.interval.high == pytest.approx((high - 10) / 20)
+
+
+def test_aggregates_are_those_of_the_task_means(synthetic):
+    tasks = [synthetic.task(f"{d}/{i}") for d, n in (("x", 5), ("y", 2)) for i in range(n)]
+    value = {task.id: float(place) for place, task in enumerate(tasks)}
+    run = synthetic.run(
+        synthetic.plan([synthetic.agent("a")], tasks, 2), lambda item: value[item.task] + item.episode - 0.5
+    )
+    agent = summarise([run]).agent("a")
+    assert [d.score.estimate.value for d in agent.domains] == [2.0, 5.5]
+    assert agent.mean_of_domains.estimate.value == 3.75
+    assert agent.interquartile_mean.estimate.value == 3.0  # 0 1 2 3 4 5 6 less one at each end
+    assert agent.interquartile_mean.rests_on == agent.mean_of_domains.rests_on
+    assert (agent.mean_of_domains.rests_on.tasks, agent.mean_of_domains.rests_on.episodes) == (7, 14)
+    assert agent.mean_of_domains.rests_on.domains == ("x", "y")
+
+
+def test_a_task_with_one_episode_has_no_interval(synthetic):
+    run = synthetic.run(synthetic.plan([synthetic.agent("a")], [synthetic.task("toy/t")], 1), by_episode(2.0))
+    summary = summarise([run])
+    result, agent = summary.result("a", "toy/t"), summary.agent("a")
+    assert result.mean_return.interval is None
+    assert result.score.interval is None
+    assert result.score.note == "one episode"
+    assert agent.mean_of_domains.estimate.value == 2.0
+    assert agent.mean_of_domains.estimate.interval is None
+    assert "one episode" in agent.mean_of_domains.estimate.note
+    assert caveat(summary, "single episode")
+
+
+def test_a_task_with_one_episode_borrows_noise_in_the_aggregate(synthetic):
+    tasks = [synthetic.task("toy/t"), synthetic.task("toy/u")]
+    run = synthetic.run(
+        synthetic.plan([synthetic.agent("a")], tasks, 3),
+        lambda item: float(item.episode) if item.task == "toy/t" or item.episode == 0 else CRASH,
+    )
+    aggregate = summarise([run]).agent("a").mean_of_domains
+    assert aggregate.rests_on.borrowed_noise == 1
+    assert aggregate.estimate.interval.low < aggregate.estimate.value < aggregate.estimate.interval.high
+
+
+def test_every_task_outside_an_aggregate_is_named_with_its_reason(synthetic):
+    tasks = [
+        synthetic.task("toy/fine"),
+        synthetic.task("toy/unknown", reference=None),
+        synthetic.task("toy/below", random=5.0, reference=4.0),
+        synthetic.task("toy/broken"),
+        synthetic.task("toy/barred"),
+    ]
+    plan = synthetic.plan(
+        [synthetic.agent("a")], tasks, 2, skipped=[Skipped("a", "toy/barred", "it reads images only")]
+    )
+    run = synthetic.run(plan, lambda item: CRASH if item.task == "toy/broken" else 1.0)
+    summary = summarise([run])
+    rests_on = summary.agent("a").mean_of_domains.rests_on
+    reasons = {left.task: left.reason for left in rests_on.left_out}
+    assert rests_on.tasks == 1
+    assert set(reasons) == {task.id for task in tasks[1:]}
+    assert reasons["toy/unknown"] == "no score reference"
+    assert "not above" in reasons["toy/below"]
+    assert reasons["toy/broken"] == "no scored episode (2 errored, 0 missing)"
+    assert "it reads images only" in reasons["toy/barred"]
+    assert summary.result("a", "toy/unknown").mean_return.value == 1.0, "returns need no reference"
+    named = {item for c in caveat(summary, "reference") for item in c.items}
+    assert named == {"toy/unknown", "toy/below"}
+
+
+def test_agents_with_fewer_tasks_are_not_comparable(synthetic):
+    tasks = [synthetic.task("x/1"), synthetic.task("y/2")]
+    plan = synthetic.plan(
+        [synthetic.agent("all"), synthetic.agent("half")],
+        tasks,
+        2,
+        skipped=[Skipped("half", "y/2", "it cannot")],
+    )
+    summary = summarise([synthetic.run(plan, by_episode(1.0, 2.0))])
+    assert summary.agent("all").mean_of_domains.rests_on.comparable
+    half = summary.agent("half")
+    assert not half.mean_of_domains.rests_on.comparable
+    assert (half.mean_of_domains.rests_on.tasks, half.mean_of_domains.rests_on.of_tasks) == (1, 2)
+    assert [d.score.rests_on.comparable for d in half.domains] == [True, False]
+    assert summary.comparisons[0].tasks == 1
+    assert caveat(summary, "coverage")[0].items == ("half: 1 of 2 tasks",)
+
+
+def test_success_rates_have_wilson_intervals_and_only_where_there_is_success(synthetic):
+    plan = synthetic.plan(
+        [synthetic.agent("a")], [synthetic.task("metaworld/t"), synthetic.task("atari/u")], 4
+    )
+    run = synthetic.run(
+        plan, lambda item: 1.0 if item.task == "atari/u" else (1.0, item.episode > 0, item.episode > 2)
+    )
+    summary = summarise([run])
+    result = summary.result("a", "metaworld/t")
+    assert (result.success_any.value, result.success_last.value) == (0.75, 0.25)
+    assert result.success_any.interval.method == "wilson"
+    assert summary.result("a", "atari/u").success_any is None
+    metaworld, atari = summary.agent("a").domains
+    assert metaworld.success_any.estimate.value == 0.75
+    assert atari.success_any is None
+
+
+def test_a_success_rate_of_zero_has_an_interval_with_width(synthetic):
+    tasks = [synthetic.task("metaworld/t"), synthetic.task("metaworld/u")]
+    run = synthetic.run(synthetic.plan([synthetic.agent("a")], tasks, 3), lambda item: (0.0, False, False))
+    rate = summarise([run]).agent("a").domains[0].success_any.estimate
+    assert (rate.value, rate.interval.low, rate.interval.method) == (0.0, 0.0, "wilson")
+    assert rate.interval.high == pytest.approx(0.39, abs=0.01)
+
+
+def test_untrained_models_carry_the_word_in_their_name(synthetic):
+    agents = [synthetic.agent("m", trained=False), synthetic.agent("b", trained=None)]
+    summary = summarise([synthetic.run(synthetic.plan(agents, [synthetic.task("x/1")], 1), by_episode(0.0))])
+    assert [agent.name for agent in summary.agents] == ["m (untrained)", "b"]
+    assert caveat(summary, "untrained")[0].items == ("m",)
+
+
+def test_notes_on_references_reach_the_reader(synthetic):
+    task = synthetic.task("metaworld/t", sources=(("score", "table 1"), ("score_note", "read success first")))
+    summary = summarise([synthetic.run(synthetic.plan([synthetic.agent("a")], [task], 1), by_episode(0.0))])
+    assert "read success first" in caveat(summary, "score note")[0].text
+    assert summary.tasks[0].score_source == "table 1"
+
+
+def test_a_mixture_of_splits_is_said(synthetic):
+    tasks = [synthetic.task("x/1"), synthetic.task("x/2", split="heldout")]
+    summary = summarise([synthetic.run(synthetic.plan([synthetic.agent("a")], tasks, 1), by_episode(0.0))])
+    assert "1 train, 1 heldout" in caveat(summary, "splits")[0].text
+
+
+def test_a_run_without_records_gives_a_summary_that_says_so(synthetic):
+    run = synthetic.run(
+        synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 3), by_episode(None, None, None)
+    )
+    summary = summarise([run])
+    assert summary.caveats[0].kind == "empty"
+    assert summary.agent("a").missing == 3
+    assert summary.agent("a").mean_of_domains.estimate is None
+
+
+def test_the_summary_survives_json(synthetic):
+    summary = summarise([synthetic.study()])
+    assert msgspec.json.decode(msgspec.json.encode(summary), type=Summary) == summary
+
+
+def test_the_bootstrap_follows_its_seed(synthetic):
+    run = synthetic.study()
+    assert summarise([run], seed=1) == summarise([run], seed=1)
+    one, other = (summarise([run], seed=seed).agents[0].mean_of_domains.estimate for seed in (1, 2))
+    assert one.value == other.value
+    assert one.interval != other.interval
+
+
+def test_another_agent_does_not_move_an_agents_intervals(synthetic):
+    few, many = summarise([synthetic.study(agents=2)]), summarise([synthetic.study(agents=5)])
+    assert few.agents[0].mean_of_domains == many.agents[0].mean_of_domains
+
+
+@pytest.mark.parametrize("wrong", [{"resamples": 0}, {"level": 1.0}, {"level": 0.0}])
+def test_numbers_out_of_range_are_refused(synthetic, wrong):
+    with pytest.raises(ValueError, match="resamples"):
+        summarise([synthetic.study(agents=1)], **wrong)
+
+
+def test_no_run_is_an_error():
+    with pytest.raises(LramError, match="no run"):
+        summarise([])
+
+
+def test_runs_with_different_seeds_add_up(synthetic):
+    agents, tasks = [synthetic.agent("a")], [synthetic.task("x/1")]
+    runs = [
+        synthetic.run(synthetic.plan(agents, tasks, 2, seed=seed), lambda item, s=seed: float(s))
+        for seed in (0, 1)
+    ]
+    summary = summarise(runs)
+    assert summary.result("a", "x/1").scored == 4
+    assert summary.result("a", "x/1").mean_return.value == 0.5
+    assert summary.run_seeds == (0, 1)
+
+
+def test_the_same_item_in_two_runs_counts_once(synthetic):
+    plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 2)
+    runs = [synthetic.run(plan, by_episode(1.0, None)), synthetic.run(plan, by_episode(1.0, 2.0))]
+    result = summarise(runs).result("a", "x/1")
+    assert (result.planned, result.scored, result.missing) == (2, 2, 0)
+
+
+def test_a_scored_record_goes_before_an_errored_one(synthetic):
+    plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 1)
+    runs = [synthetic.run(plan, by_episode(CRASH)), synthetic.run(plan, by_episode(2.0))]
+    summary = summarise(runs)
+    assert (summary.result("a", "x/1").scored, summary.result("a", "x/1").errored) == (1, 0)
+    assert not caveat(summary, "disagreement")
+
+
+def test_two_runs_that_disagree_on_an_item_are_told_apart(synthetic):
+    plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 1)
+    summary = summarise([synthetic.run(plan, by_episode(1.0)), synthetic.run(plan, by_episode(2.0))])
+    assert caveat(summary, "disagreement")[0].items == ("a|x/1|0",)
+    assert summary.result("a", "x/1").mean_return.value == 1.0
+
+
+def test_agents_of_several_runs_stand_in_one_report(synthetic):
+    tasks = [synthetic.task("x/1")]
+    runs = [
+        synthetic.run(synthetic.plan([synthetic.agent(label)], tasks, 3), by_episode(0.0, 1.0, 2.0))
+        for label in ("a", "b")
+    ]
+    summary = summarise(runs)
+    assert [agent.label for agent in summary.agents] == ["a", "b"]
+    assert summary.comparisons[0].episodes == 3, "equal run seeds give equal initial states"
+
+
+@pytest.mark.parametrize("change", [{"digest": "other"}, {"spec": "other"}, {"description": "other"}])
+def test_one_label_for_two_agents_is_an_error(synthetic, change):
+    tasks = [synthetic.task("x/1")]
+    runs = [
+        synthetic.run(synthetic.plan([agent], tasks, 1), by_episode(0.0))
+        for agent in (synthetic.agent("a"), synthetic.agent("a", **change))
+    ]
+    with pytest.raises(LramError, match=r"'a' stands for two agents.*other"):
+        summarise(runs)
+
+
+def test_one_task_under_two_protocols_is_an_error_that_names_both(synthetic):
+    agents, tasks = [synthetic.agent("a")], [synthetic.task("atari/pong")]
+    runs = [
+        synthetic.run(synthetic.plan(agents, tasks, 1, protocol=protocol), by_episode(0.0))
+        for protocol in ("lram@1", "sticky@1")
+    ]
+    with pytest.raises(LramError, match=r"atari:lram@1 and atari:sticky@1"):
+        summarise(runs)
+
+
+def test_one_task_with_two_references_is_an_error(synthetic):
+    runs = [
+        synthetic.run(
+            synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1", reference=r)], 1), by_episode(0.0)
+        )
+        for r in (1.0, 2.0)
+    ]
+    with pytest.raises(LramError, match="two score references"):
+        summarise(runs)
+
+
+def test_paired_differences_cancel_shared_luck(synthetic):
+    tasks = [synthetic.task(f"x/{i}") for i in range(4)]
+    luck = np.random.default_rng(0).normal(size=(4, 5))
+    run = synthetic.run(
+        synthetic.plan([synthetic.agent("a"), synthetic.agent("b")], tasks, 5),
+        lambda item: float(luck[int(item.task[-1]), item.episode] + (0.1 if item.agent == "a" else 0.0)),
+    )
+    summary = summarise([run])
+    pair = summary.comparisons[0]
+    own = summary.agent("a").mean_of_domains.estimate.interval
+    assert pair.difference.value == pytest.approx(0.1)
+    assert pair.difference.interval.low == pytest.approx(0.1)
+    assert pair.difference.interval.high == pytest.approx(0.1)
+    assert own.high - own.low > 0.5
+    assert pair.p < 0.001
+
+
+def test_differences_rest_on_the_episodes_that_both_scored(synthetic):
+    returns = {
+        "a": {"x/1": (1.0, 5.0, 9.0), "x/2": (2.0, CRASH, 4.0), "y/3": (7.0, 8.0, None)},
+        "b": {"x/1": (0.0, 1.0, CRASH), "x/2": (1.0, 1.0, 1.0), "y/3": (5.0, 2.0, 3.0)},
+    }
+    plan = synthetic.plan(
+        [synthetic.agent("a"), synthetic.agent("b")], [synthetic.task(t) for t in returns["a"]], 3
+    )
+    summary = summarise([synthetic.run(plan, lambda item: returns[item.agent][item.task][item.episode])])
+    pair = summary.comparisons[0]
+    x = np.mean([np.mean([1.0 - 0.0, 5.0 - 1.0]), np.mean([2.0 - 1.0, 4.0 - 1.0])])
+    y = np.mean([7.0 - 5.0, 8.0 - 2.0])
+    assert (pair.tasks, pair.episodes, pair.domains) == (3, 6, ("x", "y"))
+    assert pair.difference.value == pytest.approx((x + y) / 2)
+    assert pair.p == 2 / 2**6, "all six differences point one way: the two extreme sign patterns"
+    assert pair.p_holm == pair.p, "one comparison needs no correction"
+
+
+def test_comparisons_are_corrected_for_their_number(synthetic):
+    summary = summarise([synthetic.study()])
+    assert len(summary.comparisons) == 15
+    assert all(pair.p <= pair.p_holm <= 1 for pair in summary.comparisons)
+    smallest = min(summary.comparisons, key=lambda pair: pair.p)
+    assert smallest.p_holm == pytest.approx(min(1.0, 15 * smallest.p))
+
+
+def test_agents_without_a_shared_seed_are_not_compared(synthetic):
+    tasks = [synthetic.task("x/1")]
+    runs = [
+        synthetic.run(synthetic.plan([synthetic.agent(label)], tasks, 2, seed=seed), by_episode(0.0, 1.0))
+        for seed, label in enumerate("ab")
+    ]
+    pair = summarise(runs).comparisons[0]
+    assert (pair.difference, pair.p, pair.p_holm, pair.tasks) == (None, None, None, 0)
+
+
+OUTCOMES = st.one_of(st.none(), st.just(CRASH), st.floats(-100, 100).map(rounded))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(OUTCOMES, min_size=12, max_size=12))
+def test_whatever_was_recorded_the_counts_and_means_are_right(synthetic, outcomes):
+    tasks = [synthetic.task(f"{d}/{i}") for d in "xy" for i in range(2)]
+    place = {task.id: 3 * number for number, task in enumerate(tasks)}
+    plan = synthetic.plan([synthetic.agent("a")], tasks, 3)
+    run = synthetic.run(plan, lambda item: outcomes[place[item.task] + item.episode])
+    summary = summarise([run], resamples=50)
+    agent = summary.agent("a")
+    assert agent.planned == 12 == agent.scored + agent.errored + agent.missing
+    assert agent.missing == sum(outcome is None for outcome in outcomes)
+    means = {}
+    for task in tasks:
+        values = [v for v in outcomes[place[task.id] : place[task.id] + 3] if isinstance(v, float)]
+        result = summary.result("a", task.id)
+        assert result.scored == len(values)
+        assert (result.score is None) == (not values)
+        if values:
+            means.setdefault(task.domain, []).append(np.mean(values))
+            assert result.score.value == pytest.approx(np.mean(values), abs=1e-9)
+    rests_on = agent.mean_of_domains.rests_on
+    assert rests_on.tasks + len(rests_on.left_out) == 4
+    if means:
+        expected = np.mean([np.mean(values) for values in means.values()])
+        assert agent.mean_of_domains.estimate.value == pytest.approx(expected, abs=1e-9)
+
+
+def test_details_for_provenance_do_not_make_another_agent(synthetic):
+    tasks, agent = [synthetic.task("x/1")], synthetic.agent("a")
+    moved = replace(agent, info=replace(agent.info, details=(("device", "cuda"),)))
+    runs = [
+        synthetic.run(synthetic.plan([entry], tasks, 1, seed=seed), by_episode(0.0))
+        for seed, entry in enumerate((agent, moved))
+    ]
+    assert summarise(runs).result("a", "x/1").scored == 2
