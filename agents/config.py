@@ -132,18 +132,18 @@ class ModelConfig:
         return 3 + (ACTION_DIMS if self.actions_in_context else 0)
 
     def describe(self) -> str:
-        """Return the architecture in a few words, such as ``xLSTM [7:1]``.
+        """Return the architecture in a few words, such as ``xLSTM [7:1] (sLSTM at 1 of 8 blocks)``.
 
-        The ratio is the one that ``name`` writes, as papers do; it may be rounded. Without one, the
-        true ratio.
+        The ratio is the one that ``name`` writes, as papers do; it may be rounded, and the positions
+        say what it stands for. Without one, the true ratio.
         """
         if self.xlstm is not None:
+            at = self.xlstm.slstm_at
+            divisor = math.gcd(self.layers - len(at), len(at))
+            true = f"[{(self.layers - len(at)) // divisor}:{len(at) // divisor}]"
             written = re.search(r"\[\d+:\d+\]", self.name)
-            if written:
-                return f"xLSTM {written[0]}"
-            slstm = len(self.xlstm.slstm_at)
-            divisor = math.gcd(self.layers - slstm, slstm)
-            return f"xLSTM [{(self.layers - slstm) // divisor}:{slstm // divisor}]"
+            where = f" (sLSTM at {', '.join(map(str, at))} of {self.layers} blocks)" if at else ""
+            return f"xLSTM {written[0] if written else true}{where}"
         if self.transformer is not None:
             past = "attention band" if self.transformer.cache == "ring" else "window"
             return f"Transformer ({self.transformer.positions} positions, {past} {self.transformer.window})"

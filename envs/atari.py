@@ -158,7 +158,7 @@ class AtariSession(SimulatorSession):
         for action in (FIRE, UP):
             if self._over():
                 return
-            self._play(action)
+            self._unreported += self._play(action)
             # The reference's episodic-life wrapper lies under its fire reset: a life that is lost here
             # costs one more no-op, and no boundary is told twice.
             if self._lost_life() and self._options.life_is_boundary and not self._over():

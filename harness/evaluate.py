@@ -27,8 +27,8 @@ class Machine:
     Attributes:
         lanes: Episodes in flight, over all workers.
         workers: Worker processes that play at the same time (None: one a core).
-        threads: Threads of the agents' tensor library (None: the cores that the workers leave, at
-            least one).
+        threads: Threads of the agents' tensor library. With one, a model's numbers repeat bit for
+            bit; with more, how the work is split may change their last digits.
         interpreters: Python executable by domain, where it is not this one.
         attempts: How often an episode is tried before it is recorded as errored.
         quarantine_after: A task with this many errored episodes, and no scored one, is given up.
@@ -38,7 +38,7 @@ class Machine:
 
     lanes: int = 8
     workers: int | None = None
-    threads: int | None = None
+    threads: int = 1
     interpreters: Mapping[str, str] | None = None
     attempts: int = 2
     quarantine_after: int = 3
@@ -48,10 +48,6 @@ class Machine:
     def resolved_workers(self) -> int:
         """Return the number of workers."""
         return min(self.lanes, self.workers or _cores())
-
-    def resolved_threads(self) -> int:
-        """Return the number of threads for the agents."""
-        return self.threads or max(1, _cores() - self.resolved_workers())
 
     def check(self) -> None:
         """Raise LramError for a number that makes no sense."""
@@ -149,7 +145,7 @@ def _play(
 ) -> None:
     plan = writer.run.plan
     settings = _settings(plan, machine)
-    notes = {**asdict(machine), "workers": settings.workers, "threads": machine.resolved_threads()}
+    notes = {**asdict(machine), "workers": settings.workers}
     writer.write_provenance(collect(notes, {}))
     pool = Pool(
         log_folder=writer.run.path / "logs",
@@ -157,7 +153,7 @@ def _play(
         deadlines=settings.deadlines,
         parked=settings.workers + 2,
     )
-    with pool, _threads(machine.resolved_threads()), progress(items, len(plan.items())) as report:
+    with pool, _threads(machine.threads), progress(items, len(plan.items())) as report:
         rollout = Rollout(agents, {p.task.id: p for p in plan.tasks}, pool, settings)
 
         def on_record(record: EpisodeRecord) -> None:

@@ -42,8 +42,11 @@ def methods(summary: Summary) -> list[tuple[str, str]]:
         (
             "Normalised score",
             "(return − random) / (reference − random): 0 is a random policy; 1 is the reference, a human's "
-            "return for Atari and the mean return of the training data elsewhere. Scores are not clipped. A "
-            "task without a reference above random has no score; it is named, and it is in no aggregate.",
+            "return for Atari and a return of the training data elsewhere (its mean for DMControl and "
+            "Procgen, where scores above 1 are therefore normal; its best or target return for Meta-World "
+            "and CompoSuite; success for MimicGen). Scores are not clipped. A task without a reference "
+            "above random has no score; it is named, and it is in no aggregate. tables/audit.csv lists all "
+            "references with their sources.",
         ),
         (
             "Mean of domain means",

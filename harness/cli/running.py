@@ -29,8 +29,8 @@ class MachineOptions:
         int | None, Parameter(name=["--workers", "-w"], help="Simulator processes (default: one a core).")
     ] = None
     threads: Annotated[
-        int | None, Parameter(help="Threads for the models (default: the cores that the workers leave).")
-    ] = None
+        int, Parameter(help="Threads for the models; more than 1 may change the last digits.")
+    ] = 1
     interpreter: Annotated[
         list[str] | None, Parameter(help="domain=PATH: play a domain in another Python.", negative=())
     ] = None

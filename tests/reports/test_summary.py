@@ -339,6 +339,15 @@ def test_agents_without_a_shared_seed_are_not_compared(synthetic):
     assert (pair.difference, pair.p, pair.p_holm, pair.tasks) == (None, None, None, 0)
 
 
+def test_episodes_that_began_differently_are_no_pair(synthetic):
+    tasks = [synthetic.task("x/1")]
+    one = synthetic.run(synthetic.plan([synthetic.agent("a")], tasks, 2), by_episode(0.0, 1.0))
+    make = synthetic.record
+    synthetic.record = lambda *args: replace(make(*args), seed=1)
+    other = synthetic.run(synthetic.plan([synthetic.agent("b")], tasks, 2), by_episode(0.0, 1.0))
+    assert summarise([one, other]).comparisons[0].difference is None
+
+
 OUTCOMES = st.one_of(st.none(), st.just(CRASH), st.floats(-100, 100).map(rounded))
 
 
