@@ -7,6 +7,7 @@ record, whatever happened to its simulator.
 
 from __future__ import annotations
 
+import bisect
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from lram.envs.session import Observation, SessionSpec
 from lram.harness import seeds
 from lram.harness.errors import LramError
 from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, PlannedTask, WorkItem
-from lram.harness.schedule import Attempt, Queue, Seat, make_seats
+from lram.harness.schedule import Attempt, Queue, Seat
 
 _HEARTBEAT_S = 0.25
 _PATIENCE = 0.25  # of a network pass's time, spent waiting for further lanes to join it
@@ -100,7 +101,8 @@ class Rollout:
         self._tasks = tasks
         self._pool = pool
         self._settings = settings
-        self._seats = make_seats(settings.lanes, settings.workers)
+        self._seats = [Seat() for _ in range(min(settings.lanes, settings.workers))]
+        self._free = list(range(settings.lanes))
         self._states: dict[str, Any] = {}
         self._flying: dict[tuple[WorkerProcess, int], _Lane] = {}
         self._ready: list[_Lane] = []
@@ -140,17 +142,10 @@ class Rollout:
 
     def _fill(self) -> None:
         """Give every free lane its next episode, where there is one for it."""
+        while self._free and (choice := self._queue.take(self._seats)) is not None:
+            self._begin(*choice)
         for seat in self._seats:
-            while seat.free:
-                before = seat.domain
-                attempt = self._queue.take(seat, self._seats)
-                if attempt is None:
-                    break
-                if seat.domain != before and seat.worker is not None:
-                    self._pool.release(seat.worker)
-                    seat.worker = None
-                self._begin(seat, attempt)
-            if len(seat.free) == len(seat.lanes) and seat.worker is not None:
+            if not seat.busy and seat.worker is not None:
                 self._pool.release(seat.worker)
                 seat.worker, seat.domain = None, None
 
@@ -159,7 +154,7 @@ class Rollout:
         reason = self._quarantined.get((None, item.task)) or self._quarantined.get((item.agent, item.task))
         planned = self._tasks[item.task]
         lane = _Lane(
-            number=seat.free[0],
+            number=self._free[0],
             seat=seat,
             attempt=attempt,
             spec=task_spec(planned),
@@ -170,20 +165,24 @@ class Rollout:
         if reason:
             self._record(lane, failure=Failure("quarantine", reason))
             return
+        if seat.worker is not None and seat.worker.domain != planned.task.domain:
+            self._pool.release(seat.worker)
+            seat.worker = None
         if seat.worker is None:
             seat.worker = self._pool.acquire(planned.task.domain)
-        seat.free.pop(0)
-        slot = seat.slot(lane.number)
-        self._flying[seat.worker, slot] = lane
+        self._free.pop(0)
+        seat.busy += 1
+        self._flying[seat.worker, lane.number] = lane
         protocol = planned.protocol.partition(":")[2].partition("@")[0]
-        seat.worker.begin(slot, planned.task.name, protocol, lane.seed, self._settings.deadlines)
+        seat.worker.begin(lane.number, planned.task.name, protocol, lane.seed, self._settings.deadlines)
 
     def _land(self, lane: _Lane) -> None:
         """Free the lane of an episode that is over, one way or the other."""
         seat = lane.seat
         if seat.worker is not None:
-            self._flying.pop((seat.worker, seat.slot(lane.number)), None)
-        seat.free.append(lane.number)
+            self._flying.pop((seat.worker, lane.number), None)
+        seat.busy -= 1
+        bisect.insort(self._free, lane.number)
         if lane in self._ready:
             self._ready.remove(lane)
 
@@ -300,7 +299,7 @@ class Rollout:
                     continue
                 worker = lane.seat.worker
                 assert worker is not None
-                worker.step(lane.seat.slot(lane.number), checked, self._settings.deadlines)
+                worker.step(lane.number, checked, self._settings.deadlines)
 
     def _ask(self, label: str, lanes: Sequence[_Lane]) -> Sequence[Action]:
         agent = self._agents[label]

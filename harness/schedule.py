@@ -1,10 +1,10 @@
 """Which episode is played next, and in which worker.
 
-An evaluation has W seats, each with room for one worker and its share of the lanes. A seat serves one
-domain at a time and changes only when all its lanes are free, because a worker's process is its
-domain's. Work is taken agent by agent, so that the lanes that are ready at the same time mostly
-belong to one agent and share its network pass; a seat that has no more work of the current agent in
-its domain goes on to the next agent's rather than idle.
+An evaluation has W seats, each with room for one worker, and N lanes that go wherever there is work. A
+seat serves one domain at a time, because a worker's process is its domain's, and changes only when it
+holds no episode. Work is taken agent by agent, so that the lanes that are ready at the same time mostly
+belong to one agent and share its network pass. While what is left of the current agent waits for a
+seat, the seat that is nearest to being empty takes nothing new and the others go on with the next agent.
 """
 
 from __future__ import annotations
@@ -31,16 +31,11 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """Room for one worker; ``free`` are its unoccupied lanes, each with its slot in the worker."""
+    """Room for one worker; ``busy`` counts the episodes that it holds."""
 
-    lanes: tuple[int, ...]
-    free: list[int]
     domain: str | None = None
     worker: WorkerProcess | None = None
-
-    def slot(self, lane: int) -> int:
-        """Return the worker's slot that ``lane`` uses."""
-        return self.lanes.index(lane)
+    busy: int = 0
 
 
 class Queue:
@@ -71,43 +66,38 @@ class Queue:
         domains = self._waiting.setdefault(attempt.item.agent, defaultdict(deque))
         domains[_domain(attempt.item)].appendleft(attempt)
 
-    def take(self, seat: Seat, others: Sequence[Seat]) -> Attempt | None:
-        """Return the next attempt for a free lane of ``seat``, or None when it should stay idle.
+    def take(self, seats: Sequence[Seat]) -> tuple[Seat, Attempt] | None:
+        """Return the next attempt and the seat for it, or None when a free lane should stay idle.
 
-        May change the seat's domain when all its lanes are free; its worker is then the caller's to
-        exchange.
+        May change the domain of a seat that holds no episode; its worker is then the caller's to
+        exchange. The seat is not yet counted busy.
         """
-        current = self._agents_with_work()
-        if seat.domain is not None:
-            for agent in current:
-                waiting = self._waiting[agent].get(seat.domain)
-                if waiting:
-                    return waiting.popleft()
-        if not current or len(seat.free) < len(seat.lanes):
+        current, *following = self._agents_with_work() or [""]
+        if not current:
             return None
-        domains = self._waiting[current[0]]
-        served = [
-            other.domain for other in others if other is not seat and len(other.free) < len(other.lanes)
-        ]
+        waiting = {name: line for name, line in self._waiting[current].items() if line}
+        unserved = waiting.keys() - {seat.domain for seat in seats if seat.busy}
+        empty = next((seat for seat in seats if not seat.busy), None)
+        if unserved and empty is not None:
+            empty.domain = max(sorted(unserved), key=lambda name: self._decisions(waiting[name]))
+            return empty, waiting[empty.domain].popleft()
+        serving = [seat for seat in seats if seat.busy and seat.domain in waiting]
+        if serving:
+            seat = min(serving, key=lambda seat: seat.busy)
+            if empty is not None:
+                empty.domain, seat = seat.domain, empty
+            assert seat.domain is not None
+            return seat, waiting[seat.domain].popleft()
+        # What is left of the current agent waits for a seat: one must run empty.
+        spare = sorted(seats, key=lambda seat: seat.busy)[1:]
+        for agent in following:
+            for seat in spare:
+                if seat.domain is not None and self._waiting[agent].get(seat.domain):
+                    return seat, self._waiting[agent][seat.domain].popleft()
+        return None
 
-        def need(domain: str) -> float:
-            decisions = sum(self._cost[attempt.item.task] for attempt in domains[domain])
-            return decisions / (1 + served.count(domain))
-
-        seat.domain = max((name for name, waiting in domains.items() if waiting), key=need)
-        return domains[seat.domain].popleft()
-
-    def drain(self, agent: str | None, task: str) -> list[Attempt]:
-        """Remove and return what waits of ``task`` (of one agent, or of all: None)."""
-        removed = []
-        for name, domains in self._waiting.items():
-            if agent in (None, name):
-                waiting = domains[task.partition("/")[0]]
-                removed += [attempt for attempt in waiting if attempt.item.task == task]
-                kept = [attempt for attempt in waiting if attempt.item.task != task]
-                waiting.clear()
-                waiting.extend(kept)
-        return removed
+    def _decisions(self, line: Iterable[Attempt]) -> int:
+        return sum(self._cost[attempt.item.task] for attempt in line)
 
     def has_work_of(self, agent: str) -> bool:
         """Return whether anything waits for ``agent``."""
@@ -115,13 +105,6 @@ class Queue:
 
     def _agents_with_work(self) -> list[str]:
         return [agent for agent, domains in self._waiting.items() if any(domains.values())][:_AGENTS_AT_ONCE]
-
-
-def make_seats(lanes: int, workers: int) -> list[Seat]:
-    """Return ``workers`` seats (fewer when there are fewer lanes) that share the lanes evenly."""
-    count = min(lanes, workers)
-    shares = [tuple(range(first, lanes, count)) for first in range(count)]
-    return [Seat(share, list(share)) for share in shares]
 
 
 def _domain(item: WorkItem) -> str:

@@ -19,9 +19,9 @@ from lram.reports.model import Comparison, Estimate, Interval, rounded
 from lram.reports.samples import Resampling
 from lram.reports.statistics import (
     Array,
+    centred_interval,
     equal_domain_weights,
     holm,
-    percentile_interval,
     sign_flip_p,
     stream,
     task_replicates,
@@ -60,7 +60,7 @@ def _pair(evidence: Evidence, first: str, second: str, how: Resampling) -> Compa
     if np.isnan(replicates[0]).any():
         estimate = Estimate(rounded(difference), None, "some tasks have one shared episode only")
     else:
-        low, high = percentile_interval((replicates * weights).sum(axis=1), how.level)
+        low, high = centred_interval((replicates * weights).sum(axis=1), difference, how.level)
         estimate = Estimate(rounded(difference), Interval(rounded(low), rounded(high)))
     p = sign_flip_p(values, weights, how.resamples, stream(how.seed, "sign flips", first, second))
     return Comparison(

@@ -14,7 +14,7 @@ from lram.reports.collect import Evidence
 from lram.reports.model import Aggregate, Estimate, Interval, LeftOut, RestsOn, rounded
 from lram.reports.statistics import (
     Array,
-    percentile_interval,
+    centred_interval,
     stream,
     task_replicates,
     wilson_interval,
@@ -98,7 +98,7 @@ class Samples:
             return Estimate(rounded(values.mean()), self._wilson([place]))
         if len(values) == 1:
             return Estimate(rounded(values[0]), None, "one episode")
-        return Estimate(rounded(values.mean()), self._interval(self._replicates[:, place]))
+        return Estimate(rounded(values.mean()), self._interval(self._replicates[:, place], values.mean()))
 
     def aggregate(
         self, tasks: Sequence[Task], covered: set[str], functional: Callable[[list[str]], Functional]
@@ -133,10 +133,10 @@ class Samples:
         if unknown:
             note = f"{count(unknown, 'task')} with one episode, in a domain where no task has more"
             return Aggregate(Estimate(value, None, note), rests_on)
-        return Aggregate(Estimate(value, self._interval(over(columns))), rests_on)
+        return Aggregate(Estimate(value, self._interval(over(columns), value)), rests_on)
 
-    def _interval(self, replicates: Array) -> Interval:
-        low, high = percentile_interval(replicates, self._how.level)
+    def _interval(self, replicates: Array, estimate: float) -> Interval:
+        low, high = centred_interval(replicates, estimate, self._how.level)
         if self._measure.rate:
             low, high = max(low, 0.0), min(high, 1.0)
         return Interval(rounded(low), rounded(high))

@@ -7,7 +7,13 @@ not the noise between training runs, which no number of episodes of one checkpoi
   Intervals are percentile intervals of the replicates. The percentile interval of a mean of n values
   is too narrow by about sqrt((n - 1) / n) (the bootstrap's variance is the plug-in variance), which
   at 3 episodes a task gives 87% where 95% is promised; so each task's replicates are spread by
-  sqrt(n / (n - 1)) around its mean.
+  sqrt(n / (n - 1)) around its mean. The replicates of an aggregate are then centred on its estimate.
+  For a mean over tasks this changes nothing. A trimmed mean is not linear in the noisy task means: the
+  bootstrap adds their noise a second time, and over hundreds of tasks the plain percentile interval
+  can lie wholly beside its own estimate. Simulated (lognormal task scores, noise 0.3, 400 tasks, 3
+  episodes), the plain interval held the estimator's expectation 73 times in 100, the centred one 95.
+  So an interval tells what another evaluation with as many episodes would give. It does not remove
+  the shift that few noisy episodes give a trimmed mean itself: compare at equal numbers of episodes.
 * **Wilson** (1927) score intervals for a rate.
 * **Interquartile mean**: ``scipy.stats.trim_mean(values, 0.25)``, which drops int(n / 4) values at
   each end. It is taken over the tasks' mean scores, as the public reference implementation does
@@ -78,10 +84,12 @@ def task_replicates(
     return columns
 
 
-def percentile_interval(replicates: Array, level: float) -> tuple[float, float]:
-    """Return the central interval that holds ``level`` of the replicates."""
+def centred_interval(replicates: Array, estimate: float, level: float) -> tuple[float, float]:
+    """Return the central interval holding ``level`` of ``replicates``, moved so that they centre on
+    ``estimate``; the module's text tells why.
+    """
     tail = (1 - level) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail])
+    low, high = np.quantile(replicates, [tail, 1 - tail]) + (estimate - replicates.mean())
     return float(low), float(high)
 
 

@@ -63,7 +63,10 @@ def methods(summary: Summary) -> list[tuple[str, str]]:
             f"{level} percentile intervals of {summary.resamples} stratified bootstrap replicates (seed "
             f"{summary.seed}): episodes are drawn again within each task, tasks stay fixed. Each task's "
             "replicates are spread by √(n / (n − 1)) around its mean, n its episodes, because percentile "
-            "intervals are too narrow at few episodes. A task with one episode has no interval; in "
+            "intervals are too narrow at few episodes, and an aggregate's replicates are centred on its "
+            "estimate: an interval tells what another evaluation with as many episodes would give. (Few "
+            "noisy episodes shift an interquartile mean itself, so compare it at equal numbers of "
+            "episodes.) A task with one episode has no interval; in "
             "aggregates it takes its noise from the other tasks of its domain, and where none of these "
             "was repeated the aggregate has no interval. Where all episodes of a task gave the same "
             "return the bootstrap sees no noise; with few episodes that proves little.",

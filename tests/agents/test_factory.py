@@ -46,7 +46,10 @@ def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_preset_is_an_untrained_model_of_the_seed() -> None:
     agent, again, other = (create_agent("xlstm[7:1]-1M", seed=seed) for seed in (0, 0, 3))
-    assert agent.info.description == "xLSTM [7:1] (sLSTM at 1 of 8 blocks), 1M, untrained (random weights, seed 0)"
+    assert (
+        agent.info.description
+        == "xLSTM [7:1] (sLSTM at 1 of 8 blocks), 1M, untrained (random weights, seed 0)"
+    )
     assert agent.info.trained is False
     assert agent.info.parameters is not None
     assert 1_000_000 <= agent.info.parameters <= 1_500_000

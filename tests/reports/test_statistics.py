@@ -17,7 +17,7 @@ def generators(count: int) -> list[np.random.Generator]:
 
 @pytest.mark.parametrize(
     ("successes", "trials", "low", "high"),
-    # statsmodels.stats.proportion.proportion_confint(method="wilson"), also Newcombe (1998), table I
+    # Newcombe (1998), Statistics in Medicine 17, table I, method 3
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilson_gives_the_published_intervals(successes, trials, low, high):
@@ -119,9 +119,33 @@ def test_intervals_cover_the_truth_as_often_as_they_promise(episodes):
     for _ in range(trials):
         data = list(generator.normal(size=(tasks, episodes)))
         replicates = statistics.task_replicates(data, ["a"] * tasks, 300, [generator] * tasks)
-        low, high = statistics.percentile_interval(replicates.mean(axis=1), 0.95)
+        low, high = statistics.centred_interval(replicates.mean(axis=1), np.mean(data), 0.95)
         covered += low <= 0 <= high
     assert 0.92 <= covered / trials <= 0.985
+
+
+def test_intervals_of_the_interquartile_mean_cover_what_another_evaluation_gives():
+    """The plain percentile interval holds the expectation about 73 times in 100 here."""
+    generator = np.random.default_rng(1)
+    tasks, episodes, trials = 400, 3, 120
+    truth = generator.lognormal(-1, 0.8, tasks)[:, None]
+    estimates, intervals = [], []
+    for _ in range(trials):
+        data = list(truth + 0.3 * generator.normal(size=(tasks, episodes)))
+        estimates.append(float(statistics.interquartile_mean(np.mean(data, axis=1))))
+        replicates = statistics.task_replicates(data, ["a"] * tasks, 150, [generator] * tasks)
+        over = statistics.interquartile_mean(replicates)
+        intervals.append(statistics.centred_interval(over, estimates[-1], 0.95))
+    expectation = np.mean(estimates)
+    assert np.mean([low <= expectation <= high for low, high in intervals]) >= 0.88
+    assert all(low < own < high for own, (low, high) in zip(estimates, intervals, strict=True))
+
+
+def test_a_centred_interval_of_a_mean_is_its_percentile_interval():
+    values = np.random.default_rng(2).exponential(size=8)
+    replicates = statistics.resampled_means(values, 100_000, np.random.default_rng(3))
+    centred = statistics.centred_interval(replicates, values.mean(), 0.9)
+    assert centred == pytest.approx(np.quantile(replicates, [0.05, 0.95]), abs=0.005)
 
 
 def test_sign_flip_tries_all_patterns_where_they_are_few():
