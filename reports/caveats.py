@@ -37,6 +37,20 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
             "named first count.",
             evidence.disagreements,
         )
+    repeats = []
+    for (agent, task), cell in evidence.cells.items():
+        trajectories = [record.trajectory for record in cell.scored.values()]
+        if len(set(trajectories)) < len(trajectories):
+            repeats.append(f"{agent} on {task}: {len(set(trajectories))} different of {len(trajectories)}")
+    if repeats:
+        yield Caveat(
+            "repeats",
+            f"On {count(len(repeats), 'task', 'tasks')} (counted by agent) some episodes are the same trajectory "
+            "step by step, because the simulator offers few different starts (Atari without sticky actions: "
+            "at most 30; Procgen's training levels: 200). They are no independent evidence, and the "
+            "intervals there are too narrow.",
+            tuple(repeats),
+        )
 
 
 def _agents(agents: Sequence[AgentResult]) -> Iterator[Caveat]:

@@ -195,12 +195,12 @@ def agents(summary: Summary) -> Table:
             Cell(agent.kind),
             Cell(agent.description),
             Cell(agent.spec),
-            Cell(agent.digest or text.NONE),
+            Cell(agent.digest[:16] or text.NONE),
             Cell(text.parameters(agent.parameters), value=agent.parameters),
         )
         for agent in summary.agents
     )
-    headings = ["Agent", "Kind", "Description", "Specification", "Digest", "Parameters"]
+    headings = ["Agent", "Kind", "Description", "Specification", "Digest (start)", "Parameters"]
     return Table("agents", "What the labels stand for.", _columns(headings, words=5), rows)
 
 

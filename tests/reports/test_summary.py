@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lram.harness.errors import LramError
 from lram.harness.records import Failure, Skipped
+from lram.harness.store import Run, RunWriter
 from lram.reports import Summary, summarise
 from lram.reports.model import rounded
 
@@ -162,6 +163,16 @@ def test_notes_on_references_reach_the_reader(synthetic):
     summary = summarise([synthetic.run(synthetic.plan([synthetic.agent("a")], [task], 1), by_episode(0.0))])
     assert "read success first" in caveat(summary, "score note")[0].text
     assert summary.tasks[0].score_source == "table 1"
+
+
+def test_episodes_that_repeat_each_other_are_said(synthetic, tmp_path):
+    plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1"), synthetic.task("x/2")], 4)
+    with RunWriter.create(tmp_path / "run", plan) as writer:
+        for item in plan.items():
+            record = synthetic.record(plan, item, 1.0)
+            same = item.task == "x/1" and item.episode > 1
+            writer.append(replace(record, trajectory="00000001") if same else record)
+    assert caveat(summarise([Run(tmp_path / "run")]), "repeats")[0].items == ("a on x/1: 3 different of 4",)
 
 
 def test_a_mixture_of_splits_is_said(synthetic):
