@@ -46,9 +46,9 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
         yield Caveat(
             "repeats",
             f"On {count(len(repeats), 'task', 'tasks')} (counted by agent) some episodes are the same "
-            "trajectory step by step, because the simulator offers few different starts (Atari without sticky actions: "
-            "at most 30; Procgen's training levels: 200). They are no independent evidence, and the "
-            "intervals there are too narrow.",
+            "trajectory step by step, because the simulator offers few different starts (Atari without "
+            "sticky actions: at most 30; Procgen's training levels: 200). They are no independent "
+            "evidence, and the intervals there are too narrow.",
             tuple(repeats),
         )
 

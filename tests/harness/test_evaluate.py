@@ -36,6 +36,17 @@ def test_toy_records_do_not_depend_on_lanes_workers_or_order(tmp_path: Path) -> 
     assert all(run == runs[0] for run in runs[1:])
 
 
+def test_a_models_trajectories_do_not_depend_on_lanes_workers_or_order(tmp_path: Path) -> None:
+    """Bit for bit: every network pass has the same shape, whichever lanes are ready."""
+    agents = ["xlstm[7:1]-1M", "mamba-1M", "transformer-1M"]
+    runs = [
+        play(tmp_path / str(place), agents, "toy/reach,toy/image,toy/lives", machine, episodes=3)
+        for place, machine in enumerate((*SPREADS.values(), Machine(lanes=11, workers=2)))
+    ]
+    assert len({record.trajectory for record in runs[0]}) > 9
+    assert all(run == runs[0] for run in runs[1:])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["ale_py", "procgen", "dm_control", "metaworld"])
 def test_real_records_do_not_depend_on_lanes_workers_or_order(tmp_path: Path, module: str) -> None:
