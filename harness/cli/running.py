@@ -11,8 +11,8 @@ from cyclopts import Parameter
 
 from lram.harness.cli.output import print_table
 from lram.harness.errors import LramError
-from lram.harness.evaluate import Machine, evaluate
-from lram.harness.evaluate import resume as resume_run
+from lram.harness.evaluation import Machine, evaluate
+from lram.harness.evaluation import resume as resume_run
 from lram.harness.progress import quiet, shown
 from lram.harness.store import Run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lram.harness.evaluate import Machine, evaluate
+from lram.harness.evaluation import Machine, evaluate
 from lram.harness.records import EpisodeRecord, Measured
 
 SPREADS = {

@@ -13,7 +13,7 @@ from lram.agents.api import Action, AgentInfo, Episode, Observation, TaskSpec
 from lram.envs.pool import Deadlines
 from lram.envs.registry import all_tasks
 from lram.harness.errors import LramError
-from lram.harness.evaluate import Machine, evaluate, resume
+from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.records import EpisodeRecord
 from lram.harness.rollout import checked_action
 from lram.harness.store import Run
