@@ -20,10 +20,13 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import Agent, AgentError
 from lram.agents.presets import is_preset, parse_preset, preset_names
+
+if TYPE_CHECKING:
+    from lram.agents.model import ActionModel
 
 GROUP = "lram.agents"
 _CONTRACT = ("info", "refuses", "start", "reset", "act", "state_bytes")
@@ -57,12 +60,14 @@ def list_agents() -> list[AgentRow]:
     return rows
 
 
-def create_agent(spec: str, *, seed: int = 0) -> Agent:
+def create_agent(spec: str, *, seed: int = 0, device: str = "cpu") -> Agent:
     """Return the agent that ``spec`` names (the module's text tells the grammar).
 
     Args:
         spec: What to build.
         seed: Of an untrained model's weights; given to callables that take a ``seed``.
+        device: Where a model's weights go, as torch names it; given to callables that take a
+            ``device``.
 
     Raises:
         AgentError: There is no such agent, or it cannot be built; one sentence.
@@ -71,20 +76,19 @@ def create_agent(spec: str, *, seed: int = 0) -> Agent:
     if name in [row.name for row in _BASELINES]:
         return _baseline(name, value, spec)
     if is_preset(spec):
-        return _untrained(spec, seed)
+        return _untrained(spec, seed, device)
     for point in _points():
         if point.name == spec:
-            return _call(_load_point(point), spec, seed)
+            return _call(_load_point(point), spec, seed, device)
     if _OWN_CODE.fullmatch(spec):
-        return _call(_load_own(spec), spec, seed)
+        return _call(_load_own(spec), spec, seed, device)
     if spec and ("/" in spec or Path(spec).exists()):
-        return _checkpoint(spec)
-    known = [row.name for row in list_agents()]
-    close = difflib.get_close_matches(spec, known, n=1, cutoff=0.5)
+        return _checkpoint(spec, device)
+    close = difflib.get_close_matches(spec, [row.name for row in list_agents()], n=1, cutoff=0.5)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise AgentError(
-        f"there is no agent {spec!r}{hint}; give a checkpoint's folder, module:callable, or one of "
-        f"{', '.join(known)}"
+        f"there is no agent {spec!r}{hint}; give one that 'lram agents' lists, a checkpoint's folder or "
+        "module:callable"
     )
 
 
@@ -103,7 +107,7 @@ def _baseline(name: str, value: str, spec: str) -> Agent:
     return constant
 
 
-def _untrained(name: str, seed: int) -> Agent:
+def _untrained(name: str, seed: int, device: str) -> Agent:
     from lram.agents.checkpoint import model_digest
     from lram.agents.model import build_model
     from lram.agents.model_agent import ModelAgent
@@ -112,10 +116,11 @@ def _untrained(name: str, seed: int) -> Agent:
     model = build_model(config, seed)
     size = name.rsplit("-", 1)[1]
     description = f"{config.describe()}, {size}, untrained (random weights, seed {seed})"
-    return ModelAgent(model, trained=False, description=description, digest=model_digest(model))
+    digest = model_digest(model)
+    return ModelAgent(_placed(model, device), trained=False, description=description, digest=digest)
 
 
-def _checkpoint(spec: str) -> Agent:
+def _checkpoint(spec: str, device: str) -> Agent:
     from lram.agents.checkpoint import load_checkpoint
     from lram.agents.model_agent import ModelAgent
 
@@ -123,7 +128,18 @@ def _checkpoint(spec: str) -> Agent:
     state = "trained" if meta.trained else "untrained"
     size = f"{model.parameter_count / 1e6:.1f}M"
     description = f"{meta.config.describe()}, {size}, {state} (checkpoint {Path(spec).resolve().name})"
-    return ModelAgent(model, trained=meta.trained, description=description, digest=meta.digest)
+    return ModelAgent(
+        _placed(model, device), trained=meta.trained, description=description, digest=meta.digest
+    )
+
+
+def _placed(model: ActionModel, device: str) -> ActionModel:
+    """Return ``model`` on ``device``; AgentError when there is no such device here."""
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).splitlines()[0]
+        raise AgentError(f"the device {device!r} cannot be used here ({cause}); use cpu") from error
 
 
 def _points() -> list[EntryPoint]:
@@ -155,15 +171,16 @@ def _load_own(spec: str) -> Any:
     return target
 
 
-def _call(factory: Any, spec: str, seed: int) -> Agent:
+def _call(factory: Any, spec: str, seed: int, device: str) -> Agent:
     if not callable(factory):
         raise AgentError(f"{spec} is a {type(factory).__name__}, not a callable that returns an agent")
     try:
-        takes_seed = "seed" in inspect.signature(factory).parameters
+        parameters = set(inspect.signature(factory).parameters)
     except (TypeError, ValueError):  # some built-in callables have no signature
-        takes_seed = False
+        parameters = set()
+    offered = {"seed": seed, "device": device}
     try:
-        agent = factory(seed=seed) if takes_seed else factory()
+        agent = factory(**{name: value for name, value in offered.items() if name in parameters})
     except AgentError:
         raise
     except Exception as error:

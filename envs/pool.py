@@ -303,6 +303,8 @@ class Pool:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             environment.setdefault(name, "1")
         environment.setdefault("PYTHONWARNINGS", "ignore")
+        # A research repository may have a folder called like a package that a simulator imports.
+        environment["PYTHONSAFEPATH"] = "1"
         if python != sys.executable:
             environment["PYTHONPATH"] = os.pathsep.join(
                 filter(None, [self._bridge_path(), environment.get("PYTHONPATH")])

@@ -12,7 +12,7 @@ from pathlib import Path
 from lram.agents.api import Agent
 from lram.envs.pool import Deadlines, Pool
 from lram.harness.errors import LramError
-from lram.harness.plan import AgentsArgument, Request, make_plan, reopen_agents
+from lram.harness.plan import AgentsArgument, Request, make_plan, reopen
 from lram.harness.progress import Progress, quiet
 from lram.harness.provenance import collect
 from lram.harness.records import EpisodeRecord, RunPlan, WorkItem
@@ -22,13 +22,14 @@ from lram.harness.store import Run, RunWriter
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """How the work is spread over this machine; none of it changes a result.
+    """How the work is spread over this machine; only threads and device touch a model's last digits.
 
     Attributes:
         lanes: Episodes in flight, over all workers.
         workers: Worker processes that play at the same time (None: one a core).
         threads: Threads of the agents' tensor library. With one, a model's numbers repeat bit for
             bit; with more, how the work is split may change their last digits.
+        device: Where models act, as torch names it; another device gives other last digits.
         interpreters: Python executable by domain, where it is not this one.
         attempts: How often an episode is tried before it is recorded as errored.
         quarantine_after: A task with this many errored episodes, and no scored one, is given up.
@@ -39,6 +40,7 @@ class Machine:
     lanes: int = 8
     workers: int | None = None
     threads: int = 1
+    device: str = "cpu"
     interpreters: Mapping[str, str] | None = None
     attempts: int = 2
     quarantine_after: int = 3
@@ -94,7 +96,8 @@ def evaluate(
     machine = machine or Machine()
     machine.check()
     _calm_threads()
-    request = Request(agents, tasks, episodes, seed, protocols, machine.interpreters)
+    RunWriter.check_vacant(output)
+    request = Request(agents, tasks, episodes, seed, protocols, machine.interpreters, machine.device)
     plan, built = make_plan(request)
     with RunWriter.create(output, plan) as writer:
         _play(writer, built, plan.items(), machine, progress)
@@ -132,7 +135,8 @@ def resume(
             again = errored | set(items)
             items = [item for item in opened.plan.items() if item in again]
         if items:
-            _play(writer, reopen_agents(opened.plan, agents), items, machine, progress)
+            built = reopen(opened.plan, agents, machine.interpreters, machine.device)
+            _play(writer, built, items, machine, progress)
     return Run(opened.path)
 
 

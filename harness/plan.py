@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -35,6 +35,7 @@ class Request:
         seed: Names the initial states and everything random.
         protocols: Protocol by domain, where it is not the domain's default.
         interpreters: Python executable by domain, where it is not this one.
+        device: Where models act.
     """
 
     agents: AgentsArgument
@@ -43,6 +44,7 @@ class Request:
     seed: int = 0
     protocols: Mapping[str, str] | None = None
     interpreters: Mapping[str, str] | None = None
+    device: str = "cpu"
 
 
 def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
@@ -55,7 +57,7 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
         raise LramError(f"the number of episodes is {request.episodes}; it must be 1 or more")
     tasks = _planned_tasks(request)
     specs = labelled_specs(request.agents)
-    agents = {label: build_agent(spec, request.seed) for label, spec in specs.items()}
+    agents = {label: build_agent(spec, request.seed, request.device) for label, spec in specs.items()}
     skipped = [
         Skipped(label, planned.task.id, reason)
         for label, agent in agents.items()
@@ -84,13 +86,28 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
     return plan, agents
 
 
-def reopen_agents(plan: RunPlan, given: Mapping[str, Agent] | None = None) -> dict[str, Agent]:
-    """Return the agents of an existing plan, built again and checked to be the same.
+def reopen(
+    plan: RunPlan, given: Mapping[str, Agent] | None, interpreters: Mapping[str, str] | None, device: str
+) -> dict[str, Agent]:
+    """Return the agents of an existing plan, after checking that nothing has changed since.
 
     Args:
         plan: The run's plan.
         given: Agents that the plan knows as Python objects only.
+        interpreters: Python executable by domain, where it is not this one.
+        device: Where models act.
+
+    Raises:
+        LramError: An agent or a protocol is another one now, or a simulator is not installed.
     """
+    planned = {task.task.domain: task.protocol for task in plan.tasks}
+    names = {name: protocol.partition(":")[2].partition("@")[0] for name, protocol in planned.items()}
+    for name, protocol in _installed_protocols(names, names, interpreters).items():
+        if protocol != planned[name]:
+            raise LramError(
+                f"the run was started with the protocol {planned[name]}, and this version has {protocol}; "
+                "go on with the lram-bench that started it, or start a new run"
+            )
     agents: dict[str, Agent] = {}
     for entry in plan.agents:
         if entry.spec == OBJECT_SPEC:
@@ -101,7 +118,7 @@ def reopen_agents(plan: RunPlan, given: Mapping[str, Agent] | None = None) -> di
                 )
             agents[entry.label] = given[entry.label]
         else:
-            agents[entry.label] = build_agent(entry.spec, plan.seed)
+            agents[entry.label] = build_agent(entry.spec, plan.seed, device)
         digest = agents[entry.label].info.digest
         if digest != entry.info.digest:
             raise LramError(
@@ -111,14 +128,14 @@ def reopen_agents(plan: RunPlan, given: Mapping[str, Agent] | None = None) -> di
     return agents
 
 
-def build_agent(spec: str | Agent, seed: int) -> Agent:
+def build_agent(spec: str | Agent, seed: int, device: str) -> Agent:
     """Return the agent that ``spec`` names; LramError when it cannot be built."""
     if not isinstance(spec, str):
         return spec
     from lram.agents.factory import create_agent
 
     try:
-        return create_agent(spec, seed=seed)
+        return create_agent(spec, seed=seed, device=device)
     except AgentError as error:
         raise LramError(str(error)) from error
 
@@ -152,24 +169,34 @@ def _labelled(text: str) -> tuple[str, str]:
 def _planned_tasks(request: Request) -> list[PlannedTask]:
     try:
         tasks = select(request.tasks)
-        domains = {name: load_domain(name) for name in dict.fromkeys(task.domain for task in tasks)}
     except SelectionError as error:
         raise LramError(str(error)) from error
+    names = dict.fromkeys(task.domain for task in tasks)
     chosen = dict(request.protocols or {})
-    for name in chosen.keys() - domains.keys():
-        raise LramError(f"a protocol is given for the domain {name}, but none of its tasks is selected")
-    for name in (request.interpreters or {}).keys() - domains.keys():
-        raise LramError(f"an interpreter is given for the domain {name}, but none of its tasks is selected")
+    for what, given in (("a protocol", chosen), ("an interpreter", request.interpreters or {})):
+        for name in given.keys() - names.keys():
+            raise LramError(f"{what} is given for the domain {name}, but none of its tasks is selected")
+    protocols = _installed_protocols(names, chosen, request.interpreters)
+    return [PlannedTask(task, protocols[task.domain]) for task in tasks]
+
+
+def _installed_protocols(
+    names: Iterable[str], chosen: Mapping[str, str], interpreters: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Return the protocol id of each domain; LramError for one that is not there or not installed."""
     protocols = {}
-    for name, domain in domains.items():
-        absent = missing_requirements(domain, (request.interpreters or {}).get(name))
+    for name in names:
+        try:
+            domain = load_domain(name)
+            protocols[name] = domain.protocol(chosen.get(name)).id(name)
+        except SelectionError as error:
+            raise LramError(str(error)) from error
+        except KeyError as error:
+            raise LramError(cast(str, error.args[0])) from error
+        absent = missing_requirements(domain, (interpreters or {}).get(name))
         if absent:
             raise LramError(
                 f"the domain {name} needs {', '.join(absent)}, which is not installed; "
                 f"pip install '{domain.install}', or leave the domain out with --exclude {name}"
             )
-        try:
-            protocols[name] = domain.protocol(chosen.get(name)).id(name)
-        except KeyError as error:
-            raise LramError(cast(str, error.args[0])) from error
-    return [PlannedTask(task, protocols[task.domain]) for task in tasks]
+    return protocols

@@ -8,8 +8,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import distributions, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,11 @@ def collect(
 
 
 def _versions() -> dict[str, str]:
-    present = {(dist.metadata["Name"] or "").lower().replace("_", "-") for dist in distributions()}
-    return {name: version(name) for name in _PACKAGES if name in present}
+    found = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _cpu() -> str:

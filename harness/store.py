@@ -126,10 +126,7 @@ class RunWriter:
     def create(cls, path: str | Path, plan: RunPlan) -> RunWriter:
         """Make a new run in ``path`` (absent or empty) and lock it."""
         folder = Path(path)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            if (folder / PLAN_FILE).is_file():
-                raise LramError(f"{folder} holds a run already; 'lram resume {folder}' goes on with it")
-            raise LramError(f"{folder} exists and is not an empty folder; give a new one")
+        cls.check_vacant(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "records").mkdir()
@@ -139,6 +136,15 @@ class RunWriter:
         except OSError as error:
             raise LramError(f"cannot write to {folder}: {error.strerror}") from error
         return cls(Run(folder))
+
+    @staticmethod
+    def check_vacant(path: str | Path) -> None:
+        """Raise LramError when a new run cannot go into ``path`` because something is there."""
+        folder = Path(path)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if (folder / PLAN_FILE).is_file():
+                raise LramError(f"{folder} holds a run already; 'lram resume {folder}' goes on with it")
+            raise LramError(f"{folder} exists and is not an empty folder; give a new one")
 
     def append(self, record: EpisodeRecord) -> None:
         """Write one record; it is on disk when this returns."""

@@ -22,7 +22,7 @@ DEMO_AGENTS = ("random", "scripted", "xlstm[1:0]-1M", "xlstm[7:1]-1M", "mamba-1M
 @Parameter(name="*")
 @dataclass(frozen=True)
 class MachineOptions:
-    """How the work is spread over the machine; none of it changes a result."""
+    """How the work is spread over the machine."""
 
     lanes: Annotated[int, Parameter(name=["--lanes", "-l"], help="Episodes in flight.")] = 8
     workers: Annotated[
@@ -31,6 +31,7 @@ class MachineOptions:
     threads: Annotated[
         int, Parameter(help="Threads for the models; more than 1 may change the last digits.")
     ] = 1
+    device: Annotated[str, Parameter(help="Where models act, such as cpu or cuda.")] = "cpu"
     interpreter: Annotated[
         list[str] | None, Parameter(help="domain=PATH: play a domain in another Python.", negative=())
     ] = None
@@ -51,6 +52,7 @@ class MachineOptions:
             lanes=self.lanes,
             workers=self.workers,
             threads=self.threads,
+            device=self.device,
             interpreters=pairs(self.interpreter, "--interpreter"),
             attempts=self.attempts,
             quarantine_after=self.quarantine_after,

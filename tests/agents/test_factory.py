@@ -94,7 +94,7 @@ def test_baselines_are_built_by_name(spec: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("randon", r"no agent 'randon' \(did you mean random\?\); .*scripted.*mamba-1M"),
+        ("randon", r"no agent 'randon' \(did you mean random\?\); .*'lram agents' lists"),
         ("xlstm[7:1]-17M", r"did you mean xlstm\[7:1\]-1"),
         ("transformer[7:1]-16M", "no agent"),
         ("constant=much", "'much' is no number"),

@@ -82,7 +82,7 @@ def evaluation(
 BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "unknown task": (["random", "--tasks", "atari/freway"], "did you mean 'atari/freeway'"),
     "unknown agent": (["rondom", "--tasks", "toy/steps"], "random"),
-    "unknown preset": (["xlstm-17M", "--tasks", "toy/steps"], "xlstm-16M"),
+    "unknown preset": (["xlstm-17M", "--tasks", "toy/steps"], "did you mean xlstm-1"),
     "empty selection": (["random", "--tasks", "toy/steps,!toy"], "leaves no task"),
     "no adapter": (["random", "--tasks", "composuite16"], "composuite has no adapter in this version"),
     "unknown protocol": (

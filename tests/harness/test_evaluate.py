@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lram.harness.evaluation import Machine, evaluate
+from lram.harness.errors import LramError
+from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.records import EpisodeRecord, Measured
+from lram.harness.store import Run
 
 SPREADS = {
     "one by one": Machine(lanes=1, workers=1),
@@ -92,3 +98,88 @@ def test_agents_may_be_objects_and_records_load_as_a_frame(tmp_path: Path) -> No
     frame = run.episodes()
     assert list(frame["agent"]) == ["mine", "mine"]
     assert frame["episode_return"].notna().all()
+
+
+def test_a_run_is_not_resumed_under_another_protocol_version(tmp_path: Path) -> None:
+    machine = Machine(lanes=1, workers=1)
+    evaluate("random", "toy/steps", tmp_path / "run", episodes=1, machine=machine)
+    plan = tmp_path / "run" / "run.json"
+    plan.write_text(plan.read_text().replace("toy:plain@1", "toy:plain@7"))
+    (segment,) = (tmp_path / "run" / "records").iterdir()
+    segment.unlink()
+    with pytest.raises(
+        LramError, match="started with the protocol toy:plain@7, and this version has toy:plain@1"
+    ):
+        resume(tmp_path / "run", machine=machine)
+
+
+def test_a_run_is_not_resumed_with_other_weights(tmp_path: Path) -> None:
+    machine = Machine(lanes=1, workers=1)
+    evaluate("mamba-1M", "toy/steps", tmp_path / "run", episodes=1, machine=machine)
+    plan = tmp_path / "run" / "run.json"
+    plan.write_text(re.sub(r'"digest": "[0-9a-f]{8}', '"digest": "00000000', plan.read_text()))
+    (segment,) = (tmp_path / "run" / "records").iterdir()
+    segment.unlink()
+    with pytest.raises(LramError, match="is not the one the run was started with"):
+        resume(tmp_path / "run", machine=machine)
+
+
+def test_domains_and_agents_of_other_packages_come_in_by_entry_point(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / "guest-1.0.dist-info").mkdir(parents=True)
+    (site / "guest-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n"
+    )
+    (site / "guest-1.0.dist-info" / "entry_points.txt").write_text(
+        "[lram.domains]\nguest = guest:DOMAIN\n[lram.agents]\nguest-agent = guest:agent\n"
+    )
+    (site / "guest.py").write_text(
+        "from dataclasses import replace\n"
+        "from lram.envs.toy import DOMAIN as TOY\n"
+        "TASK = next(task for task in TOY.tasks if task.name == 'steps')\n"
+        "DOMAIN = replace(TOY, name='guest', tasks=(replace(TASK, domain='guest'),))\n"
+        "def agent():\n"
+        "    from lram.agents.baselines import ConstantAgent\n"
+        "    return ConstantAgent()\n"
+    )
+    answer = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "lram.harness.cli",
+            "eval",
+            "guest-agent",
+            "--tasks",
+            "guest",
+            "-o",
+            "run",
+            "-q",
+        ],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    records = Run(tmp_path / "run").records()
+    assert {(record.agent, record.task, record.status) for record in records} == {
+        ("guest-agent", "guest/steps", "scored")
+    }
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LramError, match="the device 'nonsense' cannot be used here"):
+        evaluate("mamba-1M", "toy/steps", tmp_path / "run", machine=Machine(device="nonsense"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_folders_beside_the_user_do_not_shadow_what_simulators_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("numpy", "select", "json"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    run = evaluate("random", "toy/steps", tmp_path / "run", episodes=1, machine=Machine(lanes=1, workers=1))
+    assert [record.status for record in run.records()] == ["scored"]
