@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -146,9 +146,13 @@ def demo(
         if (folder / "run.json").is_file():
             run = resume_run(folder, machine=machine.machine(), progress=shown)
         else:
-            options = replace(machine.machine(), lanes=machine.lanes)
             run = evaluate(
-                DEMO_AGENTS, DEMO_SUITE, folder, episodes=episodes, machine=options, progress=shown
+                DEMO_AGENTS,
+                DEMO_SUITE,
+                folder,
+                episodes=episodes,
+                machine=machine.machine(),
+                progress=shown,
             )
     except KeyboardInterrupt:
         return interrupted(folder, "lram demo")
