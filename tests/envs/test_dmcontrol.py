@@ -1,5 +1,6 @@
 """DMControl sessions lay observations out as the reference does, and keep the Session contract."""
 
+import os
 import subprocess
 import sys
 from ctypes.util import find_library
@@ -166,5 +167,8 @@ def test_rendering_shows_the_scene_and_leaves_the_trajectory_as_it_was() -> None
         "session.close()\n"
         "print(image.shape, image.dtype, image.std() > 10, ends[0] == ends[1])"
     )
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    headless = {**os.environ, "MUJOCO_GL": "egl"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=headless, check=True, capture_output=True, text=True
+    )
     assert done.stdout.strip() == "(240, 320, 3) uint8 True True"
