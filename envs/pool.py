@@ -1,14 +1,12 @@
-"""Worker processes seen from the harness: requests out, events in, deadlines kept.
+"""The worker processes of an evaluation: started, waited for, parked for reuse, buried.
 
-A :class:`WorkerProcess` serves one domain with several slots. It answers strictly in order, so the
-request at the head of its queue is the one it is busy with: when it dies or misses a deadline, that
-is the episode to blame, and the other slots' episodes are lost without fault.
+When a worker dies or misses a deadline, the episode it was busy with is to blame, and the episodes of
+its other slots are lost without fault.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import selectors
 import signal
@@ -18,177 +16,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from lram.envs import wire
-from lram.envs.session import Action, Observation, SessionSpec, Step
+from lram.envs.process import Deadlines, Died, Event, WorkerProcess
 from lram.envs.wire import Kind
 
-_READ_SIZE = 1 << 18
 _SHUTDOWN_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """Seconds that a worker may take: to begin an episode (imports and model building included) or
-    to make one step. Past that it counts as hung and is killed."""
-
-    begin_s: float = 180.0
-    step_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """An episode has begun in a slot."""
-
-    worker: WorkerProcess
-    slot: int
-    spec: SessionSpec
-    observation: Observation
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stepped:
-    """A slot has made a step; ``trajectory`` is the episode's running CRC-32."""
-
-    worker: WorkerProcess
-    slot: int
-    step: Step
-    seconds: float
-    trajectory: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The simulator in a slot raised or broke its contract; the worker lives on."""
-
-    worker: WorkerProcess
-    slot: int
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Died:
-    """A worker is gone, with all its slots; ``culprit`` is the slot it was busy with, if any."""
-
-    worker: WorkerProcess
-    reason: Literal["crash", "timeout"]
-    message: str
-    culprit: int | None
-
-
-Event: TypeAlias = Begun | Stepped | Failed | Died
-
-
-@dataclass(slots=True)
-class _Request:
-    slot: int
-    limit_s: float
-
-
-@dataclass(slots=True, eq=False)
-class WorkerProcess:
-    """One worker: its process, its end of the socket, and what it still owes an answer to."""
-
-    domain: str
-    process: subprocess.Popen[bytes]
-    connection: socket.socket
-    log: Path
-    facts: dict[str, Any] = field(default_factory=dict)
-    _buffer: bytearray = field(default_factory=bytearray)
-    _owed: deque[_Request] = field(default_factory=deque)
-    _head_since: float = 0.0
-    _specs: dict[int, SessionSpec] = field(default_factory=dict)
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self.process.pid
-
-    def begin(self, slot: int, task: str, protocol: str, seed: int, deadlines: Deadlines) -> None:
-        """Ask for an episode of ``task`` (name within the domain) in ``slot``."""
-        request = {"slot": slot, "task": task, "protocol": protocol, "seed": seed}
-        self._send(wire.pack_json(Kind.BEGIN, request), _Request(slot, deadlines.begin_s))
-
-    def step(self, slot: int, action: Action, deadlines: Deadlines) -> None:
-        """Ask for one step in ``slot``."""
-        self._send(wire.pack_step(slot, action), _Request(slot, deadlines.step_s))
-
-    @property
-    def deadline(self) -> float | None:
-        """When (monotonic seconds) the answer being worked on is overdue; None: nothing is owed."""
-        return self._head_since + self._owed[0].limit_s if self._owed else None
-
-    @property
-    def culprit(self) -> int | None:
-        """The slot whose request is being worked on; None when nothing is owed."""
-        return self._owed[0].slot if self._owed else None
-
-    def last_words(self) -> str:
-        """Return the last lines that the worker printed, as one line; empty when none."""
-        try:
-            text = self.log.read_bytes()[-2000:].decode(errors="replace")
-        except OSError:
-            return ""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return " | ".join(lines[-3:])
-
-    def receive(self) -> tuple[list[Event], bool]:
-        """Read what is there; return its events, and whether the connection has ended."""
-        try:
-            chunk = self.connection.recv(_READ_SIZE)
-        except BlockingIOError:
-            return [], False
-        except ConnectionResetError:
-            chunk = b""
-        self._buffer += chunk
-        return list(self._events()), not chunk
-
-    def _events(self) -> Iterator[Event]:
-        buffer, start, size = self._buffer, 0, wire.HEADER.size
-        while len(buffer) - start >= size:
-            length, number = wire.HEADER.unpack_from(buffer, start)
-            if len(buffer) - start - size < length:
-                break
-            body = bytes(buffer[start + size : start + size + length])
-            start += size + length
-            event = self._event(Kind(number), body)
-            if event is not None:
-                yield event
-        del buffer[:start]
-
-    def _event(self, kind: Kind, body: bytes) -> Event | None:
-        if kind is Kind.HELLO:
-            self.facts = json.loads(body)
-            return None
-        self._owed.popleft()
-        self._head_since = time.monotonic()
-        if kind is Kind.STEPPED:
-            spec = self._specs[wire.slot_of(body)]
-            return Stepped(self, *wire.unpack_stepped(body, spec))
-        if kind is Kind.BEGUN:
-            slot, spec, seconds, observation = wire.unpack_begun(body)
-            self._specs[slot] = spec
-            return Begun(self, slot, spec, observation, seconds)
-        facts = json.loads(body)
-        return Failed(self, facts["slot"], facts["message"])
-
-    def _send(self, content: bytes, request: _Request) -> None:
-        if not self._owed:
-            self._head_since = time.monotonic()
-        self._owed.append(request)
-        try:
-            self.connection.setblocking(True)
-            self.connection.sendall(content)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the end of the connection is reported by the next wait
-        finally:
-            self.connection.setblocking(False)
 
 
 class Pool:
@@ -342,7 +178,7 @@ class Pool:
     def _bury(self, worker: WorkerProcess, reason: Literal["crash", "timeout"]) -> Died:
         culprit = worker.culprit
         if reason == "timeout":
-            limit = worker._owed[0].limit_s
+            limit = worker.limit_s
             text = f"worker {worker.pid} ({worker.domain}) gave no answer within {limit:g} s and was killed"
         else:
             code = _exit_code(worker.process)

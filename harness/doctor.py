@@ -12,7 +12,8 @@ from pathlib import Path
 
 from lram.envs import registry
 from lram.envs.availability import missing_requirements
-from lram.envs.pool import Begun, Deadlines, Died, Event, Failed, Pool, Stepped
+from lram.envs.pool import Pool
+from lram.envs.process import Begun, Deadlines, Died, Event, Failed, Stepped
 from lram.envs.session import Domain, SessionSpec
 
 _PROBE_TASKS = {

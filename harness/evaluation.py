@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lram.agents.api import Agent
-from lram.envs.pool import Deadlines, Pool
+from lram.envs.pool import Pool
+from lram.envs.process import Deadlines
 from lram.harness.errors import LramError
 from lram.harness.plan import AgentsArgument, Request, make_plan, reopen
 from lram.harness.progress import Progress, quiet

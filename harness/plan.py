@@ -15,7 +15,7 @@ from lram.envs.registry import SelectionError, load_domain, select
 from lram.envs.scores import audit
 from lram.harness.errors import LramError
 from lram.harness.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipped
-from lram.harness.rollout import task_spec
+from lram.harness.translation import task_spec
 
 OBJECT_SPEC = "a Python object"
 _LABELLED = re.compile(r"(?P<label>[^=/\\]+)=(?P<spec>.+)")

@@ -14,19 +14,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from lram.agents.api import Action, Agent, Episode, TaskSpec
-from lram.envs.pool import Begun, Deadlines, Died, Event, Failed, Pool, Stepped, WorkerProcess
-from lram.envs.session import Observation, SessionSpec
+from lram.envs.pool import Pool
+from lram.envs.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
+from lram.envs.session import Observation
 from lram.harness import seeds
 from lram.harness.errors import LramError
 from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, PlannedTask, WorkItem
 from lram.harness.schedule import Attempt, Queue, Seat
+from lram.harness.translation import checked_action, contradiction, task_spec
 
 _HEARTBEAT_S = 0.25
 _PATIENCE = 0.25  # of a network pass's time, spent waiting for further lanes to join it
-_ACTION_SLACK = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +224,7 @@ class Rollout:
 
     def _begun(self, lane: _Lane, event: Begun) -> None:
         lane.simulator_s += event.seconds
-        wrong = _contradiction(lane.spec, event.spec)
+        wrong = contradiction(lane.spec, event.spec)
         if wrong:
             self._land(lane)
             self._fail(lane, Failure("session", wrong))
@@ -398,55 +397,3 @@ class Rollout:
                     f"{item.task}{who} was given up after {self._errored[key]} errored episodes "
                     f"and none scored; the last failed by: {failure.message}"
                 )
-
-
-def task_spec(planned: PlannedTask) -> TaskSpec:
-    """Return what an agent is told of a planned task; LramError when the table leaves sizes open."""
-    task = planned.task
-    if task.action_size is None or (task.observation == "vector" and task.observation_size is None):
-        raise LramError(f"the task table does not tell the sizes of {task.id}; it cannot be played yet")
-    shape = (3, 64, 64) if task.observation == "image" else (int(task.observation_size or 0),)
-    return TaskSpec(
-        id=task.id,
-        domain=task.domain,
-        observation=task.observation,
-        observation_shape=shape,
-        action=task.action,
-        action_size=task.action_size,
-        target_return=task.target_return,
-        reward_scale=task.reward_scale,
-    )
-
-
-def checked_action(spec: TaskSpec, action: object) -> tuple[Action, str]:
-    """Return the action as it is sent, and an empty string, or what is wrong with it."""
-    if spec.action == "discrete":
-        if isinstance(action, bool) or not isinstance(action, int | np.integer):
-            return 0, f"gave {_shown(action)} for {spec.id}, which needs an integer"
-        if not 0 <= action < spec.action_size:
-            return 0, f"gave action {action} for {spec.id}, which has actions 0 to {spec.action_size - 1}"
-        return int(action), ""
-    try:
-        vector = np.asarray(action, dtype=np.float32)
-    except (TypeError, ValueError):
-        return 0, f"gave {_shown(action)} for {spec.id}, which needs {spec.action_size} numbers"
-    if vector.shape != (spec.action_size,):
-        return 0, f"gave an action of shape {vector.shape} for {spec.id}, which needs ({spec.action_size},)"
-    if not np.isfinite(vector).all():
-        return 0, f"gave an action with NaN or infinity for {spec.id}"
-    if np.abs(vector).max() > 1 + _ACTION_SLACK:
-        worst = float(vector[np.abs(vector).argmax()])
-        return 0, f"gave an action outside [-1, 1] for {spec.id} ({worst:g}); clip it"
-    return np.clip(vector, -1.0, 1.0), ""
-
-
-def _shown(action: object) -> str:
-    text = repr(action)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _contradiction(planned: TaskSpec, actual: SessionSpec) -> str:
-    """Return how a session differs from what the task table promises; empty when it does not."""
-    told = (planned.observation, tuple(planned.observation_shape), planned.action, planned.action_size)
-    real = (actual.observation, tuple(actual.observation_shape), actual.action, actual.action_size)
-    return "" if told == real else f"the session is {real}, the task table says {told}"

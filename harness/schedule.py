@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lram.envs.pool import WorkerProcess
+from lram.envs.process import WorkerProcess
 from lram.harness.records import WorkItem
 
 _AGENTS_AT_ONCE = 2

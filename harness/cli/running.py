@@ -46,7 +46,7 @@ class MachineOptions:
 
     def machine(self) -> Machine:
         """Return the settings as the library takes them."""
-        from lram.envs.pool import Deadlines
+        from lram.envs.process import Deadlines
 
         return Machine(
             lanes=self.lanes,

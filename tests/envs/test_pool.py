@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lram.envs.pool import Begun, Deadlines, Died, Event, Failed, Pool, Stepped, WorkerProcess
+from lram.envs.pool import Pool
+from lram.envs.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
 
 DEADLINES = Deadlines(begin_s=60, step_s=2)
 

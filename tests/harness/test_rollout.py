@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from lram.agents.api import Action, AgentInfo, Episode, Observation, TaskSpec
-from lram.envs.pool import Deadlines
+from lram.envs.process import Deadlines
 from lram.envs.registry import all_tasks
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.records import EpisodeRecord
-from lram.harness.rollout import checked_action
 from lram.harness.store import Run
+from lram.harness.translation import checked_action
 
 FAST = Deadlines(begin_s=60, step_s=1)
 
