@@ -27,6 +27,10 @@ from lram.envs.wire import Kind
 _SHUTDOWN_S = 2.0
 
 
+class WorkerStartError(RuntimeError):
+    """The system does not let a worker process start; one sentence."""
+
+
 class Pool:
     """The worker processes of one evaluation, started when a domain needs them and kept for reuse."""
 
@@ -60,10 +64,15 @@ class Pool:
     def acquire(self, domain: str) -> WorkerProcess:
         """Return a worker for ``domain``: a parked one, or a new process."""
         for worker in self._parked:
-            if worker.domain == domain:
+            if worker.domain == domain and worker.process.poll() is None:
                 self._parked.remove(worker)
                 return worker
-        worker = self._start(domain)
+        try:
+            worker = self._start(domain)
+        except OSError as error:
+            raise WorkerStartError(
+                f"a worker for the domain {domain} cannot be started: {error.strerror or error}"
+            ) from error
         self._workers.append(worker)
         self._selector.register(worker.connection, selectors.EVENT_READ, worker)
         return worker
@@ -82,19 +91,20 @@ class Pool:
             events = self._overdue(now)
             due = [d for d in (w.deadline for w in self._workers) if d is not None]
             until = min([end, *due])
-            for key, _ in self._selector.select(0 if events else max(0.0, until - now)):
-                events.extend(self._read(key.data))
+            self._watch_room()
+            for key, ready in self._selector.select(0 if events else max(0.0, until - now)):
+                if ready & selectors.EVENT_WRITE:
+                    key.data.flush()
+                if ready & selectors.EVENT_READ:
+                    events.extend(self._read(key.data))
             if events or time.monotonic() >= end:
                 return events
 
     def close(self) -> None:
         """End every worker; none is left when this returns."""
         for worker in self._workers:
-            try:
-                worker.connection.setblocking(False)
-                worker.connection.sendall(wire.frame(Kind.CLOSE, b""))
-            except OSError:
-                pass
+            with contextlib.suppress(OSError):
+                worker.connection.send(wire.frame(Kind.CLOSE, b""))
         end = time.monotonic() + _SHUTDOWN_S
         for worker in list(self._workers):
             busy = worker.culprit is not None
@@ -129,6 +139,9 @@ class Pool:
                 stdout=output,
                 stderr=output,
                 env=self._environment(python),
+                # A session of its own: Ctrl-C and Ctrl-Z are the harness's to handle, and what a
+                # simulator starts can be ended together with it.
+                start_new_session=True,
             )
         ours.setblocking(False)
         return WorkerProcess(domain, process, ours, log)
@@ -156,6 +169,13 @@ class Pool:
             (package / "envs").symlink_to(Path(__file__).resolve().parent, target_is_directory=True)
         return self._bridge.name
 
+    def _watch_room(self) -> None:
+        """Be told of room in the sockets of the workers that have unsent requests."""
+        for worker in self._workers:
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.unsent else 0)
+            if self._selector.get_key(worker.connection).events != wanted:
+                self._selector.modify(worker.connection, wanted, worker)
+
     def _read(self, worker: WorkerProcess) -> list[Event]:
         events, ended = worker.receive()
         if worker.facts:
@@ -179,26 +199,24 @@ class Pool:
         culprit = worker.culprit
         if reason == "timeout":
             limit = worker.limit_s
-            text = f"worker {worker.pid} ({worker.domain}) gave no answer within {limit:g} s and was killed"
+            text = f"the {worker.domain} worker gave no answer within {limit:g} s and was killed"
         else:
             code = _exit_code(worker.process)
-            text = f"worker {worker.pid} ({worker.domain}) died ({_exit_text(code)})"
+            text = f"the {worker.domain} worker died ({_exit_text(code)})"
             words = worker.last_words()
             text += f"; its last words: {words}" if words else ""
         self._discard(worker)
         return Died(worker, reason, text, culprit)
 
     def _stop(self, worker: WorkerProcess) -> None:
-        try:
-            worker.connection.sendall(wire.frame(Kind.CLOSE, b""))
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            worker.connection.send(wire.frame(Kind.CLOSE, b""))
             worker.process.wait(_SHUTDOWN_S)
-        except (OSError, subprocess.TimeoutExpired):
-            pass
         self._discard(worker)
 
     def _discard(self, worker: WorkerProcess) -> None:
-        if worker.process.poll() is None:
-            worker.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
         worker.process.wait()
         self._selector.unregister(worker.connection)
         worker.connection.close()

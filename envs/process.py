@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import socket
+import struct
 import subprocess
 import time
 from collections import deque
@@ -21,6 +23,7 @@ from lram.envs.session import Action, Observation, SessionSpec, Step
 from lram.envs.wire import Kind
 
 _READ_SIZE = 1 << 18
+_LAST_WORDS = 2000  # bytes of a worker's log that are looked at when it dies
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """A worker is gone, with all its slots; ``culprit`` is the slot it was busy with, if any."""
+    """A worker is gone, with all its slots; ``culprit`` is the slot it was busy with, if any.
+
+    ``message`` holds no process id, so that the same failure reads the same in two runs.
+    """
 
     worker: WorkerProcess
     reason: Literal["crash", "timeout"]
@@ -92,6 +98,7 @@ class WorkerProcess:
     log: Path
     facts: dict[str, Any] = field(default_factory=dict)
     _buffer: bytearray = field(default_factory=bytearray)
+    _unsent: bytearray = field(default_factory=bytearray)
     _owed: deque[_Request] = field(default_factory=deque)
     _head_since: float = 0.0
     _specs: dict[int, SessionSpec] = field(default_factory=dict)
@@ -125,10 +132,27 @@ class WorkerProcess:
         """The slot whose request is being worked on; None when nothing is owed."""
         return self._owed[0].slot if self._owed else None
 
+    @property
+    def unsent(self) -> bool:
+        """Whether requests wait for room in the socket."""
+        return bool(self._unsent)
+
+    def flush(self) -> None:
+        """Send what there is room for; never blocks, because the worker may be blocked on us."""
+        try:
+            while self._unsent:
+                del self._unsent[: self.connection.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except (BrokenPipeError, ConnectionResetError):
+            self._unsent.clear()  # the end of the connection is reported by the next wait
+
     def last_words(self) -> str:
         """Return the last lines that the worker printed, as one line; empty when none."""
         try:
-            text = self.log.read_bytes()[-2000:].decode(errors="replace")
+            with self.log.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS))
+                text = file.read().decode(errors="replace")
         except OSError:
             return ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -143,7 +167,12 @@ class WorkerProcess:
         except ConnectionResetError:
             chunk = b""
         self._buffer += chunk
-        return list(self._events()), not chunk
+        events: list[Event] = []
+        try:
+            events.extend(self._events())
+        except (ValueError, LookupError, struct.error):  # what it sends is no answer: as good as dead
+            return events, True
+        return events, not chunk
 
     def _events(self) -> Iterator[Event]:
         buffer, start, size = self._buffer, 0, wire.HEADER.size
@@ -178,10 +207,5 @@ class WorkerProcess:
         if not self._owed:
             self._head_since = time.monotonic()
         self._owed.append(request)
-        try:
-            self.connection.setblocking(True)
-            self.connection.sendall(content)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the end of the connection is reported by the next wait
-        finally:
-            self.connection.setblocking(False)
+        self._unsent += content
+        self.flush()

@@ -37,6 +37,7 @@ from lram.envs.session import Action, Domain, Observation, Session, SessionError
 from lram.envs.wire import Kind
 
 _IDLE_SESSIONS = 8
+_LONGEST_MESSAGE = 1000  # characters of a simulator's error that reach a record
 _REWARD = struct.Struct("<d")
 
 
@@ -157,7 +158,8 @@ def _answer(worker: Worker, kind: Kind, body: bytes) -> bytes:
         traceback.print_exc()
         worker.drop(slot)
         text = str(error) if isinstance(error, SessionError) else f"{type(error).__name__}: {error}"
-        return wire.pack_json(Kind.FAILED, {"slot": slot, "message": text})
+        readable = text[:_LONGEST_MESSAGE].encode("utf-8", "replace").decode()
+        return wire.pack_json(Kind.FAILED, {"slot": slot, "message": readable})
 
 
 def _check_observation(observation: Observation, spec: SessionSpec) -> None:

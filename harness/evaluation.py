@@ -6,16 +6,16 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from lram.agents.api import Agent
-from lram.envs.pool import Pool
+from lram.envs.pool import Pool, WorkerStartError
 from lram.envs.process import Deadlines
 from lram.harness.errors import LramError
 from lram.harness.plan import AgentsArgument, Request, make_plan, reopen
 from lram.harness.progress import Progress, quiet
-from lram.harness.provenance import collect
+from lram.harness.provenance import collect, worker_versions
 from lram.harness.records import EpisodeRecord, RunPlan, WorkItem
 from lram.harness.rollout import Rollout, RolloutSettings
 from lram.harness.store import Run, RunWriter
@@ -47,10 +47,6 @@ class Machine:
     quarantine_after: int = 3
     deadlines: Deadlines = field(default_factory=Deadlines)
     shuffle: bool = False
-
-    def resolved_workers(self) -> int:
-        """Return the number of workers."""
-        return min(self.lanes, self.workers or _cores())
 
     def check(self) -> None:
         """Raise LramError for a number that makes no sense."""
@@ -149,17 +145,22 @@ def _play(
     progress: Progress,
 ) -> None:
     plan = writer.run.plan
-    settings = _settings(plan, machine)
-    notes = {**asdict(machine), "workers": settings.workers}
-    writer.write_provenance(collect(notes, {}))
+    settings = _settings(plan, machine, len(items))
+    noted = {**asdict(machine), "lanes": settings.lanes, "workers": settings.workers}
+    provenance = collect(noted, {})
+    writer.write_provenance(provenance)
     pool = Pool(
-        log_folder=writer.run.path / "logs",
+        log_folder=writer.log_folder(),
         interpreters=machine.interpreters,
         deadlines=settings.deadlines,
         parked=settings.workers + 2,
     )
     with pool, _threads(machine.threads), progress(items, len(plan.items())) as report:
         rollout = Rollout(agents, {p.task.id: p for p in plan.tasks}, pool, settings)
+        again = set(items)
+        for record in writer.run.records():
+            if record.item not in again:
+                rollout.note(record)
 
         def on_record(record: EpisodeRecord) -> None:
             writer.append(record)
@@ -167,15 +168,18 @@ def _play(
 
         try:
             rollout.run(items, on_record, report.heartbeat)
+        except WorkerStartError as error:
+            raise LramError(f"{error}; free what it lacks, then resume {writer.run.path}") from error
         finally:
-            writer.write_provenance(collect(notes, pool.facts))
+            writer.write_provenance(replace(provenance, workers=worker_versions(pool.facts)))
 
 
-def _settings(plan: RunPlan, machine: Machine) -> RolloutSettings:
+def _settings(plan: RunPlan, machine: Machine, episodes: int) -> RolloutSettings:
+    lanes = min(machine.lanes, episodes)
     return RolloutSettings(
         seed=plan.seed,
-        lanes=machine.lanes,
-        workers=machine.resolved_workers(),
+        lanes=lanes,
+        workers=min(lanes, machine.workers or _cores()),
         attempts=machine.attempts,
         quarantine_after=machine.quarantine_after,
         deadlines=machine.deadlines,

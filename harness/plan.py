@@ -55,6 +55,8 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
     """
     if request.episodes < 1:
         raise LramError(f"the number of episodes is {request.episodes}; it must be 1 or more")
+    if not 0 <= request.seed < 1 << 63:
+        raise LramError(f"the seed is {request.seed}; it must be 0 or more and below 2**63")
     tasks = _planned_tasks(request)
     specs = labelled_specs(request.agents)
     agents = {label: build_agent(spec, request.seed, request.device) for label, spec in specs.items()}
@@ -62,7 +64,7 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
         Skipped(label, planned.task.id, reason)
         for label, agent in agents.items()
         for planned in tasks
-        if (reason := agent.refuses(task_spec(planned))) is not None
+        if (reason := _refusal(label, agent, planned)) is not None
     ]
     for label in agents:
         mine = [skip for skip in skipped if skip.agent == label]
@@ -152,9 +154,21 @@ def labelled_specs(agents: AgentsArgument) -> dict[str, str | Agent]:
     if count > 1:
         raise LramError(f"{count} agents are called {label!r}; tell them apart with label=specification")
     for label, _ in pairs:
-        if "|" in label or not label.isprintable():
-            raise LramError(f"the agent label {label!r} has a character that labels cannot have")
+        if "|" in label or not label.strip() or not label.isprintable():
+            raise LramError(f"{label!r} cannot label an agent; use printable characters other than '|'")
     return dict(pairs)
+
+
+def _refusal(label: str, agent: Agent, planned: PlannedTask) -> str | None:
+    try:
+        return agent.refuses(task_spec(planned))
+    except LramError:
+        raise
+    except Exception as error:
+        raise LramError(
+            f"agent {label} raised {type(error).__name__} when asked whether it can play "
+            f"{planned.task.id}: {error}; mend its method refuses"
+        ) from error
 
 
 def _labelled(text: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from lram.harness.records import EpisodeRecord, WorkItem
@@ -52,7 +52,8 @@ def shown(items: Sequence[WorkItem], planned: int) -> Iterator[Reporter]:
 
     console = Console(stderr=True)
     if planned > len(items):
-        console.print(f"{planned - len(items)} of {planned} episodes are recorded already")
+        with suppress(OSError):
+            console.print(f"{planned - len(items)} of {planned} episodes are recorded already")
     if not console.is_terminal:
         lines = _Lines(len(items))
         yield lines
@@ -99,7 +100,8 @@ class _Lines(_Tally):
 
     @staticmethod
     def _print(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        with suppress(OSError):  # a reader that is gone must not end the run
+            print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

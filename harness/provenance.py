@@ -31,7 +31,10 @@ def collect(
     """
     return Provenance(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        # A path that is no valid UTF-8 must not keep the run from being described.
+        command=(command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+        .encode("utf-8", "replace")
+        .decode(),
         python=platform.python_version(),
         platform=platform.platform(),
         cpu=_cpu(),
@@ -40,12 +43,16 @@ def collect(
         gpu=_gpu(),
         git=_git(Path.cwd()),
         packages=_versions(),
-        workers={
-            domain: {"python": str(facts["python"]), **facts["packages"]}
-            for domain, facts in sorted(worker_facts.items())
-        },
+        workers=worker_versions(worker_facts),
         settings={name: str(value) for name, value in settings.items()},
     )
+
+
+def worker_versions(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return, by domain, the versions in its worker's interpreter, from what the workers said."""
+    return {
+        domain: {"python": str(one["python"]), **one["packages"]} for domain, one in sorted(facts.items())
+    }
 
 
 def _versions() -> dict[str, str]:

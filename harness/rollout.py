@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +21,7 @@ from lram.harness import seeds
 from lram.harness.errors import LramError
 from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, PlannedTask, WorkItem
 from lram.harness.schedule import Attempt, Queue, Seat
+from lram.harness.tally import Tally
 from lram.harness.translation import checked_action, contradiction, task_spec
 
 _HEARTBEAT_S = 0.25
@@ -60,6 +60,7 @@ class _Lane:
     attempt: Attempt
     spec: TaskSpec
     seed: int
+    slot: int = -1
     started: float = 0.0
     began: float = 0.0
     observation: Observation | None = None
@@ -106,9 +107,7 @@ class Rollout:
         self._flying: dict[tuple[WorkerProcess, int], _Lane] = {}
         self._ready: list[_Lane] = []
         self._pass_s: dict[str, float] = {}
-        self._errored: Counter[tuple[str | None, str]] = Counter()
-        self._scored: set[tuple[str | None, str]] = set()
-        self._quarantined: dict[tuple[str | None, str], str] = {}
+        self._tally = Tally(settings.quarantine_after, len(self._seats))
 
     def run(
         self,
@@ -150,7 +149,7 @@ class Rollout:
 
     def _begin(self, seat: Seat, attempt: Attempt) -> None:
         item = attempt.item
-        reason = self._quarantined.get((None, item.task)) or self._quarantined.get((item.agent, item.task))
+        reason = self._tally.given_up(item)
         planned = self._tasks[item.task]
         lane = _Lane(
             number=self._free[0],
@@ -171,16 +170,19 @@ class Rollout:
             seat.worker = self._pool.acquire(planned.task.domain)
         self._free.pop(0)
         seat.busy += 1
-        self._flying[seat.worker, lane.number] = lane
+        lane.slot = seat.free_slot()
+        seat.slots.add(lane.slot)
+        self._flying[seat.worker, lane.slot] = lane
         protocol = planned.protocol.partition(":")[2].partition("@")[0]
-        seat.worker.begin(lane.number, planned.task.name, protocol, lane.seed, self._settings.deadlines)
+        seat.worker.begin(lane.slot, planned.task.name, protocol, lane.seed, self._settings.deadlines)
 
     def _land(self, lane: _Lane) -> None:
         """Free the lane of an episode that is over, one way or the other."""
         seat = lane.seat
         if seat.worker is not None:
-            self._flying.pop((seat.worker, lane.number), None)
+            self._flying.pop((seat.worker, lane.slot), None)
         seat.busy -= 1
+        seat.slots.discard(lane.slot)
         bisect.insort(self._free, lane.number)
         if lane in self._ready:
             self._ready.remove(lane)
@@ -224,6 +226,7 @@ class Rollout:
 
     def _begun(self, lane: _Lane, event: Begun) -> None:
         lane.simulator_s += event.seconds
+        self._tally.begun(lane.spec.domain)
         wrong = contradiction(lane.spec, event.spec)
         if wrong:
             self._land(lane)
@@ -258,14 +261,19 @@ class Rollout:
     def _bury(self, event: Died) -> None:
         """Repeat the episodes of a dead worker; only the one it was busy with pays for it."""
         lost = {slot: lane for (worker, slot), lane in self._flying.items() if worker is event.worker}
-        for slot, lane in lost.items():
+        if lost:
+            self._tally.died(event.worker.domain)
+        # Given back in reverse, because each goes to the front of the queue.
+        for slot, lane in reversed(lost.items()):
             self._land(lane)
             # A worker that dies while it owes nothing has no culprit: then everybody pays, so that
             # a cause that comes back cannot repeat the episodes for ever.
             if event.culprit in (None, slot):
                 self._fail(lane, Failure(event.reason, event.message))
             else:
-                lane.attempt.incidents.append(f"repeated: {event.message}, busy with another episode")
+                lane.attempt.incidents.append(
+                    f"repeated: {event.message}, busy with another episode (process {event.worker.pid})"
+                )
                 self._queue.give_back(lane.attempt)
         for seat in self._seats:
             if seat.worker is event.worker:
@@ -274,7 +282,9 @@ class Rollout:
     def _fail(self, lane: _Lane, failure: Failure) -> None:
         attempt = lane.attempt
         attempt.failures += 1
-        attempt.incidents.append(f"attempt {attempt.failures}: {failure.message}")
+        worker = lane.seat.worker
+        where = f" (process {worker.pid})" if worker is not None else ""
+        attempt.incidents.append(f"attempt {attempt.failures}: {failure.message}{where}")
         if failure.kind != "agent" and attempt.failures < self._settings.attempts:
             self._queue.give_back(attempt)
         else:
@@ -298,7 +308,7 @@ class Rollout:
                     continue
                 worker = lane.seat.worker
                 assert worker is not None
-                worker.step(lane.number, checked, self._settings.deadlines)
+                worker.step(lane.slot, checked, self._settings.deadlines)
 
     def _ask(self, label: str, lanes: Sequence[_Lane]) -> Sequence[Action]:
         agent = self._agents[label]
@@ -310,13 +320,14 @@ class Rollout:
             fresh = [lane for lane in lanes if lane.needs_reset]
             if fresh:
                 agent.reset(state, [lane.number for lane in fresh], [self._episode(lane) for lane in fresh])
-            actions, self._states[label] = agent.act(
+            given, self._states[label] = agent.act(
                 state,
                 [lane.observation for lane in lanes if lane.observation is not None],
                 [lane.signal for lane in lanes],
                 [lane.number for lane in lanes],
             )
-        except Exception as error:
+            actions = list(given)
+        except (Exception, SystemExit) as error:
             raise LramError(
                 f"agent {label} raised {type(error).__name__}: {error} "
                 f"(tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); "
@@ -374,26 +385,12 @@ class Rollout:
                 ),
             )
         )
-        self._count(item, failure)
+        self._tally.count(item, failure)
         if not self._queue.has_work_of(item.agent) and not any(
             other.item.agent == item.agent for other in self._flying.values()
         ):
             self._states.pop(item.agent, None)
 
-    def _count(self, item: WorkItem, failure: Failure | None) -> None:
-        """Keep the tally that quarantines a task which only ever fails."""
-        for key in ((None, item.task), (item.agent, item.task)):
-            if failure is None:
-                self._scored.add(key)
-                continue
-            # A bad action is the agent's failure, not the task's.
-            if failure.kind == "quarantine" or (failure.kind == "agent") != (key[0] is not None):
-                continue
-            self._errored[key] += 1
-            limit = self._settings.quarantine_after
-            if self._errored[key] >= limit and key not in self._scored and key not in self._quarantined:
-                who = "" if key[0] is None else f" with agent {key[0]}"
-                self._quarantined[key] = (
-                    f"{item.task}{who} was given up after {self._errored[key]} errored episodes "
-                    f"and none scored; the last failed by: {failure.message}"
-                )
+    def note(self, record: EpisodeRecord) -> None:
+        """Take an earlier record into account, so that a resumed run gives up what a whole one would."""
+        self._tally.count(record.item, record.failure)

@@ -13,6 +13,7 @@ import random
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from lram.envs.process import WorkerProcess
 from lram.harness.records import WorkItem
@@ -31,11 +32,20 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """Room for one worker; ``busy`` counts the episodes that it holds."""
+    """Room for one worker; ``busy`` counts the episodes that it holds, ``slots`` where it holds them.
+
+    Slots are numbered by the seat, not by the lane: a worker keeps a session a slot, and lanes come and
+    go between workers.
+    """
 
     domain: str | None = None
     worker: WorkerProcess | None = None
     busy: int = 0
+    slots: set[int] = field(default_factory=set)
+
+    def free_slot(self) -> int:
+        """Return the smallest slot that is not in use."""
+        return next(number for number in count() if number not in self.slots)
 
 
 class Queue:
@@ -72,9 +82,10 @@ class Queue:
         May change the domain of a seat that holds no episode; its worker is then the caller's to
         exchange. The seat is not yet counted busy.
         """
-        current, *following = self._agents_with_work() or [""]
-        if not current:
+        agents = self._agents_with_work()
+        if not agents:
             return None
+        current, *following = agents
         waiting = {name: line for name, line in self._waiting[current].items() if line}
         unserved = waiting.keys() - {seat.domain for seat in seats if seat.busy}
         empty = next((seat for seat in seats if not seat.busy), None)

@@ -6,7 +6,7 @@
         run.json              the plan (written whole or not at all)
         records/0001.jsonl    one line an episode; each session of the run appends to its own segment
         provenance/0001.json  where that segment was made
-        logs/                 what the workers printed
+        logs/0001/            what its workers printed
         lock                  held while a process writes
 
 A line counts when its newline is on disk: a torn last line, the mark of a process killed while
@@ -16,6 +16,7 @@ writing, is not read. The last record of a work item wins.
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -103,7 +104,7 @@ class RunWriter:
     """The one writer of a run: holds its lock and appends records to a segment of its own."""
 
     def __init__(self, run: Run) -> None:
-        """Lock ``run`` and open its next segment; LramError when another process holds it."""
+        """Lock ``run``; LramError when another process holds it. The first record opens a new segment."""
         self.run = run
         try:
             self._lock = (run.path / "lock").open("a")
@@ -116,11 +117,9 @@ class RunWriter:
             raise LramError(
                 f"{run.path} is in use by another process; wait for it to end, or give another folder"
             ) from error
-        folder = run.path / "records"
-        folder.mkdir(exist_ok=True)
-        self.segment = len(list(folder.glob("*.jsonl"))) + 1
-        self._file = (folder / f"{self.segment:04d}.jsonl").open("xb", buffering=0)
-        _sync_folder(folder)
+        used = [int(file.stem) for file in (run.path / "records").glob("*.jsonl") if file.stem.isdigit()]
+        self.segment = max(used, default=0) + 1
+        self._file: io.FileIO | None = None
 
     @classmethod
     def create(cls, path: str | Path, plan: RunPlan) -> RunWriter:
@@ -131,7 +130,6 @@ class RunWriter:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "records").mkdir()
             (folder / "provenance").mkdir()
-            (folder / "logs").mkdir()
             write_atomically(folder / PLAN_FILE, encode(plan))
         except OSError as error:
             raise LramError(f"cannot write to {folder}: {error.strerror}") from error
@@ -149,20 +147,48 @@ class RunWriter:
     def append(self, record: EpisodeRecord) -> None:
         """Write one record; it is on disk when this returns."""
         line = msgspec.json.encode(record) + b"\n"
-        written = self._file.write(line)
+        try:
+            if self._file is None:
+                self._file = self._open_segment()
+            written = self._file.write(line)
+            os.fdatasync(self._file.fileno())
+        except OSError as error:
+            raise LramError(self._full(error.strerror or "")) from error
         if written != len(line):
-            raise LramError(f"cannot write to {self.run.path}: the disk took part of a record only")
-        os.fdatasync(self._file.fileno())
+            raise LramError(self._full("the disk took part of a record only"))
+
+    def log_folder(self) -> Path:
+        """Return the folder for what this segment's workers print; it exists."""
+        folder = self.run.path / "logs" / f"{self.segment:04d}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LramError(self._full(error.strerror or "")) from error
+        return folder
+
+    def _open_segment(self) -> io.FileIO:
+        folder = self.run.path / "records"
+        folder.mkdir(exist_ok=True)
+        file = io.FileIO(folder / f"{self.segment:04d}.jsonl", "x")
+        _sync_folder(folder)
+        return file
+
+    def _full(self, cause: str) -> str:
+        return f"cannot write to {self.run.path}: {cause}; make room, then 'lram resume {self.run.path}'"
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Write where this segment is made (again, when more became known)."""
         folder = self.run.path / "provenance"
-        folder.mkdir(exist_ok=True)
-        write_atomically(folder / f"{self.segment:04d}.json", encode(provenance))
+        try:
+            folder.mkdir(exist_ok=True)
+            write_atomically(folder / f"{self.segment:04d}.json", encode(provenance))
+        except OSError as error:
+            raise LramError(self._full(error.strerror or "")) from error
 
     def close(self) -> None:
         """Close the segment and free the lock."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         self._lock.close()
 
     def __enter__(self) -> RunWriter:
@@ -205,7 +231,7 @@ def _read_segment(segment: Path) -> Iterator[EpisodeRecord]:
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
             yield decoder.decode(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise LramError(f"{segment}, line {number} is damaged ({error}); remove the line") from error
 
 

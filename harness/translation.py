@@ -43,7 +43,7 @@ def checked_action(spec: TaskSpec, action: object) -> tuple[Action, str]:
         return int(action), ""
     try:
         vector = np.asarray(action, dtype=np.float32)
-    except (TypeError, ValueError):
+    except Exception:  # whatever the agent returned, it is the agent's to mend
         return 0, f"gave {_shown(action)} for {spec.id}, which needs {spec.action_size} numbers"
     if vector.shape != (spec.action_size,):
         return 0, f"gave an action of shape {vector.shape} for {spec.id}, which needs ({spec.action_size},)"

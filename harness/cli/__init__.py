@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib.metadata import version
 
@@ -15,6 +16,7 @@ from lram.harness.errors import LramError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_READER_GONE = 141  # as the shell has it for a process ended by SIGPIPE
 
 app = App(
     name="lram",
@@ -27,8 +29,14 @@ for module in (running, reporting, listings, making):
         app.command(command, name=name)
 
 
+def _interrupt(number: int, frame: object) -> None:
+    """End as Ctrl-C does: workers gone, records kept, and a word on how to go on."""
+    raise KeyboardInterrupt
+
+
 def main() -> None:
-    """Run the command line; exit with 2 for bad input and 130 for Ctrl-C."""
+    """Run the command line; exit with 2 for bad input and 130 for Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = app()
         sys.stdout.flush()
@@ -38,7 +46,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("lram: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:  # the reader of a listing has seen enough (lram tasks | head)
+    except BrokenPipeError:  # the reader has seen enough (lram tasks | head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(EXIT_READER_GONE)
+    except OSError as error:
+        print(f"lram: the system refuses: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
     sys.exit(code if isinstance(code, int) else 0)

@@ -81,14 +81,14 @@ def test_another_seed_gives_other_episodes_and_agents_share_initial_states(tmp_p
 
 
 def test_the_run_says_where_and_how_it_was_made(tmp_path: Path) -> None:
-    run = evaluate("random", "toy/steps", tmp_path / "run", episodes=1, machine=Machine(lanes=2, workers=1))
+    run = evaluate("random", "toy/steps", tmp_path / "run", episodes=2, machine=Machine(lanes=2, workers=1))
     (provenance,) = run.provenance()
     assert provenance.settings["lanes"] == "2"
     assert provenance.settings["workers"] == "1"
     assert provenance.workers["toy"]["python"] == provenance.python
     assert provenance.packages["lram-bench"]
     assert provenance.cpu
-    assert list((run.path / "logs").glob("worker-*-toy.log"))
+    assert list((run.path / "logs").glob("0001/worker-*-toy.log"))
 
 
 def test_agents_may_be_objects_and_records_load_as_a_frame(tmp_path: Path) -> None:
