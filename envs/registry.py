@@ -20,6 +20,7 @@ from __future__ import annotations
 import csv
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import import_module
@@ -70,7 +71,9 @@ def all_tasks() -> Mapping[str, Task]:
     tasks = {task.id: task for task in benchmark_tasks()}
     for name in domain_names():
         if name == "toy" or name not in _ADAPTERS:
-            tasks.update({task.id: task for task in load_domain(name).tasks})
+            # One package that is broken must not take everything else away; naming its domain says why.
+            with suppress(SelectionError):
+                tasks.update({task.id: task for task in load_domain(name).tasks})
     return MappingProxyType(tasks)
 
 
@@ -132,7 +135,13 @@ def load_domain(name: str) -> Domain:
     if name in _ADAPTERS:
         return cast(Domain, import_module(_ADAPTERS[name]).DOMAIN)
     if name in _entry_points():
-        domain = _entry_points()[name].load()
+        try:
+            domain = _entry_points()[name].load()
+        except Exception as error:
+            raise SelectionError(
+                f"the domain {name} ({_entry_points()[name].value}) cannot be loaded: "
+                f"{type(error).__name__}: {error}; mend or remove the package that brings it"
+            ) from error
         if not isinstance(domain, Domain):
             raise SelectionError(
                 f"the entry point {name!r} of group {ENTRY_POINT_GROUP} is a {type(domain).__name__}, "
@@ -167,6 +176,9 @@ def _matches(term: str) -> dict[str, Task]:
     tasks = benchmark_tasks() if everywhere else all_tasks().values()
     found = {task.id: task for task in tasks if fnmatchcase(task.id, pattern) and split in ("", task.split)}
     if not found:
+        domain = pattern.partition("/")[0]
+        if domain in _entry_points():
+            load_domain(domain)  # says what is wrong with it, if that is why
         choices = [*all_tasks(), *suites(), *_domains(), *domain_names()]
         raise SelectionError(f"no task matches {term!r}{_hint(term, choices)}")
     return found

@@ -51,7 +51,7 @@ def examine() -> list[Finding]:
     """Try every domain, the renderer, the models' library and its devices."""
     findings = [_python()]
     with tempfile.TemporaryDirectory(prefix="lram-doctor-") as folder:
-        findings += [_domain(registry.load_domain(name), Path(folder)) for name in registry.domain_names()]
+        findings += [_domain(name, Path(folder)) for name in registry.domain_names()]
     lacking = sorted({task.domain for task in registry.benchmark_tasks()} - set(registry.domain_names()))
     findings += [Finding(f"domain {name}", None, "no adapter in this version") for name in lacking]
     findings += [_renderer(), *_devices(), *_kernels(), _browser()]
@@ -64,8 +64,12 @@ def _python() -> Finding:
     return Finding("python", True, f"{sys.version.split()[0]}, {cores} cores, {memory:.0f} GiB")
 
 
-def _domain(domain: Domain, folder: Path) -> Finding:
-    name = f"domain {domain.name}"
+def _domain(domain_name: str, folder: Path) -> Finding:
+    name = f"domain {domain_name}"
+    try:
+        domain = registry.load_domain(domain_name)
+    except registry.SelectionError as error:
+        return Finding(name, False, str(error))
     absent = missing_requirements(domain)
     if absent:
         return Finding(name, False, f"lacks {', '.join(absent)}", f"pip install '{domain.install}'")

@@ -101,7 +101,12 @@ def domains(*, json: Json = False) -> None:
     """List the domains that can be played, and their protocols; the first is the default."""
     from lram.envs.availability import missing_requirements
 
-    adapters = [registry.load_domain(name) for name in registry.domain_names()]
+    adapters, broken = [], []
+    for name in registry.domain_names():
+        try:
+            adapters.append(registry.load_domain(name))
+        except registry.SelectionError as error:
+            broken.append(str(error))
     if json:
         print_json(
             [
@@ -134,6 +139,8 @@ def domains(*, json: Json = False) -> None:
     lacking = [domain for domain in adapters if missing_requirements(domain)]
     for domain in lacking:
         print(f"\n{domain.name} is not installed here: pip install '{domain.install}'")
+    for problem in broken:
+        print(f"\n{problem}")
 
 
 def agents(*, json: Json = False) -> None:

@@ -122,11 +122,14 @@ def test_a_worker_that_is_killed_or_stopped_costs_a_repetition_and_the_record_sa
     )
 
 
-def test_ctrl_c_leaves_a_run_that_resumes_and_says_how(tmp_path: Path, whole: Run) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_leave_a_run_that_resumes_and_say_how(
+    tmp_path: Path, whole: Run, how: signal.Signals
+) -> None:
     folder = tmp_path / "run"
     process = lram(*ARGUMENTS, "-o", str(folder), start_new_session=True)
     wait_for(lambda: (folder / "records").is_dir() and recorded(folder) >= 3, "records")
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, how)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert f"lram resume {folder}" in output
