@@ -147,7 +147,9 @@ class ScriptedAgent:
     @property
     def info(self) -> AgentInfo:
         """What a report says of this agent."""
-        return AgentInfo("baseline", "scripted: hand-written controllers (Meta-World's own experts)")
+        return AgentInfo(
+            "baseline", "scripted: Meta-World's own experts, and heuristics for a few other tasks"
+        )
 
     def refuses(self, task: TaskSpec) -> str | None:
         """Tell where there is no controller for the task."""

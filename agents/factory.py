@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import Agent, AgentError
-from lram.agents.presets import is_preset, parse_preset, preset_names
+from lram.agents.presets import is_preset, is_preset_like, parse_preset, preset_names
 
 if TYPE_CHECKING:
     from lram.agents.model import ActionModel
@@ -45,7 +45,7 @@ class AgentRow:
 _BASELINES = (
     AgentRow("random", "baseline", "uniform over the task's actions"),
     AgentRow("constant", "baseline", "always the same action; constant=0.5 names its value"),
-    AgentRow("scripted", "baseline", "the domain's scripted expert, where there is one"),
+    AgentRow("scripted", "baseline", "Meta-World's experts, and heuristics for a few other tasks"),
 )
 
 
@@ -77,6 +77,8 @@ def create_agent(spec: str, *, seed: int = 0, device: str = "cpu") -> Agent:
         return _baseline(name, value, spec)
     if is_preset(spec):
         return _untrained(spec, seed, device)
+    if is_preset_like(spec):
+        parse_preset(spec)  # raises, with the sizes there are
     for point in _points():
         if point.name == spec:
             return _call(_load_point(point), spec, seed, device)
@@ -138,8 +140,9 @@ def _placed(model: ActionModel, device: str) -> ActionModel:
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
-        cause = str(error).splitlines()[0]
-        raise AgentError(f"the device {device!r} cannot be used here ({cause}); use cpu") from error
+        raise AgentError(
+            f"the device {device!r} cannot be used here; use cpu, or cuda where 'lram doctor' shows a GPU"
+        ) from error
 
 
 def _points() -> list[EntryPoint]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import difflib
 import math
 import re
 from functools import cache
@@ -52,13 +51,21 @@ def is_preset(name: str) -> bool:
     return match["mlstm"] is None or match["kind"] == "xlstm"
 
 
+def is_preset_like(name: str) -> bool:
+    """Return whether ``name`` is spelt as a preset of a known kind, of whatever size."""
+    match = _NAME.fullmatch(name)
+    return match is not None and match["kind"] in {kind for kind, _ in _table()}
+
+
 def parse_preset(name: str) -> ModelConfig:
-    """Return the configuration that ``name`` stands for; AgentError lists the valid names."""
+    """Return the configuration that ``name`` stands for; AgentError tells kinds and sizes."""
     match = _NAME.fullmatch(name)
     if match is None or not is_preset(name):
-        close = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.5)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise AgentError(f"there is no model preset {name!r}{hint}; presets: {', '.join(preset_names())}")
+        kinds, sizes = (dict.fromkeys(part) for part in zip(*_table(), strict=True))
+        raise AgentError(
+            f"there is no model preset {name!r}; it is a kind ({', '.join(kinds)}; a ratio as in xlstm[7:1]) "
+            f"and a size ({', '.join(sizes)}), such as xlstm[7:1]-16M"
+        )
     row = _table()[match["kind"], match["size"]]
     width, layers = int(row["width"]), int(row["layers"])
     if match["kind"] == "mamba":

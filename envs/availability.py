@@ -19,18 +19,21 @@ def missing_requirements(domain: Domain, python: str | None = None) -> list[str]
 
     Args:
         domain: The adapter.
-        python: Interpreter to look in (None: this one). One that cannot be run counts as lacking
-            everything, under its own name.
+        python: Interpreter to look in (None: this one); :func:`runs` tells whether it can be asked.
     """
     if python is None:
         return [name for name in domain.requires if not _present(name)]
+    command = [python, "-c", _PROBE, *domain.requires]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+
+
+def runs(python: str) -> bool:
+    """Return whether ``python`` is an interpreter that can be run."""
     try:
-        answer = subprocess.run(
-            [python, "-c", _PROBE, *domain.requires], capture_output=True, text=True, timeout=60, check=True
-        )
+        subprocess.run([python, "-c", ""], capture_output=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
-        return [f"a Python interpreter at {python}"]
-    return answer.stdout.split()
+        return False
+    return True
 
 
 def _present(name: str) -> bool:

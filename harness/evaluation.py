@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +18,7 @@ from lram.harness.plan import AgentsArgument, Request, make_plan, reopen
 from lram.harness.progress import Progress, quiet
 from lram.harness.provenance import collect, worker_versions
 from lram.harness.records import EpisodeRecord, RunPlan, WorkItem
-from lram.harness.rollout import Rollout, RolloutSettings
+from lram.harness.rollout import AgentRaisedError, Rollout, RolloutSettings
 from lram.harness.store import Run, RunWriter
 
 
@@ -168,6 +169,10 @@ def _play(
 
         try:
             rollout.run(items, on_record, report.heartbeat)
+        except AgentRaisedError as error:
+            log = writer.log_folder() / "agent-error.log"
+            log.write_text("".join(traceback.format_exception(error.__cause__)), encoding="utf-8")
+            raise LramError(f"{error}; its traceback is in {log}") from error
         except WorkerStartError as error:
             raise LramError(f"{error}; free what it lacks, then resume {writer.run.path}") from error
         finally:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import cast
 
 from lram.agents.api import Agent, AgentError
-from lram.envs.availability import missing_requirements
+from lram.envs.availability import missing_requirements, runs
 from lram.envs.registry import SelectionError, load_domain, select
-from lram.envs.scores import audit
 from lram.harness.errors import LramError
 from lram.harness.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipped
 from lram.harness.translation import task_spec
@@ -83,7 +82,6 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
         ),
         tasks=tuple(tasks),
         skipped=tuple(skipped),
-        excluded=tuple(f"{p.task.id}: {reason}" for p in tasks if (reason := audit(p.task)) is not None),
     )
     return plan, agents
 
@@ -175,9 +173,13 @@ def _labelled(text: str) -> tuple[str, str]:
     match = _LABELLED.fullmatch(text)
     # constant=0.5 is an agent with its value, not a label with its agent
     if match and match["label"] != "constant":
-        return match["label"].strip(), match["spec"]
-    folder = Path(text)
-    return (folder.resolve().name if folder.is_dir() else text), text
+        return match["label"].strip(), _located(match["spec"])
+    return (Path(text).resolve().name if Path(text).is_dir() else text), _located(text)
+
+
+def _located(spec: str) -> str:
+    """Return ``spec``, a folder as an absolute path: a run may be resumed from anywhere."""
+    return str(Path(spec).resolve()) if Path(spec).is_dir() else spec
 
 
 def _planned_tasks(request: Request) -> list[PlannedTask]:
@@ -198,7 +200,7 @@ def _installed_protocols(
     names: Iterable[str], chosen: Mapping[str, str], interpreters: Mapping[str, str] | None
 ) -> dict[str, str]:
     """Return the protocol id of each domain; LramError for one that is not there or not installed."""
-    protocols = {}
+    protocols, lacking = {}, []
     for name in names:
         try:
             domain = load_domain(name)
@@ -207,10 +209,13 @@ def _installed_protocols(
             raise LramError(str(error)) from error
         except KeyError as error:
             raise LramError(cast(str, error.args[0])) from error
-        absent = missing_requirements(domain, (interpreters or {}).get(name))
-        if absent:
+        python = (interpreters or {}).get(name)
+        if python is not None and not runs(python):
             raise LramError(
-                f"the domain {name} needs {', '.join(absent)}, which is not installed; "
-                f"pip install '{domain.install}', or leave the domain out with --exclude {name}"
+                f"the interpreter {python} for the domain {name} cannot be run; give another path"
             )
+        if absent := missing_requirements(domain, python):
+            lacking.append(f"{name} (lacks {', '.join(absent)}: pip install '{domain.install}')")
+    if lacking:
+        raise LramError(f"not installed: {'; '.join(lacking)}; install or select other tasks")
     return protocols

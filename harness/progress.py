@@ -23,8 +23,8 @@ class Reporter(Protocol):
         """Take note of a record."""
         ...
 
-    def heartbeat(self, active: int) -> None:
-        """Take note that ``active`` episodes are in flight; comes several times a second."""
+    def heartbeat(self, active: int, decisions: int) -> None:
+        """Take note of the episodes in flight and the decisions so far; comes several times a second."""
         ...
 
 
@@ -35,7 +35,7 @@ class _Silent:
     def record(self, record: EpisodeRecord) -> None:
         pass
 
-    def heartbeat(self, active: int) -> None:
+    def heartbeat(self, active: int, decisions: int) -> None:
         pass
 
 
@@ -71,12 +71,11 @@ class _Tally:
     def add(self, record: EpisodeRecord) -> None:
         self.done += 1
         self.errored += record.status == "errored"
-        self.decisions += record.length or 0
 
     def text(self) -> str:
         seconds = time.monotonic() - self.started
         errors = f", {self.errored} errored" if self.errored else ""
-        return f"{self.decisions / max(seconds, 1e-9):,.0f} decisions/s{errors}"
+        return f"{self.decisions:,} decisions, {self.decisions / max(seconds, 1e-9):,.0f}/s{errors}"
 
 
 class _Lines(_Tally):
@@ -89,7 +88,8 @@ class _Lines(_Tally):
         if record.failure is not None:
             self._print(f"{record.item.id} errored: {record.failure.message}")
 
-    def heartbeat(self, active: int) -> None:
+    def heartbeat(self, active: int, decisions: int) -> None:
+        self.decisions = decisions
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LINE_EVERY_S
             self._print(f"{self.done}/{self.total} episodes, {active} in flight, {self.text()}")
@@ -134,7 +134,8 @@ def _bar(console: Console, total: int) -> Iterator[Reporter]:
                 if record.failure is not None:
                     bar.console.print(f"{record.item.id} errored: {record.failure.message}", markup=False)
 
-            def heartbeat(self, active: int) -> None:
+            def heartbeat(self, active: int, decisions: int) -> None:
+                tally.decisions = decisions
                 bar.update(task, note=f"{active} in flight, {tally.text()}")
 
         yield Live()

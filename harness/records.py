@@ -176,7 +176,9 @@ class Provenance:
         started: ISO 8601, UTC.
         command: The command line, or the Python call.
         python, platform, cpu, cores, memory_gib, gpu: The machine (``gpu`` empty: none).
-        git: Commit of the working directory, with ``+changes`` where it is not clean; empty: none.
+        git: Commit of the checkout that lram-bench runs from, with ``+changes`` where it is not clean;
+            empty where it is installed as a package (``packages`` has its version).
+        working_git: Likewise, of the working directory: the user's own project.
         packages: Version of every relevant distribution of the harness's interpreter.
         workers: By domain: version of every relevant distribution of the worker's interpreter.
         settings: Lanes, workers, threads, deadlines and so on, as text.
@@ -194,3 +196,4 @@ class Provenance:
     packages: dict[str, str] = field(default_factory=dict)
     workers: dict[str, dict[str, str]] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
+    working_git: str = ""

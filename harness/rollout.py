@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import bisect
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lram.agents.api import Action, Agent, Episode, TaskSpec
@@ -26,6 +28,10 @@ from lram.harness.translation import checked_action, contradiction, task_spec
 
 _HEARTBEAT_S = 0.25
 _PATIENCE = 0.25  # of a network pass's time, spent waiting for further lanes to join it
+
+
+class AgentRaisedError(LramError):
+    """An agent raised; its exception is the cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,23 +113,25 @@ class Rollout:
         self._flying: dict[tuple[WorkerProcess, int], _Lane] = {}
         self._ready: list[_Lane] = []
         self._pass_s: dict[str, float] = {}
+        self._decisions = 0
         self._tally = Tally(settings.quarantine_after, len(self._seats))
 
     def run(
         self,
         items: Iterable[WorkItem],
         on_record: Callable[[EpisodeRecord], None],
-        on_heartbeat: Callable[[int], None] = lambda active: None,
+        on_heartbeat: Callable[[int, int], None] = lambda active, decisions: None,
     ) -> None:
         """Play ``items`` and call ``on_record`` once for each, in the order in which they end.
 
         Args:
             items: What to play.
             on_record: Called with each record as soon as it exists.
-            on_heartbeat: Called several times a second with the number of episodes in flight.
+            on_heartbeat: Called several times a second with the number of episodes in flight, and of
+                decisions taken so far.
 
         Raises:
-            LramError: An agent raised; records handed out so far stand.
+            AgentRaisedError: An agent raised; records handed out so far stand.
         """
         cost = {name: planned.task.horizon or 1000 for name, planned in self._tasks.items()}
         self._queue = Queue(items, cost, self._settings.shuffle_seed)
@@ -133,7 +141,7 @@ class Rollout:
             if not self._flying:
                 return
             self._gather()
-            on_heartbeat(len(self._flying))
+            on_heartbeat(len(self._flying), self._decisions)
             self._decide()
 
     # Lanes and workers
@@ -241,6 +249,7 @@ class Rollout:
         lane.total += step.reward
         lane.signal = step.signal
         lane.length += 1
+        self._decisions += 1
         if step.success is not None:
             lane.success_any = bool(lane.success_any) or step.success
             lane.success_last = step.success
@@ -328,10 +337,11 @@ class Rollout:
             )
             actions = list(given)
         except (Exception, SystemExit) as error:
-            raise LramError(
-                f"agent {label} raised {type(error).__name__}: {error} "
-                f"(tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); "
-                "mend it and resume the run"
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise AgentRaisedError(
+                f"agent {label} raised {type(error).__name__}: {' '.join(str(error).split())} "
+                f"({Path(place.filename).name}, line {place.lineno}; "
+                f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run"
             ) from error
         if len(actions) != len(lanes):
             raise LramError(

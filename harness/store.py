@@ -19,7 +19,7 @@ import fcntl
 import io
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from lram.harness.errors import LramError
-from lram.harness.records import SCHEMA, EpisodeRecord, Provenance, RunPlan, WorkItem
+from lram.harness.records import SCHEMA, EpisodeRecord, Measured, Provenance, RunPlan, WorkItem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,9 @@ class Run:
             row.update({f"measured_{name}": value for name, value in measured.items()})
             row["domain"] = record.task.partition("/")[0]
             rows.append(row)
-        return pd.DataFrame(rows)
+        plain = [f.name for f in fields(EpisodeRecord) if f.name not in ("measured", "failure")]
+        names = [*plain, "failure_kind", "failure_message", *(f"measured_{f.name}" for f in fields(Measured))]
+        return pd.DataFrame(rows, columns=[*names, "domain"])
 
     def tasks(self) -> pd.DataFrame:
         """Return one row a planned task: its facts and the protocol it runs under."""

@@ -7,7 +7,7 @@ import signal
 import sys
 from importlib.metadata import version
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from lram.agents.api import AgentError
 from lram.envs.registry import SelectionError
@@ -36,10 +36,25 @@ def _interrupt(number: int, frame: object) -> None:
 
 def main() -> None:
     """Run the command line; exit with 2 for bad input and 130 for Ctrl-C or SIGTERM."""
+    try:
+        _run()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:  # nobody reads it; the interpreter must not stumble over it on its way out
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _run() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = app()
+        code = app(exit_on_error=False, print_error=False)
         sys.stdout.flush()
+    except CycloptsError as error:
+        text = " ".join(str(error).split()).rstrip(".")
+        print(f"lram: {text}; see 'lram --help' and 'lram COMMAND --help'", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
     except (LramError, SelectionError, AgentError) as error:
         print(f"lram: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
@@ -47,7 +62,6 @@ def main() -> None:
         print("lram: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader has seen enough (lram tasks | head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_READER_GONE)
     except OSError as error:
         print(f"lram: the system refuses: {error}", file=sys.stderr)

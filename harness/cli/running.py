@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from lram.harness.evaluation import Machine, evaluate
 from lram.harness.evaluation import resume as resume_run
 from lram.harness.progress import quiet, shown
 from lram.harness.store import Run
+
+EXIT_NOTHING_SCORED = 1
+_REASONS_SHOWN = 5
 
 DEMO_AGENTS = ("random", "scripted", "xlstm[1:0]-1M", "xlstm[7:1]-1M", "mamba-1M", "transformer-1M")
 
@@ -142,6 +146,10 @@ def demo(
     from lram.harness.cli.reporting import report
 
     folder = output / "run"
+    if output.exists() and any(output.iterdir()) and not (folder / "run.json").is_file():
+        raise LramError(f"{output} holds something else than a demo; give another folder with -o")
+    if (folder / "run.json").is_file() and (planned := Run(folder).plan.episodes) != episodes:
+        raise LramError(f"{output} holds a demo with {planned} episodes a task; give another folder with -o")
     try:
         if (folder / "run.json").is_file():
             run = resume_run(folder, machine=machine.machine(), progress=shown)
@@ -156,13 +164,13 @@ def demo(
             )
     except KeyboardInterrupt:
         return interrupted(folder, "lram demo")
-    conclude(run, hint=False)
+    code = conclude(run, hint=False)
     report([folder], output=output / "report", show=True)
-    return 0
+    return code
 
 
 def conclude(run: Run, *, hint: bool = True) -> int:
-    """Print what a run holds and what to do next."""
+    """Print what a run holds and what to do next; return 1 when an agent scored nothing at all."""
     records = run.records()
     rows = []
     for agent in run.plan.agents:
@@ -171,11 +179,14 @@ def conclude(run: Run, *, hint: bool = True) -> int:
         scored = sum(record.status == "scored" for record in mine)
         rows.append((agent.label, scored, len(mine) - scored, planned - len(mine), agent.info.description))
     print_table(("agent", "scored", "errored", "missing", "what it is"), rows)
-    quarantined = sorted(
-        {r.task for r in records if r.failure is not None and r.failure.kind == "quarantine"}
-    )
-    if quarantined:
-        print(f"\ngiven up after repeated failures: {', '.join(quarantined)}; see {run.path / 'logs'}")
+    reasons = Counter(r.failure.message for r in records if r.failure and r.failure.kind != "quarantine")
+    given_up = sorted({r.task for r in records if r.failure and r.failure.kind == "quarantine"})
+    for reason, times in reasons.most_common(_REASONS_SHOWN):
+        print(f"\n{times} errored: {reason}")
+    if len(reasons) > _REASONS_SHOWN:
+        print(f"\nand {len(reasons) - _REASONS_SHOWN} other reasons; the records have them")
+    if given_up:
+        print(f"\ngiven up after repeated failures: {', '.join(given_up)}; see {run.path / 'logs'}")
     for agent in run.plan.agents:
         skipped = [skip for skip in run.plan.skipped if skip.agent == agent.label]
         if skipped:
@@ -185,7 +196,7 @@ def conclude(run: Run, *, hint: bool = True) -> int:
             )
     if hint:
         print(f"\nnext: lram report {run.path} -o {run.path}-report")
-    return 0
+    return EXIT_NOTHING_SCORED if any(not scored for _, scored, *_ in rows) else 0
 
 
 def interrupted(folder: Path, command: str = "") -> int:

@@ -22,9 +22,16 @@ TASKS = "toy/slow,toy/reach,toy/image,toy/lives"
 ARGUMENTS = ["eval", "random", "--tasks", TASKS, "-n", "30", "-s", "5", "-l", "6", "-w", "2", "-q"]
 
 
+# A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
+HEED_CTRL_C = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from lram.harness.cli import main; main()"
+)
+
+
 def lram(*arguments: str, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "lram.harness.cli", *arguments],
+        [sys.executable, "-c", HEED_CTRL_C, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
