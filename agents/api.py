@@ -12,6 +12,8 @@ What always holds:
 * A lane's actions do not depend on what the other lanes hold, nor on the number of lanes.
 * The reward that an action earned is given with the next call for that lane; for the first decision
   after a reset the given reward has no meaning and must not be read.
+* ``reset`` also comes in the middle of a game where the protocol says that the context starts anew (a
+  life lost in Atari): the lane's episode is the same task, with another seed.
 * Everything random is drawn from the episode's ``seed``, so an episode can be run again alone.
 """
 

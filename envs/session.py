@@ -20,8 +20,13 @@ What always holds, and is checked by :mod:`lram.envs.conformance`:
 * A vector observation is float32 of ``spec.observation_shape``; an image is uint8 (3, 64, 64).
 * A discrete action is an integer below ``spec.action_size``; a continuous one is float32
   (``spec.action_size``,) in [-1, 1], which the session maps to the simulator's own range.
-* ``step`` after the end of an episode, or before the first ``reset``, raises :class:`SessionError`.
+* ``step`` after the end of an episode, or before the first ``reset``, raises :class:`SessionError`, and
+  so do an action of the wrong shape, kind or range of indices, one that is not finite, and a seed
+  outside 0 <= seed < 2**31.
 * The protocol's time limit is the session's work: it ends an episode with ``truncated``.
+
+:class:`lram.envs.simulator.SimulatorSession` keeps most of these rules for an adapter that derives from
+it; ``docs/extending.md`` has a whole example.
 """
 
 from __future__ import annotations

@@ -1,0 +1,78 @@
+"""The examples of docs/extending.md are run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lram.harness.store import Run
+
+PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Path:
+    """A user's folder with the page's modules, and their domain announced as an installed package does."""
+    for block in BLOCKS:
+        name = re.match(r"# (\w+\.py)\n", block)
+        if name:
+            (tmp_path / name[1]).write_text(block)
+    announced = tmp_path / "line-1.0.dist-info"
+    announced.mkdir()
+    (announced / "METADATA").write_text("Metadata-Version: 2.1\nName: line\nVersion: 1.0\n")
+    (announced / "entry_points.txt").write_text("[lram.domains]\nnumber_line = number_line:DOMAIN\n")
+    return tmp_path
+
+
+def python(user: Path, *arguments: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(user)}
+    command = [sys.executable, *arguments]
+    answer = subprocess.run(command, cwd=user, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_the_agent_plays(user: Path) -> None:
+    lram = ("-m", "lram.harness.cli", "eval", "pendulum_agent:PendulumAgent")
+    python(user, *lram, "--tasks", "toy/reach", "-n", "2", "-o", "run", "-q")
+    assert [record.status for record in Run(user / "run").records()] == ["scored"] * 2
+
+
+def test_the_domain_keeps_the_contract_and_is_found(user: Path) -> None:
+    (check,) = (block for block in BLOCKS if block.startswith("from lram.envs.conformance"))
+    python(user, "-c", check)
+    lram = ("-m", "lram.harness.cli", "eval", "random")
+    python(user, *lram, "--tasks", "number_line", "-n", "2", "-o", "run", "-q")
+    assert [record.task for record in Run(user / "run").records()] == ["number_line/stay"] * 2
+
+
+def test_the_weights_example_converts_a_reference_state_dict(tmp_path: Path) -> None:
+    from lram.agents.checkpoint import load_checkpoint
+    from lram.agents.model import build_model
+    from lram.agents.presets import parse_preset
+
+    (example,) = (block for block in BLOCKS if "def convert" in block)
+    scope: dict[str, object] = {}
+    exec(example.replace("-16M", "-1M"), scope)
+    model = build_model(parse_preset("xlstm[7:1]-1M"), seed=1)
+    theirs = {"_orig_mod." + _reference_name(name): value for name, value in model.state_dict().items()}
+    scope["convert"](theirs, tmp_path / "checkpoint")  # type: ignore[operator]
+    loaded, meta = load_checkpoint(tmp_path / "checkpoint")
+    assert meta.trained
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value, rtol=0, atol=0)
+
+
+def _reference_name(ours: str) -> str:
+    from lram.agents.reference_weights import _PREFIXES
+
+    for theirs, own in _PREFIXES:
+        if ours.startswith(own):
+            return theirs + ours[len(own) :]
+    raise AssertionError(ours)
