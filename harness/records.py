@@ -55,7 +55,6 @@ class RunPlan:
     agents: tuple[AgentEntry, ...]
     tasks: tuple[PlannedTask, ...]
     skipped: tuple[Skipped, ...] = ()
-    excluded: tuple[str, ...] = ()
 
     def items(self) -> list[WorkItem]:
         """Return the work items in plan order."""

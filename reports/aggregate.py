@@ -166,7 +166,7 @@ def _domain_result(evidence: Evidence, measured: _Measured, reach: _Reach, domai
 
 def _task_result(measured: _Measured, agent: str, task: str, cell: Cell) -> TaskResult:
     failures = Counter(
-        record.failure.kind if record.failure else "unknown"
+        (record.failure.kind, record.failure.message) if record.failure else ("unknown", "")
         for record in cell.records.values()
         if record.status == "errored"
     )
@@ -177,7 +177,7 @@ def _task_result(measured: _Measured, agent: str, task: str, cell: Cell) -> Task
         scored=len(cell.scored),
         errored=len(cell.records) - len(cell.scored),
         missing=cell.planned - len(cell.records),
-        failures=tuple(FailureCount(kind, count) for kind, count in sorted(failures.items())),
+        failures=tuple(FailureCount(kind, n, message) for (kind, message), n in sorted(failures.items())),
         skipped=cell.skipped,
         mean_return=measured.returns.task(task),
         score=measured.score.task(task),

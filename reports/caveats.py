@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lram.reports.collect import Evidence
-from lram.reports.model import AgentResult, Caveat, TaskEntry, TaskResult
-from lram.reports.text import count, names
+from lram.reports.model import ALL_EQUAL, AgentResult, Caveat, TaskEntry, TaskResult
+from lram.reports.protocols import departures
+from lram.reports.text import count, listing, names, reason_without
+
+_FEW = 10
+"""Below so many scored episodes of a task an interval is rough."""
 
 
 def caveats(
@@ -21,6 +25,7 @@ def caveats(
         *_agents(agents),
         *_failures(results),
         *_coverage(evidence, agents, results),
+        *_protocols(tasks),
         *_references(tasks),
         *_design(tasks, results),
     )
@@ -47,7 +52,7 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
             "repeats",
             f"On {count(len(repeats), 'task', 'tasks')} (counted by agent) some episodes are the same "
             "trajectory step by step, because the simulator offers few different starts (Atari without "
-            "sticky actions: at most 30; Procgen's training levels: 200). They are no independent "
+            "sticky actions: at most 30; Procgen's training levels: 200). Such episodes are no independent "
             "evidence, and the intervals there are too narrow.",
             tuple(repeats),
         )
@@ -84,8 +89,8 @@ def _failures(results: Sequence[TaskResult]) -> Iterator[Caveat]:
         planned = sum(r.planned for r in results)
         yield Caveat(
             "errored",
-            f"{errored} of {planned} planned episodes ended in an error ({listed}). They are in no average; "
-            "if failing goes with playing badly, the averages flatter.",
+            f"{errored} of {count(planned, 'planned episode')} ended in an error ({listed}). Such "
+            "episodes are in no average; if failing goes with playing badly, the averages flatter.",
             tuple(f"{r.agent} on {r.task}: {r.errored} of {r.planned}" for r in results if r.errored),
         )
     missing = sum(r.missing for r in results)
@@ -93,8 +98,8 @@ def _failures(results: Sequence[TaskResult]) -> Iterator[Caveat]:
         planned = sum(r.planned for r in results)
         yield Caveat(
             "missing",
-            f"{missing} of {planned} planned episodes {'has' if missing == 1 else 'have'} no record: the run "
-            "is not finished.",
+            f"{missing} of {count(planned, 'planned episode')} "
+            f"{'has' if missing == 1 else 'have'} no record: the run is not finished.",
             tuple(f"{r.agent} on {r.task}: {r.missing} of {r.planned}" for r in results if r.missing),
         )
 
@@ -107,28 +112,39 @@ def _coverage(
         reach = [(agent.label, agent.mean_of_domains.rests_on) for agent in short]
         yield Caveat(
             "coverage",
-            f"{count(len(short), 'agent has', 'agents have')} a score on fewer tasks than others. Their "
-            "aggregates are marked and do not compare with the others'; the paired comparisons use shared "
-            "tasks only.",
-            tuple(f"{label}: {rests_on.tasks} of {rests_on.of_tasks} tasks" for label, rests_on in reach),
+            f"{count(len(short), 'agent has', 'agents have')} no score on some of the planned tasks. Such "
+            "aggregates are marked and do not compare with others; the paired comparisons use shared tasks "
+            "only.",
+            tuple(
+                f"{label}: {rests_on.tasks} of {count(rests_on.of_tasks, 'task')}"
+                f"{', unfinished' if rests_on.unfinished else ''}"
+                for label, rests_on in reach
+            ),
         )
-    skipped: dict[tuple[str, str], int] = {}
+    skipped: dict[tuple[str, str], list[str]] = {}
     for result in results:
         if result.skipped:
-            pair = (result.agent, result.skipped)
-            skipped[pair] = skipped.get(pair, 0) + 1
+            reason = reason_without(result.task, result.skipped)
+            skipped.setdefault((result.agent, reason), []).append(result.task)
     if skipped:
-        agents_hit = len({agent for agent, _ in skipped})
         yield Caveat(
             "skipped",
-            f"{count(agents_hit, 'agent')} cannot play all tasks; what it cannot play was not run.",
-            tuple(f"{agent}, {count(n, 'task')}: {reason}" for (agent, reason), n in skipped.items()),
+            f"{count(len({agent for agent, _ in skipped}), 'agent')} cannot play all tasks; what an agent "
+            "cannot play was not run.",
+            tuple(
+                f"{agent} cannot play {count(len(barred), 'task')}: {listing(barred)}: {reason}"
+                for (agent, reason), barred in skipped.items()
+            ),
         )
-    if evidence.excluded:
+
+
+def _protocols(tasks: Sequence[TaskEntry]) -> Iterator[Caveat]:
+    for domain, (name, default) in departures(tasks).items():
         yield Caveat(
-            "excluded",
-            f"{count(len(evidence.excluded), 'entry', 'entries')} of the selection could not be planned.",
-            evidence.excluded,
+            "protocol",
+            f"{domain} ran under {name}, not the reference evaluation's protocol ({default}): its scores do "
+            "not compare with those of the default protocol.",
+            tuple(task.id for task in tasks if task.domain == domain),
         )
 
 
@@ -140,6 +156,14 @@ def _references(tasks: Sequence[TaskEntry]) -> Iterator[Caveat]:
             "reference",
             f"{text} no normalised score, only returns: {reason}.",
             concerned,
+        )
+    conventional = tuple(task.id for task in tasks if task.domain == "procgen" and task.score_random == 0)
+    if conventional:
+        yield Caveat(
+            "random reference",
+            "Procgen's random reference is 0 by the source's convention, not a measured random policy: "
+            "compare with the random agent's own score.",
+            conventional,
         )
     for note in dict.fromkeys(task.note for task in tasks if task.note):
         concerned = tuple(task.id for task in tasks if task.note == note)
@@ -160,11 +184,25 @@ def _design(tasks: Sequence[TaskEntry], results: Sequence[TaskResult]) -> Iterat
             f"The aggregates mix tasks of several splits ({', '.join(present)}): a mean over training and "
             "held-out tasks is neither a training nor a generalisation score.",
         )
+    few = sorted({r.scored for r in results if 0 < r.scored < _FEW})
+    if few:
+        n = f"{few[0]} to {few[-1]}" if len(few) > 1 else str(few[0])
+        unit = "episode" if few == [1] else "episodes"
+        repeated = [r for r in results if r.scored > 1]
+        equal = [r for r in repeated if r.mean_return and r.mean_return.note == ALL_EQUAL]
+        text = f"n = {n} {unit} a task: intervals are rough."
+        if equal:
+            text += (
+                f" On {len(equal)} of {count(len(repeated), 'task')} (counted by agent) all episodes gave "
+                "the same return. That does not show that there is no noise: such a task has no interval "
+                "of its own, and in aggregates it borrows the noise of other tasks."
+            )
+        yield Caveat("few episodes", text, tuple(f"{r.agent} on {r.task}" for r in equal))
     single = tuple(dict.fromkeys(r.task for r in results if r.scored == 1))
     if single:
         yield Caveat(
             "single episode",
             f"{count(len(single), 'task has', 'tasks have')} one scored episode for some agent, and so no "
-            "interval; in aggregates the noise of other tasks of the domain stands in, where there is any.",
+            "interval; in aggregates the noise of other tasks stands in, where there is any.",
             single,
         )

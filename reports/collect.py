@@ -44,7 +44,6 @@ class Evidence:
         run_seeds: Sorted.
         disagreements: Items that two runs of one seed recorded with different results; the first
             run's counts.
-        excluded: What the plans left out.
     """
 
     agents: tuple[AgentEntry, ...]
@@ -52,7 +51,6 @@ class Evidence:
     cells: dict[tuple[str, str], Cell]
     run_seeds: tuple[int, ...]
     disagreements: tuple[str, ...]
-    excluded: tuple[str, ...]
 
     @property
     def domains(self) -> list[str]:
@@ -110,7 +108,6 @@ def collect(runs: Sequence[Run]) -> Evidence:
         cells=cells,
         run_seeds=tuple(sorted({run.plan.seed for run in runs})),
         disagreements=tuple(disagreements),
-        excluded=tuple(dict.fromkeys(name for run in runs for name in run.plan.excluded)),
     )
 
 

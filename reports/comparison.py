@@ -16,7 +16,7 @@ from lram.envs.scores import normalise
 from lram.envs.task import Task
 from lram.reports.collect import Evidence
 from lram.reports.model import Comparison, Estimate, Interval, rounded
-from lram.reports.samples import Resampling
+from lram.reports.samples import NO_NOISE, Resampling
 from lram.reports.statistics import (
     Array,
     centred_interval,
@@ -56,9 +56,10 @@ def _pair(evidence: Evidence, first: str, second: str, how: Resampling) -> Compa
         domains,
         how.resamples,
         [stream(how.seed, first, second, task.id) for task, _ in shared],
+        across=True,
     )
     if np.isnan(replicates[0]).any():
-        estimate = Estimate(rounded(difference), None, "some tasks have one shared episode only")
+        estimate = Estimate(rounded(difference), None, NO_NOISE)
     else:
         low, high = centred_interval((replicates * weights).sum(axis=1), difference, how.level)
         estimate = Estimate(rounded(difference), Interval(rounded(low), rounded(high)))

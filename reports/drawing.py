@@ -64,6 +64,10 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
+Kind = Literal["svg", "png", "pdf"]
+KINDS: tuple[Kind, ...] = ("svg", "png", "pdf")
+
+
 @dataclass(frozen=True)
 class Drawing:
     """One figure: its file name, what it shows, how to read it, and the figure itself."""
@@ -85,7 +89,7 @@ def look() -> Iterator[None]:
         yield
 
 
-def render(drawing: Drawing, kind: Literal["svg", "png", "pdf"]) -> bytes:
+def render(drawing: Drawing, kind: Kind) -> bytes:
     """Return the figure as a file on white paper, without a date or a program's name."""
     metadata: dict[str, dict[str, str | None]] = {
         "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
@@ -137,28 +141,46 @@ def agent_rows(axes: Axes, agents: Sequence[AgentResult]) -> None:
 
 
 def point(
-    axes: Axes, estimate: Estimate, row: float, place: int, *, hollow: bool = False, scale: float = 1.0
+    axes: Axes,
+    estimate: Estimate,
+    row: float,
+    place: int,
+    *,
+    hollow: bool = False,
+    small: bool = False,
+    scale: float = 1.0,
 ) -> None:
-    """Draw an estimate and its interval at height ``row``, as the agent at ``place``."""
+    """Draw an estimate and its interval at height ``row``, as the agent at ``place``.
+
+    In every figure ``hollow`` means that the estimate does not compare with the others.
+    """
     colour, marker = style_of(place)
     if estimate.interval is not None:
         ends = [estimate.interval.low * scale, estimate.interval.high * scale]
-        axes.plot(ends, [row, row], color=colour, linewidth=1.6, alpha=0.75, solid_capstyle="butt", zorder=2)
+        axes.plot(
+            ends,
+            [row, row],
+            color=colour,
+            linewidth=0.8 if small else 1.6,
+            alpha=0.75,
+            solid_capstyle="butt",
+            zorder=2,
+        )
     axes.plot(
         [estimate.value * scale],
         [row],
         marker=marker,
-        markersize=4.6,
+        markersize=2.8 if small else 4.6,
         markerfacecolor=PAPER if hollow else colour,
         markeredgecolor=colour,
-        markeredgewidth=1.1,
+        markeredgewidth=0.8 if small else 1.1,
         linestyle="none",
         zorder=3,
     )
 
 
 def reference_lines(axes: Axes) -> None:
-    """Draw the lines of the random policy (0) and of the reference (1), and keep both in view."""
+    """Draw the lines of the random reference (0) and of the reference (1), and keep both in view."""
     for value, dashes in ((0.0, (1, 2)), (1.0, (5, 2))):
         axes.axvline(value, color=MUTED, linewidth=0.8, linestyle=(0, dashes), zorder=0)
     left, right = axes.get_xlim()

@@ -11,15 +11,24 @@ from lram.harness.errors import LramError
 from lram.harness.store import Run, encode
 from lram.reports.aggregate import summarise
 from lram.reports.collect import collect
-from lram.reports.drawing import render
-from lram.reports.figures import draw
+from lram.reports.drawing import KINDS, render
+from lram.reports.figures import NAMES, draw
 from lram.reports.markdown import markdown
 from lram.reports.model import Summary
 from lram.reports.page import page
-from lram.reports.tables import csv_files
+from lram.reports.tables import TABLES, csv_files
 
-_FILES = frozenset({"index.html", "summary.json", "summary.md"})
 _FOLDERS = frozenset({"figures", "tables"})
+_FILES = frozenset(
+    {
+        "index.html",
+        "summary.json",
+        "summary.md",
+        *(f"tables/{name}.csv" for name in TABLES),
+        *(f"figures/{name}.{kind}" for name in NAMES for kind in KINDS),
+    }
+)
+"""Every file that a report can have; anything else in its folder is somebody's."""
 
 
 def summary_json(summary: Summary) -> bytes:
@@ -35,12 +44,12 @@ def write_report(runs: Sequence[Run], folder: str | Path, *, seed: int = 0) -> P
 
     Args:
         runs: One or more runs; they may be unfinished, or have no record yet.
-        folder: Absent, empty, or an earlier report.
+        folder: Absent, empty, or an earlier report with nothing else in it.
         seed: Of the bootstrap.
 
     Raises:
-        LramError: The runs contradict each other; ``folder`` holds something else than a report, or
-            cannot be written.
+        LramError: The runs contradict each other; ``folder`` holds something that no report writes,
+            or cannot be written.
     """
     place = Path(folder).resolve()
     _check_place(place)
@@ -73,7 +82,7 @@ def _contents(runs: Sequence[Run], seed: int) -> dict[str, bytes]:
     }
     contents |= {f"tables/{name}": table for name, table in csv_files(summary, evidence).items()}
     for drawing in drawings:
-        for kind in ("svg", "png", "pdf"):
+        for kind in KINDS:
             contents[f"figures/{drawing.name}.{kind}"] = render(drawing, kind)
     return contents
 
@@ -85,15 +94,32 @@ def _check_place(place: Path) -> None:
             return
         if not place.is_dir():
             raise LramError(f"{place} is a file; give a folder for the report")
-        inside = {entry.name for entry in place.iterdir()}
+        files, strange = _inside(place)
     except OSError as error:
         raise LramError(f"cannot read {place}: {error.strerror}; give another folder") from error
-    if not inside:
+    if not files and not strange:
         return
-    strange = sorted(inside - _FILES - _FOLDERS)
-    if strange or not {"index.html", "summary.json"} <= inside:
+    if strange or not {"index.html", "summary.json"} <= files:
         what = f"it holds {strange[0]}" if strange else "it has no summary.json and index.html"
         raise LramError(f"{place} is not empty and not a report ({what}); give a new or an empty folder")
+
+
+def _inside(place: Path) -> tuple[set[str], list[str]]:
+    """Return the report's files in ``place``, and what else is there, by path relative to it."""
+    files, strange = set(), []
+    for entry in sorted(place.iterdir()):
+        # A link may lead to files of its owner's: it is strange whatever its name is.
+        if entry.name in _FOLDERS and entry.is_dir() and not entry.is_symlink():
+            found = sorted(entry.iterdir())
+        else:
+            found = [entry]
+        for path in found:
+            name = path.relative_to(place).as_posix()
+            if name in _FILES and path.is_file() and not path.is_symlink():
+                files.add(name)
+            else:
+                strange.append(name)
+    return files, strange
 
 
 def _swap(scratch: Path, place: Path) -> None:

@@ -20,6 +20,9 @@ from lram.reports.drawing import (
 from lram.reports.model import AgentResult, Aggregate, DomainResult, Summary
 from lram.reports.task_figures import tasks_figure
 
+NAMES = ("aggregates", "domains", "success", "tasks")
+"""Of all figures that a report can have."""
+
 
 def draw(summary: Summary) -> list[Drawing]:
     """Return the figures that the summary has data for, in the order of the page."""
@@ -49,8 +52,8 @@ def aggregates_figure(summary: Summary) -> Drawing | None:
     return Drawing(
         "aggregates",
         "Normalised score over all tasks",
-        f"Points with {summary.level:.0%} intervals of the episode noise. Dotted line at 0: a random "
-        "policy; dashed line at 1: the reference (human or training data)."
+        f"Points with {summary.level:.0%} intervals of the episode noise. Dotted line at 0: the random "
+        "reference; dashed line at 1: the reference (human or training data)."
         + (" Hollow points rest on fewer tasks and do not compare with the others." if some_hollow else ""),
         figure,
     )
@@ -71,7 +74,7 @@ def domains_figure(summary: Summary) -> Drawing | None:
         "domains",
         "Normalised score by domain",
         f"Mean over the domain's tasks that have a score, with {summary.level:.0%} intervals. Dotted line "
-        "at 0: a random policy; dashed line at 1: the reference. A hollow point rests on fewer tasks "
+        "at 0: the random reference; dashed line at 1: the reference. A hollow point rests on fewer tasks "
         "than the panel's title says; an agent without a point has no score in the domain.",
         figure,
     )
@@ -86,20 +89,24 @@ def success_figure(summary: Summary) -> Drawing | None:
     for axes, domain in zip(panels, domains, strict=True):
         for place, agent in enumerate(summary.agents):
             result = _domain(agent, domain)
-            for success, offset, hollow in (
+            for success, offset, small in (
                 (result.success_any, -0.17, False),
                 (result.success_last, 0.17, True),
             ):
                 if success is not None and success.estimate is not None:
-                    point(axes, success.estimate, place + offset, place, hollow=hollow, scale=100)
+                    hollow = not success.rests_on.comparable
+                    point(
+                        axes, success.estimate, place + offset, place, hollow=hollow, small=small, scale=100
+                    )
         axes.set_title(domain)
         axes.set_xlim(-3, 103)
     figure.supxlabel("success rate, %", fontsize=8.5)
     return Drawing(
         "success",
         "Success rate",
-        "Share of episodes solved at any step (filled, upper) and at the last step (hollow, lower), mean "
-        f"over the domain's tasks, with {summary.level:.0%} intervals.",
+        "Share of episodes solved at any step (large, upper) and at the last step (small with a thin line, "
+        f"lower), mean over the domain's tasks, with {summary.level:.0%} intervals. A hollow point rests on "
+        "fewer tasks than were planned and does not compare with the others.",
         figure,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lram.reports import views, words
 from lram.reports.model import Summary
-from lram.reports.text import count, names
+from lram.reports.text import count, listing, names
 
 _NAMED = 12  # tasks or agents of a caveat that are named; summary.json names all
 
@@ -21,6 +21,9 @@ def markdown(summary: Summary) -> bytes:
     success = views.success(summary)
     if success:
         parts += ["### Success", _table(success)]
+    errors = views.errors(summary)
+    if errors:
+        parts += ["### Errors", _table(errors)]
     left_out = views.omissions(summary)
     if left_out:
         parts += ["### Not in the aggregates", "\n".join(_omission(o, summary) for o in left_out)]
@@ -36,9 +39,7 @@ def markdown(summary: Summary) -> bytes:
 
 
 def _caveat(text: str, items: Sequence[str]) -> str:
-    named = ", ".join(_plain(item) for item in items[:_NAMED])
-    more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
-    return f"- {_plain(text)}" + (f" ({named}{more})" if named else "")
+    return f"- {_plain(text)}" + (f" ({_plain(listing(items, _NAMED))})" if items else "")
 
 
 def _omission(omission: views.Omission, summary: Summary) -> str:

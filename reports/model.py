@@ -12,6 +12,9 @@ from typing import Literal
 LAYOUT = 1
 """Version of ``summary.json``."""
 
+ALL_EQUAL = "all equal"
+"""The note of a task's estimate whose episodes, two or more, all gave the same value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -45,11 +48,14 @@ class RestsOn:
 
     Attributes:
         tasks: Tasks that entered.
-        of_tasks: Tasks that entered for at least one agent of the report.
+        of_tasks: Planned tasks, of any agent, that could enter: for scores those with a usable
+            reference, for success those with that notion.
         episodes: Episodes that entered.
         domains: Their domains.
-        borrowed_noise: Tasks with one episode, whose noise is that of their domain.
+        borrowed_noise: Tasks that show no noise of their own (one episode, or all equal) and take it
+            from the agent's other tasks.
         left_out: Planned tasks that did not enter.
+        unfinished: Those of ``of_tasks`` that did not enter and still lack records.
     """
 
     tasks: int
@@ -58,10 +64,11 @@ class RestsOn:
     domains: tuple[str, ...]
     borrowed_noise: int = 0
     left_out: tuple[LeftOut, ...] = ()
+    unfinished: int = 0
 
     @property
     def comparable(self) -> bool:
-        """Whether it rests on the same tasks as the other agents' best covered one."""
+        """Whether it rests on every task that it could rest on."""
         return self.tasks == self.of_tasks
 
 
@@ -96,10 +103,11 @@ class TaskEntry:
 
 @dataclass(frozen=True, slots=True)
 class FailureCount:
-    """How many episodes failed in one way (the kinds of ``lram.harness.records.Failure``)."""
+    """How many episodes failed in one way (a kind and message of ``lram.harness.records.Failure``)."""
 
     kind: str
     episodes: int
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,7 @@ class TaskResult:
     Attributes:
         planned: Episodes planned (0 when skipped).
         scored, errored, missing: These three sum to ``planned``.
-        failures: The errored ones by kind.
+        failures: The errored ones by kind and message.
         skipped: Why the agent cannot play the task; empty when it can.
         mean_return: Mean unclipped return of the scored episodes (None: no scored one).
         score: Mean normalised score (None: also where the reference cannot carry one).

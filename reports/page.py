@@ -9,7 +9,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from lram.harness.store import Run
-from lram.reports import views, words
+from lram.reports import text, views, words
 from lram.reports.drawing import Drawing, inline_svg
 from lram.reports.model import Summary
 
@@ -26,12 +26,14 @@ def page(summary: Summary, drawings: Sequence[Drawing], runs: Sequence[Run]) -> 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template("page.html.j2").render(
+    environment.filters["setting"] = text.setting
+    rendered = environment.get_template("page.html.j2").render(
         summary=summary,
         title=words.title(summary),
         lead=words.lead(summary),
         headline=views.headline(summary),
         success=views.success(summary),
+        errors=views.errors(summary),
         omissions=views.omissions(summary),
         # The drawings are ours; what labels they hold, matplotlib has escaped.
         figures=[(drawing, Markup(inline_svg(drawing))) for drawing in drawings],
@@ -45,7 +47,7 @@ def page(summary: Summary, drawings: Sequence[Drawing], runs: Sequence[Run]) -> 
         agents=views.agents(summary),
         runs=[(run.path.resolve().name, run.provenance()) for run in runs],
     )
-    return text.encode()
+    return rendered.encode()
 
 
 def _template(name: str) -> str:

@@ -11,15 +11,19 @@ from lram.envs.scores import audit, normalise
 from lram.envs.task import Task
 from lram.harness.records import EpisodeRecord
 from lram.reports.collect import Evidence
-from lram.reports.model import Aggregate, Estimate, Interval, LeftOut, RestsOn, rounded
+from lram.reports.model import ALL_EQUAL, Aggregate, Estimate, Interval, LeftOut, RestsOn, rounded
 from lram.reports.statistics import (
     Array,
     centred_interval,
+    shows_noise,
     stream,
     task_replicates,
     wilson_interval,
 )
-from lram.reports.text import count
+from lram.reports.text import reason_without
+
+NO_NOISE = "every task has one episode or equal ones only"
+"""Why an aggregate has no interval."""
 
 Functional = Callable[[Array], Array]
 """Maps task means (tasks,) or (resamples, tasks) to an aggregate over the last axis."""
@@ -83,12 +87,14 @@ class Samples:
             [task.domain for task in self.tasks],
             how.resamples,
             [stream(how.seed, agent, task.id) for task in self.tasks],
+            # Only scores have one unit in all domains; a rate has Wilson's interval to fall back on.
+            across=measure is SCORE,
         )
 
     def task(self, task_id: str) -> Estimate | None:
         """Return the mean over one task's episodes; None where there is no value.
 
-        A rate has a Wilson interval, anything else a bootstrap interval from two episodes on.
+        A rate has a Wilson interval, anything else a bootstrap interval where episodes differ.
         """
         if task_id not in self._place:
             return None
@@ -98,6 +104,8 @@ class Samples:
             return Estimate(rounded(values.mean()), self._wilson([place]))
         if len(values) == 1:
             return Estimate(rounded(values[0]), None, "one episode")
+        if not shows_noise(values):
+            return Estimate(rounded(values.mean()), None, ALL_EQUAL)
         return Estimate(rounded(values.mean()), self._interval(self._replicates[:, place], values.mean()))
 
     def aggregate(
@@ -107,20 +115,20 @@ class Samples:
 
         Args:
             tasks: The planned tasks that it is about.
-            covered: Ids of all tasks that have a value for at least one agent of the report.
+            covered: Ids of all tasks that could have a value (:func:`covered`).
             functional: Builds the aggregate from the domains of the tasks that entered.
         """
         places = [self._place[task.id] for task in tasks if task.id in self._place]
         domains = [self.tasks[place].domain for place in places]
+        absent = [task for task in tasks if task.id not in self._place]
         rests_on = RestsOn(
             tasks=len(places),
             of_tasks=sum(task.id in covered for task in tasks),
             episodes=sum(len(self.values[place]) for place in places),
             domains=tuple(dict.fromkeys(domains)),
-            borrowed_noise=sum(len(self.values[place]) == 1 for place in places),
-            left_out=tuple(
-                LeftOut(task.id, self._why_not(task)) for task in tasks if task.id not in self._place
-            ),
+            borrowed_noise=sum(not shows_noise(self.values[place]) for place in places),
+            left_out=tuple(LeftOut(task.id, self._why_not(task)) for task in absent),
+            unfinished=sum(task.id in covered and self._lacks_records(task) for task in absent),
         )
         if not places:
             return Aggregate(None, rests_on)
@@ -128,11 +136,10 @@ class Samples:
         value = rounded(float(over(np.array([self.values[place].mean() for place in places]))))
         columns = self._replicates[:, places]
         unknown = int(np.isnan(columns[0]).sum())
-        if self._measure.rate and (unknown or np.ptp(columns, axis=0).max() == 0):
+        if self._measure.rate and unknown:
             return Aggregate(Estimate(value, self._wilson(places)), rests_on)
         if unknown:
-            note = f"{count(unknown, 'task')} with one episode, in a domain where no task has more"
-            return Aggregate(Estimate(value, None, note), rests_on)
+            return Aggregate(Estimate(value, None, NO_NOISE), rests_on)
         return Aggregate(Estimate(value, self._interval(over(columns), value)), rests_on)
 
     def _interval(self, replicates: Array, estimate: float) -> Interval:
@@ -151,13 +158,17 @@ class Samples:
         low, high = wilson_interval(int(pooled.sum()), len(pooled), self._how.level)
         return Interval(rounded(low), rounded(high), "wilson")
 
+    def _lacks_records(self, task: Task) -> bool:
+        cell = self._evidence.cells.get((self._agent, task.id))
+        return cell is not None and len(cell.records) < cell.planned
+
     def _why_not(self, task: Task) -> str:
         cell = self._evidence.cells.get((self._agent, task.id))
         reference = audit(task) if self._measure is SCORE else None
         if cell is None:
             return "not in this agent's runs"
         if cell.skipped:
-            return f"the agent cannot play it: {cell.skipped}"
+            return f"cannot play it: {reason_without(task.id, cell.skipped)}"
         if reference is not None:
             return reference
         if not cell.scored:
@@ -167,9 +178,23 @@ class Samples:
 
 
 def covered(evidence: Evidence, measure: Measure) -> set[str]:
-    """Return the ids of the tasks that have a value for at least one agent."""
-    return {
+    """Return the ids of the planned tasks that could have a value.
+
+    For scores these are the tasks with a usable reference, whether or not anybody has played them.
+    Whether a task has a notion of success only its records tell; one without any scored record is
+    taken for its domain's others.
+    """
+    if measure is SCORE:
+        return {planned.task.id for planned in evidence.tasks if audit(planned.task) is None}
+    valued = {p.task.id for p in evidence.tasks if _anybody(evidence, p.task, measure)}
+    domains = {planned.task.domain for planned in evidence.tasks if planned.task.id in valued}
+    unknown = {
         planned.task.id
         for planned in evidence.tasks
-        if any(len(values_of(evidence, a.label, planned.task, measure)) for a in evidence.agents)
+        if planned.task.domain in domains and not _anybody(evidence, planned.task, RETURN)
     }
+    return valued | unknown
+
+
+def _anybody(evidence: Evidence, task: Task, measure: Measure) -> bool:
+    return any(len(values_of(evidence, agent.label, task, measure)) for agent in evidence.agents)

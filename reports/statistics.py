@@ -14,6 +14,10 @@ not the noise between training runs, which no number of episodes of one checkpoi
   episodes), the plain interval held the estimator's expectation 73 times in 100, the centred one 95.
   So an interval tells what another evaluation with as many episodes would give. It does not remove
   the shift that few noisy episodes give a trimmed mean itself: compare at equal numbers of episodes.
+* **Borrowed noise**: episodes that all end alike do not show that a task has no noise. A binary game
+  that is won nine times in ten is won three times of three in 73 of 100 evaluations, and the
+  bootstrap of three equal returns has no width. Such a task borrows residuals as a task with one
+  episode does, in differences of paired episodes too, so that these agree with the sign-flip test.
 * **Wilson** (1927) score intervals for a rate.
 * **Interquartile mean**: ``scipy.stats.trim_mean(values, 0.25)``, which drops int(n / 4) values at
   each end. It is taken over the tasks' mean scores, as the public reference implementation does
@@ -60,27 +64,41 @@ def resampled_means(values: Array, resamples: int, generator: np.random.Generato
     return scaled
 
 
+def shows_noise(values: Array) -> bool:
+    """Return whether ``values`` (n,) differ, by more than rounding; one value cannot."""
+    return bool(np.ptp(values) > 1e-9 * np.abs(values).max())
+
+
 def task_replicates(
-    tasks: Sequence[Array], strata: Sequence[str], resamples: int, generators: Sequence[np.random.Generator]
+    tasks: Sequence[Array],
+    strata: Sequence[str],
+    resamples: int,
+    generators: Sequence[np.random.Generator],
+    *,
+    across: bool,
 ) -> Array:
     """Return replicates of every task's mean, shape (resamples, tasks).
 
-    A task with one episode shows no noise of its own. It borrows that of its stratum (its domain):
-    its one value plus a residual drawn from the stratum's tasks with two or more. Where the stratum
-    has no such task nothing is known of the noise, and the task's replicates are NaN.
+    A task whose values do not differ shows no noise of its own, be it for having one episode or
+    because few episodes happened to end alike. It borrows: its mean plus the mean of as many
+    residuals, drawn from those tasks of its stratum (its domain) that do show noise, or, with
+    ``across``, from those of all strata where its own has none. Where there is nothing to borrow
+    nothing is known of the noise, and the task's replicates are NaN.
     """
     residuals: dict[str, list[Array]] = {}
     for values, stratum in zip(tasks, strata, strict=True):
-        if len(values) >= 2:
+        if shows_noise(values):
             spread = np.sqrt(len(values) / (len(values) - 1))
             residuals.setdefault(stratum, []).append((values - values.mean()) * spread)
     pools = {stratum: np.concatenate(parts) for stratum, parts in residuals.items()}
+    everywhere = np.concatenate(list(pools.values())) if across and pools else None
     columns = np.full((resamples, len(tasks)), np.nan)
     for place, (values, stratum, generator) in enumerate(zip(tasks, strata, generators, strict=True)):
-        if len(values) >= 2:
+        if shows_noise(values):
             columns[:, place] = resampled_means(values, resamples, generator)
-        elif stratum in pools:
-            columns[:, place] = values[0] + generator.choice(pools[stratum], size=resamples)
+        elif (pool := pools.get(stratum, everywhere)) is not None:
+            drawn = generator.choice(pool, size=(resamples, len(values)))
+            columns[:, place] = values.mean() + drawn.mean(axis=1)
     return columns
 
 

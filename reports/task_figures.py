@@ -65,8 +65,9 @@ def _dots(summary: Summary, scores: dict[tuple[str, str], Estimate], groups: dic
     return Drawing(
         "tasks",
         "Normalised score by task",
-        f"Mean over episodes with {summary.level:.0%} intervals; a task with one episode has none. Tasks "
-        "without a usable score reference are not drawn.",
+        f"Mean over episodes with {summary.level:.0%} intervals; a task with one episode, or with equal "
+        "ones, has none. Tasks without a usable score reference are not drawn. Dotted line at 0: the random "
+        "reference; dashed line at 1: the reference.",
         figure,
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import ast
+from collections.abc import Callable, Iterable, Sequence
 
-from lram.reports.model import Estimate
+from lram.reports.model import ALL_EQUAL, Estimate
 
 NONE = "–"
 
@@ -38,9 +39,7 @@ def p_value(p: float | None) -> str:
 def span(estimate: Estimate, form: Callable[[float], str]) -> str:
     """Return the interval in brackets, its ends written by ``form``, or why there is none."""
     if estimate.interval is None:
-        return "no interval"
-    if estimate.interval.low == estimate.interval.high:
-        return "all equal"
+        return ALL_EQUAL if estimate.note == ALL_EQUAL else "no interval"
     return f"[{form(estimate.interval.low)}, {form(estimate.interval.high)}]"
 
 
@@ -58,3 +57,33 @@ def names(items: Iterable[str]) -> str:
 def parameters(value: int | None) -> str:
     """Return a number of weights as ``16.0M``."""
     return NONE if value is None else f"{value / 1e6:.1f}M" if value >= 1e5 else str(value)
+
+
+def listing(items: Sequence[str], limit: int = 12) -> str:
+    """Return ``a, b`` or, beyond ``limit`` items, ``a, b and 7 more``."""
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more
+
+
+def reason_without(task: str, reason: str) -> str:
+    """Return why an agent cannot play ``task`` without the task's name, so that equal reasons group."""
+    general = reason.replace(f" for {task}", "").replace(task, "the task")
+    return general.removeprefix("there is ")
+
+
+def shortened(message: str, limit: int = 300) -> str:
+    """Return a message on one line, its middle left out beyond ``limit`` characters."""
+    line = " ".join(message.split())
+    half = limit // 2
+    return line if len(line) <= limit else f"{line[:half]} … {line[-half:]}"
+
+
+def setting(value: str) -> str:
+    """Return a setting of a run's provenance; one that is a mapping in Python's notation as pairs."""
+    try:
+        found = ast.literal_eval(value) if value.startswith("{") else value
+    except (ValueError, SyntaxError):
+        return value
+    if not isinstance(found, dict):
+        return value
+    return ", ".join(f"{name} {entry}" for name, entry in found.items()) or "none"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lram.reports import text
-from lram.reports.model import Aggregate, Estimate, Summary, TaskResult
+from lram.reports.model import Aggregate, Comparison, Estimate, Summary, TaskResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,9 @@ class Table:
 
 EMPTY = Cell(text.NONE)
 
+ERRORS_SHOWN = 10
+"""Distinct failure messages that the report prints; the others are counted."""
+
 
 def headline(summary: Summary) -> Table:
     """Return the aggregates of every agent, and what they rest on."""
@@ -76,6 +79,37 @@ def headline(summary: Summary) -> Table:
     return Table("headline", caption, _columns(headings), tuple(rows))
 
 
+def errors(summary: Summary) -> Table | None:
+    """Return why episodes errored, the most frequent messages first; None where none did."""
+    agent_name = {agent.label: agent.name for agent in summary.agents}
+    found: dict[tuple[str, str], list[tuple[TaskResult, int]]] = {}
+    for result in summary.results:
+        for failure in result.failures:
+            hits = found.setdefault((failure.message, failure.kind), [])
+            hits.append((result, failure.episodes))
+    if not found:
+        return None
+    ordered = sorted(found.items(), key=lambda item: (-sum(n for _, n in item[1]), item[0]))
+    rows = tuple(
+        (
+            Cell(text.shortened(message) or "no message was recorded"),
+            Cell(kind),
+            Cell(text.listing(list(dict.fromkeys(agent_name[r.agent] for r, _ in hits)), 3)),
+            Cell(text.listing(list(dict.fromkeys(r.task for r, _ in hits)), 3)),
+            _integer(sum(episodes for _, episodes in hits)),
+        )
+        for (message, kind), hits in ordered[:ERRORS_SHOWN]
+    )
+    caption = "Why planned episodes ended in an error."
+    rest = [episodes for _, hits in ordered[ERRORS_SHOWN:] for _, episodes in hits]
+    if rest:
+        more = text.count(len(ordered) - ERRORS_SHOWN, "more message")
+        caption += f" Not shown: {more}, {text.count(sum(rest), 'episode')}."
+    caption += " tables/episodes.csv holds each episode's message."
+    headings = ["Message", "Kind", "Agent", "Task", "Episodes"]
+    return Table("errors", caption, _columns(headings, words=4), rows)
+
+
 def domains(summary: Summary) -> Table:
     """Return the mean score of every agent in every domain."""
     rows = tuple(
@@ -83,6 +117,11 @@ def domains(summary: Summary) -> Table:
         for agent in summary.agents
     )
     caption = f"Mean normalised score over each domain's tasks, with {summary.level:.0%} intervals."
+    if any("noise borrowed" in cell.flag for row in rows for cell in row):
+        caption += (
+            " Noise borrowed: no task of the domain shows any of its own (one episode, or equal ones), so "
+            "the interval rests on that of the agent's other domains."
+        )
     return Table("domains", caption, _columns(["Agent", *summary.domains]), rows)
 
 
@@ -170,7 +209,7 @@ def comparisons(summary: Summary) -> Table | None:
         (
             Cell(agent_name[pair.first]),
             Cell(agent_name[pair.second]),
-            _estimate(pair.difference, _three),
+            replace(_estimate(pair.difference, _three), flag=_unconfirmed(pair, summary.level)),
             Cell(text.p_value(pair.p), value=pair.p),
             Cell(text.p_value(pair.p_holm), value=pair.p_holm),
             Cell(f"{pair.tasks} of {of_tasks}", value=pair.tasks),
@@ -184,7 +223,19 @@ def comparisons(summary: Summary) -> Table | None:
         f"Difference of the mean of domain means (agent minus the other) with {summary.level:.0%} intervals, "
         "on the tasks that both scored and the seeds that both met."
     )
+    if any(row[2].flag for row in rows):
+        caption += (
+            " Not confirmed by p: the interval leaves out 0 but the test does not, which happens at few "
+            "episodes; take such a difference as not established."
+        )
     return Table("comparisons", caption, _columns(headings, words=2), rows)
+
+
+def _unconfirmed(pair: Comparison, level: float) -> str:
+    interval = pair.difference.interval if pair.difference else None
+    if interval is None or pair.p is None or interval.low <= 0 <= interval.high:
+        return ""
+    return "not confirmed by p" if pair.p > 1 - level else ""
 
 
 def agents(summary: Summary) -> Table:
@@ -242,13 +293,19 @@ def _three(value: float) -> str:
 
 
 def _aggregate(aggregate: Aggregate | None, form: Callable[[float], str] = _three) -> Cell:
-    if aggregate is None or aggregate.estimate is None:
+    if aggregate is None:
         return EMPTY
-    flags = [aggregate.estimate.note] if aggregate.estimate.note else []
     rests_on = aggregate.rests_on
+    unfinished = "unfinished, " if rests_on.unfinished else ""
+    if aggregate.estimate is None:
+        return replace(EMPTY, flag="unfinished, no task scored" if unfinished else "")
+    flags = [aggregate.estimate.note] if aggregate.estimate.note else []
     if not rests_on.comparable:
         reach = f"rests on {rests_on.tasks} of {text.count(rests_on.of_tasks, 'task')}"
-        flags.append(f"not comparable: {reach}")
+        flags.append(f"not comparable: {unfinished}{reach}")
+    interval = aggregate.estimate.interval
+    if interval and interval.method == "bootstrap" and rests_on.borrowed_noise == rests_on.tasks:
+        flags.append("noise borrowed")
     return replace(_estimate(aggregate.estimate, form), flag="; ".join(flags))
 
 

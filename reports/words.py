@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lram.envs.registry import load_domain
 from lram.reports.model import Summary
+from lram.reports.protocols import departures, summary_of
 from lram.reports.text import count, names
 
 
@@ -21,10 +21,12 @@ def lead(summary: Summary) -> str:
     scored, planned = (
         sum(getattr(agent, name) for agent in summary.agents) for name in ("scored", "planned")
     )
+    unusual = [f"{domain} under {name}" for domain, (name, _) in departures(summary.tasks).items()]
+    protocols = f" Not by the default protocol: {names(unusual)}." if unusual else ""
     return (
         f"{names(agent.name for agent in summary.agents)} played {count(len(summary.tasks), 'task')} of "
         f"{names(summary.domains)}: {per_task} per agent and task, {scored} of {planned} planned episodes "
-        f"scored. Initial states follow from the run {seeds} "
+        f"scored.{protocols} Initial states follow from the run {seeds} "
         f"{names(str(seed) for seed in summary.run_seeds)}, so all agents of a run meet the same ones. Every "
         "interval shows the noise between episodes of one checkpoint; the noise between training runs is not "
         "measured here."
@@ -41,12 +43,14 @@ def methods(summary: Summary) -> list[tuple[str, str]]:
         ),
         (
             "Normalised score",
-            "(return − random) / (reference − random): 0 is a random policy; 1 is the reference, a human's "
-            "return for Atari and a return of the training data elsewhere (its mean for DMControl and "
-            "Procgen, where scores above 1 are therefore normal; its best or target return for Meta-World "
-            "and CompoSuite; success for MimicGen). Scores are not clipped. A task without a reference "
-            "above random has no score; it is named, and it is in no aggregate. tables/audit.csv lists all "
-            "references with their sources.",
+            "(return − random) / (reference − random): 0 is the random reference, a random policy's return "
+            "as the source gives it (Procgen's is 0 by the source's convention for most tasks, which is no "
+            "measured random policy: compare with the random agent's own score); 1 is the reference, a "
+            "human's return for Atari and a return of the training data elsewhere (its mean for DMControl "
+            "and Procgen, where scores above 1 are therefore normal; its best or target return for "
+            "Meta-World and CompoSuite; success for MimicGen). Scores are not clipped. A task without a "
+            "reference above random has no score; it is named, and it is in no aggregate. "
+            "tables/audit.csv lists all references with their sources.",
         ),
         (
             "Mean of domain means",
@@ -66,44 +70,41 @@ def methods(summary: Summary) -> list[tuple[str, str]]:
             "intervals are too narrow at few episodes, and an aggregate's replicates are centred on its "
             "estimate: an interval tells what another evaluation with as many episodes would give. (Few "
             "noisy episodes shift an interquartile mean itself, so compare it at equal numbers of "
-            "episodes.) A task with one episode has no interval; in "
-            "aggregates it takes its noise from the other tasks of its domain, and where none of these "
-            "was repeated the aggregate has no interval. Where all episodes of a task gave the same "
-            "return the bootstrap sees no noise; with few episodes that proves little.",
+            "episodes.) A task with one episode, or whose episodes all gave the same return, has no "
+            "interval: equal returns of few episodes do not show that there is no noise. In aggregates it "
+            "borrows: residuals of the agent's other tasks in the domain whose episodes differ, averaged "
+            "over as many draws as it has episodes; where the domain has none, residuals in normalised "
+            "score of the agent's tasks in all domains; where there is none at all, the aggregate has no "
+            "interval. tables/aggregates.csv counts the tasks that borrow.",
         ),
         (
             "Success",
             f"Share of episodes in which the simulator reported success at any step, and at the last step. "
             f"Single tasks have {level} Wilson intervals; means over tasks have bootstrap intervals, or "
-            "Wilson's over the pooled episodes where no task's episodes differ or none was repeated.",
+            "Wilson's over the pooled episodes where no task's episodes differ.",
         ),
         (
             "Comparisons",
             "Episodes of two agents with the same task and seed are paired, and the pairs are resampled "
-            f"within tasks. p is two-sided, from a sign-flip test ({summary.resamples} random sign "
+            "within tasks; where all differences of a task are equal it borrows noise as above. "
+            f"p is two-sided, from a sign-flip test ({summary.resamples} random sign "
             "patterns, or all of them where there are fewer) of the hypothesis that swapping the two "
             "agents in any pair changes nothing; Holm's method corrects it for all pairs of this report. "
+            "At few episodes an interval can leave out 0 where p is not small, because it knows a task's "
+            "noise from few values or has borrowed it from other tasks: such a row is marked, and its "
+            "difference is not established. "
             "A small p says that these two checkpoints differ on these tasks, not that one training "
             "method beats the other.",
         ),
         (
             "Errors",
             "An episode that could not be finished counts as errored and one not yet played as missing; "
-            "neither enters an average, and both are shown.",
+            "neither enters an average, and both are shown. An aggregate is compared with the planned tasks "
+            "that have a usable score reference: below that number it is marked as not comparable.",
         ),
     ]
 
 
 def protocols(summary: Summary) -> list[tuple[str, str]]:
     """Return the id of every protocol with its summary, empty where its adapter is not at hand."""
-    return [(name, _protocol(name)) for name in dict.fromkeys(task.protocol for task in summary.tasks)]
-
-
-def _protocol(protocol_id: str) -> str:
-    domain, _, name = protocol_id.partition(":")
-    try:
-        protocols = load_domain(domain).protocols
-    except Exception:
-        return ""  # a report is made anywhere, also where the domain's package is absent or broken
-    found = [protocol.summary for protocol in protocols if protocol.id(domain) == f"{domain}:{name}"]
-    return found[0] if found else ""
+    return [(name, summary_of(name)) for name in dict.fromkeys(task.protocol for task in summary.tasks)]

@@ -73,10 +73,9 @@ class Synthetic:
         seed: int = 0,
         skipped: Iterable[Skipped] = (),
         protocol: str = "lram@1",
-        excluded: Iterable[str] = (),
     ) -> RunPlan:
         planned = tuple(PlannedTask(task, f"{task.domain}:{protocol}") for task in tasks)
-        return RunPlan(SCHEMA, seed, episodes, tuple(agents), planned, tuple(skipped), tuple(excluded))
+        return RunPlan(SCHEMA, seed, episodes, tuple(agents), planned, tuple(skipped))
 
     @staticmethod
     def record(plan: RunPlan, item: WorkItem, outcome: Outcome, wall_s: float = 1.0) -> EpisodeRecord:

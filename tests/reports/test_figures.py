@@ -85,6 +85,19 @@ def test_points_that_do_not_compare_are_hollow_and_explained(synthetic):
     assert "Hollow" in drawing.caption
 
 
+def test_hollow_means_the_same_in_the_figure_of_success(synthetic):
+    tasks = [synthetic.task("x/1"), synthetic.task("x/2")]
+    run = synthetic.run(
+        synthetic.plan([synthetic.agent("all"), synthetic.agent("half")], tasks, 2),
+        lambda item: None if item.agent == "half" and item.task == "x/2" else (1.0, True, False),
+    )
+    drawing = figure(summarise([run], resamples=100), "success")
+    points = [line for line in drawing.figure.axes[0].get_lines() if line.get_marker() != "None"]
+    filled = [line.get_markerfacecolor() == line.get_markeredgecolor() for line in points]
+    assert filled == [True, True, False, False]
+    assert points[0].get_markersize() > points[1].get_markersize()
+
+
 def test_untrained_agents_are_called_so_beside_the_axis(synthetic):
     for drawing in draw(summarise([synthetic.study()], resamples=100)):
         texts = [label.get_text() for axes in drawing.figure.axes for label in axes.get_yticklabels()]

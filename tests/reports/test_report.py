@@ -14,6 +14,7 @@ from lram.harness.errors import LramError
 from lram.harness.records import Failure
 from lram.reports import summarise, summary_json, write_report
 from lram.reports.markdown import markdown
+from lram.reports.text import setting
 
 HOSTILE = "--></title><script>alert(1)</script>|*`$x_1$&amp;\n\"'"
 
@@ -192,6 +193,16 @@ def test_a_hostile_label_stays_text(synthetic, tmp_path):
         assert "<script" not in figure.read_text()
 
 
+def test_errors_and_settings_are_on_the_page_as_text(report):
+    _, folder = report
+    page = (folder / "index.html").read_text()
+    assert "worker died (signal 11)" in page[page.index('id="errors"') :]
+    assert "lanes: 8" in page
+    assert setting("{'begin_s': 180.0, 'step_s': 60.0}") == "begin_s 180.0, step_s 60.0"
+    assert setting("{}") == "none"
+    assert setting("{broken") == "{broken"
+
+
 def test_markdown_tables_keep_their_columns(synthetic):
     run = synthetic.run(
         synthetic.plan([synthetic.agent(HOSTILE)], [synthetic.task("x/a|b")], 2), lambda item: 1.0
@@ -248,6 +259,31 @@ def test_a_folder_that_is_no_report_is_left_alone(synthetic, tmp_path, files):
     with pytest.raises(LramError, match="not a report"):
         write_report([run], folder)
     assert {file.name: file.read_text() for file in folder.iterdir()} == dict.fromkeys(files, "mine")
+
+
+@pytest.mark.parametrize(
+    "name", ["tables/analysis.csv", "figures/talk.svg", "figures/old/aggregates.svg", "tables/.keep"]
+)
+def test_a_users_file_inside_an_earlier_report_is_left_alone_and_named(synthetic, tmp_path, name):
+    run = synthetic.run(synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 1), lambda item: 1.0)
+    folder = write_report([run], tmp_path / "report").parent
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("mine")
+    before = contents(folder)
+    strange = name if name.count("/") == 1 else "figures/old"
+    with pytest.raises(LramError, match=f"not a report .it holds {re.escape(strange)}.;"):
+        write_report([run], folder)
+    assert contents(folder) == before
+
+
+def test_a_link_inside_an_earlier_report_is_left_alone(synthetic, tmp_path):
+    run = synthetic.run(synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 1), lambda item: 1.0)
+    folder = write_report([run], tmp_path / "report").parent
+    (folder / "figures").rename(tmp_path / "mine")
+    (folder / "figures").symlink_to(tmp_path / "mine")
+    with pytest.raises(LramError, match="holds figures"):
+        write_report([run], folder)
+    assert (tmp_path / "mine" / "tasks.svg").is_file()
 
 
 def test_a_run_is_not_overwritten_by_its_report(synthetic):

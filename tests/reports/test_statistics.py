@@ -82,26 +82,43 @@ def test_bootstrap_refuses_a_single_episode():
 
 
 def test_ragged_tasks_keep_their_own_number_of_episodes():
-    tasks = [np.array([0.0, 1.0]), np.arange(7.0), np.array([2.0, 2.0, 2.0])]
-    replicates = statistics.task_replicates(tasks, ["a", "a", "b"], 4000, generators(3))
+    tasks = [np.array([0.0, 1.0]), np.arange(7.0), np.array([2.0, 2.0, 5.0])]
+    replicates = statistics.task_replicates(tasks, ["a", "a", "b"], 4000, generators(3), across=True)
     assert replicates.shape == (4000, 3)
-    assert replicates.mean(axis=0) == pytest.approx([0.5, 3.0, 2.0], abs=0.1)
-    assert replicates.var(axis=0) == pytest.approx([0.25, np.arange(7.0).var(ddof=1) / 7, 0.0], rel=0.1)
+    assert replicates.mean(axis=0) == pytest.approx([0.5, 3.0, 3.0], abs=0.1)
+    assert replicates.var(axis=0) == pytest.approx([0.25, np.arange(7.0).var(ddof=1) / 7, 1.0], rel=0.1)
 
 
-def test_a_single_episode_borrows_the_noise_of_its_domain():
-    tasks = [np.array([10.0]), np.array([-1.0, 1.0])]
-    replicates = statistics.task_replicates(tasks, ["a", "a"], 4000, generators(2))
+@pytest.mark.parametrize("episodes", [1, 3])
+def test_episodes_that_show_no_noise_borrow_that_of_their_domain(episodes):
+    tasks = [np.full(episodes, 10.1), np.array([-1.0, 1.0]), np.array([-9.0, 9.0])]
+    replicates = statistics.task_replicates(tasks, ["a", "a", "b"], 4000, generators(3), across=True)
     # One episode's standard deviation is that of the other task's episodes: sqrt(2).
-    assert replicates[:, 0].mean() == pytest.approx(10, abs=0.1)
-    assert replicates[:, 0].std() == pytest.approx(np.sqrt(2), rel=0.05)
+    assert replicates[:, 0].mean() == pytest.approx(10.1, abs=0.1)
+    assert replicates[:, 0].std() == pytest.approx(np.sqrt(2 / episodes), rel=0.05)
 
 
-def test_a_single_episode_alone_in_its_domain_has_unknown_noise():
-    tasks = [np.array([10.0]), np.array([-1.0, 1.0])]
-    replicates = statistics.task_replicates(tasks, ["a", "b"], 50, generators(2))
+@pytest.mark.parametrize("values", [[10.0], [10.0, 10.0]])
+def test_a_domain_without_noise_borrows_that_of_others_if_their_unit_is_the_same(values):
+    tasks = [np.array(values), np.array([-1.0, 1.0])]
+    replicates = statistics.task_replicates(tasks, ["a", "b"], 4000, generators(2), across=True)
+    assert replicates[:, 0].std() == pytest.approx(np.sqrt(2 / len(values)), rel=0.05)
+    replicates = statistics.task_replicates(tasks, ["a", "b"], 50, generators(2), across=False)
     assert np.isnan(replicates[:, 0]).all()
     assert np.isfinite(replicates[:, 1]).all()
+
+
+def test_without_any_noise_to_borrow_nothing_is_known():
+    tasks = [np.array([10.0]), np.full(5, 0.1), np.full(3, -0.7)]
+    replicates = statistics.task_replicates(tasks, ["a", "a", "b"], 50, generators(3), across=True)
+    assert np.isnan(replicates).all()
+
+
+def test_rounding_is_no_noise():
+    luck = np.random.default_rng(0).normal(size=20)
+    assert not statistics.shows_noise((luck + 0.1) - luck)
+    assert not statistics.shows_noise(np.zeros(3))
+    assert statistics.shows_noise(np.array([0.0, 1e-6]))
 
 
 def test_streams_are_reproducible_and_their_own():
@@ -118,7 +135,7 @@ def test_intervals_cover_the_truth_as_often_as_they_promise(episodes):
     tasks, trials, covered = 12, 400, 0
     for _ in range(trials):
         data = list(generator.normal(size=(tasks, episodes)))
-        replicates = statistics.task_replicates(data, ["a"] * tasks, 300, [generator] * tasks)
+        replicates = statistics.task_replicates(data, ["a"] * tasks, 300, [generator] * tasks, across=True)
         low, high = statistics.centred_interval(replicates.mean(axis=1), np.mean(data), 0.95)
         covered += low <= 0 <= high
     assert 0.92 <= covered / trials <= 0.985
@@ -133,7 +150,7 @@ def test_intervals_of_the_interquartile_mean_cover_what_another_evaluation_gives
     for _ in range(trials):
         data = list(truth + 0.3 * generator.normal(size=(tasks, episodes)))
         estimates.append(float(statistics.interquartile_mean(np.mean(data, axis=1))))
-        replicates = statistics.task_replicates(data, ["a"] * tasks, 150, [generator] * tasks)
+        replicates = statistics.task_replicates(data, ["a"] * tasks, 150, [generator] * tasks, across=True)
         over = statistics.interquartile_mean(replicates)
         intervals.append(statistics.centred_interval(over, estimates[-1], 0.95))
     expectation = np.mean(estimates)

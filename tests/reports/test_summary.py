@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from lram.harness.errors import LramError
 from lram.harness.records import Failure, Skipped
 from lram.harness.store import Run, RunWriter
-from lram.reports import Summary, summarise
+from lram.reports import Summary, summarise, views, words
+from lram.reports.markdown import markdown
 from lram.reports.model import rounded
 
 CRASH = Failure("crash", "worker died")
@@ -123,7 +124,93 @@ def test_agents_with_fewer_tasks_are_not_comparable(synthetic):
     assert (half.mean_of_domains.rests_on.tasks, half.mean_of_domains.rests_on.of_tasks) == (1, 2)
     assert [d.score.rests_on.comparable for d in half.domains] == [True, False]
     assert summary.comparisons[0].tasks == 1
+    assert half.mean_of_domains.rests_on.unfinished == 0
     assert caveat(summary, "coverage")[0].items == ("half: 1 of 2 tasks",)
+
+
+def test_coverage_is_that_of_the_plan_not_of_what_anybody_has_scored(synthetic):
+    tasks = [synthetic.task(f"metaworld/{i}") for i in range(4)] + [synthetic.task("x/r", reference=None)]
+    plan = synthetic.plan([synthetic.agent("a"), synthetic.agent("b")], tasks, 2)
+
+    def outcome(item):
+        if item.agent == "b":
+            return CRASH
+        return (1.0, True, False) if item.task in ("metaworld/0", "metaworld/1") else None
+
+    summary = summarise([synthetic.run(plan, outcome)])
+    a, b = (agent.mean_of_domains.rests_on for agent in summary.agents)
+    assert (a.tasks, a.of_tasks, a.unfinished, a.comparable) == (2, 4, 2, False)
+    assert (b.tasks, b.of_tasks, b.unfinished, b.comparable) == (0, 4, 0, False)
+    success = summary.agent("a").domains[0].success_any.rests_on
+    assert (success.tasks, success.of_tasks, success.unfinished) == (2, 4, 2)
+    assert caveat(summary, "coverage")[0].items == ("a: 2 of 4 tasks, unfinished", "b: 0 of 4 tasks")
+    text = markdown(summary).decode()
+    assert "not comparable: unfinished, rests on 2 of 4 tasks" in text
+    assert "| 0 of 4 |" in text
+
+
+def test_what_an_agent_cannot_play_is_one_line_and_one_reason(synthetic):
+    tasks = [synthetic.task(f"x/{i}") for i in range(4)]
+    skipped = [Skipped("a", f"x/{i}", f"there is no scripted controller for x/{i}") for i in (1, 2, 3)]
+    plan = synthetic.plan([synthetic.agent("a")], tasks, 2, skipped=skipped)
+    summary = summarise([synthetic.run(plan, by_episode(1.0, 2.0))])
+    line = "a cannot play 3 tasks: x/1, x/2, x/3: no scripted controller"
+    assert caveat(summary, "skipped")[0].items == (line,)
+    (omission,) = views.omissions(summary)
+    assert (omission.reason, omission.tasks) == (
+        "cannot play it: no scripted controller",
+        ("x/1", "x/2", "x/3"),
+    )
+
+
+def test_few_and_equal_episodes_are_said_before_the_numbers(synthetic):
+    plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1"), synthetic.task("x/2")], 3)
+    summary = summarise([synthetic.run(plan, lambda item: item.episode * float(item.task == "x/2"))])
+    (few,) = caveat(summary, "few episodes")
+    assert few.text.startswith("n = 3 episodes a task: intervals are rough. On 1 of 2 tasks")
+    assert few.items == ("a on x/1",)
+    plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 10)
+    assert not caveat(summarise([synthetic.run(plan, lambda item: 1.0)]), "few episodes")
+
+
+def test_a_random_reference_of_convention_is_said_where_there_is_one(synthetic):
+    tasks = [synthetic.task("procgen/coinrun"), synthetic.task("procgen/bossfight", random=0.5)]
+    run = synthetic.run(synthetic.plan([synthetic.agent("a")], tasks, 1), by_episode(1.0))
+    (said,) = caveat(summarise([run]), "random reference")
+    assert said.items == ("procgen/coinrun",)
+    run = synthetic.run(synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 1), by_episode(1.0))
+    assert not caveat(summarise([run]), "random reference")
+
+
+def test_a_protocol_other_than_the_default_is_named_first_and_in_a_caveat(synthetic):
+    tasks = [synthetic.task("atari/pong"), synthetic.task("unknown/t")]
+    plan = synthetic.plan([synthetic.agent("a")], tasks, 1, protocol="sticky@1")
+    summary = summarise([synthetic.run(plan, by_episode(1.0))])
+    (said,) = caveat(summary, "protocol")
+    assert said.text.startswith("atari ran under sticky@1, not the reference evaluation's protocol")
+    assert "atari under sticky@1" in words.lead(summary)
+    plain = summarise([synthetic.run(synthetic.plan([synthetic.agent("a")], tasks, 1), by_episode(1.0))])
+    assert not caveat(plain, "protocol")
+    assert "protocol" not in words.lead(plain)
+
+
+def test_failure_messages_are_listed_the_most_frequent_first_and_the_rest_counted(synthetic):
+    def outcome(item):
+        common = item.episode % 2
+        return (
+            Failure("session", f"boom {item.episode // 2:02d}") if common else Failure("crash", "signal 11")
+        )
+
+    plan = synthetic.plan([synthetic.agent("a"), synthetic.agent("b")], [synthetic.task("x/1")], 24)
+    summary = summarise([synthetic.run(plan, outcome)])
+    failures = summary.result("a", "x/1").failures
+    assert (failures[0].kind, failures[0].message, failures[0].episodes) == ("crash", "signal 11", 12)
+    assert len(failures) == 13
+    table = views.errors(summary)
+    assert [cell.text for cell in table.rows[0]] == ["signal 11", "crash", "a, b", "x/1", "24"]
+    assert len(table.rows) == 10
+    assert "Not shown: 3 more messages, 6 episodes." in table.caption
+    assert "signal 11" in markdown(summary).decode()
 
 
 def test_success_rates_have_wilson_intervals_and_only_where_there_is_success(synthetic):
@@ -302,16 +389,62 @@ def test_paired_differences_cancel_shared_luck(synthetic):
     luck = np.random.default_rng(0).normal(size=(4, 5))
     run = synthetic.run(
         synthetic.plan([synthetic.agent("a"), synthetic.agent("b")], tasks, 5),
-        lambda item: float(luck[int(item.task[-1]), item.episode] + (0.1 if item.agent == "a" else 0.0)),
+        lambda item: float(
+            luck[int(item.task[-1]), item.episode] + (0.01 * item.episode if item.agent == "a" else 0.0)
+        ),
     )
     summary = summarise([run])
     pair = summary.comparisons[0]
     own = summary.agent("a").mean_of_domains.estimate.interval
-    assert pair.difference.value == pytest.approx(0.1)
-    assert pair.difference.interval.low == pytest.approx(0.1)
-    assert pair.difference.interval.high == pytest.approx(0.1)
+    assert pair.difference.value == pytest.approx(0.02)
+    assert 0.01 < pair.difference.interval.low < 0.02 < pair.difference.interval.high < 0.03
     assert own.high - own.low > 0.5
     assert pair.p < 0.001
+
+
+def test_equal_differences_do_not_show_that_there_is_no_noise(synthetic):
+    returns = {"x/1": (1.0, 1.0, 1.0), "x/2": (1.0, -2.0, 3.0)}
+    plan = synthetic.plan(
+        [synthetic.agent("a"), synthetic.agent("b")], [synthetic.task(t) for t in returns], 3
+    )
+    run = synthetic.run(plan, lambda item: returns[item.task][item.episode] if item.agent == "a" else 0.0)
+    pair = summarise([run]).comparisons[0]
+    # Half of the weighted mean is x/1's: alone, x/2's noise would give a standard error of 0.73.
+    spread = pair.difference.interval.high - pair.difference.interval.low
+    assert spread / 2 == pytest.approx(1.96 * 0.73 * np.sqrt(2), rel=0.1)
+    plan = synthetic.plan(plan.agents, [synthetic.task("x/1")], 3)
+    run = synthetic.run(plan, lambda item: 1.0 if item.agent == "a" else 0.0)
+    pair = summarise([run]).comparisons[0]
+    assert pair.difference.value == 1.0
+    assert pair.difference.interval is None
+    assert pair.p == 0.25
+
+
+def test_an_interval_that_the_test_does_not_confirm_is_marked(synthetic):
+    plan = synthetic.plan([synthetic.agent("a"), synthetic.agent("b")], [synthetic.task("x/1")], 3)
+    run = synthetic.run(plan, lambda item: 1.0 + 0.01 * item.episode if item.agent == "a" else 0.0)
+    summary = summarise([run])
+    pair = summary.comparisons[0]
+    assert pair.difference.interval.low > 0
+    assert pair.p == 0.25
+    assert views.comparisons(summary).rows[0][2].flag == "not confirmed by p"
+    plan = synthetic.plan(plan.agents, [synthetic.task("x/1")], 8)
+    run = synthetic.run(plan, lambda item: 1.0 + 0.01 * item.episode if item.agent == "a" else 0.0)
+    assert views.comparisons(summarise([run])).rows[0][2].flag == ""
+
+
+def test_equal_episodes_have_no_interval_and_borrow_noise_in_the_aggregate(synthetic):
+    returns = {"x/1": (1.0, 1.0, 1.0), "x/2": (1.0, -2.0, 3.0), "y/1": (0.5, 0.5, 0.5)}
+    plan = synthetic.plan([synthetic.agent("a")], [synthetic.task(t) for t in returns], 3)
+    summary = summarise([synthetic.run(plan, lambda item: returns[item.task][item.episode])])
+    for estimate in (summary.result("a", "x/1").score, summary.result("a", "x/1").mean_return):
+        assert (estimate.value, estimate.interval, estimate.note) == (1.0, None, "all equal")
+    x, y = (domain.score for domain in summary.agent("a").domains)
+    assert (x.rests_on.borrowed_noise, y.rests_on.borrowed_noise) == (1, 1)
+    assert summary.agent("a").mean_of_domains.rests_on.borrowed_noise == 2
+    own = summary.result("a", "x/2").score.interval
+    assert y.estimate.interval.high - y.estimate.interval.low > 0.9 * (own.high - own.low)
+    assert x.estimate.interval.high - x.estimate.interval.low > 0.6 * (own.high - own.low)
 
 
 def test_differences_rest_on_the_episodes_that_both_scored(synthetic):
