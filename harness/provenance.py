@@ -41,7 +41,7 @@ def collect(
         cores=len(os.sched_getaffinity(0)),
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         gpu=_gpu(),
-        git=_git(Path(__file__).parent),
+        git=_git(Path(__file__).parent, tracked=Path(__file__).name),
         working_git=_git(Path.cwd()),
         packages=_versions(),
         workers=worker_versions(worker_facts),
@@ -80,9 +80,15 @@ def _gpu() -> str:
     return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
 
 
-def _git(folder: Path) -> str:
-    """Return the commit checked out in ``folder``; empty where that is no git checkout."""
+def _git(folder: Path, tracked: str = "") -> str:
+    """Return the commit checked out in ``folder``; empty where that is no git checkout.
+
+    With ``tracked``, also where the checkout does not hold this file of the folder: an environment in
+    somebody's repository has that repository around it, not its own source.
+    """
     try:
+        if tracked:
+            _run_git(folder, "ls-files", "--error-unmatch", tracked)
         commit = _run_git(folder, "rev-parse", "HEAD")
         changed = _run_git(folder, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
