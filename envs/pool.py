@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lram.envs import wire
-from lram.envs.process import Deadlines, Died, Event, WorkerProcess
+from lram.envs.process import Died, Event, WorkerProcess
 from lram.envs.wire import Kind
 
 _SHUTDOWN_S = 2.0
@@ -39,7 +39,6 @@ class Pool:
         *,
         log_folder: Path,
         interpreters: Mapping[str, str] | None = None,
-        deadlines: Deadlines | None = None,
         parked: int = 4,
     ) -> None:
         """Make an empty pool.
@@ -47,10 +46,8 @@ class Pool:
         Args:
             log_folder: Where each worker's standard output and error go.
             interpreters: Python executable by domain; others run in this interpreter.
-            deadlines: How long a worker may take.
             parked: How many idle workers are kept alive for their domain's next episodes.
         """
-        self.deadlines = deadlines or Deadlines()
         self.facts: dict[str, dict[str, Any]] = {}
         self._log_folder = log_folder
         self._interpreters = dict(interpreters or {})

@@ -35,9 +35,7 @@ class Kind(IntEnum):
     STEP = 4  # harness: an action
     STEPPED = 5  # worker: what it led to
     FAILED = 6  # worker: JSON slot, message; the slot's episode is over
-    RENDER = 7  # harness: the slot's picture, please
-    PICTURE = 8  # worker: uint8 image
-    CLOSE = 9  # harness: close everything and exit
+    CLOSE = 7  # harness: close everything and exit
 
 
 def frame(kind: Kind, body: bytes) -> bytes:
@@ -103,7 +101,7 @@ def pack_stepped(slot: int, step: Step, seconds: float, trajectory: int) -> byte
 
 
 def slot_of(body: bytes) -> int:
-    """Return the slot of a BEGUN or STEPPED or PICTURE frame."""
+    """Return the slot of a BEGUN or STEPPED frame."""
     return int(_SLOT.unpack_from(body)[0])
 
 
@@ -120,18 +118,6 @@ def unpack_stepped(body: bytes, spec: SessionSpec) -> tuple[int, Step, float, in
         context_reset=bool(flags & _CONTEXT_RESET),
     )
     return slot, step, seconds, trajectory
-
-
-def pack_picture(slot: int, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
-    """Return an image, uint8 (height, width, 3)."""
-    height, width, _ = picture.shape
-    return frame(Kind.PICTURE, struct.pack("<HHH", slot, height, width) + picture.tobytes())
-
-
-def unpack_picture(body: bytes) -> tuple[int, np.ndarray[Any, np.dtype[np.uint8]]]:
-    """Return slot and image of a PICTURE frame."""
-    slot, height, width = struct.unpack_from("<HHH", body)
-    return slot, np.frombuffer(body, dtype=np.uint8, offset=6).reshape(height, width, 3).copy()
 
 
 def _observation(body: bytes, start: int, spec: SessionSpec) -> Observation:

@@ -82,10 +82,6 @@ class Worker:
         holder.trajectory = zlib.crc32(step.observation.tobytes(), checksum)
         return wire.pack_stepped(slot, step, time.perf_counter() - started, holder.trajectory)
 
-    def render(self, slot: int) -> bytes:
-        """Return the frame with the picture of ``slot``."""
-        return wire.pack_picture(slot, self._slots[slot].session.render())
-
     def drop(self, slot: int) -> None:
         """Close the session of ``slot``: after an error it is not to be trusted."""
         holder = self._slots.pop(slot, None)
@@ -151,8 +147,6 @@ def _answer(worker: Worker, kind: Kind, body: bytes) -> bytes:
         slot = request["slot"]
         if kind is Kind.BEGIN:
             return worker.begin(slot, request["task"], request["protocol"], request["seed"])
-        if kind is Kind.RENDER:
-            return worker.render(slot)
         raise SessionError(f"a worker cannot answer {kind.name}")
     except Exception as error:
         traceback.print_exc()

@@ -76,7 +76,7 @@ def _domain(domain_name: str, folder: Path) -> Finding:
     task = _PROBE_TASKS.get(domain.name) or (domain.tasks[0].name if domain.tasks else "")
     if not task:
         return Finding(name, None, "it brings no task to try")
-    with Pool(log_folder=folder, deadlines=_DEADLINES) as pool:
+    with Pool(log_folder=folder) as pool:
         problem = _play(pool, domain, task)
         versions = pool.facts.get(domain.name, {}).get("packages", {})
     text = ", ".join(f"{package} {version}" for package, version in versions.items())

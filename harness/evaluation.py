@@ -34,7 +34,7 @@ class Machine:
         device: Where models act, as torch names it; another device gives other last digits.
         interpreters: Python executable by domain, where it is not this one.
         attempts: How often an episode is tried before it is recorded as errored.
-        quarantine_after: A task with this many errored episodes, and no scored one, is given up.
+        quarantine_after: A task whose first so many episodes all errored is given up.
         deadlines: How long a worker may take for one answer.
         shuffle: Play the episodes in random order.
     """
@@ -153,7 +153,6 @@ def _play(
     pool = Pool(
         log_folder=writer.log_folder(),
         interpreters=machine.interpreters,
-        deadlines=settings.deadlines,
         parked=settings.workers + 2,
     )
     with pool, _threads(machine.threads), progress(items, len(plan.items())) as report:

@@ -43,7 +43,7 @@ class RolloutSettings:
         lanes: Episodes in flight.
         workers: Worker processes that play at the same time.
         attempts: How often an episode is tried before it is recorded as errored.
-        quarantine_after: A task with this many errored episodes, and no scored one, is given up.
+        quarantine_after: A task whose first so many episodes all errored is given up.
         deadlines: How long a worker may take.
         shuffle_seed: Play the items in a random order with this seed (None: in plan order).
     """

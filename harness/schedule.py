@@ -68,9 +68,6 @@ class Queue:
             domains = self._waiting.setdefault(item.agent, defaultdict(deque))
             domains[_domain(item)].append(Attempt(item))
 
-    def __len__(self) -> int:
-        return sum(len(waiting) for domains in self._waiting.values() for waiting in domains.values())
-
     def give_back(self, attempt: Attempt) -> None:
         """Queue an attempt that has to be repeated, before everything else of its kind."""
         domains = self._waiting.setdefault(attempt.item.agent, defaultdict(deque))

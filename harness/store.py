@@ -119,8 +119,11 @@ class RunWriter:
             raise LramError(
                 f"{run.path} is in use by another process; wait for it to end, or give another folder"
             ) from error
-        used = [int(file.stem) for file in (run.path / "records").glob("*.jsonl") if file.stem.isdigit()]
-        self.segment = max(used, default=0) + 1
+        # A process that was killed before its first record has left its number on provenance and logs.
+        used = [
+            file.stem for part in ("records", "provenance", "logs") for file in (run.path / part).glob("*")
+        ]
+        self.segment = max((int(stem) for stem in used if stem.isdigit()), default=0) + 1
         self._file: io.FileIO | None = None
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -15,6 +15,11 @@ from lram.envs.task import Task
 from lram.harness.cli.output import print_json, print_table
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
+
+
+def terms(selection: Sequence[str], exclude: Sequence[str] | None) -> list[str]:
+    """Return the terms of a selection and of its ``--exclude``."""
+    return [*selection, *(f"!{term}" for part in exclude or () for term in part.split(","))]
 
 
 def tasks(
@@ -30,9 +35,7 @@ def tasks(
     splits (@train, @heldout, dmcontrol@heldout) and suites (lram432; see 'lram suites'). A term after
     '!' takes tasks away. Without one, the 469 tasks of the paper are listed.
     """
-    chosen = registry.select(
-        [*(selection or ["*"]), *(f"!{term}" for part in exclude or [] for term in part.split(","))]
-    )
+    chosen = registry.select(terms(selection or ["*"], exclude))
     if json:
         print_json([task_facts(task) for task in chosen])
         return

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate
@@ -41,7 +42,7 @@ class MachineOptions:
     ] = None
     attempts: Annotated[int, Parameter(help="Tries of an episode whose simulator fails.")] = 2
     quarantine_after: Annotated[
-        int, Parameter(help="Errored episodes after which a task that never scored is given up.")
+        int, Parameter(help="Give a task up when its first so many episodes all errored.")
     ] = 3
     begin_deadline: Annotated[float, Parameter(help="Seconds to make a simulator and reset it.")] = 180.0
     step_deadline: Annotated[float, Parameter(help="Seconds for one step of a simulator.")] = 60.0
@@ -93,11 +94,10 @@ def eval_(
 
     Example: lram eval random scripted --tasks 'metaworld/reach-v3,atari/freeway' -n 3 -o runs/first
     """
-    selection = [*tasks, *(f"!{term}" for part in exclude or [] for term in part.split(","))]
     try:
         run = evaluate(
             agents,
-            selection,
+            terms(tasks, exclude),
             output,
             episodes=episodes,
             seed=seed,

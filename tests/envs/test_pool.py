@@ -18,7 +18,7 @@ DEADLINES = Deadlines(begin_s=60, step_s=2)
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[Pool]:
-    with Pool(log_folder=tmp_path, deadlines=DEADLINES, parked=1) as pool:
+    with Pool(log_folder=tmp_path, parked=1) as pool:
         yield pool
 
 
@@ -125,7 +125,7 @@ def test_a_parked_worker_is_used_again_and_the_oldest_goes_first(pool: Pool) -> 
 
 
 def test_no_process_is_left_when_the_pool_closes_even_a_stopped_one(tmp_path: Path) -> None:
-    with Pool(log_folder=tmp_path, deadlines=DEADLINES) as pool:
+    with Pool(log_folder=tmp_path) as pool:
         workers = [pool.acquire("toy") for _ in range(2)]
         for worker in workers:
             begin(pool, worker, "steps")
@@ -149,7 +149,7 @@ def test_a_domain_runs_in_another_interpreter_that_has_no_lram(tmp_path: Path) -
         f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{site}" exec {sys.base_prefix}/bin/python3 -S "$@"\n'
     )
     python.chmod(0o755)
-    with Pool(log_folder=tmp_path, deadlines=DEADLINES, interpreters={"toy": str(python)}) as pool:
+    with Pool(log_folder=tmp_path, interpreters={"toy": str(python)}) as pool:
         worker = pool.acquire("toy")
         begin(pool, worker, "steps")
         assert pool.facts["toy"]["python"]

@@ -48,12 +48,5 @@ def test_the_first_observation_comes_with_its_spec_and_is_the_callers_own() -> N
     assert received.flags.writeable
 
 
-def test_pictures_survive() -> None:
-    picture = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
-    slot, received = wire.unpack_picture(body(wire.pack_picture(1, picture)))
-    assert slot == 1
-    np.testing.assert_array_equal(received, picture)
-
-
 def test_kinds_are_distinct() -> None:
     assert len({int(kind) for kind in Kind}) == len(Kind)

@@ -122,7 +122,7 @@ def test_what_is_no_answer_counts_as_the_end_of_the_worker(garbage: bytes) -> No
 
 def test_a_worker_that_died_while_parked_is_not_handed_out(tmp_path: Path) -> None:
     deadlines = Deadlines(begin_s=60, step_s=2)
-    with Pool(log_folder=tmp_path, deadlines=deadlines) as pool:
+    with Pool(log_folder=tmp_path) as pool:
         first = pool.acquire("toy")
         first.begin(0, "steps", "plain", 1, deadlines)
         assert isinstance(pool.wait(60)[0], Begun)

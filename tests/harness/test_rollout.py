@@ -11,7 +11,6 @@ import pytest
 
 from lram.agents.api import Action, AgentInfo, Episode, Observation, TaskSpec
 from lram.envs.process import Deadlines
-from lram.envs.registry import all_tasks
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.records import EpisodeRecord
@@ -194,7 +193,3 @@ def test_rounding_beyond_one_is_clipped() -> None:
     action, wrong = checked_action(SPEC, [1.0000001, -1.0000001])
     assert not wrong
     np.testing.assert_array_equal(action, np.array([1, -1], np.float32))
-
-
-def test_the_toy_tasks_used_here_exist() -> None:
-    assert {"toy/steps", "toy/lives", "toy/flaky", "toy/slow"} <= all_tasks().keys()

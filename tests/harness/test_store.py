@@ -172,3 +172,12 @@ def test_frames_hold_a_row_a_record_and_a_row_a_task(tmp_path: Path) -> None:
         {"agent": "a", "domain": "toy", "episode_return": 2.5, "measured_worker": 42}
     ]
     assert list(run.tasks()["task"]) == ["toy/steps", "toy/reach"]
+
+
+def test_a_process_killed_before_its_first_record_does_not_share_its_logs_with_the_next(
+    tmp_path: Path,
+) -> None:
+    with RunWriter.create(tmp_path / "run", PLAN) as writer:
+        (writer.log_folder() / "worker-001-toy.log").write_text("last words of another")
+    with RunWriter(Run(tmp_path / "run")) as writer:
+        assert list(writer.log_folder().iterdir()) == []
