@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -138,12 +138,22 @@ def causal_conv_step(conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | N
     """
     assert conv.bias is not None
     kernel = conv.weight[:, 0].T  # (K, channels)
-    outputs = []
-    for token in range(x.shape[1]):
-        inputs = torch.cat([past, x[:, token : token + 1].to(past.dtype)], dim=1)  # (rows, K, channels)
-        outputs.append((inputs * kernel).sum(dim=1) + conv.bias)
-        past = keep_valid(column(valid, token), inputs[:, 1:], past)
-    return torch.stack(outputs, dim=1).to(x.dtype), past
+    tokens, kept = x.shape[1], past.shape[1]
+    if valid is not None:
+        # Valid tokens first, so that each finds its predecessors right before it.
+        order = torch.argsort(valid, dim=1, descending=True, stable=True)
+        x = x.gather(1, order.unsqueeze(-1).expand_as(x))
+    inputs = torch.cat([past, x.to(past.dtype)], dim=1)  # (rows, K - 1 + k, channels)
+    # One product a place of the kernel, not a library's convolution: a token's bits then do not
+    # depend on how many are read with it.
+    y = sum((inputs[:, place : place + tokens] * kernel[place] for place in range(kept + 1)), conv.bias)
+    y = cast("Tensor", y).to(x.dtype)
+    if valid is None:
+        return y, inputs[:, tokens:]
+    ranks = order.argsort(dim=1)
+    y = y.gather(1, ranks.unsqueeze(-1).expand_as(y))
+    newest = valid.sum(dim=1, keepdim=True) + torch.arange(kept, device=x.device)  # (rows, K - 1)
+    return y, inputs.gather(1, newest.unsqueeze(-1).expand(-1, -1, inputs.shape[2]))
 
 
 def _map(function: Callable[[Tensor], Tensor], state: State) -> State:

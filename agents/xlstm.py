@@ -28,8 +28,15 @@ from lram.agents.backbone import (
 )
 from lram.agents.config import ModelConfig, XLSTMConfig, round_up
 
-MLSTMState = tuple[Tensor, Tensor, Tensor, Tensor]  # C (B,NH,DH,DH), n (B,NH,DH), m (B,NH), conv (B,K-1,F)
+Memory = tuple[Tensor, Tensor, Tensor]  # C (B,NH,DH,DH: keys, values), n (B,NH,DH), m (B,NH)
+MLSTMState = tuple[Tensor, Tensor, Tensor, Tensor]  # the same, and conv (B,K-1,F)
 SLSTMState = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # y, c, n, m (B,D) each, conv (B,K-1,D)
+
+CHUNK = 64
+"""Tokens of a chunk, where a sequence is cut into chunks."""
+
+UNCHUNKED = 192
+"""Up to so many tokens, one chunk is faster (measured at 16M) and its memory is small."""
 
 
 class XLSTM(Backbone):
@@ -52,7 +59,7 @@ class XLSTM(Backbone):
         return cast("Sequence[MLSTMBlock | SLSTMBlock]", self.blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See :class:`Backbone`. The memory of an mLSTM block grows with S squared."""
+        """See :class:`Backbone`. Time and memory grow linearly with S."""
         for block in self._stack:
             x = block(x)
         y: Tensor = self.post_blocks_norm(x)
@@ -126,7 +133,12 @@ class CausalConv(nn.Module):
 
 
 class MLSTMCell(nn.Module):
-    """Gates and norm of the matrix memory; its two forms, whole sequences and token by token."""
+    """Gates and norm of the matrix memory.
+
+    One computation serves training, reading a long past and acting: tokens are read in chunks, within
+    a chunk every token looks at every earlier one, and what lies before the chunk is in the memory. A
+    whole short sequence, a part of a long one and the few tokens of a decision are chunks alike.
+    """
 
     def __init__(self, inner: int, heads: int) -> None:
         super().__init__()
@@ -135,55 +147,74 @@ class MLSTMCell(nn.Module):
         self.fgate = nn.Linear(3 * inner, heads)
         self.outnorm = Norm(inner, groups=heads)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Parallel form: (B, S, F) each -> (B, S, F)."""
-        i, log_f = self._gates(q, k, v)  # (B, S, NH)
-        q, k, v = (self._heads(part).transpose(1, 2) for part in (q, k, v))  # (B, NH, S, DH)
-        k = k / math.sqrt(k.shape[-1])
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, memory: Memory | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, Memory]:
+        """q, k, v: (B, S, F) -> (B, S, F), and the memory after the valid tokens.
 
-        # log of the weight of token s at token t: the forget gates after s, then the input gate of s
-        f_sum = log_f.transpose(1, 2).cumsum(dim=-1)  # (B, NH, S)
-        log_d = f_sum.unsqueeze(-1) - f_sum.unsqueeze(-2) + i.transpose(1, 2).unsqueeze(-2)
-        future = torch.ones(log_d.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-        log_d = log_d.masked_fill(future, -torch.inf)  # (B, NH, S, S)
-        m = log_d.amax(dim=-1, keepdim=True)
-
-        scores = (q @ k.transpose(-2, -1)) * torch.exp(log_d - m)
-        normalizer = torch.maximum(scores.sum(dim=-1, keepdim=True).abs(), torch.exp(-m))
-        h = (scores / (normalizer + 1e-6)) @ v  # (B, NH, S, DH)
-        y: Tensor = self.outnorm(h.transpose(1, 2).flatten(-2))
-        return y
-
-    def step(
-        self, q: Tensor, k: Tensor, v: Tensor, memory: tuple[Tensor, Tensor, Tensor], valid: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Recurrent form over the k tokens of a pass; q, k, v: (B, k, F) -> (B, k, F)."""
-        i, log_f = self._gates(q, k, v)  # (B, k, NH)
-        q, k, v = (self._heads(part) for part in (q, k, v))  # (B, k, NH, DH)
-        k = k / math.sqrt(k.shape[-1])
-
-        C, n, m = memory
-        outputs = []
-        for token in range(q.shape[1]):
-            q_t, k_t, v_t = q[:, token], k[:, token], v[:, token]  # (B, NH, DH)
-            m_new = torch.maximum(log_f[:, token] + m, i[:, token])  # (B, NH)
-            f_t = torch.exp(log_f[:, token] + m - m_new).unsqueeze(-1)
-            i_t = torch.exp(i[:, token] - m_new).unsqueeze(-1)
-            n_new = f_t * n + i_t * k_t
-            C_new = f_t.unsqueeze(-1) * C + (i_t * k_t).unsqueeze(-1) * v_t.unsqueeze(-2)
-            scale = torch.maximum((q_t * n_new).sum(dim=-1).abs(), torch.exp(-m_new)) + 1e-6
-            outputs.append((q_t.unsqueeze(-2) @ C_new).squeeze(-2) / scale.unsqueeze(-1))
-
-            here = column(valid, token)
-            C, n, m = keep_valid(here, C_new, C), keep_valid(here, n_new, n), keep_valid(here, m_new, m)
-        return self.outnorm(torch.stack(outputs, dim=1).flatten(-2)), (C, n, m)
-
-    def _gates(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        Without grad, the given memory's tensors are used for the new one.
+        """
         qkv = torch.cat([q, k, v], dim=-1)
-        return self.igate(qkv).float(), F.logsigmoid(self.fgate(qkv).float())
+        i = self.igate(qkv).float().transpose(1, 2)  # (B, NH, S)
+        log_f = F.logsigmoid(self.fgate(qkv).float()).transpose(1, 2)
+        if valid is not None:
+            absent = ~valid.unsqueeze(1)
+            i, log_f = i.masked_fill(absent, -torch.inf), log_f.masked_fill(absent, 0.0)
+        q, k, v = (split_last(part.float(), self.heads).transpose(1, 2) for part in (q, k, v))
+        k = k / math.sqrt(k.shape[-1])
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return split_last(x.float(), self.heads)
+        tokens = q.shape[2]
+        size = CHUNK if tokens > UNCHUNKED else tokens
+        outputs = []
+        for first in range(0, tokens, size):
+            part = slice(first, first + size)
+            h, memory = _read_chunk(
+                q[:, :, part], k[:, :, part], v[:, :, part], i[..., part], log_f[..., part], memory
+            )
+            outputs.append(h)
+        assert memory is not None
+        return self.outnorm(torch.cat(outputs, dim=2).transpose(1, 2).flatten(-2)), memory
+
+
+def _read_chunk(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, log_f: Tensor, memory: Memory | None
+) -> tuple[Tensor, Memory]:
+    """Read T tokens: q, k, v (B, NH, T, DH), i, log_f (B, NH, T) -> h (B, NH, T, DH), new memory.
+
+    The recurrence C_t = f_t C_{t-1} + i_t k_t v_t, unrolled over the chunk. All weights are scaled by
+    e^-m, m being the largest log weight at each token, as in the recurrence.
+    """
+    # log of the weight of token s at token t: the forget gates after s, then the input gate of s
+    f_sum = log_f.cumsum(dim=-1)  # (B, NH, T)
+    log_d = f_sum.unsqueeze(-1) - f_sum.unsqueeze(-2) + i.unsqueeze(-2)  # (B, NH, T, T)
+    future = torch.ones(log_d.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+    log_d = log_d.masked_fill(future, -torch.inf)
+    m = log_d.amax(dim=-1, keepdim=True)  # (B, NH, T, 1)
+    if memory is not None:
+        log_past = (f_sum + memory[2].unsqueeze(-1)).unsqueeze(-1)
+        m = torch.maximum(m, log_past)
+        past = torch.exp(log_past - m)  # (B, NH, T, 1): the weight of the memory at each token
+
+    weights = torch.exp(log_d - m)
+    scores = (q @ k.transpose(-2, -1)) * weights
+    normalizer, h = scores.sum(dim=-1, keepdim=True), scores @ v
+    if memory is not None:
+        C, n = memory[:2]
+        normalizer = normalizer + past * (q @ n.unsqueeze(-1))
+        h = h + past * (q @ C)
+    h = h / (torch.maximum(normalizer.abs(), torch.exp(-m)) + 1e-6)
+
+    last = weights[..., -1, :].unsqueeze(-1) * k  # (B, NH, T, DH)
+    n_new, m_new = last.sum(dim=-2), m[..., -1, 0]
+    if memory is None:
+        return h, (last.transpose(-2, -1) @ v, n_new, m_new)
+    decay = past[..., -1, :]  # (B, NH, 1)
+    n_new = decay * n + n_new
+    if torch.is_grad_enabled():
+        return h, (decay.unsqueeze(-1) * C + last.transpose(-2, -1) @ v, n_new, m_new)
+    C.mul_(decay.unsqueeze(-1))
+    C.flatten(0, 1).baddbmm_(last.flatten(0, 1).transpose(-2, -1), v.flatten(0, 1))
+    return h, (C, n_new, m_new)
 
 
 class MLSTMLayer(nn.Module):
@@ -205,7 +236,7 @@ class MLSTMLayer(nn.Module):
         """(B, S, D) -> the same."""
         x, z = self.proj_up(x).chunk(2, dim=-1)  # (B, S, F) each
         x_conv = self.conv1d(x)
-        h = self.mlstm_cell(self.q_proj(x_conv), self.k_proj(x_conv), self.v_proj(x))
+        h, _ = self.mlstm_cell(self.q_proj(x_conv), self.k_proj(x_conv), self.v_proj(x))
         y: Tensor = self.proj_down((h.to(x.dtype) + self.learnable_skip * x_conv) * F.silu(z))
         return y
 
@@ -215,7 +246,7 @@ class MLSTMLayer(nn.Module):
         x, z = self.proj_up(x).chunk(2, dim=-1)
         x_conv, past = self.conv1d.step(x, past, valid)
         q, k, v = self.q_proj(x_conv), self.k_proj(x_conv), self.v_proj(x)
-        h, memory = self.mlstm_cell.step(q, k, v, (C, n, m), valid)
+        h, memory = self.mlstm_cell(q, k, v, (C, n, m), valid)
         y = self.proj_down((h.to(x.dtype) + self.learnable_skip * x_conv) * F.silu(z))
         return y, (*memory, past)
 

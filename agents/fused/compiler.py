@@ -1,0 +1,118 @@
+"""Kernels: functions on numpy arrays that numba compiles, and the elementary functions they use.
+
+The elementary functions are written as arithmetic without calls, so that LLVM can compute 8 or 16 at
+once; calls into the C library would be computed one by one, at ten times the cost. Their relative
+error is below 3e-7 (float32), held by ``tests/agents/test_fused.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Sums may be split over a vector's lanes and products fused with sums, as every fast matrix product
+# does. NaN and infinity keep their meaning, so that a broken state is seen.
+_FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
+
+
+def kernel(function: Function) -> Function:
+    """Compile ``function`` at its first call; the machine code is kept on disk where that is possible."""
+    options = {"fastmath": _FASTMATH, "error_model": "numpy", "nogil": True}
+    chosen = numba.config.CACHE_DIR
+    try:
+        numba.config.CACHE_DIR = str(_cache_folder())
+        compiled: Function = numba.njit(cache=True, **options)(function)
+    except (RuntimeError, OSError):  # the folder cannot be written
+        compiled = numba.njit(**options)(function)
+    finally:
+        numba.config.CACHE_DIR = chosen
+    return compiled
+
+
+@cache
+def _cache_folder() -> Path:
+    """A folder for these very sources: numba itself sees only a change of the kernel's own file."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    base = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "lram" / f"kernels-{digest.hexdigest()[:16]}"
+
+
+def elementary(function: Function) -> Function:
+    """Compile ``function`` for use in kernels. Sums keep their order, whatever the kernel allows."""
+    compiled: Function = numba.njit(fastmath={"contract", "nsz"}, error_model="numpy")(function)
+    return compiled
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _float_of_bits(context: Any, bits: Any) -> Any:
+    """Read the bits of an int32 as a float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return numba.types.float32(numba.types.int32), generate
+
+
+_LOG2_E = np.float32(1.4426950408889634)
+_LN2_HIGH = np.float32(0.693359375)  # few bits, so that its product with a small integer is exact
+_LN2_LOW = np.float32(-2.12194440e-4)
+_LOWEST, _HIGHEST = np.float32(-87.3), np.float32(88.3)
+_C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / c) for c in (2, 6, 24, 120, 720, 5040))
+_A3, _A5, _A7, _A9, _A11, _A13, _A15 = (np.float32(1 / a) for a in (3, 5, 7, 9, 11, 13, 15))
+_ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+
+
+@elementary
+def exp(x: Any) -> Any:
+    """e^x of a float32; below -87.3 and above 88.3 as at these limits (NaN stays NaN)."""
+    x = _LOWEST if x < _LOWEST else (_HIGHEST if x > _HIGHEST else x)
+    whole = np.floor(x * _LOG2_E + _HALF)
+    rest = x - whole * _LN2_HIGH - whole * _LN2_LOW  # within +-ln(2) / 2: seven terms of the series
+    series = _C5 + rest * (_C6 + rest * _C7)
+    series = _C2 + rest * (_C3 + rest * (_C4 + rest * series))
+    return (_ONE + rest * (_ONE + rest * series)) * _float_of_bits(
+        (np.int32(whole) + np.int32(127)) << np.int32(23)
+    )
+
+
+@elementary
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^-x)."""
+    return _ONE / (_ONE + exp(-x))
+
+
+@elementary
+def silu(x: Any) -> Any:
+    """x / (1 + e^-x)."""
+    return x / (_ONE + exp(-x))
+
+
+@elementary
+def tanh(x: Any) -> Any:
+    """2 / (1 + e^-2x) - 1; absolute error below 2e-7."""
+    return _TWO / (_ONE + exp(-_TWO * x)) - _ONE
+
+
+@elementary
+def softplus(x: Any) -> Any:
+    """log(1 + e^x)."""
+    # log(1 + u) = 2 artanh(u / (2 + u)) with u = e^-|x| <= 1, so that the series' argument is <= 1/3.
+    u = exp(-abs(x))
+    s = u / (_TWO + u)
+    s2 = s * s
+    series = _A9 + s2 * (_A11 + s2 * (_A13 + s2 * _A15))
+    series = _ONE + s2 * (_A3 + s2 * (_A5 + s2 * (_A7 + s2 * series)))
+    return (x if x > _ZERO else _ZERO) + _TWO * s * series

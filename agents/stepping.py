@@ -1,0 +1,106 @@
+"""How a backbone's ``step`` is computed: plain PyTorch, fused kernels, or PyTorch's compiler.
+
+    auto      fused where it can be, otherwise torch
+    torch     plain PyTorch operations: every device, every type
+    fused     compiled kernels for processors (:mod:`lram.agents.fused`): needs numba, float32
+    compile   ``torch.compile`` of the plain step (a minute of start-up)
+    graphs    the same with CUDA graphs where there is a GPU (mode ``reduce-overhead``)
+
+All give the same numbers up to rounding, and one state serves them all.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lram.agents.api import AgentError
+from lram.agents.backbone import Backbone, State
+
+StepForm = Literal["auto", "torch", "fused", "compile", "graphs"]
+FORMS: tuple[StepForm, ...] = get_args(StepForm)
+
+StepFunction = Callable[[Tensor, State, "Tensor | None"], tuple[Tensor, State]]
+
+_FUSED = {
+    "XLSTM": ("lram.agents.fused.xlstm", "FusedXLSTM"),
+    "Mamba": ("lram.agents.fused.mamba", "FusedMamba"),
+    "Transformer": ("lram.agents.fused.transformer", "FusedTransformer"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stepper:
+    """A backbone's ``step``, for its weights as they were when this was made.
+
+    Attributes:
+        form: How it is computed.
+        detail: The same for people, with the version of what computes it.
+        call: Takes and returns what :meth:`lram.agents.backbone.Backbone.step` does. To be called in
+            ``torch.inference_mode``.
+    """
+
+    form: StepForm
+    detail: str
+    call: StepFunction
+
+
+def make_stepper(backbone: Backbone, form: str = "auto", *, rows: int = 8, tokens: int = 3) -> Stepper:
+    """Return the step of ``backbone`` in the asked form.
+
+    Args:
+        backbone: Its weights must not change while the stepper is in use.
+        form: One of ``FORMS``.
+        rows: Rows of the passes to come; others are allowed, at less speed.
+        tokens: Tokens of a row in them, likewise.
+
+    Raises:
+        AgentError: The form does not exist, or cannot be used here.
+    """
+    if form not in FORMS:
+        raise AgentError(f"there is no step form {form!r}; choose one of {', '.join(FORMS)}")
+    if form == "auto":
+        form = "torch" if why_not_fused(backbone) else "fused"
+    if form == "fused":
+        reason = why_not_fused(backbone)
+        if reason is not None:
+            raise AgentError(f"the fused step cannot be used: {reason}; use the step form torch")
+        return _fused(backbone, rows, tokens)
+    if form == "torch":
+        return Stepper("torch", f"plain PyTorch {torch.__version__}", backbone.step)
+    return _compiled(backbone, form)
+
+
+def why_not_fused(backbone: Backbone) -> str | None:
+    """Return what keeps ``backbone`` from the fused step, or None."""
+    if type(backbone).__name__ not in _FUSED:
+        return f"there is none for a {type(backbone).__name__}"
+    if backbone.device.type != "cpu":
+        return f"it runs on processors, and the weights are on {backbone.device}"
+    types = {parameter.dtype for parameter in backbone.parameters()}
+    if types != {torch.float32}:
+        return f"it computes in float32, and the weights are {', '.join(sorted(map(str, types)))}"
+    if find_spec("numba") is None:
+        return "numba is not installed (pip install 'lram-bench[fast]')"
+    return None
+
+
+def _fused(backbone: Backbone, rows: int, tokens: int) -> Stepper:
+    import numba
+
+    module, name = _FUSED[type(backbone).__name__]
+    made: Any = getattr(importlib.import_module(module), name)(backbone, rows * tokens)
+    return Stepper("fused", f"fused kernels, numba {numba.__version__}, PyTorch {torch.__version__}", made)
+
+
+def _compiled(backbone: Backbone, form: str) -> Stepper:
+    mode = "reduce-overhead" if form == "graphs" else "default"
+    call = torch.compile(backbone.step, mode=mode, dynamic=False)
+    detail = f"torch.compile, mode {mode}, PyTorch {torch.__version__}"
+    return Stepper("graphs" if form == "graphs" else "compile", detail, call)
