@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -147,7 +147,7 @@ def causal_conv_step(conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | N
     # One product a place of the kernel, not a library's convolution: a token's bits then do not
     # depend on how many are read with it.
     y = sum((inputs[:, place : place + tokens] * kernel[place] for place in range(kept + 1)), conv.bias)
-    y = cast("Tensor", y).to(x.dtype)
+    y = y.to(x.dtype)
     if valid is None:
         return y, inputs[:, tokens:]
     ranks = order.argsort(dim=1)

@@ -38,12 +38,12 @@ class Encoders(nn.Module):
         if observations.shape[-3:] == IMAGE_SHAPE:
             images: Tensor = self.image(observations.flatten(0, -4))
             return images.view(*observations.shape[:-3], -1)
-        vectors: Tensor = self.state(observations)
+        vectors: Tensor = self.state(observations.to(self.state.weight.dtype))
         return vectors
 
     def scalar(self, linear: nn.Linear, values: Tensor) -> Tensor:
         """Encode scaled rewards or returns-to-go (...) by ``reward`` or ``return_to_go``."""
-        encoded: Tensor = linear(values.unsqueeze(-1))
+        encoded: Tensor = linear(values.unsqueeze(-1).to(linear.weight.dtype))
         return encoded
 
 
@@ -60,6 +60,8 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(rows, 3, 64, 64), 0 to 255 -> (rows, width)."""
         x = images.to(self.linear.weight.dtype) / 255.0
+        # The order in memory that convolutions are fastest in: 1.5 to 3 times on a processor.
+        x = x.contiguous(memory_format=torch.channels_last)
         for block in self.cnn:
             x = block(x)
         return F.relu(self.linear(F.relu(x).flatten(1)))

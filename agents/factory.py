@@ -17,12 +17,13 @@ import importlib
 import inspect
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import Agent, AgentError
+from lram.agents.compute import Compute
 from lram.agents.presets import is_preset, is_preset_like, parse_preset, preset_names
 
 if TYPE_CHECKING:
@@ -60,32 +61,33 @@ def list_agents() -> list[AgentRow]:
     return rows
 
 
-def create_agent(spec: str, *, seed: int = 0, device: str = "cpu") -> Agent:
+def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) -> Agent:
     """Return the agent that ``spec`` names (the module's text tells the grammar).
 
     Args:
         spec: What to build.
         seed: Of an untrained model's weights; given to callables that take a ``seed``.
-        device: Where a model's weights go, as torch names it; given to callables that take a
-            ``device``.
+        compute: How a model computes (None: in float32 on the processor); callables are given those of
+            its fields that they take: ``device``, ``precision``, ``step``.
 
     Raises:
         AgentError: There is no such agent, or it cannot be built; one sentence.
     """
+    compute = compute or Compute()
     name, _, value = spec.partition("=")
     if name in [row.name for row in _BASELINES]:
         return _baseline(name, value, spec)
     if is_preset(spec):
-        return _untrained(spec, seed, device)
+        return _untrained(spec, seed, compute)
     if is_preset_like(spec):
         parse_preset(spec)  # raises, with the sizes there are
     for point in _points():
         if point.name == spec:
-            return _call(_load_point(point), spec, seed, device)
+            return _call(_load_point(point), spec, seed, compute)
     if _OWN_CODE.fullmatch(spec):
-        return _call(_load_own(spec), spec, seed, device)
+        return _call(_load_own(spec), spec, seed, compute)
     if spec and ("/" in spec or Path(spec).exists()):
-        return _checkpoint(spec, device)
+        return _checkpoint(spec, compute)
     close = difflib.get_close_matches(spec, [row.name for row in list_agents()], n=1, cutoff=0.5)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise AgentError(
@@ -109,29 +111,42 @@ def _baseline(name: str, value: str, spec: str) -> Agent:
     return constant
 
 
-def _untrained(name: str, seed: int, device: str) -> Agent:
-    from lram.agents.checkpoint import model_digest
+def _untrained(name: str, seed: int, compute: Compute) -> Agent:
     from lram.agents.model import build_model
-    from lram.agents.model_agent import ModelAgent
 
     config = parse_preset(name)
     model = build_model(config, seed)
     size = name.rsplit("-", 1)[1]
     description = f"{config.describe()}, {size}, untrained (random weights, seed {seed})"
-    digest = model_digest(model)
-    return ModelAgent(_placed(model, device), trained=False, description=description, digest=digest)
+    return _model_agent(model, trained=False, description=description, compute=compute)
 
 
-def _checkpoint(spec: str, device: str) -> Agent:
+def _checkpoint(spec: str, compute: Compute) -> Agent:
     from lram.agents.checkpoint import load_checkpoint
-    from lram.agents.model_agent import ModelAgent
 
     model, meta = load_checkpoint(spec)
     state = "trained" if meta.trained else "untrained"
     size = f"{model.parameter_count / 1e6:.1f}M"
     description = f"{meta.config.describe()}, {size}, {state} (checkpoint {Path(spec).resolve().name})"
+    return _model_agent(model, trained=meta.trained, description=description, compute=compute)
+
+
+def _model_agent(model: ActionModel, *, trained: bool, description: str, compute: Compute) -> Agent:
+    import torch
+
+    from lram.agents.checkpoint import model_digest
+    from lram.agents.model_agent import ModelAgent
+
+    if compute.precision != "float32":
+        # Rounded weights are other weights: the digest is taken after, and people are told.
+        model, description = model.to(torch.bfloat16), f"{description}, {compute.precision}"
+    digest = model_digest(model)
     return ModelAgent(
-        _placed(model, device), trained=meta.trained, description=description, digest=meta.digest
+        _placed(model, compute.device),
+        trained=trained,
+        description=description,
+        digest=digest,
+        step=compute.step,
     )
 
 
@@ -174,14 +189,14 @@ def _load_own(spec: str) -> Any:
     return target
 
 
-def _call(factory: Any, spec: str, seed: int, device: str) -> Agent:
+def _call(factory: Any, spec: str, seed: int, compute: Compute) -> Agent:
     if not callable(factory):
         raise AgentError(f"{spec} is a {type(factory).__name__}, not a callable that returns an agent")
     try:
         parameters = set(inspect.signature(factory).parameters)
     except (TypeError, ValueError):  # some built-in callables have no signature
         parameters = set()
-    offered = {"seed": seed, "device": device}
+    offered = {"seed": seed, **asdict(compute)}
     try:
         agent = factory(**{name: value for name, value in offered.items() if name in parameters})
     except AgentError:

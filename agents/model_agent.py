@@ -13,7 +13,7 @@ holds this.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,11 +23,14 @@ from torch import Tensor
 
 from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
 from lram.agents.backbone import State, state_bytes
+from lram.agents.compute import StepForm
 from lram.agents.config import ModelConfig
 from lram.agents.encoders import IMAGE_SHAPE
 from lram.agents.model import ActionModel
+from lram.agents.stepping import make_stepper
 from lram.agents.tokens import (
     ACTION_DIMS,
+    CLASSES,
     DISCRETE_ACTIONS,
     action_to_classes,
     classes_to_action,
@@ -70,15 +73,34 @@ class ModelAgent:
         digest: Hash of configuration and weights.
         rows: Rows of a pass, 1 or a multiple of 8. Results of different ``rows`` may differ by
             rounding; 1 is for measuring the latency of a single lane.
+        step: Form of the backbone's step, see :mod:`lram.agents.stepping`.
+
+    Attributes:
+        model: The model. Its weights must not change while the agent acts.
+        rows: Rows of a pass.
+        stepper: What reads a pass.
     """
 
     def __init__(
-        self, model: ActionModel, *, trained: bool, description: str, digest: str, rows: int = ROWS
+        self,
+        model: ActionModel,
+        *,
+        trained: bool,
+        description: str,
+        digest: str,
+        rows: int = ROWS,
+        step: StepForm = "auto",
     ) -> None:
         if rows != 1 and (rows < 1 or rows % ROWS):
             raise AgentError(f"rows of a pass must be 1 or a multiple of {ROWS}, not {rows}")
         self.model = model.eval()
         self.rows = rows
+        tokens = model.config.pass_tokens
+        self.stepper = make_stepper(model.backbone, step, rows=rows, tokens=tokens)
+        self._head: Callable[[Tensor], Tensor] = model.action_logits
+        self._images: Callable[[Tensor], Tensor] = model.encoders.observation
+        if self.stepper.form == "fused":
+            self._head, self._images = _fused_ends(model, rows)
         self._info = AgentInfo(
             kind="model",
             description=description,
@@ -90,6 +112,8 @@ class ModelAgent:
                 ("actions in context", str(model.config.actions_in_context).lower()),
                 ("continuous actions decode to", f"{model.config.decode} of the bin"),
                 ("rows a pass", str(rows)),
+                ("step", self.stepper.detail),
+                ("precision", str(next(model.parameters()).dtype).removeprefix("torch.")),
             ),
         )
 
@@ -196,7 +220,7 @@ class ModelAgent:
             batch = np.zeros((size, *IMAGE_SHAPE), dtype=np.uint8)
             for place, (_, _, image) in enumerate(group):
                 batch[place] = image
-            tokens = encoders.observation(torch.from_numpy(batch).to(device))
+            tokens = self._images(torch.from_numpy(batch).to(device))
             for place, (block, row, _) in enumerate(group):
                 encoded[block][row] = tokens[place]
         return encoded
@@ -229,8 +253,8 @@ class ModelAgent:
             torch.from_numpy(classes).to(device) if model.config.actions_in_context else None,
         )
         mask = None if valid.all() else torch.from_numpy(valid).to(device)
-        hidden, state.blocks[block] = model.backbone.step(x, state.blocks[block], mask)
-        logits: npt.NDArray[np.float32] = model.action_logits(hidden[:, -1]).float().cpu().numpy()
+        hidden, state.blocks[block] = self.stepper.call(x, state.blocks[block], mask)
+        logits: npt.NDArray[np.float32] = self._head(hidden[:, -1]).float().cpu().numpy()
         return logits
 
     def _by_block(self, lanes: Sequence[int]) -> list[tuple[int, list[int]]]:
@@ -245,6 +269,18 @@ class ModelAgent:
         if task is None:
             raise AgentError(f"lane {lane} holds no episode; reset it before it acts")
         return task
+
+
+def _fused_ends(
+    model: ActionModel, rows: int
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Return what reads actions from hidden states, and what encodes images."""
+    from lram.agents.fused.images import FusedImageEncoder
+    from lram.agents.fused.linear import PackedLinear
+
+    head = PackedLinear.of(model.head, rows)
+    images = FusedImageEncoder(model.encoders.image, min(IMAGES, rows))
+    return lambda hidden: head(hidden).view(len(hidden), ACTION_DIMS, CLASSES), images
 
 
 def _blocks(config: ModelConfig) -> str:

@@ -15,16 +15,14 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lram.agents.api import AgentError
 from lram.agents.backbone import Backbone, State
-
-StepForm = Literal["auto", "torch", "fused", "compile", "graphs"]
-FORMS: tuple[StepForm, ...] = get_args(StepForm)
+from lram.agents.compute import FORMS, StepForm
 
 StepFunction = Callable[[Tensor, State, "Tensor | None"], tuple[Tensor, State]]
 

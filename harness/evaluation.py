@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from lram.agents.api import Agent
+from lram.agents.api import Agent, AgentError
+from lram.agents.compute import Compute, Precision, StepForm
 from lram.envs.pool import Pool, WorkerStartError
 from lram.envs.process import Deadlines
 from lram.harness.errors import LramError
@@ -24,7 +25,7 @@ from lram.harness.store import Run, RunWriter
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """How the work is spread over this machine; only threads and device touch a model's last digits.
+    """How the work is spread over this machine; what touches a model's digits is told below.
 
     Attributes:
         lanes: Episodes in flight, over all workers.
@@ -32,6 +33,8 @@ class Machine:
         threads: Threads of the agents' tensor library. With one, a model's numbers repeat bit for
             bit; with more, how the work is split may change their last digits.
         device: Where models act, as torch names it; another device gives other last digits.
+        precision: Type of the models' weights, ``float32`` or ``bfloat16``; it is part of what an agent is.
+        step: Form of the models' step (:mod:`lram.agents.stepping`); another form gives other last digits.
         interpreters: Python executable by domain, where it is not this one.
         attempts: How often an episode is tried before it is recorded as errored.
         quarantine_after: A task whose first so many episodes all errored is given up.
@@ -43,6 +46,8 @@ class Machine:
     workers: int | None = None
     threads: int = 1
     device: str = "cpu"
+    precision: Precision = "float32"
+    step: StepForm = "auto"
     interpreters: Mapping[str, str] | None = None
     attempts: int = 2
     quarantine_after: int = 3
@@ -58,6 +63,14 @@ class Machine:
         for name, seconds in asdict(self.deadlines).items():
             if not seconds > 0:
                 raise LramError(f"the deadline {name} is {seconds:g} s; it must be above 0")
+        try:
+            self.compute()
+        except AgentError as error:
+            raise LramError(str(error)) from error
+
+    def compute(self) -> Compute:
+        """Return how models compute here."""
+        return Compute(self.device, self.precision, self.step)
 
 
 def evaluate(
@@ -95,7 +108,7 @@ def evaluate(
     machine.check()
     _calm_threads()
     RunWriter.check_vacant(output)
-    request = Request(agents, tasks, episodes, seed, protocols, machine.interpreters, machine.device)
+    request = Request(agents, tasks, episodes, seed, protocols, machine.interpreters, machine.compute())
     plan, built = make_plan(request)
     with RunWriter.create(output, plan) as writer:
         _play(writer, built, plan.items(), machine, progress)
@@ -133,7 +146,7 @@ def resume(
             again = errored | set(items)
             items = [item for item in opened.plan.items() if item in again]
         if items:
-            built = reopen(opened.plan, agents, machine.interpreters, machine.device)
+            built = reopen(opened.plan, agents, machine.interpreters, machine.compute())
             _play(writer, built, items, machine, progress)
     return Run(opened.path)
 

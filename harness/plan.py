@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from lram.agents.api import Agent, AgentError
+from lram.agents.compute import Compute
 from lram.envs.availability import missing_requirements, runs
 from lram.envs.registry import SelectionError, load_domain, select
 from lram.harness.errors import LramError
@@ -34,7 +35,7 @@ class Request:
         seed: Names the initial states and everything random.
         protocols: Protocol by domain, where it is not the domain's default.
         interpreters: Python executable by domain, where it is not this one.
-        device: Where models act.
+        compute: How models compute.
     """
 
     agents: AgentsArgument
@@ -43,7 +44,7 @@ class Request:
     seed: int = 0
     protocols: Mapping[str, str] | None = None
     interpreters: Mapping[str, str] | None = None
-    device: str = "cpu"
+    compute: Compute = field(default_factory=Compute)
 
 
 def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
@@ -58,7 +59,7 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
         raise LramError(f"the seed is {request.seed}; it must be 0 or more and below 2**63")
     tasks = _planned_tasks(request)
     specs = labelled_specs(request.agents)
-    agents = {label: build_agent(spec, request.seed, request.device) for label, spec in specs.items()}
+    agents = {label: build_agent(spec, request.seed, request.compute) for label, spec in specs.items()}
     skipped = [
         Skipped(label, planned.task.id, reason)
         for label, agent in agents.items()
@@ -87,7 +88,7 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
 
 
 def reopen(
-    plan: RunPlan, given: Mapping[str, Agent] | None, interpreters: Mapping[str, str] | None, device: str
+    plan: RunPlan, given: Mapping[str, Agent] | None, interpreters: Mapping[str, str] | None, compute: Compute
 ) -> dict[str, Agent]:
     """Return the agents of an existing plan, after checking that nothing has changed since.
 
@@ -95,7 +96,7 @@ def reopen(
         plan: The run's plan.
         given: Agents that the plan knows as Python objects only.
         interpreters: Python executable by domain, where it is not this one.
-        device: Where models act.
+        compute: How models compute.
 
     Raises:
         LramError: An agent or a protocol is another one now, or a simulator is not installed.
@@ -118,7 +119,7 @@ def reopen(
                 )
             agents[entry.label] = given[entry.label]
         else:
-            agents[entry.label] = build_agent(entry.spec, plan.seed, device)
+            agents[entry.label] = build_agent(entry.spec, plan.seed, compute)
         digest = agents[entry.label].info.digest
         if digest != entry.info.digest:
             raise LramError(
@@ -128,14 +129,14 @@ def reopen(
     return agents
 
 
-def build_agent(spec: str | Agent, seed: int, device: str) -> Agent:
+def build_agent(spec: str | Agent, seed: int, compute: Compute) -> Agent:
     """Return the agent that ``spec`` names; LramError when it cannot be built."""
     if not isinstance(spec, str):
         return spec
     from lram.agents.factory import create_agent
 
     try:
-        return create_agent(spec, seed=seed, device=device)
+        return create_agent(spec, seed=seed, compute=compute)
     except AgentError as error:
         raise LramError(str(error)) from error
 

@@ -3,7 +3,8 @@
 PyTorch's ``linear`` gives float32 products to MKL, which for few rows reaches a fraction of the
 memory's speed on some processors. oneDNN on weights in its own blocked order is close to the limit
 (measured on a Zen 5 core, 12.6 M weights: 3 rows 1.5 instead of 4.8 ms, 48 rows 5.7 instead of
-14.6 ms). The operators are the ones that PyTorch's own compiler puts in the place of a ``Linear``.
+14.6 ms). The operators are the ones that PyTorch's own compiler puts in the place of a ``Linear``; a
+PyTorch that lacks them uses the plain one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class PackedLinear:
     def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, activation: str = "none") -> None:
         self.weight, self.bias = weight.detach(), None if bias is None else bias.detach().clone()
         self.activation = activation
-        self.packed = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        self.packed = available("_linear_pointwise")
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
         else:
@@ -40,8 +41,9 @@ class PackedLinear:
     def __call__(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         if self.packed:
+            algorithm = "none" if self.activation == "gelu" else ""  # of GELU: the exact one
             packed: Tensor = torch.ops.mkldnn._linear_pointwise(
-                x, self.weight, self.bias, self.activation, [], ""
+                x, self.weight, self.bias, self.activation, [], algorithm
             )
             return packed
         y = F.linear(x, self.weight, self.bias)
@@ -53,3 +55,8 @@ class PackedLinear:
             summed: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, base, self.weight, self.bias, "add")
             return summed
         return base + F.linear(x, self.weight, self.bias)
+
+
+def available(operator: str) -> bool:
+    """Return whether oneDNN is here with this operator."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, operator)  # type: ignore[no-untyped-call]

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from lram.agents.compute import Precision, StepForm
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
 from lram.harness.errors import LramError
@@ -37,6 +38,12 @@ class MachineOptions:
         int, Parameter(help="Threads for the models; more than 1 may change the last digits.")
     ] = 1
     device: Annotated[str, Parameter(help="Where models act, such as cpu or cuda.")] = "cpu"
+    precision: Annotated[Precision, Parameter(help="Type of the models' weights; states are float32.")] = (
+        "float32"
+    )
+    step: Annotated[
+        StepForm, Parameter(help="How a model's step is computed; auto: fused kernels where they can be.")
+    ] = "auto"
     interpreter: Annotated[
         list[str] | None, Parameter(help="domain=PATH: play a domain in another Python.", negative=())
     ] = None
@@ -58,6 +65,8 @@ class MachineOptions:
             workers=self.workers,
             threads=self.threads,
             device=self.device,
+            precision=self.precision,
+            step=self.step,
             interpreters=pairs(self.interpreter, "--interpreter"),
             attempts=self.attempts,
             quarantine_after=self.quarantine_after,

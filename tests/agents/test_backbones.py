@@ -1,4 +1,4 @@
-"""The Backbone contract, held by every kind."""
+"""The Backbone contract, held by every kind in every form of its step."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from lram.agents.backbone import Backbone, build_backbone, put, state_bytes, tak
 from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
 from lram.agents.model import ActionModel
 from lram.agents.presets import parse_preset
+from lram.agents.stepping import make_stepper
 
 WIDTH = 32
 RING = TransformerConfig(heads=4, positions="rotary", window=20, cache="ring")
@@ -45,9 +46,39 @@ def _backbone(config: ModelConfig) -> Backbone:
     return backbone.eval()
 
 
+class Stepped:
+    """A backbone whose ``step`` has the asked form; everything else is the backbone's own."""
+
+    def __init__(self, backbone: Backbone, form: str) -> None:
+        if form == "fused":
+            pytest.importorskip("numba")
+        self.backbone = backbone
+        self.step = make_stepper(backbone, form).call
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.backbone(x)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backbone, name)
+
+
+def _stepped(kind: str, form: str = "torch", **changes: Any) -> Stepped:
+    return Stepped(_backbone(replace(CONFIGS[kind], **changes)), form)
+
+
 @pytest.fixture(params=list(CONFIGS))
-def backbone(request: pytest.FixtureRequest) -> Backbone:
-    return _backbone(CONFIGS[request.param])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=["torch", "fused"])
+def form(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def backbone(kind: str, form: str) -> Stepped:
+    return _stepped(kind, form)
 
 
 def _tokens(rows: int, count: int, seed: int = 0) -> Tensor:
@@ -64,7 +95,7 @@ def _bits(state: Any) -> list[bytes]:
     return [tensor.contiguous().numpy().tobytes() for tensor in _tensors(state)]
 
 
-def _steps(backbone: Backbone, x: Tensor, size: int, state: Any = None) -> tuple[Tensor, Any]:
+def _steps(backbone: Stepped, x: Tensor, size: int, state: Any = None) -> tuple[Tensor, Any]:
     state = backbone.initial_state(len(x)) if state is None else state
     outputs = []
     for first in range(0, x.shape[1], size):
@@ -75,13 +106,13 @@ def _steps(backbone: Backbone, x: Tensor, size: int, state: Any = None) -> tuple
 
 @pytest.mark.parametrize("size", [1, 2, 3, 11, 66])
 @torch.no_grad()
-def test_steps_of_any_size_equal_forward(backbone: Backbone, size: int) -> None:
+def test_steps_of_any_size_equal_forward(backbone: Stepped, size: int) -> None:
     x = _tokens(3, 66)
     torch.testing.assert_close(_steps(backbone, x, size)[0], backbone(x), rtol=0, atol=2e-5)
 
 
 @torch.no_grad()
-def test_a_reset_row_is_fresh_bit_for_bit_and_others_keep_theirs(backbone: Backbone) -> None:
+def test_a_reset_row_is_fresh_bit_for_bit_and_others_keep_theirs(backbone: Stepped) -> None:
     _, state = _steps(backbone, _tokens(4, 33), 3)
     before = copy.deepcopy(state)
     backbone.reset(state, [2, 0])
@@ -90,7 +121,7 @@ def test_a_reset_row_is_fresh_bit_for_bit_and_others_keep_theirs(backbone: Backb
 
 
 @torch.no_grad()
-def test_a_masked_token_leaves_the_state_as_it_was_bit_for_bit(backbone: Backbone) -> None:
+def test_a_masked_token_leaves_the_state_as_it_was_bit_for_bit(backbone: Stepped) -> None:
     _, state = _steps(backbone, _tokens(3, 45), 3)
     before = _bits(take(state, [0, 2]))
     valid = torch.tensor([[False] * 3, [True] * 3, [False] * 3])
@@ -100,7 +131,7 @@ def test_a_masked_token_leaves_the_state_as_it_was_bit_for_bit(backbone: Backbon
 
 
 @torch.no_grad()
-def test_masked_tokens_are_as_if_they_were_not_there(backbone: Backbone) -> None:
+def test_masked_tokens_are_as_if_they_were_not_there(backbone: Stepped) -> None:
     """Rows with holes in different places, against the same rows without the holes."""
     generator = torch.Generator().manual_seed(5)
     x, state = _tokens(3, 60), backbone.initial_state(3)
@@ -116,7 +147,7 @@ def test_masked_tokens_are_as_if_they_were_not_there(backbone: Backbone) -> None
 
 
 @torch.no_grad()
-def test_a_row_does_not_depend_on_its_place_or_its_neighbours(backbone: Backbone) -> None:
+def test_a_row_does_not_depend_on_its_place_or_its_neighbours(backbone: Stepped) -> None:
     own = _tokens(1, 30)
     seen = set()
     for place in (0, 3, 7):
@@ -128,7 +159,7 @@ def test_a_row_does_not_depend_on_its_place_or_its_neighbours(backbone: Backbone
 
 
 @torch.no_grad()
-def test_rows_can_be_copied_out_and_put_back(backbone: Backbone) -> None:
+def test_rows_can_be_copied_out_and_put_back(backbone: Stepped) -> None:
     x = _tokens(4, 24)
     _, state = _steps(backbone, x[:, :12], 3)
     part = take(state, [3, 1])
@@ -139,7 +170,7 @@ def test_rows_can_be_copied_out_and_put_back(backbone: Backbone) -> None:
 
 
 @torch.no_grad()
-def test_states_have_the_row_first_and_their_bytes_are_counted(backbone: Backbone) -> None:
+def test_states_have_the_row_first_and_their_bytes_are_counted(backbone: Stepped) -> None:
     one, five = backbone.initial_state(1), backbone.initial_state(5)
     assert {tensor.shape[0] for tensor in _tensors(five)} == {5}
     assert state_bytes(five) == 5 * state_bytes(one)
@@ -147,16 +178,36 @@ def test_states_have_the_row_first_and_their_bytes_are_counted(backbone: Backbon
 
 
 @torch.no_grad()
-def test_states_stay_float32_under_bfloat16_weights(backbone: Backbone) -> None:
-    backbone = backbone.to(torch.bfloat16)
+def test_states_stay_float32_under_bfloat16_weights(kind: str) -> None:
+    backbone = Stepped(_backbone(CONFIGS[kind]).to(torch.bfloat16), "torch")
     y, state = _steps(backbone, _tokens(2, 9).bfloat16(), 3)
     assert y.dtype == torch.bfloat16
     assert {t.dtype for t in _tensors(state) if t.is_floating_point()} == {torch.float32}
     assert torch.isfinite(y).all()
 
 
+@pytest.mark.parametrize("size", [1, 3, 11])
 @torch.no_grad()
-def test_a_thousand_timesteps_stay_finite(backbone: Backbone) -> None:
+def test_steps_in_bfloat16_stay_within_its_rounding_of_forward(kind: str, size: int) -> None:
+    """Both round to 8 bits after each operation, at different places: a few percent of the scale."""
+    backbone = Stepped(_backbone(CONFIGS[kind]).to(torch.bfloat16), "torch")
+    x = _tokens(2, 66).bfloat16()
+    y, exact = _steps(backbone, x, size)[0].float(), backbone(x).float()
+    assert (y - exact).abs().mean() < 0.02 * exact.abs().mean()
+    assert (y - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+@pytest.mark.parametrize("times", [1, 2, 8])
+@torch.no_grad()
+def test_steps_equal_forward_at_several_times_the_trained_length(kind: str, form: str, times: int) -> None:
+    if "window" in kind:
+        pytest.skip("the window has evicted tokens at this length, and forward has not")
+    backbone, x = _stepped(kind, form), _tokens(2, 150 * times)
+    torch.testing.assert_close(_steps(backbone, x, 3)[0], backbone(x), rtol=0, atol=5e-5)
+
+
+@torch.no_grad()
+def test_a_thousand_timesteps_stay_finite(backbone: Stepped) -> None:
     state = backbone.initial_state(1)
     x = 3 * _tokens(1, 3000)
     for first in range(0, 3000, 3):
@@ -167,29 +218,29 @@ def test_a_thousand_timesteps_stay_finite(backbone: Backbone) -> None:
 
 @pytest.mark.parametrize("kind", ["mlstm and slstm", "mamba", "transformer, ring"])
 @torch.no_grad()
-def test_forward_has_no_longest_sequence(kind: str) -> None:
-    backbone, x = _backbone(CONFIGS[kind]), _tokens(1, 700)
-    torch.testing.assert_close(_steps(backbone, x, 50)[0], backbone(x), rtol=0, atol=5e-5)
+def test_a_long_past_is_read_in_long_passes(kind: str, form: str) -> None:
+    backbone, x = _stepped(kind, form), _tokens(1, 700)
+    torch.testing.assert_close(_steps(backbone, x, 350)[0], backbone(x), rtol=0, atol=5e-5)
 
 
 @torch.no_grad()
 def test_learned_positions_end_and_say_so() -> None:
-    backbone = _backbone(CONFIGS["transformer, learned window"])
+    backbone = _stepped("transformer, learned window")
     with pytest.raises(AgentError, match="81 tokens are longer than the 80 learned positions"):
         backbone(_tokens(1, 81))
 
 
 @pytest.mark.parametrize("kind", ["transformer, learned window", "transformer, rotary window"])
 @torch.no_grad()
-def test_a_full_window_is_read_as_if_the_stream_began_with_it(kind: str) -> None:
-    backbone, x = _backbone(CONFIGS[kind]), _tokens(2, 100)
+def test_a_full_window_is_read_as_if_the_stream_began_with_it(kind: str, form: str) -> None:
+    backbone, x = _stepped(kind, form), _tokens(2, 100)
     y, _ = _steps(backbone, x, 5)
     torch.testing.assert_close(y[:, -1], backbone(x[:, -70:])[:, -1], rtol=0, atol=2e-5)
 
 
 @torch.no_grad()
 def test_a_band_forgets_what_has_left_every_layers_window() -> None:
-    backbone, x = _backbone(CONFIGS["transformer, ring"]), _tokens(1, 60)
+    backbone, x = _stepped("transformer, ring"), _tokens(1, 60)
     reach = 2 * (RING.window - 1)  # layers x (window - 1) tokens before the last
     other = x.clone()
     other[:, : 60 - reach - 1] += 1
@@ -199,11 +250,11 @@ def test_a_band_forgets_what_has_left_every_layers_window() -> None:
 
 
 @torch.no_grad()
-def test_a_fresh_slstm_row_beside_a_running_one_starts_as_it_would_alone() -> None:
+def test_a_fresh_slstm_row_beside_a_running_one_starts_as_it_would_alone(form: str) -> None:
     """Strongly closed input gates: asked of the whole batch, "is it fresh" gives NaN here."""
-    backbone = _backbone(ModelConfig(WIDTH, 1, xlstm=XLSTMConfig(slstm_at=(0,))))
-    bias = backbone.get_parameter("blocks.0.xlstm.slstm_cell._bias_")
-    bias.view(4, WIDTH)[0] = -130.0
+    plain = _backbone(ModelConfig(WIDTH, 1, xlstm=XLSTMConfig(slstm_at=(0,))))
+    plain.get_parameter("blocks.0.xlstm.slstm_cell._bias_").view(4, WIDTH)[0] = -130.0
+    backbone = Stepped(plain, form)
     x = _tokens(2, 6)
     _, state = _steps(backbone, x[:, :3], 3)
     backbone.reset(state, [1])
@@ -211,6 +262,22 @@ def test_a_fresh_slstm_row_beside_a_running_one_starts_as_it_would_alone() -> No
     alone = backbone(x[1:, 3:])
     torch.testing.assert_close(y[1:], alone, rtol=0, atol=1e-5)
     assert torch.isfinite(alone).all()
+
+
+@torch.no_grad()
+def test_sizes_that_are_no_multiple_of_a_vector_register_are_read_too(form: str) -> None:
+    section = XLSTMConfig(slstm_at=(1,), qkv_block=2, conv_kernel=3)
+    backbone = Stepped(_backbone(ModelConfig(44, 2, xlstm=section)), form)
+    x = torch.randn(2, 24, 44, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(_steps(backbone, x, 3)[0], backbone(x), rtol=0, atol=2e-5)
+
+
+@torch.no_grad()
+def test_numbers_that_are_not_finite_are_not_hidden(backbone: Stepped) -> None:
+    x = _tokens(1, 3)
+    x[0, 1, 5] = torch.nan
+    y, _ = backbone.step(x, backbone.initial_state(1))
+    assert not torch.isfinite(y[0, 1:]).all()
 
 
 REFERENCE_PRESETS = {

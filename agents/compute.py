@@ -1,0 +1,33 @@
+"""How a model computes: device, precision, form of the step. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from lram.agents.api import AgentError
+
+StepForm = Literal["auto", "torch", "fused", "compile", "graphs"]
+Precision = Literal["float32", "bfloat16"]
+FORMS: tuple[StepForm, ...] = get_args(StepForm)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """How a model computes; AgentError for a name that is not known.
+
+    Attributes:
+        device: Where its weights go, as torch names it.
+        precision: Type of weights and activations. Recurrent states and caches are float32 always.
+        step: Form of the backbone's step, see :mod:`lram.agents.stepping`.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "float32"
+    step: StepForm = "auto"
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("precision", self.precision, PRECISIONS), ("step", self.step, FORMS)):
+            if value not in known:
+                raise AgentError(f"there is no {what} {value!r}; choose one of {', '.join(known)}")

@@ -1,0 +1,129 @@
+"""Fused steps: the functions inside kernels, packed weights, and the choice of a form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lram.agents.api import AgentError
+from lram.agents.backbone import build_backbone
+from lram.agents.config import MambaConfig, ModelConfig, XLSTMConfig
+from lram.agents.encoders import ImageEncoder
+from lram.agents.stepping import make_stepper
+
+pytest.importorskip("numba", reason="fused steps need numba")
+
+from lram.agents.fused import compiler
+from lram.agents.fused.images import FusedImageEncoder
+from lram.agents.fused.linear import PackedLinear
+
+X = np.linspace(-87, 88, 200_001).astype(np.float32)
+
+
+def _apply(name: str, x: Any) -> Any:
+    function = getattr(compiler, name)
+
+    @compiler.numba.njit  # type: ignore[untyped-decorator]
+    def each(x: Any, y: Any) -> None:
+        for index in range(len(x)):
+            y[index] = function(x[index])
+
+    y = np.empty_like(x)
+    each(x, y)
+    return y
+
+
+@pytest.mark.parametrize(
+    ("name", "exact"),
+    [
+        ("exp", np.exp),
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ("softplus", lambda x: np.logaddexp(0, x)),
+    ],
+)
+def test_elementary_functions_are_within_three_units_in_the_last_place(name: str, exact: Any) -> None:
+    expected = exact(X.astype(np.float64))
+    assert (np.abs(_apply(name, X) - expected) / expected).max() < 3e-7
+
+
+@pytest.mark.parametrize(("name", "exact"), [("silu", lambda x: x / (1 + np.exp(-x))), ("tanh", np.tanh)])
+def test_functions_that_cross_zero_are_within_rounding_of_their_scale(name: str, exact: Any) -> None:
+    expected = exact(X.astype(np.float64))
+    assert (np.abs(_apply(name, X) - expected) / np.maximum(np.abs(expected), 1)).max() < 3e-7
+
+
+@pytest.mark.parametrize("name", ["exp", "sigmoid", "softplus", "silu", "tanh"])
+def test_elementary_functions_pass_nan_on_and_survive_infinity(name: str) -> None:
+    nan, low, high = _apply(name, np.array([np.nan, -1e30, 1e30], dtype=np.float32))
+    assert np.isnan(nan)
+    assert not np.isnan(low)
+    assert not np.isnan(high)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 24, 50])
+def test_packed_products_equal_plain_ones(rows: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, base = (torch.randn(rows, width, generator=generator) for width in (60, 35))
+    weight, bias = torch.randn(35, 60, generator=generator), torch.randn(35, generator=generator)
+    plain = F.linear(x, weight, bias)
+    with torch.inference_mode():
+        packed = PackedLinear(weight, bias, 24)
+        torch.testing.assert_close(packed(x), plain, rtol=0, atol=2e-5)
+        torch.testing.assert_close(packed.add_to(base, x), base + plain, rtol=0, atol=2e-5)
+        gelu = PackedLinear(weight, None, 24, activation="gelu")
+        torch.testing.assert_close(gelu(x), F.gelu(F.linear(x, weight)), rtol=0, atol=2e-5)
+
+
+def test_packed_weights_are_a_copy() -> None:
+    weight = torch.randn(8, 8)
+    packed, x = PackedLinear(weight, None, 1), torch.randn(1, 8)
+    with torch.inference_mode():
+        before = packed(x)
+        weight.zero_()
+        assert torch.equal(packed(x), before)
+
+
+@pytest.mark.parametrize("images", [1, 4])
+def test_the_fused_image_encoder_equals_the_plain_one(images: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    encoder = ImageEncoder(64)
+    pixels = torch.randint(0, 256, (images, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    with torch.inference_mode():
+        fused = FusedImageEncoder(encoder, 4)(pixels)
+        torch.testing.assert_close(fused, encoder(pixels), rtol=0, atol=1e-5)
+
+
+def test_an_unknown_form_is_told_with_those_there_are() -> None:
+    backbone = build_backbone(ModelConfig(32, 1, mamba=MambaConfig()))
+    with pytest.raises(AgentError, match="no step form 'quick'; choose one of auto, torch, fused"):
+        make_stepper(backbone, "quick")
+
+
+def test_what_cannot_be_fused_says_why_and_auto_takes_the_plain_step() -> None:
+    backbone = build_backbone(ModelConfig(32, 1, xlstm=XLSTMConfig())).to(torch.bfloat16)
+    with pytest.raises(AgentError, match=r"the weights are torch.bfloat16; use the step form torch"):
+        make_stepper(backbone, "fused")
+    assert make_stepper(backbone, "auto").form == "torch"
+    assert make_stepper(backbone.float(), "auto").form == "fused"
+
+
+def test_without_numba_auto_takes_the_plain_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lram.agents.stepping.find_spec", lambda name: None)
+    backbone = build_backbone(ModelConfig(32, 1, xlstm=XLSTMConfig()))
+    assert make_stepper(backbone, "auto").form == "torch"
+    with pytest.raises(AgentError, match="numba is not installed"):
+        make_stepper(backbone, "fused")
+
+
+def test_kernels_compile_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, cache: bool = False, **__: Any) -> Any:
+        if cache:
+            raise RuntimeError("no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(compiler.numba, "njit", refuse)
+    assert compiler.kernel(abs) is abs
