@@ -112,7 +112,8 @@ def load_checkpoint(folder: str | Path) -> tuple[ActionModel, CheckpointMeta]:
         if folder.is_file() and folder.suffix in PICKLES:
             raise AgentError(_pickle_message(folder))
         what = "is a file, not a folder" if folder.is_file() else "does not exist"
-        raise AgentError(f"checkpoint {folder} {what}; give the folder that holds {CONFIG_FILE}")
+        other = ", or convert it with 'lram import-checkpoint'" if folder.is_file() else ""
+        raise AgentError(f"checkpoint {folder} {what}; give the folder that holds {CONFIG_FILE}{other}")
     config, trained, card = _read_config(folder / CONFIG_FILE)
     with torch.device("meta"):
         model = ActionModel(config)
@@ -188,6 +189,6 @@ def _check_shapes(model: ActionModel, path: Path, found: dict[str, tuple[int, ..
 
 def _pickle_message(path: Path) -> str:
     return (
-        f"{path} is a pickle; loading it could run code, so it is refused: "
-        f"convert it to {WEIGHTS_FILE} with {CONFIG_FILE} beside it"
+        f"{path} is a pickle; loading it could run code, so it is refused: convert it with "
+        f"'lram import-checkpoint {path} --output FOLDER'"
     )

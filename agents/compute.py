@@ -13,6 +13,11 @@ FORMS: tuple[StepForm, ...] = get_args(StepForm)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
+ROWS = 8
+"""Rows of a pass, usually. Multiples of 8 also keep every tensor's size a multiple of the vector
+registers': PyTorch computes the odd numbers at a tensor's end by another routine, with other rounding."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compute:
     """How a model computes; AgentError for a name that is not known.
@@ -21,13 +26,17 @@ class Compute:
         device: Where its weights go, as torch names it.
         precision: Type of weights and activations. Recurrent states and caches are float32 always.
         step: Form of the backbone's step, see :mod:`lram.agents.stepping`.
+        rows: Lanes that share a pass: 1, or a multiple of 8 (:mod:`lram.agents.model_agent` tells why).
     """
 
     device: str = "cpu"
     precision: Precision = "float32"
     step: StepForm = "auto"
+    rows: int = ROWS
 
     def __post_init__(self) -> None:
         for what, value, known in (("precision", self.precision, PRECISIONS), ("step", self.step, FORMS)):
             if value not in known:
                 raise AgentError(f"there is no {what} {value!r}; choose one of {', '.join(known)}")
+        if self.rows != 1 and (self.rows < 1 or self.rows % ROWS):
+            raise AgentError(f"rows of a pass must be 1 or a multiple of {ROWS}, not {self.rows}")

@@ -68,7 +68,7 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
         spec: What to build.
         seed: Of an untrained model's weights; given to callables that take a ``seed``.
         compute: How a model computes (None: in float32 on the processor); callables are given those of
-            its fields that they take: ``device``, ``precision``, ``step``.
+            its fields that they take: ``device``, ``precision``, ``step``, ``rows``.
 
     Raises:
         AgentError: There is no such agent, or it cannot be built; one sentence.
@@ -146,7 +146,7 @@ def _model_agent(model: ActionModel, *, trained: bool, description: str, compute
         trained=trained,
         description=description,
         digest=digest,
-        step=compute.step,
+        compute=compute,
     )
 
 

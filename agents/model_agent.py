@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
 from lram.agents.backbone import State, state_bytes
-from lram.agents.compute import StepForm
+from lram.agents.compute import Compute
 from lram.agents.config import ModelConfig
 from lram.agents.encoders import IMAGE_SHAPE
 from lram.agents.model import ActionModel
@@ -35,10 +35,6 @@ from lram.agents.tokens import (
     action_to_classes,
     classes_to_action,
 )
-
-ROWS = 8
-"""Rows of a block. Multiples of 8 also keep every tensor's size a multiple of the vector registers':
-PyTorch computes the odd numbers at a tensor's end by another routine, with other rounding."""
 
 IMAGES = 4
 """Images encoded at once; the convolutions are limited by arithmetic, so that few are waste."""
@@ -71,9 +67,9 @@ class ModelAgent:
         trained: Whether its weights were trained.
         description: One line for reports.
         digest: Hash of configuration and weights.
-        rows: Rows of a pass, 1 or a multiple of 8. Results of different ``rows`` may differ by
-            rounding; 1 is for measuring the latency of a single lane.
-        step: Form of the backbone's step, see :mod:`lram.agents.stepping`.
+        compute: Form of the step, and rows of a pass (results of different ``rows`` may differ by
+            rounding; 1 is for measuring the latency of a single lane). Device and precision are the
+            model's.
 
     Attributes:
         model: The model. Its weights must not change while the agent acts.
@@ -88,15 +84,13 @@ class ModelAgent:
         trained: bool,
         description: str,
         digest: str,
-        rows: int = ROWS,
-        step: StepForm = "auto",
+        compute: Compute | None = None,
     ) -> None:
-        if rows != 1 and (rows < 1 or rows % ROWS):
-            raise AgentError(f"rows of a pass must be 1 or a multiple of {ROWS}, not {rows}")
+        compute = compute or Compute()
         self.model = model.eval()
-        self.rows = rows
+        self.rows = rows = compute.rows
         tokens = model.config.pass_tokens
-        self.stepper = make_stepper(model.backbone, step, rows=rows, tokens=tokens)
+        self.stepper = make_stepper(model.backbone, compute.step, rows=rows, tokens=tokens)
         self._head: Callable[[Tensor], Tensor] = model.action_logits
         self._images: Callable[[Tensor], Tensor] = model.encoders.observation
         if self.stepper.form == "fused":

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from lram.agents.api import Agent, AgentError
-from lram.agents.compute import Compute, Precision, StepForm
+from lram.agents.compute import ROWS, Compute, Precision, StepForm
 from lram.envs.pool import Pool, WorkerStartError
 from lram.envs.process import Deadlines
 from lram.harness.errors import LramError
+from lram.harness.gate import pass_gate
 from lram.harness.plan import AgentsArgument, Request, make_plan, reopen
 from lram.harness.progress import Progress, quiet
 from lram.harness.provenance import collect, worker_versions
@@ -35,6 +36,7 @@ class Machine:
         device: Where models act, as torch names it; another device gives other last digits.
         precision: Type of the models' weights, ``float32`` or ``bfloat16``; it is part of what an agent is.
         step: Form of the models' step (:mod:`lram.agents.stepping`); another form gives other last digits.
+        rows: Lanes that share a pass of a model, 1 or a multiple of 8; likewise.
         interpreters: Python executable by domain, where it is not this one.
         attempts: How often an episode is tried before it is recorded as errored.
         quarantine_after: A task whose first so many episodes all errored is given up.
@@ -48,6 +50,7 @@ class Machine:
     device: str = "cpu"
     precision: Precision = "float32"
     step: StepForm = "auto"
+    rows: int = ROWS
     interpreters: Mapping[str, str] | None = None
     attempts: int = 2
     quarantine_after: int = 3
@@ -70,7 +73,7 @@ class Machine:
 
     def compute(self) -> Compute:
         """Return how models compute here."""
-        return Compute(self.device, self.precision, self.step)
+        return Compute(self.device, self.precision, self.step, self.rows)
 
 
 def evaluate(
@@ -102,7 +105,8 @@ def evaluate(
         The run; ``run.episodes()`` is its records as a pandas frame.
 
     Raises:
-        LramError: Bad input, nothing was written; or an agent raised, and the run can be resumed.
+        LramError: Bad input, or a model without parity (:mod:`lram.harness.gate`), and nothing was
+            written; or an agent raised, and the run can be resumed.
     """
     machine = machine or Machine()
     machine.check()
@@ -110,8 +114,9 @@ def evaluate(
     RunWriter.check_vacant(output)
     request = Request(agents, tasks, episodes, seed, protocols, machine.interpreters, machine.compute())
     plan, built = make_plan(request)
+    checked = _checked(built, plan.items(), machine)
     with RunWriter.create(output, plan) as writer:
-        _play(writer, built, plan.items(), machine, progress)
+        _play(writer, built, plan.items(), machine, progress, checked)
     return Run(output)
 
 
@@ -133,7 +138,8 @@ def resume(
         progress: Told what happens.
 
     Raises:
-        LramError: It is no run, it is in use, or an agent is not the one it was started with.
+        LramError: It is no run, it is in use, an agent is not the one it was started with, or a model
+            has no parity.
     """
     machine = machine or Machine()
     machine.check()
@@ -147,7 +153,7 @@ def resume(
             items = [item for item in opened.plan.items() if item in again]
         if items:
             built = reopen(opened.plan, agents, machine.interpreters, machine.compute())
-            _play(writer, built, items, machine, progress)
+            _play(writer, built, items, machine, progress, _checked(built, items, machine))
     return Run(opened.path)
 
 
@@ -157,10 +163,11 @@ def _play(
     items: list[WorkItem],
     machine: Machine,
     progress: Progress,
+    checked: Mapping[str, str],
 ) -> None:
     plan = writer.run.plan
     settings = _settings(plan, machine, len(items))
-    noted = {**asdict(machine), "lanes": settings.lanes, "workers": settings.workers}
+    noted = {**asdict(machine), "lanes": settings.lanes, "workers": settings.workers, **checked}
     provenance = collect(noted, {})
     writer.write_provenance(provenance)
     pool = Pool(
@@ -189,6 +196,14 @@ def _play(
             raise LramError(f"{error}; free what it lacks, then resume {writer.run.path}") from error
         finally:
             writer.write_provenance(replace(provenance, workers=worker_versions(pool.facts)))
+
+
+def _checked(agents: Mapping[str, Agent], items: list[WorkItem], machine: Machine) -> dict[str, str]:
+    """Let the agents that have something to play pass the gate; return what to note of them."""
+    playing = {item.agent for item in items}
+    with _threads(machine.threads):
+        noted = pass_gate({label: agent for label, agent in agents.items() if label in playing})
+    return {f"check of {label}": text for label, text in noted.items()}
 
 
 def _settings(plan: RunPlan, machine: Machine, episodes: int) -> RolloutSettings:

@@ -147,6 +147,12 @@ def _convolve(x: Any, here: Any, past: Any, weight: Any, bias: Any, inputs: Any,
         inputs[kept + place] = x[here[place], :channels]
     for place in range(count):
         out = y[place]
+        if kept == 3:  # the usual kernel of 4 taps, in one run
+            w0, w1, w2, w3 = weight[0], weight[1], weight[2], weight[3]
+            x0, x1, x2, x3 = inputs[place], inputs[place + 1], inputs[place + 2], inputs[place + 3]
+            for c in range(channels):
+                out[c] = silu(bias[c] + w0[c] * x0[c] + w1[c] * x1[c] + w2[c] * x2[c] + w3[c] * x3[c])
+            continue
         out[:] = bias
         for tap in range(kept + 1):
             taps, source = weight[tap], inputs[place + tap]
@@ -194,12 +200,11 @@ def _dot(a: Any, b: Any) -> Any:
 
 
 @kernel
-def _read_and_write(C: Any, q: Any, w: Any, v: Any, decay: Any, out: Any) -> None:
-    """out (3, DH) = q (3, DH) C; C (DH, DH) <- decay C + w^T v, in one run over C."""
+def _read_and_write(C: Any, q: Any, w: Any, v0: Any, v1: Any, v2: Any, decay: Any, out: Any) -> None:
+    """out (3, DH) = q (3, DH) C; C (DH, DH) <- decay C + w^T v, in one run over C; w (3, DH)."""
     values = C.shape[1]
     out[:] = 0
     out0, out1, out2 = out[0], out[1], out[2]
-    v0, v1, v2 = v[0], v[1], v[2]
     for d in range(C.shape[0]):
         row = C[d]
         q0, q1, q2, w0, w1, w2 = q[0, d], q[1, d], q[2, d], w[0, d], w[1, d], w[2, d]
@@ -252,17 +257,11 @@ def _mlstm(
     inputs = np.empty((past.shape[1] + tokens, inner), np.float32)
     conv = np.empty((tokens, inner), np.float32)
     # Whole groups: what is behind the last token stays zero and adds nothing.
-    q = np.zeros((heads, most, width), np.float32)
+    q = np.zeros((most, inner), np.float32)
     k, v = np.zeros_like(q), np.zeros_like(q)
-    flat_q, flat_k, flat_v = (
-        np.empty(inner, np.float32),
-        np.empty(inner, np.float32),
-        np.empty(inner, np.float32),
-    )
     gates = np.empty((most, 2 * heads), np.float32)
     weighted = np.empty((_GROUP, width), np.float32)
     read = np.empty((_GROUP, width), np.float32)
-    k_scale = np.float32(1 / math.sqrt(width))
     for row in range(rows):
         h[row * tokens : (row + 1) * tokens] = 0
         here = np.flatnonzero(mask[row])
@@ -270,46 +269,27 @@ def _mlstm(
         if count == 0:
             continue
         _convolve(up[row], here, past[row], conv_weight, conv_bias, inputs, conv)
-        q[:] = 0
-        k[:] = 0
-        v[:] = 0
+        q[count:], k[count:], v[count:] = 0, 0, 0
         for place in range(count):
-            _headwise(conv[place], q_planes, flat_q)
-            _headwise(conv[place], k_planes, flat_k)
-            _headwise(up[row, here[place], :inner], v_planes, flat_v)
-            for gate in range(2 * heads):
-                weight = gate_weight[gate]
-                gates[place, gate] = (
-                    gate_bias[gate]
-                    + _dot(weight[0], flat_q)
-                    + _dot(weight[1], flat_k)
-                    + _dot(weight[2], flat_v)
-                )
+            _headwise(conv[place], q_planes, q[place])
+            _headwise(conv[place], k_planes, k[place])
+            _headwise(up[row, here[place], :inner], v_planes, v[place])
+        for gate in range(2 * heads):
+            for_q, for_k, for_v = gate_weight[gate, 0], gate_weight[gate, 1], gate_weight[gate, 2]
+            for place in range(count):
+                total = _dot(for_q, q[place]) + _dot(for_k, k[place]) + _dot(for_v, v[place])
+                gates[place, gate] = gate_bias[gate] + total
+        for first in range(0, count, _GROUP):
+            group = slice(first, first + _GROUP)
+            size = min(_GROUP, count - first)
             for head in range(heads):
                 part = slice(head * width, (head + 1) * width)
-                q[head, place], v[head, place] = flat_q[part], flat_v[part]
-                for d in range(width):
-                    k[head, place, d] = k_scale * flat_k[head * width + d]
-        for head in range(heads):
-            for first in range(0, count, _GROUP):
-                group = slice(first, first + _GROUP)
-                _mlstm_group(
-                    q[head, group],
-                    k[head, group],
-                    v[head, group],
-                    gates[first : min(first + _GROUP, count)],
-                    head,
-                    heads,
-                    C[row, head],
-                    n[row, head],
-                    m[row],
-                    weighted,
-                    read,
-                )
-                for place in range(first, min(first + _GROUP, count)):
-                    part = slice(head * width, (head + 1) * width)
-                    token = row * tokens + here[place]
-                    _normalize(read[place - first], norm[part], h[token, part])
+                memory = (C[row, head], n[row, head], m[row, head : head + 1])
+                i, f = gates[group, head], gates[group, heads + head]
+                _mlstm_group(q[group], k[group], v[group], i[:size], f[:size], part, memory, weighted, read)
+                for t in range(size):
+                    token = row * tokens + here[first + t]
+                    _normalize(read[t], norm[part], h[token, part])
         for place in range(count):
             out, skipped, gate_z = h[row * tokens + here[place]], conv[place], up[row, here[place], inner:]
             for c in range(inner):
@@ -318,56 +298,52 @@ def _mlstm(
 
 @kernel
 def _mlstm_group(
-    q: Any,
-    k: Any,
-    v: Any,
-    gates: Any,
-    head: int,
-    heads: int,
-    C: Any,
-    n: Any,
-    m: Any,
-    weighted: Any,
-    read: Any,
+    q: Any, k: Any, v: Any, i: Any, f: Any, part: Any, memory: Any, weighted: Any, read: Any
 ) -> None:
-    """Up to three tokens of one head: q, k, v (3, DH) -> read (3, DH); C, n (DH,), m[head] in place."""
-    count, width = len(gates), q.shape[1]
+    """Up to three tokens of the head at ``part``: q, k, v (3, F), raw gates i, f -> read (3, DH).
+
+    The memory C (DH, DH), n (DH,), m (1,) changes in place.
+    """
+    C, n, m = memory
+    count, width = len(i), len(n)
+    k_scale = np.float32(1 / math.sqrt(width))
+    v0, v1, v2 = v[0, part], v[1, part], v[2, part]
     weights = np.zeros((_GROUP, _GROUP), np.float32)  # A_ts
     decay = np.zeros(_GROUP, np.float32)  # F_t
     floor = np.zeros(_GROUP, np.float32)  # e^-m_t
-    scale = m[head]
-    kept = _ONE
+    scale, kept = m[0], _ONE
     for t in range(count):
-        i, log_f = gates[t, head], -softplus(-gates[t, heads + head])
-        new_scale = max(log_f + scale, i)
-        f = exp(log_f + scale - new_scale)
+        log_f = -softplus(-f[t])
+        new_scale = max(log_f + scale, i[t])
+        forget = exp(log_f + scale - new_scale)
         for s in range(t):
-            weights[t, s] = f * weights[t - 1, s]
-        weights[t, t] = exp(i - new_scale)
-        kept *= f
+            weights[t, s] = forget * weights[t - 1, s]
+        weights[t, t] = exp(i[t] - new_scale)
+        kept *= forget
         decay[t], scale = kept, new_scale
         floor[t] = exp(-scale)
-    m[head] = scale
+    m[0] = scale
 
     for s in range(_GROUP):
-        w = weights[count - 1, s]
+        w, source, target = weights[count - 1, s] * k_scale, k[s, part], weighted[s]
         for d in range(width):
-            weighted[s, d] = w * k[s, d]
+            target[d] = w * source[d]
     scores = np.zeros((_GROUP, _GROUP), np.float32)
     normalizer = np.zeros(_GROUP, np.float32)
     for t in range(count):
-        normalizer[t] = decay[t] * _dot(q[t], n)
+        normalizer[t] = decay[t] * _dot(q[t, part], n)
         for s in range(t + 1):
-            scores[t, s] = weights[t, s] * _dot(q[t], k[s])
+            scores[t, s] = weights[t, s] * k_scale * _dot(q[t, part], k[s, part])
             normalizer[t] += scores[t, s]
+    w0, w1, w2 = weighted[0], weighted[1], weighted[2]
     for d in range(width):
-        n[d] = decay[count - 1] * n[d] + weighted[0, d] + weighted[1, d] + weighted[2, d]
-    _read_and_write(C, q, weighted, v, decay[count - 1], read)
+        n[d] = decay[count - 1] * n[d] + w0[d] + w1[d] + w2[d]
+    _read_and_write(C, q[:, part], weighted, v0, v1, v2, decay[count - 1], read)
     for t in range(count):
         factor = _ONE / (max(abs(normalizer[t]), floor[t]) + _FLOOR)
         past, s0, s1, s2 = decay[t] * factor, scores[t, 0], scores[t, 1], scores[t, 2]
         s0, s1, s2 = s0 * factor, s1 * factor, s2 * factor
-        out, v0, v1, v2 = read[t], v[0], v[1], v[2]
+        out = read[t]
         for e in range(width):
             out[e] = past * out[e] + s0 * v0[e] + s1 * v1[e] + s2 * v2[e]
 

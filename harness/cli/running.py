@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lram.agents.compute import Precision, StepForm
+from lram.agents.compute import ROWS, Precision, StepForm
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
 from lram.harness.errors import LramError
@@ -44,6 +44,7 @@ class MachineOptions:
     step: Annotated[
         StepForm, Parameter(help="How a model's step is computed; auto: fused kernels where they can be.")
     ] = "auto"
+    rows: Annotated[int, Parameter(help="Lanes that share a pass of a model: 1, or a multiple of 8.")] = ROWS
     interpreter: Annotated[
         list[str] | None, Parameter(help="domain=PATH: play a domain in another Python.", negative=())
     ] = None
@@ -67,6 +68,7 @@ class MachineOptions:
             device=self.device,
             precision=self.precision,
             step=self.step,
+            rows=self.rows,
             interpreters=pairs(self.interpreter, "--interpreter"),
             attempts=self.attempts,
             quarantine_after=self.quarantine_after,

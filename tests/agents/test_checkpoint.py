@@ -131,7 +131,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
     "truncated": (_truncate, "model.safetensors is damaged or incomplete"),
     "empty": (lambda f: (f / "model.safetensors").write_bytes(b""), "is damaged or incomplete"),
-    "only a pickle": (_only_a_pickle, "pytorch_model.bin is a pickle; loading it could run code"),
+    "only a pickle": (
+        _only_a_pickle,
+        "pytorch_model.bin is a pickle; loading it could run code, .* 'lram import-checkpoint .*model.bin",
+    ),
     "pickle in disguise": (_pickle_in_disguise, "model.safetensors is a pickle; loading it could run code"),
     "zip in disguise": (_zip_in_disguise, "model.safetensors is a pickle; loading it could run code"),
     "tensor missing": (_reweigh(lambda w: w.pop("head.bias")), "lacks head.bias"),
@@ -164,8 +167,11 @@ def test_a_path_that_is_no_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="does not exist; give the folder"):
         load_checkpoint(tmp_path / "nowhere")
     (tmp_path / "model.pt").write_bytes(b"x")
-    with pytest.raises(AgentError, match="is a pickle; loading it could run code"):
+    with pytest.raises(AgentError, match=r"model.pt is a pickle; .* 'lram import-checkpoint .*model.pt"):
         load_checkpoint(tmp_path / "model.pt")
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(AgentError, match=r"is a file, not a folder; .* 'lram import-checkpoint'"):
+        load_checkpoint(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize(

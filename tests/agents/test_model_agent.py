@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lram.agents.api import AgentError, Episode, TaskSpec
+from lram.agents.compute import Compute, StepForm
 from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
 from lram.agents.model import ActionModel, build_model
 from lram.agents.model_agent import LaneStates, ModelAgent, choose_action
@@ -37,8 +38,9 @@ def _model(config: ModelConfig) -> ActionModel:
     return model
 
 
-def _agent(config: ModelConfig, rows: int = 8) -> ModelAgent:
-    return ModelAgent(_model(config), trained=False, description="test", digest="", rows=rows)
+def _agent(config: ModelConfig, rows: int = 8, step: StepForm = "auto") -> ModelAgent:
+    compute = Compute(rows=rows, step=step)
+    return ModelAgent(_model(config), trained=False, description="test", digest="", compute=compute)
 
 
 def _see(task: TaskSpec, rng: np.random.Generator) -> Any:
@@ -86,12 +88,15 @@ def _play(
     return trace
 
 
+@pytest.mark.parametrize("step", ["torch", "fused"])
 @pytest.mark.parametrize("task", [ARM, GAME], ids=["vector", "image"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_a_lanes_logits_are_the_same_bits_in_any_company(
-    config: ModelConfig, task: TaskSpec, monkeypatch: pytest.MonkeyPatch
+    config: ModelConfig, task: TaskSpec, step: StepForm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent = _agent(config)
+    if step == "fused":
+        pytest.importorskip("numba")
+    agent = _agent(config, step=step)
     seen = _logits_of(agent, monkeypatch)
     alone = _play(agent, seen, task, lanes=1, lane=0, neighbours=False)
     for lanes, lane in ((8, 0), (8, 7), (3, 1), (11, 9)):
@@ -141,13 +146,13 @@ def test_acting_reads_the_stream_of_training(
 def test_lanes_of_two_domains_share_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     agent, rng = _agent(CONFIGS["mamba"]), np.random.default_rng(0)
     passes = []
-    step = agent.model.backbone.step
+    step = agent.stepper
 
     def counted(x: torch.Tensor, *rest: Any) -> Any:
         passes.append(x.shape)
-        return step(x, *rest)
+        return step.call(x, *rest)
 
-    monkeypatch.setattr(agent.model.backbone, "step", counted)
+    monkeypatch.setattr(agent, "stepper", replace(step, call=counted))
     state = agent.start(4)
     agent.reset(state, [0, 1, 3], [Episode(ARM, 0), Episode(GAME, 0), Episode(ARM, 0)])
     actions, _ = agent.act(state, [_see(ARM, rng), _see(GAME, rng), _see(ARM, rng)], [0.0] * 3, [3, 1, 0])
