@@ -1,7 +1,8 @@
 """Mamba-1: selective state spaces (Gu and Dao 2023, arXiv 2312.00752), in plain PyTorch.
 
 Parameters have the names and shapes of ``mamba_ssm.Mamba`` inside a stack of pre-norm blocks, so its
-weights load here as they are.
+weights load here as they are. On a GPU, the kernels of ``mamba_ssm`` take the place of the convolution
+and the scan where that package is installed; they compute the same.
 
 Shapes: B rows, S tokens, D width, E = expand x D channels, N state size, R rank of the step size.
 """
@@ -9,8 +10,9 @@ Shapes: B rows, S tokens, D width, E = expand x D channels, N state size, R rank
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +30,8 @@ from lram.agents.config import MambaConfig, ModelConfig
 
 LayerState = tuple[Tensor, Tensor]  # h (B, E, N), conv (B, K - 1, E)
 
+NORM_EPS = 1e-5
+
 
 class Mamba(Backbone):
     """The stack: blocks, then a norm."""
@@ -40,31 +44,32 @@ class Mamba(Backbone):
         self.norm_f = RMSNorm(config.width)
 
     @property
-    def _stack(self) -> Sequence[Block]:
+    def blocks(self) -> Sequence[Block]:
+        """``layers``, typed."""
         return cast("Sequence[Block]", self.layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """See :class:`Backbone`."""
-        for layer in self._stack:
+        for layer in self.blocks:
             x = layer(x)
         y: Tensor = self.norm_f(x)
         return y
 
     def initial_state(self, rows: int) -> State:
         """One tuple a block."""
-        return [layer.mixer.initial_state(rows) for layer in self._stack]
+        return [layer.mixer.initial_state(rows) for layer in self.blocks]
 
     def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """See :class:`Backbone`."""
         new_state = []
-        for layer, layer_state in zip(self._stack, state, strict=True):
+        for layer, layer_state in zip(self.blocks, state, strict=True):
             x, layer_state = layer.step(x, layer_state, valid)
             new_state.append(layer_state)
         return self.norm_f(x), new_state
 
     def reset_parameters(self) -> None:
         """The rules of ``mamba_ssm``."""
-        for layer in self._stack:
+        for layer in self.blocks:
             layer.mixer.reset_parameters(len(self.layers))
 
 
@@ -77,7 +82,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> the same."""
-        return F.rms_norm(x, self.weight.shape, self.weight, eps=1e-5)
+        return F.rms_norm(x, self.weight.shape, self.weight, NORM_EPS)
 
 
 class Block(nn.Module):
@@ -128,36 +133,92 @@ class Mixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> the same."""
         x, z = self.in_proj(x).chunk(2, dim=-1)  # (B, S, E) each
-        x = F.silu(causal_conv(self.conv1d, x))
-        y, _ = self._scan(x, self.initial_state(x.shape[0])[0], None)
-        out: Tensor = self.out_proj(y * F.silu(z))
+        kernels = kernels_for(x)
+        if kernels is None:
+            x = F.silu(causal_conv(self.conv1d, x))
+            y, _ = self._scan(x, z, self.initial_state(x.shape[0])[0], None)
+        else:
+            y = self._scan_sequence(kernels, self._convolve_sequence(kernels, x), z)
+        out: Tensor = self.out_proj(y)
         return out
 
     def step(self, x: Tensor, state: LayerState, valid: Tensor | None) -> tuple[Tensor, LayerState]:
         """(B, k, D) -> the same."""
         h, past = state
         x, z = self.in_proj(x).chunk(2, dim=-1)
+        # The kernel of one token has no backward pass.
+        kernels = None if torch.is_grad_enabled() else kernels_for(x)
         x, past = causal_conv_step(self.conv1d, x, past, valid)
-        y, h = self._scan(F.silu(x), h, valid)
-        return self.out_proj(y * F.silu(z)), (h, past)
+        if kernels is None:
+            y, h = self._scan(F.silu(x), z, h, valid)
+        else:
+            y, h = self._scan_tokens(kernels, F.silu(x), z, h, valid)
+        return self.out_proj(y), (h, past)
 
-    def _scan(self, x: Tensor, h: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """h_t = exp(dt A) h_{t-1} + dt B_t x_t; y_t = C_t h_t + D x_t. (B, S, E) -> the same."""
-        size = self.A_log.shape[1]
-        dt, B, C = self.x_proj(x).split([self.rank, size, size], dim=-1)
+    def _scan(self, x: Tensor, z: Tensor, h: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """h_t = exp(dt A) h_{t-1} + dt B_t x_t; y_t = (C_t h_t + D x_t) silu(z_t). (B, S, E) -> the same."""
+        dt, B, C = self._parameters_of(x)
         dt = F.softplus(self.dt_proj(dt).float())  # (B, S, E)
         B, C = B.float().unsqueeze(-2), C.float().unsqueeze(-1)  # (B, S, 1, N), (B, S, N, 1)
-        A = -torch.exp(self.A_log.float())  # (E, N)
+        A = self._A()  # (E, N)
         dt_x = dt * x.float()
 
         outputs = []
         for token in range(x.shape[1]):
-            decay = torch.exp(dt[:, token].unsqueeze(-1) * A)  # (B, E, N)
-            h_new = decay * h + dt_x[:, token].unsqueeze(-1) * B[:, token]
+            decay = (dt[:, token].unsqueeze(-1) * A).exp_()  # (B, E, N)
+            h_new = (dt_x[:, token].unsqueeze(-1) * B[:, token]).addcmul_(decay, h)
             outputs.append((h_new @ C[:, token]).squeeze(-1))
             h = keep_valid(column(valid, token), h_new, h)
         y = torch.stack(outputs, dim=1) + self.D.float() * x.float()
-        return y.to(x.dtype), h
+        return y.to(x.dtype) * F.silu(z), h
+
+    def _convolve_sequence(self, kernels: Kernels, x: Tensor) -> Tensor:
+        """Convolution and SiLU of whole sequences: (B, S, E) -> the same."""
+        weight = self.conv1d.weight[:, 0]  # (E, K)
+        if kernels.causal_conv is None or not 2 <= weight.shape[1] <= 4:  # what that kernel can do
+            return F.silu(causal_conv(self.conv1d, x))
+        # Tokens last and contiguous: in the other layout the kernel takes only multiples of 8 channels.
+        x = x.transpose(1, 2).contiguous()
+        y: Tensor = kernels.causal_conv(x, weight, self.conv1d.bias, activation="silu")
+        return y.transpose(1, 2)
+
+    def _scan_sequence(self, kernels: Kernels, x: Tensor, z: Tensor) -> Tensor:
+        """:meth:`_scan` of whole sequences from the initial state."""
+        dt, B, C = self._parameters_of(x)
+        dt = F.linear(dt, self.dt_proj.weight)  # the kernel adds the bias
+        x, dt, B, C, z = (part.transpose(1, 2) for part in (x, dt, B, C, z))  # tokens last
+        bias = self.dt_proj.bias.float()
+        y: Tensor = kernels.selective_scan(
+            x, dt, self._A(), B, C, self.D.float(), z=z, delta_bias=bias, delta_softplus=True
+        )
+        return y.transpose(1, 2)
+
+    def _scan_tokens(
+        self, kernels: Kernels, x: Tensor, z: Tensor, h: Tensor, valid: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`_scan`, token by token; ``h`` is written to."""
+        dt, B, C = self._parameters_of(x)
+        dt = F.linear(dt, self.dt_proj.weight)
+        A, D, bias = self._A(), self.D.float(), self.dt_proj.bias.float()
+        outputs = []
+        for token in range(x.shape[1]):
+            here = column(valid, token)
+            h_new = h if here is None else h.clone()
+            x_t, dt_t, B_t, C_t, z_t = (part[:, token] for part in (x, dt, B, C, z))
+            outputs.append(
+                kernels.state_update(h_new, x_t, dt_t, A, B_t, C_t, D, z=z_t, dt_bias=bias, dt_softplus=True)
+            )
+            h = keep_valid(here, h_new, h)
+        return torch.stack(outputs, dim=1), h
+
+    def _parameters_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, S, E) -> the low-rank step sizes (B, S, R), B and C (B, S, N)."""
+        size = self.A_log.shape[1]
+        dt, B, C = self.x_proj(x).split([self.rank, size, size], dim=-1)
+        return dt, B, C
+
+    def _A(self) -> Tensor:  # noqa: N802
+        return -torch.exp(self.A_log.float())  # (E, N)
 
     def reset_parameters(self, layers: int) -> None:
         """The output of ``layers`` blocks is added up, so each is drawn smaller."""
@@ -172,3 +233,42 @@ class Mixer(nn.Module):
             low, high = math.log(0.001), math.log(0.1)
             dt = torch.exp(torch.rand(channels) * (high - low) + low).clamp(min=1e-4)
             self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+
+
+class Kernels(NamedTuple):
+    """CUDA kernels, with the signatures of their packages.
+
+    Attributes:
+        selective_scan: ``mamba_ssm``'s ``selective_scan_fn``: whole sequences (B, E, S), differentiable.
+        state_update: ``mamba_ssm``'s ``selective_state_update``: one token (B, E); writes to the state.
+        causal_conv: ``causal_conv1d``'s ``causal_conv1d_fn`` on (B, E, S), or None.
+    """
+
+    selective_scan: Callable[..., Any]
+    state_update: Callable[..., Any]
+    causal_conv: Callable[..., Any] | None
+
+
+def kernels_for(x: Tensor) -> Kernels | None:
+    """Return what to read ``x`` with, or None for plain PyTorch.
+
+    PyTorch's compiler gets the plain form: it fuses that by itself, and captures it in CUDA graphs.
+    """
+    if not x.is_cuda or torch.compiler.is_compiling():
+        return None
+    return installed_kernels()
+
+
+@cache
+def installed_kernels() -> Kernels | None:
+    """Return the kernels of ``mamba_ssm``, with those of ``causal_conv1d`` if that is installed too."""
+    try:
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+        from mamba_ssm.ops.triton.selective_state_update import selective_state_update
+    except ImportError:
+        return None
+    try:
+        from causal_conv1d import causal_conv1d_fn
+    except ImportError:
+        causal_conv1d_fn = None
+    return Kernels(selective_scan_fn, selective_state_update, causal_conv1d_fn)

@@ -71,7 +71,7 @@ def make_stepper(backbone: Backbone, form: str = "auto", *, rows: int = 8, token
             raise AgentError(f"the fused step cannot be used: {reason}; use the step form torch")
         return _fused(backbone, rows, tokens)
     if form == "torch":
-        return Stepper("torch", f"plain PyTorch {torch.__version__}", backbone.step)
+        return Stepper("torch", f"{_plain(backbone)} {torch.__version__}", backbone.step)
     return _compiled(backbone, form)
 
 
@@ -95,6 +95,15 @@ def _fused(backbone: Backbone, rows: int, tokens: int) -> Stepper:
     module, name = _FUSED[type(backbone).__name__]
     made: Any = getattr(importlib.import_module(module), name)(backbone, rows * tokens)
     return Stepper("fused", f"fused kernels, numba {numba.__version__}, PyTorch {torch.__version__}", made)
+
+
+def _plain(backbone: Backbone) -> str:
+    if type(backbone).__name__ == "Mamba" and backbone.device.type == "cuda":
+        from lram.agents.mamba import installed_kernels
+
+        if installed_kernels() is not None:
+            return "kernels of mamba-ssm, PyTorch"
+    return "plain PyTorch"
 
 
 def _compiled(backbone: Backbone, form: str) -> Stepper:

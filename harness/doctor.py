@@ -158,9 +158,13 @@ def _kernels() -> list[Finding]:
         Finding(
             name,
             True if find_spec(module) else None,
-            "installed" if find_spec(module) else "not installed (optional)",
+            f"installed: {purpose}" if find_spec(module) else f"not installed (optional: {purpose})",
         )
-        for name, module in (("xlstm", "xlstm"), ("mamba-ssm", "mamba_ssm"))
+        for name, module, purpose in (
+            ("numba", "numba", "fused steps of models on processors"),
+            ("mamba-ssm", "mamba_ssm", "Mamba's kernels on a GPU"),
+            ("xlstm", "xlstm", "to compare with"),
+        )
     ]
 
 

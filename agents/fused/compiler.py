@@ -57,7 +57,7 @@ def elementary(function: Function) -> Function:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _float_of_bits(context: Any, bits: Any) -> Any:
+def float_of_bits(context: Any, bits: Any) -> Any:
     """Read the bits of an int32 as a float32."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -83,7 +83,7 @@ def exp(x: Any) -> Any:
     rest = x - whole * _LN2_HIGH - whole * _LN2_LOW  # within +-ln(2) / 2: seven terms of the series
     series = _C5 + rest * (_C6 + rest * _C7)
     series = _C2 + rest * (_C3 + rest * (_C4 + rest * series))
-    return (_ONE + rest * (_ONE + rest * series)) * _float_of_bits(
+    return (_ONE + rest * (_ONE + rest * series)) * float_of_bits(
         (np.int32(whole) + np.int32(127)) << np.int32(23)
     )
 

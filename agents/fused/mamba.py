@@ -26,19 +26,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lram.agents.backbone import State
-from lram.agents.fused.compiler import _float_of_bits, elementary, kernel, silu, softplus
+from lram.agents.fused.compiler import elementary, float_of_bits, kernel, silu, softplus
 from lram.agents.fused.linear import PackedLinear
 from lram.agents.mamba import NORM_EPS, Block, Mamba
 
 # Up to here a call of oneDNN costs more than the kernels' own simple product.
-FEW_TOKENS = 8
+FEW_TOKENS = 12
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _EPS = np.float32(NORM_EPS)
 _LOWEST = np.float32(-126)
 _E1, _E2, _E3, _E4, _E5, _E6 = (np.float32(math.log(2) ** i / math.factorial(i)) for i in range(1, 7))
 
-_NONE = np.empty((0, 0), np.float32)  # for a kernel: this product has been computed already
+# For a kernel: no weights, the product has been computed; no step sizes, they are yet to be computed.
+_NO_WEIGHT, _NO_DT = np.empty((0, 0), np.float32), np.empty((0, 0, 0), np.float32)
 
 
 class FusedMamba:
@@ -124,16 +125,13 @@ class _FusedBlock:
             params, dt, dt_weight = work.params, _NO_DT, self.dt_weight
             self.convolve(*args, self.x_weight, u, work.factor, params)
         else:
-            self.convolve(*args, _NONE, u, work.factor, work.params)
+            self.convolve(*args, _NO_WEIGHT, u, work.factor, work.params)
             product = self.x_proj(work.u)
             rank = len(self.dt_weight)
-            params, dt_weight = product.numpy(), _NONE
+            params, dt_weight = product.numpy(), _NO_WEIGHT
             dt = self.dt_proj(product[..., :rank].contiguous()).numpy()
         self.scan(xz_array, work.factor, params, dt, dt_weight, self.channels, self.A, valid, h.numpy(), u)
         return self.out_proj.add_to(x, work.u)
-
-
-_NO_DT = np.empty((0, 0, 0), np.float32)
 
 
 def _pack(block: Block, tokens: int) -> _FusedBlock:
@@ -154,7 +152,7 @@ def _pack(block: Block, tokens: int) -> _FusedBlock:
             x_proj=PackedLinear.of(mixer.x_proj, tokens),
             dt_proj=PackedLinear.of(mixer.dt_proj, tokens),
             x_weight=mixer.x_proj.weight.clone().numpy(),
-            dt_weight=mixer.dt_proj.weight.T.contiguous().clone().numpy(),
+            dt_weight=mixer.dt_proj.weight.T.clone(memory_format=torch.contiguous_format).numpy(),
             channels=channels.numpy(),
             A=(-torch.exp(mixer.A_log) * math.log2(math.e)).numpy(),
             convolve=convolve,
@@ -170,7 +168,7 @@ def _exp2(x: Any) -> Any:
     rest = x - whole
     series = _E3 + rest * (_E4 + rest * (_E5 + rest * _E6))
     series = _ONE + rest * (_E1 + rest * (_E2 + rest * series))
-    return series * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
+    return series * float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
 
 
 @cache
