@@ -91,9 +91,22 @@ def take(state: State, rows: Sequence[int]) -> State:
 
 
 def put(state: State, rows: Sequence[int], part: State) -> None:
-    """Overwrite the given rows of ``state``, in place, with the rows of ``part``."""
+    """Overwrite the given rows of ``state``, in place, with the rows of ``part``.
+
+    Where a cache has grown more in one than in the other, the smaller is filled up with zeros.
+    """
     for target, source in zip(_tensors(state), _tensors(part), strict=True):
+        if target.shape[1:] != source.shape[1:]:
+            shape = [max(sizes) for sizes in zip(target.shape[1:], source.shape[1:], strict=True)]
+            target.set_(_filled_up(target, shape))  # type: ignore[call-overload]
+            source = _filled_up(source, shape)
         target.index_copy_(0, torch.as_tensor(rows, dtype=torch.int64, device=target.device), source)
+
+
+def _filled_up(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    larger = tensor.new_zeros(len(tensor), *shape)
+    larger[tuple(slice(size) for size in tensor.shape)] = tensor
+    return larger
 
 
 def state_bytes(state: State) -> int:

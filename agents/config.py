@@ -67,23 +67,32 @@ class TransformerConfig:
     Attributes:
         heads: Attention heads.
         positions: ``learned`` (a table of ``max_positions``) or ``rotary`` (unbounded).
-        window: Tokens, see ``cache``.
+        window: Tokens, see ``cache``. None, with ``full`` and rotary positions only: no limit.
         cache: How a decision reads the past.
 
             ``ring``: keys and values of the last tokens are kept. Every token sees itself and the
             ``window - 1`` tokens before it, in ``forward`` by a band mask and in ``step`` by the
             ring, so the two agree at any length. Needs rotary positions.
 
+            ``full``: keys and values of all tokens since the episode's start are kept, in memory
+            that doubles when it is used up. When a token comes and ``window`` tokens are there, the
+            row starts again: of its tokens only the newest ``window // 2`` stay, and are read anew
+            as if the episode had begun with them, at positions 0, 1, ...; so a token sees itself and
+            all before it, or, once ``window`` tokens were read, between ``window // 2`` and
+            ``window - 1`` before it. ``forward`` cuts its sequences in the same way, so the two
+            agree at any length.
+
             ``recompute``: the last ``window`` embedded tokens are kept and read anew at each
             decision, at positions counted from the window's start, as the reference implementation
             does. ``forward`` has no band. The two agree while no token has left the window.
-        max_positions: Rows of the table of learned positions, and the longest ``forward`` with it.
+        max_positions: Rows of the table of learned positions, and the longest ``forward`` with it
+            (for ``full``: the largest ``window``).
     """
 
     heads: int = 8
     positions: Literal["learned", "rotary"] = "learned"
-    window: int = 149
-    cache: Literal["ring", "recompute"] = "recompute"
+    window: int | None = 149
+    cache: Literal["ring", "full", "recompute"] = "recompute"
     max_positions: int = 1600
 
 
@@ -145,8 +154,10 @@ class ModelConfig:
             where = f" (sLSTM at {', '.join(map(str, at))} of {self.layers} blocks)" if at else ""
             return f"xLSTM {written[0] if written else true}{where}"
         if self.transformer is not None:
-            past = "attention band" if self.transformer.cache == "ring" else "window"
-            return f"Transformer ({self.transformer.positions} positions, {past} {self.transformer.window})"
+            section = self.transformer
+            past = {"ring": "attention band", "full": "cache of", "recompute": "window"}[section.cache]
+            reach = "unbounded cache" if section.window is None else f"{past} {section.window}"
+            return f"Transformer ({section.positions} positions, {reach})"
         return "Mamba"
 
 
@@ -219,11 +230,15 @@ def _check_transformer(config: ModelConfig) -> None:
     if section.positions == "learned" and section.cache == "ring":
         raise AgentError(
             "learned positions end at max_positions, so a ring would not agree with forward; "
-            "use rotary positions, or cache: recompute"
+            "use rotary positions, or cache: full or recompute"
         )
+    if section.window is None:
+        if section.cache != "full" or section.positions != "rotary":
+            raise AgentError("a Transformer without a window needs cache: full and rotary positions")
+        return
     if section.positions == "learned" and section.window > section.max_positions:
         raise AgentError(f"window {section.window} is longer than max_positions {section.max_positions}")
-    if section.cache == "recompute" and section.window < config.pass_tokens:
+    if section.cache != "ring" and section.window < config.pass_tokens:
         raise AgentError(
             f"window {section.window} is shorter than the {config.pass_tokens} tokens of a decision"
         )

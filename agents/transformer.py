@@ -1,8 +1,10 @@
-"""Transformer: pre-norm causal attention blocks in the style of GPT-2, and two ways to act with them.
+"""Transformer: pre-norm causal attention blocks in the style of GPT-2, and three ways to act with them.
 
 ``cache: ring`` keeps keys and values of the last ``window`` tokens and gives every token, in training
-too, exactly that band to look at. ``cache: recompute`` keeps the last ``window`` embedded tokens and
-reads them anew. Parameters have the names of Hugging Face's GPT-2 (its Conv1D weights transposed).
+too, exactly that band to look at. ``cache: full`` keeps those of all tokens, until there are
+``window``; then it starts again from the newest half. ``cache: recompute`` keeps the last ``window``
+embedded tokens and reads them anew. What they keep is in :mod:`lram.agents.attention_cache`.
+Parameters have the names of Hugging Face's GPT-2 (its Conv1D weights transposed).
 
 Shapes: B rows, S tokens, D width, NH heads, DH width of a head, L layers.
 """
@@ -10,7 +12,7 @@ Shapes: B rows, S tokens, D width, NH heads, DH width of a head, L layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -18,16 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.api import AgentError
+from lram.agents.attention_cache import Attend, KeyValueCache, Past, TokenWindow, cached_attention
 from lram.agents.backbone import Backbone, State
 from lram.agents.config import ModelConfig
 
-# Attention: layer, queries, keys, values (B, NH, S, DH) -> (B, NH, S, DH).
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 LayerAttend = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-PASS = 16
-"""Most tokens that enter the ring at once; a longer ``step`` is split. The ring has that many spare
-slots, because the first token of a pass must still see its whole band after the last is written."""
 
 
 class Transformer(Backbone):
@@ -39,6 +36,7 @@ class Transformer(Backbone):
         assert section is not None
         self.width, self.heads = config.width, section.heads
         self.window, self.cache = section.window, section.cache
+        self.past = TokenWindow(config) if section.cache == "recompute" else KeyValueCache(config)
         self.wpe = (
             nn.Embedding(section.max_positions, config.width) if section.positions == "learned" else None
         )
@@ -47,101 +45,66 @@ class Transformer(Backbone):
 
     def forward(self, x: Tensor) -> Tensor:
         """See :class:`Backbone`. AgentError when x is longer than the table of learned positions."""
-        position = torch.arange(x.shape[1], device=x.device)
-        if self.cache == "recompute":
-            return self._read(x, position, _causal)
-        distance = position.unsqueeze(-1) - position  # (S, S)
-        band = (distance >= 0) & (distance < self.window)
+        if self.cache == "ring":
+            assert self.window is not None
+            return self._read_band(x, self.window)
+        if self.cache == "recompute" or self.window is None or x.shape[1] <= self.window:
+            return self._read_causal(x)
 
-        def banded(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=band)
-
-        return self._read(x, position, banded)
+        # As ``step`` does: each part begins with the newest tokens of the one before, and adds some.
+        kept = self.window // 2
+        added = self.window - kept
+        starts = range(added, x.shape[1] - kept, added)
+        parts = [self._read_causal(x[:, first : first + self.window])[:, kept:] for first in starts]
+        return torch.cat([self._read_causal(x[:, : self.window]), *parts], dim=1)
 
     def initial_state(self, rows: int) -> State:
-        """Tokens read so far, and either ring of keys and values, or window of embedded tokens."""
-        count = torch.zeros(rows, dtype=torch.int64, device=self.device)
-        if self.cache == "recompute":
-            return {"count": count, "tokens": torch.zeros(rows, self.window, self.width, device=self.device)}
-        slots = self.window + PASS - 1
-        shape = (rows, len(self.h), self.heads, slots, self.width // self.heads)
-        keys, values = torch.zeros(shape, device=self.device), torch.zeros(shape, device=self.device)
-        return {"count": count, "keys": keys, "values": values}
+        """A dict with the ``count`` of tokens read, and what is kept of them; all zeros."""
+        return self.past.initial_state(rows, self.device)
+
+    def reset(self, state: State, rows: Sequence[int]) -> None:
+        """See :class:`Backbone`."""
+        for tensor in state.values():
+            tensor.index_fill_(0, torch.as_tensor(rows, dtype=torch.int64, device=tensor.device), 0)
 
     def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """See :class:`Backbone`. With ``recompute``, all tokens of a pass see the window after it."""
         if valid is None:
             valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        if self.cache == "recompute":
-            return self._step_window(x, state, valid)
-        outputs = []
-        for first in range(0, x.shape[1], PASS):
-            tokens = slice(first, first + PASS)
-            y, state = self._step_ring(x[:, tokens], state, valid[:, tokens])
-            outputs.append(y)
-        return torch.cat(outputs, dim=1), state
+        if isinstance(self.past, TokenWindow):
+            return self.past.step(x, state, valid, self._read_causal)
+        return self.past.step(x, state, valid, self._read_cached)
+
+    def _read_cached(self, x: Tensor, past: Past) -> Tensor:
+        return self._read(x, past.position, cached_attention(past))
+
+    def _read_causal(self, x: Tensor) -> Tensor:
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+        return self._read(x, torch.arange(x.shape[1], device=x.device), attend)
+
+    def _read_band(self, x: Tensor, width: int) -> Tensor:
+        position = torch.arange(x.shape[1], device=x.device)
+        distance = position.unsqueeze(-1) - position  # (S, S)
+        band = (distance >= 0) & (distance < width)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=band)
+
+        return self._read(x, position, attend)
 
     def _read(self, x: Tensor, position: Tensor, attend: Attend) -> Tensor:
         """Run the blocks over x (B, S, D), whose tokens are at ``position`` ((S,) or (B, S))."""
+        cos_sin = None
         if self.wpe is None:
             cos_sin = rotary_angles(position, self.width // self.heads)
         else:
-            if position.shape[-1] > self.wpe.num_embeddings:
-                most = self.wpe.num_embeddings
-                raise AgentError(f"{position.shape[-1]} tokens are longer than the {most} learned positions")
-            x, cos_sin = x + self.wpe(position), None
+            x = x + learned_positions(self.wpe, position)
         for layer, block in enumerate(self.h):
             x = block(x, partial(attend, layer), cos_sin)
         y: Tensor = self.ln_f(x)
         return y
-
-    def _step_ring(self, x: Tensor, state: State, valid: Tensor) -> tuple[Tensor, State]:
-        count, keys, values = state["count"], state["keys"], state["values"]
-        slots = keys.shape[3]
-        position = count.unsqueeze(-1) + _places(valid)  # (B, k)
-        count = count + valid.sum(dim=1)
-
-        # The position whose key each slot holds after this pass; below 0: none yet.
-        newest = count.unsqueeze(-1) - 1
-        held = newest - (newest - torch.arange(slots, device=x.device)) % slots  # (B, slots)
-        distance = position.unsqueeze(-1) - held.unsqueeze(-2)  # (B, k, slots)
-        seen = (held >= 0).unsqueeze(-2) & (distance >= 0) & (distance < self.window)
-        # A masked token has no band; let it see everything, so that its output is finite.
-        seen = (seen | ~valid.unsqueeze(-1)).unsqueeze(1)  # (B, 1, k, slots)
-        row, slot = torch.arange(len(x), device=x.device).unsqueeze(-1), position % slots
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            for ring, new in ((keys, k), (values, v)):
-                here = ring[row, layer, :, slot]  # (B, k, NH, DH)
-                new = new.transpose(1, 2).to(ring.dtype)
-                ring[row, layer, :, slot] = torch.where(valid[:, :, None, None], new, here)
-            held_keys, held_values = keys[:, layer].to(q.dtype), values[:, layer].to(q.dtype)
-            return F.scaled_dot_product_attention(q, held_keys, held_values, attn_mask=seen)
-
-        y = self._read(x, position, attend)
-        return y, {"count": count, "keys": keys, "values": values}
-
-    def _step_window(self, x: Tensor, state: State, valid: Tensor) -> tuple[Tensor, State]:
-        count, tokens = state["count"].unsqueeze(-1), state["tokens"]
-        if x.shape[1] > self.window:
-            raise AgentError(f"a pass of {x.shape[1]} tokens is longer than the window of {self.window}")
-        new = valid.sum(dim=1, keepdim=True)
-        dropped = (count + new - self.window).clamp(min=0)  # (B, 1)
-
-        # Each slot takes an old token (shifted by those that drop out), a new one, or stays as it is.
-        slot = torch.arange(self.window, device=x.device)
-        ordinal = slot + dropped - count  # (B, window): which of the new tokens, if 0 <= ordinal < new
-        order = torch.argsort(valid, dim=1, descending=True, stable=True)  # valid tokens first
-        from_new = self.window + order.gather(1, ordinal.clamp(0, x.shape[1] - 1))
-        source = torch.where(ordinal < 0, slot + dropped, torch.where(ordinal < new, from_new, slot))
-        both = torch.cat([tokens, x.to(tokens.dtype)], dim=1)  # (B, window + k, D)
-        tokens = both.gather(1, source.unsqueeze(-1).expand(-1, -1, self.width))
-        count = count - dropped + new
-
-        y = self._read(tokens.to(x.dtype), slot, _causal)
-        place = (count - new + _places(valid)).clamp(max=self.window - 1)  # (B, k)
-        y = y.gather(1, place.unsqueeze(-1).expand(-1, -1, self.width))
-        return y, {"count": count.squeeze(-1), "tokens": tokens}
 
     def reset_parameters(self) -> None:
         """The rules of Hugging Face's GPT-2."""
@@ -204,8 +167,15 @@ class Block(nn.Module):
         return y
 
 
-def _causal(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+def learned_positions(table: nn.Embedding, position: Tensor) -> Tensor:
+    """Return the vectors (..., S, D) of positions (..., S); AgentError if there are not as many."""
+    if position.shape[-1] > table.num_embeddings:
+        raise AgentError(
+            f"{position.shape[-1]} tokens are longer than the {table.num_embeddings} learned positions"
+        )
+    # Only masked tokens can be beyond the table, being numbered after the row's last token.
+    vectors: Tensor = table(position.clamp(max=table.num_embeddings - 1))
+    return vectors
 
 
 def rotary_angles(position: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
@@ -221,10 +191,3 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs (x_j, x_{j + DH/2}) of ``x`` (B, NH, S, DH) by their angles."""
     a, b = x.float().chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
-
-
-def _places(valid: Tensor) -> Tensor:
-    """Number the valid tokens of each row 0, 1, ..., and the masked ones on from there: (B, k)."""
-    # Distinct places for masked tokens too: what they write back never meets another token's slot.
-    masked = ~valid
-    return torch.where(valid, valid.cumsum(1) - 1, valid.sum(1, keepdim=True) + masked.cumsum(1) - 1)

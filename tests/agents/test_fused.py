@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -127,3 +128,23 @@ def test_kernels_compile_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(compiler.numba, "njit", refuse)
     assert compiler.kernel(abs) is abs
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("form", ["compile", "graphs"])
+@torch.inference_mode()
+def test_a_compiled_step_equals_the_plain_one(form: str) -> None:
+    backbone = build_backbone(ModelConfig(32, 2, xlstm=XLSTMConfig(slstm_at=(1,))))
+    backbone.reset_parameters()
+    steppers = [make_stepper(backbone, name) for name in ("torch", form)]
+    states = [backbone.initial_state(8) for _ in steppers]
+    for seed in range(4):
+        x = torch.randn(8, 3, 32, generator=torch.Generator().manual_seed(seed))
+        valid = torch.ones(8, 3, dtype=torch.bool)
+        valid[seed, 0] = False
+        outputs = []
+        for index, stepper in enumerate(steppers):
+            y, states[index] = stepper.call(x, states[index], valid)
+            outputs.append(y[valid].clone())
+        torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=2e-5)
