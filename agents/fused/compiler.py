@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 from llvmlite import ir
+from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np import arrayobj
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -64,6 +66,24 @@ def float_of_bits(context: Any, bits: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return numba.types.float32(numba.types.int32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(context: Any, array: Any, i: Any, j: Any) -> Any:
+    """Ask the processor for the memory of array[i, j], which may lie outside of the array (a 2-d one)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        struct = arrayobj.make_array(kind)(context, builder, arguments[0])
+        item = cgutils.get_item_pointer(context, builder, kind, struct, arguments[1:], wraparound=False)
+        integer, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        form = ir.FunctionType(ir.VoidType(), [pointer, integer, integer, integer])
+        function = cgutils.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
+        reading, keep, data = integer(0), integer(3), integer(1)
+        builder.call(function, [builder.bitcast(item, pointer), reading, keep, data])
+        return context.get_dummy_value()
+
+    return numba.types.void(array, i, j), generate
 
 
 _LOG2_E = np.float32(1.4426950408889634)

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
-from llvmlite import ir
-from numba.core import cgutils
-from numba.extending import intrinsic
-from numba.np import arrayobj
 from torch import Tensor, nn
 
 from lram.agents.attention_cache import Attend, Past, TokenWindow, cached_attention
 from lram.agents.backbone import State
-from lram.agents.fused.compiler import exp, kernel
+from lram.agents.fused.compiler import exp, kernel, prefetch
 from lram.agents.fused.linear import PackedLinear
 from lram.agents.transformer import Block, Transformer, learned_positions, rotary_angles, rotate
 
@@ -125,24 +120,6 @@ class _FusedBlock:
         """Add what attention found (B, k, D), then the feed-forward part, to x (B, k, D)."""
         x = self.attn_proj.add_to(x, attended)
         return self.mlp_proj.add_to(x, self.c_fc(self.second_norm(x)))
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _prefetch(context: Any, array: Any, i: Any, j: Any) -> Any:
-    """Ask the processor for the memory of array[i, j], which may lie outside of the array."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0]
-        struct = arrayobj.make_array(kind)(context, builder, arguments[0])
-        item = cgutils.get_item_pointer(context, builder, kind, struct, arguments[1:], wraparound=False)
-        integer, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        form = ir.FunctionType(ir.VoidType(), [pointer, integer, integer, integer])
-        function = cgutils.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
-        reading, keep, data = integer(0), integer(3), integer(1)
-        builder.call(function, [builder.bitcast(item, pointer), reading, keep, data])
-        return context.get_dummy_value()
-
-    return numba.types.void(array, i, j), generate
 
 
 @kernel
@@ -251,7 +228,7 @@ def _score(keys: Any, qa: Any, qb: Any, qc: Any, sa: Any, sb: Any, sc: Any) -> N
     count, width = keys.shape
     for j in range(count):
         for d in range(0, width, _LINE):
-            _prefetch(keys, j + _AHEAD, d)
+            prefetch(keys, j + _AHEAD, d)
         a = b = c = np.float32(0)
         for d in range(width):
             k = keys[j, d]
@@ -294,7 +271,7 @@ def _mix(values: Any, wa: Any, wb: Any, wc: Any, ya: Any, yb: Any, yc: Any) -> N
     for j in range(0, whole, 8):
         for ahead in range(_AHEAD, _AHEAD + 8):
             for d in range(0, width, _LINE):
-                _prefetch(values, j + ahead, d)
+                prefetch(values, j + ahead, d)
         for d in range(width):
             v0, v1, v2, v3 = values[j, d], values[j + 1, d], values[j + 2, d], values[j + 3, d]
             v4, v5, v6, v7 = values[j + 4, d], values[j + 5, d], values[j + 6, d], values[j + 7, d]

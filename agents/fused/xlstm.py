@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lram.agents.backbone import State
-from lram.agents.fused.compiler import exp, kernel, sigmoid, silu, softplus, tanh
+from lram.agents.fused.compiler import exp, kernel, prefetch, sigmoid, silu, softplus, tanh
 from lram.agents.fused.linear import PackedLinear
 from lram.agents.xlstm import XLSTM, MLSTMBlock, SLSTMBlock
 
@@ -32,6 +32,10 @@ MOST_TOKENS = 16
 """Longer passes are read by the plain step, in chunks: it has more arithmetic for each byte."""
 
 _GROUP = 3
+# Rows of the memory are asked for this many places ahead (of 0, 4, 8 and 16 the fastest: 0.8 of the
+# time of 0 when they come from memory).
+_AHEAD = 8
+_LINE = 16  # float32 in a cache line
 _EPS = np.float32(1e-5)  # of every norm
 _FLOOR = np.float32(1e-6)  # of the normaliser
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -206,6 +210,8 @@ def _read_and_write(C: Any, q: Any, w: Any, v0: Any, v1: Any, v2: Any, decay: An
     out[:] = 0
     out0, out1, out2 = out[0], out[1], out[2]
     for d in range(C.shape[0]):
+        for e in range(0, values, _LINE):
+            prefetch(C, d + _AHEAD, e)
         row = C[d]
         q0, q1, q2, w0, w1, w2 = q[0, d], q[1, d], q[2, d], w[0, d], w[1, d], w[2, d]
         for e in range(values):
