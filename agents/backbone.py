@@ -95,7 +95,7 @@ def put(state: State, rows: Sequence[int], part: State) -> None:
 
     Where a cache has grown more in one than in the other, the smaller is filled up with zeros.
     """
-    for target, source in zip(_tensors(state), _tensors(part), strict=True):
+    for target, source in zip(tensors(state), tensors(part), strict=True):
         if target.shape[1:] != source.shape[1:]:
             shape = [max(sizes) for sizes in zip(target.shape[1:], source.shape[1:], strict=True)]
             target.set_(_filled_up(target, shape))  # type: ignore[call-overload]
@@ -111,7 +111,7 @@ def _filled_up(tensor: Tensor, shape: Sequence[int]) -> Tensor:
 
 def state_bytes(state: State) -> int:
     """Return the bytes of all tensors of ``state``."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(state))
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors(state))
 
 
 def keep_valid(valid: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
@@ -177,8 +177,9 @@ def _map(function: Callable[[Tensor], Tensor], state: State) -> State:
     return type(state)(_map(function, value) for value in state)
 
 
-def _tensors(state: State) -> list[Tensor]:
+def tensors(state: State) -> list[Tensor]:
+    """Return all tensors of ``state``, in order."""
     if isinstance(state, Tensor):
         return [state]
     values = state.values() if isinstance(state, dict) else state
-    return [tensor for value in values for tensor in _tensors(value)]
+    return [tensor for value in values for tensor in tensors(value)]

@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError
 
 from lram.agents.api import AgentError
 from lram.envs.registry import SelectionError
-from lram.harness.cli import listings, making, reporting, running
+from lram.harness.cli import benching, checking, listings, making, reporting, running
 from lram.harness.errors import LramError
 
 EXIT_BAD_INPUT = 2
@@ -24,7 +24,7 @@ app = App(
     version=lambda: version("lram-bench"),
     help_flags=["--help", "-h"],
 )
-for module in (running, reporting, listings, making):
+for module in (running, reporting, checking, listings, making, benching):
     for command, name in module.COMMANDS:
         app.command(command, name=name)
 

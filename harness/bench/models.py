@@ -1,0 +1,273 @@
+"""One decision of a model's backbone, at a context that it has really read.
+
+A decision reads the tokens of one timestep (reward, state, return-to-go) of every row, in
+``torch.inference_mode``. Every row has inputs of its own, and every decision new ones. Encoders and the
+action head are not part of it: they are the same for all backbones.
+
+* A recurrent model goes on from decision to decision; its time does not depend on how many it has read.
+  Its baseline is plain PyTorch token by token: as many passes as tokens.
+* A Transformer keeps the keys and values of all tokens. What a timed decision appends is forgotten
+  before the next, so that the context stays as long as it is said to be. Its baseline is plain PyTorch
+  with the same cache.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+
+from lram.agents.backbone import Backbone, State, build_backbone, state_bytes, take
+from lram.agents.config import ModelConfig
+from lram.agents.model import build_model
+from lram.agents.stepping import StepFunction, make_stepper
+from lram.harness.bench.measure import Candidate, Prepared
+
+READ = 50
+"""Timesteps that a recurrent model has read before it is timed."""
+
+TOKEN_BY_TOKEN = "torch, token by token"
+"""Form of the baseline of recurrent models."""
+
+_INPUTS = 8  # different inputs, taken in turns
+_CHUNK = 50  # timesteps of a pass that reads a context
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a decision is given, and where it is made."""
+
+    rows: int
+    tokens: int
+    width: int
+    seed: int = 0
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    def inputs(self) -> list[Tensor]:
+        """Return embedded tokens (rows, tokens, width), distinct in every row and decision."""
+        generator = torch.Generator().manual_seed(self.seed)
+        shape = (self.rows, self.tokens, self.width)
+        return [self._placed(torch.randn(shape, generator=generator)) for _ in range(_INPUTS)]
+
+    def past(self, first: int, end: int) -> Iterable[Tensor]:
+        """Yield the tokens of timesteps ``first`` to ``end`` (exclusive), some timesteps at a time.
+
+        Each is (rows, tokens of those timesteps, width); a timestep's tokens depend on its number only.
+        """
+        generator, shape = torch.Generator(), (self.rows, self.tokens, self.width)
+        for start in range(first, end, _CHUNK):
+            timesteps = range(start, min(start + _CHUNK, end))
+            chunk = [
+                torch.randn(shape, generator=generator.manual_seed(self.seed + 1 + t)) for t in timesteps
+            ]
+            yield self._placed(torch.cat(chunk, dim=1))
+
+    def _placed(self, x: Tensor) -> Tensor:
+        return x.to(self.device, self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a row of the table is about.
+
+    Attributes:
+        model: Name of the model.
+        form: A step form, or ``TOKEN_BY_TOKEN``.
+        rows: Rows that decide at once.
+        context: Timesteps read before; None for recurrent models.
+    """
+
+    model: str
+    form: str
+    rows: int
+    context: int | None
+
+    @property
+    def name(self) -> str:
+        """Unique among the points of a benchmark."""
+        context = "" if self.context is None else f", context {self.context}"
+        return f"{self.model}, {self.form}, rows {self.rows}{context}"
+
+
+class Subject:
+    """A model for ``work.rows`` rows, with random weights; built when it is first asked for.
+
+    Attributes:
+        name: Of the model.
+        config: Of the model.
+        work: What a decision is given.
+        contexts: Timesteps read before a decision, ascending; just ``READ`` for a recurrent model.
+    """
+
+    def __init__(self, name: str, config: ModelConfig, work: Work, contexts: Sequence[int]) -> None:
+        self.name, self.config, self.work = name, config, work
+        self.growing = config.kind == "transformer"
+        self.contexts = sorted(set(contexts)) if self.growing else [READ]
+        self._read: dict[int, tuple[Backbone, State]] = {}
+
+    def candidates(self, forms: Sequence[str], context: int) -> dict[Point, Candidate]:
+        """Return a candidate for the baseline and for every form."""
+        baseline = "torch" if self.growing else TOKEN_BY_TOKEN
+        points = [
+            Point(self.name, form, self.work.rows, context if self.growing else None)
+            for form in dict.fromkeys((baseline, *forms))
+        ]
+        return {
+            point: Candidate(
+                point.name,
+                partial(self.prepare, point.form, context),
+                () if point.form == baseline else (points[0].name,),
+            )
+            for point in points
+        }
+
+    def prepare(self, form: str, context: int) -> Prepared:
+        """Return a decision of ``form``, after the timesteps of ``context`` were read."""
+        backbone, state = self.read(context)
+        # A growing cache serves all forms: what a decision appends is overwritten by the next.
+        own = state if self.growing else take(state, range(self.work.rows))
+        return prepare_decision(backbone, form, own, self.work)
+
+    def read(self, context: int) -> tuple[Backbone, State]:
+        """Return a backbone, and what it keeps after the timesteps of ``context``."""
+        if context not in self._read:
+            backbone = self._variant(context)
+            done = max((shorter for shorter in self._read if shorter < context), default=0)
+            start = self._read[done][1] if done else backbone.initial_state(self.work.rows)
+            state = take(start, range(self.work.rows))
+            with torch.inference_mode():
+                for tokens in self.work.past(done, context):
+                    _, state = backbone.step(tokens, state)
+                if self.growing:  # so that there is room for a decision, and no form has to make it
+                    count = state["count"].clone()
+                    _, state = backbone.step(self.work.inputs()[0], state)
+                    state = {**state, "count": count}
+            self._read[context] = backbone, state
+        return self._read[context]
+
+    def state_bytes(self, context: int) -> int:
+        """Return the bytes that all rows keep at ``context``, without keeping any."""
+        with torch.device("meta"):
+            backbone = build_backbone(with_cache(self.config, context))
+        state = backbone.initial_state(self.work.rows)
+        if not self.growing:
+            return state_bytes(state)
+        slots = (context + 1) * self.work.tokens  # a fresh cache has fewer; all but the count have as many
+        kept: dict[str, Tensor] = dict(state)
+        count = kept.pop("count")
+        return state_bytes(count) + sum(state_bytes(one) // one.shape[-2] * slots for one in kept.values())
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """With the weights that it has at every context."""
+        return make_backbone(with_cache(self.config, self.contexts[-1]), self.work)
+
+    def _variant(self, context: int) -> Backbone:
+        """Return ``backbone`` with a cache as long as ``context`` needs."""
+        if not self.growing:
+            return self.backbone
+        with torch.device("meta"):
+            variant = build_backbone(with_cache(self.config, context, self.contexts[-1]))
+        variant.load_state_dict(self.backbone.state_dict(), assign=True)
+        return variant.eval()
+
+
+def make_backbone(config: ModelConfig, work: Work) -> Backbone:
+    """Return the backbone of ``config`` with weights drawn from the seed of ``work``."""
+    with torch.inference_mode(False):
+        backbone: Backbone = build_model(config, work.seed).backbone.to(work.device, work.dtype)
+    return backbone
+
+
+def with_cache(config: ModelConfig, timesteps: int, longest: int | None = None) -> ModelConfig:
+    """Return ``config``, a Transformer's with a cache for all tokens of so many timesteps and one decision.
+
+    Args:
+        config: Of any kind.
+        timesteps: Read before the decision.
+        longest: The most that any variant of this model reads: its table of learned positions is made
+            for that, so that all variants have the same weights.
+    """
+    if config.transformer is None:
+        return config
+    tokens = (timesteps + 1) * config.pass_tokens
+    positions = max(config.transformer.max_positions, ((longest or timesteps) + 1) * config.pass_tokens)
+    section = dataclasses.replace(config.transformer, cache="full", window=tokens, max_positions=positions)
+    return dataclasses.replace(config, transformer=section)
+
+
+def prepare_decision(backbone: Backbone, form: str, state: State, work: Work) -> Prepared:
+    """Return a decision of ``backbone`` from ``state`` on; ``state`` is used up.
+
+    Args:
+        backbone: With the weights to use.
+        form: A step form, or ``TOKEN_BY_TOKEN``.
+        state: After what was read.
+        work: What is decided.
+    """
+    one_by_one = form == TOKEN_BY_TOKEN
+    stepper = make_stepper(
+        backbone, "torch" if one_by_one else form, rows=work.rows, tokens=1 if one_by_one else work.tokens
+    )
+    read, update = moved_bytes(backbone, state, work)
+    return Prepared(
+        decide=decision(stepper.call, state, work.inputs(), 1 if one_by_one else work.tokens),
+        read_bytes=read,
+        update_bytes=update,
+        state_bytes=state_bytes(state),
+        detail=stepper.detail,
+    )
+
+
+def decision(step: StepFunction, state: State, inputs: Sequence[Tensor], tokens: int) -> Callable[[], Tensor]:
+    """Return what reads the next of ``inputs`` in passes of ``tokens`` and returns the last hidden states."""
+    turns = itertools.cycle([x.split(tokens, dim=1) for x in inputs])  # type: ignore[no-untyped-call]
+    # Where a count tells how much of a cache is filled, to put it back is to forget what came after.
+    count = state["count"].clone() if isinstance(state, dict) else None
+
+    def decide() -> Tensor:
+        nonlocal state
+        if count is not None:
+            state = {**state, "count": count.clone()}
+        for x in next(turns):
+            hidden, state = step(x, state, None)
+        return hidden
+
+    return decide
+
+
+def moved_bytes(backbone: Backbone, state: State, work: Work) -> tuple[int, int]:
+    """Return what a decision must at least read, and read and write back, in bytes."""
+    weights = weight_bytes(backbone)
+    if not isinstance(state, dict):
+        return weights, state_bytes(state)
+    rows, layers, heads, _, head_width = state["keys"].shape
+    token = 2 * layers * heads * head_width * state["keys"].element_size()
+    return weights + int(state["count"].sum()) * token, rows * work.tokens * token
+
+
+def weight_bytes(backbone: Backbone) -> int:
+    """Return the bytes of the weights that a decision reads."""
+    return sum(
+        parameter.numel() * parameter.element_size()
+        for name, parameter in backbone.named_parameters()
+        if name != "wpe.weight"  # a table: one row of it is read for a token
+    )
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let PyTorch use ``count`` threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

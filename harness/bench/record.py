@@ -1,0 +1,227 @@
+"""The record of a benchmark: one JSON file, written whole or not at all.
+
+Numbers are in the units of their names (milliseconds, bytes, 10^9 bytes a second); ``crossovers`` are
+computed from ``rows`` and stand there for readers.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from lram.harness.bench.measure import Ratio, Timing
+from lram.harness.bench.memory import Bandwidth
+from lram.harness.errors import LramError
+from lram.harness.records import Provenance
+from lram.harness.store import encode, write_atomically
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One decision of one model in one form.
+
+    Attributes:
+        name: What a ratio calls it; unique in the record.
+        model: Preset, or package and class.
+        form: How it is computed.
+        detail: The same with versions.
+        rows: Rows that decide at once.
+        context: Timesteps read before; None where the time does not depend on it (a recurrent state).
+        timing: Milliseconds.
+        ratio: Against the baseline; None where there is none.
+        limit_ms: What memory alone would need, see :mod:`lram.harness.bench.memory`; None where nobody
+            counted the bytes.
+        read_bytes, update_bytes: What a decision must at least read, and read and write back.
+        state_bytes: What all rows keep between decisions.
+    """
+
+    name: str
+    model: str
+    form: str
+    detail: str
+    rows: int
+    context: int | None
+    timing: Timing
+    ratio: Ratio | None
+    limit_ms: float | None
+    read_bytes: int
+    update_bytes: int
+    state_bytes: int
+
+    @property
+    def decisions_per_s(self) -> float:
+        """Decisions a second, all rows together."""
+        return 1000 * self.rows / self.timing.median.median
+
+
+@dataclass(frozen=True, slots=True)
+class Crossover:
+    """The context from which on a growing cache takes longer than a recurrent state.
+
+    Attributes:
+        model: The recurrent model.
+        against: The model with the cache.
+        form: How both are computed.
+        rows: Rows that decide at once.
+        where: ``at`` the context, ``below`` the shortest one measured, ``beyond`` the longest.
+        context: Timesteps, by linear interpolation between measured contexts; or that end.
+    """
+
+    model: str
+    against: str
+    form: str
+    rows: int
+    where: Literal["at", "below", "beyond"]
+    context: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What else the machine did.
+
+    Attributes:
+        before, after: Load average over one minute; the own process counts too.
+        other_cores: Cores that other processes kept busy on average; None where that cannot be read.
+    """
+
+    before: float
+    after: float
+    other_cores: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was asked for.
+
+    Attributes:
+        tokens: Tokens of a decision, for each row.
+        read: Timesteps that recurrent models read before.
+        threads: Of PyTorch.
+        precision: Type of the weights and of what flows; states are float32.
+        device: Where.
+        seed: Of weights, inputs and the order of visits.
+        rounds: Visits to each candidate, at most.
+        environment: Variables that change how fast threads and memory are.
+    """
+
+    tokens: int
+    read: int
+    threads: int
+    precision: str
+    device: str
+    seed: int
+    rounds: int
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRecord:
+    """A whole benchmark.
+
+    Attributes:
+        schema: Version of this layout.
+        benchmark: What was timed: ``model``, or ``public`` and a package.
+        settings: What was asked for.
+        provenance: Where and with what.
+        load: What else the machine did.
+        bandwidths: The memory's speed, by number of rows as text (each was measured beside its rows).
+        rows: The results.
+        crossovers: Computed from them.
+        notes: What was left out, and why.
+    """
+
+    schema: int
+    benchmark: str
+    settings: Settings
+    provenance: Provenance
+    load: Load
+    bandwidths: dict[str, list[Bandwidth]]
+    rows: list[Row]
+    crossovers: list[Crossover] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def write_record(file: Path, record: BenchRecord) -> None:
+    """Write ``record`` as JSON; LramError when the folder is not there."""
+    if not file.parent.is_dir():
+        raise LramError(f"{file} cannot be written: there is no folder {file.parent}")
+    write_atomically(file, encode(record))
+
+
+def read_record(file: Path) -> BenchRecord:
+    """Read what :func:`write_record` wrote; LramError for anything else."""
+    try:
+        record = msgspec.json.decode(file.read_bytes(), type=BenchRecord)
+    except (OSError, msgspec.DecodeError) as error:
+        raise LramError(f"{file} cannot be read as a benchmark: {error}") from error
+    if record.schema != SCHEMA:
+        raise LramError(f"{file} has layout {record.schema}; this version of lram-bench reads {SCHEMA}")
+    return record
+
+
+def crossovers(rows: Sequence[Row]) -> list[Crossover]:
+    """Compare each recurrent model with each cached one, in the same form and with as many rows."""
+    found = []
+    for steady in (row for row in rows if row.context is None):
+        growing: dict[str, list[Row]] = {}
+        for row in rows:
+            if row.context is not None and (row.form, row.rows) == (steady.form, steady.rows):
+                growing.setdefault(row.model, []).append(row)
+        for model, measured in growing.items():
+            where, context = crossing(
+                steady.timing.median.median,
+                [(row.context or 0, row.timing.median.median) for row in measured],
+            )
+            found.append(Crossover(steady.model, model, steady.form, steady.rows, where, context))
+    return found
+
+
+def crossing(
+    steady: float, growing: Sequence[tuple[int, float]]
+) -> tuple[Literal["at", "below", "beyond"], float]:
+    """Return where ``growing`` (context, time) first takes as long as ``steady``.
+
+    Between two contexts times are taken to lie on a line.
+    """
+    points = sorted(growing)
+    if points[0][1] >= steady:
+        return "below", float(points[0][0])
+    for (short, fast), (long, slow) in pairwise(points):
+        if slow >= steady:
+            return "at", short + (long - short) * (steady - fast) / (slow - fast)
+    return "beyond", float(points[-1][0])
+
+
+class LoadWatch:
+    """Watches what other processes do between its making and ``load``."""
+
+    def __init__(self) -> None:
+        self._before = os.getloadavg()[0]
+        self._begun = time.monotonic()
+        self._others = _busy_elsewhere()
+
+    def load(self) -> Load:
+        """Return what was seen so far."""
+        now, passed = _busy_elsewhere(), time.monotonic() - self._begun
+        cores = None if now is None or self._others is None else max(0.0, (now - self._others) / passed)
+        return Load(self._before, os.getloadavg()[0], cores)
+
+
+def _busy_elsewhere() -> float | None:
+    """Return the processor seconds of all processes but this one since the machine started."""
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
+    except OSError:
+        return None
+    user, nice, system, _idle, _waiting, interrupts, soft, stolen = map(int, fields)
+    busy = (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
+    return busy - time.process_time()

@@ -1,0 +1,202 @@
+"""Commands that measure how fast models decide."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from lram.agents.compute import PRECISIONS, Compute, Precision
+from lram.harness.cli.listings import Json
+from lram.harness.cli.output import print_json, print_table
+from lram.harness.errors import LramError
+
+if TYPE_CHECKING:
+    from lram.harness.bench.record import BenchRecord, Crossover, Row
+
+bench = App(
+    name="bench", help="Measure how fast models decide, on this machine.", help_flags=["--help", "-h"]
+)
+
+
+@bench.command(name="model")
+def model(
+    presets: Annotated[
+        list[str] | None,
+        Parameter(help="Model presets (default: the four of 16M); see 'lram agents'."),
+    ] = None,
+    /,
+    *,
+    rows: Annotated[
+        str | None, Parameter(help="Rows that decide at once (default: 1,16; each is measured apart).")
+    ] = None,
+    contexts: Annotated[
+        str | None, Parameter(help="Timesteps that a Transformer has read (default: 50,200,800,1600).")
+    ] = None,
+    forms: Annotated[
+        str | None,
+        Parameter(help="Step forms: torch, fused, compile, graphs (default: torch, and fused if it can be)."),
+    ] = None,
+    threads: Annotated[int, Parameter(help="Threads of PyTorch.")] = 1,
+    device: Annotated[str, Parameter(help="Where models decide, such as cpu or cuda.")] = "cpu",
+    precision: Annotated[
+        Precision, Parameter(help=f"Of the weights: {' or '.join(PRECISIONS)}; states are float32.")
+    ] = "float32",
+    seed: Annotated[
+        int, Parameter(name=["--seed", "-s"], help="Of weights, inputs and the order of visits.")
+    ] = 0,
+    repeats: Annotated[int | None, Parameter(help="Visits to each candidate (default: 15).")] = None,
+    quick: Annotated[
+        bool, Parameter(help="A try in seconds: by default 1 row, context 50, 3 visits.", negative=())
+    ] = False,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="Write the record to this JSON file.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Time one decision of each model's backbone, all in turns in this process.
+
+    A decision reads three tokens in each row. Every row says what it is compared with: plain PyTorch
+    token by token for recurrent models, plain PyTorch with the same cache for Transformers. 'x faster' is
+    the median over rounds, with its 95% interval, 'x at best' compares the fastest decisions. 'limit' is
+    the time that memory alone would need for the decision's bytes, measured in the same rounds.
+
+    Example: lram bench model 'xlstm[7:1]-16M' transformer-16M --rows 1,16 -o bench.json
+    """
+    from lram.harness.bench.measure import Effort
+    from lram.harness.bench.record import write_record
+    from lram.harness.bench.run import PRESETS, ModelBench, bench_models
+
+    if output is not None and not output.parent.is_dir():
+        raise LramError(f"{output} cannot be written: there is no folder {output.parent}")
+    if repeats is not None and repeats < 1:
+        raise LramError(f"--repeats must be 1 or more, not {repeats}")
+    usual = ("1", "50", 3) if quick else ("1,16", "50,200,800,1600", 15)
+    rows, contexts, repeats = rows or usual[0], contexts or usual[1], repeats or usual[2]
+    effort = Effort(rounds=repeats, visit_s=0.01) if quick else Effort(rounds=repeats, limit_s=60.0)
+    record = bench_models(
+        ModelBench(
+            presets=tuple(presets or PRESETS),
+            rows=numbers(rows, "--rows"),
+            contexts=numbers(contexts, "--contexts"),
+            forms=tuple(form.strip() for form in forms.split(",")) if forms else (),
+            threads=threads,
+            seed=seed,
+            compute=Compute(device=device, precision=precision),
+            effort=effort,
+        ),
+        say=lambda text: print(text, file=sys.stderr),
+    )
+    if output is not None:
+        write_record(output, record)
+    if json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(record))
+    else:
+        print_record(record)
+    return 0
+
+
+def numbers(text: str, option: str) -> tuple[int, ...]:
+    """Return the whole numbers of a comma list; LramError for anything else."""
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise LramError(f"{option} takes whole numbers such as 1,16, not {text!r}") from None
+
+
+def print_record(record: BenchRecord) -> None:
+    """Print a benchmark for people."""
+    settings, provenance, load = record.settings, record.provenance, record.load
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.packages.items())
+    print(
+        f"{provenance.gpu if settings.device != 'cpu' else provenance.cpu}; {settings.threads} thread(s), "
+        f"{settings.precision}, {settings.tokens} tokens a decision\n{versions}\n"
+    )
+    known = {row.name: row for row in record.rows}
+    print_table(_HEADER, [_cells(row, known) for row in record.rows])
+    print()
+    if record.crossovers:
+        print("The context from which on a growing cache takes longer than a recurrent state:\n")
+        print_table(
+            ("rows", "form", "recurrent", "cached", "context"), list(map(_crossing, record.crossovers))
+        )
+        print()
+    for rows, points in record.bandwidths.items():
+        speeds = ", ".join(
+            f"{point.bytes / 2**20:g} MiB {point.read_gb_s:.0f} / {point.update_gb_s:.0f}" for point in points
+        )
+        print(f"memory beside rows {rows}, GB/s read / read and written: {speeds}")
+    others = "" if load.other_cores is None else f"; other processes kept {load.other_cores:.1f} cores busy"
+    print(f"load average {load.before:.1f} before, {load.after:.1f} after{others}")
+    noisy = sum(row.timing.noisy for row in record.rows)
+    if noisy:
+        print(f"{noisy} of {len(record.rows)} rows are noisy: their rounds spread by more than a tenth")
+    for note in record.notes:
+        print(note)
+
+
+_HEADER = (
+    "model",
+    "form",
+    "rows",
+    "context",
+    "median ms",
+    "p90 ms",
+    "spread %",
+    "decisions/s",
+    "baseline",
+    "x faster",
+    "x at best",
+    "limit ms",
+    "x limit",
+    "state MB/row",
+)
+
+
+def _cells(row: Row, known: dict[str, Row]) -> tuple[object, ...]:
+    median = row.timing.median.median
+    return (
+        row.model,
+        row.form,
+        row.rows,
+        row.context,
+        _rounded(median),
+        _rounded(row.timing.p90),
+        round(100 * row.timing.spread),
+        round(row.decisions_per_s),
+        *_against(row, known),
+        None if row.limit_ms is None else _rounded(row.limit_ms),
+        None if row.limit_ms is None else _rounded(median / row.limit_ms),
+        _rounded(row.state_bytes / row.rows / 1e6),
+    )
+
+
+def _against(row: Row, known: dict[str, Row]) -> tuple[str, str, float | None]:
+    if row.ratio is None:
+        return "", "", None
+    baseline, times = known[row.ratio.baseline], row.ratio.times
+    name = baseline.form if baseline.model == row.model else f"{baseline.model}, {baseline.form}"
+    return name, f"{times.median:.2f} [{times.low:.2f}, {times.high:.2f}]", _rounded(row.ratio.fastest)
+
+
+def _crossing(crossover: Crossover) -> tuple[object, ...]:
+    where = {"at": "", "below": "below ", "beyond": "beyond "}[crossover.where]
+    return (
+        crossover.rows,
+        crossover.form,
+        crossover.model,
+        crossover.against,
+        f"{where}{crossover.context:.0f}",
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+COMMANDS: tuple[tuple[App | Callable[..., Any], str], ...] = ((bench, "bench"),)

@@ -1,0 +1,126 @@
+"""The command that says whether agents can be trusted: check."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from lram.agents.compute import ROWS, Compute, Precision, StepForm
+from lram.harness.cli.listings import Json
+from lram.harness.cli.output import print_json, print_table
+from lram.harness.errors import LramError
+
+if TYPE_CHECKING:
+    from lram.agents.api import Agent, TaskSpec
+    from lram.agents.check import Check
+
+EXIT_FAILED = 1
+
+
+def check(
+    agents: Annotated[list[str], Parameter(help="Names, presets, checkpoint folders or module:factory.")],
+    /,
+    *,
+    tasks: Annotated[
+        list[str] | None,
+        Parameter(
+            name=["--tasks", "-t"], help="Try these tasks' shapes besides the made-up ones.", negative=()
+        ),
+    ] = None,
+    tokens: Annotated[int, Parameter(help="Longest stream for a model's parity.")] = 450,
+    long: Annotated[bool, Parameter(help="Also eight times the trained context.", negative=())] = False,
+    seed: Annotated[int, Parameter(name=["--seed", "-s"], help="Of weights, observations and rewards.")] = 0,
+    device: Annotated[str, Parameter(help="Where models act, such as cpu or cuda.")] = "cpu",
+    precision: Annotated[Precision, Parameter(help="Type of the models' weights.")] = "float32",
+    step: Annotated[StepForm, Parameter(help="How a model's step is computed.")] = "auto",
+    rows: Annotated[int, Parameter(help="Lanes that share a pass of a model.")] = ROWS,
+    json: Json = False,
+) -> int:
+    """Check that agents keep their contract, and that models act as they were trained.
+
+    Any agent: short episodes with made-up observations must give the same actions alone, beside others,
+    in any lane and after a reset. A model: its step must equal the parallel form that is trained, with
+    true rewards, exact resets and rows that do not meet. Ends with 1 when a check failed.
+
+    Example: lram check my_module:make_agent 'xlstm[7:1]-16M'
+    """
+    from lram.harness.gate import check_agent
+    from lram.harness.plan import build_agent, labelled_specs
+
+    if tokens < 1 or seed < 0:
+        raise LramError("--tokens must be 1 or more, and --seed 0 or more")
+    specs, shapes = labelled_specs(agents), _shapes(tasks)
+    compute, found = Compute(device, precision, step, rows), {}
+    for label, spec in specs.items():
+        agent = build_agent(spec, seed, compute)
+        _one_thread()
+        checks = check_agent(agent, shapes, tokens=tokens, long=long, seed=seed)
+        found[label] = checks
+        if not json:
+            _show(label, agent, checks)
+    if json:
+        print_json([_facts(label, checks) for label, checks in found.items()])
+    failed = any(one.status == "failed" for checks in found.values() for one in checks)
+    return EXIT_FAILED if failed else 0
+
+
+def _shapes(tasks: Sequence[str] | None) -> list[TaskSpec]:
+    from lram.envs.registry import select
+    from lram.harness.records import PlannedTask
+    from lram.harness.translation import task_spec
+
+    return [task_spec(PlannedTask(task, "")) for task in select(tasks)] if tasks else []
+
+
+def _one_thread() -> None:
+    """Bit for bit is promised for one thread; the tensor library is there once a model is built."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def _facts(label: str, checks: Sequence[Check]) -> dict[str, Any]:
+    passed = all(one.status != "failed" for one in checks)
+    return {"agent": label, "passed": passed, "checks": [asdict(one) for one in checks]}
+
+
+def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
+    from lram.harness.gate import as_model, remedy
+
+    print(f"{label}: {_described(agent)}\n")
+    shown = {"passed": "passed", "failed": "FAILED", "skipped": "skipped"}
+    print_table(
+        ("result", "check", "on", "measured", "allowed"),
+        [
+            (
+                shown[one.status],
+                one.name,
+                one.subject,
+                one.reason if one.status == "skipped" else one.measured,
+                one.allowed if one.status != "skipped" else "",
+            )
+            for one in checks
+        ],
+    )
+    failed = [one for one in checks if one.status == "failed"]
+    tried = sum(one.status == "passed" for one in checks)
+    if not failed:
+        print(f"\nchecks: {tried} passed, {len(checks) - tried} skipped\n")
+        return
+    names = ", ".join(dict.fromkeys(one.name for one in failed))
+    advice = "mend it before you trust its numbers; lram.agents.api tells the contract"
+    model = as_model(agent)
+    if model is not None:
+        advice = f"'lram eval' refuses a model without parity; {remedy(model)}"
+    print(f"\n{len(failed)} of {len(checks)} checks FAILED ({names}): {advice}\n")
+
+
+def _described(agent: Agent) -> str:
+    description = getattr(agent.info, "description", None)
+    return str(description) if description else type(agent).__name__
+
+
+COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((check, "check"),)

@@ -1,0 +1,98 @@
+"""The gate before anything is played: a model that does not act as it was trained is not trusted.
+
+Its numbers would look like any others, so there is no way around it; ``lram check`` shows what is wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lram.agents.api import Agent, TaskSpec
+from lram.harness.errors import LramError
+
+if TYPE_CHECKING:
+    from lram.agents.check import Check
+    from lram.agents.model_agent import ModelAgent
+
+
+def pass_gate(agents: Mapping[str, Agent]) -> dict[str, str]:
+    """Check the action models among ``agents``; return by label what to note of each.
+
+    Other agents are not run here: what that does beside acting, their owners know. No state and no
+    generator that an evaluation uses is touched.
+
+    Raises:
+        LramError: A check failed; the sentence names agent, check, what was measured and allowed.
+    """
+    noted = {}
+    for label, agent in agents.items():
+        model = as_model(agent)
+        if model is not None:
+            from lram.agents.parity import model_checks
+
+            noted[label] = _summary(label, model, model_checks(model))
+    return noted
+
+
+def check_agent(
+    agent: Agent, tasks: Sequence[TaskSpec], *, tokens: int = 450, long: bool = False, seed: int = 0
+) -> list[Check]:
+    """Return what all checks find that there are for ``agent``; a failed one raises nothing.
+
+    Args:
+        agent: Any agent; an action model is also checked for parity.
+        tasks: Played by the contract's checks, besides the made-up ones.
+        tokens: Longest stream on which a model's step is compared with ``forward``.
+        long: Compare on eight times the trained context, too.
+        seed: Of all that is random.
+    """
+    from lram.agents.check import IMAGE_TASK, VECTOR_TASK, contract_checks
+
+    checks = contract_checks(agent, (VECTOR_TASK, IMAGE_TASK, *tasks), seed)
+    model = as_model(agent)
+    if model is not None:
+        from lram.agents.parity import model_checks, thorough
+
+        checks += model_checks(model, thorough(tokens, long), seed)
+    return checks
+
+
+def as_model(agent: Agent) -> ModelAgent | None:
+    """Return ``agent`` if it is an action model, without loading what only those need."""
+    if "lram.agents.model_agent" not in sys.modules:
+        return None
+    from lram.agents.model_agent import ModelAgent
+
+    return agent if isinstance(agent, ModelAgent) else None
+
+
+def remedy(agent: ModelAgent) -> str:
+    """Return what to do about a model without parity: from the fastest form to the plainest."""
+    plainer = [] if agent.stepper.form == "torch" else ["--step torch"]
+    if next(agent.model.parameters()).dtype.itemsize < 4:
+        plainer.append("--precision float32")
+    return f"try {' and '.join(plainer)}, or mend its code" if plainer else "mend its code"
+
+
+def _summary(label: str, agent: ModelAgent, checks: Sequence[Check]) -> str:
+    from lram.agents.parity import NAME
+
+    failed = [check for check in checks if check.status == "failed"]
+    if failed:
+        first = failed[0]
+        allowed = f" (allowed: {first.allowed})" if first.allowed else ""
+        others = f", and {len(failed) - 1} more checks failed" if len(failed) > 1 else ""
+        raise LramError(
+            f"agent {label} does not act as its model was trained, so nothing was played: "
+            f"'{first.name}' failed on {first.subject}: {first.measured}{allowed}{others}; {remedy(agent)} "
+            "('lram check' shows all checks)"
+        )
+    passed = sum(check.status == "passed" for check in checks)
+    worst = max((check for check in checks if check.limit), key=lambda check: check.difference or 0.0)
+    skipped = f", {len(checks) - passed} skipped" if passed < len(checks) else ""
+    return (
+        f"{NAME}: {passed} checks passed{skipped}; step ({agent.stepper.form}) and forward differ by "
+        f"{worst.difference or 0.0:.1e} of the output's scale at most (allowed {worst.limit:.1g})"
+    )

@@ -1,0 +1,166 @@
+"""Compare the models of lram-bench with public implementations of the same: ``compare_public.py --help``.
+
+Both run in one process, in turns, and are given the same inputs. Where the weights fit they are the
+same, and the outputs are compared before anything is timed. README.md has the commands, one
+environment for each comparison, and what had to be done to let the packages run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from lram.agents.presets import parse_preset
+from lram.harness.bench.measure import Candidate, Effort
+from lram.harness.bench.memory import Bandwidth
+from lram.harness.bench.models import READ, Point, Subject, Work
+from lram.harness.bench.record import SCHEMA, BenchRecord, LoadWatch, Row, Settings, write_record
+from lram.harness.bench.run import environment, run_group, threads
+from lram.harness.cli.benching import numbers, print_record
+from lram.harness.provenance import collect
+
+AGREE = 1e-5
+
+PRESETS = {
+    "xlstm": ("xlstm[1:0]-16M", "xlstm[7:1]-16M"),
+    "mamba": ("mamba-16M",),
+    "transformer": ("transformer-16M",),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is timed together.
+
+    Attributes:
+        candidates: Ours and public ones.
+        same: Those with the same weights, whose outputs must agree.
+    """
+
+    candidates: dict[Point, Candidate]
+    same: tuple[Point, ...]
+
+    @classmethod
+    def of(
+        cls, ours: dict[Point, Candidate], public: dict[Point, Candidate], other: dict[Point, Candidate]
+    ) -> Comparison:
+        """Compare ours with the fastest of all the rest.
+
+        Args:
+            ours: Their own baselines are replaced.
+            public: Of the same weights.
+            other: Of as many weights, but other ones.
+        """
+        names = tuple(candidate.name for candidate in (public | other).values())
+        against = {point: dataclasses.replace(one, baselines=names) for point, one in ours.items()}
+        return cls({**public, **other, **against}, (*public, *ours))
+
+
+def make_subject(preset: str, rows: int, seed: int, contexts: Sequence[int]) -> Subject:
+    """Return a model whose weights are all at work: what starts at zero is moved away from it."""
+    config = parse_preset(preset)
+    work = Work(rows=rows, tokens=config.pass_tokens, width=config.width, seed=seed)
+    subject = Subject(preset, config, work, contexts)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in subject.backbone.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+    return subject
+
+
+def prepare_all(comparison: Comparison) -> tuple[dict[Point, Candidate], list[str]]:
+    """Build all candidates; return them, and how well those with the same weights agree.
+
+    Compared is the hidden state of the last token of three decisions, after the context was read.
+    """
+    prepared = {point: candidate.prepare() for point, candidate in comparison.candidates.items()}
+    hidden = {
+        point: torch.stack([one.decide()[:, -1] for _ in range(3)])
+        for point, one in prepared.items()
+        if point in comparison.same
+    }
+    (reference, expected), *others = hidden.items()
+    notes = []
+    for point, got in others:
+        difference = float((got - expected).abs().max())
+        if not difference <= AGREE:
+            sys.exit(f"{point.name} and {reference.name} differ by {difference:.1e}, more than {AGREE:.0e}")
+        notes.append(f"{point.name}: differs from {reference.form} by {difference:.0e}")
+    return {
+        point: dataclasses.replace(candidate, prepare=partial(prepared.__getitem__, point))
+        for point, candidate in comparison.candidates.items()
+    }, notes
+
+
+def main() -> None:
+    """Measure, print the table, write the record."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("package", choices=sorted(PRESETS))
+    parser.add_argument("--presets", help="comma list of our models (default: those of 16M)")
+    parser.add_argument("--rows", default="1,16")
+    parser.add_argument("--contexts", default="50,200,800,1600", help="of the Transformer")
+    parser.add_argument("--forms", default="torch,fused")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+
+    public = importlib.import_module(f"public_{options.package}")
+    presets = options.presets.split(",") if options.presets else PRESETS[options.package]
+    contexts = numbers(options.contexts, "--contexts") if options.package == "transformer" else (READ,)
+    effort = Effort(rounds=options.repeats, limit_s=120.0, seed=options.seed)
+    watch = LoadWatch()
+    rows: list[Row] = []
+    speeds: dict[str, list[Bandwidth]] = {}
+    notes: list[str] = []
+    with threads(options.threads):
+        for count, context in itertools.product(numbers(options.rows, "--rows"), contexts):
+            candidates: dict[Point, Candidate] = {}
+            for preset in presets:
+                subject = make_subject(preset, count, options.seed, [context])
+                with torch.inference_mode():
+                    found, agreement = prepare_all(public.compare(subject, options.forms.split(","), context))
+                candidates |= found
+                notes += agreement
+            where = str(count) if len(contexts) == 1 else f"{count}, context {context}"
+            print(f"rows {where}: {len(candidates)} candidates", file=sys.stderr)
+            measured, speeds[where] = run_group(candidates, effort, "cpu")
+            rows += measured
+    provenance = collect({}, {})
+    settings = Settings(
+        tokens=3,
+        read=READ,
+        threads=options.threads,
+        precision="float32",
+        device="cpu",
+        seed=options.seed,
+        rounds=options.repeats,
+        environment=environment(),
+    )
+    record = BenchRecord(
+        schema=SCHEMA,
+        benchmark=f"public {options.package}",
+        settings=settings,
+        provenance=dataclasses.replace(provenance, packages=provenance.packages | public.versions()),
+        load=watch.load(),
+        bandwidths=speeds,
+        rows=rows,
+        notes=notes,
+    )
+    print_record(record)
+    if options.output:
+        write_record(options.output, record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,371 @@
+"""The benchmark's arithmetic, its order of visits, its record and its command.
+
+No test here asks how fast something is: a busy machine must not fail them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lram.agents.backbone import Backbone
+from lram.agents.presets import parse_preset
+from lram.harness.bench.measure import (
+    Candidate,
+    Effort,
+    Prepared,
+    Samples,
+    compare,
+    measure,
+    median_interval,
+    summarise,
+)
+from lram.harness.bench.memory import Bandwidth, limit_ms
+from lram.harness.bench.models import TOKEN_BY_TOKEN, Subject, Work
+from lram.harness.bench.record import Row, crossing, crossovers, read_record, write_record
+from lram.harness.bench.run import ModelBench, bench_models
+from lram.harness.errors import LramError
+
+
+class Clock:
+    """A clock that only goes on when something is said to take time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.visited: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def candidate(self, name: str, seconds: Callable[[int], float], *baselines: str) -> Candidate:
+        calls = 0
+
+        def decide() -> None:
+            nonlocal calls
+            self.now += seconds(calls)
+            self.visited.append(name)
+            calls += 1
+
+        return Candidate(name, lambda: Prepared(decide), baselines)
+
+
+def test_a_sleep_is_measured_as_long_as_it_says_itself() -> None:
+    slept: list[float] = []
+
+    def decide() -> None:
+        start = time.perf_counter()
+        time.sleep(0.002)
+        slept.append(time.perf_counter() - start)
+
+    timing = summarise(measure([Candidate("sleep", lambda: Prepared(decide))], Effort(rounds=7))["sleep"])
+    # The call around it and the clock take microseconds; a fifth of a millisecond is for busy machines.
+    middle = sorted(slept)[len(slept) // 2]
+    assert min(slept) <= timing.minimum
+    assert timing.median.median == pytest.approx(1000 * middle, abs=0.2 + 200 * (max(slept) - min(slept)))
+
+
+def test_every_round_visits_every_candidate_in_an_order_of_its_own() -> None:
+    clock = Clock()
+    names = ["a", "b", "c", "d"]
+    effort = Effort(rounds=20, visit_s=0.0, seed=3)
+    measure([clock.candidate(name, lambda _: 1.0) for name in names], effort, clock=clock)
+    visited = clock.visited[3 * len(names) :]  # after the warm-up
+    rounds = [visited[first : first + 8 : 2] for first in range(0, len(visited), 8)]
+    assert len(rounds) == 20
+    assert all(sorted(order) == names for order in rounds)
+    assert len({tuple(order) for order in rounds}) > 5
+    # One decision of each visit goes by untimed.
+    assert all(visited[at] == visited[at + 1] for at in range(0, len(visited), 2))
+
+
+def test_the_order_of_visits_comes_from_the_seed() -> None:
+    def visits(seed: int) -> list[str]:
+        clock = Clock()
+        candidates = [clock.candidate(name, lambda _: 1.0) for name in "abcde"]
+        measure(candidates, Effort(rounds=5, seed=seed), clock=clock)
+        return clock.visited
+
+    assert visits(1) == visits(1) != visits(2)
+
+
+def test_decisions_of_a_visit_fill_the_time_asked_for_and_no_more_than_the_most() -> None:
+    clock = Clock()
+    candidates = [
+        clock.candidate("slow", lambda _: 1.0),
+        clock.candidate("middling", lambda _: 0.01),
+        clock.candidate("fast", lambda _: 1e-6),
+    ]
+    samples = measure(candidates, Effort(rounds=2, visit_s=0.0501, visit_most=8), clock=clock)
+    assert {name: [len(visit) for visit in one.rounds] for name, one in samples.items()} == {
+        "slow": [1, 1],
+        "middling": [5, 5],
+        "fast": [8, 8],
+    }
+
+
+def test_warm_up_goes_on_until_the_times_are_stable() -> None:
+    clock = Clock()
+    samples = measure(
+        [
+            clock.candidate("a", lambda call: 5.0 if call == 0 else 0.1 / (1 + call)),
+            clock.candidate("never", lambda call: 0.1 * (1 + call % 2)),
+        ],
+        Effort(rounds=1, visit_s=0.0),
+        clock=clock,
+    )
+    # Neighbours 0.1 / (1 + call) are within a tenth from the 20th call on.
+    assert clock.visited.count("a") == 22 + 2
+    assert samples["a"].warm
+    assert not samples["never"].warm
+    assert summarise(samples["never"]).noisy
+
+
+def test_a_time_limit_ends_the_rounds_only_when_there_are_enough_for_an_interval() -> None:
+    clock = Clock()
+    effort = Effort(rounds=100, limit_s=-1.0)
+    samples = measure([clock.candidate("a", lambda _: 1.0)], effort, clock=clock)
+    assert len(samples["a"].rounds) == 7
+
+
+def test_two_candidates_of_one_name_are_refused() -> None:
+    clock = Clock()
+    with pytest.raises(ValueError, match="same name"):
+        measure([clock.candidate("a", lambda _: 1.0)] * 2, Effort(rounds=1), clock=clock)
+
+
+def test_ratios_are_formed_within_rounds_against_the_fastest_baseline() -> None:
+    def samples(*rounds: float) -> Samples:
+        return Samples(Prepared(lambda: None), tuple((second,) for second in rounds), True)
+
+    # The machine is ten times slower in every second round; within a round the ratio is 2 or 3.
+    measured = {
+        "ours": samples(1, 10, 1, 10, 1, 10, 1),
+        "slow": samples(9, 90, 9, 90, 9, 90, 9),
+        "fast": samples(2, 30, 2, 30, 2, 20, 2),
+    }
+    ratio = compare(measured, "ours", ("slow", "fast"))
+    assert ratio is not None
+    assert (ratio.baseline, ratio.times.median) == ("fast", 2)
+    assert (ratio.times.low, ratio.times.high) == (2, 3)
+    assert ratio.fastest == 2
+    assert compare(measured, "ours", ()) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high", "coverage"),
+    [(1, 1, 1, 0.0), (5, 1, 5, 0.9375), (6, 1, 6, 0.96875), (15, 4, 12, 0.96484375), (100, 40, 61, 0.9648)],
+)
+def test_intervals_of_a_median_have_the_ranks_of_the_binomial_table(
+    count: int, low: int, high: int, coverage: float
+) -> None:
+    interval = median_interval([float(value) for value in range(count, 0, -1)])
+    assert (interval.low, interval.high) == (low, high)
+    assert interval.coverage == pytest.approx(coverage, abs=5e-5)
+    assert interval.median == (count + 1) / 2
+
+
+def test_timing_is_in_milliseconds_over_all_rounds() -> None:
+    rounds = tuple(tuple(0.001 * (10 * number + place) for place in range(10)) for number in range(5))
+    timing = summarise(Samples(Prepared(lambda: None), rounds, True))
+    assert timing.minimum == 0
+    assert timing.median.median == pytest.approx(24.5)
+    assert timing.p90 == pytest.approx(44)  # 45 of 50 decisions took 0 to 44 ms
+    assert timing.decisions == 50
+    assert timing.spread == pytest.approx(20 / 24.5)
+
+
+def test_the_memory_limit_adds_reading_and_updating_at_the_speed_of_that_size() -> None:
+    speeds = [Bandwidth(1_000_000, 100.0, 200.0), Bandwidth(3_000_000, 50.0, 100.0)]
+    one = Prepared(lambda: None, read_bytes=600_000, update_bytes=400_000)
+    assert limit_ms(one, speeds) == pytest.approx(1e3 * (600e3 / 100e9 + 2 * 400e3 / 200e9))
+    # Half way between the sizes: half way between their times (10 and 60 us for reading).
+    two = Prepared(lambda: None, read_bytes=2_000_000)
+    assert limit_ms(two, speeds) == pytest.approx(0.035)
+    large = Prepared(lambda: None, read_bytes=30_000_000)
+    assert limit_ms(large, speeds) == pytest.approx(0.6)
+
+
+def test_a_crossing_is_interpolated_between_measured_contexts() -> None:
+    growing = [(200, 4.0), (50, 1.0), (800, 10.0)]
+    assert crossing(7.0, growing) == ("at", pytest.approx(500))
+    assert crossing(4.0, growing) == ("at", 200)
+    assert crossing(0.5, growing) == ("below", 50)
+    assert crossing(11.0, growing) == ("beyond", 800)
+
+
+@pytest.fixture(scope="module")
+def work() -> Work:
+    return Work(rows=3, tokens=3, width=96)
+
+
+def test_rows_and_decisions_have_inputs_of_their_own(work: Work) -> None:
+    inputs = torch.cat(work.inputs()).flatten(1)
+    assert len(inputs.unique(dim=0)) == len(inputs)
+    assert torch.equal(torch.cat(work.inputs()), torch.cat(replace(work).inputs()))
+
+
+def _hidden(subject: Subject, form: str, context: int, decisions: int) -> list[torch.Tensor]:
+    with torch.inference_mode():
+        decide = subject.prepare(form, context).decide
+        return [decide() for _ in range(decisions)]  # type: ignore[misc]
+
+
+def _reference(backbone: Backbone, work: Work, context: int, decisions: list[int]) -> torch.Tensor:
+    """Read everything at once, in the parallel form; return what the last decision shows."""
+    inputs = work.inputs()
+    with torch.inference_mode():
+        tokens = [*work.past(0, context), *(inputs[number] for number in decisions)]
+        return backbone(torch.cat(tokens, dim=1))[:, -work.tokens :]
+
+
+@pytest.mark.parametrize("form", ["torch", TOKEN_BY_TOKEN])
+@pytest.mark.parametrize("preset", ["xlstm[7:1]-1M", "mamba-1M"])
+def test_a_recurrent_model_has_read_its_past_and_goes_on(preset: str, form: str, work: Work) -> None:
+    subject = Subject(preset, parse_preset(preset), work, [7])
+    hidden = _hidden(subject, form, 50, 3)
+    expected = _reference(subject.backbone, work, 50, [0, 1, 2])
+    last = expected[:, -1:] if form == TOKEN_BY_TOKEN else expected
+    torch.testing.assert_close(hidden[2], last, rtol=0, atol=2e-5)
+
+
+def test_a_transformer_is_timed_at_the_context_that_it_has_read(work: Work) -> None:
+    subject = Subject("transformer", parse_preset("transformer-1M"), work, [40, 10])
+    for context in (10, 40):
+        hidden = _hidden(subject, "torch", context, 3)
+        for number in (0, 2):  # the decisions before are forgotten
+            expected = _reference(subject.backbone, work, context, [number])
+            torch.testing.assert_close(hidden[number], expected, rtol=0, atol=2e-5)
+
+
+def test_the_state_that_is_expected_is_the_state_that_is_kept(work: Work) -> None:
+    for preset in ("xlstm[7:1]-1M", "mamba-1M", "transformer-1M"):
+        subject = Subject(preset, parse_preset(preset), work, [20])
+        context = subject.contexts[0]
+        assert subject.state_bytes(context) == subject.prepare("torch", context).state_bytes
+
+
+def test_a_transformer_reads_weights_and_as_many_keys_and_values_as_its_context_has(work: Work) -> None:
+    subject = Subject("transformer", parse_preset("transformer-1M"), work, [20])
+    prepared = subject.prepare("torch", 20)
+    weights = sum(p.numel() for name, p in subject.backbone.named_parameters() if name != "wpe.weight")
+    keys_and_values = 2 * 4 * 96  # of 4 layers of width 96, a token
+    assert prepared.read_bytes == 4 * (weights + work.rows * 20 * 3 * keys_and_values)
+    assert prepared.update_bytes == 4 * work.rows * 3 * keys_and_values
+
+
+@pytest.fixture(scope="module")
+def answer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    file = tmp_path_factory.mktemp("bench") / "record.json"
+    presets = ["xlstm[7:1]-1M", "mamba-1M", "transformer-1M"]
+    command = [sys.executable, "-m", "lram.harness.cli", "bench", "model", *presets]
+    options = ["--quick", "--repeats", "1", "--rows", "1,2", "--contexts", "3,6", "--forms", "torch"]
+    done = subprocess.run(
+        [*command, *options, "-o", str(file)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return file, done.stdout
+
+
+def test_the_command_measures_every_model_form_and_context_once(answer: tuple[Path, str]) -> None:
+    record = read_record(answer[0])
+    counts = Counter((row.model, row.form, row.rows, row.context) for row in record.rows)
+    assert set(counts.values()) == {1}
+    recurrent = itertools.product(("xlstm[7:1]-1M", "mamba-1M"), ("torch", TOKEN_BY_TOKEN), (1, 2), (None,))
+    transformer = itertools.product(("transformer-1M",), ("torch",), (1, 2), (3, 6))
+    assert set(counts) == {*recurrent, *transformer}
+    for row in record.rows:
+        assert (row.ratio is None) == (row.form == TOKEN_BY_TOKEN or row.model == "transformer-1M")
+    assert {(c.model, c.against, c.rows) for c in record.crossovers} == {
+        (model, "transformer-1M", rows) for model in ("xlstm[7:1]-1M", "mamba-1M") for rows in (1, 2)
+    }
+    assert record.settings.tokens == 3
+    assert record.provenance.packages["torch"]
+    assert set(record.bandwidths) == {"1", "2"}
+
+
+def test_the_table_has_a_line_for_every_row_of_the_record(answer: tuple[Path, str]) -> None:
+    file, table = answer
+    lines = table.splitlines()
+    for row in read_record(file).rows:
+        cells = [row.model, row.form, str(row.rows)]
+        assert any(all(cell in line for cell in cells) for line in lines)
+    assert "load average" in table
+
+
+def test_a_record_survives_writing_and_reading(answer: tuple[Path, str], tmp_path: Path) -> None:
+    record = read_record(answer[0])
+    write_record(tmp_path / "again.json", record)
+    assert read_record(tmp_path / "again.json") == record
+    assert (tmp_path / "again.json").read_bytes() == answer[0].read_bytes()
+
+
+def test_a_record_of_another_layout_or_of_something_else_is_refused(
+    answer: tuple[Path, str], tmp_path: Path
+) -> None:
+    later = json.loads(answer[0].read_text()) | {"schema": 99}
+    (tmp_path / "later.json").write_text(json.dumps(later))
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(LramError, match="layout 99"):
+        read_record(tmp_path / "later.json")
+    with pytest.raises(LramError, match="cannot be read as a benchmark"):
+        read_record(tmp_path / "other.json")
+    with pytest.raises(LramError, match="no folder"):
+        write_record(tmp_path / "none" / "record.json", read_record(answer[0]))
+
+
+def test_crossovers_compare_like_with_like(answer: tuple[Path, str]) -> None:
+    def row(template: Row, median: float, **changes: object) -> Row:
+        interval = replace(template.timing.median, median=median)
+        return replace(template, timing=replace(template.timing, median=interval), **changes)  # type: ignore[arg-type]
+
+    any_row = read_record(answer[0]).rows[0]
+    rows = [
+        row(any_row, 5.0, model="xlstm", form="fused", rows=1, context=None),
+        row(any_row, 2.0, model="transformer", form="fused", rows=1, context=100),
+        row(any_row, 6.0, model="transformer", form="fused", rows=1, context=200),
+        row(any_row, 9.0, model="transformer", form="torch", rows=1, context=100),
+        row(any_row, 9.0, model="transformer", form="fused", rows=16, context=100),
+    ]
+    (crossover,) = crossovers(rows)
+    assert (crossover.where, crossover.context) == ("at", pytest.approx(175))
+
+
+def test_what_does_not_fit_into_memory_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lram.harness.bench.run.free_bytes", lambda device: 1.2e6)
+    bench = ModelBench(("transformer-1M",), (1,), (3, 100), ("torch",), effort=Effort(rounds=1, visit_s=0.0))
+    record = bench_models(bench)
+    assert [row.context for row in record.rows] == [3]
+    assert "context 100 was left out" in record.notes[0]
+    monkeypatch.setattr("lram.harness.bench.run.free_bytes", lambda device: 0.0)
+    with pytest.raises(LramError, match="was left out"):
+        bench_models(bench)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--rows", "1,x"], "--rows takes whole numbers"),
+        (["--rows", "0"], "rows must be 1 or more"),
+        (["--repeats", "0"], "--repeats must be 1 or more"),
+        (["--forms", "telepathy"], "no step form 'telepathy'"),
+        (["-o", "/nowhere/at/all.json"], "no folder"),
+        (["nonsense-1M"], "no model preset 'nonsense-1M'"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments: list[str], sentence: str) -> None:
+    presets = [] if arguments[0] == "nonsense-1M" else ["mamba-1M"]
+    command = [sys.executable, "-m", "lram.harness.cli", "bench", "model", *presets, "--quick", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("lram:"))
+    assert sentence in line

@@ -1,0 +1,217 @@
+"""The gate: models without parity are not played, nothing else changes, and the run says what was found."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lram.agents.baselines import RandomAgent
+from lram.agents.compute import Compute
+from lram.agents.config import ModelConfig, XLSTMConfig
+from lram.agents.model import build_model
+from lram.agents.model_agent import ModelAgent
+from lram.harness import evaluation
+from lram.harness.errors import LramError
+from lram.harness.evaluation import Machine, evaluate, resume
+from lram.harness.gate import pass_gate, remedy
+from lram.harness.records import EpisodeRecord, Measured
+from lram.harness.store import Run
+
+MACHINE = Machine(lanes=2, workers=1)
+MODEL = ModelConfig(32, 2, xlstm=XLSTMConfig(slstm_at=(1,)))
+
+
+def model_agent(*, sound: bool = True) -> ModelAgent:
+    compute = Compute(step="torch")
+    agent = ModelAgent(build_model(MODEL, 0), trained=False, description="small", digest="", compute=compute)
+    if not sound:
+        agent.model.backbone.reset = lambda state, rows: None  # type: ignore[method-assign]
+    return agent
+
+
+def records(run: Run) -> list[EpisodeRecord]:
+    blank = Measured(0, 0, 0, 0, 0, 0)
+    return [replace(record, measured=blank) for record in run.records()]
+
+
+def test_the_run_says_what_the_gate_found(tmp_path: Path) -> None:
+    agents: dict[str, Any] = {"random": "random", "small": model_agent()}
+    run = evaluate(agents, "toy/steps", tmp_path / "run", episodes=1, machine=MACHINE)
+    (provenance,) = run.provenance()
+    text = provenance.settings["check of small"]
+    assert text.startswith("parity@1: 15 checks passed; step (torch) and forward differ by ")
+    assert re.search(r"by [1-9]\.\de-0[78] of the output's scale at most \(allowed [1-4]e-05\)$", text)
+    assert "check of random" not in provenance.settings
+
+
+def test_a_model_without_parity_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    agents = {"sound": model_agent(), "broken": model_agent(sound=False)}
+    with pytest.raises(LramError) as refusal:
+        evaluate(agents, "toy/steps", tmp_path / "run", episodes=1, machine=MACHINE)
+    text = str(refusal.value)
+    assert text.startswith("agent broken does not act as its model was trained, so nothing was played: ")
+    assert "'a reset row is fresh' failed on its state: " in text
+    assert "numbers differ from a fresh row, 0 changed in the rows beside it (allowed: equal bit" in text
+    assert "more checks failed; " in text
+    assert text.endswith("mend its code ('lram check' shows all checks)")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_remedy_goes_to_the_plainest_form() -> None:
+    model = build_model(MODEL, 0)
+    options: dict[str, Any] = {"trained": False, "description": "small", "digest": ""}
+    assert remedy(ModelAgent(model, **options, compute=Compute(step="torch"))) == "mend its code"
+    half = ModelAgent(model.bfloat16(), **options)
+    assert remedy(half) == "try --precision float32, or mend its code"
+    half.stepper = replace(half.stepper, form="compile")
+    assert remedy(half) == "try --step torch and --precision float32, or mend its code"
+
+
+def test_a_run_is_not_resumed_with_a_model_that_has_lost_its_parity(tmp_path: Path) -> None:
+    run = evaluate({"m": model_agent()}, "toy/steps", tmp_path / "run", episodes=2, machine=MACHINE)
+    segment = run.path / "records" / "0001.jsonl"
+    segment.write_bytes(segment.read_bytes().splitlines(keepends=True)[0])
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(LramError, match="agent m does not act as its model was trained"):
+        resume(run, agents={"m": model_agent(sound=False)}, machine=MACHINE)
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+    finished = resume(run, agents={"m": model_agent()}, machine=MACHINE)
+    assert len(finished.records()) == 2
+    assert all("check of m" in provenance.settings for provenance in finished.provenance())
+
+
+def test_what_has_nothing_left_to_play_is_not_checked_again(tmp_path: Path) -> None:
+    agents = {"done": model_agent(), "other": model_agent()}
+    run = evaluate(agents, "toy/steps", tmp_path / "run", episodes=1, machine=MACHINE)
+    segment = run.path / "records" / "0001.jsonl"
+    kept = [line for line in segment.read_bytes().splitlines(keepends=True) if b'"done"' in line]
+    segment.write_bytes(b"".join(kept))
+    finished = resume(run, agents={**agents, "done": model_agent(sound=False)}, machine=MACHINE)
+    assert len(finished.records()) == 2
+    assert "check of done" not in finished.provenance()[-1].settings
+
+
+def test_records_are_the_same_with_the_gate_and_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agents = ["xlstm[7:1]-1M", "random"]
+    runs = []
+    for place in ("with", "without"):
+        runs.append(evaluate(agents, "toy/reach,toy/lives", tmp_path / place, episodes=2, machine=MACHINE))
+        monkeypatch.setattr(evaluation, "pass_gate", lambda agents: {})
+    assert records(runs[0]) == records(runs[1])
+    assert "check of xlstm[7:1]-1M" in runs[0].provenance()[0].settings
+    assert "check of xlstm[7:1]-1M" not in runs[1].provenance()[0].settings
+
+
+def test_other_agents_are_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def act(*arguments: Any) -> Any:
+        raise AssertionError("ran")
+
+    for method in ("start", "reset", "act", "state_bytes"):
+        monkeypatch.setattr(RandomAgent, method, act)
+    assert pass_gate({"random": RandomAgent()}) == {}
+
+
+def test_threads_and_generator_are_left_as_they_were() -> None:
+    torch.manual_seed(3)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    assert list(pass_gate({"m": model_agent()})) == ["m"]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+BROKEN = """
+import random
+from lram.agents.baselines import RandomAgent
+
+class Unseeded(RandomAgent):
+    def act(self, state, observations, rewards, lanes):
+        actions, state = super().act(state, observations, rewards, lanes)
+        return [random.randrange(15) if isinstance(a, int) else a for a in actions], state
+
+def model():
+    from lram.agents.factory import create_agent
+    from lram.agents.compute import Compute
+    agent = create_agent("mamba-1M", compute=Compute(step="torch"))
+    agent.model.backbone.reset = lambda state, rows: None
+    return agent
+"""
+
+
+def lram(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lram.harness.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder, check=False)
+
+
+def rows(answer: subprocess.CompletedProcess[str], result: str) -> list[str]:
+    return [line for line in answer.stdout.splitlines() if line.startswith(result)]
+
+
+def test_the_command_shows_every_check_of_every_agent(tmp_path: Path) -> None:
+    more = ("--tokens", "150", "--tasks", "toy/steps", "--step", "torch")
+    answer = lram(tmp_path, "check", "random", "small=mamba-1M", *more)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith("random: random: uniform over the task's actions\n")
+    assert "\nsmall: Mamba, 1M, untrained (random weights, seed 0)\n" in answer.stdout
+    assert len([row for row in rows(answer, "passed") if "toy/steps" in row]) == 2 * 9
+    assert any("150 tokens in passes of 3" in row for row in rows(answer, "passed"))
+    assert any("after 1000 decisions" in row for row in rows(answer, "passed"))
+    assert not rows(answer, "FAILED")
+
+
+@pytest.mark.parametrize(
+    ("agent", "name", "advice"),
+    [
+        ("mine:Unseeded", "the same seed gives the same actions", "lram.agents.api tells the contract"),
+        ("mine:model", "a reset row is fresh", "'lram eval' refuses a model without parity"),
+    ],
+)
+def test_the_command_ends_with_1_and_names_what_failed(
+    tmp_path: Path, agent: str, name: str, advice: str
+) -> None:
+    (tmp_path / "mine.py").write_text(BROKEN)
+    answer = lram(tmp_path, "check", "random", agent, "--tokens", "150")
+    assert answer.returncode == 1, answer.stderr
+    assert any(name in row for row in rows(answer, "FAILED"))
+    assert "checks FAILED (" in answer.stdout
+    assert advice in answer.stdout.splitlines()[-2]
+    assert answer.stderr == ""
+
+
+def test_the_command_speaks_json(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(BROKEN)
+    answer = lram(tmp_path, "check", "random", "mine:Unseeded", "--json")
+    assert answer.returncode == 1
+    sound, broken = json.loads(answer.stdout)
+    assert (sound["agent"], sound["passed"], broken["passed"]) == ("random", True, False)
+    failed = {check["name"] for check in broken["checks"] if check["status"] == "failed"}
+    assert "the same seed gives the same actions" in failed
+    assert set(sound["checks"][0]) >= {"name", "subject", "status", "measured", "allowed", "reason"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rondom"], "random"),
+        (["random", "--tokens", "0"], "must be 1 or more"),
+        (["random", "--tasks", "nowhere"], "nowhere"),
+        (["xlstm-1M", "--rows", "3"], "multiple of 8"),
+        (["xlstm-1M", "--device", "abacus"], "abacus"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path: Path, arguments: Sequence[str], words: str) -> None:
+    answer = lram(tmp_path, "check", *arguments)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("lram: ")
+    assert words in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
