@@ -1,10 +1,15 @@
-"""Named models: ``xlstm-16M``, ``xlstm[7:1]-16M``, ``mamba-1M``, ``transformer-206M`` and so on.
+"""Named models: ``xlstm-16M``, ``xlstm[7:1]-16M``, ``mamba-1M``, ``transformer[full]-206M`` and so on.
 
 Sizes are in ``data/presets.csv`` with their sources. A plain ``xlstm-`` is ``[1:0]``, mLSTM blocks
 only, as the reference's own presets are. A ratio ``[m:s]`` places ceil(layers s / (m + s)) sLSTM
 blocks at the first odd positions; this gives the positions of the reference's published commands
 for [7:1] (``[1]`` of 8 blocks, ``[1, 3]`` of 12 and 16, ``[1, 3, 5]`` of 20), where the true ratio is
 5:1 for 12 blocks and 17:3 for 20.
+
+A Transformer's brackets name how it keeps the past (:class:`lram.agents.config.TransformerConfig`):
+``[recompute]`` is the reference's default and that of a plain ``transformer-``, ``[full]`` keeps the keys
+and values of up to 1600 tokens, ``[ring]`` those of the last 150, with rotary positions. The weights of
+the first two fit each other. The plain ``transformer-1M`` is a ``[ring]``.
 """
 
 from __future__ import annotations
@@ -19,12 +24,14 @@ from importlib import resources
 from lram.agents.api import AgentError
 from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
 
-_NAME = re.compile(r"(?P<kind>[a-z]+)(\[(?P<mlstm>\d+):(?P<slstm>\d+)\])?-(?P<size>\w+)")
+_NAME = re.compile(r"(?P<kind>[a-z]+)(\[((?P<mlstm>\d+):(?P<slstm>\d+)|(?P<cache>[a-z]+))\])?-(?P<size>\w+)")
 
-# Long episodes must be exact and fast in the small model, which is there for demonstrations.
-_SMALL_TRANSFORMER = TransformerConfig(positions="rotary", window=150, cache="ring")
-# The reference acts on the last 50 timesteps, the newest without its reward: 3 x 50 - 1 tokens.
-_REFERENCE_TRANSFORMER = TransformerConfig(positions="learned", window=149, cache="recompute")
+_TRANSFORMERS = {
+    # The reference acts on the last 50 timesteps, the newest without its reward: 3 x 50 - 1 tokens.
+    "recompute": TransformerConfig(positions="learned", window=149, cache="recompute"),
+    "full": TransformerConfig(positions="learned", window=1600, cache="full"),
+    "ring": TransformerConfig(positions="rotary", window=150, cache="ring"),
+}
 
 
 @cache
@@ -40,6 +47,8 @@ def preset_names() -> tuple[str, ...]:
         names += [f"{kind}-{size}"]
         if kind == "xlstm":
             names += [f"xlstm[7:1]-{size}", f"xlstm[1:0]-{size}"]
+        if kind == "transformer":
+            names += [f"transformer[{past}]-{size}" for past in _TRANSFORMERS]
     return tuple(names)
 
 
@@ -48,6 +57,8 @@ def is_preset(name: str) -> bool:
     match = _NAME.fullmatch(name)
     if match is None or (match["kind"], match["size"]) not in _table():
         return False
+    if match["cache"] is not None:
+        return match["kind"] == "transformer" and match["cache"] in _TRANSFORMERS
     return match["mlstm"] is None or match["kind"] == "xlstm"
 
 
@@ -63,7 +74,8 @@ def parse_preset(name: str) -> ModelConfig:
     if match is None or not is_preset(name):
         kinds, sizes = (dict.fromkeys(part) for part in zip(*_table(), strict=True))
         raise AgentError(
-            f"there is no model preset {name!r}; it is a kind ({', '.join(kinds)}; a ratio as in xlstm[7:1]) "
+            f"there is no model preset {name!r}; it is a kind ({', '.join(kinds)}; with a ratio as in "
+            f"xlstm[7:1], or a cache: {', '.join(f'transformer[{past}]' for past in _TRANSFORMERS)}) "
             f"and a size ({', '.join(sizes)}), such as xlstm[7:1]-16M"
         )
     row = _table()[match["kind"], match["size"]]
@@ -74,7 +86,8 @@ def parse_preset(name: str) -> ModelConfig:
     if match["kind"] == "xlstm":
         at = slstm_positions(layers, int(match["mlstm"] or 1), int(match["slstm"] or 0))
         return ModelConfig(width, layers, xlstm=XLSTMConfig(heads=heads, slstm_at=at), name=name)
-    base = _SMALL_TRANSFORMER if match["size"] == "1M" else _REFERENCE_TRANSFORMER
+    # The small one is there for demonstrations: long episodes must be exact and fast.
+    base = _TRANSFORMERS[match["cache"] or ("ring" if match["size"] == "1M" else "recompute")]
     return ModelConfig(width, layers, transformer=dataclasses.replace(base, heads=heads), name=name)
 
 

@@ -22,7 +22,7 @@ from lram.harness.bench.record import SCHEMA, BenchRecord, LoadWatch, Row, Setti
 from lram.harness.errors import LramError
 from lram.harness.provenance import collect
 
-PRESETS = ("xlstm[1:0]-16M", "xlstm[7:1]-16M", "mamba-16M", "transformer-16M")
+PRESETS = ("xlstm[1:0]-16M", "xlstm[7:1]-16M", "mamba-16M", "transformer[full]-16M")
 CONTEXTS = (50, 200, 800, 1600)
 
 _ENVIRONMENT = ("OMP_", "KMP_", "GOMP_", "MKL_", "MALLOC_", "LD_PRELOAD", "NUMBA_", "TORCHINDUCTOR_")

@@ -64,7 +64,7 @@ def model(
     the median over rounds, with its 95% interval, 'x at best' compares the fastest decisions. 'limit' is
     the time that memory alone would need for the decision's bytes, measured in the same rounds.
 
-    Example: lram bench model 'xlstm[7:1]-16M' transformer-16M --rows 1,16 -o bench.json
+    Example: lram bench model 'xlstm[7:1]-16M' 'transformer[full]-16M' --rows 1,16 -o bench.json
     """
     from lram.harness.bench.measure import Effort
     from lram.harness.bench.record import write_record

@@ -140,3 +140,13 @@ def test_a_wrong_preset_names_the_right_ones() -> None:
 def test_seven_to_one_is_placed_as_in_the_references_commands(layers: int, expected: tuple[int, ...]) -> None:
     assert slstm_positions(layers, 7, 1) == expected
     assert slstm_positions(layers, 1, 0) == ()
+
+
+def test_a_transformers_brackets_name_its_cache() -> None:
+    full, plain = parse_preset("transformer[full]-16M"), parse_preset("transformer-16M")
+    assert full.transformer is not None
+    assert plain.transformer is not None
+    assert (full.transformer.cache, plain.transformer.cache) == ("full", "recompute")
+    for wrong in ("transformer[7:1]-16M", "xlstm[full]-16M", "transformer[none]-16M"):
+        with pytest.raises(AgentError, match=r"transformer\[full\]"):
+            parse_preset(wrong)

@@ -33,7 +33,7 @@ AGREE = 1e-5
 PRESETS = {
     "xlstm": ("xlstm[1:0]-16M", "xlstm[7:1]-16M"),
     "mamba": ("mamba-16M",),
-    "transformer": ("transformer-16M",),
+    "transformer": ("transformer[full]-16M",),
 }
 
 
