@@ -85,11 +85,11 @@ class KeyValueCache:
         shape = (rows, self.layers, self.heads, slots, self.width // self.heads)
         state = {
             "count": torch.zeros(rows, dtype=torch.int64, device=device),
-            "keys": torch.zeros(shape, device=device),
-            "values": torch.zeros(shape, device=device),
+            "keys": torch.zeros(shape, dtype=torch.float32, device=device),
+            "values": torch.zeros(shape, dtype=torch.float32, device=device),
         }
         if not self.ring and self.window is not None:
-            state["tokens"] = torch.zeros(rows, slots, self.width, device=device)
+            state["tokens"] = torch.zeros(rows, slots, self.width, dtype=torch.float32, device=device)
         return state
 
     def step(self, x: Tensor, state: State, valid: Tensor, read: ReadCached) -> tuple[Tensor, State]:
@@ -207,7 +207,7 @@ class TokenWindow:
 
     def initial_state(self, rows: int, device: torch.device) -> State:
         """``count`` of tokens (B,), and ``tokens`` (B, window, D)."""
-        tokens = torch.zeros(rows, self.window, self.width, device=device)
+        tokens = torch.zeros(rows, self.window, self.width, dtype=torch.float32, device=device)
         return {"count": torch.zeros(rows, dtype=torch.int64, device=device), "tokens": tokens}
 
     def step(self, x: Tensor, state: State, valid: Tensor, read: ReadWhole) -> tuple[Tensor, State]:

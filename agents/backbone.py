@@ -46,7 +46,8 @@ class Backbone(nn.Module, ABC):
         Args:
             x: (rows, k, width).
             state: What ``initial_state`` or the last ``step`` returned. Its memory may be used for
-                the returned state, so read only the latter afterwards (``take`` makes a copy).
+                the returned state, so read only the latter afterwards (``take`` makes a copy). A state
+                made in ``torch.inference_mode`` can be used there only.
             valid: (rows, k) bool; False where there is no token. None: all are there.
 
         Returns:

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from lram.agents.api import AgentError
 from lram.agents.config import ModelConfig, config_from_dict, config_to_dict
-from lram.agents.model import ActionModel
+from lram.agents.model import ActionModel, float32_by_default
 
 FORMAT = "lram-checkpoint"
 VERSION = 1
@@ -115,7 +115,7 @@ def load_checkpoint(folder: str | Path) -> tuple[ActionModel, CheckpointMeta]:
         other = ", or convert it with 'lram import-checkpoint'" if folder.is_file() else ""
         raise AgentError(f"checkpoint {folder} {what}; give the folder that holds {CONFIG_FILE}{other}")
     config, trained, card = _read_config(folder / CONFIG_FILE)
-    with torch.device("meta"):
+    with torch.device("meta"), float32_by_default():
         model = ActionModel(config)
     _load_weights(model, folder / WEIGHTS_FILE)
     return model.eval(), CheckpointMeta(config, trained, model_digest(model), card)

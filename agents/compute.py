@@ -38,5 +38,9 @@ class Compute:
         for what, value, known in (("precision", self.precision, PRECISIONS), ("step", self.step, FORMS)):
             if value not in known:
                 raise AgentError(f"there is no {what} {value!r}; choose one of {', '.join(known)}")
+        if not self.device:
+            raise AgentError("the device has no name; use cpu, or cuda where 'lram doctor' shows a GPU")
+        if type(self.rows) is not int:
+            raise AgentError(f"rows of a pass must be a whole number, not {self.rows!r}")
         if self.rows != 1 and (self.rows < 1 or self.rows % ROWS):
             raise AgentError(f"rows of a pass must be 1 or a multiple of {ROWS}, not {self.rows}")

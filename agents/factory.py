@@ -152,7 +152,11 @@ def _model_agent(model: ActionModel, *, trained: bool, description: str, compute
 
 def _placed(model: ActionModel, device: str) -> ActionModel:
     """Return ``model`` on ``device``; AgentError when there is no such device here."""
+    import torch
+
     try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("a device without memory")
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise AgentError(

@@ -126,8 +126,8 @@ class Mixer(nn.Module):
         channels, _, kernel = self.conv1d.weight.shape
         device = self.A_log.device
         return (
-            torch.zeros(rows, *self.A_log.shape, device=device),
-            torch.zeros(rows, kernel - 1, channels, device=device),
+            torch.zeros(rows, *self.A_log.shape, dtype=torch.float32, device=device),
+            torch.zeros(rows, kernel - 1, channels, dtype=torch.float32, device=device),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ token. Order of tokens and meaning of classes: :mod:`lram.agents.tokens`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -109,7 +111,7 @@ class ActionModel(nn.Module):
 
 def build_model(config: ModelConfig, seed: int) -> ActionModel:
     """Return an untrained model, its weights drawn from ``seed``; torch's own generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), float32_by_default():
         # torch.manual_seed would seed the GPUs' generators too, which fork_rng then does not restore.
         torch.default_generator.manual_seed(seed)
         model = ActionModel(config)
@@ -118,6 +120,17 @@ def build_model(config: ModelConfig, seed: int) -> ActionModel:
         nn.init.normal_(model.head.weight, std=0.02)
         nn.init.zeros_(model.head.bias)
     return model.eval()
+
+
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Make new tensors float32, whatever the user's code has set."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def action_loss(logits: Tensor, classes: Tensor, mask: Tensor) -> Tensor:

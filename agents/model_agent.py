@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,12 +90,8 @@ class ModelAgent:
         compute = compute or Compute()
         self.model = model.eval()
         self.rows = rows = compute.rows
-        tokens = model.config.pass_tokens
-        self.stepper = make_stepper(model.backbone, compute.step, rows=rows, tokens=tokens)
-        self._head: Callable[[Tensor], Tensor] = model.action_logits
-        self._images: Callable[[Tensor], Tensor] = model.encoders.observation
-        if self.stepper.form == "fused":
-            self._head, self._images = _fused_ends(model, rows)
+        self._form = compute.step
+        self._prepare()
         self._info = AgentInfo(
             kind="model",
             description=description,
@@ -110,6 +107,29 @@ class ModelAgent:
                 ("precision", str(next(model.parameters()).dtype).removeprefix("torch.")),
             ),
         )
+
+    def _prepare(self) -> None:
+        """Make what computes, from the model's weights as they are now."""
+        model, tokens = self.model, self.model.config.pass_tokens
+        self.stepper = make_stepper(model.backbone, self._form, rows=self.rows, tokens=tokens)
+        self._head: Callable[[Tensor], Tensor] = model.action_logits
+        self._images: Callable[[Tensor], Tensor] = model.encoders.observation
+        if self.stepper.form == "fused":
+            self._head, self._images = _fused_ends(model, self.rows)
+
+    def __copy__(self) -> ModelAgent:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Packed weights and compiled code cannot be copied or pickled; they are made again.
+        made = ("stepper", "_head", "_images")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
 
     @property
     def info(self) -> AgentInfo:

@@ -40,8 +40,8 @@ class Stepper:
     Attributes:
         form: How it is computed.
         detail: The same for people, with the version of what computes it.
-        call: Takes and returns what :meth:`lram.agents.backbone.Backbone.step` does. To be called in
-            ``torch.inference_mode``.
+        call: Takes and returns what :meth:`lram.agents.backbone.Backbone.step` does, for acting: the
+            fused form has no gradients.
     """
 
     form: StepForm
@@ -84,8 +84,17 @@ def why_not_fused(backbone: Backbone) -> str | None:
     types = {parameter.dtype for parameter in backbone.parameters()}
     if types != {torch.float32}:
         return f"it computes in float32, and the weights are {', '.join(sorted(map(str, types)))}"
+    return numba_problem()
+
+
+def numba_problem() -> str | None:
+    """Return what is wrong with numba here, or None."""
     if find_spec("numba") is None:
         return "numba is not installed (pip install 'lram-bench[fast]')"
+    try:
+        importlib.import_module("numba")
+    except Exception as error:  # such as a numpy that is too new for it
+        return f"numba cannot be imported ({type(error).__name__}: {error})"
     return None
 
 
@@ -94,7 +103,8 @@ def _fused(backbone: Backbone, rows: int, tokens: int) -> Stepper:
 
     module, name = _FUSED[type(backbone).__name__]
     made: Any = getattr(importlib.import_module(module), name)(backbone, rows * tokens)
-    return Stepper("fused", f"fused kernels, numba {numba.__version__}, PyTorch {torch.__version__}", made)
+    detail = f"fused kernels, numba {numba.__version__}, PyTorch {torch.__version__}"
+    return Stepper("fused", detail, torch.no_grad()(made.__call__))
 
 
 def _plain(backbone: Backbone) -> str:

@@ -120,7 +120,9 @@ class CausalConv(nn.Module):
     def initial_state(self, rows: int) -> Tensor:
         """Zeros."""
         weight = self.conv.weight
-        return torch.zeros(rows, weight.shape[2] - 1, weight.shape[0], device=weight.device)
+        return torch.zeros(
+            rows, weight.shape[2] - 1, weight.shape[0], dtype=torch.float32, device=weight.device
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, width) -> the same."""
@@ -275,9 +277,9 @@ class MLSTMBlock(nn.Module):
         skip, heads = self.xlstm.learnable_skip, self.xlstm.mlstm_cell.heads
         head_width = len(skip) // heads
         return (
-            torch.zeros(rows, heads, head_width, head_width, device=skip.device),
-            torch.zeros(rows, heads, head_width, device=skip.device),
-            torch.zeros(rows, heads, device=skip.device),
+            torch.zeros(rows, heads, head_width, head_width, dtype=torch.float32, device=skip.device),
+            torch.zeros(rows, heads, head_width, dtype=torch.float32, device=skip.device),
+            torch.zeros(rows, heads, dtype=torch.float32, device=skip.device),
             self.xlstm.conv1d.initial_state(rows),
         )
 
@@ -406,7 +408,8 @@ class SLSTMBlock(nn.Module):
     def initial_state(self, rows: int) -> SLSTMState:
         """Zeros."""
         weight = self.xlstm_norm.weight
-        y, c, n, m = torch.zeros(4, rows, weight.shape[0], device=weight.device).unbind(0)
+        memory = torch.zeros(4, rows, weight.shape[0], dtype=torch.float32, device=weight.device)
+        y, c, n, m = memory.unbind(0)
         return y, c, n, m, self.xlstm.conv1d.initial_state(rows)
 
     def reset_parameters(self) -> None:

@@ -154,17 +154,22 @@ def _devices() -> list[Finding]:
 def _kernels() -> list[Finding]:
     from importlib.util import find_spec
 
+    from lram.agents.stepping import numba_problem
+
+    problem = numba_problem()
     return [
-        Finding(
-            name,
-            True if find_spec(module) else None,
-            f"installed: {purpose}" if find_spec(module) else f"not installed (optional: {purpose})",
-        )
-        for name, module, purpose in (
-            ("numba", "numba", "fused steps of models on processors"),
-            ("mamba-ssm", "mamba_ssm", "Mamba's kernels on a GPU"),
-            ("xlstm", "xlstm", "to compare with"),
-        )
+        Finding("numba", None if problem else True, problem or "fused steps of models on processors"),
+        *(
+            Finding(
+                name,
+                True if find_spec(module) else None,
+                f"installed: {purpose}" if find_spec(module) else f"not installed (optional: {purpose})",
+            )
+            for name, module, purpose in (
+                ("mamba-ssm", "mamba_ssm", "Mamba's kernels on a GPU"),
+                ("xlstm", "xlstm", "to compare with"),
+            )
+        ),
     ]
 
 

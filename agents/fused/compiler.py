@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +20,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
@@ -30,26 +33,54 @@ _FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
 def kernel(function: Function) -> Function:
     """Compile ``function`` at its first call; the machine code is kept on disk where that is possible."""
-    options = {"fastmath": _FASTMATH, "error_model": "numpy", "nogil": True}
-    chosen = numba.config.CACHE_DIR
-    try:
-        numba.config.CACHE_DIR = str(_cache_folder())
-        compiled: Function = numba.njit(cache=True, **options)(function)
-    except (RuntimeError, OSError):  # the folder cannot be written
-        compiled = numba.njit(**options)(function)
-    finally:
-        numba.config.CACHE_DIR = chosen
-    return compiled
+    compiled: Any = numba.njit(fastmath=_FASTMATH, error_model="numpy", nogil=True)(function)
+    folder = _cache_folder()
+    if folder is not None:
+        chosen = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(folder)
+        try:
+            compiled._cache = _ForgivingCache(function)
+        finally:
+            numba.config.CACHE_DIR = chosen
+    result: Function = compiled
+    return result
+
+
+class _ForgivingCache(FunctionCache):  # type: ignore[misc]
+    """numba's cache, but a damaged file or a full disk costs a compilation instead of the run."""
+
+    def load_overload(self, *arguments: Any) -> Any:
+        """Return kept code; None where there is none or it cannot be read."""
+        try:
+            return super().load_overload(*arguments)
+        except Exception:
+            with suppress(Exception):
+                self.flush()
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        """Keep code if that can be done."""
+        with suppress(Exception):
+            super().save_overload(*arguments)
 
 
 @cache
-def _cache_folder() -> Path:
-    """A folder for these very sources: numba itself sees only a change of the kernel's own file."""
+def _cache_folder() -> Path | None:
+    """A folder for these very sources (numba itself sees only a change of the kernel's own file).
+
+    None where it cannot be written: numba would then take another folder, shared by all versions.
+    """
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    base = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "lram" / f"kernels-{digest.hexdigest()[:16]}"
+    try:
+        base = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(base) / "lram" / f"kernels-{digest.hexdigest()[:16]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: nobody's home
+        return None
 
 
 def elementary(function: Function) -> Function:
@@ -92,7 +123,15 @@ _LN2_LOW = np.float32(-2.12194440e-4)
 _LOWEST, _HIGHEST = np.float32(-87.3), np.float32(88.3)
 _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / c) for c in (2, 6, 24, 120, 720, 5040))
 _A3, _A5, _A7, _A9, _A11, _A13, _A15 = (np.float32(1 / a) for a in (3, 5, 7, 9, 11, 13, 15))
+_SMALL = np.float32(-0.34)
 _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+
+
+@elementary
+def _series(x: Any) -> Any:
+    """(e^x - 1 - x) / x^2 for |x| up to ln(2) / 2: six terms of the series."""
+    series = _C5 + x * (_C6 + x * _C7)
+    return _C2 + x * (_C3 + x * (_C4 + x * series))
 
 
 @elementary
@@ -100,12 +139,9 @@ def exp(x: Any) -> Any:
     """e^x of a float32; below -87.3 and above 88.3 as at these limits (NaN stays NaN)."""
     x = _LOWEST if x < _LOWEST else (_HIGHEST if x > _HIGHEST else x)
     whole = np.floor(x * _LOG2_E + _HALF)
-    rest = x - whole * _LN2_HIGH - whole * _LN2_LOW  # within +-ln(2) / 2: seven terms of the series
-    series = _C5 + rest * (_C6 + rest * _C7)
-    series = _C2 + rest * (_C3 + rest * (_C4 + rest * series))
-    return (_ONE + rest * (_ONE + rest * series)) * float_of_bits(
-        (np.int32(whole) + np.int32(127)) << np.int32(23)
-    )
+    rest = x - whole * _LN2_HIGH - whole * _LN2_LOW  # within +-ln(2) / 2
+    series = _ONE + rest * (_ONE + rest * _series(rest))
+    return series * float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
 
 
 @elementary
@@ -122,8 +158,12 @@ def silu(x: Any) -> Any:
 
 @elementary
 def tanh(x: Any) -> Any:
-    """2 / (1 + e^-2x) - 1; absolute error below 2e-7."""
-    return _TWO / (_ONE + exp(-_TWO * x)) - _ONE
+    """(1 - e^-2|x|) / (1 + e^-2|x|), with the sign of x."""
+    r = -_TWO * abs(x)
+    # e^r - 1: near 0 by the series itself, because the difference would lose its digits.
+    less = r * (_ONE + r * _series(r)) if r > _SMALL else exp(r) - _ONE
+    y = -less / (_TWO + less)
+    return y if x > _ZERO else -y
 
 
 @elementary

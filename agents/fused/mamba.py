@@ -87,7 +87,7 @@ class _Work(NamedTuple):
     @classmethod
     def of(cls, rows: int, tokens: int, block: _FusedBlock) -> _Work:
         channels, params = block.dt_weight.shape[1], block.x_weight.shape[0]
-        u = torch.empty(rows, tokens, channels)
+        u = torch.empty(rows, tokens, channels, dtype=torch.float32)
         factor = np.empty((rows, tokens), np.float32)
         return cls(u, u.numpy(), factor, np.empty((rows, tokens, params), np.float32))
 

@@ -91,7 +91,7 @@ class FusedTransformer:
         slots = keys.shape[3]
         band = slots if past.band is None else past.band
         scores = np.empty((3, slots), dtype=np.float32)
-        attended = torch.empty(x.shape)
+        attended = torch.empty(x.shape, dtype=torch.float32)
         out = attended.view(*x.shape[:2], self.heads, -1).numpy()  # (B, k, NH, DH)
         for layer, block in enumerate(self.blocks):
             qkv = block.project(x).view(*x.shape[:2], 3, self.heads, -1).numpy()  # (B, k, 3, NH, DH)

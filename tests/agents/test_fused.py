@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,8 @@ from lram.agents.api import AgentError
 from lram.agents.backbone import build_backbone
 from lram.agents.config import MambaConfig, ModelConfig, XLSTMConfig
 from lram.agents.encoders import ImageEncoder
+from lram.agents.model import build_model
+from lram.agents.presets import parse_preset
 from lram.agents.stepping import make_stepper
 
 pytest.importorskip("numba", reason="fused steps need numba")
@@ -55,6 +61,13 @@ def test_elementary_functions_are_within_three_units_in_the_last_place(name: str
 def test_functions_that_cross_zero_are_within_rounding_of_their_scale(name: str, exact: Any) -> None:
     expected = exact(X.astype(np.float64))
     assert (np.abs(_apply(name, X) - expected) / np.maximum(np.abs(expected), 1)).max() < 3e-7
+
+
+def test_tanh_keeps_its_digits_near_zero() -> None:
+    x = np.concatenate([np.geomspace(1e-30, 20, 100_001), -np.geomspace(1e-30, 20, 100_001)])
+    x = x.astype(np.float32)
+    expected = np.tanh(x.astype(np.float64))
+    assert (np.abs(_apply("tanh", x) - expected) / np.abs(expected)).max() < 4e-7
 
 
 @pytest.mark.parametrize("name", ["exp", "sigmoid", "softplus", "silu", "tanh"])
@@ -112,6 +125,17 @@ def test_what_cannot_be_fused_says_why_and_auto_takes_the_plain_step() -> None:
     assert make_stepper(backbone.float(), "auto").form == "fused"
 
 
+def test_a_numba_that_cannot_be_imported_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> Any:
+        raise ImportError("Numba needs NumPy 2.2 or less")
+
+    monkeypatch.setattr("lram.agents.stepping.importlib.import_module", broken)
+    backbone = build_backbone(ModelConfig(32, 1, xlstm=XLSTMConfig()))
+    assert make_stepper(backbone, "auto").form == "torch"
+    with pytest.raises(AgentError, match=r"cannot be imported.*NumPy 2\.2 or less"):
+        make_stepper(backbone, "fused")
+
+
 def test_without_numba_auto_takes_the_plain_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lram.agents.stepping.find_spec", lambda name: None)
     backbone = build_backbone(ModelConfig(32, 1, xlstm=XLSTMConfig()))
@@ -120,14 +144,76 @@ def test_without_numba_auto_takes_the_plain_step(monkeypatch: pytest.MonkeyPatch
         make_stepper(backbone, "fused")
 
 
-def test_kernels_compile_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, cache: bool = False, **__: Any) -> Any:
-        if cache:
-            raise RuntimeError("no locator available")
-        return lambda function: function
+SQUARE = """
+import sys
+from pathlib import Path
 
-    monkeypatch.setattr(compiler.numba, "njit", refuse)
-    assert compiler.kernel(abs) is abs
+from lram.agents.fused.compiler import _cache_folder, kernel
+
+@kernel
+def square(x):
+    return x * x
+
+assert square(3.0) == 9.0
+print(_cache_folder())
+"""
+
+
+def _run_square(tmp_path: Path, cache: Path) -> Path:
+    """Compile and use a kernel in a process of its own; return its cache folder."""
+    script = tmp_path / "square.py"
+    script.write_text(SQUARE)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "NUMBA_CACHE_DIR": ""}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True
+    )
+    return Path(done.stdout.strip())
+
+
+def test_a_damaged_kernel_cache_costs_a_compilation_and_is_mended(tmp_path: Path) -> None:
+    folder = _run_square(tmp_path, tmp_path / "cache")
+    kept = [path for path in folder.rglob("*") if path.suffix in (".nbi", ".nbc")]
+    assert {path.suffix for path in kept} == {".nbi", ".nbc"}
+    for damage in (b"", b"garbage"):
+        for path in kept:
+            path.write_bytes(damage)
+        _run_square(tmp_path, tmp_path / "cache")
+        assert all(path.read_bytes() != damage for path in folder.rglob("*.nbi"))
+
+
+def test_kernels_work_where_nothing_can_be_kept(tmp_path: Path) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    assert str(_run_square(tmp_path, blocked)) == "None"
+
+
+@pytest.mark.parametrize("kind", ["xlstm", "mamba", "transformer"])
+def test_a_users_default_type_changes_nothing(kind: str) -> None:
+    def last_bits() -> bytes:
+        model = build_model(parse_preset(f"{kind}-1M"), 0)
+        stepper = make_stepper(model.backbone, "fused")
+        with torch.inference_mode():
+            state, x = model.backbone.initial_state(8), torch.ones(8, 3, 96, dtype=torch.float32)
+            for _ in range(3):
+                y, state = stepper.call(x, state, None)
+        assert y.dtype == torch.float32
+        return y.numpy().tobytes()
+
+    usual = last_bits()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert last_bits() == usual
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["xlstm", "mamba", "transformer"])
+def test_a_fused_step_may_be_called_with_gradients_switched_on_and_has_none(kind: str) -> None:
+    backbone = build_model(parse_preset(f"{kind}-1M"), 0).backbone
+    with torch.no_grad():
+        state = backbone.initial_state(8)
+    y, _ = make_stepper(backbone, "fused").call(torch.zeros(8, 3, 96, requires_grad=True), state, None)
+    assert not y.requires_grad
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -251,3 +253,23 @@ def test_untrained_weights_come_from_the_seed_alone() -> None:
     pairs = zip(first.state_dict().values(), again.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert not torch.equal(first.head.weight, other.head.weight)
+
+
+@pytest.mark.parametrize("step", ["torch", "fused"])
+def test_an_agent_can_be_copied_and_pickled(step: StepForm) -> None:
+    if step == "fused":
+        pytest.importorskip("numba")
+    agent = _agent(CONFIGS["xlstm with slstm"], step=step)
+    for twin in (copy.copy(agent), copy.deepcopy(agent), pickle.loads(pickle.dumps(agent))):
+        actions = []
+        for one in (agent, twin):
+            state = one.start(1)
+            one.reset(state, [0], [Episode(ARM, 0)])
+            actions.append(one.act(state, [np.ones(39, np.float32)], [0.0], [0])[0][0])
+        np.testing.assert_array_equal(*actions)
+
+
+@pytest.mark.parametrize("change", [{"rows": 3}, {"rows": 8.0}, {"device": ""}, {"step": "quick"}])
+def test_a_compute_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(AgentError):
+        Compute(**change)
