@@ -6,15 +6,23 @@ action head are not part of it: they are the same for all backbones.
 
 * A recurrent model goes on from decision to decision; its time does not depend on how many it has read.
   Its baseline is plain PyTorch token by token: as many passes as tokens.
-* A Transformer keeps the keys and values of all tokens. What a timed decision appends is forgotten
-  before the next, so that the context stays as long as it is said to be. Its baseline is plain PyTorch
-  with the same cache.
+* A Transformer is timed with the cache that its configuration names. What a timed decision appends is
+  forgotten before the next, so that the context stays as long as it is said to be. Its baseline is plain
+  PyTorch with the same cache, all tokens in one pass.
+
+  * ``full``: the one thing that is changed is the cache's length: it holds the context and one decision,
+    however long, and never starts again. A preset's own holds 1600 tokens, 533 timesteps.
+  * ``ring``: its own band. The whole context is read; what is kept and attended to stays as it is once
+    the band is full.
+  * ``recompute``: its own window, which every decision reads anew. Timesteps that have left the window
+    are not read before: nothing of them is kept.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +35,7 @@ from lram.agents.backbone import Backbone, State, build_backbone, state_bytes, t
 from lram.agents.config import ModelConfig
 from lram.agents.model import build_model
 from lram.agents.stepping import StepFunction, make_stepper
+from lram.agents.transformer import Transformer
 from lram.harness.bench.measure import Candidate, Prepared
 
 READ = 50
@@ -82,12 +91,14 @@ class Point:
         form: A step form, or ``TOKEN_BY_TOKEN``.
         rows: Rows that decide at once.
         context: Timesteps read before; None for recurrent models.
+        cache: How a Transformer keeps the past; None for recurrent models.
     """
 
     model: str
     form: str
     rows: int
     context: int | None
+    cache: str | None = None
 
     @property
     def name(self) -> str:
@@ -103,20 +114,21 @@ class Subject:
         name: Of the model.
         config: Of the model.
         work: What a decision is given.
+        cache: A Transformer's, as its configuration names it; None for a recurrent model.
         contexts: Timesteps read before a decision, ascending; just ``READ`` for a recurrent model.
     """
 
     def __init__(self, name: str, config: ModelConfig, work: Work, contexts: Sequence[int]) -> None:
         self.name, self.config, self.work = name, config, work
-        self.growing = config.kind == "transformer"
-        self.contexts = sorted(set(contexts)) if self.growing else [READ]
+        self.cache = None if config.transformer is None else config.transformer.cache
+        self.contexts = [READ] if self.cache is None else sorted(set(contexts))
         self._read: dict[int, tuple[Backbone, State]] = {}
 
     def candidates(self, forms: Sequence[str], context: int) -> dict[Point, Candidate]:
         """Return a candidate for the baseline and for every form."""
-        baseline = "torch" if self.growing else TOKEN_BY_TOKEN
+        baseline = TOKEN_BY_TOKEN if self.cache is None else "torch"
         points = [
-            Point(self.name, form, self.work.rows, context if self.growing else None)
+            Point(self.name, form, self.work.rows, None if self.cache is None else context, self.cache)
             for form in dict.fromkeys((baseline, *forms))
         ]
         return {
@@ -131,8 +143,8 @@ class Subject:
     def prepare(self, form: str, context: int) -> Prepared:
         """Return a decision of ``form``, after the timesteps of ``context`` were read."""
         backbone, state = self.read(context)
-        # A growing cache serves all forms: what a decision appends is overwritten by the next.
-        own = state if self.growing else take(state, range(self.work.rows))
+        # A Transformer's serves all forms: what a decision appends is forgotten.
+        own = take(state, range(self.work.rows)) if self.cache is None else state
         return prepare_decision(backbone, form, own, self.work)
 
     def read(self, context: int) -> tuple[Backbone, State]:
@@ -142,22 +154,32 @@ class Subject:
             done = max((shorter for shorter in self._read if shorter < context), default=0)
             start = self._read[done][1] if done else backbone.initial_state(self.work.rows)
             state = take(start, range(self.work.rows))
+            first, most = done, _CHUNK * self.work.tokens
+            if self.window is not None:
+                first, most = max(done, context - math.ceil(self.window / self.work.tokens)), self.window
             with torch.inference_mode():
-                for tokens in self.work.past(done, context):
-                    _, state = backbone.step(tokens, state)
-                if self.growing:  # so that there is room for a decision, and no form has to make it
+                for tokens in self.work.past(first, context):
+                    for part in tokens.split(most, dim=1):  # type: ignore[no-untyped-call]
+                        _, state = backbone.step(part, state)
+                if self.cache == "full":  # so that there is room for a decision, and no form has to make it
                     count = state["count"].clone()
                     _, state = backbone.step(self.work.inputs()[0], state)
                     state = {**state, "count": count}
             self._read[context] = backbone, state
         return self._read[context]
 
+    @property
+    def window(self) -> int | None:
+        """Tokens that every decision reads anew; None where they are not."""
+        section = self.config.transformer
+        return section.window if section is not None and section.cache == "recompute" else None
+
     def state_bytes(self, context: int) -> int:
         """Return the bytes that all rows keep at ``context``, without keeping any."""
         with torch.device("meta"):
             backbone = build_backbone(with_cache(self.config, context))
         state = backbone.initial_state(self.work.rows)
-        if not self.growing:
+        if self.cache != "full":
             return state_bytes(state)
         slots = (context + 1) * self.work.tokens  # a fresh cache has fewer; all but the count have as many
         kept: dict[str, Tensor] = dict(state)
@@ -170,8 +192,8 @@ class Subject:
         return make_backbone(with_cache(self.config, self.contexts[-1]), self.work)
 
     def _variant(self, context: int) -> Backbone:
-        """Return ``backbone`` with a cache as long as ``context`` needs."""
-        if not self.growing:
+        """Return ``backbone``, a full cache as long as ``context`` needs."""
+        if self.cache != "full":
             return self.backbone
         with torch.device("meta"):
             variant = build_backbone(with_cache(self.config, context, self.contexts[-1]))
@@ -187,19 +209,19 @@ def make_backbone(config: ModelConfig, work: Work) -> Backbone:
 
 
 def with_cache(config: ModelConfig, timesteps: int, longest: int | None = None) -> ModelConfig:
-    """Return ``config``, a Transformer's with a cache for all tokens of so many timesteps and one decision.
+    """Return ``config``, a full cache made to hold all tokens of so many timesteps and one decision.
 
     Args:
-        config: Of any kind.
+        config: Of any kind; what has no ``cache: full`` is returned as it is.
         timesteps: Read before the decision.
         longest: The most that any variant of this model reads: its table of learned positions is made
             for that, so that all variants have the same weights.
     """
-    if config.transformer is None:
+    if config.transformer is None or config.transformer.cache != "full":
         return config
     tokens = (timesteps + 1) * config.pass_tokens
     positions = max(config.transformer.max_positions, ((longest or timesteps) + 1) * config.pass_tokens)
-    section = dataclasses.replace(config.transformer, cache="full", window=tokens, max_positions=positions)
+    section = dataclasses.replace(config.transformer, window=tokens, max_positions=positions)
     return dataclasses.replace(config, transformer=section)
 
 
@@ -229,28 +251,42 @@ def prepare_decision(backbone: Backbone, form: str, state: State, work: Work) ->
 def decision(step: StepFunction, state: State, inputs: Sequence[Tensor], tokens: int) -> Callable[[], Tensor]:
     """Return what reads the next of ``inputs`` in passes of ``tokens`` and returns the last hidden states."""
     turns = itertools.cycle([x.split(tokens, dim=1) for x in inputs])  # type: ignore[no-untyped-call]
-    # Where a count tells how much of a cache is filled, to put it back is to forget what came after.
+    # A Transformer goes on from the same state each time. To put the count back is to forget what came
+    # after: a full cache has room for a decision, a ring spare slots, so neither loses what is still
+    # seen; a window of tokens is a new tensor after each pass.
     count = state["count"].clone() if isinstance(state, dict) else None
 
     def decide() -> Tensor:
         nonlocal state
-        if count is not None:
-            state = {**state, "count": count.clone()}
+        now = state if count is None else {**state, "count": count.clone()}
         for x in next(turns):
-            hidden, state = step(x, state, None)
+            hidden, now = step(x, now, None)
+        if count is None:
+            state = now
         return hidden
 
     return decide
 
 
 def moved_bytes(backbone: Backbone, state: State, work: Work) -> tuple[int, int]:
-    """Return what a decision must at least read, and read and write back, in bytes."""
+    """Return what a decision must at least read, and read and write back, in bytes.
+
+    A Transformer reads what it keeps of the tokens before that its own still see, and writes its own.
+    """
     weights = weight_bytes(backbone)
-    if not isinstance(state, dict):
+    if not isinstance(backbone, Transformer):
         return weights, state_bytes(state)
-    rows, layers, heads, _, head_width = state["keys"].shape
-    token = 2 * layers * heads * head_width * state["keys"].element_size()
-    return weights + int(state["count"].sum()) * token, rows * work.tokens * token
+    seen = state["count"]
+    if backbone.cache == "recompute":
+        assert backbone.window is not None
+        seen = seen.clamp(max=backbone.window - work.tokens)
+        token = backbone.width * state["tokens"].element_size()
+    else:
+        if backbone.cache == "ring":
+            assert backbone.window is not None
+            seen = seen.clamp(max=backbone.window - 1)  # a token's band has itself in it
+        token = 2 * len(backbone.h) * backbone.width * state["keys"].element_size()
+    return weights + int(seen.sum()) * token, work.rows * work.tokens * token
 
 
 def weight_bytes(backbone: Backbone) -> int:

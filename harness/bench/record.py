@@ -36,6 +36,8 @@ class Row:
         detail: The same with versions.
         rows: Rows that decide at once.
         context: Timesteps read before; None where the time does not depend on it (a recurrent state).
+        cache: How a Transformer keeps the past (``full``, ``ring``, ``recompute``, see
+            :class:`lram.agents.config.TransformerConfig`); None for a recurrent state.
         timing: Milliseconds.
         ratio: Against the baseline; None where there is none.
         limit_ms: What memory alone would need, see :mod:`lram.harness.bench.memory`; None where nobody
@@ -56,6 +58,7 @@ class Row:
     read_bytes: int
     update_bytes: int
     state_bytes: int
+    cache: str | None = None
 
     @property
     def decisions_per_s(self) -> float:
@@ -65,11 +68,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Crossover:
-    """The context from which on a growing cache takes longer than a recurrent state.
+    """The context from which on a full cache takes longer than a recurrent state.
 
     Attributes:
         model: The recurrent model.
-        against: The model with the cache.
+        against: The Transformer with the full cache.
         form: How both are computed.
         rows: Rows that decide at once.
         where: ``at`` the context, ``below`` the shortest one measured, ``beyond`` the longest.
@@ -151,10 +154,21 @@ class BenchRecord:
 
 
 def write_record(file: Path, record: BenchRecord) -> None:
-    """Write ``record`` as JSON; LramError when the folder is not there."""
+    """Write ``record`` as JSON; LramError as :func:`check_output` tells."""
+    check_output(file)
+    write_atomically(file, encode(record))
+
+
+def check_output(file: Path) -> None:
+    """LramError when ``file`` cannot be written: it is a folder, or is to go where none is."""
+    if file.is_dir():
+        raise LramError(
+            f"{file} cannot be written: it is a folder; name a file, such as {file / 'bench.json'}"
+        )
     if not file.parent.is_dir():
         raise LramError(f"{file} cannot be written: there is no folder {file.parent}")
-    write_atomically(file, encode(record))
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise LramError(f"{file} cannot be written: the folder {file.parent} is read-only")
 
 
 def read_record(file: Path) -> BenchRecord:
@@ -169,12 +183,15 @@ def read_record(file: Path) -> BenchRecord:
 
 
 def crossovers(rows: Sequence[Row]) -> list[Crossover]:
-    """Compare each recurrent model with each cached one, in the same form and with as many rows."""
+    """Compare each recurrent model with each full cache, in the same form and with as many rows.
+
+    The time of other caches does not grow with the context, once they are full: they cross nothing.
+    """
     found = []
-    for steady in (row for row in rows if row.context is None):
+    for steady in (row for row in rows if row.cache is None and row.context is None):
         growing: dict[str, list[Row]] = {}
         for row in rows:
-            if row.context is not None and (row.form, row.rows) == (steady.form, steady.rows):
+            if row.cache == "full" and (row.form, row.rows) == (steady.form, steady.rows):
                 growing.setdefault(row.model, []).append(row)
         for model, measured in growing.items():
             where, context = crossing(

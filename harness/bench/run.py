@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from lram.agents.api import AgentError
 from lram.agents.compute import Compute
 from lram.agents.presets import parse_preset
 from lram.agents.stepping import why_not_fused
@@ -63,13 +64,14 @@ def bench_models(bench: ModelBench, say: Callable[[str], object] = lambda text: 
 
     Raises:
         LramError: There is nothing to measure.
-        AgentError: A preset or a form that does not exist, or cannot be used here.
+        AgentError: A preset, a form or a device that does not exist, or cannot be used here.
     """
     for name, values in (("rows", bench.rows), ("contexts", bench.contexts), ("threads", (bench.threads,))):
         if not values or min(values) < 1:
             raise LramError(f"{name} must be 1 or more, not {', '.join(map(str, values)) or 'nothing'}")
     if not bench.presets:
         raise LramError("name at least one model preset; 'lram agents' lists them")
+    check_device(bench.compute.device)
     effort = dataclasses.replace(bench.effort, seed=bench.seed)
     watch = LoadWatch()
     rows: list[Row] = []
@@ -80,7 +82,7 @@ def bench_models(bench: ModelBench, say: Callable[[str], object] = lambda text: 
             subjects = _subjects(bench, count)
             forms, why = _forms(bench.forms, subjects)
             chosen, left_out = _fitting(subjects, forms)
-            notes += [note for note in (*why, *left_out) if note not in notes]
+            notes += [note for note in (*_lengthened(subjects), *why, *left_out) if note not in notes]
             say(f"rows {count}: {len(chosen)} candidates")
             found, speeds[str(count)] = run_group(chosen, effort, bench.compute.device)
             rows += found
@@ -139,9 +141,22 @@ def run_group(
                 read_bytes=prepared.read_bytes,
                 update_bytes=prepared.update_bytes,
                 state_bytes=prepared.state_bytes,
+                cache=point.cache,
             )
         )
     return rows, speeds
+
+
+def check_device(device: str) -> None:
+    """AgentError when decisions cannot be timed on ``device`` (:func:`synchroniser` knows two kinds)."""
+    try:
+        timed = torch.ones(1, device=device).device.type in ("cpu", "cuda")
+    except (RuntimeError, AssertionError, ImportError):
+        timed = False
+    if not timed:
+        raise AgentError(
+            f"the device {device!r} cannot be used here; use cpu, or cuda where 'lram doctor' shows a GPU"
+        )
 
 
 def synchroniser(device: str) -> Callable[[], object]:
@@ -172,6 +187,16 @@ def _subjects(bench: ModelBench, rows: int) -> list[Subject]:
     return subjects
 
 
+def _lengthened(subjects: Sequence[Subject]) -> list[str]:
+    """Return what to say of full caches, which are not of their presets' length."""
+    return [
+        f"{subject.name}: its full cache was made as long as each context needs; the model's own starts "
+        f"again after {section.window} tokens ({section.window // subject.work.tokens} timesteps)"
+        for subject in subjects
+        if (section := subject.config.transformer) and section.cache == "full" and section.window
+    ]
+
+
 def _forms(asked: Sequence[str], subjects: Sequence[Subject]) -> tuple[dict[str, Sequence[str]], list[str]]:
     """Return the forms of each subject, and why there are not more."""
     if asked:
@@ -197,7 +222,7 @@ def _fitting(
             candidates = subject.candidates(forms[subject.name], context)
             # Candidates of a recurrent model have a state each, copied from one more; the fused step has
             # weights of its own.
-            needed = subject.state_bytes(context) * (1 if subject.growing else len(candidates) + 1)
+            needed = subject.state_bytes(context) * (1 if subject.cache else len(candidates) + 1)
             needed += weight_bytes(subject.backbone) * ("fused" in forms[subject.name])
             if needed > free:
                 left_out.append(

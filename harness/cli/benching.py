@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from lram.agents.compute import PRECISIONS, Compute, Precision
+from lram.agents.compute import FORMS, PRECISIONS, Compute, Precision
 from lram.harness.cli.listings import Json
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
@@ -64,14 +64,17 @@ def model(
     the median over rounds, with its 95% interval, 'x at best' compares the fastest decisions. 'limit' is
     the time that memory alone would need for the decision's bytes, measured in the same rounds.
 
+    A Transformer is timed with the cache that its preset names: [full] made as long as each context
+    needs, [ring] and [recompute] with the window that they have.
+
     Example: lram bench model 'xlstm[7:1]-16M' 'transformer[full]-16M' --rows 1,16 -o bench.json
     """
     from lram.harness.bench.measure import Effort
-    from lram.harness.bench.record import write_record
+    from lram.harness.bench.record import check_output, write_record
     from lram.harness.bench.run import PRESETS, ModelBench, bench_models
 
-    if output is not None and not output.parent.is_dir():
-        raise LramError(f"{output} cannot be written: there is no folder {output.parent}")
+    if output is not None:
+        check_output(output)
     if repeats is not None and repeats < 1:
         raise LramError(f"--repeats must be 1 or more, not {repeats}")
     usual = ("1", "50", 3) if quick else ("1,16", "50,200,800,1600", 15)
@@ -82,7 +85,7 @@ def model(
             presets=tuple(presets or PRESETS),
             rows=numbers(rows, "--rows"),
             contexts=numbers(contexts, "--contexts"),
-            forms=tuple(form.strip() for form in forms.split(",")) if forms else (),
+            forms=() if forms is None else names(forms, "--forms"),
             threads=threads,
             seed=seed,
             compute=Compute(device=device, precision=precision),
@@ -109,6 +112,16 @@ def numbers(text: str, option: str) -> tuple[int, ...]:
         raise LramError(f"{option} takes whole numbers such as 1,16, not {text!r}") from None
 
 
+def names(text: str, option: str) -> tuple[str, ...]:
+    """Return the step forms of a comma list; LramError where one is empty."""
+    parts = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if not all(parts):
+        raise LramError(
+            f"{option} takes step forms such as torch,fused (there are {', '.join(FORMS)}), not {text!r}"
+        )
+    return parts
+
+
 def print_record(record: BenchRecord) -> None:
     """Print a benchmark for people."""
     settings, provenance, load = record.settings, record.provenance, record.load
@@ -119,11 +132,14 @@ def print_record(record: BenchRecord) -> None:
     )
     known = {row.name: row for row in record.rows}
     print_table(_HEADER, [_cells(row, known) for row in record.rows])
-    print()
+    print("\n" + "".join(line + "\n" for line in _legend(record)))
     if record.crossovers:
-        print("The context from which on a growing cache takes longer than a recurrent state:\n")
+        print(
+            "The context (timesteps read) from which on a Transformer with a full cache of keys and values "
+            "takes longer than a recurrent model:\n"
+        )
         print_table(
-            ("rows", "form", "recurrent", "cached", "context"), list(map(_crossing, record.crossovers))
+            ("rows", "form", "recurrent", "full cache", "context"), list(map(_crossing, record.crossovers))
         )
         print()
     for rows, points in record.bandwidths.items():
@@ -156,6 +172,23 @@ _HEADER = (
     "x limit",
     "state MB/row",
 )
+
+
+def _legend(record: BenchRecord) -> list[str]:
+    """Return what to know of the table's columns."""
+    caches = {row.cache for row in record.rows}
+    lines = []
+    if record.benchmark == "model":
+        tokens = record.settings.tokens
+        kinds = [f"recurrent models in {tokens} passes of one token"] * (None in caches)
+        kinds += [f"Transformers in one pass of {tokens} tokens, with the same cache"] * bool(caches - {None})
+        lines.append(f"baseline: plain PyTorch, {', '.join(kinds)}")
+    if "full" in caches:
+        lines.append(
+            "state: beside keys and values, a full cache of lram-bench keeps the embedded tokens from which "
+            "it would start again"
+        )
+    return lines
 
 
 def _cells(row: Row, known: dict[str, Row]) -> tuple[object, ...]:

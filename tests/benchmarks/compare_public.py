@@ -68,6 +68,8 @@ class Comparison:
 def make_subject(preset: str, rows: int, seed: int, contexts: Sequence[int]) -> Subject:
     """Return a model whose weights are all at work: what starts at zero is moved away from it."""
     config = parse_preset(preset)
+    if config.transformer is not None and config.transformer.cache != "full":
+        sys.exit(f"{preset} keeps no full cache, as the packages do; name one such as transformer[full]-16M")
     work = Work(rows=rows, tokens=config.pass_tokens, width=config.width, seed=seed)
     subject = Subject(preset, config, work, contexts)
     generator = torch.Generator().manual_seed(seed)

@@ -35,15 +35,16 @@ def versions() -> dict[str, str]:
 def compare(subject: Subject, forms: Sequence[str], context: int) -> Comparison:
     """Return our forms beside the package's models."""
 
-    def candidate(form: str, prepare: Callable[[], Prepared]) -> dict[Point, Candidate]:
-        point = Point(subject.name, form, subject.work.rows, context)
+    def candidate(form: str, prepare: Callable[[], Prepared], cache: str = "full") -> dict[Point, Candidate]:
+        point = Point(subject.name, form, subject.work.rows, context, cache)
         return {point: Candidate(point.name, prepare)}
 
     gpt2 = candidate("GPT2Model, StaticCache", partial(cached, subject, make_gpt2, context))
     llama = candidate("LlamaModel, StaticCache", partial(cached, subject, make_llama, context))
     comparison = Comparison.of(subject.candidates(forms, context), gpt2, llama)
     if context == WINDOW:
-        comparison.candidates.update(candidate("GPT2Model, no cache", partial(recomputed, subject)))
+        no_cache = candidate("GPT2Model, no cache", partial(recomputed, subject), "recompute")
+        comparison.candidates.update(no_cache)
     return comparison
 
 

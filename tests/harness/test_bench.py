@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from lram.agents.backbone import Backbone
+from lram.agents.config import TransformerConfig
 from lram.agents.presets import parse_preset
 from lram.harness.bench.measure import (
     Candidate,
@@ -238,35 +239,92 @@ def test_a_recurrent_model_has_read_its_past_and_goes_on(preset: str, form: str,
     torch.testing.assert_close(hidden[2], last, rtol=0, atol=2e-5)
 
 
-def test_a_transformer_is_timed_at_the_context_that_it_has_read(work: Work) -> None:
-    subject = Subject("transformer", parse_preset("transformer-1M"), work, [40, 10])
-    for context in (10, 40):
-        hidden = _hidden(subject, "torch", context, 3)
+def _section(subject: Subject) -> TransformerConfig:
+    section = subject.config.transformer
+    assert section is not None
+    return section
+
+
+# 150 tokens of a ring and 149 of a window are 50 timesteps; 60 and 120 are beyond.
+@pytest.mark.parametrize("form", ["torch", "fused"])
+@pytest.mark.parametrize("cache", ["full", "ring"])
+def test_a_transformer_is_timed_at_the_context_that_it_has_read(cache: str, form: str, work: Work) -> None:
+    if form == "fused":
+        pytest.importorskip("numba")
+    subject = Subject(cache, parse_preset(f"transformer[{cache}]-1M"), work, [120, 10, 60])
+    for context in (10, 60, 120):
+        hidden = _hidden(subject, form, context, 3)
         for number in (0, 2):  # the decisions before are forgotten
             expected = _reference(subject.backbone, work, context, [number])
             torch.testing.assert_close(hidden[number], expected, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("context", [10, 60, 120])
+def test_a_recomputing_transformer_reads_the_same_window_at_every_decision(context: int, work: Work) -> None:
+    subject = Subject("transformer", parse_preset("transformer[recompute]-1M"), work, [10, 60, 120])
+    hidden = _hidden(subject, "torch", context, 3)
+    past = torch.cat(list(work.past(0, context)), dim=1)
+    for number in (0, 2):
+        window = torch.cat([past, work.inputs()[number]], dim=1)[:, -149:]
+        with torch.inference_mode():
+            expected = subject.backbone(window)[:, -work.tokens :]
+        torch.testing.assert_close(hidden[number], expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("context", [10, 60, 120])
+def test_a_window_is_what_reading_all_of_the_context_leaves(context: int, work: Work) -> None:
+    subject = Subject("transformer", parse_preset("transformer[recompute]-1M"), work, [context])
+    backbone, state = subject.read(context)
+    expected = backbone.initial_state(work.rows)
+    with torch.inference_mode():
+        for token in torch.cat(list(work.past(0, context)), dim=1).split(100, dim=1):
+            _, expected = backbone.step(token, expected)
+    assert state["count"].tolist() == [min(149, 3 * context)] * work.rows
+    assert torch.equal(state["tokens"], expected["tokens"])
+
+
+def test_only_a_full_cache_is_made_longer_than_its_preset_says(work: Work) -> None:
+    for cache in ("ring", "recompute"):
+        subject = Subject(cache, parse_preset(f"transformer[{cache}]-1M"), work, [10, 600])
+        assert subject.backbone.window == _section(subject).window
+        assert subject.backbone.cache == cache
+        assert subject.state_bytes(10) == subject.state_bytes(600)
+    full = Subject("full", parse_preset("transformer[full]-1M"), work, [10, 600])
+    assert full.backbone.window == 601 * 3 > (_section(full).window or 0)
+
+
 def test_the_state_that_is_expected_is_the_state_that_is_kept(work: Work) -> None:
-    for preset in ("xlstm[7:1]-1M", "mamba-1M", "transformer-1M"):
-        subject = Subject(preset, parse_preset(preset), work, [20])
+    transformers = (f"transformer[{cache}]-1M" for cache in ("full", "ring", "recompute"))
+    for preset in ("xlstm[7:1]-1M", "mamba-1M", *transformers):
+        subject = Subject(preset, parse_preset(preset), work, [60])
         context = subject.contexts[0]
         assert subject.state_bytes(context) == subject.prepare("torch", context).state_bytes
 
 
-def test_a_transformer_reads_weights_and_as_many_keys_and_values_as_its_context_has(work: Work) -> None:
-    subject = Subject("transformer", parse_preset("transformer-1M"), work, [20])
-    prepared = subject.prepare("torch", 20)
+# Before the pass its first token sees the 149 of a band of 150; 146 of a window of 149 stay in it.
+@pytest.mark.parametrize(
+    ("cache", "tokens"), [("full", {20: 60, 60: 180}), ("ring", {20: 60, 60: 149}), ("recompute", {60: 146})]
+)
+def test_a_transformer_reads_weights_and_what_is_kept_of_the_tokens_that_are_seen(
+    cache: str, tokens: dict[int, int], work: Work
+) -> None:
+    subject = Subject(cache, parse_preset(f"transformer[{cache}]-1M"), work, list(tokens))
     weights = sum(p.numel() for name, p in subject.backbone.named_parameters() if name != "wpe.weight")
-    keys_and_values = 2 * 4 * 96  # of 4 layers of width 96, a token
-    assert prepared.read_bytes == 4 * (weights + work.rows * 20 * 3 * keys_and_values)
-    assert prepared.update_bytes == 4 * work.rows * 3 * keys_and_values
+    # Of width 96: keys and values of 4 layers, or the token itself.
+    kept = 96 if cache == "recompute" else 2 * 4 * 96
+    for context, seen in tokens.items():
+        prepared = subject.prepare("torch", context)
+        assert prepared.read_bytes == 4 * (weights + work.rows * seen * kept)
+        assert prepared.update_bytes == 4 * work.rows * 3 * kept
+
+
+TRANSFORMERS = ("transformer[full]-1M", "transformer[ring]-1M", "transformer[recompute]-1M")
 
 
 @pytest.fixture(scope="module")
 def answer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     file = tmp_path_factory.mktemp("bench") / "record.json"
-    presets = ["xlstm[7:1]-1M", "mamba-1M", "transformer-1M"]
+    presets = ["xlstm[7:1]-1M", "mamba-1M", *TRANSFORMERS]
     command = [sys.executable, "-m", "lram.harness.cli", "bench", "model", *presets]
     options = ["--quick", "--repeats", "1", "--rows", "1,2", "--contexts", "3,6", "--forms", "torch"]
     done = subprocess.run(
@@ -281,16 +339,21 @@ def test_the_command_measures_every_model_form_and_context_once(answer: tuple[Pa
     counts = Counter((row.model, row.form, row.rows, row.context) for row in record.rows)
     assert set(counts.values()) == {1}
     recurrent = itertools.product(("xlstm[7:1]-1M", "mamba-1M"), ("torch", TOKEN_BY_TOKEN), (1, 2), (None,))
-    transformer = itertools.product(("transformer-1M",), ("torch",), (1, 2), (3, 6))
+    transformer = itertools.product(TRANSFORMERS, ("torch",), (1, 2), (3, 6))
     assert set(counts) == {*recurrent, *transformer}
     for row in record.rows:
-        assert (row.ratio is None) == (row.form == TOKEN_BY_TOKEN or row.model == "transformer-1M")
+        assert (row.ratio is None) == (row.form == TOKEN_BY_TOKEN or row.model in TRANSFORMERS)
+        section = parse_preset(row.model).transformer
+        assert row.cache == (section.cache if section else None)
     assert {(c.model, c.against, c.rows) for c in record.crossovers} == {
-        (model, "transformer-1M", rows) for model in ("xlstm[7:1]-1M", "mamba-1M") for rows in (1, 2)
+        (model, "transformer[full]-1M", rows) for model in ("xlstm[7:1]-1M", "mamba-1M") for rows in (1, 2)
     }
     assert record.settings.tokens == 3
     assert record.provenance.packages["torch"]
     assert set(record.bandwidths) == {"1", "2"}
+    (note,) = (note for note in record.notes if "transformer" in note)
+    assert "transformer[full]-1M" in note
+    assert "1600 tokens (533 timesteps)" in note
 
 
 def test_the_table_has_a_line_for_every_row_of_the_record(answer: tuple[Path, str]) -> None:
@@ -300,6 +363,12 @@ def test_the_table_has_a_line_for_every_row_of_the_record(answer: tuple[Path, st
         cells = [row.model, row.form, str(row.rows)]
         assert any(all(cell in line for cell in cells) for line in lines)
     assert "load average" in table
+    assert (
+        "baseline: plain PyTorch, recurrent models in 3 passes of one token, "
+        "Transformers in one pass of 3 tokens" in table
+    )
+    assert "a full cache of lram-bench keeps the embedded tokens" in table
+    assert "Transformer with a full cache" in table
 
 
 def test_a_record_survives_writing_and_reading(answer: tuple[Path, str], tmp_path: Path) -> None:
@@ -331,10 +400,12 @@ def test_crossovers_compare_like_with_like(answer: tuple[Path, str]) -> None:
     any_row = read_record(answer[0]).rows[0]
     rows = [
         row(any_row, 5.0, model="xlstm", form="fused", rows=1, context=None),
-        row(any_row, 2.0, model="transformer", form="fused", rows=1, context=100),
-        row(any_row, 6.0, model="transformer", form="fused", rows=1, context=200),
-        row(any_row, 9.0, model="transformer", form="torch", rows=1, context=100),
-        row(any_row, 9.0, model="transformer", form="fused", rows=16, context=100),
+        row(any_row, 2.0, model="transformer", form="fused", rows=1, context=100, cache="full"),
+        row(any_row, 6.0, model="transformer", form="fused", rows=1, context=200, cache="full"),
+        row(any_row, 9.0, model="transformer", form="torch", rows=1, context=100, cache="full"),
+        row(any_row, 9.0, model="transformer", form="fused", rows=16, context=100, cache="full"),
+        row(any_row, 9.0, model="ring", form="fused", rows=1, context=100, cache="ring"),
+        row(any_row, 9.0, model="window", form="fused", rows=1, context=100, cache="recompute"),
     ]
     (crossover,) = crossovers(rows)
     assert (crossover.where, crossover.context) == ("at", pytest.approx(175))
@@ -342,10 +413,11 @@ def test_crossovers_compare_like_with_like(answer: tuple[Path, str]) -> None:
 
 def test_what_does_not_fit_into_memory_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lram.harness.bench.run.free_bytes", lambda device: 1.2e6)
-    bench = ModelBench(("transformer-1M",), (1,), (3, 100), ("torch",), effort=Effort(rounds=1, visit_s=0.0))
+    presets, effort = ("transformer[full]-1M",), Effort(rounds=1, visit_s=0.0)
+    bench = ModelBench(presets, (1,), (3, 100), ("torch",), effort=effort)
     record = bench_models(bench)
     assert [row.context for row in record.rows] == [3]
-    assert "context 100 was left out" in record.notes[0]
+    assert any("context 100 was left out" in note for note in record.notes)
     monkeypatch.setattr("lram.harness.bench.run.free_bytes", lambda device: 0.0)
     with pytest.raises(LramError, match="was left out"):
         bench_models(bench)
@@ -358,7 +430,12 @@ def test_what_does_not_fit_into_memory_is_left_out_and_named(monkeypatch: pytest
         (["--rows", "0"], "rows must be 1 or more"),
         (["--repeats", "0"], "--repeats must be 1 or more"),
         (["--forms", "telepathy"], "no step form 'telepathy'"),
+        (["--forms", ","], "--forms takes step forms such as torch,fused"),
+        (["--device", "nope"], "the device 'nope' cannot be used here; use cpu"),
+        (["--device", "meta"], "the device 'meta' cannot be used here"),
+        (["--device", "cuda:99"], "the device 'cuda:99' cannot be used here"),
         (["-o", "/nowhere/at/all.json"], "no folder"),
+        (["-o", "/"], "it is a folder"),
         (["nonsense-1M"], "no model preset 'nonsense-1M'"),
     ],
 )
@@ -369,3 +446,6 @@ def test_bad_input_is_one_sentence(arguments: list[str], sentence: str) -> None:
     assert done.returncode == 2
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("lram:"))
     assert sentence in line
+    assert "Traceback" not in done.stderr
+    if arguments[0] in ("-o", "--device"):
+        assert "candidates" not in done.stderr  # nothing was measured
