@@ -12,8 +12,8 @@ raised here. That a model acts as it was trained is another matter: :mod:`lram.a
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,9 @@ Status = Literal["passed", "failed", "skipped"]
 
 DECISIONS = 8
 """Decisions of an episode that is compared."""
+
+LANES = 19
+"""Lanes of the largest state: agents may keep them in blocks, of 8 for instance."""
 
 BEFORE = 3
 """Decisions of another episode that its lane plays first, where that must not matter."""
@@ -49,6 +52,7 @@ class Check:
         reason: Why just that is allowed.
         difference: The number that was measured, where there is one, in the unit of ``limit``.
         limit: The greatest that passes.
+        raised: Whether it failed because something raised, so that nothing is known but that.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Check:
     reason: str = ""
     difference: float | None = None
     limit: float | None = None
+    raised: bool = False
 
 
 def contract_checks(
@@ -94,7 +99,8 @@ def guarded(name: str, subject: str, check: Callable[[], list[Check]]) -> list[C
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
         words = " ".join(str(error).split())
-        return [Check(name, subject, "failed", f"raised {type(error).__name__}: {words} ({where})")]
+        measured = f"raised {type(error).__name__}: {words} ({where})"
+        return [Check(name, subject, "failed", measured, raised=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +130,14 @@ class _Arrangement:
     Attributes:
         lanes: Lanes of the state.
         lane: The lane of the episode that is compared.
-        others: Tasks of other episodes that begin, act, wait and end in the other lanes.
+        others: By lane, tasks of other episodes that begin, act, wait and end there.
         before: What the lane plays first and is torn from by the reset.
         first_reward: Given with the first decision.
     """
 
     lanes: int = 1
     lane: int = 0
-    others: Sequence[TaskSpec] = ()
+    others: Mapping[int, TaskSpec] = field(default_factory=dict)
     before: _Script | None = None
     first_reward: float = 0.0
 
@@ -192,8 +198,10 @@ def _episode_checks(agent: Agent, task: TaskSpec, playable: Sequence[TaskSpec], 
     others = [playable[(place + 1) % len(playable)] for place in range(4)]
     arrangements = {
         "the same seed gives the same actions": _Arrangement(),
-        "a lane's number does not matter": _Arrangement(lanes=5, lane=3),
-        "a lane's neighbours do not matter": _Arrangement(lanes=5, others=others),
+        "a lane's number does not matter": _Arrangement(lanes=LANES, lane=17),
+        "a lane's neighbours do not matter": _Arrangement(
+            lanes=LANES, lane=9, others=dict(zip((0, 8, 10, 18), others, strict=True))
+        ),
         "a reset lane is fresh": _Arrangement(before=_Script.make(task, seed + 2, BEFORE)),
         "a fresh lane's reward is not read": _Arrangement(first_reward=-1234.5),
     }
@@ -231,12 +239,11 @@ def _company(
 ) -> Callable[[Any], list[tuple[int, Observation, float]]]:
     """Return what tells, decision by decision, which other lanes act; it resets them at times."""
     rng = np.random.default_rng(seed)
-    lanes = [lane for lane in range(how.lanes) if lane != how.lane][: len(how.others)]
     playing: dict[int, Iterator[tuple[Observation, float]]] = {}
 
     def ready(state: Any) -> list[tuple[int, Observation, float]]:
         acting = []
-        for lane, task in zip(lanes, how.others, strict=False):
+        for lane, task in how.others.items():
             if lane not in playing or rng.random() < 0.3:
                 script = _Script.make(task, int(rng.integers(1 << 31)), DECISIONS + BEFORE)
                 agent.reset(state, [lane], [script.episode])

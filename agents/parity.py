@@ -16,6 +16,9 @@ What is allowed, as a part of the largest number that ``forward`` gives:
   differ by 0.6 times that noise's effect at most, once by ten times. The presets, as drawn, are allowed
   2e-5 to 3e-5.
 * bfloat16 weights: 5e-2. Measured likewise, over 150 tokens: 1.9e-2 at most.
+* Whatever that gives, a third of what rewards of 0 would do to the outputs, where that can be told from
+  rounding; and the embedded rewards and returns-to-go that an agent hands to its step are compared with
+  those of training themselves, which are the same bit for bit in both types (measured on the presets).
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import torch
 from lram.agents.check import Check, guarded
 from lram.agents.model_agent import ModelAgent
 from lram.agents.parity_step import (
+    BEYOND,
     FORWARD,
     FRESH,
     HOLES,
@@ -35,18 +39,25 @@ from lram.agents.parity_step import (
     Extent,
     StepChecks,
 )
-from lram.agents.parity_stream import acting_follows_training, no_decision_sees_its_reward
+from lram.agents.parity_stream import STREAM, acting_follows_training, no_decision_sees_its_reward
 
-NAME = "parity@1"
+NAME = "parity@2"
 """The set of checks; the number goes up when they or what they allow change."""
+
+COMPARED = (FORWARD, HOLES, STREAM)
+"""The checks that compare what the step gives with what ``forward`` gives."""
 
 QUICK = Extent(lengths=(150,), decisions=50)
 """The context that the reference's models are trained on: 50 timesteps."""
 
 
 def thorough(tokens: int = 450, long: bool = False) -> Extent:
-    """Return three times the trained context, with ``long`` eight times, and 1,000 decisions."""
-    return Extent(lengths=(150, tokens, *([1200] if long else [])), decisions=1000)
+    """Return three times the trained context, with ``long`` eight times, and 1,000 decisions.
+
+    Windows of up to 2,000 tokens, or ``tokens``, are left behind.
+    """
+    lengths = (150, tokens, *([1200] if long else []))
+    return Extent(lengths, decisions=1000, window=max(BEYOND, tokens))
 
 
 def model_checks(agent: ModelAgent, extent: Extent = QUICK, seed: int = 0) -> list[Check]:
@@ -61,6 +72,7 @@ def model_checks(agent: ModelAgent, extent: Extent = QUICK, seed: int = 0) -> li
         for name, check in (
             (FORWARD, step.pass_sizes),
             (FORWARD, step.lengths),
+            (FORWARD, step.beyond_window),
             (FRESH, step.reset),
             (MASKED, step.masked),
             (HOLES, step.holes),

@@ -49,6 +49,7 @@ class TwoForms:
         size: Tokens of a row in the pass of a decision.
         type: Of the weights.
         window: Tokens after which the forms differ by design, because older ones are lost; None: never.
+        kept: Tokens that a cache keeps, where the forms agree beyond them too; None: no such cache.
         compiled: Whether the step is made for the passes of a decision only.
     """
 
@@ -60,6 +61,7 @@ class TwoForms:
         section = self.model.config.transformer
         recomputes = section is not None and section.cache == "recompute"
         self.window = section.window if section is not None and recomputes else None
+        self.kept = section.window if section is not None and not recomputes else None
         if recomputes and not self.compiled:
             self.rows = min(self.rows, 2)  # each pass costs as much as its whole window
 

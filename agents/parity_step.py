@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from lram.agents.attention_cache import RING_PASS
 from lram.agents.backbone import State, take, tensors
 from lram.agents.check import Check
 from lram.agents.model_agent import ModelAgent
@@ -28,8 +29,14 @@ REWARD = "the reward reaches the next decision"
 
 _PASSES = {1: 6, 2: 4, 3: 4, 11: 2}  # by the tokens of each
 _REPLAYED = 4  # passes that are played again elsewhere
+_WIDE = 256  # tokens of a pass that only makes the past longer
+_AFTER = 4  # passes of a decision beyond a window, at least
 _SCALE = "of the output's scale"
 _BITS = "equal bit for bit"
+
+
+BEYOND = 2000
+"""The longest window that a thorough check leaves behind without being asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +46,12 @@ class Extent:
     Attributes:
         lengths: Tokens of the streams on which the passes of a decision are compared with ``forward``.
         decisions: Decisions after which the state is looked at; at least those of the longest stream.
+        window: Longest window of a Transformer's cache that one more stream is to leave behind.
     """
 
     lengths: tuple[int, ...]
     decisions: int
+    window: int = 200
 
 
 @dataclass(slots=True)
@@ -105,6 +114,37 @@ class StepChecks(TwoForms):
             compared = played.y[:2, :whole], reference[:, :whole]
             checks.append(self._close(FORWARD, subject, *compared, allowed))
         return checks
+
+    def beyond_window(self) -> list[Check]:
+        """Streams that outrun a cache's window, where ``forward`` forgets as the cache does.
+
+        Most is read in large passes; the window is left in those of a decision, by two rows at
+        different passes.
+        """
+        window = self.kept
+        if window is None:
+            return []
+        if window > self.extent.window:
+            reason = f"a window of {window} tokens is left behind by 'lram check' only"
+            if window > BEYOND:
+                reason = f"so long a window is left behind only if asked for: lram check --tokens {window}"
+            return [Check(FORWARD, f"more than {window} tokens", "skipped", "", "", reason)]
+        rows, wide = (self.rows, self.size) if self.compiled else (min(2, self.rows), _WIDE)
+        first = max(0, window // self.size - 2) * self.size
+        # A ring has some spare slots; the last passes write over the first tokens' own.
+        after = 2 + max(_AFTER, math.ceil(2 * RING_PASS / self.size))
+        x = self.tokens(rows, first // self.size + after, 10)
+        valid = torch.ones(x.shape[:2], dtype=torch.bool, device=self.device)
+        valid[1:, : 2 * self.size - 1] = False
+        y, state = self.read(x[:, :first], wide, None, valid[:, :first]) if first else (x[:, :0], None)
+        end, _ = self.read(x[:, first:], self.size, state, valid[:, first:])
+        y = torch.cat([y, end], dim=1)
+        streams = [x[row : row + 1, valid[row]] for row in range(min(2, rows))]
+        references = [self.forward(stream) for stream in streams]
+        given = torch.cat([y[row, valid[row]] for row in range(len(streams))])
+        subject = f"{x.shape[1]} tokens, beyond the window of {window}"
+        allowed = self.allowed(streams[0], references[0])
+        return [self._close(FORWARD, subject, given, torch.cat(references, dim=1)[0], allowed)]
 
     def reset(self) -> list[Check]:
         """A row in the midst of running ones is reset, and reads its stream once more."""

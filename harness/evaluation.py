@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from lram.agents.api import Agent, AgentError
 from lram.agents.compute import ROWS, Compute, Precision, StepForm
 from lram.envs.pool import Pool, WorkerStartError
 from lram.envs.process import Deadlines
+from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
 from lram.harness.plan import AgentsArgument, Request, make_plan, reopen
@@ -112,7 +113,16 @@ def evaluate(
     machine.check()
     _calm_threads()
     RunWriter.check_vacant(output)
-    request = Request(agents, tasks, episodes, seed, protocols, machine.interpreters, machine.compute())
+    request = Request(
+        agents=agents,
+        tasks=tasks,
+        episodes=episodes,
+        seed=seed,
+        protocols=protocols,
+        interpreters=machine.interpreters,
+        compute=machine.compute(),
+        threads=machine.threads,
+    )
     plan, built = make_plan(request)
     checked = _checked(built, plan.items(), machine)
     with RunWriter.create(output, plan) as writer:
@@ -134,17 +144,25 @@ def resume(
         run: The run or its folder.
         agents: Agents that the run knows as Python objects only.
         retry_errors: Play the errored episodes again, too.
-        machine: How to spread the work; may differ from before.
+        machine: How to spread the work (None: models compute as the run was started, the rest as
+            usual). Device, step, rows and threads may differ from the run's start: that is said on
+            standard error, kept with the session and named by reports.
         progress: Told what happens.
 
     Raises:
-        LramError: It is no run, it is in use, an agent is not the one it was started with, or a model
-            has no parity.
+        LramError: It is no run, it is in use, ``machine`` has another precision than the run, an agent
+            is not the one it was started with, or a model has no parity.
     """
-    machine = machine or Machine()
-    machine.check()
-    _calm_threads()
     opened = run if isinstance(run, Run) else Run(run)
+    started = started_machine(opened)
+    machine = machine or started
+    machine.check()
+    if machine.precision != started.precision:
+        raise LramError(
+            f"the run was started with --precision {started.precision}, and {machine.precision} makes other "
+            f"agents of its models; go on with {started.precision}, or start a new run"
+        )
+    _calm_threads()
     with RunWriter(opened) as writer:
         items = opened.missing()
         if retry_errors:
@@ -153,8 +171,25 @@ def resume(
             items = [item for item in opened.plan.items() if item in again]
         if items:
             built = reopen(opened.plan, agents, machine.interpreters, machine.compute())
-            _play(writer, built, items, machine, progress, _checked(built, items, machine))
+            noted = _checked(built, items, machine)
+            if changed := _changed(opened, _playing(built, items), machine):
+                # To where progress goes, too; a reader that is gone must not end the run.
+                with suppress(OSError):
+                    print(
+                        f"lram: this session computes otherwise than the run's start: {changed}; "
+                        "last digits may differ",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                noted["changed since the run's start"] = changed
+            _play(writer, built, items, machine, progress, noted)
     return Run(opened.path)
+
+
+def started_machine(run: Run) -> Machine:
+    """Return settings with which models compute as when ``run`` was started; the rest is as usual."""
+    compute, threads = started_with(run)
+    return Machine(**asdict(compute), threads=threads)
 
 
 def _play(
@@ -168,7 +203,8 @@ def _play(
     plan = writer.run.plan
     settings = _settings(plan, machine, len(items))
     noted = {**asdict(machine), "lanes": settings.lanes, "workers": settings.workers, **checked}
-    provenance = collect(noted, {})
+    compute = of_models(_playing(agents, items), machine.compute(), machine.threads)
+    provenance = collect(noted, {}, compute=compute)
     writer.write_provenance(provenance)
     pool = Pool(
         log_folder=writer.log_folder(),
@@ -200,10 +236,22 @@ def _play(
 
 def _checked(agents: Mapping[str, Agent], items: list[WorkItem], machine: Machine) -> dict[str, str]:
     """Let the agents that have something to play pass the gate; return what to note of them."""
-    playing = {item.agent for item in items}
     with _threads(machine.threads):
-        noted = pass_gate({label: agent for label, agent in agents.items() if label in playing})
+        noted = pass_gate(_playing(agents, items))
     return {f"check of {label}": text for label, text in noted.items()}
+
+
+def _playing(agents: Mapping[str, Agent], items: list[WorkItem]) -> dict[str, Agent]:
+    """Return the agents that have something to play."""
+    playing = {item.agent for item in items}
+    return {label: agent for label, agent in agents.items() if label in playing}
+
+
+def _changed(run: Run, agents: Mapping[str, Agent], machine: Machine) -> str:
+    """Return how ``agents`` compute otherwise than at the run's start; empty where they do not."""
+    now = of_models(agents, machine.compute(), machine.threads)
+    found = changes(run.plan, started_with(run), now)
+    return "; ".join(f"{what} ({', '.join(labels)})" for what, labels in found.items())
 
 
 def _settings(plan: RunPlan, machine: Machine, episodes: int) -> RolloutSettings:

@@ -68,31 +68,46 @@ def as_model(agent: Agent) -> ModelAgent | None:
     return agent if isinstance(agent, ModelAgent) else None
 
 
-def remedy(agent: ModelAgent) -> str:
-    """Return what to do about a model without parity: from the fastest form to the plainest."""
+def remedy(agent: ModelAgent, failed: Sequence[Check] = ()) -> str:
+    """Return what to do about a model that ``failed`` checks: from the fastest form to the plainest."""
     plainer = [] if agent.stepper.form == "torch" else ["--step torch"]
-    if next(agent.model.parameters()).dtype.itemsize < 4:
+    raised = bool(failed) and all(check.raised for check in failed)
+    if next(agent.model.parameters()).dtype.itemsize < 4 and not raised:
         plainer.append("--precision float32")
-    return f"try {' and '.join(plainer)}, or mend its code" if plainer else "mend its code"
+    last = "see to what was raised" if raised else "mend its code"
+    return f"try {' and '.join(plainer)}, or {last}" if plainer else last
 
 
 def _summary(label: str, agent: ModelAgent, checks: Sequence[Check]) -> str:
-    from lram.agents.parity import NAME
+    from lram.agents.parity import COMPARED, NAME
 
     failed = [check for check in checks if check.status == "failed"]
     if failed:
-        first = failed[0]
-        allowed = f" (allowed: {first.allowed})" if first.allowed else ""
-        others = f", and {len(failed) - 1} more checks failed" if len(failed) > 1 else ""
-        raise LramError(
-            f"agent {label} does not act as its model was trained, so nothing was played: "
-            f"'{first.name}' failed on {first.subject}: {first.measured}{allowed}{others}; {remedy(agent)} "
-            "('lram check' shows all checks)"
-        )
+        raise LramError(f"{_refusal(label, failed)}; {remedy(agent, failed)} ('lram check' shows all checks)")
     passed = sum(check.status == "passed" for check in checks)
-    worst = max((check for check in checks if check.limit), key=lambda check: check.difference or 0.0)
     skipped = f", {len(checks) - passed} skipped" if passed < len(checks) else ""
+    compared = [check for check in checks if check.name in COMPARED and check.limit]
+    nearest = max(compared, key=lambda check: (check.difference or 0.0) / (check.limit or 1.0))
     return (
-        f"{NAME}: {passed} checks passed{skipped}; step ({agent.stepper.form}) and forward differ by "
-        f"{worst.difference or 0.0:.1e} of the output's scale at most (allowed {worst.limit:.1g})"
+        f"{NAME}: {passed} checks passed{skipped}; step ({agent.stepper.form}) and forward come nearest to "
+        f"what is allowed on {nearest.subject}: {nearest.difference or 0.0:.1e} of the output's scale "
+        f"(allowed {nearest.limit:.1g})"
+    )
+
+
+def _refusal(label: str, failed: Sequence[Check]) -> str:
+    """Return what is wrong; where something raised, only that is known."""
+    known = [check for check in failed if not check.raised]
+    first = (known or failed)[0]
+    others = f", and {len(failed) - 1} more checks failed" if len(failed) > 1 else ""
+    if not known:
+        return (
+            f"whether agent {label} acts as its model was trained could not be checked, so nothing was "
+            "played: "
+            f"'{first.name}' on {first.subject} {first.measured}{others}"
+        )
+    allowed = f" (allowed: {first.allowed})" if first.allowed else ""
+    return (
+        f"agent {label} does not act as its model was trained, so nothing was played: "
+        f"'{first.name}' failed on {first.subject}: {first.measured}{allowed}{others}"
     )

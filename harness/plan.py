@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from lram.agents.api import Agent, AgentError
+from lram.agents.api import Agent, AgentError, AgentInfo
 from lram.agents.compute import Compute
 from lram.envs.availability import missing_requirements, runs
 from lram.envs.registry import SelectionError, load_domain, select
@@ -36,6 +36,7 @@ class Request:
         protocols: Protocol by domain, where it is not the domain's default.
         interpreters: Python executable by domain, where it is not this one.
         compute: How models compute.
+        threads: Threads of the agents' tensor library.
     """
 
     agents: AgentsArgument
@@ -45,6 +46,7 @@ class Request:
     protocols: Mapping[str, str] | None = None
     interpreters: Mapping[str, str] | None = None
     compute: Compute = field(default_factory=Compute)
+    threads: int = 1
 
 
 def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
@@ -83,6 +85,8 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
         ),
         tasks=tuple(tasks),
         skipped=tuple(skipped),
+        compute=request.compute,
+        threads=request.threads,
     )
     return plan, agents
 
@@ -120,13 +124,23 @@ def reopen(
             agents[entry.label] = given[entry.label]
         else:
             agents[entry.label] = build_agent(entry.spec, plan.seed, compute)
-        digest = agents[entry.label].info.digest
-        if digest != entry.info.digest:
-            raise LramError(
-                f"agent {entry.label} is not the one the run was started with (digest {digest[:12]}, "
-                f"the run has {entry.info.digest[:12]}); put its files back or start a new run"
-            )
+        _check_same(entry, agents[entry.label].info)
     return agents
+
+
+def _check_same(entry: AgentEntry, now: AgentInfo) -> None:
+    if now.digest == entry.info.digest:
+        return
+    before, after = (dict(info.details).get("precision") for info in (entry.info, now))
+    if before != after and before and after:
+        raise LramError(
+            f"agent {entry.label} was started with --precision {before} and is {after} now: rounded weights "
+            f"make another agent; go on with --precision {before}, or start a new run"
+        )
+    raise LramError(
+        f"agent {entry.label} is not the one the run was started with (digest {now.digest[:12]}, "
+        f"the run has {entry.info.digest[:12]}); put its files back or start a new run"
+    )
 
 
 def build_agent(spec: str | Agent, seed: int, compute: Compute) -> Agent:

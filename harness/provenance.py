@@ -20,7 +20,10 @@ _PACKAGES = ("lram-bench", "torch", "numpy", "numba", "safetensors", "msgspec", 
 
 
 def collect(
-    settings: Mapping[str, object], worker_facts: Mapping[str, Mapping[str, Any]], command: str = ""
+    settings: Mapping[str, object],
+    worker_facts: Mapping[str, Mapping[str, Any]],
+    command: str = "",
+    compute: Mapping[str, dict[str, str]] | None = None,
 ) -> Provenance:
     """Return the provenance of what this process is about to do or has done.
 
@@ -28,6 +31,7 @@ def collect(
         settings: What to note of the settings.
         worker_facts: What the workers said of themselves, by domain.
         command: The command line (empty: this process's own).
+        compute: By label, how models compute.
     """
     return Provenance(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -46,6 +50,7 @@ def collect(
         packages=_versions(),
         workers=worker_versions(worker_facts),
         settings={name: str(value) for name, value in settings.items()},
+        compute=dict(compute or {}),
     )
 
 

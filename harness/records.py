@@ -3,6 +3,9 @@
 All three are frozen dataclasses, written as JSON by msgspec and read back with their types checked.
 ``RunPlan`` is ``run.json``; one ``EpisodeRecord`` is one line of ``records/*.jsonl``; one
 ``Provenance`` is one file of ``provenance/``.
+
+``SCHEMA`` changes when an older record could not be read any more, or would be read wrongly. A new field
+with a default that says "not known" does neither: old runs still open, and older versions skip it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lram.agents.api import AgentInfo
+from lram.agents.compute import Compute
 from lram.envs.task import Task
 
 SCHEMA = 1
@@ -47,6 +51,10 @@ class RunPlan:
     """What a run sets out to measure: every agent plays every task ``episodes`` times.
 
     The work items are the product agents x tasks x episodes (in that order), less ``skipped``.
+
+    Attributes:
+        compute: How models compute, as asked for; None in runs of versions that did not note it here.
+        threads: Threads of the agents' tensor library; known where ``compute`` is.
     """
 
     schema: int
@@ -55,6 +63,8 @@ class RunPlan:
     agents: tuple[AgentEntry, ...]
     tasks: tuple[PlannedTask, ...]
     skipped: tuple[Skipped, ...] = ()
+    compute: Compute | None = None
+    threads: int = 1
 
     def items(self) -> list[WorkItem]:
         """Return the work items in plan order."""
@@ -181,6 +191,8 @@ class Provenance:
         packages: Version of every relevant distribution of the harness's interpreter.
         workers: By domain: version of every relevant distribution of the worker's interpreter.
         settings: Lanes, workers, threads, deadlines and so on, as text.
+        compute: By label of the models that had something to play: device, precision, step, rows a pass
+            and threads, as they came to be.
     """
 
     started: str
@@ -196,3 +208,4 @@ class Provenance:
     workers: dict[str, dict[str, str]] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     working_git: str = ""
+    compute: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from lram.agents.api import AgentError
 from lram.harness.errors import LramError
 from lram.harness.records import SCHEMA, EpisodeRecord, Measured, Provenance, RunPlan, WorkItem
 
@@ -55,11 +56,8 @@ class Run:
 
     def records(self) -> list[EpisodeRecord]:
         """Return the settled items' records, in plan order, one each."""
-        latest: dict[WorkItem, EpisodeRecord] = {}
-        for segment in sorted((self.path / "records").glob("*.jsonl")):
-            for record in _read_segment(segment):
-                latest[record.item] = record
-        return [latest[item] for item in self.plan.items() if item in latest]
+        settled = self._settled()
+        return [settled[item][0] for item in self.plan.items() if item in settled]
 
     def missing(self) -> list[WorkItem]:
         """Return the items that have no record yet, in plan order."""
@@ -69,6 +67,19 @@ class Run:
     def provenance(self) -> list[Provenance]:
         """Return where each segment was made, oldest first."""
         return [_decode(file, Provenance) for file in sorted((self.path / "provenance").glob("*.json"))]
+
+    def origins(self) -> dict[WorkItem, Provenance]:
+        """Return where each settled item's record was made; without those of which nothing is known."""
+        made = {file.stem: _decode(file, Provenance) for file in (self.path / "provenance").glob("*.json")}
+        return {item: made[stem] for item, (_, stem) in self._settled().items() if stem in made}
+
+    def _settled(self) -> dict[WorkItem, tuple[EpisodeRecord, str]]:
+        """Return the last record of each item and the number of its segment."""
+        latest: dict[WorkItem, tuple[EpisodeRecord, str]] = {}
+        for segment in sorted((self.path / "records").glob("*.jsonl")):
+            for record in _read_segment(segment):
+                latest[record.item] = (record, segment.stem)
+        return latest
 
     def episodes(self) -> pd.DataFrame:
         """Return one row a record: the fields of EpisodeRecord, its times as ``measured_*``."""
@@ -243,7 +254,7 @@ def _read_segment(segment: Path) -> Iterator[EpisodeRecord]:
 def _decode(file: Path, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(file.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, AgentError) as error:
         raise LramError(f"{file} cannot be read: {error}") from error
 
 

@@ -42,6 +42,17 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
             "named first count.",
             evidence.disagreements,
         )
+    if evidence.mixtures:
+        yield Caveat(
+            "mixed computing",
+            f"The episodes of {count(len(evidence.mixtures), 'agent')} were not all computed alike: sessions "
+            "differ in what touches the last digits of a model's numbers, and from there the course of an "
+            "episode. Playing them again alike may give other returns.",
+            tuple(
+                f"{label}: {'; '.join(f'{name} {names(values)}' for name, values in by_name.items())}"
+                for label, by_name in evidence.mixtures.items()
+            ),
+        )
     repeats = []
     for (agent, task), cell in evidence.cells.items():
         trajectories = [record.trajectory for record in cell.scored.values()]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lram.agents.api import AgentInfo
 from lram.harness.errors import LramError
-from lram.harness.records import AgentEntry, EpisodeRecord, PlannedTask
+from lram.harness.records import AgentEntry, EpisodeRecord, PlannedTask, WorkItem
 from lram.harness.store import Run
 
 EpisodeKey = tuple[int, int]
@@ -44,6 +44,8 @@ class Evidence:
         run_seeds: Sorted.
         disagreements: Items that two runs of one seed recorded with different results; the first
             run's counts.
+        mixtures: By label of a model whose scored episodes were not all computed alike: what differed
+            (device, precision, step, rows a pass, threads) and its values.
     """
 
     agents: tuple[AgentEntry, ...]
@@ -51,6 +53,7 @@ class Evidence:
     cells: dict[tuple[str, str], Cell]
     run_seeds: tuple[int, ...]
     disagreements: tuple[str, ...]
+    mixtures: dict[str, dict[str, tuple[str, ...]]]
 
     @property
     def domains(self) -> list[str]:
@@ -76,6 +79,7 @@ def collect(runs: Sequence[Run]) -> Evidence:
     records: dict[tuple[str, str], dict[EpisodeKey, EpisodeRecord]] = {}
     skipped: dict[tuple[str, str], str] = {}
     disagreements: dict[str, None] = {}
+    computed: dict[tuple[WorkItem, int], dict[str, str]] = {}
     for run in runs:
         plan = run.plan
         for agent in plan.agents:
@@ -86,12 +90,15 @@ def collect(runs: Sequence[Run]) -> Evidence:
             planned.setdefault((item.agent, item.task), set()).add((plan.seed, item.episode))
         for skip in plan.skipped:
             skipped.setdefault((skip.agent, skip.task), skip.reason)
+        origins = run.origins()
         for record in run.records():
             _check_protocol(record, tasks[record.task], run)
             known = records.setdefault((record.agent, record.task), {})
             key = (plan.seed, record.episode)
             if key not in known or (known[key].status == "errored" and record.status == "scored"):
                 known[key] = record
+                if record.status == "scored" and record.item in origins:
+                    computed[record.item, plan.seed] = origins[record.item].compute.get(record.agent, {})
             elif record.status == "scored" and _outcome(known[key]) != _outcome(record):
                 disagreements[record.item.id] = None
     cells = {
@@ -108,7 +115,22 @@ def collect(runs: Sequence[Run]) -> Evidence:
         cells=cells,
         run_seeds=tuple(sorted({run.plan.seed for run in runs})),
         disagreements=tuple(disagreements),
+        mixtures=_mixtures(computed),
     )
+
+
+def _mixtures(
+    computed: dict[tuple[WorkItem, int], dict[str, str]],
+) -> dict[str, dict[str, tuple[str, ...]]]:
+    seen: dict[str, dict[str, dict[str, None]]] = {}
+    for (item, _), facts in computed.items():
+        for name, value in facts.items():
+            seen.setdefault(item.agent, {}).setdefault(name, {})[value] = None
+    mixed = {
+        label: {name: tuple(values) for name, values in by_name.items() if len(values) > 1}
+        for label, by_name in seen.items()
+    }
+    return {label: by_name for label, by_name in mixed.items() if by_name}
 
 
 def _by_domain(tasks: Iterable[PlannedTask]) -> list[PlannedTask]:

@@ -18,7 +18,9 @@ _OPEN_TASKS = 60
 
 
 def page(summary: Summary, drawings: Sequence[Drawing], runs: Sequence[Run]) -> bytes:
-    """Return the page; only its section ``measured`` depends on where the records were made."""
+    """Return the page; only its section ``measured``, and the caveat on mixed computing, depend on
+    where the records were made.
+    """
     environment = Environment(
         loader=FunctionLoader(_template),
         autoescape=True,

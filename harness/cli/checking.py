@@ -114,7 +114,7 @@ def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
     advice = "mend it before you trust its numbers; lram.agents.api tells the contract"
     model = as_model(agent)
     if model is not None:
-        advice = f"'lram eval' refuses a model without parity; {remedy(model)}"
+        advice = f"'lram eval' refuses a model without parity; {remedy(model, failed)}"
     print(f"\n{len(failed)} of {len(checks)} checks FAILED ({names}): {advice}\n")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from lram.agents.compute import ROWS, Precision, StepForm
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
 from lram.harness.errors import LramError
-from lram.harness.evaluation import Machine, evaluate
+from lram.harness.evaluation import Machine, evaluate, started_machine
 from lram.harness.evaluation import resume as resume_run
 from lram.harness.progress import quiet, shown
 from lram.harness.store import Run
@@ -28,23 +28,34 @@ DEMO_AGENTS = ("random", "scripted", "xlstm[1:0]-1M", "xlstm[7:1]-1M", "mamba-1M
 @Parameter(name="*")
 @dataclass(frozen=True)
 class MachineOptions:
-    """How the work is spread over the machine."""
+    """How the work is spread over the machine; None: as the run was started, or as usual for a new one."""
 
     lanes: Annotated[int, Parameter(name=["--lanes", "-l"], help="Episodes in flight.")] = 8
     workers: Annotated[
         int | None, Parameter(name=["--workers", "-w"], help="Simulator processes (default: one a core).")
     ] = None
     threads: Annotated[
-        int, Parameter(help="Threads for the models; more than 1 may change the last digits.")
-    ] = 1
-    device: Annotated[str, Parameter(help="Where models act, such as cpu or cuda.")] = "cpu"
-    precision: Annotated[Precision, Parameter(help="Type of the models' weights; states are float32.")] = (
-        "float32"
-    )
+        int | None,
+        Parameter(
+            help="Threads for the models; more than 1 may change the last digits. Default of this and the "
+            "next four: as the run was started; of a new run 1."
+        ),
+    ] = None
+    device: Annotated[
+        str | None, Parameter(help="Where models act, such as cpu or cuda; of a new run cpu.")
+    ] = None
+    precision: Annotated[
+        Precision | None,
+        Parameter(help="Type of the models' weights; states are float32. Of a new run float32."),
+    ] = None
     step: Annotated[
-        StepForm, Parameter(help="How a model's step is computed; auto: fused kernels where they can be.")
-    ] = "auto"
-    rows: Annotated[int, Parameter(help="Lanes that share a pass of a model: 1, or a multiple of 8.")] = ROWS
+        StepForm | None,
+        Parameter(help="How a model's step is computed; of a new run auto: fused kernels where they can be."),
+    ] = None
+    rows: Annotated[
+        int | None,
+        Parameter(help=f"Lanes that share a pass of a model: 1, or a multiple of 8; of a new run {ROWS}."),
+    ] = None
     interpreter: Annotated[
         list[str] | None, Parameter(help="domain=PATH: play a domain in another Python.", negative=())
     ] = None
@@ -57,18 +68,17 @@ class MachineOptions:
     shuffle: Annotated[bool, Parameter(help="Play the episodes in random order.", negative=())] = False
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress.", negative=())] = False
 
-    def machine(self) -> Machine:
-        """Return the settings as the library takes them."""
+    def machine(self, run: Run | None = None) -> Machine:
+        """Return the settings as the library takes them, for a new run or to go on with ``run``."""
         from lram.envs.process import Deadlines
 
-        return Machine(
+        usual = started_machine(run) if run is not None else Machine()
+        given = {name: getattr(self, name) for name in ("threads", "device", "precision", "step", "rows")}
+        return replace(
+            usual,
+            **{name: value for name, value in given.items() if value is not None},
             lanes=self.lanes,
             workers=self.workers,
-            threads=self.threads,
-            device=self.device,
-            precision=self.precision,
-            step=self.step,
-            rows=self.rows,
             interpreters=pairs(self.interpreter, "--interpreter"),
             attempts=self.attempts,
             quarantine_after=self.quarantine_after,
@@ -128,12 +138,13 @@ def resume(
     retry_errors: Annotated[bool, Parameter(help="Play errored episodes again, too.", negative=())] = False,
     machine: MachineOptions = _DEFAULT_MACHINE,
 ) -> int:
-    """Go on with a run that was interrupted."""
+    """Go on with a run that was interrupted; models compute as it was started unless told otherwise."""
     try:
+        opened = Run(run)
         finished = resume_run(
-            run,
+            opened,
             retry_errors=retry_errors,
-            machine=machine.machine(),
+            machine=machine.machine(opened),
             progress=quiet if machine.quiet else shown,
         )
     except KeyboardInterrupt:
@@ -163,7 +174,8 @@ def demo(
         raise LramError(f"{output} holds a demo with {planned} episodes a task; give another folder with -o")
     try:
         if (folder / "run.json").is_file():
-            run = resume_run(folder, machine=machine.machine(), progress=shown)
+            earlier = Run(folder)
+            run = resume_run(earlier, machine=machine.machine(earlier), progress=shown)
         else:
             run = evaluate(
                 DEMO_AGENTS,

@@ -19,7 +19,7 @@ from lram.agents.compute import Compute
 from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
 from lram.agents.model import ActionModel, build_model
 from lram.agents.model_agent import LaneStates, ModelAgent
-from lram.agents.parity import Extent, model_checks
+from lram.agents.parity import Extent, model_checks, thorough
 from lram.agents.stepping import StepFunction, why_not_fused
 
 RING = TransformerConfig(heads=4, positions="rotary", window=40, cache="ring")
@@ -58,7 +58,7 @@ def failed(checks: Sequence[Check]) -> set[str]:
 def test_sound_models_pass(config: ModelConfig, rows: int, in_context: bool) -> None:
     checks = model_checks(_agent(replace(config, actions_in_context=in_context), rows=rows), SHORT)
     assert not failed(checks)
-    assert len({check.name for check in checks}) == 11
+    assert len({check.name for check in checks}) == 12
     skipped = {check.name for check in checks if check.status == "skipped"}
     alone = {"a row's place does not matter", "a row's neighbours do not matter"}
     assert skipped == (alone if rows == 1 else set())
@@ -76,7 +76,16 @@ def test_bfloat16_weights_pass_with_an_allowance_of_their_own(config: ModelConfi
     agent = ModelAgent(_model(config).bfloat16(), trained=False, description="test", digest="")
     checks = model_checks(agent, SHORT)
     assert not failed(checks)
-    assert {check.limit for check in checks if check.limit} == {0.05}
+    limits = {check.name: check.limit for check in checks if check.limit and check.name != TOKENS}
+    assert limits.pop(STREAM) <= 0.05  # a third of what blindness does, where that is less
+    assert set(limits.values()) == {0.05}
+    tokens = {check.subject.split(",")[0]: check for check in checks if check.name == TOKENS}
+    assert {kind: check.limit for kind, check in tokens.items()} == {
+        "observations": 0.05,
+        "returns-to-go": 0.01,
+        "rewards": 0.01,
+    }
+    assert tokens["rewards"].difference == tokens["returns-to-go"].difference == 0
 
 
 def test_beyond_the_window_of_a_cache_nothing_is_compared_and_it_says_so() -> None:
@@ -170,7 +179,7 @@ MASKED, HOLES = "a masked token leaves the state", "masked tokens are as if not 
 PLACE, NEIGHBOURS = "a row's place does not matter", "a row's neighbours do not matter"
 SOUND, REWARD = "the state stays float32 and finite", "the reward reaches the next decision"
 OWN_REWARD, STREAM = "a decision does not see its own reward", "acting reads the stream of training"
-LIKELIEST = "actions are the likeliest"
+LIKELIEST, TOKENS = "actions are the likeliest", "the step is handed the tokens of training"
 
 STEPS = {
     drifts: {FORWARD, HOLES, STREAM},
@@ -222,8 +231,9 @@ def test_outputs_that_overflow_after_the_compared_stream_are_found() -> None:
         return y.masked_fill(state["count"].view(-1, 1, 1) > 60, torch.inf), state
 
     agent.stepper = replace(agent.stepper, call=call)
-    assert failed(model_checks(agent, SHORT)) == {SOUND, MASKED}
-    assert failed(model_checks(agent, replace(SHORT, decisions=20))) == {MASKED}
+    short = replace(SHORT, window=0)
+    assert failed(model_checks(agent, short)) == {SOUND, MASKED}
+    assert failed(model_checks(agent, replace(short, decisions=20))) == {MASKED}
 
 
 def test_with_several_threads_rows_are_allowed_what_rounding_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,9 +321,9 @@ class TakesTheSecondBest(ModelAgent):
 
 
 AGENTS = {
-    DropsRewards: {STREAM},
+    DropsRewards: {STREAM, TOKENS},
     ForgetsTheReset: {STREAM},
-    ReadsTheFreshReward: {STREAM},
+    ReadsTheFreshReward: {STREAM, TOKENS},
     ActsWithoutItsStep: {STREAM},
     TakesTheSecondBest: {LIKELIEST},
 }
@@ -332,7 +342,127 @@ def test_a_dropped_reward_is_found_in_weights_as_they_are_drawn(kind: str) -> No
     """Their biases are zero, so that the LayerNorm leaves no more than a reward's sign."""
     model = build_model(CONFIGS[kind], seed=0)
     agent = DropsRewards(model, trained=False, description="test", digest="")
-    assert failed(model_checks(agent, SHORT)) == {STREAM}
+    assert failed(model_checks(agent, SHORT)) == {STREAM, TOKENS}
+
+
+class EmbedsNoRewards(ModelAgent):
+    def _read_block(self, state: Any, block: int, rows: Any, encoded: Tensor, rewards: Any) -> Any:
+        return super()._read_block(state, block, rows, encoded, dict.fromkeys(rewards, 0.0))
+
+
+class FreezesReturns(ModelAgent):
+    def act(self, state: Any, observations: Any, rewards: Any, lanes: Any) -> Any:
+        given = super().act(state, observations, rewards, lanes)
+        state.earned[:] = 0
+        return given
+
+
+class DropsRewardsOfLaterBlocks(ModelAgent):
+    def _read_block(self, state: Any, block: int, rows: Any, encoded: Tensor, rewards: Any) -> Any:
+        rewards = dict.fromkeys(rewards, 0.0) if block else rewards
+        return super()._read_block(state, block, rows, encoded, rewards)
+
+
+class TakesTheFirstImageForAll(ModelAgent):
+    def _encode(self, observations: Any, state: Any) -> Any:
+        first = next(seen for seen in observations.values() if seen.ndim == 3)
+        return super()._encode(
+            {lane: first if seen.ndim == 3 else seen for lane, seen in observations.items()}, state
+        )
+
+
+UNFED = {
+    EmbedsNoRewards: "rewards",
+    FreezesReturns: "returns-to-go",
+    DropsRewardsOfLaterBlocks: "rewards",
+    TakesTheFirstImageForAll: "observations",
+}
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(("fault", "tokens"), UNFED.items())
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_step_that_is_not_handed_what_was_shown_and_earned_is_found_in_any_precision(
+    kind: str, fault: type[ModelAgent], tokens: str, precision: torch.dtype
+) -> None:
+    model = build_model(CONFIGS[kind], seed=0).to(precision)
+    checks = model_checks(fault(model, trained=False, description="test", digest=""), SHORT)
+    wrong = [
+        check.subject.split(",")[0] for check in checks if check.name == TOKENS and check.status == "failed"
+    ]
+    assert wrong == [tokens]
+
+
+def test_what_is_allowed_is_well_below_what_blindness_for_rewards_does() -> None:
+    """It would be found by nothing else: bfloat16 weights are allowed five parts in a hundred."""
+    model = _model(CONFIGS["mamba"], noise=0.07).bfloat16()
+    agent = ModelAgent(model, trained=False, description="test", digest="")
+    assert not failed(model_checks(agent, SHORT))
+    step = agent.stepper.call
+
+    def call(x: Tensor, state: Any, valid: Tensor | None) -> tuple[Tensor, Any]:
+        y, state = step(x, state, valid)
+        return y * 1.04, state
+
+    agent.stepper = replace(agent.stepper, call=call)
+    checks = model_checks(agent, SHORT)
+    assert failed(checks) == {STREAM}
+    assert (
+        "a third of what an agent that is blind for rewards would differ by" in _named(checks, STREAM).reason
+    )
+
+
+def _named(checks: Sequence[Check], name: str) -> Check:
+    return next(check for check in checks if check.name == name)
+
+
+def test_where_rewards_make_next_to_nothing_it_says_so() -> None:
+    model = _model(CONFIGS["mamba"])
+    with torch.no_grad():
+        model.encoders.reward.weight.zero_()
+    checks = model_checks(ModelAgent(model, trained=False, description="test", digest=""), SHORT)
+    assert not failed(checks)
+    rewards = [check for check in checks if check.name == TOKENS and check.subject.startswith("rewards")]
+    for check in (_named(checks, STREAM), *rewards):
+        assert check.measured.endswith("if the rewards were 0, too little to tell from rounding") or (
+            check.measured.endswith("if they were 0, too little to tell from rounding")
+        )
+
+
+@pytest.mark.parametrize("kind", ["transformer, ring", "transformer, full"])
+def test_a_cache_that_goes_wrong_only_beyond_its_window_is_found(kind: str) -> None:
+    config = replace(CONFIGS[kind], transformer=replace(CONFIGS[kind].transformer, window=90))  # type: ignore[type-var]
+    beyond = "beyond the window of 90"
+    agent = _agent(config)
+    past: Any = agent.model.backbone.past
+    (check,) = (c for c in model_checks(agent, TINY) if beyond in c.subject)
+    assert check.status == "passed"
+    if past.ring:
+        past.window = 89
+    else:
+        past._restart_rows = lambda state, rows, *rest: state["count"].masked_fill_(rows, 0)
+    checks = model_checks(agent, SHORT)
+    assert [c.subject for c in checks if c.status == "failed"] == [check.subject]
+
+
+def test_a_long_window_is_left_behind_only_by_a_thorough_check() -> None:
+    config = CONFIGS["transformer, full"]
+    assert config.transformer is not None
+    long = replace(config, transformer=replace(config.transformer, window=600))
+    (check,) = (c for c in model_checks(_agent(long), TINY) if "600 tokens" in c.subject)
+    assert (check.status, check.reason) == (
+        "skipped",
+        "a window of 600 tokens is left behind by 'lram check' only",
+    )
+    assert thorough().window == 2000
+    (check,) = (
+        c for c in model_checks(_agent(long), replace(TINY, window=2000)) if "window of 600" in c.subject
+    )
+    assert check.status == "passed"
+    longer = replace(config, transformer=replace(config.transformer, window=2001))
+    (check,) = (c for c in model_checks(_agent(longer), TINY) if "2001 tokens" in c.subject)
+    assert check.reason.endswith("only if asked for: lram check --tokens 2001")
+    assert thorough(2001).window == 2001
 
 
 def test_a_model_whose_decisions_see_their_own_reward_is_found() -> None:
@@ -343,7 +473,7 @@ def test_a_model_whose_decisions_see_their_own_reward_is_found() -> None:
         return forward(observations, returns_to_go + rewards, rewards, *rest)
 
     agent.model.forward = cheating  # type: ignore[method-assign, assignment]
-    assert failed(model_checks(agent, SHORT)) == {OWN_REWARD, STREAM}
+    assert failed(model_checks(agent, SHORT)) == {OWN_REWARD, STREAM, TOKENS}
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

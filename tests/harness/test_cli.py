@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lram.harness.store import Run
+
 HEAVY = (
     "torch",
     "pandas",
@@ -155,6 +157,43 @@ def test_eval_tells_what_it_recorded_and_what_next(tmp_path: Path) -> None:
     assert answer.returncode == 0, answer.stderr
     assert "lram report" in answer.stdout
     assert [line.split()[:2] for line in answer.stdout.splitlines()[1:3]] == [["random", "1"], ["still", "1"]]
+
+
+def test_resume_takes_from_the_run_what_is_not_given(tmp_path: Path) -> None:
+    folder = str(tmp_path / "run")
+    started = ("--precision", "bfloat16", "--rows", "16", "--threads", "2")
+    assert lram(*evaluation(tmp_path, "mamba-1M", more=started)).returncode == 0
+    (segment,) = (tmp_path / "run" / "records").iterdir()
+    segment.unlink()
+    answer = lram("resume", folder, "-q", "--precision", "float32")
+    assert answer.returncode == 2
+    assert answer.stderr == (
+        "lram: the run was started with --precision bfloat16, and float32 makes other agents of its models; "
+        "go on with bfloat16, or start a new run\n"
+    )
+    answer = lram("resume", folder, "-q", "--rows", "8", "-l", "2")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.splitlines() == [
+        "lram: this session computes otherwise than the run's start: rows a pass 8 instead of 16 (mamba-1M); "
+        "last digits may differ"
+    ]
+    settings = Run(folder).provenance()[-1].settings
+    assert (settings["precision"], settings["threads"]) == ("bfloat16", "2")
+
+
+@pytest.mark.parametrize("command", ["eval", "resume"])
+@pytest.mark.parametrize("device", ["meta", "warp-drive"])
+def test_a_device_that_cannot_be_used_is_one_sentence(tmp_path: Path, command: str, device: str) -> None:
+    arguments = evaluation(tmp_path, "mamba-1M")
+    if command == "resume":
+        assert lram(*arguments).returncode == 0
+        (segment,) = (tmp_path / "run" / "records").iterdir()
+        segment.unlink()
+        arguments = ["resume", str(tmp_path / "run"), "-q"]
+    answer = lram(*arguments, "--device", device)
+    assert answer.returncode == 2, answer.stdout
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith(f"lram: the device '{device}' cannot be used here; use cpu")
 
 
 def test_report_needs_a_run_and_a_place(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,10 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from lram.agents import stepping
+from lram.agents.compute import PRECISIONS, Compute, Precision
+from lram.agents.factory import create_agent
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.records import EpisodeRecord, Measured
 from lram.harness.store import Run
+from lram.reports import summarise
+from lram.reports.model import Caveat
 
 SPREADS = {
     "one by one": Machine(lanes=1, workers=1),
@@ -168,10 +174,14 @@ def test_domains_and_agents_of_other_packages_come_in_by_entry_point(tmp_path: P
     }
 
 
-def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LramError, match="the device 'nonsense' cannot be used here"):
-        evaluate("mamba-1M", "toy/steps", tmp_path / "run", machine=Machine(device="nonsense"))
+@pytest.mark.parametrize("device", ["nonsense", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(tmp_path: Path, device: str) -> None:
+    with pytest.raises(LramError, match=f"the device '{device}' cannot be used here"):
+        evaluate("mamba-1M", "toy/steps", tmp_path / "run", machine=Machine(device=device))
     assert not (tmp_path / "run").exists()
+    run = interrupted(tmp_path / "run", ["mamba-1M"], Machine(lanes=1, workers=1))
+    with pytest.raises(LramError, match=f"the device '{device}' cannot be used here"):
+        resume(run, machine=Machine(device=device))
 
 
 def test_folders_beside_the_user_do_not_shadow_what_simulators_import(
@@ -198,3 +208,102 @@ def test_the_commit_is_that_of_the_source_and_never_of_a_repository_around_it(tm
     assert _git(tmp_path, tracked="installed.py") == ""
     (tmp_path / "own.py").write_text("changed")
     assert _git(tmp_path).endswith("+changes")
+
+
+def interrupted(folder: Path, agents: list[str], machine: Machine, keep: int = 1) -> Run:
+    """Return a run of two episodes an agent of which only ``keep`` records are left."""
+    run = evaluate(agents, "toy/steps", folder, episodes=2, machine=machine)
+    segment = run.path / "records" / "0001.jsonl"
+    segment.write_bytes(b"".join(segment.read_bytes().splitlines(keepends=True)[:keep]))
+    return run
+
+
+def without_compute(run: Run) -> None:
+    """Make the run's plan one of a version that did not keep how models compute."""
+    plan = json.loads((run.path / "run.json").read_text())
+    del plan["compute"], plan["threads"]
+    (run.path / "run.json").write_text(json.dumps(plan))
+
+
+def mixed_computing(run: Run) -> list[Caveat]:
+    return [caveat for caveat in summarise([run]).caveats if caveat.kind == "mixed computing"]
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_run_goes_on_computing_as_it_was_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], older: bool
+) -> None:
+    machine = Machine(lanes=1, workers=1, precision="bfloat16", step="torch", rows=16, threads=2)
+    run = interrupted(tmp_path / "run", ["xlstm-1M"], machine)
+    if older:
+        without_compute(run)
+    finished = resume(run.path)
+    assert {record.status for record in finished.records()} == {"scored"}
+    assert len(finished.records()) == 2
+    first, second = finished.provenance()
+    assert second.settings["step"] == "torch"
+    assert second.compute == first.compute
+    facts = second.compute["xlstm-1M"]
+    assert (facts["precision"], facts["rows a pass"], facts["threads"]) == ("bfloat16", "16", "2")
+    assert capsys.readouterr().err == ""
+    assert not mixed_computing(finished)
+
+
+@pytest.mark.parametrize(("started", "later"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_a_run_is_not_resumed_in_another_precision(
+    tmp_path: Path, started: Precision, later: Precision
+) -> None:
+    run = interrupted(tmp_path / "run", ["mamba-1M"], Machine(lanes=1, workers=1, precision=started))
+    with pytest.raises(LramError, match=f"^the run was started with --precision {started}, and {later} "):
+        resume(run, machine=Machine(lanes=1, workers=1, precision=later))
+    assert len(run.records()) == 1
+
+
+def test_another_precision_is_named_as_the_cause_where_only_the_agent_shows_it(tmp_path: Path) -> None:
+    machine = Machine(lanes=1, workers=1)
+    agents = {
+        precision: create_agent("mamba-1M", compute=Compute(precision=precision)) for precision in PRECISIONS
+    }
+    run = evaluate({"m": agents["bfloat16"]}, "toy/steps", tmp_path / "run", episodes=1, machine=machine)
+    (run.path / "records" / "0001.jsonl").unlink()
+    with pytest.raises(LramError, match="agent m was started with --precision bfloat16 and is float32 now"):
+        resume(run, agents={"m": agents["float32"]}, machine=machine)
+
+
+def test_a_session_that_computes_otherwise_says_so_and_the_report_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = interrupted(tmp_path / "run", ["xlstm-1M", "random"], Machine(lanes=1, workers=1, step="torch"))
+    finished = resume(run, machine=Machine(lanes=1, workers=1, step="torch", rows=16, threads=2))
+    said = "rows a pass 16 instead of 8 (xlstm-1M); threads 2 instead of 1 (xlstm-1M)"
+    assert said in capsys.readouterr().err
+    first, second = finished.provenance()
+    assert "changed since the run's start" not in first.settings
+    assert second.settings["changed since the run's start"] == said
+    (caveat,) = mixed_computing(finished)
+    assert caveat.text.startswith("The episodes of 1 agent were not all computed alike")
+    assert caveat.items == ("xlstm-1M: rows a pass 8 and 16; threads 1 and 2",)
+
+
+def test_a_step_that_resolves_to_another_form_is_a_difference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    run = interrupted(tmp_path / "run", ["mamba-1M"], Machine(lanes=1, workers=1))
+    monkeypatch.setattr(stepping, "why_not_fused", lambda backbone: "numba is not installed")
+    finished = resume(run)
+    assert re.search(r"step plain PyTorch \S+ instead of fused kernels, numba", capsys.readouterr().err)
+    (caveat,) = mixed_computing(finished)
+    assert re.fullmatch(r"mamba-1M: step fused kernels, .* and plain PyTorch \S+", caveat.items[0])
+
+
+def test_sessions_without_a_model_or_without_a_record_make_no_caveat(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, other = Machine(lanes=1, workers=1), Machine(lanes=1, workers=1, rows=16, threads=2)
+    run = resume(interrupted(tmp_path / "baseline", ["random"], plain), machine=other)
+    assert capsys.readouterr().err == ""
+    assert not mixed_computing(run)
+    run = resume(interrupted(tmp_path / "model", ["mamba-1M"], plain, keep=0), machine=other)
+    assert "threads 2 instead of 1" in capsys.readouterr().err
+    assert not mixed_computing(run)

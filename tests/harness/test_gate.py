@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import torch
 
+from lram.agents import parity
 from lram.agents.baselines import RandomAgent
+from lram.agents.check import Check
 from lram.agents.compute import Compute
 from lram.agents.config import ModelConfig, XLSTMConfig
 from lram.agents.model import build_model
@@ -48,8 +50,8 @@ def test_the_run_says_what_the_gate_found(tmp_path: Path) -> None:
     run = evaluate(agents, "toy/steps", tmp_path / "run", episodes=1, machine=MACHINE)
     (provenance,) = run.provenance()
     text = provenance.settings["check of small"]
-    assert text.startswith("parity@1: 15 checks passed; step (torch) and forward differ by ")
-    assert re.search(r"by [1-9]\.\de-0[78] of the output's scale at most \(allowed [1-4]e-05\)$", text)
+    assert text.startswith("parity@2: 18 checks passed; step (torch) and forward come nearest to ")
+    assert re.search(r": [1-9]\.\de-0[78] of the output's scale \(allowed [1-4]e-05\)$", text)
     assert "check of random" not in provenance.settings
 
 
@@ -64,6 +66,57 @@ def test_a_model_without_parity_is_refused_and_nothing_is_written(tmp_path: Path
     assert "more checks failed; " in text
     assert text.endswith("mend its code ('lram check' shows all checks)")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_noted_is_the_check_of_step_and_forward_that_is_nearest_to_its_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def found(name: str, subject: str, difference: float, limit: float) -> Check:
+        return Check(name, subject, "passed", "", difference=difference, limit=limit)
+
+    checks = [
+        found("step equals forward", "the largest", 3e-5, 1e-2),
+        found("step equals forward", "the nearest", 1e-5, 2e-5),
+        found("actions are the likeliest", "another matter", 1.9e-5, 2e-5),
+        found("a row's place does not matter", "another matter", 1.9e-5, 2e-5),
+    ]
+    monkeypatch.setattr(parity, "model_checks", lambda model: checks)
+    (text,) = pass_gate({"m": model_agent()}).values()
+    assert "nearest to what is allowed on the nearest: 1.0e-05 of the output's scale (allowed 2e-05)" in text
+
+
+@pytest.mark.parametrize("form", ["torch", "fused"])
+def test_a_check_that_could_not_be_made_says_nothing_about_the_model(tmp_path: Path, form: Any) -> None:
+    agent = model_agent()
+
+    def call(*arguments: Any) -> Any:
+        raise OSError("No space left on device")
+
+    agent.stepper = replace(agent.stepper, form=form, call=call)
+    with pytest.raises(LramError) as refusal:
+        evaluate({"m": agent}, "toy/steps", tmp_path / "run", episodes=1, machine=MACHINE)
+    text = str(refusal.value)
+    assert "does not act" not in text
+    assert text.startswith(
+        "whether agent m acts as its model was trained could not be checked, so nothing was played: "
+        "'step equals forward' on passes of 3 raised OSError: No space left on device (test_gate.py, line "
+    )
+    advice = "see to what was raised ('lram check' shows all checks)"
+    assert text.endswith(f"; {advice}" if form == "torch" else f"; try --step torch, or {advice}")
+
+
+def test_what_is_known_to_be_wrong_is_told_though_other_checks_raised() -> None:
+    agent = model_agent(sound=False)
+    step = agent.stepper.call
+
+    def call(x: torch.Tensor, state: Any, valid: Any) -> Any:
+        if x.shape[1] != 3:
+            raise OSError("No space left on device")
+        return step(x, state, valid)
+
+    agent.stepper = replace(agent.stepper, call=call)
+    with pytest.raises(LramError, match=r"m does not act as its model was trained, .*'a reset row is fresh'"):
+        pass_gate({"m": agent})
 
 
 def test_the_remedy_goes_to_the_plainest_form() -> None:

@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from lram.agents.api import AgentInfo
+from lram.agents.compute import Compute
 from lram.envs.registry import all_tasks
+from lram.harness.computing import started_with
 from lram.harness.errors import LramError
 from lram.harness.records import (
     SCHEMA,
@@ -161,6 +163,21 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(msgspec.json.encode(replace(PLAN, schema=99)))
     with pytest.raises(LramError, match="has layout 99"):
         Run(tmp_path)
+    for compute in ({"rows": 3}, {"precision": "float7"}):
+        damaged = {**msgspec.to_builtins(PLAN), "compute": compute}
+        (tmp_path / "run.json").write_bytes(msgspec.json.encode(damaged))
+        with pytest.raises(LramError, match="cannot be read"):
+            Run(tmp_path)
+
+
+def test_a_plan_of_a_version_that_did_not_note_how_models_compute_opens(tmp_path: Path) -> None:
+    RunWriter.create(tmp_path / "run", PLAN).close()
+    file = tmp_path / "run" / "run.json"
+    older = msgspec.json.decode(file.read_bytes())
+    del older["compute"], older["threads"]
+    file.write_bytes(msgspec.json.encode(older))
+    assert Run(tmp_path / "run").plan == PLAN
+    assert started_with(Run(tmp_path / "run")) == (Compute(), 1)
 
 
 def test_frames_hold_a_row_a_record_and_a_row_a_task(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,15 +110,17 @@ class Synthetic:
         name: str = "",
         order: Callable[[Sequence[WorkItem]], Sequence[WorkItem]] = list,
         segments: int = 1,
+        computes: Sequence[dict[str, dict[str, str]]] = (),
     ) -> Run:
-        """Write a run whose records come in ``order``, spread over ``segments``."""
+        """Write a run whose records come in ``order``, spread over ``segments`` that compute as told."""
         self._runs += 1
         path = self.folder / (name or f"run-{self._runs}")
         items = list(order(plan.items()))
         RunWriter.create(path, plan).close()
-        for part in np.array_split(np.arange(len(items)), segments):
+        for number, part in enumerate(np.array_split(np.arange(len(items)), segments)):
             with RunWriter(Run(path)) as writer:
-                writer.write_provenance(self.provenance())
+                compute = computes[number] if computes else {}
+                writer.write_provenance(replace(self.provenance(), compute=compute))
                 for place in part:
                     result = outcome(items[place])
                     if result is not None:

@@ -530,3 +530,40 @@ def test_details_for_provenance_do_not_make_another_agent(synthetic):
         for seed, entry in enumerate((agent, moved))
     ]
     assert summarise(runs).result("a", "x/1").scored == 2
+
+
+def computed(**facts):
+    return {"m": {"device": "cpu", "step": "fused kernels", "threads": "1", **facts}}
+
+
+def test_sessions_that_compute_otherwise_make_one_caveat_that_names_agent_and_difference(synthetic):
+    plan = synthetic.plan([synthetic.agent("m")], [synthetic.task("x/1")], 2)
+    sessions = [computed(), computed(step="plain PyTorch", threads="2")]
+    summary = summarise([synthetic.run(plan, by_episode(1.0, 2.0), segments=2, computes=sessions)])
+    (said,) = caveat(summary, "mixed computing")
+    assert said.items == ("m: step fused kernels and plain PyTorch; threads 1 and 2",)
+
+
+def test_runs_that_compute_otherwise_are_named_only_where_both_count(synthetic):
+    def run(seed, **facts):
+        plan = synthetic.plan([synthetic.agent("m")], [synthetic.task("x/1")], 1, seed=seed)
+        return synthetic.run(plan, by_episode(1.0), computes=[computed(**facts)])
+
+    assert not caveat(summarise([run(0), run(1)]), "mixed computing")
+    assert not caveat(summarise([run(0), run(0, device="cuda")]), "mixed computing")
+    (said,) = caveat(summarise([run(0), run(1, device="cuda")]), "mixed computing")
+    assert said.items == ("m: device cpu and cuda",)
+
+
+def test_sessions_of_which_nothing_is_known_or_scored_are_no_difference(synthetic):
+    plan = synthetic.plan([synthetic.agent("m")], [synthetic.task("x/1")], 2)
+    unknown = [{}, computed()]
+    assert not caveat(
+        summarise([synthetic.run(plan, by_episode(1.0, 2.0), segments=2, computes=unknown)]),
+        "mixed computing",
+    )
+    sessions = [computed(), computed(device="cuda")]
+    assert not caveat(
+        summarise([synthetic.run(plan, by_episode(1.0, CRASH), segments=2, computes=sessions)]),
+        "mixed computing",
+    )
