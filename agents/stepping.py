@@ -26,10 +26,11 @@ from lram.agents.compute import FORMS, StepForm
 
 StepFunction = Callable[[Tensor, State, "Tensor | None"], tuple[Tensor, State]]
 
+# By module and name: nothing is imported to look, and a class of the same name elsewhere is another one.
 _FUSED = {
-    "XLSTM": ("lram.agents.fused.xlstm", "FusedXLSTM"),
-    "Mamba": ("lram.agents.fused.mamba", "FusedMamba"),
-    "Transformer": ("lram.agents.fused.transformer", "FusedTransformer"),
+    ("lram.agents.xlstm", "XLSTM"): ("lram.agents.fused.xlstm", "FusedXLSTM"),
+    ("lram.agents.mamba", "Mamba"): ("lram.agents.fused.mamba", "FusedMamba"),
+    ("lram.agents.transformer", "Transformer"): ("lram.agents.fused.transformer", "FusedTransformer"),
 }
 
 
@@ -77,7 +78,7 @@ def make_stepper(backbone: Backbone, form: str = "auto", *, rows: int = 8, token
 
 def why_not_fused(backbone: Backbone) -> str | None:
     """Return what keeps ``backbone`` from the fused step, or None."""
-    if type(backbone).__name__ not in _FUSED:
+    if _kind(backbone) not in _FUSED:
         return f"there is none for a {type(backbone).__name__}"
     if backbone.device.type != "cpu":
         return f"it runs on processors, and the weights are on {backbone.device}"
@@ -98,17 +99,21 @@ def numba_problem() -> str | None:
     return None
 
 
+def _kind(backbone: Backbone) -> tuple[str, str]:
+    return type(backbone).__module__, type(backbone).__qualname__
+
+
 def _fused(backbone: Backbone, rows: int, tokens: int) -> Stepper:
     import numba
 
-    module, name = _FUSED[type(backbone).__name__]
+    module, name = _FUSED[_kind(backbone)]
     made: Any = getattr(importlib.import_module(module), name)(backbone, rows * tokens)
     detail = f"fused kernels, numba {numba.__version__}, PyTorch {torch.__version__}"
     return Stepper("fused", detail, torch.no_grad()(made.__call__))
 
 
 def _plain(backbone: Backbone) -> str:
-    if type(backbone).__name__ == "Mamba" and backbone.device.type == "cuda":
+    if _kind(backbone) == ("lram.agents.mamba", "Mamba") and backbone.device.type == "cuda":
         from lram.agents.mamba import installed_kernels
 
         if installed_kernels() is not None:

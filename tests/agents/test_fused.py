@@ -125,6 +125,16 @@ def test_what_cannot_be_fused_says_why_and_auto_takes_the_plain_step() -> None:
     assert make_stepper(backbone.float(), "auto").form == "fused"
 
 
+def test_a_backbone_of_somebodys_own_is_not_taken_for_ours_by_its_name() -> None:
+    class XLSTM(build_backbone(ModelConfig(32, 1, xlstm=XLSTMConfig())).__class__):  # type: ignore[misc]
+        pass
+
+    own = XLSTM(ModelConfig(32, 1, xlstm=XLSTMConfig()))
+    assert make_stepper(own, "auto").form == "torch"
+    with pytest.raises(AgentError, match="there is none for a XLSTM"):
+        make_stepper(own, "fused")
+
+
 def test_a_numba_that_cannot_be_imported_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> Any:
         raise ImportError("Numba needs NumPy 2.2 or less")
