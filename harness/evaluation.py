@@ -211,7 +211,7 @@ def _play(
         interpreters=machine.interpreters,
         parked=settings.workers + 2,
     )
-    with pool, _threads(machine.threads), progress(items, len(plan.items())) as report:
+    with pool, threads(machine.threads), progress(items, len(plan.items())) as report:
         rollout = Rollout(agents, {p.task.id: p for p in plan.tasks}, pool, settings)
         again = set(items)
         for record in writer.run.records():
@@ -236,7 +236,7 @@ def _play(
 
 def _checked(agents: Mapping[str, Agent], items: list[WorkItem], machine: Machine) -> dict[str, str]:
     """Let the agents that have something to play pass the gate; return what to note of them."""
-    with _threads(machine.threads):
+    with threads(machine.threads):
         noted = pass_gate(_playing(agents, items))
     return {f"check of {label}": text for label, text in noted.items()}
 
@@ -282,7 +282,8 @@ def _calm_threads() -> None:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
+    """Let PyTorch use ``count`` threads for a while, if it is loaded."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield

@@ -59,6 +59,8 @@ class FusedXLSTM:
             return self.backbone.step(x, state, valid)
         mask = np.ones((rows, tokens), dtype=np.bool_) if valid is None else valid.numpy()
         x = x.reshape(rows * tokens, width)
+        # The plain step may return views, for which the kernels would be compiled once more.
+        state = [tuple(part.contiguous() for part in block_state) for block_state in state]
         for block, block_state in zip(self.blocks, state, strict=True):
             x = block(x, block_state, mask)
         return F.layer_norm(x, (width,), self.norm).view(rows, tokens, width), state

@@ -23,8 +23,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -296,14 +295,3 @@ def weight_bytes(backbone: Backbone) -> int:
         for name, parameter in backbone.named_parameters()
         if name != "wpe.weight"  # a table: one row of it is read for a token
     )
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let PyTorch use ``count`` threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -18,9 +18,10 @@ from lram.agents.presets import parse_preset
 from lram.agents.stepping import why_not_fused
 from lram.harness.bench.measure import Candidate, Effort, compare, measure, summarise
 from lram.harness.bench.memory import Bandwidth, bandwidths, limit_ms, stream_candidates
-from lram.harness.bench.models import READ, Point, Subject, Work, threads, weight_bytes
+from lram.harness.bench.models import READ, Point, Subject, Work, weight_bytes
 from lram.harness.bench.record import SCHEMA, BenchRecord, LoadWatch, Row, Settings, crossovers
 from lram.harness.errors import LramError
+from lram.harness.evaluation import threads
 from lram.harness.provenance import collect
 
 PRESETS = ("xlstm[1:0]-16M", "xlstm[7:1]-16M", "mamba-16M", "transformer[full]-16M")
