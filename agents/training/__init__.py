@@ -1,0 +1,1 @@
+"""Offline training: recipes, batches of windows, the training loop and its metrics."""

@@ -1,0 +1,1 @@
+"""Trajectories: what agents did, stored for training; readers of public data sets."""
