@@ -16,9 +16,9 @@ import numpy as np
 
 from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
 from lram.agents.heuristics import CONTROLLERS, Controller
+from lram.agents.noise import GENERATOR_BYTES, uniform_action
 
 PROCGEN_NOOP = 4  # of the fifteen: no direction, no button
-GENERATOR_BYTES = 32  # a PCG64's state and increment
 
 
 @dataclass(slots=True)
@@ -57,17 +57,11 @@ class RandomAgent:
         lanes: Sequence[int],
     ) -> tuple[list[Action], RandomState]:
         """Draw one action a lane."""
-        return [_uniform(*state.lanes[lane]) for lane in lanes], state
+        return [uniform_action(*state.lanes[lane]) for lane in lanes], state
 
     def state_bytes(self, state: RandomState) -> int:
         """Return the bytes of the generators."""
         return GENERATOR_BYTES * len(state.lanes)
-
-
-def _uniform(task: TaskSpec, rng: np.random.Generator) -> Action:
-    if task.action == "discrete":
-        return int(rng.integers(task.action_size))
-    return rng.uniform(-1.0, 1.0, task.action_size).astype(np.float32)
 
 
 class ConstantAgent:

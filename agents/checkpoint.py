@@ -1,7 +1,8 @@
 """Checkpoints: a folder with ``config.json`` and ``model.safetensors``, and nothing that runs code.
 
 ``config.json`` holds the format's name and version, whether the weights were trained, the model's
-configuration, and a card: whatever its maker wants to say, as plain JSON.
+configuration, the returns to ask of its tasks where those are its own, and a card: whatever its maker
+wants to say, as plain JSON.
 """
 
 from __future__ import annotations
@@ -33,22 +34,39 @@ PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".zip")
 
 @dataclass(frozen=True, slots=True)
 class CheckpointMeta:
-    """What a checkpoint says beside its weights."""
+    """What a checkpoint says beside its weights.
+
+    Attributes:
+        config: The model's configuration.
+        trained: Whether the weights were trained.
+        digest: See :func:`model_digest`.
+        card: What its maker says.
+        target_returns: Return to ask for, unscaled, by task id; the task table's where a task is not here.
+            A model trained on other data than the table's knows other returns.
+    """
 
     config: ModelConfig
     trained: bool
     digest: str
     card: Mapping[str, Any] = field(default_factory=dict)
+    target_returns: Mapping[str, float] = field(default_factory=dict)
 
 
-def model_digest(model: ActionModel) -> str:
-    """Return the SHA-256 over configuration (without its name) and weights, as hexadecimal digits."""
+def model_digest(model: ActionModel, target_returns: Mapping[str, float] | None = None) -> str:
+    """Return the SHA-256 over configuration (without its name), weights and the returns asked for, as hex.
+
+    Args:
+        model: The model.
+        target_returns: The checkpoint's own, if any: who asks for another return is another agent.
+    """
     digest = hashlib.sha256(
         msgspec.json.encode(config_to_dict(replace(model.config, name="")), order="sorted")
     )
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    if target_returns:
+        digest.update(msgspec.json.encode(dict(target_returns), order="sorted"))
     return digest.hexdigest()
 
 
@@ -60,11 +78,25 @@ def save_checkpoint(
     trained: bool,
     card: Mapping[str, Any],
     overwrite: bool = False,
+    dtype: torch.dtype | None = None,
+    target_returns: Mapping[str, float] | None = None,
 ) -> None:
     """Write a checkpoint; it appears whole or not at all.
 
+    Args:
+        folder: Where.
+        model: Its weights are written.
+        config: Its configuration.
+        trained: Whether the weights were trained.
+        card: What its maker wants to say, as plain JSON.
+        overwrite: Replace a checkpoint that is there.
+        dtype: Round the weights to this type, such as float16 for half the size (None: as they are).
+            ``load_checkpoint`` gives float32 whatever the file holds.
+        target_returns: Return to ask for by task id, where it is not the task table's.
+
     Raises:
-        AgentError: ``folder`` exists, and ``overwrite`` is not set or it is no checkpoint.
+        AgentError: ``folder`` exists, and ``overwrite`` is not set or it is no checkpoint; or a weight is
+            too large for ``dtype``.
     """
     folder = Path(folder)
     if folder.exists() and not (overwrite and (folder / CONFIG_FILE).is_file()):
@@ -77,12 +109,18 @@ def save_checkpoint(
             "version": VERSION,
             "trained": trained,
             "model": config_to_dict(config),
+            **({"target_returns": dict(target_returns)} if target_returns else {}),
             "card": dict(card),
         }
         (partial / CONFIG_FILE).write_bytes(
             msgspec.json.format(msgspec.json.encode(described), indent=2) + b"\n"
         )
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        weights = {
+            name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()
+        }
+        for name, tensor in weights.items():
+            if dtype is not None and not bool(torch.isfinite(tensor).all()):
+                raise AgentError(f"{name} has weights too large for {dtype}; choose another type")
         save_file(weights, partial / WEIGHTS_FILE)
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             (partial / name).chmod(0o644)  # safetensors makes its file private
@@ -114,14 +152,15 @@ def load_checkpoint(folder: str | Path) -> tuple[ActionModel, CheckpointMeta]:
         what = "is a file, not a folder" if folder.is_file() else "does not exist"
         other = ", or convert it with 'lram import-checkpoint'" if folder.is_file() else ""
         raise AgentError(f"checkpoint {folder} {what}; give the folder that holds {CONFIG_FILE}{other}")
-    config, trained, card = _read_config(folder / CONFIG_FILE)
+    config, trained, card, target_returns = _read_config(folder / CONFIG_FILE)
     with torch.device("meta"), float32_by_default():
         model = ActionModel(config)
     _load_weights(model, folder / WEIGHTS_FILE)
-    return model.eval(), CheckpointMeta(config, trained, model_digest(model), card)
+    digest = model_digest(model, target_returns)
+    return model.eval(), CheckpointMeta(config, trained, digest, card, target_returns)
 
 
-def _read_config(path: Path) -> tuple[ModelConfig, bool, dict[str, Any]]:
+def _read_config(path: Path) -> tuple[ModelConfig, bool, dict[str, Any], dict[str, float]]:
     if not path.is_file():
         raise AgentError(f"{path.parent} has no {CONFIG_FILE}, so it is no checkpoint; give another folder")
     try:
@@ -132,7 +171,7 @@ def _read_config(path: Path) -> tuple[ModelConfig, bool, dict[str, Any]]:
         raise AgentError(f"{path} is not of the format {FORMAT}; convert the model or give another folder")
     if plain.get("version") != VERSION:
         raise AgentError(f"{path} has version {plain.get('version')!r}, not {VERSION}; update lram-bench")
-    unknown = sorted(plain.keys() - {"format", "version", "trained", "model", "card"})
+    unknown = sorted(plain.keys() - {"format", "version", "trained", "model", "target_returns", "card"})
     if unknown:
         raise AgentError(f"{path} has an unknown field {unknown[0]!r}; remove it or update lram-bench")
     if not isinstance(plain.get("trained"), bool) or not isinstance(plain.get("card", {}), dict):
@@ -141,7 +180,11 @@ def _read_config(path: Path) -> tuple[ModelConfig, bool, dict[str, Any]]:
         config = config_from_dict(plain.get("model"))
     except AgentError as error:
         raise AgentError(f"{path}: {error}; mend the file or save the checkpoint again") from None
-    return config, plain["trained"], plain.get("card", {})
+    try:
+        target_returns = msgspec.convert(plain.get("target_returns", {}), dict[str, float])
+    except msgspec.ValidationError as error:
+        raise AgentError(f"{path}: target_returns is no object of numbers ({error}); mend the file") from None
+    return config, plain["trained"], plain.get("card", {}), target_returns
 
 
 def _load_weights(model: ActionModel, path: Path) -> None:

@@ -20,6 +20,7 @@ from lram.agents.tokens import ACTION_DIMS, Decoding
 
 Kind = Literal["xlstm", "mamba", "transformer"]
 KINDS: tuple[Kind, ...] = ("xlstm", "mamba", "transformer")
+_LATER = ("returns_in_context", "rewards_in_context")  # true wherever they are not named
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ class ModelConfig:
         transformer: Set when it is a Transformer.
         state_width: Vector observations are filled up with zeros to this width.
         actions_in_context: Whether past actions are tokens too, one a dimension.
+        returns_in_context: Whether returns-to-go are tokens; without them, an action is read at the state.
+        rewards_in_context: Whether rewards are tokens.
         decode: ``center`` of a bin, or its ``lower`` edge, as the reference decodes.
         name: The preset's name, or any other; for people only.
     """
@@ -119,6 +122,8 @@ class ModelConfig:
     transformer: TransformerConfig | None = None
     state_width: int = 204
     actions_in_context: bool = False
+    returns_in_context: bool = True
+    rewards_in_context: bool = True
     decode: Decoding = "center"
     name: str = ""
 
@@ -137,15 +142,51 @@ class ModelConfig:
 
     @property
     def pass_tokens(self) -> int:
-        """Tokens of one decision: the last actions (if in context), reward, state, return-to-go."""
-        return 3 + (ACTION_DIMS if self.actions_in_context else 0)
+        """Tokens of one decision: last actions, last reward, state, return-to-go, as far as in context."""
+        past = (ACTION_DIMS if self.actions_in_context else 0) + self.rewards_in_context
+        return past + self.fresh_tokens
+
+    @property
+    def fresh_tokens(self) -> int:
+        """Those of them that an episode's first decision has: state and return-to-go, the pass's last."""
+        return 1 + self.returns_in_context
+
+    @property
+    def decided_at(self) -> int:
+        """Place in a timestep, counted from the state, of the token that its action is read at."""
+        return self.fresh_tokens - 1
+
+    def token_places(self, tokens: int) -> dict[str, slice]:
+        """Return where the kinds of tokens are in a timestep of so many: state, return-to-go, action, reward.
+
+        A kind that is not in context has an empty slice.
+        """
+        past = tokens - self.rewards_in_context
+        return {
+            "state": slice(0, 1),
+            "return-to-go": slice(1, self.fresh_tokens),
+            "action": slice(self.fresh_tokens, past),
+            "reward": slice(past, tokens),
+        }
 
     def describe(self) -> str:
-        """Return the architecture in a few words, such as ``xLSTM [7:1] (sLSTM at 1 of 8 blocks)``.
+        """Return the model in a few words, such as ``xLSTM [7:1] (sLSTM at 1 of 8 blocks)``.
 
         The ratio is the one that ``name`` writes, as papers do; it may be rounded, and the positions
-        say what it stands for. Without one, the true ratio.
+        say what it stands for. Without one, the true ratio. Tokens are told where they are not the usual
+        state, return-to-go and reward.
         """
+        return self._architecture() + "".join(
+            f", {words}"
+            for words, told in (
+                ("with actions in context", self.actions_in_context),
+                ("without returns-to-go", not self.returns_in_context),
+                ("without rewards", not self.rewards_in_context),
+            )
+            if told
+        )
+
+    def _architecture(self) -> str:
         if self.xlstm is not None:
             at = self.xlstm.slstm_at
             divisor = math.gcd(self.layers - len(at), len(at))
@@ -162,8 +203,15 @@ class ModelConfig:
 
 
 def config_to_dict(config: ModelConfig) -> dict[str, Any]:
-    """Return ``config`` as plain values for JSON, without the sections of the other kinds."""
+    """Return ``config`` as plain values for JSON, without the sections of the other kinds.
+
+    Fields that checkpoints of earlier versions lack are left out where they say nothing new, so that the
+    digests of those stay what they were.
+    """
     plain: dict[str, Any] = msgspec.to_builtins(config)
+    for name in _LATER:
+        if plain[name]:
+            del plain[name]
     return {name: value for name, value in plain.items() if name not in KINDS or value is not None}
 
 

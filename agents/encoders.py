@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.config import ModelConfig
+from lram.agents.linear import Linear
 from lram.agents.tokens import CLASSES
 
 IMAGE_SHAPE = (3, 64, 64)
@@ -21,14 +22,17 @@ CHANNELS = (16, 32, 32)
 
 
 class Encoders(nn.Module):
-    """One encoder a kind of token; each returns (..., width), before the LayerNorm ``norm``."""
+    """One encoder a kind of token; each returns (..., width), before the LayerNorm ``norm``.
+
+    Kinds that are not in context have none.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.state = nn.Linear(config.state_width, config.width)
+        self.state = Linear(config.state_width, config.width)
         self.image = ImageEncoder(config.width)
-        self.return_to_go = nn.Linear(1, config.width)
-        self.reward = nn.Linear(1, config.width)
+        self.return_to_go = nn.Linear(1, config.width) if config.returns_in_context else None
+        self.reward = nn.Linear(1, config.width) if config.rewards_in_context else None
         # One row more than there are classes: the reference keeps a padding row at the end.
         self.action = nn.Embedding(CLASSES + 1, config.width) if config.actions_in_context else None
         self.norm = nn.LayerNorm(config.width)
@@ -55,7 +59,7 @@ class ImageEncoder(nn.Module):
         channels = (IMAGE_SHAPE[0], *CHANNELS)
         self.cnn = nn.ModuleList(ImageBlock(before, after) for before, after in pairwise(channels))
         side = IMAGE_SHAPE[1] // 2 ** len(CHANNELS)
-        self.linear = nn.Linear(CHANNELS[-1] * side * side, width)
+        self.linear = Linear(CHANNELS[-1] * side * side, width)
 
     def forward(self, images: Tensor) -> Tensor:
         """(rows, 3, 64, 64), 0 to 255 -> (rows, width)."""
@@ -93,7 +97,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, channels, side, side) -> the same."""
-        y: Tensor = x + self.conv_1(F.relu(self.conv_0(F.relu(x))))
+        y: Tensor = x + self.conv_1(F.relu(self.conv_0(F.relu(x)), inplace=True))
         return y
 
 
@@ -103,7 +107,7 @@ def reset_encoders(encoders: Encoders, kind: str) -> None:
     Convolutions keep PyTorch's own rule for every kind. xLSTM models also draw the biases of the
     tokens (not the image's); without them the LayerNorm would hide the size of a reward.
     """
-    small = [encoders.return_to_go, encoders.reward]
+    small = [linear for linear in (encoders.return_to_go, encoders.reward) if linear is not None]
     large = [encoders.state, encoders.image.linear]
     for linear in small + (large if kind == "xlstm" else []):
         nn.init.normal_(linear.weight, std=0.02)

@@ -3,9 +3,11 @@
     random, scripted          baselines
     constant, constant=0.5    a baseline with a value
     xlstm[7:1]-16M            an untrained action model of that preset
+    small-xlstm[7:1]          a trained model that comes with the package (:mod:`lram.agents.shipped`)
     runs/x/checkpoint         a checkpoint's folder
     my_module:make_agent      a callable of the user's own code that returns an Agent
     their-name                an entry point of the group ``lram.agents``
+    scripted~0.3, ...~0.3x5   any of these with random actions in between (:mod:`lram.agents.noise`)
 
 Nothing heavy is imported before an agent needs it.
 """
@@ -15,8 +17,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -24,7 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import Agent, AgentError
 from lram.agents.compute import Compute
+from lram.agents.config import config_from_dict
+from lram.agents.noise import NoisyAgent, parse_noise, split_noise
 from lram.agents.presets import is_preset, is_preset_like, parse_preset, preset_names
+from lram.agents.shipped import shipped_checkpoints
 
 if TYPE_CHECKING:
     from lram.agents.model import ActionModel
@@ -53,6 +60,7 @@ _BASELINES = (
 def list_agents() -> list[AgentRow]:
     """Return baselines, presets and entry points, without importing any of them."""
     rows = list(_BASELINES)
+    rows += [AgentRow(name, "model", _shipped_row(folder)) for name, folder in shipped_checkpoints().items()]
     for name in preset_names():
         config = parse_preset(name)
         shape = f"{config.describe()}, {config.layers} blocks of width {config.width}"
@@ -74,9 +82,14 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
         AgentError: There is no such agent, or it cannot be built; one sentence.
     """
     compute = compute or Compute()
+    inner, suffix = ("", "") if Path(spec).exists() else split_noise(spec)
+    if suffix:
+        return NoisyAgent(create_agent(inner, seed=seed, compute=compute), parse_noise(suffix))
     name, _, value = spec.partition("=")
     if name in [row.name for row in _BASELINES]:
         return _baseline(name, value, spec)
+    if spec in shipped_checkpoints():
+        return _checkpoint(str(shipped_checkpoints()[spec]), compute)
     if is_preset(spec):
         return _untrained(spec, seed, compute)
     if is_preset_like(spec):
@@ -94,6 +107,12 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
         f"there is no agent {spec!r}{hint}; give one that 'lram agents' lists, a checkpoint's folder or "
         "module:callable"
     )
+
+
+def _shipped_row(folder: Path) -> str:
+    plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = config_from_dict(plain["model"])
+    return f"{config.describe()}, {config.layers} blocks of width {config.width}, trained; it comes along"
 
 
 def _baseline(name: str, value: str, spec: str) -> Agent:
@@ -128,10 +147,23 @@ def _checkpoint(spec: str, compute: Compute) -> Agent:
     state = "trained" if meta.trained else "untrained"
     size = f"{model.parameter_count / 1e6:.1f}M"
     description = f"{meta.config.describe()}, {size}, {state} (checkpoint {Path(spec).resolve().name})"
-    return _model_agent(model, trained=meta.trained, description=description, compute=compute)
+    return _model_agent(
+        model,
+        trained=meta.trained,
+        description=description,
+        compute=compute,
+        target_returns=meta.target_returns,
+    )
 
 
-def _model_agent(model: ActionModel, *, trained: bool, description: str, compute: Compute) -> Agent:
+def _model_agent(
+    model: ActionModel,
+    *,
+    trained: bool,
+    description: str,
+    compute: Compute,
+    target_returns: Mapping[str, float] | None = None,
+) -> Agent:
     import torch
 
     from lram.agents.checkpoint import model_digest
@@ -140,12 +172,13 @@ def _model_agent(model: ActionModel, *, trained: bool, description: str, compute
     if compute.precision != "float32":
         # Rounded weights are other weights: the digest is taken after, and people are told.
         model, description = model.to(torch.bfloat16), f"{description}, {compute.precision}"
-    digest = model_digest(model)
+    digest = model_digest(model, target_returns)
     return ModelAgent(
         _placed(model, compute.device),
         trained=trained,
         description=description,
         digest=digest,
+        target_returns=target_returns,
         compute=compute,
     )
 

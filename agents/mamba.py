@@ -27,6 +27,9 @@ from lram.agents.backbone import (
     keep_valid,
 )
 from lram.agents.config import MambaConfig, ModelConfig
+from lram.agents.linear import Linear
+from lram.agents.selective_scan import selective_scan
+from lram.agents.sequences import compiled_for
 
 LayerState = tuple[Tensor, Tensor]  # h (B, E, N), conv (B, K - 1, E)
 
@@ -111,15 +114,15 @@ class Mixer(nn.Module):
         super().__init__()
         channels, size = section.expand * width, section.state_size
         self.rank = section.dt_rank or math.ceil(width / 16)
-        self.in_proj = nn.Linear(width, 2 * channels, bias=False)
+        self.in_proj = Linear(width, 2 * channels, bias=False)
         self.conv1d = nn.Conv1d(
             channels, channels, section.conv_kernel, groups=channels, padding=section.conv_kernel - 1
         )
-        self.x_proj = nn.Linear(channels, self.rank + 2 * size, bias=False)
-        self.dt_proj = nn.Linear(self.rank, channels)
+        self.x_proj = Linear(channels, self.rank + 2 * size, bias=False)
+        self.dt_proj = Linear(self.rank, channels)
         self.A_log = nn.Parameter(torch.zeros(channels, size))
         self.D = nn.Parameter(torch.ones(channels))
-        self.out_proj = nn.Linear(channels, width, bias=False)
+        self.out_proj = Linear(channels, width, bias=False)
 
     def initial_state(self, rows: int) -> LayerState:
         """Zeros."""
@@ -132,11 +135,23 @@ class Mixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> the same."""
-        x, z = self.in_proj(x).chunk(2, dim=-1)  # (B, S, E) each
+        xz = self.in_proj(x)
+        if compiled_for(xz, self.A_log):
+            from lram.agents.fused.mamba_sequence import mix
+
+            y = mix(xz, self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D).to(xz.dtype)
+            mixed: Tensor = self.out_proj(y)
+            return mixed
+        x, z = xz.chunk(2, dim=-1)  # (B, S, E) each
         kernels = kernels_for(x)
         if kernels is None:
             x = F.silu(causal_conv(self.conv1d, x))
-            y, _ = self._scan(x, z, self.initial_state(x.shape[0])[0], None)
+            if (
+                torch.compiler.is_compiling()
+            ):  # which knows operations, not functions with their own backward pass
+                y, _ = self._scan(x, z, self.initial_state(x.shape[0])[0], None)
+            else:
+                y = self._scan_plainly(x, z)
         else:
             y = self._scan_sequence(kernels, self._convolve_sequence(kernels, x), z)
         out: Tensor = self.out_proj(y)
@@ -171,6 +186,13 @@ class Mixer(nn.Module):
             h = keep_valid(column(valid, token), h_new, h)
         y = torch.stack(outputs, dim=1) + self.D.float() * x.float()
         return y.to(x.dtype) * F.silu(z), h
+
+    def _scan_plainly(self, x: Tensor, z: Tensor) -> Tensor:
+        """:meth:`_scan` of whole sequences from the initial state, with a backward pass of its own."""
+        dt, B, C = self._parameters_of(x)
+        dt = F.softplus(self.dt_proj(dt).float())
+        y = selective_scan(x.float(), dt, self._A(), B.float(), C.float()) + self.D.float() * x.float()
+        return y.to(x.dtype) * F.silu(z)
 
     def _convolve_sequence(self, kernels: Kernels, x: Tensor) -> Tensor:
         """Convolution and SiLU of whole sequences: (B, S, E) -> the same."""

@@ -19,14 +19,15 @@ from lram.agents.api import AgentError
 from lram.agents.backbone import build_backbone
 from lram.agents.config import ModelConfig
 from lram.agents.encoders import Encoders, reset_encoders
-from lram.agents.tokens import ACTION_DIMS, CLASSES, RETURN_TO_GO
+from lram.agents.linear import Linear, linear
+from lram.agents.tokens import ACTION_DIMS, CLASSES
 
 
 class Prediction(NamedTuple):
     """What ``forward`` returns.
 
     Attributes:
-        logits: (B, T, 8, 274); a discrete action is read from dimension 0.
+        logits: (B, T, dims, 274), of all 8 dimensions by default; a discrete action is read from the first.
         hidden: (B, T x tokens of a timestep, width), after the backbone's last norm.
     """
 
@@ -42,40 +43,46 @@ class ActionModel(nn.Module):
         self.config = config
         self.encoders = Encoders(config)
         self.backbone = build_backbone(config)
-        self.head = nn.Linear(config.width, ACTION_DIMS * CLASSES)
+        self.head = Linear(config.width, ACTION_DIMS * CLASSES)
 
     def forward(
-        self, observations: Tensor, returns_to_go: Tensor, rewards: Tensor, actions: Tensor | None = None
+        self,
+        observations: Tensor,
+        returns_to_go: Tensor,
+        rewards: Tensor,
+        actions: Tensor | None = None,
+        dims: int = ACTION_DIMS,
     ) -> Prediction:
         """Predict every action of B trajectories of T timesteps, all of one kind of task.
 
         Args:
             observations: (B, T, state_width), filled up with zeros, or images (B, T, 3, 64, 64).
-            returns_to_go: (B, T), divided by the task's reward scale.
-            rewards: (B, T), what each action earned, divided likewise.
+            returns_to_go: (B, T), divided by the task's reward scale; not read where not in context.
+            rewards: (B, T), what each action earned, divided likewise; not read where not in context.
             actions: Classes (B, T, 8), or (B, T, 1) for discrete actions; with actions in context only.
+            dims: Predict only the first so many dimensions of an action; 1 for discrete actions.
         """
         encode = self.encoders
         step = [
             encode.observation(observations),
-            encode.scalar(encode.return_to_go, returns_to_go),
+            *self._encode_scalar(encode.return_to_go, returns_to_go),
             *self._encode_actions(actions),
-            encode.scalar(encode.reward, rewards),
+            *self._encode_scalar(encode.reward, rewards),
         ]
         x = encode.norm(torch.stack(step, dim=2))  # (B, T, tokens of a timestep, D)
         hidden = self.backbone(x.flatten(1, 2))
-        logits = self.action_logits(hidden.view(x.shape)[:, :, RETURN_TO_GO])
+        logits = self.action_logits(hidden.view(x.shape)[:, :, self.config.decided_at], dims)
         return Prediction(logits, hidden)
 
     def decision_tokens(
         self, states: Tensor, returns_to_go: Tensor, rewards: Tensor, actions: Tensor | None = None
     ) -> Tensor:
-        """Embed one pass: (actions t-1), reward t-1, state t, return-to-go t.
+        """Embed one pass: (actions t-1), (reward t-1), state t, (return-to-go t).
 
         Args:
             states: Encoded observations (rows, width), as ``encoders.observation`` gives them.
-            returns_to_go: (rows,), scaled.
-            rewards: (rows,), scaled.
+            returns_to_go: (rows,), scaled; not read where not in context.
+            rewards: (rows,), scaled; not read where not in context.
             actions: Classes (rows, 8), with actions in context.
 
         Returns:
@@ -84,17 +91,23 @@ class ActionModel(nn.Module):
         encode = self.encoders
         tokens = [
             *self._encode_actions(actions),
-            encode.scalar(encode.reward, rewards),
+            *self._encode_scalar(encode.reward, rewards),
             states,
-            encode.scalar(encode.return_to_go, returns_to_go),
+            *self._encode_scalar(encode.return_to_go, returns_to_go),
         ]
         x: Tensor = encode.norm(torch.stack(tokens, dim=1))
         return x
 
-    def action_logits(self, hidden: Tensor) -> Tensor:
-        """Read actions from return-to-go tokens: (..., width) -> (..., 8, 274)."""
-        logits: Tensor = self.head(hidden)
-        return logits.view(*hidden.shape[:-1], ACTION_DIMS, CLASSES)
+    def action_logits(self, hidden: Tensor, dims: int = ACTION_DIMS) -> Tensor:
+        """Read actions from the tokens that they are read at: (..., width) -> (..., dims, 274)."""
+        if dims == ACTION_DIMS:
+            logits: Tensor = self.head(hidden)
+        else:
+            logits = linear(hidden, self.head.weight[: dims * CLASSES], self.head.bias[: dims * CLASSES])
+        return logits.view(*hidden.shape[:-1], dims, CLASSES)
+
+    def _encode_scalar(self, linear: nn.Linear | None, values: Tensor) -> tuple[Tensor, ...]:
+        return () if linear is None else (self.encoders.scalar(linear, values),)
 
     def _encode_actions(self, actions: Tensor | None) -> tuple[Tensor, ...]:
         if (actions is None) != (self.encoders.action is None):
@@ -139,11 +152,12 @@ def action_loss(logits: Tensor, classes: Tensor, mask: Tensor) -> Tensor:
     All 274 classes compete, also those that the task at hand does not have, as in the reference.
 
     Args:
-        logits: (B, T, 8, 274).
+        logits: (B, T, dims, 274), with all dimensions that ``mask`` keeps.
         classes: (B, T, A) with A = 8, or 1 for discrete actions.
         mask: (B, T, A) bool; at least one must be true.
     """
-    logits = logits[:, :, : classes.shape[-1]]
+    dims = min(logits.shape[2], classes.shape[2])
+    logits, classes, mask = logits[:, :, :dims], classes[:, :, :dims], mask[:, :, :dims]
     losses = F.cross_entropy(logits.flatten(0, -2).float(), classes.flatten(), reduction="none")
     kept = mask.flatten().to(losses.dtype)
     return (losses * kept).sum() / kept.sum()

@@ -13,8 +13,8 @@ holds this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,7 @@ class ModelAgent:
         trained: Whether its weights were trained.
         description: One line for reports.
         digest: Hash of configuration and weights.
+        target_returns: Return to ask for by task id, where it is not the task's own.
         compute: Form of the step, and rows of a pass (results of different ``rows`` may differ by
             rounding; 1 is for measuring the latency of a single lane). Device and precision are the
             model's.
@@ -85,9 +86,11 @@ class ModelAgent:
         trained: bool,
         description: str,
         digest: str,
+        target_returns: Mapping[str, float] | None = None,
         compute: Compute | None = None,
     ) -> None:
         compute = compute or Compute()
+        self._target_returns = dict(target_returns or {})
         self.model = model.eval()
         self.rows = rows = compute.rows
         self._form = compute.step
@@ -101,7 +104,10 @@ class ModelAgent:
             details=(
                 ("blocks", _blocks(model.config)),
                 ("actions in context", str(model.config.actions_in_context).lower()),
+                ("returns in context", str(model.config.returns_in_context).lower()),
+                ("rewards in context", str(model.config.rewards_in_context).lower()),
                 ("continuous actions decode to", f"{model.config.decode} of the bin"),
+                ("return asked for", self._asked_for()),
                 ("rows a pass", str(rows)),
                 ("step", self.stepper.detail),
                 ("precision", str(next(model.parameters()).dtype).removeprefix("torch.")),
@@ -137,8 +143,8 @@ class ModelAgent:
         return self._info
 
     def refuses(self, task: TaskSpec) -> str | None:
-        """Return why the model cannot play ``task``: no target return, or sizes that do not fit."""
-        if task.target_return is None:
+        """Return why the model cannot play ``task``: no return to ask for, or sizes that do not fit."""
+        if self._target(task) is None and self.model.config.returns_in_context:
             return f"{task.id} names no target return, and the model acts towards one"
         if task.observation == "image" and task.observation_shape != IMAGE_SHAPE:
             return f"{task.id} shows images of {task.observation_shape}, and the model reads {IMAGE_SHAPE}"
@@ -170,7 +176,7 @@ class ModelAgent:
             if reason is not None:
                 raise AgentError(reason)
         for lane, episode in zip(lanes, episodes, strict=True):
-            state.tasks[lane] = episode.task
+            state.tasks[lane] = replace(episode.task, target_return=self._target(episode.task))
             state.earned[lane], state.fresh[lane] = 0.0, True
         with torch.inference_mode():
             for block, rows in self._by_block(lanes):
@@ -208,6 +214,21 @@ class ModelAgent:
             actions.append(action)
         return actions, state
 
+    def took(self, state: LaneStates, lanes: Sequence[int], actions: Sequence[Action]) -> None:
+        """Take note that ``lanes`` took other actions than those that ``act`` gave last."""
+        for lane, action in zip(lanes, actions, strict=True):
+            state.last_classes[lane] = past_classes(action, self._task(state, lane))
+
+    def _target(self, task: TaskSpec) -> float | None:
+        return self._target_returns.get(task.id, task.target_return)
+
+    def _asked_for(self) -> str:
+        if not self.model.config.returns_in_context:
+            return "none"
+        own = len(self._target_returns)
+        table = "the task table's"
+        return f"its own for {own} task{'s' * (own != 1)}, else {table}" if own else table
+
     def state_bytes(self, state: LaneStates) -> int:
         """See :class:`lram.agents.api.Agent`; the unused rows of the last block count too."""
         return sum(state_bytes(block) for block in state.blocks)
@@ -244,6 +265,7 @@ class ModelAgent:
     ) -> npt.NDArray[np.float32]:
         """Read one pass of one block; return logits (rows, 8, 274)."""
         model, device = self.model, self.model.backbone.device
+        past = model.config.pass_tokens - model.config.fresh_tokens
         returns_to_go = np.zeros(self.rows, dtype=np.float32)
         last_rewards = np.zeros(self.rows, dtype=np.float32)
         classes = np.zeros((self.rows, ACTION_DIMS), dtype=np.int64)
@@ -251,13 +273,13 @@ class ModelAgent:
         for row in rows:
             lane = block * self.rows + row
             task = self._task(state, lane)
-            assert task.target_return is not None  # refused otherwise
-            returns_to_go[row] = (task.target_return - state.earned[lane]) / task.reward_scale
-            valid[row, -2:] = True
+            if task.target_return is not None:  # it is, where the model reads it: refused otherwise
+                returns_to_go[row] = (task.target_return - state.earned[lane]) / task.reward_scale
+            valid[row, past:] = True
             if not state.fresh[lane]:
                 last_rewards[row] = rewards[lane] / task.reward_scale
                 classes[row] = state.last_classes[lane]
-                valid[row, :-2] = True
+                valid[row, :past] = True
                 if model.config.actions_in_context and task.action == "discrete":
                     valid[row, 1:ACTION_DIMS] = False
         x = model.decision_tokens(
@@ -330,3 +352,13 @@ def choose_action(
     size = task.action_size
     classes[:size] = DISCRETE_ACTIONS + logits[:size, DISCRETE_ACTIONS:].argmax(axis=-1)
     return classes_to_action(classes[:size], "lower" if decode == "lower" else "center"), classes
+
+
+def past_classes(action: Action, task: TaskSpec) -> npt.NDArray[np.int64]:
+    """Return the classes (8,) that stand for ``action`` as past action, as :func:`choose_action` has them."""
+    classes = np.full(ACTION_DIMS, action_to_classes(0.0), dtype=np.int64)
+    if task.action == "discrete":
+        classes[0] = action
+    else:
+        classes[: task.action_size] = action_to_classes(action)
+    return classes

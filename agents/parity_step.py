@@ -187,7 +187,7 @@ class StepChecks(TwoForms):
         x = self.tokens(self.rows, passes, 3)[:, : self.window]
         x = x[:, : x.shape[1] // self.size * self.size]
         valid = torch.rand(x.shape[:2], generator=self.generator(4)) < 0.6
-        valid[:, : self.size] = torch.arange(self.size) >= self.size - 2
+        valid[:, : self.size] = torch.arange(self.size) >= self.size - self.model.config.fresh_tokens
         valid = valid.to(self.device)
         y, _ = self.read(x, self.size, None, valid)
         rows = range(min(2, self.rows))
@@ -233,8 +233,12 @@ class StepChecks(TwoForms):
 
     def reward(self) -> list[Check]:
         """The second decision after a positive and a negative reward, and without any."""
+        config = self.model.config
+        if not config.rewards_in_context:
+            reason = "the model has no rewards in context"
+            return [Check(REWARD, "1 pass", "skipped", "", "", reason)]
         first, second = self.tokens(1, 1, 5), self.tokens(1, 1, 6).expand(3, -1, -1).clone()
-        place = self.size - 3  # reward, state, return-to-go are last
+        place = self.size - config.fresh_tokens - 1
         rewards = torch.tensor([1.0, -1.0], device=self.device)
         second[:2, place] = self.embed(rewards)[:, place]
         valid = torch.ones(3, self.size, dtype=torch.bool, device=self.device)

@@ -24,12 +24,16 @@ from lram.agents.model import ActionModel
 from lram.agents.model_agent import ModelAgent
 from lram.agents.parity_basis import BFLOAT16, FLOAT32, NOISE, allowance
 from lram.agents.parity_play import DECISIONS, Lane, made_up_lanes, play
-from lram.agents.tokens import ACTION_DIMS, DISCRETE_ACTIONS, RETURN_TO_GO, REWARD, STATE, action_to_classes
+from lram.agents.tokens import ACTION_DIMS, DISCRETE_ACTIONS, action_to_classes
 
 # Observations, returns-to-go, rewards and classes of actions, as ``ActionModel.forward`` takes them.
 _Stream: TypeAlias = tuple[
     npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]
 ]
+
+# What is said of tokens, and which of a timestep's they are.
+_KINDS = {"observations": "state", "returns-to-go": "return-to-go", "rewards": "reward", "actions": "action"}
+_BLIND = {"rewards": "if they were 0", "returns-to-go": "if they stayed as they were"}
 
 STREAM = "acting reads the stream of training"
 TOKENS = "the step is handed the tokens of training"
@@ -50,6 +54,9 @@ def no_decision_sees_its_reward(model: ActionModel, window: int | None, seed: in
 
     def check() -> list[Check]:
         steps = _timesteps(model, window, 4)
+        if not model.config.rewards_in_context:
+            reason = "the model has no rewards in context"
+            return [Check(OWN_REWARD, f"{steps} timesteps", "skipped", "", "", reason)]
         if steps < 2:
             reason = f"a window of {window} tokens holds no second decision"
             return [Check(OWN_REWARD, f"{steps} timestep", "skipped", "", "", reason)]
@@ -125,7 +132,8 @@ class _Reading:
 
     Attributes:
         apart: Greatest difference of the outputs that actions are read from.
-        blind: Greatest difference that rewards of 0 would have made to them.
+        blind: Greatest difference that rewards of 0 would have made to them; of a model that reads none,
+            what returns-to-go that stay as they were would have made; of one that reads neither, nothing.
         scale: Greatest of those outputs.
         sensitivity: See :func:`lram.agents.parity_basis.allowance`.
         regret: Greatest distance of a chosen class's logit, read from what was noted at the decision,
@@ -136,7 +144,7 @@ class _Reading:
     """
 
     apart: float
-    blind: float
+    blind: dict[str, float]
     scale: float
     sensitivity: float
     regret: float
@@ -147,10 +155,15 @@ class _Reading:
 
 def _outputs_follow(readings: Sequence[_Reading], subject: str, weights: torch.dtype) -> Check:
     scale = max(reading.scale for reading in readings)
-    apart, blind = (max(getattr(r, name) for r in readings) / scale for name in ("apart", "blind"))
+    apart = max(reading.apart for reading in readings) / scale
     sensitivity = max(reading.sensitivity for reading in readings)
     limit, reason = allowance(weights, sensitivity)
-    told = f"{apart:.1e} of the output's scale ({scale:.3g}); {blind:.1e} if the rewards were 0"
+    told = f"{apart:.1e} of the output's scale ({scale:.3g})"
+    if not readings[0].blind:
+        return _limited(STREAM, subject, apart, (limit, reason), told)
+    (name,) = readings[0].blind
+    blind = max(reading.blind[name] for reading in readings) / scale
+    told += f"; {blind:.1e} " + _BLIND[name].replace("they", f"the {name}")
     if blind > 3 * max(TELLING.get(weights, BFLOAT16), 2 * sensitivity if weights == torch.float32 else 0.0):
         if blind / 3 < limit:
             limit, reason = blind / 3, "a third of what an agent that is blind for rewards would differ by"
@@ -212,25 +225,31 @@ def _read(model: ActionModel, lanes: Sequence[Lane]) -> _Reading:
     read = _forward(model, (observations, returns_to_go, rewards, classes))
 
     x = read.x.view(*rewards.shape, -1, read.x.shape[-1])  # (B, T, tokens of a timestep, D)
-    instead = x.clone()
-    instead[:, :, REWARD] = _scalar_token(model, model.encoders.reward, 0.0)
-    without = model.backbone(instead.flatten(1, 2))
-    instead[:, :, RETURN_TO_GO] = _scalar_token(
-        model, model.encoders.return_to_go, task.target_return / task.reward_scale
-    )
-    hidden, blind = (_decisions(one, rewards.shape[1]) for one in (read.hidden, without))
+    instead, places, encode = x.clone(), model.config.token_places(x.shape[2]), model.encoders
+    hidden = _decisions(model, read.hidden.view(x.shape))
+    asked = task.target_return / task.reward_scale
+    blind: dict[str, float] = {}
+    for name, encoder, value in (
+        ("rewards", encode.reward, 0.0),
+        ("returns-to-go", encode.return_to_go, asked),
+    ):
+        if encoder is not None:
+            instead[:, :, places[_KINDS[name]]] = _scalar_token(model, encoder, value)
+            if not blind:
+                without = model.backbone(instead.flatten(1, 2)).view(x.shape)
+                blind[name] = float((_decisions(model, without) - hidden).abs().max())
     acted = torch.stack([torch.stack(lane.hidden) for lane in lanes])
     weight = model.head.weight
     logits = model.action_logits(acted.to(weight.device, weight.dtype)).float().cpu()
     regret, logit_scale = _regret(logits, classes, task)
     return _Reading(
         apart=float((acted - hidden).abs().max()),
-        blind=float((blind - hidden).abs().max()),
+        blind=blind,
         scale=float(hidden.abs().max()),
         sensitivity=_sensitivity(model, read),
         regret=regret,
         logit_scale=logit_scale,
-        tokens=_compare_tokens(lanes, x.float().cpu(), instead.float().cpu()),
+        tokens=_compare_tokens(model, lanes, x.float().cpu(), instead.float().cpu()),
         token_scale=float(x.abs().max()),
     )
 
@@ -241,34 +260,34 @@ def _scalar_token(model: ActionModel, encoder: nn.Linear, value: float) -> Tenso
     return token
 
 
-def _compare_tokens(lanes: Sequence[Lane], x: Tensor, instead: Tensor) -> dict[str, _Apart]:
+def _compare_tokens(
+    model: ActionModel, lanes: Sequence[Lane], x: Tensor, instead: Tensor
+) -> dict[str, _Apart]:
     """Compare what the step was handed with x (B, T, n, D); ``instead`` is for blind agents."""
     tokens = x.shape[2]
-    names = {STATE: "observations", RETURN_TO_GO: "returns-to-go", tokens + REWARD: "rewards"}
-    names |= {place: "actions" for place in range(tokens) if place not in names}
+    places = model.config.token_places(tokens)
     # What follows the last decision was not read by anybody.
-    read = x.shape[1] * tokens - (tokens - 2)
+    read = x.shape[1] * tokens - (tokens - model.config.fresh_tokens)
     if any(sum(map(len, lane.tokens)) != read for lane in lanes):
         return {"all": _Apart(None)}
     given = torch.stack([torch.cat(lane.tokens) for lane in lanes])
     gaps, blind = (
         (one - x.flatten(1, 2)[:, :read]).abs() for one in (given, instead.flatten(1, 2)[:, :read])
     )
-    places = torch.arange(read) % tokens
     found = {}
-    for name in dict.fromkeys(names.values()):
-        here = sum((places == place for place, other in names.items() if other == name), places < 0)
+    for name, kind in _KINDS.items():
+        here = torch.isin(torch.arange(read) % tokens, torch.arange(tokens)[places[kind]])
         if not here.any():
             continue
         gap = float(gaps[:, here].max())
-        words = {"rewards": "if they were 0", "returns-to-go": "if they stayed as they were"}.get(name)
+        words = _BLIND.get(name)
         found[name] = _Apart(gap, float(blind[:, here].max()), words) if words else _Apart(gap)
     return found
 
 
-def _decisions(hidden: Tensor, steps: int) -> Tensor:
-    """Pick the tokens that actions are read at: (lanes, steps x tokens, D) -> (lanes, steps, D)."""
-    return hidden.view(len(hidden), steps, -1, hidden.shape[-1])[:, :, RETURN_TO_GO].float().cpu()
+def _decisions(model: ActionModel, hidden: Tensor) -> Tensor:
+    """Pick the tokens that actions are read at: (lanes, steps, tokens, D) -> (lanes, steps, D)."""
+    return hidden[:, :, model.config.decided_at].float().cpu()
 
 
 def _classes(task: TaskSpec, actions: list[list[Any]]) -> npt.NDArray[np.int64]:

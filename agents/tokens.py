@@ -4,6 +4,7 @@ The stream of an episode is ``s_0 g_0 r_0 s_1 g_1 r_1 ...`` (state, return-to-go
 read at ``g_t``; ``r_t`` follows it, so no action sees its own reward. With actions in context the
 stream is ``s_t g_t a_t,1 .. a_t,d r_t``: one token a dimension, always ``ACTION_DIMS`` of them for
 continuous actions (dimensions that the task does not have read as action 0.0) and one for discrete.
+A model may do without returns-to-go, whose actions are then read at ``s_t``, and without rewards.
 
 The decision at t reads what came since the last one in one pass: ``(a_{t-1}) r_{t-1} s_t g_t``.
 
@@ -22,7 +23,6 @@ DISCRETE_ACTIONS = 18
 BINS = 256
 CLASSES = DISCRETE_ACTIONS + BINS
 ACTION_DIMS = 8
-STATE, RETURN_TO_GO, FIRST_ACTION, REWARD = 0, 1, 2, -1  # places in a timestep
 
 Decoding = Literal["center", "lower"]
 

@@ -23,6 +23,7 @@ from lram.agents.api import AgentError
 from lram.agents.attention_cache import Attend, KeyValueCache, Past, TokenWindow, cached_attention
 from lram.agents.backbone import Backbone, State
 from lram.agents.config import ModelConfig
+from lram.agents.linear import Linear
 
 LayerAttend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -123,8 +124,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.c_attn = nn.Linear(width, 3 * width)
-        self.c_proj = nn.Linear(width, width)
+        self.c_attn = Linear(width, 3 * width)
+        self.c_proj = Linear(width, width)
 
     def forward(self, x: Tensor, attend: LayerAttend, cos_sin: tuple[Tensor, Tensor] | None) -> Tensor:
         """(B, S, D) -> the same."""
@@ -141,8 +142,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(width, 4 * width)
-        self.c_proj = nn.Linear(4 * width, width)
+        self.c_fc = Linear(width, 4 * width)
+        self.c_proj = Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> the same."""

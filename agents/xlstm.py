@@ -27,6 +27,8 @@ from lram.agents.backbone import (
     split_last,
 )
 from lram.agents.config import ModelConfig, XLSTMConfig, round_up
+from lram.agents.linear import Linear
+from lram.agents.sequences import compiled_for
 
 Memory = tuple[Tensor, Tensor, Tensor]  # C (B,NH,DH,DH: keys, values), n (B,NH,DH), m (B,NH)
 MLSTMState = tuple[Tensor, Tensor, Tensor, Tensor]  # the same, and conv (B,K-1,F)
@@ -145,8 +147,8 @@ class MLSTMCell(nn.Module):
     def __init__(self, inner: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.igate = nn.Linear(3 * inner, heads)
-        self.fgate = nn.Linear(3 * inner, heads)
+        self.igate = Linear(3 * inner, heads)
+        self.fgate = Linear(3 * inner, heads)
         self.outnorm = Norm(inner, groups=heads)
 
     def forward(
@@ -225,18 +227,25 @@ class MLSTMLayer(nn.Module):
     def __init__(self, width: int, section: XLSTMConfig) -> None:
         super().__init__()
         inner = round_up(section.mlstm_factor * width)
-        self.proj_up = nn.Linear(width, 2 * inner, bias=False)
+        self.proj_up = Linear(width, 2 * inner, bias=False)
         self.conv1d = CausalConv(inner, section.conv_kernel)
         self.q_proj = HeadwiseLinear(inner, inner // section.qkv_block)
         self.k_proj = HeadwiseLinear(inner, inner // section.qkv_block)
         self.v_proj = HeadwiseLinear(inner, inner // section.qkv_block)
         self.mlstm_cell = MLSTMCell(inner, section.heads)
         self.learnable_skip = nn.Parameter(torch.ones(inner))
-        self.proj_down = nn.Linear(inner, width, bias=False)
+        self.proj_down = Linear(inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> the same."""
-        x, z = self.proj_up(x).chunk(2, dim=-1)  # (B, S, F) each
+        up = self.proj_up(x)
+        if compiled_for(up, self.learnable_skip):
+            from lram.agents.fused import mlstm_sequence
+
+            if mlstm_sequence.can_read(self, up.shape[1]):
+                read: Tensor = self.proj_down(mlstm_sequence.read(self, up).to(up.dtype))
+                return read
+        x, z = up.chunk(2, dim=-1)  # (B, S, F) each
         x_conv = self.conv1d(x)
         h, _ = self.mlstm_cell(self.q_proj(x_conv), self.k_proj(x_conv), self.v_proj(x))
         y: Tensor = self.proj_down((h.to(x.dtype) + self.learnable_skip * x_conv) * F.silu(z))
@@ -363,8 +372,8 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, factor: float) -> None:
         super().__init__()
         inner = round_up(factor * width)
-        self.proj_up = nn.Linear(width, 2 * inner, bias=False)
-        self.proj_down = nn.Linear(inner, width, bias=False)
+        self.proj_up = Linear(width, 2 * inner, bias=False)
+        self.proj_down = Linear(inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> the same."""
@@ -386,10 +395,15 @@ class SLSTMBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> the same; token by token, because the memory feeds back into the gates."""
-        y, c, n, m, _ = self.initial_state(x.shape[0])
         inputs = self.xlstm_norm(x)
         gates = self.xlstm.gates(inputs, self.xlstm.conv1d(inputs))
-        y, _ = self.xlstm.slstm_cell(gates, (y, c, n, m), None)
+        cell = self.xlstm.slstm_cell
+        if compiled_for(gates, cell._recurrent_kernel_):
+            from lram.agents.fused.slstm_sequence import read
+
+            return self._finish(x, read(cell, gates))
+        y, c, n, m, _ = self.initial_state(x.shape[0])
+        y, _ = cell(gates, (y, c, n, m), None)
         return self._finish(x, y)
 
     def step(self, x: Tensor, state: SLSTMState, valid: Tensor | None) -> tuple[Tensor, SLSTMState]:

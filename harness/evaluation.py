@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lram.agents.api import Agent, AgentError
 from lram.agents.compute import ROWS, Compute, Precision, StepForm
 from lram.envs.pool import Pool, WorkerStartError
 from lram.envs.process import Deadlines
+from lram.harness import seeds
 from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
@@ -23,6 +25,9 @@ from lram.harness.provenance import collect, worker_versions
 from lram.harness.records import EpisodeRecord, RunPlan, WorkItem
 from lram.harness.rollout import AgentRaisedError, Rollout, RolloutSettings
 from lram.harness.store import Run, RunWriter
+
+if TYPE_CHECKING:
+    from lram.harness.archive import Archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ def evaluate(
     """
     machine = machine or Machine()
     machine.check()
-    _calm_threads()
+    calm_threads()
     RunWriter.check_vacant(output)
     request = Request(
         agents=agents,
@@ -124,9 +129,9 @@ def evaluate(
         threads=machine.threads,
     )
     plan, built = make_plan(request)
-    checked = _checked(built, plan.items(), machine)
+    noted = checked(built, plan.items(), machine)
     with RunWriter.create(output, plan) as writer:
-        _play(writer, built, plan.items(), machine, progress, checked)
+        play(writer, built, plan.items(), machine, progress, noted)
     return Run(output)
 
 
@@ -154,15 +159,12 @@ def resume(
             is not the one it was started with, or a model has no parity.
     """
     opened = run if isinstance(run, Run) else Run(run)
-    started = started_machine(opened)
-    machine = machine or started
-    machine.check()
-    if machine.precision != started.precision:
+    if opened.plan.collected:
         raise LramError(
-            f"the run was started with --precision {started.precision}, and {machine.precision} makes other "
-            f"agents of its models; go on with {started.precision}, or start a new run"
+            f"{opened.path} belongs to a collection of trajectories; go on with "
+            f"'lram collect --resume {opened.path.parent.parent}'"
         )
-    _calm_threads()
+    machine = machine_for(opened, machine)
     with RunWriter(opened) as writer:
         items = opened.missing()
         if retry_errors:
@@ -170,20 +172,56 @@ def resume(
             again = errored | set(items)
             items = [item for item in opened.plan.items() if item in again]
         if items:
-            built = reopen(opened.plan, agents, machine.interpreters, machine.compute())
-            noted = _checked(built, items, machine)
-            if changed := _changed(opened, _playing(built, items), machine):
-                # To where progress goes, too; a reader that is gone must not end the run.
-                with suppress(OSError):
-                    print(
-                        f"lram: this session computes otherwise than the run's start: {changed}; "
-                        "last digits may differ",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-                noted["changed since the run's start"] = changed
-            _play(writer, built, items, machine, progress, noted)
+            go_on(writer, items, agents, machine, progress)
     return Run(opened.path)
+
+
+def machine_for(run: Run, machine: Machine | None) -> Machine:
+    """Return the settings to go on with ``run``; LramError where its models would be other agents."""
+    started = started_machine(run)
+    machine = machine or started
+    machine.check()
+    if machine.precision != started.precision:
+        raise LramError(
+            f"the run was started with --precision {started.precision}, and {machine.precision} makes other "
+            f"agents of its models; go on with {started.precision}, or start a new run"
+        )
+    return machine
+
+
+def go_on(
+    writer: RunWriter,
+    items: list[WorkItem],
+    agents: Mapping[str, Agent] | None,
+    machine: Machine,
+    progress: Progress,
+    archive: Archive | None = None,
+) -> None:
+    """Play ``items`` of a run that was started before, after checking that its agents are still the same.
+
+    Args:
+        writer: Of the run.
+        items: What to play.
+        agents: Agents that the run knows as Python objects only.
+        machine: What :func:`machine_for` gave.
+        progress: Told what happens.
+        archive: Where trajectories and records go instead of ``writer`` alone.
+    """
+    calm_threads()
+    opened = writer.run
+    built = reopen(opened.plan, agents, machine.interpreters, machine.compute())
+    noted = checked(built, items, machine)
+    if changed := _changed(opened, _playing(built, items), machine):
+        # To where progress goes, too; a reader that is gone must not end the run.
+        with suppress(OSError):
+            print(
+                f"lram: this session computes otherwise than the run's start: {changed}; "
+                "last digits may differ",
+                file=sys.stderr,
+                flush=True,
+            )
+        noted["changed since the run's start"] = changed
+    play(writer, built, items, machine, progress, noted, archive)
 
 
 def started_machine(run: Run) -> Machine:
@@ -192,19 +230,31 @@ def started_machine(run: Run) -> Machine:
     return Machine(**asdict(compute), threads=threads)
 
 
-def _play(
+def play(
     writer: RunWriter,
     agents: Mapping[str, Agent],
     items: list[WorkItem],
     machine: Machine,
     progress: Progress,
-    checked: Mapping[str, str],
+    noted: Mapping[str, str],
+    archive: Archive | None = None,
 ) -> None:
+    """Play ``items`` with agents that were checked, and write their records.
+
+    Args:
+        writer: Of the run.
+        agents: By label.
+        items: What to play.
+        machine: How to spread the work.
+        progress: Told what happens.
+        noted: What :func:`checked` gave, and whatever else belongs to the provenance.
+        archive: Where trajectories and records go instead of ``writer`` alone.
+    """
     plan = writer.run.plan
     settings = _settings(plan, machine, len(items))
-    noted = {**asdict(machine), "lanes": settings.lanes, "workers": settings.workers, **checked}
+    facts = {**asdict(machine), "lanes": settings.lanes, "workers": settings.workers, **noted}
     compute = of_models(_playing(agents, items), machine.compute(), machine.threads)
-    provenance = collect(noted, {}, compute=compute)
+    provenance = collect(facts, {}, compute=compute)
     writer.write_provenance(provenance)
     pool = Pool(
         log_folder=writer.log_folder(),
@@ -212,18 +262,25 @@ def _play(
         parked=settings.workers + 2,
     )
     with pool, threads(machine.threads), progress(items, len(plan.items())) as report:
-        rollout = Rollout(agents, {p.task.id: p for p in plan.tasks}, pool, settings)
+        on_tape = None if archive is None else archive.keep
+        rollout = Rollout(agents, {p.task.id: p for p in plan.tasks}, pool, settings, on_tape)
         again = set(items)
         for record in writer.run.records():
             if record.item not in again:
                 rollout.note(record)
 
         def on_record(record: EpisodeRecord) -> None:
-            writer.append(record)
+            append(record)
             report.record(record)
 
+        def on_heartbeat(active: int, decisions: int) -> None:
+            if archive is not None:
+                archive.heartbeat()
+            report.heartbeat(active, decisions)
+
+        append = writer.append if archive is None else archive.append
         try:
-            rollout.run(items, on_record, report.heartbeat)
+            rollout.run(items, on_record, on_heartbeat)
         except AgentRaisedError as error:
             log = writer.log_folder() / "agent-error.log"
             log.write_text("".join(traceback.format_exception(error.__cause__)), encoding="utf-8")
@@ -231,10 +288,12 @@ def _play(
         except WorkerStartError as error:
             raise LramError(f"{error}; free what it lacks, then resume {writer.run.path}") from error
         finally:
+            if archive is not None:
+                archive.flush()
             writer.write_provenance(replace(provenance, workers=worker_versions(pool.facts)))
 
 
-def _checked(agents: Mapping[str, Agent], items: list[WorkItem], machine: Machine) -> dict[str, str]:
+def checked(agents: Mapping[str, Agent], items: list[WorkItem], machine: Machine) -> dict[str, str]:
     """Let the agents that have something to play pass the gate; return what to note of them."""
     with threads(machine.threads):
         noted = pass_gate(_playing(agents, items))
@@ -256,6 +315,8 @@ def _changed(run: Run, agents: Mapping[str, Agent], machine: Machine) -> str:
 
 def _settings(plan: RunPlan, machine: Machine, episodes: int) -> RolloutSettings:
     lanes = min(machine.lanes, episodes)
+    labels = [agent.label for agent in plan.agents] if plan.collected else []
+    own = {label: seeds.collection_seed(plan.seed, label) for label in labels}
     return RolloutSettings(
         seed=plan.seed,
         lanes=lanes,
@@ -264,6 +325,7 @@ def _settings(plan: RunPlan, machine: Machine, episodes: int) -> RolloutSettings
         quarantine_after=machine.quarantine_after,
         deadlines=machine.deadlines,
         shuffle_seed=plan.seed if machine.shuffle else None,
+        seeds=own,
     )
 
 
@@ -271,7 +333,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _calm_threads() -> None:
+def calm_threads() -> None:
     """Keep idle OpenMP threads from spinning on the cores that the simulators need.
 
     Spinning threads made one decision 30 times slower with one busy neighbour on a 2-core machine.

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lram.agents.api import Agent, TaskSpec
+from lram.agents.noise import NoisyAgent
 from lram.harness.errors import LramError
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def check_agent(
 
 
 def as_model(agent: Agent) -> ModelAgent | None:
-    """Return ``agent`` if it is an action model, without loading what only those need."""
+    """Return the action model that ``agent`` is, or puts noise on, without loading what only those need."""
+    while isinstance(agent, NoisyAgent):
+        agent = agent.inner
     if "lram.agents.model_agent" not in sys.modules:
         return None
     from lram.agents.model_agent import ModelAgent

@@ -11,6 +11,7 @@ from typing import cast
 
 from lram.agents.api import Agent, AgentError, AgentInfo
 from lram.agents.compute import Compute
+from lram.agents.noise import split_noise
 from lram.envs.availability import missing_requirements, runs
 from lram.envs.registry import SelectionError, load_domain, select
 from lram.harness.errors import LramError
@@ -189,12 +190,17 @@ def _labelled(text: str) -> tuple[str, str]:
     # constant=0.5 is an agent with its value, not a label with its agent
     if match and match["label"] != "constant":
         return match["label"].strip(), _located(match["spec"])
-    return (Path(text).resolve().name if Path(text).is_dir() else text), _located(text)
+    located = _located(text)
+    return (Path(located).name if _in_folder(text) else text), located
 
 
 def _located(spec: str) -> str:
-    """Return ``spec``, a folder as an absolute path: a run may be resumed from anywhere."""
-    return str(Path(spec).resolve()) if Path(spec).is_dir() else spec
+    """Return ``spec``, a folder (also one with noise) as an absolute path: runs are resumed from anywhere."""
+    return str(Path(spec).resolve()) if _in_folder(spec) else spec
+
+
+def _in_folder(spec: str) -> bool:
+    return Path(spec).is_dir() or Path(split_noise(spec)[0]).is_dir()
 
 
 def _planned_tasks(request: Request) -> list[PlannedTask]:

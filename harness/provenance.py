@@ -16,7 +16,7 @@ from typing import Any
 
 from lram.harness.records import Provenance
 
-_PACKAGES = ("lram-bench", "torch", "numpy", "numba", "safetensors", "msgspec", "xlstm", "mamba-ssm")
+_PACKAGES = ("lram-bench", "torch", "numpy", "numba", "safetensors", "h5py", "msgspec", "xlstm", "mamba-ssm")
 
 
 def collect(

@@ -55,6 +55,8 @@ class RunPlan:
     Attributes:
         compute: How models compute, as asked for; None in runs of versions that did not note it here.
         threads: Threads of the agents' tensor library; known where ``compute`` is.
+        collected: The run is a collection's: each agent meets initial states of its own, and the
+            trajectories are in the store that the run lies in.
     """
 
     schema: int
@@ -65,6 +67,7 @@ class RunPlan:
     skipped: tuple[Skipped, ...] = ()
     compute: Compute | None = None
     threads: int = 1
+    collected: bool = False
 
     def items(self) -> list[WorkItem]:
         """Return the work items in plan order."""

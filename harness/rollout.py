@@ -24,6 +24,7 @@ from lram.harness.errors import LramError
 from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, PlannedTask, WorkItem
 from lram.harness.schedule import Attempt, Queue, Seat
 from lram.harness.tally import Tally
+from lram.harness.tape import Tape
 from lram.harness.translation import checked_action, contradiction, task_spec
 
 _HEARTBEAT_S = 0.25
@@ -46,6 +47,7 @@ class RolloutSettings:
         quarantine_after: A task whose first so many episodes all errored is given up.
         deadlines: How long a worker may take.
         shuffle_seed: Play the items in a random order with this seed (None: in plan order).
+        seeds: By agent label, another seed than the run's: that agent meets initial states of its own.
     """
 
     seed: int
@@ -55,6 +57,7 @@ class RolloutSettings:
     quarantine_after: int = 3
     deadlines: Deadlines = field(default_factory=Deadlines)
     shuffle_seed: int | None = None
+    seeds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +82,7 @@ class _Lane:
     simulator_s: float = 0.0
     agent_s: float = 0.0
     needs_reset: bool = True
+    tape: Tape | None = None
 
     @property
     def item(self) -> WorkItem:
@@ -94,6 +98,7 @@ class Rollout:
         tasks: Mapping[str, PlannedTask],
         pool: Pool,
         settings: RolloutSettings,
+        on_tape: Callable[[Tape, EpisodeRecord], None] | None = None,
     ) -> None:
         """Prepare; nothing starts before :meth:`run`.
 
@@ -102,7 +107,9 @@ class Rollout:
             tasks: By task id.
             pool: Where the simulators live; the caller closes it.
             settings: How to play.
+            on_tape: Given each scored episode step by step, just before its record is handed out.
         """
+        self._on_tape = on_tape
         self._agents = agents
         self._tasks = tasks
         self._pool = pool
@@ -164,7 +171,7 @@ class Rollout:
             seat=seat,
             attempt=attempt,
             spec=task_spec(planned),
-            seed=seeds.simulator_seed(self._settings.seed, item.task, item.episode),
+            seed=seeds.simulator_seed(self._seed(item), item.task, item.episode),
             started=time.time(),
             began=time.perf_counter(),
         )
@@ -241,6 +248,8 @@ class Rollout:
             self._fail(lane, Failure("session", wrong))
             return
         lane.observation = event.observation
+        if self._on_tape is not None:
+            lane.tape = Tape(lane.spec, [event.observation])
         self._ready.append(lane)
 
     def _stepped(self, lane: _Lane, event: Stepped) -> None:
@@ -250,6 +259,8 @@ class Rollout:
         lane.signal = step.signal
         lane.length += 1
         self._decisions += 1
+        if lane.tape is not None:
+            lane.tape.add(step)
         if step.success is not None:
             lane.success_any = bool(lane.success_any) or step.success
             lane.success_last = step.success
@@ -317,6 +328,8 @@ class Rollout:
                     continue
                 worker = lane.seat.worker
                 assert worker is not None
+                if lane.tape is not None:
+                    lane.tape.actions.append(checked)
                 worker.step(lane.slot, checked, self._settings.deadlines)
 
     def _ask(self, label: str, lanes: Sequence[_Lane]) -> Sequence[Action]:
@@ -356,9 +369,10 @@ class Rollout:
 
     def _episode(self, lane: _Lane) -> Episode:
         item = lane.item
-        return Episode(
-            lane.spec, seeds.agent_seed(self._settings.seed, item.task, item.episode, lane.contexts)
-        )
+        return Episode(lane.spec, seeds.agent_seed(self._seed(item), item.task, item.episode, lane.contexts))
+
+    def _seed(self, item: WorkItem) -> int:
+        return self._settings.seeds.get(item.agent, self._settings.seed)
 
     # Records
 
@@ -366,35 +380,36 @@ class Rollout:
         item = lane.item
         scored = event is not None
         worker = event.worker.pid if event is not None else 0
-        self._on_record(
-            EpisodeRecord(
-                schema=SCHEMA,
-                agent=item.agent,
-                task=item.task,
-                episode=item.episode,
-                seed=lane.seed,
-                protocol=self._tasks[item.task].protocol,
-                status="scored" if scored else "errored",
-                episode_return=lane.total if scored else None,
-                length=lane.length if scored else None,
-                success_any=lane.success_any if scored else None,
-                success_last=lane.success_last if scored else None,
-                terminated=event is not None and event.step.terminated,
-                truncated=event is not None and event.step.truncated,
-                trajectory=f"{event.trajectory:08x}" if event is not None else "",
-                failures=lane.attempt.failures,
-                failure=failure,
-                measured=Measured(
-                    started=lane.started,
-                    wall_s=time.perf_counter() - lane.began,
-                    simulator_s=lane.simulator_s,
-                    agent_s=lane.agent_s,
-                    lane=lane.number,
-                    worker=worker,
-                    incidents=tuple(lane.attempt.incidents),
-                ),
-            )
+        record = EpisodeRecord(
+            schema=SCHEMA,
+            agent=item.agent,
+            task=item.task,
+            episode=item.episode,
+            seed=lane.seed,
+            protocol=self._tasks[item.task].protocol,
+            status="scored" if scored else "errored",
+            episode_return=lane.total if scored else None,
+            length=lane.length if scored else None,
+            success_any=lane.success_any if scored else None,
+            success_last=lane.success_last if scored else None,
+            terminated=event is not None and event.step.terminated,
+            truncated=event is not None and event.step.truncated,
+            trajectory=f"{event.trajectory:08x}" if event is not None else "",
+            failures=lane.attempt.failures,
+            failure=failure,
+            measured=Measured(
+                started=lane.started,
+                wall_s=time.perf_counter() - lane.began,
+                simulator_s=lane.simulator_s,
+                agent_s=lane.agent_s,
+                lane=lane.number,
+                worker=worker,
+                incidents=tuple(lane.attempt.incidents),
+            ),
         )
+        if scored and lane.tape is not None and self._on_tape is not None:
+            self._on_tape(lane.tape, record)
+        self._on_record(record)
         self._tally.count(item, failure)
         if not self._queue.has_work_of(item.agent) and not any(
             other.item.agent == item.agent for other in self._flying.values()

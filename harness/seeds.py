@@ -33,3 +33,12 @@ def agent_seed(run_seed: int, task_id: str, episode: int, context: int) -> int:
         context: How many context resets the episode has had (lives lost in Atari).
     """
     return derive("agent", run_seed, task_id, episode, context)
+
+
+def collection_seed(run_seed: int, label: str) -> int:
+    """Return what an agent's episodes of a collection have instead of the run's seed.
+
+    Training data are thereby not played from the initial states that ``lram eval`` measures on with the
+    same seed, and agents do not repeat each other's.
+    """
+    return derive("collect", run_seed, label)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lram.envs.scores import audit
 from lram.harness.records import AgentEntry, PlannedTask
 from lram.harness.store import Run
+from lram.reports import training
 from lram.reports.caveats import caveats
 from lram.reports.collect import Cell, Evidence, collect
 from lram.reports.comparison import compare
@@ -33,18 +34,28 @@ from lram.reports.samples import (
     covered,
 )
 from lram.reports.statistics import interquartile_mean, mean_of_domain_means
+from lram.reports.training_folder import Training
 
 
-def summarise(runs: Sequence[Run], *, seed: int = 0, resamples: int = 2000, level: float = 0.95) -> Summary:
+def summarise(
+    runs: Sequence[Run],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+    trainings: Sequence[Training] = (),
+) -> Summary:
     """Return what ``runs`` measured, in numbers.
 
     Equal records give an equal summary, in whatever order and segments they were written.
 
     Args:
-        runs: One or more runs; the same agent's episodes on the same task are put together.
+        runs: One or more runs (or none, with trainings); the same agent's episodes on the same task are put
+            together.
         seed: Of the bootstrap and of the sign-flip test.
         resamples: Replicates of the bootstrap, and random sign patterns of the test.
         level: Of every interval.
+        trainings: Training runs to show beside them.
 
     Raises:
         LramError: The runs contradict each other (see :func:`lram.reports.collect.collect`).
@@ -52,8 +63,18 @@ def summarise(runs: Sequence[Run], *, seed: int = 0, resamples: int = 2000, leve
     """
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples={resamples} must be at least 1 and level={level} between 0 and 1")
-    evidence = collect(runs)
     how = Resampling(seed, resamples, level)
+    summary = _summary(collect(runs), how) if runs or not trainings else _nothing(how)
+    found = training.results(trainings, summary.agents)
+    told = training.caveats(trainings, found, summary.agents)
+    return replace(summary, caveats=(*summary.caveats, *told), training=found)
+
+
+def _nothing(how: Resampling) -> Summary:
+    return Summary(LAYOUT, how.seed, how.resamples, how.level, (), (0, 0), (), (), (), (), ())
+
+
+def _summary(evidence: Evidence, how: Resampling) -> Summary:
     reach = _Reach(
         score=covered(evidence, SCORE),
         success_any=covered(evidence, SUCCESS_ANY),
@@ -72,9 +93,9 @@ def summarise(runs: Sequence[Run], *, seed: int = 0, resamples: int = 2000, leve
     planned_episodes = [cell.planned for cell in evidence.cells.values() if cell.planned] or [0]
     return Summary(
         layout=LAYOUT,
-        seed=seed,
-        resamples=resamples,
-        level=level,
+        seed=how.seed,
+        resamples=how.resamples,
+        level=how.level,
         run_seeds=evidence.run_seeds,
         episodes_per_task=(min(planned_episodes), max(planned_episodes)),
         caveats=caveats(evidence, agents, tasks, results),

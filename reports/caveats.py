@@ -9,6 +9,9 @@ from lram.reports.model import ALL_EQUAL, AgentResult, Caveat, TaskEntry, TaskRe
 from lram.reports.protocols import departures
 from lram.reports.text import count, listing, names, reason_without
 
+COLLECTED = "collected"
+"""Kind of the caveat on runs whose agents met different initial states."""
+
 _FEW = 10
 """Below so many scored episodes of a task an interval is rough."""
 
@@ -34,6 +37,12 @@ def caveats(
 def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Caveat]:
     if not any(result.scored + result.errored for result in results):
         yield Caveat("empty", "No episode has been recorded yet: there is nothing to average.")
+    if evidence.collected:
+        yield Caveat(
+            COLLECTED,
+            "These episodes were played to collect training data: every agent met initial states of its own, "
+            "so no two agents can be compared episode by episode.",
+        )
     if evidence.disagreements:
         yield Caveat(
             "disagreement",

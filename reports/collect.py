@@ -44,6 +44,7 @@ class Evidence:
         run_seeds: Sorted.
         disagreements: Items that two runs of one seed recorded with different results; the first
             run's counts.
+        collected: Whether the runs are collections' (:mod:`lram.harness.collection`).
         mixtures: By label of a model whose scored episodes were not all computed alike: what differed
             (device, precision, step, rows a pass, threads) and its values.
     """
@@ -54,6 +55,7 @@ class Evidence:
     run_seeds: tuple[int, ...]
     disagreements: tuple[str, ...]
     mixtures: dict[str, dict[str, tuple[str, ...]]]
+    collected: bool = False
 
     @property
     def domains(self) -> list[str]:
@@ -68,11 +70,12 @@ def collect(runs: Sequence[Run]) -> Evidence:
     once; a scored record goes before an errored one.
 
     Raises:
-        LramError: No run was given; one label stands for two agents; a task was run under two
-            protocols, or with two score references; or a run is damaged.
+        LramError: No run was given; evaluations and collections are mixed; one label stands for two
+            agents; a task was run under two protocols, or with two score references; or a run is damaged.
     """
     if not runs:
         raise LramError("there is no run to report on; name at least one run folder")
+    _check_kind(runs)
     agents: dict[str, AgentEntry] = {}
     tasks: dict[str, PlannedTask] = {}
     planned: dict[tuple[str, str], set[EpisodeKey]] = {}
@@ -116,7 +119,20 @@ def collect(runs: Sequence[Run]) -> Evidence:
         run_seeds=tuple(sorted({run.plan.seed for run in runs})),
         disagreements=tuple(disagreements),
         mixtures=_mixtures(computed),
+        collected=runs[0].plan.collected,
     )
+
+
+def _check_kind(runs: Sequence[Run]) -> None:
+    """Raise LramError where a run's number does not name the same initial states as in the others."""
+    first = runs[0]
+    for run in runs:
+        if run.plan.collected != first.plan.collected:
+            collected, evaluated = (run, first) if run.plan.collected else (first, run)
+            raise LramError(
+                f"{collected.path} is a collection's, whose initial states are not those of the evaluation "
+                f"{evaluated.path}; report on them apart"
+            )
 
 
 def _mixtures(

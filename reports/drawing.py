@@ -197,10 +197,24 @@ def compress(axes: Axes, low: float, high: float) -> None:
 
 def legend(figure: Figure, summary: Summary, *, lines: bool = False) -> None:
     """Name the agents above the panels."""
-    handles, labels = [], []
-    for place, agent in enumerate(summary.agents):
+    named = [(place, agent.name) for place, agent in enumerate(summary.agents)]
+    legend_of(figure, named, lines=lines, markers=not lines)
+
+
+def legend_of(figure: Figure, named: Sequence[tuple[int, str]], *, lines: bool, markers: bool) -> None:
+    """Name what is drawn as at these places, above the panels."""
+    handles = []
+    for place, _ in named:
         colour, marker = style_of(place)
-        sample = {"linewidth": 1.6} if lines else {"marker": marker, "markersize": 4.6, "linestyle": "none"}
-        handles.append(Line2D([], [], color=colour, **sample))
-        labels.append(short(agent.name))
-    figure.legend(handles, labels, loc="outside upper left", ncols=3)
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=colour,
+                linewidth=1.6,
+                linestyle="solid" if lines else "none",
+                marker=marker if markers else None,
+                markersize=4.6,
+            )
+        )
+    figure.legend(handles, [short(name) for _, name in named], loc="outside upper left", ncols=3)

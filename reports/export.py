@@ -7,8 +7,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from lram.harness.errors import LramError
 from lram.harness.store import Run, encode
+from lram.reports import training_figures, training_views
 from lram.reports.aggregate import summarise
 from lram.reports.collect import collect
 from lram.reports.drawing import KINDS, render
@@ -17,6 +20,7 @@ from lram.reports.markdown import markdown
 from lram.reports.model import Summary
 from lram.reports.page import page
 from lram.reports.tables import TABLES, csv_files
+from lram.reports.training_folder import Training
 
 _FOLDERS = frozenset({"figures", "tables"})
 _FILES = frozenset(
@@ -24,28 +28,36 @@ _FILES = frozenset(
         "index.html",
         "summary.json",
         "summary.md",
-        *(f"tables/{name}.csv" for name in TABLES),
-        *(f"figures/{name}.{kind}" for name in NAMES for kind in KINDS),
+        *(f"tables/{name}.csv" for name in (*TABLES, *training_views.TABLES)),
+        *(f"figures/{name}.{kind}" for name in (*NAMES, *training_figures.NAMES) for kind in KINDS),
     }
 )
 """Every file that a report can have; anything else in its folder is somebody's."""
 
 
 def summary_json(summary: Summary) -> bytes:
-    """Return ``summary.json``: the summary's fields, indented."""
-    return encode(summary)
+    """Return ``summary.json``: the summary's fields, indented; ``training`` only where there is any."""
+    plain = msgspec.to_builtins(summary)
+    if not summary.training:
+        del plain["training"]
+    return encode(plain)
 
 
-def write_report(runs: Sequence[Run], folder: str | Path, *, seed: int = 0) -> Path:
-    """Write the report of ``runs`` into ``folder`` and return its ``index.html``.
+def write_report(
+    runs: Sequence[Run], folder: str | Path, *, seed: int = 0, trainings: Sequence[Training] = ()
+) -> Path:
+    """Write the report of ``runs`` and ``trainings`` into ``folder`` and return its ``index.html``.
 
     An earlier report there is replaced as a whole once the new one is complete. Equal records give
-    equal bytes, but for ``tables/timing.csv`` and the page's section on the machine.
+    equal bytes, but for ``tables/timing.csv`` and the page's section on the machine; equal files of
+    trainings give equal bytes.
 
     Args:
-        runs: One or more runs; they may be unfinished, or have no record yet.
+        runs: One or more runs, or none where trainings are given; they may be unfinished, or have no record
+            yet.
         folder: Absent, empty, or an earlier report with nothing else in it.
         seed: Of the bootstrap.
+        trainings: Training runs (:func:`lram.reports.training_folder.load_trainings`), finished or not.
 
     Raises:
         LramError: The runs contradict each other; ``folder`` holds something that no report writes,
@@ -53,7 +65,7 @@ def write_report(runs: Sequence[Run], folder: str | Path, *, seed: int = 0) -> P
     """
     place = Path(folder).resolve()
     _check_place(place)
-    contents = _contents(runs, seed)
+    contents = _contents(runs, seed, trainings)
     scratch = place.with_name(f".{place.name}.{os.getpid()}.new")
     try:
         try:
@@ -72,16 +84,18 @@ def write_report(runs: Sequence[Run], folder: str | Path, *, seed: int = 0) -> P
     return place / "index.html"
 
 
-def _contents(runs: Sequence[Run], seed: int) -> dict[str, bytes]:
-    summary, evidence = summarise(runs, seed=seed), collect(runs)
-    drawings = draw(summary)
+def _contents(runs: Sequence[Run], seed: int, trainings: Sequence[Training]) -> dict[str, bytes]:
+    summary = summarise(runs, seed=seed, trainings=trainings)
+    drawings, training_drawings = draw(summary), training_figures.draw(summary, trainings)
     contents = {
         "summary.json": summary_json(summary),
-        "summary.md": markdown(summary),
-        "index.html": page(summary, drawings, runs),
+        "summary.md": markdown(summary, trainings),
+        "index.html": page(summary, drawings, runs, trainings, training_drawings),
     }
-    contents |= {f"tables/{name}": table for name, table in csv_files(summary, evidence).items()}
-    for drawing in drawings:
+    tables = csv_files(summary, collect(runs)) if runs else {}
+    tables |= training_views.csv_files(summary, trainings)
+    contents |= {f"tables/{name}": table for name, table in tables.items()}
+    for drawing in (*drawings, *training_drawings):
         for kind in KINDS:
             contents[f"figures/{drawing.name}.{kind}"] = render(drawing, kind)
     return contents

@@ -5,19 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lram.reports import views, words
+from lram.reports import training_views, views, words
 from lram.reports.model import Summary
 from lram.reports.text import count, listing, names
+from lram.reports.training_folder import Training
 
 _NAMED = 12  # tasks or agents of a caveat that are named; summary.json names all
 
 
-def markdown(summary: Summary) -> bytes:
+def markdown(summary: Summary, trainings: Sequence[Training] = ()) -> bytes:
     """Return the summary as Markdown, in the order of the page."""
     parts = [f"# {_plain(words.title(summary))}", _plain(words.lead(summary))]
     if summary.caveats:
         parts += ["## Read first", "\n".join(_caveat(c.text, c.items) for c in summary.caveats)]
-    parts += ["## Scores", _table(views.headline(summary))]
+    if summary.agents:
+        parts += _evaluation(summary)
+    if summary.training:
+        parts += ["## Training", *(_table(table) for table in training_views.tables(summary, trainings))]
+    parts += ["## How the numbers were made"]
+    parts += ["\n".join(f"- **{term}.** {_plain(text)}" for term, text in words.methods(summary))]
+    if summary.agents:
+        protocols = [f"- `{name}` {_plain(text)}".rstrip() for name, text in words.protocols(summary)]
+        parts += ["### Protocols", "\n".join(protocols), "## Agents", _table(views.agents(summary))]
+    return ("\n\n".join(parts) + "\n").encode()
+
+
+def _evaluation(summary: Summary) -> list[str]:
+    parts = ["## Scores", _table(views.headline(summary))]
     success = views.success(summary)
     if success:
         parts += ["### Success", _table(success)]
@@ -31,11 +45,7 @@ def markdown(summary: Summary) -> bytes:
     comparisons = views.comparisons(summary)
     if comparisons:
         parts += ["## Comparisons", _table(comparisons)]
-    parts += ["## How the numbers were made"]
-    parts += ["\n".join(f"- **{term}.** {_plain(text)}" for term, text in words.methods(summary))]
-    protocols = [f"- `{name}` {_plain(text)}".rstrip() for name, text in words.protocols(summary)]
-    parts += ["### Protocols", "\n".join(protocols), "## Agents", _table(views.agents(summary))]
-    return ("\n\n".join(parts) + "\n").encode()
+    return parts
 
 
 def _caveat(text: str, items: Sequence[str]) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lram.reports.training_model import TrainingResult
+
 LAYOUT = 1
 """Version of ``summary.json``."""
 
@@ -229,7 +231,8 @@ class Summary:
         seed, resamples, level: Of the bootstrap.
         run_seeds: Seeds of the runs that were read, sorted.
         episodes_per_task: Planned episodes per agent and task, as ``(least, most)``.
-        caveats: First what concerns trust, then coverage, then notes on references.
+        caveats: First what concerns trust, then coverage, then notes on references, then trainings.
+        training: Trainings shown beside the agents; ``summary.json`` has the field where there is one.
     """
 
     layout: int
@@ -243,6 +246,7 @@ class Summary:
     tasks: tuple[TaskEntry, ...]
     results: tuple[TaskResult, ...]
     comparisons: tuple[Comparison, ...]
+    training: tuple[TrainingResult, ...] = ()
 
     def result(self, agent: str, task: str) -> TaskResult:
         """Return one agent's result on one task; KeyError where it was not planned."""

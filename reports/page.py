@@ -9,17 +9,26 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from lram.harness.store import Run
-from lram.reports import text, views, words
+from lram.reports import text, training_views, views, words
 from lram.reports.drawing import Drawing, inline_svg
 from lram.reports.model import Summary
+from lram.reports.training_folder import Training
 
 _OPEN_TASKS = 60
 """Up to so many tasks their tables stand open; beyond, the reader opens them."""
 
 
-def page(summary: Summary, drawings: Sequence[Drawing], runs: Sequence[Run]) -> bytes:
-    """Return the page; only its section ``measured``, and the caveat on mixed computing, depend on
-    where the records were made.
+def page(
+    summary: Summary,
+    drawings: Sequence[Drawing],
+    runs: Sequence[Run],
+    trainings: Sequence[Training] = (),
+    training_drawings: Sequence[Drawing] = (),
+) -> bytes:
+    """Return the page.
+
+    Only its section ``measured``, the speeds of trainings, and the caveats on where models were computed,
+    depend on the machine.
     """
     environment = Environment(
         loader=FunctionLoader(_template),
@@ -39,6 +48,8 @@ def page(summary: Summary, drawings: Sequence[Drawing], runs: Sequence[Run]) -> 
         omissions=views.omissions(summary),
         # The drawings are ours; what labels they hold, matplotlib has escaped.
         figures=[(drawing, Markup(inline_svg(drawing))) for drawing in drawings],
+        training=training_views.tables(summary, trainings),
+        training_figures=[(drawing, Markup(inline_svg(drawing))) for drawing in training_drawings],
         domains=views.domains(summary),
         matrix=views.matrix(summary),
         tasks=views.tasks(summary),

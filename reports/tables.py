@@ -22,7 +22,7 @@ Row = dict[str, Value]
 
 def csv_files(summary: Summary, evidence: Evidence) -> dict[str, bytes]:
     """Return the content of every table by file name."""
-    return {f"{name}.csv": _csv(rows(summary, evidence)) for name, rows in TABLES.items()}
+    return {f"{name}.csv": csv_of(rows(summary, evidence)) for name, rows in TABLES.items()}
 
 
 def per_task(summary: Summary, evidence: Evidence) -> Iterator[Row]:
@@ -196,7 +196,8 @@ def _aggregate(aggregate: Aggregate) -> Row:
     }
 
 
-def _csv(rows: Iterable[Row]) -> bytes:
+def csv_of(rows: Iterable[Row]) -> bytes:
+    """Return rows as a CSV file, the first one's keys as its head."""
     listed = list(rows)
     buffer = io.StringIO()
     if listed:

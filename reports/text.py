@@ -59,6 +59,14 @@ def parameters(value: int | None) -> str:
     return NONE if value is None else f"{value / 1e6:.1f}M" if value >= 1e5 else str(value)
 
 
+def duration(seconds: float) -> str:
+    """Return a time in the unit that it has two or more of."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{number(seconds / length, 1)} {unit}"
+    return f"{number(seconds, 1)} s"
+
+
 def listing(items: Sequence[str], limit: int = 12) -> str:
     """Return ``a, b`` or, beyond ``limit`` items, ``a, b and 7 more``."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""

@@ -63,12 +63,12 @@ def headline(summary: Summary) -> Table:
                 _aggregate(agent.mean_of_domains),
                 _aggregate(agent.interquartile_mean),
                 Cell(f"{rests_on.tasks} of {rests_on.of_tasks}", value=rests_on.tasks),
-                _integer(len(rests_on.domains)),
-                _integer(rests_on.episodes),
-                _integer(agent.scored),
-                _integer(agent.errored),
-                _integer(agent.missing),
-                _integer(agent.skipped),
+                integer(len(rests_on.domains)),
+                integer(rests_on.episodes),
+                integer(agent.scored),
+                integer(agent.errored),
+                integer(agent.missing),
+                integer(agent.skipped),
             )
         )
     caption = (
@@ -76,7 +76,7 @@ def headline(summary: Summary) -> Table:
         "episodes are what both aggregates rest on; scored, errored and missing count all planned episodes, "
         "not playable counts tasks."
     )
-    return Table("headline", caption, _columns(headings), tuple(rows))
+    return Table("headline", caption, columns(headings), tuple(rows))
 
 
 def errors(summary: Summary) -> Table | None:
@@ -96,7 +96,7 @@ def errors(summary: Summary) -> Table | None:
             Cell(kind),
             Cell(text.listing(list(dict.fromkeys(agent_name[r.agent] for r, _ in hits)), 3)),
             Cell(text.listing(list(dict.fromkeys(r.task for r, _ in hits)), 3)),
-            _integer(sum(episodes for _, episodes in hits)),
+            integer(sum(episodes for _, episodes in hits)),
         )
         for (message, kind), hits in ordered[:ERRORS_SHOWN]
     )
@@ -107,7 +107,7 @@ def errors(summary: Summary) -> Table | None:
         caption += f" Not shown: {more}, {text.count(sum(rest), 'episode')}."
     caption += " tables/episodes.csv holds each episode's message."
     headings = ["Message", "Kind", "Agent", "Task", "Episodes"]
-    return Table("errors", caption, _columns(headings, words=4), rows)
+    return Table("errors", caption, columns(headings, words=4), rows)
 
 
 def domains(summary: Summary) -> Table:
@@ -122,7 +122,7 @@ def domains(summary: Summary) -> Table:
             " Noise borrowed: no task of the domain shows any of its own (one episode, or equal ones), so "
             "the interval rests on that of the agent's other domains."
         )
-    return Table("domains", caption, _columns(["Agent", *summary.domains]), rows)
+    return Table("domains", caption, columns(["Agent", *summary.domains]), rows)
 
 
 def success(summary: Summary) -> Table | None:
@@ -150,12 +150,12 @@ def success(summary: Summary) -> Table | None:
                 _aggregate(result.success_any, text.percent),
                 _aggregate(result.success_last, text.percent),
             ]
-            cells.append(_integer(result.success_any.rests_on.episodes) if result.success_any else EMPTY)
+            cells.append(integer(result.success_any.rests_on.episodes) if result.success_any else EMPTY)
         rows.append(tuple(cells))
     caption = (
         f"Share of episodes solved, in per cent: mean over the domain's tasks, {summary.level:.0%} intervals."
     )
-    return Table("success", caption, _columns(headings), tuple(rows))
+    return Table("success", caption, columns(headings), tuple(rows))
 
 
 def matrix(summary: Summary) -> Table:
@@ -169,7 +169,7 @@ def matrix(summary: Summary) -> Table:
     caption = (
         "Mean normalised score; where a task has no usable score reference, the mean return, marked as such."
     )
-    return Table("scores", caption, _columns(headings), tuple(rows))
+    return Table("scores", caption, columns(headings), tuple(rows))
 
 
 def tasks(summary: Summary) -> list[Table]:
@@ -186,7 +186,7 @@ def tasks(summary: Summary) -> list[Table]:
                 continue
             name = Cell(result.task.partition("/")[2])
             cells = [name, Cell(agent_name[result.agent], flag=result.skipped and "cannot play it")]
-            cells += [_integer(result.scored), _integer(result.errored), _integer(result.missing)]
+            cells += [integer(result.scored), integer(result.errored), integer(result.missing)]
             cells += [_estimate(result.mean_return, text.figures), _estimate(result.score, _two)]
             if has_success:
                 cells += [_estimate(result.success_any, text.percent)]
@@ -195,7 +195,7 @@ def tasks(summary: Summary) -> list[Table]:
         protocols = text.names(dict.fromkeys(task.protocol for task in inside.values()))
         caption = f"{domain}, {text.count(len(inside), 'task')}, protocol {protocols}."
         own = [*headings, "Success, any step, %", "Success, last step, %"] if has_success else headings
-        tables.append(Table(f"tasks-{domain}", caption, _columns(own, words=2), tuple(rows)))
+        tables.append(Table(f"tasks-{domain}", caption, columns(own, words=2), tuple(rows)))
     return tables
 
 
@@ -213,8 +213,8 @@ def comparisons(summary: Summary) -> Table | None:
             Cell(text.p_value(pair.p), value=pair.p),
             Cell(text.p_value(pair.p_holm), value=pair.p_holm),
             Cell(f"{pair.tasks} of {of_tasks}", value=pair.tasks),
-            _integer(len(pair.domains)),
-            _integer(pair.episodes),
+            integer(len(pair.domains)),
+            integer(pair.episodes),
         )
         for pair in summary.comparisons
     )
@@ -228,7 +228,7 @@ def comparisons(summary: Summary) -> Table | None:
             " Not confirmed by p: the interval leaves out 0 but the test does not, which happens at few "
             "episodes; take such a difference as not established."
         )
-    return Table("comparisons", caption, _columns(headings, words=2), rows)
+    return Table("comparisons", caption, columns(headings, words=2), rows)
 
 
 def _unconfirmed(pair: Comparison, level: float) -> str:
@@ -252,7 +252,7 @@ def agents(summary: Summary) -> Table:
         for agent in summary.agents
     )
     headings = ["Agent", "Kind", "Description", "Specification", "Digest (start)", "Parameters"]
-    return Table("agents", "What the labels stand for.", _columns(headings, words=5), rows)
+    return Table("agents", "What the labels stand for.", columns(headings, words=5), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +276,13 @@ def omissions(summary: Summary) -> list[Omission]:
     return [Omission(labels, reason, tuple(found)) for (reason, labels), found in grouped.items()]
 
 
-def _columns(headings: Sequence[str], words: int = 1) -> tuple[Column, ...]:
+def columns(headings: Sequence[str], words: int = 1) -> tuple[Column, ...]:
+    """Return columns of which the first ``words`` hold words and the others numbers."""
     return tuple(Column(heading, numeric=place >= words) for place, heading in enumerate(headings))
 
 
-def _integer(value: int) -> Cell:
+def integer(value: int) -> Cell:
+    """Return a cell with a whole number."""
     return Cell(str(value), value=value)
 
 

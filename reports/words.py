@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from lram.reports.caveats import COLLECTED
 from lram.reports.model import Summary
 from lram.reports.protocols import departures, summary_of
 from lram.reports.text import count, names
 
 
 def title(summary: Summary) -> str:
-    """Return what was evaluated, in one line."""
+    """Return what was evaluated, or only trained, in one line."""
+    if not summary.agents:
+        return f"Training of {count(len(summary.training), 'model')}"
     agents, tasks = count(len(summary.agents), "agent"), count(len(summary.tasks), "task")
     return f"Evaluation of {agents} on {tasks} in {count(len(summary.domains), 'domain')}"
 
 
 def lead(summary: Summary) -> str:
     """Return one paragraph on what was measured."""
+    if not summary.agents:
+        acts = "they act" if len(summary.training) > 1 else "it acts"
+        return f"{_trained(summary)} Nothing here tells how well {acts}: no evaluation is in this report."
     least, most = summary.episodes_per_task
     per_task = count(most, "episode") if least == most else f"{least} to {most} episodes"
     seeds = "seed" if len(summary.run_seeds) == 1 else "seeds"
@@ -22,19 +28,47 @@ def lead(summary: Summary) -> str:
         sum(getattr(agent, name) for agent in summary.agents) for name in ("scored", "planned")
     )
     unusual = [f"{domain} under {name}" for domain, (name, _) in departures(summary.tasks).items()]
+    collected = any(caveat.kind == COLLECTED for caveat in summary.caveats)
+    met = " and the agent" if collected else ", so all agents of a run meet the same ones"
     protocols = f" Not by the default protocol: {names(unusual)}." if unusual else ""
     return (
         f"{names(agent.name for agent in summary.agents)} played {count(len(summary.tasks), 'task')} of "
         f"{names(summary.domains)}: {per_task} per agent and task, {scored} of {planned} planned episodes "
         f"scored.{protocols} Initial states follow from the run {seeds} "
-        f"{names(str(seed) for seed in summary.run_seeds)}, so all agents of a run meet the same ones. Every "
+        f"{names(str(seed) for seed in summary.run_seeds)}{met}. Every "
         "interval shows the noise between episodes of one checkpoint; the noise between training runs is not "
-        "measured here."
+        "measured here." + (f" {_trained(summary)}" if summary.training else "")
+    )
+
+
+def _trained(summary: Summary) -> str:
+    many = len(summary.training) > 1
+    return (
+        f"{'Trainings' if many else 'Training'} shown: {names(one.name for one in summary.training)}, by "
+        "their losses on stored trajectories."
     )
 
 
 def methods(summary: Summary) -> list[tuple[str, str]]:
     """Return how the numbers were made: pairs of a term and its explanation."""
+    found = _evaluation_methods(summary) if summary.agents else []
+    if summary.training:
+        found.append(
+            (
+                "Training",
+                "Losses are cross-entropies of the actions that were taken, one for each dimension of an "
+                "action, in nats; a model that has learned nothing has ln(274) = 5.6. Those of training are "
+                "means over the updates between two lines of metrics, each domain for itself. Validation "
+                "predicts windows of held-out trajectories, the same ones each time, from their own past: it "
+                "tells how well actions of the data are predicted, not how well the model acts. Means over "
+                "domains take each domain alike. Numbers of tokens are those that the backbone read, without "
+                "padding.",
+            )
+        )
+    return found
+
+
+def _evaluation_methods(summary: Summary) -> list[tuple[str, str]]:
     level = f"{summary.level:.0%}"
     return [
         (

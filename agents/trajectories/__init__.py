@@ -1,1 +1,17 @@
 """Trajectories: what agents did, stored for training; readers of public data sets."""
+
+from __future__ import annotations
+
+from lram.agents.trajectories.store import Summary, TrajectoryStore, Window
+from lram.agents.trajectories.trajectory import Trajectory, check_trajectory, returns_to_go
+from lram.agents.trajectories.writer import StoreWriter
+
+__all__ = [
+    "StoreWriter",
+    "Summary",
+    "Trajectory",
+    "TrajectoryStore",
+    "Window",
+    "check_trajectory",
+    "returns_to_go",
+]

@@ -11,7 +11,17 @@ from cyclopts import App, CycloptsError
 
 from lram.agents.api import AgentError
 from lram.envs.registry import SelectionError
-from lram.harness.cli import benching, checking, listings, making, reporting, running
+from lram.harness.cli import (
+    benching,
+    checking,
+    collecting,
+    data,
+    listings,
+    making,
+    reporting,
+    running,
+    training,
+)
 from lram.harness.errors import LramError
 
 EXIT_BAD_INPUT = 2
@@ -24,7 +34,7 @@ app = App(
     version=lambda: version("lram-bench"),
     help_flags=["--help", "-h"],
 )
-for module in (running, reporting, checking, listings, making, benching):
+for module in (running, collecting, reporting, checking, listings, making, benching, data, training):
     for command, name in module.COMMANDS:
         app.command(command, name=name)
 

@@ -1,23 +1,29 @@
-"""The command that turns runs into a report."""
+"""The command that turns runs and trainings into a report."""
 
 from __future__ import annotations
 
 import sys
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from lram.harness.errors import LramError
-from lram.harness.store import load_runs
+from lram.harness.store import PLAN_FILE, Run, load_runs
 
 
 def report(
-    runs: Annotated[list[Path], Parameter(help="Folders of runs.")],
+    runs: Annotated[list[Path] | None, Parameter(help="Folders of runs.")] = None,
     /,
     *,
+    training: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Folder of a training run, plain or as label=folder; repeat it for several.", negative=()
+        ),
+    ] = None,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="Folder for the report.")] = None,
     json: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative=())] = False,
     seed: Annotated[int, Parameter(help="Seed of the resampling behind the intervals.")] = 0,
@@ -27,23 +33,33 @@ def report(
 ) -> int:
     """Compare the agents of one or several runs: page, tables, figures and a summary.
 
-    Example: lram report runs/first -o runs/first-report
+    With --training, also how models were trained: losses, lengths, data, and what forbids comparing them.
+
+    Example: lram report runs/first --training runs/mamba --training xlstm=runs/7 -o runs/first-report
     """
     if output is None and not json:
         raise LramError("give a folder for the report with -o, or --json for the summary on standard output")
-    opened = load_runs(runs)
+    if not runs and not training:
+        raise LramError("there is nothing to report on; name a run's folder, or --training and a training's")
+    from lram.reports import load_trainings, summarise, summary_json, write_report
+
+    trainings = load_trainings(training or ())
+    opened = _load_runs(runs or ())
     if json:
-        from lram.reports import summarise, summary_json
-
-        sys.stdout.write(summary_json(summarise(opened, seed=seed)).decode())
+        sys.stdout.write(summary_json(summarise(opened, seed=seed, trainings=trainings)).decode())
     if output is not None:
-        from lram.reports import write_report
-
-        page = write_report(opened, output, seed=seed)
+        page = write_report(opened, output, seed=seed, trainings=trainings)
         print(f"report: {page}", file=sys.stderr if json else sys.stdout)
         if show and sys.stdout.isatty():
             webbrowser.open(page.resolve().as_uri())
     return 0
+
+
+def _load_runs(paths: Sequence[Path]) -> list[Run]:
+    for path in paths:
+        if (path / "recipe.toml").is_file() and not (path / PLAN_FILE).is_file():
+            raise LramError(f"{path} is a training run, not an evaluation; give it with --training {path}")
+    return load_runs(paths)
 
 
 COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((report, "report"),)

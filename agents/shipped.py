@@ -1,0 +1,27 @@
+"""Trained models that come with the package: small ones, to try everything on real checkpoints.
+
+Each is a checkpoint's folder in ``data/checkpoints``. How they were made, and what they score:
+``docs/models.md``. This module imports no torch.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+_FOLDERS = {
+    "small-xlstm[1:0]": "small-xlstm-1-0",
+    "small-xlstm[7:1]": "small-xlstm-7-1",
+    "small-mamba": "small-mamba",
+    "small-transformer": "small-transformer",
+}
+
+
+@cache
+def shipped_checkpoints() -> dict[str, Path]:
+    """Return the folder of every trained model that is here, by the name an agent is asked for with."""
+    base = Path(str(resources.files("lram.agents").joinpath("data/checkpoints")))
+    return {
+        name: base / folder for name, folder in _FOLDERS.items() if (base / folder / "config.json").is_file()
+    }

@@ -1,0 +1,333 @@
+"""Recipes: everything that decides what a training run does, as one frozen dataclass.
+
+Each field carries its own description and bounds, from which errors, ``lram train --help`` and
+``docs/training.md`` are made. The defaults are the LRAM reference implementation's recipe, counted in
+optimiser updates. The reference counts micro-steps: 200,000 of them, one update in each 6 (a micro-batch
+of each of its 6 domains), make 33,333 updates, and its 4,000 micro-steps of warm-up make 667 (ml-jku/LRAM,
+``configs/agent_params/model_kwargs``, ``configs/run_params/pretrain.yaml``, ``lr_sched_kwargs/cosine.yaml``;
+its AdamW, clipping and decay in ``src/algos/decision_transformer_sb3.py``).
+
+This module imports no torch. Files and ``--set``: :mod:`lram.agents.training.recipe_text`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from lram.agents.api import AgentError
+from lram.agents.config import ModelConfig, config_from_dict, config_to_dict
+from lram.agents.presets import parse_preset
+
+Share: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
+Count: TypeAlias = Annotated[int, Meta(ge=1)]
+CountOrZero: TypeAlias = Annotated[int, Meta(ge=0)]
+Positive: TypeAlias = Annotated[float, Meta(gt=0)]
+NotNegative: TypeAlias = Annotated[float, Meta(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSection:
+    """Which model is trained: a preset, a checkpoint, or sizes of one's own; any field can be overridden.
+
+    Attributes:
+        preset: Where the model starts from; empty with ``init_from``, or where all is in ``overrides``.
+        init_from: Checkpoint whose weights (and model, but for the overrides) are gone on with.
+        overrides: Fields of :class:`lram.agents.config.ModelConfig`, its sections as dictionaries. In a
+            file they stand in ``[model]`` beside the preset. None is written ``"none"`` there.
+    """
+
+    preset: Annotated[str, Meta(description="a preset of 'lram agents', such as xlstm[7:1]-1M")] = ""
+    init_from: Annotated[str, Meta(description="a checkpoint's folder, whose weights are gone on with")] = ""
+    state_init: Annotated[
+        Literal["reference", "standardised"],
+        Meta(
+            description="how the Linear that reads states begins: as the reference draws it, or as if states "
+            "were standardised by the training data"
+        ),
+    ] = "reference"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSection:
+    """Which trajectories are learned from."""
+
+    stores: Annotated[
+        tuple[str, ...], Meta(description="folders of trajectory stores; at least one is needed")
+    ] = ()
+    tasks: Annotated[
+        tuple[str, ...],
+        Meta(min_length=1, description="patterns of task ids, such as `metaworld/*`"),
+    ] = ("*",)
+    policies: Annotated[
+        tuple[str, ...], Meta(min_length=1, description="patterns of the policies that acted")
+    ] = ("*",)
+    top_fraction: Annotated[
+        Share, Meta(description="of each task's trajectories, only this share with the highest returns")
+    ] = 1.0
+    episode_fraction: Annotated[
+        Share, Meta(description="of each task's trajectories, only this share, drawn at random")
+    ] = 1.0
+    validation_share: Annotated[
+        float,
+        Meta(ge=0, lt=1, description="of each task's trajectories, this share is held out for validation"),
+    ] = 0.025
+    seed: Annotated[
+        CountOrZero,
+        Meta(description="of both drawings; not the run's, so that runs of many seeds share them"),
+    ] = 1
+    target_returns: Annotated[
+        Literal["table", "data"],
+        Meta(
+            description="what the model is asked for when it acts: the task table's targets (the reference's "
+            "way), or a quantile of the returns of these trajectories, which the checkpoint then carries"
+        ),
+    ] = "table"
+    target_quantile: Annotated[
+        float, Meta(ge=0, le=1, description="that quantile, of each task's returns; 1: the best")
+    ] = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSection:
+    """How windows of trajectories are drawn."""
+
+    context: Annotated[Count, Meta(description="timesteps of a window")] = 50
+    sequences: Annotated[
+        Count, Meta(description="windows of a micro-batch on each process (reference: 32 on each of 4 GPUs)")
+    ] = 32
+    domain_sequences: Annotated[
+        Mapping[str, Count], Meta(description="the same for single domains, such as `{atari = 8}`")
+    ] = field(default_factory=dict)
+    domain_weights: Annotated[
+        Mapping[str, CountOrZero], Meta(description="turns of a domain in each cycle; 1 where not named")
+    ] = field(default_factory=dict)
+    balance_tasks: Annotated[
+        bool, Meta(description="draw tasks equally often, not in proportion to their timesteps")
+    ] = False
+    workers: Annotated[CountOrZero, Meta(description="processes that prepare batches; 0: the trainer")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerSection:
+    """AdamW with warm-up and cosine decay. One update takes ``accumulate`` micro-batches."""
+
+    learning_rate: Annotated[Positive, Meta(description="the largest, after the warm-up")] = 1e-4
+    beta1: Annotated[float, Meta(ge=0, lt=1, description="AdamW's first beta")] = 0.9
+    beta2: Annotated[float, Meta(ge=0, lt=1, description="AdamW's second beta")] = 0.999
+    eps: Annotated[Positive, Meta(description="AdamW's epsilon")] = 1e-8
+    weight_decay: Annotated[
+        NotNegative, Meta(description="of weights of linear layers and convolutions; all else has none")
+    ] = 0.01
+    clip: Annotated[NotNegative, Meta(description="largest norm of the gradient; 0: not clipped")] = 0.25
+    updates: Annotated[
+        Count, Meta(description="optimiser updates (reference: 200,000 micro-steps, 6 an update)")
+    ] = 33_333
+    warmup_updates: Annotated[
+        CountOrZero, Meta(description="updates of linear warm-up (reference: 4,000 micro-steps)")
+    ] = 667
+    final_learning_rate: Annotated[NotNegative, Meta(description="where the cosine ends")] = 1e-6
+    accumulate: Annotated[
+        CountOrZero, Meta(description="micro-batches of an update; 0: one cycle through the domains")
+    ] = 0
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        Meta(description="bfloat16: autocast; weights and optimiser stay float32 (reference: bfloat16)"),
+    ] = "float32"
+    compile: Annotated[bool, Meta(description="torch.compile (reference: on, except for Mamba)")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationSection:
+    """When and on how much the held-out trajectories are looked at."""
+
+    every: Annotated[
+        CountOrZero,
+        Meta(description="updates between validations; 0: at the end only (reference: 50,000 micro-steps)"),
+    ] = 8_333
+    windows: Annotated[CountOrZero, Meta(description="windows a domain, always the same; 0: none")] = 512
+
+
+@dataclass(frozen=True, slots=True)
+class SavingSection:
+    """What is written, and when."""
+
+    metrics_every: Annotated[Count, Meta(description="updates that a line of metrics sums up")] = 10
+    state_updates: Annotated[
+        CountOrZero, Meta(description="updates between training states to resume from; 0: by time only")
+    ] = 0
+    state_seconds: Annotated[Positive, Meta(description="seconds between training states")] = 300.0
+    checkpoint_updates: Annotated[
+        CountOrZero, Meta(description="updates between checkpoints; 0: the final one only")
+    ] = 0
+    keep: Annotated[Count, Meta(description="so many of these checkpoints are kept, the newest")] = 3
+    trackers: Annotated[
+        tuple[str, ...], Meta(description="besides metrics.jsonl: tensorboard (if installed), entry points")
+    ] = ("tensorboard",)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A training run; the module's text says where the defaults come from."""
+
+    name: Annotated[str, Meta(description="for people; it changes nothing")] = ""
+    seed: Annotated[CountOrZero, Meta(description="of initial weights and of all drawing")] = 0
+    threads: Annotated[
+        Count, Meta(description="threads of the trainer; bits are repeated for the same number only")
+    ] = 1
+    device: Annotated[str, Meta(min_length=1, description="where the model is trained: cpu, cuda")] = "cpu"
+    model: ModelSection = field(default_factory=ModelSection)
+    data: DataSection = field(default_factory=DataSection)
+    sampling: SamplingSection = field(default_factory=SamplingSection)
+    optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+    validation: ValidationSection = field(default_factory=ValidationSection)
+    saving: SavingSection = field(default_factory=SavingSection)
+
+    def check(self) -> None:
+        """Raise AgentError for what no single field's bounds can tell."""
+        optimizer = self.optimizer
+        if optimizer.warmup_updates >= optimizer.updates:
+            fitting = optimizer.updates // 50
+            raise AgentError(
+                f"optimizer.warmup_updates is {optimizer.warmup_updates} and must be below "
+                f"optimizer.updates = {optimizer.updates}; set it to {fitting}, for instance"
+            )
+        if optimizer.final_learning_rate > optimizer.learning_rate:
+            raise AgentError(
+                f"optimizer.final_learning_rate is {optimizer.final_learning_rate:g}, above "
+                f"optimizer.learning_rate = {optimizer.learning_rate:g}; set a lower one"
+            )
+        if not self.data.stores:
+            raise AgentError(
+                "the recipe names no data; set data.stores to folders that 'lram collect' has written"
+            )
+
+
+FREE = frozenset(
+    {
+        "name",
+        "data.stores",
+        "sampling.workers",
+        "saving.state_updates",
+        "saving.state_seconds",
+        "saving.checkpoint_updates",
+        "saving.keep",
+        "saving.trackers",
+    }
+)
+"""Fields that may differ when a run goes on: they change no number. Stores are held by their digests."""
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Return ``recipe`` as plain values, as a file has them: the model's overrides beside its preset."""
+    plain: dict[str, Any] = msgspec.to_builtins(recipe)
+    model = plain["model"]
+    overrides = _replace(model.pop("overrides"), None, "none")
+    plain["model"] = {name: value for name, value in {**model, **overrides}.items() if value != ""}
+    return plain
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Return the SHA-256 over the fields that decide the numbers."""
+    decisive = {name: value for name, value in flat(recipe_to_dict(recipe)).items() if name not in FREE}
+    return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()
+
+
+def flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one, its keys joined by dots."""
+    result: dict[str, Any] = {}
+    for name, value in plain.items():
+        if isinstance(value, Mapping) and value:
+            result |= flat(value, f"{prefix}{name}.")
+        else:
+            result[prefix + name] = value
+    return result
+
+
+def model_config(section: ModelSection, initial: ModelConfig | None = None) -> ModelConfig:
+    """Return the configuration of the model; AgentError where it makes no sense.
+
+    Args:
+        section: The recipe's.
+        initial: That of the checkpoint ``init_from``, where one is named.
+    """
+    if initial is None and section.preset:
+        initial = parse_preset(section.preset)
+    if initial is None and not section.overrides:
+        raise AgentError("the recipe names no model; set model.preset, for instance to xlstm[7:1]-1M")
+    plain = config_to_dict(initial) if initial is not None else {}
+    for name, value in _replace(section.overrides, "none", None).items():
+        both = isinstance(value, Mapping) and isinstance(plain.get(name), Mapping)
+        plain[name] = {**plain[name], **value} if both else value
+    for name in ("width", "layers"):
+        if name not in plain:
+            raise AgentError(f"the recipe's model has no {name}; set model.{name}, or model.preset")
+    return config_from_dict(plain)
+
+
+def _replace(value: Any, old: Any, new: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _replace(inner, old, new) for name, inner in value.items()}
+    return new if value == old and type(value) is type(old) else value
+
+
+MODEL_FIELDS = tuple(one.name for one in fields(ModelConfig))
+
+
+def known_fields(path: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the names that a section may have; None where any name is right (or the model checks it)."""
+    if path == ("model",):
+        return ("preset", "init_from", "state_init", *MODEL_FIELDS)
+    kind: Any = Recipe
+    for name in path:
+        kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None
+    return tuple(one.name for one in fields(kind)) if is_dataclass(kind) else None
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """Return the values that a field of dotted name may have, where they are a fixed few."""
+    kind: Any = Recipe
+    for part in name.split("."):
+        kind = get_type_hints(kind).get(part) if is_dataclass(kind) else None
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRow:
+    """A field for help texts and documents."""
+
+    name: str
+    default: Any
+    description: str
+
+
+def describe_fields() -> Iterator[FieldRow]:
+    """Yield every field of a recipe: dotted name, default, what it is."""
+    yield from _describe(Recipe(), "")
+
+
+def _describe(section: Any, prefix: str) -> Iterator[FieldRow]:
+    hints = get_type_hints(type(section), include_extras=True)
+    for one in fields(section):
+        value = getattr(section, one.name)
+        if is_dataclass(value):
+            yield from _describe(value, f"{one.name}.")
+        elif one.name == "overrides":
+            yield FieldRow("model.FIELD", None, f"any field of the model: {', '.join(MODEL_FIELDS)}")
+        else:
+            yield FieldRow(prefix + one.name, value, _description(hints[one.name]))
+
+
+def _description(hint: Any) -> str:
+    found = [
+        meta.description
+        for meta in (get_args(hint)[1:] if get_origin(hint) is Annotated else ())
+        if isinstance(meta, Meta) and meta.description
+    ]
+    return found[-1] if found else ""

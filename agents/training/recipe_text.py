@@ -1,0 +1,188 @@
+"""Recipes as TOML: read with every error as one sentence, changed by ``--set``, written out in full."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lram.agents.api import AgentError
+from lram.agents.training.recipe import (
+    MODEL_FIELDS,
+    Recipe,
+    choices,
+    flat,
+    known_fields,
+    recipe_to_dict,
+)
+
+_LISTS = ("data.stores", "data.tasks", "data.policies", "saving.trackers", "model.xlstm.slstm_at")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def read_recipe(path: str | Path | None, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; what it does not name has the default.
+
+    Args:
+        path: A TOML file; None: the defaults alone.
+        settings: ``section.field=value`` each, over what the file says; the value as TOML has it, where
+            quotes around a word and brackets around a single item may be left out.
+
+    Raises:
+        AgentError: One sentence that names the field, what is wrong with it and what it may be.
+    """
+    plain = _read_file(Path(path)) if path is not None else {}
+    for setting in settings:
+        _apply(plain, setting)
+    return recipe_from_dict(plain, str(path) if path is not None else "the recipe")
+
+
+def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Recipe:
+    """Return the recipe of plain values; AgentError as in :func:`read_recipe`."""
+    _refuse_unknown(plain, (), where)
+    for name, value in flat(plain).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise AgentError(f"{where}: {name} is {value}, which is no finite number; mend the value")
+    nested = {**plain}
+    if isinstance(nested.get("model"), Mapping):
+        model = nested["model"]
+        nested["model"] = {name: value for name, value in model.items() if name not in MODEL_FIELDS}
+        nested["model"]["overrides"] = {name: model[name] for name in model if name in MODEL_FIELDS}
+    try:
+        return msgspec.convert(nested, Recipe)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$.")
+        field = place.rstrip("`").replace("[...]", "") or "it"
+        text = text[:1].lower() + text[1:].replace("`", "")
+        if text.startswith("invalid enum value"):
+            text += f", not one of {', '.join(choices(field))}"
+        raise AgentError(f"{where}: {field} does not fit: {text}; mend the value") from None
+
+
+def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """Return the recipe with ``section.field=value`` settings; AgentError as in :func:`read_recipe`."""
+    plain = recipe_to_dict(recipe)
+    for setting in settings:
+        _apply(plain, setting)
+    return recipe_from_dict(plain)
+
+
+def render_recipe(recipe: Recipe) -> str:
+    """Return the recipe as TOML, every field with its value; read back, it is the same recipe."""
+    plain = recipe_to_dict(recipe)
+    blocks = [
+        "".join(f"{name} = {render_value(plain[name])}\n" for name in plain if not _is_table(plain[name]))
+    ]
+    for name, section in plain.items():
+        if isinstance(section, Mapping):
+            blocks += _blocks(name, section)
+    return "\n".join(blocks)
+
+
+def _blocks(name: str, section: Mapping[str, Any]) -> list[str]:
+    # The model's sections are tables of their own; short dictionaries stand on one line.
+    nested = {key for key, value in section.items() if name == "model" and _is_table(value)}
+    lines = [f"{_key(key)} = {render_value(value)}\n" for key, value in section.items() if key not in nested]
+    blocks = [f"[{name}]\n" + "".join(lines)]
+    for key in sorted(nested):
+        blocks += _blocks(f"{name}.{key}", section[key])
+    return blocks
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name)
+
+
+def render_value(value: Any) -> str:
+    """Return a value as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(name)} = {render_value(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(map(render_value, value)) + "]"
+    return repr(value)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise AgentError(
+            f"there is no recipe {path}; 'lram train --print-recipe > {path}' writes one to start from"
+        ) from None
+    except UnicodeDecodeError:
+        raise AgentError(f"{path} is no text in UTF-8, so it is no recipe; give a TOML file") from None
+    except OSError as error:
+        raise AgentError(f"{path} cannot be read ({error.strerror}); give a TOML file") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise AgentError(f"{path} is not TOML: {error}; mend that place") from None
+
+
+def _apply(plain: dict[str, Any], setting: str) -> None:
+    """Put one ``section.field=value`` into nested dictionaries."""
+    name, equals, text = setting.partition("=")
+    path = tuple(part.strip() for part in name.strip().split("."))
+    if not equals or not all(path):
+        raise AgentError(
+            f"--set takes section.field=value, not {setting!r}; for instance optimizer.updates=500"
+        )
+    value = _parse(text.strip())
+    if ".".join(path) in _LISTS and not isinstance(value, list):
+        value = [value]
+    for depth, part in enumerate(path[:-1]):
+        plain = plain.setdefault(part, {})
+        if not isinstance(plain, dict):
+            raise AgentError(
+                f"--set {setting}: {'.'.join(path[: depth + 1])} has no fields; set it as a whole"
+            )
+    plain[path[-1]] = value
+
+
+def _parse(text: str) -> Any:
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text  # a word without quotes
+    return found["value"] if len(found) == 1 else text
+
+
+def _refuse_unknown(plain: Mapping[str, Any], path: tuple[str, ...], where: str) -> None:
+    # msgspec drops unknown fields of dataclasses in silence; a misspelt one must not be.
+    known = known_fields(path)
+    if known is None:
+        return
+    for name, value in plain.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            elsewhere = [".".join((*at, name)) for at in _SECTIONS if name in (known_fields(at) or ())]
+            if elsewhere:
+                hint = f"did you mean {elsewhere[0]}?"
+            elif close:
+                hint = f"did you mean {'.'.join((*path, close[0]))}?"
+            else:
+                hint = f"known: {', '.join(known)}"
+            raise AgentError(f"{where} has a field {'.'.join((*path, name))} that is not known; {hint}")
+        if isinstance(value, Mapping):
+            _refuse_unknown(value, (*path, name), where)
+
+
+_SECTIONS: tuple[tuple[str, ...], ...] = (
+    (),
+    *((name,) for name in ("model", "data", "sampling", "optimizer", "validation", "saving")),
+)

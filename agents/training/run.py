@@ -1,0 +1,267 @@
+"""Training runs from recipe to checkpoint: ``start`` a new one, ``go_on`` with one that stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lram.agents.api import AgentError
+from lram.agents.checkpoint import load_checkpoint, save_checkpoint
+from lram.agents.config import config_from_dict
+from lram.agents.model import ActionModel, build_model
+from lram.agents.training import folder
+from lram.agents.training.distributed import World, joined
+from lram.agents.training.initial import standardise_states
+from lram.agents.training.recipe import Recipe, model_config, recipe_digest, recipe_to_dict
+from lram.agents.training.sinks import METRICS_FILE, JsonLines, Trackers, read_metrics
+from lram.agents.training.sources import TrainingData, open_data
+from lram.agents.training.state import TrainingState, load_state
+from lram.agents.training.stopping import stop_requests
+from lram.agents.training.trainer import Observer, Outputs, Trainer, reproducible
+
+DataOpener = Callable[[Recipe, int, int], TrainingData]
+
+
+class Silent:
+    """An :class:`Observer` that says nothing."""
+
+    def begin(self, trainer: Trainer) -> None:
+        """See :class:`Observer`."""
+
+    def update(self, update: int, loss: float, tokens: int) -> None:
+        """See :class:`Observer`."""
+
+    def line(self, line: Mapping[str, Any]) -> None:
+        """See :class:`Observer`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a run is given beside its recipe.
+
+    Attributes:
+        observer: Told what happens.
+        card: Facts for the checkpoints' cards, such as versions; plain JSON.
+        data: Opens what a recipe selects, for a state width and a rank.
+    """
+
+    observer: Observer = field(default_factory=Silent)
+    card: Mapping[str, Any] = field(default_factory=dict)
+    data: DataOpener = open_data
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        finished: False when it was asked to stop; a state is there to go on from.
+        update: Updates made.
+        validation: The last line of validation; None without.
+    """
+
+    finished: bool
+    update: int
+    validation: Mapping[str, Any] | None
+
+
+_PLAIN = Surroundings()
+
+
+def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Outcome:
+    """Train by ``recipe`` into the new folder ``run``.
+
+    Raises:
+        AgentError: Something in the recipe cannot be done, and nothing was written; or training ended
+            with a sentence that says why.
+    """
+    run = Path(run)
+    recipe.check()
+    with joined(recipe.device) as world, reproducible(recipe.threads):
+        if world.writes:
+            folder.check_vacant(run)
+        model, origin = _new_model(recipe)
+        data = around.data(recipe, model.config.state_width, world.rank)
+        if world.writes:
+            folder.begin(run, recipe)
+        world.barrier()
+        return _train(recipe, run, model, origin, data, world, None, around)
+
+
+def go_on(run: str | Path, settings: Sequence[str] = (), around: Surroundings = _PLAIN) -> Outcome:
+    """Go on with a run that stopped, from its newest state; the result is that of a run that did not stop.
+
+    Args:
+        run: Its folder.
+        settings: ``section.field=value`` for fields that decide no numbers, such as ``sampling.workers``.
+        around: See :class:`Surroundings`.
+
+    Raises:
+        AgentError: There is no such run, recipe or trajectories are others, or as in :func:`start`.
+    """
+    run = Path(run)
+    recipe = folder.recipe_of(run, tuple(settings))
+    if folder.is_finished(run):
+        lines = read_metrics(run / METRICS_FILE)
+        return Outcome(True, recipe.optimizer.updates, _last_validation(lines))
+    with joined(recipe.device) as world, reproducible(recipe.threads):
+        found = load_state(run)
+        if found is None:
+            model, origin = _new_model(recipe)
+        else:
+            state = found[0]
+            _same_recipe(run, state, recipe)
+            model, origin = build_model(config_from_dict(dict(state.model)), recipe.seed), dict(state.origin)
+        data = around.data(recipe, model.config.state_width, world.rank)
+        return _train(recipe, run, model, origin, data, world, found, around)
+
+
+def _same_recipe(run: Path, state: TrainingState, recipe: Recipe) -> None:
+    from lram.agents.training.recipe_text import recipe_from_dict
+
+    folder.refuse_changes(run, recipe_from_dict(state.recipe, f"the state of {run}"), recipe)
+
+
+def _new_model(recipe: Recipe) -> tuple[ActionModel, dict[str, str]]:
+    """Return the model to begin with, and the checkpoint that its weights are from."""
+    section = recipe.model
+    if not section.init_from:
+        return build_model(model_config(section), recipe.seed), {}
+    if section.preset:
+        raise AgentError("the recipe names model.preset and model.init_from; leave one of them out")
+    loaded, meta = load_checkpoint(section.init_from)
+    config = model_config(section, meta.config)
+    model = build_model(config, recipe.seed)
+    weights, wanted = loaded.state_dict(), model.state_dict()
+    for name in sorted(wanted.keys() | weights.keys()):
+        if name not in weights or name not in wanted or weights[name].shape != wanted[name].shape:
+            raise AgentError(
+                f"the weights of {section.init_from} do not fit the recipe's model at {name}; leave out the "
+                "fields of [model] that change its sizes"
+            )
+    model.load_state_dict(weights)
+    return model, {"checkpoint": section.init_from, "digest": meta.digest}
+
+
+def _train(
+    recipe: Recipe,
+    run: Path,
+    model: ActionModel,
+    origin: Mapping[str, str],
+    data: TrainingData,
+    world: World,
+    found: tuple[TrainingState, Mapping[str, Any]] | None,
+    around: Surroundings,
+) -> Outcome:
+    with ExitStack() as stack:
+        if world.writes:
+            stack.enter_context(folder.written(run))
+        stop = stack.enter_context(stop_requests())
+        section = recipe.model
+        if found is None and section.state_init == "standardised" and not section.init_from:
+            standardise_states(model, data.windows)
+        trainer = Trainer(recipe, run, model.to(world.device), data, world, origin)
+        if found is not None:
+            trainer.restore(*found)
+        outputs = _Writer(trainer, run, around, stack) if world.writes else None
+        if outputs is not None:
+            around.observer.begin(trainer)
+        finished = trainer.train(outputs.outputs if outputs is not None else _nowhere(), stop)
+        if outputs is None:
+            return Outcome(finished, trainer.update, None)
+        if finished:
+            outputs.final()
+        return Outcome(finished, trainer.update, outputs.validation)
+
+
+class _Writer:
+    """What the writing process writes beside states."""
+
+    def __init__(self, trainer: Trainer, run: Path, around: Surroundings, stack: ExitStack) -> None:
+        recipe = recipe_to_dict(trainer.recipe)
+        self._trainer, self._run, self._around = trainer, run, around
+        try:
+            self._lines = stack.enter_context(closing(JsonLines(run / METRICS_FILE, trainer.update)))
+        except OSError as error:
+            raise AgentError(f"{run / METRICS_FILE} cannot be written ({error.strerror})") from error
+        self._trackers = stack.enter_context(
+            closing(Trackers(trainer.recipe.saving.trackers, run, recipe, trainer.update))
+        )
+        self.last: dict[str, Mapping[str, Any]] = {
+            line["kind"]: line for line in read_metrics(run / METRICS_FILE)
+        }
+        self.outputs = Outputs(self._write, self._lines.sync, self._checkpoint, around.observer)
+
+    @property
+    def validation(self) -> Mapping[str, Any] | None:
+        """The last line of validation."""
+        return self.last.get("validation")
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self.last[line["kind"]] = line
+        try:
+            self._lines.write(line)
+        except OSError as error:
+            raise AgentError(
+                f"{self._run / METRICS_FILE} cannot be written ({error.strerror}); mend that, and go on with "
+                f"'lram train --resume {self._run}'"
+            ) from error
+        self._trackers.write(line)
+
+    def _checkpoint(self, update: int) -> None:
+        self._save(self._run / folder.BETWEEN / f"step-{update}")
+        folder.prune_checkpoints(self._run, self._trainer.recipe.saving.keep)
+
+    def final(self) -> None:
+        """Write the checkpoint that ends the run."""
+        self._save(self._run / folder.FINAL)
+
+    def _save(self, path: Path) -> None:
+        model = self._trainer.model
+        try:
+            save_checkpoint(
+                path,
+                model,
+                model.config,
+                trained=True,
+                card=self._card(),
+                overwrite=path.exists(),
+                target_returns=self._trainer.data.target_returns,
+            )
+        except OSError as error:
+            raise AgentError(
+                f"the checkpoint {path} cannot be written ({error.strerror or error}); mend that, and go on "
+                f"with 'lram train --resume {self._run}'"
+            ) from error
+
+    def _card(self) -> dict[str, Any]:
+        trainer = self._trainer
+        metrics = {
+            kind: {name: value for name, value in line.items() if name not in ("kind", "time", "positions")}
+            for kind, line in self.last.items()
+        }
+        return {
+            "made_by": "lram train",
+            "recipe": recipe_to_dict(trainer.recipe),
+            "recipe_digest": recipe_digest(trainer.recipe),
+            "init_from": dict(trainer.origin),
+            "data": dict(trainer.data.facts),
+            "parameters": trainer.model.parameter_count,
+            "update": trainer.update,
+            "processes": trainer.world.size,
+            "seconds": round(trainer.seconds, 1),
+            "metrics": metrics,
+            **self._around.card,
+        }
+
+
+def _nowhere() -> Outputs:
+    return Outputs(lambda line: None, lambda: None, lambda update: None, Silent())
+
+
+def _last_validation(lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    found = [line for line in lines if line["kind"] == "validation"]
+    return found[-1] if found else None

@@ -1,0 +1,111 @@
+"""What a run reads: micro-batches by number to train on, and fixed ones to validate on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from lram.agents.api import AgentError, TaskSpec
+from lram.agents.training.batches import Batch
+from lram.agents.training.recipe import Recipe
+
+
+class MicroBatches(Protocol):
+    """Micro-batches of one process, such as :class:`lram.agents.training.windows.Windows`.
+
+    Attributes:
+        cycle: Domain of micro-batch i is ``cycle[i % len(cycle)]``.
+        tasks: Table that the batches' task numbers point into.
+    """
+
+    @property
+    def cycle(self) -> tuple[str, ...]:
+        """See the class."""
+        ...
+
+    @property
+    def tasks(self) -> Sequence[TaskSpec]:
+        """See the class."""
+        ...
+
+    def __getitem__(self, item: int) -> Batch:
+        """Return micro-batch ``item``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What one process reads.
+
+    Attributes:
+        windows: To train on.
+        validation: To validate on; the same for every process.
+        digests: Of the stores, in the recipe's order.
+        facts: For the checkpoint's card, as plain JSON.
+        target_returns: For the checkpoint, by task; empty where the task table's hold.
+    """
+
+    windows: MicroBatches
+    validation: Sequence[Batch]
+    digests: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    target_returns: Mapping[str, float] = field(default_factory=dict)
+
+
+def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
+    """Open the recipe's stores; AgentError where they do not hold what it selects.
+
+    Args:
+        recipe: Its sections data, sampling and validation.
+        state_width: The model's.
+        rank: Which of several processes this is.
+    """
+    from lram.agents.training.selection import Selection
+    from lram.agents.training.targets import target_returns
+    from lram.agents.training.windows import Sampling, Windows, evaluation_windows
+    from lram.agents.trajectories.store import TrajectoryStore
+
+    stores = [TrajectoryStore(path) for path in recipe.data.stores]
+    digests = tuple(store.digest for store in stores)
+    if len(set(digests)) < len(digests):
+        raise AgentError(f"data.stores names the same trajectories twice: {', '.join(recipe.data.stores)}")
+    data, drawing = recipe.data, recipe.sampling
+    selection = Selection(
+        tasks=data.tasks,
+        policies=data.policies,
+        top_fraction=data.top_fraction,
+        episode_fraction=data.episode_fraction,
+        validation_share=data.validation_share,
+        seed=data.seed,
+    )
+    sampling = Sampling(
+        context=drawing.context,
+        sequences=drawing.sequences,
+        sequences_by_domain=drawing.domain_sequences,
+        weights=drawing.domain_weights,
+        balance_tasks=drawing.balance_tasks,
+    )
+    windows = Windows(stores, selection, sampling, seed=recipe.seed, rank=rank, state_width=state_width)
+    validation: Sequence[Batch] = ()
+    if recipe.validation.windows and data.validation_share:
+        validation = evaluation_windows(
+            stores,
+            selection,
+            context=drawing.context,
+            windows=recipe.validation.windows,
+            state_width=state_width,
+        )
+    facts = {
+        "stores": [
+            {"path": path, "digest": digest} for path, digest in zip(recipe.data.stores, digests, strict=True)
+        ],
+        "domains": list(dict.fromkeys(windows.cycle)),
+        "tasks": {
+            one.task: {"episodes": one.episodes, "transitions": one.transitions} for one in windows.summary()
+        },
+    }
+    targets: Mapping[str, float] = {}
+    if data.target_returns == "data":
+        targets = target_returns(stores, selection, quantile=data.target_quantile, state_width=state_width)
+    return TrainingData(windows, validation, digests, facts, targets)

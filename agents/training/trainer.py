@@ -1,0 +1,344 @@
+"""The training loop: updates of accumulated micro-batches, metrics, validation, states.
+
+An update reads ``accumulate`` micro-batches; each contributes the gradient of its own mean loss divided
+by their number, so that domains count alike however many dimensions their actions have.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lram.agents.api import AgentError
+from lram.agents.config import config_to_dict
+from lram.agents.model import ActionModel, action_loss
+from lram.agents.tokens import ACTION_DIMS
+from lram.agents.training.batches import Batch
+from lram.agents.training.distributed import World
+from lram.agents.training.loading import Loader
+from lram.agents.training.metrics import Meter, Sums, batch_sums
+from lram.agents.training.optimizer import (
+    clip_gradients,
+    learning_rate,
+    make_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+    set_learning_rate,
+)
+from lram.agents.training.recipe import Recipe, recipe_to_dict
+from lram.agents.training.sources import TrainingData
+from lram.agents.training.state import TrainingState, save_state
+from lram.agents.training.stopping import StopRequest
+from lram.agents.training.validation import validate
+
+
+class Observer(Protocol):
+    """Told what happens while a model is trained; it must not touch the model."""
+
+    def begin(self, trainer: Trainer) -> None:
+        """Take note of what is about to be trained."""
+        ...
+
+    def update(self, update: int, loss: float, tokens: int) -> None:
+        """Take note of an update: its number (from 1), its loss, tokens read by this process."""
+        ...
+
+    def line(self, line: Mapping[str, Any]) -> None:
+        """Take note of a line of metrics."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where a trainer's results go; on the process that writes.
+
+    Attributes:
+        metrics: Takes each line.
+        sync: Has the lines on disk.
+        checkpoint: Writes a checkpoint on the way, after the given update.
+        observer: See :class:`Observer`.
+    """
+
+    metrics: Callable[[Mapping[str, Any]], None]
+    sync: Callable[[], None]
+    checkpoint: Callable[[int], None]
+    observer: Observer
+
+
+class Trainer:
+    """Trains one model by one recipe.
+
+    Args:
+        recipe: What to do.
+        run: The run's folder.
+        model: The model, on the world's device.
+        data: What this process reads.
+        world: The processes.
+        origin: The checkpoint that training began from; empty for random weights.
+
+    Attributes:
+        update: Updates made so far.
+        seconds: How long they took, without interruptions.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Path,
+        model: ActionModel,
+        data: TrainingData,
+        world: World,
+        origin: Mapping[str, str],
+    ) -> None:
+        self.recipe, self.run, self.model, self.data, self.world = recipe, run, model, data, world
+        self.origin = origin
+        self.update, self.seconds = 0, 0.0
+        self.accumulate = recipe.optimizer.accumulate or len(data.windows.cycle)
+        self.optimizer = make_optimizer(model, recipe.optimizer)
+        self._meter = Meter.empty()
+        if recipe.optimizer.compile:
+            model.compile()
+        self._parallel: nn.Module = world.wrap(model.train())
+
+    def restore(self, state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from a state; AgentError when it is of another model or other data."""
+        if state.stores != self.data.digests:
+            raise AgentError(
+                f"the trajectories of {', '.join(self.recipe.data.stores)} are not those that {self.run} was "
+                "trained on; restore them, or start a new run"
+            )
+        if state.processes != self.world.size:
+            raise AgentError(
+                f"{self.run} was trained by {state.processes} processes and cannot go on with "
+                f"{self.world.size}; use as many again, or start a new run"
+            )
+        left = dict(tensors)
+        with torch.no_grad():
+            for name, weight in self.model.state_dict().items():
+                found = left.pop(f"model.{name}", None)
+                if found is None or found.shape != weight.shape:
+                    raise AgentError(f"the training state does not fit the model at {name}; start a new run")
+                weight.copy_(found)
+        restore_optimizer(self.model, self.optimizer, left)
+        self.update, self.seconds, self._meter = state.update, state.seconds, state.meter
+
+    def save(self) -> None:
+        """Write a training state; AgentError when the system refuses."""
+        state = TrainingState(
+            update=self.update,
+            micro_step=self.update * self.accumulate,
+            recipe=recipe_to_dict(self.recipe),
+            model=config_to_dict(self.model.config),
+            stores=self.data.digests,
+            processes=self.world.size,
+            origin=self.origin,
+            meter=self._meter,
+            seconds=self.seconds,
+        )
+        weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        try:
+            save_state(self.run, state, weights | optimizer_tensors(self.model, self.optimizer))
+        except OSError as error:
+            raise AgentError(
+                f"the training state cannot be written to {self.run} ({error.strerror or error}); mend that, "
+                f"and go on with 'lram train --resume {self.run}'"
+            ) from error
+
+    def train(self, outputs: Outputs, stop: StopRequest) -> bool:
+        """Make the updates that are left; return False when ``stop`` was asked for, after saving a state.
+
+        Raises:
+            AgentError: The loss or the gradient is no finite number; the states stay as they are.
+        """
+        saving, updates = self.recipe.saving, self.recipe.optimizer.updates
+        first, last = self.update * self.accumulate, updates * self.accumulate
+        saved_at = time.monotonic()
+        pinned = self.world.device.type == "cuda"
+        workers = self.recipe.sampling.workers
+        with Loader(self.data.windows, first, last, workers=workers, pin_memory=pinned) as loader:
+            batches = iter(loader)
+            if self.update == 0:
+                self._validate(outputs)
+            while self.update < updates:
+                began, waited = time.monotonic(), loader.waited
+                made = self._make_update(batches, stop)
+                if made is None:
+                    if self.world.writes:
+                        outputs.sync()
+                        self.save()
+                    return False
+                spent = time.monotonic() - began
+                self._meter.seconds += spent
+                self._meter.waited += loader.waited - waited
+                self.seconds += spent
+                if self.world.writes:
+                    outputs.observer.update(self.update, *made)
+                if self._due(saving.metrics_every) or self.update == updates:
+                    self._write_metrics(outputs)
+                if self._due(self.recipe.validation.every) or self.update == updates:
+                    self._validate(outputs)
+                if not self.world.writes:
+                    continue
+                if self._due(saving.checkpoint_updates) and self.update < updates:
+                    outputs.checkpoint(self.update)
+                late = time.monotonic() - saved_at >= saving.state_seconds
+                if late or self._due(saving.state_updates) or self.update == updates:
+                    outputs.sync()  # a state must not be ahead of its curve
+                    self.save()
+                    saved_at = time.monotonic()
+        return True
+
+    def _due(self, every: int) -> bool:
+        return bool(every) and self.update % every == 0
+
+    def _make_update(self, batches: Iterator[Batch], stop: StopRequest) -> tuple[float, int] | None:
+        """Make one update; return its loss and tokens, or None when it was given up because of ``stop``."""
+        read: list[Batch] = []
+        found: list[Tensor] = []
+        self.optimizer.zero_grad(set_to_none=True)
+        for number in range(self.accumulate):
+            if stop.asked and self.world.size == 1:
+                return None
+            batch = self._next(batches)
+            more = number + 1 < self.accumulate
+            with self.world.accumulating(self._parallel, more):
+                found.append(self._gradient(batch))
+            read.append(batch)
+        asked = torch.tensor([float(stop.asked)], dtype=torch.float64, device=self.world.device)
+        totals = self.world.sum(torch.cat([torch.stack(found).flatten(), asked])).tolist()
+        if totals[-1] and self.world.size > 1:
+            return None
+        rows = [totals[start : start + 4] for start in range(0, len(totals) - 1, 4)]
+        for batch, row in zip(read, rows, strict=True):
+            if not math.isfinite(row[1]):
+                raise AgentError(self._not_finite("loss", [batch]))
+        norm = float(clip_gradients(self.model, self.recipe.optimizer.clip))
+        if not math.isfinite(norm):
+            raise AgentError(self._not_finite("gradient", read))
+        set_learning_rate(self.optimizer, learning_rate(self.update, self.recipe.optimizer))
+        self.optimizer.step()
+        self.update += 1
+        return self._measure(read, rows, norm)
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        return next(batches).to(self.world.device, non_blocking=True)
+
+    def _gradient(self, batch: Batch) -> Tensor:
+        """Add the gradient of a micro-batch; return its sums (4,) of ``SUMS`` on this process."""
+        with self._autocast():
+            logits = self._predict(self._parallel, batch)
+        loss = action_loss(logits, batch.classes, batch.mask)
+        sums = batch_sums(logits.detach(), batch, loss.detach())
+        loss = loss / self.accumulate
+        if self.world.size > 1:
+            # DDP takes the mean over processes, and theirs differ in how many pairs they hold.
+            pairs = self.world.sum(sums[0].clone())
+            loss = loss * (sums[0] / pairs * self.world.size).float()
+        torch.autograd.backward(loss)
+        return sums
+
+    def _predict(self, model: nn.Module, batch: Batch) -> Tensor:
+        actions = batch.classes if self.model.config.actions_in_context else None
+        logits: Tensor = model(batch.observations, batch.returns_to_go, batch.rewards, actions).logits
+        return logits
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.recipe.optimizer.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.world.device.type, dtype=torch.bfloat16)
+
+    def _measure(
+        self, read: Sequence[Batch], rows: Sequence[Sequence[float]], norm: float
+    ) -> tuple[float, int]:
+        meter = self._meter
+        for batch, row in zip(read, rows, strict=True):
+            meter.domains.setdefault(batch.domain, Sums()).add(row)
+        loss = math.fsum(row[1] / row[0] for row in rows) / len(rows)
+        timesteps = sum(batch.timesteps for batch in read)
+        tokens = sum(batch.timesteps * self._tokens(batch) for batch in read)
+        meter.updates += 1
+        meter.loss += loss
+        meter.gradient_norm += norm
+        meter.timesteps += timesteps
+        meter.tokens += tokens
+        return loss, tokens
+
+    def _tokens(self, batch: Batch) -> int:
+        config = self.model.config
+        if not config.actions_in_context:
+            return config.pass_tokens
+        return config.pass_tokens - ACTION_DIMS + batch.classes.shape[-1]
+
+    def _write_metrics(self, outputs: Outputs) -> None:
+        meter = self._meter
+        line = {
+            "kind": "train",
+            "update": self.update,
+            "learning_rate": learning_rate(self.update - 1, self.recipe.optimizer),
+            **meter.line(),
+            "timesteps": meter.timesteps,
+            "time": {
+                "seconds": self.seconds,
+                "tokens_per_second": meter.tokens * self.world.size / meter.seconds,
+                "waiting_share": min(meter.waited / meter.seconds, 1.0),
+            },
+        }
+        self._meter = Meter.empty()
+        if self.world.writes:
+            outputs.metrics(line)
+            outputs.observer.line(line)
+
+    def _validate(self, outputs: Outputs) -> None:
+        if not len(self.data.validation):
+            return
+
+        def predict(batch: Batch) -> Tensor:
+            with self._autocast():
+                return self._predict(self.model, batch)
+
+        began = time.monotonic()
+        context = self.recipe.sampling.context
+        found = validate(predict, self.data.validation, self.data.windows.tasks, context, self.world)
+        if self.world.writes:
+            line = {
+                "kind": "validation",
+                "update": self.update,
+                **found,
+                "time": {"seconds": time.monotonic() - began},
+            }
+            outputs.metrics(line)
+            outputs.observer.line(line)
+
+    def _not_finite(self, what: str, batches: Sequence[Batch]) -> str:
+        table = self.data.windows.tasks
+        names = sorted({table[index].id for batch in batches for index in batch.tasks.tolist()})
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        domains = ", ".join(dict.fromkeys(batch.domain for batch in batches))
+        return (
+            f"the {what} of update {self.update + 1} is no finite number (domain {domains}; tasks {shown}): "
+            f"training ended, and the last states are in {self.run / 'state'}; lower "
+            "optimizer.learning_rate, or look at those tasks' trajectories"
+        )
+
+
+@contextmanager
+def reproducible(threads: int) -> Iterator[None]:
+    """Let PyTorch compute the same bits each time, on a processor, while this lasts."""
+    before = torch.get_num_threads()
+    strict = torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    if not torch.cuda.is_available():  # a GPU has no such form of every function that models use
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(strict)

@@ -1,0 +1,182 @@
+"""From an episode as its file has it to a trajectory of its task: types, widths, ranges."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lram.agents.api import TaskSpec
+from lram.agents.trajectories.readers.source import Array, Note, Options, RawEpisode, Shapes, SourceError
+from lram.agents.trajectories.trajectory import ACTION_SLACK, Trajectory, check_trajectory
+
+ROUNDING = 1e-3
+"""Actions this far outside [-1, 1] are clipped without being asked: a rounding, not another range."""
+
+CLIPPED = "action values outside [-1, 1] were clipped"
+RESUMMED = "episodes note another return than the sum of their rewards; the sum counts"
+
+
+def to_trajectory(
+    raw: RawEpisode,
+    where: str,
+    key: str,
+    options: Options,
+    spec: Callable[[Shapes], TaskSpec],
+    horizon: int | None,
+) -> tuple[Trajectory, list[Note]]:
+    """Return ``raw`` as a checked trajectory, and what was changed on the way.
+
+    Args:
+        raw: The episode.
+        where: Names it in a sentence.
+        key: Names it within its source; with a hash of its arrays it becomes the ``origin``.
+        options: How to read it.
+        spec: Gives the task for the shapes that the episode shows.
+        horizon: Decisions after which the task is cut off, where known.
+
+    Raises:
+        AgentError: It is no episode of its task, in one sentence.
+    """
+    observations = _observations(raw.observations, where)
+    actions = _rows(raw.actions, where, "actions")
+    if not len(actions):
+        raise SourceError(f"{where} is empty: it has no action; leave it out")
+    seen = Shapes(
+        "image" if observations.ndim == 4 else "vector", observations.shape[1:], *_actions_seen(raw, options)
+    )
+    task = raw.task or spec(seen)
+    rewards = _rewards(raw.rewards, where)
+    signals = rewards.astype(np.float32) if raw.signals is None else _column(raw.signals, np.float32)
+    actions, clipped = _fitted_actions(actions, task, options, where)
+    truncated, terminated = raw.truncated, raw.terminated
+    if terminated and not raw.kind_of_end_known and horizon is not None and len(actions) >= horizon:
+        truncated, terminated = True, False
+    trajectory = Trajectory(
+        task=task,
+        observations=_fitted_width(observations, task),
+        actions=actions,
+        rewards=rewards,
+        signals=signals,
+        terminated=terminated,
+        truncated=truncated,
+        success=_success(raw.success, len(actions)),
+        context_starts=raw.context_starts,
+        seed=raw.seed,
+        policy=options.policy or raw.policy,
+        protocol=raw.protocol,
+        record=raw.record,
+        origin=raw.origin or f"{key}@{_digest(observations, actions, rewards)}",
+    )
+    check_trajectory(trajectory, where)
+    notes = [*raw.notes, *([Note(CLIPPED, clipped)] if clipped else [])]
+    total = trajectory.episode_return
+    tolerance = 1e-3 * max(1.0, float(np.abs(rewards).sum()))
+    if any(not abs(noted - total) <= tolerance for noted in raw.returns):
+        notes.append(Note(RESUMMED))
+    return trajectory, notes
+
+
+def _observations(values: Array, where: str) -> npt.NDArray[np.float32] | npt.NDArray[np.uint8]:
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf":
+        raise SourceError(
+            f"{where} has observations of type {values.dtype}, which are no plain numbers; decode them first"
+        )
+    if values.ndim == 4:
+        if values.dtype != np.uint8:
+            raise SourceError(f"{where} has images of type {values.dtype}; convert them to uint8, 0 to 255")
+        if values.shape[1] != 3 and values.shape[-1] == 3:
+            values = values.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(values)
+    if values.ndim not in (1, 2):
+        raise SourceError(
+            f"{where} has observations of shape {values.shape}; a vector or an image of 3 colours a step is "
+            "needed"
+        )
+    with np.errstate(over="ignore"):  # what becomes infinite is refused, with its row, by the check
+        return (values[:, None] if values.ndim == 1 else values).astype(np.float32)
+
+
+def _rows(values: Array, where: str, name: str) -> Array:
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf" or values.ndim not in (1, 2):
+        raise SourceError(
+            f"{where} has {name} of type {values.dtype} and shape {values.shape}; one number or one vector a "
+            "step is needed"
+        )
+    return values
+
+
+def _actions_seen(raw: RawEpisode, options: Options) -> tuple[Literal["discrete", "continuous"], int | None]:
+    values = np.asarray(raw.actions)
+    count = raw.discrete_actions or options.discrete_actions
+    if raw.discrete_actions or (values.dtype.kind in "iub" and (values.ndim == 1 or values.shape[1] == 1)):
+        return "discrete", count
+    return "continuous", values.shape[1] if values.ndim == 2 else 1
+
+
+def _rewards(values: Array, where: str) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
+    values = _rows(values, where, "rewards")
+    return _column(values, np.float64 if values.dtype == np.float64 else np.float32)
+
+
+def _column(values: Array, kind: type) -> Array:
+    """Return (T,) or (T, 1) values as (T,); another shape as it is, for the check to name."""
+    values = np.asarray(values)
+    return (values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values).astype(kind)
+
+
+def _fitted_width(observations: Array, task: TaskSpec) -> Array:
+    """Drop the zeros that some sources pad vectors with to the width of a model."""
+    if task.observation != "vector" or observations.ndim != 2:
+        return observations
+    width = task.observation_shape[0]
+    return observations if observations[:, width:].any() else observations[:, :width]
+
+
+def _fitted_actions(actions: Array, task: TaskSpec, options: Options, where: str) -> tuple[Array, int]:
+    """Return the actions as the task has them, and how many values were clipped."""
+    if task.action == "discrete":
+        single = _column(actions, actions.dtype.type)
+        whole = single.astype(np.int64) if np.isfinite(single).all() else None
+        if whole is None or (single != whole).any():
+            raise SourceError(f"{where} has actions that are no whole numbers, and {task.id} takes an index")
+        return whole, 0
+    values = (actions[:, None] if actions.ndim == 1 else actions).astype(np.float32)
+    if not values[:, task.action_size :].any():
+        values = values[:, : task.action_size]
+    if options.action_bounds:
+        low, high = options.action_bounds
+        values = ((values.astype(np.float64) - low) / (high - low) * 2 - 1).astype(np.float32)
+    beyond = np.abs(values) - 1
+    if not options.clip_actions and (beyond > ROUNDING).any():
+        row = int(np.flatnonzero((beyond > ROUNDING).any(axis=1))[0])
+        raise SourceError(
+            f"{where} has an action outside [-1, 1] at decision {row} "
+            f"({_worst(values[row]):g}); map its range with --action-bounds LOW,HIGH or cut it with "
+            "--clip-actions"
+        )
+    clipped = int((beyond > ACTION_SLACK).sum())
+    return (np.clip(values, -1, 1) if clipped else values), clipped
+
+
+def _worst(values: Array) -> float:
+    return float(values[np.abs(values).argmax()])
+
+
+def _success(values: Array | None, length: int) -> npt.NDArray[np.bool_] | None:
+    if values is None:
+        return None
+    values = np.asarray(values).reshape(-1).astype(bool)
+    return values[1:] if len(values) == length + 1 else values  # the first is the reset's
+
+
+def _digest(*arrays: Array) -> str:
+    content = hashlib.blake2b(digest_size=6)
+    for array in arrays:
+        content.update(np.ascontiguousarray(array).tobytes())
+    return content.hexdigest()

@@ -1,0 +1,147 @@
+"""The layout of the paper's reference implementation (github.com/ml-jku/LRAM): one file an episode.
+
+::
+
+    BASE/
+        reach-v2/                    the task, under the reference's name
+            0.hdf5  1.hdf5  ...      or .npz: states, actions, rewards, returns_to_go, dones
+            episode_lengths.json     {"0": 200, "1": 200, ...}, by the file's name without its ending
+            episode_returns.json     likewise; optional, compared with the rewards
+            episode_trjids.json, stats.json   not needed
+
+``dones`` is one value or one a step. States are as wide as the task's, or padded with zeros.
+Returns-to-go are made anew from the rewards; the stored ones are compared.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lram.agents.trajectories.readers.source import (
+    Array,
+    Found,
+    Item,
+    Options,
+    Problem,
+    RawEpisode,
+    SourceError,
+    array_of,
+    by_number,
+    flags,
+    json_of,
+    key_of,
+    open_hdf5,
+    short,
+)
+
+LENGTHS_FILE = "episode_lengths.json"
+RETURNS_FILE = "episode_returns.json"
+ENDINGS = (".hdf5", ".npz")
+PICKLES = (".pkl", ".pickle")
+
+
+def episodes(path: Path, options: Options) -> Iterator[Item]:
+    """Yield what lies in ``path``: one task's folder, or a folder that holds such folders at any depth."""
+    if path.is_file():
+        yield Problem(f"{path} is one episode of a task; give the folder of the task, or of all tasks")
+        return
+    for place, folders, files in os.walk(path):
+        folders.sort(key=by_number)
+        if LENGTHS_FILE in files or any(name.endswith((*ENDINGS, *PICKLES)) for name in files):
+            yield from _task(path, Path(place), files)
+
+
+def _task(base: Path, folder: Path, files: list[str]) -> Iterator[Item]:
+    pickles = sum(name.endswith(PICKLES) for name in files)
+    if pickles:
+        yield Problem(
+            f"{folder} holds {pickles} pickled episodes, and a pickle can run code; convert them to .npz"
+        )
+    there = {Path(name).stem: name for name in files if name.endswith(ENDINGS)}
+    if not there and pickles:
+        return
+    try:
+        lengths = _numbers(folder / LENGTHS_FILE)
+        returns = _numbers(folder / RETURNS_FILE) if RETURNS_FILE in files else {}
+    except SourceError as problem:
+        yield Problem(str(problem))
+        return
+    for stem in sorted(lengths.keys() - there.keys(), key=by_number):
+        yield Problem(
+            f"{folder / stem} is named in {LENGTHS_FILE}, and there is no such .hdf5 or .npz; fetch it "
+            "again or take it out of the list"
+        )
+    for stem in sorted(there, key=by_number):
+        file = folder / there[stem]
+        if stem not in lengths:
+            yield Problem(f"{file} is not named in {folder / LENGTHS_FILE}; add it there or remove the file")
+            continue
+        load = _loader(file, lengths[stem], returns.get(stem))
+        yield Found((folder.resolve().name,), str(file), key_of(base, file), load)
+
+
+def _numbers(file: Path) -> Mapping[str, float]:
+    found = json_of(file)
+    if not isinstance(found, dict) or not all(isinstance(value, int | float) for value in found.values()):
+        raise SourceError(f"{file} does not give one number an episode; mend it or leave its folder out")
+    return found
+
+
+def _loader(file: Path, length: float, noted: float | None) -> Callable[[], RawEpisode]:
+    return lambda: _episode(file, length, noted)
+
+
+def _episode(file: Path, length: float, noted: float | None) -> RawEpisode:
+    arrays = _from_npz(file) if file.suffix == ".npz" else _from_hdf5(file)
+    steps = len(np.atleast_1d(arrays["actions"]))
+    if steps != length:
+        raise SourceError(
+            f"{file} has {steps} actions, and {LENGTHS_FILE} says {length:g}; fetch it again or mend the list"
+        )
+    done = flags(arrays["dones"])
+    early = np.flatnonzero(done[:-1])
+    if len(done) == steps and len(early):
+        raise SourceError(
+            f"{file} is done at step {early[0]} of {steps}; a file must hold one episode, so cut it there"
+        )
+    togo = np.asarray(arrays.get(TOGO, ())).reshape(-1)
+    returns = (*togo[:1].tolist(), *(() if noted is None else (noted,)))
+    return RawEpisode(
+        observations=arrays["states"],
+        actions=arrays["actions"],
+        rewards=arrays["rewards"],
+        terminated=bool(done[-1:].any()),
+        truncated=False,
+        kind_of_end_known=False,
+        returns=returns,
+    )
+
+
+KEYS = ("states", "actions", "rewards", "dones")
+TOGO = "returns_to_go"
+
+
+def _from_hdf5(file: Path) -> dict[str, Array]:
+    with open_hdf5(file) as group:
+        keys = (*KEYS, TOGO) if TOGO in group else KEYS
+        return {key: array_of(group, key, str(file))[()] for key in keys}
+
+
+def _from_npz(file: Path) -> dict[str, Array]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            missing = [key for key in KEYS if key not in archive]
+            if missing:
+                raise SourceError(f"{file} has no array {missing[0]!r}; mend it or leave it out")
+            return {key: archive[key] for key in (*KEYS, TOGO) if key in archive}
+    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+        reason: Any = "it holds pickled objects" if "allow_pickle" in str(error) else short(error)
+        raise SourceError(
+            f"{file} is no whole .npz file ({reason}); fetch it again or leave it out"
+        ) from error

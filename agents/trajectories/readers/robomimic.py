@@ -1,0 +1,135 @@
+"""Demonstrations in robomimic's layout, which MimicGen's data sets have: one HDF5 file a task.
+
+::
+
+    stack_d0.hdf5
+        data/                     attribute env_args: JSON with env_name and env_kwargs.robots
+            demo_0/
+                actions (T, 7)  rewards (T,)  dones (T,)  states (the simulator's; not read)
+                obs/robot0_eef_pos, robot0_eef_quat, robot0_gripper_qpos, object, ...    (T, n) each
+                next_obs/...      likewise; its last row becomes the last observation
+            demo_1/ ...
+
+The observation is the four low-dimensional keys above, one after the other, as the reference
+implementation has it. Demonstrations end in success, and the reward is rewritten to 0 ... 0, 1, as there
+(a file named ``..._failed`` is all 0; ``keep_rewards`` leaves rewards alone).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lram.agents.trajectories.readers.source import (
+    Array,
+    Found,
+    Item,
+    Note,
+    Options,
+    Problem,
+    RawEpisode,
+    SourceError,
+    array_of,
+    by_number,
+    flags,
+    hdf5_files,
+    key_of,
+    open_hdf5,
+    short,
+)
+
+LOW_DIMENSIONAL = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
+RELABELLED = "demonstrations had their rewards rewritten to 0 ... 0, 1, as the reference implementation does"
+UNREWARDED = "of these hold no reward above 0 themselves and were taken as successes"
+
+
+def episodes(path: Path, options: Options) -> Iterator[Item]:
+    """Yield the demonstrations of the file ``path``, or of all HDF5 files under the folder ``path``."""
+    for file in hdf5_files(path):
+        try:
+            with open_hdf5(file) as group:
+                yield from _file(path, file, group, options)
+        except (SourceError, OSError) as problem:
+            yield Problem(str(problem))
+
+
+def _file(base: Path, file: Path, group: Any, options: Options) -> Iterator[Item]:
+    data = group.get("data")
+    demos = sorted((name for name in data or () if name.startswith("demo")), key=by_number)
+    if not demos:
+        raise SourceError(f"{file} has no demonstrations (groups data/demo_0, ...); leave it out")
+    names = _names(file, data.attrs.get("env_args"))
+    failed = file.stem.endswith("_failed")
+    for name in demos:
+        where = f"{file}, {name},"
+        load = _loader(data[name], where, failed, options.keep_rewards)
+        yield Found(names, where, key_of(base, file, name), load)
+
+
+def _names(file: Path, env_args: object) -> tuple[str, ...]:
+    """Return what the file calls its task: by robot and environment, by its own name, by its folder's."""
+    stem = file.stem.removesuffix("_failed")
+    if stem == "demo":  # MimicGen's generator: demo_src_coffee_task_D0_robot_..._gripper_.../demo.hdf5
+        stem = file.resolve().parent.name.removeprefix("demo_src_").replace("_task", "")
+    if env_args is None:
+        return (stem,)
+    try:
+        told = json.loads(env_args) if isinstance(env_args, str | bytes) else {}
+        robots = told.get("env_kwargs", {}).get("robots", "")
+        robot = robots if isinstance(robots, str) else "".join(robots)
+        name = str(told.get("env_name", ""))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise SourceError(
+            f"{file} has an attribute env_args that is no JSON of an environment ({short(error)}); mend it "
+            "or leave the file out"
+        ) from error
+    return (f"{robot}_{name}", stem) if robot and name else (*((name,) if name else ()), stem)
+
+
+def _loader(demo: Any, where: str, failed: bool, keep_rewards: bool) -> Callable[[], RawEpisode]:
+    def load() -> RawEpisode:
+        actions = array_of(demo, "actions", where)[()]
+        states = _states(demo, "obs", where)
+        if "next_obs" in demo and len(states) and len(states) == len(actions):
+            last = _states(demo, "next_obs", where, last=True)
+            states = np.concatenate([states, last])
+        rewards = array_of(demo, "rewards", where)[()]
+        notes: tuple[Note, ...] = ()
+        if not keep_rewards:
+            rewarded = failed or (rewards > 0).any()
+            notes = (Note(RELABELLED),) if rewarded else (Note(RELABELLED), Note(UNREWARDED))
+            rewards = np.zeros(len(rewards), np.float32)
+            rewards[-1:] = 0.0 if failed else 1.0
+        solved = np.asarray(rewards).reshape(-1) > 0
+        ended = bool(flags(demo["dones"][()])[-1:].any()) if "dones" in demo else True
+        success = bool(solved[-1:].any())
+        return RawEpisode(
+            observations=states,
+            actions=actions,
+            rewards=rewards,
+            terminated=success,
+            truncated=ended and not success,
+            success=solved,
+            notes=notes,
+        )
+
+    return load
+
+
+def _states(demo: Any, group: str, where: str, last: bool = False) -> Array:
+    """Return the low-dimensional keys side by side, (T, n) or only the last row."""
+    held = demo.get(group)
+    if held is None:
+        raise SourceError(
+            f"{where} has no group {group!r}; extract observations with robomimic's dataset_states_to_obs.py"
+        )
+    rows = slice(-1, None) if last else slice(None)
+    columns = [array_of(held, key, f"{where} in {group},")[rows] for key in LOW_DIMENSIONAL]
+    if len({len(column) for column in columns}) > 1:
+        said = ", ".join(f"{key} {len(c)}" for key, c in zip(LOW_DIMENSIONAL, columns, strict=True))
+        raise SourceError(f"{where} has observations of different lengths ({said}); leave it out")
+    return np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1)

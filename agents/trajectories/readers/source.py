@@ -1,0 +1,220 @@
+"""What readers give and need: episodes as found, what is wrong with a source, what it calls its tasks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lram.agents.api import AgentError, TaskSpec
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+class SourceError(AgentError):
+    """A file or episode that cannot be read; the message is one sentence that names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A part of a source that gives no trajectory, and why, in one sentence; reading goes on after it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that was changed or left out on the way, and how often; notes of a text are added up."""
+
+    text: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RawEpisode:
+    """One episode as its file has it; :mod:`.conversion` makes a trajectory of it.
+
+    Attributes:
+        observations: (T, ...) or (T + 1, ...), any numeric type.
+        actions: (T,) or (T, size).
+        rewards: (T,) or (T, 1).
+        terminated: The task ended it.
+        truncated: A limit ended it.
+        kind_of_end_known: False where the source only says that it ended (``terminated``): one that is
+            as long as the task's horizon then counts as truncated.
+        success: (T,), or (T + 1,) with the reset's first; None where the source does not say.
+        returns: The returns that the source notes beside the rewards; they should be the rewards' sum.
+        discrete_actions: Number of discrete actions, where the source tells it.
+        policy, seed: As the source says.
+        notes: What the reader itself changed.
+        task: What was played, where the source tells all of it (our own stores).
+        signals, context_starts, protocol, record, origin: As :class:`Trajectory` has them, likewise.
+    """
+
+    observations: Array
+    actions: Array
+    rewards: Array
+    terminated: bool
+    truncated: bool
+    kind_of_end_known: bool = True
+    success: Array | None = None
+    returns: tuple[float, ...] = ()
+    discrete_actions: int | None = None
+    policy: str = ""
+    seed: int | None = None
+    notes: tuple[Note, ...] = ()
+    task: TaskSpec | None = None
+    signals: Array | None = None
+    context_starts: tuple[int, ...] = (0,)
+    protocol: str = ""
+    record: str = ""
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An episode that a source holds, not read yet.
+
+    Attributes:
+        names: What the source calls the task, the most telling first.
+        where: Names the episode in a sentence: its file, and its place in there.
+        key: Names it within the source, without the way there on this machine.
+        load: Reads it; to be called before the next one is asked for. May raise SourceError, KeyError,
+            OSError or ValueError.
+        task_id: The task's id, where the source tells it.
+    """
+
+    names: tuple[str, ...]
+    where: str
+    key: str
+    load: Callable[[], RawEpisode]
+    task_id: str | None = None
+
+
+Item: TypeAlias = Found | Problem | Note
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """What can be seen of a task in one of its episodes; ``action_size`` None where it cannot."""
+
+    observation: Literal["image", "vector"]
+    observation_shape: tuple[int, ...]
+    action: Literal["discrete", "continuous"]
+    action_size: int | None
+
+
+class Tasks(Protocol):
+    """The tasks that a source may hold, as the caller knows them."""
+
+    def find(self, names: tuple[str, ...]) -> str:
+        """Return the id of the task that a source calls so; AgentError where there is none."""
+        ...
+
+    def wanted(self, task_id: str) -> bool:
+        """Return whether the task was asked for."""
+        ...
+
+    def spec(self, task_id: str, shapes: Shapes) -> TaskSpec:
+        """Return the task, its open sizes taken from ``shapes``; AgentError where they do not fit."""
+        ...
+
+    def horizon(self, task_id: str) -> int | None:
+        """Return the number of decisions after which the task is cut off, where it is known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a source is read.
+
+    Attributes:
+        limit: At most so many episodes of each task (None: all).
+        policy: Who acted; empty for what the source says.
+        clip_actions: Cut actions to [-1, 1] instead of refusing those beyond.
+        action_bounds: Map the source's actions from this range to [-1, 1].
+        keep_rewards: Leave demonstrations' rewards as they are (robomimic).
+        discrete_actions: Number of discrete actions, where neither task nor source tells it.
+    """
+
+    limit: int | None = None
+    policy: str = ""
+    clip_actions: bool = False
+    action_bounds: tuple[float, float] | None = None
+    keep_rewards: bool = False
+    discrete_actions: int | None = None
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[Any]:
+    """Open an HDF5 file for reading; SourceError where it is none or is cut short."""
+    import h5py
+
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise SourceError(
+            f"{path} is no whole HDF5 file ({short(error)}); fetch it again or leave it out"
+        ) from error
+    with file:
+        yield file
+
+
+def array_of(group: Any, key: str, where: str, advice: str = "") -> Any:
+    """Return the data set ``key`` of an HDF5 group, unread; SourceError where there is none."""
+    import h5py
+
+    value = group.get(key)
+    if not isinstance(value, h5py.Dataset):
+        what = f"has no data set {key!r}" if value is None else f"has a group {key!r} instead of a data set"
+        held = ", ".join(sorted(group)[:8]) or "nothing"
+        raise SourceError(f"{where} {what} (it holds {held}); {advice or 'mend it or leave it out'}")
+    return value
+
+
+def json_of(path: Path) -> Any:
+    """Return what a JSON file holds; SourceError where it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SourceError(f"{path} is missing; write it or leave its folder out") from None
+    except ValueError as error:
+        raise SourceError(f"{path} is no JSON ({short(error)}); mend it or leave its folder out") from error
+
+
+def short(error: BaseException) -> str:
+    """Return an error's text as one line of at most 120 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def by_number(name: str) -> tuple[Any, ...]:
+    """Sort key by which ``demo_10`` comes after ``demo_9``."""
+    parts = re.split(r"(\d+)", name)
+    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
+
+
+def hdf5_files(path: Path) -> list[Path]:
+    """Return the file, or all HDF5 files under the folder, sorted by number."""
+    if path.is_file():
+        return [path]
+    files = (file for ending in ("*.hdf5", "*.h5") for file in path.rglob(ending))
+    return sorted(files, key=lambda file: by_number(str(file)))
+
+
+def key_of(path: Path, file: Path, episode: str = "") -> str:
+    """Return how an episode is named within the source ``path``, such as ``core/stack_d0.hdf5#demo_3``."""
+    relative = "" if path == file else "/" + file.relative_to(path).as_posix()
+    return f"{path.resolve().name}{relative}" + (f"#{episode}" if episode else "")
+
+
+def flags(values: Array) -> npt.NDArray[np.bool_]:
+    """Return 0 and 1, or booleans, as (T,) booleans."""
+    return np.asarray(values).reshape(-1).astype(bool)

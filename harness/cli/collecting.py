@@ -1,0 +1,149 @@
+"""The command that collects trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from lram.agents.trajectories import Summary, TrajectoryStore
+from lram.harness import collection
+from lram.harness.cli.listings import terms
+from lram.harness.cli.output import print_table
+from lram.harness.cli.running import MachineOptions, conclude, pairs
+from lram.harness.errors import LramError
+from lram.harness.progress import quiet, shown
+from lram.harness.store import Run
+
+_DEFAULT_MACHINE = MachineOptions()
+
+
+def collect(
+    agents: Annotated[
+        list[str] | None, Parameter(help="Names, presets, checkpoint folders or module:factory.")
+    ] = None,
+    /,
+    *,
+    tasks: Annotated[
+        list[str] | None,
+        Parameter(name=["--tasks", "-t"], help="A selection; see 'lram tasks --help'.", negative=()),
+    ] = None,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="Folder of the store; a store is added to.")
+    ] = None,
+    exclude: Annotated[list[str] | None, Parameter(help="Take these tasks away.", negative=())] = None,
+    episodes: Annotated[int, Parameter(name=["--episodes", "-n"], help="Episodes per agent and task.")] = 10,
+    seed: Annotated[
+        int, Parameter(name=["--seed", "-s"], help="Names initial states and all that is random.")
+    ] = 0,
+    protocol: Annotated[
+        list[str] | None, Parameter(help="domain=NAME: another protocol; see 'lram domains'.", negative=())
+    ] = None,
+    resume: Annotated[
+        Path | None, Parameter(help="Go on with what this store's runs still miss; give no agents.")
+    ] = None,
+    note: Annotated[str, Parameter(help="What to say of the data in the store's card.")] = "",
+    licence: Annotated[
+        str, Parameter(name=["--licence", "--license"], help="Under what the data may be used; for the card.")
+    ] = "",
+    machine: MachineOptions = _DEFAULT_MACHINE,
+) -> int:
+    """Play agents and keep every scored episode as a trajectory, for training.
+
+    The initial states are not those of 'lram eval' with the same seed, and every agent has its own.
+
+    Noise makes data of several qualities of one agent: scripted~0.3 replaces each action, with probability
+    0.3, by a random one; scripted~0.3x5 repeats each random action for 5 decisions, and still 0.3 of all
+    decisions are random. It goes with every agent, and 'lram eval' knows it too.
+
+    Interrupt it whenever you like, with Ctrl-C or the power switch: the same command, or --resume STORE,
+    goes on with what is missing. To add episodes to a store, give another --seed.
+
+    Example: lram collect scripted scripted~0.2 scripted~0.5x10 -t 'metaworld/reach-v3' -n 20 -o data/reach
+    """
+    progress = quiet if machine.quiet else shown
+    if resume is not None:
+        if agents or tasks or output is not None:
+            raise LramError("--resume goes on with a store as it was begun; leave out agents, --tasks and -o")
+        with _telling_how_to_go_on(resume):
+            runs = collection.resume_collection(resume, machine=machine.machine, progress=progress)
+        return _conclude(resume, runs)
+    if not agents or not tasks or output is None:
+        raise LramError("give agents, --tasks and the store's folder with -o, or --resume STORE")
+    with _telling_how_to_go_on(output):
+        run = collection.collect(
+            agents,
+            terms(tasks, exclude),
+            output,
+            episodes=episodes,
+            seed=seed,
+            protocols=pairs(protocol, "--protocol"),
+            machine=machine.machine(),
+            notes=collection.Notes(note, licence),
+            progress=progress,
+        )
+    return _conclude(output, [run])
+
+
+@contextmanager
+def _telling_how_to_go_on(store: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        runs = collection.collected_runs(store)
+        if runs:
+            planned = sum(len(run.plan.items()) for run in runs)
+            recorded = planned - sum(len(run.missing()) for run in runs)
+            print(
+                f"\n{recorded} of {planned} episodes are recorded; go on with: lram collect --resume {store}"
+            )
+        raise
+
+
+def _conclude(store: Path, runs: Sequence[Run]) -> int:
+    """Print what the runs have added; return 1 when an agent scored nothing at all."""
+    codes = []
+    for run in runs:
+        codes.append(conclude(run, hint=False))
+        print()
+    _show_tasks(TrajectoryStore(store), runs)
+    for run in runs:
+        print(f"next: lram report {run.path} -o {store}-report")
+    print(f"or:   lram train --set data.stores={store} -o {store}-model")
+    return max(codes)
+
+
+def _show_tasks(store: TrajectoryStore, runs: Sequence[Run]) -> None:
+    """Print what the store has of ``runs``, task by task, and what it has in all."""
+    names = {collection.run_name(run) for run in runs}
+    by_task: dict[str, list[Summary]] = {}
+    for episode in store.episodes:
+        if episode.origin.partition("|")[0] in names:
+            by_task.setdefault(episode.task, []).append(episode)
+    sizes = {line.part: line.bytes for line in store.parts}
+    rows = []
+    for task, episodes in sorted(by_task.items()):
+        solved = [episode.success_any for episode in episodes if episode.success_any is not None]
+        megabytes = sum(sizes[part] for part in {episode.part for episode in episodes}) / 1e6
+        rows.append(
+            (
+                task,
+                len(episodes),
+                sum(episode.length for episode in episodes),
+                round(fmean(episode.episode_return for episode in episodes), 3),
+                f"{fmean(solved):.0%}" if solved else "",
+                round(megabytes, 2),
+            )
+        )
+    print_table(("task", "episodes", "steps", "mean return", "success", "MB"), rows)
+    print(
+        f"\n{store.path}: {len(store):,} episodes, {store.steps:,} steps, {store.bytes / 1e6:,.1f} MB, "
+        f"digest {store.digest[:12]}"
+    )
+
+
+COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((collect, "collect"),)

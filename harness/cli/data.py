@@ -1,0 +1,263 @@
+"""The command ``lram data``: import public data sets into a trajectory store, look at it, verify it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from lram.harness.cli.listings import Json
+from lram.harness.cli.output import print_json, print_table
+from lram.harness.errors import LramError
+
+if TYPE_CHECKING:
+    from lram.harness.importing_data import ImportReport
+
+EXIT_BAD_DATA = 1
+_SHOWN_EVERY = 50  # episodes between two looks at the counter
+_SHOWN = 20  # problems named on the screen; the JSON has all
+
+app = App(name="data", help="Trajectories to learn from: import data sets, look at a store, verify it.")
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[Path, Parameter(help="A file or folder of a data set.")],
+    /,
+    *,
+    output: Annotated[
+        Path, Parameter(name=["--output", "-o"], help="Folder of the store; an existing one is added to.")
+    ],
+    layout: Annotated[
+        Literal["auto", "lram", "composuite", "robomimic", "minari"],
+        Parameter(name="--format", help="Layout of the source (default: found out)."),
+    ] = "auto",
+    task: Annotated[
+        str | None, Parameter(help="Task of everything in the source, where its names do not tell.")
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        Parameter(name=["--tasks", "-t"], help="Only these tasks, such as 'metaworld/*'.", negative=()),
+    ] = None,
+    limit: Annotated[int | None, Parameter(help="At most so many episodes of each task.")] = None,
+    policy: Annotated[str, Parameter(help="Who acted (default: what the source says).")] = "",
+    licence: Annotated[str, Parameter(name=["--licence", "--license"], help="Noted in the card.")] = "",
+    clip_actions: Annotated[
+        bool, Parameter(help="Cut actions to [-1, 1]; those further out are refused else.", negative=())
+    ] = False,
+    action_bounds: Annotated[
+        str | None, Parameter(help="LOW,HIGH: the source's range of actions; it is mapped to [-1, 1].")
+    ] = None,
+    keep_rewards: Annotated[
+        bool, Parameter(help="Leave demonstrations' rewards alone (robomimic).", negative=())
+    ] = False,
+    target_return: Annotated[
+        float | None, Parameter(help="Of a --task of your own: the return to ask a model for.")
+    ] = None,
+    reward_scale: Annotated[
+        float | None, Parameter(help="Of a --task of your own: rewards are divided by it for a model.")
+    ] = None,
+    discrete_actions: Annotated[
+        int | None, Parameter(help="Of a --task of your own: how many actions, where the data hide it.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, Parameter(help="Import the rest where something is bad, name that, end with 1.", negative=())
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Import a data set into a trajectory store.
+
+    Layouts: 'lram' (the paper's reference implementation: a folder a task, a file an episode),
+    'composuite' (CompoSuite's offline data from Dryad), 'robomimic' (demonstrations of robomimic and
+    MimicGen) and 'minari' (Minari data sets, and stores of lram). docs/data.md tells what is converted.
+
+    An episode that the store has already is not added again: an interrupted import goes on when it is
+    run again.
+
+    Example: lram data import raw/stack_d0.hdf5 -o data/stack --licence 'CC BY 4.0'
+    """
+    from lram.agents.trajectories.readers import Options, detect
+    from lram.harness.importing_data import ImportTasks, import_data, selected
+
+    if limit is not None and limit < 1:
+        raise LramError("--limit must be 1 or more")
+    if discrete_actions is not None and discrete_actions < 1:
+        raise LramError("--discrete-actions must be 1 or more")
+    options = Options(limit, policy, clip_actions, _bounds(action_bounds), keep_rewards, discrete_actions)
+    wanted = ImportTasks(task, selected(tasks), target_return, reward_scale)
+    name = detect(source) if layout == "auto" else layout
+    said = {
+        "made_by": "lram data import",
+        "source": source.resolve().name,
+        "format": name,
+        "license": licence,
+        "options": {key: value for key, value in asdict(options).items() if value},
+    }
+    with _Progress(quiet=json) as progress:
+        report = import_data(
+            source, output, wanted, options, layout=name, skip_bad=skip_bad, card=said, seen=progress
+        )
+    if json:
+        print_json(_import_facts(report))
+    else:
+        _show_import(report, output)
+    return EXIT_BAD_DATA if report.problems else 0
+
+
+def _bounds(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not low < high:
+        raise LramError(f"--action-bounds {text!r} is no range; write LOW,HIGH, such as --action-bounds=-2,2")
+    return low, high
+
+
+class _Progress:
+    """A counter on a terminal's error stream; between two episodes it lets an interrupt through.
+
+    An exception that a signal raises at any moment can come up in a callback of h5py, where Python drops
+    it. So the first signal only asks for an end; a second one does not wait.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        self._on = sys.stderr.isatty() and not quiet
+        self._episodes = 0
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Progress:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._on and self._episodes >= _SHOWN_EVERY:
+            print(file=sys.stderr)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def __call__(self, report: ImportReport) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._episodes += 1
+        if self._on and self._episodes % _SHOWN_EVERY == 0:
+            print(f"\r{self._episodes} episodes", end="", file=sys.stderr, flush=True)
+
+
+def _import_facts(report: ImportReport) -> dict[str, Any]:
+    return {
+        "tasks": {
+            task: {"names": sorted(one.names), "episodes": one.episodes, "steps": one.steps}
+            for task, one in report.tasks.items()
+        },
+        "episodes": report.episodes,
+        "already_there": report.known,
+        "notes": dict(report.notes),
+        "problems": report.problems,
+    }
+
+
+def _show_import(report: ImportReport, output: Path) -> None:
+    if report.tasks:
+        print_table(
+            ("task", "in the source", "episodes", "steps"),
+            [
+                (task, ", ".join(sorted(one.names)), one.episodes, one.steps)
+                for task, one in report.tasks.items()
+            ],
+        )
+        print()
+    steps = sum(one.steps for one in report.tasks.values())
+    print(f"imported: {_count(report.episodes, 'episode')}, {_count(steps, 'step')}")
+    if report.known:
+        print(f"already there: {_count(report.known, 'episode')}")
+    for text, count in report.notes.items():
+        print(f"{count} {text}")
+    _show_problems("left out", report.problems)
+    print(f"store: {output}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _show_problems(what: str, problems: list[str]) -> None:
+    for problem in problems[:_SHOWN]:
+        print(f"{what}: {problem}")
+    if len(problems) > _SHOWN:
+        print(f"... and {len(problems) - _SHOWN} more; --json names all")
+
+
+@app.command
+def info(
+    stores: Annotated[list[Path], Parameter(help="Folders of trajectory stores.")],
+    /,
+    *,
+    quick: Annotated[
+        bool, Parameter(help="Only what the index tells: leave out how alike actions are.", negative=())
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show what trajectory stores hold: by domain, by task, and by who acted.
+
+    'repeated' is the share of actions that equal the one before, and 'difference' the mean squared
+    difference of consecutive actions (continuous ones; independent uniform actions would have 0.67).
+    Where the one is high or the other small, a model that sees its last action can copy it instead of
+    learning to act: this is why the paper leaves actions out of the context. 'score' is the normalised
+    score of the mean return, where the task has a reference.
+    """
+    from lram.harness.data_info import describe_store
+
+    described = [describe_store(path, quick=quick) for path in stores]
+    if json:
+        print_json([asdict(one) for one in described])
+        return
+    from lram.harness.cli.data_tables import show_store
+
+    for one in described:
+        show_store(one)
+
+
+@app.command
+def verify(
+    store: Annotated[Path, Parameter(help="Folder of a trajectory store.")],
+    /,
+    *,
+    json: Json = False,
+) -> int:
+    """Read all of a store: every checksum, every trajectory. Ends with 1 when something is bad."""
+    from lram.agents.trajectories.verification import committed_parts, faults_of_part, strays
+
+    lines = committed_parts(store)
+    faults = [fault for line in lines for fault in faults_of_part(store, line)]
+    unnamed = [str(file) for file in strays(store, lines)]
+    episodes, steps = sum(len(line.lengths) for line in lines), sum(sum(line.lengths) for line in lines)
+    if json:
+        print_json(
+            {"parts": len(lines), "episodes": episodes, "steps": steps, "bad": faults, "unnamed": unnamed}
+        )
+    else:
+        _show_problems("bad", faults)
+        if unnamed:
+            print(f"not in the index, to be removed by the next writer: {', '.join(unnamed)}")
+        verdict = _count(len(faults), "fault") if faults else "all good"
+        held = f"{_count(len(lines), 'part')}, {_count(episodes, 'episode')}, {_count(steps, 'step')}"
+        print(f"{store}: {held}: {verdict}")
+    return EXIT_BAD_DATA if faults else 0
+
+
+COMMANDS: tuple[tuple[App | Callable[..., Any], str], ...] = ((app, "data"),)

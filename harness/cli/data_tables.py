@@ -1,0 +1,67 @@
+"""How ``lram data info`` prints a store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lram.harness.cli.output import print_table
+from lram.harness.data_info import Group, StoreInfo
+
+_COLUMNS = (
+    "episodes",
+    "steps",
+    "return",
+    "min",
+    "max",
+    "length",
+    "solved",
+    "at the end",
+    "score",
+    "MB",
+    "repeated",
+    "difference",
+)
+
+
+def show_store(info: StoreInfo) -> None:
+    """Print a store: its card, its domains, its tasks, and who acted where several did."""
+    print(f"{info.path}: {info.episodes} episodes, {info.steps:,} steps, {info.bytes / 1e6:.1f} MB")
+    print(f"digest: {info.digest[:16]}")
+    for addition in info.card.get("additions", []):
+        print(f"added: {_said(addition)}")
+    for title, groups in (("domain", info.domains), ("task", info.tasks)):
+        print()
+        print_table((title, *_COLUMNS), [(group.name, *_cells(group)) for group in groups])
+    several = [(task, group) for task, groups in info.policies.items() for group in groups]
+    if any(group.name for _, group in several):
+        print()
+        rows = [(task, group.name or "not said", *_cells(group)[:9]) for task, group in several]
+        print_table(("task", "policy", *_COLUMNS[:9]), rows)
+    print()
+
+
+def _cells(group: Group) -> tuple[Any, ...]:
+    facts, alike = group.facts, group.copying
+    return (
+        facts.episodes,
+        facts.steps,
+        facts.return_mean,
+        facts.return_min,
+        facts.return_max,
+        round(facts.length_mean, 1),
+        _round(facts.success_any),
+        _round(facts.success_last),
+        _round(group.score),
+        None if group.bytes is None else round(group.bytes / 1e6, 2),
+        _round(alike.repeated) if alike else None,
+        _round(alike.difference, 5) if alike else None,
+    )
+
+
+def _round(value: float | None, digits: int = 3) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _said(addition: dict[str, Any]) -> str:
+    parts = [f"{name} {value}" for name, value in addition.items() if value and not isinstance(value, dict)]
+    return ", ".join(parts)

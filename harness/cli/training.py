@@ -1,0 +1,209 @@
+"""Commands that train: train, finetune and cast."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from lram.agents.training.recipe import describe_fields
+from lram.agents.training.recipe_text import changed, read_recipe, render_recipe, render_value
+from lram.harness.cli.output import print_table
+from lram.harness.errors import LramError
+from lram.harness.training import finetuning_recipe, surroundings, task_patterns
+
+if TYPE_CHECKING:
+    from lram.agents.training.run import Outcome
+
+Settings = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--set",
+        help="section.field=value: any field of the recipe, over what the recipe says; see the fields above.",
+        negative=(),
+    ),
+]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress.", negative=())]
+
+
+def train(
+    recipe: Annotated[
+        Path | None, Parameter(help="A recipe in TOML; without one, the defaults and --set.")
+    ] = None,
+    /,
+    *,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="Folder of the run; must be new.")
+    ] = None,
+    resume: Annotated[Path | None, Parameter(help="Go on with the run in this folder.")] = None,
+    set_: Settings = None,
+    print_recipe: Annotated[
+        bool, Parameter(help="Print the recipe with all its fields, and do nothing else.", negative=())
+    ] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Train a model on stored trajectories."""
+    settings = tuple(set_ or ())
+    if print_recipe:
+        print(render_recipe(read_recipe(recipe, settings)), end="")
+        return 0
+    if resume is not None:
+        if recipe is not None or (output is not None and output != resume):
+            raise LramError(
+                f"--resume {resume} takes recipe and folder from the run; leave RECIPE and -o out"
+            )
+        from lram.agents.training.run import go_on
+
+        return conclude(go_on(resume, settings, surroundings(quiet=quiet)), resume)
+    if output is None:
+        raise LramError("the run needs a folder; add -o FOLDER, or --resume FOLDER to go on with one")
+    from lram.agents.training.run import start
+
+    chosen = read_recipe(recipe, settings)
+    return conclude(start(chosen, output, surroundings(quiet=quiet)), output)
+
+
+def finetune(
+    checkpoint: Annotated[Path, Parameter(help="Folder of the checkpoint.")],
+    /,
+    *,
+    data: Annotated[
+        list[Path], Parameter(name=["--data", "-d"], help="Folders of trajectory stores.", negative=())
+    ],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the run; must be new.")],
+    tasks: Annotated[
+        list[str] | None,
+        Parameter(
+            name=["--tasks", "-t"], help="A selection of the stores' tasks (default: all).", negative=()
+        ),
+    ] = None,
+    top: Annotated[
+        float, Parameter(help="Share of each task's trajectories, those of the highest returns.")
+    ] = 1.0,
+    fraction: Annotated[float, Parameter(help="Share of each task's trajectories, drawn at random.")] = 1.0,
+    updates: Annotated[int, Parameter(help="Optimiser updates; the warm-up is a fiftieth of them.")] = 1000,
+    learning_rate: Annotated[
+        float | None, Parameter(help="The largest (default: as the checkpoint was trained).")
+    ] = None,
+    scratch: Annotated[
+        bool, Parameter(help="Random weights instead of the checkpoint's, to compare with.", negative=())
+    ] = False,
+    set_: Settings = None,
+    quiet: Quiet = False,
+) -> int:
+    """Go on training a checkpoint on other trajectories, by the recipe that its card tells.
+
+    Goes on after an interruption with 'lram train --resume'.
+
+    Example: lram finetune runs/first/checkpoint --data stores/heldout --tasks @heldout --top 0.05 -o runs/ft
+    """
+    chosen = finetuning_recipe(
+        checkpoint,
+        [str(path) for path in data],
+        task_patterns(tasks or ()),
+        updates=updates,
+        learning_rate=learning_rate,
+        top_fraction=top,
+        episode_fraction=fraction,
+        scratch=scratch,
+    )
+    from lram.agents.training.run import start
+
+    return conclude(start(changed(chosen, set_ or ()), output, surroundings(quiet=quiet)), output)
+
+
+def cast(
+    checkpoint: Annotated[Path, Parameter(help="Folder of the checkpoint.")],
+    /,
+    *,
+    output: Annotated[
+        Path, Parameter(name=["--output", "-o"], help="Folder of the new checkpoint; must be new.")
+    ],
+    dtype: Annotated[
+        Literal["float16", "bfloat16", "float32"], Parameter(help="Type of the weights in the file.")
+    ] = "float16",
+) -> int:
+    """Write a checkpoint with weights of another type; half the size with float16 or bfloat16.
+
+    Models compute in float32 (or as --precision says) whatever the file holds; the weights are rounded.
+    """
+    import torch
+
+    from lram.agents.checkpoint import load_checkpoint, save_checkpoint
+
+    model, meta = load_checkpoint(checkpoint)
+    card = {**meta.card, "cast": {"from": meta.digest, "dtype": dtype}}
+    kind: torch.dtype = getattr(torch, dtype)
+    save_checkpoint(
+        output,
+        model,
+        meta.config,
+        trained=meta.trained,
+        card=card,
+        dtype=kind,
+        target_returns=meta.target_returns,
+    )
+    print(f"checkpoint: {output}")
+    return 0
+
+
+def conclude(outcome: Outcome, run: Path) -> int:
+    """Print how a run ended and what to do next; return the exit code."""
+    if os.environ.get("RANK", "0") != "0":  # of several processes, one talks
+        return 0 if outcome.finished else 130
+    if not outcome.finished:
+        print(
+            f"\ninterrupted: the state after update {outcome.update} is saved; go on with: "
+            f"lram train --resume {run}"
+        )
+        return 130
+    if outcome.validation is not None:
+        _show_validation(outcome.validation)
+    print(f"\ntrained: {outcome.update} updates\ncheckpoint: {run / 'checkpoint'}")
+    domains = outcome.validation["domains"] if outcome.validation is not None else ("DOMAIN",)
+    tasks = " ".join(shlex.quote(f"{domain}/*") for domain in domains)
+    print(f"next: lram eval {run / 'checkpoint'} --tasks {tasks} -o {run / 'eval'}")
+    return 0
+
+
+def _show_validation(line: Any) -> None:
+    names = ("loss", "perplexity", "top1", "action_error")
+    rows: list[Sequence[object]] = [
+        (domain, *(f"{one[name]:.4g}" for name in names)) for domain, one in line["domains"].items()
+    ]
+    if len(rows) > 1:
+        rows.append(("mean", *(f"{line[name]:.4g}" for name in names)))
+    print(f"\nvalidation after update {line['update']}:\n")
+    print_table(("domain", "loss", "perplexity", "top-1", "action error"), rows)
+
+
+def field_rows() -> list[str]:
+    """Return a line a field of a recipe, for help texts and documents."""
+    rows = []
+    for row in describe_fields():
+        default = "" if row.default is None else f" = {render_value(row.default)}"
+        rows.append(f"* `{row.name}{default}`: {row.description}")
+    return rows
+
+
+_FIELDS = "\n    ".join(field_rows())
+train.__doc__ = f"""Train a model on stored trajectories, into a folder with metrics, states and checkpoints.
+
+    Interrupt with Ctrl-C whenever you like, or lose the machine: '--resume' goes on, with the same result.
+
+    Example: lram train recipe.toml --set optimizer.updates=500 -o runs/first
+
+    A recipe's fields and defaults; the defaults are the LRAM reference's recipe, in optimiser updates:
+
+    {_FIELDS}
+    """
+
+COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = (
+    (train, "train"),
+    (finetune, "finetune"),
+    (cast, "cast"),
+)

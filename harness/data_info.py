@@ -1,0 +1,112 @@
+"""What a trajectory store holds, with the scores that its returns stand for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lram.agents.trajectories.statistics import Copying, Facts, copying, facts, part_bytes
+from lram.agents.trajectories.store import Summary, TrajectoryStore
+from lram.envs import registry
+from lram.envs.scores import normalise
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some episodes of a store.
+
+    Attributes:
+        name: A domain, a task id, or a policy.
+        facts: Their numbers.
+        score: Normalised score of the mean return; of a domain, the mean over its tasks that have one.
+            None without a reference, and for Atari data that does not say whether rewards are clipped.
+        bytes: On disk; None for a policy, whose episodes share files with others'.
+        copying: How alike consecutive actions are; None where that was not asked for.
+    """
+
+    name: str
+    facts: Facts
+    score: float | None
+    bytes: int | None = None
+    copying: Copying | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """A store: its card, and its episodes by domain, by task and by task and policy."""
+
+    path: str
+    digest: str
+    card: dict[str, Any]
+    episodes: int
+    steps: int
+    bytes: int
+    domains: list[Group]
+    tasks: list[Group]
+    policies: dict[str, list[Group]]
+
+
+def describe_store(path: Path, *, quick: bool = False) -> StoreInfo:
+    """Return what the store in ``path`` holds; AgentError where it is none or is damaged.
+
+    Args:
+        path: Folder of the store.
+        quick: Read the index only, and leave ``copying`` out.
+    """
+    store = TrajectoryStore(path)
+    by_task: dict[str, list[Summary]] = defaultdict(list)
+    for episode in store.episodes:
+        by_task[episode.task].append(episode)
+    alike_tasks, alike_domains = ({}, {}) if quick else copying(store)
+    sizes = part_bytes(store)
+    tasks = [
+        Group(task, facts(episodes), _score(episodes), sizes[task], alike_tasks.get(task))
+        for task, episodes in sorted(by_task.items())
+    ]
+    by_domain: dict[str, list[Group]] = defaultdict(list)
+    for group in tasks:
+        by_domain[store.tasks[group.name].domain].append(group)
+    domains = [
+        Group(
+            domain,
+            facts([episode for group in groups for episode in by_task[group.name]]),
+            _mean([group.score for group in groups]),
+            sum(sizes[group.name] for group in groups),
+            alike_domains.get(domain),
+        )
+        for domain, groups in by_domain.items()
+    ]
+    return StoreInfo(
+        path=str(path),
+        digest=store.digest,
+        card=store.card,
+        episodes=len(store.episodes),
+        steps=store.steps,
+        bytes=store.bytes,
+        domains=domains,
+        tasks=tasks,
+        policies={task: _policies(episodes) for task, episodes in sorted(by_task.items())},
+    )
+
+
+def _policies(episodes: Sequence[Summary]) -> list[Group]:
+    found: dict[str, list[Summary]] = defaultdict(list)
+    for episode in episodes:
+        found[episode.policy].append(episode)
+    return [Group(policy, facts(theirs), _score(theirs)) for policy, theirs in sorted(found.items())]
+
+
+def _score(episodes: Sequence[Summary]) -> float | None:
+    task = registry.all_tasks().get(episodes[0].task)
+    # Public Atari data holds clipped rewards, and their sum is no game score.
+    if task is None or (task.domain == "atari" and any(not episode.protocol for episode in episodes)):
+        return None
+    return normalise(task, facts(episodes).return_mean)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,267 @@
+"""Importing public data sets: a source's names for tasks become ours, its episodes a store.
+
+Agents and environments know nothing of each other: the readers of ``lram.agents`` know layouts, the
+registry of ``lram.envs`` knows tasks, and they meet here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from lram.agents.api import AgentError, TaskSpec
+from lram.agents.trajectories.readers import Note, Options, Problem, Shapes, read
+from lram.agents.trajectories.writer import StoreWriter
+from lram.envs import registry
+from lram.harness.errors import LramError
+from lram.harness.records import PlannedTask
+from lram.harness.translation import task_spec
+
+# MimicGen's data sets without a robot in their name: Panda, but for these two (Sawyer).
+_SAWYER_BY_DEFAULT = ("NutAssembly_D0", "PickPlace_D0")
+_TRANSFERRED = re.compile(r"(.+)_robot_([A-Za-z0-9]+)_gripper_\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportTasks:
+    """Which tasks an import may meet (the ``Tasks`` that readers ask).
+
+    Attributes:
+        task: Id of the task of everything that the source holds; None: the source's names tell.
+        selection: Ids that are asked for; None: all.
+        target_return, reward_scale: Of a ``task`` that is not in the table.
+    """
+
+    task: str | None = None
+    selection: frozenset[str] | None = None
+    target_return: float | None = None
+    reward_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        own = self.reward_scale is not None or self.target_return is not None
+        if self.task is None:
+            if own:
+                raise LramError("--reward-scale and --target-return describe a task of your own; add --task")
+            return
+        if not re.fullmatch(r"[^/\s]+/[^/\s]+", self.task):
+            raise LramError(f"--task {self.task!r} is no task; write domain/name, such as metaworld/reach-v3")
+        if self.task in registry.all_tasks():
+            if own:
+                raise LramError(
+                    f"{self.task} has its target return and reward scale from the table; leave "
+                    "--target-return and --reward-scale out"
+                )
+        elif self.reward_scale is None:
+            close = difflib.get_close_matches(self.task, registry.all_tasks(), n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise LramError(
+                f"there is no task {self.task}{hint}; for a task of your own, add --reward-scale (what "
+                "rewards are divided by before a model reads them), and --target-return where there is one"
+            )
+        elif not self.reward_scale > 0:
+            raise LramError("--reward-scale must be above 0")
+
+    def find(self, names: tuple[str, ...]) -> str:
+        """Return the id of the task that a source calls so; LramError where there is none.
+
+        ``names`` are tried in order; a later one decides where an earlier one is of several tasks.
+        """
+        if self.task is not None:
+            return self.task
+        found: tuple[str, ...] = ()
+        for name in names:
+            known = _ids_by_name().get(_folded(name), ())
+            found = tuple(task for task in found if task in known) or found or known
+        if found:
+            return found[0]
+        close = difflib.get_close_matches(_folded(names[-1]), _ids_by_name(), n=1, cutoff=0.75)
+        hint = f" (did you mean {_ids_by_name()[close[0]][0]}?)" if close else ""
+        raise AgentError(
+            f"no task goes by the name {' or '.join(map(repr, names))}{hint}; say which with "
+            "--task domain/name"
+        )
+
+    def wanted(self, task_id: str) -> bool:
+        """Return whether the task was asked for."""
+        return self.selection is None or task_id in self.selection
+
+    def spec(self, task_id: str, shapes: Shapes) -> TaskSpec:
+        """Return the task, with sizes from the data where the table leaves them open."""
+        task = registry.all_tasks().get(task_id)
+        if task is not None:
+            if task.observation_size is None and task.observation == shapes.observation == "vector":
+                task = replace(task, observation_size=shapes.observation_shape[0])
+            if task.action_size is None:
+                task = replace(task, action_size=shapes.action_size)
+            return task_spec(PlannedTask(task, ""))
+        if shapes.action_size is None:
+            raise AgentError(
+                f"neither the table nor the data tells how many actions {task_id} has; add --discrete-actions"
+            )
+        if shapes.observation == "image" and shapes.observation_shape != (3, 64, 64):
+            raise AgentError(
+                f"{task_id} has images of shape {shapes.observation_shape}; models see 3 x 64 x 64, so "
+                "resize them first"
+            )
+        assert self.reward_scale is not None
+        return TaskSpec(
+            id=task_id,
+            domain=task_id.partition("/")[0],
+            observation=shapes.observation,
+            observation_shape=shapes.observation_shape,
+            action=shapes.action,
+            action_size=shapes.action_size,
+            target_return=self.target_return,
+            reward_scale=self.reward_scale,
+        )
+
+    def horizon(self, task_id: str) -> int | None:
+        """Return the number of decisions after which the task's default protocol ends an episode."""
+        task = registry.all_tasks().get(task_id)
+        return task.horizon if task else None
+
+
+def selected(terms: list[str] | None) -> frozenset[str] | None:
+    """Return the ids of a selection of tasks; None for none."""
+    return frozenset(task.id for task in registry.select(terms)) if terms else None
+
+
+def _folded(name: str) -> str:
+    """Return ``name`` without case and punctuation, and a transferred MimicGen set's as its task's."""
+    transferred = _TRANSFERRED.fullmatch(name)
+    if transferred:
+        name = f"{transferred[1]}-{transferred[2]}"
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+@cache
+def _ids_by_name() -> Mapping[str, tuple[str, ...]]:
+    """Return the tasks that may go by a folded name: their ids, names, the reference's names."""
+    found: dict[str, list[str]] = {}
+    for task in registry.all_tasks().values():
+        names = {task.id}
+        if task.split != "extra":
+            names |= {task.name, task.reference_name, re.sub(r"-v\d$", "", task.name)}
+        if task.domain == "mimicgen":
+            name, _, robot = task.name.partition("-")
+            names.add(f"{robot or ('Sawyer' if name in _SAWYER_BY_DEFAULT else 'Panda')}_{name}")
+        for folded in {_folded(name) for name in names if name}:
+            found.setdefault(folded, []).append(task.id)
+    return MappingProxyType({name: tuple(ids) for name, ids in found.items()})
+
+
+@dataclass(slots=True)
+class TaskImport:
+    """What an import brought of one task."""
+
+    names: set[str] = field(default_factory=set)
+    episodes: int = 0
+    steps: int = 0
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What an import brought.
+
+    Attributes:
+        tasks: By task id.
+        known: Episodes that the store had already.
+        problems: One sentence for each part of the source that could not be read.
+        notes: What was changed or left out, and how often.
+    """
+
+    tasks: dict[str, TaskImport] = field(default_factory=dict)
+    known: int = 0
+    problems: list[str] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def episodes(self) -> int:
+        """Episodes that were added."""
+        return sum(task.episodes for task in self.tasks.values())
+
+
+def import_data(
+    source: Path,
+    store: Path,
+    tasks: ImportTasks,
+    options: Options,
+    *,
+    layout: str = "",
+    skip_bad: bool = False,
+    card: Mapping[str, Any] | None = None,
+    seen: Callable[[ImportReport], None] = lambda report: None,
+) -> ImportReport:
+    """Add the episodes of the data set ``source`` to ``store``, which is made where there is none.
+
+    Episodes that the store has already are not added again, so an import that was interrupted goes on
+    when it is run again.
+
+    Args:
+        source: A file or folder.
+        store: Folder of the store.
+        tasks: Which tasks may occur.
+        options: How to read.
+        layout: One of the readers' ``FORMATS`` (empty: found out).
+        skip_bad: Go on after what cannot be read, instead of raising.
+        card: What the store's card should say of the source.
+        seen: Called after each episode.
+
+    Raises:
+        LramError, AgentError: The source cannot be read, or holds nothing that was asked for. What came
+            before that is in the store.
+    """
+    report = ImportReport()
+    with ExitStack() as stack:
+        writer: StoreWriter | None = None
+        for item in read(source, tasks, options, layout):
+            if isinstance(item, Note):
+                report.notes[item.text] += item.count
+                continue
+            problem = item.text if isinstance(item, Problem) else ""
+            if not isinstance(item, Problem):
+                # Made with the first episode: a source that gives none leaves no empty store behind.
+                writer = writer or stack.enter_context(StoreWriter(store, card))
+                problem = _added(writer, item.trajectory, item.name, report)
+                seen(report)
+            if problem and not skip_bad:
+                raise LramError(problem + _left(report, store))
+            if problem:
+                report.problems.append(problem)
+    if not report.episodes and not report.known:
+        first = f": {report.problems[0]}" if report.problems else "; see --tasks and --format"
+        raise LramError(f"{source} gave no episode{first}")
+    return report
+
+
+def _added(writer: StoreWriter, trajectory: Any, name: str, report: ImportReport) -> str:
+    """Append a trajectory that the store does not have; return what is wrong with it, or nothing."""
+    if trajectory.origin in writer.committed:
+        report.known += 1
+        return ""
+    try:
+        writer.append(trajectory)
+    except AgentError as error:
+        return str(error)
+    task = report.tasks.setdefault(trajectory.task.id, TaskImport())
+    task.names.add(name)
+    task.episodes += 1
+    task.steps += trajectory.length
+    return ""
+
+
+def _left(report: ImportReport, store: Path) -> str:
+    if not report.episodes:
+        return " (--skip-bad goes on without it)"
+    return (
+        f" (the {report.episodes} episodes before it are in {store}; the same command goes on from there, "
+        "--skip-bad without what is bad)"
+    )

@@ -1,0 +1,294 @@
+"""Training runs as they lie on disk: recipe, lines of metrics, and the final checkpoint's facts.
+
+Read without torch: a report is made anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from lram.agents.api import AgentError
+from lram.agents.config import ModelConfig, config_from_dict, config_to_dict
+from lram.agents.training.recipe import flat, model_config, recipe_digest, recipe_to_dict
+from lram.agents.training.recipe_text import read_recipe
+from lram.agents.training.sinks import METRICS_FILE, read_metrics
+from lram.harness.errors import LramError
+from lram.reports.training_model import Measures
+
+_RECIPE_FILE = "recipe.toml"
+_CHECKPOINT = Path("checkpoint")
+_LABELLED = re.compile(r"(?P<label>[^=/\\]+)=(?P<folder>.+)")
+_ADVICE = "restore it, or leave this training out"
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """The part of a line that depends on the machine; ``seconds`` are those of all updates so far."""
+
+    seconds: float
+    tokens_per_second: float
+    waiting_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainLine:
+    """A line of kind ``train``: what the updates since the line before gave."""
+
+    update: int
+    domains: dict[str, Measures]
+    timesteps: int
+    time: Speed
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationLine:
+    """A line of kind ``validation``; ``positions`` are losses by timestep of the window."""
+
+    update: int
+    loss: float | None
+    perplexity: float | None
+    top1: float | None
+    action_error: float | None
+    domains: dict[str, Measures]
+    tasks: dict[str, Measures]
+    positions: dict[str, list[float | None]]
+
+    @property
+    def mean(self) -> Measures:
+        """The mean over domains."""
+        return Measures(self.loss, self.perplexity, self.top1, self.action_error)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a checkpoint's card, or else the newest training state, tells of a training.
+
+    Attributes:
+        recipe: Its fields, the keys joined by dots.
+        seed, updates: Of the recipe.
+        recipe_digest: Over those that decide numbers.
+        model: None where nothing tells it yet.
+        parameters: Number of weights; None likewise.
+        stores: Digests of the trajectory stores; None likewise.
+        began_from: Digest of the checkpoint gone on with; empty for random weights.
+        processes: That train together.
+        machine: CPU, cores and GPU in words.
+        digest: Of the final checkpoint; empty without one.
+    """
+
+    recipe: Mapping[str, Any]
+    seed: int
+    updates: int
+    recipe_digest: str
+    model: ModelConfig | None = None
+    parameters: int | None = None
+    stores: tuple[str, ...] | None = None
+    began_from: str = ""
+    processes: int = 1
+    machine: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training run: its facts, its lines, and tokens read up to each line of training."""
+
+    label: str
+    facts: Facts
+    lines: tuple[TrainLine, ...]
+    validations: tuple[ValidationLine, ...]
+    tokens: tuple[int, ...]
+
+    @property
+    def domains(self) -> list[str]:
+        """All domains that lines name."""
+        groups = [line.domains for line in self.lines] + [line.domains for line in self.validations]
+        return list(dict.fromkeys(name for group in groups for name in group))
+
+
+def load_trainings(folders: Sequence[str | Path]) -> list[Training]:
+    """Read training runs, each plain or as ``label=folder``; the plain ones are called by their folder.
+
+    Raises:
+        LramError: Two have one label, or a folder is no training run, or damaged.
+    """
+    named = [_labelled(folder) for folder in folders]
+    label, number = Counter(label for label, _ in named).most_common(1)[0] if named else ("", 0)
+    if number > 1:
+        raise LramError(f"{number} trainings are called {label!r}; tell them apart with label=folder")
+    return [_load(label, folder) for label, folder in named]
+
+
+def _labelled(folder: str | Path) -> tuple[str, Path]:
+    match = _LABELLED.fullmatch(str(folder))
+    if match is None or Path(folder).exists():
+        return Path(folder).resolve().name, Path(folder)
+    return match["label"], Path(match["folder"])
+
+
+def _load(label: str, folder: Path) -> Training:
+    if not (folder / _RECIPE_FILE).is_file():
+        raise LramError(
+            f"{folder} is not a training run: it has no {_RECIPE_FILE}; 'lram train' makes training runs"
+        )
+    try:
+        ended = (folder / _CHECKPOINT / "config.json").is_file()
+        facts = _ended(folder) if ended else _on_the_way(folder)
+        if ended and not (folder / METRICS_FILE).is_file():
+            raise LramError(f"{folder} has no {METRICS_FILE}, so its curves are lost; {_ADVICE}")
+        plain = read_metrics(folder / METRICS_FILE)
+    except (AgentError, OSError) as error:
+        raise LramError(f"the training {folder} cannot be read: {error}") from error
+    file = folder / METRICS_FILE
+    lines = [_typed(line, TrainLine, file) for line in plain if line.get("kind") == "train"]
+    validations = [_typed(line, ValidationLine, file) for line in plain if line.get("kind") == "validation"]
+    return Training(label, facts, tuple(lines), tuple(validations), _tokens(lines))
+
+
+def _tokens(lines: Sequence[TrainLine]) -> tuple[int, ...]:
+    # A line tells the tokens a second of the updates since the line before, and the seconds of all: their
+    # product is the whole number of tokens again, but for the rounding of floats.
+    read, total, before = [], 0, 0.0
+    for line in lines:
+        total += round(line.time.tokens_per_second * (line.time.seconds - before))
+        before = line.time.seconds
+        read.append(total)
+    return tuple(read)
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    stores: tuple[_Store, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Optimizer:
+    updates: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    seed: int
+    optimizer: _Optimizer
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    recipe: dict[str, Any]
+    recipe_digest: str
+    data: _Data
+    parameters: int
+    processes: int
+    init_from: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    model: dict[str, Any]
+    card: _Card
+    target_returns: dict[str, float] = field(default_factory=dict)
+
+
+def _ended(folder: Path) -> Facts:
+    file = folder / _CHECKPOINT / "config.json"
+    found = _typed(_json(file), _Config, file)
+    card, model = found.card, config_from_dict(found.model)
+    recipe = _typed(card.recipe, _Recipe, file)
+    weights = folder / _CHECKPOINT / "model.safetensors"
+    return Facts(
+        recipe=_flat(card.recipe),
+        seed=recipe.seed,
+        updates=recipe.optimizer.updates,
+        recipe_digest=card.recipe_digest,
+        model=model,
+        parameters=card.parameters,
+        stores=tuple(store.digest for store in card.data.stores),
+        began_from=card.init_from.get("digest", ""),
+        processes=card.processes,
+        machine=", ".join(
+            str(part)
+            for part in (card.machine.get("cpu"), card.machine.get("cores"), card.machine.get("gpu"))
+            if part
+        ),
+        digest=_digest(weights, model, found.target_returns),
+    )
+
+
+def _digest(weights: Path, config: ModelConfig, target_returns: Mapping[str, float]) -> str:
+    """Return what :func:`lram.agents.checkpoint.model_digest` gives for the loaded model, without torch."""
+    from safetensors import SafetensorError, safe_open
+
+    digest = hashlib.sha256(msgspec.json.encode(config_to_dict(replace(config, name="")), order="sorted"))
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            for name in sorted(file.keys()):
+                values = file.get_tensor(name).astype("<f4")  # models are loaded as float32
+                digest.update(f"{name} torch.float32 {values.shape}".encode())
+                digest.update(values.tobytes())
+    except (SafetensorError, TypeError, OSError) as error:
+        raise LramError(f"{weights} is damaged or missing ({error}); {_ADVICE}") from error
+    if target_returns:
+        digest.update(msgspec.json.encode(dict(target_returns), order="sorted"))
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    model: dict[str, Any]
+    stores: tuple[str, ...]
+    processes: int
+    origin: dict[str, str]
+
+
+def _on_the_way(folder: Path) -> Facts:
+    recipe = read_recipe(folder / _RECIPE_FILE)
+    plain = _flat(recipe_to_dict(recipe))
+    facts = Facts(plain, recipe.seed, recipe.optimizer.updates, recipe_digest(recipe))
+    states = [file for file in (folder / "state").glob("update-*/state.json") if file.is_file()]
+    if not states:
+        if recipe.model.init_from:
+            return facts
+        return replace(facts, model=model_config(recipe.model))
+    file = max(states, key=lambda file: file.parent.name)
+    state = _typed(_json(file), _State, file)
+    return replace(
+        facts,
+        model=config_from_dict(state.model),
+        stores=state.stores,
+        processes=state.processes,
+        began_from=state.origin.get("digest", ""),
+    )
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    plain = msgspec.json.decode(msgspec.json.encode(recipe))
+    return {name: value for name, value in flat(plain).items() if value != {}}
+
+
+def _json(file: Path) -> Any:
+    try:
+        return msgspec.json.decode(file.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise LramError(f"{file} is damaged ({error}); {_ADVICE}") from error
+
+
+def _typed(plain: Any, kind: type[_T], file: Path) -> _T:
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        raise LramError(f"{file} is damaged ({error}); {_ADVICE}") from error

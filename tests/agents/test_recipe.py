@@ -1,0 +1,162 @@
+"""Recipes: what a file says is what is trained, and what it must not say is told in one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lram.agents.api import AgentError
+from lram.agents.config import ModelConfig, TransformerConfig, XLSTMConfig, config_to_dict
+from lram.agents.presets import parse_preset
+from lram.agents.training.recipe import (
+    ModelSection,
+    Recipe,
+    describe_fields,
+    model_config,
+    recipe_digest,
+)
+from lram.agents.training.recipe_text import changed, read_recipe, render_recipe
+
+ODD = """
+name = 'odd "name" \\ with an ö'
+[model]
+preset = "xlstm-1M"
+layers = 4
+xlstm = {slstm_at = [1, 3]}
+[data]
+stores = ["a", "b c"]
+[sampling]
+domain_sequences = {atari = 8, "my domain" = 2}
+"""
+
+
+def test_the_defaults_are_the_reference_s_recipe_in_optimiser_updates() -> None:
+    recipe = Recipe()
+    optimizer = recipe.optimizer
+    assert optimizer.updates == 200_000 // 6
+    assert optimizer.warmup_updates == round(4_000 / 6)
+    assert (optimizer.learning_rate, optimizer.final_learning_rate) == (1e-4, 1e-6)
+    assert (optimizer.weight_decay, optimizer.clip, optimizer.accumulate) == (0.01, 0.25, 0)
+    assert (recipe.sampling.context, recipe.sampling.sequences) == (50, 32)
+    assert recipe.data.validation_share == 0.025
+    assert recipe.validation.every == 50_000 // 6
+
+
+@pytest.mark.parametrize("text", ["", ODD])
+def test_a_written_recipe_reads_as_the_same_recipe(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    recipe = read_recipe(path)
+    path.write_text(render_recipe(recipe))
+    assert read_recipe(path) == recipe
+
+
+def test_a_model_of_any_kind_survives_a_recipe_as_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    unbounded = TransformerConfig(heads=4, positions="rotary", window=None, cache="full")
+    for config in (
+        parse_preset("mamba-1M"),
+        ModelConfig(64, 2, xlstm=XLSTMConfig(slstm_at=(1,)), actions_in_context=True, decode="lower"),
+        ModelConfig(64, 2, transformer=unbounded),
+    ):
+        path.write_text(render_recipe(Recipe(model=ModelSection(overrides=config_to_dict(config)))))
+        assert model_config(read_recipe(path).model) == config
+
+
+def test_overrides_change_a_preset_and_leave_the_rest() -> None:
+    recipe = read_recipe(
+        None, ["model.preset=xlstm[7:1]-1M", "model.xlstm.slstm_at=[1, 3]", "model.actions_in_context=true"]
+    )
+    preset = parse_preset("xlstm[7:1]-1M")
+    assert preset.xlstm is not None
+    expected = replace(preset, actions_in_context=True, xlstm=replace(preset.xlstm, slstm_at=(1, 3)))
+    assert model_config(recipe.model) == expected
+
+
+def test_settings_go_over_the_file_and_need_no_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("seed = 3\n[optimizer]\nupdates = 10\nclip = 1\n")
+    recipe = read_recipe(
+        path,
+        [
+            "optimizer.updates=20",
+            "data.stores=runs/a",
+            "model.preset=mamba-1M",
+            "sampling.domain_weights.atari=2",
+        ],
+    )
+    assert (recipe.seed, recipe.optimizer.updates, recipe.optimizer.clip) == (3, 20, 1.0)
+    assert (recipe.data.stores, recipe.model.preset) == (("runs/a",), "mamba-1M")
+    assert recipe.sampling.domain_weights == {"atari": 2}
+    assert changed(recipe, ["seed=4"]) == replace(recipe, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("optimizer.lerning_rate=1", ["optimizer.lerning_rate", "optimizer.learning_rate"]),
+        ("learning_rate=1", ["learning_rate", "did you mean optimizer.learning_rate"]),
+        ("nonsense.field=1", ["nonsense", "known", "optimizer"]),
+        ("model.widht=3", ["model.widht", "model.width"]),
+        ("optimizer.clip=-1", ["optimizer.clip", ">= 0"]),
+        ("optimizer.learning_rate=nan", ["optimizer.learning_rate", "nan"]),
+        ("optimizer.learning_rate=inf", ["optimizer.learning_rate", "inf"]),
+        ("optimizer.updates=1.5", ["optimizer.updates", "int"]),
+        ("data.top_fraction=1.5", ["data.top_fraction", "<= 1"]),
+        ("sampling.domain_weights.atari=-1", ["sampling.domain_weights", ">= 0"]),
+        ("optimizer.precision=half", ["optimizer.precision", "half", "bfloat16"]),
+        ("optimizer=3", ["optimizer", "int"]),
+        ("updates", ["section.field=value"]),
+    ],
+)
+def test_a_bad_field_is_named_with_what_it_may_be(setting: str, words: list[str]) -> None:
+    with pytest.raises(AgentError) as caught:
+        read_recipe(None, [setting])
+    text = str(caught.value)
+    assert all(word in text for word in words), text
+    assert "\n" not in text
+
+
+def test_the_model_s_own_sections_are_checked_when_it_is_made() -> None:
+    recipe = read_recipe(None, ["model.preset=xlstm-1M", "model.xlstm.slst_at=[1]"])
+    with pytest.raises(AgentError, match=r"xlstm\.slst_at"):
+        model_config(recipe.model)
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ([], "data.stores"),
+        (["data.stores=a", "optimizer.updates=100"], "warmup_updates"),
+        (["data.stores=a", "optimizer.final_learning_rate=1"], "final_learning_rate"),
+    ],
+)
+def test_what_no_field_alone_can_tell_is_checked(settings: list[str], word: str) -> None:
+    with pytest.raises(AgentError, match=word):
+        read_recipe(None, settings).check()
+
+
+def test_a_broken_file_is_told_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("seed = 1\nname = = 2")
+    with pytest.raises(AgentError, match=r"not TOML.*line 2"):
+        read_recipe(path)
+    with pytest.raises(AgentError, match="there is no recipe"):
+        read_recipe(tmp_path / "none.toml")
+
+
+def test_the_digest_is_of_what_decides_the_numbers() -> None:
+    recipe = read_recipe(None, ["model.preset=mamba-1M", "data.stores=a"])
+    same = changed(recipe, ["sampling.workers=4", "saving.keep=1", "name=b", 'data.stores=["moved/a"]'])
+    assert recipe_digest(same) == recipe_digest(recipe)
+    for setting in ("seed=1", "threads=2", "saving.metrics_every=3", "model.layers=4", "optimizer.clip=1"):
+        assert recipe_digest(changed(recipe, [setting])) != recipe_digest(recipe)
+
+
+def test_every_field_is_described() -> None:
+    rows = {row.name: row for row in describe_fields()}
+    assert all(row.description for row in rows.values())
+    assert rows["optimizer.learning_rate"].default == 1e-4
+    assert "model.FIELD" in rows

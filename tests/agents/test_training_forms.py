@@ -1,0 +1,223 @@
+"""Whole sequences: kernels and plain PyTorch give the same hidden states and the same gradients."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lram.agents.backbone import Backbone, build_backbone
+from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
+from lram.agents.linear import Linear, linear
+from lram.agents.selective_scan import selective_scan
+from lram.agents.sequences import compiled_for, plain_sequences
+
+WIDTH = 32
+CONFIGS = {
+    "mlstm": ModelConfig(WIDTH, 2, xlstm=XLSTMConfig()),
+    "mlstm, heads of 48, conv of 3": ModelConfig(96, 1, xlstm=XLSTMConfig(conv_kernel=3)),
+    "mlstm, three heads": ModelConfig(96, 1, xlstm=XLSTMConfig(heads=3)),
+    "mlstm, blocks of 8": ModelConfig(WIDTH, 1, xlstm=XLSTMConfig(qkv_block=8)),
+    "slstm": ModelConfig(WIDTH, 1, xlstm=XLSTMConfig(slstm_at=(0,))),
+    "slstm, heads of 24": ModelConfig(96, 1, xlstm=XLSTMConfig(slstm_at=(0,))),
+    "mamba": ModelConfig(WIDTH, 2, mamba=MambaConfig()),
+    "mamba, 100 channels, states of 5": ModelConfig(50, 1, mamba=MambaConfig(state_size=5, conv_kernel=2)),
+    "mamba, more channels than go at once": ModelConfig(112, 1, mamba=MambaConfig(dt_rank=3)),
+    "transformer": ModelConfig(
+        WIDTH, 2, transformer=TransformerConfig(heads=4, positions="rotary", window=20, cache="ring")
+    ),
+}
+RECURRENT = [name for name in CONFIGS if name != "transformer"]
+
+
+@pytest.fixture(autouse=True)
+def _numba() -> None:
+    pytest.importorskip("numba")
+
+
+def _backbone(config: ModelConfig, noise: float = 0.1) -> Backbone:
+    """Weights drawn by the kind's rules, then noise, so that zeros and ones matter too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = build_backbone(config)
+        backbone.reset_parameters()
+        with torch.no_grad():
+            for parameter in backbone.parameters():
+                parameter.add_(noise * torch.randn(parameter.shape))
+    return backbone
+
+
+def _results(backbone: Backbone, x: Tensor, plain: bool = False) -> dict[str, Tensor]:
+    """Hidden states, and the gradients of their product with fixed numbers."""
+    x = x.clone().requires_grad_()
+    backbone.zero_grad()
+    with plain_sequences() if plain else nullcontext():
+        y = backbone(x)
+        generator = torch.Generator().manual_seed(9)
+        (y.float() * torch.randn(y.shape, generator=generator)).sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    gradients = {name: one.grad.clone() for name, one in backbone.named_parameters() if one.grad is not None}
+    return {"y": y.detach(), "x": x.grad, **gradients}
+
+
+def _tokens(rows: int, count: int, width: int, seed: int = 0) -> Tensor:
+    return torch.randn(rows, count, width, generator=torch.Generator().manual_seed(seed))
+
+
+def _assert_close(results: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-5) -> None:
+    assert results.keys() == expected.keys()
+    for name, one in expected.items():
+        difference = (results[name] - one).norm() / one.norm().clamp(
+            min=0.05
+        )  # below: what rounding leaves of sums that cancel
+        assert difference < tolerance, f"{name}: {difference:.1e}"
+
+
+def _bits(results: dict[str, Tensor]) -> dict[str, bytes]:
+    return {name: one.contiguous().numpy().tobytes() for name, one in results.items()}
+
+
+@pytest.mark.parametrize(("rows", "count"), [(1, 1), (3, 2), (2, 33), (9, 50), (1, 150)])
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_kernels_equal_plain_pytorch_with_all_gradients(name: str, rows: int, count: int) -> None:
+    config = CONFIGS[name]
+    backbone, x = _backbone(config), _tokens(rows, count, config.width)
+    _assert_close(_results(backbone, x), _results(backbone, x, plain=True))
+
+
+@pytest.mark.parametrize("shift", [-40.0, -5.0, 12.0, 40.0])
+@pytest.mark.parametrize("gate", ["igate", "fgate"])
+def test_extreme_gates_of_an_mlstm_give_the_same(gate: str, shift: float) -> None:
+    backbone, x = _backbone(CONFIGS["mlstm"]), _tokens(2, 40, WIDTH)
+    with torch.no_grad():
+        for block in backbone.blocks:  # type: ignore[union-attr]
+            getattr(block.xlstm.mlstm_cell, gate).bias.add_(shift)
+    _assert_close(_results(backbone, x), _results(backbone, x, plain=True), 2e-4)
+
+
+@pytest.mark.parametrize("shift", [-60.0, -5.0, 5.0, 60.0])
+@pytest.mark.parametrize("gate", [0, 1])
+def test_extreme_gates_of_an_slstm_give_the_same(gate: int, shift: float) -> None:
+    backbone, x = _backbone(CONFIGS["slstm"]), _tokens(2, 40, WIDTH)
+    with torch.no_grad():
+        backbone.blocks[0].xlstm.slstm_cell._bias_.view(4, -1)[gate].add_(shift)  # type: ignore[index,union-attr]
+    _assert_close(_results(backbone, x), _results(backbone, x, plain=True), 2e-4)
+
+
+@pytest.mark.parametrize("name", ["mlstm", "slstm", "mamba"])
+def test_results_are_the_same_bit_for_bit_each_time(name: str) -> None:
+    backbone, x = _backbone(CONFIGS[name]), _tokens(17, 20, WIDTH)
+    assert _bits(_results(backbone, x)) == _bits(_results(backbone, x))
+
+
+@pytest.mark.parametrize("name", ["mlstm", "slstm", "mamba"])
+def test_two_threads_give_the_same(name: str) -> None:
+    backbone, x = _backbone(CONFIGS[name]), _tokens(17, 20, WIDTH)
+    expected, threads = _results(backbone, x), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        results = _results(backbone, x)
+    finally:
+        torch.set_num_threads(threads)
+    _assert_close(results, expected, 2e-6)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+@torch.no_grad()
+def test_a_row_does_not_depend_on_the_others(name: str) -> None:
+    config = CONFIGS[name]
+    backbone, x = _backbone(config), _tokens(4, 40, config.width)
+    others = torch.cat([x[:3], 100 * x[3:]])
+    assert backbone(x)[:3].numpy().tobytes() == backbone(others)[:3].numpy().tobytes()
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_what_comes_later_changes_nothing_before(name: str) -> None:
+    config = CONFIGS[name]
+    backbone, x = _backbone(config), _tokens(2, 40, config.width)
+    later = torch.cat([x[:, :25], 100 * x[:, 25:]], dim=1)
+    torch.testing.assert_close(backbone(later)[:, :25], backbone(x)[:, :25], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_under_autocast_gradients_are_float32_and_close(name: str) -> None:
+    config = CONFIGS[name]
+    backbone, x = _backbone(config, 0.02), _tokens(4, 40, config.width)
+    expected = _results(backbone, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        results = _results(backbone, x)
+    assert {one.dtype for key, one in results.items() if key != "y"} == {torch.float32}
+    for key in ("y", "x"):
+        assert (results[key] - expected[key]).norm() < 0.05 * expected[key].norm()
+
+
+def test_weights_of_other_types_are_read_plainly() -> None:
+    backbone = _backbone(CONFIGS["mamba"])
+    assert compiled_for(torch.zeros(1), torch.zeros(1))
+    with plain_sequences():
+        assert not compiled_for(torch.zeros(1), torch.zeros(1))
+    assert not compiled_for(torch.zeros(1, dtype=torch.bfloat16), torch.zeros(1, dtype=torch.bfloat16))
+    x = _tokens(2, 5, WIDTH)
+    expected = backbone(x)
+    results = backbone.bfloat16()(x.bfloat16())
+    assert results.dtype == torch.bfloat16
+    assert (results.float() - expected).norm() < 0.1 * expected.norm()
+
+
+def _scan_inputs(rows: int, tokens: int, channels: int, size: int, dtype: torch.dtype) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(4)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    u, dt = normal(rows, tokens, channels), F.softplus(normal(rows, tokens, channels))
+    A, B, C = -normal(channels, size).exp(), normal(rows, tokens, size), normal(rows, tokens, size)
+    return [one.requires_grad_() for one in (u, dt, A, B, C)]
+
+
+def test_the_plain_scan_has_the_gradients_of_finite_differences() -> None:
+    inputs = _scan_inputs(2, 19, 3, 2, torch.float64)
+    assert torch.autograd.gradcheck(selective_scan, inputs)
+
+
+def test_the_plain_scan_has_the_gradients_of_its_loop() -> None:
+    inputs = _scan_inputs(3, 37, 6, 4, torch.float32)
+
+    def loop(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+        h, outputs = u.new_zeros(len(u), *A.shape), []
+        for t in range(u.shape[1]):
+            h = torch.exp(dt[:, t, :, None] * A) * h + (dt * u)[:, t, :, None] * B[:, t, None]
+            outputs.append((h * C[:, t, None]).sum(-1))
+        return torch.stack(outputs, dim=1)
+
+    def gradients(function: Any) -> dict[str, Tensor]:
+        y = function(*inputs)
+        found = torch.autograd.grad(y.square().sum(), inputs)
+        return {"y": y.detach(), **dict(zip("u dt A B C".split(), found, strict=True))}
+
+    _assert_close(gradients(selective_scan), gradients(loop), 2e-6)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("tokens", "inputs", "outputs"), [(200, 96, 38), (200, 7, 33), (129, 64, 256), (5, 8, 8)]
+)
+def test_a_linear_is_that_of_pytorch(tokens: int, inputs: int, outputs: int, bias: bool) -> None:
+    layer = Linear(inputs, outputs, bias=bias)
+    x = _tokens(1, tokens, inputs + 3)[0]
+
+    def results(function: Any) -> dict[str, Tensor]:
+        own = x.clone().requires_grad_()
+        layer.zero_grad()
+        # Rows that lie apart in memory, as after a split.
+        y = function(own[:, :inputs].view(1, tokens, inputs), layer.weight, layer.bias)
+        y.square().sum().backward()
+        gradients = {name: one.grad.clone() for name, one in layer.named_parameters() if one.grad is not None}
+        assert own.grad is not None
+        return {"y": y.detach(), "x": own.grad, **gradients}
+
+    _assert_close(results(linear), results(F.linear), 3e-6)
