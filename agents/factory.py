@@ -1,6 +1,6 @@
 """Agents by name: what a user writes on the command line or in a plan.
 
-    random, scripted          baselines
+    random, scripted, planner baselines
     constant, constant=0.5    a baseline with a value
     xlstm[7:1]-16M            an untrained action model of that preset
     small-xlstm[7:1]          a trained model that comes with the package (:mod:`lram.agents.shipped`)
@@ -54,6 +54,7 @@ _BASELINES = (
     AgentRow("random", "baseline", "uniform over the task's actions"),
     AgentRow("constant", "baseline", "always the same action; constant=0.5 names its value"),
     AgentRow("scripted", "baseline", "Meta-World's experts, and heuristics for a few other tasks"),
+    AgentRow("planner", "baseline", "DMControl: sampling search on MuJoCo's own model of the task"),
 )
 
 
@@ -120,6 +121,9 @@ def _baseline(name: str, value: str, spec: str) -> Agent:
     if name != "constant":
         if "=" in spec:
             raise AgentError(f"{name} takes no value; write {name} instead of {spec}")
+        if name == "planner":
+            planner: Agent = importlib.import_module("lram.agents.planning").PlanningAgent()
+            return planner
         made: Agent = baselines.RandomAgent() if name == "random" else baselines.ScriptedAgent()
         return made
     try:

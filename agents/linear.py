@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lram.agents.sequences import plain_asked
+
 FEWEST_TOKENS = 128
 """With fewer, the call itself costs what is gained; passes that decide have fewer."""
 
@@ -73,6 +75,7 @@ def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.device.type == weight.device.type == "cpu"
         and x.dim() > 1
         and x.numel() >= FEWEST_TOKENS * x.shape[-1]
+        and not plain_asked()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and available("_linear_pointwise")

@@ -33,9 +33,14 @@ def compiled_for(x: Tensor, weight: Tensor) -> bool:
     )
 
 
+def plain_asked() -> bool:
+    """Return whether this is inside of :func:`plain_sequences`."""
+    return _plain
+
+
 @contextmanager
 def plain_sequences() -> Iterator[None]:
-    """Read sequences in plain PyTorch here, to compare."""
+    """Read sequences in plain PyTorch here, to compare: no kernels, and products as PyTorch makes them."""
     global _plain
     before, _plain = _plain, True
     try:

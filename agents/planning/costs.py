@@ -23,7 +23,6 @@ PENDULUM_COSINE = float(np.cos(np.deg2rad(8)))  # rewarded above
 FINGER_SPEED = 15.0  # radians a second, rewarded from there on
 FINGER_TIP = 0.13  # metres from the hinge to the tip
 WALKER_STANDS = 1.2  # metres
-HOPPER_STANDS = 0.6  # metres, from the foot's to the torso's centre of mass
 CHEETAH_SPEED = 10.0  # metres a second
 
 
@@ -176,17 +175,3 @@ def walker(speed: float) -> Cost:
         return np.asarray(step.mean(axis=1) + 0.5 * step[:, -1] + 0.005 * effort(futures))
 
     return cost
-
-
-def hopper_stand(futures: Futures) -> Array:
-    """One minus the suite's reward; and the height that lacks, a torso that tilts, and haste at the end."""
-    angles = np.cumsum(futures.qpos[..., 2:], axis=-1)
-    torso, foot = angles[..., 0], angles[..., 4]
-    # From the foot's to the torso's centre of mass, link by link (hopper.xml; all hinges turn about y).
-    links = np.cos(angles[..., :4]) @ np.array([0.05, 0.2, 0.33, 0.32])
-    height = links + 0.0789 * np.cos(torso) - 0.0075 * np.sin(torso) + 0.045 * np.sin(foot)
-    low = np.maximum(0.0, HOPPER_STANDS + 0.05 - height)
-    small_control = (4 + (1 - futures.actions**2).mean(axis=-1)) / 5
-    step = 1 - (height > HOPPER_STANDS) * small_control + low + 0.2 * (1 - np.cos(torso))
-    haste = (futures.qvel[:, -1, :3] ** 2).mean(axis=-1)
-    return np.asarray(step.mean(axis=1) + 0.5 * step[:, -1] + 0.02 * haste)

@@ -92,13 +92,6 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
     "dmcontrol/finger-turn_easy": Problem("finger", 2, states.finger, costs.finger_turn(0.07), TURN),
     "dmcontrol/finger-turn_hard": Problem("finger", 2, states.finger, costs.finger_turn(0.03), TURN),
-    "dmcontrol/hopper-stand": Problem(
-        "hopper",
-        4,
-        states.hopper,
-        costs.hopper_stand,
-        SearchOptions(horizon=40, knots=8, every=4, samples=40, rounds=1, spread=0.8, finest=0.2),
-    ),
     "dmcontrol/pendulum-swingup": Problem(
         "pendulum", 1, states.pendulum, costs.pendulum, SearchOptions(horizon=40, knots=6, every=3, samples=32)
     ),

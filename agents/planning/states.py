@@ -64,12 +64,6 @@ def cheetah(observation: Array) -> tuple[Array, Array]:
     return np.concatenate([[0.0], observation[positions]]), observation[VELOCITY][:9]
 
 
-def hopper(observation: Array) -> tuple[Array, Array]:
-    """Root x (not shown), z and pitch, four joints."""
-    positions, _ = shown(6)
-    return np.concatenate([[0.0], observation[positions]]), observation[VELOCITY][:7]
-
-
 def walker(observation: Array) -> tuple[Array, Array]:
     """Root z, x (not shown) and pitch, then each leg's hip, knee and ankle, turning about -y.
 

@@ -1,4 +1,4 @@
-"""Commands that measure how fast models decide."""
+"""Commands that measure how fast models decide and are trained."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from lram.harness.errors import LramError
 
 if TYPE_CHECKING:
     from lram.harness.bench.record import BenchRecord, Crossover, Row
+    from lram.harness.bench.train import TrainRecord, TrainRow
 
 bench = App(
-    name="bench", help="Measure how fast models decide, on this machine.", help_flags=["--help", "-h"]
+    name="bench",
+    help="Measure how fast models decide and are trained, on this machine.",
+    help_flags=["--help", "-h"],
 )
 
 
@@ -102,6 +105,107 @@ def model(
     else:
         print_record(record)
     return 0
+
+
+@bench.command(name="train")
+def train(
+    presets: Annotated[
+        list[str] | None,
+        Parameter(help="Model presets (default: the four backbones at 1M and 16M); see 'lram agents'."),
+    ] = None,
+    /,
+    *,
+    contexts: Annotated[str, Parameter(help="Timesteps of a sequence.")] = "50",
+    sequences: Annotated[str, Parameter(help="Sequences of a step.")] = "32",
+    forms: Annotated[
+        str, Parameter(help="torch: plain PyTorch; fused: kernels, as models are trained.")
+    ] = "torch,fused",
+    threads: Annotated[str, Parameter(help="Threads of PyTorch; each number is measured apart.")] = "1",
+    device: Annotated[str, Parameter(help="Where models are trained, such as cpu or cuda.")] = "cpu",
+    precision: Annotated[
+        Precision, Parameter(help=f"{' or '.join(PRECISIONS)}, the latter by autocast; weights are float32.")
+    ] = "float32",
+    seed: Annotated[
+        int, Parameter(name=["--seed", "-s"], help="Of weights, inputs and the order of visits.")
+    ] = 0,
+    repeats: Annotated[int, Parameter(help="Visits to each candidate.")] = 9,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="Write the record to this JSON file.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Time one training step of each model: forward, backward and AdamW, the forms in turns.
+
+    A step reads whole sequences with three tokens a timestep and predicts all action dimensions. 'x
+    faster' is the median over rounds of plain PyTorch's time over the form's, with its 95% interval.
+
+    Example: lram bench train mamba-1M 'xlstm[7:1]-1M' --threads 1,2 -o train.json
+    """
+    from lram.harness.bench.measure import Effort
+    from lram.harness.bench.record import check_output
+    from lram.harness.bench.train import PRESETS, TrainBench, bench_training, write_train_record
+
+    if output is not None:
+        check_output(output)
+    if repeats < 1:
+        raise LramError(f"--repeats must be 1 or more, not {repeats}")
+    record = bench_training(
+        TrainBench(
+            presets=tuple(presets or PRESETS),
+            contexts=numbers(contexts, "--contexts"),
+            sequences=numbers(sequences, "--sequences"),
+            forms=names(forms, "--forms"),
+            threads=numbers(threads, "--threads"),
+            seed=seed,
+            compute=Compute(device=device, precision=precision),
+            effort=Effort(rounds=repeats, limit_s=60.0),
+        ),
+        say=lambda text: print(text, file=sys.stderr),
+    )
+    if output is not None:
+        write_train_record(output, record)
+    if json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(record))
+    else:
+        print_train_record(record)
+    return 0
+
+
+def print_train_record(record: TrainRecord) -> None:
+    """Print a benchmark of training for people."""
+    provenance, load = record.provenance, record.load
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.packages.items())
+    print(f"{provenance.gpu if record.device != 'cpu' else provenance.cpu}; {record.precision}\n{versions}\n")
+    header = (
+        *("model", "form", "parameters", "sequences", "context", "threads", "median ms", "spread %"),
+        *("tokens/s", "x faster", "x at best"),
+    )
+    print_table(header, [_train_cells(row) for row in record.rows])
+    others = "" if load.other_cores is None else f"; other processes kept {load.other_cores:.1f} cores busy"
+    print(f"\nload average {load.before:.1f} before, {load.after:.1f} after{others}")
+    for note in record.notes:
+        print(note)
+
+
+def _train_cells(row: TrainRow) -> tuple[object, ...]:
+    faster: tuple[object, ...] = ("", None)
+    if row.ratio is not None:
+        times = row.ratio.times
+        faster = f"{times.median:.2f} [{times.low:.2f}, {times.high:.2f}]", _rounded(row.ratio.fastest)
+    return (
+        row.model,
+        row.form,
+        row.parameters,
+        row.sequences,
+        row.context,
+        row.threads,
+        _rounded(row.timing.median.median),
+        round(100 * row.timing.spread),
+        round(row.tokens_per_s),
+        *faster,
+    )
 
 
 def numbers(text: str, option: str) -> tuple[int, ...]:

@@ -164,8 +164,8 @@ def conclude(outcome: Outcome, run: Path) -> int:
     if outcome.validation is not None:
         _show_validation(outcome.validation)
     print(f"\ntrained: {outcome.update} updates\ncheckpoint: {run / 'checkpoint'}")
-    domains = outcome.validation["domains"] if outcome.validation is not None else ("DOMAIN",)
-    tasks = " ".join(shlex.quote(f"{domain}/*") for domain in domains)
+    domains = outcome.validation["domains"] if outcome.validation is not None else ()
+    tasks = " ".join(shlex.quote(f"{domain}/*") for domain in domains) or "TASKS"
     print(f"next: lram eval {run / 'checkpoint'} --tasks {tasks} -o {run / 'eval'}")
     return 0
 

@@ -197,7 +197,7 @@ def test_the_plain_scan_has_the_gradients_of_its_loop() -> None:
     def gradients(function: Any) -> dict[str, Tensor]:
         y = function(*inputs)
         found = torch.autograd.grad(y.square().sum(), inputs)
-        return {"y": y.detach(), **dict(zip("u dt A B C".split(), found, strict=True))}
+        return {"y": y.detach(), **dict(zip(["u", "dt", "A", "B", "C"], found, strict=True))}
 
     _assert_close(gradients(selective_scan), gradients(loop), 2e-6)
 

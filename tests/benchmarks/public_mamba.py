@@ -100,16 +100,7 @@ def make_mambapy(subject: Subject) -> tuple[Step, States]:
     """``mambapy.mamba.Mamba.step``, which keeps the last inputs of the convolution outside."""
     config, section = subject.config, subject.config.mamba
     assert section is not None
-    stack = mambapy.Mamba(
-        mambapy.MambaConfig(
-            d_model=config.width,
-            n_layers=config.layers,
-            d_state=section.state_size,
-            d_conv=section.conv_kernel,
-            expand_factor=section.expand,
-        )
-    )
-    load(stack.layers, subject, "")
+    stack = mambapy_stack(subject)
     rows, inner = subject.work.rows, section.expand * config.width
     weight = subject.backbone.norm_f.weight.detach()
     caches: list[Any] = [(None, weight.new_zeros(rows, inner, section.conv_kernel - 1))] * config.layers
@@ -122,8 +113,40 @@ def make_mambapy(subject: Subject) -> tuple[Step, States]:
     return step, lambda: [tensor for cache in caches for tensor in cache]
 
 
+def mambapy_stack(subject: Subject) -> nn.Module:
+    """Return ``mambapy.mamba.Mamba`` with the weights of ``subject``; it has no norm at the end."""
+    config, section = subject.config, subject.config.mamba
+    assert section is not None
+    stack = mambapy.Mamba(
+        mambapy.MambaConfig(
+            d_model=config.width,
+            n_layers=config.layers,
+            d_state=section.state_size,
+            d_conv=section.conv_kernel,
+            expand_factor=section.expand,
+        )
+    )
+    load(stack.layers, subject, "")
+    return stack
+
+
 def make_hf(subject: Subject) -> tuple[Step, States]:
     """``transformers``' ``MambaModel`` with its cache, one token a call: with more it forgets its state."""
+    config, model = subject.config, hf_model(subject)
+    cache = DynamicCache(config=model.config)
+
+    def step(x: Tensor) -> Tensor:
+        return model(inputs_embeds=x, cache_params=cache, use_cache=True).last_hidden_state
+
+    def state() -> list[Tensor]:
+        layers = range(config.layers)
+        return [read(layer) for layer in layers for read in (cache.get_conv_state, cache.get_recurrent_state)]
+
+    return step, state
+
+
+def hf_model(subject: Subject) -> hf.MambaModel:
+    """Return ``transformers``' ``MambaModel`` with the weights of ``subject``."""
     config, section = subject.config, subject.config.mamba
     assert section is not None
     hf_config = HFConfig(
@@ -138,16 +161,7 @@ def make_hf(subject: Subject) -> tuple[Step, States]:
     model = hf.MambaModel(hf_config).eval()
     missing, unexpected = model.load_state_dict(subject.backbone.state_dict(), strict=False)
     assert (missing, unexpected) == (["embeddings.weight"], [])
-    cache = DynamicCache(config=hf_config)
-
-    def step(x: Tensor) -> Tensor:
-        return model(inputs_embeds=x, cache_params=cache, use_cache=True).last_hidden_state
-
-    def state() -> list[Tensor]:
-        layers = range(config.layers)
-        return [read(layer) for layer in layers for read in (cache.get_conv_state, cache.get_recurrent_state)]
-
-    return step, state
+    return model
 
 
 def load(modules: nn.ModuleList, subject: Subject, prefix: str) -> None:

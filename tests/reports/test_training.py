@@ -27,8 +27,12 @@ from lram.agents.training.recipe_text import read_recipe, render_recipe
 from lram.harness.cli import main
 from lram.harness.errors import LramError
 from lram.reports import load_trainings, summarise, summary_json, write_report
-from lram.reports.drawing import style_of
+from lram.reports.drawing import render, style_of
+from lram.reports.markdown import markdown
+from lram.reports.page import page
 from lram.reports.training_figures import draw
+from lram.reports.training_folder import Training
+from lram.reports.training_views import csv_files
 
 DOMAINS = ("atari", "metaworld", "procgen")
 
@@ -143,8 +147,14 @@ def make(tmp_path: Path):
     return make
 
 
-def rows(folder: Path, name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO((folder / "tables" / f"{name}.csv").read_text())))
+def table(trainings: Sequence[Training], name: str) -> list[dict[str, str]]:
+    content = csv_files(summarise([], trainings=trainings), trainings)[f"{name}.csv"]
+    return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+def page_of(trainings: Sequence[Training]) -> str:
+    """The page, whose figures take long, without them."""
+    return page(summarise([], trainings=trainings), [], [], trainings).decode()
 
 
 def kinds(folders: Sequence[str]) -> dict[str, Any]:
@@ -158,45 +168,46 @@ def contents(folder: Path) -> dict[str, bytes]:
 # --- what a report has ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def report(synthetic, make, tmp_path):
-    """A report of runs and of two trainings, of which the second is one of the agents."""
-    folders = [make("mamba", preset="mamba-1M"), make("xlstm", level=0.9)]
-    trainings = load_trainings(folders)
-    agents = [
-        synthetic.agent("random", trained=None),
-        synthetic.agent("best", digest=trainings[1].facts.digest),
-    ]
-    plan = synthetic.plan(agents, [synthetic.task("metaworld/reach")], 3)
+@pytest.fixture(scope="module")
+def report(make_synthetic, tmp_path_factory):
+    """A report, only read, of a run and of two trainings, of which the second is one of the agents."""
+    folder = tmp_path_factory.mktemp("trainings")
+    Made(preset="mamba-1M").write(folder / "mamba")
+    Made(level=0.9).write(folder / "best-training")
+    trainings = load_trainings([folder / "mamba", f"xlstm={folder / 'best-training'}"])
+    synthetic = make_synthetic(folder)
+    best = synthetic.agent("best", digest=trainings[1].facts.digest)
+    plan = synthetic.plan(
+        [synthetic.agent("random", trained=None), best], [synthetic.task("metaworld/reach")], 3
+    )
     run = synthetic.run(plan, lambda item: 0.1 * item.episode)
-    return [run], trainings, write_report([run], tmp_path / "report", trainings=trainings).parent
+    return [run], trainings, write_report([run], folder / "report", trainings=trainings).parent
 
 
 def test_a_report_of_trainings_has_its_section_tables_and_figures(report):
     _, _, folder = report
-    page = (folder / "index.html").read_text()
+    text = (folder / "index.html").read_text()
     marks = ['id="table-comparisons"', 'id="table-training"', 'id="table-training-validation"']
     marks += ['id="table-training-identity"', 'id="figure-training-loss"', 'id="methods"']
-    places = [page.index(mark) for mark in marks]
+    places = [text.index(mark) for mark in marks]
     assert places == sorted(places)
-    links = set(re.findall(r'href="((?:figures|tables)/[^"]*)"', page))
+    links = set(re.findall(r'href="((?:figures|tables)/[^"]*)"', text))
     assert {f"figures/training-positions.{kind}" for kind in ("svg", "png", "pdf")} <= links
     assert {f"tables/training{name}.csv" for name in ("", "_curves", "_validation", "_positions")} <= links
     assert all((folder / link).is_file() for link in links)
-    ids = re.findall(r' id="([^"]*)"', page)
+    ids = re.findall(r' id="([^"]*)"', text)
     assert len(ids) == len(set(ids))
-    text = (folder / "summary.md").read_text()
-    assert "## Training" in text
-    assert "| mamba | Mamba" in text
+    plain = (folder / "summary.md").read_text()
+    assert "## Training" in plain
+    assert "| mamba | Mamba" in plain
 
 
-def test_equal_trainings_give_equal_bytes_and_replace_an_earlier_report(report):
+def test_equal_trainings_give_equal_bytes_and_an_earlier_report_is_replaced(report, tmp_path):
     runs, trainings, folder = report
-    before = contents(folder)
-    write_report(runs, folder, trainings=trainings)
-    assert contents(folder) == before
-    write_report(runs, folder)
-    assert not [name for name in contents(folder) if "training" in name]
+    again = write_report(runs, tmp_path / "again", trainings=trainings).parent
+    assert contents(again) == contents(folder)
+    write_report(runs, again)
+    assert not [name for name in contents(again) if "training" in name]
 
 
 def test_summary_json_has_trainings_only_where_there_are_some(report):
@@ -212,7 +223,7 @@ def test_an_agent_that_is_the_final_checkpoint_is_connected_and_shares_the_colou
     runs, trainings, folder = report
     summary = summarise(runs, trainings=trainings)
     assert [one.evaluated_as for one in summary.training] == [(), ("best",)]
-    assert [row["evaluated_as"] for row in rows(folder, "training")] == ["", "best"]
+    assert (folder / "tables" / "training.csv").read_text().count(",best,") == 1
     axes = draw(summary, trainings)[0].figure.axes[0]
     lines = {line.get_color() for line in axes.get_lines() if line.get_linestyle() == "-"}
     assert lines == {style_of(1)[0], style_of(2)[0]}
@@ -251,13 +262,13 @@ def test_numbers_of_a_training_follow_from_its_lines(make):
     )
 
 
-def test_csv_tables_hold_every_line(make, tmp_path):
-    folder = write_report([], tmp_path / "r", trainings=load_trainings([make("a"), make("b")])).parent
+def test_csv_tables_hold_every_line(make):
+    trainings = load_trainings([make("a"), make("b")])
     # 20 lines of training and 5 of validation each, of 3 domains with a task each, and 20 positions.
-    assert len(rows(folder, "training_curves")) == 2 * 20 * 3
-    assert len(rows(folder, "training_validation")) == 2 * 5 * (1 + 3 + 3)
-    assert len(rows(folder, "training_positions")) == 2 * 5 * 3 * 20
-    assert rows(folder, "training_curves")[-1]["tokens"] == "40000"
+    assert len(table(trainings, "training_curves")) == 2 * 20 * 3
+    assert len(table(trainings, "training_validation")) == 2 * 5 * (1 + 3 + 3)
+    assert len(table(trainings, "training_positions")) == 2 * 5 * 3 * 20
+    assert table(trainings, "training_curves")[-1]["tokens"] == "40000"
 
 
 def test_points_stand_at_their_updates_and_lines_at_the_middle_of_theirs(make):
@@ -273,7 +284,7 @@ def test_points_stand_at_their_updates_and_lines_at_the_middle_of_theirs(make):
 
 
 def test_a_long_curve_is_drawn_with_few_points_that_keep_its_mean(make):
-    trainings = load_trainings([make("a", updates=4000, of_updates=4000, every=5)])
+    trainings = load_trainings([make("a", updates=700, of_updates=700, every=5)])
     (drawing, *_) = draw(summarise([], trainings=trainings), trainings)
     faint = drawing.figure.axes[1].get_lines()[0]
     losses = [line.domains["atari"].loss for line in trainings[0].lines]
@@ -284,10 +295,11 @@ def test_a_long_curve_is_drawn_with_few_points_that_keep_its_mean(make):
 def test_a_hostile_label_stays_text(make, tmp_path):
     folder = Made().write(tmp_path / "plain")
     hostile = f"<script>alert(1)<b>|*`$x_1$&amp;={folder}"
-    page = write_report([], tmp_path / "r", trainings=load_trainings([hostile]))
-    assert page.read_text().count("<script") == 1
-    assert "<script" not in (page.parent / "summary.md").read_text()
-    assert "<script" not in (page.parent / "figures" / "training-loss.svg").read_text()
+    trainings = load_trainings([hostile])
+    summary = summarise([], trainings=trainings)
+    assert page_of(trainings).count("<script") == 1
+    assert b"<script" not in markdown(summary, trainings)
+    assert b"<script" not in render(draw(summary, trainings)[0], "svg")
 
 
 # --- what forbids a comparison --------------------------------------------------------------------------
@@ -318,13 +330,12 @@ def test_seeds_that_differ_between_models_are_named(make):
         ({"settings": ["data.tasks=metaworld/*"]}, "data.tasks: * (a); metaworld/* (b)"),
     ],
 )
-def test_other_data_is_told_and_flagged(how, item, make, tmp_path):
+def test_other_data_is_told_and_flagged(how, item, make):
     folders = [make("a"), make("b", preset="mamba-1M", **how)]
     found = kinds(folders)
     assert found["training data"].items == (item,)
     assert "training recipe" not in found
-    page = write_report([], tmp_path / "r", trainings=load_trainings(folders)).read_text()
-    assert page.count("other data than a") == len(DOMAINS) + 1  # and the mean
+    assert page_of(load_trainings(folders)).count("other data than a") == len(DOMAINS) + 1  # and the mean
 
 
 def test_a_store_that_lies_elsewhere_is_the_same_data(make):
@@ -366,9 +377,8 @@ def test_speeds_of_other_machines_are_told(make):
 
 
 @pytest.mark.parametrize("state", [True, False])
-def test_an_unfinished_training_is_shown_and_called_so(state, make, tmp_path):
+def test_an_unfinished_training_is_shown_and_called_so(state, make):
     trainings = load_trainings([make("a"), make("b", updates=14, finished=False, state=state)])
-    folder = write_report([], tmp_path / "r", trainings=trainings).parent
     summary = summarise([], trainings=trainings)
     going = summary.training[1]
     assert (going.finished, going.updates, going.checkpoint_digest) == (False, 14, "")
@@ -377,7 +387,7 @@ def test_an_unfinished_training_is_shown_and_called_so(state, make, tmp_path):
     told = {caveat.kind: caveat for caveat in summary.caveats}
     assert told["training unfinished"].items == ("b: 14 of 40 updates",)
     assert ("training data" in told) is not state
-    assert (folder / "index.html").read_text().count("b (unfinished)") >= 5
+    assert page_of(trainings).count("b (unfinished)") >= 5
     names = [text.get_text() for text in draw(summary, trainings)[0].figure.legends[0].get_texts()]
     assert names == ["a", "b (unfinished)"]
 
@@ -385,9 +395,9 @@ def test_an_unfinished_training_is_shown_and_called_so(state, make, tmp_path):
 def test_a_training_that_has_only_begun_is_shown(make, tmp_path):
     label, _, folder = make("a", updates=0, finished=False, state=False).partition("=")
     (Path(folder) / "metrics.jsonl").unlink()
-    page = write_report([], tmp_path / "r", trainings=load_trainings([f"{label}={folder}"]))
-    assert "0 of 40 updates" in page.read_text()
-    assert not (page.parent / "figures").exists()
+    index = write_report([], tmp_path / "r", trainings=load_trainings([f"{label}={folder}"]))
+    assert "0 of 40 updates" in index.read_text()
+    assert not (index.parent / "figures").exists()
 
 
 def test_a_torn_last_line_is_left_out(make):
@@ -397,7 +407,7 @@ def test_a_torn_last_line_is_left_out(make):
     assert len(load_trainings([folder])[0].lines) == 7
 
 
-def test_a_loss_that_is_no_number_leaves_a_gap(make, tmp_path):
+def test_a_loss_that_is_no_number_leaves_a_gap(make):
     _, _, folder = make("a").partition("=")
     path = Path(folder) / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -407,7 +417,8 @@ def test_a_loss_that_is_no_number_leaves_a_gap(make, tmp_path):
     trainings = load_trainings([folder])
     drawing = draw(summarise([], trainings=trainings), trainings)[0]
     assert all(np.isfinite(line.get_xdata()).all() for line in drawing.figure.axes[1].get_lines())
-    assert write_report([], tmp_path / "r", trainings=trainings).is_file()
+    assert render(drawing, "svg")
+    assert table(trainings, "training_validation")[-7]["loss"] == ""
 
 
 def spoil(name: str, old: str, new: str):
@@ -488,10 +499,10 @@ def command(monkeypatch, capsys, *words: object) -> tuple[int, str, str]:
     return (int(caught.value.code), *capsys.readouterr())
 
 
-def test_the_command_reports_runs_and_trainings(report, make, tmp_path, monkeypatch, capsys):
+def test_the_command_reports_runs_and_trainings(report, tmp_path, monkeypatch, capsys):
     (run,), _, folder = report
-    trained = tmp_path / "trained"
-    words = [run.path, "--training", trained / "mamba", "--training", f"xlstm={trained / 'xlstm'}"]
+    trained = folder.parent
+    words = [run.path, "--training", trained / "mamba", "--training", f"xlstm={trained / 'best-training'}"]
     code, out, _ = command(monkeypatch, capsys, *words, "-o", tmp_path / "again")
     assert (code, out) == (0, f"report: {tmp_path / 'again' / 'index.html'}\n")
     assert contents(tmp_path / "again") == contents(folder)
@@ -504,12 +515,10 @@ def test_the_command_reports_trainings_alone(make, tmp_path, monkeypatch, capsys
     summary = json.loads(out)
     assert summary["agents"] == []
     assert summary["training"][0]["label"] == "a"
-    page = write_report(
-        [], tmp_path / "r", trainings=load_trainings([tmp_path / "trained" / "a"])
-    ).read_text()
-    assert "<h1>Training of 1 model</h1>" in page
-    assert 'id="scores"' not in page
-    assert not re.findall(r'href="#(?!training|methods|provenance)', page)
+    text = page_of(load_trainings([tmp_path / "trained" / "a"]))
+    assert "<h1>Training of 1 model</h1>" in text
+    assert 'id="scores"' not in text
+    assert not re.findall(r'href="#(?!training|methods|provenance)', text)
 
 
 def test_the_command_refuses_nothing_and_a_training_in_the_place_of_a_run(
@@ -556,7 +565,13 @@ def test_what_the_trainer_writes_is_read_as_it_was(tmp_path):
             seen = rng.default_rng(0).uniform(-1, 1, (9, 5)).astype(np.float32)
             rewards = np.ones(8, dtype=np.float32)
             writer.append(Trajectory(task, seen, seen[:-1, :2].copy(), rewards, rewards, False, True))
-    settings = ["model.width=16", "model.layers=2", "model.xlstm.heads=2", "model.xlstm.slstm_at=[1]"]
+    settings = [
+        "model.name=mine",
+        "model.width=16",
+        "model.layers=2",
+        "model.xlstm.heads=2",
+        "model.xlstm.slstm_at=[1]",
+    ]
     settings += ["sampling.sequences=3", "sampling.context=5", "optimizer.updates=7", "validation.every=3"]
     settings += ["optimizer.warmup_updates=2", "data.validation_share=0.3", "validation.windows=4"]
     settings += [f"data.stores={tmp_path / 'store'}", "saving.metrics_every=2", "saving.trackers=[]"]
@@ -591,4 +606,4 @@ def test_what_the_trainer_writes_is_read_as_it_was(tmp_path):
     assert one.model == cut.model == "xLSTM [1:1] (sLSTM at 1 of 2 blocks)"
     assert (cut.finished, cut.updates, cut.validation.update) == (False, 4, 3)
     assert len(trainings[0].validations[-1].positions["metaworld"]) == 5
-    assert write_report([], tmp_path / "report", trainings=trainings).is_file()
+    assert 'id="table-training"' in page_of(trainings)

@@ -1,0 +1,293 @@
+"""The benchmark of training steps: forward, backward and AdamW, in tokens a second.
+
+A step reads whole sequences of a continuous task: states as wide as the model takes them, returns-to-go
+and rewards in, classes of all action dimensions out. Each preset is timed as it is trained (``fused``:
+kernels and oneDNN products, see :mod:`lram.agents.sequences`) and in plain PyTorch (``torch``), both from
+the same weights, in turns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from lram.agents.compute import Compute
+from lram.agents.model import ActionModel, action_loss, build_model
+from lram.agents.presets import parse_preset
+from lram.agents.sequences import compiled_for, plain_sequences
+from lram.agents.tokens import ACTION_DIMS, CLASSES, DISCRETE_ACTIONS
+from lram.harness.bench.measure import Candidate, Effort, Prepared, Ratio, Timing, compare, measure, summarise
+from lram.harness.bench.record import Load, LoadWatch, check_output
+from lram.harness.bench.run import check_device, environment, synchroniser
+from lram.harness.errors import LramError
+from lram.harness.evaluation import threads
+from lram.harness.provenance import collect
+from lram.harness.records import Provenance
+from lram.harness.store import encode, write_atomically
+
+SCHEMA = 1
+PRESETS = tuple(
+    f"{kind}-{size}"
+    for size in ("1M", "16M")
+    for kind in ("xlstm[1:0]", "xlstm[7:1]", "mamba", "transformer")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainBench:
+    """What to measure.
+
+    Attributes:
+        presets: Names of models.
+        contexts: Timesteps of a sequence.
+        sequences: Sequences of a step.
+        forms: ``torch``, ``fused``.
+        threads: Of PyTorch; each number is a measurement of its own.
+        seed: Of weights, inputs and the order of visits.
+        compute: Device, and the precision: weights are float32, bfloat16 is that of autocast.
+        effort: How much.
+    """
+
+    presets: tuple[str, ...] = PRESETS
+    contexts: tuple[int, ...] = (50,)
+    sequences: tuple[int, ...] = (32,)
+    forms: tuple[str, ...] = ("torch", "fused")
+    threads: tuple[int, ...] = (1,)
+    seed: int = 0
+    compute: Compute = field(default_factory=Compute)
+    effort: Effort = field(default_factory=Effort)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRow:
+    """One training step of one model in one form.
+
+    Attributes:
+        name: What a ratio calls it; unique in the record.
+        model: Preset, or package and class.
+        form: How it is computed.
+        parameters: Weights of what is trained.
+        sequences: Of a step.
+        context: Timesteps of a sequence.
+        tokens: Of a step, all sequences together.
+        threads: Of PyTorch.
+        timing: Milliseconds of a step.
+        ratio: Against the baseline; None where there is none.
+    """
+
+    name: str
+    model: str
+    form: str
+    parameters: int
+    sequences: int
+    context: int
+    tokens: int
+    threads: int
+    timing: Timing
+    ratio: Ratio | None
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens a second, by the median step."""
+        return 1000 * self.tokens / self.timing.median.median
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRecord:
+    """A whole benchmark.
+
+    Attributes:
+        schema: Version of this layout.
+        benchmark: What was timed: ``train``, or ``train, public`` and a package.
+        precision: ``float32``, or ``bfloat16`` by autocast.
+        device: Where.
+        seed: Of weights, inputs and the order of visits.
+        rounds: Visits to each candidate, at most.
+        environment: Variables that change how fast threads and memory are.
+        provenance: Where and with what.
+        load: What else the machine did.
+        rows: The results.
+        notes: What was left out, and why.
+    """
+
+    schema: int
+    benchmark: str
+    precision: str
+    device: str
+    seed: int
+    rounds: int
+    environment: dict[str, str]
+    provenance: Provenance
+    load: Load
+    rows: list[TrainRow]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a row of the table is about; see :class:`TrainRow`."""
+
+    model: str
+    form: str
+    sequences: int
+    context: int
+    tokens: int
+    parameters: int
+
+    @property
+    def name(self) -> str:
+        """Unique among what is timed together."""
+        return f"{self.model}, {self.form}, sequences {self.sequences}, context {self.context}"
+
+
+def bench_training(bench: TrainBench, *, say: Callable[[str], None] = lambda text: None) -> TrainRecord:
+    """Measure; return the record.
+
+    Args:
+        bench: What.
+        say: Told what is done, sentence by sentence.
+
+    Raises:
+        LramError: There is nothing to measure.
+        AgentError: A preset or a device that does not exist, or cannot be used here.
+    """
+    for name in ("contexts", "sequences", "threads"):
+        values = getattr(bench, name)
+        if not values or min(values) < 1:
+            raise LramError(f"{name} must be 1 or more, not {', '.join(map(str, values)) or 'nothing'}")
+    unknown = [form for form in bench.forms if form not in ("torch", "fused")]
+    if unknown or not bench.forms:
+        raise LramError(f"a training step has the forms torch and fused, not {', '.join(unknown) or 'none'}")
+    check_device(bench.compute.device)
+    watch = LoadWatch()
+    rows: list[TrainRow] = []
+    notes: list[str] = []
+    forms = bench.forms
+    if not compiled_for(torch.zeros(1, device=bench.compute.device), torch.zeros(1)) and "fused" in forms:
+        notes.append("kernels for training need numba and a processor, so only the form torch was timed")
+        forms = ("torch",)
+    effort = dataclasses.replace(bench.effort, seed=bench.seed)
+    for count in bench.threads:
+        with threads(count):
+            # One model after the other: only its own forms are compared, and memory is for one.
+            for preset in dict.fromkeys(bench.presets):
+                say(f"{preset}, {count} thread(s)")
+                for context in bench.contexts:
+                    for sequences in bench.sequences:
+                        chosen = _candidates(bench, preset, context, sequences, forms)
+                        rows += time_steps(chosen, effort, bench.compute.device, count)
+    return make_record("train", bench, rows, watch.load(), notes)
+
+
+def make_record(
+    benchmark: str, bench: TrainBench, rows: Sequence[TrainRow], load: Load, notes: Sequence[str] = ()
+) -> TrainRecord:
+    """Return the record of what was measured."""
+    return TrainRecord(
+        schema=SCHEMA,
+        benchmark=benchmark,
+        precision=bench.compute.precision,
+        device=bench.compute.device,
+        seed=bench.seed,
+        rounds=bench.effort.rounds,
+        environment=environment(),
+        provenance=collect({}, {}),
+        load=load,
+        rows=list(rows),
+        notes=list(notes),
+    )
+
+
+def time_steps(
+    candidates: dict[Point, Candidate], effort: Effort, device: str, threads: int
+) -> list[TrainRow]:
+    """Time candidates against each other."""
+    samples = measure(list(candidates.values()), effort, synchronise=synchroniser(device))
+    return [
+        TrainRow(
+            name=point.name,
+            model=point.model,
+            form=point.form,
+            parameters=point.parameters,
+            sequences=point.sequences,
+            context=point.context,
+            tokens=point.tokens,
+            threads=threads,
+            timing=summarise(samples[point.name]),
+            ratio=compare(samples, point.name, candidate.baselines),
+        )
+        for point, candidate in candidates.items()
+    ]
+
+
+def _candidates(
+    bench: TrainBench, preset: str, context: int, sequences: int, forms: Sequence[str]
+) -> dict[Point, Candidate]:
+    config = parse_preset(preset)
+    with torch.device("meta"):
+        parameters = ActionModel(config).parameter_count
+    tokens = sequences * context * config.pass_tokens
+    points = [Point(preset, form, sequences, context, tokens, parameters) for form in dict.fromkeys(forms)]
+    return {
+        point: Candidate(
+            point.name,
+            partial(_prepare, bench, point),
+            () if point.form == "torch" or "torch" not in forms else (points[0].name,),
+        )
+        for point in sorted(points, key=lambda point: point.form, reverse=True)
+    }
+
+
+def _prepare(bench: TrainBench, point: Point) -> Prepared:
+    config, device = parse_preset(point.model), bench.compute.device
+    model = build_model(config, bench.seed).to(device).train()
+    generator = torch.Generator().manual_seed(bench.seed)
+    shape = (point.sequences, point.context)
+    states = torch.randn(*shape, config.state_width, generator=generator).to(device)
+    returns, rewards = torch.rand(2, *shape, generator=generator).to(device)
+    classes = torch.randint(DISCRETE_ACTIONS, CLASSES, (*shape, ACTION_DIMS), generator=generator).to(device)
+    mask = torch.ones_like(classes, dtype=torch.bool)
+    actions = classes if config.actions_in_context else None
+
+    def loss() -> torch.Tensor:
+        return action_loss(model(states, returns, rewards, actions).logits, classes, mask)
+
+    return Prepared(training_step(model, loss, bench.compute, plain=point.form == "torch"), detail=point.form)
+
+
+def training_step(
+    model: torch.nn.Module, loss: Callable[[], torch.Tensor], compute: Compute, *, plain: bool
+) -> Callable[[], object]:
+    """Return one step: gradients of ``loss``, then PyTorch's fused AdamW."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with plain_sequences() if plain else nullcontext():
+            with _autocast(compute):
+                found = loss()
+            torch.autograd.backward(found)
+        optimizer.step()
+
+    return step
+
+
+@contextmanager
+def _autocast(compute: Compute) -> Iterator[None]:
+    if compute.precision == "float32":
+        yield
+        return
+    with torch.autocast(torch.device(compute.device).type, dtype=getattr(torch, compute.precision)):
+        yield
+
+
+def write_train_record(file: Path, record: TrainRecord) -> None:
+    """Write ``record`` as JSON; LramError when that cannot be done."""
+    check_output(file)
+    write_atomically(file, encode(record))

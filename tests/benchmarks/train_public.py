@@ -1,0 +1,148 @@
+"""Compare training steps with public implementations of the same models: ``train_public.py --help``.
+
+A step is forward, backward and AdamW of the backbone on embedded tokens, three a timestep. All have the
+same weights; before anything is timed, hidden states and the gradients of the inputs are compared. Timed
+in one process, in turns, like ``lram bench train``; the environments are those of ``compare_public.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from compare_public import make_subject
+from torch import Tensor, nn
+
+from lram.agents.compute import Compute
+from lram.harness.bench.measure import Candidate, Effort, Prepared
+from lram.harness.bench.models import Subject
+from lram.harness.bench.record import LoadWatch
+from lram.harness.bench.train import (
+    Point,
+    TrainBench,
+    make_record,
+    time_steps,
+    training_step,
+    write_train_record,
+)
+from lram.harness.cli.benching import print_train_record
+from lram.harness.evaluation import threads
+
+AGREE = 1e-4
+
+PRESETS = {
+    "xlstm": "xlstm[1:0]-1M,xlstm[7:1]-1M,xlstm[1:0]-16M,xlstm[7:1]-16M",
+    "mamba": "mamba-1M,mamba-16M",
+    "transformer": "transformer[full]-1M,transformer[full]-16M",
+}
+
+# A backbone whose weights are trained, and how it reads embedded tokens.
+Public = tuple[nn.Module, Callable[[Tensor], Tensor]]
+
+
+def public_models(package: str, subject: Subject) -> dict[str, Public]:
+    """Return the package's models with the weights of ``subject``."""
+    if package == "xlstm":
+        import public_xlstm
+
+        stack = public_xlstm.make_stack(subject)
+        return {"xlstm package, parallel form, sLSTM vanilla": (stack, stack)}
+    if package == "mamba":
+        import public_mamba
+
+        mambapy, hf = public_mamba.mambapy_stack(subject), public_mamba.hf_model(subject)
+        weight = nn.Parameter(subject.backbone.norm_f.weight.detach().clone())
+        return {
+            "mambapy, parallel scan": (mambapy, lambda x: F.rms_norm(mambapy(x), weight.shape, weight, 1e-5)),
+            "transformers, sequential": (
+                hf,
+                lambda x: hf(inputs_embeds=x, use_cache=False).last_hidden_state,
+            ),
+        }
+    import public_transformer
+
+    gpt2 = public_transformer.make_gpt2(subject, 0)
+    return {"GPT2Model, sdpa": (gpt2, lambda x: gpt2(inputs_embeds=x, use_cache=False).last_hidden_state)}
+
+
+def results(read: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return hidden states of ``x`` and the gradient of ``x``."""
+    x = x.clone().requires_grad_()
+    y = read(x)
+    (gradient,) = torch.autograd.grad(y.square().mean(), x)
+    return y.detach(), gradient
+
+
+def candidates(
+    package: str, preset: str, rows: int, context: int, compute: Compute, seed: int
+) -> dict[Point, Candidate]:
+    """Return the package's models and ours; exit where they do not agree."""
+    subject = make_subject(preset, rows, seed, [context])
+    ours = subject.backbone
+    tokens = context * subject.work.tokens
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, tokens, subject.work.width, generator=generator)
+    expected = results(ours, x[:2])
+    models: dict[str, Public] = public_models(package, subject)
+    for name, (_, read) in models.items():
+        for got, one in zip(results(read, x[:2]), expected, strict=True):
+            difference = float((got - one).norm() / one.norm())
+            if not difference <= AGREE:
+                sys.exit(f"{name} and ours differ by {difference:.1e}, more than {AGREE:.0e}")
+    parameters = sum(parameter.numel() for parameter in ours.parameters())
+    chosen = {}
+
+    def add(form: str, model: nn.Module, read: Callable[[Tensor], Tensor], baselines: tuple[str, ...]) -> str:
+        point = Point(preset, form, rows, context, rows * tokens, parameters)
+
+        def prepare() -> Prepared:
+            step = training_step(
+                model, lambda: read(x).float().square().mean(), compute, plain=form == "torch"
+            )
+            return Prepared(step)
+
+        chosen[point] = Candidate(point.name, prepare, baselines)
+        return point.name
+
+    baselines = tuple(add(name, model, read, ()) for name, (model, read) in models.items())
+    add("torch", ours, ours, baselines)
+    add("fused", ours, ours, baselines)
+    return chosen
+
+
+def main() -> None:
+    """Measure, print the table, write the record."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("package", choices=sorted(PRESETS))
+    parser.add_argument("--presets", help="comma list of our models (default: those of 1M and 16M)")
+    parser.add_argument("--sequences", type=int, default=32)
+    parser.add_argument("--context", type=int, default=50, help="timesteps of a sequence")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+
+    compute = Compute(precision=options.precision)
+    effort = Effort(rounds=options.repeats, visit_most=1, limit_s=300.0, seed=options.seed)
+    bench = TrainBench(seed=options.seed, compute=compute, effort=effort)
+    watch, rows = LoadWatch(), []
+    with threads(options.threads):
+        for preset in (options.presets or PRESETS[options.package]).split(","):
+            print(preset, file=sys.stderr)
+            make = partial(candidates, options.package, preset, options.sequences, options.context)
+            rows += time_steps(make(compute, options.seed), effort, "cpu", options.threads)
+    record = make_record(f"train, public {options.package}", bench, rows, watch.load())
+    print_train_record(record)
+    if options.output:
+        write_train_record(options.output, record)
+
+
+if __name__ == "__main__":
+    main()
