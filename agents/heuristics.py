@@ -43,8 +43,15 @@ VELOCITY = slice(14, 41)
 ORIENTATION = slice(140, 142)
 TO_TARGET = slice(142, 144)
 
-ATARI_UP = 2
+ATARI_NOOP, ATARI_FIRE, ATARI_UP, ATARI_RIGHT, ATARI_LEFT = 0, 1, 2, 3, 4
+PROCGEN_UP = 5
 PROCGEN_RIGHT_UP = 8
+PROCGEN_FIRE = 9
+# Of Breakout's 64 x 64 screen: the columns between the walls, the paddle's rows, those below the bricks.
+BREAKOUT_COLUMNS = slice(4, 60)
+BREAKOUT_PADDLE = slice(57, 59)
+BREAKOUT_BALL = slice(28, 57)
+BREAKOUT_BRIGHT = 30
 REACHER_LINK = 0.12  # metres, both links (reacher.xml)
 # Linear-quadratic regulators around the upright pole, from finite differences of the suite's own models
 # (dm_control 1.0.28), state cost 1 on positions and 0.1 on velocities, action cost 1.
@@ -70,6 +77,39 @@ def _vector(*values: float) -> npt.NDArray[np.float32]:
 def freeway(observation: Observation) -> Action:
     """Walk up always; a chicken that is hit walks on from where it was thrown to."""
     return ATARI_UP
+
+
+def road_runner(observation: Observation) -> Action:
+    """Run left always, where the seeds lie and away from the coyote."""
+    return ATARI_LEFT
+
+
+def kangaroo(observation: Observation) -> Action:
+    """Walk right always."""
+    return ATARI_RIGHT
+
+
+def breakout(observation: Observation) -> Action:
+    """Keep the paddle under the ball; FIRE where there is none to be seen."""
+    screen = observation[0, :, BREAKOUT_COLUMNS] > BREAKOUT_BRIGHT
+    paddle = np.flatnonzero(screen[BREAKOUT_PADDLE].any(axis=0))
+    balls = np.argwhere(screen[BREAKOUT_BALL])
+    if not paddle.size or not balls.size:
+        return ATARI_FIRE
+    offset = balls[-1, 1] - paddle.mean()
+    if abs(offset) < 1.5:
+        return ATARI_NOOP
+    return ATARI_RIGHT if offset > 0 else ATARI_LEFT
+
+
+def bigfish(observation: Observation) -> Action:
+    """Swim to the top and stay: fewer of the bigger fish come by there."""
+    return PROCGEN_UP
+
+
+def bossfight(observation: Observation) -> Action:
+    """Shoot always, from where the ship is."""
+    return PROCGEN_FIRE
 
 
 def coinrun(observation: Observation) -> Action:
@@ -159,6 +199,11 @@ def toy_image(observation: Observation) -> Action:
 
 CONTROLLERS: Mapping[str, Controller] = {
     "atari/freeway": freeway,
+    "atari/breakout": breakout,
+    "atari/kangaroo": kangaroo,
+    "atari/road-runner": road_runner,
+    "procgen/bigfish": bigfish,
+    "procgen/bossfight": bossfight,
     "procgen/coinrun": coinrun,
     "dmcontrol/cartpole-balance": cartpole_balance,
     "dmcontrol/cartpole-swingup": cartpole_swingup,

@@ -33,7 +33,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not _suits_onednn(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
-        y: Tensor = _Linear.apply(x.flatten(0, -2), weight, bias)
+        y: Tensor = _Linear.apply(x.flatten(0, -2), weight, bias)  # type: ignore[no-untyped-call]
     else:
         y = product(x.flatten(0, -2), weight, bias)
     return y.view(*x.shape[:-1], -1)
@@ -89,7 +89,7 @@ class _Linear(torch.autograd.Function):
         return product(x, weight, bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad

@@ -33,7 +33,7 @@ def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Te
     Returns:
         y (B, S, E), of the type of the inputs, which is the same for all.
     """
-    y: Tensor = _SelectiveScan.apply(u, dt, A, B, C)
+    y: Tensor = _SelectiveScan.apply(u, dt, A, B, C)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -46,7 +46,7 @@ class _SelectiveScan(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
         u, dt, A, B, C, *kept = ctx.saved_tensors
         with torch.autocast(u.device.type, enabled=False):

@@ -29,13 +29,13 @@ def mix(
 ) -> Tensor:
     """xz (B, S, 2 E), the projected input and gate -> (B, S, E) float32, to be projected back."""
     weights = (conv.weight, conv.bias, x_proj.weight, dt_proj.weight, dt_proj.bias, A_log, D)
-    y: Tensor = _Mix.apply(xz, *weights)
+    y: Tensor = _Mix.apply(xz, *weights)  # type: ignore[no-untyped-call]
     return y
 
 
 class _Mix(torch.autograd.Function):
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any,
         xz: Tensor,
@@ -65,9 +65,9 @@ class _Mix(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         xz, u, params, raw_dt, y, kept, kernel, conv_bias, x_weight, dt_weight, A, D = ctx.saved_tensors
         rows, tokens, channels = u.shape
         size, rank = len(A), dt_weight.shape[1]

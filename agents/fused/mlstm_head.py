@@ -37,7 +37,7 @@ def log_weights(gates: Any, head: int, heads: int, a: Any, most: Any, scale: Any
     """gates (T, >= 2 NH; i, then f) -> a_s, M_t, m_t and the s at which M_t is reached; in float64."""
     total, best, at = 0.0, -math.inf, 0
     for t in range(gates.shape[0]):
-        f = np.float64(gates[t, heads + head])
+        f: Any = np.float64(gates[t, heads + head])
         total += min(f, 0.0) - math.log1p(math.exp(-abs(f)))
         a[t] = np.float64(gates[t, head]) - total
         if a[t] > best:

@@ -62,7 +62,7 @@ def read(layer: MLSTMLayer, up: Tensor) -> Tensor:
     for_qkv = gate_weight.view(gates, 3, -1, 4)  # (2 NH, 3, F/4, out)
     for_in = torch.einsum("gpbo,pboi->gpbi", for_qkv, blocks)
     combined = torch.stack([for_in[:, 0] + for_in[:, 1], for_in[:, 2]], dim=1).flatten(2)  # (2 NH, 2, F)
-    y: Tensor = _Read.apply(
+    y: Tensor = _Read.apply(  # type: ignore[no-untyped-call]
         up,
         conv.weight[:, 0].t(),
         conv.bias,
@@ -77,7 +77,7 @@ def read(layer: MLSTMLayer, up: Tensor) -> Tensor:
 
 class _Read(torch.autograd.Function):
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, up: Tensor, *weights: Tensor) -> Tensor:
         up = up.contiguous()
         weights = tuple(weight.contiguous() for weight in weights)
@@ -90,9 +90,9 @@ class _Read(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         up, convolved, gates, norms, h, *weights = ctx.saved_tensors
         planes = weights[2]
         turned = planes.view(3, 4, -1, 4).transpose(1, 3).flatten(2)  # (3, out, F)

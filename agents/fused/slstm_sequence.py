@@ -33,7 +33,7 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 def read(cell: SLSTMCell, gates: Tensor) -> Tensor:
     """gates (B, S, 4, D) from the inputs, without bias -> y (B, S, D) float32, from an empty memory."""
     heads = cell._recurrent_kernel_.shape[0]
-    y: Tensor = _Read.apply(
+    y: Tensor = _Read.apply(  # type: ignore[no-untyped-call]
         gates, cell._recurrent_kernel_.view(heads, 4, -1, gates.shape[-1] // heads), cell._bias_
     )
     return y
@@ -41,7 +41,7 @@ def read(cell: SLSTMCell, gates: Tensor) -> Tensor:
 
 class _Read(torch.autograd.Function):
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, gates: Tensor, recurrent: Tensor, bias: Tensor) -> Tensor:
         rows, tokens, _, inner = gates.shape
         # (NH, DH in, 4 x DH out), each gate's outputs filled up to a multiple of 16
@@ -57,9 +57,9 @@ class _Read(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         raw, y, c, n, m, recurrent = ctx.saved_tensors
         heads, _, width, _ = recurrent.shape
         matrices = F.pad(recurrent, (0, -width % COLUMNS))  # (NH, 4, DH out, DH in, filled up)
@@ -69,8 +69,8 @@ class _Read(torch.autograd.Function):
         )
 
         drecurrent = torch.empty_like(recurrent)
-        before = y[:, :-1].unflatten(-1, (heads, width))
-        slopes = draw[:, 1:].unflatten(-1, (heads, width))
+        before = y[:, :-1].reshape(len(y), y.shape[1] - 1, heads, width)
+        slopes = draw[:, 1:].reshape(len(y), y.shape[1] - 1, 4, heads, width)
         for head in range(heads):
             slope, source = slopes[:, :, :, head].flatten(2).flatten(0, 1), before[:, :, head].flatten(0, 1)
             drecurrent[head] = weight_gradient(slope, source).view(4, width, width)

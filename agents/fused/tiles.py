@@ -118,7 +118,7 @@ _tile_1, _tile_2, _tile_3 = (
 )
 
 
-UNIT = np.int64(1)
+UNIT: Any = np.int64(1)
 """A stride of 1. For a plain 1 numba would compile :func:`add_product` once more."""
 
 
@@ -150,63 +150,70 @@ def add_product(
             done += 16
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def blockwise(  # type: ignore[no-untyped-def]
-    context, x, x_first, weight, w_first, w_stride, y, y_first
-):
+@intrinsic
+def blockwise(
+    context: Any, x: Any, x_first: Any, weight: Any, w_first: Any, w_stride: Any, y: Any, y_first: Any
+) -> Any:
     """y[c] += sum over i < 4 of weight[i, c] x[4 (c // 4) + i], for the 16 numbers from the given places.
 
     This multiplies by a matrix with blocks of 4 x 4 on its diagonal.
     """
-    vector, i32 = ir.VectorType(_float, 16), ir.IntType(32)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def pointer(place: int, *more: Any) -> Any:
-            array = arrayobj.make_array(signature.args[place])(context, builder, arguments[place])
-            start = builder.gep(array.data, [arguments[place + 1]])
-            return builder.bitcast(builder.gep(start, list(more)) if more else start, vector.as_pointer())
+        def place(argument: int, row: int = 0) -> Any:
+            return _sixteen(context, builder, signature, arguments, argument, row, arguments[4])
 
-        form = ir.FunctionType(vector, [vector] * 3)
-        multiply_add = cgutils.get_or_insert_function(builder.module, form, "llvm.fma.v16f32")
-        values, target = builder.load(pointer(0), align=4), pointer(5)
+        values, target = builder.load(place(0), align=4), place(5)
         total = builder.load(target, align=4)
         for i in range(4):
-            spread = builder.shuffle_vector(values, ir.Constant(vector, ir.Undefined), _within_fours(i))
-            taken = builder.load(pointer(2, builder.mul(arguments[4], _index(i))), align=4)
-            total = builder.call(multiply_add, [spread, taken, total])
+            taken = builder.load(place(2, i), align=4)
+            total = builder.call(_multiply_add(builder), [_within_fours(builder, values, i), taken, total])
         builder.store(total, target, align=4)
         return context.get_dummy_value()
-
-    def _within_fours(i: int) -> Any:
-        return ir.Constant(ir.VectorType(i32, 16), [4 * (lane // 4) + i for lane in range(16)])
 
     number = numba.types.int64
     return numba.types.void(x, number, weight, number, number, y, number), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def blockwise_weight(  # type: ignore[no-untyped-def]
-    context, x, x_first, dy, dy_first, dweight, w_first, w_stride
-):
+@intrinsic
+def blockwise_weight(
+    context: Any, x: Any, x_first: Any, dy: Any, dy_first: Any, dweight: Any, w_first: Any, w_stride: Any
+) -> Any:
     """dweight[i, c] += dy[c] x[4 (c // 4) + i]: the gradient of :func:`blockwise` for its weights."""
-    vector, i32 = ir.VectorType(_float, 16), ir.IntType(32)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def pointer(place: int, *more: Any) -> Any:
-            array = arrayobj.make_array(signature.args[place])(context, builder, arguments[place])
-            start = builder.gep(array.data, [arguments[place + 1]])
-            return builder.bitcast(builder.gep(start, list(more)) if more else start, vector.as_pointer())
+        def place(argument: int, row: int = 0) -> Any:
+            return _sixteen(context, builder, signature, arguments, argument, row, arguments[6])
 
-        form = ir.FunctionType(vector, [vector] * 3)
-        multiply_add = cgutils.get_or_insert_function(builder.module, form, "llvm.fma.v16f32")
-        values, grads = builder.load(pointer(0), align=4), builder.load(pointer(2), align=4)
+        values, grads = builder.load(place(0), align=4), builder.load(place(2), align=4)
         for i in range(4):
-            lanes = ir.Constant(ir.VectorType(i32, 16), [4 * (lane // 4) + i for lane in range(16)])
-            spread = builder.shuffle_vector(values, ir.Constant(vector, ir.Undefined), lanes)
-            target = pointer(4, builder.mul(arguments[6], _index(i)))
-            total = builder.call(multiply_add, [spread, grads, builder.load(target, align=4)])
-            builder.store(total, target, align=4)
+            target = place(4, i)
+            operands = [_within_fours(builder, values, i), grads, builder.load(target, align=4)]
+            builder.store(builder.call(_multiply_add(builder), operands), target, align=4)
         return context.get_dummy_value()
 
     number = numba.types.int64
     return numba.types.void(x, number, dy, number, dweight, number, number), generate
+
+
+_SIXTEEN = ir.VectorType(_float, 16)
+
+
+def _sixteen(
+    context: Any, builder: Any, signature: Any, arguments: Any, argument: int, row: int, stride: Any
+) -> Any:
+    """Pointer to 16 numbers of the array that is an argument, from the place that is the next one."""
+    array = arrayobj.make_array(signature.args[argument])(context, builder, arguments[argument])
+    first = builder.add(arguments[argument + 1], builder.mul(stride, _index(row)))
+    return builder.bitcast(builder.gep(array.data, [first]), _SIXTEEN.as_pointer())
+
+
+def _multiply_add(builder: Any) -> Any:
+    form = ir.FunctionType(_SIXTEEN, [_SIXTEEN] * 3)
+    return cgutils.get_or_insert_function(builder.module, form, "llvm.fma.v16f32")
+
+
+def _within_fours(builder: Any, values: Any, i: int) -> Any:
+    """Return the i-th of each four numbers, four times."""
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), 16), [4 * (lane // 4) + i for lane in range(16)])
+    return builder.shuffle_vector(values, ir.Constant(_SIXTEEN, ir.Undefined), lanes)
