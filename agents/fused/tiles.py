@@ -150,7 +150,7 @@ def add_product(
             done += 16
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def blockwise(
     context: Any, x: Any, x_first: Any, weight: Any, w_first: Any, w_stride: Any, y: Any, y_first: Any
 ) -> Any:
@@ -175,7 +175,7 @@ def blockwise(
     return numba.types.void(x, number, weight, number, number, y, number), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def blockwise_weight(
     context: Any, x: Any, x_first: Any, dy: Any, dy_first: Any, dweight: Any, w_first: Any, w_stride: Any
 ) -> Any:
