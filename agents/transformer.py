@@ -48,7 +48,9 @@ class Transformer(Backbone):
         """See :class:`Backbone`. AgentError when x is longer than the table of learned positions."""
         if self.cache == "ring":
             assert self.window is not None
-            return self._read_band(x, self.window)
+            if x.shape[1] > self.window:
+                return self._read_band(x, self.window)
+            return self._read_causal(x)
         if self.cache == "recompute" or self.window is None or x.shape[1] <= self.window:
             return self._read_causal(x)
 

@@ -36,8 +36,8 @@ ENTRY_POINT_GROUP = "lram.domains"
 DEMO_SUITE = (
     "metaworld/reach-v3",
     "metaworld/drawer-open-v3",
+    "dmcontrol/cartpole-swingup",
     "dmcontrol/cartpole-balance",
-    "dmcontrol/cheetah-run",
     "procgen/coinrun",
     "procgen/starpilot",
     "atari/freeway",

@@ -103,13 +103,13 @@ class PlanningAgent:
         lanes: Sequence[int],
     ) -> tuple[list[Action], PlanningState]:
         """Follow each lane's plan, made anew where it is old."""
-        return [_decide(state.lanes[lane], seen) for lane, seen in zip(lanes, observations, strict=True)], state
+        return [
+            _decide(state.lanes[lane], seen) for lane, seen in zip(lanes, observations, strict=True)
+        ], state
 
     def state_bytes(self, state: PlanningState) -> int:
         """Return the bytes of plans and generators."""
-        return sum(
-            lane.knots.nbytes + lane.actions.nbytes + GENERATOR_BYTES for lane in state.lanes.values()
-        )
+        return sum(lane.knots.nbytes + lane.actions.nbytes + GENERATOR_BYTES for lane in state.lanes.values())
 
 
 def _decide(lane: Lane, seen: Observation) -> Action:
@@ -117,7 +117,7 @@ def _decide(lane: Lane, seen: Observation) -> Action:
     if age == 0:
         _plan(lane, seen.astype(np.float64))
     lane.decisions += 1
-    return lane.actions[age].astype(np.float32)
+    return np.asarray(lane.actions[age], np.float32)
 
 
 def _plan(lane: Lane, observation: Array) -> None:

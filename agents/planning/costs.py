@@ -126,7 +126,7 @@ def reacher(reach: float) -> Cost:
 def _fingertip(joints: Array) -> Array:
     shoulder, both = joints[..., 0], joints[..., 0] + joints[..., 1]
     x, y = np.cos(shoulder) + np.cos(both), np.sin(shoulder) + np.sin(both)
-    return REACHER_LINK * np.stack([x, y], axis=-1)
+    return np.asarray(REACHER_LINK * np.stack([x, y], axis=-1))
 
 
 def finger_spin(futures: Futures) -> Array:
@@ -168,11 +168,11 @@ def _unready(qpos: Array, turn: Array) -> Array:
     # The end lies along (-sine, cosine), and moves along (-cosine, -sine) as the hinge's angle grows.
     behind_x = nearer * (-0.1 * sine + 0.07 * turn * cosine)
     behind_z = nearer * (0.1 * cosine + 0.07 * turn * sine)
-    return np.hypot(x - behind_x, z - behind_z)
+    return np.asarray(np.hypot(x - behind_x, z - behind_z))
 
 
 def cheetah(futures: Futures) -> Array:
-    """One minus the suite's reward, the share of full speed; and a torso tilted by more than half a radian."""
+    """One minus the suite's reward, the share of full speed; a torso tilted by more than half a radian."""
     step = 1 - np.minimum(futures.sensors[..., 0] / CHEETAH_SPEED, 1.0)
     tilted = np.maximum(0.0, np.abs(futures.qpos[..., 2]) - 0.5)
     return np.asarray((step + 0.2 * tilted).mean(axis=1) + 0.005 * effort(futures))

@@ -56,7 +56,7 @@ def _spin(model: Any) -> None:
     model.joint("hinge").damping[:] = 0.03  # as the suite's Spin sets it
 
 
-TURN = SearchOptions(horizon=30, knots=6, every=3, samples=32)
+TURN = SearchOptions(horizon=50, knots=6, every=4, samples=64, rounds=1, spread=1.0, finest=0.3, margin=0.0)
 REACH = SearchOptions(horizon=30, knots=6, every=3, samples=32)
 WALK = SearchOptions(horizon=30, knots=8, every=3, samples=40, rounds=1, spread=0.8, finest=0.5)
 
@@ -69,7 +69,11 @@ PROBLEMS: Mapping[str, Problem] = {
         SearchOptions(horizon=40, knots=7, every=5, samples=32, finest=0.25, contented=0.001),
     ),
     "dmcontrol/cartpole-balance": Problem(
-        "cartpole", 1, states.cartpole, costs.cartpole, SearchOptions(horizon=60, knots=6, every=4, samples=32)
+        "cartpole",
+        1,
+        states.cartpole,
+        costs.cartpole,
+        SearchOptions(horizon=60, knots=6, every=4, samples=32),
     ),
     "dmcontrol/cartpole-swingup": Problem(
         "cartpole", 1, states.cartpole, costs.cartpole, SearchOptions(horizon=100, knots=10, samples=32)
@@ -93,7 +97,11 @@ PROBLEMS: Mapping[str, Problem] = {
     "dmcontrol/finger-turn_easy": Problem("finger", 2, states.finger, costs.finger_turn(0.07), TURN),
     "dmcontrol/finger-turn_hard": Problem("finger", 2, states.finger, costs.finger_turn(0.03), TURN),
     "dmcontrol/pendulum-swingup": Problem(
-        "pendulum", 1, states.pendulum, costs.pendulum, SearchOptions(horizon=40, knots=6, every=3, samples=32)
+        "pendulum",
+        1,
+        states.pendulum,
+        costs.pendulum,
+        SearchOptions(horizon=40, knots=6, every=3, samples=32),
     ),
     "dmcontrol/point_mass-easy": Problem(
         "point_mass",

@@ -1,10 +1,9 @@
-"""Sampling search for the next half second's actions: a few knots, a normal distribution, its elites.
+"""Sampling search for the next actions: a few knots, normal draws around them, the mean of the best.
 
-The plan is a line through ``knots`` action vectors at even distances over the horizon (or steps, one a
-knot). Each search draws plans around the last one, rolls each out on MuJoCo from the observed state, and
-moves to the mean of the best: the cross-entropy method (Rubinstein 1999) with the warm start and the
-choice of the sampled plan where it beats the mean, as in predictive sampling (Howell et al. 2022,
-arXiv:2212.00541).
+A plan runs in straight lines through ``knots`` action vectors at even distances over the horizon. Each
+search draws plans around the last one, has each rolled out from the observed state, and moves to the mean
+of the best: the cross-entropy method (Rubinstein 1999), with the warm start of predictive sampling (Howell
+et al. 2022, arXiv:2212.00541) and its choice of a single drawn plan where that is much better.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class SearchOptions:
 def interpolation(options: SearchOptions) -> Array:
     """Return the matrix (decisions, knots) that makes a plan's actions from its knots."""
     places = np.linspace(0, options.knots - 1, options.horizon)
-    return np.maximum(0.0, 1.0 - np.abs(places[:, None] - np.arange(options.knots)[None]))
+    return np.asarray(np.maximum(0.0, 1.0 - np.abs(places[:, None] - np.arange(options.knots)[None])))
 
 
 def shifted(knots: Array, options: SearchOptions) -> Array:
@@ -64,18 +63,17 @@ def shifted(knots: Array, options: SearchOptions) -> Array:
     places = np.minimum(np.arange(options.knots) + move, options.knots - 1)
     low = np.minimum(places.astype(int), options.knots - 2)
     share = (places - low)[:, None]
-    return (1 - share) * knots[low] + share * knots[low + 1]
+    return np.asarray((1 - share) * knots[low] + share * knots[low + 1])
 
 
-def search(
-    knots: Array, evaluate: Evaluate, options: SearchOptions, rng: np.random.Generator
-) -> Array:
+def search(knots: Array, evaluate: Evaluate, options: SearchOptions, rng: np.random.Generator) -> Array:
     """Return better knots than ``knots`` (knots, action size), or the same where none were found."""
     basis = interpolation(options)
     # Nothing added comes first, so that it is kept where the old plan is no better.
     known = np.stack([np.zeros_like(knots), knots])
     known_costs = evaluate(np.matmul(basis, known))
-    best, best_cost = known[np.argmin(known_costs)], float(known_costs.min())
+    best: Array = known[np.argmin(known_costs)]
+    best_cost = float(known_costs.min())
     if best_cost <= options.contented:
         return best
     mean = best

@@ -47,7 +47,7 @@ def cartpole(observation: Array) -> tuple[Array, Array]:
 
 
 def finger(observation: Array) -> tuple[Array, Array]:
-    """Proximal and distal joint, spinner's hinge; the hinge is shown by where its tip is, turning about -y."""
+    """Proximal and distal joint, spinner's hinge; that is shown by where its tip is, turning about -y."""
     proximal, distal, x, z = observation[POSITION][:4]
     return np.array([proximal, distal, np.arctan2(-x, z)]), observation[VELOCITY][:3]
 
@@ -78,7 +78,7 @@ def walker(observation: Array) -> tuple[Array, Array]:
 
 
 def finger_shown(qpos: Array, qvel: Array) -> Array:
-    """Return what of an observation (204,) the finger's scripted controller reads: the inverse of ``finger``."""
+    """Return the part of an observation (204,) that the scripted finger reads: ``finger``'s inverse."""
     observation = np.zeros(204)
     tip = 0.13 * np.array([-np.sin(qpos[2]), np.cos(qpos[2])])  # metres from the hinge (finger.xml)
     observation[POSITION][:4] = *qpos[:2], *tip

@@ -38,9 +38,7 @@ def target_returns(
         for store, number, task in zip(domain.stores, domain.numbers, domain.tasks, strict=True):
             of_task = returns.setdefault(selected.tasks[int(task)].id, [])
             of_task += _context_returns(stores[int(store)], int(number))
-    return {
-        task: round(float(np.quantile(values, quantile)), 6) for task, values in sorted(returns.items())
-    }
+    return {task: round(float(np.quantile(values, quantile)), 6) for task, values in sorted(returns.items())}
 
 
 def _context_returns(store: TrajectoryStore, number: int) -> list[float]:

@@ -9,9 +9,10 @@ import pytest
 
 from lram.agents.api import Agent, AgentError, Episode, TaskSpec
 from lram.agents.baselines import ConstantAgent, RandomAgent, ScriptedAgent
+from lram.agents.heuristics import CONTROLLERS
 from lram.envs.registry import benchmark_tasks, load_domain
 
-DISCRETE = TaskSpec("atari/breakout", "atari", "image", (3, 64, 64), "discrete", 18, 10.0, 20.0)
+DISCRETE = TaskSpec("atari/amidar", "atari", "image", (3, 64, 64), "discrete", 18, 10.0, 20.0)
 PROCGEN = TaskSpec("procgen/maze", "procgen", "image", (3, 64, 64), "discrete", 15, 10.0, 1.0)
 CONTINUOUS = TaskSpec("dmcontrol/walker-run", "dmcontrol", "vector", (204,), "continuous", 6, None, 100.0)
 
@@ -125,8 +126,8 @@ def test_a_constant_action_is_the_callers_own_array() -> None:
 
 def test_scripted_refuses_by_name_what_nobody_wrote_a_controller_for() -> None:
     agent = ScriptedAgent()
-    assert agent.refuses(DISCRETE) == "there is no scripted controller for atari/breakout"
-    with pytest.raises(AgentError, match="atari/breakout"):
+    assert agent.refuses(DISCRETE) == "there is no scripted controller for atari/amidar"
+    with pytest.raises(AgentError, match="atari/amidar"):
         agent.reset(agent.start(1), [0], [Episode(DISCRETE, 0)])
 
 
@@ -174,6 +175,7 @@ def test_metaworld_experts_of_two_lanes_do_not_share_their_memory() -> None:
     [
         ("dmcontrol/cartpole-balance", 950),
         ("dmcontrol/cartpole-swingup", 400),
+        ("dmcontrol/finger-spin", 450),
         ("dmcontrol/pendulum-swingup", 400),
         ("dmcontrol/point_mass-easy", 400),
         ("dmcontrol/reacher-easy", 450),
@@ -188,6 +190,34 @@ def test_dmcontrol_controllers_score_far_above_random_play(task: str, least: flo
 def test_walking_up_crosses_the_freeway() -> None:
     pytest.importorskip("ale_py", reason="needs lram-bench[atari]")
     assert 15 <= play(ScriptedAgent(), "atari/freeway", 1100)[0] <= 25
+
+
+@pytest.mark.parametrize(
+    ("task", "least"), [("atari/breakout", 15), ("atari/road-runner", 480), ("atari/kangaroo", 200)]
+)
+def test_atari_controllers_score_far_above_random_play(task: str, least: float) -> None:
+    pytest.importorskip("ale_py", reason="needs lram-bench[atari]")
+    assert play(ScriptedAgent(), task, 1100)[0] > least
+
+
+@pytest.mark.parametrize(("task", "gap"), [("procgen/bigfish", 4), ("procgen/bossfight", 0.4)])
+def test_procgen_controllers_score_above_random_play(task: str, gap: float) -> None:
+    pytest.importorskip("gym3", reason="needs lram-bench[procgen]")
+    seeds = range(1100, 1130)
+    scripted = np.mean([play(ScriptedAgent(), task, seed)[0] for seed in seeds])
+    chance = np.mean([play(RandomAgent(), task, seed)[0] for seed in seeds])
+    assert scripted > chance + gap
+
+
+def test_a_paddle_follows_the_ball_and_fires_where_there_is_none() -> None:
+    breakout = CONTROLLERS["atari/breakout"]
+    screen = np.zeros((3, 64, 64), np.uint8)
+    screen[:, 57:59, 30:37] = 90
+    assert breakout(screen) == 1
+    for column, action in ((20, 4), (33, 0), (50, 3)):
+        shown = screen.copy()
+        shown[:, 40, column] = 100
+        assert breakout(shown) == action
 
 
 def test_running_right_gets_the_coin_more_often_than_random_play() -> None:

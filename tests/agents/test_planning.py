@@ -35,9 +35,8 @@ def seen_in(task_id: str, seed: int, count: int) -> tuple[TaskSpec, list[Any]]:
     """Return what random play sees in ``count`` decisions."""
     session, task = make(task_id)
     rng = np.random.default_rng(seed)
-    observations = [session.reset(seed)]
-    for _ in range(count - 1):
-        observations.append(session.step(rng.uniform(-1, 1, task.action_size)).observation)
+    actions = rng.uniform(-1, 1, (count - 1, task.action_size))
+    observations = [session.reset(seed), *(session.step(action).observation for action in actions)]
     session.close()
     return task, observations
 
@@ -87,7 +86,9 @@ def test_actions_depend_neither_on_other_lanes_nor_on_threads_nor_on_what_was_pl
     agent = PlanningAgent()
     alone = decided(agent, {0: (Episode(cup, 5), cups)})[0]
     beside = decided(agent, {3: (Episode(finger, 6), fingers), 1: (Episode(cup, 5), cups)})
-    threaded = decided(PlanningAgent(threads=2), {3: (Episode(finger, 6), fingers), 2: (Episode(cup, 5), cups)})
+    threaded = decided(
+        PlanningAgent(threads=2), {3: (Episode(finger, 6), fingers), 2: (Episode(cup, 5), cups)}
+    )
     for a, b, c in zip(alone, beside[1], threaded[2], strict=True):
         assert a.dtype == np.float32
         assert a.tobytes() == b.tobytes() == c.tobytes()

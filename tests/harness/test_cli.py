@@ -99,7 +99,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "no deadline": (["random", "--tasks", "toy/steps", "--step-deadline", "0"], "must be above 0"),
     "missing checkpoint": (["./nowhere", "--tasks", "toy/steps"], "nowhere"),
     "module that is not there": (["no_such_module:make", "--tasks", "toy/steps"], "no_such_module"),
-    "nothing to play": (["scripted", "--tasks", "procgen/bigfish"], "can play none of the selected tasks"),
+    "nothing to play": (["scripted", "--tasks", "procgen/heist"], "can play none of the selected tasks"),
     "interpreter that is not there": (
         ["random", "--tasks", "toy/steps", "--interpreter", "toy=/no/such/python"],
         "/no/such/python",

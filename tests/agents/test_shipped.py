@@ -1,0 +1,47 @@
+"""The trained models that come with the package: they are there, whole, alike in size, and they act."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lram.agents.checkpoint import load_checkpoint
+from lram.agents.factory import create_agent, list_agents
+from lram.agents.shipped import shipped_checkpoints
+
+NAMES = ("small-xlstm[1:0]", "small-xlstm[7:1]", "small-mamba", "small-transformer")
+
+
+def test_all_four_are_there_and_listed() -> None:
+    assert tuple(shipped_checkpoints()) == NAMES
+    listed = {row.name: row.description for row in list_agents()}
+    assert all("trained" in listed[name] and "untrained" not in listed[name] for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkpoint_is_whole_and_says_how_it_was_made(name: str) -> None:
+    model, meta = load_checkpoint(shipped_checkpoints()[name])
+    assert meta.trained
+    assert 1e6 < model.parameter_count < 3e6
+    assert meta.card["recipe"]["optimizer"]["updates"] == meta.card["update"]
+    assert set(meta.target_returns) == set(meta.card["data"]["tasks"])
+    assert (shipped_checkpoints()[name] / "README.md").is_file()
+
+
+def test_they_differ_in_the_model_alone() -> None:
+    cards = [load_checkpoint(shipped_checkpoints()[name])[1].card for name in NAMES]
+    sizes = [card["parameters"] for card in cards]
+    assert max(sizes) < 1.12 * min(sizes)
+    for card in cards[1:]:
+        assert card["data"] == cards[0]["data"]
+        assert {**card["recipe"], "name": "", "model": {}} == {**cards[0]["recipe"], "name": "", "model": {}}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_agent_by_name_is_the_checkpoint(name: str) -> None:
+    agent = create_agent(name)
+    _, meta = load_checkpoint(shipped_checkpoints()[name])
+    assert agent.info.trained
+    assert agent.info.digest == meta.digest
+    assert "its own for 17 tasks" in dict(agent.info.details)["return asked for"]
+    assert np.isfinite(list(meta.target_returns.values())).all()
