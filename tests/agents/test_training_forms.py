@@ -12,9 +12,12 @@ from torch import Tensor
 
 from lram.agents.backbone import Backbone, build_backbone
 from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
+from lram.agents.encoders import IMAGES_AT_ONCE, ImageEncoder
 from lram.agents.linear import Linear, linear
+from lram.agents.model import action_loss, build_model
 from lram.agents.selective_scan import selective_scan
 from lram.agents.sequences import compiled_for, plain_sequences
+from lram.agents.transformer import Transformer
 
 WIDTH = 32
 CONFIGS = {
@@ -166,6 +169,41 @@ def test_weights_of_other_types_are_read_plainly() -> None:
     results = backbone.bfloat16()(x.bfloat16())
     assert results.dtype == torch.bfloat16
     assert (results.float() - expected).norm() < 0.1 * expected.norm()
+
+
+def test_many_images_are_encoded_as_few_are_with_all_gradients() -> None:
+    encoder = ImageEncoder(8)
+    images = torch.randint(
+        0, 256, (IMAGES_AT_ONCE + 3, 3, 64, 64), generator=torch.Generator().manual_seed(1)
+    )
+
+    def results(function: Any) -> dict[str, Tensor]:
+        encoder.zero_grad()
+        y = function(images)
+        y.square().sum().backward()
+        gradients = {
+            name: one.grad.clone() for name, one in encoder.named_parameters() if one.grad is not None
+        }
+        return {"y": y.detach(), **gradients}
+
+    _assert_close(results(encoder), results(encoder._encode))
+
+
+@torch.no_grad()
+def test_a_model_predicts_only_the_dimensions_that_are_asked_for() -> None:
+    model = build_model(CONFIGS["mamba"], 0)
+    inputs = torch.rand(2, 5, model.config.state_width), torch.rand(2, 5), torch.rand(2, 5)
+    logits, few = model(*inputs).logits, model(*inputs, dims=3).logits
+    torch.testing.assert_close(few, logits[:, :, :3], rtol=0, atol=1e-6)
+    classes = torch.full((2, 5, 8), 20)
+    mask = (torch.arange(8) < 3).expand(2, 5, 8)
+    torch.testing.assert_close(action_loss(few, classes, mask), action_loss(logits, classes, mask))
+
+
+def test_a_band_as_long_as_the_sequence_is_causal_attention() -> None:
+    backbone, x = _backbone(CONFIGS["transformer"]), _tokens(2, 20, WIDTH)
+    assert isinstance(backbone, Transformer)
+    torch.testing.assert_close(backbone(x), backbone._read_band(x, 20), rtol=0, atol=1e-5)
 
 
 def _scan_inputs(rows: int, tokens: int, channels: int, size: int, dtype: torch.dtype) -> list[Tensor]:

@@ -1,0 +1,48 @@
+"""The benchmark of training steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lram.harness.bench.measure import Effort
+from lram.harness.bench.train import TrainBench, bench_training, write_train_record
+from lram.harness.cli.benching import print_train_record
+from lram.harness.errors import LramError
+
+TINY = TrainBench(
+    presets=("transformer-1M",), contexts=(2,), sequences=(1,), effort=Effort(rounds=2, visit_most=1)
+)
+
+
+def test_every_form_is_timed_and_compared_with_plain_pytorch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("numba")
+    record = bench_training(TINY)
+    assert [row.form for row in record.rows] == ["torch", "fused"]
+    plain, fused = record.rows
+    assert plain.ratio is None
+    assert fused.ratio is not None
+    assert fused.ratio.baseline == plain.name
+    assert fused.tokens == 2 * 3
+    assert fused.tokens_per_s == pytest.approx(1000 * fused.tokens / fused.timing.median.median)
+    write_train_record(tmp_path / "train.json", record)
+    written = json.loads((tmp_path / "train.json").read_text())
+    assert [row["model"] for row in written["rows"]] == ["transformer-1M"] * 2
+    print_train_record(record)
+    assert "tokens/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"forms": ("compile",)}, "forms torch and fused"),
+        ({"sequences": (0,)}, "sequences must be 1 or more"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(changes: dict[str, tuple[object]], sentence: str) -> None:
+    with pytest.raises(LramError, match=sentence):
+        bench_training(TrainBench(**changes))  # type: ignore[arg-type]
