@@ -15,6 +15,7 @@ from lram.agents.config import MambaConfig, ModelConfig
 from lram.agents.factory import create_agent, list_agents
 from lram.agents.model import build_model
 from lram.agents.presets import parse_preset, preset_names, slstm_positions
+from lram.agents.shipped import shipped_checkpoints
 
 OWN = """
 class Mine:
@@ -120,7 +121,7 @@ def test_what_cannot_be_built_is_told_in_one_sentence(spec: str, message: str) -
 
 def test_every_listed_model_is_a_preset_and_none_needs_torch_to_be_listed() -> None:
     listed = [row.name for row in list_agents() if row.kind == "model"]
-    assert listed == list(preset_names())
+    assert listed == [*shipped_checkpoints(), *preset_names()]
     assert [parse_preset(name).name for name in listed] == listed
     code = (
         "import sys; from lram.agents import api, config, factory, presets, tokens; factory.list_agents(); "
