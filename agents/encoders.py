@@ -21,8 +21,8 @@ IMAGE_SHAPE = (3, 64, 64)
 CHANNELS = (16, 32, 32)
 
 IMAGES_AT_ONCE = 32
-"""Images that go through the network together on a processor: what a layer leaves is still in the cache for
-the next (a training step of 512 images: 1.6 times as fast as all at once; 16 to 64 are alike)."""
+"""Images that go through the network together on a processor. Larger parts need tensors that the C library
+gives back to the system and asks for again at each step: 2.4 instead of 1.5 ms an image at 512."""
 
 
 class Encoders(nn.Module):
