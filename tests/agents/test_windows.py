@@ -594,8 +594,10 @@ def test_a_loader_left_early_ends_its_workers(mixed: TrajectoryStore) -> None:
 
 def test_an_interrupt_does_not_reach_the_workers(mixed: TrajectoryStore) -> None:
     with Loader(Windows([mixed], ALL, SMALL, seed=0), 0, 20, workers=2) as loader:
-        for batch in loader:
+        for number, batch in enumerate(loader):
             assert batch.timesteps
+            if number == 0:
+                continue  # of the first worker: the second may not have come to ignoring interrupts yet
             for worker in multiprocessing.active_children():
                 assert worker.pid is not None
                 os.kill(worker.pid, signal.SIGINT)
