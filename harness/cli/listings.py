@@ -147,7 +147,7 @@ def domains(*, json: Json = False) -> None:
 
 
 def agents(*, json: Json = False) -> None:
-    """List the agents that can be named: baselines, small trained models, untrained presets, other packages'."""
+    """List the agents that can be named: baselines, trained and untrained models, other packages'."""
     from lram.agents.factory import list_agents
 
     rows = list_agents()
