@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from lram.agents.api import AgentError
+from lram.agents.durable import sync_folder, write_durably
 from lram.harness.errors import LramError
 from lram.harness.records import SCHEMA, EpisodeRecord, Measured, Provenance, RunPlan, WorkItem
 
@@ -146,7 +147,7 @@ class RunWriter:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "records").mkdir()
             (folder / "provenance").mkdir()
-            write_atomically(folder / PLAN_FILE, encode(plan))
+            write_durably(folder / PLAN_FILE, encode(plan))
         except OSError as error:
             raise LramError(f"cannot write to {folder}: {error.strerror}") from error
         return cls(Run(folder))
@@ -186,7 +187,7 @@ class RunWriter:
         folder = self.run.path / "records"
         folder.mkdir(exist_ok=True)
         file = io.FileIO(folder / f"{self.segment:04d}.jsonl", "x")
-        _sync_folder(folder)
+        sync_folder(folder)
         return file
 
     def _full(self, cause: str) -> str:
@@ -197,7 +198,7 @@ class RunWriter:
         folder = self.run.path / "provenance"
         try:
             folder.mkdir(exist_ok=True)
-            write_atomically(folder / f"{self.segment:04d}.json", encode(provenance))
+            write_durably(folder / f"{self.segment:04d}.json", encode(provenance))
         except OSError as error:
             raise LramError(self._full(error.strerror or "")) from error
 
@@ -221,20 +222,6 @@ def encode(value: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
-def write_atomically(file: Path, content: bytes) -> None:
-    """Write ``content`` to ``file`` so that a reader sees the old file or the new one, whole."""
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with scratch.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
-    _sync_folder(file.parent)
-
-
 def load_runs(paths: Sequence[str | Path]) -> list[Run]:
     """Open several runs; LramError for the first that is none."""
     return [Run(path) for path in paths]
@@ -256,11 +243,3 @@ def _decode(file: Path, kind: type[_T]) -> _T:
         return msgspec.json.decode(file.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError, AgentError) as error:
         raise LramError(f"{file} cannot be read: {error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,7 +15,6 @@ no HDF5 file.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,26 +139,3 @@ def part_path(task: TaskSpec, number: int) -> str:
     """Return where part ``number``, of ``task``, lies in its store."""
     folders = [re.sub(r"[^\w.@-]|^\.+", "_", name) for name in (task.domain, task.id.partition("/")[2])]
     return "/".join([PARTS_FOLDER, *folders, f"part-{number:05d}.hdf5"])
-
-
-def write_durably(file: Path, content: bytes) -> None:
-    """Write ``content`` to ``file`` so that it is on disk, whole, when this returns; OSError otherwise."""
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with scratch.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
-    sync_folder(file.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the entries of ``folder`` on disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

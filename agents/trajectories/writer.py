@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from lram.agents.api import AgentError, TaskSpec
+from lram.agents.durable import sync_folder, write_durably
 from lram.agents.trajectories.layout import (
     CARD_FILE,
     FORMAT,
@@ -35,8 +36,6 @@ from lram.agents.trajectories.layout import (
     part_path,
     read_card,
     read_index,
-    sync_folder,
-    write_durably,
 )
 from lram.agents.trajectories.part import encode_part
 from lram.agents.trajectories.trajectory import Trajectory, check_trajectory

@@ -16,11 +16,12 @@ from typing import Literal
 
 import msgspec
 
+from lram.agents.durable import write_durably
 from lram.harness.bench.measure import Ratio, Timing
 from lram.harness.bench.memory import Bandwidth
 from lram.harness.errors import LramError
 from lram.harness.records import Provenance
-from lram.harness.store import encode, write_atomically
+from lram.harness.store import encode
 
 SCHEMA = 1
 
@@ -156,7 +157,7 @@ class BenchRecord:
 def write_record(file: Path, record: BenchRecord) -> None:
     """Write ``record`` as JSON; LramError as :func:`check_output` tells."""
     check_output(file)
-    write_atomically(file, encode(record))
+    write_durably(file, encode(record))
 
 
 def check_output(file: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from lram.agents.compute import Compute
+from lram.agents.durable import write_durably
 from lram.agents.model import ActionModel, action_loss, build_model
 from lram.agents.presets import parse_preset
 from lram.agents.sequences import compiled_for, plain_sequences
@@ -29,7 +30,7 @@ from lram.harness.errors import LramError
 from lram.harness.evaluation import threads
 from lram.harness.provenance import collect
 from lram.harness.records import Provenance
-from lram.harness.store import encode, write_atomically
+from lram.harness.store import encode
 
 SCHEMA = 1
 PRESETS = tuple(
@@ -290,4 +291,4 @@ def _autocast(compute: Compute) -> Iterator[None]:
 def write_train_record(file: Path, record: TrainRecord) -> None:
     """Write ``record`` as JSON; LramError when that cannot be done."""
     check_output(file)
-    write_atomically(file, encode(record))
+    write_durably(file, encode(record))
