@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -115,16 +116,58 @@ class EvaluationProtocol:
         version: Raised whenever the same seeds would give other trajectories or scores.
         summary: One sentence for listings and reports.
         options: What the adapter reads; plain values only.
+        versions: Exact version by distribution that the interpreter must have, because another one
+            would give other trajectories. A domain's default is its first protocol whose versions fit.
     """
 
     name: str
     version: int
     summary: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def id(self, domain: str) -> str:
         """``domain:name@version``, as records carry it."""
         return f"{domain}:{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTree:
+    """A package that no registry has and that is imported from a checkout, by path.
+
+    Attributes:
+        module: Import name; a checkout is known by the folder of that name with an ``__init__.py``.
+        url: Repository to clone.
+        commit: Revision that was proven.
+        licence: In a few words, with what it forbids.
+        tasks: Shell patterns of the task names that need it (empty: all of the domain's).
+    """
+
+    module: str
+    url: str
+    commit: str
+    licence: str
+    tasks: tuple[str, ...] = ()
+
+    def needed(self, task_name: str) -> bool:
+        """Whether a task (by its name within the domain) needs this tree."""
+        return not self.tasks or any(fnmatchcase(task_name, pattern) for pattern in self.tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class InterpreterRecipe:
+    """What an interpreter of a domain's own holds.
+
+    Attributes:
+        requirements: Requirement lines with exact versions.
+        pythons: Minor versions that they were proven with, such as ``3.11``, the preferred first.
+        resolve: Whether the installer adds what the requirements depend on; False: the lines are
+            complete, and nothing else is installed.
+    """
+
+    requirements: tuple[str, ...]
+    pythons: tuple[str, ...] = ("3.11",)
+    resolve: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +183,12 @@ class Domain:
         packages: Distributions whose versions a run records.
         tasks: Tasks that the domain brings along; empty for those of the built-in table.
         renderer: Whether rendering needs an OpenGL context (MuJoCo), for ``lram doctor``.
+        sources: Packages that are used from checkouts.
+        interpreter: What ``lram env install`` puts into an interpreter of the domain's own; None
+            where the domain tells nothing.
+        start_s: Rough seconds to build a session. From half a second on, a worker stays with a task
+            while it has episodes left, so that few sessions are built.
+        idle_sessions: Sessions that a worker keeps when no episode needs them; few where one is big.
     """
 
     name: str
@@ -150,6 +199,10 @@ class Domain:
     packages: tuple[str, ...] = ()
     tasks: Sequence[Task] = ()
     renderer: bool = False
+    sources: tuple[SourceTree, ...] = ()
+    interpreter: InterpreterRecipe | None = None
+    start_s: float = 0.0
+    idle_sessions: int = 8
 
     def protocol(self, name: str | None = None) -> EvaluationProtocol:
         """Return the protocol called ``name`` (None: the default); KeyError names the choices."""
