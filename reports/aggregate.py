@@ -13,6 +13,7 @@ from lram.reports import training
 from lram.reports.caveats import caveats
 from lram.reports.collect import Cell, Evidence, collect
 from lram.reports.comparison import compare
+from lram.reports.groups import group_results
 from lram.reports.model import (
     LAYOUT,
     AgentResult,
@@ -162,6 +163,7 @@ def _agent(
         mean_of_domains=measured.score.aggregate(tasks, reach.score, mean_of_domain_means),
         interquartile_mean=measured.score.aggregate(tasks, reach.score, lambda _: interquartile_mean),
         domains=tuple(_domain_result(evidence, measured, reach, name) for name in evidence.domains),
+        groups=group_results(tasks, measured.score, measured.success_any, reach.score, reach.success_any),
     )
     return result, results
 

@@ -202,7 +202,8 @@ def _design(tasks: Sequence[TaskEntry], results: Sequence[TaskResult]) -> Iterat
         yield Caveat(
             "splits",
             f"The aggregates mix tasks of several splits ({', '.join(present)}): a mean over training and "
-            "held-out tasks is neither a training nor a generalisation score.",
+            "held-out tasks is neither a training nor a generalisation score; the groups of tasks tell them "
+            "apart.",
         )
     few = sorted({r.scored for r in results if 0 < r.scored < _FEW})
     if few:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lram.reports import training_views, views, words
+from lram.reports import groups, training_views, views, words
 from lram.reports.model import Summary
 from lram.reports.text import count, listing, names
 from lram.reports.training_folder import Training
@@ -41,7 +41,10 @@ def _evaluation(summary: Summary) -> list[str]:
     left_out = views.omissions(summary)
     if left_out:
         parts += ["### Not in the aggregates", "\n".join(_omission(o, summary) for o in left_out)]
-    parts += ["## Domains", _table(views.domains(summary)), "## Tasks", _table(views.matrix(summary))]
+    parts += ["## Domains", _table(views.domains(summary))]
+    if by_group := groups.tables(summary):
+        parts += ["## Groups of tasks", *(_table(table) for table in by_group)]
+    parts += ["## Tasks", _table(views.matrix(summary))]
     comparisons = views.comparisons(summary)
     if comparisons:
         parts += ["## Comparisons", _table(comparisons)]

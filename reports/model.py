@@ -153,6 +153,25 @@ class DomainResult:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupResult:
+    """One agent on the tasks of one group; success is None where no task of it has that notion.
+
+    Attributes:
+        domain: The group's domain, or ``all domains``.
+        facet: What the tasks are grouped by (:mod:`lram.envs.facets`), such as ``robot`` or ``split``.
+        value: The group, such as ``Panda``.
+        score: Mean of domain means of the normalised score.
+        success_any: Share of episodes solved at any step.
+    """
+
+    domain: str
+    facet: str
+    value: str
+    score: Aggregate
+    success_any: Aggregate | None
+
+
+@dataclass(frozen=True, slots=True)
 class AgentResult:
     """One agent over everything.
 
@@ -165,6 +184,7 @@ class AgentResult:
         mean_of_domains: Mean over domains of the domain's mean score, the headline.
         interquartile_mean: 25% trimmed mean over all tasks' mean scores.
         domains: In plan order; all of the report's domains.
+        groups: The same groups for every agent of a report.
     """
 
     label: str
@@ -183,6 +203,7 @@ class AgentResult:
     mean_of_domains: Aggregate
     interquartile_mean: Aggregate
     domains: tuple[DomainResult, ...]
+    groups: tuple[GroupResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

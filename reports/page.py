@@ -9,7 +9,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from lram.harness.store import Run
-from lram.reports import text, training_views, views, words
+from lram.reports import groups, text, training_views, views, words
 from lram.reports.drawing import Drawing, inline_svg
 from lram.reports.model import Summary
 from lram.reports.training_folder import Training
@@ -51,6 +51,7 @@ def page(
         training=training_views.tables(summary, trainings),
         training_figures=[(drawing, Markup(inline_svg(drawing))) for drawing in training_drawings],
         domains=views.domains(summary),
+        groups=groups.tables(summary),
         matrix=views.matrix(summary),
         tasks=views.tasks(summary),
         open_tasks=len(summary.tasks) <= _OPEN_TASKS,

@@ -63,6 +63,17 @@ def per_domain(summary: Summary, evidence: Evidence) -> Iterator[Row]:
                     yield {**head, "measure": measure, **_aggregate(aggregate)}
 
 
+def per_group(summary: Summary, evidence: Evidence) -> Iterator[Row]:
+    """Yield one row an agent, group of tasks and measure."""
+    for agent in summary.agents:
+        for group in agent.groups:
+            for measure, aggregate in (("score", group.score), ("success_any", group.success_any)):
+                if aggregate is not None:
+                    head = {"agent": agent.label, "trained": agent.trained, "domain": group.domain}
+                    by = {"facet": group.facet, "group": group.value, "measure": measure}
+                    yield {**head, **by, **_aggregate(aggregate)}
+
+
 def aggregates(summary: Summary, evidence: Evidence) -> Iterator[Row]:
     """Yield one row an agent and aggregate over all tasks."""
     for agent in summary.agents:
@@ -162,6 +173,7 @@ TABLES: Mapping[str, Callable[[Summary, Evidence], Iterable[Row]]] = MappingProx
     {
         "per_task": per_task,
         "per_domain": per_domain,
+        "per_group": per_group,
         "aggregates": aggregates,
         "comparisons": comparisons,
         "episodes": episodes,

@@ -286,6 +286,11 @@ def integer(value: int) -> Cell:
     return Cell(str(value), value=value)
 
 
+def aggregate_cell(aggregate: Aggregate | None, *, percent: bool = False) -> Cell:
+    """Return an aggregate as a cell, with its interval and what warns about it."""
+    return _aggregate(aggregate, text.percent if percent else _three)
+
+
 def _two(value: float) -> str:
     return text.number(value, 2)
 

@@ -63,10 +63,8 @@ def test_a_report_has_its_files(report):
         "index.html",
         "summary.json",
         "summary.md",
-        *(
-            f"tables/{name}.csv"
-            for name in ("per_task", "per_domain", "aggregates", "comparisons", "episodes", "audit", "timing")
-        ),
+        *(f"tables/{name}.csv" for name in ("per_task", "per_domain", "per_group", "aggregates")),
+        *(f"tables/{name}.csv" for name in ("comparisons", "episodes", "audit", "timing")),
         *(
             f"figures/{name}.{kind}"
             for name in ("aggregates", "domains", "success", "tasks")
