@@ -17,14 +17,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lram.envs.session import Action, Domain, EvaluationProtocol, Observation, SessionError, Step
+from lram.envs.session import (
+    Action,
+    Domain,
+    EvaluationProtocol,
+    InterpreterRecipe,
+    Observation,
+    SessionError,
+    Step,
+)
 from lram.envs.simulator import SimulatorSession, image_spec
 
 NOOP, FIRE, UP = 0, 1, 2  # of the full set of 18 actions
 ACTIONS = 18
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AtariOptions:
     """What an Atari protocol sets.
 
@@ -214,5 +222,8 @@ DOMAIN = Domain(
     make=make,
     requires=("ale_py", "cv2"),
     install="lram-bench[atari]",
-    packages=("ale-py", "opencv-python", "numpy"),
+    packages=("ale-py", "opencv-python", "opencv-python-headless", "numpy"),
+    interpreter=InterpreterRecipe(
+        ("ale-py==0.12.1", "numpy==1.26.4", "opencv-python-headless==4.11.0.86"), pythons=("3.11", "3.12")
+    ),
 )

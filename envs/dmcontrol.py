@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lram.envs.session import Action, Domain, EvaluationProtocol, Observation, SessionError, Step
+from lram.envs.session import (
+    Action,
+    Domain,
+    EvaluationProtocol,
+    InterpreterRecipe,
+    Observation,
+    SessionError,
+    Step,
+)
 from lram.envs.simulator import SimulatorSession, finite_reward, finite_vector, vector_spec
 
 WIDTH = 204
@@ -24,7 +32,7 @@ WIDTH = 204
 WIDEST_BOUND = 1e3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DMControlOptions:
     """What a DMControl protocol sets.
 
@@ -142,4 +150,7 @@ DOMAIN = Domain(
     install="lram-bench[dmcontrol]",
     packages=("dm-control", "mujoco", "numpy"),
     renderer=True,
+    interpreter=InterpreterRecipe(
+        ("dm-control==1.0.28", "mujoco==3.3.0", "numpy==1.26.4"), pythons=("3.11", "3.12")
+    ),
 )

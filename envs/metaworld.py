@@ -13,14 +13,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lram.envs.session import Action, Domain, EvaluationProtocol, Observation, SessionError, Step
+from lram.envs.session import (
+    Action,
+    Domain,
+    EvaluationProtocol,
+    InterpreterRecipe,
+    Observation,
+    SessionError,
+    Step,
+)
 from lram.envs.simulator import SimulatorSession, finite_reward, finite_vector, vector_spec
 
 WIDTH = 39  # hand, gripper, two objects; the same of the previous step; the goal
 ACTIONS = 4  # hand displacement x, y, z and gripper force
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MetaWorldOptions:
     """What a Meta-World protocol sets.
 
@@ -111,4 +119,9 @@ DOMAIN = Domain(
     install="lram-bench[metaworld]",
     packages=("metaworld", "mujoco", "gymnasium", "numpy"),
     renderer=True,
+    interpreter=InterpreterRecipe(
+        # metaworld needs packaging and does not say so
+        ("metaworld==3.1.1", "mujoco==3.3.0", "gymnasium==1.4.0", "numpy==1.26.4", "packaging==26.3"),
+        pythons=("3.11", "3.12"),
+    ),
 )

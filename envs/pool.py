@@ -21,10 +21,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lram.envs import wire
+from lram.envs.availability import SAFE_PATH, environment
 from lram.envs.process import Died, Event, WorkerProcess
 from lram.envs.wire import Kind
 
 _SHUTDOWN_S = 2.0
+# The module's name is an argument so that a list of processes tells what a worker is.
+_START = SAFE_PATH + "from importlib import import_module; import_module(sys.argv.pop(1)).main()"
 
 
 class WorkerStartError(RuntimeError):
@@ -130,7 +133,7 @@ class Pool:
         arguments = ["--domain", domain, "--fd", str(theirs.fileno()), "--parent", str(parent)]
         with theirs, log.open("ab") as output:
             process = subprocess.Popen(
-                [python, "-m", "lram.envs.worker", *arguments],
+                [python, "-c", _START, "lram.envs.worker", *arguments],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -144,18 +147,16 @@ class Pool:
         return WorkerProcess(domain, process, ours, log)
 
     def _environment(self, python: str) -> dict[str, str]:
-        environment = dict(os.environ)
+        variables = environment(python)
         # One simulator uses one core; more threads only fight the other workers for theirs.
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            environment.setdefault(name, "1")
-        environment.setdefault("PYTHONWARNINGS", "ignore")
-        # A research repository may have a folder called like a package that a simulator imports.
-        environment["PYTHONSAFEPATH"] = "1"
+            variables.setdefault(name, "1")
+        variables.setdefault("PYTHONWARNINGS", "ignore")
         if python != sys.executable:
-            environment["PYTHONPATH"] = os.pathsep.join(
-                filter(None, [self._bridge_path(), environment.get("PYTHONPATH")])
+            variables["PYTHONPATH"] = os.pathsep.join(
+                filter(None, [self._bridge_path(), variables.get("PYTHONPATH")])
             )
-        return environment
+        return variables
 
     def _bridge_path(self) -> str:
         """Return a folder from which another interpreter imports this very ``lram.envs``."""

@@ -21,7 +21,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lram.envs.session import Action, Domain, EvaluationProtocol, Observation, SessionError, Step
+from lram.envs.session import (
+    Action,
+    Domain,
+    EvaluationProtocol,
+    InterpreterRecipe,
+    Observation,
+    SessionError,
+    Step,
+)
 from lram.envs.simulator import SimulatorSession, finite_reward, image_spec
 
 ACTIONS = 15
@@ -32,7 +40,7 @@ DEFAULT_TIME_CAP = 1000
 TIME_CAPS = {"bigfish": 6000, "bossfight": 4000, "leaper": 500, "maze": 500, "plunder": 4000}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ProcgenOptions:
     """What a Procgen protocol sets.
 
@@ -145,4 +153,7 @@ DOMAIN = Domain(
     requires=("procgen",),
     install="lram-bench[procgen]",
     packages=("procgen", "procgen-mirror", "gym3", "numpy"),
+    interpreter=InterpreterRecipe(
+        ("procgen-mirror==0.10.7", "gym3==0.3.3", "gym==0.26.2", "numpy==1.26.4"), pythons=("3.11", "3.12")
+    ),
 )

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -49,9 +50,14 @@ _ADAPTERS = MappingProxyType(
         "dmcontrol": "lram.envs.dmcontrol",
         "procgen": "lram.envs.procgen",
         "atari": "lram.envs.atari",
+        "robosuite": "lram.envs.robosuite",
+        "composuite": "lram.envs.composuite",
+        "mimicgen": "lram.envs.mimicgen",
         "toy": "lram.envs.toy",
     }
 )
+# Built-in domains whose tasks are outside the paper's.
+_OUTSIDE_THE_TABLE = ("robosuite", "toy")
 
 
 class SelectionError(ValueError):
@@ -67,10 +73,10 @@ def benchmark_tasks() -> tuple[Task, ...]:
 
 @cache
 def all_tasks() -> Mapping[str, Task]:
-    """Return every known task by id: the paper's, the toy ones and those of other packages."""
+    """Return every known task by id: the paper's, robosuite's, the toy ones, those of other packages."""
     tasks = {task.id: task for task in benchmark_tasks()}
     for name in domain_names():
-        if name == "toy" or name not in _ADAPTERS:
+        if name in _OUTSIDE_THE_TABLE or name not in _ADAPTERS:
             # One package that is broken must not take everything else away; naming its domain says why.
             with suppress(SelectionError):
                 tasks.update({task.id: task for task in load_domain(name).tasks})
@@ -155,7 +161,11 @@ def load_domain(name: str) -> Domain:
 
 @cache
 def _entry_points():  # type: ignore[no-untyped-def]  # importlib's types differ between versions
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if sys.version_info >= (3, 10):
+        points = entry_points(group=ENTRY_POINT_GROUP)
+    else:  # a worker's interpreter
+        points = entry_points().get(ENTRY_POINT_GROUP, ())
+    return {point.name: point for point in points}
 
 
 def _domains() -> list[str]:

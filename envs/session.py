@@ -34,15 +34,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, Union
 
 import numpy as np
 import numpy.typing as npt
 
 from lram.envs.task import ActionKind, ObservationKind, Task
 
-Observation: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
-Action: TypeAlias = int | npt.NDArray[np.float32]
+Observation = Union[npt.NDArray[np.float32], npt.NDArray[np.uint8]]
+Action = Union[int, npt.NDArray[np.float32]]
 
 
 class SessionError(RuntimeError):
@@ -72,7 +72,7 @@ class Step(NamedTuple):
     context_reset: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SessionSpec:
     """Shapes and kinds of a session's observations and actions."""
 
@@ -107,7 +107,7 @@ class Session(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EvaluationProtocol:
     """How a domain is run for measurement: named and versioned, because scores depend on it.
 
@@ -131,7 +131,7 @@ class EvaluationProtocol:
         return f"{domain}:{self.name}@{self.version}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SourceTree:
     """A package that no registry has and that is imported from a checkout, by path.
 
@@ -154,7 +154,7 @@ class SourceTree:
         return not self.tasks or any(fnmatchcase(task_name, pattern) for pattern in self.tasks)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InterpreterRecipe:
     """What an interpreter of a domain's own holds.
 
@@ -170,7 +170,7 @@ class InterpreterRecipe:
     resolve: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Domain:
     """A domain's adapter: how to make its sessions, and what it needs.
 

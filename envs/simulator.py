@@ -41,7 +41,7 @@ class SimulatorSession(ABC):
 
     def reset(self, seed: int) -> Observation:
         """Start the episode that ``seed`` (0 <= seed < 2**31) names; SessionError for other seeds."""
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
             raise SessionError(f"{self._name}: a seed is an integer from 0 to 2**31 - 1, not {seed!r}")
         self._in_episode = False
         observation = self._begin(int(seed))

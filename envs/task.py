@@ -11,7 +11,7 @@ ActionKind = Literal["discrete", "continuous"]
 ScoreKind = Literal["human", "data"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Task:
     """One control task of one domain.
 

@@ -15,7 +15,15 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from lram.envs.session import Action, Domain, EvaluationProtocol, Observation, SessionError, Step
+from lram.envs.session import (
+    Action,
+    Domain,
+    EvaluationProtocol,
+    InterpreterRecipe,
+    Observation,
+    SessionError,
+    Step,
+)
 from lram.envs.simulator import SimulatorSession, image_spec, vector_spec
 from lram.envs.task import Task
 
@@ -235,5 +243,6 @@ DOMAIN = Domain(
     ),
     make=make,
     packages=("numpy",),
+    interpreter=InterpreterRecipe(("numpy==1.26.4",), pythons=("3.11", "3.12", "3.10", "3.9")),
     tasks=_tasks(),
 )

@@ -32,16 +32,16 @@ from typing import BinaryIO
 import numpy as np
 
 from lram.envs import wire
+from lram.envs.checkouts import package_folder, version_text
 from lram.envs.registry import load_domain
 from lram.envs.session import Action, Domain, Observation, Session, SessionError, SessionSpec
 from lram.envs.wire import Kind
 
-_IDLE_SESSIONS = 8
 _LONGEST_MESSAGE = 1000  # characters of a simulator's error that reach a record
 _REWARD = struct.Struct("<d")
 
 
-@dataclass(slots=True)
+@dataclass
 class _Slot:
     key: tuple[str, str]
     session: Session
@@ -115,7 +115,7 @@ class Worker:
     def _shelve(self, holder: _Slot) -> None:
         self._idle.setdefault(holder.key, []).append(holder.session)
         self._idle.move_to_end(holder.key)
-        while sum(map(len, self._idle.values())) > _IDLE_SESSIONS:
+        while sum(map(len, self._idle.values())) > self._domain.idle_sessions:
             oldest = next(iter(self._idle))
             if self._idle[oldest]:
                 _close(self._idle[oldest].pop(0))
@@ -182,6 +182,10 @@ def _facts(domain: Domain) -> dict[str, object]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
+    for tree in domain.sources:
+        folder = package_folder(tree.module)
+        if folder is not None:
+            versions[tree.module] = version_text(folder)
     return {"pid": os.getpid(), "python": platform.python_version(), "packages": versions}
 
 

@@ -27,7 +27,7 @@ from lram.agents.trajectories.writer import check_writable
 from lram.harness.archive import COMMIT_BYTES, Archive
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, calm_threads, checked, go_on, machine_for, play, started_machine
-from lram.harness.plan import OBJECT_SPEC, AgentsArgument, Request, make_plan
+from lram.harness.plan import OBJECT_SPEC, AgentsArgument, Request, domains_of, make_plan
 from lram.harness.progress import Progress, quiet
 from lram.harness.records import AgentEntry, EpisodeRecord, RunPlan
 from lram.harness.store import PLAN_FILE, Run, RunWriter
@@ -135,7 +135,25 @@ def resume_collection(
         runs = collected_runs(path)
         if not runs:
             raise LramError(f"{path} has no run to go on with: 'lram collect AGENT... -o {path}' adds one")
-        return [_resume_run(writer, run, agents, machine(run), progress) for run in runs]
+        machines = [machine(run) for run in runs]
+        _check_interpreters(runs, machines)
+        return [
+            _resume_run(writer, run, agents, _restricted(its, run), progress)
+            for run, its in zip(runs, machines, strict=True)
+        ]
+
+
+def _check_interpreters(runs: Sequence[Run], machines: Sequence[Machine]) -> None:
+    """Raise LramError where an interpreter is told for a domain that no run has."""
+    told = {name for machine in machines for name in machine.interpreters or {}}
+    for name in sorted(told - {name for run in runs for name in domains_of(run.plan)}):
+        raise LramError(f"an interpreter is given for the domain {name}, but no run has one of its tasks")
+
+
+def _restricted(machine: Machine, run: Run) -> Machine:
+    """Return ``machine`` without what it tells of domains that ``run`` does not have."""
+    told = machine.interpreters or {}
+    return replace(machine, interpreters={n: told[n] for n in told if n in domains_of(run.plan)})
 
 
 def collected_runs(store: str | Path) -> list[Run]:

@@ -11,19 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lram.envs import registry
-from lram.envs.availability import missing_requirements
+from lram.envs.availability import InterpreterError, missing_requirements
 from lram.envs.pool import Pool
-from lram.envs.process import Begun, Deadlines, Died, Event, Failed, Stepped
-from lram.envs.session import Domain, SessionSpec
+from lram.envs.session import Domain
+from lram.harness.errors import LramError
+from lram.harness.interpreter_check import quick_task, task_names, try_task
+from lram.harness.interpreters import resolve
+from lram.harness.interpreters.sources import left_out
+from lram.harness.readiness import LackingError, absent_sources, readiness
 
-_PROBE_TASKS = {
-    "metaworld": "reach-v3",
-    "dmcontrol": "cartpole-balance",
-    "procgen": "coinrun",
-    "atari": "freeway",
-    "toy": "reach",
-}
-_DEADLINES = Deadlines(begin_s=120.0, step_s=60.0)
 _RENDER_PROBE = (
     "from dm_control import suite; "
     "print(suite.load('cartpole', 'balance').physics.render(64, 64, camera_id=0).shape)"
@@ -70,61 +66,48 @@ def _domain(domain_name: str, folder: Path) -> Finding:
         domain = registry.load_domain(domain_name)
     except registry.SelectionError as error:
         return Finding(name, False, str(error))
-    absent = missing_requirements(domain)
-    if absent:
-        return Finding(name, False, f"lacks {', '.join(absent)}", f"pip install '{domain.install}'")
-    task = _PROBE_TASKS.get(domain.name) or (domain.tasks[0].name if domain.tasks else "")
+    try:
+        python = resolve([domain_name]).get(domain_name)
+        absent = absent_sources(domain, python)
+        task = quick_task(domain, [tree.module for tree in absent if tree.tasks])
+        ready = readiness(domain, [task], python)
+    except LackingError as error:
+        return Finding(name, False, error.what, error.how)
+    except LramError as error:
+        return Finding(name, False, str(error))
     if not task:
         return Finding(name, None, "it brings no task to try")
-    with Pool(log_folder=folder) as pool:
-        problem = _play(pool, domain, task)
-        versions = pool.facts.get(domain.name, {}).get("packages", {})
+    with Pool(log_folder=folder, interpreters={domain_name: python} if python else None) as pool:
+        problem = try_task(pool, domain_name, task, ready.protocol.name)
+        versions = pool.facts.get(domain_name, {}).get("packages", {})
     text = ", ".join(f"{package} {version}" for package, version in versions.items())
+    text = text or "standard library and numpy"
+    if python is not None:
+        text += f"; in {python}"
     if problem:
-        advice = (
-            f"try its simulator alone, or install it anew: pip install --force-reinstall '{domain.install}'"
-        )
+        again = f"lram env install {domain_name} --force" if python else _anew(domain)
+        advice = f"try its simulator alone, or install it anew: {again}"
         return Finding(name, False, f"{problem} ({text})", advice)
-    return Finding(name, True, text or "standard library and numpy")
+    return Finding(name, True, text, left_out(domain, absent, task_names(domain)))
 
 
-def _play(pool: Pool, domain: Domain, task: str) -> str:
-    """Return what goes wrong in three steps of ``task`` in a worker; empty when nothing does."""
-    worker = pool.acquire(domain.name)
-    worker.begin(0, task, domain.protocols[0].name, 1, _DEADLINES)
-    event = _next_event(pool)
-    for _ in range(3):
-        if isinstance(event, Died | Failed):
-            return event.message
-        if isinstance(event, Begun):
-            spec = event.spec
-        worker.step(0, _idle_action(spec), _DEADLINES)
-        event = _next_event(pool)
-    return event.message if isinstance(event, Died | Failed) else ""
-
-
-def _next_event(pool: Pool) -> Event:
-    while not (events := pool.wait(1.0)):
-        pass
-    event = events[0]
-    assert isinstance(event, Begun | Stepped | Failed | Died)
-    return event
-
-
-def _idle_action(spec: SessionSpec):  # type: ignore[no-untyped-def]  # int or array
-    import numpy as np
-
-    return 0 if spec.action == "discrete" else np.zeros(spec.action_size, np.float32)
+def _anew(domain: Domain) -> str:
+    return f"pip install --force-reinstall '{domain.install}'"
 
 
 def _renderer() -> Finding:
     name = "rendering (MuJoCo)"
-    if missing_requirements(registry.load_domain("dmcontrol")):
+    python = resolve(["dmcontrol"]).get("dmcontrol")
+    try:
+        absent = missing_requirements(registry.load_domain("dmcontrol"), python)
+    except InterpreterError as error:
+        return Finding(name, None, f"{python} {error}")
+    if absent:
         return Finding(name, None, "dm_control is not installed")
     for backend in dict.fromkeys(filter(None, (os.environ.get("MUJOCO_GL"), "egl", "osmesa"))):
         try:
             subprocess.run(
-                [sys.executable, "-c", _RENDER_PROBE],
+                [python or sys.executable, "-c", _RENDER_PROBE],
                 env={**os.environ, "MUJOCO_GL": backend},
                 capture_output=True,
                 timeout=60,

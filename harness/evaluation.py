@@ -19,7 +19,7 @@ from lram.harness import seeds
 from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
-from lram.harness.plan import AgentsArgument, Request, make_plan, reopen
+from lram.harness.plan import AgentsArgument, Request, interpreters_of, make_plan, reopen
 from lram.harness.progress import Progress, quiet
 from lram.harness.provenance import collect, worker_versions
 from lram.harness.records import EpisodeRecord, RunPlan, WorkItem
@@ -43,7 +43,9 @@ class Machine:
         precision: Type of the models' weights, ``float32`` or ``bfloat16``; it is part of what an agent is.
         step: Form of the models' step (:mod:`lram.agents.stepping`); another form gives other last digits.
         rows: Lanes that share a pass of a model, 1 or a multiple of 8; likewise.
-        interpreters: Python executable by domain, where it is not this one.
+        interpreters: By domain, where it is neither the one that is installed for it nor this one: a
+            Python executable, the folder of a virtual environment, or ``main`` for this one. A run that
+            is gone on with keeps those that it was started with.
         attempts: How often an episode is tried before it is recorded as errored.
         quarantine_after: A task whose first so many episodes all errored is given up.
         deadlines: How long a worker may take for one answer.
@@ -209,7 +211,8 @@ def go_on(
     """
     calm_threads()
     opened = writer.run
-    built = reopen(opened.plan, agents, machine.interpreters, machine.compute())
+    interpreters = interpreters_of(opened.plan, machine.interpreters)
+    built = reopen(opened.plan, agents, interpreters, machine.compute())
     noted = checked(built, items, machine)
     if changed := _changed(opened, _playing(built, items), machine):
         # To where progress goes, too; a reader that is gone must not end the run.
@@ -252,15 +255,23 @@ def play(
     """
     plan = writer.run.plan
     settings = _settings(plan, machine, len(items))
-    facts = {**asdict(machine), "lanes": settings.lanes, "workers": settings.workers, **noted}
+    interpreters = interpreters_of(plan, machine.interpreters)
+    facts = {
+        **asdict(machine),
+        "lanes": settings.lanes,
+        "workers": settings.workers,
+        "interpreters": interpreters,
+        **noted,
+    }
     compute = of_models(_playing(agents, items), machine.compute(), machine.threads)
     provenance = collect(facts, {}, compute=compute)
     writer.write_provenance(provenance)
     pool = Pool(
         log_folder=writer.log_folder(),
-        interpreters=machine.interpreters,
+        interpreters=interpreters,
         parked=settings.workers + 2,
     )
+    _tell(plan, interpreters)
     with pool, threads(machine.threads), progress(items, len(plan.items())) as report:
         on_tape = None if archive is None else archive.keep
         rollout = Rollout(agents, {p.task.id: p for p in plan.tasks}, pool, settings, on_tape)
@@ -291,6 +302,18 @@ def play(
             if archive is not None:
                 archive.flush()
             writer.write_provenance(replace(provenance, workers=worker_versions(pool.facts)))
+
+
+def _tell(plan: RunPlan, interpreters: Mapping[str, str]) -> None:
+    """Say on standard error which domains are played elsewhere; nothing where all are played here."""
+    protocols = {task.task.domain: task.protocol for task in plan.tasks}
+    by_place: dict[str, list[str]] = {}
+    for name, protocol in protocols.items():
+        by_place.setdefault(interpreters.get(name, "this interpreter"), []).append(protocol)
+    if interpreters:
+        places = "; ".join(f"{', '.join(names)} in {where}" for where, names in by_place.items())
+        with suppress(OSError):
+            print(f"lram: {places}", file=sys.stderr, flush=True)
 
 
 def checked(agents: Mapping[str, Agent], items: list[WorkItem], machine: Machine) -> dict[str, str]:

@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from lram.agents.api import Agent, AgentError, AgentInfo
 from lram.agents.compute import Compute
 from lram.agents.noise import split_noise
-from lram.envs.availability import missing_requirements, runs
-from lram.envs.registry import SelectionError, load_domain, select
+from lram.envs.registry import SelectionError, select
+from lram.envs.task import Task
 from lram.harness.errors import LramError
+from lram.harness.interpreters.choosing import overridden, resolve
+from lram.harness.readiness import LackingError, adapter, readiness
 from lram.harness.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipped
 from lram.harness.translation import task_spec
 
@@ -35,7 +36,8 @@ class Request:
         episodes: Episodes of every agent on every task.
         seed: Names the initial states and everything random.
         protocols: Protocol by domain, where it is not the domain's default.
-        interpreters: Python executable by domain, where it is not this one.
+        interpreters: What the user says of interpreters, by domain; see
+            :func:`lram.harness.interpreters.resolve`.
         compute: How models compute.
         threads: Threads of the agents' tensor library.
     """
@@ -60,7 +62,7 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
         raise LramError(f"the number of episodes is {request.episodes}; it must be 1 or more")
     if not 0 <= request.seed < 1 << 63:
         raise LramError(f"the seed is {request.seed}; it must be 0 or more and below 2**63")
-    tasks = _planned_tasks(request)
+    tasks, interpreters = _planned_tasks(request)
     specs = labelled_specs(request.agents)
     agents = {label: build_agent(spec, request.seed, request.compute) for label, spec in specs.items()}
     skipped = [
@@ -88,19 +90,20 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
         skipped=tuple(skipped),
         compute=request.compute,
         threads=request.threads,
+        interpreters=interpreters,
     )
     return plan, agents
 
 
 def reopen(
-    plan: RunPlan, given: Mapping[str, Agent] | None, interpreters: Mapping[str, str] | None, compute: Compute
+    plan: RunPlan, given: Mapping[str, Agent] | None, interpreters: Mapping[str, str], compute: Compute
 ) -> dict[str, Agent]:
     """Return the agents of an existing plan, after checking that nothing has changed since.
 
     Args:
         plan: The run's plan.
         given: Agents that the plan knows as Python objects only.
-        interpreters: Python executable by domain, where it is not this one.
+        interpreters: Executable by domain, where it is not this one, as :func:`interpreters_of` gave them.
         compute: How models compute.
 
     Raises:
@@ -108,7 +111,7 @@ def reopen(
     """
     planned = {task.task.domain: task.protocol for task in plan.tasks}
     names = {name: protocol.partition(":")[2].partition("@")[0] for name, protocol in planned.items()}
-    for name, protocol in _installed_protocols(names, names, interpreters).items():
+    for name, protocol in _protocols([task.task for task in plan.tasks], names, interpreters).items():
         if protocol != planned[name]:
             raise LramError(
                 f"the run was started with the protocol {planned[name]}, and this version has {protocol}; "
@@ -127,6 +130,24 @@ def reopen(
             agents[entry.label] = build_agent(entry.spec, plan.seed, compute)
         _check_same(entry, agents[entry.label].info)
     return agents
+
+
+def interpreters_of(plan: RunPlan, explicit: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the executable of each domain of an existing plan that is not played in this interpreter.
+
+    They are those that the plan was made with, unless others are told now: an interpreter that was
+    installed since does not take a run over.
+
+    Raises:
+        LramError: One is told for a domain that is not in the plan.
+    """
+    _check_named("an interpreter", explicit or {}, domains_of(plan))
+    return overridden(plan.interpreters, explicit)
+
+
+def domains_of(plan: RunPlan) -> set[str]:
+    """Return the names of the domains that ``plan`` has tasks of."""
+    return {planned.task.domain for planned in plan.tasks}
 
 
 def _check_same(entry: AgentEntry, now: AgentInfo) -> None:
@@ -203,40 +224,41 @@ def _in_folder(spec: str) -> bool:
     return Path(spec).is_dir() or Path(split_noise(spec)[0]).is_dir()
 
 
-def _planned_tasks(request: Request) -> list[PlannedTask]:
+def _planned_tasks(request: Request) -> tuple[list[PlannedTask], dict[str, str]]:
+    """Return the tasks with their protocols, and the executables of the domains played elsewhere."""
     try:
         tasks = select(request.tasks)
     except SelectionError as error:
         raise LramError(str(error)) from error
     names = dict.fromkeys(task.domain for task in tasks)
     chosen = dict(request.protocols or {})
-    for what, given in (("a protocol", chosen), ("an interpreter", request.interpreters or {})):
-        for name in given.keys() - names.keys():
+    _check_named("a protocol", chosen, names)
+    _check_named("an interpreter", request.interpreters or {}, names)
+    interpreters = resolve(names, request.interpreters)
+    protocols = _protocols(tasks, chosen, interpreters)
+    return [PlannedTask(task, protocols[task.domain]) for task in tasks], interpreters
+
+
+def _check_named(what: str, given: Iterable[str], names: Iterable[str]) -> None:
+    for name in given:
+        if name not in names:
             raise LramError(f"{what} is given for the domain {name}, but none of its tasks is selected")
-    protocols = _installed_protocols(names, chosen, request.interpreters)
-    return [PlannedTask(task, protocols[task.domain]) for task in tasks]
 
 
-def _installed_protocols(
-    names: Iterable[str], chosen: Mapping[str, str], interpreters: Mapping[str, str] | None
+def _protocols(
+    tasks: Sequence[Task], chosen: Mapping[str, str], interpreters: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the protocol id of each domain; LramError for one that is not there or not installed."""
     protocols, lacking = {}, []
-    for name in names:
+    for name in dict.fromkeys(task.domain for task in tasks):
+        domain = adapter(name)
+        mine = [task.name for task in tasks if task.domain == name]
         try:
-            domain = load_domain(name)
-            protocols[name] = domain.protocol(chosen.get(name)).id(name)
-        except SelectionError as error:
-            raise LramError(str(error)) from error
-        except KeyError as error:
-            raise LramError(cast(str, error.args[0])) from error
-        python = (interpreters or {}).get(name)
-        if python is not None and not runs(python):
-            raise LramError(
-                f"the interpreter {python} for the domain {name} cannot be run; give another path"
-            )
-        if absent := missing_requirements(domain, python):
-            lacking.append(f"{name} (lacks {', '.join(absent)}: pip install '{domain.install}')")
+            ready = readiness(domain, mine, interpreters.get(name), chosen.get(name))
+        except LackingError as error:
+            lacking.append(error.clause)
+        else:
+            protocols[name] = ready.protocol.id(name)
     if lacking:
         raise LramError(f"not installed: {'; '.join(lacking)}; install or select other tasks")
     return protocols

@@ -57,6 +57,7 @@ class RunPlan:
         threads: Threads of the agents' tensor library; known where ``compute`` is.
         collected: The run is a collection's: each agent meets initial states of its own, and the
             trajectories are in the store that the run lies in.
+        interpreters: Python executable by domain, where another one than lram-bench's own plays it.
     """
 
     schema: int
@@ -68,6 +69,7 @@ class RunPlan:
     compute: Compute | None = None
     threads: int = 1
     collected: bool = False
+    interpreters: dict[str, str] = field(default_factory=dict)
 
     def items(self) -> list[WorkItem]:
         """Return the work items in plan order."""

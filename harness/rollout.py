@@ -18,17 +18,19 @@ from typing import Any
 from lram.agents.api import Action, Agent, Episode, TaskSpec
 from lram.envs.pool import Pool
 from lram.envs.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
+from lram.envs.registry import load_domain
 from lram.envs.session import Observation
 from lram.harness import seeds
 from lram.harness.errors import LramError
 from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, PlannedTask, WorkItem
-from lram.harness.schedule import Attempt, Queue, Seat
+from lram.harness.schedule import Attempt, Choice, Pace, Queue, Seat
 from lram.harness.tally import Tally
 from lram.harness.tape import Tape
 from lram.harness.translation import checked_action, contradiction, task_spec
 
 _HEARTBEAT_S = 0.25
 _PATIENCE = 0.25  # of a network pass's time, spent waiting for further lanes to join it
+_STRIDE = 1.05  # by which a median that is estimated moves with each value
 
 
 class AgentRaisedError(LramError):
@@ -48,6 +50,7 @@ class RolloutSettings:
         deadlines: How long a worker may take.
         shuffle_seed: Play the items in a random order with this seed (None: in plan order).
         seeds: By agent label, another seed than the run's: that agent meets initial states of its own.
+        start_s: Seconds to build a session, by domain (None: what the domains tell of themselves).
     """
 
     seed: int
@@ -58,6 +61,7 @@ class RolloutSettings:
     deadlines: Deadlines = field(default_factory=Deadlines)
     shuffle_seed: int | None = None
     seeds: Mapping[str, int] = field(default_factory=dict)
+    start_s: Mapping[str, float] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -120,6 +124,9 @@ class Rollout:
         self._flying: dict[tuple[WorkerProcess, int], _Lane] = {}
         self._ready: list[_Lane] = []
         self._pass_s: dict[str, float] = {}
+        # What passes and steps typically take: a single one may wait for a core, or compile something.
+        self._typical_pass_s: dict[str, float] = {}
+        self._typical_step_s: dict[str, float] = {}
         self._decisions = 0
         self._tally = Tally(settings.quarantine_after, len(self._seats))
 
@@ -141,7 +148,12 @@ class Rollout:
             AgentRaisedError: An agent raised; records handed out so far stand.
         """
         cost = {name: planned.task.horizon or 1000 for name, planned in self._tasks.items()}
-        self._queue = Queue(items, cost, self._settings.shuffle_seed)
+        start_s = self._settings.start_s
+        if start_s is None:
+            names = {planned.task.domain for planned in self._tasks.values()}
+            start_s = {name: load_domain(name).start_s for name in names}
+        pace = Pace(start_s, self._typical_step_s, self._typical_pass_s)
+        self._queue = Queue(items, cost, self._settings.shuffle_seed, pace)
         self._on_record = on_record
         while True:
             self._fill()
@@ -156,13 +168,15 @@ class Rollout:
     def _fill(self) -> None:
         """Give every free lane its next episode, where there is one for it."""
         while self._free and (choice := self._queue.take(self._seats)) is not None:
-            self._begin(*choice)
+            self._begin(choice)
         for seat in self._seats:
             if not seat.busy and seat.worker is not None:
                 self._pool.release(seat.worker)
-                seat.worker, seat.domain = None, None
+                seat.leave()
+                seat.domain = None
 
-    def _begin(self, seat: Seat, attempt: Attempt) -> None:
+    def _begin(self, choice: Choice) -> None:
+        seat, slot, attempt = choice
         item = attempt.item
         reason = self._tally.given_up(item)
         planned = self._tasks[item.task]
@@ -180,24 +194,22 @@ class Rollout:
             return
         if seat.worker is not None and seat.worker.domain != planned.task.domain:
             self._pool.release(seat.worker)
-            seat.worker = None
+            seat.leave()
         if seat.worker is None:
             seat.worker = self._pool.acquire(planned.task.domain)
         self._free.pop(0)
-        seat.busy += 1
-        lane.slot = seat.free_slot()
-        seat.slots.add(lane.slot)
-        self._flying[seat.worker, lane.slot] = lane
+        lane.slot = slot
+        seat.begin(slot, item.task)
+        self._flying[seat.worker, slot] = lane
         protocol = planned.protocol.partition(":")[2].partition("@")[0]
-        seat.worker.begin(lane.slot, planned.task.name, protocol, lane.seed, self._settings.deadlines)
+        seat.worker.begin(slot, planned.task.name, protocol, lane.seed, self._settings.deadlines)
 
-    def _land(self, lane: _Lane) -> None:
-        """Free the lane of an episode that is over, one way or the other."""
+    def _land(self, lane: _Lane, *, rests: bool = True) -> None:
+        """Free the lane of an episode that is over, one way or the other; ``rests``: its session is left."""
         seat = lane.seat
         if seat.worker is not None:
             self._flying.pop((seat.worker, lane.slot), None)
-        seat.busy -= 1
-        seat.slots.discard(lane.slot)
+        seat.end(lane.slot, rests=rests)
         bisect.insort(self._free, lane.number)
         if lane in self._ready:
             self._ready.remove(lane)
@@ -259,6 +271,7 @@ class Rollout:
         lane.signal = step.signal
         lane.length += 1
         self._decisions += 1
+        _follow(self._typical_step_s, lane.spec.domain, event.seconds)
         if lane.tape is not None:
             lane.tape.add(step)
         if step.success is not None:
@@ -275,7 +288,7 @@ class Rollout:
         self._ready.append(lane)
 
     def _failed(self, lane: _Lane, event: Failed) -> None:
-        self._land(lane)
+        self._land(lane, rests=False)
         self._fail(lane, Failure("session", event.message))
 
     def _bury(self, event: Died) -> None:
@@ -285,7 +298,7 @@ class Rollout:
             self._tally.died(event.worker.domain)
         # Given back in reverse, because each goes to the front of the queue.
         for slot, lane in reversed(lost.items()):
-            self._land(lane)
+            self._land(lane, rests=False)
             # A worker that dies while it owes nothing has no culprit: then everybody pays, so that
             # a cause that comes back cannot repeat the episodes for ever.
             if event.culprit in (None, slot):
@@ -297,7 +310,7 @@ class Rollout:
                 self._queue.give_back(lane.attempt)
         for seat in self._seats:
             if seat.worker is event.worker:
-                seat.worker = None
+                seat.leave()
 
     def _fail(self, lane: _Lane, failure: Failure) -> None:
         attempt = lane.attempt
@@ -360,6 +373,8 @@ class Rollout:
             raise LramError(
                 f"agent {label} gave {len(actions)} actions for {len(lanes)} lanes; mend it and resume"
             )
+        if label in self._pass_s:
+            _follow(self._typical_pass_s, label, time.perf_counter() - started)
         self._pass_s[label] = time.perf_counter() - started
         share = self._pass_s[label] / len(lanes)
         for lane in lanes:
@@ -419,3 +434,9 @@ class Rollout:
     def note(self, record: EpisodeRecord) -> None:
         """Take an earlier record into account, so that a resumed run gives up what a whole one would."""
         self._tally.count(record.item, record.failure)
+
+
+def _follow(medians: dict[str, float], name: str, value: float) -> None:
+    """Move the estimate of a median towards ``value``."""
+    known = medians.setdefault(name, value)
+    medians[name] = known * (_STRIDE if value > known else 1 / _STRIDE)

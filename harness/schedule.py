@@ -1,24 +1,31 @@
-"""Which episode is played next, and in which worker.
+"""Which episode is played next, in which worker and in which of its slots.
 
 An evaluation has W seats, each with room for one worker, and N lanes that go wherever there is work. A
 seat serves one domain at a time, because a worker's process is its domain's, and changes only when it
 holds no episode. Work is taken agent by agent, so that the lanes that are ready at the same time mostly
 belong to one agent and share its network pass. While what is left of the current agent waits for a
 seat, the seat that is nearest to being empty takes nothing new and the others go on with the next agent.
+
+Where building a session is slow, a lane stays with a task while it has episodes left, in the slot that
+holds the task's session. A task is begun when nobody plays it, the longest first, and gets a second
+session only at the end, when nothing else is left to begin and the second one is worth its building.
 """
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import NamedTuple, TypeAlias
 
 from lram.envs.process import WorkerProcess
 from lram.harness.records import WorkItem
 
+SLOW_START_S = 0.5
 _AGENTS_AT_ONCE = 2
+_STEP_S = 0.005  # of a simulator that is slow to build, until its first step was measured
 
 
 @dataclass(slots=True)
@@ -32,88 +39,243 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """Room for one worker; ``busy`` counts the episodes that it holds, ``slots`` where it holds them.
+    """Room for one worker, and what is known of the worker's slots.
 
     Slots are numbered by the seat, not by the lane: a worker keeps a session a slot, and lanes come and
     go between workers.
+
+    Attributes:
+        domain: What the seat serves, while it does.
+        worker: Its process, while it has one.
+        playing: Task by slot, of the episodes in flight.
+        resting: Task by free slot that holds the task's session, the longest rested first.
     """
 
     domain: str | None = None
     worker: WorkerProcess | None = None
-    busy: int = 0
-    slots: set[int] = field(default_factory=set)
+    playing: dict[int, str] = field(default_factory=dict)
+    resting: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def busy(self) -> int:
+        """Number of episodes in flight."""
+        return len(self.playing)
 
     def free_slot(self) -> int:
         """Return the smallest slot that is not in use."""
-        return next(number for number in count() if number not in self.slots)
+        return next(number for number in count() if number not in self.playing)
+
+    def serve(self, domain: str) -> None:
+        """Take note of the domain to serve; another one's worker knows none of the sessions."""
+        if domain != self.domain:
+            self.domain = domain
+            self.resting.clear()
+
+    def begin(self, slot: int, task: str) -> None:
+        """Take note that an episode of ``task`` begins in ``slot``."""
+        self.resting.pop(slot, None)
+        self.playing[slot] = task
+
+    def end(self, slot: int, *, rests: bool) -> None:
+        """Take note that the episode in ``slot`` is over; ``rests``: its session stays there."""
+        task = self.playing.pop(slot)
+        if rests:
+            self.resting[slot] = task
+
+    def leave(self) -> None:
+        """Take note that the worker is gone, and its sessions with it."""
+        self.worker = None
+        self.resting.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds that things take, as far as they are known; the mappings may change while they are used.
+
+    Attributes:
+        start: To build a session, by domain.
+        step: A simulator's step, by domain.
+        decide: An agent's pass over its lanes, by label.
+    """
+
+    start: Mapping[str, float] = field(default_factory=dict)
+    step: Mapping[str, float] = field(default_factory=dict)
+    decide: Mapping[str, float] = field(default_factory=dict)
+
+
+class Choice(NamedTuple):
+    """What a free lane plays next, and where."""
+
+    seat: Seat
+    slot: int
+    attempt: Attempt
+
+
+# The attempts of an agent and a domain: by task where starts are slow, else all in one line ("").
+_Lines: TypeAlias = dict[str, deque[Attempt]]
 
 
 class Queue:
     """The attempts that wait, by agent and domain."""
 
-    def __init__(self, items: Iterable[WorkItem], cost: Mapping[str, int], shuffle_seed: int | None) -> None:
+    def __init__(
+        self,
+        items: Iterable[WorkItem],
+        cost: Mapping[str, int],
+        shuffle_seed: int | None,
+        pace: Pace | None = None,
+    ) -> None:
         """Queue ``items`` in their order, or in a random one.
 
         Args:
             items: What to play.
             cost: Expected decisions of an episode, by task.
             shuffle_seed: Shuffle with this seed (None: keep the order).
+            pace: How long things take; where it tells nothing of a domain, its starts count as fast.
         """
         order = list(items)
         if shuffle_seed is not None:
             random.Random(shuffle_seed).shuffle(order)
         self._cost = cost
-        self._waiting: dict[str, dict[str, deque[Attempt]]] = {}
+        self._pace = pace or Pace()
+        self._waiting: dict[str, dict[str, _Lines]] = {}
         for item in order:
-            domains = self._waiting.setdefault(item.agent, defaultdict(deque))
-            domains[_domain(item)].append(Attempt(item))
+            self._line(item).append(Attempt(item))
 
     def give_back(self, attempt: Attempt) -> None:
         """Queue an attempt that has to be repeated, before everything else of its kind."""
-        domains = self._waiting.setdefault(attempt.item.agent, defaultdict(deque))
-        domains[_domain(attempt.item)].appendleft(attempt)
+        self._line(attempt.item).appendleft(attempt)
 
-    def take(self, seats: Sequence[Seat]) -> tuple[Seat, Attempt] | None:
-        """Return the next attempt and the seat for it, or None when a free lane should stay idle.
+    def take(self, seats: Sequence[Seat]) -> Choice | None:
+        """Return the next attempt, the seat and the slot for it, or None when a free lane should stay idle.
 
         May change the domain of a seat that holds no episode; its worker is then the caller's to
-        exchange. The seat is not yet counted busy.
+        exchange. The slot is not yet counted in use. With no episode in flight, whatever waits is given.
         """
-        agents = self._agents_with_work()
-        if not agents:
-            return None
-        current, *following = agents
-        waiting = {name: line for name, line in self._waiting[current].items() if line}
-        unserved = waiting.keys() - {seat.domain for seat in seats if seat.busy}
-        empty = next((seat for seat in seats if not seat.busy), None)
-        if unserved and empty is not None:
-            empty.domain = max(sorted(unserved), key=lambda name: self._decisions(waiting[name]))
-            return empty, waiting[empty.domain].popleft()
-        serving = [seat for seat in seats if seat.busy and seat.domain in waiting]
-        if serving:
-            seat = min(serving, key=lambda seat: seat.busy)
-            if empty is not None:
-                empty.domain, seat = seat.domain, empty
-            assert seat.domain is not None
-            return seat, waiting[seat.domain].popleft()
-        # What is left of the current agent waits for a seat: one must run empty.
-        spare = sorted(seats, key=lambda seat: seat.busy)[1:]
-        for agent in following:
-            for seat in spare:
-                if seat.domain is not None and self._waiting[agent].get(seat.domain):
-                    return seat, self._waiting[agent][seat.domain].popleft()
+        open_seats = list(seats)
+        for agent in self._agents_with_work():
+            choice = self._choose(agent, open_seats, seats)
+            if choice is not None:
+                return choice
+            waiting = self._waiting_of(agent)
+            if waiting.keys() - {seat.domain for seat in seats if seat.busy}:
+                # What is left of the agent waits for a seat: one must run empty, and none that still
+                # has sessions of what is left.
+                open_seats = sorted(open_seats, key=lambda seat: (seat.domain in waiting, seat.busy))[1:]
         return None
-
-    def _decisions(self, line: Iterable[Attempt]) -> int:
-        return sum(self._cost[attempt.item.task] for attempt in line)
 
     def has_work_of(self, agent: str) -> bool:
         """Return whether anything waits for ``agent``."""
         return any(self._waiting.get(agent, {}).values())
 
+    def _choose(self, agent: str, open_seats: Sequence[Seat], seats: Sequence[Seat]) -> Choice | None:
+        """Return what a lane may play of ``agent`` in one of ``open_seats``."""
+        waiting = self._waiting_of(agent)
+        empty = [seat for seat in open_seats if not seat.busy]
+        unserved = waiting.keys() - {seat.domain for seat in open_seats if seat.busy}
+        if unserved and empty:
+            domain = max(sorted(unserved), key=lambda name: self._decisions(waiting[name]))
+            return self._begin(waiting[domain], domain, empty, seats)
+        awaited = {task for lines in waiting.values() for task in lines}
+        places: dict[str, list[Seat]] = {}
+        for seat in sorted(open_seats, key=lambda s: (s.busy, awaited.isdisjoint(s.resting.values()))):
+            if seat.busy and seat.domain in waiting:
+                places.setdefault(seat.domain or "", [*empty]).append(seat)
+        for domain, there in places.items():
+            choice = self._begin(waiting[domain], domain, there, seats)
+            if choice is not None:
+                return choice
+        for domain, there in places.items():
+            choice = self._share(agent, waiting[domain], domain, there, seats)
+            if choice is not None:
+                return choice
+        return None
+
+    def _begin(
+        self, lines: _Lines, domain: str, places: Sequence[Seat], seats: Sequence[Seat]
+    ) -> Choice | None:
+        """Return an attempt that needs no second session of its task; prefers the first of ``places``."""
+        if not self._slow(domain):
+            places[0].serve(domain)
+            return Choice(places[0], places[0].free_slot(), _pop(lines, ""))
+        first = _first(places, domain)
+        again = self._again(first, domain, lines)
+        if again is not None:
+            return again
+        held = {task for seat in seats for task in (*seat.playing.values(), *seat.resting.values())}
+        fresh = [task for task in lines if task not in held]
+        if fresh:
+            return self._open(first, domain, lines, max(fresh, key=lambda task: self._work(lines, task)))
+        return next(filter(None, (self._again(seat, domain, lines) for seat in places)), None)
+
+    def _share(
+        self, agent: str, lines: _Lines, domain: str, places: Sequence[Seat], seats: Sequence[Seat]
+    ) -> Choice | None:
+        """Return an attempt of a task that is played already, for a second session, where that pays."""
+        seat = _first(places, domain)
+        step = self._pace.step.get(domain, _STEP_S)
+        decision = step + self._pace.decide.get(agent, 0.0)
+        # While the agent decides for one session, its worker steps others. Of a further one's steps this
+        # share fits into what time is left; the rest would only delay the others.
+        share = min(1.0, decision / step - seat.busy)
+        if share <= 0:
+            return None
+        lanes = Counter(task for each in seats for task in each.playing.values())
+        busiest_first = sorted(seats, key=lambda each: -each.busy)
+        load = {task: each.busy for each in busiest_first for task in each.playing.values()}
+        best, ahead = "", self._pace.start[domain]
+        for task, line in lines.items():
+            if lanes[task]:
+                # Those who play it have half an episode left on average before they come to what waits.
+                episodes = len(line) / lanes[task] - 0.5
+                seconds = share * episodes * self._cost[task] * max(decision, load[task] * step)
+                best, ahead = (task, seconds) if seconds > ahead else (best, ahead)
+        return self._open(seat, domain, lines, best) if best else None
+
+    def _open(self, seat: Seat, domain: str, lines: _Lines, task: str) -> Choice:
+        """Give ``task`` the slot whose session is needed least; a new slot only if all are in use."""
+        seat.serve(domain)
+        wanted = {name for agent in self._agents_with_work() for name in self._waiting[agent].get(domain, {})}
+        spare = min(seat.resting, key=lambda slot: seat.resting[slot] in wanted, default=seat.free_slot())
+        return Choice(seat, spare, _pop(lines, task))
+
+    def _again(self, seat: Seat, domain: str, lines: _Lines) -> Choice | None:
+        """Return an attempt of a task whose session rests in ``seat``, of that with the most work left."""
+        useful = [slot for slot, task in seat.resting.items() if seat.domain == domain and task in lines]
+        if not useful:
+            return None
+        slot = max(useful, key=lambda slot: self._work(lines, seat.resting[slot]))
+        return Choice(seat, slot, _pop(lines, seat.resting[slot]))
+
+    def _work(self, lines: _Lines, task: str) -> int:
+        return self._cost[task] * len(lines[task])
+
+    def _slow(self, domain: str) -> bool:
+        return self._pace.start.get(domain, 0.0) >= SLOW_START_S
+
+    def _line(self, item: WorkItem) -> deque[Attempt]:
+        domain = item.task.partition("/")[0]
+        lines = self._waiting.setdefault(item.agent, {}).setdefault(domain, {})
+        return lines.setdefault(item.task if self._slow(domain) else "", deque())
+
+    def _waiting_of(self, agent: str) -> dict[str, _Lines]:
+        return {name: lines for name, lines in self._waiting[agent].items() if lines}
+
+    def _decisions(self, lines: _Lines) -> int:
+        return sum(self._cost[attempt.item.task] for line in lines.values() for attempt in line)
+
     def _agents_with_work(self) -> list[str]:
-        return [agent for agent, domains in self._waiting.items() if any(domains.values())][:_AGENTS_AT_ONCE]
+        return [agent for agent in self._waiting if self.has_work_of(agent)][:_AGENTS_AT_ONCE]
 
 
-def _domain(item: WorkItem) -> str:
-    return item.task.partition("/")[0]
+def _pop(lines: _Lines, key: str) -> Attempt:
+    """Take the next attempt of a line; lines are never empty."""
+    attempt = lines[key].popleft()
+    if not lines[key]:
+        del lines[key]
+    return attempt
+
+
+def _first(places: Sequence[Seat], domain: str) -> Seat:
+    """Return the seat with the fewest episodes, of several the one that serves ``domain`` already."""
+    return min(places, key=lambda seat: (seat.busy, seat.domain != domain))

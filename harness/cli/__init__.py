@@ -16,6 +16,7 @@ from lram.harness.cli import (
     checking,
     collecting,
     data,
+    interpreters,
     listings,
     making,
     reporting,
@@ -34,7 +35,18 @@ app = App(
     version=lambda: version("lram-bench"),
     help_flags=["--help", "-h"],
 )
-for module in (running, collecting, reporting, checking, listings, making, benching, data, training):
+for module in (
+    running,
+    collecting,
+    reporting,
+    checking,
+    listings,
+    making,
+    benching,
+    data,
+    training,
+    interpreters,
+):
     for command, name in module.COMMANDS:
         app.command(command, name=name)
 

@@ -103,7 +103,10 @@ def _suite_text(name: str, ids: tuple[str, ...]) -> str:
 def domains(*, json: Json = False) -> None:
     """List the domains that can be played, and their protocols; the first is the default."""
     from lram.envs.availability import missing_requirements
+    from lram.harness.interpreters import installed
+    from lram.harness.readiness import ways_to_install
 
+    own = installed()
     adapters, broken = [], []
     for name in registry.domain_names():
         try:
@@ -115,7 +118,8 @@ def domains(*, json: Json = False) -> None:
             [
                 {
                     "domain": domain.name,
-                    "installed": not missing_requirements(domain),
+                    "installed": domain.name in own or not missing_requirements(domain),
+                    "interpreter": own[domain.name].path if domain.name in own else None,
                     "install": domain.install,
                     "protocols": [
                         {
@@ -123,6 +127,7 @@ def domains(*, json: Json = False) -> None:
                             "version": p.version,
                             "summary": p.summary,
                             "options": dict(p.options),
+                            "versions": dict(p.versions),
                         }
                         for p in domain.protocols
                     ],
@@ -139,9 +144,11 @@ def domains(*, json: Json = False) -> None:
             for p in domain.protocols
         ],
     )
-    lacking = [domain for domain in adapters if missing_requirements(domain)]
-    for domain in lacking:
-        print(f"\n{domain.name} is not installed here: pip install '{domain.install}'")
+    for domain in adapters:
+        if domain.name in own:
+            print(f"\n{domain.name} has an interpreter of its own: {own[domain.name].path}")
+        elif missing_requirements(domain):
+            print(f"\n{domain.name} is not installed here: {ways_to_install(domain)}")
     for problem in broken:
         print(f"\n{problem}")
 

@@ -63,8 +63,13 @@ class MachineOptions:
         int | None,
         Parameter(help=f"Lanes that share a pass of a model: 1, or a multiple of 8; of a new run {ROWS}."),
     ] = None
-    interpreter: Annotated[
-        list[str] | None, Parameter(help="domain=PATH: play a domain in another Python.", negative=())
+    python: Annotated[
+        list[str] | None,
+        Parameter(
+            help="domain=PATH: play a domain in another Python; domain=main: in lram's own. Default: the one "
+            "that 'lram env install' made, where there is one; to go on, those the run was started with.",
+            negative=(),
+        ),
     ] = None
     attempts: Annotated[int, Parameter(help="Tries of an episode whose simulator fails.")] = 2
     quarantine_after: Annotated[
@@ -86,7 +91,7 @@ class MachineOptions:
             **{name: value for name, value in given.items() if value is not None},
             lanes=self.lanes,
             workers=self.workers,
-            interpreters=pairs(self.interpreter, "--interpreter"),
+            interpreters=pairs(self.python, "--python"),
             attempts=self.attempts,
             quarantine_after=self.quarantine_after,
             deadlines=Deadlines(self.begin_deadline, self.step_deadline),

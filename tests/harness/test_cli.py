@@ -101,7 +101,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "module that is not there": (["no_such_module:make", "--tasks", "toy/steps"], "no_such_module"),
     "nothing to play": (["scripted", "--tasks", "procgen/heist"], "can play none of the selected tasks"),
     "interpreter that is not there": (
-        ["random", "--tasks", "toy/steps", "--interpreter", "toy=/no/such/python"],
+        ["random", "--tasks", "toy/steps", "--python", "toy=/no/such/python"],
         "/no/such/python",
     ),
 }

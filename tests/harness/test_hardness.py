@@ -84,7 +84,7 @@ def test_a_domain_whose_workers_never_live_is_given_up() -> None:
 
 
 def test_slots_are_used_again_so_that_a_worker_holds_few_sessions() -> None:
-    seat = Seat(slots={0, 1, 3})
+    seat = Seat(playing={0: "x/one", 1: "x/one", 3: "x/two"})
     assert seat.free_slot() == 2
 
 

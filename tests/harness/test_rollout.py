@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -193,3 +197,54 @@ def test_rounding_beyond_one_is_clipped() -> None:
     action, wrong = checked_action(SPEC, [1.0000001, -1.0000001])
     assert not wrong
     np.testing.assert_array_equal(action, np.array([1, -1], np.float32))
+
+
+# Three tasks of a domain whose sessions count as slow to build, and note in which process they are built.
+WORKSHOP = """
+import os
+from dataclasses import replace
+from lram.envs import toy
+
+STEPS = next(task for task in toy.DOMAIN.tasks if task.name == "steps")
+TASKS = tuple(replace(STEPS, domain="workshop", name=name) for name in ("axe", "bow", "cup"))
+
+def make(task_name, protocol):
+    with open(os.environ["BUILDS"], "a") as file:
+        print(os.getpid(), task_name, file=file)
+    return toy.StepsSession("steps")
+
+DOMAIN = replace(
+    toy.DOMAIN, name="workshop", tasks=TASKS, make=make, start_s=float(os.environ["START_S"]), idle_sessions=0
+)
+"""
+
+
+def built(tmp_path: Path, start_s: float) -> tuple[list[str], list[EpisodeRecord]]:
+    """Return the tasks of the sessions that a run built, and its records."""
+    site = tmp_path / "site"
+    announced = site / "workshop-1.0.dist-info"
+    announced.mkdir(parents=True, exist_ok=True)
+    (announced / "METADATA").write_text("Metadata-Version: 2.1\nName: workshop\nVersion: 1.0\n")
+    (announced / "entry_points.txt").write_text("[lram.domains]\nworkshop = workshop:DOMAIN\n")
+    (site / "workshop.py").write_text(WORKSHOP)
+    log, run = tmp_path / f"builds-{start_s}", tmp_path / f"run-{start_s}"
+    command = [sys.executable, "-m", "lram.harness.cli", "eval", "random", "--tasks", "workshop", "-q"]
+    command += ["-o", str(run), "--episodes", "6", "--lanes", "4", "--workers", "2"]
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "BUILDS": str(log), "START_S": str(start_s)}
+    subprocess.run(command, env=environment, check=True)
+    return [line.split()[1] for line in log.read_text().splitlines()], Run(run).records()
+
+
+def test_a_session_that_is_slow_to_build_is_built_once_a_task_and_no_score_depends_on_it(
+    tmp_path: Path,
+) -> None:
+    tasks, records = built(tmp_path, start_s=30.0)
+    assert sorted(tasks) == ["axe", "bow", "cup"]
+    assert Counter(record.task for record in records) == dict.fromkeys(
+        ("workshop/axe", "workshop/bow", "workshop/cup"), 6
+    )
+    careless, again = built(tmp_path, start_s=0.0)
+    assert len(careless) > 3
+    outcome = {(record.item, record.episode_return, record.trajectory) for record in records}
+    assert outcome == {(record.item, record.episode_return, record.trajectory) for record in again}

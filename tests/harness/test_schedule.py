@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from lram.harness.records import WorkItem
-from lram.harness.schedule import Attempt, Queue, Seat
+from lram.harness.schedule import Attempt, Choice, Pace, Queue, Seat
 
 COST = {"x/one": 10, "x/two": 10, "y/one": 1000}
+# A simulator that is slow to build: 200 steps a second, and an agent that takes no time.
+SLOW = Pace(start={"s": 1.0}, step={"s": 0.005}, decide={"a": 0.0, "b": 0.0})
 
 
 def items(*names: str, agents: tuple[str, ...] = ("a",), episodes: int = 2) -> list[WorkItem]:
@@ -18,8 +28,8 @@ def take_all(queue: Queue, seats: list[Seat]) -> list[tuple[int, Attempt]]:
     """Take until nothing more is given, every episode staying in flight."""
     taken = []
     while (choice := queue.take(seats)) is not None:
-        seat, attempt = choice
-        seat.busy += 1
+        seat, slot, attempt = choice
+        seat.begin(slot, attempt.item.task)
         taken.append((seats.index(seat), attempt))
     return taken
 
@@ -40,7 +50,7 @@ def test_a_seat_keeps_its_domain_while_it_holds_an_episode() -> None:
     queue, seat = Queue(items("x/one", "y/one", episodes=1), COST, None), Seat()
     assert [attempt.item.task for _, attempt in take_all(queue, [seat])] == ["y/one"]
     assert queue.take([seat]) is None
-    seat.busy = 0
+    seat.playing.clear()
     assert [attempt.item.task for _, attempt in take_all(queue, [seat])] == ["x/one"]
     assert seat.domain == "x"
 
@@ -54,10 +64,10 @@ def test_free_lanes_help_where_there_is_work_and_leave_no_domain_waiting_for_eve
     assert {attempt.item.agent for _, attempt in first[4:]} == {"b"}
     assert len({place for place, _ in first[4:]}) == 1
     drained = min(seats, key=lambda seat: seat.busy)
-    drained.busy = 0
+    drained.playing.clear()
     choice = queue.take(seats)
     assert choice is not None
-    assert (choice[0], choice[1].item.agent, choice[1].item.task) == (drained, "a", "z/one")
+    assert (choice.seat, choice.attempt.item.agent, choice.attempt.item.task) == (drained, "a", "z/one")
 
 
 def test_work_is_taken_agent_by_agent() -> None:
@@ -69,11 +79,11 @@ def test_a_given_back_attempt_is_next_and_keeps_its_history() -> None:
     queue, seat = Queue(items("x/one"), COST, None), Seat()
     choice = queue.take([seat])
     assert choice is not None
-    choice[1].failures = 1
-    queue.give_back(choice[1])
+    choice.attempt.failures = 1
+    queue.give_back(choice.attempt)
     again = queue.take([seat])
     assert again is not None
-    assert again[1] is choice[1]
+    assert again.attempt is choice.attempt
 
 
 def test_shuffling_is_a_permutation_named_by_its_seed() -> None:
@@ -83,3 +93,313 @@ def test_shuffling_is_a_permutation_named_by_its_seed() -> None:
 
     assert order(1) == order(1) != order(2)
     assert sorted(order(1), key=str) == sorted(order(None), key=str)
+
+
+def test_domains_that_start_fast_are_played_in_plan_order_with_the_smallest_free_slot() -> None:
+    queue = Queue(items("x/one", "x/two", episodes=3), COST, None, Pace(start={"x": 0.49}))
+    seats = [Seat(), Seat()]
+    tasks = [attempt.item.task for _, attempt in take_all(queue, seats)]
+    assert tasks == ["x/one"] * 3 + ["x/two"] * 3
+    assert [sorted(seat.playing) for seat in seats] == [[0, 1, 2]] * 2
+
+
+# Slow starts
+
+
+def slow_queue(
+    *names: str, episodes: int = 10, decisions: int = 500, agents: tuple[str, ...] = ("a",), pace: Pace = SLOW
+) -> Queue:
+    return Queue(items(*names, agents=agents, episodes=episodes), dict.fromkeys(names, decisions), None, pace)
+
+
+def taken(queue: Queue, seats: list[Seat]) -> Choice:
+    choice = queue.take(seats)
+    assert choice is not None
+    choice.seat.begin(choice.slot, choice.attempt.item.task)
+    return choice
+
+
+def ended(choice: Choice) -> None:
+    choice.seat.end(choice.slot, rests=True)
+
+
+def test_lanes_begin_different_tasks_and_the_longest_first() -> None:
+    names = ("s/short", "s/long", "s/middle", "s/middle2")
+    cost = dict(zip(names, (100, 1000, 500, 500), strict=True))
+    queue = Queue(items(*names, episodes=4), cost, None, SLOW)
+    seats = [Seat(), Seat()]
+    tasks = [taken(queue, seats).attempt.item.task for _ in names]
+    assert tasks == ["s/long", "s/middle", "s/middle2", "s/short"]
+    assert [seat.busy for seat in seats] == [2, 2]
+
+
+def test_a_lane_goes_on_with_its_task_in_the_slot_that_holds_the_session() -> None:
+    queue, seats = slow_queue("s/1", "s/2", "s/3", "s/4", "s/5", episodes=3), [Seat(), Seat()]
+    first = [taken(queue, seats) for _ in range(4)]
+    for _ in range(2):
+        for choice in first[::-1]:
+            ended(choice)
+            again = taken(queue, seats)
+            assert (again.seat, again.slot) == (choice.seat, choice.slot)
+            assert again.attempt.item.task == choice.attempt.item.task
+
+
+def test_the_next_task_takes_the_slot_of_one_that_is_done() -> None:
+    queue, seat = slow_queue("s/1", "s/2", "s/3", "s/4", episodes=1), Seat()
+    _, second = taken(queue, [seat]), taken(queue, [seat])
+    ended(second)
+    third = taken(queue, [seat])
+    assert (third.attempt.item.task, third.slot) == ("s/3", second.slot)
+    assert not seat.resting
+
+
+def test_the_session_that_gives_way_is_one_that_no_agent_waits_for() -> None:
+    queue, seat = slow_queue("s/1", "s/2", "s/3", episodes=1), Seat()
+    queue.give_back(Attempt(WorkItem("b", "s/1", 0)))
+    first, second = taken(queue, [seat]), taken(queue, [seat])
+    ended(first)
+    ended(second)
+    third = taken(queue, [seat])
+    assert (third.attempt.item.task, third.slot) == ("s/3", second.slot)
+    assert taken(queue, [seat]).slot == first.slot
+
+
+def test_a_task_in_a_crowded_worker_is_shared_sooner() -> None:
+    names = [f"s/{number}" for number in range(4)]
+    crowded, free = Seat("s"), Seat()
+    queue = slow_queue(*names, episodes=2, decisions=150)
+    crowd = [taken(queue, [crowded]) for _ in names]
+    shared = taken(queue, [crowded, free])
+    assert shared.seat is free
+    for choice in crowd[1:]:
+        crowded.end(choice.slot, rests=True)
+        taken(queue, [crowded])  # its last episode
+        crowded.end(choice.slot, rests=True)
+    ended(shared)
+    queue.give_back(shared.attempt)
+    free.leave()
+    assert queue.take([crowded, free]) is None
+
+
+@pytest.mark.parametrize(
+    ("what", "episodes", "decisions", "decide", "busy"),
+    [
+        ("a worker that would be idle helps, and one session fills it", 10, 500, 0.0, [1, 1]),
+        ("nor leaves an agent that decides at once room for two", 10, 500, 0.0002, [1, 1]),
+        ("too little is left to be worth a second session", 2, 50, 0.0, [1, 0]),
+        ("the last episode ends sooner where it is", 2, 300, 0.0, [1, 0]),
+        ("while a slow agent decides, one worker steps several sessions", 20, 500, 0.02, [5, 5]),
+        ("an agent as fast as the simulator leaves room for two", 20, 500, 0.005, [2, 2]),
+    ],
+)
+def test_a_task_gets_further_sessions_only_where_that_pays(
+    what: str, episodes: int, decisions: int, decide: float, busy: list[int]
+) -> None:
+    pace = Pace(SLOW.start, SLOW.step, {"a": decide})
+    queue, seats = slow_queue("s/1", episodes=episodes, decisions=decisions, pace=pace), [Seat(), Seat()]
+    take_all(queue, seats)
+    assert [seat.busy for seat in seats] == busy, what
+    assert queue.has_work_of("a")
+
+
+def test_lanes_that_a_task_has_no_use_for_go_on_with_the_next_agent() -> None:
+    queue, seats = slow_queue("s/1", "s/2", episodes=2, decisions=50, agents=("a", "b")), [Seat(), Seat()]
+    first, second = taken(queue, seats), taken(queue, seats)
+    assert queue.take(seats) is None, "both tasks are played, for the next agent as well"
+    ended(first)
+    again = taken(queue, seats)
+    assert (again.attempt.item, again.slot) == (WorkItem("a", "s/1", 1), first.slot)
+    ended(again)
+    following = taken(queue, seats)
+    assert (following.attempt.item, following.seat) == (WorkItem("b", "s/1", 0), first.seat)
+    ended(second)
+    assert taken(queue, seats).attempt.item == WorkItem("a", "s/2", 1)
+
+
+def test_the_tail_of_a_slow_domain_keeps_no_seat_from_other_work() -> None:
+    names = ("s/1", "x/one", "x/two")
+    pace = Pace({"s": 1.0}, {"s": 0.005}, {"a": 0.0})
+    queue = Queue(items(*names, episodes=3), dict.fromkeys(names, 50), None, pace)
+    seats = [Seat(), Seat()]
+    tasks = Counter(attempt.item.task for _, attempt in take_all(queue, seats))
+    assert tasks == {"s/1": 1, "x/one": 3, "x/two": 3}
+
+
+def test_the_seat_that_runs_empty_for_waiting_work_is_none_with_a_session_of_it() -> None:
+    names = ("s/1", "s/2", "x/one", "y/one")
+    every = [WorkItem("a", "s/1", episode) for episode in range(3)] + items("x/one", "y/one", episodes=3)
+    every += items("s/2", "x/one", agents=("b",))
+    queue = Queue(every, {**dict.fromkeys(names, 50), "y/one": 1}, None, SLOW)
+    seats = [Seat(), Seat()]
+    served = [taken(queue, seats) for _ in range(4)]
+    assert [choice.attempt.item.task for choice in served] == ["s/1", "x/one", "x/one", "x/one"]
+    following = taken(queue, seats)
+    assert (following.attempt.item, following.seat) == (WorkItem("b", "s/2", 0), served[0].seat)
+    assert queue.take(seats) is None, "the other seat is needed for y"
+
+
+def test_a_dead_workers_sessions_are_forgotten() -> None:
+    queue, seats = slow_queue("s/1", "s/2", episodes=3, decisions=50), [Seat(), Seat()]
+    choice, other = taken(queue, seats), taken(queue, seats)
+    choice.seat.end(choice.slot, rests=False)
+    choice.seat.leave()
+    queue.give_back(choice.attempt)
+    again = taken(queue, seats)
+    assert again.attempt is choice.attempt
+    assert again.seat is not other.seat
+
+
+def test_a_seat_that_changes_its_domain_keeps_no_session() -> None:
+    names = ("s/1", "x/one")
+    queue = Queue(items(*names, episodes=1), {"s/1": 1, "x/one": 50}, None, SLOW)
+    seats = [Seat("s", resting={0: "s/1"}), Seat()]
+    choices = [taken(queue, seats) for _ in names]
+    assert [(choice.attempt.item.task, choice.seat) for choice in choices] == [
+        ("x/one", seats[0]),
+        ("s/1", seats[1]),
+    ]
+
+
+def test_a_session_that_failed_is_not_waited_for() -> None:
+    queue, seats = slow_queue("s/1", "s/2", episodes=2, decisions=50), [Seat(), Seat()]
+    choice, _ = taken(queue, seats), taken(queue, seats)
+    choice.seat.end(choice.slot, rests=False)
+    assert not choice.seat.resting
+    queue.give_back(choice.attempt)
+    assert taken(queue, seats).attempt is choice.attempt
+
+
+@dataclass
+class Floor:
+    """A model of workers whose sessions share one core each: seconds, and sessions built."""
+
+    start_s: float = 1.2
+    reset_s: float = 0.3
+    step_s: float = 0.006
+    decide_s: float = 0.0
+    seconds: float = 0.0
+    builds: int = 0
+    most: int = 0
+    held: dict[int, dict[int, str]] = field(default_factory=dict)
+
+    def play(self, queue: Queue, cost: dict[str, int], lanes: int, seats: list[Seat]) -> Floor:
+        """Play all that waits."""
+        rng, flying = random.Random(0), list[tuple[Choice, list[float]]]()
+        while True:
+            while len(flying) < lanes and (choice := queue.take(seats)) is not None:
+                decisions = cost[choice.attempt.item.task] * rng.uniform(0.7, 1.3)
+                flying.append((choice, [self._entered(choice, seats), decisions]))
+                choice.seat.begin(choice.slot, choice.attempt.item.task)
+            if not flying:
+                return self
+            needs = [self._seconds(choice, *left) for choice, left in flying]
+            passed = min(needs)
+            self.seconds += passed
+            for (choice, left), needed in list(zip(flying, needs, strict=True)):
+                stage = 0 if left[0] > 0 else 1
+                left[stage] *= 1 - passed / needed
+                if left == [0.0, 0.0]:
+                    flying.remove((choice, left))
+                    ended(choice)
+
+    def _entered(self, choice: Choice, seats: list[Seat]) -> float:
+        held = self.held.setdefault(seats.index(choice.seat), {})
+        built = held.get(choice.slot) != choice.attempt.item.task
+        held[choice.slot] = choice.attempt.item.task
+        self.builds += built
+        self.most = max(self.most, len(held))
+        return self.reset_s + built * self.start_s
+
+    def _seconds(self, choice: Choice, entering: float, decisions: float) -> float:
+        busy = choice.seat.busy
+        if entering > 0:
+            return entering * busy
+        return decisions * max(self.step_s + self.decide_s, busy * self.step_s)
+
+
+@pytest.mark.parametrize(("decide_s", "slack"), [(0.0, 1.03), (0.02, 1.15)])
+def test_a_benchmarks_sessions_are_built_hardly_more_than_once(decide_s: float, slack: float) -> None:
+    names = [f"s/{number}" for number in range(20)]
+    cost = {name: (400, 500, 1000)[place % 3] for place, name in enumerate(names)}
+    played = {}
+    for start_s in (0.0, 1.2):
+        pace = Pace({"s": start_s}, {"s": 0.006}, {"a": decide_s})
+        queue = Queue(items(*names, episodes=10), cost, None, pace)
+        played[start_s] = Floor(decide_s=decide_s).play(queue, cost, 8, [Seat(), Seat()])
+    naive, ours = played[0.0], played[1.2]
+    least = (20 * 1.2 + sum(cost.values()) * 10 * 0.006 + 200 * 0.3) / 2
+    assert naive.builds > 120
+    assert ours.builds <= 26
+    assert ours.most <= 4
+    assert ours.seconds < slack * least < naive.seconds
+
+
+@given(seed=st.integers(0, 2**32))
+def test_every_episode_is_played_once_whatever_happens(seed: int) -> None:
+    rng = random.Random(seed)
+    domains = rng.sample(["s", "t", "x", "y"], rng.randint(1, 3))
+    names = [f"{domain}/{number}" for domain in domains for number in range(rng.randint(1, 4))]
+    every = items(*names, agents=("a", "b", "c")[: rng.randint(1, 3)], episodes=rng.randint(1, 5))
+    cost = {name: rng.choice([5, 500, 500, 1000]) for name in names}
+    decide = {"a": 0.0, "b": 0.02, "c": 0.1}
+    pace = Pace({"s": 1.0, "t": 4.0}, {"s": 0.005, "t": 0.01}, decide)
+    queue = Queue(every, cost, rng.choice([None, 1]), pace)
+    seats = [Seat() for _ in range(rng.randint(1, 4))]
+    lanes, trouble = rng.randint(len(seats), 9), 30
+    flying: list[Choice] = []
+    scored: list[WorkItem] = []
+    while True:
+        while len(flying) < lanes and (choice := queue.take(seats)) is not None:
+            assert choice.slot not in choice.seat.playing
+            task = choice.attempt.item.task
+            assert choice.seat.domain == task.partition("/")[0]
+            assert all(other.startswith(f"{choice.seat.domain}/") for other in choice.seat.playing.values())
+            choice.seat.begin(choice.slot, task)
+            flying.append(choice)
+            decide["a"] = rng.choice([0.0, 0.03])
+        for seat in seats:
+            if not seat.busy:
+                seat.leave()
+                seat.domain = None
+        if not flying:
+            break
+        choice = rng.choice(flying)
+        outcome = rng.choice(["scored", "failed", "died"]) if trouble else "scored"
+        trouble -= outcome != "scored"
+        for lost in [other for other in flying if other.seat is choice.seat or other is choice]:
+            if outcome == "died" or lost is choice:
+                flying.remove(lost)
+                lost.seat.end(lost.slot, rests=outcome == "scored")
+                if outcome == "scored":
+                    scored.append(lost.attempt.item)
+                else:
+                    queue.give_back(lost.attempt)
+        if outcome == "died":
+            choice.seat.leave()
+    assert sorted(scored, key=str) == sorted(every, key=str)
+
+
+@given(seed=st.integers(0, 2**32))
+def test_no_lane_is_idle_while_nobody_plays_a_task_that_a_worker_could_begin(seed: int) -> None:
+    rng = random.Random(seed)
+    names = [f"{domain}/{number}" for domain in ("s", "t") for number in range(rng.randint(1, 6))]
+    every = items(*names, episodes=rng.randint(1, 4))
+    cost = {name: rng.choice([5, 500]) for name in names}
+    queue = Queue(every, cost, None, Pace({"s": 1.0, "t": 4.0}))
+    seats, lanes = [Seat() for _ in range(rng.randint(1, 3))], rng.randint(3, 9)
+    flying: list[Choice] = []
+    waiting = Counter(item.task for item in every)
+    while True:
+        while len(flying) < lanes and (choice := queue.take(seats)) is not None:
+            choice.seat.begin(choice.slot, choice.attempt.item.task)
+            flying.append(choice)
+            waiting[choice.attempt.item.task] -= 1
+        if not flying:
+            return
+        if len(flying) < lanes:
+            played = {task for seat in seats for task in seat.playing.values()}
+            served = {seat.domain for seat in seats if seat.busy}
+            unplayed = {task for task, number in waiting.items() if number} - played
+            assert not [task for task in unplayed if task[0] in served]
+            assert not unplayed or all(seat.busy for seat in seats)
+        ended(flying.pop(rng.randrange(len(flying))))

@@ -1,0 +1,97 @@
+"""Which robosuite and MuJoCo the robosuite domains stand on, and how their packages are imported."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+from ctypes.util import find_library
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from lram.envs.session import Domain, EvaluationProtocol, SessionError, SourceTree
+
+# The first is what the data of CompoSuite and MimicGen was made with; the second lives in one interpreter
+# with Meta-World.
+MUJOCO2 = {"robosuite": "1.4.1", "mujoco": "2.3.2"}
+MUJOCO3 = {"robosuite": "1.4.1", "mujoco": "3.3.0"}
+PACKAGES = ("robosuite", "mujoco", "numpy", "scipy", "numba")
+# Complete: what robosuite asks for beyond these serves keyboards only, and needs a C compiler.
+REQUIREMENTS = (
+    "robosuite==1.4.1",
+    "mujoco==2.3.2",
+    "numpy==1.26.4",
+    "scipy==1.13.1",
+    "numba==0.60.0",
+    "llvmlite==0.43.0",
+    "opencv-python-headless==4.11.0.86",
+    "pillow==11.3.0",
+    "termcolor==2.4.0",
+    "absl-py==2.3.1",
+    "glfw==2.10.0",
+    "PyOpenGL==3.1.10",
+)
+PYTHONS = ("3.11", "3.10", "3.9")
+
+
+def check_versions(domain: Domain, protocol: EvaluationProtocol) -> None:
+    """Raise SessionError where this interpreter lacks the versions that ``protocol`` needs."""
+    wrong = _wrong_versions(protocol)
+    if not wrong:
+        return
+    mend = f"run 'lram env install {domain.name}'"
+    fitting = [other.name for other in domain.protocols if not _wrong_versions(other)]
+    if fitting:
+        mend += f", or choose what fits this interpreter: --protocol {domain.name}={fitting[0]}"
+    needed = " and ".join(f"{package} {needs} (here: {found})" for package, needs, found in wrong)
+    raise SessionError(f"the protocol {protocol.name} of {domain.name} needs {needed}; {mend}")
+
+
+def _wrong_versions(protocol: EvaluationProtocol) -> list[tuple[str, str, str]]:
+    wrong = []
+    for package, needed in protocol.versions.items():
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            found = "none"
+        if found != needed:
+            wrong.append((package, needed, found))
+    return wrong
+
+
+def import_robosuite(domain: str) -> Any:
+    """Import robosuite for a domain; SessionError names what failed and what mends it."""
+    # It loads OpenGL on its way in, whether something will be rendered or not.
+    no_opengl = find_library("EGL") is None
+    return import_quietly(
+        "robosuite", "apt-get install libegl1 libgl1" if no_opengl else f"run 'lram env install {domain}'"
+    )
+
+
+def import_source(domain: Domain, tree: SourceTree) -> Any:
+    """Import the package of a checkout, after robosuite; SessionError names the checkout's home."""
+    import_robosuite(domain.name)
+    mend = f"run 'lram env install {domain.name} --source FOLDER' with a checkout of {tree.url}"
+    return import_quietly(tree.module, mend)
+
+
+def import_quietly(module: str, mend: str) -> Any:
+    """Import a package that prints advice on its way in.
+
+    Raises:
+        SessionError: What failed, and ``mend``: what to do about it.
+    """
+    advice = logging.getLogger("robosuite_logs")
+    level = advice.level
+    advice.setLevel(logging.ERROR)
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
+            return importlib.import_module(module)
+    except Exception as error:
+        raise SessionError(
+            f"{module} cannot be imported ({type(error).__name__}: {error}); {mend}"
+        ) from error
+    finally:
+        advice.setLevel(level)

@@ -1,0 +1,288 @@
+"""The command ``lram env``: interpreters of a domain's own, installed, listed, removed and checked."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from lram.harness.cli.listings import Json, terms
+from lram.harness.cli.output import print_json, print_table
+from lram.harness.errors import LramError
+
+if TYPE_CHECKING:
+    from lram.envs.session import Domain
+    from lram.harness.interpreter_check import TaskCheck
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+app = App(name="env", help="Interpreters of a domain's own: install, list, remove and check them.")
+
+
+@app.command
+def install(
+    domain: Annotated[str, Parameter(help="Name of a domain; see 'lram domains'.")],
+    /,
+    *,
+    source: Annotated[
+        list[Path] | None,
+        Parameter(help="A checkout that the domain needs; used where it lies.", negative=()),
+    ] = None,
+    clone: Annotated[bool, Parameter(help="Clone the checkouts that are missing.", negative=())] = False,
+    python: Annotated[
+        str | None, Parameter(help="Python to make it from: a path, or a version such as 3.11.")
+    ] = None,
+    force: Annotated[bool, Parameter(help="Install anew what is installed.", negative=())] = False,
+) -> int:
+    """Install an interpreter for a domain, with the versions that its scores were proven with.
+
+    'lram eval' and the other commands play the domain in it from then on; --python DOMAIN=main tells them
+    not to. It lies in $LRAM_HOME, or in ~/.local/share/lram-bench. What is installed already is left alone.
+
+    Example: lram env install composuite --source ~/code/CompoSuite
+    """
+    from lram.harness.interpreters import SourcesNeededError
+    from lram.harness.interpreters import install as install_interpreter
+
+    try:
+        with _steps() as say:
+            done = install_interpreter(
+                domain, source or (), python=python, clone=clone, force=force, progress=say
+            )
+    except SourcesNeededError as error:
+        for command in error.commands:
+            print(command)
+        raise
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: {domain} is not installed; the same command starts over")
+        return EXIT_INTERRUPTED
+    print(f"{domain} plays in {done.path} (Python {done.python}, {len(done.packages)} packages)")
+    return 0
+
+
+@app.command(name="list")
+def list_(*, json: Json = False) -> None:
+    """List the interpreters that are installed, and what is left of installs that did not end."""
+    from lram.harness.interpreters.folder import data_folder, places
+    from lram.harness.interpreters.sources import short_commit
+
+    found = places()
+    if json:
+        print_json(
+            [
+                {"domain": one.domain, "folder": str(one.folder), "state": _state(one.domain)}
+                | (asdict(one.interpreter) if one.interpreter is not None else {})
+                for one in found
+            ]
+        )
+        return
+    if not found:
+        print(f"none in {data_folder()}; 'lram env install DOMAIN' installs one")
+        return
+    rows = []
+    for one in found:
+        its = one.interpreter
+        shown = f"{its.python}: {_pins(its.requirements)}" if its is not None else ""
+        rows.append((one.domain, _state(one.domain), shown, str(one.folder)))
+    print_table(("domain", "state", "python and requirements", "folder"), rows)
+    for one in found:
+        for source in one.interpreter.sources if one.interpreter is not None else ():
+            commit = short_commit(source.commit)
+            print(f"\n{one.domain} uses {source.module} in {source.path} ({commit}; {source.licence})")
+
+
+@app.command
+def remove(domain: Annotated[str, Parameter(help="Name of a domain.")], /) -> None:
+    """Remove a domain's interpreter. Checkouts stay where they are."""
+    from lram.harness.interpreters import remove as remove_interpreter
+
+    print(f"removed {remove_interpreter(domain).folder}")
+
+
+@app.command
+def check(
+    domain: Annotated[str, Parameter(help="Name of a domain.")],
+    /,
+    *,
+    tasks: Annotated[
+        list[str] | None,
+        Parameter(
+            name=["--tasks", "-t"], help="A selection of its tasks (default: all of them).", negative=()
+        ),
+    ] = None,
+    python: Annotated[
+        str | None, Parameter(help="Another interpreter, or main for lram's own (default: as 'lram eval').")
+    ] = None,
+    protocol: Annotated[str | None, Parameter(help="Name of a protocol (default: as 'lram eval').")] = None,
+    workers: Annotated[
+        int | None, Parameter(name=["--workers", "-w"], help="Processes (default: one a core).")
+    ] = None,
+    steps: Annotated[int, Parameter(help="Decisions to make in each task.")] = 20,
+    json: Json = False,
+) -> int:
+    """Build every task of a domain, reset it twice and step it: the same seed must give the same.
+
+    Ends with 1 when a task fails.
+
+    Example: lram env check composuite --tasks 'composuite/IIWA_*'
+    """
+    from lram.harness.interpreter_check import check_domain, task_names
+    from lram.harness.interpreters import resolve
+    from lram.harness.interpreters.sources import left_out
+    from lram.harness.readiness import absent_sources, adapter, readiness
+
+    if steps < 1 or (workers is not None and workers < 1):
+        raise LramError("--steps and --workers must be 1 or more")
+    its = adapter(domain)
+    interpreters = resolve([domain], {domain: python} if python is not None else None)
+    if tasks:
+        names = _selected(its, tasks)
+    else:
+        absent = absent_sources(its, interpreters.get(domain))
+        names = [
+            name for name in task_names(its) if not any(tree.needed(name) for tree in absent if tree.tasks)
+        ]
+        if text := left_out(its, [tree for tree in absent if tree.tasks], task_names(its)):
+            print(f"note: {text}", file=sys.stderr)
+    if not names:
+        raise LramError(f"the domain {domain} brings no task to check")
+    ready = readiness(its, names, interpreters.get(domain), protocol)
+    where = interpreters.get(domain, sys.executable)
+    print(f"{len(names)} tasks of {ready.protocol.id(domain)} in {where}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="lram-check-") as folder:
+        results = check_domain(
+            its,
+            names,
+            ready.protocol.name,
+            interpreters=interpreters,
+            workers=min(len(names), workers or len(os.sched_getaffinity(0))),
+            steps=steps,
+            log_folder=Path(folder),
+            on_result=_Progress(domain, len(names), quiet=json),
+        )
+    failed = [result for result in results if result.problem]
+    if json:
+        print_json(
+            {
+                "domain": domain,
+                "protocol": ready.protocol.id(domain),
+                "python": where,
+                "tasks": [asdict(result) for result in results],
+                "failed": len(failed),
+            }
+        )
+    else:
+        _show(domain, results)
+    return EXIT_FAILED if failed else 0
+
+
+def _selected(domain: Domain, tasks: Sequence[str]) -> list[str]:
+    from lram.envs.registry import select
+
+    chosen = select(terms(tasks, None))
+    for task in chosen:
+        if task.domain != domain.name:
+            raise LramError(f"{task.id} is not a task of {domain.name}; select among its own")
+    return [task.name for task in chosen]
+
+
+def _show(domain: str, results: Sequence[TaskCheck]) -> None:
+    failed = [result for result in results if result.problem]
+    for result in failed:
+        print(f"{domain}/{result.task}: {result.problem}")
+    rows = []
+    for name, values, worst in (
+        ("build, s", [r.build_s for r in results], max),
+        ("reset, s", [r.reset_s for r in results], max),
+        ("steps/s", [r.steps_per_s for r in results], min),
+    ):
+        known = {r.task: v for r, v in zip(results, values, strict=True) if v is not None}
+        if known:
+            extreme = worst(known, key=known.__getitem__)
+            rows.append((name, _rounded(median(known.values())), _rounded(known[extreme]), extreme))
+    if rows:
+        print_table(("time", "median", "worst", "in"), rows)
+    print(f"\n{len(results) - len(failed)} of {len(results)} tasks work; {len(failed)} fail")
+
+
+class _Progress:
+    """A counter on a terminal's error stream; elsewhere only the failures, as they come."""
+
+    def __init__(self, domain: str, total: int, *, quiet: bool) -> None:
+        self._domain, self._total, self._done = domain, total, 0
+        self._on = sys.stderr.isatty() and not quiet
+
+    def __call__(self, result: TaskCheck) -> None:
+        self._done += 1
+        if self._on:
+            end = "\n" if self._done == self._total else ""
+            print(f"\r{self._done}/{self._total} tasks", end=end, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[str], None]]:
+    """Show on standard error what is done: a spinner on a terminal, plain lines elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+
+        def line(text: str) -> None:
+            with suppress(OSError):
+                print(text, file=sys.stderr, flush=True)
+
+        yield line
+        return
+    with console.status("") as status:
+
+        def spin(text: str) -> None:
+            if text.startswith("note: "):
+                console.print(text, markup=False, highlight=False)
+            else:
+                status.update(text)
+
+        yield spin
+
+
+def _state(domain: str) -> str:
+    """Return ``installed``, or what is the matter."""
+    from lram.envs.registry import SelectionError, load_domain
+    from lram.harness.interpreters.folder import place
+    from lram.harness.interpreters.pythons import minor_version
+
+    there = place(domain)
+    if there.interpreter is None:
+        return "unfinished"
+    if minor_version(str(there.python)) is None:
+        return "broken: its Python is gone"
+    gone = [s.module for s in there.interpreter.sources if not (Path(s.path) / s.module).is_dir()]
+    if gone:
+        return f"broken: the checkout of {', '.join(gone)} is gone"
+    try:
+        recipe = load_domain(domain).interpreter
+    except SelectionError:
+        return "installed, for a domain that is gone"
+    changed = recipe is None or recipe.requirements != there.interpreter.requirements
+    return "outdated: its versions have changed since" if changed else "installed"
+
+
+def _pins(requirements: Sequence[str]) -> str:
+    shown = 3
+    more = f" and {len(requirements) - shown} more" if len(requirements) > shown else ""
+    return ", ".join(requirements[:shown]) + more
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+COMMANDS: tuple[tuple[App | Callable[..., Any], str], ...] = ((app, "env"),)

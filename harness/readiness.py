@@ -1,0 +1,182 @@
+"""Whether an interpreter can play a domain, under which protocol, and what mends it where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from lram.envs.availability import InterpreterError, Probe, probe, required_modules
+from lram.envs.registry import SelectionError, load_domain
+from lram.envs.session import Domain, EvaluationProtocol, SourceTree
+from lram.harness.errors import LramError
+from lram.harness.interpreters.folder import place
+from lram.harness.interpreters.sources import clone_commands, repository_name
+
+
+class LackingError(LramError):
+    """Something is not installed.
+
+    Attributes:
+        what: What, as ``lacks ale_py``.
+        how: The command that brings it.
+        clause: Both, with the domain's name.
+    """
+
+    def __init__(self, domain: str, what: str, how: str) -> None:
+        self.what, self.how = what, how
+        self.clause = f"{domain} ({what}: {how})"
+        super().__init__(f"not installed: {self.clause}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A domain that can be played.
+
+    Attributes:
+        protocol: Under which protocol.
+        python: Version of the interpreter that plays it.
+        versions: Of the distributions that the protocols stand on.
+    """
+
+    protocol: EvaluationProtocol
+    python: str
+    versions: Mapping[str, str]
+
+
+def adapter(name: str) -> Domain:
+    """Return the adapter of a domain; LramError where there is none."""
+    try:
+        return load_domain(name)
+    except SelectionError as error:
+        raise LramError(str(error)) from error
+
+
+def readiness(
+    domain: Domain, tasks: Sequence[str], python: str | None = None, protocol: str | None = None
+) -> Ready:
+    """Return how ``domain`` can be played.
+
+    Args:
+        domain: The adapter.
+        tasks: Names, within the domain, of the tasks to play.
+        python: Interpreter that plays it (None: this one).
+        protocol: Name of the protocol (None: the first whose versions fit the interpreter).
+
+    Raises:
+        LackingError: A package, or a checkout that one of the tasks needs, is not there.
+        LramError: No such protocol; an interpreter that cannot be used; versions that do not fit.
+    """
+    try:
+        candidates = domain.protocols if protocol is None else (domain.protocol(protocol),)
+    except KeyError as error:
+        raise LramError(cast(str, error.args[0])) from error
+    distributions = sorted({name for one in domain.protocols for name in one.versions})
+    try:
+        found = probe(python, required_modules(domain, tasks), distributions)
+    except InterpreterError as error:
+        raise _useless(domain, python or "", str(error)) from error
+    if found.absent:
+        raise _lacking(domain, tasks, python, found.absent)
+    for candidate in candidates:
+        if not _unfit(candidate, found):
+            return Ready(candidate, found.python, found.versions)
+    raise LramError(_misfit(domain, python, protocol, found))
+
+
+def absent_sources(domain: Domain, python: str | None = None) -> list[SourceTree]:
+    """Return the source trees that are not there; LramError where the interpreter is of no use."""
+    try:
+        absent = probe(python, [tree.module for tree in domain.sources]).absent
+    except InterpreterError as error:
+        raise _useless(domain, python or "", str(error)) from error
+    return [tree for tree in domain.sources if tree.module in absent]
+
+
+def ways_to_install(domain: Domain) -> str:
+    """Return the commands that bring a domain's simulator, the recommended one first."""
+    pip = f"pip install '{domain.install}'" if domain.install else ""
+    trees = [tree for tree in domain.sources if not tree.tasks]
+    own = _install(domain, ["--source CHECKOUT"] * len(trees)) if domain.interpreter is not None else ""
+    if trees:
+        return own or pip
+    isolated = bool(domain.sources) or any(one.versions for one in domain.protocols)
+    ways = (own, pip) if isolated else (pip, own)
+    return " or ".join(filter(None, ways)) or "install what its package tells"
+
+
+def _useless(domain: Domain, python: str, what: str) -> LramError:
+    about = f"the interpreter {python} for the domain {domain.name} {what}"
+    if _own(domain, python):
+        return LramError(f"{about}; make it anew: {_install(domain, force=True)}")
+    if "numpy" in what:
+        return LramError(f"{about}: {python} -m pip install numpy")
+    return LramError(f"{about}; give another path with --python {domain.name}=PATH")
+
+
+def _lacking(domain: Domain, tasks: Sequence[str], python: str | None, absent: Iterable[str]) -> LackingError:
+    trees = [tree for tree in domain.sources if tree.module in absent]
+    packages = [name for name in absent if name not in {tree.module for tree in trees}]
+    where = f" in {python}" if python is not None else ""
+    if trees and not packages:
+        names = " and ".join(tree.module for tree in trees)
+        few = [name for name in tasks if any(tree.tasks and tree.needed(name) for tree in trees)]
+        what = f"lacks the checkout of {names}" + (f" that {few[0]} needs" if few else "")
+        clone = " && ".join(command for tree in trees for command in clone_commands(tree))
+        given = [f"--source {repository_name(tree)}" for tree in trees]
+        install = _install(domain, given, force=place(domain.name).interpreter is not None)
+        return LackingError(domain.name, what + where, f"{clone} && {install}")
+    lacks = f"lacks {', '.join(packages)}{where}"
+    own = python is not None and _own(domain, python)
+    return LackingError(domain.name, lacks, _install(domain, force=True) if own else ways_to_install(domain))
+
+
+def _misfit(domain: Domain, python: str | None, protocol: str | None, found: Probe) -> str:
+    """Return what the versions are, what they must be, and the commands for either."""
+    where = f"the interpreter {python}" if python is not None else "this interpreter"
+    fitting = [one for one in domain.protocols if not _unfit(one, found)]
+    if protocol is not None:
+        chosen = domain.protocol(protocol)
+        needs = " and ".join(f"{name} {wanted}" for name, wanted, _ in _unfit(chosen, found))
+        has = " and ".join(f"{name} {have}" for name, _, have in _unfit(chosen, found))
+        ways = [_way(domain, python, chosen, found)]
+        ways += [f"--protocol {domain.name}={fitting[0].name} fits what is there"] if fitting else []
+        about = f"the protocol {chosen.id(domain.name)} needs {needs}, and {where} has {has}"
+        return f"{about}: {', or '.join(ways)}"
+    names = dict.fromkeys(name for one in domain.protocols for name, _, _ in _unfit(one, found))
+    has = " and ".join(f"{name} {found.versions.get(name, 'of no known version')}" for name in names)
+    ways = []
+    for one in domain.protocols:
+        needs = " and ".join(f"{name} {wanted}" for name, wanted, _ in _unfit(one, found))
+        ways.append(f"{one.name} needs {needs} ({_way(domain, python, one, found)})")
+    return f"no protocol of {domain.name} fits {where}, which has {has}: {', '.join(ways)}"
+
+
+def _way(domain: Domain, python: str | None, protocol: EvaluationProtocol, found: Probe) -> str:
+    """Return the command after which ``protocol`` fits."""
+    recipe = domain.interpreter
+    if recipe is not None and all(f"{n}=={v}" in recipe.requirements for n, v in protocol.versions.items()):
+        if python is not None and _own(domain, python):
+            return _install(domain, force=True)
+        if place(domain.name).interpreter is not None:
+            return f"leave --python {domain.name} out: its own interpreter has that"
+        return f"{_install(domain)} makes an interpreter with that"
+    pins = " ".join(f"{name}=={wanted}" for name, wanted, _ in _unfit(protocol, found))
+    return f"{python} -m pip install {pins}" if python is not None else f"pip install {pins}"
+
+
+def _unfit(protocol: EvaluationProtocol, found: Probe) -> list[tuple[str, str, str]]:
+    """Return distribution, wanted version and present one, for each that differs."""
+    return [
+        (name, wanted, found.versions.get(name, "of no known version"))
+        for name, wanted in protocol.versions.items()
+        if found.versions.get(name) != wanted
+    ]
+
+
+def _own(domain: Domain, python: str) -> bool:
+    return python == str(place(domain.name).python)
+
+
+def _install(domain: Domain, more: Sequence[str] = (), *, force: bool = False) -> str:
+    return " ".join(["lram env install", domain.name, *more, *(["--force"] if force else [])])

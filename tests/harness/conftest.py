@@ -1,0 +1,114 @@
+"""A data folder of a test's own, and a domain of another package that it can write as it likes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lram.envs import registry
+
+_MODULE = """
+import numpy as np
+
+from lram.envs.session import Domain, EvaluationProtocol, InterpreterRecipe, SourceTree, Step
+from lram.envs.simulator import SimulatorSession, vector_spec
+from lram.envs.task import Task
+
+
+class Custom(SimulatorSession):
+    def __init__(self, name):
+        super().__init__("custom/" + name, vector_spec(1, "continuous", 1), limit=10)
+        self._kind = name
+        self._resets = 0
+        {made}
+
+    def _begin(self, seed):
+        self._resets += 1
+        self._place = float(seed % 7) + (self._resets if self._kind == "forgetful" else 0.0)
+        return np.array([self._place], np.float32)
+
+    def _advance(self, action):
+        drift = self._resets if self._kind == "drifting" else 1.0
+        self._place += drift * float(action[0])
+        return Step(np.array([self._place], np.float32), 0.0, False, False, None, 0.0)
+
+
+def task(name):
+    return Task("custom", name, "extra", 10, "vector", 1, "continuous", 1, 1.0, 1.0)
+
+
+DOMAIN = Domain(
+    name="custom",
+    protocols=({protocols}),
+    make=lambda name, protocol: Custom(name),
+    requires={requires},
+    install="custom-domain",
+    packages=("numpy",),
+    tasks=tuple(map(task, {tasks})),
+    sources=({sources}),
+    interpreter={recipe},
+)
+"""
+
+
+class Custom:
+    """Another package's domain ``custom``, on the path of this process and of those that it starts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.gadget = folder.parent / "checkout"
+
+    def write(
+        self,
+        *,
+        sources: str = "",
+        recipe: str = "InterpreterRecipe(('numpy==1.26.4',), resolve=False)",
+        tasks: tuple[str, ...] = ("steady",),
+        requires: tuple[str, ...] = (),
+        protocols: str = "EvaluationProtocol('plain', 1, 'As it is.'),",
+        made: str = "",
+    ) -> None:
+        """Write the module; a caller gives what it is about, as Python text where it is not plain."""
+        text = _MODULE.format(
+            sources=sources,
+            recipe=recipe,
+            tasks=tasks,
+            requires=requires,
+            protocols=protocols,
+            made=made or "pass",
+        )
+        (self.folder / "custom_domain.py").write_text(text)
+        announced = self.folder / "custom_domain-1.0.dist-info"
+        announced.mkdir(exist_ok=True)
+        (announced / "METADATA").write_text("Metadata-Version: 2.1\nName: custom-domain\nVersion: 1.0\n")
+        (announced / "entry_points.txt").write_text("[lram.domains]\ncustom = custom_domain:DOMAIN\n")
+        forget()
+
+
+def forget() -> None:
+    """Let the registry look for domains again."""
+    sys.modules.pop("custom_domain", None)
+    for function in (registry._entry_points, registry.load_domain, registry.all_tasks):
+        function.cache_clear()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data folder."""
+    monkeypatch.setenv("LRAM_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def custom(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Custom]:
+    """The writer of the domain ``custom``, beside an empty data folder."""
+    folder = tmp_path / "custom"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    yield Custom(folder)
+    monkeypatch.undo()
+    forget()

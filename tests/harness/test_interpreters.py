@@ -1,0 +1,492 @@
+"""Interpreters of a domain's own: installed for real, used by a run, remembered by it, removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lram.harness.errors import LramError
+from lram.harness.evaluation import Machine, evaluate, resume
+from lram.harness.interpreters import install, installed, remove, resolve
+from lram.harness.interpreters import installing as installing_module
+from lram.harness.interpreters.causes import cause
+from lram.harness.interpreters.folder import locked, place
+from lram.harness.interpreters.pythons import find_python
+from lram.harness.interpreters.surroundings import environment_for_uv
+from lram.harness.records import EpisodeRecord, Measured
+from lram.harness.store import Run
+
+TASKS = "toy/reach,toy/steps,toy/image,toy/lives"
+
+
+def lram(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lram.harness.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def sentence(answer: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line of an error."""
+    assert answer.returncode == 2, answer.stdout + answer.stderr
+    (line,) = [line for line in answer.stderr.splitlines() if line.startswith("lram: ")]
+    return line
+
+
+def comparable(run: Run) -> list[EpisodeRecord]:
+    """Return the records without what depends on the machine and the moment."""
+    return [replace(record, measured=Measured(0, 0, 0, 0, 0, 0)) for record in run.records()]
+
+
+def installed_with_pip(home: Path, domain: str, *, python: str | None = None) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(installing_module, "_uv", list)
+        patch.setenv("LRAM_HOME", str(home))
+        return install(domain, python=python).path
+
+
+@pytest.fixture(scope="module")
+def toy_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with toy installed, among settings of the user's that are meant for other installs."""
+    folder = tmp_path_factory.mktemp("toy")
+    impossible = folder / "constraints.txt"
+    impossible.write_text("numpy<1\n")
+    shadows = folder / "shadows" / "pip"
+    shadows.mkdir(parents=True)
+    (shadows / "__init__.py").write_text("raise SystemExit('the wrong pip')\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_CONSTRAINT", str(impossible))
+        patch.setenv("PIP_USER", "1")
+        patch.setenv("PIP_TARGET", str(folder / "elsewhere"))
+        patch.setenv("PYTHONPATH", str(shadows.parent))
+        installed_with_pip(folder / "home", "toy")
+    return folder / "home"
+
+
+@pytest.fixture
+def toy(toy_home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The path of toy's own Python, with its data folder in use."""
+    monkeypatch.setenv("LRAM_HOME", str(toy_home))
+    return str(place("toy").python)
+
+
+@pytest.fixture(scope="module")
+def old_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Python 3.9 with numpy and nothing else."""
+    if find_python("3.9") is None:
+        pytest.skip("there is no python3.9 that runs on PATH")
+    return installed_with_pip(tmp_path_factory.mktemp("old"), "toy", python="3.9")
+
+
+# Installing, listing, removing
+
+
+def test_an_installed_interpreter_holds_the_pins_and_says_so(toy: str) -> None:
+    manifest = installed()["toy"]
+    assert (manifest.domain, manifest.path) == ("toy", toy)
+    assert manifest.requirements == ("numpy==1.26.4",)
+    assert manifest.packages["numpy"] == "1.26.4"
+    assert manifest.installer.startswith("pip ")
+    (row,) = json.loads(lram("env", "list", "--json").stdout)
+    assert (row["domain"], row["state"], row["path"]) == ("toy", "installed", toy)
+    assert "numpy==1.26.4" in lram("env", "list").stdout
+
+
+def test_installing_again_leaves_it_alone(toy: str) -> None:
+    before = (place("toy").folder / "interpreter.json").read_bytes()
+    answer = lram("env", "install", "toy")
+    assert answer.returncode == 0, answer.stderr
+    assert "installed already" in answer.stderr
+    assert (place("toy").folder / "interpreter.json").read_bytes() == before
+
+
+def test_an_installed_interpreter_plays_its_domain_and_gives_the_same_records(
+    toy: str, tmp_path: Path
+) -> None:
+    answer = lram("eval", "random", "-t", TASKS, "-n", "2", "-o", str(tmp_path / "own"), "-q")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == f"lram: toy:plain@1 in {toy}\n"
+    there = Run(tmp_path / "own")
+    assert there.plan.interpreters == {"toy": toy}
+    answer = lram(
+        "eval", "random", "-t", TASKS, "-n", "2", "-o", str(tmp_path / "main"), "-q", "--python", "toy=main"
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+    here = Run(tmp_path / "main")
+    assert here.plan.interpreters == {}
+    assert comparable(there) == comparable(here)
+
+
+def test_a_killed_install_counts_for_nothing_and_the_next_one_starts_over(home: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lram.harness.cli", "env", "install", "toy"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (home / "interpreters" / "toy" / "venv" / "pyvenv.cfg").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert installed() == {}
+    assert resolve(["toy"]) == {}
+    (row,) = json.loads(lram("env", "list", "--json").stdout)
+    assert row["state"] == "unfinished"
+    litter = home / "interpreters" / "toy" / "litter"
+    litter.write_text("")
+    # A step of the killed install may still be running, and keeps the lock.
+    while "by another process" in (answer := lram("env", "install", "toy")).stderr:
+        time.sleep(0.1)
+    assert answer.returncode == 0, answer.stderr
+    assert not litter.exists()
+    assert list(installed()) == ["toy"]
+    assert resolve(["toy", "atari"]) == {"toy": str(home / "interpreters/toy/venv/bin/python")}
+    answer = lram("env", "remove", "toy")
+    assert answer.returncode == 0, answer.stderr
+    assert not (home / "interpreters" / "toy").exists()
+    assert "no interpreter of its own; installed: none" in sentence(lram("env", "remove", "toy"))
+
+
+def test_a_domain_is_not_installed_twice_at_once(home: Path) -> None:
+    with locked("toy"):
+        assert "is being installed or removed by another process" in sentence(lram("env", "install", "toy"))
+        (home / "interpreters" / "toy").mkdir()
+        assert "is being installed or removed by another process" in sentence(lram("env", "remove", "toy"))
+
+
+def test_ctrl_c_leaves_no_process_and_nothing_that_counts(home: Path) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            # A shell that starts the tests in the background has them ignore Ctrl-C.
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from lram.harness.cli import main; main()",
+            *("env", "install", "toy"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (home / "interpreters" / "toy" / "venv" / "pyvenv.cfg").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "toy is not installed; the same command starts over" in output
+    with locked("toy"):  # so no step of it is left
+        assert installed() == {}
+
+
+def test_an_interpreter_that_lost_its_python_is_called_broken(toy_home: Path, home: Path) -> None:
+    shutil.copytree(toy_home, home, symlinks=True)
+    assert list(installed()) == ["toy"]
+    place("toy").python.unlink()
+    (row,) = json.loads(lram("env", "list", "--json").stdout)
+    assert row["state"] == "broken: its Python is gone"
+    answer = lram("eval", "random", "-t", "toy/steps", "-o", str(home / "run"))
+    assert sentence(answer).endswith("cannot be run; make it anew: lram env install toy --force")
+    assert not (home / "run").exists()
+
+
+# Which Python
+
+
+def command(folder: Path, name: str, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+    return file
+
+
+def test_a_python_on_path_that_does_not_run_is_passed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(tmp_path / "broken", "python3.77", "echo not chosen >&2; exit 127")
+    working = command(tmp_path / "working", "python3.77", "echo 3.77")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'broken'}:{tmp_path / 'working'}")
+    assert find_python("3.77") == str(working)
+    working.unlink()
+    assert find_python("3.77") is None
+
+
+def test_the_python_behind_a_pyenv_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(tmp_path / "shims", "python3.77", "echo not chosen >&2; exit 127")
+    behind = command(tmp_path / "versions" / "3.77.1" / "bin", "python3.77", "echo 3.77")
+    monkeypatch.setenv("PATH", str(tmp_path / "shims"))
+    assert find_python("3.77") == str(behind)
+
+
+def test_a_domain_without_a_python_it_was_proven_with_names_them(
+    custom: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    custom.write(recipe="InterpreterRecipe((), pythons=('3.77', '3.78'))")
+    monkeypatch.setattr(installing_module, "_uv", list)
+    with pytest.raises(LramError, match=r"needs Python 3\.77 or 3\.78, and none of them is on PATH"):
+        install("custom")
+
+
+@pytest.mark.parametrize("told", ["/no/such/python", "3.77"])
+def test_a_python_that_is_not_there_is_named(home: Path, told: str) -> None:
+    line = sentence(lram("env", "install", "toy", "--python", told))
+    assert f"the Python {told} cannot be run" in line
+    assert not (home / "interpreters" / "toy" / "venv").exists()
+
+
+# When it fails
+
+
+@pytest.fixture
+def failing(custom: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The domain ``custom``, whose install is to fail; the log must tell, and nothing must count."""
+    monkeypatch.setattr(installing_module, "_uv", list)
+    yield custom
+    there = place("custom")
+    assert there.interpreter is None
+    assert there.log.is_file()
+    assert not there.venv.exists()
+    assert resolve(["custom"]) == {}
+
+
+def test_a_package_that_does_not_exist_is_named(failing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    failing.write(recipe="InterpreterRecipe(('there-is-no-such-package==1.0',))")
+    with pytest.raises(
+        LramError, match=r"there is no there-is-no-such-package==1\.0 for this Python"
+    ) as error:
+        install("custom")
+    assert str(place("custom").log) in str(error.value)
+    assert "no-such-package" in place("custom").log.read_text()
+
+
+def test_a_simulator_that_cannot_be_played_there_is_a_failed_install(failing: Any) -> None:
+    failing.write(made="raise RuntimeError('no assets')")
+    with pytest.raises(LramError, match=r"custom/steady cannot be played in it: RuntimeError: no assets"):
+        install("custom")
+
+
+def test_a_data_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LRAM_HOME", str(tmp_path / "file"))
+    line = sentence(lram("env", "install", "toy"))
+    assert f"cannot write to {tmp_path / 'file'}" in line
+    assert "LRAM_HOME" in line
+
+
+OUTPUTS = {
+    "evdev without a compiler": (
+        "  Building wheel for evdev (pyproject.toml): finished with status 'error'\n"
+        "      unable to execute 'gcc': No such file or directory\n"
+        "      error: command 'gcc' failed: No such file or directory\n"
+        "  ERROR: Failed building wheel for evdev\n"
+        "ERROR: Failed to build installable wheels for some pyproject.toml based projects (evdev)\n",
+        "apt-get install gcc linux-libc-dev python3-dev",
+    ),
+    "evdev without the kernel's headers": (
+        "Collecting evdev\n      The 'linux/input.h' and 'linux/input-event-codes.h' include files\n"
+        "      are missing. You will have to install the kernel header files\n",
+        "apt-get install gcc linux-libc-dev python3-dev",
+    ),
+    "another package without a compiler": (
+        "error: command '/usr/bin/gcc' failed with exit code 1\nERROR: Failed to build labmaze\n",
+        "needs a C compiler: apt-get install gcc g++ python3-dev",
+    ),
+    "pip without a network": (
+        "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError: Failed to "
+        "establish a new connection: [Errno -2] Name or service not known': /simple/numpy/\n"
+        "ERROR: Could not find a version that satisfies the requirement numpy==1.26.4 (from versions: none)\n"
+        "ERROR: No matching distribution found for numpy==1.26.4\n",
+        "the package registry cannot be reached",
+    ),
+    "uv without a network": (
+        "error: Request failed after 3 retries\n  Caused by: Failed to fetch: `https://pypi.org/simple/numpy/`\n"
+        "  Caused by: error sending request for url\n  Caused by: dns error: failed to lookup address\n",
+        "the package registry cannot be reached",
+    ),
+    "pip without a version": (
+        "ERROR: Could not find a version that satisfies the requirement mujoco==2.3.2 (from versions: 3.3)\n"
+        "ERROR: No matching distribution found for mujoco==2.3.2\n",
+        "there is no mujoco==2.3.2 for this Python",
+    ),
+    "uv without a version": (
+        "  × No solution found when resolving dependencies:\n"
+        "  ╰─▶ Because there is no version of mujoco==2.3.99 and you require\n      mujoco==2.3.99, we can "
+        "conclude\n      that your requirements are unsatisfiable.\n",
+        "there is no version of mujoco==2.3.99 and you require mujoco==2.3.99",
+    ),
+    "a full disk": (
+        "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n",
+        "the disk is full",
+    ),
+    "a Python without venv": (
+        "The virtual environment was not created successfully because ensurepip is not available.\n",
+        "apt-get install python3-venv",
+    ),
+    "anything else": ("Collecting numpy\nsomething new went wrong\n\n", "something new went wrong"),
+    "nothing": ("", "said nothing"),
+}
+
+
+@pytest.mark.parametrize("case", OUTPUTS)
+def test_the_cause_is_found_in_what_the_installer_said(case: str) -> None:
+    output, words = OUTPUTS[case]
+    assert words in cause(output)
+
+
+def test_a_run_and_its_disk_are_not_shared_with_uvs_other_settings(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uv reads none of pip's settings; the places of packages must reach it all the same."""
+    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
+    monkeypatch.setenv("PIP_FIND_LINKS", "/wheels /more")
+    monkeypatch.setenv("PIP_CONSTRAINT", "/constraints.txt")
+    monkeypatch.setenv("UV_CONSTRAINT", "/constraints.txt")
+    monkeypatch.setenv("HOME", str(home))
+    variables = environment_for_uv()
+    assert variables["UV_DEFAULT_INDEX"] == "https://mirror.example/simple"
+    assert variables["UV_FIND_LINKS"] == "/wheels,/more"
+    assert not {"PIP_CONSTRAINT", "UV_CONSTRAINT"} & variables.keys()
+    monkeypatch.setenv("UV_INDEX_URL", "https://own.example/simple")
+    assert "UV_DEFAULT_INDEX" not in environment_for_uv()
+
+
+# Python 3.9, and folders that lie in wait
+
+
+def test_a_worker_on_python_3_9_gives_the_same_records(old_python: str, tmp_path: Path) -> None:
+    old = evaluate(
+        ["random"], TASKS, tmp_path / "old", episodes=3, machine=Machine(interpreters={"toy": old_python})
+    )
+    new = evaluate(["random"], TASKS, tmp_path / "new", episodes=3)
+    assert comparable(old) == comparable(new)
+    assert old.provenance()[-1].workers["toy"]["python"].startswith("3.9.")
+    assert len({record.trajectory for record in old.records()}) == 12
+
+
+@pytest.mark.parametrize("python", ["toy", "old_python"])
+def test_folders_in_the_working_directory_do_not_reach_a_worker(
+    python: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    for name in ("numpy", "lram", "argparse", "json"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')\n")
+    start = [sys.executable, "-P", "-c", "from lram.harness.cli import main; main()"]
+    path = request.getfixturevalue(python)
+    told = ["--python", f"toy={path}"]
+    arguments = ["eval", "random", "-t", "toy/steps", "-n", "1", "-o", "run", "-q", *told]
+    answer = subprocess.run(
+        [*start, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert [record.status for record in Run(tmp_path / "run").records()] == ["scored"]
+
+
+# What a run remembers
+
+
+def interrupted(folder: Path, python: str) -> Run:
+    """Return a run of four episodes, played by ``python``, that misses two."""
+    run = evaluate(["random"], "toy/steps", folder, episodes=4, machine=Machine(interpreters={"toy": python}))
+    (segment,) = (run.path / "records").iterdir()
+    segment.write_bytes(b"".join(segment.read_bytes().splitlines(keepends=True)[:2]))
+    assert len(Run(folder).missing()) == 2
+    return Run(folder)
+
+
+def test_a_run_goes_on_in_the_interpreters_that_it_was_started_with(
+    old_python: str, toy: str, tmp_path: Path
+) -> None:
+    run = resume(interrupted(tmp_path / "run", old_python))
+    assert run.plan.interpreters == {"toy": old_python}
+    assert [session.workers["toy"]["python"][:4] for session in run.provenance()] == ["3.9.", "3.9."]
+    whole = evaluate(["random"], "toy/steps", tmp_path / "whole", episodes=4)
+    assert whole.plan.interpreters == {"toy": toy}
+    assert comparable(run) == comparable(whole)
+
+
+def test_a_run_started_here_is_not_taken_over_by_what_is_installed_since(
+    toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = interrupted(tmp_path / "run", "main")
+    assert run.plan.interpreters == {}
+    monkeypatch.setenv("LRAM_HOME", str(toy_home))
+    finished = resume(run)
+    assert finished.provenance()[-1].settings["interpreters"] == "{}"
+    assert not finished.missing()
+
+
+def test_a_resumed_run_can_be_told_another_interpreter(toy: str, tmp_path: Path) -> None:
+    run = interrupted(tmp_path / "run", toy)
+    assert "given for the domain atari" in sentence(lram("resume", str(run.path), "--python", "atari=main"))
+    answer = lram("resume", str(run.path), "-q", "--python", "toy=main")
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_a_run_whose_interpreter_is_gone_says_so_and_is_not_touched(toy: str, tmp_path: Path) -> None:
+    shutil.copytree(Path(toy).parent.parent, tmp_path / "venv", symlinks=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    run = interrupted(tmp_path / "run", python)
+    shutil.rmtree(tmp_path / "venv")
+    line = sentence(lram("resume", str(run.path)))
+    assert line == (
+        f"lram: the interpreter {python} for the domain toy cannot be run; give another path with "
+        "--python toy=PATH"
+    )
+    assert len(Run(run.path).missing()) == 2
+
+
+def test_a_run_of_a_version_that_knew_no_interpreters_still_opens(tmp_path: Path) -> None:
+    run = interrupted(tmp_path / "run", "main")
+    plan = json.loads((run.path / "run.json").read_text())
+    del plan["interpreters"]
+    (run.path / "run.json").write_text(json.dumps(plan))
+    assert Run(run.path).plan.interpreters == {}
+    assert not resume(run.path).missing()
+
+
+def test_a_collection_remembers_and_can_be_told_otherwise(toy: str, tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    answer = lram("collect", "random", "-t", "toy/steps", "-n", "2", "-o", store, "-q")
+    assert answer.returncode == 0, answer.stderr
+    run = Run(tmp_path / "store" / "runs" / "0001")
+    assert run.plan.interpreters == {"toy": toy}
+    answer = lram("collect", "--resume", store, "-q", "--python", "toy=main")
+    assert answer.returncode == 0, answer.stderr
+    told = lram("collect", "--resume", store, "-q", "--python", "atari=main")
+    assert "no run has one of its tasks" in sentence(told)
+
+
+def test_a_folder_of_a_virtual_environment_is_as_good_as_its_python(toy: str) -> None:
+    folder = str(Path(toy).parent.parent)
+    assert resolve(["toy"], {"toy": folder}) == {"toy": toy}
+    assert resolve(["toy"], {"toy": "main"}) == {}
+
+
+def test_remove_keeps_what_is_not_the_domains(toy_home: Path, home: Path) -> None:
+    shutil.copytree(toy_home, home, symlinks=True)
+    (home / "sources" / "gadget").mkdir(parents=True)
+    remove("toy")
+    assert sorted(path.name for path in home.iterdir()) == ["interpreters", "sources"]
+    assert installed() == {}
