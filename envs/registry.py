@@ -154,8 +154,6 @@ def load_domain(name: str) -> Domain:
                 "not a lram.envs.session.Domain; mend the package that brings it"
             )
         return domain
-    if name in _domains():
-        raise SelectionError(f"the domain {name} has no adapter in this version; leave its tasks out")
     raise SelectionError(f"there is no domain {name!r}{_hint(name, domain_names())}")
 
 

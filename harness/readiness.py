@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -114,7 +114,7 @@ def _useless(domain: Domain, python: str, what: str) -> LramError:
     return LramError(f"{about}; give another path with --python {domain.name}=PATH")
 
 
-def _lacking(domain: Domain, tasks: Sequence[str], python: str | None, absent: Iterable[str]) -> LackingError:
+def _lacking(domain: Domain, tasks: Sequence[str], python: str | None, absent: Sequence[str]) -> LackingError:
     trees = [tree for tree in domain.sources if tree.module in absent]
     packages = [name for name in absent if name not in {tree.module for tree in trees}]
     where = f" in {python}" if python is not None else ""
@@ -126,7 +126,7 @@ def _lacking(domain: Domain, tasks: Sequence[str], python: str | None, absent: I
         given = [f"--source {repository_name(tree)}" for tree in trees]
         install = _install(domain, given, force=place(domain.name).interpreter is not None)
         return LackingError(domain.name, what + where, f"{clone} && {install}")
-    lacks = f"lacks {', '.join(packages)}{where}"
+    lacks = f"lacks {', '.join(absent)}{where}"
     own = python is not None and _own(domain, python)
     return LackingError(domain.name, lacks, _install(domain, force=True) if own else ways_to_install(domain))
 

@@ -242,5 +242,12 @@ def _uv() -> list[str]:
 
 
 def _version_of(command: list[str]) -> str:
-    answer = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    answer = subprocess.run(
+        [*command, "--version"],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     return " ".join(answer.stdout.split()[:2]) if answer.returncode == 0 else ""

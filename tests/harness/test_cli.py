@@ -86,7 +86,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "unknown agent": (["rondom", "--tasks", "toy/steps"], "random"),
     "unknown preset": (["xlstm-17M", "--tasks", "toy/steps"], "48M, 110M, 206M, 408M"),
     "empty selection": (["random", "--tasks", "toy/steps,!toy"], "leaves no task"),
-    "no adapter": (["random", "--tasks", "composuite16"], "composuite has no adapter in this version"),
+    "no simulator": (["random", "--tasks", "composuite16"], "lram env install composuite --source"),
     "unknown protocol": (
         ["random", "--tasks", "toy/steps", "--protocol", "toy=nope"],
         "toy has no protocol 'nope'",

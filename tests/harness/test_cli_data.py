@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,13 @@ def test_a_source_without_a_good_episode_leaves_no_store(
 def test_a_task_with_two_widths_is_refused_by_its_store(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lram_task(tmp_path / "a" / "stack_d0", [4], width=23, size=7)
-    lram_task(tmp_path / "b" / "stack_d0", [4], width=30, size=7)
-    lram(capsys, "data", "import", tmp_path / "a", "-o", tmp_path / "store")
-    assert TrajectoryStore(tmp_path / "store").tasks["mimicgen/Stack_D0"].observation_shape == (23,)
+    lram_task(tmp_path / "a", [4], width=23, size=7)
+    lram_task(tmp_path / "b", [4], width=30, size=7)
+    own = ("-o", tmp_path / "store", "--task", "harbour/crane", "--reward-scale", "1")
+    lram(capsys, "data", "import", tmp_path / "a", *own)
+    assert TrajectoryStore(tmp_path / "store").tasks["harbour/crane"].observation_shape == (23,)
     with pytest.raises(LramError, match="put it into another store"):
-        lram(capsys, "data", "import", tmp_path / "b", "-o", tmp_path / "store")
+        lram(capsys, "data", "import", tmp_path / "b", *own)
 
 
 def test_anybodys_data_can_be_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,9 +211,14 @@ def test_a_data_sets_own_names_for_tasks(names: tuple[str, ...], task: str) -> N
     assert ImportTasks().find(names) == task
 
 
-def test_sizes_that_the_table_leaves_open_come_from_the_data() -> None:
+def test_sizes_that_a_row_leaves_open_come_from_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = dict(registry.all_tasks())
+    rows["harbour/crane"] = replace(
+        rows["mimicgen/Stack_D0"], domain="harbour", name="crane", observation_size=None
+    )
+    monkeypatch.setattr(registry, "all_tasks", lambda: rows)
     shapes = Shapes("vector", (23,), "continuous", 7)
-    assert ImportTasks().spec("mimicgen/Stack_D0", shapes).observation_shape == (23,)
+    assert ImportTasks().spec("harbour/crane", shapes).observation_shape == (23,)
     assert ImportTasks().spec("metaworld/reach-v3", shapes).observation_shape == (39,)
 
 
