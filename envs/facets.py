@@ -19,7 +19,7 @@ def facets(task: Task) -> dict[str, str]:
     """
     found: dict[str, str] = {"split": task.split}
     if task.domain == "composuite":
-        found.update(zip(_COMPOSUITE, task.name.split("_")))  # noqa: B905 (Python 3.9 has no strict)
+        found.update(zip(_COMPOSUITE, task.name.split("_")))
     elif task.domain == "robosuite":
         found["robot"] = task.name.partition("-")[2] or _ROBOT
     elif task.domain == "mimicgen":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
+from lram.envs.facets import facets
 from lram.envs.registry import benchmark_tasks
 from lram.envs.robosuite import RobosuiteOptions, RobosuiteSession, robosuite_session
 from lram.envs.robosuite_versions import (
@@ -24,8 +25,6 @@ from lram.envs.robosuite_versions import (
 )
 from lram.envs.session import Domain, EvaluationProtocol, InterpreterRecipe, SessionError, SourceTree
 
-# The data of these was made with a Sawyer, that of all others whose name tells no robot with a Panda.
-_SAWYER = ("NutAssembly_D0", "PickPlace_D0")
 _OPTIONS = {
     "end_on_success": True,
     "success_reward": True,
@@ -37,16 +36,14 @@ _GRIPPERS = {"IIWA": "Robotiq85Gripper"}
 
 def make(task_name: str, protocol: EvaluationProtocol) -> RobosuiteSession:
     """Return a session of a task (``Stack_D0``, ``Stack_D0-IIWA``); SessionError for an unknown one."""
-    horizons = {task.name: task.horizon for task in benchmark_tasks() if task.domain == "mimicgen"}
-    if task_name not in horizons:
+    tasks = {task.name: task for task in benchmark_tasks() if task.domain == "mimicgen"}
+    if task_name not in tasks:
         raise SessionError(f"mimicgen has no task {task_name!r}; 'lram tasks mimicgen' lists them")
     check_versions(DOMAIN, protocol)
-    environment, _, robot = task_name.partition("-")
-    if not robot:
-        robot = "Sawyer" if environment in _SAWYER else "Panda"
+    task, environment = tasks[task_name], task_name.partition("-")[0]
     _import_mimicgen(environment)
-    options = RobosuiteOptions(**{"limit": horizons[task_name], **protocol.options})
-    return robosuite_session(f"mimicgen/{task_name}", environment, robot, options)
+    options = RobosuiteOptions(**{"limit": task.horizon, **protocol.options})
+    return robosuite_session(task.id, environment, facets(task)["robot"], options)
 
 
 def _import_mimicgen(environment: str) -> None:

@@ -333,6 +333,17 @@ OUTPUTS = {
         "conclude\n      that your requirements are unsatisfiable.\n",
         "there is no version of mujoco==2.3.99 and you require mujoco==2.3.99",
     ),
+    "uv without a compiler for evdev": (
+        "  × Failed to build `evdev==1.7.1`\n         error: [Errno 2] No such file or directory: 'gcc'\n\n"
+        "hint: Build failures usually indicate a problem with the package or the build environment\n",
+        "apt-get install gcc linux-libc-dev python3-dev",
+    ),
+    "a package that is too old for this Python": (
+        "      RuntimeError: MUJOCO_PATH environment variable is not set\n"
+        "  ERROR: Failed building wheel for mujoco\nFailed to build mujoco\n"
+        "\n[notice] A new release of pip is available: 23.2.1 -> 26.3\n",
+        "mujoco has no wheel for this Python and machine, and building it failed: give another Python",
+    ),
     "a full disk": (
         "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n",
         "the disk is full",
@@ -341,7 +352,10 @@ OUTPUTS = {
         "The virtual environment was not created successfully because ensurepip is not available.\n",
         "apt-get install python3-venv",
     ),
-    "anything else": ("Collecting numpy\nsomething new went wrong\n\n", "something new went wrong"),
+    "anything else": (
+        "Collecting numpy\nsomething new went wrong\n\n[notice] a new pip\n",
+        "something new went wrong",
+    ),
     "nothing": ("", "said nothing"),
 }
 
