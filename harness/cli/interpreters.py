@@ -232,6 +232,7 @@ class _Progress:
 def _steps() -> Iterator[Callable[[str], None]]:
     """Show on standard error what is done: a spinner on a terminal, plain lines elsewhere."""
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -248,7 +249,7 @@ def _steps() -> Iterator[Callable[[str], None]]:
             if text.startswith("note: "):
                 console.print(text, markup=False, highlight=False)
             else:
-                status.update(text)
+                status.update(escape(text))
 
         yield spin
 
