@@ -48,8 +48,6 @@ def examine() -> list[Finding]:
     findings = [_python()]
     with tempfile.TemporaryDirectory(prefix="lram-doctor-") as folder:
         findings += [_domain(name, Path(folder)) for name in registry.domain_names()]
-    lacking = sorted({task.domain for task in registry.benchmark_tasks()} - set(registry.domain_names()))
-    findings += [Finding(f"domain {name}", None, "no adapter in this version") for name in lacking]
     findings += [_renderer(), *_devices(), *_kernels(), _browser()]
     return findings
 

@@ -92,7 +92,7 @@ def find_sources(
             roots[tree.module] = _clone(tree)
     absent = [tree for tree in domain.sources if tree.module not in roots]
     if needed := [tree for tree in absent if not tree.tasks]:
-        raise _needed(domain, needed)
+        raise _needed(domain, needed, [tree for tree in absent if tree.tasks])
     trees = [tree for tree in domain.sources if tree.module in roots]
     used = [
         UsedSource(tree.module, str(root), commit_of(root / tree.module), tree.licence)
@@ -136,12 +136,15 @@ def _root(tree: SourceTree, place: Path) -> Path | None:
     return None
 
 
-def _needed(domain: Domain, trees: Sequence[SourceTree]) -> SourcesNeededError:
+def _needed(
+    domain: Domain, trees: Sequence[SourceTree], optional: Sequence[SourceTree]
+) -> SourcesNeededError:
     commands = []
-    for tree in trees:
-        commands.append(f"# {tree.module} (licence: {tree.licence})")
+    for tree in (*trees, *optional):
+        purpose = f"; for {', '.join(tree.tasks)} only" if tree.tasks else ""
+        commands.append(f"# {tree.module} (licence: {tree.licence}{purpose})")
         commands.extend(clone_commands(tree))
-    given = " ".join(f"--source {repository_name(tree)}" for tree in trees)
+    given = " ".join(f"--source {repository_name(tree)}" for tree in (*trees, *optional))
     commands.append(f"lram env install {domain.name} {given}")
     names = " and ".join(tree.module for tree in trees)
     return SourcesNeededError(

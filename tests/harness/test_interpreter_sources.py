@@ -135,7 +135,10 @@ def test_without_a_checkout_the_commands_are_told_and_nothing_is_built(
         "# gadget (licence: MIT)",
         "git clone https://git.example/gadget.git gadget",
         f"git -C gadget checkout --quiet {'0' * 40}",
-        "lram env install custom --source gadget",
+        "# extra (licence: MIT; for hard only)",
+        "git clone https://git.example/extra.git extra",
+        f"git -C extra checkout --quiet {'0' * 40}",
+        "lram env install custom --source gadget --source extra",
     ]
     (line,) = answer.stderr.splitlines()
     assert line.startswith("lram: the domain custom needs a checkout of gadget")
