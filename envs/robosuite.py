@@ -24,6 +24,7 @@ from lram.envs.robosuite_versions import (
     REQUIREMENTS,
     check_versions,
     import_robosuite,
+    load_opengl,
 )
 from lram.envs.session import (
     Action,
@@ -99,7 +100,7 @@ class RobosuiteSession(SimulatorSession):
             return finite_vector(self._name, self._flat(self._environment.reset()))
 
     def _advance(self, action: Action) -> Step:
-        # Neither the end nor the success that some tasks tell here can be relied upon.
+        # What some tasks tell here of end and success cannot be relied upon.
         observations, reward, _, _ = self._environment.step(np.asarray(action, np.float64))
         if self._unstable():
             raise SessionError(f"{self._name}: the physics diverged")
@@ -108,7 +109,9 @@ class RobosuiteSession(SimulatorSession):
         return Step(
             observation=finite_vector(self._name, self._flat(observations)),
             reward=value,
-            terminated=success and self._options.end_on_success,
+            # robosuite's own limit is off, so this is the task's end: CompoSuite's Push ends when the object
+            # is lifted, and takes no further step.
+            terminated=(success and self._options.end_on_success) or bool(self._environment.done),
             truncated=False,
             success=success,
             signal=value,
@@ -119,6 +122,7 @@ class RobosuiteSession(SimulatorSession):
         self._use_renderer()
         simulation = self._environment.sim
         if simulation._render_context_offscreen is None:
+            load_opengl(self._name)
             self._add_renderer(simulation)
         image = simulation.render(width=_VIEW, height=_VIEW, camera_name=self._environment.render_camera)
         return np.ascontiguousarray(image[::-1])

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import io
 import logging
-from ctypes.util import find_library
+import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -62,11 +62,37 @@ def _wrong_versions(protocol: EvaluationProtocol) -> list[tuple[str, str, str]]:
 
 def import_robosuite(domain: str) -> Any:
     """Import robosuite for a domain; SessionError names what failed and what mends it."""
-    # It loads OpenGL on its way in, whether something will be rendered or not.
-    no_opengl = find_library("EGL") is None
-    return import_quietly(
-        "robosuite", "apt-get install libegl1 libgl1" if no_opengl else f"run 'lram env install {domain}'"
-    )
+    mend = f"run 'lram env install {domain}'"
+    import_quietly("mujoco", mend)
+    # On its way in, robosuite loads EGL, which a machine without a screen may lack, and tells everything
+    # that is imported later to use it. The word keeps it from that; what renders loads EGL then.
+    told = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = "glx"
+    try:
+        return import_quietly("robosuite", mend)
+    finally:
+        del os.environ["MUJOCO_GL"]
+        if told is not None:
+            os.environ["MUJOCO_GL"] = told
+
+
+def load_opengl(name: str) -> None:
+    """Give robosuite what it renders with when there is no screen; SessionError where that fails."""
+    from robosuite.utils import binding_utils
+
+    osmesa = os.environ.get("MUJOCO_GL") == "osmesa"
+    try:
+        if osmesa:
+            from robosuite.renderers.context.osmesa_context import OSMesaGLContext as Context
+        else:
+            from robosuite.renderers.context.egl_context import EGLGLContext as Context
+    except Exception as error:
+        packages = "libosmesa6" if osmesa else "libegl1 libgl1"
+        raise SessionError(
+            f"{name}: OpenGL, which rendering needs, cannot be loaded ({type(error).__name__}: {error}); "
+            f"on Debian or Ubuntu: apt-get install {packages}"
+        ) from error
+    binding_utils.GLContext = Context
 
 
 def import_source(domain: Domain, tree: SourceTree) -> Any:

@@ -71,11 +71,32 @@ def test_a_session_plays_as_composuite_s_own_environment_does(
             assert (session.reset(seed) == expected.astype(np.float32)).all()
             for _ in range(25):
                 action = rng.uniform(-1, 1, 8).astype(np.float32)
-                expected, reward, _, _, info = theirs.step(action.astype(np.float64))
+                expected, reward, terminated, _, info = theirs.step(action.astype(np.float64))
                 step = session.step(action)
+                assert step.terminated is bool(terminated)
                 assert (step.observation == expected.astype(np.float32)).all()
                 assert step.reward == reward
                 assert step.success is bool(info["Success"])
+
+
+def test_lifting_what_is_to_be_pushed_ends_the_episode(checkouts: Callable[..., None]) -> None:
+    checkouts("composuite")
+    session = make("Panda_Box_None_Push", PROTOCOL)
+    session.reset(1)
+    assert not session.step(np.zeros(8, np.float32)).terminated
+    environment = session._environment
+    joint = environment.object.joints[0]
+    place = environment.sim.data.get_joint_qpos(joint).copy()
+    place[2] += 0.5
+    environment.sim.data.set_joint_qpos(joint, place)
+    environment.sim.forward()
+    step = session.step(np.zeros(8, np.float32))
+    assert (step.terminated, step.truncated) == (True, False)
+    with pytest.raises(SessionError, match="outside an episode"):
+        session.step(np.zeros(8, np.float32))
+    session.reset(1)
+    assert not session.step(np.zeros(8, np.float32)).terminated
+    session.close()
 
 
 def test_an_import_leaves_no_stand_in_for_gym_behind(checkouts: Callable[..., None]) -> None:
