@@ -57,10 +57,14 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
             f"The episodes of {count(len(evidence.mixtures), 'agent')} were not all computed alike: sessions "
             "differ in what touches the last digits of a model's numbers, and from there the course of an "
             "episode. Playing them again alike may give other returns.",
-            tuple(
-                f"{label}: {'; '.join(f'{name} {names(values)}' for name, values in by_name.items())}"
-                for label, by_name in evidence.mixtures.items()
-            ),
+            _listed(evidence.mixtures),
+        )
+    if evidence.simulators:
+        yield Caveat(
+            "several simulator versions",
+            f"Episodes of {names(evidence.simulators)} were played with several versions of what "
+            "the simulator is made of, so equal seeds need not mean equal worlds.",
+            _listed(evidence.simulators),
         )
     repeats = []
     for (agent, task), cell in evidence.cells.items():
@@ -76,6 +80,14 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
             "evidence, and the intervals there are too narrow.",
             tuple(repeats),
         )
+
+
+def _listed(mixed: dict[str, dict[str, tuple[str, ...]]]) -> tuple[str, ...]:
+    """Return a line for each name: what there are several values of, and the values."""
+    return tuple(
+        f"{name}: {'; '.join(f'{fact} {names(values)}' for fact, values in by_fact.items())}"
+        for name, by_fact in mixed.items()
+    )
 
 
 def _agents(agents: Sequence[AgentResult]) -> Iterator[Caveat]:

@@ -47,6 +47,8 @@ class Evidence:
         collected: Whether the runs are collections' (:mod:`lram.harness.collection`).
         mixtures: By label of a model whose scored episodes were not all computed alike: what differed
             (device, precision, step, rows a pass, threads) and its values.
+        simulators: By domain whose scored episodes were played with several versions of a package: the
+            package and its versions.
     """
 
     agents: tuple[AgentEntry, ...]
@@ -55,6 +57,7 @@ class Evidence:
     run_seeds: tuple[int, ...]
     disagreements: tuple[str, ...]
     mixtures: dict[str, dict[str, tuple[str, ...]]]
+    simulators: dict[str, dict[str, tuple[str, ...]]]
     collected: bool = False
 
     @property
@@ -83,6 +86,7 @@ def collect(runs: Sequence[Run]) -> Evidence:
     skipped: dict[tuple[str, str], str] = {}
     disagreements: dict[str, None] = {}
     computed: dict[tuple[WorkItem, int], dict[str, str]] = {}
+    played: dict[tuple[WorkItem, int], dict[str, str]] = {}
     for run in runs:
         plan = run.plan
         for agent in plan.agents:
@@ -101,7 +105,9 @@ def collect(runs: Sequence[Run]) -> Evidence:
             if key not in known or (known[key].status == "errored" and record.status == "scored"):
                 known[key] = record
                 if record.status == "scored" and record.item in origins:
-                    computed[record.item, plan.seed] = origins[record.item].compute.get(record.agent, {})
+                    origin, domain = origins[record.item], record.task.partition("/")[0]
+                    computed[record.item, plan.seed] = origin.compute.get(record.agent, {})
+                    played[record.item, plan.seed] = origin.workers.get(domain, {})
             elif record.status == "scored" and _outcome(known[key]) != _outcome(record):
                 disagreements[record.item.id] = None
     cells = {
@@ -118,7 +124,12 @@ def collect(runs: Sequence[Run]) -> Evidence:
         cells=cells,
         run_seeds=tuple(sorted({run.plan.seed for run in runs})),
         disagreements=tuple(disagreements),
-        mixtures=_mixtures(computed),
+        mixtures=_mixtures((item.agent, facts) for (item, _), facts in computed.items()),
+        simulators=_mixtures(
+            # Python's own version plays no part in what a simulator does.
+            (item.task.partition("/")[0], {name: facts[name] for name in facts if name != "python"})
+            for (item, _), facts in played.items()
+        ),
         collected=runs[0].plan.collected,
     )
 
@@ -135,18 +146,17 @@ def _check_kind(runs: Sequence[Run]) -> None:
             )
 
 
-def _mixtures(
-    computed: dict[tuple[WorkItem, int], dict[str, str]],
-) -> dict[str, dict[str, tuple[str, ...]]]:
+def _mixtures(known: Iterable[tuple[str, dict[str, str]]]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return by name the facts that have several values among those ``known`` of it."""
     seen: dict[str, dict[str, dict[str, None]]] = {}
-    for (item, _), facts in computed.items():
-        for name, value in facts.items():
-            seen.setdefault(item.agent, {}).setdefault(name, {})[value] = None
+    for name, facts in known:
+        for fact, value in facts.items():
+            seen.setdefault(name, {}).setdefault(fact, {})[value] = None
     mixed = {
-        label: {name: tuple(values) for name, values in by_name.items() if len(values) > 1}
-        for label, by_name in seen.items()
+        name: {fact: tuple(values) for fact, values in by_fact.items() if len(values) > 1}
+        for name, by_fact in seen.items()
     }
-    return {label: by_name for label, by_name in mixed.items() if by_name}
+    return {name: by_fact for name, by_fact in mixed.items() if by_fact}
 
 
 def _by_domain(tasks: Iterable[PlannedTask]) -> list[PlannedTask]:

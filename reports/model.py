@@ -1,7 +1,7 @@
 """What a summary says: frozen dataclasses that msgspec writes as ``summary.json``.
 
 Nothing in here depends on the machine, the moment or the order in which episodes were recorded, save the
-caveat on models that did not always compute alike.
+caveats on models that did not always compute alike and on simulators of several versions.
 Floats are rounded to 12 significant digits, so that a processor's last bit does not show.
 """
 

@@ -27,8 +27,8 @@ def page(
 ) -> bytes:
     """Return the page.
 
-    Only its section ``measured``, the speeds of trainings, and the caveats on where models were computed,
-    depend on the machine.
+    Only its section ``measured``, the speeds of trainings, and the caveats on how models were computed and
+    which simulators played depend on the machine.
     """
     environment = Environment(
         loader=FunctionLoader(_template),

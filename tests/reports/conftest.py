@@ -111,8 +111,9 @@ class Synthetic:
         order: Callable[[Sequence[WorkItem]], Sequence[WorkItem]] = list,
         segments: int = 1,
         computes: Sequence[dict[str, dict[str, str]]] = (),
+        workers: Sequence[dict[str, dict[str, str]]] = (),
     ) -> Run:
-        """Write a run whose records come in ``order``, spread over ``segments`` that compute as told."""
+        """Write a run whose records come in ``order``, in ``segments`` that compute and play as told."""
         self._runs += 1
         path = self.folder / (name or f"run-{self._runs}")
         items = list(order(plan.items()))
@@ -120,7 +121,10 @@ class Synthetic:
         for number, part in enumerate(np.array_split(np.arange(len(items)), segments)):
             with RunWriter(Run(path)) as writer:
                 compute = computes[number] if computes else {}
-                writer.write_provenance(replace(self.provenance(), compute=compute))
+                provenance = replace(self.provenance(), compute=compute)
+                if workers:
+                    provenance = replace(provenance, workers=workers[number])
+                writer.write_provenance(provenance)
                 for place in part:
                     result = outcome(items[place])
                     if result is not None:

@@ -567,3 +567,26 @@ def test_sessions_of_which_nothing_is_known_or_scored_are_no_difference(syntheti
         summarise([synthetic.run(plan, by_episode(1.0, CRASH), segments=2, computes=sessions)]),
         "mixed computing",
     )
+
+
+def test_a_domain_played_with_several_versions_of_its_simulator_is_said(synthetic):
+    plan = synthetic.plan([synthetic.agent("m")], [synthetic.task("x/1"), synthetic.task("y/1")], 1)
+    first = {"x": {"python": "3.11.7", "mujoco": "2.3.2", "numpy": "1.26.4"}, "y": {"ale-py": "0.12.1"}}
+    other = {"x": {"python": "3.10.1", "mujoco": "3.3.0", "numpy": "1.26.4"}, "y": {"ale-py": "0.12.1"}}
+
+    def said(*workers):
+        runs = []
+        for seed, one in enumerate(workers):
+            its = synthetic.plan([synthetic.agent("m")], [synthetic.task("x/1")], 1, seed=seed)
+            runs.append(synthetic.run(its, by_episode(1.0), workers=[one]))
+        return caveat(summarise(runs), "several simulator versions")
+
+    assert not said(first, first)
+    assert not said(first, {"x": {**first["x"], "python": "3.12.1"}})
+    (across_runs,) = said(first, other)
+    assert across_runs.items == ("x: mujoco 2.3.2 and 3.3.0",)
+    sessions = synthetic.run(plan, by_episode(1.0), segments=2, workers=[first, other])
+    assert not caveat(summarise([sessions]), "several simulator versions")  # each task in one session
+    plan = synthetic.plan([synthetic.agent("m")], [synthetic.task("x/1")], 2)
+    resumed = synthetic.run(plan, by_episode(1.0, 2.0), segments=2, workers=[first, other])
+    assert caveat(summarise([resumed]), "several simulator versions")
