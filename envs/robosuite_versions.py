@@ -99,7 +99,11 @@ def import_source(domain: Domain, tree: SourceTree) -> Any:
     """Import the package of a checkout, after robosuite; SessionError names the checkout's home."""
     import_robosuite(domain.name)
     mend = f"run 'lram env install {domain.name} --source FOLDER' with a checkout of {tree.url}"
-    return import_quietly(tree.module, mend)
+    module = import_quietly(tree.module, mend)
+    if module.__file__ is None:  # any folder of that name imports as a namespace
+        folder = next(iter(module.__path__))
+        raise SessionError(f"{tree.module} in {folder} is no checkout of {tree.url}; {mend}")
+    return module
 
 
 def import_quietly(module: str, mend: str) -> Any:
