@@ -78,8 +78,9 @@ def _evaluation_methods(summary: Summary) -> list[tuple[str, str]]:
         (
             "Normalised score",
             "(return − random) / (reference − random): 0 is the random reference, a random policy's return "
-            "as the source gives it (Procgen's is 0 by the source's convention for most tasks, which is no "
-            "measured random policy: compare with the random agent's own score); 1 is the reference, a "
+            "as the source gives it (no measured policy for Procgen, mostly 0 by the source's convention, and "
+            "for CompoSuite, the least return of the expert's data: compare with the random agent's own "
+            "score); 1 is the reference, a "
             "human's return for Atari and a return of the training data elsewhere (its mean for DMControl "
             "and Procgen, where scores above 1 are therefore normal; its best or target return for "
             "Meta-World and CompoSuite; success for MimicGen). Scores are not clipped. A task without a "
