@@ -78,7 +78,7 @@ def _evaluation_methods(summary: Summary) -> list[tuple[str, str]]:
         (
             "Normalised score",
             "(return − random) / (reference − random): 0 is the random reference, a random policy's return "
-            "as the source gives it (no measured policy for Procgen, mostly 0 by the source's convention, and "
+            "as the source gives it (no measured policy for Procgen, mostly 0 by its convention, nor "
             "for CompoSuite, the least return of the expert's data: compare with the random agent's own "
             "score); 1 is the reference, a "
             "human's return for Atari and a return of the training data elsewhere (its mean for DMControl "
