@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import distributions as distributions_on
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from lram.envs.session import Domain
@@ -30,10 +33,13 @@ if sys.version_info >= (3, 8):
     modules, distributions = json.loads(sys.argv[1])
     for name in modules:
         try:
-            present = find_spec(name) is not None
+            spec = find_spec(name)
         except (ImportError, ValueError):
-            present = False
-        if not present:
+            spec = None
+        # A mere folder of that name is a package to Python, too: a namespace.
+        if spec is None or (
+            spec.origin is None and (spec.loader is None or "NamespaceLoader" in type(spec.loader).__name__)
+        ):
             facts["absent"].append(name)
     for name in distributions:
         try:
@@ -66,6 +72,8 @@ class Probe:
 
 def probe(python: str | None, modules: Iterable[str], distributions: Iterable[str] = ()) -> Probe:
     """Return what ``python`` has, in the environment that a worker would start in.
+
+    A folder without an ``__init__.py``, such as a clone that is called like the package in it, is none.
 
     Args:
         python: Interpreter to ask (None: this one).
@@ -140,17 +148,48 @@ def _ask(python: str, modules: list[str], distributions: list[str]) -> dict[str,
 
 
 def _present(name: str) -> bool:
+    """Whether a worker of this interpreter would find a module or package, which is not a mere folder."""
+    parent, dot, _ = name.partition(".")
     try:
-        return find_spec(name) is not None
+        # A part of a package is found by importing the package.
+        spec = (find_spec(name) if _present(parent) else None) if dot else _found(name)
     except (ImportError, ValueError):
         return False
+    return spec is not None and not (
+        spec.origin is None and (spec.loader is None or "NamespaceLoader" in type(spec.loader).__name__)
+    )
+
+
+def _found(name: str) -> ModuleSpec | None:
+    path = _worker_path()
+    specs = (finder.find_spec(name, path if finder is PathFinder else None) for finder in sys.meta_path)
+    return next((spec for spec in specs if spec is not None), None)
 
 
 def _versions(distributions: Iterable[str]) -> dict[str, str]:
-    found = {}
-    for name in distributions:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    path = _worker_path()
+    found = {name: next(iter(distributions_on(name=name, path=path)), None) for name in distributions}
+    return {name: one.version for name, one in found.items() if one is not None}
+
+
+def _worker_path() -> list[str]:
+    """Return where a worker of this interpreter looks for modules.
+
+    Python put the folder of the script, or the working directory, before the standard library for this
+    process alone; what PYTHONPATH names there reaches a worker, too.
+    """
+    own = {"", *_startup_folders()}
+    if told := os.environ.get("PYTHONPATH"):
+        own -= {str(Path(place).absolute()) for place in told.split(os.pathsep)}
+    library = str(Path(os.__file__).parent)
+    first = sys.path.index(library) if library in sys.path else len(sys.path)
+    return [place for index, place in enumerate(sys.path) if place and (index >= first or place not in own)]
+
+
+def _startup_folders() -> list[str]:
+    folders = []
+    with suppress(OSError):  # it was removed
+        folders.append(str(Path.cwd()))
+    if script := getattr(sys.modules.get("__main__"), "__file__", None):
+        folders += [str(Path(script).absolute().parent), str(Path(script).resolve().parent)]
+    return folders

@@ -8,6 +8,22 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _SHORT = 7  # digits of a commit that people read
+# Variables of git's that tell how to reach repositories and whom to trust. All others, such as the GIT_DIR
+# that a hook runs with, could point git elsewhere.
+_GIT_KEEPS = (
+    "GIT_ALLOW_PROTOCOL",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_KEY_",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_VALUE_",
+    "GIT_EXEC_PATH",
+    "GIT_HTTP_",
+    "GIT_PROXY_",
+    "GIT_SSH",
+    "GIT_SSL_",
+)
 
 
 def package_folder(module: str) -> Path | None:
@@ -40,9 +56,19 @@ def version_text(package: Path) -> str:
     return f"{commit[:_SHORT]}{plus}{changes} (checkout)" if commit else "unknown (checkout)"
 
 
+def git_environment() -> dict[str, str]:
+    """Return the environment variables to run git with: it asks nothing and speaks English."""
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith(_GIT_KEEPS)
+    }
+    # A repository that is not there makes git ask for a password; nobody would see the question.
+    return {**variables, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+
+
 def _git(folder: Path, *arguments: str) -> str:
-    # Variables such as GIT_DIR, set within a hook, would point git elsewhere.
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    variables = git_environment()
     variables["GIT_OPTIONAL_LOCKS"] = "0"  # the checkout is somebody's: not even its index is refreshed
     answer = subprocess.run(
         ["git", *arguments],

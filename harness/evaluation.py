@@ -19,6 +19,7 @@ from lram.harness import seeds
 from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
+from lram.harness.interpreters import used
 from lram.harness.plan import AgentsArgument, Request, interpreters_of, make_plan, reopen
 from lram.harness.progress import Progress, quiet
 from lram.harness.provenance import collect, worker_versions
@@ -272,7 +273,12 @@ def play(
         parked=settings.workers + 2,
     )
     _tell(plan, interpreters)
-    with pool, threads(machine.threads), progress(items, len(plan.items())) as report:
+    with (
+        used(interpreters.values()),
+        pool,
+        threads(machine.threads),
+        progress(items, len(plan.items())) as report,
+    ):
         on_tape = None if archive is None else archive.keep
         rollout = Rollout(agents, {p.task.id: p for p in plan.tasks}, pool, settings, on_tape)
         again = set(items)

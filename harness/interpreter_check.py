@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lram.envs.pool import Pool
+from lram.envs.pool import Pool, WorkerStartError
 from lram.envs.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
 from lram.envs.registry import benchmark_tasks
 from lram.envs.session import Action, Domain, Observation, SessionSpec
+from lram.harness.errors import LramError
 
 DEADLINES = Deadlines(begin_s=300.0, step_s=60.0)
 SEED = 1
+_OTHER_SEED = 2
+_OTHER_STEPS = 3
 # Tasks whose simulators start fast; a domain without one here is tried with its first.
 _QUICK = {
     "metaworld": "reach-v3",
@@ -34,7 +37,7 @@ class TaskCheck:
         task: Name within the domain.
         problem: What went wrong, a sentence; empty when nothing did.
         build_s: Seconds to build the session; None where it was not built.
-        reset_s: Seconds of the second reset; None where there was none.
+        reset_s: Seconds of the last reset; None where there was but the first.
         steps_per_s: Steps a second inside the simulator; None where none was made.
     """
 
@@ -66,8 +69,11 @@ def quick_task(domain: Domain, absent: Sequence[str] = ()) -> str:
 
 def try_task(pool: Pool, domain: str, task: str, protocol: str, steps: int = 3) -> str:
     """Return what goes wrong in a few steps of ``task`` in a worker; empty when nothing does."""
-    trial = _Trial(task, protocol, steps, twice=False)
-    trial.start(pool.acquire(domain))
+    trial = _Trial(task, protocol, [(SEED, steps)])
+    try:
+        trial.start(pool.acquire(domain))
+    except WorkerStartError as error:
+        return str(error)
     while trial.result is None:
         for event in pool.wait(1.0):
             trial.take(event)
@@ -88,7 +94,8 @@ def check_domain(
     """Try every task twice from the same seed and return what became of each, in the order of ``tasks``.
 
     The second time must give the same first observation and, after the same random actions, the same
-    trajectory by the worker's own checksum.
+    trajectory by the worker's own checksum. Between the two lies the beginning of another episode, which
+    must leave nothing behind.
 
     Args:
         domain: The adapter.
@@ -99,15 +106,22 @@ def check_domain(
         steps: Decisions to make, or fewer where the episode ends before.
         log_folder: Where the workers' output goes.
         on_result: Called with each result as soon as it is there.
+
+    Raises:
+        LramError: The system lets no worker start.
     """
+    episodes = [(SEED, steps), (_OTHER_SEED, min(steps, _OTHER_STEPS)), (SEED, steps)]
     results: dict[str, TaskCheck] = {}
     waiting = list(reversed(tasks))
     busy: dict[WorkerProcess, _Trial] = {}
     with Pool(log_folder=log_folder, interpreters=interpreters, parked=workers) as pool:
         while waiting or busy:
             while waiting and len(busy) < workers:
-                trial = _Trial(waiting.pop(), protocol, steps, twice=True)
-                worker = pool.acquire(domain.name)
+                trial = _Trial(waiting.pop(), protocol, episodes)
+                try:
+                    worker = pool.acquire(domain.name)
+                except WorkerStartError as error:
+                    raise LramError(f"{error}; free what it lacks, or take fewer --workers") from error
                 busy[worker] = trial
                 trial.start(worker)
             for event in pool.wait(1.0):
@@ -126,27 +140,28 @@ def check_domain(
 
 @dataclass(slots=True)
 class _Trial:
-    """One task in one worker: an episode's first steps, and where ``twice`` is set the same once more."""
+    """One task in one worker: the beginnings of episodes, by seed and number of steps."""
 
     task: str
     protocol: str
-    steps: int
-    twice: bool
+    episodes: Sequence[tuple[int, int]]
     result: TaskCheck | None = None
     _spec: SessionSpec | None = None
     _rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(SEED))
-    _first: Observation | None = None
-    _trajectories: list[int] = field(default_factory=list)
+    _first: dict[int, Observation] = field(default_factory=dict)
+    _trajectories: dict[int, int] = field(default_factory=dict)
+    _played: int = 0
     _begin_s: list[float] = field(default_factory=list)
     _step_s: list[float] = field(default_factory=list)
     _made: int = 0
     _checksum: int = 0
 
     def start(self, worker: WorkerProcess) -> None:
-        """Ask for the episode from its beginning."""
-        self._rng = np.random.default_rng([SEED, zlib.crc32(self.task.encode())])
+        """Ask for the next episode."""
+        seed, _ = self.episodes[self._played]
+        self._rng = np.random.default_rng([seed, zlib.crc32(self.task.encode())])
         self._made = 0
-        worker.begin(0, self.task, self.protocol, SEED, DEADLINES)
+        worker.begin(0, self.task, self.protocol, seed, DEADLINES)
 
     def take(self, event: Event) -> None:
         """Go on with what a worker answered; ``result`` is there when it was the last answer."""
@@ -161,9 +176,8 @@ class _Trial:
         self._begin_s.append(event.seconds)
         self._spec = event.spec
         self._checksum = zlib.crc32(event.observation.tobytes())
-        if self._first is None:
-            self._first = event.observation
-        elif not np.array_equal(self._first, event.observation):
+        seed, _ = self.episodes[self._played]
+        if not np.array_equal(self._first.setdefault(seed, event.observation), event.observation):
             self._end("a second reset with the same seed gives another observation")
             return
         self._go_on(event.worker, ended=False)
@@ -176,19 +190,20 @@ class _Trial:
 
     def _go_on(self, worker: WorkerProcess, *, ended: bool) -> None:
         assert self._spec is not None
-        if self._made < self.steps and not ended:
+        seed, steps = self.episodes[self._played]
+        if self._made < steps and not ended:
             worker.step(0, _random_action(self._rng, self._spec), DEADLINES)
             return
-        self._trajectories.append(self._checksum)
-        if self.twice and len(self._trajectories) == 1:
-            self.start(worker)
-        elif len(set(self._trajectories)) > 1:
+        self._played += 1
+        if self._trajectories.setdefault(seed, self._checksum) != self._checksum:
             self._end("the same seed and the same actions give another trajectory")
+        elif self._played < len(self.episodes):
+            self.start(worker)
         else:
             self._end("")
 
     def _end(self, problem: str) -> None:
-        again = self._begin_s[1] if len(self._begin_s) > 1 else None
+        again = self._begin_s[-1] if len(self._begin_s) > 1 else None
         self.result = TaskCheck(
             task=self.task,
             problem=problem,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from lram.envs.availability import InterpreterError, Probe, probe, required_modules
@@ -96,10 +97,9 @@ def absent_sources(domain: Domain, python: str | None = None) -> list[SourceTree
 def ways_to_install(domain: Domain) -> str:
     """Return the commands that bring a domain's simulator, the recommended one first."""
     pip = f"pip install '{domain.install}'" if domain.install else ""
-    trees = [tree for tree in domain.sources if not tree.tasks]
-    own = _install(domain, ["--source CHECKOUT"] * len(trees)) if domain.interpreter is not None else ""
-    if trees:
-        return own or pip
+    own = _install(domain) if domain.interpreter is not None else ""
+    if trees := [tree for tree in domain.sources if not tree.tasks]:
+        return _with_checkouts(domain, trees)
     isolated = bool(domain.sources) or any(one.versions for one in domain.protocols)
     ways = (own, pip) if isolated else (pip, own)
     return " or ".join(filter(None, ways)) or "install what its package tells"
@@ -117,18 +117,49 @@ def _useless(domain: Domain, python: str, what: str) -> LramError:
 def _lacking(domain: Domain, tasks: Sequence[str], python: str | None, absent: Sequence[str]) -> LackingError:
     trees = [tree for tree in domain.sources if tree.module in absent]
     packages = [name for name in absent if name not in {tree.module for tree in trees}]
-    where = f" in {python}" if python is not None else ""
-    if trees and not packages:
-        names = " and ".join(tree.module for tree in trees)
+    if packages:
+        what = f"lacks {', '.join(absent)}"
+    else:
         few = [name for name in tasks if any(tree.tasks and tree.needed(name) for tree in trees)]
-        what = f"lacks the checkout of {names}" + (f" that {few[0]} needs" if few else "")
-        clone = " && ".join(command for tree in trees for command in clone_commands(tree))
-        given = [f"--source {repository_name(tree)}" for tree in trees]
-        install = _install(domain, given, force=place(domain.name).interpreter is not None)
-        return LackingError(domain.name, what + where, f"{clone} && {install}")
-    lacks = f"lacks {', '.join(absent)}{where}"
+        what = f"lacks the checkout of {' and '.join(tree.module for tree in trees)}"
+        what += f" that {few[0]} needs" if few else ""
+    what += f" in {python}" if python is not None else ""
+    return LackingError(domain.name, what, _remedy(domain, python, packages, trees))
+
+
+def _remedy(domain: Domain, python: str | None, packages: Sequence[str], trees: Sequence[SourceTree]) -> str:
+    """Return the command that brings what ``python`` lacks."""
+    there = place(domain.name).interpreter
     own = python is not None and _own(domain, python)
-    return LackingError(domain.name, lacks, _install(domain, force=True) if own else ways_to_install(domain))
+    if there is not None and not own and {tree.module for tree in trees} <= {s.module for s in there.sources}:
+        return f"{_leave_out(domain, python)}: its own interpreter has that"
+    if trees:
+        how = _with_checkouts(domain, trees, force=there is not None)
+    elif own:
+        how = _install(domain, force=True)
+    elif python is None:
+        return ways_to_install(domain)
+    elif domain.interpreter is None:
+        return (
+            f"install {' and '.join(packages)} there, or give another path with --python {domain.name}=PATH"
+        )
+    else:
+        how = _install(domain)
+    told = not own and (python is not None or there is not None)
+    return f"{how}, and {_leave_out(domain, python)}" if told and domain.interpreter is not None else how
+
+
+def _with_checkouts(domain: Domain, trees: Sequence[SourceTree], *, force: bool = False) -> str:
+    """Return the commands that clone ``trees`` and install the domain's own interpreter with them."""
+    clone = " && ".join(command for tree in trees for command in clone_commands(tree))
+    names = [repository_name(tree) for tree in trees]
+    if domain.interpreter is None:
+        return f"{clone}, and name {' and '.join(names)} in PYTHONPATH"
+    return f"{clone} && {_install(domain, [f'--source {name}' for name in names], force=force)}"
+
+
+def _leave_out(domain: Domain, python: str | None) -> str:
+    return f"leave --python {domain.name}={python or 'main'} out"
 
 
 def _misfit(domain: Domain, python: str | None, protocol: str | None, found: Probe) -> str:
@@ -159,7 +190,7 @@ def _way(domain: Domain, python: str | None, protocol: EvaluationProtocol, found
         if python is not None and _own(domain, python):
             return _install(domain, force=True)
         if place(domain.name).interpreter is not None:
-            return f"leave --python {domain.name} out: its own interpreter has that"
+            return f"{_leave_out(domain, python)}: its own interpreter has that"
         return f"{_install(domain)} makes an interpreter with that"
     pins = " ".join(f"{name}=={wanted}" for name, wanted, _ in _unfit(protocol, found))
     return f"{python} -m pip install {pins}" if python is not None else f"pip install {pins}"
@@ -175,7 +206,7 @@ def _unfit(protocol: EvaluationProtocol, found: Probe) -> list[tuple[str, str, s
 
 
 def _own(domain: Domain, python: str) -> bool:
-    return python == str(place(domain.name).python)
+    return Path(python).parent.parent.parent == place(domain.name).folder
 
 
 def _install(domain: Domain, more: Sequence[str] = (), *, force: bool = False) -> str:

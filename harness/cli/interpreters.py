@@ -17,6 +17,7 @@ from cyclopts import App, Parameter
 from lram.harness.cli.listings import Json, terms
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
+from lram.harness.words import counted
 
 if TYPE_CHECKING:
     from lram.envs.session import Domain
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+_COUNT_EVERY = 50
 
 app = App(name="env", help="Interpreters of a domain's own: install, list, remove and check them.")
 
@@ -50,7 +52,7 @@ def install(
 
     Example: lram env install composuite --source ~/code/CompoSuite
     """
-    from lram.harness.interpreters import SourcesNeededError
+    from lram.harness.interpreters import SourcesNeededError, installed
     from lram.harness.interpreters import install as install_interpreter
 
     try:
@@ -63,9 +65,11 @@ def install(
             print(command)
         raise
     except KeyboardInterrupt:
-        print(f"\ninterrupted: {domain} is not installed; the same command starts over")
+        stays = installed().get(domain)
+        now = f"what was installed stays, in {stays.path}" if stays else f"{domain} is not installed"
+        print(f"\ninterrupted: {now}; the same command starts over")
         return EXIT_INTERRUPTED
-    print(f"{domain} plays in {done.path} (Python {done.python}, {len(done.packages)} packages)")
+    print(f"{domain} plays in {done.path} (Python {done.python}, {counted(len(done.packages), 'package')})")
     return 0
 
 
@@ -74,12 +78,13 @@ def list_(*, json: Json = False) -> None:
     """List the interpreters that are installed, and what is left of installs that did not end."""
     from lram.harness.interpreters.folder import data_folder, places
     from lram.harness.interpreters.sources import short_commit
+    from lram.harness.interpreters.state import state
 
     found = places()
     if json:
         print_json(
             [
-                {"domain": one.domain, "folder": str(one.folder), "state": _state(one.domain)}
+                {"domain": one.domain, "folder": str(one.folder), "state": state(one)}
                 | (asdict(one.interpreter) if one.interpreter is not None else {})
                 for one in found
             ]
@@ -92,7 +97,7 @@ def list_(*, json: Json = False) -> None:
     for one in found:
         its = one.interpreter
         shown = f"{its.python}: {_pins(its.requirements)}" if its is not None else ""
-        rows.append((one.domain, _state(one.domain), shown, str(one.folder)))
+        rows.append((one.domain, state(one), shown, str(one.folder)))
     print_table(("domain", "state", "python and requirements", "folder"), rows)
     for one in found:
         for source in one.interpreter.sources if one.interpreter is not None else ():
@@ -120,29 +125,38 @@ def check(
         ),
     ] = None,
     python: Annotated[
-        str | None, Parameter(help="Another interpreter, or main for lram's own (default: as 'lram eval').")
+        str | None,
+        Parameter(
+            help="Another interpreter, or main for lram's own; DOMAIN=... will do (default: as 'lram eval')."
+        ),
     ] = None,
-    protocol: Annotated[str | None, Parameter(help="Name of a protocol (default: as 'lram eval').")] = None,
+    protocol: Annotated[
+        str | None,
+        Parameter(help="Name of a protocol; DOMAIN=NAME will do (default: as 'lram eval')."),
+    ] = None,
     workers: Annotated[
         int | None, Parameter(name=["--workers", "-w"], help="Processes (default: one a core).")
     ] = None,
     steps: Annotated[int, Parameter(help="Decisions to make in each task.")] = 20,
     json: Json = False,
 ) -> int:
-    """Build every task of a domain, reset it twice and step it: the same seed must give the same.
+    """Build every task of a domain, reset it and step it: the same seed must give the same again.
+
+    In between it plays the beginning of another episode, which must leave nothing behind.
 
     Ends with 1 when a task fails.
 
     Example: lram env check composuite --tasks 'composuite/IIWA_*'
     """
     from lram.harness.interpreter_check import check_domain, task_names
-    from lram.harness.interpreters import resolve
+    from lram.harness.interpreters import resolve, used
     from lram.harness.interpreters.sources import left_out
     from lram.harness.readiness import absent_sources, adapter, readiness
 
     if steps < 1 or (workers is not None and workers < 1):
         raise LramError("--steps and --workers must be 1 or more")
     its = adapter(domain)
+    python, protocol = _plain(domain, python, "--python"), _plain(domain, protocol, "--protocol")
     interpreters = resolve([domain], {domain: python} if python is not None else None)
     if tasks:
         names = _selected(its, tasks)
@@ -157,8 +171,8 @@ def check(
         raise LramError(f"the domain {domain} brings no task to check")
     ready = readiness(its, names, interpreters.get(domain), protocol)
     where = interpreters.get(domain, sys.executable)
-    print(f"{len(names)} tasks of {ready.protocol.id(domain)} in {where}", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="lram-check-") as folder:
+    print(f"{counted(len(names), 'task')} of {ready.protocol.id(domain)} in {where}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="lram-check-") as folder, used(interpreters.values()):
         results = check_domain(
             its,
             names,
@@ -167,7 +181,7 @@ def check(
             workers=min(len(names), workers or len(os.sched_getaffinity(0))),
             steps=steps,
             log_folder=Path(folder),
-            on_result=_Progress(domain, len(names), quiet=json),
+            on_result=_Progress(domain, len(names)),
         )
     failed = [result for result in results if result.problem]
     if json:
@@ -183,6 +197,18 @@ def check(
     else:
         _show(domain, results)
     return EXIT_FAILED if failed else 0
+
+
+def _plain(domain: str, text: str | None, option: str) -> str | None:
+    """Return what is told of ``domain``, as other commands tell it or without its name."""
+    from lram.envs.registry import domain_names
+
+    name, equals, value = (text or "").partition("=")
+    if equals and name == domain:
+        return value
+    if equals and name in domain_names():
+        raise LramError(f"{option} {text} is about {name}, and {domain} is checked")
+    return text
 
 
 def _selected(domain: Domain, tasks: Sequence[str]) -> list[str]:
@@ -211,21 +237,31 @@ def _show(domain: str, results: Sequence[TaskCheck]) -> None:
             rows.append((name, _rounded(median(known.values())), _rounded(known[extreme]), extreme))
     if rows:
         print_table(("time", "median", "worst", "in"), rows)
-    print(f"\n{len(results) - len(failed)} of {len(results)} tasks work; {len(failed)} fail")
+    total = f"{counted(len(results), 'task')} {'works' if len(results) == 1 else 'work'}"
+    print(f"\n{len(results) - len(failed)} of {total}; {len(failed)} fail")
 
 
 class _Progress:
-    """A counter on a terminal's error stream; elsewhere only the failures, as they come."""
+    """A counter on a terminal's error stream; elsewhere the failures as they come, and a count at times."""
 
-    def __init__(self, domain: str, total: int, *, quiet: bool) -> None:
+    def __init__(self, domain: str, total: int) -> None:
         self._domain, self._total, self._done = domain, total, 0
-        self._on = sys.stderr.isatty() and not quiet
+        self._terminal = sys.stderr.isatty()
 
     def __call__(self, result: TaskCheck) -> None:
         self._done += 1
-        if self._on:
-            end = "\n" if self._done == self._total else ""
-            print(f"\r{self._done}/{self._total} tasks", end=end, file=sys.stderr, flush=True)
+        count = f"{self._done}/{self._total} tasks"
+        if self._terminal:
+            self._print(f"\r{count}", end="\n" if self._done == self._total else "")
+            return
+        if result.problem:
+            self._print(f"{self._domain}/{result.task}: {result.problem}")
+        if self._done % _COUNT_EVERY == 0:
+            self._print(count)
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        with suppress(OSError):  # nobody reads it
+            print(text, end=end, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -252,28 +288,6 @@ def _steps() -> Iterator[Callable[[str], None]]:
                 status.update(escape(text))
 
         yield spin
-
-
-def _state(domain: str) -> str:
-    """Return ``installed``, or what is the matter."""
-    from lram.envs.registry import SelectionError, load_domain
-    from lram.harness.interpreters.folder import place
-    from lram.harness.interpreters.pythons import minor_version
-
-    there = place(domain)
-    if there.interpreter is None:
-        return "unfinished"
-    if minor_version(str(there.python)) is None:
-        return "broken: its Python is gone"
-    gone = [s.module for s in there.interpreter.sources if not (Path(s.path) / s.module).is_dir()]
-    if gone:
-        return f"broken: the checkout of {', '.join(gone)} is gone"
-    try:
-        recipe = load_domain(domain).interpreter
-    except SelectionError:
-        return "installed, for a domain that is gone"
-    changed = recipe is None or recipe.requirements != there.interpreter.requirements
-    return "outdated: its versions have changed since" if changed else "installed"
 
 
 def _pins(requirements: Sequence[str]) -> str:

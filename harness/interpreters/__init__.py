@@ -4,10 +4,12 @@
 
     DATA/    $LRAM_HOME, else $XDG_DATA_HOME/lram-bench, else ~/.local/share/lram-bench
         interpreters/DOMAIN/
-            interpreter.json         what was installed; written last, so without it nothing counts
-            install.log              what the installers said
-            venv/                    the environment itself
+            interpreter.json         what was installed, and in which of the environments; written last, so
+                                     without it nothing counts
+            install.log              what the installers said the last time
+            venv/, venv-2/, ...      the environment itself; several while one is installed anew
         interpreters/DOMAIN.lock     held while one is installed or removed
+        interpreters/DOMAIN.used     shared by the runs that play in it, held while an environment is deleted
         sources/MODULE/              checkouts that were cloned on request
 
 Nothing of lram-bench is installed there: a worker imports this installation's ``lram.envs`` by its path
@@ -15,8 +17,17 @@ Nothing of lram-bench is installed there: a worker imports this installation's `
 """
 
 from lram.harness.interpreters.choosing import resolve
-from lram.harness.interpreters.folder import Interpreter, UsedSource, installed, remove
+from lram.harness.interpreters.folder import Interpreter, UsedSource, installed, remove, used
 from lram.harness.interpreters.installing import install
 from lram.harness.interpreters.sources import SourcesNeededError
 
-__all__ = ["Interpreter", "SourcesNeededError", "UsedSource", "install", "installed", "remove", "resolve"]
+__all__ = [
+    "Interpreter",
+    "SourcesNeededError",
+    "UsedSource",
+    "install",
+    "installed",
+    "remove",
+    "resolve",
+    "used",
+]

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from lram.harness.interpreters.folder import place
+from lram.harness.interpreters.folder import current, place
 
 MAIN = "main"
 
@@ -36,7 +36,7 @@ def resolve(domains: Iterable[str], explicit: Mapping[str, str] | None = None) -
 def overridden(earlier: Mapping[str, str], explicit: Mapping[str, str] | None) -> dict[str, str]:
     """Return ``earlier`` choices, as :func:`resolve` gave them, with what is told now in their place."""
     told = dict(explicit or {})
-    kept = {name: python for name, python in earlier.items() if name not in told}
+    kept = {name: current(python) for name, python in earlier.items() if name not in told}
     return {**kept, **resolve(told, told)}
 
 
@@ -48,4 +48,4 @@ def executable(text: str) -> str:
     elif os.sep not in text:
         path = Path(shutil.which(text) or text)
     # Links stay: the executable of a virtual environment is one, and its own path is what makes it that.
-    return str(path.absolute())
+    return current(str(path.absolute()))

@@ -1,23 +1,24 @@
-"""The interpreters that are installed: their folders, their manifests, and the lock on each."""
+"""The interpreters that are installed: their folders and their manifests."""
 
 from __future__ import annotations
 
-import fcntl
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
 from lram.agents.durable import sync_folder, write_durably
 from lram.harness.errors import LramError
+from lram.harness.interpreters.locks import locked, refused, shared, unused
 
 MANIFEST = "interpreter.json"
 LOG = "install.log"
+_VENV = re.compile(r"venv(-[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Interpreter:
     Attributes:
         domain: Whose it is.
         python: Version, such as ``3.11.7``.
-        path: The executable.
+        path: The executable; its virtual environment is the one that counts.
         requirements: What was asked for.
         packages: Version of every distribution that is in it.
         sources: Packages used from checkouts.
@@ -81,8 +82,9 @@ class Place:
 
     @property
     def venv(self) -> Path:
-        """The virtual environment."""
-        return self.folder / "venv"
+        """The virtual environment that counts, or that the first install makes."""
+        name = Path(self.interpreter.path).parent.parent.name if self.interpreter is not None else ""
+        return self.folder / (name if _VENV.fullmatch(name) else "venv")
 
     @property
     def python(self) -> Path:
@@ -106,9 +108,10 @@ def data_folder() -> Path:
 
 
 def place(domain: str) -> Place:
-    """Return the folder of ``domain`` with what is installed in it."""
-    folder = data_folder() / "interpreters" / domain
-    return Place(domain, folder, _manifest(folder))
+    """Return the folder of ``domain`` with what is installed in it; LramError for a name of no folder."""
+    if domain in ("", "..") or Path(domain).name != domain:
+        raise LramError(f"{domain!r} is no name of a domain; 'lram domains' lists them")
+    return _place(data_folder() / "interpreters" / domain)
 
 
 def places() -> list[Place]:
@@ -124,6 +127,23 @@ def installed() -> dict[str, Interpreter]:
     return {one.domain: one.interpreter for one in places() if one.interpreter is not None}
 
 
+def current(python: str) -> str:
+    """Return ``python``, or the executable in its place where its interpreter was installed anew since.
+
+    A run remembers a path, and an install never writes into an environment that a run may use.
+    """
+    venv = Path(python).parent.parent
+    there = _place(venv.parent)
+    gone = there.interpreter is not None and _VENV.fullmatch(venv.name) and not os.path.lexists(python)
+    return str(there.python) if gone else python
+
+
+def used(pythons: Iterable[str]) -> AbstractContextManager[None]:
+    """Keep the installed interpreters among the executables ``pythons`` from being removed for a while."""
+    folders = {Path(python).parent.parent.parent for python in pythons}
+    return shared(sorted(folder for folder in folders if (folder / MANIFEST).is_file()))
+
+
 def commit(where: Place, manifest: Interpreter) -> None:
     """Let the interpreter in ``where`` count as installed, from now on and on disk."""
     write_durably(where.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
@@ -133,58 +153,63 @@ def remove(domain: str) -> Place:
     """Remove the interpreter of ``domain``, finished or not; return what was there.
 
     Raises:
-        LramError: There is none, it is being installed, or the system refuses.
+        LramError: There is none, it is being installed, a run uses it, or the system refuses.
     """
-    found = place(domain)
-    if not found.folder.is_dir():
-        known = ", ".join(one.domain for one in places()) or "none"
+    there = places()
+    found = next((one for one in there if one.domain == domain), None)
+    if found is None:
+        known = ", ".join(one.domain for one in there) or "none"
         raise LramError(f"the domain {domain} has no interpreter of its own; installed: {known}")
-    with locked(domain):
-        clear(found)
+    with locked(found.folder), unused(found.folder):
         try:
+            # The manifest goes first, so that what is left never counts.
+            (found.folder / MANIFEST).unlink(missing_ok=True)
+            sync_folder(found.folder)
+            _delete(found.folder.iterdir())
             found.folder.rmdir()
         except OSError as error:
-            raise _refused(found.folder, error) from error
+            raise refused(found.folder, error) from error
     return found
 
 
-def clear(where: Place) -> None:
-    """Empty the folder; the manifest goes first, so that what is left never counts."""
-    try:
-        if (where.folder / MANIFEST).exists():
-            (where.folder / MANIFEST).unlink()
-            sync_folder(where.folder)
-        for entry in where.folder.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-    except OSError as error:
-        raise _refused(where.folder, error) from error
+def sweep(where: Place, pattern: str = "*") -> None:
+    """Delete what does not count, of the entries that match ``pattern``; its lock must be held.
 
+    That is what unfinished installs left, and environments that another has replaced.
 
-@contextmanager
-def locked(domain: str) -> Iterator[IO[str]]:
-    """Hold the domain's lock; LramError where another process does.
-
-    A process that is given the file keeps the lock when this one dies: what it still writes must not
-    meet the next install.
+    Raises:
+        LramError: A run may be using it, or the system refuses; nothing is deleted in the first case.
     """
-    file = data_folder() / "interpreters" / f"{domain}.lock"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = file.open("a")
-    except OSError as error:
-        raise _refused(file, error) from error
-    with handle:
+    counts = {where.venv.name, MANIFEST} if where.interpreter is not None else set()
+    extra = [entry for entry in where.folder.glob(pattern) if entry.name not in counts]
+    if not extra:
+        return
+    with unused(where.folder):
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _delete(extra)
         except OSError as error:
-            raise LramError(
-                f"the interpreter of {domain} is being installed or removed by another process; "
-                "wait for it to end"
-            ) from error
-        yield handle
+            raise refused(where.folder, error) from error
+
+
+def vacant_venv(where: Place) -> Path:
+    """Return where the next virtual environment goes, ``venv``, ``venv-2`` or so; never one that counts."""
+    venv, number = where.folder / "venv", 1
+    while os.path.lexists(venv) or (where.interpreter is not None and venv == where.venv):
+        number += 1
+        venv = where.folder / f"venv-{number}"
+    return venv
+
+
+def _delete(entries: Iterable[Path]) -> None:
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _place(folder: Path) -> Place:
+    return Place(folder.name, folder, _manifest(folder))
 
 
 def _manifest(folder: Path) -> Interpreter | None:
@@ -192,7 +217,3 @@ def _manifest(folder: Path) -> Interpreter | None:
         return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Interpreter)
     except (OSError, msgspec.DecodeError):
         return None
-
-
-def _refused(path: Path, error: OSError) -> LramError:
-    return LramError(f"cannot write to {path}: {error.strerror or error}; make room there, or set LRAM_HOME")

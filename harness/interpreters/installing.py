@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,13 +21,17 @@ from typing import IO, Any
 from lram.envs.session import Domain, InterpreterRecipe
 from lram.harness.errors import LramError
 from lram.harness.interpreters.causes import cause
-from lram.harness.interpreters.folder import Interpreter, Place, clear, commit, locked, place
-from lram.harness.interpreters.pythons import base_python, minor_version
+from lram.harness.interpreters.folder import Interpreter, Place, commit, place, sweep, vacant_venv
+from lram.harness.interpreters.locks import InUseError, locked
+from lram.harness.interpreters.pythons import base_python, is_made_from, minor_version
 from lram.harness.interpreters.sources import Found, find_sources, left_out
+from lram.harness.interpreters.state import broken
 from lram.harness.interpreters.surroundings import clean_environment, environment_for_uv
+from lram.harness.words import counted
 
 Say = Callable[[str], None]
 
+_ANSWER_TIMEOUT_S = 60
 _PTH = "lram-sources.pth"
 _CONTENTS = """
 import json, platform, sysconfig
@@ -54,9 +59,9 @@ def install(
 ) -> Interpreter:
     """Install an interpreter with the pinned versions of ``domain`` and return what it holds.
 
-    One that is there with the same requirements and sources is left as it is. Nothing counts as installed
-    before a task was played in it; a failed or killed install leaves at most a folder that the next one
-    empties.
+    One that works, with the same requirements, sources and Python, is left as it is. Nothing counts as
+    installed before a task was played in it: until then an earlier one stays, and a failed or killed install
+    leaves at most what the next one deletes.
 
     Args:
         domain: Domain name.
@@ -69,7 +74,8 @@ def install(
 
     Raises:
         SourcesNeededError: A checkout is needed and not given; nothing was done.
-        LramError: The domain tells no versions, another process installs the same, or the install failed.
+        LramError: The domain tells no versions, another process installs the same, what is installed has
+            other sources or another Python, or the install failed.
     """
     from lram.harness.readiness import adapter
 
@@ -80,12 +86,17 @@ def install(
     given = [Path(source) for source in sources]
     earlier = before.sources if before is not None else ()
     found = find_sources(its, given, earlier, clone=clone, say=progress)
-    with locked(domain) as lock:
+    with locked(place(domain).folder) as lock:
         where = place(domain)
         if where.interpreter is not None and not force:
-            _check_same(where.interpreter, its.interpreter, found)
-            progress(f"{domain} is installed already, in {where.venv}; --force installs it anew")
-            return where.interpreter
+            if problem := broken(where):
+                progress(f"note: the interpreter of {domain} is broken ({problem}); it is installed anew")
+            else:
+                _check_same(where, its.interpreter, found, python)
+                progress(f"{domain} is installed already, in {where.venv}; --force installs it anew")
+                with suppress(InUseError):
+                    sweep(where, "venv*")
+                return where.interpreter
         work = _Install(its, its.interpreter, where, lock, progress)
         manifest = work.run(found, python)
     for warning in found.warnings:
@@ -97,13 +108,20 @@ def install(
     return manifest
 
 
-def _check_same(there: Interpreter, recipe: InterpreterRecipe, found: Found) -> None:
+def _check_same(where: Place, recipe: InterpreterRecipe, found: Found, python: str | None) -> None:
+    there = where.interpreter
+    assert there is not None
     again = f"'lram env install {there.domain} --force', with the --source that is new, installs it anew"
     if there.requirements != recipe.requirements:
         raise LramError(f"{there.domain} is installed with the versions of another lram-bench; {again}")
     if [(s.module, s.path) for s in there.sources] != [(s.module, s.path) for s in found.used]:
         has = ", ".join(source.path for source in there.sources) or "no checkout"
         raise LramError(f"{there.domain} is installed with {has}; {again}")
+    if python is not None and not is_made_from(str(where.python), python):
+        raise LramError(
+            f"{there.domain} is installed with Python {there.python}, and not made from {python}; "
+            f"'lram env install {there.domain} --python {python} --force' installs it anew"
+        )
 
 
 @dataclass(slots=True)
@@ -113,6 +131,7 @@ class _Install:
     where: Place
     lock: IO[str]
     say: Say
+    venv: Path = field(init=False)
 
     def run(self, found: Found, python: str | None) -> Interpreter:
         uv = _uv()
@@ -122,31 +141,50 @@ class _Install:
             self.say(f"note: the versions were proven with Python {proven}, and {base} is {minor}")
         try:
             self.where.folder.mkdir(parents=True, exist_ok=True)
-            clear(self.where)
-            return self._build(found, base, uv)
+            with suppress(InUseError):
+                sweep(self.where)
+            self.venv = vacant_venv(self.where)
+            try:
+                self.where.log.unlink(missing_ok=True)
+                manifest = self._build(found, base, uv)
+            except BaseException:
+                there = place(self.domain.name)
+                if (
+                    there.interpreter is None or there.venv != self.venv
+                ):  # an interrupt may come after the end
+                    # The disk is given back; the log stays to be read.
+                    shutil.rmtree(self.venv, ignore_errors=True)
+                raise
         except OSError as error:
-            self._tidy()
             raise LramError(f"{self.where.folder} cannot be written: {error.strerror or error}") from error
-        except BaseException:
-            self._tidy()
-            raise
+        try:
+            sweep(place(self.domain.name), "venv*")
+        except LramError as error:
+            self.say(f"note: {error}; until then the earlier environment stays beside the new one")
+        return manifest
+
+    @property
+    def python(self) -> str:
+        return str(self.venv / "bin" / "python")
 
     def _build(self, found: Found, base: str, uv: list[str]) -> Interpreter:
-        self.say(f"making a virtual environment from {base} in {self.where.venv}")
-        target = str(self.where.python)
+        self.say(f"making a virtual environment from {base} in {self.venv}")
         variables = environment_for_uv() if uv else clean_environment()
         if uv:
-            self._command([*uv, "venv", "--no-project", "--python", base, str(self.where.venv)], variables)
+            self._command([*uv, "venv", "--no-project", "--python", base, str(self.venv)], variables)
         else:
-            self._command([base, "-m", "venv", str(self.where.venv)], variables)
-        installer = _version_of(uv or [target, "-m", "pip"])
+            self._command([base, "-m", "venv", str(self.venv)], variables)
+        tool = uv or [self.python, "-m", "pip"]
+        installer = _version_of(tool)
+        if not installer:
+            raise self._failed(f"'{shlex.join([*tool, '--version'])}' gives no answer")
         if requirements := list(self.recipe.requirements):
-            self.say(f"installing {len(requirements)} requirements with {installer}")
+            self.say(f"installing {counted(len(requirements), 'requirement')} with {installer}")
             more = [] if self.recipe.resolve else ["--no-deps"]
             if uv:
-                pip = [*uv, "pip", "install", "--python", target]
+                pip = [*uv, "pip", "install", "--python", self.python]
             else:
-                pip = [target, "-m", "pip", "install", "--no-input", "--no-user"]
+                pip = [self.python, "-m", "pip", "install", "--no-input", "--no-user"]
             self._command([*pip, *more, *requirements], variables)
         contents = self._contents()
         if found.used:
@@ -157,7 +195,7 @@ class _Install:
         manifest = Interpreter(
             domain=self.domain.name,
             python=contents["python"],
-            path=target,
+            path=self.python,
             requirements=self.recipe.requirements,
             packages=dict(sorted(contents["packages"].items())),
             sources=found.used,
@@ -172,15 +210,17 @@ class _Install:
         """Play a few steps in a worker; that also compiles what the simulator compiles when it first runs."""
         from lram.envs.pool import Pool
         from lram.harness.interpreter_check import quick_task, try_task
-        from lram.harness.readiness import readiness
+        from lram.harness.readiness import LackingError, readiness
 
         task = quick_task(self.domain, [tree.module for tree in found.absent])
         if not task:
             return
         self.say(f"trying {self.domain.name}/{task} in it")
-        interpreters = {self.domain.name: str(self.where.python)}
+        interpreters = {self.domain.name: self.python}
         try:
-            protocol = readiness(self.domain, [task], str(self.where.python)).protocol
+            protocol = readiness(self.domain, [task], self.python).protocol
+        except LackingError as error:
+            raise self._failed(f"it {error.what}") from error
         except LramError as error:
             raise self._failed(str(error)) from error
         with Pool(log_folder=self.where.folder, interpreters=interpreters) as pool:
@@ -189,11 +229,19 @@ class _Install:
             raise self._failed(f"{self.domain.name}/{task} cannot be played in it: {problem}")
 
     def _contents(self) -> dict[str, Any]:
-        command = [str(self.where.python), "-I", "-c", _CONTENTS]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        if answer.returncode:
-            raise self._failed(f"its Python cannot be run: {answer.stderr.strip().splitlines()[-1:]}")
-        contents: dict[str, Any] = json.loads(answer.stdout)
+        command = [self.python, "-I", "-c", _CONTENTS]
+        try:
+            answer = subprocess.run(
+                command, capture_output=True, text=True, timeout=_ANSWER_TIMEOUT_S, check=True
+            )
+            contents: dict[str, Any] = json.loads(answer.stdout)
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
+            raise self._failed(f"its Python cannot be run: {said[-1]}") from error
+        except subprocess.TimeoutExpired as error:
+            raise self._failed(f"its Python gave no answer within {_ANSWER_TIMEOUT_S} s") from error
+        except ValueError as error:
+            raise self._failed("its Python does not tell what it holds") from error
         return contents
 
     def _command(self, command: list[str], variables: dict[str, str]) -> None:
@@ -224,13 +272,10 @@ class _Install:
             raise self._failed(cause(said))
 
     def _failed(self, why: str) -> LramError:
+        stays = "; the one that was installed before stays" if self.where.interpreter is not None else ""
         return LramError(
-            f"the interpreter of {self.domain.name} cannot be installed: {why} (see {self.where.log})"
+            f"the interpreter of {self.domain.name} cannot be installed: {why} (see {self.where.log}){stays}"
         )
-
-    def _tidy(self) -> None:
-        """Give the disk back; the log stays to be read."""
-        shutil.rmtree(self.where.venv, ignore_errors=True)
 
 
 def _uv() -> list[str]:
@@ -242,12 +287,16 @@ def _uv() -> list[str]:
 
 
 def _version_of(command: list[str]) -> str:
-    answer = subprocess.run(
-        [*command, "--version"],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return " ".join(answer.stdout.split()[:2]) if answer.returncode == 0 else ""
+    """Return such as ``pip 25.0``; empty where it does not run."""
+    try:
+        answer = subprocess.run(
+            [*command, "--version"],
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return " ".join(answer.stdout.split()[:2])

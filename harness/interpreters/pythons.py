@@ -14,16 +14,19 @@ from lram.envs.session import InterpreterRecipe
 from lram.harness.errors import LramError
 from lram.harness.interpreters.choosing import executable
 
+# The installation behind a virtual environment.
+_BASE = "import os, sys; print(sys.version_info[:3], os.path.realpath(sys.base_prefix))"
+
 
 def minor_version(python: str) -> str | None:
     """Return the version of ``python``, such as ``3.11``; None where it cannot be run."""
+    return _said(python, "import sys; print('%d.%d' % sys.version_info[:2])")
+
+
+def _said(python: str, code: str) -> str | None:
     try:
         answer = subprocess.run(
-            [python, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
+            [python, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -67,9 +70,19 @@ def base_python(domain: str, recipe: InterpreterRecipe, told: str | None, *, uv:
     )
 
 
+def is_made_from(python: str, told: str) -> bool:
+    """Whether the virtual environment of ``python`` is made from what the user calls ``told``.
+
+    Raises:
+        LramError: ``told`` is of no use.
+    """
+    if _is_version(told):
+        return minor_version(python) == told
+    return _said(python, _BASE) == _said(_checked(told), _BASE)
+
+
 def _checked(told: str) -> str:
-    version = told.partition(".")[2].isdigit() and told.partition(".")[0].isdigit()
-    python = find_python(told) if version else executable(told)
+    python = find_python(told) if _is_version(told) else executable(told)
     minor = minor_version(python) if python is not None else None
     if python is None or minor is None:
         raise LramError(f"the Python {told} cannot be run; give the path of an executable")
@@ -77,6 +90,11 @@ def _checked(told: str) -> str:
         oldest = ".".join(map(str, OLDEST_PYTHON))
         raise LramError(f"{told} is Python {minor}, and a worker needs {oldest} or later; give another")
     return python
+
+
+def _is_version(told: str) -> bool:
+    major, _, minor = told.partition(".")
+    return major.isdigit() and minor.isdigit()
 
 
 def _candidates(minor: str) -> Iterator[str]:

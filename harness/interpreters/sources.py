@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lram.envs.checkouts import commit_of
+from lram.envs.checkouts import commit_of, git_environment
 from lram.envs.session import Domain, SourceTree
 from lram.harness.errors import LramError
 from lram.harness.interpreters.folder import UsedSource, data_folder
+from lram.harness.words import counted
 
 _CLONE_TIMEOUT_S = 1800
 
@@ -71,7 +72,8 @@ def find_sources(
 
     Raises:
         SourcesNeededError: A package that every task needs is not there.
-        LramError: A folder holds none of the packages, two hold the same one, or git fails.
+        LramError: A folder holds none of the packages or has an impossible name, two hold the same one, or
+            git fails.
     """
     roots: dict[str, Path] = {}
     for path in given:
@@ -93,6 +95,8 @@ def find_sources(
     absent = [tree for tree in domain.sources if tree.module not in roots]
     if needed := [tree for tree in absent if not tree.tasks]:
         raise _needed(domain, needed, [tree for tree in absent if tree.tasks])
+    for root in roots.values():
+        _check_line(root)
     trees = [tree for tree in domain.sources if tree.module in roots]
     used = [
         UsedSource(tree.module, str(root), commit_of(root / tree.module), tree.licence)
@@ -104,6 +108,16 @@ def find_sources(
         if source.commit != tree.commit
     ]
     return Found(tuple(used), tuple(absent), tuple(warnings))
+
+
+def _check_line(root: Path) -> None:
+    """Raise LramError for a folder that cannot be a line of a .pth file; some lines there are executed."""
+    text = str(root)
+    if text.splitlines() != [text] or text != text.strip() or text.startswith(("import", "#")):
+        raise LramError(
+            f"the checkout in {text!r} cannot be used: its path must have no line break and no space at its "
+            "ends, and not begin with 'import' or '#'; move it"
+        )
 
 
 def short_commit(commit: str) -> str:
@@ -171,7 +185,7 @@ def _clone(tree: SourceTree) -> Path:
         scratch.replace(folder)
     except (OSError, subprocess.SubprocessError) as error:
         raise LramError(
-            f"{tree.url} cannot be cloned ({_last_line(error)}); where git can, run: {by_hand}; "
+            f"{tree.url} cannot be cloned ({_reason(error)}); where git can, run: {by_hand}; "
             "then give the folder with --source"
         ) from error
     finally:
@@ -180,11 +194,9 @@ def _clone(tree: SourceTree) -> Path:
 
 
 def _git(*arguments: str) -> None:
-    # A repository that is not there makes git ask for a password; nobody would see the question.
-    variables = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     subprocess.run(
         ["git", *arguments],
-        env={name: value for name, value in variables.items() if name not in ("GIT_DIR", "GIT_WORK_TREE")},
+        env=git_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -193,12 +205,14 @@ def _git(*arguments: str) -> None:
     )
 
 
-def _last_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no git"
     if isinstance(error, subprocess.CalledProcessError):
         lines = [line.strip() for line in str(error.stderr).splitlines() if line.strip()]
-        return lines[-1] if lines else f"git ended with {error.returncode}"
+        # What follows it is advice, such as to check one's access rights.
+        why = [line for line in lines if line.startswith(("fatal:", "error:"))]
+        return (why or lines[-1:] or [f"git ended with {error.returncode}"])[0]
     if isinstance(error, subprocess.TimeoutExpired):
         return f"git did not end within {_CLONE_TIMEOUT_S} s"
     return str(error)
@@ -213,7 +227,8 @@ def left_out(domain: Domain, absent: Sequence[SourceTree], tasks: Sequence[str])
             shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
             how = " && ".join(map(shlex.join, (command.split() for command in clone_commands(tree))))
             texts.append(
-                f"without {tree.module} ({tree.licence}) {len(names)} tasks of {domain.name} are left out "
-                f"({shown}): {how}, then give it with --source, too"
+                f"without {tree.module} ({tree.licence}) {counted(len(names), 'task')} of {domain.name} "
+                f"{'is' if len(names) == 1 else 'are'} left out ({shown}): {how}, then give it with "
+                "--source, too"
             )
     return "; ".join(texts)

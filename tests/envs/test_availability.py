@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,65 @@ def test_the_working_directory_is_not_searched_and_pythonpath_is(
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "there"))
     assert probe(another, ["from_here", "from_there"]).absent == ("from_here",)
+
+
+def test_a_mere_folder_is_no_package(another: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``git clone .../gadget`` makes one that is called like the package in it."""
+    (tmp_path / "gadget" / "gadget").mkdir(parents=True)
+    (tmp_path / "gadget" / "gadget" / "__init__.py").write_text("")
+    asked = ["gadget", "sys", "_frozen_importlib", "math", "json", "numpy"]
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert probe(None, asked).absent == probe(another, asked).absent == ("gadget",)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "gadget"))
+    monkeypatch.syspath_prepend(tmp_path / "gadget")
+    assert probe(None, asked).absent == probe(another, asked).absent == ()
+
+
+_ASK = """
+import sys
+from lram.envs.availability import probe
+found = probe(None, ["gadget"], ["gadget"])
+print(found.absent, found.versions)
+"""
+LACKS, HAS = "('gadget',) {}\n", "() {'gadget': '7'}\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "told", "said"),
+    [
+        (("-c", _ASK), None, LACKS),
+        (("-m", "ask"), None, LACKS),
+        (("ask.py",), None, LACKS),
+        (("-c", _ASK), ".", HAS),
+        (("-m", "ask"), ".", HAS),
+        (("-P", "-c", _ASK), ".", HAS),
+        (("-c", _ASK.replace("found =", "sys.path.append(sys.argv[1]); found =")), None, HAS),
+    ],
+)
+def test_this_interpreter_is_asked_for_what_a_worker_would_find(
+    tmp_path: Path, start: tuple[str, ...], told: str | None, said: str
+) -> None:
+    """Where Python was started, and the script's folder, are on its own path only."""
+    (tmp_path / "ask.py").write_text(_ASK)
+    (tmp_path / "gadget").mkdir()
+    (tmp_path / "gadget" / "__init__.py").write_text("")
+    (tmp_path / "gadget-7.dist-info").mkdir()
+    (tmp_path / "gadget-7.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: gadget\nVersion: 7\n"
+    )
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if told is not None:
+        variables["PYTHONPATH"] = str(tmp_path / told)
+    answer = subprocess.run(
+        [sys.executable, *start, str(tmp_path)],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout == said
 
 
 def test_what_a_start_file_prints_does_not_disturb(another: str, tmp_path: Path) -> None:

@@ -23,11 +23,15 @@ class Custom(SimulatorSession):
         super().__init__("custom/" + name, vector_spec(1, "continuous", 1), limit=10)
         self._kind = name
         self._resets = 0
+        self._last = None
         {made}
 
     def _begin(self, seed):
         self._resets += 1
         self._place = float(seed % 7) + (self._resets if self._kind == "forgetful" else 0.0)
+        if self._kind == "haunted" and self._last not in (None, seed):
+            self._place += 1.0
+        self._last = seed
         return np.array([self._place], np.float32)
 
     def _advance(self, action):

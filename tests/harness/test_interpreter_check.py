@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lram.envs.pool import Pool
+from lram.harness.errors import LramError
+from lram.harness.interpreter_check import check_domain, try_task
+from lram.harness.readiness import adapter
 
 
 def check(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,7 +42,7 @@ def test_every_failing_task_is_named_and_the_exit_says_so(home: object) -> None:
 
 
 def test_a_task_that_does_not_repeat_itself_fails(custom: Any) -> None:
-    custom.write(tasks=("steady", "forgetful", "drifting"))
+    custom.write(tasks=("steady", "forgetful", "drifting", "haunted"))
     answer = check("custom", "--json", "--workers", "1")
     assert answer.returncode == 1
     report = json.loads(answer.stdout)
@@ -45,8 +51,53 @@ def test_a_task_that_does_not_repeat_itself_fails(custom: Any) -> None:
         "steady": "",
         "forgetful": "a second reset with the same seed gives another observation",
         "drifting": "the same seed and the same actions give another trajectory",
+        "haunted": "a second reset with the same seed gives another observation",
     }
-    assert (report["failed"], report["protocol"]) == (2, "custom:plain@1")
+    assert (report["failed"], report["protocol"]) == (3, "custom:plain@1")
+    # Away from a terminal, failures are told while the rest is played.
+    for task in ("forgetful", "drifting", "haunted"):
+        assert f"custom/{task}: {problems[task]}\n" in answer.stderr
+
+
+def test_away_from_a_terminal_every_fifty_tasks_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    from lram.harness.cli.interpreters import _Progress
+    from lram.harness.interpreter_check import TaskCheck
+
+    progress = _Progress("custom", 120)
+    for number in range(120):
+        progress(TaskCheck(f"task-{number}", "it fell over" if number == 60 else ""))
+    assert capsys.readouterr().err.splitlines() == [
+        "50/120 tasks",
+        "custom/task-60: it fell over",
+        "100/120 tasks",
+    ]
+
+
+def test_python_and_protocol_are_told_as_messages_tell_them(home: object) -> None:
+    python = f"toy={sys.executable}"
+    answer = check("toy", "-t", "toy/steps", "--python", python, "--protocol", "toy=plain")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.splitlines()[0] == f"1 task of toy:plain@1 in {sys.executable}"
+    assert "1 of 1 task works; 0 fail" in answer.stdout
+    answer = check("toy", "-t", "toy/steps", "--python", "atari=main")
+    assert answer.returncode == 2
+    assert answer.stderr == "lram: --python atari=main is about atari, and toy is checked\n"
+
+
+def test_a_worker_that_cannot_be_started_is_one_sentence(
+    home: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("lram.envs.pool.Pool._start", no_memory)
+    with pytest.raises(LramError, match="toy cannot be started: Cannot allocate memory; free what it lacks"):
+        check_domain(
+            adapter("toy"), ["steps"], "plain", interpreters={}, workers=1, steps=1, log_folder=tmp_path
+        )
+    with Pool(log_folder=tmp_path) as pool:  # as an install and doctor try a task
+        problem = try_task(pool, "toy", "steps", "plain")
+    assert problem == "a worker for the domain toy cannot be started: Cannot allocate memory"
 
 
 @pytest.mark.parametrize(
@@ -72,5 +123,5 @@ def test_tasks_whose_checkout_is_not_there_are_left_out_aloud(custom: Any) -> No
     )
     answer = check("custom")
     assert answer.returncode == 0, answer.stderr
-    assert "1 of 1 tasks work" in answer.stdout
-    assert "note: without gadget (MIT) 1 tasks of custom are left out (hard)" in answer.stderr
+    assert "1 of 1 task works" in answer.stdout
+    assert "note: without gadget (MIT) 1 task of custom is left out (hard)" in answer.stderr

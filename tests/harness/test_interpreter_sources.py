@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from lram.envs.checkouts import version_text
+from lram.envs.checkouts import commit_of, git_environment, version_text
 from lram.harness.errors import LramError
-from lram.harness.interpreters import SourcesNeededError, install, installed
+from lram.harness.interpreters import SourcesNeededError, UsedSource, install, installed
 from lram.harness.interpreters.sources import Found, find_sources
 from lram.harness.readiness import adapter
 from lram.harness.store import Run
@@ -83,6 +84,60 @@ def test_two_checkouts_of_one_package_are_one_too_many(custom: Any, tmp_path: Pa
         checkout(tmp_path / name, "gadget")
     with pytest.raises(LramError, match=r"one and .*two hold the package gadget; give one of them"):
         sources(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize("name", ["two\nimport os", "two\u2028lines", "spaced "])
+def test_a_path_that_python_would_not_read_as_one_is_refused(custom: Any, tmp_path: Path, name: str) -> None:
+    """A line of a .pth file that begins with import is executed."""
+    custom.write(sources=tree("gadget"))
+    checkout(tmp_path / name, "gadget")
+    with pytest.raises(LramError, match="its path must have no line break") as error:
+        sources(tmp_path / name)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_remembered_path_that_python_would_execute_is_refused(
+    custom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    custom.write(sources=tree("gadget"))
+    checkout(tmp_path / "import os", "gadget")
+    monkeypatch.chdir(tmp_path)
+    earlier = [UsedSource("gadget", "import os", "", "MIT")]
+    with pytest.raises(LramError, match="not begin with 'import'"):
+        find_sources(adapter("custom"), (), earlier, clone=False, say=lambda text: None)
+
+
+def test_git_runs_without_what_points_it_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = checkout(tmp_path / "place", "gadget")
+    checkout(tmp_path / "other", "widget")
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    for name in ("GIT_DIR", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "other" / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other" / ".git" / "index"))
+    monkeypatch.setenv("GIT_SSH_COMMAND", "ssh -i key")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    variables = git_environment()
+    assert {name: variables[name] for name in variables if name.startswith(("GIT_", "LC_ALL"))} == {
+        "GIT_SSH_COMMAND": "ssh -i key",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",
+    }
+    assert commit_of(tmp_path / "place" / "gadget") == commit
+
+
+def test_a_clone_within_a_hook_is_of_the_repository_that_was_named(
+    custom: Any, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proven = checkout(tmp_path / "place", "gadget")
+    checkout(tmp_path / "other", "widget")
+    custom.write(sources=tree("gadget", proven, (tmp_path / "place").as_uri()))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other" / ".git" / "index"))
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "other" / ".git" / "objects"))
+    before = listing(tmp_path / "other" / ".git")
+    (used,) = sources(clone=True).used
+    assert used.commit == proven
+    assert listing(tmp_path / "other" / ".git") == before
 
 
 def test_a_domain_without_source_trees_takes_no_source(home: Path, tmp_path: Path) -> None:
@@ -179,6 +234,11 @@ def test_a_clone_that_fails_leaves_nothing_and_tells_what_to_run(
         assert text == f"{url} at {commit[:7]} holds no gadget/__init__.py"
     else:
         assert f"run: git clone {url} place && git -C place checkout --quiet {commit}" in text
+    if problem == "no repository":
+        # Not the advice on access rights that git ends with.
+        assert (
+            f"cannot be cloned (fatal: '{tmp_path / 'place'}' does not appear to be a git repository)" in text
+        )
     assert list((home / "sources").iterdir()) == []
 
 
@@ -194,9 +254,7 @@ def test_a_domain_plays_with_its_checkout_where_it_lies(custom: Any, tmp_path: P
     said: list[str] = []
     manifest = install("custom", [tmp_path / "place"], progress=said.append)
     assert [(used.module, used.path) for used in manifest.sources] == [("gadget", str(tmp_path / "place"))]
-    assert said[-1].startswith(
-        "note: without extra (MIT) 1 tasks of custom are left out (hard-one): git clone"
-    )
+    assert said[-1].startswith("note: without extra (MIT) 1 task of custom is left out (hard-one): git clone")
     assert any("trying custom/steady" in text for text in said)
 
     def lram(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -21,9 +21,11 @@ from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.interpreters import install, installed, remove, resolve
 from lram.harness.interpreters import installing as installing_module
 from lram.harness.interpreters.causes import cause
-from lram.harness.interpreters.folder import locked, place
+from lram.harness.interpreters.folder import place, used
+from lram.harness.interpreters.locks import locked
 from lram.harness.interpreters.pythons import find_python
 from lram.harness.interpreters.surroundings import environment_for_uv
+from lram.harness.progress import quiet
 from lram.harness.records import EpisodeRecord, Measured
 from lram.harness.store import Run
 
@@ -163,7 +165,7 @@ def test_a_killed_install_counts_for_nothing_and_the_next_one_starts_over(home: 
 
 
 def test_a_domain_is_not_installed_twice_at_once(home: Path) -> None:
-    with locked("toy"):
+    with locked(place("toy").folder):
         assert "is being installed or removed by another process" in sentence(lram("env", "install", "toy"))
         (home / "interpreters" / "toy").mkdir()
         assert "is being installed or removed by another process" in sentence(lram("env", "remove", "toy"))
@@ -190,19 +192,168 @@ def test_ctrl_c_leaves_no_process_and_nothing_that_counts(home: Path) -> None:
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "toy is not installed; the same command starts over" in output
-    with locked("toy"):  # so no step of it is left
+    with locked(place("toy").folder):  # so no step of it is left
         assert installed() == {}
 
 
-def test_an_interpreter_that_lost_its_python_is_called_broken(toy_home: Path, home: Path) -> None:
+def test_an_interpreter_that_lost_its_python_is_called_broken_and_is_installed_anew(
+    toy_home: Path, home: Path
+) -> None:
     shutil.copytree(toy_home, home, symlinks=True)
     assert list(installed()) == ["toy"]
-    place("toy").python.unlink()
+    lost = place("toy").python
+    lost.unlink()
     (row,) = json.loads(lram("env", "list", "--json").stdout)
     assert row["state"] == "broken: its Python is gone"
     answer = lram("eval", "random", "-t", "toy/steps", "-o", str(home / "run"))
     assert sentence(answer).endswith("cannot be run; make it anew: lram env install toy --force")
     assert not (home / "run").exists()
+    answer = lram("env", "install", "toy")
+    assert answer.returncode == 0, answer.stderr
+    assert "toy is broken (its Python is gone); it is installed anew" in answer.stderr
+    (row,) = json.loads(lram("env", "list", "--json").stdout)
+    assert (row["state"], row["path"]) == ("installed", str(place("toy").python))
+    assert lost.parent.parent != place("toy").venv
+    assert not lost.parent.parent.exists()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../precious", "{folder}", "toy/../../precious", "toy.lock"])
+def test_only_what_is_listed_is_removed(home: Path, tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "home" / "precious"
+    precious.mkdir(parents=True)
+    (precious / "thesis.tex").write_text("years of work\n")
+    (home / "interpreters" / "toy").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    line = sentence(lram("env", "remove", name.format(folder=precious), cwd=precious))
+    assert "has no interpreter of its own; installed: toy" in line
+    assert sentence(lram("env", "install", name.format(folder=precious), cwd=precious))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_place_is_one_folder_of_the_data_folder(home: Path) -> None:
+    for name in ("", ".", "..", "/", "/etc", "a/b", "a/"):
+        with pytest.raises(LramError, match="is no name of a domain"):
+            place(name)
+    assert place("toy").folder == home / "interpreters" / "toy"
+
+
+# Installing anew
+
+
+def copied(toy_home: Path, home: Path) -> str:
+    """Give ``home`` an installed toy; return its Python."""
+    shutil.copytree(toy_home, home, symlinks=True)
+    return str(place("toy").python)
+
+
+@pytest.mark.parametrize("how", ["failed step", "failed trial", "interrupt"])
+def test_an_install_that_fails_leaves_the_one_before(
+    toy_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    python = copied(toy_home, home)
+    manifest = (home / "interpreters" / "toy" / "interpreter.json").read_bytes()
+    if how == "failed step":
+        monkeypatch.setattr(installing_module, "_uv", list)  # whose cache makes up for a lost network
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    elif how == "failed trial":
+        monkeypatch.setattr("lram.harness.interpreter_check.try_task", lambda *_: "no picture")
+    else:
+
+        def interrupt(*_: object) -> str:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("lram.harness.interpreter_check.try_task", interrupt)
+    with pytest.raises((LramError, KeyboardInterrupt)) as error:
+        install("toy", force=True)
+    assert how == "interrupt" or str(error.value).endswith("; the one that was installed before stays")
+    assert (home / "interpreters" / "toy" / "interpreter.json").read_bytes() == manifest
+    assert sorted(path.name for path in place("toy").folder.glob("venv*")) == ["venv"]
+    assert "$ " in place("toy").log.read_text()
+    assert resolve(["toy"]) == {"toy": python}
+    (row,) = json.loads(lram("env", "list", "--json").stdout)
+    assert (row["state"], row["folder"]) == ("installed", str(home / "interpreters" / "toy"))
+    assert lram("eval", "random", "-t", "toy/steps", "-n", "1", "-o", str(home / "run"), "-q").returncode == 0
+
+
+def test_a_killed_install_leaves_the_one_before_and_the_next_one_cleans_up(
+    toy_home: Path, home: Path, tmp_path: Path
+) -> None:
+    python = copied(toy_home, home)
+    run = interrupted(tmp_path / "run", python)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lram.harness.cli", "env", "install", "toy", "--force"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    folder = home / "interpreters" / "toy"
+    while not (folder / "venv-2" / "pyvenv.cfg").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert resolve(["toy"]) == {"toy": python}
+    (row,) = json.loads(lram("env", "list", "--json").stdout)
+    assert row["state"] == "installed"
+    while "by another process" in (answer := lram("env", "install", "toy", "--force")).stderr:
+        time.sleep(0.1)
+    assert answer.returncode == 0, answer.stderr
+    assert sorted(path.name for path in folder.glob("venv*")) == ["venv-2"]
+    assert installed()["toy"].path == str(folder / "venv-2" / "bin" / "python")
+    # What remembers the earlier one plays in what took its place.
+    assert resolve(["toy"], {"toy": python}) == resolve(["toy"])
+    resumed = resume(run)
+    assert not resumed.missing()
+    assert str(folder / "venv-2") in resumed.provenance()[-1].settings["interpreters"]
+
+
+def test_what_a_run_plays_in_is_neither_removed_nor_replaced_under_it(
+    toy_home: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = copied(toy_home, home)
+    refusals = []
+
+    def removing(*_: object, **__: object) -> object:
+        with pytest.raises(LramError) as error:
+            remove("toy")
+        refusals.append(str(error.value))
+        return quiet([], 0)
+
+    evaluate(["random"], "toy/steps", tmp_path / "run", episodes=1, progress=removing)  # type: ignore[arg-type]
+    assert refusals == ["the interpreter of toy is in use by a run; wait for it, or stop it"]
+    with used([python]):
+        answer = lram("env", "install", "toy", "--force")
+        assert answer.returncode == 0, answer.stderr
+        assert "note: the interpreter of toy is in use by a run" in answer.stderr
+        assert Path(python).exists()
+        assert place("toy").venv.name == "venv-2"
+        assert "in use by a run" in sentence(lram("env", "remove", "toy"))
+        assert list(installed()) == ["toy"]
+    assert lram("env", "install", "toy").returncode == 0  # installed already: only cleans up
+    assert sorted(path.name for path in place("toy").folder.glob("venv*")) == ["venv-2"]
+    remove("toy")
+    assert installed() == {}
+
+
+def test_a_data_folder_that_only_can_be_read_does_not_stop_a_run(
+    toy_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = copied(toy_home, home)
+    (home / "interpreters" / "toy.used").unlink(missing_ok=True)
+
+    def read_only(file: Path, mode: str = "r", *_: object, **__: object) -> object:
+        raise OSError(30, "Read-only file system", str(file))
+
+    monkeypatch.setattr("pathlib.Path.open", read_only)
+    with used([python, sys.executable]):
+        assert not (home / "interpreters" / "toy.used").exists()
+
+
+def test_a_path_outside_needs_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "a" / "venv" / "bin").mkdir(parents=True)
+    with used([str(tmp_path / "a" / "venv" / "bin" / "python"), "/usr/bin/python3"]):
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 # Which Python
@@ -243,6 +394,24 @@ def test_a_domain_without_a_python_it_was_proven_with_names_them(
         install("custom")
 
 
+def test_another_python_than_the_installed_one_is_not_passed_over(
+    toy_home: Path, home: Path, old_python: str
+) -> None:
+    copied(toy_home, home)
+    line = sentence(lram("env", "install", "toy", "--python", old_python))
+    version = installed()["toy"].python
+    assert line == (
+        f"lram: toy is installed with Python {version}, and not made from {old_python}; "
+        f"'lram env install toy --python {old_python} --force' installs it anew"
+    )
+    assert "'lram env install toy --python 3.9 --force'" in sentence(
+        lram("env", "install", "toy", "--python", "3.9")
+    )
+    for same in (sys.executable, "{}.{}".format(*sys.version_info[:2])):
+        answer = lram("env", "install", "toy", "--python", same)
+        assert (answer.returncode, "installed already" in answer.stderr) == (0, True), answer.stderr
+
+
 @pytest.mark.parametrize("told", ["/no/such/python", "3.77"])
 def test_a_python_that_is_not_there_is_named(home: Path, told: str) -> None:
     line = sentence(lram("env", "install", "toy", "--python", told))
@@ -280,6 +449,42 @@ def test_a_simulator_that_cannot_be_played_there_is_a_failed_install(failing: An
     failing.write(made="raise RuntimeError('no assets')")
     with pytest.raises(LramError, match=r"custom/steady cannot be played in it: RuntimeError: no assets"):
         install("custom")
+
+
+SILENT = {
+    "one that says why": ("echo 'broken pipe' >&2; echo 'no such library' >&2; exit 1", "no such library"),
+    "one that says nothing": ("exit 3", "its Python cannot be run: exit code 3"),
+    "one that hangs": ("sleep 60", r"its Python gave no answer within 1 s"),
+    "one that talks": ("echo hello", "its Python does not tell what it holds"),
+}
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_a_python_that_does_not_answer_is_one_sentence(
+    custom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    text, words = SILENT[case]
+    custom.write(recipe="InterpreterRecipe((), pythons=('3.77',))")
+    made = f"""if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; exit; fi
+case "$*" in *version_info*) echo 3.77; exit;; *pip*) echo pip 25; exit;; esac
+exec {text}""".replace("exec echo 'b", "echo 'b").replace("exec exit", "exit")
+    fake = command(tmp_path / "bin", "python3.77", made)
+    monkeypatch.setattr(installing_module, "_uv", list)
+    monkeypatch.setattr(installing_module, "_ANSWER_TIMEOUT_S", 1)
+    with pytest.raises(LramError, match=rf"custom cannot be installed: .*{words} \(see ") as error:
+        install("custom", python=str(fake))
+    assert "[" not in str(error.value)
+
+
+def test_an_installer_that_does_not_answer_is_named(
+    custom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    custom.write()
+    slow = command(tmp_path / "bin", "uv", 'if [ "$1" = --version ]; then exec sleep 60; fi')
+    monkeypatch.setattr(installing_module, "_uv", lambda: [str(slow)])
+    monkeypatch.setattr(installing_module, "_ANSWER_TIMEOUT_S", 1)
+    with pytest.raises(LramError, match=r"'.*/uv --version' gives no answer \(see "):
+        install("custom", python=sys.executable)
 
 
 def test_a_data_folder_that_cannot_be_written_is_named(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from lram.envs.session import (
 from lram.harness import readiness as readiness_module
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate
-from lram.harness.interpreters.folder import Interpreter, commit, place
-from lram.harness.readiness import LackingError, readiness
+from lram.harness.interpreters.folder import Interpreter, UsedSource, commit, place
+from lram.harness.readiness import LackingError, readiness, ways_to_install
 
 
 def never(task: str, protocol: EvaluationProtocol) -> Session:
@@ -65,11 +66,12 @@ def has(monkeypatch: pytest.MonkeyPatch, home: Path) -> Any:
     return pretend
 
 
-def own(domain: str) -> str:
-    """Let ``domain`` have an installed interpreter; return its path."""
+def own(domain: str, *modules: str) -> str:
+    """Let ``domain`` have an installed interpreter, with checkouts of ``modules``; return its path."""
     where = place(domain)
-    where.folder.mkdir(parents=True)
-    commit(where, Interpreter(domain, "3.11.7", str(where.python), (), {}, (), "pip 25", "now", "0"))
+    where.folder.mkdir(parents=True, exist_ok=True)
+    sources = tuple(UsedSource(module, "/checkouts", "", "MIT") for module in modules)
+    commit(where, Interpreter(domain, "3.11.7", str(where.python), (), {}, sources, "pip 25", "now", "0"))
     return str(where.python)
 
 
@@ -103,8 +105,48 @@ def test_a_missing_simulator_is_named_with_its_commands(has: Any) -> None:
 def test_a_domain_with_checkouts_belongs_into_an_interpreter_of_its_own(has: Any) -> None:
     has("arms", "physics", "gadget")
     assert problem(ARMS) == (
-        "not installed: arms (lacks arms, physics, gadget: lram env install arms --source CHECKOUT)"
+        "not installed: arms (lacks arms, physics, gadget: git clone https://git.example/gadget gadget && "
+        f"git -C gadget checkout --quiet {'1' * 40} && lram env install arms --source gadget)"
     )
+    assert ways_to_install(ARMS) == (
+        "git clone https://git.example/gadget gadget && "
+        f"git -C gadget checkout --quiet {'1' * 40} && lram env install arms --source gadget"
+    )
+
+
+@pytest.mark.parametrize("absent", [("games",), ("gadget",), ("arms", "gadget")])
+def test_another_interpreter_that_lacks_something_is_to_be_left_out(
+    has: Any, absent: tuple[str, ...]
+) -> None:
+    """An install alone changes nothing while --python names another."""
+    has(*absent)
+    domain = PLAIN if "games" in absent else ARMS
+    text = problem(domain, python="/other/bin/python")
+    assert text.endswith(f", and leave --python {domain.name}=/other/bin/python out)")
+    assert f"lram env install {domain.name}" in text
+    assert ("git clone https://git.example/gadget gadget && " in text) == ("gadget" in absent)
+
+
+def test_what_its_own_interpreter_has_need_not_be_installed(has: Any) -> None:
+    has("gadget", arms="1.4.1", physics="2.3.2")
+    own("arms")
+    for python, told in (("/other/bin/python", "/other/bin/python"), (None, "main")):
+        assert "--force" in problem(ARMS, python=python)
+        assert f", and leave --python arms={told} out)" in problem(ARMS, python=python)
+    own("arms", "gadget")
+    for python, told in (("/other/bin/python", "/other/bin/python"), (None, "main")):
+        assert problem(ARMS, python=python).endswith(
+            f": leave --python arms={told} out: its own interpreter has that)"
+        )
+
+
+def test_a_domain_without_a_recipe_lacks_what_no_install_brings(has: Any) -> None:
+    has("games", "gadget")
+    bare = replace(PLAIN, interpreter=None)
+    assert "install games there, or give another path with --python plain=PATH" in problem(
+        bare, python="/o/p"
+    )
+    assert problem(replace(ARMS, interpreter=None)).endswith(f"{'1' * 40}, and name gadget in PYTHONPATH)")
 
 
 def test_a_missing_checkout_is_named_with_its_commands(has: Any) -> None:
@@ -149,7 +191,7 @@ def test_a_protocol_that_does_not_fit_names_the_one_that_does(has: Any) -> None:
 def test_main_told_for_a_domain_that_has_its_own_is_sent_back(has: Any) -> None:
     own("arms")
     has(arms="1.4.1", physics="3.3.0")
-    assert "leave --python arms out: its own interpreter has that" in problem(ARMS, protocol="old")
+    assert "leave --python arms=main out: its own interpreter has that" in problem(ARMS, protocol="old")
 
 
 def test_its_own_interpreter_that_lost_something_is_made_anew(has: Any) -> None:
