@@ -40,7 +40,7 @@ def play(task, protocol):
     session = make(task, protocol)
     rng = np.random.default_rng(4)
     observations = [session.reset(11)]
-    for _ in range(60):
+    for _ in range(50):
         observations.append(session.step(rng.uniform(-1, 1, 7).astype(np.float32)).observation)
     session.close()
     return np.array(observations)
@@ -265,8 +265,9 @@ def test_mujoco_3_with_corrections_plays_as_mujoco_2_does(
     namespace: dict[str, object] = {}
     exec(PLAY, namespace)
     here = namespace["play"](task, PROTOCOL)  # type: ignore[operator]
-    # Velocities are observed as well, and differ most.
-    assert np.abs(here - on_mujoco_2[task]).max() < 1e-4
+    # Velocities are observed as well, and differ most. The fingers meet the table from step 40 on; soon after,
+    # contacts have grown even the last digits in which processors' BLAS kernels differ to 1e-3.
+    assert np.abs(here - on_mujoco_2[task]).max() < 1e-6
     if task == "Lift":
         wrong = namespace["play"](task, with_options(corrections=False))  # type: ignore[operator]
         assert np.abs(wrong - on_mujoco_2[task]).max() > 1e-2
