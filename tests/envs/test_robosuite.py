@@ -265,8 +265,8 @@ def test_mujoco_3_with_corrections_plays_as_mujoco_2_does(
     namespace: dict[str, object] = {}
     exec(PLAY, namespace)
     here = namespace["play"](task, PROTOCOL)  # type: ignore[operator]
-    # Velocities are observed as well, and differ most. The fingers meet the table from step 40 on; soon after,
-    # contacts have grown even the last digits in which processors' BLAS kernels differ to 1e-3.
+    # Velocities are observed as well, and differ most. The fingers meet the table from step 40 on; soon
+    # after, contacts have grown even the last digits in which processors' BLAS kernels differ to 1e-3.
     assert np.abs(here - on_mujoco_2[task]).max() < 1e-6
     if task == "Lift":
         wrong = namespace["play"](task, with_options(corrections=False))  # type: ignore[operator]
