@@ -12,8 +12,8 @@ from typing import Any
 
 from lram.envs.session import Domain, EvaluationProtocol, SessionError, SourceTree
 
-# The first is what the data of CompoSuite and MimicGen was made with; the second lives in one interpreter
-# with Meta-World.
+# The first is what MimicGen's documentation names, and of the time of CompoSuite's last version; the second
+# lives in one interpreter with Meta-World.
 MUJOCO2 = {"robosuite": "1.4.1", "mujoco": "2.3.2"}
 MUJOCO3 = {"robosuite": "1.4.1", "mujoco": "3.3.0"}
 PACKAGES = ("robosuite", "mujoco", "numpy", "scipy", "numba")
