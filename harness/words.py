@@ -1,8 +1,8 @@
-"""Words that several messages need."""
+"""Words that messages and reports need."""
 
 from __future__ import annotations
 
 
-def counted(number: int, what: str) -> str:
-    """Return ``1 task`` or ``2 tasks`` for a ``what`` of ``task``."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+def count(items: int, one: str, many: str = "") -> str:
+    """Return ``1 task`` or ``3 tasks``."""
+    return f"{items} {one if items == 1 else many or one + 's'}"

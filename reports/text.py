@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Sequence
 
+from lram.harness.words import count as count
 from lram.reports.model import ALL_EQUAL, Estimate
 
 NONE = "–"
@@ -41,11 +42,6 @@ def span(estimate: Estimate, form: Callable[[float], str]) -> str:
     if estimate.interval is None:
         return ALL_EQUAL if estimate.note == ALL_EQUAL else "no interval"
     return f"[{form(estimate.interval.low)}, {form(estimate.interval.high)}]"
-
-
-def count(items: int, one: str, many: str = "") -> str:
-    """Return ``1 task`` or ``3 tasks``."""
-    return f"{items} {one if items == 1 else many or one + 's'}"
 
 
 def names(items: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from cyclopts import App, Parameter
 from lram.harness.cli.listings import Json, terms
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
-from lram.harness.words import counted
+from lram.harness.words import count
 
 if TYPE_CHECKING:
     from lram.envs.session import Domain
@@ -69,7 +69,7 @@ def install(
         now = f"what was installed stays, in {stays.path}" if stays else f"{domain} is not installed"
         print(f"\ninterrupted: {now}; the same command starts over")
         return EXIT_INTERRUPTED
-    print(f"{domain} plays in {done.path} (Python {done.python}, {counted(len(done.packages), 'package')})")
+    print(f"{domain} plays in {done.path} (Python {done.python}, {count(len(done.packages), 'package')})")
     return 0
 
 
@@ -148,30 +148,19 @@ def check(
 
     Example: lram env check composuite --tasks 'composuite/IIWA_*'
     """
-    from lram.harness.interpreter_check import check_domain, task_names
+    from lram.harness.interpreter_check import check_domain
     from lram.harness.interpreters import resolve, used
-    from lram.harness.interpreters.sources import left_out
-    from lram.harness.readiness import absent_sources, adapter, readiness
+    from lram.harness.readiness import adapter, readiness
 
     if steps < 1 or (workers is not None and workers < 1):
         raise LramError("--steps and --workers must be 1 or more")
     its = adapter(domain)
     python, protocol = _plain(domain, python, "--python"), _plain(domain, protocol, "--protocol")
     interpreters = resolve([domain], {domain: python} if python is not None else None)
-    if tasks:
-        names = _selected(its, tasks)
-    else:
-        absent = absent_sources(its, interpreters.get(domain))
-        names = [
-            name for name in task_names(its) if not any(tree.needed(name) for tree in absent if tree.tasks)
-        ]
-        if text := left_out(its, [tree for tree in absent if tree.tasks], task_names(its)):
-            print(f"note: {text}", file=sys.stderr)
-    if not names:
-        raise LramError(f"the domain {domain} brings no task to check")
+    names = _selected(its, tasks) if tasks else _playable(its, interpreters.get(domain))
     ready = readiness(its, names, interpreters.get(domain), protocol)
     where = interpreters.get(domain, sys.executable)
-    print(f"{counted(len(names), 'task')} of {ready.protocol.id(domain)} in {where}", file=sys.stderr)
+    print(f"{count(len(names), 'task')} of {ready.protocol.id(domain)} in {where}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="lram-check-") as folder, used(interpreters.values()):
         results = check_domain(
             its,
@@ -221,6 +210,22 @@ def _selected(domain: Domain, tasks: Sequence[str]) -> list[str]:
     return [task.name for task in chosen]
 
 
+def _playable(domain: Domain, python: str | None) -> list[str]:
+    """Return the domain's tasks without those whose checkout is not there, and say which these are."""
+    from lram.harness.interpreter_check import task_names
+    from lram.harness.interpreters.sources import left_out
+    from lram.harness.readiness import absent_sources
+
+    known = task_names(domain)
+    absent = [tree for tree in absent_sources(domain, python) if tree.tasks]
+    if text := left_out(domain, absent, known):
+        print(f"note: {text}", file=sys.stderr)
+    names = [name for name in known if not any(tree.needed(name) for tree in absent)]
+    if not names:
+        raise LramError(f"the domain {domain.name} brings no task to check")
+    return names
+
+
 def _show(domain: str, results: Sequence[TaskCheck]) -> None:
     failed = [result for result in results if result.problem]
     for result in failed:
@@ -237,7 +242,7 @@ def _show(domain: str, results: Sequence[TaskCheck]) -> None:
             rows.append((name, _rounded(median(known.values())), _rounded(known[extreme]), extreme))
     if rows:
         print_table(("time", "median", "worst", "in"), rows)
-    total = f"{counted(len(results), 'task')} {'works' if len(results) == 1 else 'work'}"
+    total = f"{count(len(results), 'task')} {'works' if len(results) == 1 else 'work'}"
     print(f"\n{len(results) - len(failed)} of {total}; {len(failed)} fail")
 
 

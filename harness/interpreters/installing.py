@@ -27,7 +27,7 @@ from lram.harness.interpreters.pythons import base_python, is_made_from, minor_v
 from lram.harness.interpreters.sources import Found, find_sources, left_out
 from lram.harness.interpreters.state import broken
 from lram.harness.interpreters.surroundings import clean_environment, environment_for_uv
-from lram.harness.words import counted
+from lram.harness.words import count
 
 Say = Callable[[str], None]
 
@@ -148,11 +148,9 @@ class _Install:
                 self.where.log.unlink(missing_ok=True)
                 manifest = self._build(found, base, uv)
             except BaseException:
+                # The disk is given back, unless the interrupt came after the end; the log stays to be read.
                 there = place(self.domain.name)
-                if (
-                    there.interpreter is None or there.venv != self.venv
-                ):  # an interrupt may come after the end
-                    # The disk is given back; the log stays to be read.
+                if there.interpreter is None or there.venv != self.venv:
                     shutil.rmtree(self.venv, ignore_errors=True)
                 raise
         except OSError as error:
@@ -179,7 +177,7 @@ class _Install:
         if not installer:
             raise self._failed(f"'{shlex.join([*tool, '--version'])}' gives no answer")
         if requirements := list(self.recipe.requirements):
-            self.say(f"installing {counted(len(requirements), 'requirement')} with {installer}")
+            self.say(f"installing {count(len(requirements), 'requirement')} with {installer}")
             more = [] if self.recipe.resolve else ["--no-deps"]
             if uv:
                 pip = [*uv, "pip", "install", "--python", self.python]

@@ -14,7 +14,7 @@ from lram.envs.checkouts import commit_of, git_environment
 from lram.envs.session import Domain, SourceTree
 from lram.harness.errors import LramError
 from lram.harness.interpreters.folder import UsedSource, data_folder
-from lram.harness.words import counted
+from lram.harness.words import count
 
 _CLONE_TIMEOUT_S = 1800
 
@@ -227,7 +227,7 @@ def left_out(domain: Domain, absent: Sequence[SourceTree], tasks: Sequence[str])
             shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
             how = " && ".join(map(shlex.join, (command.split() for command in clone_commands(tree))))
             texts.append(
-                f"without {tree.module} ({tree.licence}) {counted(len(names), 'task')} of {domain.name} "
+                f"without {tree.module} ({tree.licence}) {count(len(names), 'task')} of {domain.name} "
                 f"{'is' if len(names) == 1 else 'are'} left out ({shown}): {how}, then give it with "
                 "--source, too"
             )
