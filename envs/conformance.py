@@ -190,7 +190,7 @@ def _check_step(step: Any, spec: SessionSpec) -> None:
         value = getattr(step, name)
         _require(type(value) is float, f"{name} must be a Python float, not {type(value).__name__}")
         _require(math.isfinite(value), f"{name} must be finite, not {value}")
-    for name in ("terminated", "truncated", "context_reset"):
+    for name in ("terminated", "truncated", "context_reset", "part_ends"):
         value = getattr(step, name)
         _require(type(value) is bool, f"{name} must be a Python bool, not {type(value).__name__}")
     _require(

@@ -22,7 +22,7 @@ _BEGUN = struct.Struct("<HdH")
 _STEPPED = struct.Struct("<HddBdI")
 _SLOT = struct.Struct("<H")
 
-_TERMINATED, _TRUNCATED, _HAS_SUCCESS, _SUCCESS, _CONTEXT_RESET = 1, 2, 4, 8, 16
+_TERMINATED, _TRUNCATED, _HAS_SUCCESS, _SUCCESS, _CONTEXT_RESET, _PART_ENDS = 1, 2, 4, 8, 16, 32
 _DISCRETE, _CONTINUOUS = 0, 1
 
 
@@ -95,6 +95,7 @@ def pack_stepped(slot: int, step: Step, seconds: float, trajectory: int) -> byte
         | (0 if step.success is None else _HAS_SUCCESS)
         | (_SUCCESS if step.success else 0)
         | (_CONTEXT_RESET if step.context_reset else 0)
+        | (_PART_ENDS if step.part_ends else 0)
     )
     head = _STEPPED.pack(slot, step.reward, step.signal, flags, seconds, trajectory)
     return frame(Kind.STEPPED, head + step.observation.tobytes())
@@ -116,6 +117,7 @@ def unpack_stepped(body: bytes, spec: SessionSpec) -> tuple[int, Step, float, in
         success=bool(flags & _SUCCESS) if flags & _HAS_SUCCESS else None,
         signal=signal,
         context_reset=bool(flags & _CONTEXT_RESET),
+        part_ends=bool(flags & _PART_ENDS),
     )
     return slot, step, seconds, trajectory
 

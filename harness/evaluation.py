@@ -93,6 +93,7 @@ def evaluate(
     episodes: int = 10,
     seed: int = 0,
     protocols: Mapping[str, str] | None = None,
+    realtime_hz: float = 0.0,
     machine: Machine | None = None,
     progress: Progress = quiet,
 ) -> Run:
@@ -107,6 +108,9 @@ def evaluate(
         episodes: Episodes of every agent on every task.
         seed: Names the initial states and everything random.
         protocols: Protocol by domain, where it is not the domain's default.
+        realtime_hz: The world does not wait: it takes so many steps in a second of the agent's thinking,
+            with the agent's last action. One episode is played at a time, whatever ``machine`` says, and
+            labels tell the rate. Scores then depend on the machine.
         machine: How to spread the work.
         progress: Told what happens; see :mod:`lram.harness.progress`.
 
@@ -130,6 +134,7 @@ def evaluate(
         interpreters=machine.interpreters,
         compute=machine.compute(),
         threads=machine.threads,
+        realtime_hz=realtime_hz,
     )
     plan, built = make_plan(request)
     noted = checked(built, plan.items(), machine)
@@ -343,7 +348,8 @@ def _changed(run: Run, agents: Mapping[str, Agent], machine: Machine) -> str:
 
 
 def _settings(plan: RunPlan, machine: Machine, episodes: int) -> RolloutSettings:
-    lanes = min(machine.lanes, episodes)
+    # Neighbours would make each other late.
+    lanes = 1 if plan.realtime_hz else min(machine.lanes, episodes)
     labels = [agent.label for agent in plan.agents] if plan.collected else []
     own = {label: seeds.collection_seed(plan.seed, label) for label in labels}
     return RolloutSettings(
@@ -355,6 +361,7 @@ def _settings(plan: RunPlan, machine: Machine, episodes: int) -> RolloutSettings
         deadlines=machine.deadlines,
         shuffle_seed=plan.seed if machine.shuffle else None,
         seeds=own,
+        realtime_hz=plan.realtime_hz,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,8 @@ from lram.harness.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipp
 from lram.harness.translation import task_spec
 
 OBJECT_SPEC = "a Python object"
-_LABELLED = re.compile(r"(?P<label>[^=/\\]+)=(?P<spec>.+)")
+# small-mamba@reset=50 is an agent with its context, not a label with its agent.
+_LABELLED = re.compile(r"(?P<label>[^=/\\]+)(?<!@reset)(?<!@window)=(?P<spec>.+)")
 
 AgentsArgument = str | Sequence[str] | Mapping[str, "str | Agent"]
 
@@ -40,6 +42,8 @@ class Request:
             :func:`lram.harness.interpreters.resolve`.
         compute: How models compute.
         threads: Threads of the agents' tensor library.
+        realtime_hz: Steps that the world takes in a second of the agent's thinking; 0: it waits. Labels
+            then tell the rate.
     """
 
     agents: AgentsArgument
@@ -50,6 +54,7 @@ class Request:
     interpreters: Mapping[str, str] | None = None
     compute: Compute = field(default_factory=Compute)
     threads: int = 1
+    realtime_hz: float = 0.0
 
 
 def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
@@ -62,8 +67,13 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
         raise LramError(f"the number of episodes is {request.episodes}; it must be 1 or more")
     if not 0 <= request.seed < 1 << 63:
         raise LramError(f"the seed is {request.seed}; it must be 0 or more and below 2**63")
+    hz = request.realtime_hz
+    if not 0 <= hz < math.inf:
+        raise LramError(f"the world's rate is {hz:g} Hz; it must be above 0")
     tasks, interpreters = _planned_tasks(request)
     specs = labelled_specs(request.agents)
+    if hz:
+        specs = {f"{label} ({hz:g} Hz)": spec for label, spec in specs.items()}
     agents = {label: build_agent(spec, request.seed, request.compute) for label, spec in specs.items()}
     skipped = [
         Skipped(label, planned.task.id, reason)
@@ -91,6 +101,7 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
         compute=request.compute,
         threads=request.threads,
         interpreters=interpreters,
+        realtime_hz=hz,
     )
     return plan, agents
 

@@ -58,6 +58,7 @@ class RunPlan:
         collected: The run is a collection's: each agent meets initial states of its own, and the
             trajectories are in the store that the run lies in.
         interpreters: Python executable by domain, where another one than lram-bench's own plays it.
+        realtime_hz: Steps that the world takes in a second of the agent's thinking; 0: it waits.
     """
 
     schema: int
@@ -70,6 +71,7 @@ class RunPlan:
     threads: int = 1
     collected: bool = False
     interpreters: dict[str, str] = field(default_factory=dict)
+    realtime_hz: float = 0.0
 
     def items(self) -> list[WorkItem]:
         """Return the work items in plan order."""
@@ -125,6 +127,7 @@ class Measured:
         worker: Worker process id.
         incidents: What went wrong on the way and cost a repetition, such as
             ``attempt 1: worker 4711 died (signal 9)``.
+        held: Steps that the world took while the agent thought, with its last action (``--realtime``).
     """
 
     started: float
@@ -134,6 +137,7 @@ class Measured:
     lane: int
     worker: int
     incidents: tuple[str, ...] = ()
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,9 @@ class EpisodeRecord:
         failures: Attempts at this episode that failed by its own fault before this record.
         failure: Why there is no score; None when scored.
         measured: Times and incidents.
+        parts: Returns of the inner episodes, in order, where a task holds several in one context.
+        repeated: Steps whose action lies in the same bins as the one before (equal, where actions are
+            discrete), of ``length - 1`` that have one before; None when errored or not known.
     """
 
     schema: int
@@ -175,6 +182,8 @@ class EpisodeRecord:
     failures: int
     failure: Failure | None
     measured: Measured
+    parts: tuple[float, ...] = ()
+    repeated: int | None = None
 
     @property
     def item(self) -> WorkItem:

@@ -15,21 +15,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lram.agents.api import Action, Agent, Episode, TaskSpec
+from lram.agents.api import Action, Agent, Episode
 from lram.envs.pool import Pool
 from lram.envs.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
 from lram.envs.registry import load_domain
-from lram.envs.session import Observation
 from lram.harness import seeds
 from lram.harness.errors import LramError
-from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, PlannedTask, WorkItem
-from lram.harness.schedule import Attempt, Choice, Pace, Queue, Seat
+from lram.harness.lane import Lane
+from lram.harness.records import EpisodeRecord, Failure, PlannedTask, WorkItem
+from lram.harness.schedule import Choice, Pace, Queue, Seat
 from lram.harness.tally import Tally
 from lram.harness.tape import Tape
 from lram.harness.translation import checked_action, contradiction, task_spec
 
 _HEARTBEAT_S = 0.25
 _PATIENCE = 0.25  # of a network pass's time, spent waiting for further lanes to join it
+_WARM_UP_DECISIONS = 5  # before a decision's time decides what the world does meanwhile
 _STRIDE = 1.05  # by which a median that is estimated moves with each value
 
 
@@ -51,6 +52,8 @@ class RolloutSettings:
         shuffle_seed: Play the items in a random order with this seed (None: in plan order).
         seeds: By agent label, another seed than the run's: that agent meets initial states of its own.
         start_s: Seconds to build a session, by domain (None: what the domains tell of themselves).
+        realtime_hz: Steps that the world takes in a second of the agent's thinking, with the action
+            before; 0: it waits. An agent's time is that of the pass, so that it is honest with one lane.
     """
 
     seed: int
@@ -62,35 +65,7 @@ class RolloutSettings:
     shuffle_seed: int | None = None
     seeds: Mapping[str, int] = field(default_factory=dict)
     start_s: Mapping[str, float] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """An episode in flight."""
-
-    number: int
-    seat: Seat
-    attempt: Attempt
-    spec: TaskSpec
-    seed: int
-    slot: int = -1
-    started: float = 0.0
-    began: float = 0.0
-    observation: Observation | None = None
-    signal: float = 0.0
-    total: float = 0.0
-    length: int = 0
-    contexts: int = 0
-    success_any: bool | None = None
-    success_last: bool | None = None
-    simulator_s: float = 0.0
-    agent_s: float = 0.0
-    needs_reset: bool = True
-    tape: Tape | None = None
-
-    @property
-    def item(self) -> WorkItem:
-        return self.attempt.item
+    realtime_hz: float = 0.0
 
 
 class Rollout:
@@ -121,8 +96,8 @@ class Rollout:
         self._seats = [Seat() for _ in range(min(settings.lanes, settings.workers))]
         self._free = list(range(settings.lanes))
         self._states: dict[str, Any] = {}
-        self._flying: dict[tuple[WorkerProcess, int], _Lane] = {}
-        self._ready: list[_Lane] = []
+        self._flying: dict[tuple[WorkerProcess, int], Lane] = {}
+        self._ready: list[Lane] = []
         self._pass_s: dict[str, float] = {}
         # What passes and steps typically take: a single one may wait for a core, or compile something.
         self._typical_pass_s: dict[str, float] = {}
@@ -180,7 +155,7 @@ class Rollout:
         item = attempt.item
         reason = self._tally.given_up(item)
         planned = self._tasks[item.task]
-        lane = _Lane(
+        lane = Lane(
             number=self._free[0],
             seat=seat,
             attempt=attempt,
@@ -204,7 +179,7 @@ class Rollout:
         protocol = planned.protocol.partition(":")[2].partition("@")[0]
         seat.worker.begin(slot, planned.task.name, protocol, lane.seed, self._settings.deadlines)
 
-    def _land(self, lane: _Lane, *, rests: bool = True) -> None:
+    def _land(self, lane: Lane, *, rests: bool = True) -> None:
         """Free the lane of an episode that is over, one way or the other; ``rests``: its session is left."""
         seat = lane.seat
         if seat.worker is not None:
@@ -251,7 +226,7 @@ class Rollout:
         else:
             self._failed(lane, event)
 
-    def _begun(self, lane: _Lane, event: Begun) -> None:
+    def _begun(self, lane: Lane, event: Begun) -> None:
         lane.simulator_s += event.seconds
         self._tally.begun(lane.spec.domain)
         wrong = contradiction(lane.spec, event.spec)
@@ -264,30 +239,19 @@ class Rollout:
             lane.tape = Tape(lane.spec, [event.observation])
         self._ready.append(lane)
 
-    def _stepped(self, lane: _Lane, event: Stepped) -> None:
-        step = event.step
-        lane.simulator_s += event.seconds
-        lane.total += step.reward
-        lane.signal = step.signal
-        lane.length += 1
+    def _stepped(self, lane: Lane, event: Stepped) -> None:
+        lane.stepped(event.step, event.seconds)
         self._decisions += 1
         _follow(self._typical_step_s, lane.spec.domain, event.seconds)
-        if lane.tape is not None:
-            lane.tape.add(step)
-        if step.success is not None:
-            lane.success_any = bool(lane.success_any) or step.success
-            lane.success_last = step.success
-        if step.terminated or step.truncated:
+        if event.step.terminated or event.step.truncated:
             self._land(lane)
             self._record(lane, event=event)
-            return
-        lane.observation = step.observation
-        if step.context_reset:
-            lane.contexts += 1
-            lane.needs_reset = True
-        self._ready.append(lane)
+        elif lane.ready:
+            self._ready.append(lane)
+        else:
+            self._send(lane, lane.next_action())
 
-    def _failed(self, lane: _Lane, event: Failed) -> None:
+    def _failed(self, lane: Lane, event: Failed) -> None:
         self._land(lane, rests=False)
         self._fail(lane, Failure("session", event.message))
 
@@ -312,7 +276,7 @@ class Rollout:
             if seat.worker is event.worker:
                 seat.leave()
 
-    def _fail(self, lane: _Lane, failure: Failure) -> None:
+    def _fail(self, lane: Lane, failure: Failure) -> None:
         attempt = lane.attempt
         attempt.failures += 1
         worker = lane.seat.worker
@@ -339,18 +303,24 @@ class Rollout:
                     # The worker's session is in the middle of an episode; the next begin resets it.
                     self._fail(lane, Failure("agent", f"agent {label} {wrong}"))
                     continue
-                worker = lane.seat.worker
-                assert worker is not None
-                if lane.tape is not None:
-                    lane.tape.actions.append(checked)
-                worker.step(lane.slot, checked, self._settings.deadlines)
+                delay = int(self._settings.realtime_hz * self._pass_s[label])
+                self._send(lane, lane.decided(checked, delay))
 
-    def _ask(self, label: str, lanes: Sequence[_Lane]) -> Sequence[Action]:
+    def _send(self, lane: Lane, action: Action) -> None:
+        worker = lane.seat.worker
+        assert worker is not None
+        lane.sent(action)
+        worker.step(lane.slot, action, self._settings.deadlines)
+
+    def _ask(self, label: str, lanes: Sequence[Lane]) -> Sequence[Action]:
         agent = self._agents[label]
         started = time.perf_counter()
         try:
             if label not in self._states:
                 self._states[label] = agent.start(self._settings.lanes)
+                if self._settings.realtime_hz:
+                    self._warm_up(agent, lanes)
+                    started = time.perf_counter()
             state = self._states[label]
             fresh = [lane for lane in lanes if lane.needs_reset]
             if fresh:
@@ -382,7 +352,16 @@ class Rollout:
             lane.agent_s += share
         return actions
 
-    def _episode(self, lane: _Lane) -> Episode:
+    def _warm_up(self, agent: Agent, lanes: Sequence[Lane]) -> None:
+        """Let an agent decide a few times before its time counts; what it makes of it is forgotten."""
+        state = agent.start(self._settings.lanes)
+        numbers = [lane.number for lane in lanes]
+        agent.reset(state, numbers, [self._episode(lane) for lane in lanes])
+        for _ in range(_WARM_UP_DECISIONS):
+            seen = [lane.observation for lane in lanes if lane.observation is not None]
+            _, state = agent.act(state, seen, [lane.signal for lane in lanes], numbers)
+
+    def _episode(self, lane: Lane) -> Episode:
         item = lane.item
         return Episode(lane.spec, seeds.agent_seed(self._seed(item), item.task, item.episode, lane.contexts))
 
@@ -391,40 +370,12 @@ class Rollout:
 
     # Records
 
-    def _record(self, lane: _Lane, *, event: Stepped | None = None, failure: Failure | None = None) -> None:
-        item = lane.item
-        scored = event is not None
-        worker = event.worker.pid if event is not None else 0
-        record = EpisodeRecord(
-            schema=SCHEMA,
-            agent=item.agent,
-            task=item.task,
-            episode=item.episode,
-            seed=lane.seed,
-            protocol=self._tasks[item.task].protocol,
-            status="scored" if scored else "errored",
-            episode_return=lane.total if scored else None,
-            length=lane.length if scored else None,
-            success_any=lane.success_any if scored else None,
-            success_last=lane.success_last if scored else None,
-            terminated=event is not None and event.step.terminated,
-            truncated=event is not None and event.step.truncated,
-            trajectory=f"{event.trajectory:08x}" if event is not None else "",
-            failures=lane.attempt.failures,
-            failure=failure,
-            measured=Measured(
-                started=lane.started,
-                wall_s=time.perf_counter() - lane.began,
-                simulator_s=lane.simulator_s,
-                agent_s=lane.agent_s,
-                lane=lane.number,
-                worker=worker,
-                incidents=tuple(lane.attempt.incidents),
-            ),
-        )
-        if scored and lane.tape is not None and self._on_tape is not None:
+    def _record(self, lane: Lane, *, event: Stepped | None = None, failure: Failure | None = None) -> None:
+        record = lane.record(self._tasks[lane.item.task].protocol, event, failure)
+        if event is not None and lane.tape is not None and self._on_tape is not None:
             self._on_tape(lane.tape, record)
         self._on_record(record)
+        item = lane.item
         self._tally.count(item, failure)
         if not self._queue.has_work_of(item.agent) and not any(
             other.item.agent == item.agent for other in self._flying.values()

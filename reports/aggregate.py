@@ -45,6 +45,7 @@ def summarise(
     resamples: int = 2000,
     level: float = 0.95,
     trainings: Sequence[Training] = (),
+    empty: bool = False,
 ) -> Summary:
     """Return what ``runs`` measured, in numbers.
 
@@ -57,6 +58,7 @@ def summarise(
         resamples: Replicates of the bootstrap, and random sign patterns of the test.
         level: Of every interval.
         trainings: Training runs to show beside them.
+        empty: There may be neither.
 
     Raises:
         LramError: The runs contradict each other (see :func:`lram.reports.collect.collect`).
@@ -65,7 +67,7 @@ def summarise(
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples={resamples} must be at least 1 and level={level} between 0 and 1")
     how = Resampling(seed, resamples, level)
-    summary = _summary(collect(runs), how) if runs or not trainings else _nothing(how)
+    summary = _summary(collect(runs), how) if runs or not (trainings or empty) else _nothing(how)
     found = training.results(trainings, summary.agents)
     told = training.caveats(trainings, found, summary.agents)
     return replace(summary, caveats=(*summary.caveats, *told), training=found)

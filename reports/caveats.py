@@ -51,6 +51,17 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
             "named first count.",
             evidence.disagreements,
         )
+    if evidence.realtime_hz:
+        yield Caveat(
+            "real time",
+            f"The world did not wait for {count(len(evidence.realtime_hz), 'agent')}: while it thought, the "
+            "world went on with its last action. Such scores are those of a model on the machine that it ran "
+            "on, and need not repeat.",
+            tuple(
+                f"{label}: {hz:g} steps a second, {_held(evidence, label)}"
+                for label, hz in evidence.realtime_hz.items()
+            ),
+        )
     if evidence.mixtures:
         yield Caveat(
             "mixed computing",
@@ -80,6 +91,20 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
             "evidence, and the intervals there are too narrow.",
             tuple(repeats),
         )
+
+
+def _held(evidence: Evidence, label: str) -> str:
+    """Return the share of steps that the world took while an agent thought."""
+    records = [
+        record
+        for (agent, _), cell in evidence.cells.items()
+        if agent == label
+        for record in cell.scored.values()
+    ]
+    steps = sum(record.length or 0 for record in records)
+    if not steps:
+        return "no episode scored"
+    return f"{sum(record.measured.held for record in records) / steps:.1%} of them without a new decision"
 
 
 def _listed(mixed: dict[str, dict[str, tuple[str, ...]]]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from lram.agents.api import AgentInfo
 from lram.harness.errors import LramError
@@ -45,6 +45,7 @@ class Evidence:
         disagreements: Items that two runs of one seed recorded with different results; the first
             run's counts.
         collected: Whether the runs are collections' (:mod:`lram.harness.collection`).
+        realtime_hz: By label of an agent for which the world did not wait: its steps a second.
         mixtures: By label of a model whose scored episodes were not all computed alike: what differed
             (device, precision, step, rows a pass, threads) and its values.
         simulators: By domain whose scored episodes were played with several versions of a package: the
@@ -59,6 +60,7 @@ class Evidence:
     mixtures: dict[str, dict[str, tuple[str, ...]]]
     simulators: dict[str, dict[str, tuple[str, ...]]]
     collected: bool = False
+    realtime_hz: dict[str, float] = field(default_factory=dict)
 
     @property
     def domains(self) -> list[str]:
@@ -131,6 +133,12 @@ def collect(runs: Sequence[Run]) -> Evidence:
             for (item, _), facts in played.items()
         ),
         collected=runs[0].plan.collected,
+        realtime_hz={
+            agent.label: run.plan.realtime_hz
+            for run in runs
+            for agent in run.plan.agents
+            if run.plan.realtime_hz
+        },
     )
 
 

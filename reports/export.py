@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -13,6 +16,7 @@ from lram.harness.errors import LramError
 from lram.harness.store import Run, encode
 from lram.reports import training_figures, training_views
 from lram.reports.aggregate import summarise
+from lram.reports.chapters import KEYS, Chapter, make_chapters
 from lram.reports.collect import collect
 from lram.reports.drawing import KINDS, render
 from lram.reports.figures import NAMES, draw
@@ -32,21 +36,43 @@ _FILES = frozenset(
         *(f"figures/{name}.{kind}" for name in (*NAMES, *training_figures.NAMES) for kind in KINDS),
     }
 )
-"""Every file that a report can have; anything else in its folder is somebody's."""
+"""Every file that a report can have, but for those of chapters; anything else in its folder is somebody's."""
+
+_CHAPTERS = re.compile(rf"(tables/({'|'.join(KEYS)})_\w+\.csv)|(figures/({'|'.join(KEYS)})-[\w-]+\.\w+)")
+"""Files of chapters (:mod:`lram.reports.chapters`)."""
 
 
-def summary_json(summary: Summary) -> bytes:
-    """Return ``summary.json``: the summary's fields, indented; ``training`` only where there is any."""
+def summary_json(summary: Summary, chapters: Sequence[Chapter] = ()) -> bytes:
+    """Return ``summary.json``: the summary's fields, indented.
+
+    ``training`` and ``chapters`` (by key) are there only where there are any.
+    """
     plain = msgspec.to_builtins(summary)
     if not summary.training:
         del plain["training"]
+    if chapters:
+        plain["chapters"] = {chapter.key: msgspec.to_builtins(chapter.summary) for chapter in chapters}
     return encode(plain)
 
 
+def whole_summary(
+    runs: Sequence[Run], seed: int, trainings: Sequence[Training], chapters: Sequence[Chapter]
+) -> Summary:
+    """Return the summary with the caveats of chapters among its own."""
+    summary = summarise(runs, seed=seed, trainings=trainings, empty=bool(chapters))
+    told = [caveat for chapter in chapters for caveat in chapter.caveats]
+    return replace(summary, caveats=(*summary.caveats, *told))
+
+
 def write_report(
-    runs: Sequence[Run], folder: str | Path, *, seed: int = 0, trainings: Sequence[Training] = ()
+    runs: Sequence[Run],
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    trainings: Sequence[Training] = (),
+    others: Mapping[str, Sequence[Path]] = MappingProxyType({}),
 ) -> Path:
-    """Write the report of ``runs`` and ``trainings`` into ``folder`` and return its ``index.html``.
+    """Write the report of ``runs``, ``trainings`` and ``others`` into ``folder``; return its ``index.html``.
 
     An earlier report there is replaced as a whole once the new one is complete. Equal records give
     equal bytes, but for ``tables/timing.csv`` and the page's section on the machine; equal files of
@@ -58,6 +84,8 @@ def write_report(
         folder: Absent, empty, or an earlier report with nothing else in it.
         seed: Of the bootstrap.
         trainings: Training runs (:func:`lram.reports.training_folder.load_trainings`), finished or not.
+        others: Folders of latencies, extrapolations and studies, by chapter
+            (:func:`lram.reports.chapters.load_folders`).
 
     Raises:
         LramError: The runs contradict each other; ``folder`` holds something that no report writes,
@@ -65,7 +93,7 @@ def write_report(
     """
     place = Path(folder).resolve()
     _check_place(place)
-    contents = _contents(runs, seed, trainings)
+    contents = _contents(runs, seed, trainings, make_chapters(runs, others, seed))
     scratch = place.with_name(f".{place.name}.{os.getpid()}.new")
     try:
         try:
@@ -84,18 +112,22 @@ def write_report(
     return place / "index.html"
 
 
-def _contents(runs: Sequence[Run], seed: int, trainings: Sequence[Training]) -> dict[str, bytes]:
-    summary = summarise(runs, seed=seed, trainings=trainings)
+def _contents(
+    runs: Sequence[Run], seed: int, trainings: Sequence[Training], chapters: Sequence[Chapter]
+) -> dict[str, bytes]:
+    summary = whole_summary(runs, seed, trainings, chapters)
     drawings, training_drawings = draw(summary), training_figures.draw(summary, trainings)
     contents = {
-        "summary.json": summary_json(summary),
-        "summary.md": markdown(summary, trainings),
-        "index.html": page(summary, drawings, runs, trainings, training_drawings),
+        "summary.json": summary_json(summary, chapters),
+        "summary.md": markdown(summary, trainings, chapters),
+        "index.html": page(summary, drawings, runs, trainings, training_drawings, chapters),
     }
     tables = csv_files(summary, collect(runs)) if runs else {}
     tables |= training_views.csv_files(summary, trainings)
+    for chapter in chapters:
+        tables |= chapter.csv
     contents |= {f"tables/{name}": table for name, table in tables.items()}
-    for drawing in (*drawings, *training_drawings):
+    for drawing in (*drawings, *training_drawings, *(d for chapter in chapters for d in chapter.drawings)):
         for kind in KINDS:
             contents[f"figures/{drawing.name}.{kind}"] = render(drawing, kind)
     return contents
@@ -129,7 +161,8 @@ def _inside(place: Path) -> tuple[set[str], list[str]]:
             found = [entry]
         for path in found:
             name = path.relative_to(place).as_posix()
-            if name in _FILES and path.is_file() and not path.is_symlink():
+            known = name in _FILES or _CHAPTERS.fullmatch(name)
+            if known and path.is_file() and not path.is_symlink():
                 files.add(name)
             else:
                 strange.append(name)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from lram.reports import groups, training_views, views, words
+from lram.reports.chapters import Chapter
 from lram.reports.model import Summary
 from lram.reports.text import count, listing, names
 from lram.reports.training_folder import Training
@@ -13,17 +14,21 @@ from lram.reports.training_folder import Training
 _NAMED = 12  # tasks or agents of a caveat that are named; summary.json names all
 
 
-def markdown(summary: Summary, trainings: Sequence[Training] = ()) -> bytes:
+def markdown(summary: Summary, trainings: Sequence[Training] = (), chapters: Sequence[Chapter] = ()) -> bytes:
     """Return the summary as Markdown, in the order of the page."""
-    parts = [f"# {_plain(words.title(summary))}", _plain(words.lead(summary))]
+    parts = [f"# {_plain(words.title(summary, chapters))}"]
+    if lead := words.lead(summary):
+        parts.append(_plain(lead))
     if summary.caveats:
         parts += ["## Read first", "\n".join(_caveat(c.text, c.items) for c in summary.caveats)]
     if summary.agents:
         parts += _evaluation(summary)
     if summary.training:
         parts += ["## Training", *(_table(table) for table in training_views.tables(summary, trainings))]
+    for chapter in chapters:
+        parts += [f"## {_plain(chapter.title)}", *map(_plain, chapter.lead), *map(_table, chapter.tables)]
     parts += ["## How the numbers were made"]
-    parts += ["\n".join(f"- **{term}.** {_plain(text)}" for term, text in words.methods(summary))]
+    parts += ["\n".join(f"- **{term}.** {_plain(text)}" for term, text in words.methods(summary, chapters))]
     if summary.agents:
         protocols = [f"- `{name}` {_plain(text)}".rstrip() for name, text in words.protocols(summary)]
         parts += ["### Protocols", "\n".join(protocols), "## Agents", _table(views.agents(summary))]

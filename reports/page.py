@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from lram.harness.store import Run
 from lram.reports import groups, text, training_views, views, words
+from lram.reports.chapters import Chapter
 from lram.reports.drawing import Drawing, inline_svg
 from lram.reports.model import Summary
 from lram.reports.training_folder import Training
@@ -24,6 +25,7 @@ def page(
     runs: Sequence[Run],
     trainings: Sequence[Training] = (),
     training_drawings: Sequence[Drawing] = (),
+    chapters: Sequence[Chapter] = (),
 ) -> bytes:
     """Return the page.
 
@@ -40,7 +42,7 @@ def page(
     environment.filters["setting"] = text.setting
     rendered = environment.get_template("page.html.j2").render(
         summary=summary,
-        title=words.title(summary),
+        title=words.title(summary, chapters),
         lead=words.lead(summary),
         headline=views.headline(summary),
         success=views.success(summary),
@@ -56,7 +58,11 @@ def page(
         tasks=views.tasks(summary),
         open_tasks=len(summary.tasks) <= _OPEN_TASKS,
         comparisons=views.comparisons(summary),
-        methods=words.methods(summary),
+        methods=words.methods(summary, chapters),
+        chapters=[
+            (chapter, [(drawing, Markup(inline_svg(drawing))) for drawing in chapter.drawings])
+            for chapter in chapters
+        ],
         protocols=words.protocols(summary),
         agents=views.agents(summary),
         runs=[(run.path.resolve().name, run.provenance()) for run in runs],

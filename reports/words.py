@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lram.reports.caveats import COLLECTED
+from lram.reports.chapters import Chapter
 from lram.reports.model import Summary
 from lram.reports.protocols import departures, summary_of
 from lram.reports.text import count, names
 
 
-def title(summary: Summary) -> str:
-    """Return what was evaluated, or only trained, in one line."""
+def title(summary: Summary, chapters: Sequence[Chapter] = ()) -> str:
+    """Return what was evaluated, or only trained or measured otherwise, in one line."""
+    if not summary.agents and not summary.training:
+        return "; ".join(chapter.title for chapter in chapters)
     if not summary.agents:
         return f"Training of {count(len(summary.training), 'model')}"
     agents, tasks = count(len(summary.agents), "agent"), count(len(summary.tasks), "task")
@@ -17,7 +22,9 @@ def title(summary: Summary) -> str:
 
 
 def lead(summary: Summary) -> str:
-    """Return one paragraph on what was measured."""
+    """Return one paragraph on what was measured; empty where chapters tell it all."""
+    if not summary.agents and not summary.training:
+        return ""
     if not summary.agents:
         acts = "they act" if len(summary.training) > 1 else "it acts"
         return f"{_trained(summary)} Nothing here tells how well {acts}: no evaluation is in this report."
@@ -49,8 +56,12 @@ def _trained(summary: Summary) -> str:
     )
 
 
-def methods(summary: Summary) -> list[tuple[str, str]]:
+def methods(summary: Summary, chapters: Sequence[Chapter] = ()) -> list[tuple[str, str]]:
     """Return how the numbers were made: pairs of a term and its explanation."""
+    return [*_methods(summary), *(method for chapter in chapters for method in chapter.methods)]
+
+
+def _methods(summary: Summary) -> list[tuple[str, str]]:
     found = _evaluation_methods(summary) if summary.agents else []
     if summary.training:
         found.append(

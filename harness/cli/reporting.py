@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from lram.harness.errors import LramError
-from lram.harness.store import PLAN_FILE, Run, load_runs
 
 
 def report(
-    runs: Annotated[list[Path] | None, Parameter(help="Folders of runs.")] = None,
+    runs: Annotated[
+        list[Path] | None, Parameter(help="Folders of evaluations, latencies, extrapolations and studies.")
+    ] = None,
     /,
     *,
     training: Annotated[
@@ -33,6 +34,7 @@ def report(
 ) -> int:
     """Compare the agents of one or several runs: page, tables, figures and a summary.
 
+    Takes the folders of 'lram eval', 'lram latency', 'lram extrapolate' and 'lram ablate' together.
     With --training, also how models were trained: losses, lengths, data, and what forbids comparing them.
 
     Example: lram report runs/first --training runs/mamba --training xlstm=runs/7 -o runs/first-report
@@ -41,25 +43,22 @@ def report(
         raise LramError("give a folder for the report with -o, or --json for the summary on standard output")
     if not runs and not training:
         raise LramError("there is nothing to report on; name a run's folder, or --training and a training's")
-    from lram.reports import load_trainings, summarise, summary_json, write_report
+    from lram.reports import load_trainings, summary_json, write_report
+    from lram.reports.chapters import load_folders, make_chapters
+    from lram.reports.export import whole_summary
 
     trainings = load_trainings(training or ())
-    opened = _load_runs(runs or ())
+    opened, others = load_folders(runs or ())
     if json:
-        sys.stdout.write(summary_json(summarise(opened, seed=seed, trainings=trainings)).decode())
+        chapters = make_chapters(opened, others, seed)
+        summary = whole_summary(opened, seed, trainings, chapters)
+        sys.stdout.write(summary_json(summary, chapters).decode())
     if output is not None:
-        page = write_report(opened, output, seed=seed, trainings=trainings)
+        page = write_report(opened, output, seed=seed, trainings=trainings, others=others)
         print(f"report: {page}", file=sys.stderr if json else sys.stdout)
         if show and sys.stdout.isatty():
             webbrowser.open(page.resolve().as_uri())
     return 0
-
-
-def _load_runs(paths: Sequence[Path]) -> list[Run]:
-    for path in paths:
-        if (path / "recipe.toml").is_file() and not (path / PLAN_FILE).is_file():
-            raise LramError(f"{path} is a training run, not an evaluation; give it with --training {path}")
-    return load_runs(paths)
 
 
 COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((report, "report"),)

@@ -119,6 +119,14 @@ def eval_(
     protocol: Annotated[
         list[str] | None, Parameter(help="domain=NAME: another protocol; see 'lram domains'.", negative=())
     ] = None,
+    realtime: Annotated[
+        float | None,
+        Parameter(
+            help="HZ: the world does not wait. It takes so many steps a second, with the agent's last "
+            "action while the agent thinks; one episode at a time. Scores then depend on the machine.",
+            negative=(),
+        ),
+    ] = None,
     machine: MachineOptions = _DEFAULT_MACHINE,
 ) -> int:
     """Play every agent on every task and record each episode.
@@ -127,6 +135,11 @@ def eval_(
 
     Example: lram eval random scripted --tasks 'metaworld/reach-v3,atari/freeway' -n 3 -o runs/first
     """
+    if realtime is not None and not realtime > 0:
+        raise LramError(f"--realtime takes the world's steps a second, such as 20, not {realtime:g}")
+    how = machine.machine()
+    if realtime is not None and machine.rows is None:
+        how = replace(how, rows=1)  # a pass for one lane
     try:
         run = evaluate(
             agents,
@@ -135,7 +148,8 @@ def eval_(
             episodes=episodes,
             seed=seed,
             protocols=pairs(protocol, "--protocol"),
-            machine=machine.machine(),
+            realtime_hz=realtime or 0.0,
+            machine=how,
             progress=quiet if machine.quiet else shown,
         )
     except KeyboardInterrupt:

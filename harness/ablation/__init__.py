@@ -1,0 +1,1 @@
+"""Studies: which choice of a recipe made the difference."""

@@ -1,0 +1,1 @@
+"""Latency and memory of whole agents as the context grows."""
