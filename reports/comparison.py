@@ -31,7 +31,7 @@ from lram.reports.statistics import (
 def compare(evidence: Evidence, how: Resampling) -> tuple[Comparison, ...]:
     """Return every pair of agents' difference in the mean of domain means, Holm-corrected."""
     pairs = [
-        _pair(evidence, first.label, second.label, how) for first, second in combinations(evidence.agents, 2)
+        paired(evidence, first.label, second.label, how) for first, second in combinations(evidence.agents, 2)
     ]
     tested = [place for place, pair in enumerate(pairs) if pair.p is not None]
     adjusted = holm([pairs[place].p or 0.0 for place in tested])
@@ -40,7 +40,8 @@ def compare(evidence: Evidence, how: Resampling) -> tuple[Comparison, ...]:
     return tuple(pairs)
 
 
-def _pair(evidence: Evidence, first: str, second: str, how: Resampling) -> Comparison:
+def paired(evidence: Evidence, first: str, second: str, how: Resampling) -> Comparison:
+    """Return first minus second over the episodes that began alike; without Holm's correction."""
     found = [
         (planned.task, _differences(evidence, first, second, planned.task)) for planned in evidence.tasks
     ]

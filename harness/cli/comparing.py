@@ -1,0 +1,116 @@
+"""The command that gives a verdict on two checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from lram.harness.cli.listings import Json
+from lram.harness.cli.output import print_json
+from lram.harness.errors import LramError
+from lram.harness.store import load_runs
+
+if TYPE_CHECKING:
+    from lram.reports.verdict import Verdict
+
+EXITS = {"better": 0, "no difference shown": 10, "worse": 11, "not comparable": 12}
+
+
+def compare(
+    first: Annotated[str, Parameter(help="Label of an agent in --runs, a run's folder, or FOLDER:LABEL.")],
+    second: Annotated[str, Parameter(help="What it is compared with, likewise.")],
+    /,
+    *,
+    runs: Annotated[
+        list[Path] | None,
+        Parameter(name=["--runs", "-r"], help="Folders of runs in which labels are looked up.", negative=()),
+    ] = None,
+    level: Annotated[float, Parameter(help="Of the interval; p must be below 1 minus it.")] = 0.95,
+    seed: Annotated[int, Parameter(help="Seed of the resampling behind interval and p.")] = 0,
+    json: Json = False,
+) -> int:
+    """Say whether a checkpoint is better than another, by how much, and what it would take to tell.
+
+    Compares episodes that began alike, by normalised score, as reports do.
+
+    Exit codes: 0 better, 10 no difference shown, 11 worse, 12 not comparable, 2 bad input.
+
+    Example: lram compare "small-xlstm[7:1]" small-mamba --runs runs/first
+    """
+    if not 0.5 <= level < 1:
+        raise LramError(f"--level is a share such as 0.95, not {level:g}")
+    from lram.reports.verdict import find_side, judge
+
+    opened = load_runs(runs or ())
+    verdict = judge(find_side(first, opened), find_side(second, opened), seed=seed, level=level)
+    if json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(verdict))
+    else:
+        print("\n".join(lines(verdict)))
+    return EXITS[verdict.word]
+
+
+def lines(verdict: Verdict) -> list[str]:
+    """Return a verdict in sentences."""
+    from lram.harness.words import count
+    from lram.reports import text
+
+    def three(value: float) -> str:
+        return text.number(value, 3)
+
+    found = verdict.difference
+    if found is None:
+        told = [f"not comparable: {verdict.reason}"]
+    else:
+        more = "more" if found.value >= 0 else "less"
+        p = text.p_value(verdict.p)
+        spoken = f"{verdict.first} scores {three(abs(found.value))} {more} than {verdict.second}"
+        told = [
+            f"{verdict.word}: {spoken} ({three(found.value)}, {verdict.level:.0%} interval "
+            f"{text.span(found, three)}, p {'' if p.startswith('<') else '= '}{p})",
+            f"rests on {count(verdict.tasks, 'task')} of {text.names(verdict.domains)}, "
+            f"{count(verdict.episodes, 'pair')} of episodes that began alike",
+        ]
+        told += _disagreement(verdict) + _reach(verdict)
+    return [*told, *(f"note: {note}" for note in verdict.notes)]
+
+
+def _disagreement(verdict: Verdict) -> list[str]:
+    """Return what to say where only one of interval and test shows a difference: not enough."""
+    found = verdict.difference
+    if verdict.word != "no difference shown" or found is None or found.interval is None or verdict.p is None:
+        return []
+    apart = found.interval.low > 0 or found.interval.high < 0
+    if apart == (verdict.p < 1 - verdict.level):
+        return []
+    which = ("the interval", "the test") if apart else ("the test", "the interval")
+    return [
+        f"{which[0]} alone would show it and {which[1]} does not: the noise of some tasks is known from few "
+        "episodes, or borrowed from other tasks"
+    ]
+
+
+def _reach(verdict: Verdict) -> list[str]:
+    """Return what the evidence could show, and what it would take to show more."""
+    found = verdict.difference
+    if found is None or verdict.detectable is None:
+        return ["no noise was seen, so nothing can be said of what would be needed: play more episodes"]
+    per_task = verdict.episodes / verdict.tasks
+    told = [
+        f"with {per_task:.3g} episodes a task, true differences of {verdict.detectable:.3f} and more are "
+        "shown four times in five"
+    ]
+    if verdict.word == "no difference shown" and verdict.episodes_needed is not None:
+        told.append(
+            f"were the true difference the one seen, about {verdict.episodes_needed} episodes a task would "
+            "show it as often"
+        )
+    return told
+
+
+COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((compare, "compare"),)
