@@ -1,12 +1,13 @@
 """Agents by name: what a user writes on the command line or in a plan.
 
-    random, scripted, planner baselines
+    random, scripted, planner, learner    baselines
     constant, constant=0.5    a baseline with a value
     xlstm[7:1]-16M            an untrained action model of that preset
     small-xlstm[7:1]          a trained model that comes with the package (:mod:`lram.agents.shipped`)
     runs/x/checkpoint         a checkpoint's folder
     my_module:make_agent      a callable of the user's own code that returns an Agent
     their-name                an entry point of the group ``lram.agents``
+    ...@window=50, @reset=50  an action model that sees a limited context (:mod:`lram.agents.contexts`)
     scripted~0.3, ...~0.3x5   any of these with random actions in between (:mod:`lram.agents.noise`)
 
 Nothing heavy is imported before an agent needs it.
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from lram.agents.api import Agent, AgentError
 from lram.agents.compute import Compute
 from lram.agents.config import config_from_dict
+from lram.agents.contexts import parse_context, split_context, with_context
 from lram.agents.noise import NoisyAgent, parse_noise, split_noise
 from lram.agents.presets import is_preset, is_preset_like, parse_preset, preset_names
 from lram.agents.shipped import shipped_checkpoints
@@ -55,6 +57,7 @@ _BASELINES = (
     AgentRow("constant", "baseline", "always the same action; constant=0.5 names its value"),
     AgentRow("scripted", "baseline", "Meta-World's experts, and heuristics for a few other tasks"),
     AgentRow("planner", "baseline", "DMControl: sampling search on MuJoCo's own model of the task"),
+    AgentRow("learner", "baseline", "Dark-Room: finds the goal and remembers it over a trial"),
 )
 
 
@@ -86,6 +89,10 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
     inner, suffix = ("", "") if Path(spec).exists() else split_noise(spec)
     if suffix:
         return NoisyAgent(create_agent(inner, seed=seed, compute=compute), parse_noise(suffix))
+    inner, suffix = ("", "") if Path(spec).exists() else split_context(spec)
+    if suffix:
+        context = parse_context(suffix)
+        return with_context(create_agent(inner, seed=seed, compute=compute), context, spec)
     name, _, value = spec.partition("=")
     if name in [row.name for row in _BASELINES]:
         return _baseline(name, value, spec)
@@ -124,6 +131,9 @@ def _baseline(name: str, value: str, spec: str) -> Agent:
         if name == "planner":
             planner: Agent = importlib.import_module("lram.agents.planning").PlanningAgent()
             return planner
+        if name == "learner":
+            learner: Agent = importlib.import_module("lram.agents.learner").LearnerAgent()
+            return learner
         made: Agent = baselines.RandomAgent() if name == "random" else baselines.ScriptedAgent()
         return made
     try:

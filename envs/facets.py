@@ -15,7 +15,7 @@ def facets(task: Task) -> dict[str, str]:
 
     Every task has its ``split``; CompoSuite's tasks have a robot, an object, an obstacle and an
     objective (what they are composed of), MimicGen's a robot and the ``reset`` distribution (D0 is the
-    narrowest).
+    narrowest), Dark-Room's a way of paying (``reward``).
     """
     found: dict[str, str] = {"split": task.split}
     if task.domain == "composuite":
@@ -26,4 +26,6 @@ def facets(task: Task) -> dict[str, str]:
         base, _, robot = task.name.partition("-")
         found["robot"] = robot or _MIMICGEN_ROBOTS.get(base, _ROBOT)
         found["reset"] = base.rpartition("_")[2]
+    elif task.domain == "darkroom":
+        found["reward"] = task.name.partition("-")[0]
     return {name: value for name, value in found.items() if value}

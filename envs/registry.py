@@ -53,11 +53,12 @@ _ADAPTERS = MappingProxyType(
         "robosuite": "lram.envs.robosuite",
         "composuite": "lram.envs.composuite",
         "mimicgen": "lram.envs.mimicgen",
+        "darkroom": "lram.envs.darkroom",
         "toy": "lram.envs.toy",
     }
 )
 # Built-in domains whose tasks are outside the paper's.
-_OUTSIDE_THE_TABLE = ("robosuite", "toy")
+_OUTSIDE_THE_TABLE = ("robosuite", "darkroom", "toy")
 
 
 class SelectionError(ValueError):
@@ -73,7 +74,7 @@ def benchmark_tasks() -> tuple[Task, ...]:
 
 @cache
 def all_tasks() -> Mapping[str, Task]:
-    """Return every known task by id: the paper's, robosuite's, the toy ones, those of other packages."""
+    """Return every known task by id: the paper's, robosuite's, Dark-Room's, the toy ones, other packages'."""
     tasks = {task.id: task for task in benchmark_tasks()}
     for name in domain_names():
         if name in _OUTSIDE_THE_TABLE or name not in _ADAPTERS:

@@ -192,6 +192,8 @@ class Domain:
         start_s: Rough seconds to build a session. From half a second on, a worker stays with a task
             while it has episodes left, so that few sessions are built.
         idle_sessions: Sessions that a worker keeps when no episode needs them; few where one is big.
+        under: Gives a task's row as it is under a protocol, where horizon or score references depend on
+            it; None where they do not.
     """
 
     name: str
@@ -206,6 +208,7 @@ class Domain:
     interpreter: InterpreterRecipe | None = None
     start_s: float = 0.0
     idle_sessions: int = 8
+    under: Callable[[Task, EvaluationProtocol], Task] | None = None
 
     def protocol(self, name: str | None = None) -> EvaluationProtocol:
         """Return the protocol called ``name`` (None: the default); KeyError names the choices."""

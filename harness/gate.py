@@ -28,12 +28,17 @@ def pass_gate(agents: Mapping[str, Agent]) -> dict[str, str]:
         LramError: A check failed; the sentence names agent, check, what was measured and allowed.
     """
     noted = {}
+    found: dict[tuple[object, ...], list[Check]] = {}
     for label, agent in agents.items():
         model = as_model(agent)
         if model is not None:
             from lram.agents.parity import model_checks
 
-            noted[label] = _summary(label, model, model_checks(model))
+            # One model may be there many times, with contexts of several lengths or with noise.
+            same = (model.info.digest, model.info.details) if model.info.digest else (label,)
+            if same not in found:
+                found[same] = model_checks(model)
+            noted[label] = _summary(label, model, found[same])
     return noted
 
 
@@ -61,13 +66,19 @@ def check_agent(
 
 
 def as_model(agent: Agent) -> ModelAgent | None:
-    """Return the action model that ``agent`` is, or puts noise on, without loading what only those need."""
+    """Return the action model that ``agent`` is, puts noise on, or limits the context of.
+
+    What only models need is not loaded for other agents.
+    """
     while isinstance(agent, NoisyAgent):
         agent = agent.inner
     if "lram.agents.model_agent" not in sys.modules:
         return None
+    from lram.agents.context_agent import ContextAgent
     from lram.agents.model_agent import ModelAgent
 
+    if isinstance(agent, ContextAgent):
+        return agent.inner
     return agent if isinstance(agent, ModelAgent) else None
 
 

@@ -247,7 +247,17 @@ def _planned_tasks(request: Request) -> tuple[list[PlannedTask], dict[str, str]]
     _check_named("an interpreter", request.interpreters or {}, names)
     interpreters = resolve(names, request.interpreters)
     protocols = _protocols(tasks, chosen, interpreters)
-    return [PlannedTask(task, protocols[task.domain]) for task in tasks], interpreters
+    return [
+        PlannedTask(_under(task, protocols[task.domain]), protocols[task.domain]) for task in tasks
+    ], interpreters
+
+
+def _under(task: Task, protocol: str) -> Task:
+    """Return the row of ``task`` as it is under the protocol of that id."""
+    domain = adapter(task.domain)
+    if domain.under is None:
+        return task
+    return domain.under(task, domain.protocol(protocol.partition(":")[2].partition("@")[0]))
 
 
 def _check_named(what: str, given: Iterable[str], names: Iterable[str]) -> None:

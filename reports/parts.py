@@ -1,13 +1,245 @@
-"""Scores by inner episode (to come: helper D replaces this file)."""
+"""The chapter "score by episode within the context": do agents get better from one inner episode to the next?
+
+It is there where an evaluation's episodes are trials of several inner episodes (Dark-Room), of which the
+agent remembers the earlier ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from lram.harness.store import Run
+from lram.reports import text
+from lram.reports.aggregate import display_name
 from lram.reports.chapters import Chapter
+from lram.reports.collect import Evidence, collect
+from lram.reports.model import ALL_EQUAL, Caveat, Estimate
+from lram.reports.parts_figure import parts_figure
+from lram.reports.parts_model import Curve, PartsResult, estimate_parts, trials_of
+from lram.reports.tables import Row, csv_of
+from lram.reports.views import Cell, Table, columns, integer
+
+TITLE = "Score by episode within the context"
 
 
 def chapter(runs: Sequence[Run], *, seed: int = 0) -> Chapter | None:
-    """Return nothing yet."""
-    return None
+    """Return the chapter on the inner episodes of ``runs``; None where no record has any.
+
+    Args:
+        runs: Evaluations.
+        seed: Of the resampling.
+
+    Raises:
+        LramError: The runs do not go together, or one is damaged.
+    """
+    if not any(record.parts for run in runs for record in run.records()):
+        return None
+    evidence = collect(runs)
+    result = estimate_parts(evidence, seed)
+    if result is None:
+        return None
+    apart = [_differences(result, evidence)] if result.differences else []
+    return Chapter(
+        key="parts",
+        title=TITLE,
+        lead=_lead(result),
+        tables=(_gains(result), *apart),
+        drawings=(parts_figure(result),),
+        csv={
+            "parts_curves.csv": csv_of(_curve_rows(result)),
+            "parts_gains.csv": csv_of(_gain_rows(result)),
+            "parts_trials.csv": csv_of(_trial_rows(evidence)),
+        },
+        summary=msgspec.to_builtins(result),
+        caveats=_caveats(result),
+        methods=_METHODS,
+    )
+
+
+_METHODS = (
+    (
+        "Inner episodes",
+        "A trial is one planned episode: several inner episodes, between which the world begins anew and the "
+        "agent does not. The return of inner episode k is averaged over the trials of a task and then over "
+        "the tasks of a group. Intervals draw the tasks again with all their trials (bootstrap of clusters, "
+        "2,000 replicates), so they are those of other goals of the same kind; the noise between training "
+        "runs is not in them. The gain is the last inner episode's return minus the first's, from the same "
+        "draws. References are the tasks' score references divided by the number of inner episodes.",
+    ),
+)
+
+
+def _lead(result: PartsResult) -> tuple[str, ...]:
+    protocols = text.names(dict.fromkeys(group.protocol for group in result.groups))
+    lengths = text.names(str(parts) for parts in sorted({group.parts for group in result.groups}))
+    improving = [curve for curve in result.curves if _above(curve.gain)]
+    told = [f"{curve.name} in {_group_words(result, curve.group)}" for curve in improving]
+    found = (
+        f"The last inner episode earned more than the first (interval above 0) for: {'; '.join(told)}."
+        if told
+        else "For no agent is the last inner episode shown to earn more than the first."
+    )
+    return (
+        f"Each trial ({protocols}) holds {lengths} inner episodes in one context. An agent that learns in "
+        "its context earns more in the later ones: its weights do not change, so what it gains it has from "
+        "what it saw in the trial.",
+        f"{found} A rise shows learning in the context; it does not show how: an agent that wanders by habit "
+        "through more of the room does not rise, however well it scores, and one that has found the goal in "
+        "the first inner episode cannot rise much.",
+    )
+
+
+def _group_words(result: PartsResult, index: int) -> str:
+    return result.groups[index].name.replace(", ", " ")
+
+
+def _caveats(result: PartsResult) -> tuple[Caveat, ...]:
+    lacking = [curve for curve in result.curves if curve.trials < curve.of_trials]
+    if not lacking:
+        return ()
+    told = ", ".join(
+        f"{c.name} {c.trials} of {c.of_trials} ({_group_words(result, c.group)})" for c in lacking
+    )
+    return (Caveat("parts", f"Curves by inner episode rest on fewer trials than were planned: {told}."),)
+
+
+def _gains(result: PartsResult) -> Table:
+    rows = []
+    for curve in result.curves:
+        group = result.groups[curve.group]
+        rows.append(
+            (
+                Cell(group.name),
+                Cell(curve.name),
+                integer(curve.tasks),
+                integer(curve.trials),
+                _cell(curve.parts[0]),
+                _cell(curve.parts[-1]),
+                _cell(curve.gain),
+                _cell(curve.whole),
+                _number(group.random),
+                _number(group.reference),
+            )
+        )
+    headings = [
+        "Tasks of",
+        "Agent",
+        "Tasks",
+        "Trials",
+        "First",
+        "Last",
+        "Gain",
+        "Mean",
+        "Random",
+        "Reference",
+    ]
+    caption = (
+        f"Mean return of the first and the last inner episode, with {result.level:.0%} intervals over tasks; "
+        "the gain is the last minus the first. Random and reference: what the tasks' references earn in one "
+        "inner episode (Dark-Room: uniform actions, and shortest paths by one that knows the goal)."
+    )
+    return Table("parts-gains", caption, columns(headings, words=2), tuple(rows))
+
+
+def _differences(result: PartsResult, evidence: Evidence) -> Table:
+    names = {agent.label: display_name(agent) for agent in evidence.agents}
+    rows = tuple(
+        (
+            Cell(result.groups[one.group].name),
+            Cell(names[one.first]),
+            Cell(names[one.second]),
+            integer(one.tasks),
+            integer(one.trials),
+            _cell(one.whole),
+            _cell(one.last),
+            Cell(_verdict(one.whole)),
+        )
+        for one in result.differences
+    )
+    headings = ["Tasks of", "Model", "against", "Tasks", "Trials", "All", "Last", "Verdict on all"]
+    caption = (
+        "Difference of the mean return of an inner episode (model minus the other), over all inner episodes "
+        f"and in the last one, on the same trials, with {result.level:.0%} intervals over tasks. They "
+        "compare two checkpoints; another training seed may turn them round. Several differences are shown, "
+        "and the intervals are not widened for that."
+    )
+    return Table("parts-differences", caption, columns(headings, words=3), rows)
+
+
+def _verdict(estimate: Estimate) -> str:
+    if estimate.interval is None:
+        return "no difference seen" if estimate.note == ALL_EQUAL and estimate.value == 0 else "cannot tell"
+    if estimate.interval.low > 0:
+        return "better"
+    return "worse" if estimate.interval.high < 0 else "cannot tell"
+
+
+def _above(estimate: Estimate) -> bool:
+    return estimate.interval is not None and estimate.interval.low > 0
+
+
+def _cell(estimate: Estimate) -> Cell:
+    return Cell(_two(estimate.value), text.span(estimate, _two), value=estimate.value)
+
+
+def _number(value: float | None) -> Cell:
+    return Cell(text.NONE) if value is None else Cell(_two(value), value=value)
+
+
+def _two(value: float) -> str:
+    return text.number(value, 2)
+
+
+def _curve_rows(result: PartsResult) -> Iterator[Row]:
+    for curve in result.curves:
+        for place, estimate in enumerate(curve.parts, start=1):
+            yield {**_head(result, curve), "part": place, **_values("return", estimate)}
+
+
+def _gain_rows(result: PartsResult) -> Iterator[Row]:
+    for curve in result.curves:
+        group = result.groups[curve.group]
+        yield {
+            **_head(result, curve),
+            **_values("gain", curve.gain),
+            **_values("mean", curve.whole),
+            "random": group.random,
+            "reference": group.reference,
+        }
+
+
+def _head(result: PartsResult, curve: Curve) -> Row:
+    group = result.groups[curve.group]
+    return {
+        "agent": curve.agent,
+        "group": group.name,
+        "protocol": group.protocol,
+        "tasks": curve.tasks,
+        "trials": curve.trials,
+    }
+
+
+def _values(name: str, estimate: Estimate) -> Row:
+    interval = estimate.interval
+    return {
+        name: estimate.value,
+        f"{name}_low": interval.low if interval else None,
+        f"{name}_high": interval.high if interval else None,
+    }
+
+
+def _trial_rows(evidence: Evidence) -> Iterator[Row]:
+    for planned in evidence.tasks:
+        for agent in evidence.agents:
+            for (run_seed, episode), parts in trials_of(evidence, agent.label, planned.task).items():
+                for place, earned in enumerate(parts, start=1):
+                    yield {
+                        "agent": agent.label,
+                        "task": planned.task.id,
+                        "run_seed": run_seed,
+                        "episode": episode,
+                        "part": place,
+                        "return": earned,
+                    }

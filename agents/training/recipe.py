@@ -111,6 +111,13 @@ class SamplingSection:
     balance_tasks: Annotated[
         bool, Meta(description="draw tasks equally often, not in proportion to their timesteps")
     ] = False
+    fill: Annotated[
+        bool,
+        Meta(
+            description="fill windows that begin with an episode from what follows their end, for tasks "
+            "whose beginnings matter"
+        ),
+    ] = False
     workers: Annotated[CountOrZero, Meta(description="processes that prepare batches; 0: the trainer")] = 0
 
 
@@ -236,6 +243,8 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
 def recipe_digest(recipe: Recipe) -> str:
     """Return the SHA-256 over the fields that decide the numbers."""
     decisive = {name: value for name, value in flat(recipe_to_dict(recipe)).items() if name not in FREE}
+    if not decisive["sampling.fill"]:  # a later field, that must not change the digests of earlier recipes
+        del decisive["sampling.fill"]
     return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()
 
 

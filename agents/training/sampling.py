@@ -65,16 +65,24 @@ class DomainEpisodes:
         transitions: Integers = first + _scaled(chances[:, 1], self.task_ends[task] - first)
         return transitions
 
-    def windows(self, last: Integers, context: int) -> tuple[Integers, Integers, Integers]:
+    def windows(
+        self, last: Integers, context: int, *, fill: bool = False
+    ) -> tuple[Integers, Integers, Integers]:
         """Return the windows of at most ``context`` timesteps that end with these transitions.
+
+        With ``fill``, a window that begins where the agent's context began goes on until it is full, or
+        the context ends.
 
         Returns:
             Episodes (indices into the columns), first timesteps, and ends (exclusive): each (n,).
         """
-        began = self.contexts[np.searchsorted(self.contexts, last, side="right") - 1]
+        place = np.searchsorted(self.contexts, last, side="right")
+        began = self.contexts[place - 1]
         episodes = np.searchsorted(self.ends, last, side="right")
         origin = np.concatenate([[0], self.ends])[episodes]
         starts = np.maximum(began, last + 1 - context)
+        if fill:
+            last = np.minimum(starts + context, np.append(self.contexts, self.transitions)[place]) - 1
         return episodes.astype(np.int64), starts - origin, last + 1 - origin
 
     def blocks(self, context: int) -> tuple[Integers, Integers, Integers]:

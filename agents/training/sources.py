@@ -85,6 +85,7 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
         sequences_by_domain=drawing.domain_sequences,
         weights=drawing.domain_weights,
         balance_tasks=drawing.balance_tasks,
+        fill=drawing.fill,
     )
     windows = Windows(stores, selection, sampling, seed=recipe.seed, rank=rank, state_width=state_width)
     validation: Sequence[Batch] = ()

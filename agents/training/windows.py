@@ -48,6 +48,8 @@ class Sampling:
         weights: Turns of each domain in a cycle; 1 where not named, 0 leaves it out.
         balance_tasks: Draw a task of the domain first, all alike, then a transition of it; otherwise all
             transitions of the domain are alike, so that tasks with more data come more often.
+        fill: A window that begins where a context does is filled up from what follows the drawn end; less
+            is padding, and the beginnings of contexts come more often.
     """
 
     context: int = 50
@@ -55,6 +57,7 @@ class Sampling:
     sequences_by_domain: Mapping[str, int] = field(default_factory=dict)
     weights: Mapping[str, int] = field(default_factory=dict)
     balance_tasks: bool = False
+    fill: bool = False
 
     def __post_init__(self) -> None:
         counts = {"context": self.context, "sequences": self.sequences}
@@ -290,7 +293,7 @@ def _drawn(
     count = sampling.sequences_of(episodes.domain) if count is None else count
     drawn = chances(key, 2 * count, skip=2 * count * rank).reshape(count, 2)
     last = episodes.draw(drawn, sampling.balance_tasks)
-    return _placed(episodes, *episodes.windows(last, sampling.context))
+    return _placed(episodes, *episodes.windows(last, sampling.context, fill=sampling.fill))
 
 
 def _placed(episodes: DomainEpisodes, rows: Integers, starts: Integers, stops: Integers) -> Places:
