@@ -12,12 +12,15 @@ from cyclopts import App, CycloptsError
 from lram.agents.api import AgentError
 from lram.envs.registry import SelectionError
 from lram.harness.cli import (
+    ablate,
     benching,
     checking,
     collecting,
     comparing,
     data,
+    extrapolate,
     interpreters,
+    latency,
     listings,
     making,
     reporting,
@@ -47,6 +50,9 @@ for module in (
     benching,
     data,
     training,
+    latency,
+    extrapolate,
+    ablate,
     interpreters,
 ):
     for command, name in module.COMMANDS:

@@ -22,6 +22,12 @@ from lram.harness.store import Run
 EXIT_NOTHING_SCORED = 1
 _REASONS_SHOWN = 5
 
+_ELSEWHERE = {
+    "latency.json": "lram latency --resume {}",
+    "extrapolation.json": "lram extrapolate --resume {}",
+    "study.json": "lram ablate STUDY -o {}",
+}
+
 DEMO_AGENTS = (
     "random",
     "scripted",
@@ -165,6 +171,9 @@ def resume(
     machine: MachineOptions = _DEFAULT_MACHINE,
 ) -> int:
     """Go on with a run that was interrupted; models compute as it was started unless told otherwise."""
+    for marker, command in _ELSEWHERE.items():
+        if (run / marker).is_file():
+            raise LramError(f"{run} is not an evaluation; go on with: {command.format(run)}")
     try:
         opened = Run(run)
         finished = resume_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from lram.agents.api import AgentError
 from lram.agents.config import ModelConfig, TransformerConfig, XLSTMConfig, config_to_dict
 from lram.agents.presets import parse_preset
+from lram.agents.shipped import shipped_checkpoints
 from lram.agents.training.recipe import (
     ModelSection,
     Recipe,
@@ -17,7 +19,7 @@ from lram.agents.training.recipe import (
     model_config,
     recipe_digest,
 )
-from lram.agents.training.recipe_text import changed, read_recipe, render_recipe
+from lram.agents.training.recipe_text import changed, read_recipe, recipe_from_dict, render_recipe
 
 ODD = """
 name = 'odd "name" \\ with an ö'
@@ -153,6 +155,14 @@ def test_the_digest_is_of_what_decides_the_numbers() -> None:
     assert recipe_digest(same) == recipe_digest(recipe)
     for setting in ("seed=1", "threads=2", "saving.metrics_every=3", "model.layers=4", "optimizer.clip=1"):
         assert recipe_digest(changed(recipe, [setting])) != recipe_digest(recipe)
+
+
+def test_a_later_field_left_alone_does_not_change_the_digests_that_checkpoints_carry() -> None:
+    for folder in shipped_checkpoints().values():
+        card = json.loads((folder / "config.json").read_text(encoding="utf-8"))["card"]
+        recipe = recipe_from_dict(card["recipe"])
+        assert recipe_digest(recipe) == card["recipe_digest"]
+        assert recipe_digest(changed(recipe, ["sampling.fill=true"])) != card["recipe_digest"]
 
 
 def test_every_field_is_described() -> None:

@@ -214,6 +214,24 @@ def test_every_transition_is_drawn_equally_often_and_no_context_is_crossed(make_
     assert abs(statistic - freedom) < 5 * (2 * freedom) ** 0.5
 
 
+def test_windows_at_the_beginning_of_a_context_can_be_filled_up(make_store: MakeStore) -> None:
+    store = make_store(
+        episode(REACH, 30), episode(REACH, 25, mark=1, contexts=(0, 7, 20)), episode(PUSH, 4, mark=2)
+    )
+    plain, filled = (
+        Windows([store], ALL, Sampling(context=10, sequences=200, fill=fill), seed=0)
+        for fill in (False, True)
+    )
+    for item in range(5):
+        before, after = plain.places(item), filled.places(item)
+        assert (before.starts == after.starts).all()
+        assert (before.numbers == after.numbers).all()
+        for number, start, stop in zip(after.numbers, after.starts, after.stops, strict=True):
+            summary = store.episodes[number]
+            ends = [context for context in (*summary.context_starts, summary.length) if context > start]
+            assert stop == min(start + 10, ends[0])
+
+
 def test_tasks_come_in_proportion_to_their_transitions_or_equally_often(make_store: MakeStore) -> None:
     store = make_store(episode(REACH, 90), episode(PUSH, 5, mark=1), episode(PUSH, 5, mark=2))
 

@@ -1,0 +1,159 @@
+"""One cell in a process of its own: ``python -m lram.harness.ablation.child FOLDER CELL make|time``.
+
+``make`` trains, evaluates and measures what is not there yet; ``time`` takes the times of decisions
+and closes the cell. Both go on wherever an earlier process was interrupted. The exit code is 0 when all
+of it is there, 130 when the process was asked to stop, and 2 when something is wrong, with one sentence
+as the last line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from lram.agents.api import AgentError
+from lram.agents.training.recipe import Recipe
+from lram.agents.training.recipe_text import recipe_from_dict
+from lram.harness.ablation.folder import CellFolder, StudyFolder, held
+from lram.harness.ablation.records import SCHEMA, Copies, Done, Times
+from lram.harness.ablation.study import Study
+from lram.harness.errors import LramError
+from lram.harness.evaluation import Machine, calm_threads, evaluate, resume
+from lram.harness.provenance import collect
+
+INTERRUPTED = 130
+_SECONDS = "seconds.json"
+
+
+def make(cell: CellFolder, study: Study) -> None:
+    """Train, evaluate and measure copying, as far as that is not done.
+
+    Raises:
+        KeyboardInterrupt: The process was asked to stop; a training has saved its state.
+        LramError, AgentError: Something is wrong; what was made is kept.
+    """
+    recipe = recipe_from_dict(cell.entry.recipe, cell.entry.title)
+    if not cell.is_trained():
+        _timed(cell, "train", lambda: _train(cell, recipe))
+    if not cell.is_evaluated():
+        _timed(cell, "eval", lambda: _evaluate(cell, study))
+    if cell.copies() is None:
+        from lram.harness.ablation.copycat import copycat
+
+        def measure() -> None:
+            cell.write("copycat.json", Copies(SCHEMA, copycat(cell.checkpoint, recipe)))
+
+        _timed(cell, "copycat", measure)
+
+
+def take_times(cell: CellFolder, study: Study) -> None:
+    """Time the cell's decisions and close it; raises as :func:`make`."""
+    from lram.agents.checkpoint import load_checkpoint
+    from lram.harness.ablation.timing import time_decisions
+
+    recipe = recipe_from_dict(cell.entry.recipe, cell.entry.title)
+    if cell.times() is None:
+
+        def measure() -> None:
+            load = os.getloadavg()[0]
+            step, points = time_decisions(cell.checkpoint, recipe, study.timing)
+            cell.write("timing.json", Times(SCHEMA, step, round(load, 2), points))
+
+        _timed(cell, "timing", measure)
+    model, _ = load_checkpoint(cell.checkpoint)
+    made = collect({"threads": 1, "workers": 1}, {})
+    cell.write(
+        "done.json",
+        Done(SCHEMA, cell.entry.key, cell.entry.title, model.parameter_count, _seconds(cell), made),
+    )
+
+
+def _train(cell: CellFolder, recipe: Recipe) -> None:
+    from lram.agents.training.run import go_on, start
+    from lram.harness.training import surroundings
+
+    if (cell.train / "recipe.toml").is_file():
+        # The study's folder may have been moved; which trajectories they are is held by their digests.
+        stores = f"data.stores={json.dumps(list(recipe.data.stores))}"
+        outcome = go_on(cell.train, (stores,), surroundings())
+    else:
+        shutil.rmtree(cell.train, ignore_errors=True)  # of a process that was killed before it began
+        outcome = start(recipe, cell.train, surroundings())
+    if not outcome.finished:
+        raise KeyboardInterrupt
+
+
+def _evaluate(cell: CellFolder, study: Study) -> None:
+    asked, machine = study.evaluation, Machine(workers=1)
+    if (run := cell.run()) is not None:
+        resume(run, machine=machine)
+        return
+    shutil.rmtree(cell.eval, ignore_errors=True)  # likewise
+    evaluate(
+        {cell.entry.title: str(cell.checkpoint.resolve())},
+        list(asked.tasks),
+        cell.eval,
+        episodes=asked.episodes,
+        seed=asked.seed,
+        protocols=asked.protocols,
+        machine=machine,
+    )
+
+
+def _timed(cell: CellFolder, stage: str, work: Callable[[], None]) -> None:
+    began = time.monotonic()
+    work()
+    seconds = {**_seconds(cell), stage: round(time.monotonic() - began, 1)}
+    (cell.path / _SECONDS).write_text(json.dumps(seconds), encoding="utf-8")
+
+
+def _seconds(cell: CellFolder) -> dict[str, float]:
+    try:
+        found: dict[str, float] = json.loads((cell.path / _SECONDS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it says how long things took, no more
+        return {}
+    return found
+
+
+def _end_with_parent() -> None:
+    """Stop as if asked to when the parent, which holds the other end of standard input, is gone."""
+
+    def watch() -> None:
+        os.read(0, 1)  # not by sys.stdin, whose lock must be free when the interpreter ends
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(folder: str, name: str, what: str) -> int:
+    """Do the work of one cell; return the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then asks
+    _end_with_parent()
+    calm_threads()
+    try:
+        study = StudyFolder(folder)
+        cell = study.cell(name)
+        # A child whose parent was killed may still be saving its state.
+        with held(cell.path / "lock", wait=True):
+            {"make": make, "time": take_times}[what](cell, study.plan.study)
+    except (LramError, AgentError) as error:
+        print(f"lram: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

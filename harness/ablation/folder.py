@@ -1,0 +1,166 @@
+"""The folder of a study.
+
+::
+
+    FOLDER/
+        study.json             the study as it was asked for last, and its cells
+        data/<key8>/           trajectory stores that the study collected; <key8>.json once they are whole
+        cells/<name>-<key8>/   one training each
+            train/             a run of lram train
+            eval/              a run of lram eval
+            copycat.json       predictions held against the last action, on held-out windows
+            timing.json        times of decisions
+            done.json          all of that is there
+            log.txt            what its processes said
+        lock                   held while 'lram ablate' runs
+
+Every file is whole or not there, and what is there is not made again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from lram.agents.api import AgentError
+from lram.agents.durable import write_durably
+from lram.harness.ablation.records import SCHEMA, CellEntry, Copies, Done, StudyPlan, Times
+from lram.harness.errors import LramError
+from lram.harness.store import PLAN_FILE, Run, encode
+
+STUDY_FILE = "study.json"
+STAGES = ("train", "eval", "copycat", "timing")
+
+_T = TypeVar("_T")
+
+
+class StudyFolder:
+    """A study that exists on disk, for reading.
+
+    Attributes:
+        path: Its folder.
+        plan: The study as it was asked for last.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Read the plan in ``path``; LramError where there is none, or of another layout."""
+        self.path = Path(path)
+        file = self.path / STUDY_FILE
+        if not file.is_file():
+            raise LramError(
+                f"{self.path} is not a study: it has no {STUDY_FILE}; 'lram ablate' makes studies"
+            )
+        self.plan = _decode(file, StudyPlan)
+        if self.plan.schema != SCHEMA:
+            raise LramError(
+                f"{file} has layout {self.plan.schema}, this version reads {SCHEMA}; "
+                "use the lram-bench that made it"
+            )
+
+    def cell(self, folder: str) -> CellFolder:
+        """Return the cell in the folder of that name; LramError when the plan has none."""
+        for entry in self.plan.cells:
+            if entry.folder == folder:
+                return CellFolder(self.path, entry)
+        raise LramError(f"{self.path} has no cell {folder}")
+
+    def cells(self) -> list[CellFolder]:
+        """Return all cells of the plan, made or not."""
+        return [CellFolder(self.path, entry) for entry in self.plan.cells]
+
+
+class CellFolder:
+    """A cell of a study, made or not."""
+
+    def __init__(self, study: Path, entry: CellEntry) -> None:
+        self.entry = entry
+        self.path = study / "cells" / entry.folder
+
+    @property
+    def train(self) -> Path:
+        """Folder of the training."""
+        return self.path / "train"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of the trained model."""
+        return self.train / "checkpoint"
+
+    @property
+    def eval(self) -> Path:
+        """Folder of the evaluation."""
+        return self.path / "eval"
+
+    def is_trained(self) -> bool:
+        """Return whether the final checkpoint is there."""
+        return (self.checkpoint / "config.json").is_file()
+
+    def run(self) -> Run | None:
+        """Return the evaluation; None where it was not begun."""
+        return Run(self.eval) if (self.eval / PLAN_FILE).is_file() else None
+
+    def is_evaluated(self) -> bool:
+        """Return whether every planned episode has its record."""
+        run = self.run()
+        return run is not None and not run.missing()
+
+    def copies(self) -> Copies | None:
+        """Return the copycat measure; None where it was not made."""
+        return self._read("copycat.json", Copies)
+
+    def times(self) -> Times | None:
+        """Return the times of decisions; None where they were not taken."""
+        return self._read("timing.json", Times)
+
+    def done(self) -> Done | None:
+        """Return how the cell was made; None where it is not whole."""
+        return self._read("done.json", Done)
+
+    def stage(self) -> str:
+        """Return what is to be done next: train, eval, copycat, timing, or nothing."""
+        if self.done() is not None:
+            return ""
+        if not self.is_trained():
+            return "train"
+        if not self.is_evaluated():
+            return "eval"
+        return "timing" if (self.path / "copycat.json").is_file() else "copycat"
+
+    def write(self, name: str, record: Copies | Times | Done) -> None:
+        """Write ``copycat.json``, ``timing.json`` or ``done.json``."""
+        write_durably(self.path / name, encode(record))
+
+    def _read(self, name: str, kind: type[_T]) -> _T | None:
+        file = self.path / name
+        return _decode(file, kind) if file.is_file() else None
+
+
+def write_plan(path: Path, plan: StudyPlan) -> None:
+    """Write ``study.json``."""
+    write_durably(path / STUDY_FILE, encode(plan))
+
+
+@contextmanager
+def held(file: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a lock; LramError when another process has it and it is not waited for."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            raise LramError(
+                f"{file.parent} is in use by another process; wait for it to end, or give another folder"
+            ) from None
+        yield
+
+
+def _decode(file: Path, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError, AgentError) as error:
+        raise LramError(f"{file} cannot be read: {error}") from error

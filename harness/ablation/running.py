@@ -1,0 +1,235 @@
+"""Run a study: collect what it is to be trained on, make its cells in child processes, then time them.
+
+Cells are timed one after the other when all are made, so that nothing else of the study runs beside
+them; one seed after the other, so that the levels take turns on the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import msgspec
+
+from lram.agents.durable import write_durably
+from lram.agents.training.recipe import recipe_to_dict
+from lram.agents.trajectories import TrajectoryStore
+from lram.harness.ablation.cells import cells_of
+from lram.harness.ablation.folder import CellFolder, StudyFolder, held, write_plan
+from lram.harness.ablation.records import SCHEMA, CellEntry, StudyPlan
+from lram.harness.ablation.study import Collect, Study
+from lram.harness.collection import Notes, collect
+from lram.harness.errors import LramError
+from lram.harness.evaluation import Machine
+from lram.harness.plan import Request, make_plan
+
+Say = Callable[[str], None]
+
+_POLL_S = 0.2
+_STOP_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A cell that could not be made, and why."""
+
+    cell: CellFolder
+    reason: str
+
+
+def ablate(
+    study: Study,
+    folder: str | Path,
+    *,
+    jobs: int = 1,
+    only: Sequence[str] = (),
+    say: Say = lambda line: None,
+) -> tuple[StudyFolder, list[Failed]]:
+    """Make the cells of ``study`` that ``folder`` does not have yet.
+
+    Args:
+        study: The study.
+        folder: Where; one that exists is gone on with, also when the study has changed: cells of the
+            same content are kept as they are.
+        jobs: Cells that are made at the same time, one thread each.
+        only: Patterns of cells' titles, level names or folders; none: all cells.
+        say: Told what happens.
+
+    Returns:
+        The study on disk, and the cells that failed.
+
+    Raises:
+        LramError, AgentError: The study cannot be run as it is; one sentence.
+        KeyboardInterrupt: The cells in work have saved what they can.
+    """
+    if jobs < 1:
+        raise LramError(f"jobs is {jobs}; it must be 1 or more")
+    path = Path(folder)
+    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _is_ours(path))):
+        raise LramError(f"{path} holds something else than a study; give another folder")
+    with held(path / "lock"):
+        stores = {one: TrajectoryStore(one).digest for one in study.data.stores}
+        for asked in study.data.collect:
+            where, digest = _collected(asked, path / "data", jobs, say)
+            stores[str(where.resolve())] = digest
+        plan = _plan(study, stores)
+        write_plan(path, plan)
+        opened = StudyFolder(path)
+        chosen = _chosen(opened.cells(), only)
+        made = sum(cell.done() is not None for cell in chosen)
+        say(f"{len(chosen)} cells, {made} of them made already" if made else f"{len(chosen)} cells")
+        unmade = [cell for cell in chosen if cell.stage() not in ("", "timing")]
+        failed = _Children(path, "make", say).run(unmade, jobs)
+        lost = {one.cell.entry.folder for one in failed}
+        untimed = [cell for cell in chosen if cell.stage() and cell.entry.folder not in lost]
+        failed += _Children(path, "time", say).run(untimed, 1)
+    return opened, failed
+
+
+def _is_ours(path: Path) -> bool:
+    return any((path / name).exists() for name in ("study.json", "lock"))
+
+
+def _collected(asked: Collect, folder: Path, jobs: int, say: Say) -> tuple[Path, str]:
+    """Return the store with what is asked for, and its digest; it is collected as far as it is not there."""
+    key = hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()[:8]
+    store, marker = folder / key, folder / f"{key}.json"
+    if not marker.is_file():
+        say(f"collecting {asked.episodes} episodes a task of {', '.join(asked.agents)}")
+        folder.mkdir(parents=True, exist_ok=True)
+        run = collect(
+            list(asked.agents),
+            list(asked.tasks),
+            store,
+            episodes=asked.episodes,
+            seed=asked.seed,
+            protocols=asked.protocols,
+            machine=Machine(workers=jobs),
+            notes=Notes("collected by a study"),
+        )
+        if errored := sum(record.status != "scored" for record in run.records()):
+            say(f"{errored} of the episodes errored and are not trained on; see {run.path / 'logs'}")
+        write_durably(marker, msgspec.json.encode({"digest": TrajectoryStore(store).digest}))
+    digest = TrajectoryStore(store).digest
+    if msgspec.json.decode(marker.read_bytes())["digest"] != digest:
+        raise LramError(
+            f"the trajectories in {store} have changed since they were collected; remove {marker}"
+        )
+    return store, digest
+
+
+def _plan(study: Study, stores: dict[str, str]) -> StudyPlan:
+    asked = study.evaluation
+    request = Request(
+        agents="random",
+        tasks=list(asked.tasks),
+        episodes=asked.episodes,
+        seed=asked.seed,
+        protocols=asked.protocols,
+    )
+    planned, _ = make_plan(request)  # also says at once what is wrong with the evaluation
+    protocols = tuple(sorted({task.protocol for task in planned.tasks}))
+    cells = tuple(
+        CellEntry(cell.levels, cell.seed, cell.title, cell.key, cell.folder, recipe_to_dict(cell.recipe))
+        for cell in cells_of(study, stores, protocols)
+    )
+    return StudyPlan(SCHEMA, study, stores, protocols, cells)
+
+
+def _chosen(cells: Sequence[CellFolder], only: Sequence[str]) -> list[CellFolder]:
+    if not only:
+        return list(cells)
+    found: dict[str, CellFolder] = {}
+    for pattern in only:
+        named = [cell for cell in cells if any(fnmatchcase(name, pattern) for name in _names(cell))]
+        if not named:
+            raise LramError(
+                f"no cell is called {pattern!r}; there are {', '.join(repr(c.entry.title) for c in cells)}"
+            )
+        found |= {cell.entry.folder: cell for cell in named}
+    return [cell for cell in cells if cell.entry.folder in found]
+
+
+def _names(cell: CellFolder) -> tuple[str, ...]:
+    return (cell.entry.title, cell.entry.folder, *cell.entry.levels, f"seed {cell.entry.seed}")
+
+
+@dataclass(slots=True)
+class _Child:
+    cell: CellFolder
+    process: subprocess.Popen[bytes]
+    began: float
+
+
+class _Children:
+    """Child processes that each work on one cell."""
+
+    def __init__(self, study: Path, what: str, say: Say) -> None:
+        self._study, self._what, self._say = study, what, say
+        self._running: list[_Child] = []
+
+    def run(self, cells: Sequence[CellFolder], jobs: int) -> list[Failed]:
+        """Work on ``cells``, ``jobs`` at a time; return those that failed."""
+        waiting, failed, finished = list(cells), [], 0
+        try:
+            while waiting or self._running:
+                while waiting and len(self._running) < jobs:
+                    self._running.append(self._start(waiting.pop(0)))
+                time.sleep(_POLL_S)
+                for child in [one for one in self._running if one.process.poll() is not None]:
+                    self._running.remove(child)
+                    finished += 1
+                    seconds = time.monotonic() - child.began
+                    reason = _reason(child)
+                    how = f"failed: {reason}" if reason else f"{self._what} took {seconds:.0f} s"
+                    self._say(f"{finished}/{len(cells)}  {child.cell.entry.title}: {how}")
+                    if reason:
+                        failed.append(Failed(child.cell, reason))
+        except BaseException:
+            self._stop()
+            raise
+        return failed
+
+    def _start(self, cell: CellFolder) -> _Child:
+        cell.path.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "lram.harness.ablation.child"]
+        with (cell.path / "log.txt").open("ab") as log:
+            process = subprocess.Popen(
+                [*command, str(self._study.resolve()), cell.entry.folder, self._what],
+                stdin=subprocess.PIPE,  # closed when this process is gone, by which the child knows
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                start_new_session=True,  # Ctrl-C is for this process, which then asks its children
+            )
+        return _Child(cell, process, time.monotonic())
+
+    def _stop(self) -> None:
+        for child in self._running:
+            with contextlib.suppress(OSError):
+                child.process.terminate()
+        deadline = time.monotonic() + _STOP_S
+        for child in self._running:
+            try:
+                child.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+
+
+def _reason(child: _Child) -> str:
+    code = child.process.returncode
+    if code == 0:
+        return ""
+    log = child.cell.path / "log.txt"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    if code == 2 and lines[-1].startswith("lram: "):
+        return lines[-1].removeprefix("lram: ")
+    return f"its process ended with {code} (see {log}): {lines[-1][:200]}"

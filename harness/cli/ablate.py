@@ -1,0 +1,117 @@
+"""The command that runs studies: which choice of a recipe made the difference."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from lram.harness.ablation.folder import STAGES, StudyFolder
+from lram.harness.ablation.running import ablate as run
+from lram.harness.ablation.study import read_study, shipped_studies
+from lram.harness.cli.output import print_table
+from lram.harness.errors import LramError
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+_FINE = ("Base", "Level's", "p", "Episode noise alone", "Training seeds")
+
+
+def ablate(
+    study: Annotated[
+        str | None, Parameter(help="A study in TOML, or the name of one that comes along.")
+    ] = None,
+    /,
+    *,
+    output: Annotated[
+        Path | None,
+        Parameter(name=["--output", "-o"], help="Folder of the study; one that is there is gone on with."),
+    ] = None,
+    jobs: Annotated[
+        int, Parameter(name=["--jobs", "-j"], help="Cells made at the same time, one thread each.")
+    ] = 1,
+    only: Annotated[
+        list[str] | None,
+        Parameter(help="Make these cells only: titles, level names, 'seed 0', or patterns.", negative=()),
+    ] = None,
+    list_: Annotated[
+        bool,
+        Parameter(name="--list", help="List the studies that come along.", negative=()),
+    ] = False,
+) -> int:
+    """Train, evaluate and time every cell of a study, to find which choice made the difference.
+
+    A study names a base recipe, axes of changes to it, seeds, data and tasks; docs/ablations.md tells how
+    one is written. Interrupt it whenever you like: the same command goes on. 'lram report FOLDER' shows the
+    effects.
+
+    Example: lram ablate actions-in-context -o runs/actions --jobs 2
+    """
+    if list_:
+        _list_shipped()
+        return 0
+    if study is None or output is None:
+        raise LramError("give a study and a folder with -o; 'lram ablate --list' lists those that come along")
+    try:
+        opened, failed = run(read_study(study), output, jobs=jobs, only=only or (), say=_say)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; the same command goes on: lram ablate {study} -o {output}")
+        return EXIT_INTERRUPTED
+    _show(opened)
+    _show_effects(output)
+    for lost in failed:
+        print(f"\n{lost.cell.entry.title} failed: {lost.reason}")
+    if failed:
+        print(f"\nto try again: lram ablate {study} -o {output}")
+    else:
+        print(f"\nnext: lram report {output} -o {output}-report")
+    return EXIT_FAILED if failed else 0
+
+
+def _list_shipped() -> None:
+    rows = []
+    for name, file in shipped_studies().items():
+        study = read_study(file)
+        axes = [f"{axis.name}: {', '.join(level.name for level in axis.levels)}" for axis in study.axes]
+        rows.append((name, "; ".join(axes), len(study.seeds), study.question))
+    print_table(("study", "axes", "seeds", "question"), rows)
+
+
+def _show(study: StudyFolder) -> None:
+    """Print which cells there are, and how long they took."""
+    rows: list[tuple[object, ...]] = []
+    for cell in study.cells():
+        done = cell.done()
+        seconds = done.seconds if done else {}
+        state = "done" if done else f"to do: {cell.stage()}"
+        rows.append((cell.entry.title, state, *(seconds.get(stage) for stage in STAGES)))
+    print()
+    print_table(("cell", "state", *(f"{stage} s" for stage in STAGES)), rows)
+
+
+def _show_effects(folder: Path) -> None:
+    """Print what the report says of every level, without the finer print."""
+    from lram.reports.study import effects_table
+
+    table = effects_table(folder)
+    shown = [column.heading not in _FINE for column in table.columns]
+    rows = [
+        [" ".join(filter(None, (cell.text, cell.small))) for cell, one in zip(row, shown, strict=True) if one]
+        for row in table.rows
+    ]
+    if rows:
+        print()
+        print_table(
+            [column.heading for column, one in zip(table.columns, shown, strict=True) if one],
+            rows,
+        )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((ablate, "ablate"),)

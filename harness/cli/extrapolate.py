@@ -1,0 +1,175 @@
+"""The command that measures what becomes of models beyond the context that they were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from lram.harness.cli.benching import numbers
+from lram.harness.cli.listings import terms
+from lram.harness.cli.output import print_table
+from lram.harness.cli.running import MachineOptions, pairs
+from lram.harness.errors import LramError
+from lram.harness.progress import quiet, shown
+
+if TYPE_CHECKING:
+    from lram.harness.extrapolation.folder import Extrapolation
+
+EXIT_NOT_VALID = 1
+
+_DEFAULT_MACHINE = MachineOptions()
+
+
+def extrapolate(
+    agents: Annotated[
+        list[str] | None, Parameter(help="Models: checkpoint folders, shipped models or presets.")
+    ] = None,
+    /,
+    *,
+    tasks: Annotated[
+        list[str] | None,
+        Parameter(
+            name=["--tasks", "-t"],
+            help="A selection to play, and to take of the trajectories. Without one nothing is played.",
+            negative=(),
+        ),
+    ] = None,
+    exclude: Annotated[list[str] | None, Parameter(help="Take these tasks away.", negative=())] = None,
+    contexts: Annotated[
+        str, Parameter(name=["--contexts", "-c"], help="Timesteps of the limited contexts.")
+    ] = "25,50,100,200,400",
+    modes: Annotated[
+        str,
+        Parameter(
+            help="window: the last C timesteps are read anew at each decision. reset: the state is made "
+            "fresh every C decisions. carry: it is carried through the episode."
+        ),
+    ] = "window,reset,carry",
+    data: Annotated[
+        list[Path] | None,
+        Parameter(
+            name=["--data", "-d"],
+            help="Folders of trajectory stores, to measure losses on what no model was trained on.",
+            negative=(),
+        ),
+    ] = None,
+    policies: Annotated[
+        list[str] | None, Parameter(help="Patterns of the policies that acted there.", negative=())
+    ] = None,
+    trajectories: Annotated[int, Parameter(help="So many of each task.")] = 10,
+    episodes: Annotated[
+        int, Parameter(name=["--episodes", "-n"], help="Episodes of every model, context and task.")
+    ] = 10,
+    trained: Annotated[
+        int | None,
+        Parameter(help="Timesteps that all models were trained on (default: as their cards tell)."),
+    ] = None,
+    seed: Annotated[
+        int, Parameter(name=["--seed", "-s"], help="Names initial states and all that is random.")
+    ] = 0,
+    protocol: Annotated[
+        list[str] | None, Parameter(help="domain=NAME: another protocol; see 'lram domains'.", negative=())
+    ] = None,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="Folder of the extrapolation; must be new.")
+    ] = None,
+    resume: Annotated[Path | None, Parameter(help="Go on with the one in this folder.")] = None,
+    machine: MachineOptions = _DEFAULT_MACHINE,
+) -> int:
+    """Measure models at contexts below and beyond the length that they were trained on.
+
+    Three things, in this order: whether the step still equals forward and the state is finite (a minute);
+    losses and action errors by timestep on long trajectories (--data); scores by context (--tasks). Reading
+    a window anew costs as many tokens as it has at each decision: at C=200 some 100 times a carried state.
+
+    Interrupt with Ctrl-C whenever you like: '--resume' goes on with what is missing.
+
+    Example: lram extrapolate small-mamba -t dmcontrol/reacher-easy -d data/unseen -c 50,200,400 -o runs/long
+    """
+    from lram.harness.extrapolation import running
+
+    progress = quiet if machine.quiet else shown
+    if resume is not None:
+        if agents or tasks or data or (output is not None and output != resume):
+            raise LramError(f"--resume {resume} takes models, tasks and data from its plan; leave them out")
+        return _go_on(resume, machine, progress)
+    if not agents or output is None:
+        raise LramError("give models and a folder with -o, or --resume FOLDER to go on with one")
+    request = running.ExtrapolationRequest(
+        agents=agents,
+        tasks=terms(tasks, exclude) if tasks else (),
+        contexts=numbers(contexts, "--contexts"),
+        modes=tuple(dict.fromkeys(name.strip() for name in modes.split(","))),
+        stores=data or (),
+        policies=policies or ("*",),
+        trajectories=trajectories,
+        episodes=episodes,
+        seed=seed,
+        trained=trained,
+        protocols=pairs(protocol, "--protocol"),
+    )
+    try:
+        found = running.extrapolate(request, output, machine=machine.machine(), progress=progress)
+    except KeyboardInterrupt:
+        return _interrupted(output)
+    return _conclude(found)
+
+
+def _go_on(folder: Path, machine: MachineOptions, progress: Any) -> int:
+    from lram.harness.extrapolation import running
+    from lram.harness.extrapolation.folder import Extrapolation
+
+    scores = Extrapolation(folder).scores
+    how = machine.machine(scores) if scores is not None else None
+    try:
+        found = running.resume(folder, machine=how, progress=progress)
+    except KeyboardInterrupt:
+        return _interrupted(folder)
+    return _conclude(found)
+
+
+def _conclude(found: Extrapolation) -> int:
+    """Print what there is and what to do next; return 1 where a model's step is not its forward."""
+    plan, validity = found.plan, {record.agent: record for record in found.validity()}
+    records = found.scores.records() if found.scores is not None else []
+    rows = []
+    for agent in plan.agents:
+        mine = {agent.variant(context) for context in plan.variants()}
+        scored = sum(record.status == "scored" for record in records if record.agent in mine)
+        check = validity[agent.label]
+        rows.append(
+            (
+                agent.label,
+                agent.trained,
+                check.points[-1].timesteps,
+                "yes" if check.holds else "NO",
+                sum(record.agent == agent.label for record in found.losses()),
+                scored,
+                sum(record.status == "errored" for record in records if record.agent in mine),
+            )
+        )
+    headings = ("model", "trained on", "checked to", "step equals forward", "readings", "scored", "errored")
+    print_table(headings, rows)
+    print(f"\nnext: lram report {found.path} -o {found.path}-report")
+    return 0 if all(record.holds for record in validity.values()) else EXIT_NOT_VALID
+
+
+def _interrupted(folder: Path) -> int:
+    from lram.harness.extrapolation.folder import MARKER, Extrapolation
+
+    if not (folder / MARKER).is_file():
+        raise KeyboardInterrupt
+    found = Extrapolation(folder)
+    run = found.scores
+    played = f", {len(run.missing())} of {len(run.plan.items())} episodes" if run is not None else ""
+    print(
+        f"\ninterrupted: {len(found.missing_losses())} of {len(found.plan.readings())} readings{played} are "
+        f"missing; go on with: lram extrapolate --resume {folder}"
+    )
+    return 130
+
+
+COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((extrapolate, "extrapolate"),)

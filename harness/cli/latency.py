@@ -1,0 +1,196 @@
+"""The command that measures decisions and memory against context."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from lram.agents.compute import FORMS, PRECISIONS, Precision
+from lram.harness.cli.benching import names, numbers
+from lram.harness.cli.listings import Json
+from lram.harness.cli.output import print_json, print_table
+from lram.harness.errors import LramError
+
+if TYPE_CHECKING:
+    from lram.harness.latency.folder import LatencyRun
+    from lram.reports.latency_model import Result
+
+_QUICK = ("10,50", "1", 2)
+_USUAL = ("50,200,800,1600", "1,16", 5)
+
+
+def latency(
+    agents: Annotated[
+        list[str] | None, Parameter(help="Names, presets, checkpoint folders or module:factory.")
+    ] = None,
+    /,
+    *,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="Folder of the sweep; must be new.")
+    ] = None,
+    resume: Annotated[
+        Path | None, Parameter(help="Go on with the sweep in this folder; other settings are its own.")
+    ] = None,
+    contexts: Annotated[
+        str | None, Parameter(help="Timesteps read before the decisions (default: 50,200,800,1600).")
+    ] = None,
+    batch: Annotated[
+        str | None, Parameter(help="Lanes that decide together (default: 1,16; each is measured apart).")
+    ] = None,
+    step: Annotated[str, Parameter(help=f"Forms of a model's step: {', '.join(FORMS)}.")] = "auto",
+    task: Annotated[
+        str, Parameter(name=["--task", "-t"], help="Whose observations are read.")
+    ] = "atari/freeway",
+    device: Annotated[str, Parameter(help="Where models decide, such as cpu or cuda.")] = "cpu",
+    precision: Annotated[
+        Precision, Parameter(help=f"Of the weights: {' or '.join(PRECISIONS)}; states are float32.")
+    ] = "float32",
+    repeats: Annotated[int | None, Parameter(help="Fresh processes of each setting (default: 5).")] = None,
+    threads: Annotated[int, Parameter(help="Threads for the models.")] = 1,
+    seed: Annotated[
+        int, Parameter(name=["--seed", "-s"], help="Of untrained weights, recorded inputs and the order.")
+    ] = 0,
+    loop: Annotated[bool, Parameter(help="Also time decisions together with the simulator.")] = True,
+    windows: Annotated[
+        Literal["whole", "own"],
+        Parameter(
+            help="whole: a Transformer's cache, or the window that it reads anew, is made as long as each "
+            "context; own: as the model has it."
+        ),
+    ] = "whole",
+    memory_limit: Annotated[
+        float, Parameter(help="GiB that a process may take; 0: most of what is free when it starts.")
+    ] = 0.0,
+    quick: Annotated[
+        bool, Parameter(help="A try: by default contexts 10,50, batch 1, 2 processes.", negative=())
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Measure the time of a decision, and memory, at growing contexts that were really read.
+
+    Three clocks: the agent's (observation in, action out), the model's alone, and the loop with the
+    simulator. Every setting is measured in several fresh processes, in mixed order; running out of memory
+    is a result like others. Interrupt with Ctrl-C whenever you like, and go on with --resume.
+
+    Example: lram latency 'xlstm[7:1]-16M' 'transformer[full]-16M' 'transformer[recompute]-16M' -o latency
+    """
+    from lram.harness.latency.plan import QUICK, LatencyRequest
+    from lram.harness.latency.records import Effort
+    from lram.harness.latency.sweep import resume as resume_sweep
+    from lram.harness.latency.sweep import sweep
+
+    if (resume is None) == (output is None):
+        raise LramError("give the folder of a new sweep with -o, or that of an old one with --resume")
+    folder = resume or output
+    assert folder is not None
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    usual = _QUICK if quick else _USUAL
+    try:
+        if resume is not None:
+            if agents:
+                raise LramError("a sweep that is gone on with has its agents; name none beside --resume")
+            run = resume_sweep(resume, say=say)
+        else:
+            request = LatencyRequest(
+                agents=agents or [],
+                contexts=numbers(contexts or usual[0], "--contexts"),
+                batches=numbers(batch or usual[1], "--batch"),
+                steps=names(step, "--step"),  # type: ignore[arg-type]
+                task=task,
+                device=device,
+                precision=precision,
+                repeats=usual[2] if repeats is None else repeats,
+                threads=threads,
+                seed=seed,
+                loop=loop,
+                windows=windows,
+                effort=QUICK if quick else Effort(),
+                memory_gib=memory_limit,
+            )
+            run = sweep(request, folder, say=say)
+    except KeyboardInterrupt:
+        return _interrupted(folder)
+    return _conclude(run, json)
+
+
+def _interrupted(folder: Path) -> int:
+    """Say how to go on after Ctrl-C; return the exit code."""
+    from lram.harness.latency.folder import PLAN_FILE
+
+    if not (folder / PLAN_FILE).is_file():
+        raise KeyboardInterrupt
+    print(f"\ninterrupted; what was measured is kept; go on with: lram latency --resume {folder}")
+    return 130
+
+
+def _conclude(run: LatencyRun, json: bool) -> int:
+    """Print what a sweep holds; return 1 when nothing was measured."""
+    from lram.reports.latency_analysis import summarise
+
+    result = summarise([run])
+    if json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(result))
+    else:
+        print_result(result)
+        print(f"\nnext: lram report {run.path} -o {run.path}-report")
+    return 0 if any(spot.agent is not None for spot in result.spots) else 1
+
+
+def print_result(result: Result) -> None:
+    """Print a sweep's numbers for people."""
+    header = ("agent", "batch", "context", "decisions", "p50 ms", "interval", "p90", "p99", "model", "loop")
+    rows: list[tuple[object, ...]] = []
+    for spot in result.spots:
+        head = (result.subjects[spot.subject].name, spot.batch, spot.context)
+        if spot.agent is None:
+            rows.append((*head, 0, None, spot.outcome, None, None, None, None, None, None))
+            continue
+        clock = spot.agent
+        rows.append(
+            (
+                *head,
+                clock.decisions,
+                _rounded(clock.median.value),
+                f"[{clock.median.low:.3g}, {clock.median.high:.3g}]",
+                _rounded(clock.p90),
+                _rounded(clock.p99),
+                None if spot.model is None else _rounded(spot.model.median.value),
+                None if spot.loop is None else _rounded(spot.loop.median.value),
+                round(spot.state_bytes / 2**20, 2),
+                round(spot.peak_bytes / 2**20),
+            )
+        )
+    print_table((*header, "state MiB", "peak MiB"), rows)
+    if result.crossings:
+        print("\nfrom which context on the first decides faster than the second:")
+        print_table(
+            ("first", "second", "batch", "from context", "interval"),
+            [
+                (
+                    result.subjects[one.first].name,
+                    result.subjects[one.second].name,
+                    one.batch,
+                    one.text,
+                    one.interval_text,
+                )
+                for one in result.crossings
+            ],
+        )
+    for note in result.notes:
+        print(f"\n{note}")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.3g}")
+
+
+COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((latency, "latency"),)

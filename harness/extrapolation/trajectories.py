@@ -1,0 +1,218 @@
+"""Which trajectories losses are measured on: long ones that no agent was trained on.
+
+What a checkpoint was trained on, its card tells: the digests of the stores, and the recipe that drew the
+validation share. Of such a store only that share counts; a store that no card names counts whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from typing import Any
+
+from lram.agents.api import TaskSpec
+from lram.agents.encoders import IMAGE_SHAPE
+from lram.agents.tokens import ACTION_DIMS, DISCRETE_ACTIONS
+from lram.agents.training.recipe_text import recipe_from_dict
+from lram.agents.training.sampling import chances
+from lram.agents.training.selection import Selection, select
+from lram.agents.trajectories import TrajectoryStore
+from lram.harness.errors import LramError
+from lram.harness.extrapolation.records import Stretch
+
+_Episode = tuple[int, int]  # place of the store, number in it
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which trajectories are asked for.
+
+    Attributes:
+        tasks: Patterns of task ids; empty: all.
+        policies: Patterns of the names of those that acted.
+        per_task: So many stretches of each task, drawn at random.
+        longer_than: Decisions that a stretch must exceed.
+        seed: Of the drawing.
+        state_width: The widest vector that all agents read.
+    """
+
+    tasks: tuple[str, ...]
+    policies: tuple[str, ...]
+    per_task: int
+    longer_than: int
+    seed: int
+    state_width: int
+
+
+def trained_length(card: Mapping[str, Any]) -> int | None:
+    """Return the timesteps of the sequences that a checkpoint was trained on, as its card tells; or None."""
+    recipe = card.get("recipe")
+    sampling = recipe.get("sampling") if isinstance(recipe, Mapping) else None
+    length = sampling.get("context") if isinstance(sampling, Mapping) else None
+    return length if type(length) is int and length > 0 else None
+
+
+def choose(
+    stores: Sequence[TrajectoryStore], cards: Mapping[str, Mapping[str, Any]], wanted: Wanted
+) -> tuple[tuple[Stretch, ...], str]:
+    """Return what losses are measured on, by task, and why no agent was trained on it.
+
+    Args:
+        stores: Where the trajectories are.
+        cards: Of the agents' checkpoints, by label; empty where an agent has none.
+        wanted: Which.
+
+    Raises:
+        LramError: Nothing is left, or what an agent held out cannot be told from these stores.
+    """
+    ids = sorted({episode.task for store in stores for episode in store.episodes})
+    tasks = [task for task in ids if not wanted.tasks or any(fnmatchcase(task, p) for p in wanted.tasks)]
+    if not tasks:
+        raise LramError(
+            "the trajectory stores hold none of the tasks that are selected; they hold "
+            f"{', '.join(ids[:5])}{f' and {len(ids) - 5} more' if len(ids) > 5 else ''}"
+        )
+    usable = _usable(stores, wanted)
+    held_out, told = _unseen(stores, cards, wanted.state_width)
+    stretches = []
+    for task in tasks:
+        found = [
+            stretch
+            for place, number in sorted(usable & held_out)
+            if stores[place].episodes[number].task == task
+            for stretch in _stretches(stores[place], place, number)
+            if stretch.length > wanted.longer_than
+        ]
+        lots = chances((wanted.seed, zlib.crc32(task.encode())), len(found))
+        drawn = sorted(sorted(range(len(found)), key=lambda i: lots[i])[: wanted.per_task])
+        stretches += [found[place] for place in drawn]
+    if not stretches:
+        raise LramError(
+            f"no trajectory that the agents were not trained on ({told}) is longer than the "
+            f"{wanted.longer_than} timesteps of their training; collect some of another seed with "
+            "'lram collect', or give --trained"
+        )
+    return tuple(stretches), told
+
+
+def _stretches(store: TrajectoryStore, place: int, number: int) -> list[Stretch]:
+    episode = store.episodes[number]
+    bounds = [*episode.context_starts, episode.length]
+    return [
+        Stretch(place, number, episode.task, episode.policy, start, stop) for start, stop in pairwise(bounds)
+    ]
+
+
+def _usable(stores: Sequence[TrajectoryStore], wanted: Wanted) -> set[_Episode]:
+    """Return the episodes of the policies that are asked for, as far as all agents can read them."""
+    policies = sorted({episode.policy for store in stores for episode in store.episodes})
+    named = {name for name in policies if any(fnmatchcase(name, pattern) for pattern in wanted.policies)}
+    if not named:
+        raise LramError(
+            f"no policy of the trajectory stores matches {', '.join(map(repr, wanted.policies))}; there are "
+            f"{', '.join(map(repr, policies[:5]))}{' and more' if len(policies) > 5 else ''}"
+        )
+    return {
+        (place, episode.number)
+        for place, store in enumerate(stores)
+        for episode in store.episodes
+        if episode.policy in named and _readable(store.tasks[episode.task], wanted.state_width)
+    }
+
+
+def _readable(task: TaskSpec, state_width: int) -> bool:
+    if task.observation == "image":
+        fits = task.observation_shape == IMAGE_SHAPE
+    else:
+        fits = math.prod(task.observation_shape) <= state_width
+    return fits and task.action_size <= (DISCRETE_ACTIONS if task.action == "discrete" else ACTION_DIMS)
+
+
+def _pairs(domains: Mapping[str, Any]) -> set[_Episode]:
+    return {
+        (int(store), int(number))
+        for episodes in domains.values()
+        for store, number in zip(episodes.stores, episodes.numbers, strict=True)
+    }
+
+
+def _unseen(
+    stores: Sequence[TrajectoryStore], cards: Mapping[str, Mapping[str, Any]], state_width: int
+) -> tuple[set[_Episode], str]:
+    """Return the episodes that no agent was trained on, and why, in words."""
+    left = {(place, episode.number) for place, store in enumerate(stores) for episode in store.episodes}
+    shares, silent = [], []
+    for label, card in cards.items():
+        digests = _digests(card)
+        if not digests:
+            silent.append(label)
+            continue
+        _refuse_grown(stores, digests, label)
+        by_digest = {store.digest: place for place, store in enumerate(stores)}
+        there = [by_digest[digest] for digest in digests if digest in by_digest]
+        if not there:
+            continue
+        if len(there) < len(digests):
+            raise LramError(
+                f"{label} was trained on {len(digests)} stores, of which {len(there)} are given; what it "
+                "held out is drawn from all of them: give all with --data, or a store that it never saw"
+            )
+        selection = _selection(card, label)
+        ordered = [stores[place] for place in there]
+        held_out = _pairs(select(ordered, selection, "valid", state_width=state_width).domains)
+        left &= {pair for pair in left if pair[0] not in there} | {
+            (there[place], number) for place, number in held_out
+        }
+        shares.append(label)
+    parts = []
+    if shares:
+        parts.append(f"the validation share that {_names(shares)} held out, by the recipes in their cards")
+    others = [label for label in cards if label not in shares and label not in silent]
+    if others:
+        parts.append(f"stores that the card{'s' * (len(others) != 1)} of {_names(others)} do not name")
+    if silent:
+        parts.append(f"what {_names(silent)} were trained on, if at all, is not known")
+    return left, "; ".join(parts)
+
+
+def _digests(card: Mapping[str, Any]) -> list[str]:
+    data = card.get("data")
+    stores = data.get("stores") if isinstance(data, Mapping) else None
+    return [str(one["digest"]) for one in stores or [] if isinstance(one, Mapping) and "digest" in one]
+
+
+def _refuse_grown(stores: Sequence[TrajectoryStore], digests: Sequence[str], label: str) -> None:
+    """Raise LramError for a store that has more than when ``label`` was trained on it."""
+    for store in stores:
+        sums = [part.sha256 for part in store.parts]
+        for count in range(1, len(sums)):
+            if hashlib.sha256("\n".join(sums[:count]).encode()).hexdigest() in digests:
+                raise LramError(
+                    f"{store.path} has grown since {label} was trained on it, so what it held out cannot be "
+                    "told; give the store as it was, or one of its own with trajectories of another seed"
+                )
+
+
+def _selection(card: Mapping[str, Any], label: str) -> Selection:
+    told = card.get("recipe")
+    if not isinstance(told, Mapping):
+        raise LramError(
+            f"the card of {label} names its stores but no recipe, so what it held out cannot be told; give "
+            "a store that it never saw"
+        )
+    data = recipe_from_dict(told, f"the card of {label}").data
+    drawn = Selection(
+        tasks=data.tasks, policies=data.policies, validation_share=data.validation_share, seed=data.seed
+    )
+    if not data.validation_share:
+        raise LramError(f"{label} held nothing out of its stores; give a store that it never saw")
+    return drawn
+
+
+def _names(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"

@@ -1,0 +1,124 @@
+"""What agents see while they are timed: a real task, recorded once under random actions.
+
+One stream of timesteps serves all lanes: lane i reads it from another place on, so that no two lanes
+ever see the same frame at once, and from its beginning again when it ends. Its observations are
+distinct, its rewards are those of the task; where it was recorded over several episodes, the first
+reward of each is 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lram.agents.api import Action, Observation, TaskSpec
+from lram.agents.durable import write_durably
+from lram.agents.noise import uniform_action
+from lram.harness import seeds
+from lram.harness.errors import LramError
+from lram.harness.latency.simulators import Simulators
+from lram.harness.records import PlannedTask
+from lram.harness.translation import task_spec
+
+FILE = "inputs.npz"
+
+MOST = 4096
+"""Timesteps recorded at most: about 50 MB of images."""
+
+MARGIN = 256
+"""Timesteps recorded beyond the longest context, for the timed decisions."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A recorded stream of n timesteps.
+
+    Attributes:
+        observations: (n, *shape of the task).
+        rewards: Given with each observation: what the action before it earned, as agents see it, (n,).
+        actions: Taken at each, (n,) or (n, dimensions).
+    """
+
+    observations: npt.NDArray[Any]
+    rewards: npt.NDArray[np.float64]
+    actions: npt.NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def places(self, timestep: int, batch: int) -> npt.NDArray[np.int64]:
+        """Return which recorded timestep each of ``batch`` lanes reads at ``timestep``: (batch,)."""
+        stride = max(1, len(self) // batch)
+        return (timestep + stride * np.arange(batch)) % len(self)
+
+    def seen(self, places: Sequence[int] | npt.NDArray[np.int64]) -> tuple[list[Observation], list[float]]:
+        """Return one observation and reward a lane."""
+        return [self.observations[place] for place in places], [float(self.rewards[p]) for p in places]
+
+    def action(self, place: int) -> Action:
+        """Return the action that was taken there."""
+        taken = self.actions[place]
+        return int(taken) if self.actions.ndim == 1 else taken
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all arrays."""
+        hashed = hashlib.sha256()
+        for array in (self.observations, self.rewards, self.actions):
+            hashed.update(f"{array.dtype.str}{array.shape}".encode())
+            hashed.update(np.ascontiguousarray(array).tobytes())
+        return hashed.hexdigest()
+
+
+def record(
+    planned: PlannedTask, timesteps: int, seed: int, log_folder: Path, interpreters: Mapping[str, str]
+) -> Inputs:
+    """Play ``planned`` by uniform actions and return its first so many timesteps.
+
+    Raises:
+        LramError: The simulator failed.
+    """
+    spec: TaskSpec = task_spec(planned)
+    rng = np.random.default_rng(seeds.derive("latency inputs", seed, spec.id))
+    observations: list[Observation] = []
+    rewards: list[float] = []
+    actions: list[Action] = []
+    with Simulators(planned, 1, seed, log_folder, interpreters) as simulators:
+        while len(rewards) < timesteps:
+            simulators.renew()
+            (seen,), (reward,) = simulators.observations, simulators.rewards
+            action = uniform_action(spec, rng)
+            observations.append(seen.copy())
+            rewards.append(reward)
+            actions.append(action)
+            simulators.step([action])
+    kind = np.int64 if spec.action == "discrete" else np.float32
+    return Inputs(np.stack(observations), np.array(rewards, np.float64), np.array(actions, kind))
+
+
+def write(folder: Path, inputs: Inputs) -> None:
+    """Write ``inputs`` into a sweep's folder."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, observations=inputs.observations, rewards=inputs.rewards, actions=inputs.actions
+    )
+    write_durably(folder / FILE, buffer.getvalue())
+
+
+def read(folder: Path, digest: str) -> Inputs:
+    """Read what :func:`write` wrote; LramError when it is not what the sweep was started with."""
+    try:
+        with np.load(folder / FILE, allow_pickle=False) as arrays:
+            inputs = Inputs(arrays["observations"], arrays["rewards"], arrays["actions"])
+    except (OSError, ValueError, KeyError) as error:
+        raise LramError(f"{folder / FILE} cannot be read: {error}") from error
+    if inputs.digest != digest:
+        raise LramError(f"{folder / FILE} is not what the sweep was started with; start a new one")
+    return inputs

@@ -1,0 +1,84 @@
+"""Memory of a process or of its GPU: what it holds, its highest since, and how much it may take."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import resource
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lram.harness.bench.run import free_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+_STATUS = Path("/proc/self/status")
+_SHARE = 0.85  # of the free memory: the last of it would take the system's own pages along
+_RESET_PEAK = "5"  # proc(5), /proc/pid/clear_refs: the highest resident size is made the present one
+
+
+_LACK = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc", "memoryerror")
+
+
+class Meter:
+    """Memory of a device, as this process uses it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._gpu = device if device.type == "cuda" else None
+
+    def reset(self) -> int:
+        """Give back what is not in use, forget the highest, and return the bytes now in use."""
+        gc.collect()
+        if self._gpu is not None:
+            import torch
+
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._gpu)
+            return int(torch.cuda.memory_allocated(self._gpu))
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text(_RESET_PEAK, encoding="ascii")
+        return _status("VmRSS")
+
+    def peak(self) -> int:
+        """Return the highest number of bytes since :meth:`reset`."""
+        if self._gpu is not None:
+            import torch
+
+            return int(torch.cuda.max_memory_allocated(self._gpu))
+        return _status("VmHWM")
+
+
+def limit(gib: float) -> None:
+    """Let this process allocate so many GiB, or most of what is free (0), and no more.
+
+    Beyond that an allocation fails in this process; without a limit, the system would choose a process
+    to end, and not always this one.
+    """
+    most = gib * 2**30 if gib else _SHARE * free_bytes("cpu")
+    if most < float(2**62):
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_DATA, (int(most), resource.RLIM_INFINITY))
+
+
+def is_lack(error: BaseException) -> bool:
+    """Return whether ``error`` says that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    return type(error).__name__ == "OutOfMemoryError" or is_lack_text(str(error))
+
+
+def is_lack_text(text: str) -> bool:
+    """Return whether the words of a process that died say that memory ran out."""
+    return any(words in text.lower() for words in _LACK)
+
+
+def _status(name: str) -> int:
+    try:
+        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)

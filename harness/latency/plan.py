@@ -1,0 +1,148 @@
+"""From what a user asks for to a plan: agents built once and refused early, inputs recorded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lram.agents.api import Agent, AgentError
+from lram.agents.compute import FORMS, Precision, StepForm
+from lram.harness.errors import LramError
+from lram.harness.latency import inputs as recorded
+from lram.harness.latency.inputs import Inputs
+from lram.harness.latency.records import SCHEMA, Effort, LatencyPlan, Variant, Windows
+from lram.harness.plan import AgentsArgument, Request, build_agent, labelled_specs
+from lram.harness.plan import make_plan as plan_run
+from lram.harness.records import AgentEntry
+from lram.harness.translation import task_spec
+
+CONTEXTS = (50, 200, 800, 1600)
+TASK = "atari/freeway"
+QUICK = Effort(seconds=0.2, most=50, warm_up_s=0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRequest:
+    """What a user asks for; :class:`lram.harness.latency.records.LatencyPlan` tells the fields.
+
+    Attributes:
+        agents: Specifications, each plain or as ``label=specification``.
+        steps: Forms of the step; agents that have none are measured in the first.
+        task: One task.
+    """
+
+    agents: AgentsArgument
+    contexts: Sequence[int] = CONTEXTS
+    batches: Sequence[int] = (1, 16)
+    steps: Sequence[StepForm] = ("auto",)
+    task: str = TASK
+    device: str = "cpu"
+    precision: Precision = "float32"
+    repeats: int = 5
+    threads: int = 1
+    seed: int = 0
+    loop: bool = True
+    windows: Windows = "whole"
+    effort: Effort = field(default_factory=Effort)
+    memory_gib: float = 0.0
+    interpreters: Mapping[str, str] | None = None
+
+    def check(self) -> None:
+        """Raise LramError for a number or name that makes no sense."""
+        for name, values in (
+            ("contexts", self.contexts),
+            ("batch", self.batches),
+            ("repeats", (self.repeats,)),
+            ("threads", (self.threads,)),
+        ):
+            if not values or min(values) < 1:
+                raise LramError(f"{name} must be 1 or more, not {', '.join(map(str, values)) or 'nothing'}")
+        if not self.memory_gib >= 0:
+            raise LramError(f"the memory of a process must be 0 GiB or more, not {self.memory_gib:g}")
+        if not self.steps:
+            raise LramError(f"name a form of the step: {', '.join(FORMS)}")
+
+
+def make_plan(request: LatencyRequest, say: Callable[[str], object]) -> tuple[LatencyPlan, Inputs]:
+    """Return the plan and the inputs, recorded now; LramError for what cannot be measured."""
+    request.check()
+    _check_device(request.device)
+    run, _ = plan_run(Request(agents="random", tasks=request.task, interpreters=request.interpreters))
+    if len(run.tasks) != 1:
+        raise LramError(f"latencies are measured on one task, and {request.task} is {len(run.tasks)}")
+    planned = run.tasks[0]
+    contexts = tuple(sorted(set(request.contexts)))
+    frame = LatencyPlan(
+        schema=SCHEMA,
+        seed=request.seed,
+        agents=(),
+        variants=(),
+        task=planned,
+        contexts=contexts,
+        batches=tuple(dict.fromkeys(request.batches)),
+        device=request.device,
+        precision=request.precision,
+        repeats=request.repeats,
+        threads=request.threads,
+        loop=request.loop,
+        windows=request.windows,
+        effort=request.effort,
+        inputs="",
+        recorded=min(recorded.MOST, contexts[-1] + recorded.MARGIN),
+        memory_gib=request.memory_gib,
+        interpreters=dict(run.interpreters),
+    )
+    agents, variants = _agents(request, frame)
+    say(f"recording {frame.recorded} timesteps of {planned.task.id}")
+    with tempfile.TemporaryDirectory(prefix="lram-latency-") as logs:
+        inputs = recorded.record(planned, frame.recorded, request.seed, Path(logs), frame.interpreters)
+    return replace(frame, agents=agents, variants=variants, inputs=inputs.digest), inputs
+
+
+def check_same(plan: LatencyPlan) -> None:
+    """Raise LramError when an agent of ``plan`` is another one now."""
+    for entry in plan.agents:
+        step = next(one.step for one in plan.variants if one.agent == entry.label)
+        now = build_agent(entry.spec, plan.seed, plan.compute(step, 1)).info
+        if now.digest != entry.info.digest:
+            raise LramError(
+                f"agent {entry.label} is not the one the sweep was started with (digest {now.digest[:12]}, "
+                f"it was {entry.info.digest[:12]}); put its files back or start a new sweep"
+            )
+
+
+def _agents(
+    request: LatencyRequest, frame: LatencyPlan
+) -> tuple[tuple[AgentEntry, ...], tuple[Variant, ...]]:
+    from lram.agents.model_agent import ModelAgent
+
+    entries, variants = [], []
+    task = task_spec(frame.task)
+    for label, spec in labelled_specs(request.agents).items():
+        assert isinstance(spec, str)
+        first: Agent | None = None
+        for step in dict.fromkeys(request.steps):
+            try:
+                agent = build_agent(spec, request.seed, frame.compute(step, 1))
+            except AgentError as error:
+                raise LramError(str(error)) from error
+            if first is not None and type(agent) is not ModelAgent:
+                break  # it has no forms of a step
+            first = first or agent
+            variants.append(Variant(label, step))
+        assert first is not None
+        if (reason := first.refuses(task)) is not None:
+            raise LramError(f"agent {label} cannot play {task.id}: {reason}; leave it out, or choose --task")
+        entries.append(AgentEntry(label, spec, first.info))
+    return tuple(entries), tuple(variants)
+
+
+def _check_device(device: str) -> None:
+    from lram.harness.bench.run import check_device
+
+    try:
+        check_device(device)
+    except AgentError as error:
+        raise LramError(str(error)) from error

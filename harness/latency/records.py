@@ -1,0 +1,210 @@
+"""What a sweep sets out to measure, and what one process measured at one context.
+
+``LatencyPlan`` is ``latency.json``; one ``Point`` is one line of ``records/*.jsonl``. Times are whole
+nanoseconds, every single decision of them, so that each percentile can be computed again.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lram.agents.compute import Compute, Precision, StepForm
+from lram.harness.bench.record import Load
+from lram.harness.records import AgentEntry, PlannedTask
+
+SCHEMA = 1
+
+Windows = Literal["whole", "own"]
+"""Whether full caches and windows that are read anew are made as long as each context, or are the model's."""
+
+OK = "ok"
+OUT_OF_MEMORY = "out of memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long a point is measured.
+
+    Attributes:
+        seconds: Of decisions at the agent's clock; the model's gets half, the loop a third.
+        most: Decisions of a clock, at most.
+        least: And at least, unless one takes more than ``slow_s``.
+        warm_up_s: Warm-up ends after so many seconds, stable or not.
+        slow_s: A decision that takes longer is measured once a process, at the agent's clock only.
+        give_up_s: One that takes even longer is measured in the first process, and no longer context is.
+    """
+
+    seconds: float = 1.0
+    most: int = 200
+    least: int = 5
+    warm_up_s: float = 0.5
+    slow_s: float = 3.0
+    give_up_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One process: an agent in one form of the step and with one batch, the contexts upward.
+
+    Attributes:
+        agent: Label.
+        step: Form of the step that is asked for.
+        batch: Lanes that decide together.
+        repeat: Which of the processes with the same settings, from 0.
+    """
+
+    agent: str
+    step: StepForm
+    batch: int
+    repeat: int
+
+    @property
+    def setting(self) -> tuple[str, str, int]:
+        """What its repeats have in common."""
+        return self.agent, self.step, self.batch
+
+    def __str__(self) -> str:
+        return f"{self.agent}, step {self.step}, batch {self.batch}, process {self.repeat + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """An agent in one form of the step."""
+
+    agent: str
+    step: StepForm
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyPlan:
+    """A sweep.
+
+    Attributes:
+        schema: Version of this layout.
+        seed: Of untrained weights, of recorded inputs and of the order.
+        agents: What is measured.
+        variants: In which forms of the step.
+        task: Whose observations are read.
+        contexts: Timesteps read before the timed decisions, ascending.
+        batches: Lanes that decide together; each is a measurement of its own.
+        device, precision: Where and with which weights.
+        repeats: Processes of each setting.
+        threads: Of the agents' tensor library.
+        loop: Whether decisions are also timed together with the simulator.
+        windows: See ``Windows``.
+        effort: How long each point is measured.
+        inputs: SHA-256 of the recorded inputs.
+        recorded: How many timesteps of them there are.
+        memory_gib: Memory that a process may take; 0: what the machine has to spare at its start.
+        interpreters: Python executable by domain, where another one plays it.
+    """
+
+    schema: int
+    seed: int
+    agents: tuple[AgentEntry, ...]
+    variants: tuple[Variant, ...]
+    task: PlannedTask
+    contexts: tuple[int, ...]
+    batches: tuple[int, ...]
+    device: str
+    precision: Precision
+    repeats: int
+    threads: int
+    loop: bool
+    windows: Windows
+    effort: Effort
+    inputs: str
+    recorded: int
+    memory_gib: float = 0.0
+    interpreters: dict[str, str] = field(default_factory=dict)
+
+    def jobs(self) -> list[Job]:
+        """Return all processes in the order in which they run: every setting once, mixed, then again."""
+        shuffle = random.Random(self.seed).shuffle
+        ordered: list[Job] = []
+        for repeat in range(self.repeats):
+            once = [
+                Job(one.agent, one.step, batch, repeat) for one in self.variants for batch in self.batches
+            ]
+            shuffle(once)
+            ordered += once
+        return ordered
+
+    def compute(self, step: StepForm, batch: int) -> Compute:
+        """Return how an agent computes: a single lane alone, more in the next multiple of 8 rows."""
+        rows = 1 if batch == 1 else -(-batch // 8) * 8
+        return Compute(self.device, self.precision, step, rows)
+
+    def entry(self, label: str) -> AgentEntry:
+        """Return the agent of this label; KeyError where there is none."""
+        for agent in self.agents:
+            if agent.label == label:
+                return agent
+        raise KeyError(label)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one process measured at one context.
+
+    Attributes:
+        schema: Version of this layout.
+        job: The process.
+        context: Timesteps that were to be read before.
+        outcome: ``ok``, ``out of memory``, or in a sentence why there is nothing.
+        read: Timesteps that were read before the first timed decision.
+        held: The context is the same at every timed decision: what the last one added is forgotten. A
+            recurrent state instead goes on, one timestep a decision.
+        agent_ns: Agent step: observations on the host in, actions on the host out.
+        model_ns: Model step: embedded tokens in, logits out, on the device; empty for foreign agents.
+        loop_ns: Agent step and one step of the simulators in their worker processes.
+        repeated_ns: Agent steps that are shown one and the same observation, in turns with others; at
+            the first context only.
+        distinct_ns: Those others.
+        reach_s: Seconds that reading the context took.
+        warm: Whether warm-up became stable (three decisions within a tenth of each other).
+        warm_up: Decisions of the warm-up.
+        state_bytes: What all lanes keep between decisions; for a full cache, as long as it has to be.
+        weight_bytes: Weights; 0 for foreign agents.
+        resident_bytes: Memory of the process (of the device, where it is a GPU) before the decisions.
+        peak_bytes: Its highest during warm-up and agent steps.
+        actions: CRC-32 of the first actions (of all lanes) after the context was reached, eight hex
+            digits; equal in every process with the same settings.
+        load: What else the machine did meanwhile.
+        started: Seconds since the epoch.
+        facts: How it was computed, by name.
+    """
+
+    schema: int
+    job: Job
+    context: int
+    outcome: str
+    read: int = 0
+    held: bool = False
+    agent_ns: tuple[int, ...] = ()
+    model_ns: tuple[int, ...] = ()
+    loop_ns: tuple[int, ...] = ()
+    repeated_ns: tuple[int, ...] = ()
+    distinct_ns: tuple[int, ...] = ()
+    reach_s: float = 0.0
+    warm: bool = False
+    warm_up: int = 0
+    state_bytes: int = 0
+    weight_bytes: int = 0
+    resident_bytes: int = 0
+    peak_bytes: int = 0
+    actions: str = ""
+    load: Load | None = None
+    started: float = 0.0
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def end_of(point: Point, effort: Effort) -> str:
+    """Return why a setting is not tried at this context again, nor at longer ones; empty where it is."""
+    if point.outcome == OUT_OF_MEMORY:
+        return f"{OUT_OF_MEMORY} at context {point.context}"
+    if point.agent_ns and min(point.agent_ns) > 1e9 * effort.give_up_s:
+        return f"a decision took {min(point.agent_ns) / 1e9:.0f} s at context {point.context}"
+    return ""

@@ -1,0 +1,199 @@
+"""What one process of a sweep does at each context: read it, warm up, and time three clocks."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+
+from lram.agents.api import Action
+from lram.agents.factory import create_agent
+from lram.harness import seeds
+from lram.harness.bench.record import LoadWatch
+from lram.harness.bench.run import synchroniser
+from lram.harness.latency import inputs as recorded
+from lram.harness.latency.clocks import Stopwatch, WarmUp, time_decisions, time_in_turns, warm_up
+from lram.harness.latency.memory import Meter
+from lram.harness.latency.records import OK, SCHEMA, Job, LatencyPlan, Point
+from lram.harness.latency.simulators import Simulators
+from lram.harness.latency.subject import digest_of, make_subject
+from lram.harness.translation import task_spec
+
+FIRST = 3
+"""Decisions whose actions are kept: the least that a warm-up of a fast agent has."""
+
+_TURNS = 20  # decisions with repeated and with distinct inputs, at most
+
+
+class Session:
+    """An agent with its inputs and clocks; see :meth:`point`."""
+
+    def __init__(self, plan: LatencyPlan, job: Job, contexts: Sequence[int], folder: Path) -> None:
+        """Build the agent.
+
+        Args:
+            plan: Of the sweep.
+            job: What this process measures.
+            contexts: Those that are still to be measured.
+            folder: Of the sweep.
+        """
+        torch.set_num_threads(plan.threads)
+        self._plan, self._job, self._folder = plan, job, folder
+        self._task = task_spec(plan.task)
+        self._inputs = recorded.read(folder, plan.inputs)
+        compute = plan.compute(job.step, job.batch)
+        self._subject = make_subject(
+            create_agent(plan.entry(job.agent).spec, seed=plan.seed, compute=compute),
+            self._task,
+            self._inputs,
+            job.batch,
+            plan.windows,
+            max(plan.contexts),
+            plan.seed,
+        )
+        self._last = contexts[-1]
+        device = torch.device(plan.device)
+        self._meter = Meter(device)
+        self._watch = Stopwatch(synchroniser(plan.device))
+        self._timestep = 0
+        self._simulators: Simulators | None = None
+        self._stack = ExitStack()
+        # What the libraries have made stays: without it, each collection before a clock takes 0.1 s.
+        gc.collect()
+        gc.freeze()
+
+    @contextmanager
+    def simulators_closed(self) -> Iterator[None]:
+        """End the simulators afterwards."""
+        with self._stack:
+            yield
+
+    def point(self, context: int) -> Point:
+        """Reach ``context`` and measure there."""
+        plan, effort, subject = self._plan, self._plan.effort, self._subject
+        started, begun = time.time(), time.perf_counter()
+        read = subject.reach(context)
+        reach_s = time.perf_counter() - begun
+        self._timestep = read
+        load, resident = LoadWatch(), self._meter.reset()
+        first: list[list[Action]] = []
+
+        def noted() -> Callable[[], object]:
+            decide = self._agent_step()
+
+            def step() -> None:
+                actions = decide()
+                if len(first) < FIRST:
+                    first.append(actions)
+
+            return step
+
+        warm = warm_up(self._watch, noted, effort.warm_up_s)
+        typical = warm.typical_ns / 1e9
+        slow = typical > effort.slow_s
+        if typical > effort.give_up_s:  # what was to warm up is what is measured
+            agent_ns: tuple[int, ...] = (warm.typical_ns,)
+        else:
+            least = 1 if slow else effort.least
+            agent_ns = time_decisions(
+                self._watch, noted, seconds=effort.seconds, least=least, most=effort.most
+            )
+        state_bytes = subject.state_bytes()
+        peak, seen = self._meter.peak(), load.load()
+        model_ns: tuple[int, ...] = ()
+        loop_ns: tuple[int, ...] = ()
+        turns: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+        if not slow:
+            model_ns = self._model_clock()
+            if context == plan.contexts[0]:
+                turns = time_in_turns(
+                    self._watch,
+                    lambda: self._agent_step(repeated=True),
+                    self._agent_step,
+                    seconds=effort.seconds / 2,
+                    least=effort.least,
+                    most=_TURNS,
+                )
+            if plan.loop:
+                loop_ns = self._loop_clock()
+        if context != self._last:
+            subject.leave()
+        return Point(
+            schema=SCHEMA,
+            job=self._job,
+            context=context,
+            outcome=OK,
+            read=read,
+            held=subject.held,
+            agent_ns=agent_ns,
+            model_ns=model_ns,
+            loop_ns=loop_ns,
+            repeated_ns=turns[0],
+            distinct_ns=turns[1],
+            reach_s=reach_s,
+            warm=warm.stable,
+            warm_up=warm.decisions,
+            state_bytes=state_bytes,
+            weight_bytes=subject.weight_bytes,
+            resident_bytes=resident,
+            peak_bytes=peak,
+            actions=digest_of(first) if len(first) == FIRST else "",
+            load=seen,
+            started=started,
+            facts=dict(subject.facts),
+        )
+
+    def _agent_step(self, *, repeated: bool = False) -> Callable[[], list[Action]]:
+        """Make the next decision ready; ``repeated``: always on the first recorded timestep."""
+        place = 0 if repeated else self._timestep
+        self._timestep += not repeated
+        observations, rewards = self._inputs.seen(self._inputs.places(place, self._job.batch))
+        self._subject.ready()
+        return lambda: self._subject.act(observations, rewards)
+
+    def _model_clock(self) -> tuple[int, ...]:
+        effort = self._plan.effort
+
+        def prepare() -> Callable[[], object]:
+            self._timestep += 1
+            self._subject.ready()
+            step = self._subject.model_step(self._timestep)
+            assert step is not None
+            return step
+
+        if self._subject.model_step(self._timestep) is None:
+            return ()
+        warm: WarmUp = warm_up(self._watch, prepare, effort.warm_up_s / 2)
+        least = 1 if warm.typical_ns > 1e9 * effort.slow_s else effort.least
+        return time_decisions(self._watch, prepare, seconds=effort.seconds / 2, least=least, most=effort.most)
+
+    def _loop_clock(self) -> tuple[int, ...]:
+        plan = self._plan
+        if self._simulators is None:
+            logs = self._folder / "logs" / _plain(str(self._job))
+            logs.mkdir(parents=True, exist_ok=True)
+            seed = seeds.derive("latency loop", plan.seed)
+            self._simulators = self._stack.enter_context(
+                Simulators(plan.task, self._job.batch, seed, logs, plan.interpreters)
+            )
+        simulators = self._simulators
+
+        def prepare() -> Callable[[], object]:
+            simulators.renew()
+            self._subject.ready()
+            observations, rewards = list(simulators.observations), list(simulators.rewards)
+            return lambda: simulators.step(self._subject.act(observations, rewards))
+
+        self._watch.time(prepare)
+        return time_decisions(
+            self._watch, prepare, seconds=plan.effort.seconds / 3, least=3, most=plan.effort.most
+        )
+
+
+def _plain(text: str) -> str:
+    """Return ``text`` as a folder's name."""
+    return "".join(sign if sign.isalnum() else "-" for sign in text)

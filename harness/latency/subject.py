@@ -1,0 +1,265 @@
+"""An agent at a context that it has really read, ready to decide.
+
+* A recurrent state goes on from decision to decision; its time does not depend on how much it has read.
+  Before the decisions it is put on disk, so that the next context is reached from there, and so that no
+  second copy of it counts as memory.
+* A Transformer is taken back to its context after each decision: the last one's tokens are forgotten by
+  setting the count of tokens back. A full cache is made just as long as the context and one decision
+  need, and a window that is read anew too (``windows: own`` leaves both as the model has them, and a
+  cache that has no room then goes on and starts again when it is full).
+* Any other agent is a black box: it reads the context by as many real decisions, and goes on.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lram.agents.api import Action, Agent, Episode, Observation, TaskSpec
+from lram.agents.model_agent import LaneStates, ModelAgent
+from lram.agents.prefill import embed, encode, model_step, prefill
+from lram.harness import seeds
+from lram.harness.latency.facts import agent_facts, model_facts
+from lram.harness.latency.inputs import Inputs
+from lram.harness.latency.records import Windows
+from lram.harness.latency.variants import fitted, variant
+
+_GATHERED = 200  # timesteps whose tokens are copied at once on the way to a context
+
+
+class Subject(Protocol):
+    """An agent that is timed.
+
+    Attributes:
+        held: Whether the context is the same at every decision.
+        facts: How it is computed, by name.
+        weight_bytes: Of a model; 0 where that is not known.
+    """
+
+    held: bool
+    facts: dict[str, str]
+    weight_bytes: int
+
+    def reach(self, context: int) -> int:
+        """Read the timesteps up to ``context``; return how many were read before the next decision."""
+        ...
+
+    def ready(self) -> None:
+        """Take the context back to what was reached, where it is held."""
+        ...
+
+    def act(self, observations: Sequence[Observation], rewards: Sequence[float]) -> list[Action]:
+        """Decide for all lanes."""
+        ...
+
+    def model_step(self, place: int) -> Callable[[], object] | None:
+        """Return a model step on prepared tokens of a recorded timestep; None where there is none."""
+        ...
+
+    def state_bytes(self) -> int:
+        """Return what all lanes keep."""
+        ...
+
+    def leave(self) -> None:
+        """Go back to what was reached, to reach further from there."""
+        ...
+
+
+def make_subject(
+    agent: Agent, task: TaskSpec, inputs: Inputs, batch: int, windows: Windows, longest: int, seed: int
+) -> Subject:
+    """Return ``agent`` as a subject.
+
+    Args:
+        agent: Fresh.
+        task: Whose inputs these are.
+        inputs: What it is shown.
+        batch: Lanes.
+        windows: Whether a Transformer's cache is made to fit.
+        longest: The longest context that it will reach.
+        seed: Of what agents draw in their episodes.
+    """
+    episodes = [Episode(task, seeds.agent_seed(seed, task.id, lane, 0)) for lane in range(batch)]
+    if type(agent) is ModelAgent:
+        return ModelSubject(agent, episodes, inputs, windows, longest)
+    return ForeignSubject(agent, episodes, inputs)
+
+
+class ModelSubject:
+    """An action model; see :class:`Subject` and the module's text."""
+
+    def __init__(
+        self, agent: ModelAgent, episodes: Sequence[Episode], inputs: Inputs, windows: Windows, longest: int
+    ) -> None:
+        self.episodes, self._inputs, self._windows = episodes, inputs, windows
+        self._lanes = list(range(len(episodes)))
+        self._agent, self._longest = agent, longest
+        section = agent.model.config.transformer
+        self._cache = None if section is None else section.cache
+        self._fits = windows == "whole" and self._cache in ("full", "recompute")
+        self._kept: tuple[Mapping[str, Tensor], npt.NDArray[Any], npt.NDArray[Any]] | None = None
+        self._file: Path | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="lram-latency-")
+        self._encoded = encode(agent, list(inputs.observations))
+        self.weight_bytes = sum(p.numel() * p.element_size() for p in agent.model.parameters())
+        self.held = False
+        self.facts: dict[str, str] = {}
+        self._state: LaneStates | None = None
+        self._read = 0
+
+    def _start(self, context: int) -> LaneStates:
+        if self._fits:
+            self._agent = variant(self._agent, context, self._longest)
+        state = self._agent.start(len(self._lanes))
+        self._agent.reset(state, self._lanes, self.episodes)
+        self._read = 0
+        return state
+
+    def reach(self, context: int) -> int:
+        """See :class:`Subject`."""
+        if self._cache == "recompute" and self._fits:
+            self._state = self._start(context)  # its window is another one at each context
+        state = self._state = self._state or self._start(self._longest)
+        self._kept = None
+        batch = len(self._lanes)
+        for first in range(self._read, context, _GATHERED):
+            timesteps = range(first, min(first + _GATHERED, context))
+            places = np.stack([self._inputs.places(timestep, batch) for timestep in timesteps])
+            actions = [[self._inputs.action(place) for place in row] for row in places]
+            encoded = self._encoded[torch.from_numpy(places).to(self._encoded.device)]
+            prefill(self._agent, state, self._lanes, encoded, self._inputs.rewards[places], actions)
+        self._read = max(context, self._read)
+        self._keep(state)
+        self.facts = model_facts(self._agent, self._cache, self._windows, held=self.held)
+        return self._read
+
+    def _keep(self, state: LaneStates) -> None:
+        """Hold the context, or put the state on disk."""
+        block = state.blocks[0]
+        self.held = False
+        if self._cache is not None:
+            window = getattr(self._agent.model.backbone, "window", None)
+            used = int(block["count"].max()) + self._agent.model.config.pass_tokens
+            self.held = self._cache != "full" or window is None or used <= window
+            if self._cache == "full" and self.held:
+                block = {
+                    name: tensor if name == "count" else fitted(tensor, used)
+                    for name, tensor in block.items()
+                }
+        if self.held:
+            self._kept = block, state.earned.copy(), state.last_classes.copy()
+            return
+        self._file = Path(self._folder.name) / "state.pt"
+        # A copy in memory would count as the agent's.
+        torch.save(state, self._file)
+
+    def ready(self) -> None:
+        """See :class:`Subject`."""
+        if self._kept is not None:
+            block, earned, last_classes = self._kept
+            state = self.reached
+            state.blocks[0] = {**block, "count": block["count"].clone()}
+            state.earned[:], state.last_classes[:] = earned, last_classes
+
+    def act(self, observations: Sequence[Observation], rewards: Sequence[float]) -> list[Action]:
+        """See :class:`Subject`."""
+        actions, self._state = self._agent.act(self.reached, observations, rewards, self._lanes)
+        return actions
+
+    def model_step(self, place: int) -> Callable[[], object]:
+        """See :class:`Subject`."""
+        places = self._inputs.places(place, len(self._lanes))
+        encoded = self._encoded[torch.from_numpy(places).to(self._encoded.device)]
+        actions = [[self._inputs.action(one) for one in places]]
+        state = self.reached
+        with torch.inference_mode():
+            ((_, x, valid),) = embed(
+                self._agent,
+                state,
+                self._lanes,
+                encoded.unsqueeze(0),
+                self._inputs.rewards[places][None],
+                actions,
+            )
+
+        def step() -> object:
+            logits, state.blocks[0] = model_step(self._agent, x, state.blocks[0], valid)
+            return logits
+
+        return step
+
+    def state_bytes(self) -> int:
+        """See :class:`Subject`."""
+        return self._agent.state_bytes(self.reached)
+
+    @property
+    def reached(self) -> LaneStates:
+        """The state at the context, or after the decisions since."""
+        assert self._state is not None, "no context was reached yet"
+        return self._state
+
+    def leave(self) -> None:
+        """See :class:`Subject`."""
+        if not self.held and self._file is not None:
+            self.reached.blocks.clear()  # so that there are never two
+            with torch.inference_mode():
+                self._state = torch.load(self._file, weights_only=False)
+        self.ready()
+
+
+class ForeignSubject:
+    """Any agent; see :class:`Subject` and the module's text."""
+
+    held = False
+    weight_bytes = 0
+
+    def __init__(self, agent: Agent, episodes: Sequence[Episode], inputs: Inputs) -> None:
+        self._agent, self.episodes, self._inputs = agent, episodes, inputs
+        self._lanes = list(range(len(episodes)))
+        self._state: Any = None
+        self.facts = agent_facts(agent)
+
+    def reach(self, context: int) -> int:
+        """See :class:`Subject`."""
+        self._state = self._agent.start(len(self._lanes))
+        self._agent.reset(self._state, self._lanes, self.episodes)
+        for timestep in range(context):
+            self.act(*self._inputs.seen(self._inputs.places(timestep, len(self._lanes))))
+        return context
+
+    def ready(self) -> None:
+        """Nothing can be taken back."""
+
+    def act(self, observations: Sequence[Observation], rewards: Sequence[float]) -> list[Action]:
+        """See :class:`Subject`."""
+        actions, self._state = self._agent.act(self._state, observations, rewards, self._lanes)
+        return actions
+
+    def model_step(self, place: int) -> None:
+        """There is no model to look into."""
+
+    def state_bytes(self) -> int:
+        """See :class:`Subject`."""
+        return self._agent.state_bytes(self._state)
+
+    def leave(self) -> None:
+        """The next context is read from its beginning."""
+        self._state = None
+
+
+def digest_of(actions: Sequence[Sequence[Action]]) -> str:
+    """Return the CRC-32 of several decisions' actions, eight hex digits."""
+    value = 0
+    for decision in actions:
+        for action in decision:
+            kind = np.int64 if isinstance(action, int | np.integer) else np.float32
+            value = zlib.crc32(np.asarray(action, kind).tobytes(), value)
+    return f"{value:08x}"

@@ -1,0 +1,171 @@
+"""A whole sweep: one process after the other, in an order that mixes agents, forms and batches."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from lram.harness.errors import LramError
+from lram.harness.latency.child import Order
+from lram.harness.latency.folder import LatencyRun, LatencyWriter
+from lram.harness.latency.memory import is_lack_text
+from lram.harness.latency.plan import LatencyRequest, check_same, make_plan
+from lram.harness.latency.records import OK, OUT_OF_MEMORY, SCHEMA, Effort, Job, Point, end_of
+from lram.harness.provenance import collect
+
+SILENCE_S = 1800.0
+"""A process that says nothing for so long is ended."""
+
+_READ = 1 << 16
+_LAST_WORDS = 2000  # bytes of a log
+
+Say = Callable[[str], object]
+
+
+def sweep(request: LatencyRequest, output: str | Path, *, say: Say = lambda text: None) -> LatencyRun:
+    """Measure what ``request`` asks for; return the sweep.
+
+    Args:
+        request: What.
+        output: Folder; it must not hold anything yet.
+        say: Told what is done, line by line.
+
+    Raises:
+        LramError: Bad input, and nothing was written.
+    """
+    LatencyWriter.check_vacant(output)
+    plan, inputs = make_plan(request, say)
+    with LatencyWriter.create(output, plan, inputs) as writer:
+        _run(writer, say)
+    return LatencyRun(output)
+
+
+def resume(path: str | Path, *, say: Say = lambda text: None) -> LatencyRun:
+    """Measure what a sweep still misses; return it.
+
+    Raises:
+        LramError: It is no sweep, it is in use, or an agent is not the one it was started with.
+    """
+    run = LatencyRun(path)
+    if run.missing():
+        check_same(run.plan)
+        with LatencyWriter(run) as writer:
+            _run(writer, say)
+    return LatencyRun(path)
+
+
+def _run(writer: LatencyWriter, say: Say) -> None:
+    run, effort = writer.run, writer.run.plan.effort
+    settings = {"threads": run.plan.threads, "device": run.plan.device, "precision": run.plan.precision}
+    writer.write_provenance(collect(settings, {}))
+    # By setting: from which context on it is not tried again, and why.
+    ends: dict[tuple[str, str, int], tuple[int, str]] = {}
+    for point in run.points():
+        _note(ends, point, effort)
+    missing = run.missing()
+    for number, (job, contexts) in enumerate(missing, start=1):
+        begun = time.monotonic()
+        beyond = ends.get(job.setting, (sys.maxsize, ""))[0]
+        made: list[Point] = []
+        if tried := tuple(context for context in contexts if context < beyond):
+            for point in play(run.path, job, tried):
+                writer.append(point)
+                made.append(point)
+                _note(ends, point, effort)
+        reason = ends[job.setting][1] if job.setting in ends else "an earlier context failed"
+        for context in contexts[len(made) :]:
+            writer.append(Point(SCHEMA, job, context, f"not tried: {reason}"))
+        took = time.monotonic() - begun
+        say(f"{number} of {len(missing)}: {job}: {_in_short(made)} ({took:.0f} s)")
+
+
+def _note(ends: dict[tuple[str, str, int], tuple[int, str]], point: Point, effort: Effort) -> None:
+    reason = end_of(point, effort)
+    setting = point.job.setting
+    if reason and (setting not in ends or point.context < ends[setting][0]):
+        ends[setting] = point.context, reason
+
+
+def _in_short(points: Sequence[Point]) -> str:
+    """Return the median agent steps of a process, for people who wait."""
+    if not points:
+        return "not tried again"
+    middle = {p.context: sorted(p.agent_ns)[len(p.agent_ns) // 2] / 1e6 for p in points if p.agent_ns}
+    texts = [f"{context}: {ms:.3g} ms" for context, ms in middle.items()]
+    return ", ".join([*texts, *(f"{p.context}: {p.outcome}" for p in points if p.outcome != OK)])
+
+
+def play(folder: Path, job: Job, contexts: tuple[int, ...]) -> Iterator[Point]:
+    """Run a process and yield its points as they come; if it dies, one more that tells of it."""
+    ours, theirs = os.pipe()
+    # The death signal is tied to the thread that starts the process.
+    parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+    order = Order(str(folder.resolve()), job, contexts, theirs, parent)
+    log = folder / "logs" / "processes.log"
+    with log.open("ab") as output:
+        output.write(f"{job}\n".encode())
+        start = output.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lram.harness.latency.child"],
+            pass_fds=[theirs],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            # As 'lram eval' has it: idle OpenMP threads do not spin.
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+        )
+    os.close(theirs)
+    assert process.stdin is not None
+    seen = 0
+    last = OK
+    try:
+        with process.stdin as stdin:
+            stdin.write(msgspec.json.encode(order))
+        for line in _lines(ours):
+            point = msgspec.json.decode(line, type=Point)
+            seen, last = seen + 1, point.outcome
+            yield point
+        code = process.wait()
+    finally:
+        os.close(ours)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if code != 0 and last == OK and seen < len(contexts):
+        words = log.read_bytes()[start:][-_LAST_WORDS:].decode(errors="replace")
+        yield Point(SCHEMA, job, contexts[seen], _death(code, words), started=time.time())
+
+
+def _lines(descriptor: int) -> Iterator[bytes]:
+    """Yield whole lines until the writer is gone; LramError when it is silent for too long."""
+    rest = b""
+    while True:
+        if not select.select([descriptor], [], [], SILENCE_S)[0]:
+            raise LramError(f"a process said nothing for {SILENCE_S:.0f} s; go on with --resume")
+        chunk = os.read(descriptor, _READ)
+        if not chunk:
+            return
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+
+
+def _death(code: int, words: str) -> str:
+    """Return the outcome of a process that ended by itself or was ended, by its exit code and last words."""
+    if is_lack_text(words) or code == -signal.SIGKILL:
+        # Nobody but the system's guard against lack of memory kills a process of ours.
+        return OUT_OF_MEMORY
+    try:
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    except ValueError:
+        name = f"signal {-code}"
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    return f"failed: the process died ({name}){': ' + lines[-1][:200] if lines else ''}"

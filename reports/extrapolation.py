@@ -1,0 +1,210 @@
+"""The chapter on extrapolation: what becomes of models beyond the context that they were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lram.reports import text
+from lram.reports.chapters import Chapter
+from lram.reports.extrapolation_figures import draw
+from lram.reports.extrapolation_model import (
+    Loss,
+    Score,
+    ScorePair,
+    curves,
+    gaps,
+    losses,
+    score_pairs,
+    scores,
+)
+from lram.reports.extrapolation_values import Values, load
+from lram.reports.extrapolation_views import (
+    curve_rows,
+    loss_rows,
+    pair_rows,
+    score_rows,
+    tables,
+    validity_rows,
+)
+from lram.reports.model import Caveat, Estimate
+from lram.reports.samples import Resampling
+from lram.reports.tables import csv_of
+
+KEY = "extrapolation"
+RESAMPLES, LEVEL = 2000, 0.95
+
+
+def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
+    """Return the chapter on the extrapolations in ``folders``.
+
+    Args:
+        folders: Of 'lram extrapolate'.
+        seed: Of the resampling.
+
+    Raises:
+        LramError: A folder is none or damaged, or they contradict each other.
+    """
+    values, how = load(folders), Resampling(seed, RESAMPLES, LEVEL)
+    by_context, pairs = scores(values, how), score_pairs(values, how)
+    at_and_past, by_timestep, by_length = losses(values, how), curves(values), gaps(values, how)
+    csv = {
+        "extrapolation_scores.csv": csv_of(score_rows(values, by_context)),
+        "extrapolation_pairs.csv": csv_of(pair_rows(pairs)),
+        "extrapolation_losses.csv": csv_of(loss_rows(at_and_past)),
+        "extrapolation_positions.csv": csv_of(curve_rows(by_timestep)),
+        "extrapolation_validity.csv": csv_of(validity_rows(values)),
+    }
+    return Chapter(
+        key=KEY,
+        title="Beyond the trained context",
+        lead=_lead(values),
+        tables=tables(values, by_context, pairs, at_and_past, LEVEL),
+        drawings=draw(values, by_context, by_timestep, by_length, LEVEL),
+        csv={name: content for name, content in csv.items() if content},
+        summary=_summary(values, by_context, pairs, at_and_past),
+        caveats=_caveats(values),
+        methods=_METHODS,
+    )
+
+
+def _lead(values: Values) -> list[str]:
+    trained = ", ".join(
+        f"{agent.label} on {text.count(agent.trained, 'timestep')}"
+        for agent in values.agents
+        if agent.trained
+    )
+    said = [f"Trained lengths, as the checkpoints' cards or the command told: {trained}."] if trained else []
+    if values.score_domains:
+        said.append(
+            "Scores: each model plays with a limited context, a window that is read anew at each decision or "
+            "a state that is made fresh every so many decisions, and with its state carried through the "
+            "episode. They show what its own actions lead to. They do not show why: a short context also "
+            "lacks what a longer one would tell."
+        )
+    if values.loss_domains:
+        said.append(
+            "Losses: each model reads trajectories of other policies whole, in one pass, and is asked for "
+            f"every action. Not trained on: {'; '.join(values.unseen)}. They separate the length of the "
+            "context from the phase of the episode, but say nothing of states that only a model's own "
+            "actions lead to."
+        )
+    return said
+
+
+def _caveats(values: Values) -> list[Caveat]:
+    found = []
+    broken = tuple(label for label, record in values.validity.items() if not record.holds)
+    if broken:
+        found.append(
+            Caveat(
+                "extrapolation-not-valid",
+                "Beyond the trained length the step of these models is not their forward, or a state is not "
+                "finite: their scores there and their losses are of different functions.",
+                broken,
+            )
+        )
+    unknown = tuple(agent.label for agent in values.agents if agent.trained is None)
+    if unknown:
+        found.append(
+            Caveat(
+                "extrapolation-trained-length",
+                "It is not known on how many timesteps these models were trained, so what is beyond that "
+                "length is not told; 'lram extrapolate --trained' says it.",
+                unknown,
+            )
+        )
+    untrained = tuple(agent.label for agent in values.agents if agent.info.trained is False)
+    if untrained:
+        found.append(Caveat("extrapolation-untrained", "These models have random weights.", untrained))
+    if values.missing_losses or values.missing_episodes:
+        found.append(
+            Caveat(
+                "extrapolation-unfinished",
+                f"Extrapolations are unfinished: {values.missing_episodes} of {values.of_episodes} episodes "
+                f"and {values.missing_losses} of {values.of_losses} readings are missing; 'lram extrapolate "
+                "--resume' goes on with them.",
+            )
+        )
+    return found
+
+
+def _summary(
+    values: Values, by_context: Sequence[Score], pairs: Sequence[ScorePair], at_and_past: Sequence[Loss]
+) -> dict[str, Any]:
+    return {
+        "agents": [
+            {
+                "agent": one.label,
+                "digest": one.info.digest,
+                "trained_length": one.trained,
+                "told_by": one.told,
+            }
+            for one in values.agents
+        ],
+        "scores": [
+            {
+                "agent": one.agent,
+                "mode": one.context.mode,
+                "context": one.context.timesteps or None,
+                "domain": one.domain,
+                "score": _plain(one.score.estimate),
+                "tasks": one.score.rests_on.tasks,
+                "episodes": one.score.rests_on.episodes,
+            }
+            for one in by_context
+        ],
+        "pairs": [
+            {
+                "agent": pair.agent,
+                "domain": pair.domain,
+                "context": pair.context.suffix[1:],
+                "against": pair.base.suffix[1:],
+                "difference": _plain(pair.difference),
+                "p_holm": pair.p_holm,
+                "episode_pairs": pair.episodes,
+            }
+            for pair in pairs
+        ],
+        "losses": [
+            {
+                "agent": one.agent,
+                "domain": one.domain,
+                "measure": one.measure,
+                "trained_length": one.trained,
+                "at": one.at,
+                "past": one.past,
+                "past_minus_at": _plain(one.difference),
+                "whole_minus_within": _plain(one.length),
+                "trajectories": one.trajectories,
+            }
+            for one in at_and_past
+        ],
+        "validity": list(validity_rows(values)),
+    }
+
+
+def _plain(estimate: Estimate | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    interval = estimate.interval
+    ends = [interval.low, interval.high] if interval else None
+    return {"value": estimate.value, "interval": ends, "note": estimate.note}
+
+
+_METHODS = (
+    (
+        "Contexts",
+        "A window of C: at each decision the last C timesteps are read anew from a fresh state, the first of "
+        "them without the action and reward before it. Fresh every C: the state begins anew every C "
+        "decisions, likewise. The return-to-go goes on over the episode in all of them.",
+    ),
+    (
+        "Losses by position",
+        "One forward over the whole trajectory; and windows of the trained length T that begin every T/2, "
+        "of which, but for the first, the second half counts, so that every prediction has T/2 to T "
+        "timesteps of context. Means are over an action's dimensions, then timesteps, then a task's "
+        "trajectories, then tasks; intervals resample the trajectories of each task.",
+    ),
+)

@@ -1,0 +1,349 @@
+"""Numbers of extrapolations: scores by context, losses at and past the trained length, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from lram.agents.contexts import Context
+from lram.reports.collect import Evidence
+from lram.reports.comparison import compare
+from lram.reports.extrapolation_values import MEASURES, Read, Values
+from lram.reports.model import Aggregate, Estimate, Interval, rounded
+from lram.reports.samples import SCORE, Functional, Resampling, Samples, covered
+from lram.reports.statistics import Array, centred_interval, holm, stream, task_replicates
+
+ONE_TRAJECTORY = "one trajectory a task"
+"""Why a loss has no interval."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The normalised score of an agent with a context in one domain."""
+
+    agent: str
+    context: Context
+    domain: str
+    score: Aggregate
+
+
+@dataclass(frozen=True)
+class ScorePair:
+    """What another context than the trained length is worth: ``context`` minus ``base``, same starts."""
+
+    agent: str
+    domain: str
+    context: Context
+    base: Context
+    difference: Estimate | None
+    p: float | None
+    p_holm: float | None
+    tasks: int
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A measure at and past the trained length in one domain.
+
+    Attributes:
+        agent, domain: Whose, and where.
+        measure: One of ``MEASURES``.
+        trained: The trained length T.
+        at: Mean over timesteps T / 2 to T of the trajectories, read whole.
+        past: Mean over the timesteps beyond T.
+        difference: ``past`` minus ``at``, by trajectory: it holds what another phase of the episode does.
+        length: At the same timesteps, beyond T: read whole minus read within T. What a longer context does.
+        tasks, trajectories: What they rest on.
+    """
+
+    agent: str
+    domain: str
+    measure: str
+    trained: int
+    at: float
+    past: float
+    difference: Estimate
+    length: Estimate
+    tasks: int
+    trajectories: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Means by timestep, each task alike, in bins.
+
+    Attributes:
+        agent, domain, reading: Whose, where, and how it was read.
+        starts, stops: First timestep of each bin, and the one after its last: (n,).
+        loss, error, top1: (n,).
+        trajectories: How many there are in the first bin.
+    """
+
+    agent: str
+    domain: str
+    reading: str
+    starts: Array
+    stops: Array
+    loss: Array
+    error: Array
+    top1: Array
+    trajectories: int
+
+    def of(self, measure: str) -> Array:
+        """Return one of ``MEASURES``."""
+        return self.loss if measure == "loss" else self.error
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Loss read whole minus loss read within the trained length, past it, in bins, with an interval."""
+
+    agent: str
+    domain: str
+    middles: Array
+    value: Array
+    low: Array | None
+    high: Array | None
+
+
+def scores(values: Values, how: Resampling) -> tuple[Score, ...]:
+    """Return the score of every agent, context and domain."""
+    evidence = values.evidence
+    if evidence is None:
+        return ()
+
+    def mean(_: list[str]) -> Functional:
+        return lambda tasks: np.asarray(tasks.mean(axis=-1))
+
+    reach, found = covered(evidence, SCORE), []
+    for agent in values.agents:
+        for context in values.contexts[agent.label]:
+            samples = Samples(evidence, agent.variant(context), SCORE, how)
+            for domain in evidence.domains:
+                tasks = [planned.task for planned in evidence.tasks if planned.task.domain == domain]
+                found.append(Score(agent.label, context, domain, samples.aggregate(tasks, reach, mean)))
+    return tuple(found)
+
+
+def score_pairs(values: Values, how: Resampling) -> tuple[ScorePair, ...]:
+    """Compare each agent's contexts with the limited one that is as long as it was trained on.
+
+    Carried state against a window and against resets of the trained length, and the longest window beyond
+    it against that of the trained length, where episodes are longer than that. Holm's correction is over
+    all of them.
+    """
+    evidence = values.evidence
+    if evidence is None:
+        return ()
+    found = []
+    for agent in values.agents:
+        for context, base in _asked(values.contexts[agent.label], agent.trained):
+            for domain in evidence.domains:
+                labels = [agent.variant(context), agent.variant(base)]
+                entries = {entry.label: entry for entry in evidence.agents}
+                if not all(label in entries for label in labels):
+                    continue
+                if _longest(evidence, labels, domain) <= base.timesteps:
+                    continue  # both saw everything, so there is nothing to compare
+                part = replace(
+                    evidence,
+                    agents=tuple(entries[label] for label in labels),
+                    tasks=tuple(p for p in evidence.tasks if p.task.domain == domain),
+                )
+                (pair,) = compare(part, how)
+                facts = (pair.difference, pair.p, None, pair.tasks, pair.episodes)
+                found.append(ScorePair(agent.label, domain, context, base, *facts))
+    tested = [place for place, pair in enumerate(found) if pair.p is not None]
+    for place, p in zip(tested, holm([found[place].p or 0.0 for place in tested]), strict=True):
+        found[place] = replace(found[place], p_holm=rounded(p))
+    return tuple(found)
+
+
+def _longest(evidence: Evidence, labels: Sequence[str], domain: str) -> int:
+    return max(
+        (
+            record.length or 0
+            for label in labels
+            for planned in evidence.tasks
+            if planned.task.domain == domain and (label, planned.task.id) in evidence.cells
+            for record in evidence.cells[label, planned.task.id].scored.values()
+        ),
+        default=0,
+    )
+
+
+def _asked(contexts: Sequence[Context], trained: int | None) -> list[tuple[Context, Context]]:
+    if trained is None:
+        return []
+    carried = [context for context in contexts if context.mode == "carry"]
+    pairs = []
+    for mode in ("window", "reset"):
+        base = Context(mode, trained)
+        if base not in contexts:
+            continue
+        pairs += [(context, base) for context in carried]
+        longer = [c for c in contexts if c.mode == mode and c.timesteps > trained]
+        pairs += [(max(longer, key=lambda context: context.timesteps), base)] if longer else []
+    return pairs
+
+
+def losses(values: Values, how: Resampling) -> tuple[Loss, ...]:
+    """Return both measures of every agent whose trained length is known, at it and past it."""
+    found = []
+    for measure in MEASURES:
+        for domain in values.loss_domains:
+            for agent in values.agents:
+                pairs = [
+                    (whole, within)
+                    for whole, within in values.both(agent.label, domain)
+                    if agent.trained is not None and len(whole.loss) > agent.trained
+                ]
+                if agent.trained is None or not pairs:
+                    continue
+                found.append(_loss(agent.label, domain, measure, agent.trained, pairs, how))
+    return tuple(found)
+
+
+def _loss(
+    agent: str, domain: str, measure: str, trained: int, pairs: Sequence[tuple[Read, Read]], how: Resampling
+) -> Loss:
+    by_task: dict[str, list[tuple[float, float, float]]] = {}
+    for whole, within in pairs:
+        read, limited = whole.of(measure), within.of(measure)
+        row = (
+            float(read[trained // 2 : trained].mean()),
+            float(read[trained:].mean()),
+            float((read[trained:] - limited[trained:]).mean()),
+        )
+        by_task.setdefault(whole.task, []).append(row)
+    columns = {task: np.array(rows) for task, rows in sorted(by_task.items())}
+
+    def estimate(name: str, of: Callable[[Array], Array]) -> Estimate:
+        return _over_tasks({task: of(rows) for task, rows in columns.items()}, (agent, measure, name), how)
+
+    at, past = (float(np.mean([rows[:, i].mean() for rows in columns.values()])) for i in (0, 1))
+    return Loss(
+        agent=agent,
+        domain=domain,
+        measure=measure,
+        trained=trained,
+        at=rounded(at),
+        past=rounded(past),
+        difference=estimate("past minus at", lambda rows: rows[:, 1] - rows[:, 0]),
+        length=estimate("whole minus within", lambda rows: rows[:, 2]),
+        tasks=len(columns),
+        trajectories=len(pairs),
+    )
+
+
+def _over_tasks(by_task: dict[str, Array], names: tuple[str, ...], how: Resampling) -> Estimate:
+    """Return the mean over tasks of the mean over trajectories, with an interval over trajectories."""
+    value = float(np.mean([values.mean() for values in by_task.values()]))
+    columns = task_replicates(
+        list(by_task.values()),
+        [task.partition("/")[0] for task in by_task],
+        how.resamples,
+        [stream(how.seed, "extrapolation", *names, task) for task in by_task],
+        across=False,
+    )
+    if np.isnan(columns[0]).any():
+        return Estimate(rounded(value), None, ONE_TRAJECTORY)
+    low, high = centred_interval(columns.mean(axis=1), value, how.level)
+    return Estimate(rounded(value), Interval(rounded(low), rounded(high)))
+
+
+def curves(values: Values, bins: int = 50) -> tuple[Curve, ...]:
+    """Return the means by timestep of every agent, domain and reading.
+
+    A curve ends where the first of its tasks has no trajectory that is long enough.
+    """
+    found = []
+    for domain in values.loss_domains:
+        for agent in values.agents:
+            within = [read for _, read in values.both(agent.label, domain)]
+            for reading, reads in (("whole", values.whole(agent.label, domain)), ("within", within)):
+                if reads:
+                    found.append(_curve(agent.label, domain, reading, reads, bins))
+    return tuple(found)
+
+
+def _curve(agent: str, domain: str, reading: str, reads: Sequence[Read], bins: int) -> Curve:
+    tasks = sorted({read.task for read in reads})
+    reach = min(max(len(read.loss) for read in reads if read.task == task) for task in tasks)
+    edges = _edges(reach, bins)
+
+    def binned(of: Callable[[Read], Array]) -> Array:
+        by_task = [_by_timestep([of(read) for read in reads if read.task == task], reach) for task in tasks]
+        mean = np.mean(by_task, axis=0)
+        return np.array([rounded(mean[a:b].mean()) for a, b in pairwise(edges)])
+
+    return Curve(
+        agent=agent,
+        domain=domain,
+        reading=reading,
+        starts=edges[:-1].astype(np.float64),
+        stops=edges[1:].astype(np.float64),
+        loss=binned(lambda read: read.loss),
+        error=binned(lambda read: read.error),
+        top1=binned(lambda read: read.top1),
+        trajectories=len(reads),
+    )
+
+
+def _by_timestep(rows: Sequence[Array], reach: int) -> Array:
+    """Return the mean at each of the first ``reach`` timesteps, over those that have it."""
+    padded = np.full((len(rows), reach), np.nan)
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = row[:reach]
+    return np.asarray(np.nanmean(padded, axis=0))
+
+
+def _edges(reach: int, bins: int) -> npt.NDArray[np.int64]:
+    size = max(1, -(-reach // bins))
+    return np.append(np.arange(0, reach, size, dtype=np.int64), np.int64(reach))
+
+
+def gaps(values: Values, how: Resampling, bins: int = 20) -> tuple[Gap, ...]:
+    """Return what a longer context does to the loss at each timestep past the trained length."""
+    found = []
+    for domain in values.loss_domains:
+        for agent in values.agents:
+            trained = agent.trained or 0
+            pairs = [pair for pair in values.both(agent.label, domain) if len(pair[0].loss) > trained]
+            if not pairs or not trained:
+                continue
+            tasks = sorted({whole.task for whole, _ in pairs})
+            reach = min(max(len(w.loss) for w, _ in pairs if w.task == task) for task in tasks)
+            edges = trained + _edges(reach - trained, bins)
+            estimates = []
+            for start, stop in pairwise(edges.tolist()):
+                by_task = {
+                    task: np.array(
+                        [
+                            float((whole.loss - within.loss)[start:stop].mean())
+                            for whole, within in pairs
+                            if whole.task == task and len(whole.loss) >= stop
+                        ]
+                    )
+                    for task in tasks
+                }
+                estimates.append(_over_tasks(by_task, (agent.label, "gap", str(start)), how))
+            intervals = [estimate.interval for estimate in estimates]
+            there = [interval for interval in intervals if interval is not None]
+            whole_band = len(there) == len(intervals)
+            found.append(
+                Gap(
+                    agent=agent.label,
+                    domain=domain,
+                    middles=(edges[:-1] + edges[1:]) / 2,
+                    value=np.array([estimate.value for estimate in estimates]),
+                    low=np.array([interval.low for interval in there]) if whole_band else None,
+                    high=np.array([interval.high for interval in there]) if whole_band else None,
+                )
+            )
+    return tuple(found)

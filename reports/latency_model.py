@@ -1,0 +1,177 @@
+"""What sweeps of latencies say: frozen dataclasses that msgspec writes into ``summary.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Middle:
+    """A median over processes with its interval; without one where there is a single process."""
+
+    value: float
+    low: float | None
+    high: float | None
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Milliseconds of a decision.
+
+    Attributes:
+        median: Over the processes' medians.
+        p90, p99: Of all decisions together; None where they are too few.
+        decisions, processes: What it rests on.
+        spread: Largest over smallest process median.
+    """
+
+    median: Middle
+    p90: float | None
+    p99: float | None
+    decisions: int
+    processes: int
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An agent in one form of the step, of one sweep.
+
+    Attributes:
+        name: As tables print it.
+        label, spec, description: Of the agent.
+        place: Of the agent in the order of colours; its forms share it.
+        style: Of the form in the order of line styles.
+        step: Form that was asked for.
+        folder: Which of the sweeps.
+        kind: ``xlstm``, ``mamba``, ``transformer`` or ``other``.
+        parameters: Of a model.
+        trained: Whether its weights were trained.
+        digest: Of the weights.
+        facts: How it was computed, by name.
+        weight_bytes: Of a model.
+    """
+
+    name: str
+    label: str
+    spec: str
+    description: str
+    place: int
+    style: int
+    step: str
+    folder: int
+    kind: str
+    parameters: int | None
+    trained: bool | None
+    digest: str
+    facts: dict[str, str]
+    weight_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A subject with one batch at one context.
+
+    Attributes:
+        subject: Its place among the subjects.
+        outcome: ``ok``, or why there is nothing.
+        agent, model, loop: The clocks; None where nothing was measured.
+        held: Whether the context is the same at every decision.
+        state_bytes, peak_bytes: Of all lanes, and of the process (median over processes).
+        repeated: Time of decisions on repeated inputs over those on distinct ones, where measured.
+        agree: Whether the first actions were equal in all processes; None where there is one only.
+        warm: Processes in which warm-up became stable.
+        other_cores: Cores that other processes kept busy meanwhile (median over processes).
+    """
+
+    subject: int
+    batch: int
+    context: int
+    outcome: str
+    agent: Clock | None = None
+    model: Clock | None = None
+    loop: Clock | None = None
+    held: bool = False
+    state_bytes: int = 0
+    peak_bytes: int = 0
+    repeated: Middle | None = None
+    agree: bool | None = None
+    warm: int = 0
+    other_cores: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A context, or that it lies below the shortest or beyond the longest one measured."""
+
+    where: Literal["at", "below", "beyond"]
+    context: float
+
+    def __str__(self) -> str:
+        return f"{self.context:.0f}" if self.where == "at" else f"{self.where} {self.context:.0f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """From which context on ``first`` decides faster than ``second`` (and up to the longest).
+
+    Attributes:
+        first, second: Places among the subjects; ``first`` gains as contexts grow.
+        batch: Lanes.
+        at: By the medians over processes; times between two contexts are taken to lie on a line.
+        low, high: Interval over processes; None for a single one.
+        first_faster, second_faster, unclear: Contexts, by the interval of the ratio of their times.
+        kinds_differ: One of them is a Transformer, and the other is not.
+    """
+
+    first: int
+    second: int
+    batch: int
+    at: Bound
+    low: Bound | None
+    high: Bound | None
+    first_faster: tuple[int, ...]
+    second_faster: tuple[int, ...]
+    unclear: tuple[int, ...]
+    kinds_differ: bool
+
+    @property
+    def text(self) -> str:
+        """Where it is, in words."""
+        return str(self.at)
+
+    @property
+    def interval_text(self) -> str:
+        """Its interval, in words."""
+        return "no interval" if self.low is None or self.high is None else f"[{self.low}, {self.high}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Whether 99 of 100 decisions of a subject are ready within the period of a control rate.
+
+    Attributes:
+        fits, misses, unknown: Contexts.
+    """
+
+    subject: int
+    batch: int
+    hz: int
+    fits: tuple[int, ...]
+    misses: tuple[int, ...]
+    unknown: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Everything that sweeps say."""
+
+    subjects: tuple[Subject, ...]
+    spots: tuple[Spot, ...]
+    crossings: tuple[Crossing, ...]
+    fits: tuple[Fit, ...]
+    contexts: tuple[int, ...]
+    batches: tuple[int, ...]
+    notes: tuple[str, ...] = ()

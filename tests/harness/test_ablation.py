@@ -1,0 +1,432 @@
+"""lram ablate: studies and their cells, what a cell measures, and studies that are interrupted or changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lram.agents.api import AgentError, Episode, TaskSpec
+from lram.agents.checkpoint import load_checkpoint
+from lram.agents.training.batches import Batch
+from lram.harness.ablation import running
+from lram.harness.ablation.cells import cells_of
+from lram.harness.ablation.copycat import counts
+from lram.harness.ablation.folder import CellFolder, StudyFolder
+from lram.harness.ablation.running import ablate
+from lram.harness.ablation.study import Study, read_study, shipped_studies, study_of
+from lram.harness.ablation.timing import _Lane, _walk
+from lram.harness.cli import app
+from lram.harness.collection import collect
+from lram.harness.errors import LramError
+from lram.harness.evaluation import Machine
+
+STUDY = """
+name = "tiny"
+question = "Does the study run?"
+seeds = [0, 1]
+[recipe.model]
+width = 16
+layers = 2
+xlstm = { heads = 2, slstm_at = [] }
+[recipe.data]
+validation_share = 0.3
+[recipe.sampling]
+context = 5
+sequences = 3
+[recipe.optimizer]
+updates = 30
+warmup_updates = 5
+learning_rate = 1e-3
+[recipe.validation]
+windows = 8
+[recipe.saving]
+state_updates = 5
+trackers = []
+[[axes]]
+name = "past actions"
+[[axes.levels]]
+name = "off"
+[[axes.levels]]
+name = "on"
+changes = { model.actions_in_context = true }
+[data]
+stores = ["store"]
+[evaluation]
+tasks = ["toy/reach"]
+episodes = 2
+[timing]
+contexts = [10, 40]
+batch = [1, 3]
+decisions = 20
+"""
+
+STORES, PROTOCOLS = {"/a": "aa", "/b": "bb"}, ["toy:lram@1"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("study")
+    collect("random", "toy/reach", folder / "store", episodes=6, machine=Machine(workers=1))
+    (folder / "tiny.toml").write_text(STUDY.replace("seeds = [0, 1]", "seeds = [0]"))
+    return read_study(folder / "tiny.toml")
+
+
+@pytest.fixture(scope="module")
+def made(study: Study, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """The whole study, made by two processes at a time."""
+    opened, failed = ablate(study, tmp_path_factory.mktemp("made") / "study", jobs=2)
+    assert not failed, failed
+    return opened
+
+
+def text_of(study: Study) -> str:
+    """Return the study's file, at home in any folder."""
+    seeds = STUDY.replace("seeds = [0, 1]", "seeds = [0]")
+    return seeds.replace('"store"', f'"{study.data.stores[0]}"')
+
+
+def plain(**changes: Any) -> dict[str, Any]:
+    import tomllib
+
+    return {**tomllib.loads(STUDY), **changes}
+
+
+def of(**changes: Any) -> Study:
+    return study_of(plain(**changes), "a study", Path("/"))
+
+
+def keys(study: Study, stores: dict[str, str] = STORES, protocols: list[str] = PROTOCOLS) -> dict[str, str]:
+    return {cell.title: cell.key for cell in cells_of(study, stores, protocols)}
+
+
+# What a study is
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 3}, "a study has a field seed that is not known"),
+        ({"evaluation": {"tasks": ["toy/reach"], "episode": 3}}, "evaluation.episode that is not known"),
+        ({"evaluation": {"tasks": ["toy/reach"], "episodes": 0}}, "evaluation.episodes does not fit"),
+        ({"evaluation": {"tasks": []}}, "evaluation.tasks does not fit"),
+        ({"seeds": [1, 1]}, "the seed 1 is there twice"),
+        ({"data": {}}, "has no data"),
+        ({"axes": [{"name": "a", "levels": [{"name": "one"}]}]}, "axes"),
+        ({"axes": [{"name": "a", "levels": [{"name": "one"}, {"name": "one"}]}]}, "'one' is there twice"),
+        ({"recipe": {"seed": 3}}, "sets recipe.seed"),
+        (
+            {"axes": [{"name": "a", "levels": [{"name": "x"}, {"name": "y", "changes": {"seed": 1}}]}]},
+            "a level changes seed",
+        ),
+        ({"recipe": "missing.toml"}, "there is no recipe /missing.toml"),
+    ],
+)
+def test_what_is_wrong_with_a_study_is_one_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises((LramError, AgentError)) as error:
+        of(**changes)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_change_that_fits_no_recipe_names_its_cell() -> None:
+    levels = [{"name": "x"}, {"name": "y", "changes": {"model.wdith": 3}}]
+    with pytest.raises(AgentError, match=r"tiny, y has a field model\.wdith that is not known"):
+        keys(of(axes=[{"name": "a", "levels": levels}]))
+
+
+def test_cells_are_the_full_product_and_changes_reach_the_recipe() -> None:
+    axes = [
+        *plain()["axes"],
+        {
+            "name": "blocks",
+            "levels": [{"name": "1:0"}, {"name": "1:1", "changes": {"model.xlstm.slstm_at": [1]}}],
+        },
+    ]
+    cells = cells_of(of(axes=axes), STORES, PROTOCOLS)
+    assert [(cell.levels, cell.seed) for cell in cells] == [
+        (levels, seed)
+        for seed in (0, 1)
+        for levels in (("off", "1:0"), ("off", "1:1"), ("on", "1:0"), ("on", "1:1"))
+    ]
+    last = cells[-1].recipe
+    assert last.seed == 1
+    assert last.data.stores == ("/a", "/b")
+    # A change of one field of a section leaves the others as they are.
+    assert last.model.overrides["xlstm"] == {"heads": 2, "slstm_at": [1]}
+    assert last.model.overrides["actions_in_context"] is True
+    assert len({cell.key for cell in cells}) == len({cell.folder for cell in cells}) == 8
+
+
+def test_a_recipe_file_is_read_without_its_name_seed_and_stores(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(
+        'name = "base"\nseed = 7\n[model]\npreset = "mamba-1M"\n[data]\nstores = ["elsewhere"]\n'
+    )
+    study = study_of(plain(recipe="base.toml"), "a study", tmp_path)
+    cells = cells_of(study, STORES, PROTOCOLS)
+    assert {cell.recipe.seed for cell in cells} == {0, 1}
+    assert {cell.recipe.data.stores for cell in cells} == {("/a", "/b")}
+
+
+@pytest.mark.parametrize("name", shipped_studies())
+def test_a_shipped_study_is_one_and_its_levels_differ(name: str) -> None:
+    found = read_study(name)
+    assert found.question
+    cells = cells_of(found, STORES, PROTOCOLS)
+    assert len(cells) == len(found.seeds) * np.prod([len(axis.levels) for axis in found.axes])
+    assert len({cell.key for cell in cells}) == len(cells)
+
+
+# When a cell is the same cell
+
+
+def test_a_cells_key_holds_what_decides_its_numbers() -> None:
+    before = keys(of())
+    assert len(set(before.values())) == 4
+    for changed in (
+        of(evaluation={"tasks": ["toy/reach"], "episodes": 3}),
+        of(timing={"contexts": [10], "batch": [1]}),
+        of(recipe={**plain()["recipe"], "optimizer": {"updates": 31, "warmup_updates": 5}}),
+    ):
+        assert not set(keys(changed).values()) & set(before.values())
+    assert not set(keys(of(), {**STORES, "/b": "cc"}).values()) & set(before.values())
+    assert not set(keys(of(), protocols=["toy:lram@2"]).values()) & set(before.values())
+
+
+def test_names_places_other_levels_and_other_seeds_make_no_other_cells() -> None:
+    before = keys(of())
+    axes = plain()["axes"]
+    axes[0]["levels"].append({"name": "no rewards", "changes": {"model.rewards_in_context": False}})
+    later = keys(of(name="larger", question="?", seeds=[1, 0, 2], axes=axes))
+    assert before.items() <= later.items()
+    assert keys(of(), {"/c": "aa", "/d": "bb"}) == before
+    # A field that says what is usual anyway says nothing.
+    recipe = plain()["recipe"]
+    recipe["optimizer"]["weight_decay"] = 0.01
+    assert keys(of(recipe=recipe)) == before
+
+
+# What a cell measures
+
+
+def batch(classes: list[list[list[int]]], lengths: list[int], sizes: int) -> Batch:
+    taken = torch.tensor(classes)
+    there = torch.arange(taken.shape[1]) < torch.tensor(lengths)[:, None]
+    mask = there[:, :, None] & (torch.arange(taken.shape[2]) < sizes)
+    none = torch.zeros(len(lengths))
+    return Batch("toy", none, none, none, taken, mask, none.long(), torch.tensor(lengths), none.long())
+
+
+def test_copying_is_counted_where_a_decision_and_the_one_before_are_there() -> None:
+    # Two dimensions of three are the task's; the last timestep of the second window is padding.
+    one = [[20, 30, 0], [20, 30, 1], [22, 30, 2], [22, 34, 3]]
+    two = [[40, 40, 0], [40, 40, 0], [41, 40, 0], [41, 40, 0]]
+    data = batch([one, two], [4, 3], 2)
+    copy = torch.cat([data.classes[:, :1], data.classes[:, :-1]], dim=1)
+    decisions, repeated, theirs, both, right, changes, moved, data_moved, missed = counts(copy, data).sum(0)
+    assert (decisions, repeated, theirs, both) == (5, 5, 2, 2)
+    assert (right, changes) == (2, 0)  # a copycat is right where the data repeats itself, and nowhere else
+    assert moved == 0
+    assert data_moved == missed == (2 / 2 + 4 / 2 + 1 / 2) * 2 / 256
+    perfect = counts(data.classes, data).sum(0).tolist()
+    assert perfect[1:6] == [2, 2, 2, 5, 3]
+    assert perfect[8] == 0
+
+
+def test_discrete_copies_are_equal_actions() -> None:
+    data = batch([[[3], [3], [5], [5]]], [4], 1)
+    found = counts(torch.tensor([[[0], [3], [3], [1]]]), data)[0].tolist()
+    assert found == [3, 2, 2, 1, 1, 0, 1, 1, 2]
+
+
+class Sleeper:
+    """An agent that takes a known time, and notes what it is shown."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.seen, self.calls = seconds, [], 0
+
+    def start(self, lanes: int) -> int:
+        self.calls = 0
+        return lanes
+
+    def reset(self, state: int, lanes: list[int], episodes: list[Episode]) -> None:
+        pass
+
+    def act(self, state: int, observations: list[Any], rewards: list[float], lanes: list[int]) -> Any:
+        self.calls += 1
+        self.seen.append(tuple(float(one[0]) for one in observations))
+        time.sleep(self.seconds)
+        return [0 for _ in lanes], state
+
+    def state_bytes(self, state: int) -> int:
+        return 7 * self.calls
+
+
+def test_a_decision_is_timed_as_long_as_it_takes_after_its_context_was_read() -> None:
+    spec = TaskSpec("toy/x", "toy", "vector", (1,), "discrete", 4, None, 1.0)
+    observations = np.arange(9, dtype=np.float32)[:, None]
+    lanes = [_Lane(Episode(spec, n), observations, np.zeros(8), first) for n, first in enumerate((0, 5))]
+    agent = Sleeper(0.02)
+    [point] = _walk(agent, lanes, [12], 5)  # type: ignore[arg-type]
+    assert np.median(point.ms) == pytest.approx(20, rel=0.05)
+    assert (point.batch, point.context, len(point.ms)) == (2, 12, 5)
+    # Inputs go on through the episode, lane by lane from places of their own.
+    assert agent.seen[:5] == [(0, 5), (1, 6), (2, 7), (3, 0), (4, 1)]
+    assert agent.calls >= 12 + 5
+
+
+# A study as a whole
+
+
+def test_every_cell_is_trained_evaluated_and_measured(made: StudyFolder) -> None:
+    cells = made.cells()
+    assert [cell.entry.title for cell in cells] == ["off, seed 0", "on, seed 0"]
+    for cell in cells:
+        _, meta = load_checkpoint(cell.checkpoint)
+        assert meta.config.actions_in_context == (cell.entry.levels == ("on",))
+        run, copies, times, done = cell.run(), cell.copies(), cell.times(), cell.done()
+        assert run is not None
+        assert copies is not None
+        assert times is not None
+        assert done is not None
+        assert [record.status for record in run.records()] == ["scored"] * 2
+        assert copies.tasks[0].task == "toy/reach"
+        assert copies.tasks[0].decisions > 0
+        measured = [(point.batch, point.context, len(point.ms)) for point in times.points]
+        assert measured == [(1, 10, 20), (1, 40, 20), (3, 10, 20), (3, 40, 20)]
+        assert done.parameters == load_checkpoint(cell.checkpoint)[0].parameter_count
+        assert set(done.seconds) == {"train", "eval", "copycat", "timing"}
+    runs = [cell.run() for cell in cells]
+    seeds = [[record.seed for record in run.records()] for run in runs if run]
+    assert all(one == seeds[0] for one in seeds), "cells meet the same initial states"
+
+
+def modified(cell: CellFolder) -> dict[str, int]:
+    return {str(file): file.stat().st_mtime_ns for file in sorted(cell.path.rglob("*.json*"))}
+
+
+def test_a_changed_study_keeps_the_cells_of_the_same_content(
+    study: Study, made: StudyFolder, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(made.path, folder)
+    before = [modified(cell) for cell in StudyFolder(folder).cells()]
+    more = replace(study, name="another name", seeds=(2, 0))
+    said: list[str] = []
+    opened, failed = ablate(more, folder, only=["seed 0"], say=said.append)
+    assert not failed
+    assert said == ["2 cells, 2 of them made already"]
+    by_title = {cell.entry.title: cell for cell in opened.cells()}
+    assert len(by_title) == 4
+    again = [modified(by_title[title]) for title in ("off, seed 0", "on, seed 0")]
+    assert again == before
+    assert by_title["on, seed 2"].stage() == "train"
+
+
+def test_a_killed_study_goes_on_and_its_cell_is_that_of_one_that_was_not(
+    study: Study, made: StudyFolder, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    code = (
+        "import sys; from pathlib import Path; from lram.harness.ablation.running import ablate; "
+        "from lram.harness.ablation.study import read_study; "
+        "ablate(read_study(sys.argv[1]), sys.argv[2], only=['off, seed 0'])"
+    )
+    slow = tmp_path / "tiny.toml"
+    slow.write_text(text_of(study))
+    process = subprocess.Popen([sys.executable, "-c", code, str(slow), str(folder)])
+    states = folder / "cells"
+    while not list(states.glob("off-seed0-*/train/state/*")) and process.poll() is None:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    # The child sees that its parent is gone, saves its state and ends; the next one waits for it.
+    opened, failed = ablate(study, folder, only=["off, seed 0"])
+    assert not failed
+    mine, theirs = opened.cells()[0], made.cells()[0]
+    assert mine.entry.key == theirs.entry.key
+    assert load_checkpoint(mine.checkpoint)[1].digest == load_checkpoint(theirs.checkpoint)[1].digest
+    assert mine.copies() == theirs.copies()
+    one, other = mine.run(), theirs.run()
+    assert one is not None
+    assert other is not None
+    assert [r.trajectory for r in one.records()] == [r.trajectory for r in other.records()]
+
+
+def test_a_cell_that_fails_is_told_and_the_others_are_made(
+    study: Study, made: StudyFolder, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(made.path, folder)
+    broken, whole = (StudyFolder(folder).cells()[place] for place in (0, 1))
+    (broken.path / "done.json").unlink()
+    (broken.path / "timing.json").unlink()
+    (broken.checkpoint / "model.safetensors").write_bytes(b"no weights")
+    (whole.path / "done.json").unlink()
+    opened, failed = ablate(study, folder, only=["seed 0"])
+    assert [one.cell.entry.title for one in failed] == ["off, seed 0"]
+    assert "model.safetensors is damaged or incomplete" in failed[0].reason
+    assert opened.cells()[1].done() is not None
+
+
+def test_one_folder_is_one_studys_and_one_process_at_a_time(
+    study: Study, made: StudyFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(LramError, match="holds something else than a study"):
+        ablate(study, tmp_path)
+    with running.held(made.path / "lock"), pytest.raises(LramError, match="is in use by another process"):
+        ablate(study, made.path)
+    with pytest.raises(LramError, match="no cell is called 'of'; there are 'off, seed 0'"):
+        ablate(study, made.path, only=["of"])
+
+
+def test_a_study_collects_its_data_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"collect": [{"agents": ["random"], "tasks": ["toy/reach"], "episodes": 3}]}
+    monkeypatch.setattr(running._Children, "run", lambda self, cells, jobs: [])
+    first, _ = ablate(of(data=asked), tmp_path / "study")
+    said: list[str] = []
+    second, _ = ablate(of(data=asked), tmp_path / "study", say=said.append)
+    assert second.plan == first.plan
+    assert said == ["4 cells"]
+    [(store, digest)] = first.plan.stores.items()
+    assert Path(store).parent == tmp_path.resolve() / "study" / "data"
+    more = {"collect": [*asked["collect"], {**asked["collect"][0], "seed": 1}]}
+    third, _ = ablate(of(data=more), tmp_path / "study")
+    assert third.plan.stores[store] == digest
+    assert len(third.plan.stores) == 2
+
+
+def lram(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        app([str(argument) for argument in arguments], exit_on_error=False, print_error=False)
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+def test_the_command_shows_cells_and_lists_shipped_studies(
+    study: Study, made: StudyFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(text_of(study))
+    assert lram("ablate", file, "-o", made.path) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("done") == 2
+    assert f"next: lram report {made.path}" in shown
+    assert lram("ablate", "--list") == 0
+    assert "slstm-ratio" in capsys.readouterr().out
+
+
+def test_no_study_of_that_name_is_told_with_those_there_are() -> None:
+    with pytest.raises(LramError, match=r"there is no study nothing; .* actions-in-context"):
+        read_study("nothing")

@@ -1,0 +1,223 @@
+"""What is timed is an agent at a context that it has really read, and timing changes nothing of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lram.agents.backbone import take, tensors
+from lram.agents.compute import Compute
+from lram.agents.config import TransformerConfig
+from lram.agents.factory import create_agent
+from lram.agents.model import build_model
+from lram.agents.model_agent import ModelAgent
+from lram.agents.presets import parse_preset
+from lram.harness.latency.clocks import Stopwatch, time_in_turns
+from lram.harness.latency.folder import LatencyWriter
+from lram.harness.latency.inputs import Inputs
+from lram.harness.latency.plan import LatencyRequest, make_plan
+from lram.harness.latency.records import Effort, LatencyPlan
+from lram.harness.latency.session import Session
+from lram.harness.latency.subject import ModelSubject, digest_of, make_subject
+from lram.harness.translation import task_spec
+
+AGENTS = ("xlstm[7:1]-1M", "mamba-1M", "transformer[full]-1M", "transformer[recompute]-1M", "transformer-1M")
+EFFORT = Effort(seconds=0.01, most=6, least=3, warm_up_s=0.01)
+CONTEXTS = (4, 11)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[LatencyPlan, Inputs, Path]:
+    request = LatencyRequest(
+        [*AGENTS, "random"],
+        contexts=CONTEXTS,
+        batches=(1, 3),
+        task="toy/image",
+        repeats=1,
+        loop=False,
+        effort=EFFORT,
+    )
+    plan, inputs = make_plan(request, lambda text: None)
+    folder = tmp_path_factory.mktemp("latency") / "sweep"
+    LatencyWriter.create(folder, plan, inputs).close()
+    return plan, inputs, folder
+
+
+def subject_of(name: str, plan: LatencyPlan, inputs: Inputs, batch: int = 1) -> ModelSubject:
+    agent = create_agent(name, seed=plan.seed, compute=plan.compute("auto", batch))
+    subject = make_subject(
+        agent, task_spec(plan.task), inputs, batch, plan.windows, plan.contexts[-1], plan.seed
+    )
+    assert isinstance(subject, ModelSubject)
+    return subject
+
+
+@pytest.mark.parametrize("name", [*AGENTS, "random"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_timed_actions_are_those_of_an_agent_that_nobody_times(
+    name: str, batch: int, planned: tuple[LatencyPlan, Inputs, Path]
+) -> None:
+    plan, inputs, folder = planned
+    job = next(job for job in plan.jobs() if (job.agent, job.batch) == (name, batch))
+    session = Session(plan, job, plan.contexts, folder)
+    timed = {context: session.point(context).actions for context in plan.contexts}
+
+    # The same life by hand: every timestep of the past by ``act``, then the decisions.
+    agent = create_agent(name, seed=plan.seed, compute=plan.compute("auto", batch))
+    subject = make_subject(agent, task_spec(plan.task), inputs, batch, "whole", plan.contexts[-1], plan.seed)
+    for context in plan.contexts:
+        assert subject.reach(context) == context
+        actions = []
+        for decision in range(3):
+            subject.ready()
+            actions.append(subject.act(*inputs.seen(inputs.places(context + decision, batch))))
+        subject.leave()
+        assert timed[context] == digest_of(actions)
+
+
+@pytest.mark.parametrize("name", ["xlstm[7:1]-1M", "mamba-1M", "transformer[full]-1M"])
+def test_a_context_that_was_reached_is_that_of_real_decisions(
+    name: str, planned: tuple[LatencyPlan, Inputs, Path]
+) -> None:
+    plan, inputs, _ = planned
+    subject = subject_of(name, plan, inputs)
+    for context in plan.contexts:
+        subject.reach(context)
+        reached = take(subject.reached.blocks[0], [0])
+        subject.ready()
+        subject.act(*inputs.seen([0]))
+        subject.leave()
+
+    agent = create_agent(name, seed=plan.seed, compute=plan.compute("auto", 1))
+    assert isinstance(agent, ModelAgent)
+    state = agent.start(1)
+    agent.reset(state, [0], subject.episodes)
+    for timestep in range(plan.contexts[-1]):
+        _, state = agent.act(state, *inputs.seen([timestep]), [0])
+        agent.took(state, [0], [inputs.action(timestep)])
+    for ours, lived in zip(tensors(reached), tensors(state.blocks[0]), strict=True):
+        slots = ours.shape[-2] if ours.dim() > 2 and ours.shape != lived.shape else None
+        theirs = lived if slots is None else lived[..., :slots, :]
+        read = plan.contexts[-1] * 3 - 1
+        same = slice(None) if slots is None else slice(read)
+        torch.testing.assert_close(
+            ours if slots is None else ours[..., same, :],
+            theirs if slots is None else theirs[..., same, :],
+            rtol=2e-3,
+            atol=2e-4,
+        )
+
+
+@pytest.mark.parametrize("name", ["transformer[full]-1M", "transformer[recompute]-1M", "transformer-1M"])
+def test_a_transformer_is_taken_back_to_its_context(
+    name: str, planned: tuple[LatencyPlan, Inputs, Path]
+) -> None:
+    plan, inputs, _ = planned
+    subject = subject_of(name, plan, inputs)
+    subject.reach(11)
+    assert subject.held
+    results = []
+    for place in (3, 7, 3, 5, 3):
+        subject.ready()
+        logits = subject.model_step(place)()
+        results.append(logits)
+    assert torch.equal(results[0], results[2])
+    assert torch.equal(results[0], results[4])
+    assert not torch.equal(results[0], results[1])
+    subject.ready()
+    assert int(subject.reached.blocks[0]["count"]) == 3 * 11 - 1
+
+
+def test_a_recurrent_state_goes_on_and_comes_back_bit_for_bit(
+    planned: tuple[LatencyPlan, Inputs, Path],
+) -> None:
+    plan, inputs, _ = planned
+    subject = subject_of("xlstm[7:1]-1M", plan, inputs)
+    subject.reach(4)
+    before = [one.clone() for one in tensors(subject.reached.blocks[0])]
+    subject.ready()
+    subject.act(*inputs.seen([1]))
+    assert not subject.held
+    assert not all(map(torch.equal, before, tensors(subject.reached.blocks[0])))
+    subject.leave()
+    assert all(map(torch.equal, before, tensors(subject.reached.blocks[0])))
+
+
+def test_caches_and_windows_are_as_long_as_the_context_needs(
+    planned: tuple[LatencyPlan, Inputs, Path],
+) -> None:
+    plan, inputs, _ = planned
+    full, anew = (subject_of(f"transformer[{kind}]-1M", plan, inputs) for kind in ("full", "recompute"))
+    sizes = []
+    for context in plan.contexts:
+        for subject in (full, anew):
+            subject.reach(context)
+        assert full.reached.blocks[0]["keys"].shape[3] == 3 * (context + 1) - 1
+        assert anew.reached.blocks[0]["tokens"].shape[1] == 3 * (context + 1)
+        sizes.append((full.state_bytes(), anew.state_bytes()))
+        for subject in (full, anew):
+            subject.leave()
+    assert sizes[1][0] > 2 * sizes[0][0]
+    assert sizes[1][1] > 2 * sizes[0][1]
+
+
+def test_a_table_of_positions_that_is_too_short_is_lengthened(
+    planned: tuple[LatencyPlan, Inputs, Path],
+) -> None:
+    plan, inputs, _ = planned
+    config = dataclasses.replace(
+        parse_preset("transformer[full]-1M"),
+        transformer=TransformerConfig(heads=4, window=20, max_positions=20, cache="full"),
+    )
+    agent = ModelAgent(
+        build_model(config, 0), trained=False, description="", digest="", compute=Compute(rows=1)
+    )
+    subject = make_subject(agent, task_spec(plan.task), inputs, 1, "whole", 11, 0)
+    assert isinstance(subject, ModelSubject)
+    subject.reach(11)
+    assert subject.held
+    assert len(subject.act(*inputs.seen([0]))) == 1
+    own = make_subject(agent, task_spec(plan.task), inputs, 1, "own", 11, 0)
+    own.reach(11)
+    assert not own.held, "a cache without room starts again, and is not held at a context"
+
+
+def test_lanes_see_distinct_frames_and_the_recording_is_the_tasks(
+    planned: tuple[LatencyPlan, Inputs, Path],
+) -> None:
+    plan, inputs, _ = planned
+    assert len(inputs) == plan.recorded
+    for timestep in (0, 5, len(inputs) - 1, 3 * len(inputs)):
+        places = inputs.places(timestep, 16)
+        assert len(set(places.tolist())) == 16
+    assert len({one.tobytes() for one in inputs.observations}) > 10
+    assert np.abs(inputs.rewards).sum() > 0
+
+
+def test_repeated_and_distinct_inputs_take_about_the_same_time(
+    planned: tuple[LatencyPlan, Inputs, Path],
+) -> None:
+    plan, inputs, _ = planned
+    subject = subject_of("mamba-1M", plan, inputs)
+    subject.reach(4)
+    place = iter(range(1000))
+    repeated, distinct = time_in_turns(
+        Stopwatch(),
+        lambda: lambda: subject.act(*inputs.seen([0])),
+        lambda: lambda: subject.act(*inputs.seen([next(place) % len(inputs)])),
+        seconds=5.0,
+        least=40,
+        most=40,
+    )
+    # Loose, for machines with other work: what it finds is a cache of inputs or of results.
+    assert 1 / 3 < statistics.median(repeated) / statistics.median(distinct) < 3
