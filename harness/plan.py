@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lram.agents.api import Agent, AgentError, AgentInfo
 from lram.agents.compute import Compute
+from lram.agents.contexts import split_context
 from lram.agents.noise import split_noise
 from lram.envs.registry import SelectionError, select
 from lram.envs.task import Task
@@ -227,12 +228,13 @@ def _labelled(text: str) -> tuple[str, str]:
 
 
 def _located(spec: str) -> str:
-    """Return ``spec``, a folder (also one with noise) as an absolute path: runs are resumed from anywhere."""
+    """Return ``spec``, a folder (also with context or noise) as an absolute path, to resume from anywhere."""
     return str(Path(spec).resolve()) if _in_folder(spec) else spec
 
 
 def _in_folder(spec: str) -> bool:
-    return Path(spec).is_dir() or Path(split_noise(spec)[0]).is_dir()
+    plain = split_noise(spec)[0]
+    return any(Path(part).is_dir() for part in (spec, plain, split_context(plain)[0]))
 
 
 def _planned_tasks(request: Request) -> tuple[list[PlannedTask], dict[str, str]]:

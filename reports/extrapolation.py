@@ -8,17 +8,9 @@ from typing import Any
 
 from lram.reports import text
 from lram.reports.chapters import Chapter
+from lram.reports.extrapolation_curves import curves, gaps
 from lram.reports.extrapolation_figures import draw
-from lram.reports.extrapolation_model import (
-    Loss,
-    Score,
-    ScorePair,
-    curves,
-    gaps,
-    losses,
-    score_pairs,
-    scores,
-)
+from lram.reports.extrapolation_model import Loss, Score, ScorePair, losses, score_pairs, scores
 from lram.reports.extrapolation_values import Values, load
 from lram.reports.extrapolation_views import (
     curve_rows,

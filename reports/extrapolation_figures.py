@@ -21,7 +21,8 @@ from lram.reports.drawing import (
     short,
     style_of,
 )
-from lram.reports.extrapolation_model import Curve, Gap, Score
+from lram.reports.extrapolation_curves import Curve, Gap
+from lram.reports.extrapolation_model import Score
 from lram.reports.extrapolation_values import Values
 from lram.reports.model import Aggregate
 

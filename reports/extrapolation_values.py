@@ -11,7 +11,7 @@ import numpy as np
 from lram.agents.contexts import Context
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.folder import Extrapolation
-from lram.harness.extrapolation.records import LossRecord, Reading, Stretch, Tested, ValidityRecord
+from lram.harness.extrapolation.records import Candidate, LossRecord, Reading, Stretch, ValidityRecord
 from lram.reports.collect import Evidence, collect
 from lram.reports.statistics import Array
 
@@ -54,7 +54,7 @@ class Values:
         missing_losses, of_losses, missing_episodes, of_episodes: What is unfinished.
     """
 
-    agents: tuple[Tested, ...]
+    agents: tuple[Candidate, ...]
     contexts: dict[str, tuple[Context, ...]]
     evidence: Evidence | None
     reads: dict[tuple[str, Reading], dict[_Where, Read]]
@@ -97,7 +97,7 @@ def load(folders: Sequence[Path]) -> Values:
         LramError: One is none or damaged; one label stands for two models, or has two trained lengths.
     """
     found = [Extrapolation(folder) for folder in folders]
-    agents: dict[str, Tested] = {}
+    agents: dict[str, Candidate] = {}
     contexts: dict[str, dict[Context, None]] = {}
     validity: dict[str, ValidityRecord] = {}
     for one in found:
@@ -154,7 +154,7 @@ def _order(context: Context) -> tuple[bool, str, int]:
     return context.mode == "carry", context.mode, context.timesteps
 
 
-def _check_same(known: Tested, agent: Tested, found: Extrapolation) -> None:
+def _check_same(known: Candidate, agent: Candidate, found: Extrapolation) -> None:
     if known.info.digest != agent.info.digest or known.spec != agent.spec:
         what = "two models"
     elif known.trained != agent.trained:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from lram.agents.contexts import Context
 from lram.reports import text
-from lram.reports.extrapolation_model import Curve, Loss, Score, ScorePair
+from lram.reports.extrapolation_curves import Curve
+from lram.reports.extrapolation_model import Loss, Score, ScorePair
 from lram.reports.extrapolation_values import Values
 from lram.reports.model import Estimate
 from lram.reports.tables import Row

@@ -18,6 +18,7 @@ from itertools import combinations, pairwise
 from lram.harness.bench.measure import median_interval
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.records import OK, Point, Variant
+from lram.harness.words import count
 from lram.reports.latency_model import Bound, Clock, Crossing, Fit, Middle, Result, Spot, Subject
 from lram.reports.model import rounded
 
@@ -43,20 +44,22 @@ def summarise(runs: Sequence[LatencyRun]) -> Result:
     notes: list[str] = []
     labels = list(dict.fromkeys(entry.label for run in runs for entry in run.plan.agents))
     for folder, run in enumerate(runs):
-        by_setting: dict[tuple[Variant, int, int], list[Point]] = {}
+        by_setting: dict[tuple[tuple[str, str], int, int], list[Point]] = {}
         for point in run.points():
-            key = Variant(point.job.agent, point.job.step), point.job.batch, point.context
+            key = (point.job.agent, point.job.step), point.job.batch, point.context
             by_setting.setdefault(key, []).append(point)
         missing = sum(len(contexts) for _, contexts in run.missing())
         if missing:
-            notes.append(f"{run.path.name} is not finished: {missing} points are missing")
+            words = count(missing, "point is", "points are")
+            notes.append(f"{run.path.name} is not finished: {words} missing")
         for variant in run.plan.variants:
-            found = [points for key, points in by_setting.items() if key[0] == variant]
+            asked = variant.agent, variant.step
+            found = [points for key, points in by_setting.items() if key[0] == asked]
             place = len(subjects)
             subjects.append(_subject(runs, folder, variant, found, labels))
             for batch in run.plan.batches:
                 for context in run.plan.contexts:
-                    points = by_setting.get((variant, batch, context), [])
+                    points = by_setting.get((asked, batch, context), [])
                     spots.append(_spot(place, batch, context, points))
                     taken = {p.job.repeat: statistics.median(p.agent_ns) / 1e6 for p in points if p.agent_ns}
                     if taken:

@@ -72,22 +72,25 @@ def _tails(result: Result) -> Drawing:
                     ends = [spot.agent.median.value, spot.agent.p99]
                     axes.plot([spot.context] * 2, ends, color=colour, linewidth=0.8, alpha=0.6, zorder=1)
         _log_axes(axes, result)
-        low, high = axes.get_ylim()
-        for hz in RATES:
-            if low < 1000 / hz < high:
-                axes.axhline(1000 / hz, color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)), zorder=0)
-                axes.annotate(
-                    f"{hz} Hz",
-                    (1.0, 1000 / hz),
-                    xycoords=("axes fraction", "data"),
-                    ha="right",
-                    va="bottom",
-                    fontsize=7.0,
-                    color=MUTED,
-                )
-        axes.set_ylim(low, high)
         axes.set_title(_lanes(batch))
-    figure.supylabel("agent step, ms: p99, and down to p50", fontsize=8.5)
+    low, high = panels[0].get_ylim()
+    shown = [hz for hz in RATES if low < 1000 / hz < high]
+    for axes in panels:
+        for hz in shown:
+            axes.axhline(1000 / hz, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+    for hz in shown:
+        panels[-1].annotate(
+            f"{hz} Hz",
+            (1.0, 1000 / hz),
+            xytext=(3, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="left",
+            va="center",
+            fontsize=7.0,
+            color=MUTED,
+        )
+    figure.supylabel("agent step, ms", fontsize=8.5)
     return _finished(
         result,
         figure,

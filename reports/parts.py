@@ -7,6 +7,7 @@ agent remembers the earlier ones.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -66,7 +67,8 @@ _METHODS = (
         "the tasks of a group. Intervals draw the tasks again with all their trials (bootstrap of clusters, "
         "2,000 replicates), so they are those of other goals of the same kind; the noise between training "
         "runs is not in them. The gain is the last inner episode's return minus the first's, from the same "
-        "draws. References are the tasks' score references divided by the number of inner episodes.",
+        "draws; its p is that of a sign-flip test over tasks, corrected for all agents and groups (Holm). "
+        "References are the tasks' score references divided by the number of inner episodes.",
     ),
 )
 
@@ -74,10 +76,14 @@ _METHODS = (
 def _lead(result: PartsResult) -> tuple[str, ...]:
     protocols = text.names(dict.fromkeys(group.protocol for group in result.groups))
     lengths = text.names(str(parts) for parts in sorted({group.parts for group in result.groups}))
-    improving = [curve for curve in result.curves if _above(curve.gain)]
-    told = [f"{curve.name} in {_group_words(result, curve.group)}" for curve in improving]
+    improving = [curve for curve in result.curves if _gains_shown(curve, result.level)]
+    told = []
+    for name in dict.fromkeys(curve.name for curve in improving):
+        where = [_group_words(result, curve.group) for curve in improving if curve.name == name]
+        played = sum(curve.name == name for curve in result.curves)
+        told.append(f"{name} (everywhere)" if len(where) == played > 1 else f"{name} ({', '.join(where)})")
     found = (
-        f"The last inner episode earned more than the first (interval above 0) for: {'; '.join(told)}."
+        f"The last inner episode earned more than the first (p < 0.05, corrected) for: {'; '.join(told)}."
         if told
         else "For no agent is the last inner episode shown to earn more than the first."
     )
@@ -118,6 +124,7 @@ def _gains(result: PartsResult) -> Table:
                 _cell(curve.parts[0]),
                 _cell(curve.parts[-1]),
                 _cell(curve.gain),
+                Cell(text.p_value(curve.gain_p_holm), value=curve.gain_p_holm),
                 _cell(curve.whole),
                 _number(group.random),
                 _number(group.reference),
@@ -131,13 +138,15 @@ def _gains(result: PartsResult) -> Table:
         "First",
         "Last",
         "Gain",
+        "p, Holm",
         "Mean",
         "Random",
         "Reference",
     ]
     caption = (
         f"Mean return of the first and the last inner episode, with {result.level:.0%} intervals over tasks; "
-        "the gain is the last minus the first. Random and reference: what the tasks' references earn in one "
+        "the gain is the last minus the first, its p by sign flips of the tasks' gains and corrected for all "
+        "gains of the table. Random and reference: what the tasks' references earn in one "
         "inner episode (Dark-Room: uniform actions, and shortest paths by one that knows the goal)."
     )
     return Table("parts-gains", caption, columns(headings, words=2), tuple(rows))
@@ -165,7 +174,8 @@ def _differences(result: PartsResult, evidence: Evidence) -> Table:
         "compare two checkpoints; another training seed may turn them round. Several differences are shown, "
         "and the intervals are not widened for that."
     )
-    return Table("parts-differences", caption, columns(headings, words=3), rows)
+    *numbers, verdict = columns(headings, words=3)
+    return Table("parts-differences", caption, (*numbers, replace(verdict, numeric=False)), rows)
 
 
 def _verdict(estimate: Estimate) -> str:
@@ -176,8 +186,9 @@ def _verdict(estimate: Estimate) -> str:
     return "worse" if estimate.interval.high < 0 else "cannot tell"
 
 
-def _above(estimate: Estimate) -> bool:
-    return estimate.interval is not None and estimate.interval.low > 0
+def _gains_shown(curve: Curve, level: float) -> bool:
+    p = curve.gain_p_holm
+    return p is not None and p < 1 - level and curve.gain.value > 0
 
 
 def _cell(estimate: Estimate) -> Cell:
@@ -204,6 +215,8 @@ def _gain_rows(result: PartsResult) -> Iterator[Row]:
         yield {
             **_head(result, curve),
             **_values("gain", curve.gain),
+            "gain_p": curve.gain_p,
+            "gain_p_holm": curve.gain_p_holm,
             **_values("mean", curve.whole),
             "random": group.random,
             "reference": group.reference,

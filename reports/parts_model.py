@@ -12,7 +12,7 @@ draws its trials again, and a group of one trial has no interval.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from lram.envs.task import Task
 from lram.reports.aggregate import display_name
 from lram.reports.collect import EpisodeKey, Evidence
 from lram.reports.model import ALL_EQUAL, Estimate, Interval, rounded
-from lram.reports.statistics import Array, centred_interval, shows_noise, stream
+from lram.reports.statistics import Array, centred_interval, holm, shows_noise, sign_flip_p, stream
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -65,6 +65,8 @@ class Curve:
         of_trials: Trials that were planned.
         parts: Mean return of the first, second, ... inner episode.
         gain: Last minus first.
+        gain_p: Of the gain, by sign flips of the tasks' mean gains; two-sided. None for one task or trial.
+        gain_p_holm: The same, corrected (Holm) for as many curves as there are.
         whole: Mean over all inner episodes.
     """
 
@@ -77,7 +79,9 @@ class Curve:
     of_trials: int
     parts: tuple[Estimate, ...]
     gain: Estimate
+    gain_p: float | None
     whole: Estimate
+    gain_p_holm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ def estimate_parts(evidence: Evidence, seed: int) -> PartsResult | None:
         for at, first in enumerate(models):
             for second in models[at + 1 :]:
                 differences += _difference(first, second, index, found, seed, group.name)
-    return PartsResult(LEVEL, groups, tuple(curves), tuple(differences)) if curves else None
+    return PartsResult(LEVEL, groups, tuple(_corrected(curves)), tuple(differences)) if curves else None
 
 
 def trials_of(evidence: Evidence, agent: str, task: Task) -> dict[EpisodeKey, tuple[float, ...]]:
@@ -190,7 +194,25 @@ def _curve(
     table = [np.column_stack([rows, rows[:, -1] - rows[:, 0], rows.mean(axis=1)]) for rows in clusters]
     *parts, gain, whole = _estimates(table, stream(seed, "parts", agent, stratum))
     count = sum(map(len, clusters))
-    return Curve(agent, name, place, group, len(clusters), count, planned, tuple(parts), gain, whole)
+    p = _gain_p(table, stream(seed, "parts", "flips", agent, stratum))
+    return Curve(agent, name, place, group, len(clusters), count, planned, tuple(parts), gain, p, whole)
+
+
+def _gain_p(table: Sequence[Array], generator: np.random.Generator) -> float | None:
+    gains = np.array([rows[:, -2].mean() for rows in table]) if len(table) > 1 else table[0][:, -2]
+    if len(gains) < 2:
+        return None
+    return rounded(sign_flip_p([gains], np.ones(1), RESAMPLES, generator))
+
+
+def _corrected(curves: Sequence[Curve]) -> list[Curve]:
+    """Return the curves with p-values that are corrected for how many gains are tested."""
+    known = [curve.gain_p for curve in curves if curve.gain_p is not None]
+    adjusted = iter(holm(known))
+    return [
+        curve if curve.gain_p is None else replace(curve, gain_p_holm=rounded(next(adjusted)))
+        for curve in curves
+    ]
 
 
 def _difference(

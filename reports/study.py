@@ -117,11 +117,11 @@ def _lead(study: StudyValues, found: Sequence[Effect]) -> list[str]:
     """Return what was asked, what was done, and what the score says, in two paragraphs."""
     asked, plan = study.study, study.study.evaluation
     axes = "; ".join(f"{axis.name}: {', '.join(level.name for level in axis.levels)}" for axis in study.axes)
-    made = sum(not cell.stage for cell in study.cells)
+    made = sum(cell.is_evaluated for cell in study.cells)
     tasks = {task for cell in study.cells for task in cell.by_task}
     first = (
-        f"{asked.name}: {asked.question} {made} of {text.count(len(study.cells), 'cell')} made "
-        f"({axes}; {text.count(len(asked.seeds), 'training seed')}), each evaluated on "
+        f"{asked.name}: {asked.question} {made} of {text.count(len(study.cells), 'cell')} "
+        f"trained and evaluated ({axes}; {text.count(len(asked.seeds), 'training seed')}), each on "
         f"{text.count(len(tasks), 'task')} with {text.count(plan.episodes, 'episode')} a task."
     )
     told = [effect for effect in found if effect.measure == "score" and effect.value is not None]
@@ -160,9 +160,9 @@ def _summary(study: StudyValues, found: Sequence[Effect]) -> dict[str, Any]:
 def _caveats(study: StudyValues) -> list[Caveat]:
     name, cells = study.study.name, study.cells
     found = []
-    unmade = tuple(cell.title for cell in cells if cell.stage)
+    unmade = tuple(f"{cell.title}: {cell.stage} is to do" for cell in cells if cell.stage)
     if unmade:
-        text_ = f"The study {name} is not finished; effects rest on the cells that are there."
+        text_ = f"The study {name} is not finished; effects rest on what is there."
         found.append(Caveat("study_unfinished", text_, unmade))
     if len(study.study.seeds) < FEW_SEEDS:
         count = text.count(len(study.study.seeds), "training seed")

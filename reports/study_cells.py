@@ -70,7 +70,9 @@ class CellValues:
         step_ratio: Mean |prediction - last action| over the data's mean |action - last action|.
         load: The machine's load average when the times were taken.
         errored: Episodes without a score.
+        train_s: Seconds that training took.
         by_task: Mean normalised score by task.
+        simulator_seeds: Of each scored episode, by task and episode.
     """
 
     levels: tuple[str, ...]
@@ -90,6 +92,11 @@ class CellValues:
     train_s: float | None = None
     by_task: Mapping[str, float] = field(default_factory=dict)
     simulator_seeds: Mapping[tuple[str, int], int] = field(default_factory=dict)
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether all that is left to do is to time its decisions, or nothing."""
+        return self.stage in ("", "timing")
 
 
 @dataclass(frozen=True, slots=True)

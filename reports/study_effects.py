@@ -223,12 +223,11 @@ def _replicates(pairs: dict[int, list[_Pair]], names: Sequence[str], how: Resamp
 
 def _judged(found: Sequence[Effect], measure: Measure, level: float) -> list[Effect]:
     """Return the effects of one measure with corrected p-values and verdicts."""
-    tested = [place for place, effect in enumerate(found) if effect.p is not None]
-    corrected = dict(zip(tested, holm([found[place].p or 0.0 for place in tested]), strict=True))
+    # A level that cannot be tested yet counts among the tests all the same.
+    corrected = holm([1.0 if effect.p is None else effect.p for effect in found])
     judged = []
-    for place, effect in enumerate(found):
-        p = corrected.get(place)
-        if p is None or effect.value is None:
+    for effect, p in zip(found, corrected, strict=True):
+        if effect.p is None or effect.value is None:
             judged.append(effect)
             continue
         if p < 1 - level:
@@ -237,7 +236,7 @@ def _judged(found: Sequence[Effect], measure: Measure, level: float) -> list[Eff
         else:
             differences = [value for _, value in effect.seeds]
             values = np.log(differences) if measure.ratio else np.array(differences)
-            needed = seeds_needed(values, (1 - level) / len(tested))
+            needed = seeds_needed(values, (1 - level) / len(found))
             judged.append(replace(effect, p_holm=rounded(p), needed=needed))
     return judged
 

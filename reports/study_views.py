@@ -146,7 +146,7 @@ def _combinations(study: StudyValues, key: str) -> Table:
 
 
 def _counted(cells: Sequence[CellValues]) -> Cell:
-    made = sum(not cell.stage for cell in cells)
+    made = sum(cell.is_evaluated for cell in cells)
     return Cell(str(made), f"of {len(cells)}" if made < len(cells) else "", value=made)
 
 

@@ -96,7 +96,7 @@ class TimedPoint:
 
     Attributes:
         batch: Lanes that decided at once, each on an episode of its own.
-        context: Timesteps that every lane had read when it was begun to time.
+        context: Timesteps that every lane had read before the first of these decisions.
         ms: Milliseconds of each decision of all lanes, in order.
         state_bytes: What the agent held for all lanes.
     """

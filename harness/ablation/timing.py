@@ -82,14 +82,15 @@ def _walk(agent: Agent, lanes: Sequence[_Lane], contexts: Sequence[int], decisio
     collecting = gc.isenabled()
     gc.disable()
     try:
+        for _ in range(_WARM_UP):
+            decide()
         for context in contexts:
-            if made > context:  # the decisions that were timed have read beyond it
+            if made > context:  # the warm-up, or the decisions that were timed, have read beyond it
                 state, made = agent.start(len(lanes)), 0
                 agent.reset(state, numbers, [lane.episode for lane in lanes])
             while made < context:
                 decide()
-            taken = [decide() for _ in range(_WARM_UP + decisions)]
-            times = tuple(round(ms, 6) for ms in taken[_WARM_UP:])
+            times = tuple(round(decide(), 6) for _ in range(decisions))
             found.append(TimedPoint(len(lanes), context, times, agent.state_bytes(state)))
     finally:
         if collecting:

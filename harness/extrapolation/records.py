@@ -24,7 +24,7 @@ half counts: so every prediction has n / 2 to n timesteps of context, or all tha
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Candidate:
     """A model whose extrapolation is measured.
 
     Attributes:
@@ -99,7 +99,7 @@ class ExtrapolationPlan:
 
     schema: int
     seed: int
-    agents: tuple[Tested, ...]
+    agents: tuple[Candidate, ...]
     contexts: tuple[int, ...]
     modes: tuple[Mode, ...]
     tasks: tuple[str, ...] = ()

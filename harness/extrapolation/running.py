@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +16,7 @@ from lram.harness.computing import facts
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine
 from lram.harness.extrapolation.folder import SCORES, Extrapolation, Writer, check_vacant
-from lram.harness.extrapolation.records import SCHEMA, ExtrapolationPlan, Source, Stretch, Tested
+from lram.harness.extrapolation.records import SCHEMA, Candidate, ExtrapolationPlan, Source, Stretch
 from lram.harness.gate import as_model
 from lram.harness.plan import Request, build_agent, labelled_specs, make_plan
 from lram.harness.progress import Progress, quiet
@@ -26,6 +27,9 @@ from lram.harness.training import task_patterns
 if TYPE_CHECKING:
     from lram.agents.model_agent import ModelAgent
     from lram.agents.trajectories import TrajectoryStore
+
+
+LINE_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +114,10 @@ def _go_on(writer: Writer, machine: Machine, progress: Progress) -> None:
     losses, checked = found.missing_losses(), {record.agent for record in found.validity()}
     unchecked = [agent for agent in plan.agents if agent.label not in checked]
     if losses or unchecked:
-        # Losses first need the simulators' numbers least: a model that breaks down shows here in minutes.
+        # Before hours of play: a model that breaks down shows here in minutes.
         stores = _opened(plan)
         with evaluation.threads(machine.threads):
-            models = {agent.label: _built(agent, machine) for agent in plan.agents}
+            models = {agent.label: _built(agent, plan, machine) for agent in plan.agents}
             computed = {
                 label: facts(model.info, machine.compute(), machine.threads)
                 for label, model in models.items()
@@ -128,7 +132,7 @@ def _go_on(writer: Writer, machine: Machine, progress: Progress) -> None:
 
 def _check(
     writer: Writer,
-    agents: Sequence[Tested],
+    agents: Sequence[Candidate],
     models: Mapping[str, ModelAgent],
     stores: Sequence[TrajectoryStore],
 ) -> None:
@@ -150,9 +154,13 @@ def _losses(writer: Writer, models: Mapping[str, ModelAgent], stores: Sequence[T
 
     trained = {agent.label: agent.trained for agent in plan.agents}
     _say(f"{len(missing)} readings of {len(plan.stretches)} trajectories by {len(plan.agents)} models")
-    for item in missing:
+    told = time.monotonic()
+    for done, item in enumerate(missing, start=1):
         stretch = plan.stretches[item.stretch]
         writer.append(measure(models[item.agent].model, stores, stretch, item, trained[item.agent]))
+        if time.monotonic() - told >= LINE_EVERY_S:
+            told = time.monotonic()
+            _say(f"{done}/{len(missing)} readings")
 
 
 def _plan(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPlan:
@@ -177,7 +185,7 @@ def _plan(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPlan:
         label: (spec, build_agent(spec, request.seed, machine.compute()))
         for label, spec in labelled_specs(list(request.agents)).items()
     }
-    models = {}
+    models: dict[str, tuple[str, ModelAgent]] = {}
     for label, (spec, agent) in built.items():
         model = as_model(agent)
         if model is None or model is not agent:
@@ -186,10 +194,10 @@ def _plan(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPlan:
                 "give checkpoints, shipped models or presets, without noise"
             )
         assert isinstance(spec, str)
-        models[label] = (spec.removesuffix("@carry"), model)
+        models[label.removesuffix("@carry")] = (spec.removesuffix("@carry"), model)
     cards = {label: _card(spec) for label, (spec, _) in models.items()}
     agents = tuple(
-        Tested(label, spec, model.info, *_trained(cards[label], request.trained))
+        Candidate(label, spec, model.info, *_trained(cards[label], request.trained))
         for label, (spec, model) in models.items()
     )
     stores, stretches, unseen = _stretches(request, agents, [m for _, m in models.values()], cards)
@@ -240,7 +248,7 @@ def _trained(card: Mapping[str, Any], told: int | None) -> tuple[int | None, str
 
 def _stretches(
     request: ExtrapolationRequest,
-    agents: Sequence[Tested],
+    agents: Sequence[Candidate],
     models: Sequence[ModelAgent],
     cards: Mapping[str, Mapping[str, Any]],
 ) -> tuple[tuple[Source, ...], tuple[Stretch, ...], str]:
@@ -300,9 +308,13 @@ def _opened(plan: ExtrapolationPlan) -> list[TrajectoryStore]:
     return stores
 
 
-def _built(agent: Tested, machine: Machine) -> ModelAgent:
-    model = as_model(build_agent(agent.spec, 0, machine.compute()))
-    assert model is not None
+def _built(agent: Candidate, plan: ExtrapolationPlan, machine: Machine) -> ModelAgent:
+    model = as_model(build_agent(agent.spec, plan.seed, machine.compute()))
+    if model is None or model.info.digest != agent.info.digest:
+        raise LramError(
+            f"{agent.label} is not the model that the extrapolation was started with; put its files and "
+            "--precision back, or start a new one"
+        )
     return model
 
 

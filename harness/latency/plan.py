@@ -10,6 +10,7 @@ from pathlib import Path
 from lram.agents.api import Agent, AgentError
 from lram.agents.compute import FORMS, Precision, StepForm
 from lram.harness.errors import LramError
+from lram.harness.gate import pass_gate
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.records import SCHEMA, Effort, LatencyPlan, Variant, Windows
@@ -20,6 +21,7 @@ from lram.harness.translation import task_spec
 
 CONTEXTS = (50, 200, 800, 1600)
 TASK = "atari/freeway"
+_COMPILED = ("compile", "graphs")  # checked in the plain form that they are made from: a minute less each
 QUICK = Effort(seconds=0.2, most=50, warm_up_s=0.1)
 
 
@@ -116,25 +118,30 @@ def check_same(plan: LatencyPlan) -> None:
 def _agents(
     request: LatencyRequest, frame: LatencyPlan
 ) -> tuple[tuple[AgentEntry, ...], tuple[Variant, ...]]:
+    """Build every agent once in every form; LramError where one cannot be measured or has no parity."""
     from lram.agents.model_agent import ModelAgent
 
     entries, variants = [], []
     task = task_spec(frame.task)
     for label, spec in labelled_specs(request.agents).items():
         assert isinstance(spec, str)
-        first: Agent | None = None
+        forms: dict[StepForm, Agent] = {}
         for step in dict.fromkeys(request.steps):
             try:
                 agent = build_agent(spec, request.seed, frame.compute(step, 1))
             except AgentError as error:
                 raise LramError(str(error)) from error
-            if first is not None and type(agent) is not ModelAgent:
+            if forms and type(agent) is not ModelAgent:
                 break  # it has no forms of a step
-            first = first or agent
-            variants.append(Variant(label, step))
-        assert first is not None
+            forms[step] = agent
+        first = next(iter(forms.values()))
         if (reason := first.refuses(task)) is not None:
             raise LramError(f"agent {label} cannot play {task.id}: {reason}; leave it out, or choose --task")
+        for step, agent in forms.items():
+            if step in _COMPILED:
+                agent = build_agent(spec, request.seed, frame.compute("torch", 1))
+            noted = pass_gate({label: agent})
+            variants.append(Variant(label, step, noted.get(label, "")))
         entries.append(AgentEntry(label, spec, first.info))
     return tuple(entries), tuple(variants)
 

@@ -71,10 +71,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """An agent in one form of the step."""
+    """An agent in one form of the step.
+
+    Attributes:
+        agent: Label.
+        step: Form that is asked for.
+        check: What the check of its parity found; empty for agents that are no action models.
+    """
 
     agent: str
     step: StepForm
+    check: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,7 @@ class ModelSubject:
             prefill(self._agent, state, self._lanes, encoded, self._inputs.rewards[places], actions)
         self._read = max(context, self._read)
         self._keep(state)
+        self.ready()
         self.facts = model_facts(self._agent, self._cache, self._windows, held=self.held)
         return self._read
 

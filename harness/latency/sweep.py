@@ -168,4 +168,6 @@ def _death(code: int, words: str) -> str:
     except ValueError:
         name = f"signal {-code}"
     lines = [line.strip() for line in words.splitlines() if line.strip()]
-    return f"failed: the process died ({name}){': ' + lines[-1][:200] if lines else ''}"
+    fatal = [line for line in lines if line.startswith("Fatal Python error")]
+    last = (fatal or lines or [""])[-1][:200]
+    return f"failed: the process died ({name}){': ' * bool(last)}{last}"

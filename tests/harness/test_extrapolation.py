@@ -18,6 +18,7 @@ from lram.agents.config import ModelConfig, TransformerConfig, XLSTMConfig
 from lram.agents.factory import create_agent
 from lram.agents.model import build_model
 from lram.agents.model_agent import ModelAgent
+from lram.agents.training.batches import Places, assemble
 from lram.agents.training.recipe import recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
 from lram.agents.trajectories import TrajectoryStore
@@ -140,6 +141,18 @@ def test_a_store_that_has_changed_is_refused(finished: Extrapolation, unseen: Pa
     (copy / "loss" / "0001.jsonl").unlink()
     collect("random", "toy/reach", moved, episodes=1, seed=77, machine=MACHINE)
     with pytest.raises(LramError, match="is not as it was"):
+        resume(copy)
+
+
+def test_a_model_that_has_changed_is_refused(finished: Extrapolation, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.path, copy)
+    spec = finished.plan.agents[0].spec
+    other = _checkpoint(tmp_path / "model", config=replace(CONFIG, xlstm=XLSTMConfig()))
+    text = (copy / "extrapolation.json").read_text().replace(spec, str(other))
+    (copy / "extrapolation.json").write_text(text)
+    (copy / "loss" / "0001.jsonl").unlink()
+    with pytest.raises(LramError, match="is not the model that the extrapolation was started with"):
         resume(copy)
 
 
@@ -266,6 +279,24 @@ def test_step_equals_forward_on_a_real_trajectory(unseen: Path, task: str, actio
     assert record.holds
     assert record.points[-1].timesteps == _stretch(store, task).length
     assert record.read.startswith(task)
+
+
+@pytest.mark.parametrize("task", ["toy/reach", "toy/lives"])
+@pytest.mark.parametrize("actions", [False, True])
+def test_validity_reads_the_tokens_that_losses_are_read_from(unseen: Path, task: str, actions: bool) -> None:
+    store = TrajectoryStore(unseen)
+    model = build_model(replace(CONFIG, actions_in_context=actions), 0)
+    stretch = _stretch(store, task)
+    one = np.array([0])
+    places = Places("toy", one, one + stretch.number, one, one + stretch.start, one + stretch.stop)
+    batch = assemble([store], [store.tasks[task]], places, length=stretch.length, state_width=204)
+    given = batch.classes if actions else None
+    with torch.inference_mode():
+        hidden = model(batch.observations, batch.returns_to_go, batch.rewards, given).hidden[0]
+        tokens = torch.cat(validity._passes_of(model, [store], stretch))
+        read = model.backbone(tokens.unsqueeze(0))[0]
+    assert len(tokens) < len(hidden)  # what comes after the last decision is left out
+    np.testing.assert_allclose(read, hidden[: len(tokens)], atol=2e-5)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from lram.reports.export import write_report
 from lram.reports.parts import chapter
 
 PARTS = 4
-GOALS = 6
+GOALS = 8
 
 
 def rooms(synthetic: Any, kind: str, split: str) -> list[Task]:
@@ -80,10 +80,10 @@ def test_episodes_without_parts_make_no_chapter(synthetic: Any) -> None:
 def test_a_curve_is_the_mean_of_the_tasks_means(trials: Trials) -> None:
     made = chapter([trials.write(trials.plan())])
     curve = made.summary["curves"][0]
-    expected = 0.1 + 0.01 * 2.5
+    expected = 0.1 + 0.01 * 3.5
     assert curve["agent"] == "student"
     assert [part["value"] for part in curve["parts"]] == pytest.approx([expected + k for k in range(PARTS)])
-    assert (curve["tasks"], curve["trials"], curve["of_trials"]) == (GOALS, 18, 18)
+    assert (curve["tasks"], curve["trials"], curve["of_trials"]) == (GOALS, 24, 24)
     assert curve["whole"]["value"] == pytest.approx(expected + 1.5)
 
 
@@ -97,8 +97,8 @@ def test_a_task_with_more_trials_does_not_weigh_more(trials: Trials) -> None:
         return lost if item.episode else (1.0,) * PARTS
 
     [curve] = chapter([trials.write(plan, of)]).summary["curves"]
-    assert curve["parts"][0]["value"] == pytest.approx((7 + 5 * 1) / 6)
-    assert (curve["trials"], curve["of_trials"]) == (3 + 5, 18)
+    assert curve["parts"][0]["value"] == pytest.approx((7 + 7 * 1) / 8)
+    assert (curve["trials"], curve["of_trials"]) == (3 + 7, 24)
 
 
 def test_trials_that_are_lost_are_told(trials: Trials) -> None:
@@ -106,7 +106,7 @@ def test_trials_that_are_lost_are_told(trials: Trials) -> None:
     lost = Failure("session", "it broke")
     made = chapter([trials.write(plan, lambda item: lost if item.episode == 0 else returns(item))])
     [caveat] = made.caveats
-    assert "habit 12 of 18" in caveat.text
+    assert "habit 16 of 24" in caveat.text
     assert not chapter([trials.write(plan, name="whole")]).caveats
 
 
@@ -120,8 +120,10 @@ def test_a_gain_is_told_of_the_one_that_has_one(trials: Trials) -> None:
     student, habit = made.summary["curves"]
     assert student["gain"]["interval"]["low"] > 1.5
     assert habit["gain"]["interval"]["low"] < 0 < habit["gain"]["interval"]["high"]
-    assert "student in darkroom heldout" in made.lead[1]
-    assert "habit in" not in made.lead[1]
+    assert student["gain_p"] == 2 / 2**GOALS
+    assert student["gain_p_holm"] == 2 * student["gain_p"]
+    assert "student (darkroom heldout" in made.lead[1]
+    assert "habit (" not in made.lead[1]
 
 
 def test_the_interval_is_that_of_other_goals(trials: Trials) -> None:
@@ -136,8 +138,8 @@ def test_the_interval_is_that_of_other_goals(trials: Trials) -> None:
         interval = chapter([run]).summary["curves"][0]["whole"]["interval"]
         widths.append(interval["high"] - interval["low"])
     assert widths[0] == widths[1]
-    # 1.96 standard errors of the mean of 0, 1, .. 5, either side; 2,000 replicates.
-    assert widths[0] == pytest.approx(2 * 1.96 * np.sqrt(3.5 / 6), rel=0.1)
+    # 1.96 standard errors of the mean of 0, 1, .. 7, either side; 2,000 replicates.
+    assert widths[0] == pytest.approx(2 * 1.96 * np.sqrt(6 / 8), rel=0.1)
 
 
 def test_equal_values_have_no_interval_of_no_width(trials: Trials) -> None:
@@ -154,7 +156,7 @@ def test_models_are_compared_on_the_trials_that_both_have(trials: Trials) -> Non
         return lost if item.agent == "habit" and item.episode == 2 else returns(item)
 
     [pair] = chapter([trials.write(plan, of)]).summary["differences"]
-    assert (pair["first"], pair["second"], pair["trials"]) == ("student", "habit", 12)
+    assert (pair["first"], pair["second"], pair["trials"]) == ("student", "habit", 16)
     assert pair["whole"]["value"] == pytest.approx(0.5)
     assert pair["last"]["value"] == pytest.approx(2.0)
 
@@ -172,7 +174,7 @@ def test_groups_keep_rewards_and_splits_apart_and_have_their_references(
     made = chapter([trials.write(synthetic.plan([synthetic.agent("habit")], tasks, 1))])
     groups = made.summary["groups"]
     assert [group["name"] for group in groups] == ["darkroom, heldout, sparse", "darkroom, train, dense"]
-    assert [group["tasks"] for group in groups] == [6, 2]
+    assert [group["tasks"] for group in groups] == [8, 2]
     assert groups[0]["random"] == pytest.approx(0.1)
     assert groups[0]["reference"] == pytest.approx(1.0)
 
@@ -202,7 +204,7 @@ def test_equal_records_give_equal_bytes_in_any_order(trials: Trials) -> None:
 
 def test_two_runs_of_other_seeds_add_up(trials: Trials) -> None:
     runs = [trials.write(trials.plan(seed=seed), name=f"seed-{seed}") for seed in (0, 1)]
-    assert chapter(runs).summary["curves"][0]["trials"] == 36
+    assert chapter(runs).summary["curves"][0]["trials"] == 48
 
 
 def test_the_report_has_the_chapter(trials: Trials, tmp_path: Path) -> None:

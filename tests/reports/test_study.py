@@ -378,7 +378,10 @@ def test_an_unfinished_study_says_so_and_rests_on_what_is_there(folder: Folder) 
     (cells[3].checkpoint / "config.json").unlink()
     made = chapter([folder.path])
     [caveat] = made.caveats
-    assert (caveat.kind, caveat.items) == ("study_unfinished", ("on, seed 0", "on, seed 1"))
+    assert (caveat.kind, caveat.items) == (
+        "study_unfinished",
+        ("on, seed 0: timing is to do", "on, seed 1: train is to do"),
+    )
     effect = made.summary[0]["effects"][0]
     assert [seed for seed, _ in effect["seeds"]] == [0, 2]
 
@@ -413,3 +416,13 @@ def test_a_study_without_any_cell_has_a_chapter(tmp_path: Path, folder: Folder) 
     made = chapter([empty])
     assert made.drawings == []
     assert "No score can be compared yet." in made.lead
+
+
+def test_levels_that_are_not_tested_yet_are_corrected_for() -> None:
+    study = study_of({"a": ("base", "x", "y")}, range(3))
+    found = values(study, noisy(7, 0.2, 0.1, {"x": 1.0}))
+    cells = tuple(cell for cell in found.cells if cell.levels != ("y",) or cell.seed == 0)
+    tested, untested = effects(replace(found, cells=cells), HOW)
+    assert tested.p is not None
+    assert tested.p_holm == pytest.approx(2 * tested.p)
+    assert (untested.p, untested.p_holm, untested.verdict) == (None, None, CANNOT_TELL)

@@ -1,0 +1,265 @@
+"""A sweep of latencies: whatever a process does, the others are measured, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lram.harness.errors import LramError
+from lram.harness.latency.folder import LatencyRun
+from lram.harness.latency.plan import LatencyRequest, make_plan
+from lram.harness.latency.records import Effort, Job, LatencyPlan, Point
+from lram.harness.latency.sweep import resume, sweep
+
+AGENTS = '''
+import os
+import time
+
+import numpy as np
+
+from lram.agents.baselines import RandomAgent
+
+
+class Counting(RandomAgent):
+    def start(self, lanes):
+        self.decisions = 0
+        return super().start(lanes)
+
+    def act(self, state, observations, rewards, lanes):
+        self.decisions += 1
+        if self.decisions == 99:
+            self.at_the_end()
+        return super().act(state, observations, rewards, lanes)
+
+
+class Crashing(Counting):
+    def at_the_end(self):
+        os.kill(os.getpid(), 11)
+
+
+class Raising(Counting):
+    def at_the_end(self):
+        raise ValueError("no more ideas")
+
+
+class Hungry(Counting):
+    def at_the_end(self):
+        self.meal = np.ones(8 * 2**30)
+
+
+class Slow(Counting):
+    """Takes longer with many timesteps."""
+
+    def act(self, state, observations, rewards, lanes):
+        time.sleep(0.3 if self.decisions >= 100 else 0)
+        return super().act(state, observations, rewards, lanes)
+
+    def at_the_end(self):
+        pass
+'''
+EFFORT = Effort(seconds=0.01, most=4, least=2, warm_up_s=0.01, give_up_s=0.25, slow_s=0.2)
+
+
+@pytest.fixture
+def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "own_agents.py").write_text(AGENTS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def request(*agents: str, **changes: object) -> LatencyRequest:
+    usual: dict[str, object] = {
+        "agents": list(agents),
+        "contexts": (4, 100, 120),
+        "batches": (1,),
+        "repeats": 2,
+        "task": "toy/steps",
+        "loop": False,
+        "effort": EFFORT,
+        "memory_gib": 6.0,
+    }
+    return LatencyRequest(**{**usual, **changes})  # type: ignore[arg-type]
+
+
+def outcomes(run: LatencyRun, label: str, repeat: int) -> list[str]:
+    return [p.outcome for p in run.points() if (p.job.agent, p.job.repeat) == (label, repeat)]
+
+
+@pytest.mark.slow
+def test_every_end_of_a_process_is_a_data_point_and_the_sweep_goes_on(agents: Path) -> None:
+    names = [f"own_agents:{name}" for name in ("Crashing", "Raising", "Hungry", "Slow")]
+    run = sweep(request(*names, "random"), agents / "sweep")
+    assert not run.missing()
+    crashing, raising, hungry, slow = names
+    for repeat in (0, 1):
+        assert outcomes(run, "random", repeat) == ["ok"] * 3
+        for label, words in ((crashing, "died (SIGSEGV)"), (raising, "ValueError: no more ideas")):
+            first, second, third = outcomes(run, label, repeat)
+            assert first == "ok"
+            assert second.startswith("failed: ")
+            assert words in second
+            assert third == "not tried: an earlier context failed"
+    assert outcomes(run, hungry, 0) == ["ok", "out of memory", "not tried: out of memory at context 100"]
+    assert outcomes(run, hungry, 1) == ["ok"] + ["not tried: out of memory at context 100"] * 2
+    assert outcomes(run, slow, 0) == ["ok", "ok", "not tried: a decision took 0 s at context 100"]
+    assert outcomes(run, slow, 1)[1].startswith("not tried: a decision took")
+    (once,) = (p for p in run.points() if p.job.agent == slow and p.outcome == "ok" and p.context == 100)
+    assert len(once.agent_ns) == 1
+
+
+def test_the_order_mixes_settings_and_visits_each_once_a_round() -> None:
+    plan, _ = make_plan(
+        request("random", "constant", batches=(1, 8, 16), repeats=4, contexts=(2,)), lambda text: None
+    )
+    jobs = plan.jobs()
+    rounds = [jobs[first : first + 6] for first in range(0, 24, 6)]
+    assert all(len({job.setting for job in one}) == 6 for one in rounds)
+    assert all({job.repeat for job in one} == {number} for number, one in enumerate(rounds))
+    assert len({tuple(job.setting for job in one) for one in rounds}) > 1, "the order is drawn for each round"
+    assert jobs == plan.jobs()
+
+
+COMMAND = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from lram.harness.cli import main; main()"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_sweep_that_is_ended_is_gone_on_with(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "sweep"
+    words = [
+        "random",
+        "-t",
+        "toy/steps",
+        "--contexts",
+        "2,300",
+        "--batch",
+        "1",
+        "--repeats",
+        "3",
+        "--no-loop",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "latency", *words, "-o", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (found := list(folder.glob("records/*.jsonl"))) or b"\n" not in found[0].read_bytes():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(number)
+    told = process.communicate(timeout=60)[0]
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert f"lram latency --resume {folder}" in told
+    before = {(p.job, p.context): p for p in LatencyRun(folder).points()}
+    assert before
+    assert LatencyRun(folder).missing(), "it was ended too late to test anything"
+    _wait_for_none_left(str(folder))
+
+    run = resume(folder)
+    assert not run.missing()
+    points = run.points()
+    assert len(points) == 6
+    assert all(p.outcome == "ok" for p in points)
+    for point in points:
+        assert before.get((point.job, point.context), point) == point, "a point was measured again"
+    assert len(run.provenance()) == 2
+
+
+def _wait_for_none_left(folder: str) -> None:
+    """Processes of a sweep that was killed end by themselves."""
+    for _ in range(100):
+        lines = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"lram.harness.latency.child" in words and _parent_is_gone(process):
+                lines.append(words)
+        if not lines:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"left behind: {lines}")
+
+
+def _parent_is_gone(process: Path) -> bool:
+    try:
+        parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return False
+    return parent == 1 or not Path(f"/proc/{parent}").exists()
+
+
+def test_what_cannot_be_measured_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    for words, changes in {
+        "there is no agent": {"agents": ["xlstn-1M"]},
+        "contexts must be 1 or more": {"contexts": (0,)},
+        "batch must be 1 or more": {"batches": ()},
+        "repeats must be 1 or more": {"repeats": 0},
+        "measured on one task, and toy/reach,toy/steps is 2": {"task": "toy/reach,toy/steps"},
+        "there is no step 'fast'": {"agents": ["mamba-1M"], "steps": ("fast",)},
+        "the device 'nowhere' cannot be used here": {"device": "nowhere"},
+        "cannot play toy/steps": {"agents": ["planner"]},
+    }.items():
+        with pytest.raises(LramError, match=words.replace("(", r"\(")):
+            sweep(
+                request("random", **changes) if "agents" not in changes else request(**changes),
+                tmp_path / "x",
+            )
+        assert not (tmp_path / "x").exists()
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "mine.txt").touch()
+    with pytest.raises(LramError, match="not an empty folder"):
+        sweep(request("random"), tmp_path / "x")
+    with pytest.raises(LramError, match="holds no latencies"):
+        resume(tmp_path / "x")
+
+
+def test_a_sweep_is_not_gone_on_with_other_weights(tmp_path: Path) -> None:
+    import shutil
+
+    from lram.agents.shipped import shipped_checkpoints
+
+    mine = tmp_path / "mine"
+    shutil.copytree(shipped_checkpoints()["small-mamba"], mine)
+    run = sweep(request(str(mine), contexts=(2,), repeats=1, task="toy/reach"), tmp_path / "sweep")
+    (segment,) = (tmp_path / "sweep" / "records").glob("*.jsonl")
+    segment.write_bytes(b"")
+    shutil.rmtree(mine)
+    shutil.copytree(shipped_checkpoints()["small-transformer"], mine)
+    with pytest.raises(LramError, match="is not the one the sweep was started with"):
+        resume(run.path)
+
+
+def test_a_torn_line_is_not_read_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    run = sweep(request("random", contexts=(2, 3), repeats=1), tmp_path / "sweep")
+    (segment,) = (tmp_path / "sweep" / "records").glob("*.jsonl")
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[:-20])
+    assert [point.context for point in run.points()] == [2]
+    assert [contexts for _, contexts in run.missing()] == [(3,)]
+    segment.write_bytes(b"{}\n" + whole)
+    with pytest.raises(LramError, match="line 1 is damaged"):
+        run.points()
+
+
+def test_batches_are_passes_of_one_or_of_a_multiple_of_eight_rows() -> None:
+    plan, _ = make_plan(request("random", contexts=(2,)), lambda text: None)
+    rows = {batch: plan.compute("auto", batch).rows for batch in (1, 2, 8, 9, 16)}
+    assert rows == {1: 1, 2: 8, 8: 8, 9: 16, 16: 16}
+    assert isinstance(plan, LatencyPlan)
+    assert Point(1, Job("a", "auto", 1, 0), 5, "ok").agent_ns == ()
+    assert os.environ.get("LRAM_HOME")

@@ -1,0 +1,284 @@
+"""The chapter on extrapolation: its numbers from records that a test knows, and what it says of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lram.agents.api import AgentInfo
+from lram.agents.contexts import MODES
+from lram.harness.errors import LramError
+from lram.harness.extrapolation.folder import SCORES, Extrapolation, Writer
+from lram.harness.extrapolation.records import (
+    Candidate,
+    ExtrapolationPlan,
+    LossItem,
+    LossRecord,
+    Point,
+    Source,
+    Stretch,
+    ValidityRecord,
+)
+from lram.harness.records import AgentEntry, WorkItem
+from lram.reports.chapters import Chapter
+from lram.reports.drawing import render
+from lram.reports.extrapolation import chapter
+
+TRAINED, LENGTH = 20, 100
+TASKS = ("dmcontrol/cartpole-balance", "dmcontrol/cheetah-run")
+Predict = Callable[[LossItem, Stretch], np.ndarray]
+
+
+def _candidate(label: str, trained: int | None = TRAINED, digest: str = "") -> Candidate:
+    info = AgentInfo("model", f"{label}, synthetic", True, 1_000_000, digest or label)
+    return Candidate(label, f"spec:{label}", info, trained, "the recipe in its card")
+
+
+def _plan(*agents: Candidate, trajectories: int = 3, **more) -> ExtrapolationPlan:
+    stretches = tuple(
+        Stretch(0, number, task, "expert", 0, LENGTH)
+        for number, task in enumerate(task for task in TASKS for _ in range(trajectories))
+    )
+    fields = {
+        "schema": 1,
+        "seed": 0,
+        "agents": agents or (_candidate("a"), _candidate("b")),
+        "contexts": (10, 20, 40),
+        "modes": (),
+        "stores": (Source("store", "d" * 64),),
+        "stretches": stretches,
+        "unseen": "stores that no card names",
+    }
+    return ExtrapolationPlan(**{**fields, **more})
+
+
+def _rises(item: LossItem, stretch: Stretch) -> np.ndarray:
+    """Loss 2, falling to 1 past the trained length; read whole, b loses 0.25 there, and some noise."""
+    loss = np.full(stretch.length, 2.0)
+    loss[TRAINED:] = 1.0
+    if item.reading == "whole" and item.agent == "b":
+        loss[TRAINED:] += 0.25 + 0.01 * stretch.number
+    return loss + 0.1 * stretch.number
+
+
+def _write(path: Path, plan: ExtrapolationPlan, predict: Predict = _rises, backwards: bool = False) -> Path:
+    records: list[LossRecord | ValidityRecord] = [
+        ValidityRecord(
+            agent=agent.label,
+            read="dmcontrol/cartpole-balance, episode 0 of the store dddddddddddd",
+            form="fused kernels",
+            scale=5.0,
+            allowed=2e-5,
+            why="rounding of float32 weights",
+            points=(Point(20, 1e-6, 3.0), Point(100, 2e-6, 4.0)),
+        )
+        for agent in plan.agents
+    ]
+    for item in plan.readings():
+        loss = predict(item, plan.stretches[item.stretch])
+        within = TRAINED if item.reading == "within" else 0
+        sums = tuple(np.round(2 * loss, 5).tolist())  # over two dimensions
+        right, error = (1,) * len(loss), tuple(np.round(loss / 5, 7).tolist())
+        records.append(LossRecord(item.agent, item.stretch, item.reading, within, 2, sums, right, error))
+    with Writer.create(path, plan) as writer:
+        for record in records[::-1] if backwards else records:
+            writer.append(record)
+    return path
+
+
+def _rows(made: Chapter, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(made.csv[name].decode())))
+
+
+def test_what_the_length_does_is_told_from_what_the_phase_of_the_episode_does(tmp_path: Path) -> None:
+    made = chapter([_write(tmp_path / "x", _plan())])
+    found = {(row["agent"], row["measure"]): row for row in _rows(made, "extrapolation_losses.csv")}
+    a, b = found["a", "loss"], found["b", "loss"]
+    # Means over two tasks of trajectories 0, 1, 2 and 3, 4, 5: their level is 0.25 on average.
+    assert float(a["at"]) == float(b["at"]) == pytest.approx(2.25)
+    assert float(a["past"]) == pytest.approx(1.25)
+    assert float(a["past_minus_at"]) == pytest.approx(-1.0)
+    assert float(b["past_minus_at"]) == pytest.approx(-0.725)
+    assert float(a["whole_minus_within"]) == 0.0
+    assert float(b["whole_minus_within"]) == pytest.approx(0.275)
+    low, high = (float(b[f"whole_minus_within_{end}"]) for end in ("low", "high"))
+    assert 0.25 < low < 0.275 < high < 0.3
+    assert (a["tasks"], a["trajectories"]) == ("2", "6")
+    table = next(table for table in made.tables if table.id == "extrapolation-losses")
+    flags = {(row[0].text, row[2].text): row[7].flag for row in table.rows}
+    assert flags == {
+        ("a", "loss"): "",
+        ("b", "loss"): "harm",
+        ("a", "action error"): "",
+        ("b", "action error"): "harm",
+    }
+    assert float(found["b", "action error"]["at"]) == pytest.approx(2.25 / 10)
+
+
+def test_positions_are_means_of_bins_with_each_task_alike(tmp_path: Path) -> None:
+    plan = _plan(_candidate("a"))
+    first = [stretch for stretch in plan.stretches if stretch.task == TASKS[0]]
+    plan = replace(plan, stretches=(*first, plan.stretches[-1]))  # three of one task, one of the other
+
+    def predict(item: LossItem, stretch: Stretch) -> np.ndarray:
+        return np.arange(1.0, LENGTH + 1) + (100.0 if stretch.task == TASKS[1] else 0.0)
+
+    rows = _rows(chapter([_write(tmp_path / "x", plan, predict)]), "extrapolation_positions.csv")
+    whole = [row for row in rows if row["reading"] == "whole"]
+    assert [(row["first_timestep"], row["last_timestep"]) for row in whole[:2]] == [("1", "2"), ("3", "4")]
+    assert [float(row["loss"]) for row in whole[:2]] == [51.5, 53.5]
+    assert whole[-1]["last_timestep"] == str(LENGTH)
+    assert float(whole[0]["top1"]) == 0.5
+
+
+def _scored(synthetic: Any, path: Path, plan: ExtrapolationPlan, length: int) -> Path:
+    """Write an extrapolation whose scores fall by 0.2 where the context is beyond the trained length."""
+    _write(path, plan)
+    tasks = [synthetic.task(name, 0.0, 1.0, horizon=length) for name in TASKS]
+    entries = [
+        AgentEntry(agent.variant(context), f"{agent.spec}{context.suffix}", agent.info)
+        for agent in plan.agents
+        for context in plan.variants()
+    ]
+
+    def outcome(item: WorkItem) -> float:
+        luck = np.random.default_rng(item.episode).normal(0, 0.05)
+        beyond = item.agent.startswith("b") and item.agent.endswith(("@carry", "=40"))
+        return float(0.6 + luck - 0.2 * beyond + 0.001 * item.episode * beyond)
+
+    synthetic.folder = path
+    run = synthetic.run(synthetic.plan(entries, tasks, 8), outcome, name=SCORES)
+    assert Extrapolation(path).scores is not None
+    assert run.path == path / SCORES
+    return path
+
+
+def test_scores_are_compared_with_the_trained_length_on_equal_starts(tmp_path: Path, synthetic: Any) -> None:
+    plan = _plan(modes=MODES, tasks=TASKS, episodes=8)
+    made = chapter([_scored(synthetic, tmp_path / "x", plan, 200)])
+    scores = _rows(made, "extrapolation_scores.csv")
+    assert len(scores) == 2 * 7
+    assert {row["context"] for row in scores if row["mode"] == "carry"} == {""}
+    pairs = {
+        (row["agent"], row["context"], row["against"]): row for row in _rows(made, "extrapolation_pairs.csv")
+    }
+    assert set(pairs) == {
+        (agent, context, against)
+        for agent in "ab"
+        for context, against in (
+            ("carry", "window=20"),
+            ("window=40", "window=20"),
+            ("carry", "reset=20"),
+            ("reset=40", "reset=20"),
+        )
+    }
+    lost = pairs["b", "carry", "window=20"]
+    assert float(lost["difference"]) == pytest.approx(-0.1965)
+    assert float(lost["difference_high"]) < -0.19  # paired: the luck of the starts has gone
+    assert lost["episode_pairs"] == "16"
+    assert float(lost["p_holm"]) < 0.01
+    assert float(pairs["a", "carry", "window=20"]["difference"]) == 0.0
+    table = next(table for table in made.tables if table.id == "extrapolation-pairs")
+    verdicts = {(row[0].text, row[4].flag) for row in table.rows}
+    assert verdicts == {("a", ""), ("b", "worse")}
+    names = [drawing.name for drawing in made.drawings]
+    assert names == [
+        "extrapolation-scores-dmcontrol",
+        "extrapolation-loss",
+        "extrapolation-error",
+        "extrapolation-gap",
+    ]
+
+
+def test_where_no_episode_outlasts_the_trained_length_nothing_is_compared(
+    tmp_path: Path, synthetic: Any
+) -> None:
+    agents = tuple(_candidate(label, 200) for label in "ab")
+    plan = _plan(*agents, contexts=(10, 200), modes=MODES, tasks=TASKS, episodes=8, stretches=(), stores=())
+    made = chapter([_scored(synthetic, tmp_path / "x", plan, 200)])  # its episodes have 200 decisions
+    assert "extrapolation_pairs.csv" not in made.csv
+    assert "extrapolation-pairs" not in {table.id for table in made.tables}
+
+
+def test_equal_records_give_equal_bytes_in_whatever_order_they_were_written(tmp_path: Path) -> None:
+    one = chapter([_write(tmp_path / "x", _plan())])
+    other = chapter([_write(tmp_path / "y", _plan(), backwards=True)])
+    assert one.csv == other.csv
+    assert one.summary == other.summary
+    assert one.tables == other.tables
+    assert [render(d, "svg") for d in one.drawings] == [render(d, "svg") for d in other.drawings]
+    assert chapter([tmp_path / "x"], seed=1).csv != one.csv
+
+
+def test_several_folders_are_one_body_of_evidence(tmp_path: Path) -> None:
+    _write(tmp_path / "a", _plan(_candidate("a")))
+    _write(tmp_path / "b", _plan(_candidate("b")))
+    together = chapter([tmp_path / "a", tmp_path / "b"])
+    assert together.csv == chapter([_write(tmp_path / "both", _plan())]).csv
+    twice = chapter([tmp_path / "a", shutil.copytree(tmp_path / "a", tmp_path / "again")])
+    assert twice.csv == chapter([tmp_path / "a"]).csv
+
+
+def test_one_label_for_two_models_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path / "a", _plan(_candidate("a")))
+    _write(tmp_path / "b", _plan(_candidate("a", digest="other")))
+    _write(tmp_path / "c", _plan(_candidate("a", trained=50)))
+    with pytest.raises(LramError, match="'a' has two models"):
+        chapter([tmp_path / "a", tmp_path / "b"])
+    with pytest.raises(LramError, match="the trained lengths 20 and 50"):
+        chapter([tmp_path / "a", tmp_path / "c"])
+
+
+def test_what_a_reader_must_know_stands_first(tmp_path: Path) -> None:
+    agents = _candidate("a"), _candidate("b", trained=None), replace(_candidate("c"))
+    agents = (*agents[:2], replace(agents[2], info=replace(agents[2].info, trained=False)))
+    path = _write(tmp_path / "x", _plan(*agents))
+    assert [caveat.kind for caveat in chapter([path]).caveats] == [
+        "extrapolation-trained-length",
+        "extrapolation-untrained",
+    ]
+    with Writer(Extrapolation(path)) as writer:
+        known = Extrapolation(path).validity()[0]
+        writer.append(replace(known, points=(Point(20, 1e-6, 3.0), Point(100, 1.0, None))))
+    segment = path / "loss" / "0001.jsonl"
+    segment.write_bytes(b"".join(segment.read_bytes().splitlines(keepends=True)[:-2]))
+    told = chapter([path])
+    caveats = {caveat.kind: caveat for caveat in told.caveats}
+    assert caveats["extrapolation-not-valid"].items == ("a",)
+    assert "2 of 30 readings are missing" in caveats["extrapolation-unfinished"].text
+    table = next(table for table in told.tables if table.id == "extrapolation-validity")
+    assert [row[5].flag for row in table.rows] == ["more than allowed", "", ""]
+    assert table.rows[0][4].text == "no"
+
+
+def test_a_single_trajectory_has_no_interval(tmp_path: Path) -> None:
+    made = chapter([_write(tmp_path / "x", _plan(trajectories=1))])
+    for row in _rows(made, "extrapolation_losses.csv"):
+        assert row["whole_minus_within_low"] == ""
+
+
+def test_damaged_records_are_named(tmp_path: Path) -> None:
+    path = _write(tmp_path / "x", _plan())
+    segment = path / "loss" / "0001.jsonl"
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([lines[0][:50] + b"\n", *lines[1:]]))
+    with pytest.raises(LramError, match="line 1 is damaged"):
+        chapter([path])
+    with pytest.raises(LramError, match="is no extrapolation"):
+        chapter([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["extrapolation-loss", "extrapolation-gap"])
+def test_captions_say_what_a_figure_shows_and_does_not(tmp_path: Path, name: str) -> None:
+    made = chapter([_write(tmp_path / "x", _plan())])
+    drawing = next(drawing for drawing in made.drawings if drawing.name == name)
+    assert "trained" in drawing.caption
+    assert ("phase of the episode" if name.endswith("loss") else "only scores tell") in drawing.caption

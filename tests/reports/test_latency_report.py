@@ -1,0 +1,282 @@
+"""The chapter on latencies: numbers that follow from the records, and verdicts that they carry."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from lram.agents.api import AgentInfo
+from lram.envs.registry import select
+from lram.harness.errors import LramError
+from lram.harness.latency.folder import LatencyRun, LatencyWriter
+from lram.harness.latency.inputs import Inputs
+from lram.harness.latency.records import SCHEMA, Effort, Job, LatencyPlan, Point, Variant
+from lram.harness.provenance import collect
+from lram.harness.records import AgentEntry, PlannedTask
+from lram.reports.drawing import render
+from lram.reports.latency import chapter
+from lram.reports.latency_analysis import crossing, summarise
+from lram.reports.latency_model import Bound
+from lram.reports.views import Table
+
+CONTEXTS = (50, 200, 800, 1600)
+INPUTS = Inputs(np.zeros((2, 1), np.float32), np.zeros(2), np.zeros(2, np.int64))
+
+Time = Callable[[int, int], float]
+"""Milliseconds of a decision by context and process."""
+
+
+def write(
+    folder: Path,
+    agents: dict[str, tuple[str, Time]],
+    *,
+    repeats: int = 5,
+    decisions: int = 30,
+    **changes: object,
+) -> Path:
+    """Write a sweep; agents are (backbone, time) by label."""
+    (task,) = select("toy/reach")
+    info = AgentInfo("model", "made up", trained=False, parameters=16_000_000, digest="ab" * 32)
+    plan = LatencyPlan(
+        schema=SCHEMA,
+        seed=0,
+        agents=tuple(AgentEntry(label, label, info) for label in agents),
+        variants=tuple(Variant(label, "auto") for label in agents),
+        task=PlannedTask(task, "toy:lram@1"),
+        contexts=CONTEXTS,
+        batches=(1, 16),
+        device="cpu",
+        precision="float32",
+        repeats=repeats,
+        threads=1,
+        loop=True,
+        windows="whole",
+        effort=Effort(),
+        inputs=INPUTS.digest,
+        recorded=2,
+    )
+    plan = dataclasses.replace(plan, **changes)  # type: ignore[arg-type]
+    with LatencyWriter.create(folder, plan, INPUTS) as writer:
+        writer.write_provenance(collect({}, {}, "lram latency"))
+        for job in plan.jobs():
+            kind, time = agents[job.agent]
+            for context in plan.contexts:
+                ms = time(context, job.repeat) * (1 if job.batch == 1 else 4)
+                writer.append(point(job, context, kind, ms, decisions))
+    return folder
+
+
+def point(job: Job, context: int, kind: str, ms: float, decisions: int) -> Point:
+    if math.isinf(ms):
+        return Point(SCHEMA, job, context, "out of memory")
+    # One decision in five takes twice as long, the very last five times.
+    slower = [5 if i == decisions - 1 else 2 if i % 5 == 4 else 1 for i in range(decisions)]
+    taken = [round(1e6 * ms * times) for times in slower]
+    return Point(
+        schema=SCHEMA,
+        job=job,
+        context=context,
+        outcome="ok",
+        read=context,
+        held=kind == "transformer",
+        agent_ns=tuple(taken),
+        model_ns=tuple(one // 2 for one in taken),
+        loop_ns=tuple(2 * one for one in taken[:5]),
+        repeated_ns=tuple(taken[:5]) if context == CONTEXTS[0] else (),
+        distinct_ns=tuple(taken[:5]) if context == CONTEXTS[0] else (),
+        warm=True,
+        warm_up=3,
+        state_bytes=job.batch * (2**20 if kind != "transformer" else 2**12 * context),
+        weight_bytes=64_000_000,
+        resident_bytes=3 * 2**28,
+        peak_bytes=2**30,
+        actions="0badcafe",
+        facts={
+            "backbone": kind,
+            "cache": "full" if kind == "transformer" else "",
+            "past": "keys and values of the whole context, float32",
+            "tokens": "3",
+            "passes": "1",
+            "precision": "float32",
+            "attention": "own kernel",
+            "step": "fused kernels",
+            "form": "fused",
+        },
+    )
+
+
+def steady(ms: float, spread: float = 0.01) -> Time:
+    return lambda context, process: ms * (1 + spread * (process - 2))
+
+
+def growing(start: float, per: float, spread: float = 0.01) -> Time:
+    return lambda context, process: (start + per * context) * (1 + spread * (process - 2))
+
+
+XLSTM = ("xlstm", steady(3.0))
+TRANSFORMER = ("transformer", growing(2.0, 0.002))  # as fast as XLSTM at context 500
+
+
+def cell(table: Table, row: int, heading: str) -> str:
+    place = [column.heading for column in table.columns].index(heading)
+    return table.rows[row][place].text
+
+
+def table_of(tables: Sequence[Table], name: str) -> Table:
+    return next(table for table in tables if table.id == f"latency-{name}")
+
+
+def test_medians_are_over_processes_and_percentiles_over_decisions(tmp_path: Path) -> None:
+    result = summarise([LatencyRun(write(tmp_path / "a", {"x": XLSTM}))])
+    spot = next(s for s in result.spots if (s.batch, s.context) == (1, 200))
+    assert spot.agent is not None
+    assert spot.agent.median.value == pytest.approx(3.0)
+    assert (spot.agent.median.low, spot.agent.median.high) == pytest.approx((2.94, 3.06))
+    assert spot.agent.median.coverage == pytest.approx(0.9375)
+    assert (spot.agent.decisions, spot.agent.processes) == (150, 5)
+    assert spot.agent.p90 == pytest.approx(6.0, rel=0.05)
+    assert spot.agent.p99 == pytest.approx(15.0, rel=0.03)
+    assert spot.model is not None
+    assert spot.model.median.value == pytest.approx(1.5)
+
+
+def test_a_percentile_needs_enough_decisions(tmp_path: Path) -> None:
+    result = summarise([LatencyRun(write(tmp_path / "a", {"x": XLSTM}, decisions=19))])
+    assert all(spot.agent is not None and spot.agent.p99 is None for spot in result.spots)
+    assert all(spot.agent is not None and spot.agent.p90 is not None for spot in result.spots)
+    few = summarise([LatencyRun(write(tmp_path / "b", {"x": XLSTM}, decisions=3))])
+    assert all(spot.agent is not None and spot.agent.p90 is None for spot in few.spots)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        ((1, 1, 1), (2, 2, 2), Bound("below", 10.0)),
+        ((3, 3, 3), (2, 2, 2), Bound("beyond", 40.0)),
+        ((3, 3, 3), (2, 4, 6), Bound("at", 15.0)),
+        ((3, 3, 3), (4, 2, 4), Bound("at", 30.0)),  # the last crossing: from there on it stays faster
+        ((3, 3, 3), (4, 4, 3), Bound("beyond", 40.0)),
+    ],
+)
+def test_a_crossover_is_where_the_first_becomes_faster_for_good(
+    first: tuple[float, ...], second: tuple[float, ...], found: Bound
+) -> None:
+    assert crossing((10, 20, 40), first, second) == found
+
+
+def test_crossovers_and_the_regions_where_the_transformer_is_faster(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", {"x": XLSTM, "t": TRANSFORMER})
+    found = next(one for one in summarise([LatencyRun(folder)]).crossings if one.batch == 1)
+    assert (found.first, found.second, found.kinds_differ) == (0, 1, True)
+    assert found.at.where == "at"
+    assert found.at.context == pytest.approx(500)
+    assert found.low is not None
+    assert found.low.context == pytest.approx(500), "both met the same machine in each round"
+    assert found.second_faster == (50, 200)
+    assert found.first_faster == (800, 1600)
+
+
+def test_the_interval_of_a_crossover_may_be_open(tmp_path: Path) -> None:
+    # In one of five rounds the Transformer is faster everywhere.
+    def time(context: int, process: int) -> float:
+        return (2.0 + 0.002 * context) * (0.5 if process == 4 else 1.0)
+
+    folder = write(tmp_path / "a", {"x": ("xlstm", steady(3.0, 0.0)), "t": ("transformer", time)})
+    found = next(one for one in summarise([LatencyRun(folder)]).crossings if one.batch == 1)
+    assert found.at.context == pytest.approx(500)
+    assert str(found.high) == "beyond 1600"
+    assert found.interval_text == "[500, beyond 1600]"
+
+
+def test_few_processes_give_no_verdict(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", {"x": XLSTM, "t": TRANSFORMER}, repeats=4)
+    for one in summarise([LatencyRun(folder)]).crossings:
+        assert one.unclear == CONTEXTS
+    single = write(tmp_path / "b", {"x": XLSTM, "t": TRANSFORMER}, repeats=1)
+    for one in summarise([LatencyRun(single)]).crossings:
+        assert one.interval_text == "no interval"
+
+
+def test_control_rates_are_held_by_the_99th_decision(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", {"x": XLSTM, "t": ("transformer", growing(2.0, 0.01))})
+    fits = {(f.subject, f.batch, f.hz): f for f in summarise([LatencyRun(folder)]).fits}
+    assert fits[0, 1, 50].fits == CONTEXTS  # p99 of 15 ms
+    assert fits[0, 1, 100].misses == CONTEXTS  # although the median is 3 ms
+    assert fits[1, 1, 20].fits == (50, 200)
+    few = write(tmp_path / "b", {"x": XLSTM}, decisions=3)
+    fits = {(f.subject, f.batch, f.hz): f for f in summarise([LatencyRun(few)]).fits}
+    assert fits[0, 1, 100].unknown == CONTEXTS
+    assert fits[0, 16, 100].misses == CONTEXTS  # a median of 12 ms is late, however few were measured
+
+
+def test_out_of_memory_is_told_and_everything_else_stands(tmp_path: Path) -> None:
+    hungry = ("transformer", lambda context, process: math.inf if context > 200 else 2.0)
+    folder = write(tmp_path / "a", {"x": XLSTM, "t": hungry})
+    made = chapter([folder])
+    curves = table_of(made.tables, "curves")
+    flagged = [row for row in curves.rows if row[0].flag == "out of memory"]
+    assert len(flagged) == 4
+    assert len(curves.rows) == 16
+    assert "out of memory" in made.csv["latency_points.csv"].decode()
+    json.dumps(made.summary, allow_nan=False)
+
+
+def test_the_chapter_holds_to_its_contract(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", {"x": XLSTM, "t": TRANSFORMER})
+    made = chapter([folder])
+    assert made.key == "latency"
+    assert all(table.id.startswith("latency-") for table in made.tables)
+    assert all(drawing.name.startswith("latency-") for drawing in made.drawings)
+    assert all(name.startswith("latency_") for name in made.csv)
+    assert [d.name for d in made.drawings] == ["latency-curves", "latency-memory", "latency-tails"]
+    assert cell(table_of(made.tables, "crossovers"), 0, "First faster from") == "500"
+    assert cell(table_of(made.tables, "crossovers"), 0, "Second faster at") == "50, 200"
+    assert cell(table_of(made.tables, "fairness"), 0, "Parameters") == "16.0M"
+    assert cell(table_of(made.tables, "rates"), 0, "50 Hz (20 ms)") == "all"
+    assert not made.caveats
+    again = chapter([folder])
+    assert msgspec.json.encode(made.summary) == msgspec.json.encode(again.summary)
+    assert made.csv == again.csv
+    for one, other in zip(made.drawings, again.drawings, strict=True):
+        assert render(one, "svg") == render(other, "svg")
+
+
+def test_what_speaks_against_the_times_is_said_first(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", {"x": ("xlstm", steady(3.0, 0.2)), "t": TRANSFORMER})
+    (segment,) = (folder / "records").glob("*.jsonl")
+    lines = segment.read_text().splitlines()
+    changed = msgspec.json.decode(lines[0], type=Point)
+    odd = msgspec.json.encode(dataclasses.replace(changed, actions="00000000")).decode()
+    segment.write_text("\n".join([odd, *lines[1:-1]]) + "\n")
+    caveats = {one.kind: one for one in chapter([folder]).caveats}
+    assert set(caveats) == {"latency-unfinished", "latency-spread", "latency-actions"}
+    assert "1 point is missing" in caveats["latency-unfinished"].text
+    assert caveats["latency-spread"].items == ("x",)
+    assert caveats["latency-actions"].items == (changed.job.agent,)
+
+
+def test_sweeps_side_by_side_are_told_apart_and_never_crossed(tmp_path: Path) -> None:
+    one = write(tmp_path / "one", {"x": XLSTM, "t": TRANSFORMER})
+    other = write(tmp_path / "other", {"x": XLSTM}, precision="bfloat16")
+    third = write(tmp_path / "third", {"t": TRANSFORMER})
+    result = summarise([LatencyRun(folder) for folder in (one, other, third)])
+    assert [s.name for s in result.subjects] == [
+        "x, float32",
+        "t (one)",
+        "x, bfloat16",
+        "t (third)",
+    ]
+    assert [s.place for s in result.subjects] == [0, 1, 0, 1], "one label, one colour"
+    assert {(c.first, c.second) for c in result.crossings} == {(0, 1)}
+
+
+def test_a_folder_without_a_sweep_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LramError, match="holds no latencies"):
+        chapter([tmp_path])
