@@ -29,6 +29,7 @@ from lram.agents.tokens import ACTION_DIMS
 
 _IMAGES = 32  # encoded at once
 _FUSED_TOKENS = 150  # of all rows together in a pass of fused kernels: beyond, they gain nothing
+_CACHED_TOKENS = 30  # of each row, at least, where a pass reads a long cache: few passes read it seldom
 _PLAIN_TOKENS = 384  # likewise of the plain step, which has more to start for each pass
 
 
@@ -164,7 +165,8 @@ def model_step(agent: ModelAgent, x: Tensor, past: State, valid: Tensor | None) 
 def _reader(agent: ModelAgent) -> tuple[StepFunction, int]:
     """Return what reads a part of the past, and how many tokens of a row it is given at once."""
     if agent.stepper.form == "fused":
-        return agent.stepper.call, max(1, _FUSED_TOKENS // agent.rows)
+        least = _CACHED_TOKENS if agent.model.config.kind == "transformer" else 1
+        return agent.stepper.call, max(least, _FUSED_TOKENS // agent.rows)
     # Compiled steps are made for one shape, and each other one would be compiled anew.
     plain: StepFunction = agent.model.backbone.step
     return plain, max(1, _PLAIN_TOKENS // agent.rows)

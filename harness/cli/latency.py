@@ -17,7 +17,7 @@ from lram.harness.errors import LramError
 
 if TYPE_CHECKING:
     from lram.harness.latency.folder import LatencyRun
-    from lram.reports.latency_model import Result
+    from lram.reports.latency_model import Middle, Result
 
 _QUICK = ("10,50", "1", 2)
 _USUAL = ("50,200,800,1600", "1,16", 5)
@@ -160,7 +160,7 @@ def print_result(result: Result) -> None:
                 *head,
                 clock.decisions,
                 _rounded(clock.median.value),
-                f"[{clock.median.low:.3g}, {clock.median.high:.3g}]",
+                _interval(clock.median),
                 _rounded(clock.p90),
                 _rounded(clock.p99),
                 None if spot.model is None else _rounded(spot.model.median.value),
@@ -187,6 +187,12 @@ def print_result(result: Result) -> None:
         )
     for note in result.notes:
         print(f"\n{note}")
+
+
+def _interval(middle: Middle) -> str:
+    if middle.low is None or middle.high is None:
+        return "one process"
+    return f"[{middle.low:.3g}, {middle.high:.3g}]"
 
 
 def _rounded(value: float | None) -> float | None:

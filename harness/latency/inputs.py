@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lram.agents.api import Action, Observation, TaskSpec
+from lram.agents.api import Action, Observation
 from lram.agents.durable import write_durably
-from lram.agents.noise import uniform_action
-from lram.harness import seeds
 from lram.harness.errors import LramError
-from lram.harness.latency.simulators import Simulators
-from lram.harness.records import PlannedTask
-from lram.harness.translation import task_spec
 
 FILE = "inputs.npz"
 
@@ -75,32 +70,6 @@ class Inputs:
             hashed.update(f"{array.dtype.str}{array.shape}".encode())
             hashed.update(np.ascontiguousarray(array).tobytes())
         return hashed.hexdigest()
-
-
-def record(
-    planned: PlannedTask, timesteps: int, seed: int, log_folder: Path, interpreters: Mapping[str, str]
-) -> Inputs:
-    """Play ``planned`` by uniform actions and return its first so many timesteps.
-
-    Raises:
-        LramError: The simulator failed.
-    """
-    spec: TaskSpec = task_spec(planned)
-    rng = np.random.default_rng(seeds.derive("latency inputs", seed, spec.id))
-    observations: list[Observation] = []
-    rewards: list[float] = []
-    actions: list[Action] = []
-    with Simulators(planned, 1, seed, log_folder, interpreters) as simulators:
-        while len(rewards) < timesteps:
-            simulators.renew()
-            (seen,), (reward,) = simulators.observations, simulators.rewards
-            action = uniform_action(spec, rng)
-            observations.append(seen.copy())
-            rewards.append(reward)
-            actions.append(action)
-            simulators.step([action])
-    kind = np.int64 if spec.action == "discrete" else np.float32
-    return Inputs(np.stack(observations), np.array(rewards, np.float64), np.array(actions, kind))
 
 
 def write(folder: Path, inputs: Inputs) -> None:

@@ -11,8 +11,8 @@ from lram.agents.api import Agent, AgentError
 from lram.agents.compute import FORMS, Precision, StepForm
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
-from lram.harness.latency import inputs as recorded
-from lram.harness.latency.inputs import Inputs
+from lram.harness.latency.inputs import MARGIN, MOST, Inputs
+from lram.harness.latency.recording import record
 from lram.harness.latency.records import SCHEMA, Effort, LatencyPlan, Variant, Windows
 from lram.harness.plan import AgentsArgument, Request, build_agent, labelled_specs
 from lram.harness.plan import make_plan as plan_run
@@ -92,14 +92,14 @@ def make_plan(request: LatencyRequest, say: Callable[[str], object]) -> tuple[La
         windows=request.windows,
         effort=request.effort,
         inputs="",
-        recorded=min(recorded.MOST, contexts[-1] + recorded.MARGIN),
+        recorded=min(MOST, contexts[-1] + MARGIN),
         memory_gib=request.memory_gib,
         interpreters=dict(run.interpreters),
     )
     agents, variants = _agents(request, frame)
     say(f"recording {frame.recorded} timesteps of {planned.task.id}")
     with tempfile.TemporaryDirectory(prefix="lram-latency-") as logs:
-        inputs = recorded.record(planned, frame.recorded, request.seed, Path(logs), frame.interpreters)
+        inputs = record(planned, frame.recorded, request.seed, Path(logs), frame.interpreters)
     return replace(frame, agents=agents, variants=variants, inputs=inputs.digest), inputs
 
 

@@ -32,16 +32,16 @@ class Effort:
         most: Decisions of a clock, at most.
         least: And at least, unless one takes more than ``slow_s``.
         warm_up_s: Warm-up ends after so many seconds, stable or not.
-        slow_s: A decision that takes longer is measured once a process, at the agent's clock only.
-        give_up_s: One that takes even longer is measured in the first process, and no longer context is.
+        slow_s: Of decisions that take longer, the first of each process is what is measured.
+        give_up_s: One that takes even longer is measured in the first process only, and is the last.
     """
 
-    seconds: float = 1.0
+    seconds: float = 0.6
     most: int = 200
-    least: int = 5
-    warm_up_s: float = 0.5
-    slow_s: float = 3.0
-    give_up_s: float = 20.0
+    least: int = 3
+    warm_up_s: float = 0.3
+    slow_s: float = 1.0
+    give_up_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

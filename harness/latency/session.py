@@ -16,7 +16,7 @@ from lram.harness import seeds
 from lram.harness.bench.record import LoadWatch
 from lram.harness.bench.run import synchroniser
 from lram.harness.latency import inputs as recorded
-from lram.harness.latency.clocks import Stopwatch, WarmUp, time_decisions, time_in_turns, warm_up
+from lram.harness.latency.clocks import Stopwatch, time_decisions, time_in_turns, warm_up
 from lram.harness.latency.memory import Meter
 from lram.harness.latency.records import OK, SCHEMA, Job, LatencyPlan, Point
 from lram.harness.latency.simulators import Simulators
@@ -93,14 +93,11 @@ class Session:
             return step
 
         warm = warm_up(self._watch, noted, effort.warm_up_s)
-        typical = warm.typical_ns / 1e9
-        slow = typical > effort.slow_s
-        if typical > effort.give_up_s:  # what was to warm up is what is measured
-            agent_ns: tuple[int, ...] = (warm.typical_ns,)
-        else:
-            least = 1 if slow else effort.least
+        slow = warm.typical_ns > 1e9 * effort.slow_s
+        agent_ns: tuple[int, ...] = (warm.typical_ns,)  # slow ones: what was to warm up is what is measured
+        if not slow:
             agent_ns = time_decisions(
-                self._watch, noted, seconds=effort.seconds, least=least, most=effort.most
+                self._watch, noted, seconds=effort.seconds, least=effort.least, most=effort.most
             )
         state_bytes = subject.state_bytes()
         peak, seen = self._meter.peak(), load.load()
@@ -167,9 +164,10 @@ class Session:
 
         if self._subject.model_step(self._timestep) is None:
             return ()
-        warm: WarmUp = warm_up(self._watch, prepare, effort.warm_up_s / 2)
-        least = 1 if warm.typical_ns > 1e9 * effort.slow_s else effort.least
-        return time_decisions(self._watch, prepare, seconds=effort.seconds / 2, least=least, most=effort.most)
+        warm_up(self._watch, prepare, effort.warm_up_s / 2)
+        return time_decisions(
+            self._watch, prepare, seconds=effort.seconds / 2, least=effort.least, most=effort.most
+        )
 
     def _loop_clock(self) -> tuple[int, ...]:
         plan = self._plan

@@ -60,9 +60,12 @@ def _lived(task: TaskSpec, steps: int) -> tuple[list[list[Any]], Any, list[list[
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("task", [ARM, GAME], ids=["vector", "image"])
 @pytest.mark.parametrize("acts", [False, True], ids=["", "actions in context"])
-@pytest.mark.parametrize(("rows", "step"), [(1, "auto"), (8, "auto"), (8, "torch")])
+@pytest.mark.parametrize(
+    ("task", "rows", "step"),
+    [(ARM, 1, "auto"), (ARM, 8, "auto"), (ARM, 8, "torch"), (GAME, 8, "auto")],
+    ids=["vector, 1", "vector, 8", "vector, 8, torch", "image, 8"],
+)
 def test_prefill_equals_as_many_decisions(
     name: str, task: TaskSpec, acts: bool, rows: int, step: StepForm
 ) -> None:

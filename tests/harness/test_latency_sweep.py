@@ -263,3 +263,32 @@ def test_batches_are_passes_of_one_or_of_a_multiple_of_eight_rows() -> None:
     assert isinstance(plan, LatencyPlan)
     assert Point(1, Job("a", "auto", 1, 0), 5, "ok").agent_ns == ()
     assert os.environ.get("LRAM_HOME")
+
+
+def test_the_command_prints_every_point_and_what_to_do_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from lram.harness.cli.latency import latency
+
+    folder = tmp_path / "sweep"
+    options = {"contexts": "2,3", "repeats": 1, "task": "toy/reach", "quick": True}
+    assert latency(["random", "still=constant"], output=folder, **options) == 0  # type: ignore[arg-type]
+    told = capsys.readouterr()
+    assert "recording" in told.err
+    rows = [line.split() for line in told.out.splitlines() if line.startswith(("random ", "still "))]
+    assert [row[:3] for row in rows[:4]] == [
+        ["random", "1", "2"],
+        ["random", "1", "3"],
+        ["still", "1", "2"],
+        ["still", "1", "3"],
+    ]
+    assert f"lram report {folder}" in told.out
+    assert latency(resume=folder, json=True) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [spot["context"] for spot in result["spots"]] == [2, 3, 2, 3]
+    with pytest.raises(LramError, match="name none beside --resume"):
+        latency(["random"], resume=folder)
+    with pytest.raises(LramError, match="with -o, or that of an old one with --resume"):
+        latency(["random"])
