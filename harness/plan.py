@@ -221,10 +221,16 @@ def _refusal(label: str, agent: Agent, planned: PlannedTask) -> str | None:
 def _labelled(text: str) -> tuple[str, str]:
     match = _LABELLED.fullmatch(text)
     # constant=0.5 is an agent with its value, not a label with its agent
-    if match and match["label"] != "constant":
+    if match and match["label"] != "constant" and not _is_context_like(text):
         return match["label"].strip(), _located(match["spec"])
     located = _located(text)
     return (Path(located).name if _in_folder(text) else text), located
+
+
+def _is_context_like(text: str) -> bool:
+    """Return whether ``text`` is an agent with a context that is none, such as ``small-mamba@win=3``."""
+    suffix = text.partition("@")[2]
+    return re.fullmatch(r"\w+=\d+(~.*)?", suffix) is not None
 
 
 def _located(spec: str) -> str:

@@ -162,7 +162,8 @@ class EpisodeRecord:
         measured: Times and incidents.
         parts: Returns of the inner episodes, in order, where a task holds several in one context.
         repeated: Steps whose action lies in the same bins as the one before (equal, where actions are
-            discrete), of ``length - 1`` that have one before; None when errored or not known.
+            discrete), of ``length - 1`` that have one before, those held in real time counted too; None
+            when errored or not known.
     """
 
     schema: int

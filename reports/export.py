@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from lram.harness.errors import LramError
 from lram.harness.store import Run, encode
 from lram.reports import training_figures, training_views
 from lram.reports.aggregate import summarise
-from lram.reports.chapters import KEYS, Chapter, make_chapters
+from lram.reports.chapters import Chapter, make_chapters
 from lram.reports.collect import collect
 from lram.reports.drawing import KINDS, render
 from lram.reports.figures import NAMES, draw
@@ -25,6 +24,11 @@ from lram.reports.model import Summary
 from lram.reports.page import page
 from lram.reports.tables import TABLES, csv_files
 from lram.reports.training_folder import Training
+
+
+class _Named(msgspec.Struct):
+    files: tuple[str, ...] = ()
+
 
 _FOLDERS = frozenset({"figures", "tables"})
 _FILES = frozenset(
@@ -36,23 +40,31 @@ _FILES = frozenset(
         *(f"figures/{name}.{kind}" for name in (*NAMES, *training_figures.NAMES) for kind in KINDS),
     }
 )
-"""Every file that a report can have, but for those of chapters; anything else in its folder is somebody's."""
+"""Every file that a report can have, but for those of chapters, which its summary names (``files``).
 
-_CHAPTERS = re.compile(rf"(tables/({'|'.join(KEYS)})_\w+\.csv)|(figures/({'|'.join(KEYS)})-[\w-]+\.\w+)")
-"""Files of chapters (:mod:`lram.reports.chapters`)."""
+Anything else in its folder is somebody's.
+"""
 
 
 def summary_json(summary: Summary, chapters: Sequence[Chapter] = ()) -> bytes:
     """Return ``summary.json``: the summary's fields, indented.
 
-    ``training`` and ``chapters`` (by key) are there only where there are any.
+    ``training``, ``chapters`` (by key) and ``files`` (of chapters) are there only where there are any.
     """
     plain = msgspec.to_builtins(summary)
     if not summary.training:
         del plain["training"]
     if chapters:
         plain["chapters"] = {chapter.key: msgspec.to_builtins(chapter.summary) for chapter in chapters}
+        plain["files"] = _files_of(chapters)
     return encode(plain)
+
+
+def _files_of(chapters: Sequence[Chapter]) -> list[str]:
+    """Return the names of the files that chapters bring."""
+    tables = [f"tables/{name}" for chapter in chapters for name in chapter.csv]
+    drawings = [drawing.name for chapter in chapters for drawing in chapter.drawings]
+    return sorted([*tables, *(f"figures/{name}.{kind}" for name in drawings for kind in KINDS)])
 
 
 def whole_summary(
@@ -153,6 +165,7 @@ def _check_place(place: Path) -> None:
 def _inside(place: Path) -> tuple[set[str], list[str]]:
     """Return the report's files in ``place``, and what else is there, by path relative to it."""
     files, strange = set(), []
+    known = _FILES | _named_in(place / "summary.json")
     for entry in sorted(place.iterdir()):
         # A link may lead to files of its owner's: it is strange whatever its name is.
         if entry.name in _FOLDERS and entry.is_dir() and not entry.is_symlink():
@@ -161,12 +174,20 @@ def _inside(place: Path) -> tuple[set[str], list[str]]:
             found = [entry]
         for path in found:
             name = path.relative_to(place).as_posix()
-            known = name in _FILES or _CHAPTERS.fullmatch(name)
-            if known and path.is_file() and not path.is_symlink():
+            if name in known and path.is_file() and not path.is_symlink():
                 files.add(name)
             else:
                 strange.append(name)
     return files, strange
+
+
+def _named_in(summary: Path) -> frozenset[str]:
+    """Return the files of chapters that an earlier report's summary names; none where there is no such."""
+    try:
+        found = msgspec.json.decode(summary.read_bytes(), type=_Named).files
+    except (OSError, msgspec.DecodeError):
+        return frozenset()
+    return frozenset(found)
 
 
 def _swap(scratch: Path, place: Path) -> None:

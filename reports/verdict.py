@@ -103,6 +103,8 @@ def find_side(text: str, runs: Sequence[Run]) -> Side:
             if label not in _labels(run):
                 raise LramError(f"{folder} has no agent {label!r}; it has {', '.join(_labels(run))}")
             return Side(label, (run,))
+    if (Path(text) / "extrapolation.json").is_file():
+        raise LramError(f"{text} is an extrapolation; its scores are a run of their own, {text}/scores")
     known = list(dict.fromkeys(label for run in runs for label in _labels(run)))
     where = f"the runs have {', '.join(known)}" if known else "name runs with --runs, or write FOLDER:LABEL"
     raise LramError(f"{text!r} is neither the folder of a run nor an agent of one; {where}")
@@ -126,7 +128,7 @@ def judge(first: Side, second: Side, *, seed: int = 0, resamples: int = 2000, le
     found = paired(together, _FIRST, _SECOND, Resampling(seed, resamples, level))
     if not reason and found.difference is None:
         reason = _without_pairs(*sides)
-    notes = tuple(_notes(first, second, together, found.tasks))
+    notes = () if reason else tuple(_notes(first, second, together, found.tasks))
     if reason or found.difference is None:
         return Verdict(
             "not comparable",
@@ -149,7 +151,7 @@ def judge(first: Side, second: Side, *, seed: int = 0, resamples: int = 2000, le
     beside_zero = interval is None or interval.low > 0 or interval.high < 0
     if found.p is not None and found.p < 1 - level and beside_zero:
         word = "better" if value > 0 else "worse"
-    needed, detectable = _needed(found.difference, found.episodes / found.tasks, level)
+    needed, detectable = _needed(found.difference, found.episodes, found.tasks, level)
     return Verdict(
         word,
         first.label,
@@ -254,11 +256,15 @@ def _notes(first: Side, second: Side, together: Evidence, tasks: int) -> Iterato
     planned = len(together.tasks)
     if 0 < tasks < planned:
         yield f"it rests on {tasks} of {count(planned, 'task')}: the others have no pair of scored episodes"
-    yield "it is about these two checkpoints; training again may give others (lram ablate tells)"
+    if any(agent.info.kind == "model" for agent in together.agents):
+        yield "it is about these two checkpoints; training again may give others (lram ablate tells)"
 
 
-def _needed(difference: Estimate, episodes: float, level: float) -> tuple[int | None, float | None]:
-    """Return the episodes a task that would show ``difference``, and what as many as now would show."""
+def _needed(difference: Estimate, pairs: int, tasks: int, level: float) -> tuple[int | None, float | None]:
+    """Return the episodes a task that would show ``difference``, and what as many as now would show.
+
+    With n pairs in all, the least p of the sign-flip test is 2 / 2^n, which must be below 1 - ``level`` too.
+    """
     if difference.interval is None:
         return None, None
     normal = NormalDist()
@@ -269,5 +275,6 @@ def _needed(difference: Estimate, episodes: float, level: float) -> tuple[int | 
     least = (z + normal.inv_cdf(POWER)) * error
     if difference.value == 0:
         return None, rounded(least)
-    needed = episodes * (least / difference.value) ** 2
-    return math.ceil(needed) if needed < 1e9 else None, rounded(least)
+    needed = pairs / tasks * (least / difference.value) ** 2
+    fewest = (math.floor(math.log2(2 / (1 - level))) + 1) / tasks
+    return math.ceil(max(needed, fewest)) if needed < 1e9 else None, rounded(least)

@@ -40,8 +40,8 @@ def compare(
 
     Example: lram compare "small-xlstm[7:1]" small-mamba --runs runs/first
     """
-    if not 0.5 <= level < 1:
-        raise LramError(f"--level is a share such as 0.95, not {level:g}")
+    if not 0.5 <= level <= 0.999:  # 2,000 sign flips tell no p below 0.0005
+        raise LramError(f"--level is a share from 0.5 to 0.999, such as 0.95, not {level:g}")
     from lram.reports.verdict import find_side, judge
 
     opened = load_runs(runs or ())
@@ -69,10 +69,11 @@ def lines(verdict: Verdict) -> list[str]:
     else:
         more = "more" if found.value >= 0 else "less"
         p = text.p_value(verdict.p)
+        span = text.span(found, three)
+        interval = f"{verdict.level:.0%} interval {span}" if found.interval else span
         spoken = f"{verdict.first} scores {three(abs(found.value))} {more} than {verdict.second}"
         told = [
-            f"{verdict.word}: {spoken} ({three(found.value)}, {verdict.level:.0%} interval "
-            f"{text.span(found, three)}, p {'' if p.startswith('<') else '= '}{p})",
+            f"{verdict.word}: {spoken} ({three(found.value)}, {interval}, p {'' if p.startswith('<') else '= '}{p})",
             f"rests on {count(verdict.tasks, 'task')} of {text.names(verdict.domains)}, "
             f"{count(verdict.episodes, 'pair')} of episodes that began alike",
         ]
@@ -97,7 +98,11 @@ def _disagreement(verdict: Verdict) -> list[str]:
 
 def _reach(verdict: Verdict) -> list[str]:
     """Return what the evidence could show, and what it would take to show more."""
+    from lram.harness.words import count
+
     found = verdict.difference
+    if found is not None and found.value == 0 and verdict.p == 1:
+        return ["all episodes ended alike"]
     if found is None or verdict.detectable is None:
         return ["no noise was seen, so nothing can be said of what would be needed: play more episodes"]
     per_task = verdict.episodes / verdict.tasks
@@ -105,10 +110,11 @@ def _reach(verdict: Verdict) -> list[str]:
         f"with {per_task:.3g} episodes a task, true differences of {verdict.detectable:.3f} and more are "
         "shown four times in five"
     ]
-    if verdict.word == "no difference shown" and verdict.episodes_needed is not None:
+    needed = verdict.episodes_needed
+    if verdict.word == "no difference shown" and needed is not None and needed > per_task:
         told.append(
-            f"were the true difference the one seen, about {verdict.episodes_needed} episodes a task would "
-            "show it as often"
+            f"were the true difference the one seen, about {count(needed, 'episode')} a task would show it "
+            "as often"
         )
     return told
 

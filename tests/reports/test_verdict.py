@@ -151,3 +151,18 @@ def test_the_command_tells_scripts_by_its_exit_code(
     assert not set(EXITS.values()) & {1, 2, 130}
     with pytest.raises(LramError, match="--level"):
         compare("good", "bad", runs=[folder], level=95)
+
+
+def test_what_is_needed_is_never_less_than_the_test_can_show(synthetic: Any) -> None:
+    """Two pairs never give p below 0.5, however far apart two agents are."""
+    run = run_of(synthetic, {"one": 2.0, "two": 0.0}, episodes=1, noise=0.3)
+    verdict = judge(find_side("one", [run]), find_side("two", [run]))
+    assert verdict.word == "no difference shown"
+    assert verdict.episodes_needed is None or verdict.episodes_needed >= 2  # six pairs of three tasks
+
+
+def test_an_agent_is_not_better_than_itself(synthetic: Any) -> None:
+    run = run_of(synthetic, {"one": 0.0})
+    verdict = judge(find_side("one", [run]), find_side("one", [run]))
+    assert verdict.word == "no difference shown"
+    assert "all episodes ended alike" in lines(verdict)
