@@ -65,9 +65,10 @@ _METHODS = (
         "A trial is one planned episode: several inner episodes, between which the world begins anew and the "
         "agent does not. The return of inner episode k is averaged over the trials of a task and then over "
         "the tasks of a group. Intervals draw the tasks again with all their trials (bootstrap of clusters, "
-        "2,000 replicates), so they are those of other goals of the same kind; in a group of one task they draw "
-        "its trials. The noise between training runs is not in them. The gain is the last inner episode's return minus the first's, from the same "
-        "draws; its p is that of a sign-flip test over tasks (of one task: its trials), corrected for all agents and groups (Holm). "
+        "2,000 replicates), so they are those of other goals of the same kind; in a group of one task they "
+        "draw its trials. The noise between training runs is not in them. The gain is the last inner "
+        "episode's return minus the first's, from the same draws; its p is that of a sign-flip test over "
+        "tasks (of one task: its trials), corrected for all agents and groups (Holm). "
         "References are the tasks' score references divided by the number of inner episodes.",
     ),
 )

@@ -73,7 +73,8 @@ def lines(verdict: Verdict) -> list[str]:
         interval = f"{verdict.level:.0%} interval {span}" if found.interval else span
         spoken = f"{verdict.first} scores {three(abs(found.value))} {more} than {verdict.second}"
         told = [
-            f"{verdict.word}: {spoken} ({three(found.value)}, {interval}, p {'' if p.startswith('<') else '= '}{p})",
+            f"{verdict.word}: {spoken} ({three(found.value)}, {interval}, "
+            f"p {'' if p.startswith('<') else '= '}{p})",
             f"rests on {count(verdict.tasks, 'task')} of {text.names(verdict.domains)}, "
             f"{count(verdict.episodes, 'pair')} of episodes that began alike",
         ]
