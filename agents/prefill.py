@@ -98,10 +98,16 @@ def embed(
     encoded: Tensor,
     rewards: npt.NDArray[np.float64],
     actions: Sequence[Sequence[Action]],
+    *,
+    whole: bool = False,
 ) -> list[tuple[int, Tensor, Tensor | None]]:
     """Embed the next T timesteps; the rewards are counted as earned, the rest of ``state`` is not touched.
 
     Takes what :func:`prefill` takes; of ``actions`` only those before the last timestep are read.
+
+    Args:
+        whole: Keep the tokens that no row has, as a decision's pass does: discrete actions stand in one
+            of eight.
 
     Returns:
         Of each block that has one of ``lanes``: its number, tokens (rows, tokens, width) without those
@@ -149,7 +155,7 @@ def embed(
         ).view(rows, steps * pass_tokens, -1)
         there = valid.reshape(rows, -1)
         some = there.any(axis=0)
-        if not some.all():
+        if not whole and not some.all():
             x, there = x[:, torch.from_numpy(some).to(device)], there[:, some]
         blocks.append((block, x, None if there.all() else torch.from_numpy(there).to(device)))
     return blocks

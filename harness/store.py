@@ -15,28 +15,24 @@ writing, is not read. The last record of a work item wins.
 
 from __future__ import annotations
 
-import fcntl
-import io
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lram.agents.api import AgentError
-from lram.agents.durable import sync_folder, write_durably
+from lram.agents.durable import write_durably
 from lram.harness.errors import LramError
 from lram.harness.records import SCHEMA, EpisodeRecord, Measured, Provenance, RunPlan, WorkItem
+from lram.harness.segments import SegmentWriter, check_empty, check_layout, read_json, read_records
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_T = TypeVar("_T")
-
 PLAN_FILE = "run.json"
+_RESUME = "lram resume"
 
 
 class Run:
@@ -48,12 +44,8 @@ class Run:
         plan_file = self.path / PLAN_FILE
         if not plan_file.is_file():
             raise LramError(f"{self.path} is not a run: it has no {PLAN_FILE}; 'lram eval' makes runs")
-        self.plan = _decode(plan_file, RunPlan)
-        if self.plan.schema != SCHEMA:
-            raise LramError(
-                f"{plan_file} has layout {self.plan.schema}, this version reads {SCHEMA}; "
-                "use the lram-bench that made it"
-            )
+        self.plan = read_json(plan_file, RunPlan)
+        check_layout(plan_file, self.plan.schema, SCHEMA)
 
     def records(self) -> list[EpisodeRecord]:
         """Return the settled items' records, in plan order, one each."""
@@ -67,19 +59,18 @@ class Run:
 
     def provenance(self) -> list[Provenance]:
         """Return where each segment was made, oldest first."""
-        return [_decode(file, Provenance) for file in sorted((self.path / "provenance").glob("*.json"))]
+        return [read_json(file, Provenance) for file in sorted((self.path / "provenance").glob("*.json"))]
 
     def origins(self) -> dict[WorkItem, Provenance]:
         """Return where each settled item's record was made; without those of which nothing is known."""
-        made = {file.stem: _decode(file, Provenance) for file in (self.path / "provenance").glob("*.json")}
+        made = {file.stem: read_json(file, Provenance) for file in (self.path / "provenance").glob("*.json")}
         return {item: made[stem] for item, (_, stem) in self._settled().items() if stem in made}
 
     def _settled(self) -> dict[WorkItem, tuple[EpisodeRecord, str]]:
         """Return the last record of each item and the number of its segment."""
         latest: dict[WorkItem, tuple[EpisodeRecord, str]] = {}
-        for segment in sorted((self.path / "records").glob("*.jsonl")):
-            for record in _read_segment(segment):
-                latest[record.item] = (record, segment.stem)
+        for record, segment in read_records(self.path / "records", EpisodeRecord):
+            latest[record.item] = (record, segment)
         return latest
 
     def episodes(self) -> pd.DataFrame:
@@ -120,23 +111,8 @@ class RunWriter:
     def __init__(self, run: Run) -> None:
         """Lock ``run``; LramError when another process holds it. The first record opens a new segment."""
         self.run = run
-        try:
-            self._lock = (run.path / "lock").open("a")
-        except OSError as error:
-            raise LramError(f"cannot write to {run.path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise LramError(
-                f"{run.path} is in use by another process; wait for it to end, or give another folder"
-            ) from error
-        # A process that was killed before its first record has left its number on provenance and logs.
-        used = [
-            file.stem for part in ("records", "provenance", "logs") for file in (run.path / part).glob("*")
-        ]
-        self.segment = max((int(stem) for stem in used if stem.isdigit()), default=0) + 1
-        self._file: io.FileIO | None = None
+        self._segments = SegmentWriter(run.path, ("records", "provenance", "logs"), _RESUME)
+        self.segment = self._segments.number
 
     @classmethod
     def create(cls, path: str | Path, plan: RunPlan) -> RunWriter:
@@ -155,58 +131,23 @@ class RunWriter:
     @staticmethod
     def check_vacant(path: str | Path) -> None:
         """Raise LramError when a new run cannot go into ``path`` because something is there."""
-        folder = Path(path)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            if (folder / PLAN_FILE).is_file():
-                raise LramError(f"{folder} holds a run already; 'lram resume {folder}' goes on with it")
-            raise LramError(f"{folder} exists and is not an empty folder; give a new one")
+        check_empty(Path(path), PLAN_FILE, "a run", _RESUME)
 
     def append(self, record: EpisodeRecord) -> None:
         """Write one record; it is on disk when this returns."""
-        line = msgspec.json.encode(record) + b"\n"
-        try:
-            if self._file is None:
-                self._file = self._open_segment()
-            written = self._file.write(line)
-            os.fdatasync(self._file.fileno())
-        except OSError as error:
-            raise LramError(self._full(error.strerror or "")) from error
-        if written != len(line):
-            raise LramError(self._full("the disk took part of a record only"))
+        self._segments.append("records", record)
 
     def log_folder(self) -> Path:
         """Return the folder for what this segment's workers print; it exists."""
-        folder = self.run.path / "logs" / f"{self.segment:04d}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LramError(self._full(error.strerror or "")) from error
-        return folder
-
-    def _open_segment(self) -> io.FileIO:
-        folder = self.run.path / "records"
-        folder.mkdir(exist_ok=True)
-        file = io.FileIO(folder / f"{self.segment:04d}.jsonl", "x")
-        sync_folder(folder)
-        return file
-
-    def _full(self, cause: str) -> str:
-        return f"cannot write to {self.run.path}: {cause}; make room, then 'lram resume {self.run.path}'"
+        return self._segments.folder("logs")
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Write where this segment is made (again, when more became known)."""
-        folder = self.run.path / "provenance"
-        try:
-            folder.mkdir(exist_ok=True)
-            write_durably(folder / f"{self.segment:04d}.json", encode(provenance))
-        except OSError as error:
-            raise LramError(self._full(error.strerror or "")) from error
+        self._segments.write("provenance", encode(provenance))
 
     def close(self) -> None:
         """Close the segment and free the lock."""
-        if self._file is not None:
-            self._file.close()
-        self._lock.close()
+        self._segments.close()
 
     def __enter__(self) -> RunWriter:
         return self
@@ -225,21 +166,3 @@ def encode(value: object) -> bytes:
 def load_runs(paths: Sequence[str | Path]) -> list[Run]:
     """Open several runs; LramError for the first that is none."""
     return [Run(path) for path in paths]
-
-
-def _read_segment(segment: Path) -> Iterator[EpisodeRecord]:
-    content = segment.read_bytes()
-    decoder = msgspec.json.Decoder(EpisodeRecord)
-    whole = content[: content.rfind(b"\n") + 1]
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            yield decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise LramError(f"{segment}, line {number} is damaged ({error}); remove the line") from error
-
-
-def _decode(file: Path, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError, AgentError) as error:
-        raise LramError(f"{file} cannot be read: {error}") from error

@@ -10,7 +10,15 @@ from lram.reports import text
 from lram.reports.chapters import Chapter
 from lram.reports.extrapolation_curves import curves, gaps
 from lram.reports.extrapolation_figures import draw
-from lram.reports.extrapolation_model import Loss, Score, ScorePair, losses, score_pairs, scores
+from lram.reports.extrapolation_model import (
+    Loss,
+    Score,
+    ScorePair,
+    losses,
+    score_pairs,
+    scores,
+    without_base,
+)
 from lram.reports.extrapolation_values import Values, load
 from lram.reports.extrapolation_views import (
     curve_rows,
@@ -107,6 +115,30 @@ def _caveats(values: Values) -> list[Caveat]:
                 unknown,
             )
         )
+    alone = tuple(agent.label for agent in values.agents if without_base(values, agent))
+    if alone:
+        found.append(
+            Caveat(
+                "extrapolation-no-base",
+                "These models were played beyond the length that they were trained on, but not with a "
+                "window or resets of that length, so the table of pairs does not compare their scores; "
+                "'lram extrapolate --contexts' with that length makes what is missing.",
+                alone,
+            )
+        )
+    short = {agent.label: agent for agent in values.agents if agent.reach is not None}
+    left_out = tuple(label for label in short if label in values.unread)
+    if left_out:
+        found.append(
+            Caveat(
+                "extrapolation-not-read",
+                "These models cannot read a context of any length, as their learned positions end; their "
+                "losses leave out the trajectories that are longer: "
+                + ", ".join(f"{label} those beyond {short[label].reach} timesteps" for label in left_out)
+                + ".",
+                left_out,
+            )
+        )
     untrained = tuple(agent.label for agent in values.agents if agent.info.trained is False)
     if untrained:
         found.append(Caveat("extrapolation-untrained", "These models have random weights.", untrained))
@@ -117,6 +149,7 @@ def _caveats(values: Values) -> list[Caveat]:
                 f"Extrapolations are unfinished: {values.missing_episodes} of {values.of_episodes} episodes "
                 f"and {values.missing_losses} of {values.of_losses} readings are missing; 'lram extrapolate "
                 "--resume' goes on with them.",
+                values.unplayed,
             )
         )
     return found

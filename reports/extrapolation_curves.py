@@ -23,8 +23,9 @@ class Curve:
     Attributes:
         agent, domain, reading: Whose, where, and how it was read.
         starts, stops: First timestep of each bin, and the one after its last: (n,).
-        loss, error, top1: (n,).
-        trajectories: How many there are in the first bin.
+        loss, error, top1: (n,); NaN where a prediction is not finite.
+        trajectories: How many there are.
+        lasting: How many of them last to each bin's end: (n,).
     """
 
     agent: str
@@ -36,6 +37,7 @@ class Curve:
     error: Array
     top1: Array
     trajectories: int
+    lasting: npt.NDArray[np.int64]
 
     def of(self, measure: str) -> Array:
         """Return one of ``MEASURES``."""
@@ -89,15 +91,17 @@ def _curve(agent: str, domain: str, reading: str, reads: Sequence[Read], bins: i
         error=binned(lambda read: read.error),
         top1=binned(lambda read: read.top1),
         trajectories=len(reads),
+        lasting=np.array([sum(len(read.loss) >= stop for read in reads) for stop in edges[1:].tolist()]),
     )
 
 
 def _by_timestep(rows: Sequence[Array], reach: int) -> Array:
     """Return the mean at each of the first ``reach`` timesteps, over those that have it."""
-    padded = np.full((len(rows), reach), np.nan)
-    for place, row in enumerate(rows):
-        padded[place, : len(row)] = row[:reach]
-    return np.asarray(np.nanmean(padded, axis=0))
+    total, count = np.zeros(reach), np.zeros(reach)
+    for row in rows:
+        total[: len(row)] += row[:reach]
+        count[: len(row)] += 1
+    return total / count
 
 
 def _edges(reach: int, bins: int) -> npt.NDArray[np.int64]:
@@ -130,7 +134,7 @@ def gaps(values: Values, how: Resampling, bins: int = 20) -> tuple[Gap, ...]:
                     for task in tasks
                 }
                 estimates.append(over_tasks(by_task, (agent.label, "gap", str(start)), how))
-            intervals = [estimate.interval for estimate in estimates]
+            intervals = [estimate.interval if estimate else None for estimate in estimates]
             there = [interval for interval in intervals if interval is not None]
             whole_band = len(there) == len(intervals)
             found.append(
@@ -138,7 +142,7 @@ def gaps(values: Values, how: Resampling, bins: int = 20) -> tuple[Gap, ...]:
                     agent=agent.label,
                     domain=domain,
                     middles=(edges[:-1] + edges[1:]) / 2,
-                    value=np.array([estimate.value for estimate in estimates]),
+                    value=np.array([estimate.value if estimate else np.nan for estimate in estimates]),
                     low=np.array([interval.low for interval in there]) if whole_band else None,
                     high=np.array([interval.high for interval in there]) if whole_band else None,
                 )

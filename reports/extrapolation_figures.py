@@ -85,9 +85,20 @@ def _scores(values: Values, scores: Sequence[Score], domain: str, level: float) 
         f"Mean normalised score over {tasks} task{'s' * (tasks != 1)}, with {level:.0%} intervals of the "
         "episode noise. Grey line and band: the state carried through the whole episode. Dashed: the length "
         "that the model was trained on, where that is known. Once a context is as long as the episodes, all "
-        "three decide alike, up to rounding. Contexts meet the same initial states, so differences are surer "
-        "than the intervals suggest (see the table of pairs). Hollow points rest on fewer tasks.",
+        f"three decide alike, up to rounding. {_starts(values)} Hollow points rest on fewer tasks.",
         figure,
+    )
+
+
+def _starts(values: Values) -> str:
+    if values.evidence is not None and len(values.evidence.run_seeds) > 1:
+        return (
+            "The scores are of several seeds, so contexts may have met other initial states; the table of "
+            "pairs compares them on the same ones."
+        )
+    return (
+        "Contexts meet the same initial states, so differences are surer than the intervals suggest (see the "
+        "table of pairs)."
     )
 
 
@@ -183,12 +194,21 @@ def _positions(values: Values, curves: Sequence[Curve], measure: str) -> Drawing
         else " Action error: distance of the likeliest action from the one taken, in [−1, 1] a dimension, or "
         "the share of wrong ones where actions are discrete."
     )
+    ends = (
+        " Trajectories that end early are missing from later bins (CSV: trajectories_there), which by itself "
+        "can bend a curve."
+        if any(curve.lasting[-1] < curve.trajectories for curve in curves)
+        else ""
+    )
+    if any(not np.isfinite(curve.of(measure)).all() for curve in curves):
+        ends += " A curve has gaps where a prediction is not finite."
     return Drawing(
         f"extrapolation-{'loss' if measure == 'loss' else 'error'}",
         f"{'Loss' if measure == 'loss' else 'Action error'} against position",
-        f"{what} at each timestep of trajectories that no model was trained on, each task alike, in bins. "
-        "Solid: the whole trajectory is read from its first timestep. Dashed, upright: the trained length."
-        f"{told}{error}",
+        f"{what} at each timestep of trajectories that, as far as is known, no model was trained on, each "
+        "task alike, in bins. Solid: the whole trajectory is read from its first timestep. Dashed, upright: "
+        "the trained length."
+        f"{told}{error}{ends}",
         figure,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lram.agents.contexts import Context
+from lram.harness.extrapolation.records import Candidate
 from lram.reports.collect import Evidence
 from lram.reports.comparison import compare
 from lram.reports.extrapolation_values import MEASURES, Read, Values
@@ -57,16 +58,18 @@ class Loss:
         difference: ``past`` minus ``at``, by trajectory: it holds what another phase of the episode does.
         length: At the same timesteps, beyond T: read whole minus read within T. What a longer context does.
         tasks, trajectories: What they rest on.
+
+    A number is None where a prediction that it rests on is not finite.
     """
 
     agent: str
     domain: str
     measure: str
     trained: int
-    at: float
-    past: float
-    difference: Estimate
-    length: Estimate
+    at: float | None
+    past: float | None
+    difference: Estimate | None
+    length: Estimate | None
     tasks: int
     trajectories: int
 
@@ -152,6 +155,16 @@ def _asked(contexts: Sequence[Context], trained: int | None) -> list[tuple[Conte
     return pairs
 
 
+def without_base(values: Values, agent: Candidate) -> bool:
+    """Whether ``agent`` was played beyond its trained length, but with no context of that length."""
+    trained, contexts = agent.trained, values.contexts[agent.label]
+    if trained is None or values.evidence is None or _asked(contexts, trained):
+        return False
+    bases = {Context("window", trained), Context("reset", trained)}
+    beyond = any(context.mode == "carry" or context.timesteps > trained for context in contexts)
+    return beyond and not bases & set(contexts)
+
+
 def losses(values: Values, how: Resampling) -> tuple[Loss, ...]:
     """Return both measures of every agent whose trained length is known, at it and past it."""
     found = []
@@ -183,7 +196,7 @@ def _loss(
         by_task.setdefault(whole.task, []).append(row)
     columns = {task: np.array(rows) for task, rows in sorted(by_task.items())}
 
-    def estimate(name: str, of: Callable[[Array], Array]) -> Estimate:
+    def estimate(name: str, of: Callable[[Array], Array]) -> Estimate | None:
         return over_tasks({task: of(rows) for task, rows in columns.items()}, (agent, measure, name), how)
 
     at, past = (float(np.mean([rows[:, i].mean() for rows in columns.values()])) for i in (0, 1))
@@ -192,8 +205,8 @@ def _loss(
         domain=domain,
         measure=measure,
         trained=trained,
-        at=rounded(at),
-        past=rounded(past),
+        at=rounded(at) if np.isfinite(at) else None,
+        past=rounded(past) if np.isfinite(past) else None,
         difference=estimate("past minus at", lambda rows: rows[:, 1] - rows[:, 0]),
         length=estimate("whole minus within", lambda rows: rows[:, 2]),
         tasks=len(columns),
@@ -201,9 +214,14 @@ def _loss(
     )
 
 
-def over_tasks(by_task: dict[str, Array], names: tuple[str, ...], how: Resampling) -> Estimate:
-    """Return the mean over tasks of the mean over trajectories, with an interval over trajectories."""
+def over_tasks(by_task: dict[str, Array], names: tuple[str, ...], how: Resampling) -> Estimate | None:
+    """Return the mean over tasks of the mean over trajectories, with an interval over trajectories.
+
+    None where a value is not finite.
+    """
     value = float(np.mean([values.mean() for values in by_task.values()]))
+    if not np.isfinite(value):
+        return None
     columns = task_replicates(
         list(by_task.values()),
         [task.partition("/")[0] for task in by_task],

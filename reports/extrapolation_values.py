@@ -23,7 +23,10 @@ _Where = tuple[str, int, int, int]  # digest of the store, episode, start, stop
 
 @dataclass(frozen=True)
 class Read:
-    """What one agent predicted of one stretch, mean over the dimensions of an action: (T,) each."""
+    """What one agent predicted of one stretch, mean over the dimensions of an action: (T,) each.
+
+    Where a prediction is not finite, all are NaN.
+    """
 
     task: str
     loss: Array
@@ -52,6 +55,8 @@ class Values:
         validity: By agent.
         unseen: Why no agent was trained on the trajectories, as the plans tell.
         missing_losses, of_losses, missing_episodes, of_episodes: What is unfinished.
+        unread: Labels of models with stretches that they cannot read whole.
+        unplayed: Labels of the runs' agents that episodes are missing of.
     """
 
     agents: tuple[Candidate, ...]
@@ -64,6 +69,8 @@ class Values:
     of_losses: int
     missing_episodes: int
     of_episodes: int
+    unread: tuple[str, ...] = ()
+    unplayed: tuple[str, ...] = ()
 
     @property
     def score_domains(self) -> list[str]:
@@ -106,7 +113,7 @@ def load(folders: Sequence[Path]) -> Values:
             contexts.setdefault(agent.label, {}).update(dict.fromkeys(one.plan.variants()))
         for record in one.validity():
             known = validity.get(record.agent)
-            if known is None or _reach(record) > _reach(known):
+            if known is None or (not record.holds, _reach(record)) > (not known.holds, _reach(known)):
                 validity[record.agent] = record
     runs = [run for one in found if (run := one.scores) is not None]
     return Values(
@@ -120,6 +127,13 @@ def load(folders: Sequence[Path]) -> Values:
         of_losses=sum(len(one.plan.readings()) for one in found),
         missing_episodes=sum(len(run.missing()) for run in runs),
         of_episodes=sum(len(run.plan.items()) for run in runs),
+        unread=tuple(
+            agent.label
+            for one in found
+            for agent in one.plan.agents
+            if not all(agent.reads(stretch) for stretch in one.plan.stretches)
+        ),
+        unplayed=tuple(dict.fromkeys(item.agent for run in runs for item in run.missing())),
     )
 
 
@@ -143,6 +157,8 @@ def _read(record: LossRecord, stretch: Stretch) -> Read:
     loss, right, error = (
         np.array(values, np.float64) / record.dims for values in (record.loss, record.right, record.error)
     )
+    for values in (right, error):
+        values[~np.isfinite(loss)] = np.nan
     return Read(stretch.task, loss, error, right)
 
 
@@ -155,7 +171,9 @@ def _order(context: Context) -> tuple[bool, str, int]:
 
 
 def _check_same(known: Candidate, agent: Candidate, found: Extrapolation) -> None:
-    if known.info.digest != agent.info.digest or known.spec != agent.spec:
+    # A model of no digest is told by what builds it; others may have been moved.
+    same = known.info.digest == agent.info.digest and (agent.info.digest or known.spec == agent.spec)
+    if not same:
         what = "two models"
     elif known.trained != agent.trained:
         what = f"the trained lengths {known.trained} and {agent.trained}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from lram.reports.extrapolation_values import Values
 from lram.reports.model import Estimate
 from lram.reports.tables import Row
 from lram.reports.views import EMPTY, Cell, Table, aggregate_cell, columns, integer
+
+_NOT_FINITE = Cell("not finite")
 
 
 def tables(
@@ -103,10 +106,10 @@ def _losses(losses: Sequence[Loss], level: float) -> Table | None:
             Cell(loss.domain),
             Cell(loss.measure),
             integer(loss.trained),
-            Cell(text.figures(loss.at), value=loss.at),
-            Cell(text.figures(loss.past), value=loss.past),
-            _estimate(loss.difference, text.figures),
-            replace(_estimate(loss.length, _fine), flag=_harm(loss.length)),
+            _finite(loss.at),
+            _finite(loss.past),
+            _estimate(loss.difference, text.figures, _NOT_FINITE),
+            replace(_estimate(loss.length, _fine, _NOT_FINITE), flag=_harm(loss.length)),
             Cell(str(loss.trajectories), f"of {text.count(loss.tasks, 'task')}", value=loss.trajectories),
         )
         for loss in losses
@@ -123,17 +126,22 @@ def _losses(losses: Sequence[Loss], level: float) -> Table | None:
         "Trajectories",
     ]
     caption = (
-        "Predictions on trajectories that no model was trained on, read whole. At T: timesteps T/2 to T; "
-        "past T: those beyond. Past − at also holds what another phase of the episode does. Whole − within: "
-        "at the same timesteps past T, less what the model predicts with a context of T/2 to T timesteps; "
+        "Predictions on trajectories that, as far as is known, no model was trained on, read whole. At T: "
+        "timesteps T/2 to T; past T: those beyond. Past − at also holds what another phase of the episode "
+        "does. Whole − within: at the same timesteps past T, less what the model predicts with a context of "
+        "T/2 to T timesteps; "
         f"this is the effect of the length alone, and above 0 the longer context does harm. {level:.0%} "
         "intervals over trajectories, not corrected for their number."
     )
     return Table("extrapolation-losses", caption, columns(headings, words=3), rows)
 
 
-def _harm(estimate: Estimate) -> str:
-    if estimate.interval is None or estimate.interval.low <= 0 <= estimate.interval.high:
+def _finite(value: float | None) -> Cell:
+    return _NOT_FINITE if value is None else Cell(text.figures(value), value=value)
+
+
+def _harm(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.interval is None or estimate.interval.low <= 0 <= estimate.interval.high:
         return ""
     return "harm" if estimate.value > 0 else "gain"
 
@@ -144,8 +152,7 @@ def _validity(values: Values) -> Table | None:
         record = values.validity.get(agent.label)
         if record is None or not record.points:
             continue
-        last = record.points[-1]
-        unlike = last.difference is None or last.difference > record.allowed * record.scale
+        last, limit = record.points[-1], record.limit
         compared = f"compared up to {record.compared}" if record.compared else ""
         rows.append(
             (
@@ -153,11 +160,9 @@ def _validity(values: Values) -> Table | None:
                 Cell(record.form),
                 Cell(record.read),
                 Cell(str(last.timesteps), compared, value=last.timesteps),
-                Cell("no" if last.state is None else f"{last.state:g}", value=last.state),
-                Cell("not finite" if last.difference is None else f"{last.difference:.1e}")
-                if not unlike
-                else Cell(f"{last.difference or float('nan'):.1e}", flag="more than allowed"),
-                Cell(f"{record.allowed * record.scale:.1e}", f"of a scale of {record.scale:g}"),
+                _NOT_FINITE if last.state is None else Cell(f"{last.state:g}", value=last.state),
+                _difference(last.difference, limit),
+                _NOT_FINITE if limit is None else Cell(f"{limit:.1e}", f"of a scale of {record.scale:g}"),
             )
         )
     if not rows:
@@ -165,15 +170,24 @@ def _validity(values: Values) -> Table | None:
     headings = ["Model", "Step", "Read", "Timesteps", "Largest in state", "Step − forward", "Allowed"]
     caption = (
         "Whether the numbers mean what they say at these lengths: one stream is read decision by decision, "
-        "with the state carried, and as a whole. Largest in state: absolute, after the last timestep (no: "
-        "not finite). Step − forward: greatest absolute difference of a hidden state at any timestep."
+        "with the state carried, and as a whole. Largest in state: absolute, after the last timestep. "
+        "Step − forward: greatest absolute difference of a hidden state at any timestep."
     )
     return Table("extrapolation-validity", caption, columns(headings, words=3), tuple(rows))
 
 
-def _estimate(estimate: Estimate | None, form: Callable[[float], str] | None = None) -> Cell:
+def _difference(value: float | None, limit: float | None) -> Cell:
+    if value is None:
+        return _NOT_FINITE
+    unlike = limit is not None and value > limit
+    return Cell(f"{value:.1e}", value=value, flag="more than allowed" if unlike else "")
+
+
+def _estimate(
+    estimate: Estimate | None, form: Callable[[float], str] | None = None, empty: Cell = EMPTY
+) -> Cell:
     if estimate is None:
-        return EMPTY
+        return empty
     form = form or (lambda value: text.number(value, 3))
     below = text.span(estimate, form) if estimate.interval is not None else estimate.note
     return Cell(form(estimate.value), below, value=estimate.value)
@@ -246,11 +260,16 @@ def curve_rows(curves: Sequence[Curve]) -> Iterator[Row]:
                 "reading": curve.reading,
                 "first_timestep": int(curve.starts[place]) + 1,
                 "last_timestep": int(curve.stops[place]),
-                "loss": float(curve.loss[place]),
-                "action_error": float(curve.error[place]),
-                "top1": float(curve.top1[place]),
+                "loss": _number(curve.loss[place]),
+                "action_error": _number(curve.error[place]),
+                "top1": _number(curve.top1[place]),
                 "trajectories": curve.trajectories,
+                "trajectories_there": int(curve.lasting[place]),
             }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def validity_rows(values: Values) -> Iterator[Row]:
@@ -263,7 +282,7 @@ def validity_rows(values: Values) -> Iterator[Row]:
                 "agent": agent.label,
                 "timesteps": point.timesteps,
                 "greatest_difference": point.difference,
-                "allowed": float(f"{record.allowed * record.scale:.6g}"),
+                "allowed": None if record.limit is None else float(f"{record.limit:.6g}"),
                 "largest_in_state": point.state,
                 "holds": record.holds,
                 "read": record.read,

@@ -22,6 +22,7 @@ _KEY = "latency"
 _BUSY = 0.25  # cores kept busy by others, from which on a reader is warned
 _SPREAD = 1.25  # of process medians, likewise
 _INPUTS = 1.1  # repeated and distinct inputs, likewise
+_COVERAGE = 0.93  # of intervals over processes, below which likewise: fewer than five
 _PROVENANCE = ("torch", "numba", "numpy", "mamba-ssm", "lram-bench")
 
 
@@ -111,6 +112,22 @@ def _caveats(result: Result) -> Iterator[Caveat]:
             "latency-load",
             f"Latency: other processes kept up to {max(loads):.1f} cores busy while it was measured; times "
             "of agents that met different neighbours do not compare.",
+        )
+    middles = [s.agent.median for s in result.spots if s.agent is not None]
+    loose = [middle.coverage for middle in middles if middle.low is not None]
+    if loose and min(loose) < _COVERAGE:
+        yield Caveat(
+            "latency-processes",
+            f"Latency: an interval over fewer than {FEWEST} processes says little: such a one holds the "
+            f"median {100 * min(loose):.0f} times in 100 where they are fewest.",
+        )
+    failed = _named(names, [s for s in result.spots if s.agent is not None and s.failed])
+    if failed:
+        yield Caveat(
+            "latency-failed",
+            "Latency: some processes failed or ran out of memory where others did not; the numbers there are "
+            "those of the others.",
+            failed,
         )
     uneven = _named(names, [s for s in result.spots if s.agent is not None and s.agent.spread > _SPREAD])
     if uneven:

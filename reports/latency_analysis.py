@@ -17,7 +17,7 @@ from itertools import combinations, pairwise
 
 from lram.harness.bench.measure import median_interval
 from lram.harness.latency.folder import LatencyRun
-from lram.harness.latency.records import OK, Point, Variant
+from lram.harness.latency.records import OK, OUT_OF_MEMORY, Point, Variant
 from lram.harness.words import count
 from lram.reports.latency_model import Bound, Clock, Crossing, Fit, Middle, Result, Spot, Subject
 from lram.reports.model import rounded
@@ -43,6 +43,7 @@ def summarise(runs: Sequence[LatencyRun]) -> Result:
     medians: Medians = {}
     notes: list[str] = []
     labels = list(dict.fromkeys(entry.label for run in runs for entry in run.plan.agents))
+    names = _folder_names(runs)
     for folder, run in enumerate(runs):
         by_setting: dict[tuple[tuple[str, str], int, int], list[Point]] = {}
         for point in run.points():
@@ -51,12 +52,12 @@ def summarise(runs: Sequence[LatencyRun]) -> Result:
         missing = sum(len(contexts) for _, contexts in run.missing())
         if missing:
             words = count(missing, "point is", "points are")
-            notes.append(f"{run.path.name} is not finished: {words} missing")
+            notes.append(f"{names[folder]} is not finished: {words} missing")
         for variant in run.plan.variants:
             asked = variant.agent, variant.step
             found = [points for key, points in by_setting.items() if key[0] == asked]
             place = len(subjects)
-            subjects.append(_subject(runs, folder, variant, found, labels))
+            subjects.append(_subject(runs, folder, variant, found, labels, names))
             for batch in run.plan.batches:
                 for context in run.plan.contexts:
                     points = by_setting.get((asked, batch, context), [])
@@ -77,12 +78,19 @@ def summarise(runs: Sequence[LatencyRun]) -> Result:
     )
 
 
+def _folder_names(runs: Sequence[LatencyRun]) -> list[str]:
+    """Return what to call each folder: its name, or its path where another one has the same."""
+    short = [run.path.resolve().name for run in runs]
+    return [name if short.count(name) == 1 else str(run.path) for name, run in zip(short, runs, strict=True)]
+
+
 def _subject(
     runs: Sequence[LatencyRun],
     folder: int,
     variant: Variant,
     found: Iterable[Sequence[Point]],
     labels: Sequence[str],
+    names: Sequence[str],
 ) -> Subject:
     plan = runs[folder].plan
     entry = plan.entry(variant.agent)
@@ -100,14 +108,20 @@ def _subject(
             name += f", {getattr(plan, fact)}"
     alike = [other for other in others if (other.device, other.precision) == (plan.device, plan.precision)]
     if len(alike) > 1:
-        name += f" ({runs[folder].path.name})"
+        name += f" ({names[folder]})"
+    lines = [
+        (place, one.step)
+        for place, run in enumerate(runs)
+        for one in run.plan.variants
+        if one.agent == entry.label
+    ]
     return Subject(
         name=name,
         label=entry.label,
         spec=entry.spec,
         description=entry.info.description,
         place=labels.index(entry.label),
-        style=steps.index(variant.step) + 4 * (folder > 0),
+        style=lines.index((folder, variant.step)),
         step=variant.step,
         folder=folder,
         kind=facts.get("backbone", "other"),
@@ -146,6 +160,7 @@ def _spot(subject: int, batch: int, context: int, points: Sequence[Point]) -> Sp
         agree=len(digests) == 1 if len(good) > 1 and digests else None,
         warm=sum(point.warm for point in good),
         other_cores=rounded(statistics.median(loads)) if loads else None,
+        failed=sum(point.outcome == OUT_OF_MEMORY or point.outcome.startswith("failed") for point in points),
     )
 
 

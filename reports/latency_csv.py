@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 
 from lram.harness.latency.folder import LatencyRun
@@ -97,6 +98,6 @@ def _process_rows(runs: Sequence[LatencyRun]) -> Iterator[Row]:
                 ordered = sorted(taken)
                 row[f"{name}_decisions"] = len(ordered)
                 row[f"{name}_least_ms"] = ordered[0] / 1e6 if ordered else None
-                row[f"{name}_median_ms"] = ordered[len(ordered) // 2] / 1e6 if ordered else None
+                row[f"{name}_median_ms"] = statistics.median(ordered) / 1e6 if ordered else None
                 row[f"{name}_most_ms"] = ordered[-1] / 1e6 if ordered else None
             yield row

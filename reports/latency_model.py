@@ -43,7 +43,7 @@ class Subject:
         name: As tables print it.
         label, spec, description: Of the agent.
         place: Of the agent in the order of colours; its forms share it.
-        style: Of the form in the order of line styles.
+        style: Of the line among those of its agent, in the order of line styles.
         step: Form that was asked for.
         folder: Which of the sweeps.
         kind: ``xlstm``, ``mamba``, ``transformer`` or ``other``.
@@ -84,6 +84,7 @@ class Spot:
         agree: Whether the first actions were equal in all processes; None where there is one only.
         warm: Processes in which warm-up became stable.
         other_cores: Cores that other processes kept busy meanwhile (median over processes).
+        failed: Processes that failed here or ran out of memory.
     """
 
     subject: int
@@ -100,6 +101,7 @@ class Spot:
     agree: bool | None = None
     warm: int = 0
     other_cores: float | None = None
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from lram.harness.latency.records import OK
@@ -88,14 +89,20 @@ def rates(result: Result) -> Table | None:
     by_row: dict[tuple[int, int], list[Fit]] = {}
     for fit in result.fits:
         by_row.setdefault((fit.subject, fit.batch), []).append(fit)
+    planned = Counter((spot.subject, spot.batch) for spot in result.spots)
     rows = tuple(
-        (Cell(result.subjects[subject].name), integer(batch), *map(_fit, fits))
+        (
+            Cell(result.subjects[subject].name),
+            integer(batch),
+            *(_fit(fit, planned[subject, batch]) for fit in fits),
+        )
         for (subject, batch), fits in by_row.items()
     )
     caption = (
         "Contexts at which 99 of 100 decisions were ready within the period of a control rate. Where too few "
         "decisions were measured for a p99, a context is counted as late if half of them were, and is "
-        "otherwise not known. The simulator's own time, sensors and actuators come on top."
+        "otherwise not known; one where nothing was measured is not listed. The simulator's own time, "
+        "sensors and actuators come on top."
     )
     return Table(f"{_KEY}-rates", caption, columns(headings, words=len(headings)), rows)
 
@@ -207,8 +214,8 @@ def _contexts(contexts: Sequence[int]) -> Cell:
     return Cell(", ".join(map(str, contexts)) or text.NONE)
 
 
-def _fit(fit: Fit) -> Cell:
-    if not fit.misses and not fit.unknown:
+def _fit(fit: Fit, planned: int) -> Cell:
+    if len(fit.fits) == planned:
         return Cell("all", value=max(fit.fits))
     parts = [("late at ", fit.misses), ("not known at ", fit.unknown)] if fit.fits or fit.unknown else []
     small = "; ".join(words + ", ".join(map(str, contexts)) for words, contexts in parts if contexts)

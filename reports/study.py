@@ -24,7 +24,7 @@ RESAMPLES = 2000
 LEVEL = 0.95
 FEW_SEEDS = 3
 BUSY = 1.5
-"""Load average from which on another program is taken to have run beside the timing."""
+"""Load average of the minute before the timing, from which on a reader is warned."""
 
 
 def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
@@ -162,7 +162,10 @@ def _caveats(study: StudyValues) -> list[Caveat]:
     found = []
     unmade = tuple(f"{cell.title}: {cell.stage} is to do" for cell in cells if cell.stage)
     if unmade:
-        text_ = f"The study {name} is not finished; effects rest on what is there."
+        text_ = (
+            f"The study {name} is not finished; effects rest on what is there. Where a training or "
+            "evaluation failed, its seed is left out, which flatters a level that makes trainings fail."
+        )
         found.append(Caveat("study_unfinished", text_, unmade))
     if len(study.study.seeds) < FEW_SEEDS:
         count = text.count(len(study.study.seeds), "training seed")
@@ -174,17 +177,26 @@ def _caveats(study: StudyValues) -> list[Caveat]:
         found.append(Caveat("study_errored", text_, errored))
     if study.incomparable:
         text_ = (
-            f"Validation losses of the study {name} do not compare and are left out: {study.incomparable}."
+            f"Validation losses and predicted repetitions of the study {name} do not compare and are left "
+            f"out: {study.incomparable}."
         )
         found.append(Caveat("study_losses", text_))
+    diverged = tuple(cell.title for cell in cells if cell.diverged)
+    if diverged:
+        text_ = (
+            f"Validation losses of the study {name} that are no finite number are left out, which flatters "
+            "their level."
+        )
+        found.append(Caveat("study_diverged", text_, diverged))
     if study.unscored:
         text_ = f"Tasks of the study {name} without a usable score reference have no part in its scores."
         found.append(Caveat("study_unscored", text_, study.unscored))
     busy = tuple(cell.title for cell in cells if cell.load is not None and cell.load > BUSY)
     if busy:
         text_ = (
-            f"Other programs ran when decisions of the study {name} were timed, so their times may be off "
-            "for these cells."
+            f"The machine was busy in the minute before decisions of the study {name} were timed (with the "
+            "study's own trainings, where several ran at a time, or with other programs), so their times may "
+            "be off for these cells."
         )
         found.append(Caveat("study_load", text_, busy))
     return found

@@ -5,6 +5,7 @@ Everything is read from the records: evaluations, metrics of trainings, copycat 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ class CellValues:
         values: By the measure's key; only what is there.
         loss, decision_ms: Validation loss at the end; median time of a decision, of the first batch and
             context.
+        diverged: That loss is no finite number.
         copied, data_copied: Share of predictions, and of the data's own actions, in the same bins as the
             last action: mean over tasks.
         step_ratio: Mean |prediction - last action| over the data's mean |action - last action|.
@@ -83,6 +85,7 @@ class CellValues:
     parameters: int | None
     values: Mapping[str, Values]
     loss: float | None = None
+    diverged: bool = False
     decision_ms: float | None = None
     copied: float | None = None
     data_copied: float | None = None
@@ -104,7 +107,8 @@ class StudyValues:
     """A study with what its cells measured.
 
     Attributes:
-        incomparable: Why validation losses do not compare between levels; empty where they do.
+        incomparable: Why what is measured on held-out windows does not compare between levels; empty where
+            it does.
         unscored: Tasks without a usable score reference, which no score rests on.
     """
 
@@ -157,12 +161,13 @@ def _cell(cell: CellFolder, run: Run | None, *, comparable: bool) -> CellValues:
             task: statistics.fmean(found.values()) for task, found in values[SCORE.key].items() if found
         }
     loss = _loss(cell)
-    if loss is not None and comparable:
+    if loss is not None and math.isfinite(loss) and comparable:
         values[LOSS.key] = {"": {0: loss}}
     copied = data_copied = step_ratio = None
     if copies is not None and copies.tasks:
         copied, data_copied, step_ratio = _shares(copies)
-        values[COPIED.key] = {"": {0: copied}}
+        if comparable:
+            values[COPIED.key] = {"": {0: copied}}
     decision = _median(times)
     if decision is not None:
         values[LATENCY.key] = {"": {0: decision}}
@@ -174,7 +179,8 @@ def _cell(cell: CellFolder, run: Run | None, *, comparable: bool) -> CellValues:
         stage=cell.stage(),
         parameters=done.parameters if done else None,
         values={key: found for key, found in values.items() if found},
-        loss=loss,
+        loss=loss if loss is None or math.isfinite(loss) else None,
+        diverged=loss is not None and not math.isfinite(loss),
         decision_ms=decision,
         copied=copied,
         data_copied=data_copied,
@@ -209,11 +215,14 @@ def _repeated(record: EpisodeRecord) -> float | None:
 
 
 def _loss(cell: CellFolder) -> float | None:
-    """Return the loss of the last validation of a training that has ended."""
+    """Return the loss of the last validation of a training that has ended; NaN where it was not finite."""
     if not cell.is_trained():
         return None
     found = [line for line in read_metrics(cell.train / METRICS_FILE) if line["kind"] == "validation"]
-    return float(found[-1]["loss"]) if found else None
+    if not found:
+        return None
+    loss = found[-1]["loss"]  # JSON has no NaN and no infinity: they were written as null
+    return math.nan if loss is None else float(loss)
 
 
 def _shares(copies: Copies) -> tuple[float, float, float | None]:

@@ -91,12 +91,14 @@ def _train(cell: CellFolder, recipe: Recipe) -> None:
 
 def _evaluate(cell: CellFolder, study: Study) -> None:
     asked, machine = study.evaluation, Machine(workers=1)
-    if (run := cell.run()) is not None:
+    spec = str(cell.checkpoint.resolve())
+    # A run finds its model by the path that it was begun with: in a folder that was moved, it begins again.
+    if (run := cell.run()) is not None and [agent.spec for agent in run.plan.agents] == [spec]:
         resume(run, machine=machine)
         return
-    shutil.rmtree(cell.eval, ignore_errors=True)  # likewise
+    shutil.rmtree(cell.eval, ignore_errors=True)  # that, or of a process that was killed before it began
     evaluate(
-        {cell.entry.title: str(cell.checkpoint.resolve())},
+        {cell.entry.title: spec},
         list(asked.tasks),
         cell.eval,
         episodes=asked.episodes,

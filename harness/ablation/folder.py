@@ -19,18 +19,15 @@ Every file is whole or not there, and what is there is not made again.
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
-from lram.agents.api import AgentError
 from lram.agents.durable import write_durably
 from lram.harness.ablation.records import SCHEMA, CellEntry, Copies, Done, StudyPlan, Times
 from lram.harness.errors import LramError
+from lram.harness.segments import check_layout, lock, read_json
 from lram.harness.store import PLAN_FILE, Run, encode
 
 STUDY_FILE = "study.json"
@@ -55,12 +52,8 @@ class StudyFolder:
             raise LramError(
                 f"{self.path} is not a study: it has no {STUDY_FILE}; 'lram ablate' makes studies"
             )
-        self.plan = _decode(file, StudyPlan)
-        if self.plan.schema != SCHEMA:
-            raise LramError(
-                f"{file} has layout {self.plan.schema}, this version reads {SCHEMA}; "
-                "use the lram-bench that made it"
-            )
+        self.plan = read_json(file, StudyPlan)
+        check_layout(file, self.plan.schema, SCHEMA)
 
     def cell(self, folder: str) -> CellFolder:
         """Return the cell in the folder of that name; LramError when the plan has none."""
@@ -137,7 +130,7 @@ class CellFolder:
 
     def _read(self, name: str, kind: type[_T]) -> _T | None:
         file = self.path / name
-        return _decode(file, kind) if file.is_file() else None
+        return read_json(file, kind) if file.is_file() else None
 
 
 def write_plan(path: Path, plan: StudyPlan) -> None:
@@ -149,18 +142,5 @@ def write_plan(path: Path, plan: StudyPlan) -> None:
 def held(file: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock; LramError when another process has it and it is not waited for."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            raise LramError(
-                f"{file.parent} is in use by another process; wait for it to end, or give another folder"
-            ) from None
+    with lock(file, wait=wait):
         yield
-
-
-def _decode(file: Path, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError, AgentError) as error:
-        raise LramError(f"{file} cannot be read: {error}") from error

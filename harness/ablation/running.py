@@ -149,13 +149,18 @@ def _chosen(cells: Sequence[CellFolder], only: Sequence[str]) -> list[CellFolder
         return list(cells)
     found: dict[str, CellFolder] = {}
     for pattern in only:
-        named = [cell for cell in cells if any(fnmatchcase(name, pattern) for name in _names(cell))]
+        named = [cell for cell in cells if any(_fits(name, pattern) for name in _names(cell))]
         if not named:
             raise LramError(
                 f"no cell is called {pattern!r}; there are {', '.join(repr(c.entry.title) for c in cells)}"
             )
         found |= {cell.entry.folder: cell for cell in named}
     return [cell for cell in cells if cell.entry.folder in found]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Return whether a pattern is or describes a name: brackets may be part of it."""
+    return name == pattern or fnmatchcase(name, pattern)
 
 
 def _names(cell: CellFolder) -> tuple[str, ...]:

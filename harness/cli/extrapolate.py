@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from lram.agents.contexts import MODES
 from lram.harness.cli.benching import numbers
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
@@ -39,15 +41,20 @@ def extrapolate(
     ] = None,
     exclude: Annotated[list[str] | None, Parameter(help="Take these tasks away.", negative=())] = None,
     contexts: Annotated[
-        str, Parameter(name=["--contexts", "-c"], help="Timesteps of the limited contexts.")
-    ] = "25,50,100,200,400",
+        str | None,
+        Parameter(
+            name=["--contexts", "-c"],
+            help="Timesteps of the limited contexts (default: 25,50,100,200,400); the lengths that the "
+            "models were trained on are played, too.",
+        ),
+    ] = None,
     modes: Annotated[
-        str,
+        str | None,
         Parameter(
             help="window: the last C timesteps are read anew at each decision. reset: the state is made "
-            "fresh every C decisions. carry: it is carried through the episode."
+            "fresh every C decisions. carry: it is carried through the episode (default: all three)."
         ),
-    ] = "window,reset,carry",
+    ] = None,
     data: Annotated[
         list[Path] | None,
         Parameter(
@@ -59,17 +66,19 @@ def extrapolate(
     policies: Annotated[
         list[str] | None, Parameter(help="Patterns of the policies that acted there.", negative=())
     ] = None,
-    trajectories: Annotated[int, Parameter(help="So many of each task.")] = 10,
+    trajectories: Annotated[int | None, Parameter(help="So many of each task (default: 10).")] = None,
     episodes: Annotated[
-        int, Parameter(name=["--episodes", "-n"], help="Episodes of every model, context and task.")
-    ] = 10,
+        int | None,
+        Parameter(name=["--episodes", "-n"], help="Episodes of every model, context and task (default: 10)."),
+    ] = None,
     trained: Annotated[
         int | None,
         Parameter(help="Timesteps that all models were trained on (default: as their cards tell)."),
     ] = None,
     seed: Annotated[
-        int, Parameter(name=["--seed", "-s"], help="Names initial states and all that is random.")
-    ] = 0,
+        int | None,
+        Parameter(name=["--seed", "-s"], help="Names initial states and all that is random (default: 0)."),
+    ] = None,
     protocol: Annotated[
         list[str] | None, Parameter(help="domain=NAME: another protocol; see 'lram domains'.", negative=())
     ] = None,
@@ -90,24 +99,39 @@ def extrapolate(
     Example: lram extrapolate small-mamba -t dmcontrol/reacher-easy -d data/unseen -c 50,200,400 -o runs/long
     """
     from lram.harness.extrapolation import running
+    from lram.harness.extrapolation.planning import ExtrapolationRequest
 
     progress = quiet if machine.quiet else shown
+    playing = {"--modes": modes, "--episodes": episodes, "--exclude": exclude, "--protocol": protocol}
+    reading = {"--policies": policies, "--trajectories": trajectories}
     if resume is not None:
-        if agents or tasks or data or (output is not None and output != resume):
-            raise LramError(f"--resume {resume} takes models, tasks and data from its plan; leave them out")
+        rest = {"--contexts": contexts, "--trained": trained, "--seed": seed}
+        given = _given({"--tasks": tasks, "--data": data, **rest, **playing, **reading})
+        if agents or given or (output is not None and output != resume):
+            raise LramError(
+                f"--resume {resume} takes everything that is measured from its plan; leave out "
+                f"{', '.join([*(['the models'] if agents else []), *given]) or '--output'}"
+            )
         return _go_on(resume, machine, progress)
     if not agents or output is None:
         raise LramError("give models and a folder with -o, or --resume FOLDER to go on with one")
-    request = running.ExtrapolationRequest(
+    for options, there, missing in (
+        (playing, tasks, "plays nothing"),
+        (reading, data, "reads no trajectory"),
+    ):
+        if not there and (given := _given(options)):
+            needed = "--tasks" if options is playing else "--data"
+            raise LramError(f"without {needed} it {missing}; leave out {', '.join(given)}, or give {needed}")
+    request = ExtrapolationRequest(
         agents=agents,
         tasks=terms(tasks, exclude) if tasks else (),
-        contexts=numbers(contexts, "--contexts"),
-        modes=tuple(dict.fromkeys(name.strip() for name in modes.split(","))),
+        contexts=numbers("25,50,100,200,400" if contexts is None else contexts, "--contexts"),
+        modes=MODES if modes is None else tuple(dict.fromkeys(name.strip() for name in modes.split(","))),
         stores=data or (),
         policies=policies or ("*",),
-        trajectories=trajectories,
-        episodes=episodes,
-        seed=seed,
+        trajectories=10 if trajectories is None else trajectories,
+        episodes=10 if episodes is None else episodes,
+        seed=seed or 0,
         trained=trained,
         protocols=pairs(protocol, "--protocol"),
     )
@@ -118,12 +142,20 @@ def extrapolate(
     return _conclude(found)
 
 
+def _given(options: Mapping[str, object]) -> list[str]:
+    return [name for name, value in options.items() if value is not None]
+
+
 def _go_on(folder: Path, machine: MachineOptions, progress: Any) -> int:
     from lram.harness.extrapolation import running
     from lram.harness.extrapolation.folder import Extrapolation
 
-    scores = Extrapolation(folder).scores
-    how = machine.machine(scores) if scores is not None else None
+    found = Extrapolation(folder)
+    how = machine.machine(found.scores)
+    if found.scores is None:
+        started = {**asdict(found.plan.compute), "threads": found.plan.threads}
+        kept = {name: value for name, value in started.items() if getattr(machine, name) is None}
+        how = replace(how, **kept)
     try:
         found = running.resume(folder, machine=how, progress=progress)
     except KeyboardInterrupt:
@@ -153,8 +185,12 @@ def _conclude(found: Extrapolation) -> int:
         )
     headings = ("model", "trained on", "checked to", "step equals forward", "readings", "scored", "errored")
     print_table(headings, rows)
+    missing = len(found.scores.missing()) if found.scores is not None else 0
+    if missing:
+        again = f"lram extrapolate --resume {found.path}"
+        print(f"\n{missing} episodes could not be played, as agents raised; to try them again: {again}")
     print(f"\nnext: lram report {found.path} -o {found.path}-report")
-    return 0 if all(record.holds for record in validity.values()) else EXIT_NOT_VALID
+    return EXIT_NOT_VALID if missing or not all(one.holds for one in validity.values()) else 0
 
 
 def _interrupted(folder: Path) -> int:

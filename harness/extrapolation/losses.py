@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,7 +52,7 @@ def measure(
         reading=item.reading,
         context=context,
         dims=int(pairs[0]),
-        loss=tuple(round(value, 5) for value in loss.tolist()),
+        loss=tuple(round(value, 5) if math.isfinite(value) else None for value in loss.tolist()),
         right=tuple(int(value) for value in right.tolist()),
         error=tuple(round(value, 7) for value in error.tolist()),
     )

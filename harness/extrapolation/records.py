@@ -33,6 +33,7 @@ class Candidate:
         info: What it says of itself.
         trained: Timesteps of the sequences that it was trained on, at last; None where that is not known.
         told: Who says so.
+        reach: Timesteps that its ``forward`` can read at once; None: as many as there are.
     """
 
     label: str
@@ -40,6 +41,11 @@ class Candidate:
     info: AgentInfo
     trained: int | None
     told: str = ""
+    reach: int | None = None
+
+    def reads(self, stretch: Stretch) -> bool:
+        """Whether ``stretch`` can be read whole."""
+        return self.reach is None or stretch.length <= self.reach
 
     def variant(self, context: Context) -> str:
         """Return the label that its scores have with ``context``."""
@@ -91,7 +97,7 @@ class ExtrapolationPlan:
         tasks: The selection that is played; empty: nothing is.
         episodes: Of every variant on every task.
         stores: Of trajectories; empty: no losses.
-        stretches: What losses are measured on, the same for all agents.
+        stretches: What losses are measured on, the same for all agents that can read them whole.
         unseen: Why no agent was trained on them, in words.
         compute: How models compute.
         threads: Threads of the tensor library.
@@ -124,6 +130,7 @@ class ExtrapolationPlan:
             LossItem(agent.label, place, reading)
             for place in range(len(self.stretches))
             for agent in self.agents
+            if agent.reads(self.stretches[place])
             for reading in readings
             if reading == "whole" or agent.trained
         ]
@@ -146,7 +153,8 @@ class LossRecord:
         agent, stretch, reading: The item.
         context: Length that was read ``within``; 0 for the whole.
         dims: Dimensions of an action; the sums are over them.
-        loss: Sum of cross-entropies at each timestep, in nats, rounded to 5 decimals.
+        loss: Sum of cross-entropies at each timestep, in nats, rounded to 5 decimals; None where it is not
+            finite, and what is right or wrong there means nothing.
         right: Dimensions whose likeliest class of all is the action's.
         error: Sum of action errors (:func:`lram.agents.training.metrics.pair_values`).
     """
@@ -156,7 +164,7 @@ class LossRecord:
     reading: Reading
     context: int
     dims: int
-    loss: tuple[float, ...]
+    loss: tuple[float | None, ...]
     right: tuple[int, ...]
     error: tuple[float, ...]
 
@@ -172,7 +180,7 @@ class Point:
 
     Attributes:
         timesteps: So many were read.
-        difference: Greatest absolute difference of a hidden state so far.
+        difference: Greatest absolute difference of a hidden state so far; None where it is not finite.
         state: Greatest absolute number in the state then; None where one is not finite.
     """
 
@@ -189,8 +197,8 @@ class ValidityRecord:
         agent: Its label.
         read: What was read, in words.
         form: Of the step.
-        scale: Greatest absolute hidden state of ``forward``.
-        allowed: Difference that is allowed, as a part of the scale, and ``why``.
+        scale: Greatest absolute hidden state of ``forward``; None where it is not finite.
+        allowed: Difference that is allowed, as a part of the scale, and ``why``; None likewise.
         points: At rising lengths.
         compared: Timesteps up to which the two are meant to agree (less than all for a Transformer that
             recomputes its window); 0: all.
@@ -199,18 +207,22 @@ class ValidityRecord:
     agent: str
     read: str
     form: str
-    scale: float
-    allowed: float
+    scale: float | None
+    allowed: float | None
     why: str
     points: tuple[Point, ...]
     compared: int = 0
 
     @property
+    def limit(self) -> float | None:
+        """The greatest absolute difference that is allowed; None where the scale is not finite."""
+        return None if self.scale is None or self.allowed is None else self.allowed * self.scale
+
+    @property
     def holds(self) -> bool:
         """Whether everything is finite and within what is allowed."""
-        return all(
-            point.state is not None
-            and point.difference is not None
-            and point.difference <= self.allowed * self.scale
+        limit = self.limit
+        return limit is not None and all(
+            point.state is not None and point.difference is not None and point.difference <= limit
             for point in self.points
         )

@@ -1,7 +1,9 @@
 """Which trajectories losses are measured on: long ones that no agent was trained on.
 
 What a checkpoint was trained on, its card tells: the digests of the stores, and the recipe that drew the
-validation share. Of such a store only that share counts; a store that no card names counts whole.
+validation share. Of such a store only that share counts; a store under a digest that no card names counts
+whole. That it holds other episodes is not checked: one seed collected twice gives the same episodes under
+two digests.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import hashlib
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any
@@ -39,6 +41,7 @@ class Wanted:
         longer_than: Decisions that a stretch must exceed.
         seed: Of the drawing.
         state_width: The widest vector that all agents read.
+        state_widths: The widest that each agent reads, by label, where it is another.
     """
 
     tasks: tuple[str, ...]
@@ -47,6 +50,7 @@ class Wanted:
     longer_than: int
     seed: int
     state_width: int
+    state_widths: Mapping[str, int] = field(default_factory=dict)
 
 
 def trained_length(card: Mapping[str, Any]) -> int | None:
@@ -68,8 +72,13 @@ def choose(
         wanted: Which.
 
     Raises:
-        LramError: Nothing is left, or what an agent held out cannot be told from these stores.
+        LramError: Nothing is left, a store is given twice, or what an agent held out cannot be told from
+            these stores.
     """
+    if len({store.digest for store in stores}) < len(stores):
+        raise LramError(
+            f"--data names the same trajectories twice: {', '.join(str(store.path) for store in stores)}"
+        )
     ids = sorted({episode.task for store in stores for episode in store.episodes})
     tasks = [task for task in ids if not wanted.tasks or any(fnmatchcase(task, p) for p in wanted.tasks)]
     if not tasks:
@@ -78,7 +87,7 @@ def choose(
             f"{', '.join(ids[:5])}{f' and {len(ids) - 5} more' if len(ids) > 5 else ''}"
         )
     usable = _usable(stores, wanted)
-    held_out, told = _unseen(stores, cards, wanted.state_width)
+    held_out, told = _unseen(stores, cards, wanted)
     stretches = []
     for task in tasks:
         found = [
@@ -142,7 +151,7 @@ def _pairs(domains: Mapping[str, Any]) -> set[_Episode]:
 
 
 def _unseen(
-    stores: Sequence[TrajectoryStore], cards: Mapping[str, Mapping[str, Any]], state_width: int
+    stores: Sequence[TrajectoryStore], cards: Mapping[str, Mapping[str, Any]], wanted: Wanted
 ) -> tuple[set[_Episode], str]:
     """Return the episodes that no agent was trained on, and why, in words."""
     left = {(place, episode.number) for place, store in enumerate(stores) for episode in store.episodes}
@@ -164,7 +173,8 @@ def _unseen(
             )
         selection = _selection(card, label)
         ordered = [stores[place] for place in there]
-        held_out = _pairs(select(ordered, selection, "valid", state_width=state_width).domains)
+        width = wanted.state_widths.get(label, wanted.state_width)  # the split was made with its own
+        held_out = _pairs(select(ordered, selection, "valid", state_width=width).domains)
         left &= {pair for pair in left if pair[0] not in there} | {
             (there[place], number) for place, number in held_out
         }
@@ -174,9 +184,18 @@ def _unseen(
         parts.append(f"the validation share that {_names(shares)} held out, by the recipes in their cards")
     others = [label for label in cards if label not in shares and label not in silent]
     if others:
-        parts.append(f"stores that the card{'s' * (len(others) != 1)} of {_names(others)} do not name")
+        parts.append(
+            f"stores under other digests than the card{'s' * (len(others) != 1)} of {_names(others)} "
+            f"name{'s' * (len(others) == 1)}; that they hold other episodes is not checked"
+        )
     if silent:
         parts.append(f"what {_names(silent)} were trained on, if at all, is not known")
+    again = [label for label, card in cards.items() if card.get("init_from")]
+    if again:
+        parts.append(
+            f"of {_names(again)}, which went on from another checkpoint, only what the last training read "
+            "is left out"
+        )
     return left, "; ".join(parts)
 
 

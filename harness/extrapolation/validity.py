@@ -56,8 +56,8 @@ def check(
         agent=label,
         read=read,
         form=agent.stepper.detail,
-        scale=scale,
-        allowed=allowed,
+        scale=_finite(scale),
+        allowed=_finite(allowed),
         why=why,
         points=tuple(points),
         compared=compared,
@@ -79,8 +79,7 @@ def _compare(
             greatest = max(greatest, gap) if np.isfinite(gap) else float("inf")
             place += len(y)
         if number in lengths:
-            difference = round_(greatest) if np.isfinite(greatest) else None
-            points.append(Point(number, difference, round_(most) if np.isfinite(most) else None))
+            points.append(Point(number, _finite(round_(greatest)), _finite(round_(most))))
     return points, round_(scale), x
 
 
@@ -137,6 +136,10 @@ def _before(values: Tensor) -> Tensor:
 def _past_classes(batch: Batch) -> Tensor:
     classes = _before(batch.classes[0])  # (T, A)
     return torch.nn.functional.pad(classes, (0, ACTION_DIMS - classes.shape[1]))
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def round_(value: float) -> float:

@@ -1,9 +1,9 @@
 """What agents see while they are timed: a real task, recorded once under random actions.
 
 One stream of timesteps serves all lanes: lane i reads it from another place on, so that no two lanes
-ever see the same frame at once, and from its beginning again when it ends. Its observations are
-distinct, its rewards are those of the task; where it was recorded over several episodes, the first
-reward of each is 0.
+(of 4,096 at most) ever read the same timestep at once, and from its beginning again when it ends. Its
+rewards are those of the task; where it was recorded over several episodes, the first reward of each
+is 0.
 """
 
 from __future__ import annotations

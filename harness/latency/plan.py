@@ -92,7 +92,7 @@ def make_plan(request: LatencyRequest, say: Callable[[str], object]) -> tuple[La
         windows=request.windows,
         effort=request.effort,
         inputs="",
-        recorded=min(MOST, contexts[-1] + MARGIN),
+        recorded=min(MOST, max(contexts[-1] + MARGIN, *request.batches)),
         memory_gib=request.memory_gib,
         interpreters=dict(run.interpreters),
     )

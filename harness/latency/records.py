@@ -21,6 +21,7 @@ Windows = Literal["whole", "own"]
 
 OK = "ok"
 OUT_OF_MEMORY = "out of memory"
+SILENT = "failed: nothing was heard of the process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,8 @@ def end_of(point: Point, effort: Effort) -> str:
     """Return why a setting is not tried at this context again, nor at longer ones; empty where it is."""
     if point.outcome == OUT_OF_MEMORY:
         return f"{OUT_OF_MEMORY} at context {point.context}"
+    if point.outcome.startswith(SILENT):
+        return f"nothing was heard of a process at context {point.context}"
     if point.agent_ns and min(point.agent_ns) > 1e9 * effort.give_up_s:
         return f"a decision took {min(point.agent_ns) / 1e9:.0f} s at context {point.context}"
     return ""

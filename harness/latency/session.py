@@ -28,6 +28,8 @@ FIRST = 3
 
 _TURNS = 20  # decisions with repeated and with distinct inputs, at most
 
+_COMPILED = ("compile", "graphs")
+
 
 class Session:
     """An agent with its inputs and clocks; see :meth:`point`."""
@@ -60,6 +62,7 @@ class Session:
         self._meter = Meter(device)
         self._watch = Stopwatch(synchroniser(plan.device))
         self._timestep = 0
+        self._settled = False
         self._simulators: Simulators | None = None
         self._stack = ExitStack()
         # What the libraries have made stays: without it, each collection before a clock takes 0.1 s.
@@ -79,6 +82,7 @@ class Session:
         read = subject.reach(context)
         reach_s = time.perf_counter() - begun
         self._timestep = read
+        self._settle(read)
         load, resident = LoadWatch(), self._meter.reset()
         first: list[list[Action]] = []
 
@@ -143,6 +147,22 @@ class Session:
             started=started,
             facts=dict(subject.facts),
         )
+
+    def _settle(self, read: int) -> None:
+        """Decide in vain, for what is loaded or compiled by the first decision, and go back to the context.
+
+        A compiler works for the shapes and the layout that it first meets: again at another context, and
+        for a state that was read from disk. Other agents than models have read by decisions.
+        """
+        form = self._subject.facts.get("form")
+        if form is None or (self._settled and form not in _COMPILED):
+            return
+        for _ in range(2 if form in _COMPILED else 1):
+            for _ in range(2):
+                self._watch.time(self._agent_step)
+            self._subject.leave()
+            self._timestep = read
+        self._settled = True
 
     def _agent_step(self, *, repeated: bool = False) -> Callable[[], list[Action]]:
         """Make the next decision ready; ``repeated``: always on the first recorded timestep."""

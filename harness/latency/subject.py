@@ -189,6 +189,7 @@ class ModelSubject:
                 encoded.unsqueeze(0),
                 self._inputs.rewards[places][None],
                 actions,
+                whole=True,
             )
 
         def step() -> object:

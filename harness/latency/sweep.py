@@ -14,16 +14,16 @@ from pathlib import Path
 
 import msgspec
 
-from lram.harness.errors import LramError
+from lram.harness.latency import inputs as recorded
 from lram.harness.latency.child import Order
 from lram.harness.latency.folder import LatencyRun, LatencyWriter
 from lram.harness.latency.memory import is_lack_text
 from lram.harness.latency.plan import LatencyRequest, check_same, make_plan
-from lram.harness.latency.records import OK, OUT_OF_MEMORY, SCHEMA, Effort, Job, Point, end_of
+from lram.harness.latency.records import OK, OUT_OF_MEMORY, SCHEMA, SILENT, Effort, Job, Point, end_of
 from lram.harness.provenance import collect
 
 SILENCE_S = 1800.0
-"""A process that says nothing for so long is ended."""
+"""A process that says nothing for so long is ended; that is a data point, too."""
 
 _READ = 1 << 16
 _LAST_WORDS = 2000  # bytes of a log
@@ -53,10 +53,12 @@ def resume(path: str | Path, *, say: Say = lambda text: None) -> LatencyRun:
     """Measure what a sweep still misses; return it.
 
     Raises:
-        LramError: It is no sweep, it is in use, or an agent is not the one it was started with.
+        LramError: It is no sweep, it is in use, its inputs are damaged, or an agent is not the one it was
+            started with.
     """
     run = LatencyRun(path)
     if run.missing():
+        recorded.read(run.path, run.plan.inputs)  # else every process would fail, and be recorded so
         check_same(run.plan)
         with LatencyWriter(run) as writer:
             _run(writer, say)
@@ -127,6 +129,7 @@ def play(folder: Path, job: Job, contexts: tuple[int, ...]) -> Iterator[Point]:
     assert process.stdin is not None
     seen = 0
     last = OK
+    silent = False
     try:
         with process.stdin as stdin:
             stdin.write(msgspec.json.encode(order))
@@ -135,22 +138,27 @@ def play(folder: Path, job: Job, contexts: tuple[int, ...]) -> Iterator[Point]:
             seen, last = seen + 1, point.outcome
             yield point
         code = process.wait()
+    except TimeoutError:
+        silent, code = True, 0
     finally:
         os.close(ours)
         if process.poll() is None:
             process.kill()
             process.wait()
-    if code != 0 and last == OK and seen < len(contexts):
+    if silent and seen < len(contexts):
+        outcome = f"{SILENT} for {SILENCE_S:.0f} s"
+        yield Point(SCHEMA, job, contexts[seen], outcome, started=time.time())
+    elif code != 0 and last == OK and seen < len(contexts):
         words = log.read_bytes()[start:][-_LAST_WORDS:].decode(errors="replace")
         yield Point(SCHEMA, job, contexts[seen], _death(code, words), started=time.time())
 
 
 def _lines(descriptor: int) -> Iterator[bytes]:
-    """Yield whole lines until the writer is gone; LramError when it is silent for too long."""
+    """Yield whole lines until the writer is gone; TimeoutError when it is silent for too long."""
     rest = b""
     while True:
         if not select.select([descriptor], [], [], SILENCE_S)[0]:
-            raise LramError(f"a process said nothing for {SILENCE_S:.0f} s; go on with --resume")
+            raise TimeoutError
         chunk = os.read(descriptor, _READ)
         if not chunk:
             return

@@ -15,7 +15,7 @@ from lram.agents.compute import Compute, StepForm
 from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
 from lram.agents.model import build_model
 from lram.agents.model_agent import ModelAgent
-from lram.agents.prefill import encode, prefill
+from lram.agents.prefill import embed, encode, prefill
 
 ARM = TaskSpec("metaworld/push", "metaworld", "vector", (39,), "continuous", 4, 1000.0, 200.0)
 GAME = TaskSpec("procgen/maze", "procgen", "image", (3, 64, 64), "discrete", 15, 10.0, 1.0)
@@ -96,6 +96,42 @@ def test_prefill_equals_as_many_decisions(
     theirs_too, _ = agent.act(lived, seen[-1], list(rewards[-1]), LANES)
     for a, b in zip(mine, theirs_too, strict=True):
         np.testing.assert_allclose(a, b, atol=0.02)
+
+
+@pytest.mark.parametrize("acts", [False, True], ids=["", "actions in context"])
+@pytest.mark.parametrize("task", [ARM, GAME], ids=["vector", "image"])
+@pytest.mark.parametrize("rows", [1, 8])
+def test_a_decision_has_the_tokens_that_act_reads(task: TaskSpec, acts: bool, rows: int) -> None:
+    agent = _agent(replace(CONFIGS["xlstm"], actions_in_context=acts), rows, "torch")
+    seen, rewards, actions = _lived(task, 3)
+    encoded = encode(agent, [one for step in seen for one in step]).unflatten(0, (3, len(LANES)))
+    lanes, places = ([0, 2, 3], slice(None)) if rows > 1 else ([0], slice(0, 1))
+    state = agent.start(4)
+    agent.reset(state, [0, 1, 2, 3], [Episode(task, 0)] * 4)
+    for t in range(2):
+        part = [step[places] for step in actions[t : t + 1]]
+        prefill(agent, state, lanes, encoded[t : t + 1, places], rewards[t : t + 1, places], part)
+    earned = state.earned.copy()
+    last = encoded[2:, places], rewards[2:, places], [step[places] for step in actions[2:]]
+    ((_, x, valid),) = embed(agent, state, lanes, *last, whole=True)
+
+    state.earned[:] = earned
+    read: list[tuple[Any, Any]] = []
+    stepper = agent.stepper
+
+    def noted(x: Any, past: Any, valid: Any) -> Any:
+        read.append((x, valid))
+        return stepper.call(x, past, valid)
+
+    agent.stepper = replace(stepper, call=noted)
+    agent.act(state, seen[2][places], list(rewards[2, places]), lanes)
+    ((theirs, their_valid),) = read
+    assert x.shape == theirs.shape == (rows, agent.model.config.pass_tokens, 64)
+    assert (valid is None) == (their_valid is None)
+    there = slice(None) if valid is None else valid
+    torch.testing.assert_close(x[there], theirs[there], rtol=1e-4, atol=1e-5)
+    if valid is not None:
+        assert torch.equal(valid, their_valid)
 
 
 def test_a_reward_that_is_left_out_shows() -> None:

@@ -379,6 +379,32 @@ def test_a_cell_that_fails_is_told_and_the_others_are_made(
     assert opened.cells()[1].done() is not None
 
 
+def test_an_evaluation_that_was_interrupted_begins_again_in_a_folder_that_was_moved(
+    study: Study, made: StudyFolder, tmp_path: Path
+) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(made.path, folder)
+    cell = StudyFolder(folder).cells()[0]
+    for name in ("done.json", "copycat.json", "timing.json"):
+        (cell.path / name).unlink()
+    [segment] = (cell.eval / "records").glob("*.jsonl")
+    first, *_ = segment.read_bytes().splitlines()
+    segment.write_bytes(first + b"\n")
+    opened, failed = ablate(study, folder, only=["off, seed 0"])
+    assert not failed, failed
+    run, before = opened.cells()[0].run(), made.cells()[0].run()
+    assert run is not None
+    assert before is not None
+    assert run.plan.agents[0].spec == str(cell.checkpoint.resolve())
+    assert [r.trajectory for r in run.records()] == [r.trajectory for r in before.records()]
+
+
+def test_a_level_is_named_by_its_brackets_too() -> None:
+    assert running._fits("xlstm[7:1]", "xlstm[7:1]")
+    assert running._fits("on, seed 1", "on*")
+    assert not running._fits("on, seed 1", "o")
+
+
 def test_one_folder_is_one_studys_and_one_process_at_a_time(
     study: Study, made: StudyFolder, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from lram.agents.api import AgentError
 from lram.agents.checkpoint import load_checkpoint, save_checkpoint
 from lram.agents.config import ModelConfig, TransformerConfig, XLSTMConfig
 from lram.agents.factory import create_agent
@@ -22,14 +23,16 @@ from lram.agents.training.batches import Places, assemble
 from lram.agents.training.recipe import recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
 from lram.agents.trajectories import TrajectoryStore
+from lram.harness.cli.extrapolate import extrapolate as command
 from lram.harness.collection import collect
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine
-from lram.harness.extrapolation import validity
-from lram.harness.extrapolation.folder import Extrapolation
+from lram.harness.extrapolation import planning, validity
+from lram.harness.extrapolation.folder import Extrapolation, Writer
 from lram.harness.extrapolation.losses import measure, windows
-from lram.harness.extrapolation.records import ExtrapolationPlan, LossItem, Source, Stretch
-from lram.harness.extrapolation.running import ExtrapolationRequest, extrapolate, resume
+from lram.harness.extrapolation.planning import ExtrapolationRequest
+from lram.harness.extrapolation.records import Candidate, ExtrapolationPlan, LossItem, Source, Stretch
+from lram.harness.extrapolation.running import extrapolate, resume
 from lram.harness.extrapolation.trajectories import Wanted, choose, trained_length
 from lram.harness.extrapolation.validity import check
 
@@ -227,6 +230,38 @@ def test_of_a_store_that_was_trained_on_only_the_validation_share_counts(unseen:
     assert told == "what m were trained on, if at all, is not known"
 
 
+def test_a_store_given_twice_is_refused(unseen: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(unseen, again)
+    card = _card(8, TrajectoryStore(unseen))
+    with pytest.raises(LramError, match="the same trajectories twice"):
+        choose([TrajectoryStore(unseen), TrajectoryStore(again)], {"m": card}, WANTED)
+
+
+def test_what_is_not_known_of_unseen_trajectories_is_said(unseen: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    collect("random", "toy/reach", other, episodes=1, seed=79, machine=MACHINE)
+    card = _card(8, TrajectoryStore(other))
+    _, told = choose([TrajectoryStore(unseen)], {"m": card}, WANTED)
+    assert told == (
+        "stores under other digests than the card of m names; that they hold other episodes is not checked"
+    )
+    again = {**card, "init_from": {"checkpoint": "x", "digest": "y"}}
+    _, told = choose([TrajectoryStore(unseen)], {"m": card, "n": again}, WANTED)
+    assert told.endswith(
+        "of n, which went on from another checkpoint, only what the last training read is left out"
+    )
+
+
+def test_what_a_model_held_out_is_told_with_its_own_width(unseen: Path) -> None:
+    card = _card(8, TrajectoryStore(unseen), validation_share=0.34, tasks=["toy/reach"])
+    narrow = replace(WANTED, tasks=("toy/lives",), state_width=5)  # toy/reach shows six numbers
+    with pytest.raises(AgentError, match="width 6, and the model reads 5"):
+        choose([TrajectoryStore(unseen)], {"m": card, "n": {}}, narrow)
+    with pytest.raises(LramError, match="no trajectory that the agents were not trained on"):
+        choose([TrajectoryStore(unseen)], {"m": card, "n": {}}, replace(narrow, state_widths={"m": 6}))
+
+
 def test_a_store_that_has_grown_since_training_is_refused(unseen: Path, tmp_path: Path) -> None:
     card = _card(8, TrajectoryStore(unseen))
     grown = tmp_path / "grown"
@@ -366,6 +401,7 @@ def test_a_window_that_is_recomputed_is_compared_as_far_as_it_reaches() -> None:
         ({"modes": ("slide",)}, "no mode 'slide'"),
         ({"tasks": (), "stores": ()}, "nothing to measure"),
         ({"trajectories": 0}, "--trajectories is 0"),
+        ({"agents": ["xlstm[7:1]-1M", "xlstm[7:1]-1M@carry"]}, "are the same"),
         ({"tasks": ["toy/nothing"]}, "toy/nothing"),
     ],
 )
@@ -376,6 +412,138 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     with pytest.raises(LramError, match=sentence.replace("[", r"\[")):
         extrapolate(request, tmp_path / "found", machine=MACHINE)
     assert not (tmp_path / "found").exists()
+
+
+def _non_finite(config: ModelConfig = CONFIG) -> ModelAgent:
+    """Return a model whose hidden states are finite for some decisions, and then no more."""
+    model = build_model(config, 0)
+    forward = model.backbone.forward
+
+    def overflowing(x: torch.Tensor) -> torch.Tensor:
+        y = forward(x).clone()
+        y[:, 30:] = float("nan")
+        return y
+
+    model.backbone.forward = overflowing
+    return ModelAgent(model, trained=False, description="", digest="")
+
+
+def test_what_is_not_finite_is_recorded_and_read_again(unseen: Path, tmp_path: Path) -> None:
+    store, agent = TrajectoryStore(unseen), _non_finite()
+    stretch = _stretch(store, "toy/reach")
+    plan = _plan([Source(str(unseen), store.digest)], (stretch,))
+    plan = replace(plan, agents=(Candidate("m", "m", agent.info, None),))
+    found = check(agent, "m", plan, [store])
+    loss = measure(agent.model, [store], stretch, LossItem("m", 0, "whole"), None)
+    assert (found.scale, found.limit, found.holds) == (None, None, False)
+    assert [value is None for value in loss.loss] == [place >= 10 for place in range(stretch.length)]
+    with Writer.create(tmp_path / "x", plan) as writer:
+        writer.append(found)
+        writer.append(loss)
+    assert Extrapolation(tmp_path / "x").validity() == [found]
+    assert Extrapolation(tmp_path / "x").losses() == [loss]
+
+
+def test_a_model_that_breaks_down_in_play_does_not_keep_others_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lram.agents import model_agent
+
+    real = model_agent.choose_action
+
+    def breaking(logits: Any, task: Any, decode: str) -> Any:
+        if decode == "lower" and task.domain == "toy":  # not in the gate
+            raise AgentError(f"the model's output for {task.id} is not finite")
+        return real(logits, task, decode)
+
+    good = _checkpoint(tmp_path / "good")
+    bad = _checkpoint(tmp_path / "bad", config=replace(CONFIG, decode="lower"))
+    request = ExtrapolationRequest(
+        [str(bad), str(good)], ["toy/reach"], (4,), ("window", "carry"), episodes=2
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(model_agent, "choose_action", breaking)
+        found = extrapolate(request, tmp_path / "found", machine=MACHINE)
+    assert found.scores is not None
+    assert {item.agent for item in found.scores.missing()} == {"bad@window=4", "bad@carry"}
+    assert {record.agent for record in found.scores.records()} == {"good@window=4", "good@carry"}
+    said = capsys.readouterr().err
+    assert "agent bad@carry raised AgentError" in said
+    assert "the other agents go on" in said
+    again = resume(found.path).scores
+    assert again is not None
+    assert not again.missing()
+
+
+def test_what_a_model_cannot_read_whole_is_left_out_and_said(
+    tmp_path: Path, unseen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longest = max(episode.length for episode in TrajectoryStore(unseen).episodes)
+    section = TransformerConfig(heads=4, window=30, max_positions=3 * longest - 1)
+    config = ModelConfig(64, 1, transformer=section)
+    models = [_checkpoint(tmp_path / "short", config=config), _checkpoint(tmp_path / "any")]
+    request = ExtrapolationRequest([str(model) for model in models], stores=[unseen], trained=4)
+    found = extrapolate(request, tmp_path / "found", machine=MACHINE)
+    assert [agent.reach for agent in found.plan.agents] == [longest - 1, None]
+    assert not found.missing_losses()
+    lengths = {label: [] for label in ("short", "any")}
+    for record in found.losses():
+        lengths[record.agent].append(len(record.loss))
+    assert max(lengths["any"]) == longest
+    assert 0 < max(lengths["short"]) < longest
+    assert f"short reads {longest - 1} timesteps at once and no more" in capsys.readouterr().err
+    few = replace(section, max_positions=30)
+    alone = _checkpoint(tmp_path / "less", config=replace(config, transformer=few))
+    request = replace(request, agents=[str(alone)], trained=12)
+    with pytest.raises(LramError, match="longer than what these models can read"):
+        extrapolate(request, tmp_path / "none", machine=MACHINE)
+
+
+def test_the_trained_length_is_among_the_contexts_that_are_played(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [str(_checkpoint(tmp_path / name, _card(length))) for name, length in (("a", 6), ("b", 4))]
+    request = ExtrapolationRequest(models, ["toy/reach"], (4, 9), ("reset", "carry"), episodes=1)
+    plan = extrapolate(request, tmp_path / "found", machine=MACHINE).plan
+    assert plan.contexts == (4, 6, 9)
+    assert "trained on 6 timesteps, so contexts of that length are played, too" in capsys.readouterr().err
+
+
+def test_models_pass_the_gate_where_nothing_is_played(
+    tmp_path: Path, unseen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="", digest="")
+    call = agent.stepper.call
+
+    def off(x: Any, state: Any, valid: Any) -> Any:
+        y, state = call(x, state, valid)
+        return y + 0.1, state
+
+    agent.stepper = replace(agent.stepper, call=off)
+    monkeypatch.setattr(planning, "build_agent", lambda *_: agent)
+    with pytest.raises(LramError, match="does not act as its model was trained"):
+        extrapolate(ExtrapolationRequest(["m"], stores=[unseen]), tmp_path / "found", machine=MACHINE)
+    assert not (tmp_path / "found").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"resume": Path("x"), "contexts": "25"}, "leave out --contexts"),
+        ({"resume": Path("x"), "episodes": 3, "protocol": ["toy=toy@1"]}, "--episodes, --protocol"),
+        ({"resume": Path("x"), "agents": ["m"]}, "leave out the models"),
+        ({"data": [Path("d")], "episodes": 10}, "without --tasks it plays nothing; leave out --episodes"),
+        ({"data": [Path("d")], "exclude": ["toy/reach"]}, "leave out --exclude"),
+        ({"tasks": ["toy/reach"], "policies": ["*"]}, "without --data it reads no trajectory"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    tmp_path: Path, options: dict[str, Any], sentence: str
+) -> None:
+    new = {} if "resume" in options else {"agents": ["xlstm[7:1]-1M"], "output": tmp_path / "found"}
+    given = {**new, **options}
+    with pytest.raises(LramError, match=sentence):
+        command(given.pop("agents", None), **given)
 
 
 def test_the_command_measures_and_goes_on(tmp_path: Path, unseen: Path) -> None:

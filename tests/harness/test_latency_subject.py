@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import time
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,42 @@ def test_timed_actions_are_those_of_an_agent_that_nobody_times(
             actions.append(subject.act(*inputs.seen(inputs.places(context + decision, batch))))
         subject.leave()
         assert timed[context] == digest_of(actions)
+
+
+@pytest.mark.parametrize("name", ["mamba-1M", "transformer[full]-1M"])
+def test_what_a_compiler_does_is_no_decision(name: str, planned: tuple[LatencyPlan, Inputs, Path]) -> None:
+    plan, _, folder = planned
+    plan = dataclasses.replace(plan, effort=dataclasses.replace(EFFORT, slow_s=0.5))
+    job = next(job for job in plan.jobs() if (job.agent, job.batch) == (name, 1))
+    plain = Session(plan, job, plan.contexts, folder)
+    actions = [plain.point(context).actions for context in plan.contexts]
+    session = Session(plan, job, plan.contexts, folder)
+    subject = session._subject
+    assert isinstance(subject, ModelSubject)
+    stepper, met = subject._agent.stepper, set()
+
+    def compiling(x, past, valid):
+        shapes = tuple(one.shape for one in tensors(past))
+        if shapes not in met:
+            met.add(shapes)
+            time.sleep(0.6)
+        return stepper.call(x, past, valid)
+
+    start = subject._start
+
+    def started(context):
+        state = start(context)
+        subject._agent.stepper = dataclasses.replace(stepper, form="compile", call=compiling)
+        return state
+
+    subject._start = started  # type: ignore[method-assign]
+    for context, expected in zip(plan.contexts, actions, strict=True):
+        point = session.point(context)
+        assert point.facts["form"] == "compile"
+        assert len(point.agent_ns) >= 3, "the compiler's time was taken for a slow decision's"
+        assert max(point.agent_ns) < 0.5e9
+        assert point.read == context
+        assert point.actions == expected
 
 
 @pytest.mark.parametrize("name", ["xlstm[7:1]-1M", "mamba-1M", "transformer[full]-1M"])

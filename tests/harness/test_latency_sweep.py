@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lram.harness.errors import LramError
+from lram.harness.latency import sweep as sweeping
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.plan import LatencyRequest, make_plan
 from lram.harness.latency.records import Effort, Job, LatencyPlan, Point
@@ -111,6 +112,30 @@ def test_every_end_of_a_process_is_a_data_point_and_the_sweep_goes_on(agents: Pa
     assert outcomes(run, slow, 1)[1].startswith("not tried: a decision took")
     (once,) = (p for p in run.points() if p.job.agent == slow and p.outcome == "ok" and p.context == 100)
     assert len(once.agent_ns) == 1
+
+
+def test_a_process_that_says_nothing_is_a_data_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lram.harness.latency.records import end_of
+
+    (tmp_path / "logs").mkdir()
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 60\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(sweeping.sys, "executable", str(silent))
+    monkeypatch.setattr(sweeping, "SILENCE_S", 0.2)
+    (point,) = sweeping.play(tmp_path, Job("a", "auto", 1, 0), (4, 100))
+    assert (point.context, point.outcome) == (4, "failed: nothing was heard of the process for 0 s")
+    assert "nothing was heard" in end_of(point, EFFORT), "it is not waited for again"
+
+
+def test_damaged_inputs_stop_a_resumed_sweep_before_any_process_fails(tmp_path: Path) -> None:
+    run = sweep(request("random", contexts=(2,), repeats=1), tmp_path / "sweep")
+    (segment,) = (tmp_path / "sweep" / "records").glob("*.jsonl")
+    segment.write_bytes(b"")
+    (run.path / "inputs.npz").write_bytes(b"no inputs")
+    with pytest.raises(LramError, match=r"inputs\.npz cannot be read"):
+        resume(run.path)
+    assert not run.points()
 
 
 def test_the_order_mixes_settings_and_visits_each_once_a_round() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -139,7 +140,7 @@ def test_positions_are_means_of_bins_with_each_task_alike(tmp_path: Path) -> Non
     assert float(whole[0]["top1"]) == 0.5
 
 
-def _scored(synthetic: Any, path: Path, plan: ExtrapolationPlan, length: int) -> Path:
+def _scored(synthetic: Any, path: Path, plan: ExtrapolationPlan, length: int, seed: int = 0) -> Path:
     """Write an extrapolation whose scores fall by 0.2 where the context is beyond the trained length."""
     _write(path, plan)
     tasks = [synthetic.task(name, 0.0, 1.0, horizon=length) for name in TASKS]
@@ -155,7 +156,7 @@ def _scored(synthetic: Any, path: Path, plan: ExtrapolationPlan, length: int) ->
         return float(0.6 + luck - 0.2 * beyond + 0.001 * item.episode * beyond)
 
     synthetic.folder = path
-    run = synthetic.run(synthetic.plan(entries, tasks, 8), outcome, name=SCORES)
+    run = synthetic.run(replace(synthetic.plan(entries, tasks, 8), seed=seed), outcome, name=SCORES)
     assert Extrapolation(path).scores is not None
     assert run.path == path / SCORES
     return path
@@ -256,13 +257,112 @@ def test_what_a_reader_must_know_stands_first(tmp_path: Path) -> None:
     assert "2 of 30 readings are missing" in caveats["extrapolation-unfinished"].text
     table = next(table for table in told.tables if table.id == "extrapolation-validity")
     assert [row[5].flag for row in table.rows] == ["more than allowed", "", ""]
-    assert table.rows[0][4].text == "no"
+    assert table.rows[0][4].text == "not finite"
 
 
 def test_a_single_trajectory_has_no_interval(tmp_path: Path) -> None:
     made = chapter([_write(tmp_path / "x", _plan(trajectories=1))])
     for row in _rows(made, "extrapolation_losses.csv"):
         assert row["whole_minus_within_low"] == ""
+
+
+def test_what_is_not_finite_is_said_and_spoils_nothing_else(tmp_path: Path) -> None:
+    path = _write(tmp_path / "x", _plan())
+    with Writer(Extrapolation(path)) as writer:
+        broken = replace(Extrapolation(path).validity()[0], scale=None, points=(Point(100, None, None),))
+        writer.append(broken)
+        for record in Extrapolation(path).losses():
+            if record.agent == "a" and record.stretch == 0 and record.reading == "whole":
+                writer.append(replace(record, loss=(*record.loss[:60], *[None] * 40)))
+    made = chapter([path])
+    assert "extrapolation-not-valid" in {caveat.kind for caveat in made.caveats}
+    tables = {table.id: table for table in made.tables}
+    assert [row[0].text for row in tables["extrapolation-validity"].rows] == ["a", "b"]
+    assert [cell.text for cell in tables["extrapolation-validity"].rows[0][4:]] == ["not finite"] * 3
+    losses = {(row[0].text, row[2].text): row for row in tables["extrapolation-losses"].rows}
+    assert [cell.text for cell in losses["a", "loss"][4:8]] == ["2.250", *["not finite"] * 3]
+    assert [cell.text for cell in losses["a", "action error"][5:8]] == ["not finite"] * 3
+    assert losses["b", "loss"][7].flag == "harm"
+    rows = _rows(made, "extrapolation_positions.csv")
+    whole = [row for row in rows if (row["agent"], row["reading"]) == ("a", "whole")]
+    for column in ("loss", "action_error", "top1"):
+        assert [row[column] == "" for row in whole] == [int(row["last_timestep"]) > 60 for row in whole]
+    assert json.dumps(made.summary, allow_nan=False)
+    assert all(render(drawing, "svg") for drawing in made.drawings)
+    caption = next(d.caption for d in made.drawings if d.name == "extrapolation-loss")
+    assert "gaps where a prediction is not finite" in caption
+
+
+def test_of_two_checks_the_one_that_fails_counts(tmp_path: Path) -> None:
+    paths = [_write(tmp_path / name, _plan(_candidate("a"))) for name in ("x", "y")]
+    known = Extrapolation(paths[0]).validity()[0]
+    with Writer(Extrapolation(paths[0])) as writer:
+        writer.append(replace(known, points=(Point(20, 1.0, 3.0),)))  # shorter than the other's
+    for folders in (paths, paths[::-1]):
+        caveats = {caveat.kind: caveat.items for caveat in chapter(folders).caveats}
+        assert caveats["extrapolation-not-valid"] == ("a",)
+
+
+def test_a_model_that_was_moved_is_the_same_and_one_without_digest_is_not(tmp_path: Path) -> None:
+    known = _candidate("a")
+    _write(tmp_path / "a", _plan(known))
+    _write(tmp_path / "b", _plan(replace(known, spec="elsewhere")))
+    assert chapter([tmp_path / "a", tmp_path / "b"]).csv == chapter([tmp_path / "a"]).csv
+    unknown = replace(known, info=replace(known.info, digest=""))
+    _write(tmp_path / "c", _plan(unknown))
+    _write(tmp_path / "d", _plan(replace(unknown, spec="elsewhere")))
+    with pytest.raises(LramError, match="'a' has two models"):
+        chapter([tmp_path / "c", tmp_path / "d"])
+
+
+def test_the_caption_promises_equal_starts_only_within_one_seed(tmp_path: Path, synthetic: Any) -> None:
+    plan = _plan(_candidate("a"), modes=MODES, tasks=TASKS, episodes=8)
+    one = _scored(synthetic, tmp_path / "x", plan, 200)
+    other = _scored(synthetic, tmp_path / "y", replace(plan, seed=1), 200, seed=1)
+    captions = [
+        next(d.caption for d in chapter(folders).drawings if d.name.startswith("extrapolation-scores"))
+        for folders in ([one], [one, other])
+    ]
+    assert "Contexts meet the same initial states" in captions[0]
+    assert "Contexts meet the same initial states" not in captions[1]
+    assert "contexts may have met other initial states" in captions[1]
+
+
+def test_scores_without_the_trained_length_among_the_contexts_are_named(
+    tmp_path: Path, synthetic: Any
+) -> None:
+    plan = _plan(contexts=(10, 40), modes=MODES, tasks=TASKS, episodes=8)
+    made = chapter([_scored(synthetic, tmp_path / "x", plan, 200)])
+    assert "extrapolation_pairs.csv" not in made.csv
+    caveats = {caveat.kind: caveat.items for caveat in made.caveats}
+    assert caveats["extrapolation-no-base"] == ("a", "b")
+    whole = replace(plan, contexts=(10, 20, 40))
+    made = chapter([_scored(synthetic, tmp_path / "y", whole, 200)])
+    assert "extrapolation-no-base" not in {caveat.kind for caveat in made.caveats}
+
+
+def test_trajectories_that_end_early_are_counted_in_every_bin(tmp_path: Path) -> None:
+    plan = _plan(_candidate("a"))
+    stretches = tuple(replace(s, stop=50) if s.number == 1 else s for s in plan.stretches)
+    made = chapter([_write(tmp_path / "x", replace(plan, stretches=stretches))])
+    rows = [r for r in _rows(made, "extrapolation_positions.csv") if r["reading"] == "whole"]
+    assert {row["trajectories"] for row in rows} == {"6"}
+    there = [row["trajectories_there"] for row in rows]
+    assert there == ["6" if int(row["last_timestep"]) <= 50 else "5" for row in rows]
+    assert "Trajectories that end early" in made.drawings[0].caption
+    whole = chapter([_write(tmp_path / "y", plan)])
+    assert "Trajectories that end early" not in whole.drawings[0].caption
+
+
+def test_a_model_that_cannot_read_whole_trajectories_is_named(tmp_path: Path) -> None:
+    plan = _plan(replace(_candidate("a"), reach=60), _candidate("b"))
+    stretches = tuple(replace(s, stop=50) if s.number % 3 else s for s in plan.stretches)
+    made = chapter([_write(tmp_path / "x", replace(plan, stretches=stretches))])
+    (caveat,) = made.caveats
+    assert (caveat.kind, caveat.items) == ("extrapolation-not-read", ("a",))
+    assert "a those beyond 60 timesteps" in caveat.text
+    found = {row["agent"]: row["trajectories"] for row in _rows(made, "extrapolation_losses.csv")}
+    assert found == {"a": "4", "b": "6"}
 
 
 def test_damaged_records_are_named(tmp_path: Path) -> None:

@@ -225,6 +225,8 @@ def test_out_of_memory_is_told_and_everything_else_stands(tmp_path: Path) -> Non
     assert len(flagged) == 4
     assert len(curves.rows) == 16
     assert "out of memory" in made.csv["latency_points.csv"].decode()
+    rates = table_of(made.tables, "rates")
+    assert cell(rates, 2, "20 Hz (50 ms)") == "50, 200", "all that was measured is not all"
     json.dumps(made.summary, allow_nan=False)
 
 
@@ -275,6 +277,28 @@ def test_sweeps_side_by_side_are_told_apart_and_never_crossed(tmp_path: Path) ->
     ]
     assert [s.place for s in result.subjects] == [0, 1, 0, 1], "one label, one colour"
     assert {(c.first, c.second) for c in result.crossings} == {(0, 1)}
+
+
+def test_folders_of_one_name_and_their_lines_are_told_apart(tmp_path: Path) -> None:
+    folders = [write(tmp_path / place / "latency", {"x": XLSTM}) for place in ("a", "b")]
+    one, other = summarise([LatencyRun(folder) for folder in folders]).subjects
+    assert (one.name, other.name) == (f"x ({folders[0]})", f"x ({folders[1]})")
+    assert one.place == other.place
+    assert one.style != other.style
+
+
+def test_few_processes_and_those_that_failed_are_said(tmp_path: Path) -> None:
+    few = chapter([write(tmp_path / "few", {"x": XLSTM}, repeats=2)])
+    assert "50 times in 100" in {one.kind: one.text for one in few.caveats}["latency-processes"]
+
+    folder = write(tmp_path / "a", {"x": XLSTM})
+    (segment,) = (folder / "records").glob("*.jsonl")
+    first, *others = segment.read_bytes().splitlines()
+    job, context = msgspec.json.decode(first, type=Point).job, CONTEXTS[0]
+    failed = msgspec.json.encode(Point(SCHEMA, job, context, "failed: ValueError: no"))
+    segment.write_bytes(b"\n".join([failed, *others]) + b"\n")
+    caveats = {one.kind: one.items for one in chapter([folder]).caveats}
+    assert caveats["latency-failed"] == ("x",)
 
 
 def test_a_folder_without_a_sweep_is_named(tmp_path: Path) -> None:

@@ -394,9 +394,22 @@ def test_losses_on_different_windows_are_not_compared(folder: Folder) -> None:
     write_plan(folder.path, replace(folder.plan, cells=cells))
     made = chapter([folder.path])
     assert [caveat.kind for caveat in made.caveats] == ["study_losses"]
-    assert "validation_loss" not in {effect["measure"] for effect in made.summary[0]["effects"]}
+    measures = {effect["measure"] for effect in made.summary[0]["effects"]}
+    assert not measures & {"validation_loss", "repeated_predictions"}
     assert made.summary[0]["cells"][0]["validation_loss"] == 2.0
     assert not any(drawing.name.endswith("losses") for drawing in made.drawings)
+
+
+def test_a_loss_that_is_no_number_is_left_out_and_said(folder: Folder) -> None:
+    cell = CellFolder(folder.path, folder.plan.cells[1])
+    (cell.train / "metrics.jsonl").write_text('{"kind":"validation","update":9,"loss":null}\n')
+    made = chapter([folder.path])
+    [caveat] = made.caveats
+    assert (caveat.kind, caveat.items) == ("study_diverged", ("on, seed 0",))
+    seeds = {
+        effect["measure"]: [seed for seed, _ in effect["seeds"]] for effect in made.summary[0]["effects"]
+    }
+    assert (seeds["validation_loss"], seeds["score"]) == ([1, 2], [0, 1, 2])
 
 
 def test_few_seeds_errors_and_a_busy_machine_are_said(tmp_path: Path, synthetic) -> None:

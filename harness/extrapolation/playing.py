@@ -1,0 +1,49 @@
+"""Play an extrapolation's scores; an agent that breaks down in play does not keep the others from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lram.harness import evaluation
+from lram.harness.errors import LramError
+from lram.harness.evaluation import Machine
+from lram.harness.progress import Progress
+from lram.harness.rollout import AgentRaisedError
+from lram.harness.store import Run, RunWriter
+
+
+def play(run: Run, machine: Machine, progress: Progress, say: Callable[[str], None]) -> None:
+    """Play what ``run`` misses.
+
+    An agent that raises, as a model does whose output is not finite, stops where it is: its traceback is in
+    the run's logs, what it has not played stays missing, and the others go on.
+
+    Args:
+        run: Of the scores.
+        machine: How to spread the work.
+        progress: Told what happens.
+        say: Given a line for each agent that raised.
+    """
+    machine = evaluation.machine_for(run, machine)
+    labels = [agent.label for agent in run.plan.agents]
+    broken: set[str] = set()
+    while items := [item for item in Run(run.path).missing() if item.agent not in broken]:
+        try:
+            with RunWriter(Run(run.path)) as writer:
+                evaluation.go_on(writer, items, None, machine, progress)
+            return
+        except LramError as error:
+            label = _raised(error, labels)
+            if label is None:
+                raise
+            broken.add(label)
+            say(f"{error}; the rest of its episodes is left out, the other agents go on")
+
+
+def _raised(error: LramError, labels: Sequence[str]) -> str | None:
+    """Return the agent that raised; None where another thing ended the play."""
+    if not isinstance(error.__cause__, AgentRaisedError):
+        return None
+    return next(
+        (label for label in labels if str(error.__cause__).startswith(f"agent {label} raised ")), None
+    )
