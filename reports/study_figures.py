@@ -128,7 +128,7 @@ def losses(study: StudyValues, key: str) -> Drawing | None:
     ]
     if study.incomparable or not any(found for _, found in points):
         return None
-    figure = Figure(figsize=(WIDTH * 0.72, 3.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.subplots()
     for place, found in points:
         colour, marker = style_of(place)

@@ -258,7 +258,8 @@ def test_what_speaks_against_the_times_is_said_first(tmp_path: Path) -> None:
     odd = msgspec.json.encode(dataclasses.replace(changed, actions="00000000")).decode()
     segment.write_text("\n".join([odd, *lines[1:-1]]) + "\n")
     caveats = {one.kind: one for one in chapter([folder]).caveats}
-    assert set(caveats) == {"latency-unfinished", "latency-spread", "latency-actions"}
+    kinds = {"latency-unfinished", "latency-processes", "latency-spread", "latency-actions"}
+    assert set(caveats) == kinds
     assert "1 point is missing" in caveats["latency-unfinished"].text
     assert caveats["latency-spread"].items == ("x",)
     assert caveats["latency-actions"].items == (changed.job.agent,)
