@@ -51,7 +51,7 @@ def test_what_is_there_already_is_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(LramError, match="not an empty folder"):
         check_empty(tmp_path, "plan.json", "a thing", "lram go-on")
     (tmp_path / "plan.json").touch()
-    with pytest.raises(LramError, match="'lram go-on .*' goes on with it"):
+    with pytest.raises(LramError, match=r"'lram go-on .*' goes on with it"):
         check_empty(tmp_path, "plan.json", "a thing", "lram go-on")
 
 
