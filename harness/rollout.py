@@ -35,7 +35,15 @@ _STRIDE = 1.05  # by which a median that is estimated moves with each value
 
 
 class AgentRaisedError(LramError):
-    """An agent raised; its exception is the cause."""
+    """An agent raised; its exception is the cause.
+
+    Attributes:
+        label: The agent's.
+    """
+
+    def __init__(self, label: str, message: str) -> None:
+        super().__init__(message)
+        self.label = label
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,9 +343,10 @@ class Rollout:
         except (Exception, SystemExit) as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             raise AgentRaisedError(
+                label,
                 f"agent {label} raised {type(error).__name__}: {' '.join(str(error).split())} "
                 f"({Path(place.filename).name}, line {place.lineno}; "
-                f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run"
+                f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run",
             ) from error
         if len(actions) != len(lanes):
             raise LramError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from lram.harness import evaluation
 from lram.harness.errors import LramError
@@ -25,7 +25,6 @@ def play(run: Run, machine: Machine, progress: Progress, say: Callable[[str], No
         say: Given a line for each agent that raised.
     """
     machine = evaluation.machine_for(run, machine)
-    labels = [agent.label for agent in run.plan.agents]
     broken: set[str] = set()
     while items := [item for item in Run(run.path).missing() if item.agent not in broken]:
         try:
@@ -33,17 +32,7 @@ def play(run: Run, machine: Machine, progress: Progress, say: Callable[[str], No
                 evaluation.go_on(writer, items, None, machine, progress)
             return
         except LramError as error:
-            label = _raised(error, labels)
-            if label is None:
+            if not isinstance(error.__cause__, AgentRaisedError):
                 raise
-            broken.add(label)
+            broken.add(error.__cause__.label)
             say(f"{error}; the rest of its episodes is left out, the other agents go on")
-
-
-def _raised(error: LramError, labels: Sequence[str]) -> str | None:
-    """Return the agent that raised; None where another thing ended the play."""
-    if not isinstance(error.__cause__, AgentRaisedError):
-        return None
-    return next(
-        (label for label in labels if str(error.__cause__).startswith(f"agent {label} raised ")), None
-    )
