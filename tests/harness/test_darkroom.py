@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from lram.harness.store import Run
 ONE = Machine(lanes=8, workers=1)
 SHORT = {"darkroom": "short"}
 TASKS = "darkroom/sparse-80,darkroom/dense-81"
+RECIPES = Path(__file__).parents[2] / "agents" / "recipes"  # of the checkout: they are not installed
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,7 @@ def test_learning_histories_are_collected_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "at"), [("darkroom-xlstm-1-0", ()), ("darkroom-xlstm-7-1", (1,))])
 def test_the_recipes_differ_in_the_slstm_alone(name: str, at: tuple[int, ...]) -> None:
-    file = resources.files("lram.agents").joinpath(f"recipes/{name}.toml")
-    with resources.as_file(file) as path:
-        recipe = read_recipe(path)
+    recipe = read_recipe(RECIPES / f"{name}.toml")
     recipe.check()
     config = model_config(recipe.model)
     assert config.xlstm is not None
