@@ -21,6 +21,7 @@ from lram.harness.plan import build_agent
 from lram.harness.progress import Progress, quiet
 from lram.harness.provenance import collect
 from lram.harness.store import RunWriter
+from lram.harness.words import count
 
 if TYPE_CHECKING:
     from lram.agents.model_agent import ModelAgent
@@ -122,7 +123,11 @@ def _losses(writer: Writer, models: Mapping[str, ModelAgent], stores: Sequence[T
     from lram.harness.extrapolation.losses import measure
 
     trained = {agent.label: agent.trained for agent in plan.agents}
-    say(f"{len(missing)} readings of {len(plan.stretches)} trajectories by {len(plan.agents)} models")
+    stretches, models = (
+        count(len(plan.stretches), "trajectory", "trajectories"),
+        count(len(plan.agents), "model"),
+    )
+    say(f"{count(len(missing), 'reading')} of {stretches} by {models}")
     told = time.monotonic()
     for done, item in enumerate(missing, start=1):
         stretch = plan.stretches[item.stretch]
