@@ -123,11 +123,8 @@ def _losses(writer: Writer, models: Mapping[str, ModelAgent], stores: Sequence[T
     from lram.harness.extrapolation.losses import measure
 
     trained = {agent.label: agent.trained for agent in plan.agents}
-    stretches, models = (
-        count(len(plan.stretches), "trajectory", "trajectories"),
-        count(len(plan.agents), "model"),
-    )
-    say(f"{count(len(missing), 'reading')} of {stretches} by {models}")
+    of = count(len(plan.stretches), "trajectory", "trajectories")
+    say(f"{count(len(missing), 'reading')} of {of} by {count(len(plan.agents), 'model')}")
     told = time.monotonic()
     for done, item in enumerate(missing, start=1):
         stretch = plan.stretches[item.stretch]
