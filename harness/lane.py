@@ -24,6 +24,7 @@ class Lane:
         signal: What the agent is shown at its next decision: the reward since its last one.
         needs_reset: The agent begins anew at its next decision.
         part: Return of the inner episode so far.
+        last, bins: What the world was stepped with last, and its bins; None before the first step.
         pending: What the agent decided while the world goes on with the action before (``--realtime``).
         hold: Steps that the world still takes until then.
     """
@@ -49,6 +50,7 @@ class Lane:
     part: float = 0.0
     parts: list[float] = field(default_factory=list)
     last: Action | None = None
+    bins: int | bytes | None = None
     repeated: int = 0
     pending: Action | None = None
     hold: int = 0
@@ -88,9 +90,9 @@ class Lane:
 
     def sent(self, action: Action) -> None:
         """Take note of what the world is stepped with."""
-        if self.last is not None:
-            self.repeated += same(self.last, action)
-        self.last = action
+        bins = bins_of(action)
+        self.repeated += bins == self.bins
+        self.last, self.bins = action, bins
         if self.tape is not None:
             self.tape.actions.append(action)
 
@@ -154,8 +156,8 @@ def still(spec: TaskSpec) -> Action:
     return 0 if spec.action == "discrete" else np.zeros(spec.action_size, dtype=np.float32)
 
 
-def same(first: Action, second: Action) -> bool:
-    """Return whether two actions of one task are equal, or lie in the same bins in every dimension."""
-    if isinstance(first, int):
-        return first == second
-    return bool((action_to_classes(first) == action_to_classes(second)).all())
+def bins_of(action: Action) -> int | bytes:
+    """Return what is equal for two actions of one task where they are, or lie in the same bins in every
+    dimension.
+    """
+    return action if isinstance(action, int) else action_to_classes(action).tobytes()

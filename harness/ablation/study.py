@@ -38,7 +38,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from lram.agents.training.recipe import recipe_to_dict
+from lram.agents.training.recipe import flat, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
 from lram.harness.errors import LramError
 
@@ -199,17 +199,6 @@ def study_of(plain: Mapping[str, Any], where: str, folder: Path) -> Study:
     return study
 
 
-def flat_changes(changes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return changes by full dotted name: TOML gives ``a.b = 1`` without quotes as nested tables."""
-    found: dict[str, Any] = {}
-    for name, value in changes.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat_changes(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
 def _recipe_of(file: Path) -> dict[str, Any]:
     """Return a recipe's file as plain values, without what every cell has of its own."""
     plain = recipe_to_dict(read_recipe(file))
@@ -221,7 +210,8 @@ def _flat_axis(axis: Any) -> Any:
     if not isinstance(axis, Mapping) or not isinstance(axis.get("levels"), list):
         return axis  # msgspec says what is wrong with it
     levels = [
-        {**level, "changes": flat_changes(level["changes"])}
+        # TOML gives a.b = 1 without quotes as nested tables.
+        {**level, "changes": flat(level["changes"])}
         if isinstance(level, Mapping) and isinstance(level.get("changes"), Mapping)
         else level
         for level in axis["levels"]

@@ -13,7 +13,7 @@ import pytest
 from lram.agents.api import Action, AgentInfo, Episode, Observation, TaskSpec
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate
-from lram.harness.lane import Lane, same, still
+from lram.harness.lane import Lane, bins_of, still
 from lram.harness.records import WorkItem
 from lram.harness.schedule import Attempt, Seat
 from lram.reports.aggregate import summarise
@@ -80,10 +80,10 @@ def test_before_the_first_decision_nothing_moves() -> None:
 
 def test_actions_are_the_same_where_all_their_bins_are() -> None:
     a = np.array([0.001, 0.5], dtype=np.float32)
-    assert same(a, a + np.float32(0.001))
-    assert not same(a, np.array([0.001, 0.6], dtype=np.float32))
-    assert same(2, 2)
-    assert not same(2, 3)
+    assert bins_of(a) == bins_of(a + np.float32(0.001))
+    assert bins_of(a) != bins_of(np.array([0.001, 0.6], dtype=np.float32))
+    assert bins_of(2) == bins_of(2)
+    assert bins_of(2) != bins_of(3)
 
 
 def test_a_world_that_is_slower_than_the_agent_gives_what_a_waiting_one_gives(tmp_path: Path) -> None:
