@@ -289,7 +289,7 @@ def play(
         again = set(items)
         for record in writer.run.records():
             if record.item not in again:
-                rollout.note(record)
+                rollout.note(record.item, record.failure)
 
         def on_record(record: EpisodeRecord) -> None:
             append(record)

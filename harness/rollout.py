@@ -130,6 +130,17 @@ class Rollout:
         Raises:
             AgentRaisedError: An agent raised; records handed out so far stand.
         """
+        self.start(items, on_record, on_heartbeat)
+        while self.turn():
+            pass
+
+    def start(
+        self,
+        items: Iterable[WorkItem],
+        on_record: Callable[[EpisodeRecord], None],
+        on_heartbeat: Callable[[int, int], None] = lambda active, decisions: None,
+    ) -> None:
+        """Take ``items``, as :meth:`run` does; what is played is played by :meth:`turn`."""
         cost = {name: planned.task.horizon or 1000 for name, planned in self._tasks.items()}
         start_s = self._settings.start_s
         if start_s is None:
@@ -137,14 +148,17 @@ class Rollout:
             start_s = {name: load_domain(name).start_s for name in names}
         pace = Pace(start_s, self._typical_step_s, self._typical_pass_s)
         self._queue = Queue(items, cost, self._settings.shuffle_seed, pace)
-        self._on_record = on_record
-        while True:
-            self._fill()
-            if not self._flying:
-                return
-            self._gather()
-            on_heartbeat(len(self._flying), self._decisions)
-            self._decide()
+        self._on_record, self._on_heartbeat = on_record, on_heartbeat
+
+    def turn(self) -> bool:
+        """Wait for what comes next and act on it; return False when every item has its record."""
+        self._fill()
+        if not self._flying:
+            return False
+        self._gather()
+        self._on_heartbeat(len(self._flying), self._decisions)
+        self._decide()
+        return True
 
     # Lanes and workers
 
@@ -391,9 +405,11 @@ class Rollout:
         ):
             self._states.pop(item.agent, None)
 
-    def note(self, record: EpisodeRecord) -> None:
-        """Take an earlier record into account, so that a resumed run gives up what a whole one would."""
-        self._tally.count(record.item, record.failure)
+    def note(self, item: WorkItem, failure: Failure | None) -> None:
+        """Take account of how an item was settled before, so that a resumed run gives up what a whole one
+        would.
+        """
+        self._tally.count(item, failure)
 
 
 def _follow(medians: dict[str, float], name: str, value: float) -> None:
