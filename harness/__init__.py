@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lram.harness.errors import LramError
-    from lram.harness.evaluation import Machine, evaluate, resume
+    from lram.harness.evaluation import evaluate, resume
+    from lram.harness.machine import Machine
     from lram.harness.store import Run
 
 __all__ = ["LramError", "Machine", "Run", "evaluate", "resume"]
@@ -22,7 +23,7 @@ __all__ = ["LramError", "Machine", "Run", "evaluate", "resume"]
 # Loaded when first asked for, so that a listing does not pay for an evaluation's imports.
 _HOMES = {
     "LramError": "lram.harness.errors",
-    "Machine": "lram.harness.evaluation",
+    "Machine": "lram.harness.machine",
     "Run": "lram.harness.store",
     "evaluate": "lram.harness.evaluation",
     "resume": "lram.harness.evaluation",

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from lram.agents.trajectories import StoreWriter
+from lram.agents.trajectories.trajectory import Trajectory
 from lram.harness.records import EpisodeRecord
 from lram.harness.store import RunWriter
-from lram.harness.tape import Tape
 
 COMMIT_BYTES = 32 << 20
 """Uncompressed bytes that are held at most before they are committed."""
@@ -44,12 +45,12 @@ class Archive:
         self._waiting: list[EpisodeRecord] = []
         self._due: float | None = None
 
-    def keep(self, tape: Tape, record: EpisodeRecord) -> None:
+    def keep(self, trajectory: Trajectory, record: EpisodeRecord) -> None:
         """Take a scored episode's trajectory; its record follows by :meth:`append`."""
         policy = self._policies[record.agent]
-        trajectory = tape.trajectory(record, policy=policy, origin=origin_of(self._name, record))
+        named = replace(trajectory, policy=policy, origin=origin_of(self._name, record))
         with undisturbed():
-            self._trajectories.append(trajectory)
+            self._trajectories.append(named)
         if self._due is None:
             self._due = time.monotonic() + COMMIT_S
 

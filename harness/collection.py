@@ -25,9 +25,19 @@ from lram.agents.trajectories import StoreWriter, TrajectoryStore
 from lram.agents.trajectories.layout import read_card
 from lram.agents.trajectories.writer import check_writable
 from lram.harness.archive import COMMIT_BYTES, Archive
+from lram.harness.backends import LOCAL, Backend, Stage
 from lram.harness.errors import LramError
-from lram.harness.evaluation import Machine, calm_threads, checked, go_on, machine_for, play, started_machine
-from lram.harness.plan import OBJECT_SPEC, AgentsArgument, Request, domains_of, make_plan
+from lram.harness.evaluation import checked, go_on, machine_for, play, started_machine
+from lram.harness.machine import Machine, calm_threads
+from lram.harness.plan import (
+    OBJECT_SPEC,
+    AgentsArgument,
+    Player,
+    Request,
+    domains_of,
+    labelled_specs,
+    plan_for,
+)
 from lram.harness.progress import Progress, quiet
 from lram.harness.records import AgentEntry, EpisodeRecord, RunPlan
 from lram.harness.store import PLAN_FILE, Run, RunWriter
@@ -58,6 +68,7 @@ def collect(
     protocols: Mapping[str, str] | None = None,
     machine: Machine | None = None,
     notes: Notes | None = None,
+    backend: Backend = LOCAL,
     progress: Progress = quiet,
 ) -> Run:
     """Play every agent on every task, keep the trajectories in ``store``, and return the run.
@@ -72,8 +83,9 @@ def collect(
         episodes: Episodes of every agent on every task.
         seed: Names the initial states and everything random.
         protocols: Protocol by domain, where it is not the domain's default.
-        machine: How to spread the work.
+        machine: How to spread the work over a machine.
         notes: What to say of the data.
+        backend: Where to play; see :func:`lram.harness.evaluate`.
         progress: Told what happens.
 
     Raises:
@@ -95,19 +107,35 @@ def collect(
         compute=machine.compute(),
         threads=machine.threads,
     )
-    plan, built = make_plan(request)
-    plan = replace(plan, collected=True)
-    if (started := _started(path, plan)) is not None:
-        with StoreWriter(path, part_bytes=COMMIT_BYTES) as writer:
-            return _resume_run(writer, started, built, machine, progress)
-    noted = checked(built, plan.items(), machine)
+    with backend.open(machine) as stage:
+        plan, players = plan_for(request, stage)
+        plan = replace(plan, collected=True)
+        started = _started(path, plan)
+        if started is None:
+            return _new_run(stage, path, plan, players, machine, notes or Notes(), progress)
+    with StoreWriter(path, part_bytes=COMMIT_BYTES) as writer:
+        given = {label: one for label, one in labelled_specs(agents).items() if not isinstance(one, str)}
+        return _resume_run(writer, started, given, machine, progress, backend)
+
+
+def _new_run(
+    stage: Stage,
+    path: Path,
+    plan: RunPlan,
+    players: Mapping[str, Player],
+    machine: Machine,
+    notes: Notes,
+    progress: Progress,
+) -> Run:
+    items = plan.items()
+    noted = checked(stage, players, items)
     with StoreWriter(path, part_bytes=COMMIT_BYTES) as writer:
         folder = _next_folder(path)
         folder.parent.mkdir(exist_ok=True)
         with RunWriter.create(folder, plan) as run:
-            writer.describe(_card(run.run, notes or Notes()))
-            play(run, built, plan.items(), machine, progress, noted, _archive(writer, run))
-        writer.describe(_card(run.run, notes or Notes()))
+            writer.describe(_card(run.run, notes))
+            play(stage, run, players, items, machine, progress, noted, _archive(writer, run))
+        writer.describe(_card(run.run, notes))
     return Run(folder)
 
 
@@ -116,6 +144,7 @@ def resume_collection(
     *,
     agents: Mapping[str, Agent] | None = None,
     machine: Callable[[Run], Machine] = started_machine,
+    backend: Backend = LOCAL,
     progress: Progress = quiet,
 ) -> list[Run]:
     """Play what the runs of ``store`` still miss and return them all, oldest first.
@@ -124,6 +153,7 @@ def resume_collection(
         store: Folder of the store.
         agents: Agents that a run knows as Python objects only.
         machine: Tells how to spread the work of a run; by default, models compute as it was started.
+        backend: Where to play.
         progress: Told what happens.
 
     Raises:
@@ -138,7 +168,7 @@ def resume_collection(
         machines = [machine(run) for run in runs]
         _check_interpreters(runs, machines)
         return [
-            _resume_run(writer, run, agents, _restricted(its, run), progress)
+            _resume_run(writer, run, agents, _restricted(its, run), progress, backend)
             for run, its in zip(runs, machines, strict=True)
         ]
 
@@ -173,13 +203,14 @@ def _resume_run(
     agents: Mapping[str, Agent] | None,
     machine: Machine,
     progress: Progress,
+    backend: Backend,
 ) -> Run:
     machine = machine_for(run, machine)
     _recover(trajectories, run)
     items = run.missing()
     if items:
         with RunWriter(run) as writer:
-            go_on(writer, items, agents, machine, progress, _archive(trajectories, writer))
+            go_on(writer, items, agents, machine, progress, _archive(trajectories, writer), backend)
     trajectories.describe(_card(run, _notes(trajectories.path, run)))
     return Run(run.path)
 

@@ -11,8 +11,9 @@ from dataclasses import asdict, fields
 
 import msgspec
 
-from lram.agents.api import Agent, AgentInfo
+from lram.agents.api import AgentInfo
 from lram.agents.compute import Compute
+from lram.harness.plan import Player
 from lram.harness.records import RunPlan
 from lram.harness.store import Run
 
@@ -39,7 +40,7 @@ def facts(info: AgentInfo, compute: Compute, threads: int) -> dict[str, str]:
     return {**asked, **told, "threads": str(threads)}
 
 
-def of_models(agents: Mapping[str, Agent], compute: Compute, threads: int) -> dict[str, dict[str, str]]:
+def of_models(agents: Mapping[str, Player], compute: Compute, threads: int) -> dict[str, dict[str, str]]:
     """Return by label how each model among ``agents`` computes."""
     return {
         label: facts(agent.info, compute, threads)

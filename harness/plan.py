@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, cast
 
-from lram.agents.api import Agent, AgentError, AgentInfo
+from lram.agents.api import Agent, AgentError, AgentInfo, TaskSpec
 from lram.agents.compute import Compute
 from lram.agents.contexts import split_context
 from lram.agents.noise import split_noise
@@ -17,13 +18,27 @@ from lram.envs.registry import SelectionError, select
 from lram.envs.task import Task
 from lram.harness.errors import LramError
 from lram.harness.interpreters.choosing import overridden, resolve
-from lram.harness.readiness import LackingError, adapter, readiness
+from lram.harness.readiness import adapter, protocols_here
 from lram.harness.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipped
 from lram.harness.translation import task_spec
 
 OBJECT_SPEC = "a Python object"
 # small-mamba@reset=50 is an agent with its context, not a label with its agent.
 _LABELLED = re.compile(r"(?P<label>[^=/\\]+)(?<!@reset)(?<!@window)=(?P<spec>.+)")
+
+
+class Player(Protocol):
+    """An agent as a plan sees it: here, or elsewhere."""
+
+    @property
+    def info(self) -> AgentInfo:
+        """What a report says of this agent."""
+        ...
+
+    def refuses(self, task: TaskSpec) -> str | None:
+        """Return None when the agent can play ``task``, otherwise why not, in one sentence."""
+        ...
+
 
 AgentsArgument = str | Sequence[str] | Mapping[str, "str | Agent"]
 
@@ -58,8 +73,49 @@ class Request:
     realtime_hz: float = 0.0
 
 
+class Place(Protocol):
+    """What planning asks of the place where a run is played; see :class:`lram.harness.backends.Stage`."""
+
+    def protocols(
+        self, tasks: Sequence[Task], chosen: Mapping[str, str], interpreters: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Return the protocol id of each domain of ``tasks``."""
+        ...
+
+    def players(
+        self, specs: Mapping[str, str | Agent], tasks: Sequence[PlannedTask], seed: int
+    ) -> Mapping[str, Player]:
+        """Return the agents by label."""
+        ...
+
+
+class Here:
+    """This machine, where models compute as told."""
+
+    def __init__(self, compute: Compute) -> None:
+        self._compute = compute
+
+    def protocols(
+        self, tasks: Sequence[Task], chosen: Mapping[str, str], interpreters: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Return the protocol id of each domain of ``tasks``."""
+        return protocols_here(tasks, chosen, interpreters)
+
+    def players(
+        self, specs: Mapping[str, str | Agent], tasks: Sequence[PlannedTask], seed: int
+    ) -> Mapping[str, Agent]:
+        """Return the agents by label."""
+        return {label: build_agent(spec, seed, self._compute) for label, spec in specs.items()}
+
+
 def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
-    """Return the plan and its agents by label.
+    """Return a plan for this machine and its agents by label; raises as :func:`plan_for`."""
+    plan, agents = plan_for(request, Here(request.compute))
+    return plan, dict(cast(Mapping[str, Agent], agents))
+
+
+def plan_for(request: Request, place: Place) -> tuple[RunPlan, Mapping[str, Player]]:
+    """Return a plan for ``place`` and its agents by label.
 
     Raises:
         LramError: Something asked for does not exist, is not installed, or cannot be played.
@@ -71,16 +127,16 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
     hz = request.realtime_hz
     if not 0 <= hz < math.inf:
         raise LramError(f"the world's rate is {hz:g} Hz; it must be above 0")
-    tasks, interpreters = _planned_tasks(request)
+    tasks, interpreters = _planned_tasks(request, place)
     specs = labelled_specs(request.agents)
     if hz:
         specs = {f"{label} ({hz:g} Hz)": spec for label, spec in specs.items()}
-    agents = {label: build_agent(spec, request.seed, request.compute) for label, spec in specs.items()}
+    agents = place.players(specs, tasks, request.seed)
     skipped = [
         Skipped(label, planned.task.id, reason)
         for label, agent in agents.items()
         for planned in tasks
-        if (reason := _refusal(label, agent, planned)) is not None
+        if (reason := refusal(label, agent, planned)) is not None
     ]
     for label in agents:
         mine = [skip for skip in skipped if skip.agent == label]
@@ -108,28 +164,28 @@ def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
 
 
 def reopen(
-    plan: RunPlan, given: Mapping[str, Agent] | None, interpreters: Mapping[str, str], compute: Compute
-) -> dict[str, Agent]:
+    plan: RunPlan, given: Mapping[str, Agent] | None, interpreters: Mapping[str, str], place: Place
+) -> Mapping[str, Player]:
     """Return the agents of an existing plan, after checking that nothing has changed since.
 
     Args:
         plan: The run's plan.
         given: Agents that the plan knows as Python objects only.
         interpreters: Executable by domain, where it is not this one, as :func:`interpreters_of` gave them.
-        compute: How models compute.
+        place: Where the run is played.
 
     Raises:
         LramError: An agent or a protocol is another one now, or a simulator is not installed.
     """
     planned = {task.task.domain: task.protocol for task in plan.tasks}
     names = {name: protocol.partition(":")[2].partition("@")[0] for name, protocol in planned.items()}
-    for name, protocol in _protocols([task.task for task in plan.tasks], names, interpreters).items():
+    for name, protocol in place.protocols([task.task for task in plan.tasks], names, interpreters).items():
         if protocol != planned[name]:
             raise LramError(
                 f"the run was started with the protocol {planned[name]}, and this version has {protocol}; "
                 "go on with the lram-bench that started it, or start a new run"
             )
-    agents: dict[str, Agent] = {}
+    specs: dict[str, str | Agent] = {}
     for entry in plan.agents:
         if entry.spec == OBJECT_SPEC:
             if given is None or entry.label not in given:
@@ -137,10 +193,12 @@ def reopen(
                     f"agent {entry.label} was given as a Python object; resume from Python with "
                     f"lram.harness.resume(run, agents={{{entry.label!r}: ...}})"
                 )
-            agents[entry.label] = given[entry.label]
+            specs[entry.label] = given[entry.label]
         else:
-            agents[entry.label] = build_agent(entry.spec, plan.seed, compute)
-        _check_same(entry, agents[entry.label].info)
+            specs[entry.label] = entry.spec
+    agents = place.players(specs, plan.tasks, plan.seed)
+    for entry in plan.agents:
+        check_same(entry, agents[entry.label].info)
     return agents
 
 
@@ -162,7 +220,8 @@ def domains_of(plan: RunPlan) -> set[str]:
     return {planned.task.domain for planned in plan.tasks}
 
 
-def _check_same(entry: AgentEntry, now: AgentInfo) -> None:
+def check_same(entry: AgentEntry, now: AgentInfo) -> None:
+    """Raise LramError when an agent of a plan is another one now."""
     if now.digest == entry.info.digest:
         return
     before, after = (dict(info.details).get("precision") for info in (entry.info, now))
@@ -206,7 +265,8 @@ def labelled_specs(agents: AgentsArgument) -> dict[str, str | Agent]:
     return dict(pairs)
 
 
-def _refusal(label: str, agent: Agent, planned: PlannedTask) -> str | None:
+def refusal(label: str, agent: Player, planned: PlannedTask) -> str | None:
+    """Return why an agent cannot play a task, None when it can; LramError where it raises when asked."""
     try:
         return agent.refuses(task_spec(planned))
     except LramError:
@@ -243,7 +303,7 @@ def _in_folder(spec: str) -> bool:
     return any(Path(part).is_dir() for part in (spec, plain, split_context(plain)[0]))
 
 
-def _planned_tasks(request: Request) -> tuple[list[PlannedTask], dict[str, str]]:
+def _planned_tasks(request: Request, place: Place) -> tuple[list[PlannedTask], dict[str, str]]:
     """Return the tasks with their protocols, and the executables of the domains played elsewhere."""
     try:
         tasks = select(request.tasks)
@@ -254,7 +314,7 @@ def _planned_tasks(request: Request) -> tuple[list[PlannedTask], dict[str, str]]
     _check_named("a protocol", chosen, names)
     _check_named("an interpreter", request.interpreters or {}, names)
     interpreters = resolve(names, request.interpreters)
-    protocols = _protocols(tasks, chosen, interpreters)
+    protocols = place.protocols(tasks, chosen, interpreters)
     return [
         PlannedTask(_under(task, protocols[task.domain]), protocols[task.domain]) for task in tasks
     ], interpreters
@@ -272,22 +332,3 @@ def _check_named(what: str, given: Iterable[str], names: Iterable[str]) -> None:
     for name in given:
         if name not in names:
             raise LramError(f"{what} is given for the domain {name}, but none of its tasks is selected")
-
-
-def _protocols(
-    tasks: Sequence[Task], chosen: Mapping[str, str], interpreters: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the protocol id of each domain; LramError for one that is not there or not installed."""
-    protocols, lacking = {}, []
-    for name in dict.fromkeys(task.domain for task in tasks):
-        domain = adapter(name)
-        mine = [task.name for task in tasks if task.domain == name]
-        try:
-            ready = readiness(domain, mine, interpreters.get(name), chosen.get(name))
-        except LackingError as error:
-            lacking.append(error.clause)
-        else:
-            protocols[name] = ready.protocol.id(name)
-    if lacking:
-        raise LramError(f"not installed: {'; '.join(lacking)}; install or select other tasks")
-    return protocols

@@ -10,6 +10,7 @@ from typing import cast
 from lram.envs.availability import InterpreterError, Probe, probe, required_modules
 from lram.envs.registry import SelectionError, load_domain
 from lram.envs.session import Domain, EvaluationProtocol, SourceTree
+from lram.envs.task import Task
 from lram.harness.errors import LramError
 from lram.harness.interpreters.folder import place
 from lram.harness.interpreters.sources import clone_commands, repository_name
@@ -83,6 +84,25 @@ def readiness(
         if not _unfit(candidate, found):
             return Ready(candidate, found.python, found.versions)
     raise LramError(_misfit(domain, python, protocol, found))
+
+
+def protocols_here(
+    tasks: Sequence[Task], chosen: Mapping[str, str], interpreters: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the protocol id of each domain, as this machine has it; LramError for one that it lacks."""
+    protocols, lacking = {}, []
+    for name in dict.fromkeys(task.domain for task in tasks):
+        domain = adapter(name)
+        mine = [task.name for task in tasks if task.domain == name]
+        try:
+            ready = readiness(domain, mine, interpreters.get(name), chosen.get(name))
+        except LackingError as error:
+            lacking.append(error.clause)
+        else:
+            protocols[name] = ready.protocol.id(name)
+    if lacking:
+        raise LramError(f"not installed: {'; '.join(lacking)}; install or select other tasks")
+    return protocols
 
 
 def absent_sources(domain: Domain, python: str | None = None) -> list[SourceTree]:

@@ -73,15 +73,16 @@ class RunPlan:
     interpreters: dict[str, str] = field(default_factory=dict)
     realtime_hz: float = 0.0
 
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return agent label and task id of what is played, in plan order."""
+        skipped = {(s.agent, s.task) for s in self.skipped}
+        every = ((agent.label, planned.task.id) for agent in self.agents for planned in self.tasks)
+        return [pair for pair in every if pair not in skipped]
+
     def items(self) -> list[WorkItem]:
         """Return the work items in plan order."""
-        skipped = {(s.agent, s.task) for s in self.skipped}
         return [
-            WorkItem(agent.label, planned.task.id, episode)
-            for agent in self.agents
-            for planned in self.tasks
-            if (agent.label, planned.task.id) not in skipped
-            for episode in range(self.episodes)
+            WorkItem(agent, task, episode) for agent, task in self.pairs() for episode in range(self.episodes)
         ]
 
 
@@ -128,6 +129,7 @@ class Measured:
         incidents: What went wrong on the way and cost a repetition, such as
             ``attempt 1: worker 4711 died (signal 9)``.
         held: Steps that the world took while the agent thought, with its last action (``--realtime``).
+        node: Name of the machine, in a run that was spread over a cluster.
     """
 
     started: float
@@ -138,6 +140,7 @@ class Measured:
     worker: int
     incidents: tuple[str, ...] = ()
     held: int = 0
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)

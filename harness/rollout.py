@@ -1,13 +1,12 @@
-"""The loop: lanes over workers, and one ``act`` for all the lanes that are ready.
+"""The loop: lanes over workers, and one ``act`` for the lanes that share a pass and are ready.
 
-There is no barrier anywhere: while the agent decides for the lanes that are ready, the workers step
-the others, and the next decision takes whatever has become ready meanwhile. An episode ends in one
-record, whatever happened to its simulator.
+There is no barrier anywhere: while the agent decides for a group of lanes, the workers step the others, and
+the next decision takes what has become ready meanwhile. An episode ends in one record, whatever happened to
+its simulator.
 """
 
 from __future__ import annotations
 
-import bisect
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +20,9 @@ from lram.envs.process import Begun, Deadlines, Died, Event, Failed, Stepped, Wo
 from lram.envs.registry import load_domain
 from lram.harness import seeds
 from lram.harness.errors import LramError
+from lram.harness.groups import Groups
 from lram.harness.lane import Lane
+from lram.harness.occupancy import Occupancy
 from lram.harness.records import EpisodeRecord, Failure, PlannedTask, WorkItem
 from lram.harness.schedule import Choice, Pace, Queue, Seat
 from lram.harness.tally import Tally
@@ -29,7 +30,10 @@ from lram.harness.tape import Tape
 from lram.harness.translation import checked_action, contradiction, task_spec
 
 _HEARTBEAT_S = 0.25
-_PATIENCE = 0.25  # of a network pass's time, spent waiting for further lanes to join it
+# Passes' time that is spent waiting for further lanes of a group: where a worker would idle meanwhile, and
+# where all have other lanes to step, so that a pass for few lanes would only take time from them.
+_PATIENCE = 0.25
+_PATIENCE_BUSY = 8.0
 _WARM_UP_DECISIONS = 5  # before a decision's time decides what the world does meanwhile
 _STRIDE = 1.05  # by which a median that is estimated moves with each value
 
@@ -39,11 +43,12 @@ class AgentRaisedError(LramError):
 
     Attributes:
         label: The agent's.
+        story: The traceback, where it raised in another process and there is no cause.
     """
 
-    def __init__(self, label: str, message: str) -> None:
+    def __init__(self, label: str, message: str, story: str = "") -> None:
         super().__init__(message)
-        self.label = label
+        self.label, self.story = label, story
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,11 @@ class RolloutSettings:
 
 
 class Rollout:
-    """Plays work items with agents in a pool of workers and hands out a record for each."""
+    """Plays work items with agents in a pool of workers and hands out a record for each.
+
+    Attributes:
+        occupancy: How many lanes held an episode so far.
+    """
 
     def __init__(
         self,
@@ -102,16 +111,17 @@ class Rollout:
         self._pool = pool
         self._settings = settings
         self._seats = [Seat() for _ in range(min(settings.lanes, settings.workers))]
-        self._free = list(range(settings.lanes))
+        rows = {label: getattr(agent, "rows", None) or settings.lanes for label, agent in agents.items()}
+        self._groups = Groups(settings.lanes, rows)
         self._states: dict[str, Any] = {}
         self._flying: dict[tuple[WorkerProcess, int], Lane] = {}
-        self._ready: list[Lane] = []
         self._pass_s: dict[str, float] = {}
         # What passes and steps typically take: a single one may wait for a core, or compile something.
         self._typical_pass_s: dict[str, float] = {}
         self._typical_step_s: dict[str, float] = {}
         self._decisions = 0
         self._tally = Tally(settings.quarantine_after, len(self._seats))
+        self.occupancy = Occupancy(settings.lanes)
 
     def run(
         self,
@@ -142,10 +152,11 @@ class Rollout:
     ) -> None:
         """Take ``items``, as :meth:`run` does; what is played is played by :meth:`turn`."""
         cost = {name: planned.task.horizon or 1000 for name, planned in self._tasks.items()}
+        domains = [load_domain(name) for name in {planned.task.domain for planned in self._tasks.values()}]
         start_s = self._settings.start_s
         if start_s is None:
-            names = {planned.task.domain for planned in self._tasks.values()}
-            start_s = {name: load_domain(name).start_s for name in names}
+            start_s = {domain.name: domain.start_s for domain in domains}
+        self._typical_step_s.update({domain.name: domain.step_s for domain in domains})
         pace = Pace(start_s, self._typical_step_s, self._typical_pass_s)
         self._queue = Queue(items, cost, self._settings.shuffle_seed, pace)
         self._on_record, self._on_heartbeat = on_record, on_heartbeat
@@ -157,6 +168,8 @@ class Rollout:
             return False
         self._gather()
         self._on_heartbeat(len(self._flying), self._decisions)
+        # What has just ended makes room: the next episodes begin while the agent decides.
+        self._fill()
         self._decide()
         return True
 
@@ -164,13 +177,19 @@ class Rollout:
 
     def _fill(self) -> None:
         """Give every free lane its next episode, where there is one for it."""
-        while self._free and (choice := self._queue.take(self._seats)) is not None:
+        if not self._groups.room:
+            return
+        while self._groups.room and (choice := self._queue.take(self._seats)) is not None:
             self._begin(choice)
         for seat in self._seats:
             if not seat.busy and seat.worker is not None:
                 self._pool.release(seat.worker)
                 seat.leave()
                 seat.domain = None
+        self._count_lanes()
+
+    def _count_lanes(self) -> None:
+        self.occupancy.note(time.perf_counter(), len(self._flying), waits=not self._queue.empty)
 
     def _begin(self, choice: Choice) -> None:
         seat, slot, attempt = choice
@@ -178,7 +197,7 @@ class Rollout:
         reason = self._tally.given_up(item)
         planned = self._tasks[item.task]
         lane = Lane(
-            number=self._free[0],
+            number=self._groups.number(item.agent, planned.task.domain),
             seat=seat,
             attempt=attempt,
             spec=task_spec(planned),
@@ -194,7 +213,7 @@ class Rollout:
             seat.leave()
         if seat.worker is None:
             seat.worker = self._pool.acquire(planned.task.domain)
-        self._free.pop(0)
+        self._groups.enter(lane)
         lane.slot = slot
         seat.begin(slot, item.task)
         self._flying[seat.worker, slot] = lane
@@ -207,32 +226,43 @@ class Rollout:
         if seat.worker is not None:
             self._flying.pop((seat.worker, lane.slot), None)
         seat.end(lane.slot, rests=rests)
-        bisect.insort(self._free, lane.number)
-        if lane in self._ready:
-            self._ready.remove(lane)
+        self._count_lanes()
+        self._groups.leave(lane)
 
     # Events
 
     def _gather(self) -> None:
-        """Wait for events; once a lane is ready, wait a little longer for its neighbours.
+        """Wait for events; once a lane is ready, wait a little longer for the others of its group.
 
-        A network pass costs nearly the same for one lane as for all of them. Without the patience,
-        lanes fall into two groups that take turns, each pass serving half of what it could.
+        A network pass costs nearly the same for one lane as for all that share it. Without the patience,
+        lanes fall into two parties that take turns, each pass serving half of what it could.
         """
-        for event in self._pool.wait(_HEARTBEAT_S):
+        began = time.perf_counter()
+        for event in self._pool.wait(0.0 if self._groups else _HEARTBEAT_S):
             self._take(event)
-        if not self._ready:
-            return
-        end = time.perf_counter() + _PATIENCE * max(
-            self._pass_s.get(lane.item.agent, 0.0) for lane in self._ready
-        )
-        while len(self._ready) < len(self._flying):
-            left = end - time.perf_counter()
+        idle_since = None
+        while self._groups and not self._groups.complete(self._comes):
+            now = time.perf_counter()
+            if all(seat.worker.culprit is not None for seat in self._seats if seat.busy and seat.worker):
+                since, patience, idle_since = began, _PATIENCE_BUSY, None
+            else:
+                since = idle_since = idle_since or now
+                patience = _PATIENCE
+            pass_s = max(self._pass_s.get(label, 0.0) for label in self._groups.agents)
+            left = since + min(patience * pass_s, _HEARTBEAT_S) - now
             events = self._pool.wait(max(0.0, left))
             for event in events:
                 self._take(event)
             if left <= 0 and not events:
                 return
+
+    def _comes(self, lane: Lane) -> bool:
+        """Return whether a lane's step is under way, and no session is built or reset before it is made."""
+        worker = lane.seat.worker
+        if worker is None or worker.culprit is None:
+            return True
+        first = self._flying.get((worker, worker.culprit))
+        return lane.observation is not None and first is not None and first.observation is not None
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Died):
@@ -259,7 +289,7 @@ class Rollout:
         lane.observation = event.observation
         if self._on_tape is not None:
             lane.tape = Tape(lane.spec, [event.observation])
-        self._ready.append(lane)
+        self._groups.wait(lane)
 
     def _stepped(self, lane: Lane, event: Stepped) -> None:
         lane.stepped(event.step, event.seconds)
@@ -269,7 +299,7 @@ class Rollout:
             self._land(lane)
             self._record(lane, event=event)
         elif lane.ready:
-            self._ready.append(lane)
+            self._groups.wait(lane)
         else:
             self._send(lane, lane.next_action())
 
@@ -312,13 +342,12 @@ class Rollout:
     # Decisions
 
     def _decide(self) -> None:
-        """Ask each agent once for all of its lanes that are ready, and send the actions off."""
-        while self._ready:
-            label = self._ready[0].item.agent
-            lanes = [lane for lane in self._ready if lane.item.agent == label]
-            self._ready = [lane for lane in self._ready if lane.item.agent != label]
-            actions = self._ask(label, lanes)
-            for lane, action in zip(lanes, actions, strict=True):
+        """Ask an agent for the lanes of one group that are ready, and send the actions off."""
+        if self._groups:
+            lanes = self._groups.take()
+            label = lanes[0].item.agent
+            workers: dict[WorkerProcess, None] = {}
+            for lane, action in zip(lanes, self._ask(label, lanes), strict=True):
                 checked, wrong = checked_action(lane.spec, action)
                 if wrong:
                     self._land(lane)
@@ -326,13 +355,17 @@ class Rollout:
                     self._fail(lane, Failure("agent", f"agent {label} {wrong}"))
                     continue
                 delay = int(self._settings.realtime_hz * self._pass_s[label])
-                self._send(lane, lane.decided(checked, delay))
+                workers[self._send(lane, lane.decided(checked, delay), flush=False)] = None
+            # All at once: each time that a worker is woken costs more than a request.
+            for worker in workers:
+                worker.flush()
 
-    def _send(self, lane: Lane, action: Action) -> None:
+    def _send(self, lane: Lane, action: Action, *, flush: bool = True) -> WorkerProcess:
         worker = lane.seat.worker
         assert worker is not None
         lane.sent(action)
-        worker.step(lane.slot, action, self._settings.deadlines)
+        worker.step(lane.slot, action, self._settings.deadlines, flush=flush)
+        return worker
 
     def _ask(self, label: str, lanes: Sequence[Lane]) -> Sequence[Action]:
         agent = self._agents[label]

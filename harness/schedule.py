@@ -6,6 +6,10 @@ holds no episode. Work is taken agent by agent, so that the lanes that are ready
 belong to one agent and share its network pass. While what is left of the current agent waits for a
 seat, the seat that is nearest to being empty takes nothing new and the others go on with the next agent.
 
+Of an agent's work the longest is begun first, so that little is left to play when lanes begin to stand empty.
+What a lane stays with is an episode, or a task with all its episodes where building a session is slow; it is
+as long as its decisions, each of which takes a simulator's step and a pass of the agent.
+
 Where building a session is slow, a lane stays with a task while it has episodes left, in the slot that
 holds the task's session. A task is begun when nobody plays it, the longest first, and gets a second
 session only at the end, when nothing else is left to begin and the second one is worth its building.
@@ -17,7 +21,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import NamedTuple, TypeAlias
 
 from lram.envs.process import WorkerProcess
@@ -25,7 +29,8 @@ from lram.harness.records import WorkItem
 
 SLOW_START_S = 0.5
 _AGENTS_AT_ONCE = 2
-_STEP_S = 0.005  # of a simulator that is slow to build, until its first step was measured
+_STEP_S = 0.005  # of a simulator of which nothing is known
+_PASS_S = 0.01  # of an agent, until its first pass was measured
 
 
 @dataclass(slots=True)
@@ -111,12 +116,13 @@ class Choice(NamedTuple):
     attempt: Attempt
 
 
-# The attempts of an agent and a domain: by task where starts are slow, else all in one line ("").
-_Lines: TypeAlias = dict[str, deque[Attempt]]
+# What waits of an agent and a domain: by task where starts are slow, else all in one line (""). An item is
+# made an attempt when it is taken: there may be millions.
+_Lines: TypeAlias = dict[str, deque["WorkItem | Attempt"]]
 
 
 class Queue:
-    """The attempts that wait, by agent and domain."""
+    """What waits, by agent and domain."""
 
     def __init__(
         self,
@@ -125,12 +131,12 @@ class Queue:
         shuffle_seed: int | None,
         pace: Pace | None = None,
     ) -> None:
-        """Queue ``items`` in their order, or in a random one.
+        """Queue ``items``: those that take long first and equal ones in their order, or in a random one.
 
         Args:
             items: What to play.
             cost: Expected decisions of an episode, by task.
-            shuffle_seed: Shuffle with this seed (None: keep the order).
+            shuffle_seed: Shuffle with this seed (None: the longest first).
             pace: How long things take; where it tells nothing of a domain, its starts count as fast.
         """
         order = list(items)
@@ -139,12 +145,30 @@ class Queue:
         self._cost = cost
         self._pace = pace or Pace()
         self._waiting: dict[str, dict[str, _Lines]] = {}
+        self._left: Counter[str] = Counter()
         for item in order:
-            self._line(item).append(Attempt(item))
+            self._line(item).append(item)
+            self._left[item.agent] += 1
+        if shuffle_seed is None:
+            for lines in (lines for domains in self._waiting.values() for lines in domains.values()):
+                if "" in lines:
+                    lines[""] = deque(sorted(lines[""], key=self._decisions, reverse=True))
+        self._agents = list(self._waiting)
+        self._first = 0  # no agent before this one has work
 
     def give_back(self, attempt: Attempt) -> None:
         """Queue an attempt that has to be repeated, before everything else of its kind."""
+        agent = attempt.item.agent
         self._line(attempt.item).appendleft(attempt)
+        self._left[agent] += 1
+        if agent not in self._agents:
+            self._agents.append(agent)
+        self._first = min(self._first, self._agents.index(agent))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._agents_with_work()
 
     def take(self, seats: Sequence[Seat]) -> Choice | None:
         """Return the next attempt, the seat and the slot for it, or None when a free lane should stay idle.
@@ -166,7 +190,7 @@ class Queue:
 
     def has_work_of(self, agent: str) -> bool:
         """Return whether anything waits for ``agent``."""
-        return any(self._waiting.get(agent, {}).values())
+        return self._left[agent] > 0
 
     def _choose(self, agent: str, open_seats: Sequence[Seat], seats: Sequence[Seat]) -> Choice | None:
         """Return what a lane may play of ``agent`` in one of ``open_seats``."""
@@ -174,11 +198,10 @@ class Queue:
         empty = [seat for seat in open_seats if not seat.busy]
         unserved = waiting.keys() - {seat.domain for seat in open_seats if seat.busy}
         if unserved and empty:
-            domain = max(sorted(unserved), key=lambda name: self._decisions(waiting[name]))
+            domain = max(sorted(unserved), key=lambda name: self._longest(agent, name, waiting[name]))
             return self._begin(waiting[domain], domain, empty, seats)
-        awaited = {task for lines in waiting.values() for task in lines}
         places: dict[str, list[Seat]] = {}
-        for seat in sorted(open_seats, key=lambda s: (s.busy, awaited.isdisjoint(s.resting.values()))):
+        for seat in sorted(open_seats, key=lambda s: (s.busy, not _rests_for(s, waiting))):
             if seat.busy and seat.domain in waiting:
                 places.setdefault(seat.domain or "", [*empty]).append(seat)
         for domain, there in places.items():
@@ -197,7 +220,7 @@ class Queue:
         """Return an attempt that needs no second session of its task; prefers the first of ``places``."""
         if not self._slow(domain):
             places[0].serve(domain)
-            return Choice(places[0], places[0].free_slot(), _pop(lines, ""))
+            return Choice(places[0], places[0].free_slot(), self._pop(lines, ""))
         first = _first(places, domain)
         again = self._again(first, domain, lines)
         if again is not None:
@@ -237,7 +260,7 @@ class Queue:
         seat.serve(domain)
         wanted = {name for agent in self._agents_with_work() for name in self._waiting[agent].get(domain, {})}
         spare = min(seat.resting, key=lambda slot: seat.resting[slot] in wanted, default=seat.free_slot())
-        return Choice(seat, spare, _pop(lines, task))
+        return Choice(seat, spare, self._pop(lines, task))
 
     def _again(self, seat: Seat, domain: str, lines: _Lines) -> Choice | None:
         """Return an attempt of a task whose session rests in ``seat``, of that with the most work left."""
@@ -245,7 +268,7 @@ class Queue:
         if not useful:
             return None
         slot = max(useful, key=lambda slot: self._work(lines, seat.resting[slot]))
-        return Choice(seat, slot, _pop(lines, seat.resting[slot]))
+        return Choice(seat, slot, self._pop(lines, seat.resting[slot]))
 
     def _work(self, lines: _Lines, task: str) -> int:
         return self._cost[task] * len(lines[task])
@@ -253,27 +276,44 @@ class Queue:
     def _slow(self, domain: str) -> bool:
         return self._pace.start.get(domain, 0.0) >= SLOW_START_S
 
-    def _line(self, item: WorkItem) -> deque[Attempt]:
+    def _longest(self, agent: str, domain: str, lines: _Lines) -> float:
+        """Return how many seconds a lane may stay with what is longest there."""
+        decision = self._pace.step.get(domain, _STEP_S) + self._pace.decide.get(agent, _PASS_S)
+        if self._slow(domain):
+            return decision * max(self._work(lines, task) for task in lines)
+        return decision * self._decisions(lines[""][0])
+
+    def _decisions(self, waiting: WorkItem | Attempt) -> int:
+        return self._cost[waiting.task if isinstance(waiting, WorkItem) else waiting.item.task]
+
+    def _line(self, item: WorkItem) -> deque[WorkItem | Attempt]:
         domain = item.task.partition("/")[0]
         lines = self._waiting.setdefault(item.agent, {}).setdefault(domain, {})
         return lines.setdefault(item.task if self._slow(domain) else "", deque())
 
+    def _pop(self, lines: _Lines, key: str) -> Attempt:
+        """Take the next attempt of a line; lines are never empty."""
+        waiting = lines[key].popleft()
+        if not lines[key]:
+            del lines[key]
+        attempt = Attempt(waiting) if isinstance(waiting, WorkItem) else waiting
+        self._left[attempt.item.agent] -= 1
+        return attempt
+
     def _waiting_of(self, agent: str) -> dict[str, _Lines]:
         return {name: lines for name, lines in self._waiting[agent].items() if lines}
 
-    def _decisions(self, lines: _Lines) -> int:
-        return sum(self._cost[attempt.item.task] for line in lines.values() for attempt in line)
-
     def _agents_with_work(self) -> list[str]:
-        return [agent for agent in self._waiting if self.has_work_of(agent)][:_AGENTS_AT_ONCE]
+        while self._first < len(self._agents) and not self._left[self._agents[self._first]]:
+            self._first += 1
+        following = (agent for agent in islice(self._agents, self._first, None) if self._left[agent])
+        return list(islice(following, _AGENTS_AT_ONCE))
 
 
-def _pop(lines: _Lines, key: str) -> Attempt:
-    """Take the next attempt of a line; lines are never empty."""
-    attempt = lines[key].popleft()
-    if not lines[key]:
-        del lines[key]
-    return attempt
+def _rests_for(seat: Seat, waiting: Mapping[str, _Lines]) -> bool:
+    """Return whether ``seat`` keeps a session of something that waits."""
+    lines = waiting.get(seat.domain or "", {})
+    return any(task in lines for task in seat.resting.values())
 
 
 def _first(places: Sequence[Seat], domain: str) -> Seat:

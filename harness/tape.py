@@ -39,8 +39,8 @@ class Tape:
         if step.context_reset:
             self.boundaries.append(len(self.rewards))
 
-    def trajectory(self, record: EpisodeRecord, *, policy: str, origin: str) -> Trajectory:
-        """Return the whole episode, with its record."""
+    def trajectory(self, record: EpisodeRecord) -> Trajectory:
+        """Return the whole episode, with its record; who acted, and in which run, its keeper adds."""
         length = len(self.rewards)
         return Trajectory(
             task=self.task,
@@ -53,10 +53,8 @@ class Tape:
             success=_successes(self.successes),
             context_starts=(0, *(start for start in self.boundaries if start < length)),
             seed=record.seed,
-            policy=policy,
             protocol=record.protocol,
             record=msgspec.json.encode(record).decode(),
-            origin=origin,
         )
 
     def _actions(self) -> Actions:

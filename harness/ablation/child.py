@@ -24,7 +24,8 @@ from lram.harness.ablation.folder import CellFolder, StudyFolder, held
 from lram.harness.ablation.records import SCHEMA, Copies, Done, Times
 from lram.harness.ablation.study import Study
 from lram.harness.errors import LramError
-from lram.harness.evaluation import Machine, calm_threads, evaluate, resume
+from lram.harness.evaluation import evaluate, resume
+from lram.harness.machine import Machine, calm_threads
 from lram.harness.provenance import collect
 
 INTERRUPTED = 130

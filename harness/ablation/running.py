@@ -28,7 +28,7 @@ from lram.harness.ablation.records import SCHEMA, CellEntry, StudyPlan
 from lram.harness.ablation.study import Collect, Study
 from lram.harness.collection import Notes, collect
 from lram.harness.errors import LramError
-from lram.harness.evaluation import Machine
+from lram.harness.machine import Machine
 from lram.harness.plan import Request, make_plan
 
 Say = Callable[[str], None]

@@ -22,7 +22,7 @@ from lram.agents.training.selection import Selection, select
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness.ablation.records import TimedPoint
 from lram.harness.ablation.study import Timing
-from lram.harness.evaluation import threads
+from lram.harness.machine import threads
 
 _WARM_UP = 20
 

@@ -21,7 +21,7 @@ from lram.harness.bench.memory import Bandwidth, bandwidths, limit_ms, stream_ca
 from lram.harness.bench.models import READ, Point, Subject, Work, weight_bytes
 from lram.harness.bench.record import SCHEMA, BenchRecord, LoadWatch, Row, Settings, crossovers
 from lram.harness.errors import LramError
-from lram.harness.evaluation import threads
+from lram.harness.machine import threads
 from lram.harness.provenance import collect
 
 PRESETS = ("xlstm[1:0]-16M", "xlstm[7:1]-16M", "mamba-16M", "transformer[full]-16M")

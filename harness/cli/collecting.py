@@ -14,12 +14,13 @@ from lram.agents.trajectories import Summary, TrajectoryStore
 from lram.harness import collection
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
-from lram.harness.cli.running import MachineOptions, conclude, pairs
+from lram.harness.cli.running import ClusterOptions, MachineOptions, conclude, pairs
 from lram.harness.errors import LramError
 from lram.harness.progress import quiet, shown
 from lram.harness.store import Run
 
 _DEFAULT_MACHINE = MachineOptions()
+_HERE = ClusterOptions()
 
 
 def collect(
@@ -51,6 +52,7 @@ def collect(
         str, Parameter(name=["--licence", "--license"], help="Under what the data may be used; for the card.")
     ] = "",
     machine: MachineOptions = _DEFAULT_MACHINE,
+    cluster: ClusterOptions = _HERE,
 ) -> int:
     """Play agents and keep every scored episode as a trajectory, for training.
 
@@ -70,7 +72,9 @@ def collect(
         if agents or tasks or output is not None:
             raise LramError("--resume goes on with a store as it was begun; leave out agents, --tasks and -o")
         with _telling_how_to_go_on(resume):
-            runs = collection.resume_collection(resume, machine=machine.machine, progress=progress)
+            runs = collection.resume_collection(
+                resume, machine=machine.machine, backend=cluster.chosen(), progress=progress
+            )
         return _conclude(resume, runs)
     if not agents or not tasks or output is None:
         raise LramError("give agents, --tasks and the store's folder with -o, or --resume STORE")
@@ -84,6 +88,7 @@ def collect(
             protocols=pairs(protocol, "--protocol"),
             machine=machine.machine(),
             notes=collection.Notes(note, licence),
+            backend=cluster.chosen(),
             progress=progress,
         )
     return _conclude(output, [run])

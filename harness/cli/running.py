@@ -6,16 +6,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from lram.agents.compute import ROWS, Precision, StepForm
+from lram.envs.registry import domain_names
+from lram.harness.backends import LOCAL, Backend
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
 from lram.harness.errors import LramError
-from lram.harness.evaluation import Machine, evaluate, started_machine
+from lram.harness.evaluation import evaluate, started_machine
 from lram.harness.evaluation import resume as resume_run
+from lram.harness.machine import Machine
 from lram.harness.progress import quiet, shown
 from lram.harness.store import Run
 
@@ -108,6 +111,59 @@ class MachineOptions:
 _DEFAULT_MACHINE = MachineOptions()
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where to play: on this machine, or on a Ray cluster."""
+
+    backend: Annotated[
+        Literal["local", "ray"], Parameter(help="Play on this machine, or on a Ray cluster; docs/cluster.md.")
+    ] = "local"
+    address: Annotated[
+        str | None,
+        Parameter(help="Of the Ray cluster, such as 10.0.0.1:6379; default RAY_ADDRESS, or the one here."),
+    ] = None
+    job_cpus: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Ray: cores of a job, and its simulator processes; 2, or domain=2. Default 1.", negative=()
+        ),
+    ] = None
+    job_gpus: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Ray: GPUs of a job of a model on cuda; 0.25, or domain=0.25. Usually 1.", negative=()
+        ),
+    ] = None
+    job_memory: Annotated[
+        list[str] | None,
+        Parameter(help="Ray: GiB of a job; 4, or domain=4. Usually by domain, model, lanes.", negative=()),
+    ] = None
+    job_episodes: Annotated[
+        int | None, Parameter(help="Ray: episodes of a job. Default: start-up balanced against the end.")
+    ] = None
+
+    def chosen(self) -> Backend:
+        """Return the backend; LramError for options that do not go together."""
+        if self.backend == "local":
+            for option in ("address", "job_cpus", "job_gpus", "job_memory", "job_episodes"):
+                if getattr(self, option) is not None:
+                    raise LramError(f"--{option.replace('_', '-')} belongs to a cluster: add --backend ray")
+            return LOCAL
+        from lram.harness.cluster import RayBackend, Wishes
+
+        wishes = Wishes(
+            numbers(self.job_cpus, "--job-cpus"),
+            numbers(self.job_gpus, "--job-gpus"),
+            numbers(self.job_memory, "--job-memory"),
+            self.job_episodes,
+        )
+        return RayBackend(self.address, wishes)
+
+
+_HERE = ClusterOptions()
+
+
 def eval_(
     agents: Annotated[list[str], Parameter(help="Names, presets, checkpoint folders or module:factory.")],
     /,
@@ -134,6 +190,7 @@ def eval_(
         ),
     ] = None,
     machine: MachineOptions = _DEFAULT_MACHINE,
+    cluster: ClusterOptions = _HERE,
 ) -> int:
     """Play every agent on every task and record each episode.
 
@@ -156,6 +213,7 @@ def eval_(
             protocols=pairs(protocol, "--protocol"),
             realtime_hz=realtime or 0.0,
             machine=how,
+            backend=cluster.chosen(),
             progress=quiet if machine.quiet else shown,
         )
     except KeyboardInterrupt:
@@ -169,6 +227,7 @@ def resume(
     *,
     retry_errors: Annotated[bool, Parameter(help="Play errored episodes again, too.", negative=())] = False,
     machine: MachineOptions = _DEFAULT_MACHINE,
+    cluster: ClusterOptions = _HERE,
 ) -> int:
     """Go on with a run that was interrupted; models compute as it was started unless told otherwise."""
     for marker, command in _ELSEWHERE.items():
@@ -180,6 +239,7 @@ def resume(
             opened,
             retry_errors=retry_errors,
             machine=machine.machine(opened),
+            backend=cluster.chosen(),
             progress=quiet if machine.quiet else shown,
         )
     except KeyboardInterrupt:
@@ -254,6 +314,8 @@ def conclude(run: Run, *, hint: bool = True) -> int:
                 f"\n{agent.label} cannot play {len(skipped)} of {len(run.plan.tasks)} tasks, such as "
                 f"{skipped[0].task}: {skipped[0].reason}"
             )
+    if sessions := run.provenance():
+        print(f"\n{sessions[-1].settings.get('spread', '')}")
     if hint:
         print(f"\nnext: lram report {run.path} -o {run.path}-report")
     return EXIT_NOTHING_SCORED if any(not scored for _, scored, *_ in rows) else 0
@@ -280,6 +342,22 @@ def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
         if not (name and equals and value):
             raise LramError(f"{option} takes domain=value, not {text!r}")
         result[name] = value
+    return result
+
+
+def numbers(texts: Sequence[str] | None, option: str) -> dict[str, float]:
+    """Return ``2`` and ``domain=2`` texts by domain, the first under ""; LramError for what is no number."""
+    result = {}
+    for text in texts or ():
+        name, equals, value = text.rpartition("=")
+        try:
+            result[name] = float(value)
+        except ValueError:
+            raise LramError(f"{option} takes a number or domain=number, not {text!r}") from None
+        if equals and not name:
+            raise LramError(f"{option} takes a number or domain=number, not {text!r}")
+        if name and name not in domain_names():
+            raise LramError(f"{option} {text}: there is no domain {name}; 'lram domains' lists them")
     return result
 
 

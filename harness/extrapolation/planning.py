@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from lram.agents.contexts import MODES, Mode
 from lram.harness import evaluation
+from lram.harness.backends import LOCAL
 from lram.harness.errors import LramError
-from lram.harness.evaluation import Machine
 from lram.harness.extrapolation.records import SCHEMA, Candidate, ExtrapolationPlan, Source, Stretch
 from lram.harness.gate import as_model, pass_gate
-from lram.harness.plan import Request, build_agent, labelled_specs, make_plan
+from lram.harness.machine import Machine, threads
+from lram.harness.plan import Request, build_agent, labelled_specs, plan_for
 from lram.harness.training import task_patterns
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def plan_of(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPla
             raise LramError(f"{name} and {label} are the same; give it once, or under two labels")
         models[name] = (spec.removesuffix("@carry"), model)
     if not request.tasks:  # else the run of the scores lets them pass it
-        with evaluation.threads(machine.threads):
+        with threads(machine.threads):
             pass_gate({label: agent for label, (_, agent) in models.items()})
     cards = {label: _card(spec) for label, (spec, _) in models.items()}
     agents = tuple(
@@ -212,19 +213,19 @@ def scores_plan_of(plan: ExtrapolationPlan, request: ExtrapolationRequest, machi
         for agent in plan.agents
         for context in plan.variants()
     }
-    made, built = make_plan(
-        Request(
-            agents=variants,
-            tasks=list(plan.tasks),
-            episodes=plan.episodes,
-            seed=plan.seed,
-            protocols=request.protocols,
-            interpreters=machine.interpreters,
-            compute=machine.compute(),
-            threads=machine.threads,
-        )
+    request_of_run = Request(
+        agents=variants,
+        tasks=list(plan.tasks),
+        episodes=plan.episodes,
+        seed=plan.seed,
+        protocols=request.protocols,
+        interpreters=machine.interpreters,
+        compute=machine.compute(),
+        threads=machine.threads,
     )
-    evaluation.checked(built, made.items(), machine)
+    with LOCAL.open(machine) as stage:
+        made, players = plan_for(request_of_run, stage)
+        evaluation.checked(stage, players, made.items())
     return made
 
 

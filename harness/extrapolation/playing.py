@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lram.harness import evaluation
 from lram.harness.errors import LramError
-from lram.harness.evaluation import Machine
+from lram.harness.machine import Machine
 from lram.harness.progress import Progress
 from lram.harness.rollout import AgentRaisedError
 from lram.harness.store import Run, RunWriter

@@ -8,15 +8,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lram.harness import evaluation
 from lram.harness.computing import facts
 from lram.harness.errors import LramError
-from lram.harness.evaluation import Machine
 from lram.harness.extrapolation.folder import SCORES, Extrapolation, Writer, check_vacant
 from lram.harness.extrapolation.planning import ExtrapolationRequest, plan_of, say, scores_plan_of
 from lram.harness.extrapolation.playing import play
 from lram.harness.extrapolation.records import Candidate, ExtrapolationPlan
 from lram.harness.gate import as_model
+from lram.harness.machine import Machine, calm_threads, threads
 from lram.harness.plan import build_agent
 from lram.harness.progress import Progress, quiet
 from lram.harness.provenance import collect
@@ -49,7 +48,7 @@ def extrapolate(
     """
     machine = machine or Machine()
     machine.check()
-    evaluation.calm_threads()
+    calm_threads()
     folder = Path(output)
     check_vacant(folder)
     plan = plan_of(request, machine)
@@ -72,7 +71,7 @@ def resume(path: str | Path, *, machine: Machine | None = None, progress: Progre
     plan = found.plan
     machine = machine or replace(Machine(), **asdict(plan.compute), threads=plan.threads)
     machine.check()
-    evaluation.calm_threads()
+    calm_threads()
     with Writer(found) as writer:
         if plan.tasks and found.scores is None:  # it was ended between the two
             raise LramError(f"{found.path} was ended before it was whole; remove it and start again")
@@ -87,7 +86,7 @@ def _go_on(writer: Writer, machine: Machine, progress: Progress) -> None:
     if losses or unchecked:
         # Before hours of play: a model that breaks down shows here in minutes.
         stores = _opened(plan)
-        with evaluation.threads(machine.threads):
+        with threads(machine.threads):
             models = {agent.label: _built(agent, plan, machine) for agent in plan.agents}
             computed = {
                 label: facts(model.info, machine.compute(), machine.threads)

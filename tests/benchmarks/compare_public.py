@@ -26,7 +26,7 @@ from lram.harness.bench.models import READ, Point, Subject, Work
 from lram.harness.bench.record import SCHEMA, BenchRecord, LoadWatch, Row, Settings, write_record
 from lram.harness.bench.run import environment, run_group
 from lram.harness.cli.benching import numbers, print_record
-from lram.harness.evaluation import threads
+from lram.harness.machine import threads
 from lram.harness.provenance import collect
 
 AGREE = 1e-5

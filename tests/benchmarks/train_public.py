@@ -31,7 +31,7 @@ from lram.harness.bench.train import (
     write_train_record,
 )
 from lram.harness.cli.benching import print_train_record
-from lram.harness.evaluation import threads
+from lram.harness.machine import threads
 
 AGREE = 1e-4
 

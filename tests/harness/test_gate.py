@@ -21,7 +21,7 @@ from lram.agents.compute import Compute
 from lram.agents.config import ModelConfig, XLSTMConfig
 from lram.agents.model import build_model
 from lram.agents.model_agent import ModelAgent
-from lram.harness import evaluation
+from lram.harness import backends
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.gate import pass_gate, remedy
@@ -160,7 +160,7 @@ def test_records_are_the_same_with_the_gate_and_without(
     runs = []
     for place in ("with", "without"):
         runs.append(evaluate(agents, "toy/reach,toy/lives", tmp_path / place, episodes=2, machine=MACHINE))
-        monkeypatch.setattr(evaluation, "pass_gate", lambda agents: {})
+        monkeypatch.setattr(backends, "pass_gate", lambda agents: {})
     assert records(runs[0]) == records(runs[1])
     assert "check of xlstm[7:1]-1M" in runs[0].provenance()[0].settings
     assert "check of xlstm[7:1]-1M" not in runs[1].provenance()[0].settings

@@ -1,0 +1,247 @@
+"""The connection to Ray: the only module that imports it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from lram.harness.errors import LramError
+
+_PROBE_S = 180.0  # interpreters of its own make a node slow to tell what it has
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node that is alive.
+
+    Attributes:
+        id: Ray's id of it.
+        address: Where it is.
+        host: Its name.
+        cpus, gpus: What it offers.
+        memory: Bytes that it offers.
+    """
+
+    id: str
+    address: str
+    host: str
+    cpus: float
+    gpus: float
+    memory: float
+
+    def __str__(self) -> str:
+        return f"{self.host} ({self.id[:8]})"
+
+
+class Lost(Exception):  # noqa: N818 (it is news, not a mistake)
+    """A task has ended without an answer.
+
+    Attributes:
+        why: ``raised``; or ``ended``: its process is gone, and perhaps the whole node.
+    """
+
+    def __init__(self, why: str, message: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
+class Cluster:
+    """A connected cluster. Functions that it runs are importable on the nodes, or given whole."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._remotes: dict[Any, Any] = {}
+
+    def nodes(self) -> list[Node]:
+        """Return the nodes that are alive, by id; LramError when the cluster does not answer."""
+        try:
+            found = self._ray.nodes()
+        except Exception as error:  # whatever Ray raises when its head is gone
+            raise _gone(error) from error
+        return sorted((_node(one) for one in found if one["Alive"]), key=lambda node: node.id)
+
+    def put(self, value: object) -> Any:
+        """Ship ``value`` to the cluster's store, from which each node fetches it once."""
+        return self._ray.put(value)
+
+    def start(
+        self,
+        node: Node,
+        function: Callable[..., Any],
+        *arguments: Any,
+        cpus: float = 0.0,
+        gpus: float = 0.0,
+        memory: float = 0.0,
+        stream: bool = False,
+    ) -> Any:
+        """Start ``function`` on ``node`` and return what :meth:`result` or :meth:`ready` wait for.
+
+        It is tried once. ``stream``: it is a generator whose items come one by one.
+        """
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        if function not in self._remotes:
+            self._remotes[function] = self._ray.remote(max_retries=0)(function)
+        options: dict[str, Any] = {
+            "num_cpus": cpus,
+            "num_gpus": gpus,
+            "memory": int(memory),
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node.id, soft=False),
+            "name": f"lram-{function.__name__}",
+        }
+        if stream:
+            # Nodes wait where the driver cannot keep up with what they send.
+            options |= {"num_returns": "streaming", "_generator_backpressure_num_objects": 64}
+        return self._remotes[function].options(**options).remote(*arguments)
+
+    def ready(self, streams: Sequence[Any], timeout: float) -> list[Any]:
+        """Return those of ``streams`` that have something to say, after at most ``timeout`` seconds."""
+        if not streams:
+            time.sleep(timeout)
+            return []
+        try:
+            found, _ = self._ray.wait(list(streams), num_returns=1, timeout=timeout, fetch_local=False)
+            if found:
+                found, _ = self._ray.wait(
+                    list(streams), num_returns=len(streams), timeout=0, fetch_local=False
+                )
+        except Exception as error:
+            raise _gone(error) from error
+        return list(found)
+
+    def next(self, stream: Any) -> Any:
+        """Return the next item of a stream that is ready; Lost where there is none any more."""
+        try:
+            return self._ray.get(next(stream))
+        except StopIteration as error:
+            raise Lost("ended", "its process ended early") from error
+        except Exception as error:
+            raise self._lost(error) from error
+
+    def result(self, reference: Any, timeout: float = _PROBE_S) -> Any:
+        """Return what a function that was started on ``node`` has returned; Lost where nothing comes."""
+        try:
+            return self._ray.get(reference, timeout=timeout)
+        except Exception as error:
+            if isinstance(error, self._ray.exceptions.GetTimeoutError):
+                self.cancel(reference)
+                raise Lost("ended", f"no answer within {timeout:.0f} s") from error
+            raise self._lost(error) from error
+
+    def cancel(self, reference: Any) -> None:
+        """End what was started, and its process."""
+        with suppress(Exception):  # it may have ended by itself
+            self._ray.cancel(reference, force=True)
+
+    def ping(self, node: Node) -> Any:
+        """Start what answers at once where ``node`` is still there; see :meth:`answers`."""
+        return self.start(node, _PING)
+
+    def answers(self, reference: Any) -> bool | None:
+        """Return whether a ping was answered; None: not yet."""
+        if not self.ready([reference], 0.0):
+            return None
+        try:
+            return bool(self._ray.get(reference, timeout=1.0))
+        except Exception:  # the node cannot be reached, for one reason or another
+            return False
+
+    def _lost(self, error: Exception) -> Lost:
+        exceptions = self._ray.exceptions
+        words = " ".join(str(error).split())[:300]
+        if isinstance(error, exceptions.RayTaskError):
+            cause = getattr(error, "cause", None)
+            last = f"{type(cause).__name__}: {cause}" if cause is not None else words
+            return Lost("raised", " ".join(last.split())[:300])
+        if isinstance(error, exceptions.OutOfMemoryError):
+            return Lost("ended", "Ray ended it because the node's memory ran out")
+        if isinstance(error, exceptions.WorkerCrashedError):
+            return Lost("ended", "its process died")
+        return Lost("ended", words or type(error).__name__)
+
+
+@contextmanager
+def connected(address: str | None, say: Callable[[str], None]) -> Iterator[Cluster]:
+    """Connect to the cluster at ``address``, or to the one on this machine; start one where there is none.
+
+    Args:
+        address: Such as ``10.0.0.1:6379`` (None: ``RAY_ADDRESS``, else the cluster on this machine).
+        say: Told where that is, and what Ray reports.
+
+    Raises:
+        LramError: Ray is not installed, or nobody answers.
+    """
+    # Ray asks for consent on a terminal and reports home; whoever wants that starts the cluster so.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise LramError("Ray is not installed: pip install 'lram-bench[ray]'") from error
+    if ray.is_initialized():
+        raise LramError("this process is connected to Ray already; call ray.shutdown() first")
+    _divert(ray, say)
+    usual = {"log_to_driver": False, "logging_level": "CRITICAL", "configure_logging": True}
+    try:
+        try:
+            ray.init(address=address or "auto", **usual)
+        except ConnectionError:
+            if address or os.environ.get("RAY_ADDRESS"):
+                raise
+            say("no Ray cluster runs here; one is started on this machine for as long as this takes")
+            ray.init(address="local", include_dashboard=False, **usual)
+    except Exception as error:
+        where = address or os.environ.get("RAY_ADDRESS") or "this machine"
+        raise LramError(
+            f"no Ray cluster answers at {where} ({' '.join(str(error).split())[:200]}); start one with "
+            "'ray start --head', or give another --address"
+        ) from error
+    try:
+        yield Cluster(ray)
+    finally:
+        ray.shutdown()
+
+
+def by_value(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function`` so that Ray sends its code: for nodes that may not have this package."""
+    assert isinstance(function, FunctionType)
+    copy = FunctionType(function.__code__, {"__builtins__": __builtins__}, function.__name__)
+    copy.__module__ = "__main__"
+    return copy
+
+
+def _pong() -> bool:
+    return True
+
+
+_PING = by_value(_pong)
+
+
+def _divert(ray: Any, say: Callable[[str], None]) -> None:
+    """Let what Ray's own processes report go to ``say``: it would be printed among a command's output."""
+    worker: Any = getattr(getattr(ray, "_private", None), "worker", None)
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda data, *_, **__: say("\n".join(data.get("lines", ())))
+
+
+def _node(facts: Mapping[str, Any]) -> Node:
+    offers = facts["Resources"]
+    return Node(
+        facts["NodeID"],
+        facts["NodeManagerAddress"],
+        facts["NodeManagerHostname"],
+        offers.get("CPU", 0.0),
+        offers.get("GPU", 0.0),
+        offers.get("memory", 0.0),
+    )
+
+
+def _gone(error: Exception) -> LramError:
+    words = " ".join(str(error).split())[:200] or type(error).__name__
+    return LramError(
+        f"the Ray cluster does not answer any more ({words}); what is recorded stands: resume when it is back"
+    )

@@ -1,0 +1,410 @@
+"""The driver of a run on a cluster: places jobs, hears of records, and repeats what is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lram.agents.trajectories.trajectory import Trajectory
+from lram.harness import seeds
+from lram.harness.backends import Sink, Work
+from lram.harness.cluster.connection import Cluster, Lost, Node
+from lram.harness.cluster.groups import Costs, Group, Lines
+from lram.harness.cluster.jobs import play
+from lram.harness.cluster.messages import AgentOrder, JobOrder, News, Trouble
+from lram.harness.cluster.placing import Placing
+from lram.harness.cluster.roster import Roster
+from lram.harness.errors import LramError
+from lram.harness.lane import Lane
+from lram.harness.machine import Machine, own_seeds
+from lram.harness.occupancy import Occupancy
+from lram.harness.records import EpisodeRecord, Failure, PlannedTask, WorkItem
+from lram.harness.rollout import AgentRaisedError
+from lram.harness.schedule import Attempt, Seat
+from lram.harness.tally import Tally
+from lram.harness.translation import task_spec
+
+_WAIT_S = 0.25
+_REFRESH_S = 3.0
+_SUSPECT_S = 0.5  # likewise, while a node is in doubt
+_ANSWER_S = 30.0  # for a node that is there to say so
+_PATIENCE_S = 60.0  # for a node to join, when none is left that could play
+_MOST_LOSSES = 10  # of nodes, by one episode
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A job on its node."""
+
+    stream: Any
+    node: Node
+    group: Group
+    left: dict[int, Attempt]
+    active: int = 0
+    decisions: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Suspect:
+    """A job that ended without a last word, and a question to its node."""
+
+    running: _Running
+    what: str
+    ping: Any
+    since: float
+
+
+class Driver:
+    """Plays the work of one run on a cluster."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        roster: Roster,
+        placing: Placing,
+        work: Work,
+        sink: Sink,
+        machine: Machine,
+        costs: Costs,
+        orders: Mapping[str, AgentOrder],
+        files: Mapping[str, Any],
+        say: Callable[[str], None],
+    ) -> None:
+        """Prepare; nothing starts before :meth:`run`.
+
+        Args:
+            cluster: The connection.
+            roster: Its nodes, examined.
+            placing: What fits where.
+            work: What is to be played.
+            sink: Takes the records.
+            machine: How each job is played.
+            costs: Of an episode.
+            orders: How nodes build the agents, by label.
+            files: Shipped checkpoints, by the digest of their files.
+            say: Told what people should know.
+        """
+        self._cluster, self._roster, self._placing = cluster, roster, placing
+        self._work, self._sink, self._machine, self._costs = work, sink, machine, costs
+        self._orders, self._files, self._say = orders, files, say
+        self._tasks: dict[str, PlannedTask] = {planned.task.id: planned for planned in work.plan.tasks}
+        self._own_seeds = own_seeds(work.plan)
+        self._lines = Lines(work.items, costs, placing.wishes.episodes)
+        self._running: dict[int, _Running] = {}
+        self._failed: dict[str, list[tuple[str, int, Failure | None]]] = {}
+        self._scored: dict[str, dict[str, int]] = {}
+        self._tally = Tally(machine.quarantine_after, placing.slots())
+        self._decisions = 0
+        self._suspects: list[_Suspect] = []
+        self._losses: dict[WorkItem, int] = {}
+        self._stuck_since: float | None = None
+        self._refreshed = time.monotonic()
+        self.occupancy = Occupancy(placing.slots())
+        self.jobs = 0
+        self.workers: dict[str, dict[str, dict[str, str]]] = {}
+        for item, failure in work.settled:
+            self._settle(item, failure)
+
+    def run(self) -> None:
+        """Play everything; raises as :meth:`lram.harness.backends.Stage.play`."""
+        try:
+            while True:
+                self._place()
+                busy, waits = len(self._running), len(self._lines) > 0
+                self.occupancy.note(time.monotonic(), min(busy, self._placing.most), waits=waits)
+                if not busy and not waits and not self._suspects:
+                    return
+                if not busy and not self._suspects:
+                    self._wait_for_nodes()
+                streams = [running.stream for running in self._running.values()]
+                for stream in self._cluster.ready(streams, _WAIT_S):
+                    if id(stream) in self._running:
+                        self._hear(self._running[id(stream)])
+                self._sink.heartbeat(
+                    sum(running.active for running in self._running.values()),
+                    self._decisions + sum(running.decisions for running in self._running.values()),
+                )
+                if time.monotonic() - self._refreshed > (_SUSPECT_S if self._suspects else _REFRESH_S):
+                    self._refresh()
+                self._clear_up()
+        finally:
+            for running in self._running.values():
+                self._cluster.cancel(running.stream)
+
+    # Placing
+
+    def _place(self) -> None:
+        """Start jobs until nothing more fits."""
+        while len(self._lines):
+            choice = self._placing.choose(self._lines)
+            if choice is None:
+                return
+            node, agent, task = choice
+            start_s = self._placing.start_s(agent, task.partition("/")[0])
+            slots = self._placing.slots(agent, task.partition("/")[0])
+            self._start(node, self._lines.cut(agent, task, start_s, slots))
+
+    def _start(self, node: Node, group: Group) -> None:
+        planned = self._tasks[group.task]
+        order = self._orders[group.agent]
+        realtime = self._work.plan.realtime_hz
+        needs = self._placing.needs(group.agent, group.domain, node)
+        lanes = 1 if realtime else min(self._machine.lanes, len(group.attempts))
+        paid = max(attempt.failures for attempt in group.attempts)
+        job = JobOrder(
+            agent=order,
+            task=planned,
+            python=self._roster.facts[node.id].domains[group.domain].python,
+            episodes=tuple(attempt.item.episode for attempt in group.attempts),
+            settled=self._settled_of(group.task),
+            seed=self._work.plan.seed,
+            own_seed=self._own_seeds.get(group.agent),
+            lanes=lanes,
+            workers=min(lanes, max(1, int(needs.cpus))),
+            attempts=max(1, self._machine.attempts - paid),
+            quarantine_after=self._machine.quarantine_after,
+            deadlines=self._machine.deadlines,
+            realtime_hz=realtime,
+            tapes=self._work.tapes,
+        )
+        stream = self._cluster.start(
+            node,
+            play,
+            msgspec.json.encode(job),
+            self._files.get(order.files),
+            cpus=needs.cpus,
+            gpus=needs.gpus,
+            memory=needs.memory,
+            stream=True,
+        )
+        left = {attempt.item.episode: attempt for attempt in group.attempts}
+        self._running[id(stream)] = _Running(stream, node, group, left)
+        self._placing.begin(node, needs)
+        self.jobs += 1
+
+    def _settled_of(self, task: str) -> tuple[tuple[str, int, Failure | None], ...]:
+        scored = [(label, episode, None) for label, episode in self._scored.get(task, {}).items()]
+        return (*self._failed.get(task, ()), *scored)
+
+    def _wait_for_nodes(self) -> None:
+        now = time.monotonic()
+        if self._stuck_since is None:
+            self._stuck_since = now
+            self._say("no node is there that could play what is left; waiting for one to join")
+        self._refresh()
+        if self._placing.choose(self._lines) is not None:
+            self._stuck_since = None
+        elif now - self._stuck_since > _PATIENCE_S:
+            raise LramError(
+                f"no node can play what is left ({self._placing.why_not(self._lines)}); what is recorded "
+                "stands: mend that, then resume the run"
+            )
+
+    def _refresh(self) -> None:
+        self._refreshed = time.monotonic()
+        for node in self._roster.refresh():
+            for running in [one for one in self._running.values() if one.node.id == node.id]:
+                self._end(running)
+                self._cluster.cancel(running.stream)
+                self._repeat(running)
+        self._placing.update()
+
+    # What jobs say
+
+    def _hear(self, running: _Running) -> None:
+        try:
+            content, tapes = self._cluster.next(running.stream)
+        except Lost as lost:
+            self._end(running)
+            if lost.why == "raised":
+                self._bar(running, str(lost))
+            else:
+                self._suspect(running, str(lost))
+            return
+        news = msgspec.json.decode(content, type=News)
+        running.active, running.decisions = news.active, news.decisions
+        waiting = iter(tapes)
+        for record in news.records:
+            tape = next(waiting, None) if record.status == "scored" and self._work.tapes else None
+            self._take(running, record, tape)
+        if news.done:
+            self._finish(running, news)
+
+    def _take(self, running: _Running, record: EpisodeRecord, tape: Mapping[str, Any] | None) -> None:
+        attempt = running.left.pop(record.episode, None)
+        if attempt is None:
+            return
+        measured = replace(
+            record.measured,
+            incidents=(*attempt.incidents, *record.measured.incidents),
+            node=running.node.host,
+        )
+        record = replace(record, failures=record.failures + attempt.failures, measured=measured)
+        if tape is not None:
+            self._sink.trajectory(self._trajectory(record, tape), record)
+        self._write(record)
+        if record.failure is not None:
+            self._condemn(record.item)
+
+    def _write(self, record: EpisodeRecord) -> None:
+        self._sink.record(record)
+        self._settle(record.item, record.failure)
+
+    def _settle(self, item: WorkItem, failure: Failure | None) -> None:
+        self._tally.count(item, failure)
+        if failure is None:
+            self._tally.begun(item.task.partition("/")[0])
+            self._scored.setdefault(item.task, {}).setdefault(item.agent, item.episode)
+        elif failure.kind != "quarantine":
+            self._failed.setdefault(item.task, []).append((item.agent, item.episode, failure))
+
+    def _trajectory(self, record: EpisodeRecord, tape: Mapping[str, Any]) -> Trajectory:
+        return Trajectory(
+            task=task_spec(self._tasks[record.task]),
+            observations=tape["observations"],
+            actions=tape["actions"],
+            rewards=tape["rewards"],
+            signals=tape["signals"],
+            terminated=record.terminated,
+            truncated=record.truncated,
+            success=tape["success"],
+            context_starts=tuple(tape["context_starts"]),
+            seed=record.seed,
+            protocol=record.protocol,
+            record=msgspec.json.encode(record).decode(),
+        )
+
+    def _finish(self, running: _Running, news: News) -> None:
+        group, played = running.group, len(running.group.attempts) - len(running.left)
+        self._end(running)
+        for name, words in news.words.items():
+            self._keep(f"{running.node.id[:8]}-{self.jobs}-{name}", words)
+        if news.workers:
+            seen = self.workers.setdefault(group.domain, {})
+            if news.workers not in seen.values():
+                seen[str(running.node)] = news.workers
+        if news.trouble is None:
+            self._costs.measure(group.agent, group.task, news.wall_s - news.start_s, played)
+            self._placing.measure_start(group.agent, group.domain, news.start_s)
+        else:
+            self._stumble(running, news.trouble)
+        if running.left and news.trouble is None:
+            raise LramError(
+                f"a job of {group.agent} on {group.task} has left out episodes: a mistake of ours"
+            )
+
+    def _stumble(self, running: _Running, trouble: Trouble) -> None:
+        if trouble.kind == "agent":
+            raise AgentRaisedError(running.group.agent, trouble.message, trouble.story)
+        self._bar(running, trouble.message)
+
+    def _bar(self, running: _Running, reason: str) -> None:
+        """Give a node no more jobs of an agent and a domain that it could not do."""
+        group = running.group
+        self._say(f"the node {running.node} gets no more of {group.agent} in {group.domain}: {reason}")
+        self._placing.bar(running.node, group.agent, group.domain, reason)
+        self._lines.give_back(running.left.values())
+
+    def _keep(self, name: str, words: str) -> None:
+        plain = "".join(sign if sign.isalnum() or sign in "-." else "-" for sign in Path(name).name)
+        (self._work.logs / plain).write_text(words, encoding="utf-8")
+
+    # What goes wrong
+
+    def _end(self, running: _Running) -> None:
+        self._running.pop(id(running.stream), None)
+        self._decisions += running.decisions
+        self._placing.end(running.node, self._placing.needs_of(running.group, running.node))
+
+    def _suspect(self, running: _Running, what: str) -> None:
+        """Find out whether a job's process or its whole node has gone, without waiting for it.
+
+        Ray notices within 20 seconds that a node is gone; one that is there answers at once.
+        """
+        self._placing.suspend(running.node)
+        self._suspects.append(_Suspect(running, what, self._cluster.ping(running.node), time.monotonic()))
+
+    def _clear_up(self) -> None:
+        """Decide of the suspects what can be decided."""
+        for suspect in list(self._suspects):
+            running, node = suspect.running, suspect.running.node
+            answer = self._cluster.answers(suspect.ping)
+            late = time.monotonic() - suspect.since > _ANSWER_S
+            if answer is None and node.id in self._roster.nodes and not late:
+                continue
+            self._suspects.remove(suspect)
+            if answer:
+                self._placing.resume(node)
+                self._repeat_alone(running, suspect.what)
+            else:
+                self._roster.drop(node)
+                self._placing.update()
+                self._repeat(running)
+
+    def _repeat_alone(self, running: _Running, what: str) -> None:
+        """Repeat what a job whose process has gone has not finished."""
+        attempts = list(running.left.values())
+        if len(attempts) > 1:
+            # Whose fault it was is found by playing each in a job of its own.
+            for attempt in attempts:
+                attempt.incidents.append(f"repeated: {what} while it played {len(attempts)} episodes")
+            self._lines.give_back(attempts, alone=True)
+            return
+        for attempt in attempts:
+            attempt.failures += 1
+            attempt.incidents.append(f"attempt {attempt.failures}: {what}")
+            if attempt.failures < self._machine.attempts:
+                self._lines.give_back([attempt], alone=True)
+            else:
+                self._give_up(attempt, Failure("crash", f"the job that played it was ended: {what}"))
+
+    def _repeat(self, running: _Running) -> None:
+        """Repeat what was to be played on a node that is gone: nobody's fault."""
+        attempts = list(running.left.values())
+        for attempt in attempts:
+            attempt.incidents.append(f"repeated: the node {running.node} was lost")
+            self._losses[attempt.item] = self._losses.get(attempt.item, 0) + 1
+        spent = [one for one in attempts if self._losses[one.item] >= _MOST_LOSSES]
+        for attempt in spent:
+            self._give_up(attempt, Failure("crash", f"{_MOST_LOSSES} nodes were lost while it was played"))
+        self._lines.give_back([one for one in attempts if one not in spent])
+
+    def _give_up(self, attempt: Attempt, failure: Failure) -> None:
+        item = attempt.item
+        seed = self._own_seeds.get(item.agent, self._work.plan.seed)
+        planned = self._tasks[item.task]
+        lane = Lane(
+            number=0,
+            seat=Seat(),
+            attempt=attempt,
+            spec=task_spec(planned),
+            seed=seeds.simulator_seed(seed, item.task, item.episode),
+            started=time.time(),
+            began=time.perf_counter(),
+        )
+        self._write(lane.record(planned.protocol, None, failure))
+
+    def _condemn(self, item: WorkItem) -> None:
+        """Give up what is left of a task that the tally has given up, waiting or running."""
+        if self._tally.given_up(item) is None:
+            return
+        for running in [one for one in self._running.values() if one.group.task == item.task]:
+            reason = self._tally.given_up(running.group.attempts[0].item)
+            if reason and running.left:
+                self._cluster.cancel(running.stream)
+                self._end(running)
+                self._quarantine(list(running.left.values()), reason)
+                running.left.clear()
+        for entry in self._work.plan.agents:
+            reason = self._tally.given_up(replace(item, agent=entry.label))
+            if reason:
+                self._quarantine(self._lines.take_all(entry.label, item.task), reason)
+
+    def _quarantine(self, attempts: list[Attempt], reason: str) -> None:
+        for attempt in attempts:
+            self._give_up(attempt, Failure("quarantine", reason))

@@ -1,0 +1,199 @@
+"""Which node plays what next: its free processors and memory, and what it can play."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from lram.agents.api import AgentInfo
+from lram.harness.cluster.connection import Node
+from lram.harness.cluster.groups import Group, Lines
+from lram.harness.cluster.resources import Needs, Wishes, needs
+from lram.harness.cluster.roster import Roster
+from lram.harness.errors import LramError
+from lram.harness.machine import Machine
+from lram.harness.readiness import adapter
+
+
+class Placing:
+    """Keeps count of what this run's jobs take of each node.
+
+    Other users' jobs are not counted: Ray holds ours back until there is room.
+
+    Attributes:
+        wishes: What the user asks for.
+        most: The most jobs that could run at the same time, so far.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        infos: Mapping[str, AgentInfo],
+        protocols: Mapping[str, str],
+        machine: Machine,
+        wishes: Wishes,
+        starts: Mapping[str, float],
+        *,
+        alone: bool = False,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            roster: The nodes.
+            infos: Of the agents that have something to play, by label.
+            protocols: Name of the protocol by domain.
+            machine: How each job is played.
+            wishes: What the user asks for.
+            starts: Seconds to build each agent, by label.
+            alone: A job has its node to itself.
+
+        Raises:
+            LramError: A job asks for more than any node has.
+        """
+        self._roster, self._protocols, self.wishes, self._alone = roster, protocols, wishes, alone
+        self._starts = dict(starts)
+        self._started: dict[tuple[str, str], float] = {}
+        self._barred: dict[tuple[str, str, str], str] = {}
+        self._suspended: set[str] = set()
+        self._free: dict[str, list[float]] = {}
+        self._needs = {
+            (label, domain): needs(adapter(domain), info, machine.device, machine.lanes, wishes)
+            for label, info in infos.items()
+            for domain in protocols
+        }
+        self._lanes = machine.lanes
+        self.update()
+        self._fit()
+        self.most = self.slots()
+
+    def _fit(self) -> None:
+        """Ask for no more cores than the largest node has; complain of what no node has."""
+        for (agent, domain), wanted in self._needs.items():
+            nodes = self._roster.able(domain, self._protocols[domain])
+            if not nodes:
+                continue
+            asked = "" in self.wishes.cpus or domain in self.wishes.cpus
+            largest = max(node.cpus for node in nodes)
+            if wanted.cpus > largest and not asked:
+                wanted = replace(wanted, cpus=largest)
+            for name, need, most, unit, option in (
+                ("cores", wanted.cpus, largest, "", "--job-cpus"),
+                ("GPUs", wanted.gpus, max(node.gpus for node in nodes), "", "--device cpu or --job-gpus"),
+                (
+                    "memory",
+                    wanted.memory / 2**30,
+                    max(node.memory for node in nodes) / 2**30,
+                    " GiB",
+                    "--job-memory, or fewer --lanes",
+                ),
+            ):
+                if need > most * (1 + 1e-9):
+                    raise LramError(
+                        f"a job of {agent} in {domain} asks for {need:.3g}{unit} {name}, and no node that "
+                        f"can play it offers more than {most:.3g}{unit}; change that with {option}"
+                    )
+            self._needs[agent, domain] = wanted
+
+    def update(self) -> None:
+        """Take account of nodes that have joined or gone."""
+        for node in self._roster.nodes.values():
+            self._free.setdefault(node.id, [node.cpus, node.gpus, node.memory])
+        for gone in self._free.keys() - self._roster.nodes.keys():
+            del self._free[gone]
+        self.most = max(getattr(self, "most", 1), self.slots())
+
+    def needs(self, agent: str, domain: str, node: Node) -> Needs:
+        """Return what a job takes of ``node``."""
+        wanted = self._needs[agent, domain]
+        return replace(wanted, cpus=node.cpus) if self._alone else wanted
+
+    def needs_of(self, group: Group, node: Node) -> Needs:
+        """Return what the job of ``group`` takes of ``node``."""
+        return self.needs(group.agent, group.domain, node)
+
+    def begin(self, node: Node, taken: Needs) -> None:
+        """Take note that a job has begun."""
+        self._add(node, taken, -1)
+
+    def end(self, node: Node, taken: Needs) -> None:
+        """Take note that a job has ended."""
+        self._add(node, taken, 1)
+
+    def _add(self, node: Node, taken: Needs, sign: int) -> None:
+        if node.id in self._free:
+            free = self._free[node.id]
+            for index, amount in enumerate((taken.cpus, taken.gpus, taken.memory)):
+                free[index] += sign * amount
+
+    def choose(self, lines: Lines) -> tuple[Node, str, str] | None:
+        """Return a node with room, and agent and task of the line to take its next job from."""
+        pairs = lines.pairs()
+        able = {pair: self._able(*pair) for pair in pairs}
+        for node in sorted(self._roster.nodes.values(), key=lambda node: -self._free[node.id][0]):
+            if node.id in self._suspended:
+                continue
+            playable = {
+                pair: len(nodes)
+                for pair, nodes in able.items()
+                if node.id in nodes and self.needs(*pair, node).fits(*self._free[node.id])
+            }
+            if playable and (best := lines.best(playable)) is not None:
+                return node, *best
+        return None
+
+    def _able(self, agent: str, domain: str) -> set[str]:
+        return {
+            node.id
+            for node in self._roster.able(domain, self._protocols[domain])
+            if (node.id, agent, domain) not in self._barred
+        }
+
+    def suspend(self, node: Node) -> None:
+        """Give ``node`` nothing for now."""
+        self._suspended.add(node.id)
+
+    def resume(self, node: Node) -> None:
+        """Give ``node`` jobs again."""
+        self._suspended.discard(node.id)
+
+    def bar(self, node: Node, agent: str, domain: str, reason: str) -> None:
+        """Give ``node`` no more such jobs."""
+        self._barred[node.id, agent, domain] = reason
+
+    def why_not(self, lines: Lines) -> str:
+        """Return why nothing of ``lines`` can be placed."""
+        texts = []
+        for agent, domain in sorted(lines.pairs()):
+            barred = [text for (_, *pair), text in self._barred.items() if pair == [agent, domain]]
+            reason = f"; {barred[0]}" if barred else ""
+            texts.append(f"{agent} in {domain}: no node for it{reason}")
+        return ", ".join(texts)
+
+    def slots(self, agent: str | None = None, domain: str | None = None) -> int:
+        """Return how many jobs can run at the same time: such ones, or of the kind that takes least."""
+        pairs = [(agent, domain)] if agent is not None and domain is not None else list(self._needs)
+        return max([1, *(self._slots(*pair) for pair in pairs)])
+
+    def _slots(self, agent: str, domain: str) -> int:
+        total = 0
+        able = self._able(agent, domain)
+        for node in self._roster.nodes.values():
+            if node.id not in able:
+                continue
+            wanted = self.needs(agent, domain, node)
+            shares = [node.cpus / wanted.cpus, node.memory / max(1, wanted.memory)]
+            if wanted.gpus:
+                shares.append(node.gpus / wanted.gpus)
+            total += int(min(shares) + 1e-6)
+        return total
+
+    def start_s(self, agent: str, domain: str) -> float:
+        """Return the seconds that a job takes before its first decision: measured, or expected."""
+        if (agent, domain) in self._started:
+            return self._started[agent, domain]
+        return self._starts.get(agent, 0.0) / 2 + adapter(domain).start_s * self._lanes
+
+    def measure_start(self, agent: str, domain: str, seconds: float) -> None:
+        """Take note that a job took so long to its first decision."""
+        before = self._started.get((agent, domain), seconds)
+        self._started[agent, domain] = 0.7 * before + 0.3 * seconds

@@ -1,0 +1,93 @@
+"""Checkpoints on their way to nodes that do not see the driver's disk: once a node, whole, and checked."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from lram.agents.contexts import split_context
+from lram.agents.noise import split_noise
+from lram.harness.errors import LramError
+
+_KEEP_S = 2 * 86400.0
+_MOST_BYTES = 64 << 30
+
+
+def folder_of(spec: str) -> str:
+    """Return the part of an agent's specification that is a folder; empty where it is none."""
+    plain = split_noise(spec)[0]
+    for part in (spec, plain, split_context(plain)[0]):
+        if Path(part).is_dir():
+            return part
+    return ""
+
+
+def read_folder(folder: str) -> dict[str, bytes]:
+    """Return the files of a checkpoint's folder by name; LramError where they cannot be read."""
+    try:
+        files = [file for file in sorted(Path(folder).iterdir()) if file.is_file()]
+        if sum(file.stat().st_size for file in files) > _MOST_BYTES:
+            raise LramError(
+                f"{folder} holds more than {_MOST_BYTES >> 30} GiB; give a checkpoint's own folder"
+            )
+        return {file.name: file.read_bytes() for file in files}
+    except OSError as error:
+        raise LramError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def digest_of(files: Mapping[str, bytes]) -> str:
+    """Return a SHA-256 over names and contents, in hex."""
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        digest.update(f"{len(name)} {name} {len(content)} ".encode() + content)
+    return digest.hexdigest()
+
+
+def scratch() -> Path:
+    """Return this user's folder on this node for what drivers have sent; it exists and is nobody else's."""
+    folder = Path(tempfile.gettempdir()) / f"lram-cluster-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise LramError(f"{folder} belongs to somebody else; set TMPDIR on this node")
+    return folder
+
+
+@contextmanager
+def held(name: str) -> Iterator[None]:
+    """Hold a lock of this node for a while; other processes wait for it."""
+    with (scratch() / f"{name}.lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def unpacked(files: Mapping[str, bytes], digest: str, name: str) -> Path:
+    """Return a folder on this node with ``files``, called ``name``; written only where it is not there.
+
+    The name goes into what a report says of a checkpoint, so the same files may lie there under several.
+    """
+    folder = scratch() / "checkpoints" / digest[:32] / name
+    with held(f"checkpoint-{digest[:16]}"):
+        if not folder.is_dir():
+            _clean(folder.parent.parent)
+            partial = folder.with_name(f".{name}.{os.getpid()}")
+            partial.mkdir(parents=True)
+            for each, content in files.items():
+                (partial / each).write_bytes(content)
+            partial.rename(folder)
+        os.utime(folder.parent)
+    return folder
+
+
+def _clean(folder: Path) -> None:
+    """Remove what nobody has asked for in two days."""
+    if folder.is_dir():
+        for old in folder.iterdir():
+            if time.time() - old.stat().st_mtime > _KEEP_S:
+                shutil.rmtree(old, ignore_errors=True)

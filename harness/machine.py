@@ -1,0 +1,124 @@
+"""How the work of a run is spread over a machine, or over each node of a cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+from lram.agents.api import AgentError
+from lram.agents.compute import ROWS, Compute, Precision, StepForm
+from lram.envs.process import Deadlines
+from lram.harness import seeds
+from lram.harness.errors import LramError
+from lram.harness.records import RunPlan
+from lram.harness.rollout import RolloutSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """How the work is spread over this machine; what touches a model's digits is told below.
+
+    Attributes:
+        lanes: Episodes in flight, over all workers.
+        workers: Worker processes that play at the same time (None: one a core).
+        threads: Threads of the agents' tensor library. With one, a model's numbers repeat bit for
+            bit; with more, how the work is split may change their last digits.
+        device: Where models act, as torch names it; another device gives other last digits.
+        precision: Type of the models' weights, ``float32`` or ``bfloat16``; it is part of what an agent is.
+        step: Form of the models' step (:mod:`lram.agents.stepping`); another form gives other last digits.
+        rows: Lanes that share a pass of a model, 1 or a multiple of 8; likewise.
+        interpreters: By domain, where it is neither the one that is installed for it nor this one: a
+            Python executable, the folder of a virtual environment, or ``main`` for this one. A run that
+            is gone on with keeps those that it was started with.
+        attempts: How often an episode is tried before it is recorded as errored.
+        quarantine_after: A task whose first so many episodes all errored is given up.
+        deadlines: How long a worker may take for one answer.
+        shuffle: Play the episodes in random order.
+    """
+
+    lanes: int = 8
+    workers: int | None = None
+    threads: int = 1
+    device: str = "cpu"
+    precision: Precision = "float32"
+    step: StepForm = "auto"
+    rows: int = ROWS
+    interpreters: Mapping[str, str] | None = None
+    attempts: int = 2
+    quarantine_after: int = 3
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    shuffle: bool = False
+
+    def check(self) -> None:
+        """Raise LramError for a number that makes no sense."""
+        for name in ("lanes", "workers", "threads", "attempts", "quarantine_after"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LramError(f"{name} is {value}; it must be 1 or more")
+        for name, seconds in asdict(self.deadlines).items():
+            if not seconds > 0:
+                raise LramError(f"the deadline {name} is {seconds:g} s; it must be above 0")
+        try:
+            self.compute()
+        except AgentError as error:
+            raise LramError(str(error)) from error
+
+    def compute(self) -> Compute:
+        """Return how models compute here."""
+        return Compute(self.device, self.precision, self.step, self.rows)
+
+
+def rollout_settings(plan: RunPlan, machine: Machine, episodes: int, workers: int) -> RolloutSettings:
+    """Return how ``episodes`` episodes of ``plan`` are played by up to ``workers`` processes."""
+    # Neighbours would make each other late.
+    lanes = 1 if plan.realtime_hz else min(machine.lanes, episodes)
+    return RolloutSettings(
+        seed=plan.seed,
+        lanes=lanes,
+        workers=min(lanes, workers),
+        attempts=machine.attempts,
+        quarantine_after=machine.quarantine_after,
+        deadlines=machine.deadlines,
+        shuffle_seed=plan.seed if machine.shuffle else None,
+        seeds=own_seeds(plan),
+        realtime_hz=plan.realtime_hz,
+    )
+
+
+def own_seeds(plan: RunPlan) -> dict[str, int]:
+    """Return by label what agents have instead of the run's seed: those of a collection."""
+    labels = [agent.label for agent in plan.agents] if plan.collected else []
+    return {label: seeds.collection_seed(plan.seed, label) for label in labels}
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def calm_threads() -> None:
+    """Keep idle OpenMP threads from spinning on the cores that the simulators need.
+
+    Spinning threads made one decision 30 times slower with one busy neighbour on a 2-core machine.
+    The setting is read once, when the tensor library is loaded.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let PyTorch use ``count`` threads for a while, if it is loaded."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
