@@ -220,6 +220,7 @@ CONTROLLERS: Mapping[str, Controller] = {
     "dmcontrol/reacher-hard": reacher,
     "toy/reach": toy_reach,
     "toy/steps": toy_steps,
+    "toy/blink": toy_steps,
     "toy/slow": toy_steps,
     "toy/lives": toy_steps,
     "toy/noscore": toy_steps,

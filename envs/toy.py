@@ -1,8 +1,8 @@
 """Tiny tasks without any simulator, so that the whole product can be tried and tested in seconds.
 
-Four are real little tasks (``reach``, ``steps``, ``image``, ``lives``); the others are ``steps`` with one
-thing wrong that simulators do go wrong with: slowness, a dying or hanging process, an exception, a value
-that is not a number, a missing score reference. Episode lengths vary with the seed.
+Five are real little tasks (``reach``, ``steps``, ``blink``, ``image``, ``lives``); the others are ``steps``
+with one thing wrong that simulators do go wrong with: slowness, a dying or hanging process, an exception, a
+value that is not a number, a missing score reference. Episode lengths vary with the seed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ReachSession(SimulatorSession):
 
 
 class StepsSession(SimulatorSession):
-    """Give the answer that is shown, one of four; 20 to 30 decisions.
+    """Give the answer that is shown, one of four; 20 to 30 decisions, in ``blink`` 1 to 3.
 
     Observation (4): about 1 at the right answer and about 0 elsewhere. Reward: 1 for the right answer.
     ``lives`` pays 2 instead, of which agents are shown the sign, and every eighth decision starts a new
@@ -89,7 +89,7 @@ class StepsSession(SimulatorSession):
     def _begin(self, seed: int) -> Observation:
         self._seed = seed
         self._rng = np.random.default_rng(seed)
-        self._limit = 20 + seed % 11
+        self._limit = 1 + seed % 3 if self._kind == "blink" else 20 + seed % 11
         return self._next_cue()
 
     def _advance(self, action: Action) -> Step:
@@ -219,10 +219,19 @@ def _tasks() -> tuple[Task, ...]:
         score_reference=18.0,
         sources=measured,
     )
+    blink = replace(
+        steps,
+        name="blink",
+        horizon=3,
+        target_return=2.0,
+        score_random=0.5,
+        score_reference=2.0,
+        sources=tuple((field, text.replace("25", "2")) for field, text in counted),
+    )
     lives = replace(steps, name="lives", score_random=12.5, score_reference=50.0)
     faulty = [replace(steps, name=name) for name in ("slow", "crash", "flaky", "hang", "nan", "raise")]
     noscore = replace(steps, name="noscore", score_random=None, score_reference=None, sources=())
-    return (reach, steps, image, lives, *faulty, noscore)
+    return (reach, steps, blink, image, lives, *faulty, noscore)
 
 
 def make(task_name: str, protocol: EvaluationProtocol) -> SimulatorSession:
@@ -245,4 +254,7 @@ DOMAIN = Domain(
     packages=("numpy",),
     interpreter=InterpreterRecipe(("numpy==1.26.4",), pythons=("3.11", "3.12", "3.10", "3.9")),
     tasks=_tasks(),
+    step_s=0.00001,
+    worker_mb=39.0,
+    session_mb=0.1,
 )

@@ -126,7 +126,7 @@ def resume(
     with RunWriter(opened) as writer:
         items = opened.missing()
         if retry_errors:
-            errored = {record.item for record in opened.records() if record.status == "errored"}
+            errored = {item for item, failure in opened.outcomes() if failure is not None}
             again = errored | set(items)
             items = [item for item in opened.plan.items() if item in again]
         if items:
@@ -225,12 +225,12 @@ def play(
         plan,
         items,
         players,
-        [(record.item, record.failure) for record in writer.run.records() if record.item not in again],
+        [(item, failure) for item, failure in writer.run.outcomes() if item not in again],
         interpreters,
         writer.log_folder(),
         tapes=archive is not None,
     )
-    with progress(items, len(plan.items())) as report:
+    with progress(items, len(plan.pairs()) * plan.episodes) as report:
         try:
             stage.play(work, _Desk(writer, archive, report))
         except AgentRaisedError as error:
@@ -250,7 +250,7 @@ class _Desk:
 
     def __init__(self, writer: RunWriter, archive: Archive | None, report: Reporter) -> None:
         self._append = writer.append if archive is None else archive.append
-        self._archive, self._report = archive, report
+        self._writer, self._archive, self._report = writer, archive, report
 
     def trajectory(self, trajectory: Trajectory, record: EpisodeRecord) -> None:
         assert self._archive is not None
@@ -263,6 +263,7 @@ class _Desk:
     def heartbeat(self, active: int, decisions: int) -> None:
         if self._archive is not None:
             self._archive.heartbeat()
+        self._writer.heartbeat()
         self._report.heartbeat(active, decisions)
 
 

@@ -11,7 +11,7 @@ from lram.harness.records import AgentEntry, PlannedTask
 from lram.harness.store import Run
 from lram.reports import training
 from lram.reports.caveats import caveats
-from lram.reports.collect import Cell, Evidence, collect
+from lram.reports.collect import Cell, Evidence, gathered
 from lram.reports.comparison import compare
 from lram.reports.groups import group_results
 from lram.reports.model import (
@@ -39,7 +39,7 @@ from lram.reports.training_folder import Training
 
 
 def summarise(
-    runs: Sequence[Run],
+    runs: Sequence[Run] | Evidence,
     *,
     seed: int = 0,
     resamples: int = 2000,
@@ -52,8 +52,8 @@ def summarise(
     Equal records give an equal summary, in whatever order and segments they were written.
 
     Args:
-        runs: One or more runs (or none, with trainings); the same agent's episodes on the same task are put
-            together.
+        runs: One or more runs (or none, with trainings), or what :func:`lram.reports.collect.collect` made of
+            them; the same agent's episodes on the same task are put together.
         seed: Of the bootstrap and of the sign-flip test.
         resamples: Replicates of the bootstrap, and random sign patterns of the test.
         level: Of every interval.
@@ -67,7 +67,7 @@ def summarise(
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples={resamples} must be at least 1 and level={level} between 0 and 1")
     how = Resampling(seed, resamples, level)
-    summary = _summary(collect(runs), how) if runs or not (trainings or empty) else _nothing(how)
+    summary = _summary(gathered(runs), how) if runs or not (trainings or empty) else _nothing(how)
     found = training.results(trainings, summary.agents)
     told = training.caveats(trainings, found, summary.agents)
     return replace(summary, caveats=(*summary.caveats, *told), training=found)

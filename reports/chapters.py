@@ -16,6 +16,7 @@ from typing import Any
 
 from lram.harness.errors import LramError
 from lram.harness.store import PLAN_FILE, Run, load_runs
+from lram.reports.collect import Evidence
 from lram.reports.drawing import Drawing
 from lram.reports.model import Caveat
 from lram.reports.views import Table
@@ -76,15 +77,17 @@ def load_folders(paths: Sequence[Path]) -> tuple[list[Run], dict[str, list[Path]
     return load_runs(runs), others
 
 
-def make_chapters(runs: Sequence[Run], others: Mapping[str, Sequence[Path]], seed: int = 0) -> list[Chapter]:
+def make_chapters(
+    runs: Sequence[Run] | Evidence, others: Mapping[str, Sequence[Path]], seed: int = 0
+) -> list[Chapter]:
     """Return the chapters of a report, in the order of the page.
 
     Args:
-        runs: Evaluations; where their episodes have parts, those make a chapter.
+        runs: Evaluations, or what was collected from them; where episodes have parts, those make a chapter.
         others: Folders by key, as :func:`load_folders` gave them.
         seed: Of the resampling.
     """
-    given: dict[str, Sequence[Any]] = {"parts": runs, **others}
+    given: dict[str, Any] = {"parts": runs, **others}
     made = [
         import_module(f"lram.reports.{key}").chapter(given[key], seed=seed) for key in KEYS if given.get(key)
     ]

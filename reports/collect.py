@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from lram.agents.api import AgentInfo
 from lram.harness.errors import LramError
-from lram.harness.records import AgentEntry, EpisodeRecord, PlannedTask, WorkItem
+from lram.harness.records import AgentEntry, EpisodeRecord, PlannedTask
 from lram.harness.store import Run
 
 EpisodeKey = tuple[int, int]
@@ -21,17 +21,14 @@ class Cell:
     Attributes:
         planned: Number of episodes planned.
         records: What was recorded, by episode key, sorted.
+        scored: Those of them that carry a return.
         skipped: Why no run lets the agent play the task; empty when one does.
     """
 
     planned: int
     records: dict[EpisodeKey, EpisodeRecord]
+    scored: dict[EpisodeKey, EpisodeRecord]
     skipped: str
-
-    @property
-    def scored(self) -> dict[EpisodeKey, EpisodeRecord]:
-        """The records that carry a return."""
-        return {key: record for key, record in self.records.items() if record.status == "scored"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +65,11 @@ class Evidence:
         return list(dict.fromkeys(planned.task.domain for planned in self.tasks))
 
 
+def gathered(runs: Sequence[Run] | Evidence) -> Evidence:
+    """Return what is known of ``runs``; evidence stands for runs that were read before."""
+    return runs if isinstance(runs, Evidence) else collect(runs)
+
+
 def collect(runs: Sequence[Run]) -> Evidence:
     """Read ``runs`` and merge what they say of the same agent and task.
 
@@ -83,54 +85,54 @@ def collect(runs: Sequence[Run]) -> Evidence:
     _check_kind(runs)
     agents: dict[str, AgentEntry] = {}
     tasks: dict[str, PlannedTask] = {}
-    planned: dict[tuple[str, str], set[EpisodeKey]] = {}
+    planned: dict[tuple[str, str], dict[int, int]] = {}
     records: dict[tuple[str, str], dict[EpisodeKey, EpisodeRecord]] = {}
     skipped: dict[tuple[str, str], str] = {}
     disagreements: dict[str, None] = {}
-    computed: dict[tuple[WorkItem, int], dict[str, str]] = {}
-    played: dict[tuple[WorkItem, int], dict[str, str]] = {}
-    for run in runs:
+    # Where an agent, or a domain, was at work, in the order of the records; not once for each of them.
+    computed: dict[tuple[str, int, str], dict[str, str]] = {}
+    played: dict[tuple[str, int, str], dict[str, str]] = {}
+    for number, run in enumerate(runs):
         plan = run.plan
         for agent in plan.agents:
             _check_agent(agents.setdefault(agent.label, agent), agent, run)
         for task in plan.tasks:
             _check_task(tasks.setdefault(task.task.id, task), task, run)
-        for item in plan.items():
-            planned.setdefault((item.agent, item.task), set()).add((plan.seed, item.episode))
+        for pair in plan.pairs():
+            by_seed = planned.setdefault(pair, {})
+            by_seed[plan.seed] = max(plan.episodes, by_seed.get(plan.seed, 0))
         for skip in plan.skipped:
             skipped.setdefault((skip.agent, skip.task), skip.reason)
-        origins = run.origins()
-        for record in run.records():
+        sessions = run.sessions()
+        for record, segment in run.settled():
             _check_protocol(record, tasks[record.task], run)
             known = records.setdefault((record.agent, record.task), {})
             key = (plan.seed, record.episode)
             if key not in known or (known[key].status == "errored" and record.status == "scored"):
                 known[key] = record
-                if record.status == "scored" and record.item in origins:
-                    origin, domain = origins[record.item], record.task.partition("/")[0]
-                    computed[record.item, plan.seed] = origin.compute.get(record.agent, {})
-                    played[record.item, plan.seed] = origin.workers.get(domain, {})
+                if record.status == "scored" and segment in sessions:
+                    domain = tasks[record.task].task.domain
+                    if (record.agent, number, segment) not in computed:
+                        made = sessions[segment].compute.get(record.agent, {})
+                        computed[record.agent, number, segment] = made
+                    if (domain, number, segment) not in played:
+                        played[domain, number, segment] = sessions[segment].workers.get(domain, {})
             elif record.status == "scored" and _outcome(known[key]) != _outcome(record):
                 disagreements[record.item.id] = None
-    cells = {
-        pair: Cell(
-            planned=len(planned.get(pair, ())),
-            records=dict(sorted(records.get(pair, {}).items())),
-            skipped="" if pair in planned else skipped.get(pair, ""),
-        )
-        for pair in [*planned, *(pair for pair in skipped if pair not in planned)]
-    }
     return Evidence(
         agents=tuple(agents.values()),
         tasks=tuple(_by_domain(tasks.values())),
-        cells=cells,
+        cells={
+            pair: _cell(sum(planned.get(pair, {}).values()), records.get(pair, {}), skipped.get(pair, ""))
+            for pair in [*planned, *(pair for pair in skipped if pair not in planned)]
+        },
         run_seeds=tuple(sorted({run.plan.seed for run in runs})),
         disagreements=tuple(disagreements),
-        mixtures=_mixtures((item.agent, facts) for (item, _), facts in computed.items()),
+        mixtures=_mixtures((agent, facts) for (agent, _, _), facts in computed.items()),
         simulators=_mixtures(
             # Python's own version plays no part in what a simulator does.
-            (item.task.partition("/")[0], {name: facts[name] for name in facts if name != "python"})
-            for (item, _), facts in played.items()
+            (domain, {name: facts[name] for name in facts if name != "python"})
+            for (domain, _, _), facts in played.items()
         ),
         collected=runs[0].plan.collected,
         realtime_hz={
@@ -139,6 +141,17 @@ def collect(runs: Sequence[Run]) -> Evidence:
             for agent in run.plan.agents
             if run.plan.realtime_hz
         },
+    )
+
+
+def _cell(planned: int, records: dict[EpisodeKey, EpisodeRecord], skipped: str) -> Cell:
+    ordered = dict(sorted(records.items()))
+    errored = any(record.status != "scored" for record in ordered.values())
+    return Cell(
+        planned=planned,
+        records=ordered,
+        scored={k: r for k, r in ordered.items() if r.status == "scored"} if errored else ordered,
+        skipped="" if planned else skipped,
     )
 
 

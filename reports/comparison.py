@@ -7,14 +7,15 @@ scored: an agent that plays fewer tasks is not ranked against one that plays all
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 
 from lram.envs.scores import normalise
-from lram.envs.task import Task
-from lram.reports.collect import Evidence
+from lram.reports.collect import EpisodeKey, Evidence
 from lram.reports.model import Comparison, Estimate, Interval, rounded
 from lram.reports.samples import NO_NOISE, Resampling
 from lram.reports.statistics import (
@@ -30,8 +31,10 @@ from lram.reports.statistics import (
 
 def compare(evidence: Evidence, how: Resampling) -> tuple[Comparison, ...]:
     """Return every pair of agents' difference in the mean of domain means, Holm-corrected."""
+    scores = {agent.label: _scores(evidence, agent.label) for agent in evidence.agents}
     pairs = [
-        paired(evidence, first.label, second.label, how) for first, second in combinations(evidence.agents, 2)
+        _paired(evidence, first.label, second.label, scores, how)
+        for first, second in combinations(evidence.agents, 2)
     ]
     tested = [place for place, pair in enumerate(pairs) if pair.p is not None]
     adjusted = holm([pairs[place].p or 0.0 for place in tested])
@@ -42,8 +45,20 @@ def compare(evidence: Evidence, how: Resampling) -> tuple[Comparison, ...]:
 
 def paired(evidence: Evidence, first: str, second: str, how: Resampling) -> Comparison:
     """Return first minus second over the episodes that began alike; without Holm's correction."""
+    scores = {label: _scores(evidence, label) for label in (first, second)}
+    return _paired(evidence, first, second, scores, how)
+
+
+def _paired(
+    evidence: Evidence, first: str, second: str, scores: Mapping[str, Mapping[str, _Scores]], how: Resampling
+) -> Comparison:
+    nothing = _Scores([], np.zeros(0, np.int64), np.zeros(0))
     found = [
-        (planned.task, _differences(evidence, first, second, planned.task)) for planned in evidence.tasks
+        (
+            planned.task,
+            _differences(*(scores[label].get(planned.task.id, nothing) for label in (first, second))),
+        )
+        for planned in evidence.tasks
     ]
     shared = [(task, values) for task, values in found if len(values)]
     if not shared:
@@ -77,20 +92,45 @@ def paired(evidence: Evidence, first: str, second: str, how: Resampling) -> Comp
     )
 
 
-def _differences(evidence: Evidence, first: str, second: str, task: Task) -> Array:
-    """Return first minus second, in score, for the episodes that began alike; often empty."""
-    one, other = evidence.cells.get((first, task.id)), evidence.cells.get((second, task.id))
-    if one is None or other is None:
-        return np.array([])
-    partners = other.scored
-    found = []
-    for key, record in one.scored.items():
-        partner = partners.get(key)
-        if partner is None or partner.seed != record.seed:
-            continue
-        if record.episode_return is None or partner.episode_return is None:
-            continue
-        a, b = normalise(task, record.episode_return), normalise(task, partner.episode_return)
-        if a is not None and b is not None:
-            found.append(a - b)
-    return np.array(found, dtype=np.float64)
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """One agent's scores on one task.
+
+    Attributes:
+        keys: Of the episodes that have one, sorted.
+        seeds: The simulator's, by episode.
+        values: The scores.
+    """
+
+    keys: list[EpisodeKey]
+    seeds: npt.NDArray[np.int64]
+    values: Array
+
+
+def _scores(evidence: Evidence, agent: str) -> dict[str, _Scores]:
+    """Return the scores of ``agent`` by task."""
+    found = {}
+    for planned in evidence.tasks:
+        cell = evidence.cells.get((agent, planned.task.id))
+        known = [
+            (key, record.seed, score)
+            for key, record in (cell.scored.items() if cell else ())
+            if record.episode_return is not None
+            and (score := normalise(planned.task, record.episode_return)) is not None
+        ]
+        if known:
+            keys, seeds, values = zip(*known, strict=True)
+            found[planned.task.id] = _Scores(list(keys), np.array(seeds, np.int64), np.array(values))
+    return found
+
+
+def _differences(first: _Scores, second: _Scores) -> Array:
+    """Return first minus second for the episodes that began alike; often empty."""
+    if first.keys == second.keys:
+        mine = theirs = np.arange(len(first.keys))
+    else:
+        places = {key: place for place, key in enumerate(second.keys)}
+        both = [(at, places[key]) for at, key in enumerate(first.keys) if key in places]
+        mine, theirs = np.array(both, dtype=np.intp).reshape(-1, 2).T
+    alike = first.seeds[mine] == second.seeds[theirs]
+    return np.asarray(first.values[mine[alike]] - second.values[theirs[alike]])

@@ -16,7 +16,7 @@ from lram.harness.store import Run, encode
 from lram.reports import training_figures, training_views
 from lram.reports.aggregate import summarise
 from lram.reports.chapters import Chapter, make_chapters
-from lram.reports.collect import collect
+from lram.reports.collect import Evidence, collect
 from lram.reports.drawing import KINDS, render
 from lram.reports.figures import NAMES, draw
 from lram.reports.markdown import markdown
@@ -68,7 +68,7 @@ def _files_of(chapters: Sequence[Chapter]) -> list[str]:
 
 
 def whole_summary(
-    runs: Sequence[Run], seed: int, trainings: Sequence[Training], chapters: Sequence[Chapter]
+    runs: Sequence[Run] | Evidence, seed: int, trainings: Sequence[Training], chapters: Sequence[Chapter]
 ) -> Summary:
     """Return the summary with the caveats of chapters among its own."""
     summary = summarise(runs, seed=seed, trainings=trainings, empty=bool(chapters))
@@ -105,7 +105,7 @@ def write_report(
     """
     place = Path(folder).resolve()
     _check_place(place)
-    contents = _contents(runs, seed, trainings, make_chapters(runs, others, seed))
+    contents = _contents(runs, seed, trainings, others)
     scratch = place.with_name(f".{place.name}.{os.getpid()}.new")
     try:
         try:
@@ -125,16 +125,18 @@ def write_report(
 
 
 def _contents(
-    runs: Sequence[Run], seed: int, trainings: Sequence[Training], chapters: Sequence[Chapter]
+    runs: Sequence[Run], seed: int, trainings: Sequence[Training], others: Mapping[str, Sequence[Path]]
 ) -> dict[str, bytes]:
-    summary = whole_summary(runs, seed, trainings, chapters)
+    evidence = collect(runs) if runs else None
+    chapters = make_chapters(evidence or (), others, seed)
+    summary = whole_summary(evidence or (), seed, trainings, chapters)
     drawings, training_drawings = draw(summary), training_figures.draw(summary, trainings)
     contents = {
         "summary.json": summary_json(summary, chapters),
         "summary.md": markdown(summary, trainings, chapters),
         "index.html": page(summary, drawings, runs, trainings, training_drawings, chapters),
     }
-    tables = csv_files(summary, collect(runs)) if runs else {}
+    tables = csv_files(summary, evidence) if evidence else {}
     tables |= training_views.csv_files(summary, trainings)
     for chapter in chapters:
         tables |= chapter.csv

@@ -15,7 +15,7 @@ from lram.harness.store import Run
 from lram.reports import text
 from lram.reports.aggregate import display_name
 from lram.reports.chapters import Chapter
-from lram.reports.collect import Evidence, collect
+from lram.reports.collect import Evidence, gathered
 from lram.reports.model import ALL_EQUAL, Caveat, Estimate
 from lram.reports.parts_figure import parts_figure
 from lram.reports.parts_model import Curve, PartsResult, estimate_parts, trials_of
@@ -25,19 +25,17 @@ from lram.reports.views import Cell, Table, columns, integer
 TITLE = "Score by episode within the context"
 
 
-def chapter(runs: Sequence[Run], *, seed: int = 0) -> Chapter | None:
+def chapter(runs: Sequence[Run] | Evidence, *, seed: int = 0) -> Chapter | None:
     """Return the chapter on the inner episodes of ``runs``; None where no record has any.
 
     Args:
-        runs: Evaluations.
+        runs: Evaluations, or what was collected from them.
         seed: Of the resampling.
 
     Raises:
         LramError: The runs do not go together, or one is damaged.
     """
-    if not any(record.parts for run in runs for record in run.records()):
-        return None
-    evidence = collect(runs)
+    evidence = gathered(runs)
     result = estimate_parts(evidence, seed)
     if result is None:
         return None

@@ -197,4 +197,10 @@ def covered(evidence: Evidence, measure: Measure) -> set[str]:
 
 
 def _anybody(evidence: Evidence, task: Task, measure: Measure) -> bool:
-    return any(len(values_of(evidence, agent.label, task, measure)) for agent in evidence.agents)
+    cells = (evidence.cells.get((agent.label, task.id)) for agent in evidence.agents)
+    return any(
+        measure.of(task, record) is not None
+        for cell in cells
+        if cell is not None
+        for record in cell.scored.values()
+    )

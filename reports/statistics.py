@@ -59,7 +59,7 @@ def resampled_means(values: Array, resamples: int, generator: np.random.Generato
     if n < 2:
         raise ValueError("a single episode says nothing about its own noise")
     mean = values.mean()
-    drawn = values[generator.integers(0, n, size=(resamples, n))].mean(axis=1)
+    drawn = values.take(generator.integers(0, n, size=(resamples, n))).mean(axis=1)
     scaled: Array = mean + np.sqrt(n / (n - 1)) * (drawn - mean)
     return scaled
 
@@ -174,7 +174,9 @@ def sign_flip_p(
     extreme, block = 0, max(1, _CHUNK // len(terms))
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
-        signs = generator.integers(0, 2, size=(rows, len(terms)), dtype=np.int8) * 2.0 - 1.0
+        signs = generator.integers(0, 2, size=(rows, len(terms)), dtype=np.int8).astype(np.float64)
+        signs *= 2.0
+        signs -= 1.0
         extreme += int(np.count_nonzero(np.abs(signs @ terms) >= bar))
     return (extreme + 1) / (resamples + 1)
 

@@ -210,11 +210,15 @@ def _aggregate(aggregate: Aggregate) -> Row:
 
 def csv_of(rows: Iterable[Row]) -> bytes:
     """Return rows as a CSV file, the first one's keys as its head."""
-    listed = list(rows)
-    buffer = io.StringIO()
-    if listed:
-        writer = csv.DictWriter(buffer, listed[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        for row in listed:
-            writer.writerow({k: str(v).lower() if isinstance(v, bool) else v for k, v in row.items()})
-    return buffer.getvalue().encode()
+    raw = io.BytesIO()
+    # Straight into bytes: the table of episodes may have millions of rows.
+    with io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
+        writer, names = csv.writer(file, lineterminator="\n"), None
+        for row in rows:
+            if names is None:
+                names = list(row)
+                writer.writerow(names)
+            values = map(row.get, names)
+            writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in values])
+        file.flush()
+        return raw.getvalue()

@@ -101,7 +101,7 @@ def _telling_how_to_go_on(store: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         runs = collection.collected_runs(store)
         if runs:
-            planned = sum(len(run.plan.items()) for run in runs)
+            planned = sum(len(run.plan.pairs()) * run.plan.episodes for run in runs)
             recorded = planned - sum(len(run.missing()) for run in runs)
             print(
                 f"\n{recorded} of {planned} episodes are recorded; go on with: lram collect --resume {store}"

@@ -293,9 +293,12 @@ def conclude(run: Run, *, hint: bool = True) -> int:
     """Print what a run holds and what to do next; return 1 when an agent scored nothing at all."""
     records = run.records()
     rows = []
+    episodes = Counter({agent: 0 for agent, _ in run.plan.pairs()})
+    for agent, _ in run.plan.pairs():
+        episodes[agent] += run.plan.episodes
     for agent in run.plan.agents:
         mine = [record for record in records if record.agent == agent.label]
-        planned = sum(item.agent == agent.label for item in run.plan.items())
+        planned = episodes[agent.label]
         scored = sum(record.status == "scored" for record in mine)
         rows.append((agent.label, scored, len(mine) - scored, planned - len(mine), agent.info.description))
     print_table(("agent", "scored", "errored", "missing", "what it is"), rows)
@@ -326,9 +329,9 @@ def interrupted(folder: Path, command: str = "") -> int:
     if not (folder / "run.json").is_file():
         raise KeyboardInterrupt
     run = Run(folder)
-    missing = len(run.missing())
+    planned = len(run.plan.pairs()) * run.plan.episodes
     print(
-        f"\ninterrupted: {len(run.plan.items()) - missing} of {len(run.plan.items())} episodes are recorded; "
+        f"\ninterrupted: {planned - len(run.missing())} of {planned} episodes are recorded; "
         f"go on with: {command or f'lram resume {folder}'}"
     )
     return 130

@@ -57,7 +57,7 @@ def _prepare(order: AgentOrder, files: Mapping[str, bytes] | None) -> tuple[Agen
         sys.path.insert(0, order.place)
     spec = order.spec
     if files is not None:
-        here = unpacked(files, order.files, Path(order.folder).name)
+        here = unpacked(files, order.files, order.name)
         spec = str(here) + spec.removeprefix(order.folder)
     agent = build_agent(spec, order.seed, order.compute)
     _check_same(order, agent.info)

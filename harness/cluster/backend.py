@@ -170,7 +170,15 @@ class _RayStage:
             if digest not in self._files:
                 self._files[digest] = self._cluster.put(files)
         return AgentOrder(
-            label, spec, folder, digest, seed, self._machine.compute(), self._machine.threads, str(Path.cwd())
+            label=label,
+            spec=spec,
+            folder=folder,
+            files=digest,
+            name=Path(folder).resolve().name if folder else "",
+            seed=seed,
+            compute=self._machine.compute(),
+            threads=self._machine.threads,
+            place=str(Path.cwd()),
         )
 
     def check(self, players: Mapping[str, Player]) -> dict[str, str]:

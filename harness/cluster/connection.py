@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from typing import Any
 
 from lram.harness.errors import LramError
 
+_KNOCK_S = 10.0
 _PROBE_S = 180.0  # interpreters of its own make a node slow to tell what it has
 
 
@@ -185,6 +187,7 @@ def connected(address: str | None, say: Callable[[str], None]) -> Iterator[Clust
     if ray.is_initialized():
         raise LramError("this process is connected to Ray already; call ray.shutdown() first")
     _divert(ray, say)
+    _knock(address or os.environ.get("RAY_ADDRESS") or "")
     usual = {"log_to_driver": False, "logging_level": "CRITICAL", "configure_logging": True}
     try:
         try:
@@ -204,6 +207,22 @@ def connected(address: str | None, say: Callable[[str], None]) -> Iterator[Clust
         yield Cluster(ray)
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise LramError when nobody listens at ``address``: Ray would wait for minutes."""
+    if address in ("", "auto", "local"):
+        return
+    host, colon, port = address.rpartition(":")
+    if "://" in address or not colon or not port.isdigit():
+        raise LramError(f"{address} is no address of a Ray cluster; give host:port, as 'ray start' tells it")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise LramError(
+            f"no Ray cluster answers at {address} ({error}); start one with 'ray start --head', or give "
+            "another --address"
+        ) from error
 
 
 def by_value(function: Callable[..., Any]) -> Callable[..., Any]:

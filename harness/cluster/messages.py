@@ -19,6 +19,7 @@ class AgentOrder:
         spec: Its specification, as the driver's user wrote it.
         folder: The part of ``spec`` that is a checkpoint's folder; empty where there is none.
         files: SHA-256 over the folder's files, by which nodes know that they have them.
+        name: Of the folder, links followed: it goes into what reports say.
         seed: Of the run.
         compute: How models compute.
         threads: Threads of the tensor library.
@@ -31,6 +32,7 @@ class AgentOrder:
     spec: str
     folder: str
     files: str
+    name: str
     seed: int
     compute: Compute
     threads: int

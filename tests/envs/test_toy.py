@@ -11,7 +11,7 @@ from lram.envs.session import SessionError, Step
 from lram.envs.simulator import SimulatorSession
 from lram.envs.toy import DOMAIN, FAULT_DECISION, FLAKY_EVERY, make
 
-SOUND = ("reach", "steps", "image", "slow", "noscore", "lives")
+SOUND = ("reach", "steps", "blink", "image", "slow", "noscore", "lives")
 
 
 def session_of(task: str) -> SimulatorSession:

@@ -340,7 +340,7 @@ def test_a_collection_keeps_the_same_trajectories(tmp_path: Path, cluster: TwoNo
     for store in stores:
         held = {}
         for episode in store.episodes:
-            one = store.read(episode.number)
+            one = store.trajectory(episode.number)
             held[one.origin] = (
                 one.observations.tobytes(),
                 one.actions.tobytes(),

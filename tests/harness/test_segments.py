@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from lram.harness import segments
 from lram.harness.errors import LramError
 from lram.harness.segments import SegmentWriter, check_empty, check_layout, read_records
 
@@ -59,3 +62,82 @@ def test_another_layout_is_refused(tmp_path: Path) -> None:
     check_layout(tmp_path / "plan.json", 1, 1)
     with pytest.raises(LramError, match="has layout 2, this version reads 1"):
         check_layout(tmp_path / "plan.json", 2, 1)
+
+
+class Clock:
+    """Stands for the time and for the disk."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.synced = 1000.0, 0
+        monkeypatch.setattr(segments.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(segments.os, "fdatasync", self._sync)
+
+    def _sync(self, file: int) -> None:
+        self.synced += 1
+
+
+def test_a_record_is_in_its_file_at_once_and_a_burst_is_put_on_disk_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    writer = SegmentWriter(tmp_path, ("part",), "go on")
+    for value in range(10):
+        writer.append("part", value)
+        assert numbers(tmp_path) == list(range(value + 1))
+    assert clock.synced == 1  # with the first; nobody was to know of the others
+    writer.heartbeat()
+    assert clock.synced == 1
+    clock.now += segments.SYNC_S
+    writer.heartbeat()
+    assert clock.synced == 2
+    clock.now += segments.SYNC_S
+    writer.heartbeat()
+    assert clock.synced == 2  # nothing new
+    writer.append("part", 10)
+    assert clock.synced == 3
+    writer.append("part", 11)
+    writer.close()
+    assert clock.synced == 4
+
+
+def test_a_process_that_is_killed_loses_nothing_that_it_appended(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, signal, sys; from lram.harness.segments import SegmentWriter\n"
+        "writer = SegmentWriter(pathlib.Path(sys.argv[1]), ('part',), 'go on')\n"
+        "for value in range(100):\n"
+        "    writer.append('part', value)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)]).returncode == -9
+    assert numbers(tmp_path) == list(range(100))
+
+
+def test_a_disk_that_fails_at_the_end_is_told_and_the_folder_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SegmentWriter(tmp_path, ("part",), "go on")
+    writer.append("part", 1)
+    writer.append("part", 2)
+
+    def fails(file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segments.os, "fdatasync", fails)
+        with pytest.raises(LramError, match="No space left on device; make room, then 'go on"):
+            writer.close()
+    SegmentWriter(tmp_path, ("part",), "go on").close()
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 100])
+def test_lines_longer_and_shorter_than_what_is_read_at_once_come_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(segments, "_BLOCK", block)
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "0001.jsonl").write_bytes(b"1\n23\n456789012345\n6\n78")
+    (tmp_path / "part" / "0002.jsonl").write_bytes(b"9\n")
+    assert numbers(tmp_path) == [1, 23, 456789012345, 6, 9]
+    (tmp_path / "part" / "0002.jsonl").write_bytes(b"9\n1\n1 2\n3\n")
+    with pytest.raises(LramError, match=r"0002\.jsonl, line 3 is damaged"):
+        numbers(tmp_path)

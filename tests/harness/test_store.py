@@ -100,7 +100,20 @@ def test_a_later_segment_replaces_an_errored_record(tmp_path: Path) -> None:
         writer.append(failed)
     with RunWriter(Run(tmp_path / "run")) as writer:
         writer.append(record("a", "toy/steps", 0))
-    assert [r.status for r in Run(tmp_path / "run").records()] == ["scored"]
+    run = Run(tmp_path / "run")
+    assert [r.status for r in run.records()] == ["scored"]
+    assert list(run.outcomes()) == [(failed.item, None)]
+
+
+def test_outcomes_are_those_of_the_records_in_plan_order(tmp_path: Path) -> None:
+    failure = Failure("crash", "gone")
+    failed = replace(record("a", "toy/reach", 1), status="errored", episode_return=None, failure=failure)
+    with RunWriter.create(tmp_path / "run", PLAN) as writer:
+        for one in (record("b", "toy/steps", 1), failed, record("a", "toy/steps", 0)):
+            writer.append(one)
+    run = Run(tmp_path / "run")
+    assert list(run.outcomes()) == [(one.item, one.failure) for one in run.records()]
+    assert [found for _, found in run.outcomes()] == [None, failure, None]
 
 
 @pytest.mark.parametrize("cut", [1, 10, 200])
