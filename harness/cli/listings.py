@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -13,6 +13,10 @@ from lram.envs import registry
 from lram.envs.scores import audit
 from lram.envs.task import Task
 from lram.harness.cli.output import print_json, print_table
+from lram.harness.errors import LramError
+
+if TYPE_CHECKING:
+    from lram.harness.doctor import Finding
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
 
@@ -168,22 +172,53 @@ def agents(*, json: Json = False) -> None:
     )
 
 
-def doctor(*, json: Json = False) -> int:
-    """Try out every domain, renderer and device here, and say what to install for the rest."""
-    from lram.harness.doctor import examine
+def doctor(
+    *,
+    backend: Annotated[
+        Literal["local", "ray"], Parameter(help="Look at this machine, or at every node of a Ray cluster.")
+    ] = "local",
+    address: Annotated[str | None, Parameter(help="Of the Ray cluster, as for 'lram eval'.")] = None,
+    json: Json = False,
+) -> int:
+    """Try out every domain, renderer and device, and say what to install for the rest.
 
-    findings = examine()
+    With --backend ray, every node tries for itself: 'lram eval' gives a node the tasks of those domains only
+    that are installed there.
+    """
+    if backend == "local":
+        if address is not None:
+            raise LramError("--address belongs to a cluster: add --backend ray")
+        from lram.harness.doctor import examine
+
+        findings = examine()
+        if json:
+            print_json([asdict(finding) for finding in findings])
+        else:
+            _show_findings(findings)
+        return 0
+    from lram.harness.cluster.examining import examine_nodes
+
+    nodes = examine_nodes(address)
     if json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        print_table(
-            ("what", "works", "details"),
-            [(f.name, {True: "yes", False: "NO", None: "-"}[f.works], f.details) for f in findings],
-        )
-        for finding in findings:
-            if finding.advice:
-                print(f"\n{finding.name}: {finding.advice}")
+        print_json([asdict(node) for node in nodes])
+        return 0
+    for node in nodes:
+        print(f"{'' if node is nodes[0] else chr(10)}{node.name}, {node.offers}")
+        if node.problem:
+            print(f"not used: {node.problem}")
+        else:
+            _show_findings(node.findings)
     return 0
+
+
+def _show_findings(findings: Sequence[Finding]) -> None:
+    print_table(
+        ("what", "works", "details"),
+        [(f.name, {True: "yes", False: "NO", None: "-"}[f.works], f.details) for f in findings],
+    )
+    for finding in findings:
+        if finding.advice:
+            print(f"\n{finding.name}: {finding.advice}")
 
 
 COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = (

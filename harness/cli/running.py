@@ -293,12 +293,10 @@ def conclude(run: Run, *, hint: bool = True) -> int:
     """Print what a run holds and what to do next; return 1 when an agent scored nothing at all."""
     records = run.records()
     rows = []
-    episodes = Counter({agent: 0 for agent, _ in run.plan.pairs()})
-    for agent, _ in run.plan.pairs():
-        episodes[agent] += run.plan.episodes
+    tasks = Counter(label for label, _ in run.plan.pairs())
     for agent in run.plan.agents:
         mine = [record for record in records if record.agent == agent.label]
-        planned = episodes[agent.label]
+        planned = tasks[agent.label] * run.plan.episodes
         scored = sum(record.status == "scored" for record in mine)
         rows.append((agent.label, scored, len(mine) - scored, planned - len(mine), agent.info.description))
     print_table(("agent", "scored", "errored", "missing", "what it is"), rows)

@@ -96,6 +96,8 @@ class _RayStage:
         self._cluster, self._machine, self._wishes, self._say = cluster, machine, wishes, say
         self._roster = Roster(cluster, say)
         self._files: dict[str, Any] = {}
+        self._protocols: dict[str, str] = {}
+        self._placing: Placing | None = None
         self._told = Told()
 
     def protocols(
@@ -110,6 +112,7 @@ class _RayStage:
         for name in names:
             protocol = self._roster.protocol(name, chosen.get(name))
             found[name] = adapter(name).protocol(protocol).id(name)
+            self._protocols[name] = protocol
         if len(kinds := self._roster.processors()) > 1:
             texts = [f"{kind}: {len(nodes)} nodes" for kind, nodes in kinds.items()]
             self._say(
@@ -182,26 +185,30 @@ class _RayStage:
         )
 
     def check(self, players: Mapping[str, Player]) -> dict[str, str]:
-        """Return what the gate noted where the agents were built; every node checks its own copy, too."""
+        """Return what the gate noted where the agents were built; every node checks its own copy, too.
+
+        Raises:
+            LramError: A job of one of them asks for more than any node has.
+        """
         known = cast(Mapping[str, _Player], players)
+        self._placing = Placing(
+            self._roster,
+            {label: player.info for label, player in known.items()},
+            self._protocols,
+            self._machine,
+            self._wishes,
+            {label: player.start_s for label, player in known.items()},
+        )
         return {label: player.note for label, player in known.items() if player.note}
 
     def play(self, work: Work, sink: Sink) -> None:
         players = cast(Mapping[str, _Player], work.players)
-        playing = {item.agent for item in work.items}
-        placing = Placing(
-            self._roster,
-            {label: player.info for label, player in players.items() if label in playing},
-            {p.task.domain: p.protocol.partition(":")[2].partition("@")[0] for p in work.plan.tasks},
-            self._machine,
-            self._wishes,
-            {label: player.start_s for label, player in players.items()},
-            alone=work.plan.realtime_hz > 0,
-        )
+        assert self._placing is not None, "check comes before play"
+        self._placing.alone = work.plan.realtime_hz > 0
         driver = Driver(
             self._cluster,
             self._roster,
-            placing,
+            self._placing,
             work,
             sink,
             self._machine,

@@ -79,6 +79,13 @@ def _domain_facts(name: str, tasks: Sequence[str], told: Mapping[str, str]) -> D
     return DomainFacts(python or "", tuple(fits), lacks)
 
 
+def examine() -> bytes:
+    """Try what ``lram doctor`` tries; return the findings as JSON."""
+    from lram.harness import doctor
+
+    return msgspec.json.encode(doctor.examine())
+
+
 def describe(order: bytes, files: Mapping[str, bytes] | None, tasks: bytes) -> bytes:
     """Build an agent and tell of it; JSON of messages in and out."""
     return msgspec.json.encode(

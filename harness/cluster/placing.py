@@ -23,6 +23,7 @@ class Placing:
     Attributes:
         wishes: What the user asks for.
         most: The most jobs that could run at the same time, so far.
+        alone: A job has its node to itself.
     """
 
     def __init__(
@@ -33,8 +34,6 @@ class Placing:
         machine: Machine,
         wishes: Wishes,
         starts: Mapping[str, float],
-        *,
-        alone: bool = False,
     ) -> None:
         """Prepare.
 
@@ -45,12 +44,12 @@ class Placing:
             machine: How each job is played.
             wishes: What the user asks for.
             starts: Seconds to build each agent, by label.
-            alone: A job has its node to itself.
 
         Raises:
             LramError: A job asks for more than any node has.
         """
-        self._roster, self._protocols, self.wishes, self._alone = roster, protocols, wishes, alone
+        self._roster, self._protocols, self.wishes = roster, protocols, wishes
+        self.alone = False
         self._starts = dict(starts)
         self._started: dict[tuple[str, str], float] = {}
         self._barred: dict[tuple[str, str, str], str] = {}
@@ -105,7 +104,7 @@ class Placing:
     def needs(self, agent: str, domain: str, node: Node) -> Needs:
         """Return what a job takes of ``node``."""
         wanted = self._needs[agent, domain]
-        return replace(wanted, cpus=node.cpus) if self._alone else wanted
+        return replace(wanted, cpus=node.cpus) if self.alone else wanted
 
     def needs_of(self, group: Group, node: Node) -> Needs:
         """Return what the job of ``group`` takes of ``node``."""

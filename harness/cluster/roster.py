@@ -36,15 +36,19 @@ class Roster:
         self._question: tuple[dict[str, list[str]], dict[str, str]] = ({}, {})
         self._asked: dict[str, tuple[Node, Any]] = {}
         self._refused: set[str] = set()
+        self.problems: dict[str, str] = {}
         self.nodes: dict[str, Node] = {}
         self.facts: dict[str, NodeFacts] = {}
 
-    def examine(self, domains: Mapping[str, Sequence[str]], told: Mapping[str, str]) -> None:
+    def examine(
+        self, domains: Mapping[str, Sequence[str]], told: Mapping[str, str], *, needed: bool = True
+    ) -> None:
         """Ask every node what it can play; returns when all have answered.
 
         Args:
             domains: By name, the names of the tasks to play.
             told: What the user says of interpreters, by domain.
+            needed: There must be a node that can be used.
 
         Raises:
             LramError: There is no node that is of any use.
@@ -56,7 +60,7 @@ class Roster:
             self._ask(node)
         for node in nodes:
             self._hear(node)
-        if not self.nodes:
+        if needed and not self.nodes:
             raise LramError(
                 f"none of the cluster's {len(nodes)} nodes can be used; see the reasons above, and "
                 "'lram doctor --backend ray'"
@@ -135,6 +139,7 @@ class Roster:
             found = _facts(answer)
         if found.problem:
             self._refused.add(node.id)
+            self.problems[node.id] = found.problem
             self._say(f"the node {node} is not used: {found.problem}")
             return
         self.nodes[node.id], self.facts[node.id] = node, found
