@@ -226,4 +226,7 @@ DOMAIN = Domain(
     interpreter=InterpreterRecipe(
         ("ale-py==0.12.1", "numpy==1.26.4", "opencv-python-headless==4.11.0.86"), pythons=("3.11", "3.12")
     ),
+    step_s=0.0003,
+    worker_mb=73.0,
+    session_mb=1.0,
 )

@@ -123,4 +123,7 @@ DOMAIN = Domain(
     ),
     start_s=1.0,
     idle_sessions=1,
+    step_s=0.0035,
+    worker_mb=225.0,
+    session_mb=95.0,
 )

@@ -255,4 +255,7 @@ DOMAIN = Domain(
     interpreter=InterpreterRecipe(("numpy==1.26.4",), pythons=("3.11", "3.12", "3.10", "3.9")),
     tasks=_tasks(),
     under=under,
+    step_s=0.00001,
+    worker_mb=39.0,
+    session_mb=0.1,
 )

@@ -153,4 +153,7 @@ DOMAIN = Domain(
     interpreter=InterpreterRecipe(
         ("dm-control==1.0.28", "mujoco==3.3.0", "numpy==1.26.4"), pythons=("3.11", "3.12")
     ),
+    step_s=0.00008,
+    worker_mb=145.0,
+    session_mb=14.0,
 )

@@ -124,4 +124,7 @@ DOMAIN = Domain(
         ("metaworld==3.1.1", "mujoco==3.3.0", "gymnasium==1.4.0", "numpy==1.26.4", "packaging==26.3"),
         pythons=("3.11", "3.12"),
     ),
+    step_s=0.0003,
+    worker_mb=120.0,
+    session_mb=30.0,
 )

@@ -110,4 +110,7 @@ DOMAIN = Domain(
     interpreter=InterpreterRecipe((*REQUIREMENTS, "six==1.17.0"), PYTHONS, resolve=False),
     start_s=1.0,
     idle_sessions=1,
+    step_s=0.008,
+    worker_mb=310.0,
+    session_mb=95.0,
 )

@@ -97,6 +97,8 @@ class WorkerProcess:
     connection: socket.socket
     log: Path
     facts: dict[str, Any] = field(default_factory=dict)
+    # Memory to read into is kept: so large a piece would be asked of the system, and given back, each time.
+    _chunk: bytearray = field(default_factory=lambda: bytearray(_READ_SIZE), repr=False)
     _buffer: bytearray = field(default_factory=bytearray)
     _unsent: bytearray = field(default_factory=bytearray)
     _owed: deque[_Request] = field(default_factory=deque)
@@ -113,9 +115,9 @@ class WorkerProcess:
         request = {"slot": slot, "task": task, "protocol": protocol, "seed": seed}
         self._send(wire.pack_json(Kind.BEGIN, request), _Request(slot, deadlines.begin_s))
 
-    def step(self, slot: int, action: Action, deadlines: Deadlines) -> None:
-        """Ask for one step in ``slot``."""
-        self._send(wire.pack_step(slot, action), _Request(slot, deadlines.step_s))
+    def step(self, slot: int, action: Action, deadlines: Deadlines, *, flush: bool = True) -> None:
+        """Ask for one step in ``slot``; without ``flush`` the request waits for the next one that is sent."""
+        self._send(wire.pack_step(slot, action), _Request(slot, deadlines.step_s), flush=flush)
 
     @property
     def deadline(self) -> float | None:
@@ -161,18 +163,18 @@ class WorkerProcess:
     def receive(self) -> tuple[list[Event], bool]:
         """Read what is there; return its events, and whether the connection has ended."""
         try:
-            chunk = self.connection.recv(_READ_SIZE)
+            size = self.connection.recv_into(self._chunk)
         except BlockingIOError:
             return [], False
         except ConnectionResetError:
-            chunk = b""
-        self._buffer += chunk
+            size = 0
+        self._buffer += memoryview(self._chunk)[:size]
         events: list[Event] = []
         try:
             events.extend(self._events())
         except (ValueError, LookupError, struct.error):  # what it sends is no answer: as good as dead
             return events, True
-        return events, not chunk
+        return events, not size
 
     def _events(self) -> Iterator[Event]:
         buffer, start, size = self._buffer, 0, wire.HEADER.size
@@ -203,9 +205,10 @@ class WorkerProcess:
         facts = json.loads(body)
         return Failed(self, facts["slot"], facts["message"])
 
-    def _send(self, content: bytes, request: _Request) -> None:
+    def _send(self, content: bytes, request: _Request, *, flush: bool = True) -> None:
         if not self._owed:
             self._head_since = time.monotonic()
         self._owed.append(request)
         self._unsent += content
-        self.flush()
+        if flush:
+            self.flush()

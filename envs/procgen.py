@@ -156,4 +156,7 @@ DOMAIN = Domain(
     interpreter=InterpreterRecipe(
         ("procgen-mirror==0.10.7", "gym3==0.3.3", "gym==0.26.2", "numpy==1.26.4"), pythons=("3.11", "3.12")
     ),
+    step_s=0.00004,
+    worker_mb=412.0,
+    session_mb=1.0,
 )

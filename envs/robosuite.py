@@ -288,4 +288,7 @@ DOMAIN = Domain(
     interpreter=InterpreterRecipe(REQUIREMENTS, PYTHONS, resolve=False),
     start_s=1.0,
     idle_sessions=1,
+    step_s=0.005,
+    worker_mb=480.0,
+    session_mb=175.0,
 )

@@ -192,6 +192,11 @@ class Domain:
         start_s: Rough seconds to build a session. From half a second on, a worker stays with a task
             while it has episodes left, so that few sessions are built.
         idle_sessions: Sessions that a worker keeps when no episode needs them; few where one is big.
+        step_s: Rough seconds that the simulator needs for one decision, on one core.
+        worker_mb: Rough resident memory of a worker's process beside its sessions, in MiB: the
+            interpreter, the simulator's code, what its sessions share.
+        session_mb: Rough resident memory that each session adds, in MiB; those that a worker keeps
+            without an episode (``idle_sessions``) count as well.
         under: Gives a task's row as it is under a protocol, where horizon or score references depend on
             it; None where they do not.
     """
@@ -208,6 +213,9 @@ class Domain:
     interpreter: InterpreterRecipe | None = None
     start_s: float = 0.0
     idle_sessions: int = 8
+    step_s: float = 0.001
+    worker_mb: float = 200.0
+    session_mb: float = 50.0
     under: Callable[[Task, EvaluationProtocol], Task] | None = None
 
     def protocol(self, name: str | None = None) -> EvaluationProtocol:

@@ -52,7 +52,7 @@ def pack_step(slot: int, action: Action) -> bytes:
     """Return the request to apply ``action`` in ``slot``."""
     if isinstance(action, int):
         return frame(Kind.STEP, _STEP_REQUEST.pack(slot, _DISCRETE) + action.to_bytes(4, "little"))
-    return frame(Kind.STEP, _STEP_REQUEST.pack(slot, _CONTINUOUS) + np.ascontiguousarray(action).tobytes())
+    return frame(Kind.STEP, _STEP_REQUEST.pack(slot, _CONTINUOUS) + action.tobytes())
 
 
 def unpack_step(body: bytes) -> tuple[int, Action]:

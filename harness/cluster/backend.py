@@ -17,7 +17,7 @@ from lram.harness.backends import Sink, Stage, Told, Work, spread_text
 from lram.harness.cluster import jobs
 from lram.harness.cluster.connection import Cluster, Lost, Node, connected
 from lram.harness.cluster.driver import Driver
-from lram.harness.cluster.groups import Costs
+from lram.harness.cluster.groups import Costs, tabled
 from lram.harness.cluster.messages import AgentOrder, Described
 from lram.harness.cluster.placing import Placing
 from lram.harness.cluster.resources import Wishes
@@ -30,8 +30,6 @@ from lram.harness.readiness import adapter
 from lram.harness.records import PlannedTask
 
 _DESCRIBE_S = 900.0  # to load, compile and check a large model
-_HOST_S = 1e-4  # of a decision that is no simulator's
-_WEIGHT_S = 1e-10  # of a decision, for each weight of a model on a processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +79,11 @@ class RayBackend:
             raise LramError("--shuffle is for one machine; leave it out with --backend ray")
         with connected(self._address, _quiet) as cluster:
             yield _RayStage(cluster, machine, self._wishes, self._say)
+
+    @property
+    def wishes(self) -> Wishes:
+        """What jobs are to ask for."""
+        return self._wishes
 
     @contextmanager
     def connect(self) -> Iterator[Cluster]:
@@ -205,6 +208,7 @@ class _RayStage:
         players = cast(Mapping[str, _Player], work.players)
         assert self._placing is not None, "check comes before play"
         self._placing.alone = work.plan.realtime_hz > 0
+        infos = {label: player.info for label, player in players.items()}
         driver = Driver(
             self._cluster,
             self._roster,
@@ -212,7 +216,7 @@ class _RayStage:
             work,
             sink,
             self._machine,
-            Costs(self._costs(work, players)),
+            Costs(tabled(work.plan.tasks, infos, self._machine.device)),
             {label: player.order for label, player in players.items()},
             self._files,
             self._say,
@@ -224,18 +228,6 @@ class _RayStage:
             self._told.notes["jobs"] = str(driver.jobs)
             self._told.notes["spread"] = spread_text(driver.occupancy.result(), "job slots")
             self._take_versions(driver.workers)
-
-    def _costs(self, work: Work, players: Mapping[str, _Player]) -> dict[tuple[str, str], float]:
-        """Return tabled seconds of an episode by agent and task."""
-        found = {}
-        for label, player in players.items():
-            model = player.info.kind == "model"
-            weights = (player.info.parameters or 0) if model and self._machine.device == "cpu" else 0
-            decide = _HOST_S + weights * _WEIGHT_S
-            for planned in work.plan.tasks:
-                decisions = planned.task.horizon or 1000
-                found[label, planned.task.id] = decisions * (adapter(planned.task.domain).step_s + decide)
-        return found
 
     def _note_nodes(self) -> None:
         self._told.notes["backend"] = "ray"

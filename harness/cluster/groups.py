@@ -17,7 +17,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lram.harness.records import WorkItem
+from lram.agents.api import AgentInfo
+from lram.envs.registry import load_domain
+from lram.harness.records import PlannedTask, WorkItem
 from lram.harness.schedule import Attempt
 
 MOST_S = 600.0
@@ -25,6 +27,9 @@ MOST_S = 600.0
 LAUNCH_S = 0.5
 """A job's start-up without any simulator: its process, the pool, a worker."""
 _AGENTS_AT_ONCE = 2
+_HORIZON = 1000  # decisions of an episode, where the table does not tell
+_HOST_S = 1e-4  # of a decision that is no simulator's
+_WEIGHT_S = 1e-10  # of a decision, for each weight of a model on a processor
 _RECKON_EVERY = 64  # jobs: there are thousands of lines to add up
 
 
@@ -80,6 +85,29 @@ class _Line:
 
     def item(self, episode: int) -> WorkItem:
         return WorkItem(self.agent, self.task, episode)
+
+
+def tabled(
+    tasks: Iterable[PlannedTask], infos: Mapping[str, AgentInfo], device: str
+) -> dict[tuple[str, str], float]:
+    """Return rough seconds of an episode on one core, by agent label and task id.
+
+    Args:
+        tasks: What is played.
+        infos: Of the agents, by label.
+        device: Where models act; a graphics processor takes their work off the core.
+    """
+    decide = {
+        label: _HOST_S
+        + (_WEIGHT_S * (info.parameters or 0) if info.kind == "model" and device == "cpu" else 0)
+        for label, info in infos.items()
+    }
+    return {
+        (label, planned.task.id): (planned.task.horizon or _HORIZON)
+        * (load_domain(planned.task.domain).step_s + seconds)
+        for planned in tasks
+        for label, seconds in decide.items()
+    }
 
 
 class Costs:

@@ -14,6 +14,8 @@ from lram.harness.errors import LramError
 from lram.harness.machine import Machine
 from lram.harness.readiness import adapter
 
+_SESSIONS = 2  # that a job builds at most where that is slow, whatever its lanes (lram.harness.schedule)
+
 
 class Placing:
     """Keeps count of what this run's jobs take of each node.
@@ -60,7 +62,6 @@ class Placing:
             for label, info in infos.items()
             for domain in protocols
         }
-        self._lanes = machine.lanes
         self.update()
         self._fit()
         self.most = self.slots()
@@ -190,7 +191,7 @@ class Placing:
         """Return the seconds that a job takes before its first decision: measured, or expected."""
         if (agent, domain) in self._started:
             return self._started[agent, domain]
-        return self._starts.get(agent, 0.0) / 2 + adapter(domain).start_s * self._lanes
+        return self._starts.get(agent, 0.0) / 2 + adapter(domain).start_s * _SESSIONS
 
     def measure_start(self, agent: str, domain: str, seconds: float) -> None:
         """Take note that a job took so long to its first decision."""

@@ -87,7 +87,7 @@ class Roster:
     def drop(self, node: Node) -> None:
         """Forget a node that is gone; should it come back, Ray gives it another id."""
         if self.nodes.pop(node.id, None) is not None:
-            self._say(f"the node {node} was lost; its unfinished episodes are played again")
+            self._say(f"the node {node} was lost; what it had in work is done again")
         self._refused.add(node.id)
 
     def able(self, domain: str, protocol: str) -> list[Node]:

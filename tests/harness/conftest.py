@@ -1,10 +1,13 @@
-"""A data folder of a test's own, and a domain of another package that it can write as it likes."""
+"""A data folder of a test's own, a domain of another package that it can write as it likes, and a cluster."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,3 +119,78 @@ def custom(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     yield Custom(folder)
     monkeypatch.undo()
     forget()
+
+
+class TwoNodes:
+    """A head and a second node, each with one core, as two machines would be."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20},
+        )
+        self.address: str = self._cluster.address
+        self.second = self.add()
+
+    def add(self) -> Any:
+        """Add a node with one core."""
+        return self._cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+
+    def kill(self, node: Any) -> None:
+        """End a node as a power cut would: its raylet first, by SIGKILL."""
+        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+
+    def mend(self) -> None:
+        """Let there be two nodes again."""
+        raylets = self.second.all_processes["raylet"]
+        if not raylets or raylets[0].process.poll() is not None:
+            self._cluster.remove_node(self.second, allow_graceful=False)
+            self.second = self.add()
+
+    def simulators(self) -> dict[int, int]:
+        """Return the process that plays a job, by each of the simulators' processes that it has started."""
+        raylets = {
+            entry.process.pid
+            for node in self._cluster.list_all_nodes()
+            for entry in node.all_processes.get("raylet", ())
+        }
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                if b"lram.envs.worker" in words:
+                    job = int(words[words.index(b"--parent") + 1])
+                    if _parent(job) in raylets or not Path(f"/proc/{job}").exists():
+                        found[int(folder.name)] = job
+            except OSError:
+                continue
+        return found
+
+    def close(self) -> None:
+        """End all of it."""
+        self._cluster.shutdown()
+
+
+def _parent(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def whole_cluster() -> Iterator[TwoNodes]:
+    """Two nodes for a module's tests."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cluster = TwoNodes()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def cluster(whole_cluster: TwoNodes) -> TwoNodes:
+    """Two nodes, whatever the test before has done to them."""
+    whole_cluster.mend()
+    return whole_cluster

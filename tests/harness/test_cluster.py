@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,61 +36,12 @@ HEED_CTRL_C = (
 )
 
 
-class TwoNodes:
-    """A head and a second node, each with one core, as two machines would be."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        self._cluster = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20},
-        )
-        self.address: str = self._cluster.address
-        self.second = self.add()
-
-    def add(self) -> Any:
-        """Add a node with one core."""
-        return self._cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
-
-    def kill(self, node: Any) -> None:
-        """End a node as a power cut would: its raylet first, by SIGKILL."""
-        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-
-    def mend(self) -> None:
-        """Let there be two nodes again."""
-        if (
-            not self.second.all_processes["raylet"]
-            or self.second.all_processes["raylet"][0].process.poll() is not None
-        ):
-            self._cluster.remove_node(self.second, allow_graceful=False)
-            self.second = self.add()
-
-    def close(self) -> None:
-        """End all of it."""
-        self._cluster.shutdown()
-
-
-@pytest.fixture(scope="module")
-def whole_cluster() -> Iterator[TwoNodes]:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = TwoNodes()
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture
-def cluster(whole_cluster: TwoNodes) -> TwoNodes:
-    whole_cluster.mend()
-    return whole_cluster
-
-
 @pytest.fixture
 def said() -> list[str]:
     return []
 
 
-def backend(cluster: TwoNodes, said: list[str] | None = None, **wishes: Any) -> RayBackend:
+def backend(cluster: Any, said: list[str] | None = None, **wishes: Any) -> RayBackend:
     return RayBackend(cluster.address, Wishes(**wishes), (said if said is not None else []).append)
 
 
@@ -113,7 +64,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
 
 
-def test_two_nodes_give_the_records_of_one_machine(tmp_path: Path, cluster: TwoNodes, local: Run) -> None:
+def test_two_nodes_give_the_records_of_one_machine(tmp_path: Path, cluster: Any, local: Run) -> None:
     run = evaluate(
         AGENTS,
         TASKS,
@@ -131,9 +82,7 @@ def test_two_nodes_give_the_records_of_one_machine(tmp_path: Path, cluster: TwoN
     assert run.provenance()[0].workers == local.provenance()[0].workers
 
 
-def test_the_number_of_episodes_in_a_job_changes_nothing(
-    tmp_path: Path, cluster: TwoNodes, local: Run
-) -> None:
+def test_the_number_of_episodes_in_a_job_changes_nothing(tmp_path: Path, cluster: Any, local: Run) -> None:
     run = evaluate(
         AGENTS, TASKS, tmp_path / "run", episodes=6, seed=3, machine=MACHINE, backend=backend(cluster)
     )
@@ -169,7 +118,7 @@ def slow_run(folder: Path, machine: Machine = MACHINE, **more: Any) -> Run:
 
 
 def test_a_node_that_is_lost_costs_its_unfinished_episodes_a_retry(
-    tmp_path: Path, cluster: TwoNodes, said: list[str]
+    tmp_path: Path, cluster: Any, said: list[str]
 ) -> None:
     whole = slow_run(tmp_path / "whole")
     progress: Progress = At(15, lambda: cluster.kill(cluster.second))
@@ -183,7 +132,7 @@ def test_a_node_that_is_lost_costs_its_unfinished_episodes_a_retry(
     assert written == len(run.plan.items())
 
 
-def test_a_node_that_joins_is_used(tmp_path: Path, cluster: TwoNodes, said: list[str]) -> None:
+def test_a_node_that_joins_is_used(tmp_path: Path, cluster: Any, said: list[str]) -> None:
     cluster.kill(cluster.second)
     time.sleep(3)
     progress: Progress = At(5, cluster.mend)
@@ -217,20 +166,9 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> N
         time.sleep(0.02)
 
 
-def processes(word: bytes) -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if word in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_is_ended_resumes_to_the_same_run(
-    tmp_path: Path, cluster: TwoNodes, number: signal.Signals
+    tmp_path: Path, cluster: Any, number: signal.Signals
 ) -> None:
     folder = tmp_path / "run"
     arguments = ["random", "-t", "toy/slow,toy/reach", "-n", "60", "-s", "5", "-l", "4", "-q"]
@@ -244,7 +182,7 @@ def test_a_driver_that_is_ended_resumes_to_the_same_run(
     if number == signal.SIGINT:
         assert driver.returncode == 130
         assert "lram resume" in output
-    wait_for(lambda: not processes(b"lram.envs.worker"), "the simulators to follow their driver")
+    wait_for(lambda: not cluster.simulators(), "the simulators to follow their driver")
     again = lram("resume", str(folder), *where, "-q")
     _, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
@@ -253,7 +191,7 @@ def test_a_driver_that_is_ended_resumes_to_the_same_run(
 
 
 def test_a_run_begun_on_a_cluster_goes_on_locally_and_the_other_way_round(
-    tmp_path: Path, cluster: TwoNodes, local: Run
+    tmp_path: Path, cluster: Any, local: Run
 ) -> None:
     class StopError(Exception):
         pass
@@ -274,9 +212,7 @@ def test_a_run_begun_on_a_cluster_goes_on_locally_and_the_other_way_round(
         assert comparable(resume(folder, machine=MACHINE, **then)) == comparable(local)
 
 
-def test_failures_are_retried_recorded_and_given_up_as_on_one_machine(
-    tmp_path: Path, cluster: TwoNodes
-) -> None:
+def test_failures_are_retried_recorded_and_given_up_as_on_one_machine(tmp_path: Path, cluster: Any) -> None:
     machine = Machine(lanes=2, workers=1, deadlines=Deadlines(30, 2))
     tasks = "toy/flaky,toy/raise,toy/crash,toy/hang,toy/steps"
     here = evaluate(["random"], tasks, tmp_path / "here", episodes=8, machine=machine)
@@ -300,8 +236,26 @@ def test_failures_are_retried_recorded_and_given_up_as_on_one_machine(
         assert first[0] == first[1]
 
 
+def test_a_job_whose_process_is_killed_is_played_again_episode_by_episode(
+    tmp_path: Path, cluster: Any, said: list[str]
+) -> None:
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.append(min(cluster.simulators().values()))
+        os.kill(killed[0], signal.SIGKILL)
+
+    run = slow_run(tmp_path / "run", backend=backend(cluster, said, episodes=20), progress=At(10, kill))
+    assert killed
+    assert comparable(run) == comparable(slow_run(tmp_path / "whole"))
+    incidents = [record.measured.incidents for record in run.records() if record.measured.incidents]
+    assert incidents
+    assert all("its process died while it played" in one[0] for one in incidents)
+    assert not said
+
+
 def test_an_agent_that_raises_ends_the_run_with_its_traceback(
-    tmp_path: Path, cluster: TwoNodes, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own.py").write_text(
         "from lram.agents.baselines import RandomAgent\n"
@@ -315,7 +269,7 @@ def test_an_agent_that_raises_ends_the_run_with_its_traceback(
     assert "no idea" in (tmp_path / "run/logs/0001/agent-error.log").read_text()
 
 
-def test_a_checkpoint_is_shipped_and_named_as_on_one_machine(tmp_path: Path, cluster: TwoNodes) -> None:
+def test_a_checkpoint_is_shipped_and_named_as_on_one_machine(tmp_path: Path, cluster: Any) -> None:
     from lram.agents.shipped import shipped_checkpoints
 
     folder = tmp_path / "mine"
@@ -329,7 +283,7 @@ def test_a_checkpoint_is_shipped_and_named_as_on_one_machine(tmp_path: Path, clu
     assert comparable(wide) == comparable(here)
 
 
-def test_a_collection_keeps_the_same_trajectories(tmp_path: Path, cluster: TwoNodes) -> None:
+def test_a_collection_keeps_the_same_trajectories(tmp_path: Path, cluster: Any) -> None:
     stores = []
     for place, more in (("here", {}), ("wide", {"backend": backend(cluster, episodes=3)})):
         collect(
@@ -358,7 +312,7 @@ def test_a_collection_keeps_the_same_trajectories(tmp_path: Path, cluster: TwoNo
     assert both[0] == both[1]
 
 
-def test_a_python_object_cannot_be_sent(tmp_path: Path, cluster: TwoNodes) -> None:
+def test_a_python_object_cannot_be_sent(tmp_path: Path, cluster: Any) -> None:
     from lram.agents.baselines import RandomAgent
 
     with pytest.raises(LramError, match="given as a Python object, which cannot be sent"):
@@ -366,7 +320,7 @@ def test_a_python_object_cannot_be_sent(tmp_path: Path, cluster: TwoNodes) -> No
     assert not (tmp_path / "run").exists()
 
 
-def test_a_job_that_asks_for_too_much_is_refused(tmp_path: Path, cluster: TwoNodes) -> None:
+def test_a_job_that_asks_for_too_much_is_refused(tmp_path: Path, cluster: Any) -> None:
     for wishes, words in (({"cpus": {"": 64}}, "64 cores"), ({"memory_gib": {"toy": 1e6}}, "GiB memory")):
         with pytest.raises(LramError, match=words):
             evaluate(["random"], "toy/reach", tmp_path / "run", backend=backend(cluster, **wishes))
