@@ -15,6 +15,10 @@ What always holds:
 * ``reset`` also comes in the middle of a game where the protocol says that the context starts anew (a
   life lost in Atari): the lane's episode is the same task, with another seed.
 * Everything random is drawn from the episode's ``seed``, so an episode can be run again alone.
+
+An agent whose network reads lanes in passes of a fixed size may tell it by an attribute ``rows``: lanes 0 ..
+rows - 1 share a pass, and so on. It is then asked for the lanes of one pass at a time, while simulators
+step those of the others.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from lram.agents.backbone import (
     State,
     causal_conv,
     causal_conv_step,
+    clear,
     column,
     keep_valid,
 )
@@ -61,6 +62,10 @@ class Mamba(Backbone):
     def initial_state(self, rows: int) -> State:
         """One tuple a block."""
         return [layer.mixer.initial_state(rows) for layer in self.blocks]
+
+    def reset(self, state: State, rows: Sequence[int]) -> None:
+        """See :class:`Backbone`."""
+        clear(state, rows)
 
     def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """See :class:`Backbone`."""

@@ -37,6 +37,8 @@ from lram.agents.tokens import (
     classes_to_action,
 )
 
+_STILL = np.full(ACTION_DIMS, action_to_classes(0.0), dtype=np.int64)
+
 IMAGES = 4
 """Images encoded at once; the convolutions are limited by arithmetic, so that few are waste."""
 
@@ -118,6 +120,10 @@ class ModelAgent:
         """Make what computes, from the model's weights as they are now."""
         model, tokens = self.model, self.model.config.pass_tokens
         self.stepper = make_stepper(model.backbone, self._form, rows=self.rows, tokens=tokens)
+        # Kept, since between two passes nothing is left in the processor's cache: each look-up then takes
+        # longer than it seems to.
+        self._device = model.backbone.device
+        self._here = self._device.type == "cpu"
         self._head: Callable[[Tensor], Tensor] = model.action_logits
         self._images: Callable[[Tensor], Tensor] = model.encoders.observation
         if self.stepper.form == "fused":
@@ -130,7 +136,7 @@ class ModelAgent:
 
     def __getstate__(self) -> dict[str, Any]:
         # Packed weights and compiled code cannot be copied or pickled; they are made again.
-        made = ("stepper", "_head", "_images")
+        made = ("stepper", "_device", "_here", "_head", "_images")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -199,9 +205,10 @@ class ModelAgent:
             state.earned[lane] += given[lane]
 
         with torch.inference_mode():
-            encoded = self._encode(dict(zip(lanes, observations, strict=True)), state)
+            blocks = self._by_block(lanes)
+            encoded = self._encode(dict(zip(lanes, observations, strict=True)), state, blocks)
             logits = {}
-            for block, rows in self._by_block(lanes):
+            for block, rows in blocks:
                 block_logits = self._read_block(state, block, rows, encoded[block], given)
                 for row in rows:
                     logits[block * self.rows + row] = block_logits[row]
@@ -233,11 +240,15 @@ class ModelAgent:
         """See :class:`lram.agents.api.Agent`; the unused rows of the last block count too."""
         return sum(state_bytes(block) for block in state.blocks)
 
-    def _encode(self, observations: dict[int, Observation], state: LaneStates) -> dict[int, Tensor]:
+    def _encode(
+        self, observations: dict[int, Observation], state: LaneStates, blocks: Sequence[tuple[int, list[int]]]
+    ) -> dict[int, Tensor]:
         """Encode what the lanes see: a tensor (rows, width) for each block that has a ready lane."""
-        encoders, config, device = self.model.encoders, self.model.config, self.model.backbone.device
-        encoded, images = {}, []
-        for block, rows in self._by_block(list(observations)):
+        encoders, config = self.model.encoders, self.model.config
+        encoded: dict[int, Tensor] = {}
+        images: list[Observation] = []
+        shown: dict[int, list[int]] = {}  # rows of a block that see images
+        for block, rows in blocks:
             vectors = np.zeros((self.rows, config.state_width), dtype=np.float32)
             for row in rows:
                 lane = block * self.rows + row
@@ -245,26 +256,26 @@ class ModelAgent:
                 if seen.shape != task.observation_shape:
                     raise AgentError(f"{task.id} showed {seen.shape}, not {task.observation_shape}")
                 if task.observation == "image":
-                    images.append((block, row, seen))
+                    images.append(seen)
+                    shown.setdefault(block, []).append(row)
                 else:
                     vectors[row, : seen.size] = seen.reshape(-1)
-            encoded[block] = encoders.observation(torch.from_numpy(vectors).to(device))
-        size = min(IMAGES, self.rows)
-        for first in range(0, len(images), size):
-            group = images[first : first + size]
-            batch = np.zeros((size, *IMAGE_SHAPE), dtype=np.uint8)
-            for place, (_, _, image) in enumerate(group):
-                batch[place] = image
-            tokens = self._images(torch.from_numpy(batch).to(device))
-            for place, (block, row, _) in enumerate(group):
-                encoded[block][row] = tokens[place]
+            encoded[block] = encoders.observation(self._given(vectors))
+        if images:
+            size = min(IMAGES, self.rows)
+            batches = [images[first : first + size] for first in range(0, len(images), size)]
+            tokens = torch.cat([self._images(self._given(_stacked(batch, size))) for batch in batches])
+            first = 0
+            for block, rows in shown.items():
+                encoded[block][rows] = tokens[first : first + len(rows)]
+                first += len(rows)
         return encoded
 
     def _read_block(
         self, state: LaneStates, block: int, rows: Sequence[int], encoded: Tensor, rewards: dict[int, float]
     ) -> npt.NDArray[np.float32]:
         """Read one pass of one block; return logits (rows, 8, 274)."""
-        model, device = self.model, self.model.backbone.device
+        model = self.model
         past = model.config.pass_tokens - model.config.fresh_tokens
         returns_to_go = np.zeros(self.rows, dtype=np.float32)
         last_rewards = np.zeros(self.rows, dtype=np.float32)
@@ -284,14 +295,20 @@ class ModelAgent:
                     valid[row, 1:ACTION_DIMS] = False
         x = model.decision_tokens(
             encoded,
-            torch.from_numpy(returns_to_go).to(device),
-            torch.from_numpy(last_rewards).to(device),
-            torch.from_numpy(classes).to(device) if model.config.actions_in_context else None,
+            self._given(returns_to_go),
+            self._given(last_rewards),
+            self._given(classes) if model.config.actions_in_context else None,
         )
-        mask = None if valid.all() else torch.from_numpy(valid).to(device)
+        mask = None if valid.all() else self._given(valid)
         hidden, state.blocks[block] = self.stepper.call(x, state.blocks[block], mask)
-        logits: npt.NDArray[np.float32] = self._head(hidden[:, -1]).float().cpu().numpy()
+        read = self._head(hidden[:, -1])
+        logits: npt.NDArray[np.float32] = (read if self._here else read.cpu()).float().numpy()
         return logits
+
+    def _given(self, values: npt.NDArray[Any]) -> Tensor:
+        """Return ``values`` where the model computes; it is read before they change."""
+        tensor = torch.from_numpy(values)
+        return tensor if self._here else tensor.to(self._device)
 
     def _by_block(self, lanes: Sequence[int]) -> list[tuple[int, list[int]]]:
         blocks: dict[int, list[int]] = {}
@@ -317,6 +334,15 @@ def _fused_ends(
     head = PackedLinear.of(model.head, rows)
     images = FusedImageEncoder(model.encoders.image, min(IMAGES, rows))
     return lambda hidden: head(hidden).view(len(hidden), ACTION_DIMS, CLASSES), images
+
+
+def _stacked(images: Sequence[Observation], size: int) -> npt.NDArray[np.uint8]:
+    """Return ``size`` images, those that are not given black."""
+    batch = np.empty((size, *IMAGE_SHAPE), dtype=np.uint8)
+    for place, image in enumerate(images):
+        batch[place] = image
+    batch[len(images) :] = 0
+    return batch
 
 
 def _blocks(config: ModelConfig) -> str:
@@ -345,7 +371,7 @@ def choose_action(
     """
     if not np.isfinite(logits).all():
         raise AgentError(f"the model's output for {task.id} is not finite; its weights or inputs are not")
-    classes = np.full(ACTION_DIMS, action_to_classes(0.0), dtype=np.int64)
+    classes = _STILL.copy()
     if task.action == "discrete":
         classes[0] = logits[0, : task.action_size].argmax()
         return int(classes[0]), classes
@@ -356,7 +382,7 @@ def choose_action(
 
 def past_classes(action: Action, task: TaskSpec) -> npt.NDArray[np.int64]:
     """Return the classes (8,) that stand for ``action`` as past action, as :func:`choose_action` has them."""
-    classes = np.full(ACTION_DIMS, action_to_classes(0.0), dtype=np.int64)
+    classes = _STILL.copy()
     if task.action == "discrete":
         classes[0] = action
     else:

@@ -118,6 +118,12 @@ class NoisyAgent:
         info = self.inner.info
         return replace(info, description=f"{info.description}; {self.noise.describe()}")
 
+    @property
+    def rows(self) -> int | None:
+        """Lanes that share a pass of the inner agent; None where it does not tell."""
+        rows: int | None = getattr(self.inner, "rows", None)
+        return rows
+
     def refuses(self, task: TaskSpec) -> str | None:
         """Return what the inner agent says."""
         return self.inner.refuses(task)

@@ -29,9 +29,12 @@ Decoding = Literal["center", "lower"]
 
 def action_to_classes(action: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Return the class of each continuous action (any shape), clipped to [-1, 1]: 18 .. 273."""
-    action = np.asarray(action, dtype=np.float32)
-    bins = np.floor((action + np.float32(1)) / np.float32(2 / BINS))
-    classes: npt.NDArray[np.int64] = np.clip(bins, 0, BINS - 1).astype(np.int64) + DISCRETE_ACTIONS
+    bins = np.asarray(np.asarray(action, dtype=np.float32) + np.float32(1))
+    # In place, and without np.clip, which takes longer than all the rest for the few numbers of a decision.
+    np.floor(np.divide(bins, np.float32(2 / BINS), out=bins), out=bins)
+    np.minimum(np.maximum(bins, 0, out=bins), BINS - 1, out=bins)
+    classes: npt.NDArray[np.int64] = bins.astype(np.int64)
+    classes += DISCRETE_ACTIONS
     return classes
 
 
@@ -43,6 +46,14 @@ def classes_to_action(classes: npt.ArrayLike, decode: Decoding = "center") -> np
         decode: ``center`` of the bin (unbiased, within [-0.996, 0.996]), or its ``lower`` edge as in
             the reference, which is 1/256 too low on average and never above 0.992.
     """
-    bins = np.maximum(np.asarray(classes) - DISCRETE_ACTIONS, 0).astype(np.float32)
-    offset = np.float32(0.5 if decode == "center" else 0.0)
-    return (bins + offset) * np.float32(2 / BINS) - np.float32(1)
+    actions: npt.NDArray[np.float32] = _ACTIONS[decode][np.asarray(classes)]
+    return actions
+
+
+def _actions(offset: float) -> npt.NDArray[np.float32]:
+    """Return the action of each class, ``offset`` bins above its bin's lower edge."""
+    bins = np.maximum(np.arange(CLASSES) - DISCRETE_ACTIONS, 0).astype(np.float32)
+    return (bins + np.float32(offset)) * np.float32(2 / BINS) - np.float32(1)
+
+
+_ACTIONS: dict[Decoding, npt.NDArray[np.float32]] = {"center": _actions(0.5), "lower": _actions(0.0)}

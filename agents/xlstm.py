@@ -22,6 +22,7 @@ from lram.agents.backbone import (
     State,
     causal_conv,
     causal_conv_step,
+    clear,
     column,
     keep_valid,
     split_last,
@@ -70,6 +71,10 @@ class XLSTM(Backbone):
     def initial_state(self, rows: int) -> State:
         """One tuple a block."""
         return [block.initial_state(rows) for block in self._stack]
+
+    def reset(self, state: State, rows: Sequence[int]) -> None:
+        """See :class:`Backbone`."""
+        clear(state, rows)
 
     def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """See :class:`Backbone`."""

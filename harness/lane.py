@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lram.agents.api import Action, TaskSpec
-from lram.agents.tokens import action_to_classes
+from lram.agents.tokens import BINS
 from lram.envs.process import Stepped
 from lram.envs.session import Observation, Step
 from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, WorkItem
 from lram.harness.schedule import Attempt, Seat
 from lram.harness.tape import Tape
+
+_ONE, _BINS_PER_UNIT, _LAST_BIN = np.float32(1), np.float32(BINS / 2), np.float32(BINS - 1)
 
 
 @dataclass(slots=True, eq=False)
@@ -160,4 +162,7 @@ def bins_of(action: Action) -> int | bytes:
     """Return what is equal for two actions of one task where they are, or lie in the same bins in every
     dimension.
     """
-    return action if isinstance(action, int) else action_to_classes(action).tobytes()
+    if isinstance(action, int):
+        return action
+    # As :func:`lram.agents.tokens.action_to_classes`, for what lies in [-1, 1]; it is asked at each decision.
+    return np.minimum((action + _ONE) * _BINS_PER_UNIT, _LAST_BIN).astype(np.uint8).tobytes()

@@ -39,7 +39,7 @@ class Machine:
         shuffle: Play the episodes in random order.
     """
 
-    lanes: int = 8
+    lanes: int = 16
     workers: int | None = None
     threads: int = 1
     device: str = "cpu"

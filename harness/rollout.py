@@ -33,7 +33,7 @@ _HEARTBEAT_S = 0.25
 # Passes' time that is spent waiting for further lanes of a group: where a worker would idle meanwhile, and
 # where all have other lanes to step, so that a pass for few lanes would only take time from them.
 _PATIENCE = 0.25
-_PATIENCE_BUSY = 8.0
+_PATIENCE_BUSY = 2.0
 _WARM_UP_DECISIONS = 5  # before a decision's time decides what the world does meanwhile
 _STRIDE = 1.05  # by which a median that is estimated moves with each value
 

@@ -48,7 +48,7 @@ def checked_action(spec: TaskSpec, action: object) -> tuple[Action, str]:
     if vector.shape != (spec.action_size,):
         return 0, f"gave an action of shape {vector.shape} for {spec.id}, which needs ({spec.action_size},)"
     # One call for the usual case; NaN is in no range.
-    if np.abs(vector).max(initial=0.0) <= 1:
+    if np.maximum.reduce(np.abs(vector)) <= 1:
         return vector.copy(), ""
     if not np.isfinite(vector).all():
         return 0, f"gave an action with NaN or infinity for {spec.id}"

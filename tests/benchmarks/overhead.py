@@ -7,18 +7,19 @@ For each group of tasks an agent plays for some seconds in the driver that ``lra
 Every moment of the steady state belongs to one of these, so that they add up to the wall time:
 
 * ``network``: the model computes, within ``Agent.act``: encoders, tokens, backbone, head.
-* ``simulator``: the driver waits, no lane is ready, and some worker is in ``Session.reset`` or ``step``.
+* ``simulator``: the driver waits for simulators: no lane is ready and some worker is in ``Session.reset`` or
+  ``step``, or every worker is, so that a decision could begin nothing.
 * ``queued``: the driver has work and no core, because simulators (or other programs) run on all of them.
 * ``act``: the rest of ``Agent.act`` and ``Agent.reset``: packing of inputs, masks, choice of actions.
 * ``driver``: the rest of the driver: frames, checks, bookkeeping, records.
-* ``patience``: the driver waits although a lane is ready, for others that are about to be.
+* ``patience``: the driver waits although a lane is ready and some worker is in no session.
 * ``transport``: the driver waits, no lane is ready, and no worker is in a session: requests and answers
   are on their way, or a worker packs and unpacks them.
 
 Overhead is the sum of the last four, of which ``act`` and ``driver`` are the thread's processor time. A
 worker tells how long each call took, not when; its calls are laid one before the other, the last before its
-answer's arrival. The steady state begins when every lane has decided (or after half of the time, where
-sessions take long); what comes before it is start-up, and is shown apart.
+answer's arrival. The steady state begins when every lane has decided; what comes before it is start-up,
+and is shown apart.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ TASKS = {
 OVERHEAD = ("act", "driver", "patience", "transport")
 PARTS = ("network", "simulator", "queued", *OVERHEAD)
 _NEVER = 1e9
+_START_S = 15.0
+_LONGEST_START_S = 60.0
 
 
 class Ledger:
@@ -53,7 +57,7 @@ class Ledger:
     def __init__(self) -> None:
         """Begin now."""
         self.spans: list[tuple[float, float, str, float]] = []
-        self.sessions: list[tuple[float, float]] = []
+        self.sessions: dict[int, list[tuple[float, float]]] = {}
         self.starts: list[tuple[float, float]] = []
 
     def timed(self, what: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,6 +96,19 @@ def shared(union: list[tuple[float, float]], begin: float, end: float) -> float:
     return total
 
 
+def common(one: list[tuple[float, float]], other: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return where two unions of intervals overlap."""
+    found, place = [], 0
+    for begin, end in one:
+        while place < len(other) and other[place][1] < begin:
+            place += 1
+        at = place
+        while at < len(other) and other[at][0] < end:
+            found.append((max(begin, other[at][0]), min(end, other[at][1])))
+            at += 1
+    return found
+
+
 def watched(agent: Any, ledger: Ledger) -> Any:
     """Return ``agent`` with its network's time noted; a baseline has none."""
     if hasattr(agent, "stepper"):
@@ -108,7 +125,7 @@ def measure(how: argparse.Namespace, tasks: list[str]) -> dict[str, float]:
     """Play ``tasks`` for a while; return shares of the steady state, and what else is told."""
     from lram.envs.pool import Pool
     from lram.envs.process import Begun, Event, Stepped, WorkerProcess
-    from lram.harness.evaluation import calm_threads, threads
+    from lram.harness.machine import calm_threads, threads
     from lram.harness.plan import Request, make_plan
     from lram.harness.rollout import Rollout, RolloutSettings
 
@@ -138,9 +155,9 @@ def measure(how: argparse.Namespace, tasks: list[str]) -> dict[str, float]:
                 if isinstance(event, Begun | Stepped):
                     end = min(latest.get(event.worker, ended), ended)
                     latest[event.worker] = end - event.seconds
-                    (ledger.starts if isinstance(event, Begun) else ledger.sessions).append(
-                        (end - event.seconds, end)
-                    )
+                    ledger.sessions.setdefault(event.worker.pid, []).append((end - event.seconds, end))
+                    if isinstance(event, Begun):
+                        ledger.starts.append((end - event.seconds, end))
             self.waits.append((began, ended, "patience" if ready else "waiting"))
             return events
 
@@ -167,13 +184,15 @@ def measure(how: argparse.Namespace, tasks: list[str]) -> dict[str, float]:
         rollout.start(plan.items(), records.append)
         seen: set[int] = set()
         steady, used = 0.0, time.thread_time()
-        while time.perf_counter() < began + how.seconds + (steady - began if steady else how.seconds):
+        while time.perf_counter() < (steady or began + _LONGEST_START_S) + how.seconds:
             if not rollout.turn():
                 break
             if not steady:
                 seen |= {lane.number for lane in rollout._flying.values() if lane.length}
-                late = time.perf_counter() - began > how.seconds / 2
-                steady = time.perf_counter() if len(seen) == how.lanes or late else 0.0
+                # Where sessions are slow to build, not every lane is given one.
+                late = time.perf_counter() - began > _START_S
+                whole = late and all(lane.length for lane in rollout._flying.values())
+                steady = time.perf_counter() if len(seen) == how.lanes or whole else 0.0
                 used = time.thread_time()
         ended, used = time.perf_counter(), time.thread_time() - used
         occupied = rollout.occupancy.result()
@@ -193,7 +212,8 @@ def account(
 ) -> dict[str, float]:
     """Divide the time from ``steady`` to ``ended``, of which the thread ``used`` so much processor time."""
     wall = ended - steady
-    union = joined([*ledger.sessions, *ledger.starts])
+    union = joined([span for spans in ledger.sessions.values() for span in spans])
+    everywhere = reduce(common, (joined(spans) for spans in ledger.sessions.values()))
     starting = joined(ledger.starts)
     kinds = [(begin, kind) for begin, _, kind in waits]
     found = dict.fromkeys(PARTS, 0.0)
@@ -203,7 +223,9 @@ def account(
             continue
         kind = kinds[bisect_right(kinds, (begin, "z")) - 1][1]
         if kind == "patience":
-            found["patience"] += end - begin
+            inside = shared(everywhere, begin, end)
+            found["simulator"] += inside
+            found["patience"] += end - begin - inside
             continue
         inside = shared(union, begin, end)
         found["simulator"] += inside
@@ -250,20 +272,19 @@ def main() -> None:
         ",".join(f"{domain}/{name}" for name in names.split(",")) for domain, names in TASKS.items()
     ]
     results: dict[str, dict[str, float]] = {}
-    head = f"{'':12} {'overhead':>8} = " + " + ".join(f"{part:>9}" for part in OVERHEAD)
+    columns = ["overhead", *OVERHEAD, "network", "simulator", "queued"]
     print(
-        f"{head} | {'network':>8} {'simulator':>9} {'queued':>6} | {'decisions/s':>11} {'lanes':>5} {'ms/pass':>7} {'us/dec':>6}"
+        f"{'':12}"
+        + "".join(f"{name:>10}" for name in [*columns, "decis./s", "lanes", "ms a pass", "us/decis."])
     )
     for group in groups:
         name = "+".join(dict.fromkeys(task.partition("/")[0] for task in group.split(",")))
         found = results[group] = measure(how, group.split(","))
-        parts = " + ".join(f"{found[part]:9.1%}" for part in OVERHEAD)
         print(
-            f"{name:12.12} {found['overhead']:8.1%} = {parts} | {found['network']:8.1%} {found['simulator']:9.1%} "
-            f"{found['queued']:6.1%} | "
-            f"{found['decisions/s']:11.0f} {found['lanes a pass']:5.1f} {found['ms a pass']:7.1f} "
-            f"{found['overhead us a decision']:6.0f}   start-up {found['startup_s']:.1f} s, "
-            f"sessions {found['starting sessions']:.1%}",
+            f"{name:12.12}" + "".join(f"{found[column]:10.1%}" for column in columns),
+            f"{found['decisions/s']:9.0f}{found['lanes a pass']:10.1f}{found['ms a pass']:10.1f}"
+            f"{found['overhead us a decision']:10.0f}   start-up {found['startup_s']:.1f} s, "
+            f"sessions {found['starting sessions']:.1%} of the time",
             flush=True,
         )
     if how.output:

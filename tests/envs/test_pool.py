@@ -55,6 +55,21 @@ def test_slots_of_one_worker_hold_different_tasks_and_answer_in_order(pool: Pool
     assert [event.slot for event in events if isinstance(event, Stepped)] == [1, 0]
 
 
+def test_requests_that_are_held_back_go_out_together_in_their_order(pool: Pool) -> None:
+    worker = pool.acquire("toy")
+    for slot in range(3):
+        begin(pool, worker, "steps", slot=slot)
+    worker.step(2, 0, DEADLINES, flush=False)
+    worker.step(0, 0, DEADLINES, flush=False)
+    assert worker.unsent
+    worker.step(1, 0, DEADLINES)
+    assert not worker.unsent
+    events: list[Event] = []
+    while len(events) < 3:
+        events += pool.wait(60)
+    assert [event.slot for event in events if isinstance(event, Stepped)] == [2, 0, 1]
+
+
 def test_a_raising_simulator_fails_its_slot_and_not_the_worker(pool: Pool) -> None:
     worker = pool.acquire("toy")
     begin(pool, worker, "raise")

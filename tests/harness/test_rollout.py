@@ -101,6 +101,26 @@ def test_lanes_that_are_ready_together_share_one_call(tmp_path: Path) -> None:
     assert max(len(lanes) for _, lanes in agent.calls) >= 2
 
 
+def test_an_agent_that_reads_lanes_in_passes_is_asked_for_the_lanes_of_one_pass_at_a_time(
+    tmp_path: Path,
+) -> None:
+    class Passes(Solver):
+        rows = 2
+
+    agent = Passes()
+    records = play(tmp_path, agent, "toy/slow,toy/steps", episodes=8, lanes=6, workers=2)
+    assert [record.status for record in records] == ["scored"] * 16
+    assert {number // 2 for _, lanes in agent.calls for number in lanes} == {0, 1, 2}
+    assert all(len({number // 2 for number in lanes}) == 1 for _, lanes in agent.calls)
+    assert max(len(lanes) for _, lanes in agent.calls) == 2
+    plain = play(tmp_path / "plain", Solver(), "toy/slow,toy/steps", episodes=8, lanes=6, workers=2)
+
+    def told(records: list[EpisodeRecord]) -> list[tuple[Any, ...]]:
+        return sorted((record.item.id, record.trajectory, record.length) for record in records)
+
+    assert told(records) == told(plain)
+
+
 @pytest.mark.parametrize("fault", ["crash", "hang", "nan", "raise"])
 def test_a_task_that_always_fails_is_recorded_retried_and_given_up_and_the_run_ends(
     tmp_path: Path, fault: str

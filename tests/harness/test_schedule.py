@@ -103,6 +103,77 @@ def test_domains_that_start_fast_are_played_in_plan_order_with_the_smallest_free
     assert [sorted(seat.playing) for seat in seats] == [[0, 1, 2]] * 2
 
 
+def test_of_domains_that_start_fast_the_longest_episodes_begin_first_and_equal_ones_in_plan_order() -> None:
+    cost = {"x/short": 10, "x/long": 100, "x/long2": 100, "x/middle": 50}
+    every = items("x/short", "x/long", "x/middle", "x/long2", episodes=2)
+    tasks = [attempt.item for _, attempt in take_all(Queue(every, cost, None), [Seat()])]
+    assert [(item.task, item.episode) for item in tasks] == [
+        *(("x/long", 0), ("x/long", 1), ("x/long2", 0), ("x/long2", 1)),
+        *(("x/middle", 0), ("x/middle", 1), ("x/short", 0), ("x/short", 1)),
+    ]
+
+
+def test_agents_keep_their_order_however_long_their_work_is() -> None:
+    every = [WorkItem("a", "x/one", 0), WorkItem("b", "y/one", 0), WorkItem("a", "x/two", 0)]
+    taken = take_all(Queue(every, COST, None), [Seat(), Seat(), Seat()])
+    assert [attempt.item.agent for _, attempt in taken] == ["a", "a", "b"]
+
+
+def test_the_domain_with_the_longest_episodes_begins_first_by_seconds_not_by_decisions() -> None:
+    cost = {"x/many": 1000, "y/slow": 100}
+    for step, first in (({"x": 0.001, "y": 0.1}, "y/slow"), ({"x": 0.001, "y": 0.001}, "x/many")):
+        queue = Queue(items(*cost, episodes=1), cost, None, Pace(step=step, decide={"a": 0.0}))
+        choice = queue.take([Seat()])
+        assert choice is not None
+        assert choice.attempt.item.task == first
+
+
+def test_a_task_that_a_lane_stays_with_counts_with_all_its_episodes() -> None:
+    cost = {"s/one": 100, "x/one": 500}
+    pace = Pace({"s": 1.0}, {"s": 0.01, "x": 0.01}, {"a": 0.0})
+    queue = Queue(items(*cost, episodes=10), cost, None, pace)
+    choice = queue.take([Seat()])
+    assert choice is not None
+    assert choice.attempt.item.task == "s/one"
+
+
+def test_a_shuffled_order_is_not_sorted() -> None:
+    names = [f"x/{number}" for number in range(30)]
+    cost = {name: place + 1 for place, name in enumerate(names)}
+    tasks = [attempt.item.task for _, attempt in take_all(Queue(items(*names), cost, 3), [Seat()])]
+    assert tasks != sorted(tasks, key=lambda name: -cost[name])
+
+
+def test_a_queue_knows_whether_anything_waits_for_whom() -> None:
+    queue, seat = Queue(items("x/one", agents=("a", "b"), episodes=1), COST, None), Seat()
+    assert not queue.empty
+    assert (queue.has_work_of("a"), queue.has_work_of("b"), queue.has_work_of("c")) == (True, True, False)
+    (_, first), (_, second) = take_all(queue, [seat])
+    assert queue.empty
+    assert not queue.has_work_of("a")
+    queue.give_back(second)
+    queue.give_back(first)
+    assert [attempt for _, attempt in take_all(queue, [seat])] == [first, second]
+
+
+def test_taking_from_a_long_queue_looks_at_little_of_it() -> None:
+    class Counted(dict[str, int]):
+        looks = 0
+
+        def __getitem__(self, name: str) -> int:
+            Counted.looks += 1
+            return super().__getitem__(name)
+
+    every = [WorkItem(agent, "x/one", episode) for agent in "abc" for episode in range(2000)]
+    queue, seats = Queue(every, Counted(COST), None), [Seat(), Seat()]
+    Counted.looks = 0
+    for _ in range(6000):
+        choice = queue.take(seats)
+        assert choice is not None
+    assert queue.take(seats) is None
+    assert Counted.looks <= 2 * 6000
+
+
 # Slow starts
 
 
