@@ -16,12 +16,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 from lram.agents.api import AgentError
 from lram.agents.training.recipe import Recipe
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.harness.ablation.folder import CellFolder, StudyFolder, held
-from lram.harness.ablation.records import SCHEMA, Copies, Done, Times
+from lram.harness.ablation.records import SCHEMA, Copies, Done, StudyPlan, Times
 from lram.harness.ablation.study import Study
 from lram.harness.errors import LramError
 from lram.harness.evaluation import evaluate, resume
@@ -93,8 +95,14 @@ def _train(cell: CellFolder, recipe: Recipe) -> None:
 def _evaluate(cell: CellFolder, study: Study) -> None:
     asked, machine = study.evaluation, Machine(workers=1)
     spec = str(cell.checkpoint.resolve())
-    # A run finds its model by the path that it was begun with: in a folder that was moved, it begins again.
-    if (run := cell.run()) is not None and [agent.spec for agent in run.plan.agents] == [spec]:
+    # A run finds its model and interpreters by the paths that it was begun with: in a folder that was moved,
+    # and on a machine that has them elsewhere, it begins again.
+    run = cell.run()
+    if (
+        run is not None
+        and [agent.spec for agent in run.plan.agents] == [spec]
+        and all(Path(python).exists() for python in run.plan.interpreters.values())
+    ):
         resume(run, machine=machine)
         return
     shutil.rmtree(cell.eval, ignore_errors=True)  # that, or of a process that was killed before it began
@@ -107,6 +115,13 @@ def _evaluate(cell: CellFolder, study: Study) -> None:
         protocols=asked.protocols,
         machine=machine,
     )
+
+
+def _settled(plan: StudyPlan) -> Study:
+    """Return the study with the protocols of its plan: another machine could play others that fit it, too."""
+    named = (protocol.partition("@")[0].partition(":") for protocol in plan.protocols)
+    protocols = {domain: name for domain, _, name in named}
+    return replace(plan.study, evaluation=replace(plan.study.evaluation, protocols=protocols))
 
 
 def _timed(cell: CellFolder, stage: str, work: Callable[[], None]) -> None:
@@ -149,7 +164,7 @@ def main(folder: str, name: str, what: str) -> int:
         cell = study.cell(name)
         # A child whose parent was killed may still be saving its state.
         with held(cell.path / "lock", wait=True):
-            {"make": make, "time": take_times}[what](cell, study.plan.study)
+            {"make": make, "time": take_times}[what](cell, _settled(study.plan))
     except (LramError, AgentError) as error:
         print(f"lram: {error}", file=sys.stderr)
         return 2

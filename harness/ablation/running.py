@@ -6,16 +6,17 @@ them; one seed after the other, so that the levels take turns on the machine.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -26,10 +27,11 @@ from lram.harness.ablation.cells import cells_of
 from lram.harness.ablation.folder import CellFolder, StudyFolder, held, write_plan
 from lram.harness.ablation.records import SCHEMA, CellEntry, StudyPlan
 from lram.harness.ablation.study import Collect, Study
+from lram.harness.backends import LOCAL, Backend
 from lram.harness.collection import Notes, collect
 from lram.harness.errors import LramError
 from lram.harness.machine import Machine
-from lram.harness.plan import Request, make_plan
+from lram.harness.plan import Request, plan_for
 
 Say = Callable[[str], None]
 
@@ -45,13 +47,69 @@ class Failed:
     reason: str
 
 
+class Team(Protocol):
+    """Makes cells."""
+
+    def run(self, what: str, cells: Sequence[CellFolder], jobs: int | None) -> list[Failed]:
+        """Work on ``cells``, ``jobs`` at a time (None: as many as is usual); return those that failed.
+
+        Args:
+            what: ``make``, or ``time``: one after the other, on one machine with nothing beside them.
+            cells: What is to be worked on.
+            jobs: At a time.
+
+        Raises:
+            LramError: Nothing can be made any more.
+            KeyboardInterrupt: The cells in work have been told to save what they can.
+        """
+        ...
+
+
+class Crew(Protocol):
+    """Where cells are made.
+
+    Attributes:
+        backend: Where data are collected, and whose simulators play the evaluation.
+    """
+
+    backend: Backend
+
+    def open(self, study: StudyFolder, say: Say) -> AbstractContextManager[Team]:
+        """Return a team for as long as the context is held."""
+        ...
+
+
+class Here:
+    """This machine."""
+
+    backend: Backend = LOCAL
+
+    @contextmanager
+    def open(self, study: StudyFolder, say: Say) -> Iterator[Team]:
+        """Return a team of processes."""
+        yield _HereTeam(study.path, say)
+
+
+HERE = Here()
+
+
+@dataclass(frozen=True, slots=True)
+class _HereTeam:
+    path: Path
+    say: Say
+
+    def run(self, what: str, cells: Sequence[CellFolder], jobs: int | None) -> list[Failed]:
+        return _Children(self.path, what, self.say).run(cells, 1 if what == "time" else jobs or 1)
+
+
 def ablate(
     study: Study,
     folder: str | Path,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
     only: Sequence[str] = (),
     say: Say = lambda line: None,
+    crew: Crew = HERE,
 ) -> tuple[StudyFolder, list[Failed]]:
     """Make the cells of ``study`` that ``folder`` does not have yet.
 
@@ -59,9 +117,10 @@ def ablate(
         study: The study.
         folder: Where; one that exists is gone on with, also when the study has changed: cells of the
             same content are kept as they are.
-        jobs: Cells that are made at the same time, one thread each.
+        jobs: Cells that are made at the same time, one thread each (None: one; on a cluster as many as fit).
         only: Patterns of cells' titles, level names or folders; none: all cells.
         say: Told what happens.
+        crew: Where: this machine, or a cluster (:class:`lram.harness.cluster.studies.Nodes`).
 
     Returns:
         The study on disk, and the cells that failed.
@@ -70,7 +129,7 @@ def ablate(
         LramError, AgentError: The study cannot be run as it is; one sentence.
         KeyboardInterrupt: The cells in work have saved what they can.
     """
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise LramError(f"jobs is {jobs}; it must be 1 or more")
     path = Path(folder)
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _is_ours(path))):
@@ -78,19 +137,22 @@ def ablate(
     with held(path / "lock"):
         stores = {one: TrajectoryStore(one).digest for one in study.data.stores}
         for asked in study.data.collect:
-            where, digest = _collected(asked, path / "data", jobs, say)
+            where, digest = _collected(asked, path / "data", jobs, say, crew.backend)
             stores[str(where.resolve())] = digest
-        plan = _plan(study, stores)
+        plan = _plan(study, stores, crew.backend)
         write_plan(path, plan)
         opened = StudyFolder(path)
         chosen = _chosen(opened.cells(), only)
         made = sum(cell.done() is not None for cell in chosen)
         say(f"{len(chosen)} cells, {made} of them made already" if made else f"{len(chosen)} cells")
         unmade = [cell for cell in chosen if cell.stage() not in ("", "timing")]
-        failed = _Children(path, "make", say).run(unmade, jobs)
-        lost = {one.cell.entry.folder for one in failed}
-        untimed = [cell for cell in chosen if cell.stage() and cell.entry.folder not in lost]
-        failed += _Children(path, "time", say).run(untimed, 1)
+        failed: list[Failed] = []
+        if any(cell.stage() for cell in chosen):
+            with crew.open(opened, say) as team:
+                failed = team.run("make", unmade, jobs)
+                lost = {one.cell.entry.folder for one in failed}
+                untimed = [cell for cell in chosen if cell.stage() and cell.entry.folder not in lost]
+                failed += team.run("time", untimed, 1)
     return opened, failed
 
 
@@ -98,7 +160,9 @@ def _is_ours(path: Path) -> bool:
     return any((path / name).exists() for name in ("study.json", "lock"))
 
 
-def _collected(asked: Collect, folder: Path, jobs: int, say: Say) -> tuple[Path, str]:
+def _collected(
+    asked: Collect, folder: Path, jobs: int | None, say: Say, backend: Backend
+) -> tuple[Path, str]:
     """Return the store with what is asked for, and its digest; it is collected as far as it is not there."""
     key = hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()[:8]
     store, marker = folder / key, folder / f"{key}.json"
@@ -112,8 +176,9 @@ def _collected(asked: Collect, folder: Path, jobs: int, say: Say) -> tuple[Path,
             episodes=asked.episodes,
             seed=asked.seed,
             protocols=asked.protocols,
-            machine=Machine(workers=jobs),
+            machine=Machine(workers=jobs or 1),
             notes=Notes("collected by a study"),
+            backend=backend,
         )
         if errored := sum(record.status != "scored" for record in run.records()):
             say(f"{errored} of the episodes errored and are not trained on; see {run.path / 'logs'}")
@@ -126,7 +191,7 @@ def _collected(asked: Collect, folder: Path, jobs: int, say: Say) -> tuple[Path,
     return store, digest
 
 
-def _plan(study: Study, stores: dict[str, str]) -> StudyPlan:
+def _plan(study: Study, stores: dict[str, str], backend: Backend) -> StudyPlan:
     asked = study.evaluation
     request = Request(
         agents="random",
@@ -135,7 +200,8 @@ def _plan(study: Study, stores: dict[str, str]) -> StudyPlan:
         seed=asked.seed,
         protocols=asked.protocols,
     )
-    planned, _ = make_plan(request)  # also says at once what is wrong with the evaluation
+    with backend.open(Machine(workers=1)) as stage:
+        planned, _ = plan_for(request, stage)  # also says at once what is wrong with the evaluation
     protocols = tuple(sorted({task.protocol for task in planned.tasks}))
     cells = tuple(
         CellEntry(cell.levels, cell.seed, cell.title, cell.key, cell.folder, recipe_to_dict(cell.recipe))
@@ -193,33 +259,22 @@ class _Children:
                     self._running.remove(child)
                     finished += 1
                     seconds = time.monotonic() - child.began
-                    reason = _reason(child)
-                    how = f"failed: {reason}" if reason else f"{self._what} took {seconds:.0f} s"
+                    why = reason(child.process.returncode, child.cell.path / "log.txt")
+                    how = f"failed: {why}" if why else f"{self._what} took {seconds:.0f} s"
                     self._say(f"{finished}/{len(cells)}  {child.cell.entry.title}: {how}")
-                    if reason:
-                        failed.append(Failed(child.cell, reason))
+                    if why:
+                        failed.append(Failed(child.cell, why))
         except BaseException:
             self._stop()
             raise
         return failed
 
     def _start(self, cell: CellFolder) -> _Child:
-        cell.path.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "lram.harness.ablation.child"]
-        with (cell.path / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
-                [*command, str(self._study.resolve()), cell.entry.folder, self._what],
-                stdin=subprocess.PIPE,  # closed when this process is gone, by which the child knows
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                start_new_session=True,  # Ctrl-C is for this process, which then asks its children
-            )
-        return _Child(cell, process, time.monotonic())
+        return _Child(cell, begin(self._study, cell, self._what), time.monotonic())
 
     def _stop(self) -> None:
         for child in self._running:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 child.process.terminate()
         deadline = time.monotonic() + _STOP_S
         for child in self._running:
@@ -229,11 +284,25 @@ class _Children:
                 child.process.kill()
 
 
-def _reason(child: _Child) -> str:
-    code = child.process.returncode
+def begin(study: Path, cell: CellFolder, what: str) -> subprocess.Popen[bytes]:
+    """Start the process that works on a cell; it stops as if asked to when this one is gone."""
+    cell.path.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "lram.harness.ablation.child"]
+    with (cell.path / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [*command, str(study.resolve()), cell.entry.folder, what],
+            stdin=subprocess.PIPE,  # closed when this process is gone, by which the child knows
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,  # Ctrl-C is for this process, which then asks its children
+        )
+
+
+def reason(code: int, log: Path) -> str:
+    """Return why a process with that exit code and log has failed; empty where it has not."""
     if code == 0:
         return ""
-    log = child.cell.path / "log.txt"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
     if code == 2 and lines[-1].startswith("lram: "):
         return lines[-1].removeprefix("lram: ")

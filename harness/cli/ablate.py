@@ -10,13 +10,16 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lram.harness.ablation.folder import STAGES, StudyFolder
+from lram.harness.ablation.running import HERE, Crew
 from lram.harness.ablation.running import ablate as run
-from lram.harness.ablation.study import read_study, shipped_studies
+from lram.harness.ablation.study import Study, read_study, shipped_studies
 from lram.harness.cli.output import print_table
+from lram.harness.cli.running import ClusterOptions
 from lram.harness.errors import LramError
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+_HERE = ClusterOptions()
 _FINE = ("Base", "Level's", "p", "Episode noise alone", "Training seeds")
 
 
@@ -31,8 +34,13 @@ def ablate(
         Parameter(name=["--output", "-o"], help="Folder of the study; one that is there is gone on with."),
     ] = None,
     jobs: Annotated[
-        int, Parameter(name=["--jobs", "-j"], help="Cells made at the same time, one thread each.")
-    ] = 1,
+        int | None,
+        Parameter(
+            name=["--jobs", "-j"],
+            help="Cells made at the same time, one thread each (default: 1; with --backend ray as many as "
+            "fit).",
+        ),
+    ] = None,
     only: Annotated[
         list[str] | None,
         Parameter(help="Make these cells only: titles, level names, 'seed 0', or patterns.", negative=()),
@@ -41,12 +49,13 @@ def ablate(
         bool,
         Parameter(name="--list", help="List the studies that come along.", negative=()),
     ] = False,
+    cluster: ClusterOptions = _HERE,
 ) -> int:
     """Train, evaluate and time every cell of a study, to find which choice made the difference.
 
     A study names a base recipe, axes of changes to it, seeds, data and tasks; docs/ablations.md tells how
     one is written. Interrupt it whenever you like: the same command goes on. 'lram report FOLDER' shows the
-    effects.
+    effects. With --backend ray every cell is a task on a node of a cluster, and one node times them all.
 
     Example: lram ablate actions-in-context -o runs/actions --jobs 2
     """
@@ -56,7 +65,9 @@ def ablate(
     if study is None or output is None:
         raise LramError("give a study and a folder with -o; 'lram ablate --list' lists those that come along")
     try:
-        opened, failed = run(read_study(study), output, jobs=jobs, only=only or (), say=_say)
+        asked = read_study(study)
+        crew = _crew(cluster, asked)
+        opened, failed = run(asked, output, jobs=jobs, only=only or (), say=_say, crew=crew)
     except KeyboardInterrupt:
         print(f"\ninterrupted; the same command goes on: lram ablate {study} -o {output}")
         return EXIT_INTERRUPTED
@@ -69,6 +80,20 @@ def ablate(
     else:
         print(f"\nnext: lram report {output} -o {output}-report")
     return EXIT_FAILED if failed else 0
+
+
+def _crew(cluster: ClusterOptions, study: Study) -> Crew:
+    """Return where cells are made; LramError for options that do not go together."""
+    backend = cluster.chosen()
+    if backend.name == "local":
+        return HERE
+    if cluster.job_episodes is not None and not study.data.collect:
+        raise LramError("--job-episodes has no meaning here: the study collects no data")
+    from lram.harness.cluster import RayBackend
+    from lram.harness.cluster.studies import Nodes
+
+    assert isinstance(backend, RayBackend)
+    return Nodes(backend)
 
 
 def _list_shipped() -> None:

@@ -13,13 +13,16 @@ from lram.agents.compute import FORMS, PRECISIONS, Precision
 from lram.harness.cli.benching import names, numbers
 from lram.harness.cli.listings import Json
 from lram.harness.cli.output import print_json, print_table
+from lram.harness.cli.running import ClusterOptions
 from lram.harness.errors import LramError
 
 if TYPE_CHECKING:
     from lram.harness.latency.folder import LatencyRun
+    from lram.harness.latency.sweep import Place
     from lram.reports.latency_model import Middle, Result
 
 _QUICK = ("10,50", "1", 2)
+_HERE = ClusterOptions()
 _USUAL = ("50,200,800,1600", "1,16", 5)
 
 
@@ -68,13 +71,22 @@ def latency(
     quick: Annotated[
         bool, Parameter(help="A try: by default contexts 10,50, batch 1, 2 processes.", negative=())
     ] = False,
+    node: Annotated[
+        str | None,
+        Parameter(
+            help="Ray: the node to measure, by host, address or start of its id. Default: one that can play "
+            "the task (on cuda: that has a GPU), with most cores."
+        ),
+    ] = None,
+    cluster: ClusterOptions = _HERE,
     json: Json = False,
 ) -> int:
     """Measure the time of a decision, and memory, at growing contexts that were really read.
 
     Three clocks: the agent's (observation in, action out), the model's alone, and the loop with the
     simulator. Every setting is measured in several fresh processes, in mixed order; running out of memory
-    is a result like others. Interrupt with Ctrl-C whenever you like, and go on with --resume.
+    is a result like others. Interrupt with Ctrl-C whenever you like, and go on with --resume. With
+    --backend ray it is one node of a cluster that is measured; it runs nothing else of the cluster meanwhile.
 
     Example: lram latency 'xlstm[7:1]-16M' 'transformer[full]-16M' 'transformer[recompute]-16M' -o latency
     """
@@ -83,6 +95,7 @@ def latency(
     from lram.harness.latency.sweep import resume as resume_sweep
     from lram.harness.latency.sweep import sweep
 
+    place = _place(cluster, node)
     if (resume is None) == (output is None):
         raise LramError("give the folder of a new sweep with -o, or that of an old one with --resume")
     folder = resume or output
@@ -96,7 +109,7 @@ def latency(
         if resume is not None:
             if agents:
                 raise LramError("a sweep that is gone on with has its agents; name none beside --resume")
-            run = resume_sweep(resume, say=say)
+            run = resume_sweep(resume, say=say, place=place)
         else:
             request = LatencyRequest(
                 agents=agents or [],
@@ -114,10 +127,32 @@ def latency(
                 effort=QUICK if quick else Effort(),
                 memory_gib=memory_limit,
             )
-            run = sweep(request, folder, say=say)
+            run = sweep(request, folder, say=say, place=place)
     except KeyboardInterrupt:
         return _interrupted(folder)
     return _conclude(run, json)
+
+
+def _place(cluster: ClusterOptions, node: str | None) -> Place:
+    """Return the machine to measure; LramError for options that do not go together."""
+    backend = cluster.chosen()
+    if backend.name == "local":
+        from lram.harness.latency.sweep import HERE
+
+        if node is not None:
+            raise LramError("--node belongs to a cluster: add --backend ray")
+        return HERE
+    for option in ("job_cpus", "job_gpus", "job_memory", "job_episodes"):
+        if getattr(cluster, option) is not None:
+            raise LramError(
+                f"--{option.replace('_', '-')} has no meaning here: a sweep has one node to itself, with all "
+                "its cores"
+            )
+    from lram.harness.cluster import RayBackend
+    from lram.harness.cluster.sweeps import OneNode
+
+    assert isinstance(backend, RayBackend)
+    return OneNode(backend, node or "")
 
 
 def _interrupted(folder: Path) -> int:

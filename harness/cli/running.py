@@ -46,7 +46,9 @@ DEMO_AGENTS = (
 class MachineOptions:
     """How the work is spread over the machine; None: as the run was started, or as usual for a new one."""
 
-    lanes: Annotated[int, Parameter(name=["--lanes", "-l"], help="Episodes in flight; twice --rows, or more.")] = 16
+    lanes: Annotated[
+        int, Parameter(name=["--lanes", "-l"], help="Episodes in flight; twice --rows, or more.")
+    ] = 16
     workers: Annotated[
         int | None, Parameter(name=["--workers", "-w"], help="Simulator processes (default: one a core).")
     ] = None

@@ -14,6 +14,7 @@ from lram.harness.gate import pass_gate
 from lram.harness.latency.inputs import MARGIN, MOST, Inputs
 from lram.harness.latency.recording import record
 from lram.harness.latency.records import SCHEMA, Effort, LatencyPlan, Variant, Windows
+from lram.harness.machine import threads
 from lram.harness.plan import AgentsArgument, Request, build_agent, labelled_specs
 from lram.harness.plan import make_plan as plan_run
 from lram.harness.records import AgentEntry
@@ -140,7 +141,8 @@ def _agents(
         for step, agent in forms.items():
             if step in _COMPILED:
                 agent = build_agent(spec, request.seed, frame.compute("torch", 1))
-            noted = pass_gate({label: agent})
+            with threads(request.threads):
+                noted = pass_gate({label: agent})
             variants.append(Variant(label, step, noted.get(label, "")))
         entries.append(AgentEntry(label, spec, first.info))
     return tuple(entries), tuple(variants)
