@@ -10,7 +10,7 @@ class Occupied:
     """What an :class:`Occupancy` has come to.
 
     Attributes:
-        places: How many there were.
+        places: How many there were, at the end.
         wall_s: From the first note to the last.
         busy_share: Mean share of the places that were busy.
         tail_s: From the moment at which a place stood empty because nothing waited any more, to the end.
@@ -37,28 +37,31 @@ class Occupancy:
         self._began: float | None = None
         self._last = 0.0
         self._busy = 0
-        self._busy_s = 0.0
+        self._busy_s = self._whole_s = 0.0
         self._tail_began: float | None = None
-        self._tail_busy_s = 0.0
+        self._tail_empty_s = 0.0
 
-    def note(self, now: float, busy: int, *, waits: bool) -> None:
+    def note(self, now: float, busy: int, *, waits: bool, places: int | None = None) -> None:
         """Take note that from ``now`` (seconds) on ``busy`` places are busy.
 
         Args:
             now: Not before the last note.
             busy: 0 to ``places``.
             waits: Whether anything waits for a place.
+            places: How many there are from now on (None: as many as before).
         """
         if self._began is None:
             self._began = self._last = now
-        busy_s = self._busy * (now - self._last)
-        self._busy_s += busy_s
-        self._tail_busy_s += busy_s
+        passed = now - self._last
+        self._busy_s += self._busy * passed
+        self._whole_s += self._places * passed
+        self._tail_empty_s += (self._places - self._busy) * passed
         self._last, self._busy = now, busy
+        self._places = self._places if places is None else places
         if waits:
             self._tail_began = None
         elif busy < self._places and self._tail_began is None:
-            self._tail_began, self._tail_busy_s = now, 0.0
+            self._tail_began, self._tail_empty_s = now, 0.0
 
     def result(self, now: float | None = None) -> Occupied:
         """Return what it came to by ``now`` (None: by the last note); all zero before the first note."""
@@ -66,10 +69,10 @@ class Occupancy:
         wall = 0.0 if self._began is None else end - self._began
         if not wall:
             return Occupied(self._places, 0.0, 0.0, 0.0, 0.0)
-        late = self._busy * (end - self._last)
-        whole = self._places * wall
+        late = end - self._last
+        whole = self._whole_s + self._places * late
         tail = empty = 0.0
         if self._tail_began is not None:
             tail = end - self._tail_began
-            empty = self._places * tail - self._tail_busy_s - late
-        return Occupied(self._places, wall, (self._busy_s + late) / whole, tail, empty / whole)
+            empty = self._tail_empty_s + (self._places - self._busy) * late
+        return Occupied(self._places, wall, (self._busy_s + self._busy * late) / whole, tail, empty / whole)

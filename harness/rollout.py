@@ -438,6 +438,19 @@ class Rollout:
         ):
             self._states.pop(item.agent, None)
 
+    @property
+    def playing(self) -> list[WorkItem]:
+        """The items in flight."""
+        return [lane.item for lane in self._flying.values()]
+
+    def begun(self, domain: str) -> None:
+        """Take note that workers of ``domain`` can live, though none has begun an episode here."""
+        self._tally.begun(domain)
+
+    def dead(self, domain: str) -> str | None:
+        """Return why ``domain`` was given up: its workers died before any began; None: it was not."""
+        return self._tally.dead(domain)
+
     def note(self, item: WorkItem, failure: Failure | None) -> None:
         """Take account of how an item was settled before, so that a resumed run gives up what a whole one
         would.

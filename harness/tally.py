@@ -54,9 +54,13 @@ class Tally:
                     f"scored, the last by: {failure.message}",
                 )
 
-    def given_up(self, item: WorkItem) -> str | None:
-        """Return why an episode is not worth trying; None when it is."""
-        domain = item.task.partition("/")[0]
+    def dead(self, domain: str) -> str | None:
+        """Return why ``domain`` is given up; None when it is not."""
         if domain not in self._begun and self._deaths[domain] > self._most_deaths:
             return f"the domain {domain} was given up: {self._deaths[domain]} workers died, none began"
-        return self._reasons.get((None, item.task)) or self._reasons.get((item.agent, item.task))
+        return None
+
+    def given_up(self, item: WorkItem) -> str | None:
+        """Return why an episode is not worth trying; None when it is."""
+        dead = self.dead(item.task.partition("/")[0])
+        return dead or self._reasons.get((None, item.task)) or self._reasons.get((item.agent, item.task))

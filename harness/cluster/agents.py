@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from lram.agents.api import Agent, AgentInfo
 from lram.harness.cluster.messages import AgentOrder, Described
 from lram.harness.cluster.shipping import held, scratch, unpacked
+from lram.harness.cluster.source import source_digest
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
 from lram.harness.machine import calm_threads, threads
@@ -23,7 +25,19 @@ _held: dict[bytes, tuple[Agent, str]] = {}
 """The agent that this process has built last, by its order: jobs mostly come with the same."""
 
 
-def describe(order: AgentOrder, files: Mapping[str, bytes] | None, tasks: Sequence[PlannedTask]) -> Described:
+Files = Sequence[Any] | None
+"""Of a checkpoint: in a list as Ray's reference to them, which is followed only where they are needed."""
+
+
+def fetched(files: Sequence[Any]) -> Mapping[str, bytes]:
+    """Return the files."""
+    from lram.harness.cluster.connection import follow
+
+    found: Mapping[str, bytes] = follow(files[0])
+    return found
+
+
+def describe(order: AgentOrder, files: Files, tasks: Sequence[PlannedTask]) -> Described:
     """Build an agent, let it pass the gate, and tell what a plan needs to know of it."""
     began = time.perf_counter()
     try:
@@ -38,7 +52,7 @@ def describe(order: AgentOrder, files: Mapping[str, bytes] | None, tasks: Sequen
     return Described(agent.info, refusals, note, took)
 
 
-def prepared(order: AgentOrder, files: Mapping[str, bytes] | None) -> tuple[Agent, str]:
+def prepared(order: AgentOrder, files: Files) -> tuple[Agent, str]:
     """Return the agent of ``order``, checked, and what the gate noted.
 
     Raises:
@@ -51,13 +65,13 @@ def prepared(order: AgentOrder, files: Mapping[str, bytes] | None) -> tuple[Agen
     return _held[key]
 
 
-def _prepare(order: AgentOrder, files: Mapping[str, bytes] | None) -> tuple[Agent, str]:
+def _prepare(order: AgentOrder, files: Files) -> tuple[Agent, str]:
     calm_threads()
     if order.place and Path(order.place).is_dir() and order.place not in sys.path:
         sys.path.insert(0, order.place)
     spec = order.spec
     if files is not None:
-        here = unpacked(files, order.files, order.name)
+        here = unpacked(lambda: fetched(files), order.files, order.name)
         spec = str(here) + spec.removeprefix(order.folder)
     agent = build_agent(spec, order.seed, order.compute)
     _check_same(order, agent.info)
@@ -86,7 +100,7 @@ def _gate(order: AgentOrder, agent: Agent) -> str:
     """Let a model pass the gate, once a node for the same model computing the same way."""
     if agent.info.kind != "model":
         return ""
-    known = repr((agent.info, order.compute, order.threads)).encode()
+    known = repr((agent.info, order.compute, order.threads, source_digest())).encode()
     name = f"gate-{hashlib.sha256(known).hexdigest()[:24]}"
     with held(name):
         passed = scratch() / f"{name}.txt"

@@ -24,6 +24,7 @@ from lram.harness.cluster.resources import Wishes
 from lram.harness.cluster.roster import Roster
 from lram.harness.cluster.shipping import digest_of, folder_of, read_folder
 from lram.harness.errors import LramError
+from lram.harness.interpreters.folder import data_folder
 from lram.harness.machine import Machine
 from lram.harness.plan import Player
 from lram.harness.readiness import adapter
@@ -77,7 +78,9 @@ class RayBackend:
         self._wishes.check()
         if machine.shuffle:
             raise LramError("--shuffle is for one machine; leave it out with --backend ray")
-        with connected(self._address, _quiet) as cluster:
+        if machine.workers is not None:
+            raise LramError("--workers is for one machine; with --backend ray, give --job-cpus")
+        with connected(self._address, self._say) as cluster:
             yield _RayStage(cluster, machine, self._wishes, self._say)
 
     @property
@@ -88,7 +91,7 @@ class RayBackend:
     @contextmanager
     def connect(self) -> Iterator[Cluster]:
         """Connect for other work than a run's."""
-        with connected(self._address, _quiet) as cluster:
+        with connected(self._address, self._say) as cluster:
             yield cluster
 
 
@@ -110,7 +113,9 @@ class _RayStage:
         names: dict[str, list[str]] = {}
         for task in tasks:
             names.setdefault(task.domain, []).append(task.name)
-        self._roster.examine(names, self._machine.interpreters or {})
+        # Those that this machine has installed say nothing of the nodes, which look for their own.
+        told = {name: python for name, python in interpreters.items() if not _installed_here(python)}
+        self._roster.examine(names, {**told, **(self._machine.interpreters or {})})
         found = {}
         for name in names:
             protocol = self._roster.protocol(name, chosen.get(name))
@@ -132,21 +137,35 @@ class _RayStage:
         orders = {label: self._order(label, spec, seed) for label, spec in specs.items()}
         wanted = msgspec.json.encode(tuple(tasks))
         gpus = 0.0 if self._machine.device == "cpu" else self._wishes.gpus.get("", 1.0)
-        nodes = [node for node in self._roster.nodes.values() if node.gpus >= gpus]
+        nodes = [node for node in self._roster.nodes.values() if node.gpus >= gpus and node.cpus > 0]
         if not nodes:
             raise LramError(f"no node of the cluster offers {gpus:g} GPUs; give --device cpu or --job-gpus")
-        asked = {}
-        for number, (label, order) in enumerate(orders.items()):
-            node = nodes[number % len(nodes)]
-            asked[label] = node, self._describe(node, order, wanted, gpus)
-        return {label: self._player(orders[label], *one) for label, one in asked.items()}
+        # The second of a label's two nodes is for the case that the first is lost.
+        places = {
+            label: (nodes[number % len(nodes)], nodes[(number + 1) % len(nodes)])
+            for number, label in enumerate(orders)
+        }
+        asked = {
+            label: self._describe(places[label][0], order, wanted, gpus) for label, order in orders.items()
+        }
+        found = {}
+        for label, order in orders.items():
+            first, second = places[label]
+            try:
+                answer = self._cluster.result(asked[label], _DESCRIBE_S)
+            except Lost:
+                again = self._describe(second, order, wanted, gpus)
+                found[label] = self._player(order, second, again)
+            else:
+                found[label] = _known(order, first, answer)
+        return found
 
     def _describe(self, node: Node, order: AgentOrder, tasks: bytes, gpus: float) -> Any:
         return self._cluster.start(
             node,
             jobs.describe,
             msgspec.json.encode(order),
-            self._files.get(order.files),
+            [self._files[order.files]] if order.files else None,
             tasks,
             cpus=min(1.0, node.cpus),
             gpus=gpus,
@@ -156,12 +175,11 @@ class _RayStage:
         try:
             answer = self._cluster.result(reference, _DESCRIBE_S)
         except Lost as lost:
-            raise LramError(f"agent {order.label} could not be built on the node {node}: {lost}") from lost
-        found = msgspec.json.decode(answer, type=Described)
-        if found.info is None:
-            raise LramError(f"{found.problem} (on the node {node})")
-        known = replace(order, digest=found.info.digest, details=found.info.details)
-        return _Player(found.info, found.refusals, found.note, found.start_s, known)
+            raise LramError(
+                f"agent {order.label} could not be built, last on the node {node}: {lost}; see what "
+                "'lram doctor --backend ray' says of it, then start the command again"
+            ) from lost
+        return _known(order, node, answer)
 
     def _order(self, label: str, spec: str | Agent, seed: int) -> AgentOrder:
         if not isinstance(spec, str):
@@ -208,6 +226,7 @@ class _RayStage:
         players = cast(Mapping[str, _Player], work.players)
         assert self._placing is not None, "check comes before play"
         self._placing.alone = work.plan.realtime_hz > 0
+        self._placing.update()
         infos = {label: player.info for label, player in players.items()}
         driver = Driver(
             self._cluster,
@@ -225,7 +244,9 @@ class _RayStage:
         try:
             driver.run()
         finally:
-            self._told.notes["jobs"] = str(driver.jobs)
+            self._note_nodes()
+            self._told.notes["jobs"] = str(driver.jobs.total())
+            self._told.notes["jobs by node"] = ", ".join(f"{node}: {n}" for node, n in driver.jobs.items())
             self._told.notes["spread"] = spread_text(driver.occupancy.result(), "job slots")
             self._take_versions(driver.workers)
 
@@ -251,6 +272,18 @@ class _RayStage:
         return self._told
 
 
+def _known(order: AgentOrder, node: Node, answer: bytes) -> _Player:
+    found = msgspec.json.decode(answer, type=Described)
+    if found.info is None:
+        raise LramError(f"{found.problem} (on the node {node})")
+    known = replace(order, digest=found.info.digest, details=found.info.details)
+    return _Player(found.info, found.refusals, found.note, found.start_s, known)
+
+
+def _installed_here(python: str) -> bool:
+    return Path(python).is_relative_to(data_folder())
+
+
 def _listed(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
@@ -258,7 +291,3 @@ def _listed(versions: Mapping[str, str]) -> str:
 def _tell(line: str) -> None:
     with suppress(OSError):  # a reader that is gone must not end the run
         print(f"lram: {line}", file=sys.stderr, flush=True)
-
-
-def _quiet(line: str) -> None:
-    """Drop what Ray's own processes report: what matters of it, the driver finds out and says."""

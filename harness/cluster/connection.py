@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 from lram.harness.errors import LramError
 
 _KNOCK_S = 10.0
-_PROBE_S = 180.0  # interpreters of its own make a node slow to tell what it has
+PROBE_S = 180.0
+"""Seconds for a node to tell what it has; interpreters of its own make it slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ class Lost(Exception):  # noqa: N818 (it is news, not a mistake)
     """A task has ended without an answer.
 
     Attributes:
-        why: ``raised``; or ``ended``: its process is gone, and perhaps the whole node.
+        why: ``raised``; ``memory``: Ray has ended it because its node had none left; or ``ended``: its
+            process is gone, and perhaps the whole node.
     """
 
     def __init__(self, why: str, message: str) -> None:
@@ -87,8 +91,11 @@ class Cluster:
         """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        if function not in self._remotes:
-            self._remotes[function] = self._ray.remote(max_retries=0)(function)
+        key = function, gpus > 0
+        if key not in self._remotes:
+            # A process reads once which graphics processors it has, and would keep a model on them.
+            once = {"max_calls": 1} if gpus > 0 else {}
+            self._remotes[key] = self._ray.remote(max_retries=0, **once)(function)
         options: dict[str, Any] = {
             "num_cpus": cpus,
             "num_gpus": gpus,
@@ -99,7 +106,7 @@ class Cluster:
         if stream:
             # Nodes wait where the driver cannot keep up with what they send.
             options |= {"num_returns": "streaming", "_generator_backpressure_num_objects": 64}
-        return self._remotes[function].options(**options).remote(*arguments)
+        return self._remotes[key].options(**options).remote(*arguments)
 
     def ready(self, streams: Sequence[Any], timeout: float) -> list[Any]:
         """Return those of ``streams`` that have something to say, after at most ``timeout`` seconds."""
@@ -125,7 +132,7 @@ class Cluster:
         except Exception as error:
             raise self._lost(error) from error
 
-    def result(self, reference: Any, timeout: float = _PROBE_S) -> Any:
+    def result(self, reference: Any, timeout: float = PROBE_S) -> Any:
         """Return what a function that was started on ``node`` has returned; Lost where nothing comes."""
         try:
             return self._ray.get(reference, timeout=timeout)
@@ -161,7 +168,7 @@ class Cluster:
             last = f"{type(cause).__name__}: {cause}" if cause is not None else words
             return Lost("raised", " ".join(last.split())[:300])
         if isinstance(error, exceptions.OutOfMemoryError):
-            return Lost("ended", "Ray ended it because the node's memory ran out")
+            return Lost("memory", "Ray ended a job because the node's memory ran out")
         if isinstance(error, exceptions.WorkerCrashedError):
             return Lost("ended", "its process died")
         return Lost("ended", words or type(error).__name__)
@@ -173,40 +180,68 @@ def connected(address: str | None, say: Callable[[str], None]) -> Iterator[Clust
 
     Args:
         address: Such as ``10.0.0.1:6379`` (None: ``RAY_ADDRESS``, else the cluster on this machine).
-        say: Told where that is, and what Ray reports.
+        say: Told where one is started.
 
     Raises:
         LramError: Ray is not installed, or nobody answers.
     """
     # Ray asks for consent on a terminal and reports home; whoever wants that starts the cluster so.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise LramError("Ray is not installed: pip install 'lram-bench[ray]'") from error
-    if ray.is_initialized():
-        raise LramError("this process is connected to Ray already; call ray.shutdown() first")
-    _divert(ray, say)
-    _knock(address or os.environ.get("RAY_ADDRESS") or "")
-    usual = {"log_to_driver": False, "logging_level": "CRITICAL", "configure_logging": True}
-    try:
+    told = address or os.environ.get("RAY_ADDRESS") or ""
+    _knock(told)
+    own = not told and not _runs_here()
+    usual: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL", "configure_logging": True}
+    with _own_token() if own else nullcontext():
         try:
-            ray.init(address=address or "auto", **usual)
-        except ConnectionError:
-            if address or os.environ.get("RAY_ADDRESS"):
-                raise
+            import ray
+        except ImportError as error:
+            raise LramError("Ray is not installed: pip install 'lram-bench[ray]'") from error
+        if ray.is_initialized():
+            raise LramError("this process is connected to Ray already; call ray.shutdown() first")
+        _divert(ray)
+        if own:
             say("no Ray cluster runs here; one is started on this machine for as long as this takes")
-            ray.init(address="local", include_dashboard=False, **usual)
-    except Exception as error:
-        where = address or os.environ.get("RAY_ADDRESS") or "this machine"
-        raise LramError(
-            f"no Ray cluster answers at {where} ({' '.join(str(error).split())[:200]}); start one with "
-            "'ray start --head', or give another --address"
-        ) from error
+            usual["include_dashboard"] = False
+        try:
+            ray.init(address="local" if own else told or "auto", **usual)
+        except Exception as error:
+            raise LramError(
+                f"no Ray cluster answers at {told or 'this machine'} ({' '.join(str(error).split())[:200]}); "
+                "start one with 'ray start --head', or give another --address"
+            ) from error
+        try:
+            yield Cluster(ray)
+        finally:
+            ray.shutdown()
+
+
+def _runs_here() -> bool:
+    """Return whether a cluster that 'ray start' has made on this machine answers."""
+    file = Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray" / "ray_current_cluster"
     try:
-        yield Cluster(ray)
+        _knock(file.read_text(encoding="utf-8").strip())
+    except (OSError, ValueError, LramError):
+        return False
+    return True
+
+
+@contextmanager
+def _own_token() -> Iterator[None]:
+    """Let a cluster of our own have a secret of its own for a while; Ray looks when it is imported.
+
+    Otherwise it would leave one in the user's home, and every cluster that is started there later would
+    then ask all its nodes for it.
+    """
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+    if names[0] in os.environ:
+        yield
+        return
+    os.environ.update({names[0]: "token", names[1]: secrets.token_hex(32)})
+    try:
+        yield
     finally:
-        ray.shutdown()
+        for name in names:
+            os.environ.pop(name, None)
 
 
 def _knock(address: str) -> None:
@@ -225,6 +260,13 @@ def _knock(address: str) -> None:
         ) from error
 
 
+def follow(reference: Any) -> Any:
+    """Return what was shipped, on a node."""
+    import ray
+
+    return ray.get(reference)
+
+
 def by_value(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return ``function`` so that Ray sends its code: for nodes that may not have this package."""
     assert isinstance(function, FunctionType)
@@ -240,11 +282,14 @@ def _pong() -> bool:
 _PING = by_value(_pong)
 
 
-def _divert(ray: Any, say: Callable[[str], None]) -> None:
-    """Let what Ray's own processes report go to ``say``: it would be printed among a command's output."""
+def _divert(ray: Any) -> None:
+    """Keep what Ray's own processes report from being printed among a command's output.
+
+    What matters of it, the driver finds out and says.
+    """
     worker: Any = getattr(getattr(ray, "_private", None), "worker", None)
     if hasattr(worker, "print_to_stdstream"):
-        worker.print_to_stdstream = lambda data, *_, **__: say("\n".join(data.get("lines", ())))
+        worker.print_to_stdstream = lambda *_, **__: None
 
 
 def _node(facts: Mapping[str, Any]) -> Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ _REFRESH_S = 3.0
 _SUSPECT_S = 0.5  # likewise, while a node is in doubt
 _ANSWER_S = 30.0  # for a node that is there to say so
 _PATIENCE_S = 60.0  # for a node to join, when none is left that could play
-_MOST_LOSSES = 10  # of nodes, by one episode
+_MOST_LOSSES = 10  # of nodes and processes, by one episode
 
 
 @dataclass(slots=True, eq=False)
@@ -45,8 +46,11 @@ class _Running:
     node: Node
     group: Group
     left: dict[int, Attempt]
+    number: int
+    flying: tuple[int, ...] = ()
     active: int = 0
     decisions: int = 0
+    scored: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +109,9 @@ class Driver:
         self._stuck_since: float | None = None
         self._refreshed = time.monotonic()
         self.occupancy = Occupancy(placing.slots())
-        self.jobs = 0
+        self.jobs: Counter[str] = Counter()
+        self._begun: set[tuple[str, str]] = set()
+        self._deadly: dict[str, dict[str, str]] = {}
         self.workers: dict[str, dict[str, dict[str, str]]] = {}
         for item, failure in work.settled:
             self._settle(item, failure)
@@ -116,7 +122,8 @@ class Driver:
             while True:
                 self._place()
                 busy, waits = len(self._running), len(self._lines) > 0
-                self.occupancy.note(time.monotonic(), min(busy, self._placing.most), waits=waits)
+                places = max(busy, self._placing.most)
+                self.occupancy.note(time.monotonic(), busy, waits=waits, places=places)
                 if not busy and not waits and not self._suspects:
                     return
                 if not busy and not self._suspects:
@@ -140,7 +147,8 @@ class Driver:
 
     def _place(self) -> None:
         """Start jobs until nothing more fits."""
-        while len(self._lines):
+        end = time.monotonic() + _WAIT_S  # jobs that run want to be heard, too
+        while len(self._lines) and time.monotonic() < end:
             choice = self._placing.choose(self._lines)
             if choice is None:
                 return
@@ -171,21 +179,22 @@ class Driver:
             deadlines=self._machine.deadlines,
             realtime_hz=realtime,
             tapes=self._work.tapes,
+            begun=(node.id, group.domain) in self._begun,
         )
         stream = self._cluster.start(
             node,
             play,
             msgspec.json.encode(job),
-            self._files.get(order.files),
+            [self._files[order.files]] if order.files else None,
             cpus=needs.cpus,
             gpus=needs.gpus,
             memory=needs.memory,
             stream=True,
         )
         left = {attempt.item.episode: attempt for attempt in group.attempts}
-        self._running[id(stream)] = _Running(stream, node, group, left)
+        self.jobs[str(node)] += 1
+        self._running[id(stream)] = _Running(stream, node, group, left, self.jobs.total())
         self._placing.begin(node, needs)
-        self.jobs += 1
 
     def _settled_of(self, task: str) -> tuple[tuple[str, int, Failure | None], ...]:
         scored = [(label, episode, None) for label, episode in self._scored.get(task, {}).items()]
@@ -199,7 +208,7 @@ class Driver:
         self._refresh()
         if self._placing.choose(self._lines) is not None:
             self._stuck_since = None
-        elif now - self._stuck_since > _PATIENCE_S:
+        elif now - self._stuck_since > _PATIENCE_S and not self._roster.asking:
             raise LramError(
                 f"no node can play what is left ({self._placing.why_not(self._lines)}); what is recorded "
                 "stands: mend that, then resume the run"
@@ -221,13 +230,20 @@ class Driver:
             content, tapes = self._cluster.next(running.stream)
         except Lost as lost:
             self._end(running)
+            self._cluster.cancel(running.stream)
             if lost.why == "raised":
                 self._bar(running, str(lost))
+            elif lost.why == "memory":
+                self._repeat(running, f"repeated: {lost}", alone=True)
             else:
                 self._suspect(running, str(lost))
             return
         news = msgspec.json.decode(content, type=News)
-        running.active, running.decisions = news.active, news.decisions
+        running.active, running.decisions, running.flying = news.active, news.decisions, news.flying
+        if news.decisions:
+            self._begun.add((running.node.id, running.group.domain))
+        for name, words in news.words.items():
+            self._keep(f"{running.node.id[:8]}-{running.number:05d}-{name}", words)
         waiting = iter(tapes)
         for record in news.records:
             tape = next(waiting, None) if record.status == "scored" and self._work.tapes else None
@@ -248,6 +264,7 @@ class Driver:
         if tape is not None:
             self._sink.trajectory(self._trajectory(record, tape), record)
         self._write(record)
+        running.scored += record.failure is None
         if record.failure is not None:
             self._condemn(record.item)
 
@@ -260,7 +277,7 @@ class Driver:
         if failure is None:
             self._tally.begun(item.task.partition("/")[0])
             self._scored.setdefault(item.task, {}).setdefault(item.agent, item.episode)
-        elif failure.kind != "quarantine":
+        elif failure.kind != "quarantine" and item.episode < self._machine.quarantine_after:
             self._failed.setdefault(item.task, []).append((item.agent, item.episode, failure))
 
     def _trajectory(self, record: EpisodeRecord, tape: Mapping[str, Any]) -> Trajectory:
@@ -280,16 +297,17 @@ class Driver:
         )
 
     def _finish(self, running: _Running, news: News) -> None:
-        group, played = running.group, len(running.group.attempts) - len(running.left)
-        self._end(running)
-        for name, words in news.words.items():
-            self._keep(f"{running.node.id[:8]}-{self.jobs}-{name}", words)
+        group = running.group
+        ended = self._end(running)
         if news.workers:
             seen = self.workers.setdefault(group.domain, {})
             if news.workers not in seen.values():
                 seen[str(running.node)] = news.workers
+        if not ended:
+            return
         if news.trouble is None:
-            self._costs.measure(group.agent, group.task, news.wall_s - news.start_s, played)
+            # What was given up took no time, and would make all others seem cheap.
+            self._costs.measure(group.agent, group.task, news.wall_s - news.start_s, running.scored)
             self._placing.measure_start(group.agent, group.domain, news.start_s)
         else:
             self._stumble(running, news.trouble)
@@ -301,7 +319,36 @@ class Driver:
     def _stumble(self, running: _Running, trouble: Trouble) -> None:
         if trouble.kind == "agent":
             raise AgentRaisedError(running.group.agent, trouble.message, trouble.story)
+        if trouble.kind == "dead":
+            self._bury(running, trouble.message)
+            return
         self._bar(running, trouble.message)
+
+    def _bury(self, running: _Running, reason: str) -> None:
+        """Leave a domain to other nodes, because its simulators died on this one before any episode began.
+
+        Where they do so on every node, the tasks that were tried are given up, or the domain if that is all
+        of them.
+        """
+        domain, task = running.group.domain, running.group.task
+        self._lines.give_back(running.left.values())
+        self._deadly.setdefault(domain, {})[running.node.id] = task
+        self._placing.bar(running.node, "", domain, reason)
+        self._say(f"the node {running.node} gets no more of {domain}: {reason.partition(': ')[2]}")
+        agents = [entry.label for entry in self._work.plan.agents]
+        if any(self._placing.playable(agent, domain) for agent in agents):
+            return
+        lost = set(self._deadly[domain].values())
+        for gone in lost:
+            self._quarantine(self._lines.take_all(None, gone), reason)
+        self._revive(domain, lost)
+
+    def _revive(self, domain: str, tasks: set[str]) -> None:
+        """Let nodes play ``domain`` again that were barred from it by ``tasks``, which are given up now."""
+        deadly = self._deadly.get(domain, {})
+        for node_id in [node_id for node_id, task in deadly.items() if task in tasks]:
+            del deadly[node_id]
+            self._placing.lift(node_id, domain)
 
     def _bar(self, running: _Running, reason: str) -> None:
         """Give a node no more jobs of an agent and a domain that it could not do."""
@@ -316,15 +363,18 @@ class Driver:
 
     # What goes wrong
 
-    def _end(self, running: _Running) -> None:
-        self._running.pop(id(running.stream), None)
+    def _end(self, running: _Running) -> bool:
+        """Take note that a job is over; return False where that was known."""
+        if self._running.pop(id(running.stream), None) is None:
+            return False
         self._decisions += running.decisions
         self._placing.end(running.node, self._placing.needs_of(running.group, running.node))
+        return True
 
     def _suspect(self, running: _Running, what: str) -> None:
         """Find out whether a job's process or its whole node has gone, without waiting for it.
 
-        Ray notices within 20 seconds that a node is gone; one that is there answers at once.
+        Ray may take a minute to notice that a node is gone; one that is there answers at once.
         """
         self._placing.suspend(running.node)
         self._suspects.append(_Suspect(running, what, self._cluster.ping(running.node), time.monotonic()))
@@ -339,7 +389,8 @@ class Driver:
                 continue
             self._suspects.remove(suspect)
             if answer:
-                self._placing.resume(node)
+                if not any(other.running.node.id == node.id for other in self._suspects):
+                    self._placing.resume(node)
                 self._repeat_alone(running, suspect.what)
             else:
                 self._roster.drop(node)
@@ -350,10 +401,16 @@ class Driver:
         """Repeat what a job whose process has gone has not finished."""
         attempts = list(running.left.values())
         if len(attempts) > 1:
-            # Whose fault it was is found by playing each in a job of its own.
+            # Whose fault it was is found by playing each that was in flight in a job of its own. What has
+            # begun since the job spoke last is not known; it pays when that happens a second time.
             for attempt in attempts:
                 attempt.incidents.append(f"repeated: {what} while it played {len(attempts)} episodes")
-            self._lines.give_back(attempts, alone=True)
+            count = self._losses
+            doubtful = [a for a in attempts if a.item.episode in running.flying or count.get(a.item)]
+            for attempt in attempts:
+                count[attempt.item] = count.get(attempt.item, 0) + 1
+            self._lines.give_back([a for a in attempts if a not in doubtful])
+            self._lines.give_back(doubtful, alone=True)
             return
         for attempt in attempts:
             attempt.failures += 1
@@ -363,16 +420,17 @@ class Driver:
             else:
                 self._give_up(attempt, Failure("crash", f"the job that played it was ended: {what}"))
 
-    def _repeat(self, running: _Running) -> None:
-        """Repeat what was to be played on a node that is gone: nobody's fault."""
+    def _repeat(self, running: _Running, incident: str = "", *, alone: bool = False) -> None:
+        """Repeat what a job was to play that was ended by no fault of its own; usually its node is gone."""
         attempts = list(running.left.values())
         for attempt in attempts:
-            attempt.incidents.append(f"repeated: the node {running.node} was lost")
+            attempt.incidents.append(incident or f"repeated: the node {running.node} was lost")
             self._losses[attempt.item] = self._losses.get(attempt.item, 0) + 1
         spent = [one for one in attempts if self._losses[one.item] >= _MOST_LOSSES]
         for attempt in spent:
-            self._give_up(attempt, Failure("crash", f"{_MOST_LOSSES} nodes were lost while it was played"))
-        self._lines.give_back([one for one in attempts if one not in spent])
+            last = attempt.incidents[-1].removeprefix("repeated: ")
+            self._give_up(attempt, Failure("crash", f"it was cut off {_MOST_LOSSES} times, at last: {last}"))
+        self._lines.give_back([one for one in attempts if one not in spent], alone=alone)
 
     def _give_up(self, attempt: Attempt, failure: Failure) -> None:
         item = attempt.item
@@ -404,6 +462,7 @@ class Driver:
             reason = self._tally.given_up(replace(item, agent=entry.label))
             if reason:
                 self._quarantine(self._lines.take_all(entry.label, item.task), reason)
+        self._revive(item.task.partition("/")[0], {item.task})
 
     def _quarantine(self, attempts: list[Attempt], reason: str) -> None:
         for attempt in attempts:

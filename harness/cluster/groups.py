@@ -13,7 +13,7 @@ measured: an episode's decisions times what a decision takes in its domain and w
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -153,21 +153,23 @@ class Lines:
         self._costs, self._episodes = costs, episodes
         self._lines: dict[str, dict[str, _Line]] = {}
         self._count = 0
+        self._pairs: Counter[tuple[str, str]] = Counter()
         self._seconds, self._cuts = 0.0, 0
         for item in items:
-            self._line(item).fresh.append(item.episode)
-            self._count += 1
+            line = self._line(item)
+            line.fresh.append(item.episode)
+            self._add(line, 1)
 
     def __len__(self) -> int:
         return self._count
 
     def domains(self) -> set[str]:
         """Return the domains of what waits."""
-        return {line.domain for lines in self._lines.values() for line in lines.values() if len(line)}
+        return {domain for _, domain in self.pairs()}
 
     def pairs(self) -> set[tuple[str, str]]:
         """Return agent and domain of what waits."""
-        return {(line.agent, line.domain) for lines in self._lines.values() for line in lines.values()}
+        return {pair for pair, count in self._pairs.items() if count}
 
     def seconds(self) -> float:
         """Return the expected seconds of all that waits."""
@@ -181,8 +183,9 @@ class Lines:
         """Take back what has to be repeated; it comes first. ``alone``: each as a job of its own."""
         for attempt in reversed(list(attempts)):
             line = self._line(attempt.item)
-            (line.alone if alone else line.back).appendleft(attempt)
-            self._count += 1
+            # One that has paid for a failure has fewer tries left than others in a job.
+            (line.alone if alone or attempt.failures else line.back).appendleft(attempt)
+            self._add(line, 1)
 
     def take_all(self, agent: str | None, task: str) -> list[Attempt]:
         """Take what waits of a task (of one agent, or of all): it is given up."""
@@ -190,9 +193,9 @@ class Lines:
         for label in list(self._lines):
             if agent in (None, label) and task in self._lines[label]:
                 line = self._lines[label].pop(task)
+                self._add(line, -len(line))
                 taken += [*line.alone, *line.back, *(Attempt(line.item(number)) for number in line.fresh)]
                 self._drop_empty(label)
-        self._count -= len(taken)
         return taken
 
     def best(self, playable: Mapping[tuple[str, str], int]) -> tuple[str, str] | None:
@@ -235,10 +238,10 @@ class Lines:
         else:
             size = self._episodes or self._size(line, start_s, slots)
             group = Group(tuple(line.take() for _ in range(min(size, len(line.back) + len(line.fresh)))))
+        self._add(line, -len(group.attempts))
         if not len(line):
             del self._lines[agent][task]
             self._drop_empty(agent)
-        self._count -= len(group.attempts)
         return group
 
     def _size(self, line: _Line, start_s: float, slots: int) -> int:
@@ -252,13 +255,17 @@ class Lines:
         size = min(left, max(1, round(target / episode)))
         self._seconds = max(0.0, self._seconds - size * episode)
         # Equal parts, rather than a small one at the end.
-        return math.ceil(left / round(left / size))
+        return math.ceil(left / math.ceil(left / size))
 
     def _line(self, item: WorkItem) -> _Line:
         lines = self._lines.setdefault(item.agent, {})
         if item.task not in lines:
             lines[item.task] = _Line(item.agent, item.task)
         return lines[item.task]
+
+    def _add(self, line: _Line, episodes: int) -> None:
+        self._count += episodes
+        self._pairs[line.agent, line.domain] += episodes
 
     def _drop_empty(self, agent: str) -> None:
         if not self._lines[agent]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 import threading
 import time
 import traceback
@@ -27,6 +26,7 @@ from lram.harness.cluster.messages import (
     NodeFacts,
     Trouble,
 )
+from lram.harness.cluster.shipping import own_folder
 from lram.harness.cluster.source import source_digest
 from lram.harness.errors import LramError
 from lram.harness.interpreters import resolve, used
@@ -86,7 +86,7 @@ def examine() -> bytes:
     return msgspec.json.encode(doctor.examine())
 
 
-def describe(order: bytes, files: Mapping[str, bytes] | None, tasks: bytes) -> bytes:
+def describe(order: bytes, files: agents.Files, tasks: bytes) -> bytes:
     """Build an agent and tell of it; JSON of messages in and out."""
     return msgspec.json.encode(
         agents.describe(
@@ -97,21 +97,22 @@ def describe(order: bytes, files: Mapping[str, bytes] | None, tasks: bytes) -> b
     )
 
 
-def play(order: bytes, files: Mapping[str, bytes] | None) -> Iterator[tuple[bytes, list[dict[str, Any]]]]:
+def play(order: bytes, files: agents.Files) -> Iterator[tuple[bytes, list[dict[str, Any]]]]:
     """Play a job; yield :class:`News` as JSON, each with the trajectories of its scored records in order."""
     die_with_raylet()
     job = msgspec.json.decode(order, type=JobOrder)
-    with tempfile.TemporaryDirectory(prefix="lram-job-") as folder:
-        yield from _Job(job, files, Path(folder)).play()
+    with own_folder("jobs") as folder:
+        yield from _Job(job, files, folder).play()
 
 
 class _Job:
-    def __init__(self, order: JobOrder, files: Mapping[str, bytes] | None, logs: Path) -> None:
+    def __init__(self, order: JobOrder, files: agents.Files, logs: Path) -> None:
         self._order, self._files, self._logs = order, files, logs
         self._records: list[EpisodeRecord] = []
         self._tapes: list[dict[str, Any]] = []
         self._active = self._decisions = 0
         self._failed = False
+        self._rollout: Rollout | None = None
         self._began = time.perf_counter()
         self._first: float | None = None
 
@@ -125,20 +126,22 @@ class _Job:
             python = {domain: job.python} if job.python else {}
             pool = Pool(log_folder=self._logs, interpreters=python, parked=job.workers)
             with used(python.values()), pool, threads(job.agent.threads):
-                rollout = Rollout(
+                self._rollout = rollout = Rollout(
                     {job.agent.label: agent},
                     {job.task.task.id: job.task},
                     pool,
                     self._settings(),
                     self._taped(),
                 )
+                if job.begun:
+                    rollout.begun(domain)
                 for label, episode, failure in job.settled:
                     rollout.note(WorkItem(label, job.task.task.id, episode), failure)
                 items = [WorkItem(job.agent.label, job.task.task.id, number) for number in job.episodes]
                 rollout.start(items, self._record, self._heartbeat)
                 spoke = time.perf_counter()
                 while rollout.turn():
-                    wait = _SPEAK_S if self._records else _HEARTBEAT_S
+                    wait = _SPEAK_S if self._records and not self._silent else _HEARTBEAT_S
                     if time.perf_counter() - spoke >= wait:
                         yield self._news()
                         spoke = time.perf_counter()
@@ -147,6 +150,9 @@ class _Job:
             trouble = Trouble("agent", str(error), story)
         except (LramError, WorkerStartError) as error:
             trouble = Trouble("node", str(error))
+        if trouble is None and self._rollout is not None and (dead := self._rollout.dead(domain)):
+            # It is this node's, as far as is known here: others may play what was to be played.
+            self._records, trouble = [], Trouble("dead", dead)
         yield self._last(trouble, pool)
 
     def _settings(self) -> RolloutSettings:
@@ -172,16 +178,31 @@ class _Job:
         self._records.append(record)
         self._failed = self._failed or record.failure is not None
 
+    @property
+    def _silent(self) -> bool:
+        """Whether failures are held back, because the simulator may not live on this node at all."""
+        return not (self._order.begun or self._decisions)
+
     def _heartbeat(self, active: int, decisions: int) -> None:
         self._active, self._decisions = active, decisions
         if decisions and self._first is None:
             self._first = time.perf_counter()
 
     def _news(self) -> tuple[bytes, list[dict[str, Any]]]:
-        news = News(tuple(self._records), self._active, self._decisions)
+        told = [] if self._silent else self._records
+        flying = self._rollout.playing if self._rollout is not None else []
+        news = News(
+            tuple(told),
+            self._active,
+            self._decisions,
+            words=self._words() if any(record.failure for record in told) else {},
+            flying=tuple(item.episode for item in flying),
+        )
         tapes = self._tapes
-        self._records, self._tapes = [], []
-        return msgspec.json.encode(news), tapes
+        if told:
+            self._records, self._tapes = [], []
+            return msgspec.json.encode(news), tapes
+        return msgspec.json.encode(news), []
 
     def _last(self, trouble: Trouble | None, pool: Pool | None) -> tuple[bytes, list[dict[str, Any]]]:
         now = time.perf_counter()

@@ -79,6 +79,7 @@ class JobOrder:
         deadlines: How long a worker may take.
         realtime_hz: As in :class:`lram.harness.rollout.RolloutSettings`.
         tapes: Trajectories are wanted.
+        begun: An episode of the domain has begun on some node: its simulator can live.
     """
 
     agent: AgentOrder
@@ -95,6 +96,7 @@ class JobOrder:
     deadlines: Deadlines
     realtime_hz: float = 0.0
     tapes: bool = False
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,8 @@ class News:
         workers: Versions in the domain's interpreter, at the end.
         start_s: Seconds from its begin to the first episode's, at the end.
         wall_s: Seconds that it took, at the end.
-        words: Last words of its workers' logs by file name, at the end of a job with failures.
+        words: Last words of its workers' logs by file name, where an episode failed since it spoke last.
+        flying: Numbers of the episodes in flight.
     """
 
     records: tuple[EpisodeRecord, ...] = ()
@@ -137,6 +140,7 @@ class News:
     start_s: float = 0.0
     wall_s: float = 0.0
     words: dict[str, str] = field(default_factory=dict)
+    flying: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from lram.harness.readiness import adapter
 
 _SESSIONS = 2  # that a job builds at most where that is slow, whatever its lanes (lram.harness.schedule)
 
+_LEAST_CPUS = 0.5 - 1e-6  # that any job takes
+
 
 class Placing:
     """Keeps count of what this run's jobs take of each node.
@@ -24,7 +26,7 @@ class Placing:
 
     Attributes:
         wishes: What the user asks for.
-        most: The most jobs that could run at the same time, so far.
+        most: The most jobs that can run at the same time.
         alone: A job has its node to itself.
     """
 
@@ -56,6 +58,7 @@ class Placing:
         self._started: dict[tuple[str, str], float] = {}
         self._barred: dict[tuple[str, str, str], str] = {}
         self._suspended: set[str] = set()
+        self._nodes: dict[tuple[str, str], set[str]] = {}
         self._free: dict[str, list[float]] = {}
         self._needs = {
             (label, domain): needs(adapter(domain), info, machine.device, machine.lanes, wishes)
@@ -64,7 +67,7 @@ class Placing:
         }
         self.update()
         self._fit()
-        self.most = self.slots()
+        self.update()
 
     def _fit(self) -> None:
         """Ask for no more cores than the largest node has; complain of what no node has."""
@@ -100,7 +103,8 @@ class Placing:
             self._free.setdefault(node.id, [node.cpus, node.gpus, node.memory])
         for gone in self._free.keys() - self._roster.nodes.keys():
             del self._free[gone]
-        self.most = max(getattr(self, "most", 1), self.slots())
+        self._nodes.clear()
+        self.most = self.slots()
 
     def needs(self, agent: str, domain: str, node: Node) -> Needs:
         """Return what a job takes of ``node``."""
@@ -130,7 +134,7 @@ class Placing:
         pairs = lines.pairs()
         able = {pair: self._able(*pair) for pair in pairs}
         for node in sorted(self._roster.nodes.values(), key=lambda node: -self._free[node.id][0]):
-            if node.id in self._suspended:
+            if node.id in self._suspended or self._free[node.id][0] < _LEAST_CPUS:
                 continue
             playable = {
                 pair: len(nodes)
@@ -142,11 +146,15 @@ class Placing:
         return None
 
     def _able(self, agent: str, domain: str) -> set[str]:
-        return {
-            node.id
-            for node in self._roster.able(domain, self._protocols[domain])
-            if (node.id, agent, domain) not in self._barred
-        }
+        if (agent, domain) not in self._nodes:
+            self._nodes[agent, domain] = {
+                node.id
+                for node in self._roster.able(domain, self._protocols[domain])
+                if node.cpus > 0
+                and self.needs(agent, domain, node).fits(node.cpus, node.gpus, node.memory)
+                and not {(node.id, agent, domain), (node.id, "", domain)} & self._barred.keys()
+            }
+        return self._nodes[agent, domain]
 
     def suspend(self, node: Node) -> None:
         """Give ``node`` nothing for now."""
@@ -157,17 +165,31 @@ class Placing:
         self._suspended.discard(node.id)
 
     def bar(self, node: Node, agent: str, domain: str, reason: str) -> None:
-        """Give ``node`` no more such jobs."""
+        """Give ``node`` no more such jobs; of any agent where that is empty."""
         self._barred[node.id, agent, domain] = reason
+        self._nodes.clear()
+
+    def lift(self, node_id: str, domain: str) -> None:
+        """Let a node play a domain again that it was barred from for all agents."""
+        self._barred.pop((node_id, "", domain), None)
+        self._nodes.clear()
+
+    def playable(self, agent: str, domain: str) -> bool:
+        """Return whether any node may play such jobs."""
+        return bool(self._able(agent, domain))
 
     def why_not(self, lines: Lines) -> str:
         """Return why nothing of ``lines`` can be placed."""
         texts = []
         for agent, domain in sorted(lines.pairs()):
-            barred = [text for (_, *pair), text in self._barred.items() if pair == [agent, domain]]
-            reason = f"; {barred[0]}" if barred else ""
-            texts.append(f"{agent} in {domain}: no node for it{reason}")
-        return ", ".join(texts)
+            wanted = self._needs[agent, domain]
+            barred = [why for (_, a, d), why in self._barred.items() if a in ("", agent) and d == domain]
+            text = f"{agent} in {domain} asks for {wanted.cpus:g} cores, {wanted.memory / 2**30:.1f} GiB"
+            text += f" and {wanted.gpus:g} GPUs" if wanted.gpus else ""
+            nodes = self._roster.able(domain, self._protocols[domain])
+            text += f", of {len(self._roster.nodes)} nodes {len(nodes)} have the domain"
+            texts.append(text + (f", and one of them was left out: {barred[0]}" if barred else ""))
+        return "; ".join(texts)
 
     def slots(self, agent: str | None = None, domain: str | None = None) -> int:
         """Return how many jobs can run at the same time: such ones, or of the kind that takes least."""

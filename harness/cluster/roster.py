@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from lram.harness.cluster.connection import Cluster, Lost, Node, by_value
+from lram.harness.cluster.connection import PROBE_S, Cluster, Lost, Node, by_value
 from lram.harness.cluster.messages import DomainFacts, NodeFacts
 from lram.harness.cluster.source import source_digest
 from lram.harness.errors import LramError
@@ -58,8 +59,9 @@ class Roster:
         nodes = self._cluster.nodes()
         for node in nodes:
             self._ask(node)
+        end = time.monotonic() + PROBE_S
         for node in nodes:
-            self._hear(node)
+            self._hear(node, max(1.0, end - time.monotonic()))
         if needed and not self.nodes:
             raise LramError(
                 f"none of the cluster's {len(nodes)} nodes can be used; see the reasons above, and "
@@ -89,6 +91,11 @@ class Roster:
         if self.nodes.pop(node.id, None) is not None:
             self._say(f"the node {node} was lost; what it had in work is done again")
         self._refused.add(node.id)
+
+    @property
+    def asking(self) -> bool:
+        """Whether a node that has joined is still to tell what it can play."""
+        return bool(self._asked)
 
     def able(self, domain: str, protocol: str) -> list[Node]:
         """Return the nodes that can play ``domain`` under the protocol of that name."""
@@ -129,10 +136,10 @@ class Roster:
         domains, told = self._question
         self._asked[node.id] = node, self._cluster.start(node, _ASK, domains, told)
 
-    def _hear(self, node: Node) -> None:
+    def _hear(self, node: Node, patience: float = PROBE_S) -> None:
         _, reference = self._asked.pop(node.id)
         try:
-            answer: bytes = self._cluster.result(reference)
+            answer: bytes = self._cluster.result(reference, patience)
         except Lost as lost:
             found = NodeFacts(problem=str(lost))
         else:

@@ -8,8 +8,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lram.agents.contexts import split_context
@@ -67,27 +67,58 @@ def held(name: str) -> Iterator[None]:
         yield
 
 
-def unpacked(files: Mapping[str, bytes], digest: str, name: str) -> Path:
-    """Return a folder on this node with ``files``, called ``name``; written only where it is not there.
+def unpacked(fetch: Callable[[], Mapping[str, bytes]], digest: str, name: str) -> Path:
+    """Return a folder on this node, called ``name``, with the files that ``fetch`` gives; once written, kept.
 
     The name goes into what a report says of a checkpoint, so the same files may lie there under several.
+
+    Raises:
+        LramError: What came is not what was sent.
     """
-    folder = scratch() / "checkpoints" / digest[:32] / name
+    folder = scratch() / "checkpoints" / digest[:32] / Path(name).name
     with held(f"checkpoint-{digest[:16]}"):
         if not folder.is_dir():
             _clean(folder.parent.parent)
-            partial = folder.with_name(f".{name}.{os.getpid()}")
+            files = fetch()
+            if digest_of(files) != digest:
+                raise LramError(f"the checkpoint {name} has not come whole; start the command again")
+            partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+            shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             for each, content in files.items():
-                (partial / each).write_bytes(content)
+                (partial / Path(each).name).write_bytes(content)
             partial.rename(folder)
         os.utime(folder.parent)
     return folder
 
 
-def _clean(folder: Path) -> None:
-    """Remove what nobody has asked for in two days."""
-    if folder.is_dir():
-        for old in folder.iterdir():
-            if time.time() - old.stat().st_mtime > _KEEP_S:
+@contextmanager
+def own_folder(kind: str) -> Iterator[Path]:
+    """Give this process a folder for a while, where its temporary files go, too.
+
+    Folders of processes that were killed are removed by the next one.
+    """
+    base = scratch() / kind
+    base.mkdir(exist_ok=True)
+    with held(kind):
+        for old in base.iterdir():
+            if old.name.isdigit() and not Path(f"/proc/{old.name}").exists():
                 shutil.rmtree(old, ignore_errors=True)
+        folder = base / str(os.getpid())
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield folder
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clean(folder: Path) -> None:
+    """Remove what nobody has asked for in two days, verdicts of gates among it."""
+    old = [*(folder.iterdir() if folder.is_dir() else ()), *scratch().glob("gate-*.txt")]
+    for one in old:
+        with suppress(OSError):  # another process was faster
+            if time.time() - one.stat().st_mtime > _KEEP_S:
+                shutil.rmtree(one) if one.is_dir() else one.unlink()

@@ -41,7 +41,7 @@ class Shipped:
         """Return what it is called on the node that this runs on; ``files`` are folders by digest."""
         if not self.folder:
             return self.spec
-        here = unpacked(files[self.files], self.files, self.name)
+        here = unpacked(lambda: files[self.files], self.files, self.name)
         return str(here) + self.spec.removeprefix(self.folder)
 
 
