@@ -23,7 +23,8 @@ class Machine:
 
     Attributes:
         lanes: Episodes in flight, over all workers.
-        workers: Worker processes that play at the same time (None: one a core).
+        workers: Worker processes that play at the same time (None: one a core); on a cluster, jobs ask for
+            cores instead.
         threads: Threads of the agents' tensor library. With one, a model's numbers repeat bit for
             bit; with more, how the work is split may change their last digits.
         device: Where models act, as torch names it; another device gives other last digits.

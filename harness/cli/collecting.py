@@ -73,7 +73,7 @@ def collect(
             raise LramError("--resume goes on with a store as it was begun; leave out agents, --tasks and -o")
         with _telling_how_to_go_on(resume):
             runs = collection.resume_collection(
-                resume, machine=machine.machine, backend=cluster.chosen(), progress=progress
+                resume, machine=machine.machine, backend=cluster.chosen(machine), progress=progress
             )
         return _conclude(resume, runs)
     if not agents or not tasks or output is None:
@@ -88,7 +88,7 @@ def collect(
             protocols=pairs(protocol, "--protocol"),
             machine=machine.machine(),
             notes=collection.Notes(note, licence),
-            backend=cluster.chosen(),
+            backend=cluster.chosen(machine),
             progress=progress,
         )
     return _conclude(output, [run])

@@ -145,13 +145,15 @@ class ClusterOptions:
         int | None, Parameter(help="Ray: episodes of a job. Default: start-up balanced against the end.")
     ] = None
 
-    def chosen(self) -> Backend:
-        """Return the backend; LramError for options that do not go together."""
+    def chosen(self, machine: MachineOptions | None = None) -> Backend:
+        """Return the backend; LramError for options that do not go together, also with those of ``machine``."""
         if self.backend == "local":
             for option in ("address", "job_cpus", "job_gpus", "job_memory", "job_episodes"):
                 if getattr(self, option) is not None:
                     raise LramError(f"--{option.replace('_', '-')} belongs to a cluster: add --backend ray")
             return LOCAL
+        if machine is not None and machine.workers is not None:
+            raise LramError("--workers is for one machine; with --backend ray, give --job-cpus")
         from lram.harness.cluster import RayBackend, Wishes
 
         wishes = Wishes(
@@ -215,7 +217,7 @@ def eval_(
             protocols=pairs(protocol, "--protocol"),
             realtime_hz=realtime or 0.0,
             machine=how,
-            backend=cluster.chosen(),
+            backend=cluster.chosen(machine),
             progress=quiet if machine.quiet else shown,
         )
     except KeyboardInterrupt:
@@ -241,7 +243,7 @@ def resume(
             opened,
             retry_errors=retry_errors,
             machine=machine.machine(opened),
-            backend=cluster.chosen(),
+            backend=cluster.chosen(machine),
             progress=quiet if machine.quiet else shown,
         )
     except KeyboardInterrupt:

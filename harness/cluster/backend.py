@@ -78,8 +78,6 @@ class RayBackend:
         self._wishes.check()
         if machine.shuffle:
             raise LramError("--shuffle is for one machine; leave it out with --backend ray")
-        if machine.workers is not None:
-            raise LramError("--workers is for one machine; with --backend ray, give --job-cpus")
         with connected(self._address, self._say) as cluster:
             yield _RayStage(cluster, machine, self._wishes, self._say)
 
