@@ -146,7 +146,7 @@ class ClusterOptions:
     ] = None
 
     def chosen(self, machine: MachineOptions | None = None) -> Backend:
-        """Return the backend; LramError for options that do not go together, also with those of ``machine``."""
+        """Return the backend; LramError for options that do not go together, with ``machine`` or not."""
         if self.backend == "local":
             for option in ("address", "job_cpus", "job_gpus", "job_memory", "job_episodes"):
                 if getattr(self, option) is not None:
