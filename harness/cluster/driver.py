@@ -11,24 +11,20 @@ from typing import Any
 
 import msgspec
 
-from lram.agents.trajectories.trajectory import Trajectory
-from lram.harness import seeds
 from lram.harness.backends import Sink, Work
 from lram.harness.cluster.connection import Cluster, Lost, Node
 from lram.harness.cluster.groups import Costs, Group, Lines
 from lram.harness.cluster.jobs import play
+from lram.harness.cluster.ledger import Ledger
 from lram.harness.cluster.messages import AgentOrder, JobOrder, News, Trouble
 from lram.harness.cluster.placing import Placing
 from lram.harness.cluster.roster import Roster
 from lram.harness.errors import LramError
-from lram.harness.lane import Lane
-from lram.harness.machine import Machine, own_seeds
+from lram.harness.machine import Machine
 from lram.harness.occupancy import Occupancy
-from lram.harness.records import EpisodeRecord, Failure, PlannedTask, WorkItem
+from lram.harness.records import EpisodeRecord, Failure, WorkItem
 from lram.harness.rollout import AgentRaisedError
-from lram.harness.schedule import Attempt, Seat
-from lram.harness.tally import Tally
-from lram.harness.translation import task_spec
+from lram.harness.schedule import Attempt
 
 _WAIT_S = 0.25
 _REFRESH_S = 3.0
@@ -96,13 +92,9 @@ class Driver:
         self._cluster, self._roster, self._placing = cluster, roster, placing
         self._work, self._sink, self._machine, self._costs = work, sink, machine, costs
         self._orders, self._files, self._say = orders, files, say
-        self._tasks: dict[str, PlannedTask] = {planned.task.id: planned for planned in work.plan.tasks}
-        self._own_seeds = own_seeds(work.plan)
         self._lines = Lines(work.items, costs, placing.wishes.episodes)
         self._running: dict[int, _Running] = {}
-        self._failed: dict[str, list[tuple[str, int, Failure | None]]] = {}
-        self._scored: dict[str, dict[str, int]] = {}
-        self._tally = Tally(machine.quarantine_after, placing.slots())
+        self._ledger = Ledger(work, sink, machine.quarantine_after, placing.slots())
         self._decisions = 0
         self._suspects: list[_Suspect] = []
         self._losses: dict[WorkItem, int] = {}
@@ -113,8 +105,6 @@ class Driver:
         self._begun: set[tuple[str, str]] = set()
         self._deadly: dict[str, dict[str, str]] = {}
         self.workers: dict[str, dict[str, dict[str, str]]] = {}
-        for item, failure in work.settled:
-            self._settle(item, failure)
 
     def run(self) -> None:
         """Play everything; raises as :meth:`lram.harness.backends.Stage.play`."""
@@ -158,7 +148,6 @@ class Driver:
             self._start(node, self._lines.cut(agent, task, start_s, slots))
 
     def _start(self, node: Node, group: Group) -> None:
-        planned = self._tasks[group.task]
         order = self._orders[group.agent]
         realtime = self._work.plan.realtime_hz
         needs = self._placing.needs(group.agent, group.domain, node)
@@ -166,12 +155,12 @@ class Driver:
         paid = max(attempt.failures for attempt in group.attempts)
         job = JobOrder(
             agent=order,
-            task=planned,
+            task=self._ledger.tasks[group.task],
             python=self._roster.facts[node.id].domains[group.domain].python,
             episodes=tuple(attempt.item.episode for attempt in group.attempts),
-            settled=self._settled_of(group.task),
+            settled=self._ledger.settled(group.task),
             seed=self._work.plan.seed,
-            own_seed=self._own_seeds.get(group.agent),
+            own_seed=self._ledger.own_seeds.get(group.agent),
             lanes=lanes,
             workers=min(lanes, max(1, int(needs.cpus))),
             attempts=max(1, self._machine.attempts - paid),
@@ -195,10 +184,6 @@ class Driver:
         self.jobs[str(node)] += 1
         self._running[id(stream)] = _Running(stream, node, group, left, self.jobs.total())
         self._placing.begin(node, needs)
-
-    def _settled_of(self, task: str) -> tuple[tuple[str, int, Failure | None], ...]:
-        scored = [(label, episode, None) for label, episode in self._scored.get(task, {}).items()]
-        return (*self._failed.get(task, ()), *scored)
 
     def _wait_for_nodes(self) -> None:
         now = time.monotonic()
@@ -262,39 +247,11 @@ class Driver:
         )
         record = replace(record, failures=record.failures + attempt.failures, measured=measured)
         if tape is not None:
-            self._sink.trajectory(self._trajectory(record, tape), record)
-        self._write(record)
+            self._sink.trajectory(self._ledger.trajectory(record, tape), record)
+        self._ledger.write(record)
         running.scored += record.failure is None
         if record.failure is not None:
             self._condemn(record.item)
-
-    def _write(self, record: EpisodeRecord) -> None:
-        self._sink.record(record)
-        self._settle(record.item, record.failure)
-
-    def _settle(self, item: WorkItem, failure: Failure | None) -> None:
-        self._tally.count(item, failure)
-        if failure is None:
-            self._tally.begun(item.task.partition("/")[0])
-            self._scored.setdefault(item.task, {}).setdefault(item.agent, item.episode)
-        elif failure.kind != "quarantine" and item.episode < self._machine.quarantine_after:
-            self._failed.setdefault(item.task, []).append((item.agent, item.episode, failure))
-
-    def _trajectory(self, record: EpisodeRecord, tape: Mapping[str, Any]) -> Trajectory:
-        return Trajectory(
-            task=task_spec(self._tasks[record.task]),
-            observations=tape["observations"],
-            actions=tape["actions"],
-            rewards=tape["rewards"],
-            signals=tape["signals"],
-            terminated=record.terminated,
-            truncated=record.truncated,
-            success=tape["success"],
-            context_starts=tuple(tape["context_starts"]),
-            seed=record.seed,
-            protocol=record.protocol,
-            record=msgspec.json.encode(record).decode(),
-        )
 
     def _finish(self, running: _Running, news: News) -> None:
         group = running.group
@@ -340,7 +297,7 @@ class Driver:
             return
         lost = set(self._deadly[domain].values())
         for gone in lost:
-            self._quarantine(self._lines.take_all(None, gone), reason)
+            self._ledger.quarantine(self._lines.take_all(None, gone), reason)
         self._revive(domain, lost)
 
     def _revive(self, domain: str, tasks: set[str]) -> None:
@@ -418,7 +375,7 @@ class Driver:
             if attempt.failures < self._machine.attempts:
                 self._lines.give_back([attempt], alone=True)
             else:
-                self._give_up(attempt, Failure("crash", f"the job that played it was ended: {what}"))
+                self._ledger.give_up(attempt, Failure("crash", f"the job that played it was ended: {what}"))
 
     def _repeat(self, running: _Running, incident: str = "", *, alone: bool = False) -> None:
         """Repeat what a job was to play that was ended by no fault of its own; usually its node is gone."""
@@ -429,41 +386,22 @@ class Driver:
         spent = [one for one in attempts if self._losses[one.item] >= _MOST_LOSSES]
         for attempt in spent:
             last = attempt.incidents[-1].removeprefix("repeated: ")
-            self._give_up(attempt, Failure("crash", f"it was cut off {_MOST_LOSSES} times, at last: {last}"))
+            self._ledger.give_up(attempt, Failure("crash", f"cut off {_MOST_LOSSES} times, at last: {last}"))
         self._lines.give_back([one for one in attempts if one not in spent], alone=alone)
-
-    def _give_up(self, attempt: Attempt, failure: Failure) -> None:
-        item = attempt.item
-        seed = self._own_seeds.get(item.agent, self._work.plan.seed)
-        planned = self._tasks[item.task]
-        lane = Lane(
-            number=0,
-            seat=Seat(),
-            attempt=attempt,
-            spec=task_spec(planned),
-            seed=seeds.simulator_seed(seed, item.task, item.episode),
-            started=time.time(),
-            began=time.perf_counter(),
-        )
-        self._write(lane.record(planned.protocol, None, failure))
 
     def _condemn(self, item: WorkItem) -> None:
         """Give up what is left of a task that the tally has given up, waiting or running."""
-        if self._tally.given_up(item) is None:
+        if self._ledger.given_up(item) is None:
             return
         for running in [one for one in self._running.values() if one.group.task == item.task]:
-            reason = self._tally.given_up(running.group.attempts[0].item)
+            reason = self._ledger.given_up(running.group.attempts[0].item)
             if reason and running.left:
                 self._cluster.cancel(running.stream)
                 self._end(running)
-                self._quarantine(list(running.left.values()), reason)
+                self._ledger.quarantine(list(running.left.values()), reason)
                 running.left.clear()
         for entry in self._work.plan.agents:
-            reason = self._tally.given_up(replace(item, agent=entry.label))
+            reason = self._ledger.given_up(replace(item, agent=entry.label))
             if reason:
-                self._quarantine(self._lines.take_all(entry.label, item.task), reason)
+                self._ledger.quarantine(self._lines.take_all(entry.label, item.task), reason)
         self._revive(item.task.partition("/")[0], {item.task})
-
-    def _quarantine(self, attempts: list[Attempt], reason: str) -> None:
-        for attempt in attempts:
-            self._give_up(attempt, Failure("quarantine", reason))

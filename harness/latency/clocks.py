@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lram.harness.bench.measure import STABLE
+from lram.harness.segments import no_collection as uncollected
 
 Prepare = Callable[[], Callable[[], object]]
 """Makes ready what is not to be timed (inputs, the state taken back), and returns what is."""
@@ -98,10 +99,5 @@ def time_in_turns(
 def no_collection() -> Iterator[None]:
     """Collect garbage now, and not while decisions are timed."""
     gc.collect()
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
+    with uncollected():
         yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -184,7 +184,7 @@ LIKELIEST, TOKENS = "actions are the likeliest", "the step is handed the tokens 
 STEPS = {
     drifts: {FORWARD, HOLES, STREAM},
     rounds_its_state: {FORWARD, HOLES, STREAM},
-    keeps_its_state_in_bfloat16: {FORWARD, FRESH, HOLES, SOUND, STREAM},
+    keeps_its_state_in_bfloat16: {FORWARD, HOLES, SOUND, STREAM},
     mixes_rows_a_little: {FRESH, PLACE, NEIGHBOURS},
     ignores_the_mask: {MASKED, HOLES, STREAM},
     masks_the_reward: {FORWARD, HOLES, REWARD, STREAM},
@@ -364,11 +364,10 @@ class DropsRewardsOfLaterBlocks(ModelAgent):
 
 
 class TakesTheFirstImageForAll(ModelAgent):
-    def _encode(self, observations: Any, state: Any) -> Any:
+    def _encode(self, observations: Any, state: Any, blocks: Any) -> Any:
         first = next(seen for seen in observations.values() if seen.ndim == 3)
-        return super()._encode(
-            {lane: first if seen.ndim == 3 else seen for lane, seen in observations.items()}, state
-        )
+        same = {lane: first if seen.ndim == 3 else seen for lane, seen in observations.items()}
+        return super()._encode(same, state, blocks)
 
 
 UNFED = {

@@ -130,6 +130,7 @@ def test_a_node_that_is_lost_costs_its_unfinished_episodes_a_retry(
     assert repeated
     assert all("was lost" in record.measured.incidents[0] for record in repeated)
     assert any("was lost" in line for line in said)
+    assert summary(run.path) == summary(whole.path)
     written = sum(part.read_bytes().count(b"\n") for part in (tmp_path / "run" / "records").glob("*.jsonl"))
     assert written == len(run.plan.items())
 
@@ -155,6 +156,12 @@ def lram(*arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def summary(folder: Path) -> str:
+    output, errors = (report := lram("report", str(folder), "--json")).communicate(timeout=120)
+    assert report.returncode == 0, errors
+    return output
 
 
 def recorded(folder: Path) -> int:
@@ -188,7 +195,9 @@ def test_a_driver_that_is_ended_resumes_to_the_same_run(
     again = lram("resume", str(folder), *where, "-q")
     _, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
-    assert comparable(Run(folder)) == comparable(slow_run(tmp_path / "whole"))
+    whole = slow_run(tmp_path / "whole")
+    assert comparable(Run(folder)) == comparable(whole)
+    assert summary(folder) == summary(whole.path)
     assert recorded(folder) == 120
 
 
