@@ -17,7 +17,6 @@ from lram.agents.api import Agent
 from lram.envs.pool import Pool, WorkerStartError
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
-from lram.harness.interpreters import used
 from lram.harness.machine import Machine, cores, rollout_settings, threads
 from lram.harness.occupancy import Occupied
 from lram.harness.plan import Here, Place, Player
@@ -161,7 +160,7 @@ class _LocalStage(Here):
         for item, failure in work.settled:
             rollout.note(item, failure)
         self._told.notes.update(lanes=str(settings.lanes), workers=str(settings.workers))
-        with used(work.interpreters.values()), pool, threads(machine.threads):
+        with pool, threads(machine.threads):
             try:
                 rollout.run(work.items, sink.record, sink.heartbeat)
             except WorkerStartError as error:

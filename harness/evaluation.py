@@ -14,6 +14,7 @@ from lram.agents.api import Agent
 from lram.harness.backends import LOCAL, Backend, Stage, Work
 from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
+from lram.harness.interpreters import used
 from lram.harness.machine import Machine, calm_threads
 from lram.harness.plan import AgentsArgument, Player, Request, interpreters_of, plan_for, reopen
 from lram.harness.progress import Progress, Reporter, quiet
@@ -230,7 +231,7 @@ def play(
         writer.log_folder(),
         tapes=archive is not None,
     )
-    with progress(items, len(plan.pairs()) * plan.episodes) as report:
+    with used(interpreters.values()), progress(items, len(plan.pairs()) * plan.episodes) as report:
         try:
             stage.play(work, _Desk(writer, archive, report))
         except AgentRaisedError as error:
