@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -165,13 +164,10 @@ def test_two_processes_train_as_one_with_their_batches_together(recipe: Path, tm
     both = ["--set=sampling.sequences=4", "--set=sampling.domain_sequences.atari=4"]
     each = ["--set=sampling.sequences=2", "--set=sampling.domain_sequences.atari=2"]
     one = train(recipe, "-o", tmp_path / "one", "-q", *settings, *both)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     two = subprocess.run(
         [
-            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-            "--master-addr", "127.0.0.1", "--master-port", str(port),
+            # A port that is found beforehand may be taken when it is used.
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
             "-m", "lram.harness.cli", "train", str(recipe), "-q",
             "-o", str(tmp_path / "two"), *settings, *each,
         ],
