@@ -319,8 +319,9 @@ def conclude(run: Run, *, hint: bool = True) -> int:
                 f"\n{agent.label} cannot play {len(skipped)} of {len(run.plan.tasks)} tasks, such as "
                 f"{skipped[0].task}: {skipped[0].reason}"
             )
-    if sessions := run.provenance():
-        print(f"\n{sessions[-1].settings.get('spread', '')}")
+    sessions = run.provenance()
+    if sessions and (spread := sessions[-1].settings.get("spread")):
+        print(f"\n{spread}")
     if hint:
         print(f"\nnext: lram report {run.path} -o {run.path}-report")
     return EXIT_NOTHING_SCORED if any(not scored for _, scored, *_ in rows) else 0

@@ -163,10 +163,6 @@ class Lines:
     def __len__(self) -> int:
         return self._count
 
-    def domains(self) -> set[str]:
-        """Return the domains of what waits."""
-        return {domain for _, domain in self.pairs()}
-
     def pairs(self) -> set[tuple[str, str]]:
         """Return agent and domain of what waits."""
         return {pair for pair, count in self._pairs.items() if count}
