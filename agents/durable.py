@@ -1,14 +1,26 @@
-"""Files that are whole and on disk, or not there."""
+"""Files that are whole and on disk or not there; files that are read without surprises; locks.
+
+What is read may come from anybody: a named pipe would be waited for without end, and a device read without
+end, so only regular files are read, and where a size makes sense it is a bound.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import stat
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+LARGEST_JSON = 256 << 20
+"""Bytes of the largest JSON or TOML file that is read whole."""
 
 
 def write_durably(file: Path, content: bytes) -> None:
     """Write ``content`` to ``file`` so that it is on disk, whole, when this returns; OSError otherwise."""
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    scratch = scratch_of(file)
     try:
         with scratch.open("wb") as handle:
             handle.write(content)
@@ -20,6 +32,16 @@ def write_durably(file: Path, content: bytes) -> None:
     sync_folder(file.parent)
 
 
+def scratch_of(file: Path) -> Path:
+    """Return where this process writes ``file`` before it is whole."""
+    return file.with_name(f".{file.name}.{os.getpid()}")
+
+
+def is_scratch_of(found: str, name: str) -> bool:
+    """Return whether a process that was killed while it wrote ``name`` may have left a file named ``found``."""
+    return found.startswith(f".{name}.") and found.removeprefix(f".{name}.").isdigit()
+
+
 def sync_folder(folder: Path) -> None:
     """Put the entries of ``folder`` on disk."""
     handle = os.open(folder, os.O_RDONLY)
@@ -27,3 +49,81 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def open_regular(file: str | Path) -> BinaryIO:
+    """Open ``file`` for reading; OSError also where it is a named pipe, a device or a folder."""
+    handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(number, "it is not a regular file", str(file))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_regular(file: str | Path, limit: int = LARGEST_JSON) -> bytes:
+    """Return the content of ``file``; OSError where it is no regular file or has more than ``limit`` bytes."""
+    with open_regular(file) as handle:
+        content = handle.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(file))
+    return content
+
+
+class InUseError(OSError):
+    """Another process holds the lock."""
+
+
+class Lock:
+    """An exclusive lock of a file, which this process holds until :meth:`close`; its forks do not.
+
+    A fork would otherwise hold the lock beyond this process's end, as loaders of data do for seconds.
+    """
+
+    def __init__(self, file: str | Path, *, wait: bool = False) -> None:
+        """Lock ``file``, made where there is none; InUseError where it is held and ``wait`` is not set."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+        self._handle = os.open(file, flags, 0o666)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            os.close(self._handle)
+            raise InUseError(error.errno, "it is in use by another process", str(file)) from error
+        except BaseException:
+            os.close(self._handle)
+            raise
+        _HELD.add(self)
+
+    def close(self) -> None:
+        """Free the lock."""
+        if self in _HELD:
+            # Said aloud, because a fork that has just begun may not have closed its copy yet.
+            fcntl.flock(self._handle, fcntl.LOCK_UN)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        _HELD.discard(self)
+        os.close(self._handle)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+_HELD: set[Lock] = set()
+
+
+def _forget_locks() -> None:
+    for held in list(_HELD):
+        held._let_go()
+
+
+os.register_at_fork(after_in_child=_forget_locks)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from lram.agents.durable import InUseError, Lock, is_scratch_of, read_regular, scratch_of, write_durably
+
+
+def test_what_was_written_is_there_whole_and_nothing_else(tmp_path):
+    write_durably(tmp_path / "a.json", b"one")
+    write_durably(tmp_path / "a.json", b"two")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+    assert read_regular(tmp_path / "a.json") == b"two"
+
+
+def test_a_scratch_file_is_known_by_its_name(tmp_path):
+    assert is_scratch_of(scratch_of(tmp_path / "run.json").name, "run.json")
+    assert not is_scratch_of(".run.json.bak", "run.json")
+
+
+def test_a_named_pipe_a_folder_and_a_file_beyond_the_bound_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "long").write_bytes(b"12345")
+    for name, words in (("pipe", "not a regular file"), (".", "not a regular file"), ("long", "more than 4")):
+        with pytest.raises(OSError, match=words):
+            read_regular(tmp_path / name, 4)
+    assert read_regular(tmp_path / "long", 5) == b"12345"
+
+
+def test_a_lock_is_held_once_and_freed_once(tmp_path):
+    with Lock(tmp_path / "lock") as held:
+        with pytest.raises(InUseError, match="in use"):
+            Lock(tmp_path / "lock")
+        held.close()
+        Lock(tmp_path / "lock").close()
+
+
+def test_a_fork_does_not_hold_the_lock_of_a_process_that_was_killed(tmp_path):
+    told, tell = os.pipe()
+    holder = os.fork()
+    if holder == 0:
+        Lock(tmp_path / "lock")
+        child = os.fork()
+        if child == 0:
+            os.write(tell, os.getpid().to_bytes(4, "little"))
+            time.sleep(60)
+        time.sleep(60)
+        os._exit(0)
+    child = int.from_bytes(os.read(told, 4), "little")
+    try:
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        Lock(tmp_path / "lock").close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.close(told)
+        os.close(tell)
