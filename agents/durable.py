@@ -38,7 +38,7 @@ def scratch_of(file: Path) -> Path:
 
 
 def is_scratch_of(found: str, name: str) -> bool:
-    """Return whether a process that was killed while it wrote ``name`` may have left a file named ``found``."""
+    """Return whether a process that was killed while it wrote ``name`` may have left ``found``."""
     return found.startswith(f".{name}.") and found.removeprefix(f".{name}.").isdigit()
 
 
@@ -66,7 +66,7 @@ def open_regular(file: str | Path) -> BinaryIO:
 
 
 def read_regular(file: str | Path, limit: int = LARGEST_JSON) -> bytes:
-    """Return the content of ``file``; OSError where it is no regular file or has more than ``limit`` bytes."""
+    """Return the content of ``file``; OSError where it is no regular file or longer than ``limit`` bytes."""
     with open_regular(file) as handle:
         content = handle.read(limit + 1)
     if len(content) > limit:
