@@ -135,10 +135,15 @@ def _impossible(record: EpisodeRecord) -> str:
         return "is errored, but does not say why or has a return"
     if record.success_last and not record.success_any:
         return "was solved at the last step and at none"
-    if record.failures < 0 or not all(map(math.isfinite, record.parts)):
+    if record.failures < 0 or (record.parts and not all(map(math.isfinite, record.parts))):
         return f"failed {record.failures} times before, and has inner returns {record.parts}"
     measured = record.measured
-    times = (measured.wall_s, measured.simulator_s, measured.agent_s)
-    if not all(0 <= seconds < _LATEST for seconds in (*times, measured.started)) or measured.held < 0:
+    if not (
+        0 <= measured.wall_s < _LATEST
+        and 0 <= measured.simulator_s < _LATEST
+        and 0 <= measured.agent_s < _LATEST
+        and 0 <= measured.started < _LATEST
+        and measured.held >= 0
+    ):
         return "has times that none can be"
     return ""
