@@ -37,6 +37,7 @@ from lram.harness.segments import (
     read_records,
     without_checksums,
 )
+from lram.harness.trust import remember
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,6 +199,7 @@ class RunWriter:
         """Make a new run in ``path`` (absent, empty, or left so by a killed beginning) and lock it."""
         held = _KIND.begin(Path(path), plan)
         try:
+            remember(Path(path) / PLAN_FILE, [agent.spec for agent in plan.agents], plan.interpreters)
             return cls(Run(path), held)
         except BaseException:
             held.close()

@@ -31,6 +31,7 @@ from lram.harness.json_files import check_layout, read_json
 from lram.harness.records import Provenance
 from lram.harness.segments import FolderKind, SegmentWriter, read_records
 from lram.harness.store import PLAN_FILE, Run
+from lram.harness.trust import remember
 
 MARKER = "extrapolation.json"
 SCORES = "scores"
@@ -99,6 +100,7 @@ class Writer:
         """Make a new folder in ``path`` (absent, empty, or left so by a killed beginning) and lock it."""
         held = _KIND.begin(Path(path), plan)
         try:
+            remember(Path(path) / MARKER, [agent.spec for agent in plan.agents], {})
             return cls(Extrapolation(path), held)
         except BaseException:
             held.close()

@@ -25,6 +25,7 @@ from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.records import SCHEMA, Job, LatencyPlan, Point
 from lram.harness.records import Provenance
 from lram.harness.segments import FolderKind, SegmentWriter, read_records
+from lram.harness.trust import remember
 
 PLAN_FILE = "latency.json"
 _PARTS = ("records", "provenance")
@@ -88,6 +89,7 @@ class LatencyWriter:
         folder = Path(path)
         held = _KIND.begin(folder, plan, lambda: inputs.write(folder, recorded))
         try:
+            remember(folder / PLAN_FILE, [agent.spec for agent in plan.agents], plan.interpreters)
             return cls(LatencyRun(folder), held)
         except BaseException:
             held.close()
