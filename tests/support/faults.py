@@ -95,15 +95,15 @@ class Faults:
     def watches(self, file: Any) -> bool:
         """Return whether operations on ``file`` count."""
         try:
-            path = os.path.abspath(os.fspath(file))
+            path = str(Path(os.fsdecode(file)).absolute())
         except TypeError:
             return False
-        return os.getpid() == self._pid and isinstance(path, str) and path.startswith(self._folder)
+        return os.getpid() == self._pid and path.startswith(self._folder)
 
     def name_of(self, handle: int) -> str:
         """Return the path of an open file."""
         try:
-            return os.readlink(f"/proc/self/fd/{handle}")
+            return str(Path(f"/proc/self/fd/{handle}").readlink())
         except OSError:
             return ""
 
@@ -129,7 +129,7 @@ class Faults:
         if self._quiet or os.getpid() != self._pid:
             return
         if event == "open":
-            file, mode, flags = arguments
+            file, _, flags = arguments
             writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             if not writes or not isinstance(file, str | bytes | os.PathLike):
                 return
