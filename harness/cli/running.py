@@ -20,7 +20,7 @@ from lram.harness.evaluation import evaluate, started_machine
 from lram.harness.evaluation import resume as resume_run
 from lram.harness.machine import Machine
 from lram.harness.progress import quiet, shown
-from lram.harness.store import Run
+from lram.harness.store import Run, RunWriter
 from lram.harness.trust import trusted
 
 EXIT_NOTHING_SCORED = 1
@@ -281,8 +281,10 @@ def demo(
     from lram.harness.cli.reporting import report
 
     folder = output / "run"
-    if output.exists() and any(output.iterdir()) and not (folder / "run.json").is_file():
-        raise LramError(f"{output} holds something else than a demo; give another folder with -o")
+    if not (folder / "run.json").is_file():
+        RunWriter.check_vacant(folder)
+        if output.exists() and any(entry != folder for entry in output.iterdir()):
+            raise LramError(f"{output} holds something else than a demo; give another folder with -o")
     if (folder / "run.json").is_file() and (planned := Run(folder).plan.episodes) != episodes:
         raise LramError(f"{output} holds a demo with {planned} episodes a task; give another folder with -o")
     try:

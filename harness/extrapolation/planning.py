@@ -113,6 +113,7 @@ def plan_of(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPla
         unseen=unseen,
         compute=machine.compute(),
         threads=machine.threads,
+        protocols=dict(request.protocols or {}),
     )
 
 
@@ -204,7 +205,7 @@ def _stretches(
     return tuple(Source(str(store.path), store.digest) for store in stores), stretches, unseen
 
 
-def scores_plan_of(plan: ExtrapolationPlan, request: ExtrapolationRequest, machine: Machine) -> Any:
+def scores_plan_of(plan: ExtrapolationPlan, machine: Machine) -> Any:
     """Return the plan of the run that plays every agent with every context; None where nothing is played."""
     if not plan.tasks:
         return None
@@ -218,7 +219,7 @@ def scores_plan_of(plan: ExtrapolationPlan, request: ExtrapolationRequest, machi
         tasks=list(plan.tasks),
         episodes=plan.episodes,
         seed=plan.seed,
-        protocols=request.protocols,
+        protocols=plan.protocols,
         interpreters=machine.interpreters,
         compute=machine.compute(),
         threads=machine.threads,

@@ -101,6 +101,7 @@ class ExtrapolationPlan:
         unseen: Why no agent was trained on them, in words.
         compute: How models compute.
         threads: Threads of the tensor library.
+        protocols: Protocol by domain, as asked for; None in plans of versions that did not note it here.
     """
 
     schema: int
@@ -115,6 +116,7 @@ class ExtrapolationPlan:
     unseen: str = ""
     compute: Compute = field(default_factory=Compute)
     threads: int = 1
+    protocols: dict[str, str] | None = None
 
     def variants(self) -> list[Context]:
         """Return the contexts that every agent plays with."""

@@ -53,7 +53,7 @@ def extrapolate(
     folder = Path(output)
     check_vacant(folder)
     plan = plan_of(request, machine)
-    scores = scores_plan_of(plan, request, machine)
+    scores = scores_plan_of(plan, machine)
     with Writer.create(folder, plan) as writer:
         if scores is not None:
             RunWriter.create(folder / SCORES, scores).close()
@@ -85,7 +85,12 @@ def resume(
     calm_threads()
     with Writer(found) as writer:
         if plan.tasks and found.scores is None:  # it was ended between the two
-            raise LramError(f"{found.path} was ended before it was whole; remove it and start again")
+            if plan.protocols is None:
+                raise LramError(
+                    f"{found.path} was ended before it had its scores, by a version that did not note how "
+                    "they are played; start a new one"
+                )
+            RunWriter.create(found.path / SCORES, scores_plan_of(plan, machine)).close()
         _go_on(writer, machine, progress, trust)
     return Extrapolation(path)
 

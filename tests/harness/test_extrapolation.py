@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.files import replace_text
+from support.files import edit, replace_text
 
 from lram.agents.api import AgentError
 from lram.agents.checkpoint import load_checkpoint, save_checkpoint
@@ -568,3 +568,21 @@ def test_a_shipped_model_s_card_tells_its_trained_length() -> None:
     cards = [load_checkpoint(folder)[1].card for folder in shipped_checkpoints().values()]
     assert {trained_length(card) for card in cards} == {200}
     assert create_agent("small-mamba@window=50").info.digest != create_agent("small-mamba").info.digest
+
+
+def test_an_extrapolation_that_was_ended_before_it_had_its_scores_is_continued(
+    finished: Extrapolation, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.path, copy)
+    shutil.rmtree(copy / "scores")
+    (copy / "scores").mkdir()
+    again = resume(copy, machine=MACHINE)
+    assert again.scores is not None
+    assert finished.scores is not None
+    kept = [(one.item, one.trajectory) for one in finished.scores.records()]
+    assert [(one.item, one.trajectory) for one in again.scores.records()] == kept
+    shutil.rmtree(copy / "scores")
+    edit(copy / "extrapolation.json", lambda plan: plan.pop("protocols"))
+    with pytest.raises(LramError, match="by a version that did not note"):
+        resume(copy, machine=MACHINE)
