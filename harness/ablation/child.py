@@ -18,7 +18,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from lram.agents.api import AgentError
+from lram.agents.durable import read_regular
 from lram.agents.training.recipe import Recipe
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.harness.ablation.folder import CellFolder, StudyFolder, held
@@ -26,6 +29,7 @@ from lram.harness.ablation.records import SCHEMA, Copies, Done, StudyPlan, Times
 from lram.harness.ablation.study import Study
 from lram.harness.errors import LramError
 from lram.harness.evaluation import evaluate, resume
+from lram.harness.json_files import DAMAGE
 from lram.harness.machine import Machine, calm_threads
 from lram.harness.provenance import collect
 
@@ -143,8 +147,10 @@ def _timed(cell: CellFolder, stage: str, work: Callable[[], None]) -> None:
 
 def _seconds(cell: CellFolder) -> dict[str, float]:
     try:
-        found: dict[str, float] = json.loads((cell.path / _SECONDS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # it says how long things took, no more
+        found: dict[str, float] = msgspec.json.decode(
+            read_regular(cell.path / _SECONDS), type=dict[str, float]
+        )
+    except (OSError, *DAMAGE):  # it says how long things took, no more
         return {}
     return found
 

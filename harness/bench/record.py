@@ -16,12 +16,12 @@ from typing import Literal
 
 import msgspec
 
-from lram.agents.durable import write_durably
+from lram.agents.durable import read_regular, write_durably
 from lram.harness.bench.measure import Ratio, Timing
 from lram.harness.bench.memory import Bandwidth
 from lram.harness.errors import LramError
+from lram.harness.json_files import DAMAGE, encode
 from lram.harness.records import Provenance
-from lram.harness.store import encode
 
 SCHEMA = 1
 
@@ -175,8 +175,8 @@ def check_output(file: Path) -> None:
 def read_record(file: Path) -> BenchRecord:
     """Read what :func:`write_record` wrote; LramError for anything else."""
     try:
-        record = msgspec.json.decode(file.read_bytes(), type=BenchRecord)
-    except (OSError, msgspec.DecodeError) as error:
+        record = msgspec.json.decode(read_regular(file), type=BenchRecord)
+    except (OSError, *DAMAGE) as error:
         raise LramError(f"{file} cannot be read as a benchmark: {error}") from error
     if record.schema != SCHEMA:
         raise LramError(f"{file} has layout {record.schema}; this version of lram-bench reads {SCHEMA}")

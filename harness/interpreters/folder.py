@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from lram.agents.durable import sync_folder, write_durably
+from lram.agents.durable import read_regular, sync_folder, write_durably
 from lram.harness.errors import LramError
 from lram.harness.interpreters.locks import locked, refused, shared, unused
+from lram.harness.json_files import DAMAGE
 
 INTERPRETERS = "interpreters"
 MANIFEST = "interpreter.json"
@@ -215,6 +216,6 @@ def _place(folder: Path) -> Place:
 
 def _manifest(folder: Path) -> Interpreter | None:
     try:
-        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Interpreter)
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(read_regular(folder / MANIFEST), type=Interpreter)
+    except (OSError, *DAMAGE):
         return None
