@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lram.envs import wire
+from lram.envs import answers, wire
+from lram.envs.answers import Layout, Request
 from lram.envs.session import SessionSpec, Step
 from lram.envs.wire import HEADER, Kind
 
@@ -21,8 +22,8 @@ def body(frame: bytes) -> bytes:
 
 @pytest.mark.parametrize("action", [0, 17, np.array([-1.0, 0.25], np.float32)])
 def test_actions_survive(action: int | np.ndarray) -> None:
-    slot, received = wire.unpack_step(body(wire.pack_step(5, action)))
-    assert slot == 5
+    slot, request, received = wire.unpack_step(body(wire.pack_step(5, action, 0xFFFFFFFF)))
+    assert (slot, request) == (5, 0xFFFFFFFF)
     assert type(received) is type(action)
     np.testing.assert_array_equal(received, action)
 
@@ -32,18 +33,22 @@ def test_actions_survive(action: int | np.ndarray) -> None:
 def test_steps_survive_bit_for_bit(success: bool | None, flags: tuple[bool, bool, bool]) -> None:
     observation = np.array([np.pi, -0.0, 1e-40], np.float32)
     step = Step(observation, 0.1, flags[0], flags[1], success, -1.0, flags[2])
-    slot, received, seconds, trajectory = wire.unpack_stepped(
-        body(wire.pack_stepped(65535, step, 0.5, 0xFFFFFFFF)), VECTOR
-    )
-    assert (slot, seconds, trajectory) == (65535, 0.5, 0xFFFFFFFF)
+    packed = bytearray(body(wire.pack_stepped(65535, step, 0.5, 0xFFFFFFFF, 7)))
+    layout = Layout.of(VECTOR)
+    assert len(packed) == layout.stepped
+    asked = Request(Kind.STEPPED, 65535, 7, limit_s=1.0, sent=0.0)
+    received, seconds, trajectory = answers.read_stepped(packed, 0, asked, layout, now=1.0)
+    assert (seconds, trajectory) == (0.5, 0xFFFFFFFF)
     assert received[1:] == step[1:]
     assert received.observation.tobytes() == observation.tobytes()
 
 
 def test_the_first_observation_comes_with_its_spec_and_is_the_callers_own() -> None:
     observation = np.arange(3 * 64 * 64, dtype=np.uint8).reshape(3, 64, 64)
-    slot, spec, seconds, received = wire.unpack_begun(body(wire.pack_begun(2, IMAGE, 1.5, observation)))
-    assert (slot, spec, seconds) == (2, IMAGE, 1.5)
+    packed = bytearray(body(wire.pack_begun(2, IMAGE, 1.5, observation, 7)))
+    asked = Request(Kind.BEGUN, 2, 7, limit_s=9.0, sent=0.0, task=("image", "plain"))
+    layout, seconds, received = answers.read_begun(packed, asked, None, now=2.0)
+    assert (layout.spec, seconds) == (IMAGE, 1.5)
     np.testing.assert_array_equal(received, observation)
     assert received.flags.writeable
 
