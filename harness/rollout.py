@@ -18,6 +18,7 @@ from lram.agents.api import Action, Agent, Episode
 from lram.envs.pool import Pool
 from lram.envs.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
 from lram.envs.registry import load_domain
+from lram.envs.text import printable
 from lram.harness import seeds
 from lram.harness.errors import LramError
 from lram.harness.groups import Groups
@@ -120,6 +121,7 @@ class Rollout:
         self._typical_pass_s: dict[str, float] = {}
         self._typical_step_s: dict[str, float] = {}
         self._decisions = 0
+        self._stood_still_s = pool.stood_still_s
         self._tally = Tally(settings.quarantine_after, len(self._seats))
         self.occupancy = Occupancy(settings.lanes)
 
@@ -238,7 +240,7 @@ class Rollout:
         lanes fall into two parties that take turns, each pass serving half of what it could.
         """
         began = time.perf_counter()
-        for event in self._pool.wait(0.0 if self._groups else _HEARTBEAT_S):
+        for event in self._wait(0.0 if self._groups else _HEARTBEAT_S):
             self._take(event)
         idle_since = None
         while self._groups and not self._groups.complete(self._comes):
@@ -250,11 +252,20 @@ class Rollout:
                 patience = _PATIENCE
             pass_s = max(self._pass_s.get(label, 0.0) for label in self._groups.agents)
             left = since + min(patience * pass_s, _HEARTBEAT_S) - now
-            events = self._pool.wait(max(0.0, left))
+            events = self._wait(max(0.0, left))
             for event in events:
                 self._take(event)
             if left <= 0 and not events:
                 return
+
+    def _wait(self, timeout: float) -> list[Event]:
+        """Wait for events; no episode is charged with time for which nothing ran."""
+        events = self._pool.wait(timeout)
+        if gap := self._pool.stood_still_s - self._stood_still_s:
+            self._stood_still_s += gap
+            for lane in self._flying.values():
+                lane.still_s += gap
+        return events
 
     def _comes(self, lane: Lane) -> bool:
         """Return whether a lane's step is under way, and no session is built or reset before it is made."""
@@ -297,7 +308,10 @@ class Rollout:
         _follow(self._typical_step_s, lane.spec.domain, event.seconds)
         if event.step.terminated or event.step.truncated:
             self._land(lane)
-            self._record(lane, event=event)
+            if overflow := lane.overflow:
+                self._fail(lane, Failure("session", overflow))
+            else:
+                self._record(lane, event=event)
         elif lane.ready:
             self._groups.wait(lane)
         else:
@@ -316,11 +330,12 @@ class Rollout:
         for slot, lane in reversed(lost.items()):
             self._land(lane, rests=False)
             # A worker that dies while it owes nothing has no culprit: then everybody pays, so that
-            # a cause that comes back cannot repeat the episodes for ever.
-            if event.culprit in (None, slot):
+            # a cause that comes back cannot repeat the episodes for ever. Where the culprit's episode is
+            # over, nobody pays: each repetition has had an episode end before it.
+            if not event.over and event.culprit in (None, slot):
                 self._fail(lane, Failure(event.reason, event.message))
             else:
-                lane.attempt.incidents.append(
+                lane.attempt.note(
                     f"repeated: {event.message}, busy with another episode (process {event.worker.pid})"
                 )
                 self._queue.give_back(lane.attempt)
@@ -333,7 +348,7 @@ class Rollout:
         attempt.failures += 1
         worker = lane.seat.worker
         where = f" (process {worker.pid})" if worker is not None else ""
-        attempt.incidents.append(f"attempt {attempt.failures}: {failure.message}{where}")
+        attempt.note(f"attempt {attempt.failures}: {failure.message}{where}")
         if failure.kind != "agent" and attempt.failures < self._settings.attempts:
             self._queue.give_back(attempt)
         else:
@@ -391,7 +406,7 @@ class Rollout:
             place = traceback.extract_tb(error.__traceback__)[-1]
             raise AgentRaisedError(
                 label,
-                f"agent {label} raised {type(error).__name__}: {' '.join(str(error).split())} "
+                f"agent {label} raised {type(error).__name__}: {printable(str(error))} "
                 f"({Path(place.filename).name}, line {place.lineno}; "
                 f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run",
             ) from error
