@@ -16,6 +16,8 @@ from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, WorkI
 from lram.harness.schedule import Attempt, Seat
 from lram.harness.tape import Tape
 
+LONGEST = 10_000_000
+"""Decisions after which an episode of a task without a horizon is taken for one without an end."""
 _ONE, _BINS_PER_UNIT, _LAST_BIN = np.float32(1), np.float32(BINS / 2), np.float32(BINS - 1)
 
 
@@ -30,6 +32,7 @@ class Lane:
         last, bins: What the world was stepped with last, and its bins; None before the first step.
         pending: What the agent decided while the world goes on with the action before (``--realtime``).
         hold: Steps that the world still takes until then.
+        longest: Decisions after which the episode is taken for one without an end.
         still_s: Seconds of it for which the machine stood still.
     """
 
@@ -39,6 +42,7 @@ class Lane:
     spec: TaskSpec
     seed: int
     slot: int = -1
+    longest: int = LONGEST
     started: float = 0.0
     began: float = 0.0
     observation: Observation | None = None

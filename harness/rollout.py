@@ -22,10 +22,11 @@ from lram.envs.text import printable
 from lram.harness import seeds
 from lram.harness.errors import LramError
 from lram.harness.groups import Groups
-from lram.harness.lane import Lane
+from lram.harness.lane import LONGEST, Lane
 from lram.harness.occupancy import Occupancy
 from lram.harness.records import EpisodeRecord, Failure, PlannedTask, WorkItem
 from lram.harness.schedule import Choice, Pace, Queue, Seat
+from lram.harness.soundness import errored, flaw
 from lram.harness.tally import Tally
 from lram.harness.tape import Tape
 from lram.harness.translation import checked_action, contradiction, task_spec
@@ -36,6 +37,9 @@ _HEARTBEAT_S = 0.25
 _PATIENCE = 0.25
 _PATIENCE_BUSY = 2.0
 _WARM_UP_DECISIONS = 5  # before a decision's time decides what the world does meanwhile
+# Decisions after which an episode is taken for one without an end: so many horizons, but so many at least.
+_LONGEST_HORIZONS, _SHORTEST_LONGEST = 10, 1000
+_SHORTEST_S = 1e-9  # a worker may tell of none at all, and others are divided by it
 _STRIDE = 1.05  # by which a median that is estimated moves with each value
 
 
@@ -206,6 +210,7 @@ class Rollout:
             seed=seeds.simulator_seed(self._seed(item), item.task, item.episode),
             started=time.time(),
             began=time.perf_counter(),
+            longest=_longest(planned),
         )
         if reason:
             self._record(lane, failure=Failure("quarantine", reason))
@@ -312,6 +317,10 @@ class Rollout:
                 self._fail(lane, Failure("session", overflow))
             else:
                 self._record(lane, event=event)
+        elif lane.length >= lane.longest:
+            self._land(lane)
+            text = f"the simulator has not ended the episode after {lane.length} decisions"
+            self._fail(lane, Failure("session", text))
         elif lane.ready:
             self._groups.wait(lane)
         else:
@@ -443,6 +452,9 @@ class Rollout:
 
     def _record(self, lane: Lane, *, event: Stepped | None = None, failure: Failure | None = None) -> None:
         record = lane.record(self._tasks[lane.item.task].protocol, event, failure)
+        if wrong := flaw(record):
+            event, failure = None, failure or Failure("session", f"the record of the episode {wrong}")
+            record = errored(record, failure)
         if event is not None and lane.tape is not None and self._on_tape is not None:
             self._on_tape(lane.tape, record)
         self._on_record(record)
@@ -473,7 +485,13 @@ class Rollout:
         self._tally.count(item, failure)
 
 
+def _longest(planned: PlannedTask) -> int:
+    """Return the decisions after which an episode is taken for one without an end."""
+    horizon = planned.task.horizon
+    return LONGEST if horizon is None else max(_LONGEST_HORIZONS * horizon, _SHORTEST_LONGEST)
+
+
 def _follow(medians: dict[str, float], name: str, value: float) -> None:
     """Move the estimate of a median towards ``value``."""
-    known = medians.setdefault(name, value)
-    medians[name] = known * (_STRIDE if value > known else 1 / _STRIDE)
+    known = medians.setdefault(name, max(value, _SHORTEST_S))
+    medians[name] = max(known * (_STRIDE if value > known else 1 / _STRIDE), _SHORTEST_S)
