@@ -233,7 +233,11 @@ class WorkerProcess:
             request = self._owed[0] if self._owed else None
             layout = self._layouts.get(request.slot) if request is not None else None
             stepped = layout.stepped if layout is not None else -1
-            answers.check_header(number, length, request, stepped, greeted=bool(self.facts))
+            try:
+                answers.check_header(number, length, request, stepped, greeted=bool(self.facts))
+            except FrameError as error:
+                error.again = error.again or self._repeats(number, start + size)
+                raise
             end = start + size + length
             if len(buffer) < end:
                 break
@@ -267,6 +271,13 @@ class WorkerProcess:
         self._known[request.task] = self._layouts[request.slot] = layout
         events.append(Begun(self, request.slot, layout.spec, first, seconds))
         self._answered(request, now, ends=False)
+
+    def _repeats(self, number: int, place: int) -> bool:
+        """Return whether a frame names the request that was answered last."""
+        if number not in (Kind.BEGUN, Kind.STEPPED) or len(self._buffer) < place + wire.ANSWERED.size:
+            return False
+        _, request = wire.ANSWERED.unpack_from(self._buffer, place)
+        return bool(self._owed) and request == (self._owed[0].number - 1) % wire.REQUESTS
 
     def _answered(self, request: Request, now: float, *, ends: bool) -> None:
         self._owed.popleft()

@@ -22,6 +22,7 @@ from lram.envs.session import Action, Observation, SessionSpec, Step
 HEADER = struct.Struct("<IB")
 BEGUN = struct.Struct("<HIdH")  # slot, request, seconds, bytes of the spec's text
 STEPPED = struct.Struct("<HIddBdI")  # slot, request, reward, signal, flags, seconds, trajectory
+ANSWERED = struct.Struct("<HI")  # the beginning of both: slot, request
 _STEP_REQUEST = struct.Struct("<HIB")
 
 TERMINATED, TRUNCATED, HAS_SUCCESS, SUCCESS, CONTEXT_RESET, PART_ENDS = 1, 2, 4, 8, 16, 32
