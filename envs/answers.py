@@ -107,7 +107,7 @@ def check_header(number: int, length: int, request: Request | None, stepped: int
             raise FrameError(f"sent {_frame(number)} before it told of itself (HELLO)")
         largest = LARGEST_TEXT
     elif request is None:
-        raise FrameError(f"sent {_frame(number)} although nothing was asked of it", again=True)
+        raise unasked(number)
     elif number == request.kind == Kind.STEPPED:
         if length != stepped:
             raise FrameError(f"sent {_frame(number)} of {length} bytes where {stepped} were due")
@@ -120,6 +120,11 @@ def check_header(number: int, length: int, request: Request | None, stepped: int
         raise FrameError(f"sent {_frame(number)} where {request.kind.name} was due")
     if length > largest:
         raise FrameError(f"sent {_frame(number)} of {length} bytes, and {largest} are the most")
+
+
+def unasked(number: int) -> FrameError:
+    """Return the fault of a frame that nothing asked for: a second answer, or one to nothing."""
+    return FrameError(f"sent {_frame(number)} that was not asked for", again=True)
 
 
 def read_hello(body: bytearray) -> dict[str, Any]:
@@ -247,9 +252,8 @@ def _members(body: bytearray, what: str, names: tuple[str, ...]) -> dict[str, An
 def _check_request(kind: Kind, slot: int, number: int, request: Request) -> None:
     if slot == request.slot and number == request.number:
         return
-    again = number == (request.number - 1) % wire.REQUESTS
-    if again:
-        raise FrameError(f"answered twice ({kind.name} for slot {slot})", again=True)
+    if number == (request.number - 1) % wire.REQUESTS:
+        raise unasked(kind)
     raise FrameError(
         f"sent {kind.name} for slot {_shown(slot)} (request {_shown(number)}) "
         f"where slot {request.slot} (request {request.number}) was to be answered"

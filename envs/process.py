@@ -235,8 +235,9 @@ class WorkerProcess:
             stepped = layout.stepped if layout is not None else -1
             try:
                 answers.check_header(number, length, request, stepped, greeted=bool(self.facts))
-            except FrameError as error:
-                error.again = error.again or self._repeats(number, start + size)
+            except FrameError:
+                if self._repeats(number, start + size):
+                    raise answers.unasked(number) from None
                 raise
             end = start + size + length
             if len(buffer) < end:
@@ -252,7 +253,7 @@ class WorkerProcess:
             start = end
         del buffer[:start]
         if buffer and self.facts and not self._owed:
-            raise FrameError("sent more although nothing was asked of it", again=True)
+            raise FrameError("sent something that was not asked for", again=True)
 
     def _take(
         self, number: int, body: bytearray, request: Request | None, now: float, events: list[Event]

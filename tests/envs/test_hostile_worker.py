@@ -277,7 +277,7 @@ def test_a_second_answer_is_the_fault_of_the_slot_that_was_answered(make: Callab
     events, ended = peer.says(stepped(0, first) * 2)
     assert [event.slot for event in events if isinstance(event, Stepped)] == [0]
     assert ended
-    assert "answered twice" in peer.worker.fault
+    assert "that was not asked for" in peer.worker.fault
     assert peer.worker.blamed == (0, False)
 
 
