@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lram.envs import answers, wire
 from lram.envs.answers import Layout, Request
-from lram.envs.session import SessionSpec, Step
+from lram.envs.registry import load_domain
+from lram.envs.session import SessionError, SessionSpec, Step
 from lram.envs.wire import HEADER, Kind
+from lram.envs.worker import Worker, _answer
 
 VECTOR = SessionSpec("vector", (3,), "continuous", 2)
 IMAGE = SessionSpec("image", (3, 64, 64), "discrete", 18)
@@ -55,3 +59,58 @@ def test_the_first_observation_comes_with_its_spec_and_is_the_callers_own() -> N
 
 def test_kinds_are_distinct() -> None:
     assert len({int(kind) for kind in Kind}) == len(Kind)
+
+
+class Odd(BaseException):
+    """What no simulator should raise."""
+
+    def __str__(self) -> str:
+        raise ValueError("it cannot be told")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt: "),
+        (Odd(), "Odd: (its message cannot be read)"),
+        (RecursionError("too deep"), "RecursionError: too deep"),
+        (SessionError("\x1b[2J no"), r"\x1b[2J no"),
+    ],
+)
+def test_whatever_a_simulator_raises_is_an_answer(error: BaseException, words: str) -> None:
+    class Raises:
+        spec = VECTOR
+
+        def reset(self, seed: int) -> np.ndarray:
+            raise error
+
+        def close(self) -> None:
+            raise error
+
+    domain = replace(load_domain("toy"), make=lambda task, protocol: Raises())
+    request = b'{"slot": 3, "request": 9, "task": "steps", "protocol": "plain", "seed": 1}'
+    answer = bytearray(body(_answer(Worker(domain), Kind.BEGIN, request)))
+    asked = Request(Kind.BEGUN, 3, 9, limit_s=9.0, sent=0.0)
+    assert answers.read_failed(answer, asked) == words.strip()
+
+
+@pytest.mark.parametrize("reward", [1.7e308, -1e31, float("nan")])
+def test_a_reward_that_sums_may_overflow_of_fails_the_episode(reward: float) -> None:
+    class Rich:
+        spec = VECTOR
+
+        def reset(self, seed: int) -> np.ndarray:
+            return np.zeros(3, np.float32)
+
+        def step(self, action: object) -> Step:
+            return Step(np.zeros(3, np.float32), reward, False, False, None, 0.0)
+
+        def close(self) -> None:
+            pass
+
+    worker = Worker(replace(load_domain("toy"), make=lambda task, protocol: Rich()))
+    worker.begin(0, "steps", "plain", 1)
+    answer = bytearray(body(_answer(worker, Kind.STEP, body(wire.pack_step(0, 1, 4)))))
+    message = answers.read_failed(answer, Request(Kind.STEPPED, 0, 4, limit_s=9.0, sent=0.0))
+    assert message.startswith("the reward is ")
