@@ -24,6 +24,7 @@ from lram.envs.text import printable
 from lram.envs.wire import Kind
 
 _READ_SIZE = 1 << 18
+_STEPPED = int(Kind.STEPPED)
 _LAST_WORDS = 2000  # bytes of a worker's log that are looked at when it dies
 _LONGEST_LAST_WORDS = 600  # characters of them that are told
 
@@ -228,23 +229,18 @@ class WorkerProcess:
     def _read(self, events: list[Event]) -> None:
         """Take the frames that are whole; FrameError at the first that is no right answer."""
         buffer, start, size, now = self._buffer, 0, wire.HEADER.size, self.clock()
+        owed, unpack = self._owed, wire.HEADER.unpack_from
         while len(buffer) - start >= size:
-            length, number = wire.HEADER.unpack_from(buffer, start)
-            request = self._owed[0] if self._owed else None
-            layout = self._layouts.get(request.slot) if request is not None else None
+            length, number = unpack(buffer, start)
+            request = owed[0] if owed else None
+            layout = self._layouts.get(request.slot) if request is not None and request.task is None else None
             stepped = layout.stepped if layout is not None else -1
-            try:
-                answers.check_header(number, length, request, stepped, greeted=bool(self.facts))
-            except FrameError:
-                if self._repeats(number, start + size):
-                    raise answers.unasked(number) from None
-                raise
+            if number != _STEPPED or length != stepped or not self.facts:
+                self._check_header(number, length, request, stepped, start + size)
             end = start + size + length
             if len(buffer) < end:
                 break
-            if number == Kind.STEPPED:
-                assert request is not None
-                assert layout is not None
+            if layout is not None and request is not None and number == _STEPPED:
                 step, seconds, trajectory = answers.read_stepped(buffer, start + size, request, layout, now)
                 events.append(Stepped(self, request.slot, step, seconds, trajectory))
                 self._answered(request, now, ends=step.terminated or step.truncated)
@@ -273,6 +269,16 @@ class WorkerProcess:
         events.append(Begun(self, request.slot, layout.spec, first, seconds))
         self._answered(request, now, ends=False)
 
+    def _check_header(
+        self, number: int, length: int, request: Request | None, stepped: int, place: int
+    ) -> None:
+        try:
+            answers.check_header(number, length, request, stepped, greeted=bool(self.facts))
+        except FrameError:
+            if self._repeats(number, place):
+                raise answers.unasked(number) from None
+            raise
+
     def _repeats(self, number: int, place: int) -> bool:
         """Return whether a frame names the request that was answered last."""
         if number not in (Kind.BEGUN, Kind.STEPPED) or len(self._buffer) < place + wire.ANSWERED.size:
@@ -283,8 +289,8 @@ class WorkerProcess:
     def _answered(self, request: Request, now: float, *, ends: bool) -> None:
         self._owed.popleft()
         self._head_since, self._anew = now, False
-        slot = request.slot
-        self._last = slot, self._episodes.pop(slot, None) if ends else self._episodes.get(slot)
+        slot, episodes = request.slot, self._episodes
+        self._last = slot, episodes.pop(slot, None) if ends else episodes.get(slot)
 
     def _number(self) -> int:
         self._requests = (self._requests + 1) % wire.REQUESTS

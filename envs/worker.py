@@ -233,6 +233,7 @@ def main() -> None:
     if arguments.parent:
         _die_with_parent(arguments.parent)
     connection = socket.socket(fileno=arguments.fd)
+    connection.set_inheritable(False)  # a program that a simulator starts has nothing to say in it
     threading.Thread(target=_watch, args=(connection,), daemon=True).start()
     code = 0
     try:
