@@ -69,6 +69,7 @@ class Pool:
         self._outputs = OutputFiles(log_folder)
         self._output: dict[WorkerProcess, OutputFile] = {}
         self._numbers: dict[WorkerProcess, int] = {}
+        self._exits: dict[WorkerProcess, int] = {}  # descriptors that can be read when a process has ended
         self._reaper: Reaper | None = None
         self._interpreters = dict(interpreters or {})
         self._selector = selectors.DefaultSelector()
@@ -118,7 +119,10 @@ class Pool:
                 if isinstance(key.data, OutputFile):
                     self._drain(key.data)
                     continue
-                if mask & selectors.EVENT_WRITE:
+                if key.fileobj == self._exits.get(key.data):
+                    events.extend(self._exited(key.data))
+                    continue
+                if mask & selectors.EVENT_WRITE and key.data in self._output:
                     key.data.flush()
                 if mask & selectors.EVENT_READ:
                     events.extend(self._read(key.data))
@@ -191,6 +195,9 @@ class Pool:
         self._workers.append(worker)
         self._selector.register(ours, selectors.EVENT_READ, worker)
         self._selector.register(output, selectors.EVENT_READ, output)
+        with contextlib.suppress(OSError):  # a system without them sees the connection end
+            self._exits[worker] = os.pidfd_open(process.pid)
+            self._selector.register(self._exits[worker], selectors.EVENT_READ, worker)
         return worker
 
     def _environment(self, python: str) -> dict[str, str]:
@@ -245,6 +252,16 @@ class Pool:
             events.append(self._bury(worker, "crash"))
         return events
 
+    def _exited(self, worker: WorkerProcess) -> list[Event]:
+        """Bury a worker whose process has ended; one that it has forked may hold the connection open."""
+        events: list[Event] = []
+        more, ended = True, False
+        while more and not ended:
+            answered, ended = worker.receive()
+            events.extend(answered)
+            more = bool(answered)
+        return [*events, self._bury(worker, "crash")]
+
     def _overdue(self, now: float) -> list[Event]:
         late = [w for w in self._workers if w.deadline is not None and w.deadline <= now]
         events: list[Event] = []
@@ -290,6 +307,9 @@ class Pool:
         with contextlib.suppress(KeyError):  # its end was seen
             self._selector.unregister(output)
         self._outputs.close(output)
+        if (handle := self._exits.pop(worker, None)) is not None:
+            self._selector.unregister(handle)
+            os.close(handle)
         number = self._numbers.pop(worker)
         if self._reaper is not None and not last:
             self._reaper.ended(number)

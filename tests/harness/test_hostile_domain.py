@@ -82,6 +82,11 @@ class Hostile(SimulatorSession):
         print("its last words", file=sys.stderr, flush=True)
         os._exit(3)
 
+    def orphans(self):
+        if os.fork() == 0:
+            time.sleep(300)
+        os._exit(4)
+
     def forks(self):
         if os.fork() == 0:
             os.setsid()
@@ -101,7 +106,7 @@ def task(name):
 
 
 NAMES = ("good", "twice", "other-slot", "seconds", "garbage", "length", "huge", "leaves", "escapes", "prints",
-         "endless", "forks")
+         "endless", "forks", "orphans")
 DOMAIN = Domain(
     name="hostile",
     protocols=(EvaluationProtocol("plain", 1, "As it is."),),
@@ -119,6 +124,7 @@ WORDS = {
     "huge": "scale the task's rewards",
     "leaves": "SystemExit: it leaves",
     "escapes": r"RuntimeError: \x1b]0;owned\x07\x1b[2J",
+    "orphans": "the hostile worker died (exit code 4)",
     "prints": "exit code 3); its last words: ",
     "endless": "has not ended the episode after 1000 decisions",
 }
