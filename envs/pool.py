@@ -12,16 +12,13 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from lram.envs import wire
-from lram.envs.availability import SAFE_PATH, environment
+from lram.envs.launch import Launcher
 from lram.envs.output import OutputFile, OutputFiles
 from lram.envs.process import Died, Event, WorkerProcess
 from lram.envs.reaping import Reaper
@@ -30,8 +27,6 @@ from lram.envs.wire import Kind
 _SHUTDOWN_S = 2.0
 # So much later than a wait was to end, nothing ran: the machine slept, or this process was stopped.
 _STANDSTILL_S = 2.0
-# The module's name is an argument so that a list of processes tells what a worker is.
-_START = SAFE_PATH + "from importlib import import_module; import_module(sys.argv.pop(1)).main()"
 
 
 class WorkerStartError(RuntimeError):
@@ -71,13 +66,12 @@ class Pool:
         self._numbers: dict[WorkerProcess, int] = {}
         self._exits: dict[WorkerProcess, int] = {}  # descriptors that can be read when a process has ended
         self._reaper: Reaper | None = None
-        self._interpreters = dict(interpreters or {})
+        self._launcher = Launcher(interpreters or {})
         self._selector = selectors.DefaultSelector()
         self._workers: list[WorkerProcess] = []
         self._parked: list[WorkerProcess] = []
         self._keep = parked
         self._started = 0
-        self._bridge: tempfile.TemporaryDirectory[str] | None = None
 
     def acquire(self, domain: str) -> WorkerProcess:
         """Return a worker for ``domain``: a parked one, or a new process."""
@@ -146,8 +140,7 @@ class Pool:
         if self._reaper is not None:
             self._reaper.close()
             self._reaper = None
-        if self._bridge is not None:
-            self._bridge.cleanup()
+        self._launcher.close()
 
     def __enter__(self) -> Pool:
         return self
@@ -161,25 +154,10 @@ class Pool:
         self._started += 1
         number = self._started
         ours, theirs = socket.socketpair()
-        python = self._interpreters.get(domain, sys.executable)
-        # The death signal is tied to the thread that starts the process: from another thread than
-        # the main one it would fire when that thread ends.
-        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
-        arguments = ["--domain", domain, "--fd", str(theirs.fileno()), "--parent", str(parent)]
         output: OutputFile | None = None
         try:
             output = self._outputs.make(domain)
-            process = subprocess.Popen(
-                [python, "-c", _START, "lram.envs.worker", *arguments],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=output.writing,
-                stderr=output.writing,
-                env=self._environment(python) | self._reaper.mark(number),
-                # A session of its own: Ctrl-C and Ctrl-Z are the harness's to handle, and what a
-                # simulator starts can be ended together with it.
-                start_new_session=True,
-            )
+            process = self._launcher.start(domain, theirs, output.writing, self._reaper.mark(number))
         except OSError:
             ours.close()
             if output is not None:
@@ -199,27 +177,6 @@ class Pool:
             self._exits[worker] = os.pidfd_open(process.pid)
             self._selector.register(self._exits[worker], selectors.EVENT_READ, worker)
         return worker
-
-    def _environment(self, python: str) -> dict[str, str]:
-        variables = environment(python)
-        # One simulator uses one core; more threads only fight the other workers for theirs.
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            variables.setdefault(name, "1")
-        variables.setdefault("PYTHONWARNINGS", "ignore")
-        if python != sys.executable:
-            variables["PYTHONPATH"] = os.pathsep.join(
-                filter(None, [self._bridge_path(), variables.get("PYTHONPATH")])
-            )
-        return variables
-
-    def _bridge_path(self) -> str:
-        """Return a folder from which another interpreter imports this very ``lram.envs``."""
-        if self._bridge is None:
-            self._bridge = tempfile.TemporaryDirectory(prefix="lram-envs-")
-            package = Path(self._bridge.name) / "lram"
-            package.mkdir()
-            (package / "envs").symlink_to(Path(__file__).resolve().parent, target_is_directory=True)
-        return self._bridge.name
 
     def _watch_room(self) -> None:
         """Be told of room in the sockets of the workers that have unsent requests."""
