@@ -41,7 +41,7 @@ class Hostile(SimulatorSession):
     def _advance(self, action):
         self.made += 1
         reward = 0.5
-        if self.made == 3:
+        if self.made == (6 if self.name == "last" else 3):
             reward = getattr(self, self.name.replace("-", "_"), lambda: 0.5)()
         return Step(OBSERVATION.copy(), reward, False, False, None, reward)
 
@@ -54,6 +54,8 @@ class Hostile(SimulatorSession):
 
     def twice(self):
         return self.answers(lambda *given: stepped(*given) * 2)
+
+    last = twice
 
     def other_slot(self):
         return self.answers(lambda slot, *rest: stepped((slot + 1) % 3, *rest))
@@ -105,8 +107,8 @@ def task(name):
     return Task("hostile", name, "extra", 6, "vector", 2, "continuous", 1, 1.0, 1.0)
 
 
-NAMES = ("good", "twice", "other-slot", "seconds", "garbage", "length", "huge", "leaves", "escapes", "prints",
-         "endless", "forks", "orphans")
+NAMES = ("good", "last", "twice", "other-slot", "seconds", "garbage", "length", "huge", "leaves", "escapes",
+         "prints", "endless", "forks", "orphans")
 DOMAIN = Domain(
     name="hostile",
     protocols=(EvaluationProtocol("plain", 1, "As it is."),),
@@ -161,12 +163,12 @@ def settled(run: Run) -> dict[str, tuple[object, ...]]:
 def test_hostile_simulators_end_in_sentences_and_cost_no_other_episode_anything(
     site: Path, tmp_path: Path
 ) -> None:
-    good = "hostile/good,toy/steps,toy/reach"
+    good = "hostile/good,hostile/last,toy/steps,toy/reach"
     machine = Machine(lanes=8, workers=2)
-    alone = evaluate("random", good, tmp_path / "alone", episodes=4, machine=machine)
+    alone = evaluate("random", good, tmp_path / "alone", episodes=3, machine=machine)
     assert len(settled(alone)) == 12
     bad = ",".join(f"hostile/{name}" for name in WORDS)
-    run = evaluate("random", f"{good},{bad}", tmp_path / "run", episodes=4, machine=machine)
+    run = evaluate("random", f"{good},{bad}", tmp_path / "run", episodes=3, machine=machine)
     last = settled(run)
     assert {item: last[item] for item in settled(alone)} == settled(alone)
     errored: dict[str, list[EpisodeRecord]] = {}
@@ -176,7 +178,7 @@ def test_hostile_simulators_end_in_sentences_and_cost_no_other_episode_anything(
     assert errored.keys() == WORDS.keys()
     for name, records in errored.items():
         kinds = [record.failure.kind for record in records if record.failure]
-        assert len(kinds) == 4
+        assert len(kinds) == 3
         for record in records:
             assert record.failure is not None
             assert record.failure.message.isprintable()
