@@ -1,10 +1,10 @@
 """``python -I -S reaper.py``: ends what simulators have started when the harness is gone, however it went.
 
 One such process a pool. It is told on its standard input, a line each: first ``TOKEN HARNESS``, a mark that
-the environment of every worker has and the harness's process id; then ``+ NUMBER PID`` for each worker that
-starts, ``- NUMBER`` for each that was ended, and ``.`` at the end. It waits; when the harness dies, or has
-told of the end, it kills every process that a worker of the pool has left, and ends. It is run as a script,
-without any package.
+the environment of every worker has and the harness's process id; then ``+ NUMBER PID START`` for each worker
+that starts, ``- NUMBER`` for each that was ended, and ``.`` at the end. It waits; when the harness dies, or
+has told of the end, it kills every process that a worker of the pool has left, and ends. It is run as a
+script, without any package.
 
 A process is a worker's when its environment has the worker's mark, when it is of the worker's session, or
 when one of those is its parent. That is looked up right before each kill, for a process that is held by a
@@ -31,11 +31,9 @@ class Workers:
         self._token = token
         self._started: dict[str, tuple[int, int]] = {}
 
-    def begin(self, number: str, pid: int) -> None:
+    def begin(self, number: str, pid: int, start: int) -> None:
         """Take note of a worker."""
-        facts = _facts(pid)
-        if facts is not None:
-            self._started[number] = (pid, facts[3])
+        self._started[number] = (pid, start)
 
     def end(self, number: str) -> None:
         """Kill what a worker that was ended has left."""
@@ -62,7 +60,7 @@ def _find(mark: bytes, sessions: dict[int, int]) -> dict[int, int]:
     alive = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 - pathlib is slow to import
         if name.isdigit() and int(name) != os.getpid():
-            facts = _facts(int(name))
+            facts = facts_of(int(name))
             if facts is not None and facts[0] not in ("Z", "X"):
                 alive[int(name)] = facts
     # A session whose leader was started at another time than the worker is another one's.
@@ -77,7 +75,7 @@ def _find(mark: bytes, sessions: dict[int, int]) -> dict[int, int]:
         found.update(more)
 
 
-def _facts(pid: int) -> tuple[str, int, int, int] | None:
+def facts_of(pid: int) -> tuple[str, int, int, int] | None:
     """Return a process's state, parent, session and start; None where there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
@@ -102,7 +100,7 @@ def _kill_one(pid: int, start: int) -> None:
     except OSError:
         return
     try:
-        facts = _facts(pid)
+        facts = facts_of(pid)
         if facts is not None and facts[3] == start:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
     except OSError:
@@ -119,43 +117,69 @@ def _watched(harness: int) -> int:
         return -1
 
 
+class Orders:
+    """What the harness tells, line by line."""
+
+    def __init__(self) -> None:
+        """Read from the standard input."""
+        os.set_blocking(0, False)
+        self._pending = b""
+        self.ended = False
+
+    def first(self) -> list[str]:
+        """Return the words of the first line; none where the harness has ended before it."""
+        while b"\n" not in self._pending and not self.ended:
+            select.select([0], [], [])
+            self._read()
+        first, _, self._pending = self._pending.partition(b"\n")
+        return first.decode().split()
+
+    def follow(self, workers: Workers) -> None:
+        """Take what is there; ``ended`` tells that no more can come."""
+        more = True
+        while more:
+            more = self._read()
+            *lines, self._pending = self._pending.split(b"\n")
+            for line in lines:
+                sign, *words = line.decode().split()
+                if sign == "+":
+                    workers.begin(words[0], int(words[1]), int(words[2]))
+                elif sign == "-":
+                    workers.end(words[0])
+                else:
+                    self.ended = True
+
+    def _read(self) -> bool:
+        try:
+            content = os.read(0, 65536)
+        except BlockingIOError:
+            return False
+        self._pending += content
+        self.ended = self.ended or not content
+        return bool(content)
+
+
 def main() -> None:
     """Wait for the harness's end, and end what its workers have left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    pending = b""
-    while b"\n" not in pending:
-        content = os.read(0, 4096)
-        if not content:
-            return
-        pending += content
-    first, _, pending = pending.partition(b"\n")
-    token, harness = first.decode().split()
-    workers, poll, watched = Workers(token), select.poll(), _watched(int(harness))
+    orders = Orders()
+    first = orders.first()
+    if not first:
+        return
+    token, harness = first[0], int(first[1])
+    workers, poll, watched = Workers(token), select.poll(), _watched(harness)
     poll.register(0, select.POLLIN)
     if watched >= 0:
         poll.register(watched, select.POLLIN)
+    orders.follow(workers)
     # A process that the harness has forked may hold the pipe open: its end alone does not tell.
-    told = False
-    while os.getppid() == int(harness):
-        *lines, pending = pending.split(b"\n")
-        for line in lines:
-            sign, *words = line.decode().split()
-            told = told or sign == "."
-            if sign == "+":
-                workers.begin(words[0], int(words[1]))
-            elif sign == "-":
-                workers.end(words[0])
-        if told:
-            break
+    while not orders.ended and os.getppid() == harness:
         ready = dict(poll.poll(_WAIT_MS))
+        orders.follow(workers)
         if watched in ready:
             break
-        if 0 in ready:
-            content = os.read(0, 65536)
-            if not content:
-                break
-            pending += content
+    orders.follow(workers)  # the harness's last words, where it was gone before they were read
     workers.end_all()
 
 

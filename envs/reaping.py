@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lram.envs.reaper import VARIABLE
+from lram.envs.reaper import VARIABLE, facts_of
 
 _CLOSE_S = 5.0
 
@@ -50,7 +50,9 @@ class Reaper:
 
     def started(self, number: int, pid: int) -> None:
         """Tell it of a worker that runs."""
-        self._tell(f"+ {number} {pid}")
+        # The number stays the process's until this one has waited for it.
+        if (facts := facts_of(pid)) is not None:
+            self._tell(f"+ {number} {pid} {facts[3]}")
 
     def ended(self, number: int) -> None:
         """Let it end what a worker that was ended has left."""
