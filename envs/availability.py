@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lram.envs.session import Domain
+from lram.envs.text import printable
 
 OLDEST_PYTHON = (3, 9)
 # Code given with -c starts with this: before Python 3.11 nothing else keeps the working directory, where
@@ -141,10 +142,27 @@ def _ask(python: str, modules: list[str], distributions: list[str]) -> dict[str,
         answer = subprocess.run(
             command, capture_output=True, text=True, timeout=60, check=True, env=environment(python)
         )
-        facts: dict[str, Any] = json.loads(answer.stdout.strip().splitlines()[-1])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        return _facts(json.loads(answer.stdout.strip().splitlines()[-1]))
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError, RecursionError) as error:
         raise InterpreterError("cannot be run") from error
-    return facts
+
+
+def _facts(told: Any) -> dict[str, Any]:
+    """Return what an interpreter told of itself; ValueError where it is not what the probe tells."""
+    if not isinstance(told, dict) or told.keys() != {"python", "absent", "versions"}:
+        raise ValueError("these are not the facts that were asked for")
+    python, absent, versions = told["python"], told["absent"], told["versions"]
+    if not (
+        isinstance(python, list)
+        and len(python) == 3
+        and all(type(number) is int and 0 <= number < 1000 for number in python)
+        and isinstance(absent, list)
+        and all(isinstance(name, str) for name in absent)
+        and isinstance(versions, dict)
+        and all(isinstance(version, str) for version in versions.values())
+    ):
+        raise ValueError("these are not the facts that were asked for")
+    return {**told, "versions": {name: printable(version, 200) for name, version in versions.items()}}
 
 
 def _present(name: str) -> bool:

@@ -1,7 +1,7 @@
 """The worker processes of an evaluation: started, waited for, parked for reuse, buried.
 
-When a worker dies or misses a deadline, the episode it was busy with is to blame, and the episodes of
-its other slots are lost without fault.
+When a worker dies, misses a deadline or sends what is no right answer, the episode it was busy with is to
+blame, and the episodes of its other slots are lost without fault.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from lram.envs import wire
-from lram.envs.availability import SAFE_PATH, environment
+from lram.envs.launch import Launcher
+from lram.envs.output import OutputFile, OutputFiles
 from lram.envs.process import Died, Event, WorkerProcess
+from lram.envs.reaping import Reaper
 from lram.envs.wire import Kind
 
 _SHUTDOWN_S = 2.0
-# The module's name is an argument so that a list of processes tells what a worker is.
-_START = SAFE_PATH + "from importlib import import_module; import_module(sys.argv.pop(1)).main()"
+# So much later than a wait was to end, nothing ran: the machine slept, or this process was stopped.
+_STANDSTILL_S = 2.0
 
 
 class WorkerStartError(RuntimeError):
@@ -35,7 +34,12 @@ class WorkerStartError(RuntimeError):
 
 
 class Pool:
-    """The worker processes of one evaluation, started when a domain needs them and kept for reuse."""
+    """The worker processes of one evaluation, started when a domain needs them and kept for reuse.
+
+    Attributes:
+        facts: What the first worker of each domain told of itself.
+        stood_still_s: Seconds, so far, for which nothing ran while the pool waited. No deadline counts them.
+    """
 
     def __init__(
         self,
@@ -43,23 +47,31 @@ class Pool:
         log_folder: Path,
         interpreters: Mapping[str, str] | None = None,
         parked: int = 4,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make an empty pool.
 
         Args:
-            log_folder: Where each worker's standard output and error go.
+            log_folder: Where each worker's standard output and error go, in files of bounded size.
             interpreters: Python executable by domain; others run in this interpreter.
             parked: How many idle workers are kept alive for their domain's next episodes.
+            clock: Seconds that deadlines are counted in.
         """
         self.facts: dict[str, dict[str, Any]] = {}
-        self._log_folder = log_folder
-        self._interpreters = dict(interpreters or {})
+        self.stood_still_s = 0.0
+        self._clock = clock
+        self._left = clock()  # when the last wait ended
+        self._outputs = OutputFiles(log_folder)
+        self._output: dict[WorkerProcess, OutputFile] = {}
+        self._numbers: dict[WorkerProcess, int] = {}
+        self._exits: dict[WorkerProcess, int] = {}  # descriptors that can be read when a process has ended
+        self._reaper: Reaper | None = None
+        self._launcher = Launcher(interpreters or {})
         self._selector = selectors.DefaultSelector()
         self._workers: list[WorkerProcess] = []
         self._parked: list[WorkerProcess] = []
         self._keep = parked
         self._started = 0
-        self._bridge: tempfile.TemporaryDirectory[str] | None = None
 
     def acquire(self, domain: str) -> WorkerProcess:
         """Return a worker for ``domain``: a parked one, or a new process."""
@@ -68,14 +80,11 @@ class Pool:
                 self._parked.remove(worker)
                 return worker
         try:
-            worker = self._start(domain)
+            return self._start(domain)
         except OSError as error:
             raise WorkerStartError(
                 f"a worker for the domain {domain} cannot be started: {error.strerror or error}"
             ) from error
-        self._workers.append(worker)
-        self._selector.register(worker.connection, selectors.EVENT_READ, worker)
-        return worker
 
     def release(self, worker: WorkerProcess) -> None:
         """Park a worker that holds no episode; the longest parked one goes when there are too many."""
@@ -85,19 +94,34 @@ class Pool:
 
     def wait(self, timeout: float) -> list[Event]:
         """Return the events of at most ``timeout`` seconds, as soon as there are any."""
-        end = time.monotonic() + timeout
+        now = self._clock()
+        end = now + timeout
+        if now - self._left > _STANDSTILL_S:
+            # Whether nothing ran, or this process was busy and the workers were not, cannot be told.
+            for worker in self._workers:
+                worker.count_anew(now)
         while True:
-            now = time.monotonic()
             events = self._overdue(now)
             due = [d for d in (w.deadline for w in self._workers) if d is not None]
-            until = min([end, *due])
             self._watch_room()
-            for key, ready in self._selector.select(0 if events else max(0.0, until - now)):
-                if ready & selectors.EVENT_WRITE:
+            asked = 0 if events else max(0.0, min([end, *due]) - now)
+            before = self._clock()
+            ready = self._selector.select(asked)
+            now = self._clock()
+            self._stand_still(now - before - asked)
+            for key, mask in ready:
+                if isinstance(key.data, OutputFile):
+                    self._drain(key.data)
+                    continue
+                if key.fileobj == self._exits.get(key.data):
+                    events.extend(self._exited(key.data))
+                    continue
+                if mask & selectors.EVENT_WRITE and key.data in self._output:
                     key.data.flush()
-                if ready & selectors.EVENT_READ:
+                if mask & selectors.EVENT_READ:
                     events.extend(self._read(key.data))
-            if events or time.monotonic() >= end:
+            if events or now >= end:
+                self._left = self._clock()
                 return events
 
     def close(self) -> None:
@@ -110,11 +134,13 @@ class Pool:
             busy = worker.culprit is not None
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(0.0 if busy else max(0.0, end - time.monotonic()))
-            self._discard(worker)
+            self._discard(worker, last=True)
         self._parked.clear()
         self._selector.close()
-        if self._bridge is not None:
-            self._bridge.cleanup()
+        if self._reaper is not None:
+            self._reaper.close()
+            self._reaper = None
+        self._launcher.close()
 
     def __enter__(self) -> Pool:
         return self
@@ -123,49 +149,34 @@ class Pool:
         self.close()
 
     def _start(self, domain: str) -> WorkerProcess:
+        if self._reaper is None:
+            self._reaper = Reaper()
         self._started += 1
-        log = self._log_folder / f"worker-{self._started:03d}-{domain}.log"
+        number = self._started
         ours, theirs = socket.socketpair()
-        python = self._interpreters.get(domain, sys.executable)
-        # The death signal is tied to the thread that starts the process: from another thread than
-        # the main one it would fire when that thread ends.
-        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
-        arguments = ["--domain", domain, "--fd", str(theirs.fileno()), "--parent", str(parent)]
-        with theirs, log.open("ab") as output:
-            process = subprocess.Popen(
-                [python, "-c", _START, "lram.envs.worker", *arguments],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=self._environment(python),
-                # A session of its own: Ctrl-C and Ctrl-Z are the harness's to handle, and what a
-                # simulator starts can be ended together with it.
-                start_new_session=True,
-            )
+        output: OutputFile | None = None
+        try:
+            output = self._outputs.make(domain)
+            process = self._launcher.start(domain, theirs, output.writing, self._reaper.mark(number))
+        except OSError:
+            ours.close()
+            if output is not None:
+                self._outputs.close(output)
+            raise
+        finally:
+            theirs.close()
+        self._reaper.started(number, process.pid)
+        output.started()
         ours.setblocking(False)
-        return WorkerProcess(domain, process, ours, log)
-
-    def _environment(self, python: str) -> dict[str, str]:
-        variables = environment(python)
-        # One simulator uses one core; more threads only fight the other workers for theirs.
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            variables.setdefault(name, "1")
-        variables.setdefault("PYTHONWARNINGS", "ignore")
-        if python != sys.executable:
-            variables["PYTHONPATH"] = os.pathsep.join(
-                filter(None, [self._bridge_path(), variables.get("PYTHONPATH")])
-            )
-        return variables
-
-    def _bridge_path(self) -> str:
-        """Return a folder from which another interpreter imports this very ``lram.envs``."""
-        if self._bridge is None:
-            self._bridge = tempfile.TemporaryDirectory(prefix="lram-envs-")
-            package = Path(self._bridge.name) / "lram"
-            package.mkdir()
-            (package / "envs").symlink_to(Path(__file__).resolve().parent, target_is_directory=True)
-        return self._bridge.name
+        worker = WorkerProcess(domain, process, ours, output.path, self._clock)
+        self._output[worker], self._numbers[worker] = output, number
+        self._workers.append(worker)
+        self._selector.register(ours, selectors.EVENT_READ, worker)
+        self._selector.register(output, selectors.EVENT_READ, output)
+        with contextlib.suppress(OSError):  # a system without them sees the connection end
+            self._exits[worker] = os.pidfd_open(process.pid)
+            self._selector.register(self._exits[worker], selectors.EVENT_READ, worker)
+        return worker
 
     def _watch_room(self) -> None:
         """Be told of room in the sockets of the workers that have unsent requests."""
@@ -174,13 +185,39 @@ class Pool:
             if self._selector.get_key(worker.connection).events != wanted:
                 self._selector.modify(worker.connection, wanted, worker)
 
+    def _stand_still(self, seconds: float) -> None:
+        """Let no deadline count ``seconds`` for which nothing ran, where they are more than a delay."""
+        if seconds > _STANDSTILL_S:
+            self.stood_still_s += seconds
+            for worker in self._workers:
+                worker.postpone(seconds)
+
+    def _drain(self, output: OutputFile) -> None:
+        if output.fileno() < 0:  # its worker has been buried meanwhile
+            return
+        output.drain()
+        if output.ended:
+            self._selector.unregister(output)
+
     def _read(self, worker: WorkerProcess) -> list[Event]:
+        if worker not in self._output:  # it has been buried meanwhile
+            return []
         events, ended = worker.receive()
         if worker.facts:
             self.facts.setdefault(worker.domain, worker.facts)
         if ended:
             events.append(self._bury(worker, "crash"))
         return events
+
+    def _exited(self, worker: WorkerProcess) -> list[Event]:
+        """Bury a worker whose process has ended; one that it has forked may hold the connection open."""
+        events: list[Event] = []
+        more, ended = True, False
+        while more and not ended:
+            answered, ended = worker.receive()
+            events.extend(answered)
+            more = bool(answered)
+        return [*events, self._bury(worker, "crash")]
 
     def _overdue(self, now: float) -> list[Event]:
         late = [w for w in self._workers if w.deadline is not None and w.deadline <= now]
@@ -194,13 +231,18 @@ class Pool:
         return events
 
     def _bury(self, worker: WorkerProcess, reason: Literal["crash", "timeout"]) -> Died:
-        culprit = worker.culprit
+        culprit, over = worker.blamed
+        if worker.fault:
+            text = f"the {worker.domain} worker {worker.fault}, and was killed"
+            self._discard(worker)
+            return Died(worker, "session", text, culprit, over)
         if reason == "timeout":
             limit = worker.limit_s
             text = f"the {worker.domain} worker gave no answer within {limit:g} s and was killed"
         else:
             code = _exit_code(worker.process)
             text = f"the {worker.domain} worker died ({_exit_text(code)})"
+            self._output[worker].drain()
             words = worker.last_words()
             text += f"; its last words: {words}" if words else ""
         self._discard(worker)
@@ -212,12 +254,22 @@ class Pool:
             worker.process.wait(_SHUTDOWN_S)
         self._discard(worker)
 
-    def _discard(self, worker: WorkerProcess) -> None:
+    def _discard(self, worker: WorkerProcess, *, last: bool = False) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
         worker.process.wait()
         self._selector.unregister(worker.connection)
         worker.connection.close()
+        output = self._output.pop(worker)
+        with contextlib.suppress(KeyError):  # its end was seen
+            self._selector.unregister(output)
+        self._outputs.close(output)
+        if (handle := self._exits.pop(worker, None)) is not None:
+            self._selector.unregister(handle)
+            os.close(handle)
+        number = self._numbers.pop(worker)
+        if self._reaper is not None and not last:
+            self._reaper.ended(number)
         self._workers.remove(worker)
         if worker in self._parked:
             self._parked.remove(worker)

@@ -30,10 +30,12 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import cast
 
+from lram.envs import announced
 from lram.envs.session import Domain
 from lram.envs.task import ActionKind, ObservationKind, ScoreKind, Split, Task
+from lram.envs.text import printable
 
-ENTRY_POINT_GROUP = "lram.domains"
+ENTRY_POINT_GROUP = announced.GROUP
 DEMO_SUITE = (
     "metaworld/reach-v3",
     "metaworld/drawer-open-v3",
@@ -143,18 +145,9 @@ def load_domain(name: str) -> Domain:
         return cast(Domain, import_module(_ADAPTERS[name]).DOMAIN)
     if name in _entry_points():
         try:
-            domain = _entry_points()[name].load()
-        except Exception as error:
-            raise SelectionError(
-                f"the domain {name} ({_entry_points()[name].value}) cannot be loaded: "
-                f"{type(error).__name__}: {error}; mend or remove the package that brings it"
-            ) from error
-        if not isinstance(domain, Domain):
-            raise SelectionError(
-                f"the entry point {name!r} of group {ENTRY_POINT_GROUP} is a {type(domain).__name__}, "
-                "not a lram.envs.session.Domain; mend the package that brings it"
-            )
-        return domain
+            return announced.load(name, _entry_points()[name])
+        except announced.AnnouncedError as error:
+            raise SelectionError(str(error)) from error
     raise SelectionError(f"there is no domain {name!r}{_hint(name, domain_names())}")
 
 
@@ -164,7 +157,7 @@ def _entry_points():  # type: ignore[no-untyped-def]  # importlib's types differ
         points = entry_points(group=ENTRY_POINT_GROUP)
     else:  # a worker's interpreter
         points = entry_points().get(ENTRY_POINT_GROUP, ())
-    return {point.name: point for point in points}
+    return {printable(point.name, 200): point for point in points}
 
 
 def _domains() -> list[str]:

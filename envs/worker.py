@@ -35,9 +35,9 @@ from lram.envs import wire
 from lram.envs.checkouts import package_folder, version_text
 from lram.envs.registry import load_domain
 from lram.envs.session import Action, Domain, Observation, Session, SessionError, SessionSpec
+from lram.envs.text import printable
 from lram.envs.wire import Kind
 
-_LONGEST_MESSAGE = 1000  # characters of a simulator's error that reach a record
 _REWARD = struct.Struct("<d")
 
 
@@ -59,28 +59,34 @@ class Worker:
         # Making a session costs up to seconds, so those that a slot no longer needs are kept.
         self._idle: OrderedDict[tuple[str, str], list[Session]] = OrderedDict()
 
-    def begin(self, slot: int, task: str, protocol: str, seed: int) -> bytes:
-        """Begin an episode in ``slot``, in a session made or reused; return the answer's frame."""
+    def begin(self, slot: int, task: str, protocol: str, seed: int, request: int = 0) -> bytes:
+        """Begin an episode in ``slot``, in a session made or reused; return the frame that answers."""
         started = time.perf_counter()
         holder = self._occupy(slot, (task, protocol))
         observation = holder.session.reset(seed)
         _check_observation(observation, holder.spec)
         holder.trajectory = zlib.crc32(observation.tobytes())
-        return wire.pack_begun(slot, holder.spec, time.perf_counter() - started, observation)
+        return wire.pack_begun(slot, holder.spec, time.perf_counter() - started, observation, request)
 
-    def step(self, slot: int, action: Action) -> bytes:
-        """Apply ``action`` in ``slot``; return the answer's frame."""
+    def step(self, slot: int, action: Action, request: int = 0) -> bytes:
+        """Apply ``action`` in ``slot``; return the frame that answers."""
         started = time.perf_counter()
         holder = self._slots[slot]
         step = holder.session.step(action)
         _check_observation(step.observation, holder.spec)
         if not (math.isfinite(step.reward) and math.isfinite(step.signal)):
             raise SessionError(f"the reward is {step.reward} (signal {step.signal}), not a finite number")
+        largest = wire.LARGEST_REWARD
+        if not (-largest <= step.reward <= largest and -largest <= step.signal <= largest):
+            raise SessionError(
+                f"the reward is {step.reward:g} (signal {step.signal:g}), and sums of rewards beyond "
+                f"{largest:g} may overflow; scale the task's rewards"
+            )
         taken = action.to_bytes(4, "little") if isinstance(action, int) else action.tobytes()
         checksum = zlib.crc32(taken, holder.trajectory)
         checksum = zlib.crc32(_REWARD.pack(step.reward), checksum)
         holder.trajectory = zlib.crc32(step.observation.tobytes(), checksum)
-        return wire.pack_stepped(slot, step, time.perf_counter() - started, holder.trajectory)
+        return wire.pack_stepped(slot, step, time.perf_counter() - started, holder.trajectory, request)
 
     def drop(self, slot: int) -> None:
         """Close the session of ``slot``: after an error it is not to be trusted."""
@@ -138,22 +144,30 @@ def serve(domain: Domain, connection: socket.socket) -> None:
 
 
 def _answer(worker: Worker, kind: Kind, body: bytes) -> bytes:
-    slot = -1
+    slot = number = -1
     try:
         if kind is Kind.STEP:
-            slot, action = wire.unpack_step(body)
-            return worker.step(slot, action)
-        request = json.loads(body)
-        slot = request["slot"]
+            slot, number, action = wire.unpack_step(body)
+            return worker.step(slot, action, number)
+        asked = json.loads(body)
+        slot, number = asked["slot"], asked.get("request", 0)
         if kind is Kind.BEGIN:
-            return worker.begin(slot, request["task"], request["protocol"], request["seed"])
+            return worker.begin(slot, asked["task"], asked["protocol"], asked["seed"], number)
         raise SessionError(f"a worker cannot answer {kind.name}")
-    except Exception as error:
-        traceback.print_exc()
+    except BaseException as error:  # of a simulator's also SystemExit: the other sessions play on
+        with contextlib.suppress(Exception):
+            traceback.print_exc()
         worker.drop(slot)
-        text = str(error) if isinstance(error, SessionError) else f"{type(error).__name__}: {error}"
-        readable = text[:_LONGEST_MESSAGE].encode("utf-8", "replace").decode()
-        return wire.pack_json(Kind.FAILED, {"slot": slot, "message": readable})
+        message = {"slot": slot, "request": number, "message": _message(error)}
+        return wire.pack_json(Kind.FAILED, message)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its message cannot be read)"
+    return printable(text if isinstance(error, SessionError) else f"{type(error).__name__}: {text}")
 
 
 def _check_observation(observation: Observation, spec: SessionSpec) -> None:
@@ -171,8 +185,9 @@ def _check_observation(observation: Observation, spec: SessionSpec) -> None:
 def _close(session: Session) -> None:
     try:
         session.close()
-    except Exception:
-        traceback.print_exc()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            traceback.print_exc()
 
 
 def _facts(domain: Domain) -> dict[str, object]:
@@ -218,12 +233,21 @@ def main() -> None:
     if arguments.parent:
         _die_with_parent(arguments.parent)
     connection = socket.socket(fileno=arguments.fd)
+    connection.set_inheritable(False)  # a program that a simulator starts has nothing to say in it
     threading.Thread(target=_watch, args=(connection,), daemon=True).start()
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    code = 0
+    try:
         serve(load_domain(arguments.domain), connection)
-    sys.stdout.flush()
-    # Simulators' own exit handlers may hang (OpenGL, Qt); everything of ours is closed by now.
-    os._exit(0)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # Simulators' own exit handlers and threads may hang (OpenGL, Qt); all of ours is closed by now.
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, WorkI
 from lram.harness.schedule import Attempt, Seat
 from lram.harness.tape import Tape
 
+LONGEST = 10_000_000
+"""Decisions after which an episode of a task without a horizon is taken for one without an end."""
 _ONE, _BINS_PER_UNIT, _LAST_BIN = np.float32(1), np.float32(BINS / 2), np.float32(BINS - 1)
 
 
@@ -29,6 +32,8 @@ class Lane:
         last, bins: What the world was stepped with last, and its bins; None before the first step.
         pending: What the agent decided while the world goes on with the action before (``--realtime``).
         hold: Steps that the world still takes until then.
+        longest: Decisions after which the episode is taken for one without an end.
+        still_s: Seconds of it for which the machine stood still.
     """
 
     number: int
@@ -37,6 +42,7 @@ class Lane:
     spec: TaskSpec
     seed: int
     slot: int = -1
+    longest: int = LONGEST
     started: float = 0.0
     began: float = 0.0
     observation: Observation | None = None
@@ -48,6 +54,7 @@ class Lane:
     success_last: bool | None = None
     simulator_s: float = 0.0
     agent_s: float = 0.0
+    still_s: float = 0.0
     needs_reset: bool = True
     part: float = 0.0
     parts: list[float] = field(default_factory=list)
@@ -118,6 +125,15 @@ class Lane:
             self.contexts += 1
             self.needs_reset = True
 
+    @property
+    def overflow(self) -> str:
+        """What keeps the episode's sums from being a score, a sentence; empty when nothing does."""
+        sums = {"rewards": self.total, "inner episode's rewards": math.fsum(map(abs, self.parts))}
+        for what, value in sums.items():
+            if not math.isfinite(value):
+                return f"the sum of the {what} is {value}, not a finite number; scale the task's rewards"
+        return ""
+
     def record(self, protocol: str, event: Stepped | None, failure: Failure | None) -> EpisodeRecord:
         """Return the record: scored by its last ``event``, or errored by a ``failure``."""
         scored = event is not None
@@ -140,7 +156,7 @@ class Lane:
             failure=failure,
             measured=Measured(
                 started=self.started,
-                wall_s=time.perf_counter() - self.began,
+                wall_s=max(0.0, time.perf_counter() - self.began - self.still_s),
                 simulator_s=self.simulator_s,
                 agent_s=self.agent_s,
                 lane=self.number,

@@ -18,13 +18,15 @@ from lram.agents.api import Action, Agent, Episode
 from lram.envs.pool import Pool
 from lram.envs.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
 from lram.envs.registry import load_domain
+from lram.envs.text import printable
 from lram.harness import seeds
 from lram.harness.errors import LramError
 from lram.harness.groups import Groups
-from lram.harness.lane import Lane
+from lram.harness.lane import LONGEST, Lane
 from lram.harness.occupancy import Occupancy
 from lram.harness.records import EpisodeRecord, Failure, PlannedTask, WorkItem
 from lram.harness.schedule import Choice, Pace, Queue, Seat
+from lram.harness.soundness import errored, flaw
 from lram.harness.tally import Tally
 from lram.harness.tape import Tape
 from lram.harness.translation import checked_action, contradiction, task_spec
@@ -35,6 +37,9 @@ _HEARTBEAT_S = 0.25
 _PATIENCE = 0.25
 _PATIENCE_BUSY = 2.0
 _WARM_UP_DECISIONS = 5  # before a decision's time decides what the world does meanwhile
+# Decisions after which an episode is taken for one without an end: so many horizons, but so many at least.
+_LONGEST_HORIZONS, _SHORTEST_LONGEST = 10, 1000
+_SHORTEST_S = 1e-9  # a worker may tell of none at all, and others are divided by it
 _STRIDE = 1.05  # by which a median that is estimated moves with each value
 
 
@@ -120,6 +125,7 @@ class Rollout:
         self._typical_pass_s: dict[str, float] = {}
         self._typical_step_s: dict[str, float] = {}
         self._decisions = 0
+        self._stood_still_s = pool.stood_still_s
         self._tally = Tally(settings.quarantine_after, len(self._seats))
         self.occupancy = Occupancy(settings.lanes)
 
@@ -204,6 +210,7 @@ class Rollout:
             seed=seeds.simulator_seed(self._seed(item), item.task, item.episode),
             started=time.time(),
             began=time.perf_counter(),
+            longest=_longest(planned),
         )
         if reason:
             self._record(lane, failure=Failure("quarantine", reason))
@@ -238,7 +245,7 @@ class Rollout:
         lanes fall into two parties that take turns, each pass serving half of what it could.
         """
         began = time.perf_counter()
-        for event in self._pool.wait(0.0 if self._groups else _HEARTBEAT_S):
+        for event in self._wait(0.0 if self._groups else _HEARTBEAT_S):
             self._take(event)
         idle_since = None
         while self._groups and not self._groups.complete(self._comes):
@@ -250,11 +257,20 @@ class Rollout:
                 patience = _PATIENCE
             pass_s = max(self._pass_s.get(label, 0.0) for label in self._groups.agents)
             left = since + min(patience * pass_s, _HEARTBEAT_S) - now
-            events = self._pool.wait(max(0.0, left))
+            events = self._wait(max(0.0, left))
             for event in events:
                 self._take(event)
             if left <= 0 and not events:
                 return
+
+    def _wait(self, timeout: float) -> list[Event]:
+        """Wait for events; no episode is charged with time for which nothing ran."""
+        events = self._pool.wait(timeout)
+        if gap := self._pool.stood_still_s - self._stood_still_s:
+            self._stood_still_s += gap
+            for lane in self._flying.values():
+                lane.still_s += gap
+        return events
 
     def _comes(self, lane: Lane) -> bool:
         """Return whether a lane's step is under way, and no session is built or reset before it is made."""
@@ -297,7 +313,14 @@ class Rollout:
         _follow(self._typical_step_s, lane.spec.domain, event.seconds)
         if event.step.terminated or event.step.truncated:
             self._land(lane)
-            self._record(lane, event=event)
+            if overflow := lane.overflow:
+                self._fail(lane, Failure("session", overflow))
+            else:
+                self._record(lane, event=event)
+        elif lane.length >= lane.longest:
+            self._land(lane)
+            text = f"the simulator has not ended the episode after {lane.length} decisions"
+            self._fail(lane, Failure("session", text))
         elif lane.ready:
             self._groups.wait(lane)
         else:
@@ -316,11 +339,12 @@ class Rollout:
         for slot, lane in reversed(lost.items()):
             self._land(lane, rests=False)
             # A worker that dies while it owes nothing has no culprit: then everybody pays, so that
-            # a cause that comes back cannot repeat the episodes for ever.
-            if event.culprit in (None, slot):
+            # a cause that comes back cannot repeat the episodes for ever. Where the culprit's episode is
+            # over, nobody pays: each repetition has had an episode end before it.
+            if not event.over and event.culprit in (None, slot):
                 self._fail(lane, Failure(event.reason, event.message))
             else:
-                lane.attempt.incidents.append(
+                lane.attempt.note(
                     f"repeated: {event.message}, busy with another episode (process {event.worker.pid})"
                 )
                 self._queue.give_back(lane.attempt)
@@ -333,7 +357,7 @@ class Rollout:
         attempt.failures += 1
         worker = lane.seat.worker
         where = f" (process {worker.pid})" if worker is not None else ""
-        attempt.incidents.append(f"attempt {attempt.failures}: {failure.message}{where}")
+        attempt.note(f"attempt {attempt.failures}: {failure.message}{where}")
         if failure.kind != "agent" and attempt.failures < self._settings.attempts:
             self._queue.give_back(attempt)
         else:
@@ -391,7 +415,7 @@ class Rollout:
             place = traceback.extract_tb(error.__traceback__)[-1]
             raise AgentRaisedError(
                 label,
-                f"agent {label} raised {type(error).__name__}: {' '.join(str(error).split())} "
+                f"agent {label} raised {type(error).__name__}: {printable(str(error))} "
                 f"({Path(place.filename).name}, line {place.lineno}; "
                 f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run",
             ) from error
@@ -428,6 +452,9 @@ class Rollout:
 
     def _record(self, lane: Lane, *, event: Stepped | None = None, failure: Failure | None = None) -> None:
         record = lane.record(self._tasks[lane.item.task].protocol, event, failure)
+        if wrong := flaw(record):
+            event, failure = None, failure or Failure("session", f"the record of the episode {wrong}")
+            record = errored(record, failure)
         if event is not None and lane.tape is not None and self._on_tape is not None:
             self._on_tape(lane.tape, record)
         self._on_record(record)
@@ -458,7 +485,13 @@ class Rollout:
         self._tally.count(item, failure)
 
 
+def _longest(planned: PlannedTask) -> int:
+    """Return the decisions after which an episode is taken for one without an end."""
+    horizon = planned.task.horizon
+    return LONGEST if horizon is None else max(_LONGEST_HORIZONS * horizon, _SHORTEST_LONGEST)
+
+
 def _follow(medians: dict[str, float], name: str, value: float) -> None:
     """Move the estimate of a median towards ``value``."""
-    known = medians.setdefault(name, value)
-    medians[name] = known * (_STRIDE if value > known else 1 / _STRIDE)
+    known = medians.setdefault(name, max(value, _SHORTEST_S))
+    medians[name] = max(known * (_STRIDE if value > known else 1 / _STRIDE), _SHORTEST_S)

@@ -29,6 +29,7 @@ from lram.harness.records import WorkItem
 
 SLOW_START_S = 0.5
 _AGENTS_AT_ONCE = 2
+_MOST_INCIDENTS = 20  # of an episode, told one by one
 _STEP_S = 0.005  # of a simulator of which nothing is known
 _PASS_S = 0.01  # of an agent, until its first pass was measured
 
@@ -40,6 +41,15 @@ class Attempt:
     item: WorkItem
     failures: int = 0
     incidents: list[str] = field(default_factory=list)
+    _more: int = 0
+
+    def note(self, incident: str) -> None:
+        """Take note of what happened; beyond the first so many, how many there were."""
+        if len(self.incidents) < _MOST_INCIDENTS:
+            self.incidents.append(incident)
+            return
+        self._more += 1
+        self.incidents[_MOST_INCIDENTS - 1 :] = [f"and {self._more + 1} more, the last: {incident}"]
 
 
 @dataclass(slots=True, eq=False)

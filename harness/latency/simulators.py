@@ -12,7 +12,7 @@ from lram.envs.process import Begun, Deadlines, Stepped, WorkerProcess
 from lram.harness import seeds
 from lram.harness.errors import LramError
 from lram.harness.records import PlannedTask
-from lram.harness.translation import checked_action, task_spec
+from lram.harness.translation import checked_action, contradiction, task_spec
 
 _WAIT_S = 1.0
 
@@ -75,6 +75,8 @@ class Simulators:
         while waiting:
             for event in self._pool.wait(_WAIT_S):
                 if isinstance(event, Begun):
+                    if wrong := contradiction(self._spec, event.spec):
+                        raise LramError(f"{self._spec.id} cannot be played: {wrong}")
                     lane = self._of(event.worker, event.slot)
                     self.observations[lane], self.rewards[lane] = event.observation, 0.0
                     self._over[lane] = False

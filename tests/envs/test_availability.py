@@ -166,3 +166,27 @@ def test_what_a_worker_imports_needs_the_standard_library_and_numpy_only() -> No
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert set(answer.stdout.split()) <= {"lram", "numpy"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "null",
+        "[]",
+        "{}",
+        '{"python": [3, 11, 7], "absent": [], "versions": []}',
+        '{"python": "3.11", "absent": [], "versions": {}}',
+        '{"python": [3, 11, true], "absent": [], "versions": {}}',
+        '{"python": [3, 11, 7], "absent": [5], "versions": {}}',
+        '{"python": [3, 11, 7], "absent": [], "versions": {"numpy": 2}}',
+        "[" * 100_000,
+        "",
+    ],
+)
+def test_an_interpreter_that_tells_something_else_is_of_no_use(tmp_path: Path, answer: str) -> None:
+    (tmp_path / "answer").write_text(answer)
+    link = tmp_path / "python"
+    link.write_text(f'#!/bin/sh\ncat "{tmp_path}/answer"\n')
+    link.chmod(0o755)
+    with pytest.raises(InterpreterError, match="cannot be run"):
+        probe(str(link), ["numpy"])

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,79 @@ def test_a_stopped_worker_is_killed_at_its_deadline(pool: Pool) -> None:
     assert event.reason == "timeout"
     assert "0.3 s" in event.message
     assert not alive(worker.pid)
+
+
+class Clock:
+    """Seconds that pass in selects only, and as many more as a test wants at the next one."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.now, self.late = 0.0, 0.0
+        self._select = pool._selector.select
+        pool._selector.select = self.select  # type: ignore[method-assign]
+
+    def __call__(self) -> float:
+        return self.now
+
+    def select(self, timeout: float | None = None) -> Any:
+        assert timeout is not None
+        ready = self._select(0)
+        self.now += self.late if ready else timeout + self.late
+        self.late = 0.0
+        return ready
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Iterator[tuple[Pool, Clock, WorkerProcess]]:
+    """A pool with a clock, and a worker that is stopped while it owes a step within 10 s."""
+    with Pool(log_folder=tmp_path) as pool:
+        worker = pool.acquire("toy")
+        begin(pool, worker, "steps")
+        os.kill(worker.pid, signal.SIGSTOP)
+        clock = worker.clock = pool._clock = Clock(pool)
+        pool._left = 0.0
+        worker.step(0, 0, Deadlines(begin_s=60, step_s=10))
+        yield pool, clock, worker
+
+
+def test_a_machine_that_stood_still_while_it_was_waited_is_not_charged_to_a_worker(
+    stopped: tuple[Pool, Clock, WorkerProcess],
+) -> None:
+    pool, clock, worker = stopped
+    assert pool.wait(4) == []
+    for _ in range(3):
+        clock.late = 3600.0
+        assert pool.wait(1) == []
+    assert pool.stood_still_s == 3 * 3600.0
+    assert pool.wait(2) == []
+    assert worker.deadline == clock.now + 1
+    (event,) = pool.wait(5)
+    assert isinstance(event, Died)
+    assert event.reason == "timeout"
+
+
+def test_a_worker_has_its_time_anew_once_after_this_process_was_away(
+    stopped: tuple[Pool, Clock, WorkerProcess],
+) -> None:
+    pool, clock, _ = stopped
+    clock.now += 60.0
+    assert pool.wait(4) == []
+    clock.now += 5.0
+    assert pool.wait(0.5) == []
+    clock.now += 60.0  # it would never be late if it always were
+    (event,) = pool.wait(1)
+    assert isinstance(event, Died)
+    assert pool.stood_still_s == 0.0
+
+
+def test_a_select_that_is_a_little_late_is_no_standstill(stopped: tuple[Pool, Clock, WorkerProcess]) -> None:
+    pool, clock, _ = stopped
+    for _ in range(5):
+        clock.late = 1.9
+        pool.wait(0.1)
+    clock.late = 1.9
+    (event,) = pool.wait(0.1)
+    assert isinstance(event, Died)
+    assert pool.stood_still_s == 0.0
 
 
 def test_a_parked_worker_is_used_again_and_the_oldest_goes_first(pool: Pool) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from lram.envs import wire
-from lram.envs.session import SessionSpec, Step
+from lram.envs import answers, wire
+from lram.envs.answers import Layout, Request
+from lram.envs.registry import load_domain
+from lram.envs.session import SessionError, SessionSpec, Step
 from lram.envs.wire import HEADER, Kind
+from lram.envs.worker import Worker, _answer
 
 VECTOR = SessionSpec("vector", (3,), "continuous", 2)
 IMAGE = SessionSpec("image", (3, 64, 64), "discrete", 18)
@@ -21,8 +26,8 @@ def body(frame: bytes) -> bytes:
 
 @pytest.mark.parametrize("action", [0, 17, np.array([-1.0, 0.25], np.float32)])
 def test_actions_survive(action: int | np.ndarray) -> None:
-    slot, received = wire.unpack_step(body(wire.pack_step(5, action)))
-    assert slot == 5
+    slot, request, received = wire.unpack_step(body(wire.pack_step(5, action, 0xFFFFFFFF)))
+    assert (slot, request) == (5, 0xFFFFFFFF)
     assert type(received) is type(action)
     np.testing.assert_array_equal(received, action)
 
@@ -32,21 +37,80 @@ def test_actions_survive(action: int | np.ndarray) -> None:
 def test_steps_survive_bit_for_bit(success: bool | None, flags: tuple[bool, bool, bool]) -> None:
     observation = np.array([np.pi, -0.0, 1e-40], np.float32)
     step = Step(observation, 0.1, flags[0], flags[1], success, -1.0, flags[2])
-    slot, received, seconds, trajectory = wire.unpack_stepped(
-        body(wire.pack_stepped(65535, step, 0.5, 0xFFFFFFFF)), VECTOR
-    )
-    assert (slot, seconds, trajectory) == (65535, 0.5, 0xFFFFFFFF)
+    packed = bytearray(body(wire.pack_stepped(65535, step, 0.5, 0xFFFFFFFF, 7)))
+    layout = Layout.of(VECTOR)
+    assert len(packed) == layout.stepped
+    asked = Request(Kind.STEPPED, 65535, 7, limit_s=1.0, sent=0.0)
+    received, seconds, trajectory = answers.read_stepped(packed, 0, asked, layout, now=1.0)
+    assert (seconds, trajectory) == (0.5, 0xFFFFFFFF)
     assert received[1:] == step[1:]
     assert received.observation.tobytes() == observation.tobytes()
 
 
 def test_the_first_observation_comes_with_its_spec_and_is_the_callers_own() -> None:
     observation = np.arange(3 * 64 * 64, dtype=np.uint8).reshape(3, 64, 64)
-    slot, spec, seconds, received = wire.unpack_begun(body(wire.pack_begun(2, IMAGE, 1.5, observation)))
-    assert (slot, spec, seconds) == (2, IMAGE, 1.5)
+    packed = bytearray(body(wire.pack_begun(2, IMAGE, 1.5, observation, 7)))
+    asked = Request(Kind.BEGUN, 2, 7, limit_s=9.0, sent=0.0, task=("image", "plain"))
+    layout, seconds, received = answers.read_begun(packed, asked, None, now=2.0)
+    assert (layout.spec, seconds) == (IMAGE, 1.5)
     np.testing.assert_array_equal(received, observation)
     assert received.flags.writeable
 
 
 def test_kinds_are_distinct() -> None:
     assert len({int(kind) for kind in Kind}) == len(Kind)
+
+
+class Odd(BaseException):
+    """What no simulator should raise."""
+
+    def __str__(self) -> str:
+        raise ValueError("it cannot be told")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt: "),
+        (Odd(), "Odd: (its message cannot be read)"),
+        (RecursionError("too deep"), "RecursionError: too deep"),
+        (SessionError("\x1b[2J no"), r"\x1b[2J no"),
+    ],
+)
+def test_whatever_a_simulator_raises_is_an_answer(error: BaseException, words: str) -> None:
+    class Raises:
+        spec = VECTOR
+
+        def reset(self, seed: int) -> np.ndarray:
+            raise error
+
+        def close(self) -> None:
+            raise error
+
+    domain = replace(load_domain("toy"), make=lambda task, protocol: Raises())
+    request = b'{"slot": 3, "request": 9, "task": "steps", "protocol": "plain", "seed": 1}'
+    answer = bytearray(body(_answer(Worker(domain), Kind.BEGIN, request)))
+    asked = Request(Kind.BEGUN, 3, 9, limit_s=9.0, sent=0.0)
+    assert answers.read_failed(answer, asked) == words.strip()
+
+
+@pytest.mark.parametrize("reward", [1.7e308, -1e31, float("nan")])
+def test_a_reward_that_sums_may_overflow_of_fails_the_episode(reward: float) -> None:
+    class Rich:
+        spec = VECTOR
+
+        def reset(self, seed: int) -> np.ndarray:
+            return np.zeros(3, np.float32)
+
+        def step(self, action: object) -> Step:
+            return Step(np.zeros(3, np.float32), reward, False, False, None, 0.0)
+
+        def close(self) -> None:
+            pass
+
+    worker = Worker(replace(load_domain("toy"), make=lambda task, protocol: Rich()))
+    worker.begin(0, "steps", "plain", 1)
+    answer = bytearray(body(_answer(worker, Kind.STEP, body(wire.pack_step(0, 1, 4)))))
+    message = answers.read_failed(answer, Request(Kind.STEPPED, 0, 4, limit_s=9.0, sent=0.0))
+    assert message.startswith("the reward is ")

@@ -8,18 +8,23 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lram.agents.api import Action, AgentInfo, Episode, Observation, TaskSpec
-from lram.envs.process import Deadlines
+from lram.envs.process import Deadlines, Died
+from lram.envs.registry import all_tasks
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
-from lram.harness.records import EpisodeRecord
+from lram.harness.lane import Lane
+from lram.harness.records import EpisodeRecord, PlannedTask, WorkItem
+from lram.harness.rollout import Rollout, RolloutSettings
+from lram.harness.schedule import Attempt
 from lram.harness.store import Run
-from lram.harness.translation import checked_action
+from lram.harness.translation import checked_action, task_spec
 
 FAST = Deadlines(begin_s=60, step_s=1)
 
@@ -268,3 +273,29 @@ def test_a_session_that_is_slow_to_build_is_built_once_a_task_and_no_score_depen
     assert len(careless) > 3
     outcome = {(record.item, record.episode_return, record.trajectory) for record in records}
     assert outcome == {(record.item, record.episode_return, record.trajectory) for record in again}
+
+
+@pytest.mark.parametrize(
+    ("culprit", "over", "charged"),
+    [(0, False, [1, 0]), (1, False, [0, 1]), (None, False, [1, 1]), (0, True, [0, 0]), (7, False, [0, 0])],
+)
+def test_the_end_of_a_worker_is_charged_to_the_episode_that_is_to_blame(
+    culprit: int | None, over: bool, charged: list[int]
+) -> None:
+    worker: Any = type("Worker", (), {"pid": 7, "domain": "toy", "culprit": None})()
+    pool: Any = SimpleNamespace(stood_still_s=0.0)
+    planned = PlannedTask(all_tasks()["toy/steps"], "toy:plain@1")
+    rollout = Rollout({}, {"toy/steps": planned}, pool, RolloutSettings(seed=0, lanes=2, workers=1))
+    rollout.start([], lambda record: None)
+    (seat,) = rollout._seats
+    seat.worker = worker
+    attempts = [Attempt(WorkItem("a", "toy/steps", number)) for number in range(2)]
+    for slot, attempt in enumerate(attempts):
+        lane = Lane(number=slot, seat=seat, attempt=attempt, spec=task_spec(planned), seed=0, slot=slot)
+        rollout._groups.enter(lane)
+        seat.begin(slot, "toy/steps")
+        rollout._flying[worker, slot] = lane
+    rollout._bury(Died(worker, "session", "it answered twice", culprit, over))
+    assert [attempt.failures for attempt in attempts] == charged
+    assert all(len(attempt.incidents) == 1 for attempt in attempts)
+    assert rollout._queue.has_work_of("a")

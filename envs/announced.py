@@ -1,0 +1,159 @@
+"""Domains that other packages bring: loaded and checked before anything of them is used.
+
+Loading runs the package's code, which may do anything but end the program or take other domains away.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, get_args
+
+from lram.envs.session import Domain, EvaluationProtocol
+from lram.envs.task import ActionKind, ObservationKind, ScoreKind, Split, Task
+from lram.envs.text import printable
+
+GROUP = "lram.domains"
+_LONGEST_NAME = 200
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # it goes into task ids and the names of files
+
+
+class AnnouncedError(ValueError):
+    """A domain that cannot be loaded or is none; the message is one sentence."""
+
+
+def load(name: str, point: Any) -> Domain:
+    """Return the domain of an entry point; AnnouncedError where it cannot be loaded or is none."""
+    value = printable(str(point.value), _LONGEST_NAME)
+    if not _NAME.fullmatch(name):
+        raise AnnouncedError(
+            f"the entry point {name!r} of group {GROUP} ({value}) has a name that is no domain's: letters, "
+            "digits, dots, dashes and underscores, at most 100; mend or remove the package that brings it"
+        )
+    with _noting_interrupts() as interrupts:
+        try:
+            domain = point.load()
+        except BaseException as error:  # also SystemExit: the other domains are to be played all the same
+            if interrupts:
+                raise
+            raise AnnouncedError(
+                f"the domain {name} ({value}) cannot be loaded: {_told(error)}; "
+                "mend or remove the package that brings it"
+            ) from error
+        try:
+            wrong = _flaw(name, domain)
+        except BaseException as error:
+            if interrupts:
+                raise
+            wrong = f"cannot be read: {_told(error)}"
+    if wrong:
+        raise AnnouncedError(
+            f"the entry point {name!r} of group {GROUP} ({value}) {wrong}; mend the package that brings it"
+        )
+    return domain  # type: ignore[no-any-return]  # _flaw has seen that it is one
+
+
+@contextmanager
+def _noting_interrupts() -> Iterator[list[int]]:
+    """Yield a list that is filled when Ctrl-C comes: a package may raise KeyboardInterrupt by itself."""
+    came: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield came
+        return
+    handler = before
+
+    def note(number: int, frame: Any) -> Any:
+        came.append(number)
+        return handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _told(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its message cannot be read)"
+    return printable(f"{type(error).__name__}: {text}", 300)
+
+
+def _flaw(name: str, domain: object) -> str:
+    """Return what keeps ``domain`` from being one; empty when nothing does."""
+    if not isinstance(domain, Domain):
+        return f"is a {type(domain).__name__}, not a lram.envs.session.Domain"
+    if domain.name != name:
+        return f"holds the domain {domain.name!r}, and both names must be the same"
+    if not callable(domain.make):
+        return "holds a domain whose make cannot be called"
+    if not _is_sequence(domain.protocols, EvaluationProtocol) or not domain.protocols:
+        return "holds a domain without a sequence of protocols"
+    names = [protocol.name for protocol in domain.protocols]
+    if not all(_is_name(one) for one in names) or len(set(names)) < len(names):
+        return "holds a domain whose protocols have no names, or the same"
+    for what in ("requires", "packages"):
+        if not _is_sequence(getattr(domain, what), str):
+            return f"holds a domain whose {what} is no sequence of names"
+    for what in ("start_s", "worker_mb", "session_mb", "idle_sessions"):
+        if not _is_number(getattr(domain, what)) or getattr(domain, what) < 0:
+            return f"holds a domain whose {what} is {getattr(domain, what)!r:.60}"
+    if not _is_number(domain.step_s) or domain.step_s <= 0:
+        return f"holds a domain whose step_s is {domain.step_s!r:.60}"
+    if not _is_sequence(domain.tasks, Task):
+        return "holds a domain whose tasks are no sequence of lram.envs.task.Task"
+    for task in domain.tasks:
+        if wrong := _task_flaw(name, task):
+            return f"holds a task {printable(repr(task.name), 80)} {wrong}"
+    if len({task.name for task in domain.tasks}) < len(domain.tasks):
+        return "holds two tasks of one name"
+    return ""
+
+
+def _task_flaw(domain: str, task: Task) -> str:
+    if not _is_name(task.name) or "," in task.name:
+        return "whose name is no printable text without commas"
+    if task.domain != domain:
+        return f"of the domain {printable(repr(task.domain), 80)}"
+    for what, kinds in (
+        ("split", Split),
+        ("observation", ObservationKind),
+        ("action", ActionKind),
+        ("score_kind", ScoreKind),
+    ):
+        if getattr(task, what) not in get_args(kinds):
+            return f"whose {what} is none of {', '.join(get_args(kinds))}"
+    for what in ("horizon", "observation_size", "action_size"):
+        value = getattr(task, what)
+        if value is not None and (type(value) is not int or value < 1):
+            return f"whose {what} is no whole number above 0"
+    for what in ("target_return", "score_random", "score_reference"):
+        value = getattr(task, what)
+        if value is not None and not _is_number(value):
+            return f"whose {what} is no finite number"
+    if not _is_number(task.reward_scale) or task.reward_scale == 0:
+        return "whose reward_scale is no finite number other than 0"
+    return ""
+
+
+def _is_sequence(value: object, kind: type) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, (str, bytes))
+        and all(isinstance(one, kind) for one in value)
+    )
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
