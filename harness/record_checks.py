@@ -8,7 +8,6 @@ earlier versions too, which carry no checksums.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -16,13 +15,10 @@ from lram.harness import seeds
 from lram.harness.errors import LramError
 from lram.harness.records import SCHEMA, EpisodeRecord, RunPlan
 from lram.harness.segments import WrongRecordError
+from lram.harness.soundness import flaw
 
 MOST_EPISODES = 100_000_000
 """Episodes that a plan may ask for: a hundred times the largest run that was tried."""
-
-_LATEST = 253402300800.0  # the year 10000, in seconds since the epoch: the end of what dates can tell
-_ADVICE = "remove the line and resume"
-_TRAJECTORY = re.compile(r"[0-9a-f]{8}")
 
 
 def check_plan(file: Path, plan: RunPlan) -> None:
@@ -79,15 +75,13 @@ class RecordCheck:
 
     def __call__(self, record: EpisodeRecord) -> None:
         """Raise WrongRecordError where ``record`` cannot be right."""
-        if wrong := self._foreign(record) or _impossible(record):
-            raise WrongRecordError(f"the record of {record.item.id} {wrong}; {_ADVICE}")
+        if wrong := self._foreign(record) or flaw(record):
+            raise WrongRecordError(f"the record of {record.item.id} {wrong}")
 
     def place(self, agent: str, task: str, episode: int) -> None:
         """Raise WrongRecordError where the plan has no such episode."""
         if (agent, task) not in self._protocols or not 0 <= episode < self._episodes:
-            raise WrongRecordError(
-                f"the record of {agent}|{task}|{episode} is of no episode of the plan; {_ADVICE}"
-            )
+            raise WrongRecordError(f"the record of {agent}|{task}|{episode} is of no episode of the plan")
 
     def _foreign(self, record: EpisodeRecord) -> str:
         """Return why ``record`` is none of the plan's; empty where it is one."""
@@ -118,32 +112,3 @@ def contradict(one: EpisodeRecord, other: EpisodeRecord) -> bool:
 
 def _result(record: EpisodeRecord) -> tuple[object, ...]:
     return record.status, record.episode_return, record.length, record.trajectory, record.success_any
-
-
-def _impossible(record: EpisodeRecord) -> str:
-    """Return what of ``record`` cannot be; empty where nothing."""
-    if record.status == "scored":
-        if record.failure is not None or record.episode_return is None or record.length is None:
-            return "is scored, but says why it has no score or lacks its return or its length"
-        if record.length < 1 or not math.isfinite(record.episode_return):
-            return f"has the return {record.episode_return:g} after {record.length} decisions"
-        if not _TRAJECTORY.fullmatch(record.trajectory):
-            return f"has the trajectory checksum {record.trajectory!r}, which is none"
-        if record.repeated is not None and not 0 <= record.repeated < record.length:
-            return f"repeated {record.repeated} of {record.length} decisions"
-    elif record.failure is None or record.episode_return is not None:
-        return "is errored, but does not say why or has a return"
-    if record.success_last and not record.success_any:
-        return "was solved at the last step and at none"
-    if record.failures < 0 or (record.parts and not all(map(math.isfinite, record.parts))):
-        return f"failed {record.failures} times before, and has inner returns {record.parts}"
-    measured = record.measured
-    if not (
-        0 <= measured.wall_s < _LATEST
-        and 0 <= measured.simulator_s < _LATEST
-        and 0 <= measured.agent_s < _LATEST
-        and 0 <= measured.started < _LATEST
-        and measured.held >= 0
-    ):
-        return "has times that none can be"
-    return ""

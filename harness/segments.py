@@ -66,11 +66,9 @@ class Once:
         """Raise WrongRecordError where ``record`` cannot be right."""
         key = self._key(record)
         if key not in self._planned:
-            raise WrongRecordError(f"the plan has no {key}; remove the line and resume")
+            raise WrongRecordError(f"the plan has no {key}")
         if self._seen.setdefault(key, record) != record:
-            raise WrongRecordError(
-                f"{key} has another result here than before; keep the right line and remove the other"
-            )
+            raise WrongRecordError(f"{key} has another result in a line before, and one of them is wrong")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +173,7 @@ def read_records(
                 if check is not None:
                     check(record)
             except WrongRecordError as error:
-                raise LramError(f"{segment}, line {number}: {error}") from error
+                raise LramError(f"{segment}, line {number}: {error}; {advice}") from error
             except DAMAGE as error:
                 raise LramError(f"{segment}, line {number} is damaged ({clause(error)}); {advice}") from error
             yield record, stem

@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
-from lram.harness.records import EpisodeRecord, Failure, Measured
+from lram.harness.records import EpisodeRecord, Failure
 
-_COUNTS = ("length", "repeated", "failures", "episode", "seed")
-_SECONDS = ("started", "wall_s", "simulator_s", "agent_s")
+_LATEST = 253402300800.0  # the year 10000, in seconds since the epoch: the end of what dates can tell
+_TRAJECTORY = re.compile(r"[0-9a-f]{8}")
 
 
 def flaw(record: EpisodeRecord) -> str:
     """Return what keeps ``record`` from being one, a clause about it; empty when nothing does.
 
-    A scored one has a finite return, a length and an end; an errored one has none of them and a failure. No
-    number is NaN or infinite, no count and no time below 0.
+    A scored one has a finite return, a length, a trajectory and an end; an errored one has a failure instead.
+    No number is NaN or infinite, no count and no time below 0. It is asked of every record that is read, so
+    it does without loops.
     """
     scored = record.status == "scored"
     if scored != (record.episode_return is not None) or scored != (record.length is not None):
         return "has a status that its return and length contradict"
     if scored != (record.failure is None):
         return "has a status that its failure contradicts"
-    for value in (record.episode_return, *record.parts):
-        if value is not None and not math.isfinite(value):
-            return f"has a return of {value}"
-    for name in _COUNTS:
-        value = getattr(record, name)
-        if value is not None and value < 0:
-            return f"has {name} {value}"
-    return _measured_flaw(record.measured)
-
-
-def _measured_flaw(measured: Measured) -> str:
-    for name in _SECONDS:
-        value = getattr(measured, name)
-        if not (math.isfinite(value) and value >= 0):
-            return f"has {name} {value}"
-    return f"has {measured.held} steps held" if measured.held < 0 else ""
+    if record.episode_return is not None and not math.isfinite(record.episode_return):
+        return f"has a return of {record.episode_return}"
+    if record.parts and not all(map(math.isfinite, record.parts)):
+        return f"has inner returns of {record.parts}"
+    if record.length is not None:
+        if record.length < 1:
+            return f"has length {record.length}"
+        if not _TRAJECTORY.fullmatch(record.trajectory):
+            return f"has the trajectory checksum {record.trajectory!r}, which is none"
+    if record.repeated is not None and not 0 <= record.repeated < (record.length or 1):
+        return f"has {record.repeated} repeated of {record.length} decisions"
+    if record.failures < 0 or record.episode < 0 or record.seed < 0:
+        return f"has failures {record.failures}, episode {record.episode}, seed {record.seed}"
+    if record.success_last and not record.success_any:
+        return "was solved at the last step and at none"
+    measured = record.measured
+    if not (
+        0 <= measured.wall_s < _LATEST
+        and 0 <= measured.simulator_s < _LATEST
+        and 0 <= measured.agent_s < _LATEST
+        and 0 <= measured.started < _LATEST
+        and measured.held >= 0
+    ):
+        return f"has times that none can be: {measured}"
+    return ""
 
 
 def errored(record: EpisodeRecord, failure: Failure) -> EpisodeRecord:
@@ -68,4 +79,4 @@ def errored(record: EpisodeRecord, failure: Failure) -> EpisodeRecord:
 
 
 def _seconds(value: float) -> float:
-    return value if math.isfinite(value) and value >= 0 else 0.0
+    return value if 0 <= value < _LATEST else 0.0

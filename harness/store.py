@@ -33,6 +33,7 @@ from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, Prove
 from lram.harness.segments import (
     FolderKind,
     SegmentWriter,
+    WrongRecordError,
     no_collection,
     read_records,
     without_checksums,
@@ -191,6 +192,7 @@ class RunWriter:
         ``held`` is the run's lock, where this process has it already.
         """
         self.run = run
+        self._check = RecordCheck(run.plan)
         self._segments = SegmentWriter(run.path, _PARTS, resume_command(run), held)
         self.segment = self._segments.number
 
@@ -212,8 +214,12 @@ class RunWriter:
 
     def append(self, record: EpisodeRecord) -> None:
         """Write one record: the end of this process cannot lose it, and it is on disk soon
-        (:mod:`lram.harness.segments` tells when).
+        (:mod:`lram.harness.segments` tells when). LramError for one that could not be read again.
         """
+        try:
+            self._check(record)
+        except WrongRecordError as error:
+            raise LramError(f"{self.run.path}: {error}") from error
         self._segments.append("records", record)
 
     def heartbeat(self) -> None:

@@ -149,15 +149,15 @@ def test_every_single_flipped_bit_of_a_record_is_found(folder: Path) -> None:
         ({"seed": 10**30}, "played with the seed"),
         ({"protocol": "toy:plain@2"}, "the plan says toy:plain@1"),
         ({"schema": 99}, "layout 99"),
-        ({"episode_return": None}, "lacks its return"),
-        ({"length": -5}, "after -5 decisions"),
-        ({"length": None}, "lacks its return or its length"),
+        ({"episode_return": None}, "that its return and length contradict"),
+        ({"length": -5}, "has length -5"),
+        ({"length": None}, "that its return and length contradict"),
         ({"trajectory": "no checksum"}, "which is none"),
-        ({"repeated": 20}, "repeated 20 of 20"),
-        ({"failure": Failure("crash", "gone")}, "says why it has no score"),
-        ({"status": "errored"}, "does not say why"),
+        ({"repeated": 20}, "has 20 repeated of 20"),
+        ({"failure": Failure("crash", "gone")}, "that its failure contradicts"),
+        ({"status": "errored"}, "that its return and length contradict"),
         ({"success_any": False, "success_last": True}, "at the last step and at none"),
-        ({"failures": -1}, "failed -1 times"),
+        ({"failures": -1}, "has failures -1"),
         ({"measured": Measured(1.7e9, -1.0, 0.5, 0.1, 0, 42)}, "times that none can be"),
         ({"measured": Measured(1e300, 1.0, 0.5, 0.1, 0, 42)}, "times that none can be"),
     ],
@@ -174,8 +174,10 @@ def test_a_record_that_cannot_be_right_is_refused_by_name(
 
 
 def test_a_record_of_no_episode_of_the_plan_is_refused_before_anything_is_played(folder: Path) -> None:
-    with RunWriter(Run(folder)) as writer:
+    with RunWriter(Run(folder)) as writer, pytest.raises(LramError, match="of no episode of the plan"):
         writer.append(record(3, agent="nobody"))
+    line = sign_line(msgspec.json.encode(record(3, agent="nobody")))
+    (folder / "records" / "0002.jsonl").write_bytes(line + b"\n")
     with pytest.raises(LramError, match="of no episode of the plan"):
         Run(folder).missing()
 

@@ -95,7 +95,11 @@ def test_records_come_back_in_plan_order_and_equal(tmp_path: Path) -> None:
 
 def test_a_later_segment_replaces_an_errored_record(tmp_path: Path) -> None:
     failed = replace(
-        record("a", "toy/steps", 0), status="errored", episode_return=None, failure=Failure("crash", "gone")
+        record("a", "toy/steps", 0),
+        status="errored",
+        episode_return=None,
+        length=None,
+        failure=Failure("crash", "gone"),
     )
     with RunWriter.create(tmp_path / "run", PLAN) as writer:
         writer.append(failed)
@@ -108,7 +112,9 @@ def test_a_later_segment_replaces_an_errored_record(tmp_path: Path) -> None:
 
 def test_outcomes_are_those_of_the_records_in_plan_order(tmp_path: Path) -> None:
     failure = Failure("crash", "gone")
-    failed = replace(record("a", "toy/reach", 1), status="errored", episode_return=None, failure=failure)
+    failed = replace(
+        record("a", "toy/reach", 1), status="errored", episode_return=None, length=None, failure=failure
+    )
     with RunWriter.create(tmp_path / "run", PLAN) as writer:
         for one in (record("b", "toy/steps", 1), failed, record("a", "toy/steps", 0)):
             writer.append(one)
