@@ -27,6 +27,8 @@ def show_store(info: StoreInfo) -> None:
     """Print a store: its card, its domains, its tasks, and who acted where several did."""
     print(f"{info.path}: {info.episodes} episodes, {info.steps:,} steps, {info.bytes / 1e6:.1f} MB")
     print(f"digest: {info.digest[:16]}")
+    if info.unsigned:
+        print(f"without checksums, from an earlier version: {', '.join(info.unsigned)}")
     for addition in info.card.get("additions", []):
         print(f"added: {_said(addition)}")
     for title, groups in (("domain", info.domains), ("task", info.tasks)):

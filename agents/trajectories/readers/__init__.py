@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from lram.agents.api import AgentError
+from lram.agents.trajectories.hdf5 import DAMAGE
 from lram.agents.trajectories.layout import is_store
 from lram.agents.trajectories.readers import composuite, minari, reference, robomimic
 from lram.agents.trajectories.readers.conversion import to_trajectory
@@ -132,7 +133,7 @@ def _converted(
         )
     except AgentError as error:
         return Problem(str(error))
-    except (OSError, KeyError, ValueError, RuntimeError) as error:  # what damaged HDF5 files raise
+    except DAMAGE as error:
         return Problem(
             f"{item.where.rstrip(',')} cannot be read ({short(error)}); fetch it again or leave it out"
         )
@@ -153,6 +154,9 @@ def detect(path: Path) -> str:
                 found = _layout_of(set(group))
         except SourceError as error:
             unreadable = str(error)
+            continue
+        except DAMAGE as error:
+            unreadable = f"{file} is no whole HDF5 file ({short(error)}); fetch it again or leave it out"
             continue
         if found:
             return found
