@@ -79,6 +79,13 @@ def member(group: Any, name: str) -> Any:
     return found
 
 
+def names_in(group: Any) -> list[str]:
+    """Return the names in ``group``, sorted; bytes that are no text are kept as half characters."""
+    return sorted(
+        name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name for name in group
+    )
+
+
 def group_in(group: Any, name: str) -> Any:
     """Return the group ``name`` in ``group``; Hdf5Error where there is none."""
     import h5py
@@ -157,7 +164,7 @@ def columns_in(group: Any, depth: int = _DEEP) -> list[tuple[str, Any]]:
         Hdf5Error: One cannot be read, or groups lie in each other deeper than ``depth``.
     """
     found = []
-    for name in sorted(group):
+    for name in names_in(group):
         held = member(group, name)
         if hasattr(held, "keys"):
             if not depth:

@@ -179,6 +179,9 @@ def _is_text(text: str) -> bool:
 
 
 def _wrong_lengths(t: Trajectory) -> str:
+    for name in ("observations", "actions", "rewards", "signals"):
+        if not getattr(t, name).ndim:
+            return f"has {name} without rows"
     length = len(t.actions)
     if not length:
         return "is empty: it has no decision"

@@ -34,6 +34,7 @@ from lram.agents.trajectories.hdf5 import (
     columns_in,
     group_in,
     member,
+    names_in,
     read,
     shown,
     text_of,
@@ -83,7 +84,7 @@ def _committed(path: Path) -> list[Path]:
 
 
 def _numbered(file: Path, group: Any) -> list[str]:
-    names = sorted(filter(_EPISODE.fullmatch, group), key=by_number)
+    names = sorted(filter(_EPISODE.fullmatch, names_in(group)), key=by_number)
     if not names:
         raise SourceError(f"{file} has no episodes (groups episode_0, ...); leave it out")
     return names

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from lram.agents.trajectories.hdf5 import DAMAGE, attribute, group_in, member, read
+from lram.agents.trajectories.hdf5 import DAMAGE, attribute, group_in, member, names_in, read
 from lram.agents.trajectories.readers.source import (
     Array,
     Found,
@@ -63,7 +63,7 @@ def episodes(path: Path, options: Options) -> Iterator[Item]:
 
 def _file(base: Path, file: Path, group: Any, options: Options) -> Iterator[Item]:
     data = member(group, "data")
-    held = data if hasattr(data, "keys") else ()
+    held = names_in(data) if hasattr(data, "keys") else ()
     demos = sorted((name for name in held if name.startswith("demo")), key=by_number)
     if not demos:
         raise SourceError(f"{file} has no demonstrations (groups data/demo_0, ...); leave it out")

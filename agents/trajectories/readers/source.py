@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.durable import read_regular
-from lram.agents.trajectories.hdf5 import DAMAGE, check_array, member, open_file, printable, shown
+from lram.agents.trajectories.hdf5 import DAMAGE, check_array, member, names_in, open_file, printable, shown
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -179,7 +179,7 @@ def array_of(group: Any, key: str, where: str, advice: str = "") -> Any:
     except DAMAGE as error:
         raise unread(where, error) from error
     what = f"has no data set {key!r}" if value is None else f"has a group {key!r} instead of a data set"
-    held = ", ".join(map(shown, sorted(group)[:8])) or "nothing"
+    held = ", ".join(map(shown, names_in(group)[:8])) or "nothing"
     raise SourceError(f"{where} {what} (it holds {held}); {advice or 'fix it or leave it out'}")
 
 
