@@ -12,11 +12,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from lram.agents.trajectories import StoreWriter
 from lram.agents.trajectories.trajectory import Trajectory
-from lram.harness.errors import LramError
 from lram.harness.records import EpisodeRecord
 from lram.harness.store import RunWriter
 
@@ -46,7 +44,6 @@ class Archive:
         self._policies = policies
         self._waiting: list[EpisodeRecord] = []
         self._due: float | None = None
-        self._folder = _identity(run.run.path)
 
     def keep(self, trajectory: Trajectory, record: EpisodeRecord) -> None:
         """Take a scored episode's trajectory; its record follows by :meth:`append`."""
@@ -59,7 +56,7 @@ class Archive:
 
     def append(self, record: EpisodeRecord) -> None:
         """Take a record; it is written as soon as everything before it is committed."""
-        self._check_places()
+        self._trajectories.check_place()
         with undisturbed():
             self._waiting.append(record)
             if not self._trajectories.held:
@@ -67,25 +64,16 @@ class Archive:
 
     def heartbeat(self) -> None:
         """Commit what has waited for long enough; AgentError where the store was moved."""
-        self._check_places()
+        self._trajectories.check_place()
         if self._due is not None and time.monotonic() >= self._due:
             self.flush()
 
     def flush(self) -> None:
         """Commit every trajectory and write every record."""
-        self._check_places()
+        self._trajectories.check_place()
         with undisturbed():
             self._trajectories.commit()
             self._write_records()
-
-    def _check_places(self) -> None:
-        """Raise an error where the store, or the run in it, is not the folder any more that it was."""
-        self._trajectories.check_place()
-        if _identity(self._run.run.path) != self._folder:
-            raise LramError(
-                f"{self._run.run.path} was moved or replaced while this process wrote to it; put it back, "
-                f"then 'lram collect --resume {self._trajectories.path}'"
-            )
 
     def _write_records(self) -> None:
         self._due = None
@@ -95,14 +83,6 @@ class Archive:
             if record.status == "errored" or origin_of(self._name, record) in self._trajectories.committed:
                 self._run.append(record)
             self._waiting.pop(0)
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 @contextmanager
