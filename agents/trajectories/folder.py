@@ -15,7 +15,7 @@ from pathlib import Path
 from lram.agents.api import AgentError
 from lram.agents.durable import InUseError, Lock
 from lram.agents.trajectories.layout import ASIDE_FOLDER, INDEX_FILE, LOCK_FILE
-from lram.agents.trajectories.listing import check_plain
+from lram.agents.trajectories.listing import check_plain, unreadable
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -65,8 +65,10 @@ class StoreFolder:
         held = os.fstat(self._handle)
         try:
             there = self._place.stat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             there = None
+        except OSError as error:
+            raise unreadable(self.path, error) from error
         if there is not None and (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
             return
         now = ""
@@ -89,10 +91,10 @@ class StoreFolder:
             handle = os.open(last, _FILE | os.O_EXCL, 0o666, dir_fd=folder)
             try:
                 _write(handle, content)
+                os.fsync(folder)
             except BaseException:
                 os.unlink(last, dir_fd=folder)
                 raise
-            os.fsync(folder)
 
     def replace(self, name: str, content: bytes) -> None:
         """Write the file ``name`` at the top of the store, so that it is on disk and whole or as before."""

@@ -77,17 +77,25 @@ def _under(path: Path, folder: str, depth: int) -> Iterator[tuple[str, os.DirEnt
         ) from error
 
 
-def _is_folder(path: Path, name: str) -> bool:
-    """Return whether there is the folder ``name`` in the store; AgentError where it is something else."""
+def _mode(path: Path, name: str) -> int | None:
+    """Return the kind of what ``name`` is in the store, None for nothing; AgentError for a link."""
     try:
         mode = os.lstat(path / name).st_mode
     except FileNotFoundError:
-        return False
+        return None
+    except OSError as error:
+        raise unreadable(path / name, error) from error
     if stat.S_ISLNK(mode):
         raise linked(path, name)
-    if not stat.S_ISDIR(mode):
+    return mode
+
+
+def _is_folder(path: Path, name: str) -> bool:
+    """Return whether there is the folder ``name`` in the store; AgentError where it is something else."""
+    mode = _mode(path, name)
+    if mode is not None and not stat.S_ISDIR(mode):
         raise AgentError(f"{path / name} is no folder, and a store has one there; move it away")
-    return True
+    return mode is not None
 
 
 def check_plain(path: Path) -> None:
@@ -97,23 +105,27 @@ def check_plain(path: Path) -> None:
     for name in _FILES:
         check_plain_file(path, name)
     for name in _FOLDERS:
-        if _is_folder(path, name) and name != PARTS_FOLDER:
+        if not _is_folder(path, name) or name == PARTS_FOLDER:
+            continue
+        try:
             with os.scandir(path / name) as entries:
-                for entry in entries:
-                    if entry.is_symlink():
-                        raise linked(path, f"{name}/{entry.name}")
+                links = [entry.name for entry in entries if entry.is_symlink()]
+        except OSError as error:
+            raise unreadable(path / name, error) from error
+        if links:
+            raise linked(path, f"{name}/{links[0]}")
 
 
 def check_plain_file(path: Path, name: str) -> None:
     """Raise AgentError where ``name`` in the store is there and no regular file."""
-    try:
-        mode = os.lstat(path / name).st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISLNK(mode):
-        raise linked(path, name)
-    if not stat.S_ISREG(mode):
+    mode = _mode(path, name)
+    if mode is not None and not stat.S_ISREG(mode):
         raise AgentError(f"{path / name} is no regular file, and a store has one there; move it away")
+
+
+def unreadable(place: Path, error: OSError) -> AgentError:
+    """Return the sentence for what the disk does not give."""
+    return AgentError(f"{place} cannot be read: {error.strerror}; check the disk, and who may read it")
 
 
 def read_inside(path: Path, name: str, limit: int = LARGEST_INDEX) -> bytes:

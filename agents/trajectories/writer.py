@@ -47,7 +47,7 @@ from lram.agents.trajectories.layout import (
     number_of_part,
     part_path,
 )
-from lram.agents.trajectories.listing import check_plain, read_inside
+from lram.agents.trajectories.listing import check_plain, read_inside, unreadable
 from lram.agents.trajectories.part import encode_part, line_of
 from lram.agents.trajectories.trajectory import Trajectory, check_trajectory
 
@@ -275,7 +275,7 @@ class StoreWriter:
         except BaseException as error:
             # What is taken back may be committed later; what cannot be, the note explains to the next writer.
             if not begun or (isinstance(error, OSError) and self._take_back(end)):
-                self._remove(written)
+                self._remove(written, parts)
             else:
                 self._broken = True
                 self._forget_held()
@@ -294,11 +294,15 @@ class StoreWriter:
             return False
         return True
 
-    def _remove(self, own: Sequence[str]) -> None:
+    def _remove(self, own: Sequence[str], parts: Iterable[str]) -> None:
+        """Remove the files that this commit has made, and the note unless it still has one to explain."""
         try:
             for name in own:
                 self._folder.remove_own(name)
-            self._folder.remove_own(PENDING_FILE)
+            if any(map(self._folder.exists, parts)):
+                self._broken = True
+            else:
+                self._folder.remove_own(PENDING_FILE)
         except OSError:
             self._broken = True
 
@@ -337,7 +341,13 @@ class StoreWriter:
 
 def check_writable(path: str | Path, *, create: bool = True) -> None:
     """Raise AgentError when ``path`` is no store, and none can be made there."""
-    path = Path(path)
+    try:
+        _check_writable(Path(path), create)
+    except OSError as error:
+        raise unreadable(Path(path), error) from error
+
+
+def _check_writable(path: Path, create: bool) -> None:
     if path.is_dir():
         check_plain(path)
     if is_store(path) or not create:

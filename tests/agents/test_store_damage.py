@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -529,6 +530,117 @@ def test_a_commit_that_fails_leaves_the_store_as_it_was_and_can_be_repeated(
         assert read_all(store)[:-1] == whole[:-1]
     assert len(TrajectoryStore(store)) == 7
     assert verified(store).bad == []
+
+
+CALLS = (
+    "open",
+    "write",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "mkdir",
+    "unlink",
+    "ftruncate",
+    "dup",
+    "stat",
+    "lstat",
+)
+
+
+def in_a_child(store: Path, fails_at: int, error: int | None) -> tuple[bool, set[str], str]:
+    """Make a store, or add to it, where file operation ``fails_at`` kills (``error`` None) or is refused.
+
+    Returns:
+        Whether it came to that operation, the origins that were promised to be on disk, and what was said.
+    """
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writable)
+        with os.fdopen(readable) as pipe:
+            said = pipe.read().splitlines()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, 9), said
+        promised = {line.removeprefix("promised ") for line in said if line.startswith("promised ")}
+        return not (status == 0 and "all" in said), promised, " ".join(said)
+    count, tell = 0, os.write
+    try:
+
+        def failing(call: Callable[..., object]) -> Callable[..., object]:
+            def counted(*arguments: object, **options: object) -> object:
+                nonlocal count
+                count += 1
+                if count == fails_at + 1:
+                    if error is None:
+                        os._exit(9)
+                    raise OSError(error, os.strerror(error))
+                return call(*arguments, **options)
+
+            return counted
+
+        for name in CALLS:
+            setattr(os, name, failing(getattr(os, name)))
+        with StoreWriter(store, say=lambda sentence: None) as writer:
+            for group in ((made(9),), (made(10), made(11, LIVES))):
+                for trajectory in group:
+                    if trajectory.origin not in writer.committed:
+                        writer.append(trajectory)
+                writer.commit()
+                tell(writable, "".join(f"promised {origin}\n" for origin in writer.committed).encode())
+        tell(writable, b"all\n" if count <= fails_at else b"harmless\n")
+    except AgentError as refused:
+        tell(writable, f"refused {refused}\n".encode())
+    except BaseException as other:
+        tell(writable, f"RAISED {other!r}\n".encode())
+        os._exit(1)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("error", [None, errno.EIO, errno.ENOSPC], ids=["kill", "EIO", "ENOSPC"])
+@pytest.mark.parametrize("begun", [True, False], ids=["added to", "made"])
+def test_a_kill_or_a_refusal_at_each_file_operation_costs_nothing_that_was_promised(
+    tmp_path: Path, error: int | None, begun: bool
+) -> None:
+    original, store, whole = tmp_path / "original", tmp_path / "store", tmp_path / "whole"
+    if begun:
+        write(original, made(0), made(1))
+    else:
+        original.mkdir()
+    shutil.copytree(original, whole)
+    everything = (made(9), made(10), made(11, LIVES))
+    write(whole, *everything)
+    expected = contents(whole)
+    for number in range(begun, 1000, 2 if error is None else 5):
+        shutil.rmtree(store, ignore_errors=True)
+        shutil.copytree(original, store)
+        failed, promised, said = in_a_child(store, number, error)
+        before = hashes(store)
+        with StoreWriter(store, say=lambda sentence: None) as writer:
+            assert promised <= writer.committed, (number, said)
+            for trajectory in everything:
+                if trajectory.origin not in writer.committed:
+                    writer.append(trajectory)
+        lost = {name for name, content in before.items() if content not in hashes(store).values()}
+        assert not {name for name in lost if name.startswith("parts/")}, (number, said)
+        assert contents(store) == expected, (number, said)
+        assert verified(store).bad == [], (number, said)
+        if not failed:
+            break
+    else:
+        pytest.fail("it never came to an end")
+    assert number > 40
+
+
+def contents(path: Path) -> dict[str, tuple[object, ...]]:
+    """Return what a store holds by origin, wherever its parts are cut."""
+    found = TrajectoryStore(path)
+    held = {}
+    for episode in found.episodes:
+        t = found.trajectory(episode.number)
+        assert episode.origin not in held
+        arrays = (t.observations, t.actions, t.rewards, t.signals)
+        held[episode.origin] = (*(array.tobytes() for array in arrays), t.seed, t.policy, t.record, t.task)
+    return held
 
 
 # Hostile lines
