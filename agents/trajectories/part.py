@@ -136,16 +136,16 @@ def read_episode(file: Any, number: int, task: TaskSpec) -> Trajectory:
     """Return episode ``number`` of an open part; AgentError where it is damaged."""
     try:
         group = group_in(file, f"episode_{number}")
-        seed = attribute(group, "seed")
+        infos, seed = group_in(group, "infos"), attribute(group, "seed")
         return Trajectory(
             task=task,
             observations=read_array(group, "observations"),
             actions=read_array(group, "actions"),
             rewards=read_array(group, "rewards"),
-            signals=read_array(group, "infos/signals"),
+            signals=read_array(infos, "signals"),
             terminated=bool(read_array(group, "terminations")[-1]),
             truncated=bool(read_array(group, "truncations")[-1]),
-            success=None if member(group, "infos/success") is None else read_array(group, "infos/success"),
+            success=None if member(infos, "success") is None else read_array(infos, "success"),
             context_starts=tuple(int(start) for start in attribute(group, "context_starts")),
             seed=None if seed is None else int(seed),
             policy=text_of(group, "policy"),

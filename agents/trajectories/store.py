@@ -200,7 +200,8 @@ class TrajectoryStore:
         summary = self._summary(number)
         file = self._files.open(summary.part)
         try:
-            actions: Actions = self._array(file, summary, "actions")
+            group = group_in(file, f"episode_{summary.place}")
+            actions: Actions = self._array(group, summary, "actions")
         except DAMAGE as error:
             raise damaged(self.path / summary.part, summary.place, error) from error
         return actions
@@ -249,15 +250,15 @@ class TrajectoryStore:
         file = self._files.open(summary.part)
         images = self._lines[summary.part].task.observation == "image"
         try:
+            group = group_in(file, f"episode_{summary.place}")
+            infos = group_in(group, "infos")
             columns = _Columns(
-                observations=None if images else self._array(file, summary, "observations"),
-                actions=self._array(file, summary, "actions"),
-                rewards=self._array(file, summary, "rewards").astype(np.float32, copy=False),
-                signals=self._array(file, summary, "infos/signals"),
-                returns_to_go=self._array(file, summary, "infos/returns_to_go"),
+                observations=None if images else self._array(group, summary, "observations"),
+                actions=self._array(group, summary, "actions"),
+                rewards=self._array(group, summary, "rewards").astype(np.float32, copy=False),
+                signals=self._array(infos, summary, "signals"),
+                returns_to_go=self._array(infos, summary, "returns_to_go"),
             )
-            if images:
-                self._stored_array(file, summary, "observations")
         except DAMAGE as error:
             raise damaged(self.path / summary.part, summary.place, error) from error
         for array in (columns.observations, columns.actions, columns.rewards, columns.signals):
@@ -273,18 +274,20 @@ class TrajectoryStore:
     def _images(self, summary: Summary, rows: slice) -> Observations:
         file = self._files.open(summary.part)
         try:
-            images: Observations = read(self._stored_array(file, summary, "observations"), rows)
+            group = group_in(file, f"episode_{summary.place}")
+            images: Observations = read(self._stored_array(group, summary, "observations"), rows)
         except DAMAGE as error:
             raise damaged(self.path / summary.part, summary.place, error) from error
         return images
 
-    def _array(self, file: Any, summary: Summary, name: str) -> npt.NDArray[Any]:
+    def _array(self, group: Any, summary: Summary, name: str) -> npt.NDArray[Any]:
         """Return the array ``name`` of an episode without an observation after the last action."""
-        return read(self._stored_array(file, summary, name), slice(summary.length))
+        array = self._stored_array(group, summary, name)
+        return read(array, slice(summary.length) if name == "observations" else None)
 
-    def _stored_array(self, file: Any, summary: Summary, name: str) -> Any:
+    def _stored_array(self, group: Any, summary: Summary, name: str) -> Any:
         """Return the array ``name`` of an episode, unread; ValueError where it is none of its task's."""
-        array = array_in(file, f"episode_{summary.place}/{name}")
+        array = array_in(group, name)
         task, length = self._lines[summary.part].task, summary.length
         lengths: tuple[int, ...] = (length,)
         row: tuple[int, ...] = ()
