@@ -56,18 +56,21 @@ class Archive:
 
     def append(self, record: EpisodeRecord) -> None:
         """Take a record; it is written as soon as everything before it is committed."""
+        self._trajectories.check_place()
         with undisturbed():
             self._waiting.append(record)
             if not self._trajectories.held:
                 self._write_records()
 
     def heartbeat(self) -> None:
-        """Commit what has waited for long enough."""
+        """Commit what has waited for long enough; AgentError where the store was moved."""
+        self._trajectories.check_place()
         if self._due is not None and time.monotonic() >= self._due:
             self.flush()
 
     def flush(self) -> None:
         """Commit every trajectory and write every record."""
+        self._trajectories.check_place()
         with undisturbed():
             self._trajectories.commit()
             self._write_records()

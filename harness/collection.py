@@ -13,7 +13,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import msgspec
 
 from lram.agents.api import Agent
 from lram.agents.trajectories import StoreWriter, TrajectoryStore
-from lram.agents.trajectories.layout import read_card
+from lram.agents.trajectories.card import read_card
 from lram.agents.trajectories.writer import check_writable
 from lram.harness.archive import COMMIT_BYTES, Archive
 from lram.harness.backends import LOCAL, Backend, Stage
@@ -44,6 +46,8 @@ from lram.harness.store import PLAN_FILE, Run, RunWriter
 from lram.harness.trust import NONE, Trust
 
 RUNS = "runs"
+RESUME = "lram collect --resume"
+_RUN = re.compile(r"[0-9]{4,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def collect(
         started = _started(path, plan)
         if started is None:
             return _new_run(stage, path, plan, players, machine, notes or Notes(), progress)
-    with StoreWriter(path, part_bytes=COMMIT_BYTES) as writer:
+    with StoreWriter(path, part_bytes=COMMIT_BYTES, resume=RESUME) as writer:
         named = labelled_specs(agents)
         given = {label: one for label, one in named.items() if not isinstance(one, str)}
         trust = Trust(specs=[one for one in named.values() if isinstance(one, str)])
@@ -132,7 +136,7 @@ def _new_run(
 ) -> Run:
     items = plan.items()
     noted = checked(stage, players, items)
-    with StoreWriter(path, part_bytes=COMMIT_BYTES) as writer:
+    with StoreWriter(path, part_bytes=COMMIT_BYTES, resume=RESUME) as writer:
         folder = _next_folder(path)
         folder.parent.mkdir(exist_ok=True)
         with RunWriter.create(folder, plan) as run:
@@ -166,7 +170,7 @@ def resume_collection(
         AgentError: It is no store, or it cannot be written.
     """
     path = Path(store)
-    with StoreWriter(path, create=False, part_bytes=COMMIT_BYTES) as writer:
+    with StoreWriter(path, create=False, part_bytes=COMMIT_BYTES, resume=RESUME) as writer:
         runs = collected_runs(path)
         if not runs:
             raise LramError(f"{path} has no run to go on with: 'lram collect AGENT... -o {path}' adds one")
@@ -285,8 +289,15 @@ def _essence(plan: RunPlan) -> tuple[object, ...]:
 
 
 def _next_folder(store: Path) -> Path:
-    used = [int(folder.name) for folder in (store / RUNS).glob("*") if folder.name.isdigit()]
-    return store / RUNS / f"{max(used, default=0) + 1:04d}"
+    names = [folder.name for folder in (store / RUNS).glob("*")]
+    used = max((int(name) for name in names if _RUN.fullmatch(name)), default=0)
+    last = store / RUNS / f"{used:04d}"
+    if used and not (last / PLAN_FILE).exists():
+        with suppress(LramError):
+            # Killed before its plan was there: begun again under the same name.
+            RunWriter.check_vacant(last)
+            return last
+    return store / RUNS / f"{used + 1:04d}"
 
 
 def _notes(store: Path, run: Run) -> Notes:

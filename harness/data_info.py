@@ -36,7 +36,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """A store: its card, and its episodes by domain, by task and by task and policy."""
+    """A store: its card, and its episodes by domain, by task and by task and policy.
+
+    ``unsigned`` is what carries no checksum, because an earlier version wrote it.
+    """
 
     path: str
     digest: str
@@ -44,6 +47,7 @@ class StoreInfo:
     episodes: int
     steps: int
     bytes: int
+    unsigned: tuple[str, ...]
     domains: list[Group]
     tasks: list[Group]
     policies: dict[str, list[Group]]
@@ -86,6 +90,7 @@ def describe_store(path: Path, *, quick: bool = False) -> StoreInfo:
         episodes=len(store.episodes),
         steps=store.steps,
         bytes=store.bytes,
+        unsigned=store.unsigned,
         domains=domains,
         tasks=tasks,
         policies={task: _policies(episodes) for task, episodes in sorted(by_task.items())},

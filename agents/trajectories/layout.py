@@ -6,11 +6,14 @@
         card.json       what the store is: format, version, and who added what with which versions
         index.jsonl     append-only; one line a committed part, with the facts of its episodes
         parts/<domain>/<task>/part-00000.hdf5
+        pending.json    only during a commit: which parts it writes, and how long the index was before it
         lock            held while a process writes
+        set-aside/      what an interrupted commit left, and what a rebuild did not take; never read
 
-The index is the store: a part that it does not name does not exist, and it names a part only after that
-is on disk. It is read whole when a store is opened, so that choosing among millions of decisions touches
-no HDF5 file.
+The index names a part only after that is on disk. It is read whole when a store is opened, so that choosing
+among millions of decisions touches no HDF5 file. A part that neither the index nor ``pending.json`` names
+means that the index lost a line: nothing is read or written then until ``lram data rebuild`` has made the
+index anew. Nothing in a store is a link: what a link leads to is not the store's.
 """
 
 from __future__ import annotations
@@ -18,18 +21,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from lram.agents.api import AgentError, TaskSpec
+from lram.agents.api import TaskSpec
 
 FORMAT = "lram-trajectories"
 VERSION = 1
 CARD_FILE = "card.json"
 INDEX_FILE = "index.jsonl"
 PARTS_FOLDER = "parts"
-PART_NAME = re.compile(r"part-(\d+)\.hdf5")
+PENDING_FILE = "pending.json"
+LOCK_FILE = "lock"
+ASIDE_FOLDER = "set-aside"
+PART_PATH = re.compile(r"parts/(?!\.)[\w.@-]+/(?!\.)[\w.@-]+/part-([0-9]{5,9})\.hdf5")
+"""What a part is called in its store; the number counts the parts of all tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,68 +78,19 @@ def is_store(path: str | Path) -> bool:
     return (Path(path) / CARD_FILE).is_file()
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """Return the card of the store in ``path``; AgentError where there is none that can be read."""
-    file = path / CARD_FILE
-    if not file.is_file():
-        raise AgentError(
-            f"{path} is not a trajectory store: it has no {CARD_FILE}; 'lram collect' makes stores"
-        )
-    try:
-        card = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise AgentError(f"{file} cannot be read: {error}; put the file back from a copy") from error
-    if card.get("format") != FORMAT:
-        raise AgentError(f"{file} is no card of a trajectory store; 'lram collect' makes stores")
-    if card.get("version") != VERSION:
-        raise AgentError(
-            f"{path} is a trajectory store of version {card.get('version')}, and this lram-bench reads "
-            f"version {VERSION}; use the lram-bench that made it"
-        )
-    return card
-
-
-def read_index(path: Path) -> tuple[list[PartLine], int]:
-    """Return the committed parts of the store in ``path``, and how many bytes of the index they take.
-
-    A last line without its end, the mark of a process killed while writing, does not count.
-    """
-    file = path / INDEX_FILE
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise AgentError(
-            f"{file} cannot be read: {error.strerror}; put the file back from a copy of the store"
-        ) from error
-    whole = content.rfind(b"\n") + 1
-    decoder = msgspec.json.Decoder(PartLine)
-    lines = []
-    for number, line in enumerate(content[:whole].splitlines(), start=1):
-        try:
-            part = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise AgentError(
-                f"{file}, line {number} is damaged ({error}); put the file back from a copy of the store"
-            ) from error
-        columns = (
-            part.lengths,
-            part.returns,
-            part.signal_returns,
-            part.success_any,
-            part.success_last,
-            part.terminated,
-            part.truncated,
-            part.seeds,
-            part.policies,
-            part.origins,
-        )
-        if len({len(column) for column in columns}) > 1:
-            raise AgentError(f"{file}, line {number} is damaged (its columns differ in length); restore it")
-        lines.append(part)
-    return lines, whole
-
-
 def part_path(task: TaskSpec, number: int) -> str:
     """Return where part ``number``, of ``task``, lies in its store."""
-    folders = [re.sub(r"[^\w.@-]|^\.+", "_", name) for name in (task.domain, task.id.partition("/")[2])]
+    names = (task.domain, task.id.partition("/")[2])
+    folders = [re.sub(r"[^\w.@-]|^\.+", "_", name) or "_" for name in names]
     return "/".join([PARTS_FOLDER, *folders, f"part-{number:05d}.hdf5"])
+
+
+def number_of_part(part: str) -> int:
+    """Return the number in the path of a part; -1 where it is none."""
+    matched = PART_PATH.fullmatch(part)
+    return int(matched[1]) if matched else -1
+
+
+def rebuild_advice(path: Path) -> str:
+    """Return the end of a sentence about a damaged index: what to do."""
+    return f"put it back from a copy, or make it anew from the parts: lram data rebuild {path}"

@@ -37,8 +37,18 @@ import msgspec
 import numpy as np
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.trajectories.layout import FORMAT, VERSION
-from lram.agents.trajectories.trajectory import Trajectory, returns_to_go
+from lram.agents.trajectories.hdf5 import (
+    DAMAGE,
+    attribute,
+    group_in,
+    member,
+    open_file,
+    printable,
+    read_array,
+    text_of,
+)
+from lram.agents.trajectories.layout import FORMAT, VERSION, PartLine
+from lram.agents.trajectories.trajectory import Trajectory, fault_of_task, returns_to_go
 
 FRAMES = 8
 """Frames of an image chunk."""
@@ -46,6 +56,9 @@ FRAMES = 8
 VECTOR_CHUNK_BYTES = 1 << 18
 PLAIN_BYTES = 512
 """Arrays below this are stored as they are: a compressed chunk's bookkeeping takes more than it saves."""
+
+
+_RESTORE = "put the file back from a copy of the store"
 
 
 def encode_part(trajectories: Sequence[Trajectory]) -> bytes:
@@ -113,50 +126,72 @@ def _write(group: Any, name: str, values: np.ndarray[Any, Any]) -> None:
 
 def open_part(path: Path) -> Any:
     """Return the part as an open h5py.File, for reading; AgentError where it is none."""
-    import h5py
-
     try:
-        # Parts never change, so nothing is locked: that fails on some network file systems.
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise AgentError(
-            f"{path} cannot be read ({_words(error)}); put the file back from a copy of the store"
-        ) from error
+        return open_file(path)
+    except DAMAGE as error:
+        raise AgentError(f"{path} cannot be read ({words(error)}); {_RESTORE}") from error
 
 
 def read_episode(file: Any, number: int, task: TaskSpec) -> Trajectory:
     """Return episode ``number`` of an open part; AgentError where it is damaged."""
     try:
-        group = file[f"episode_{number}"]
-        infos, attributes = group["infos"], group.attrs
-        seed = attributes.get("seed")
+        group = group_in(file, f"episode_{number}")
+        infos, seed = group_in(group, "infos"), attribute(group, "seed")
         return Trajectory(
             task=task,
-            observations=group["observations"][()],
-            actions=group["actions"][()],
-            rewards=group["rewards"][()],
-            signals=infos["signals"][()],
-            terminated=bool(group["terminations"][-1]),
-            truncated=bool(group["truncations"][-1]),
-            success=infos["success"][()] if "success" in infos else None,
-            context_starts=tuple(int(start) for start in attributes["context_starts"]),
+            observations=read_array(group, "observations"),
+            actions=read_array(group, "actions"),
+            rewards=read_array(group, "rewards"),
+            signals=read_array(infos, "signals"),
+            terminated=bool(read_array(group, "terminations")[-1]),
+            truncated=bool(read_array(group, "truncations")[-1]),
+            success=None if member(infos, "success") is None else read_array(infos, "success"),
+            context_starts=tuple(int(start) for start in attribute(group, "context_starts")),
             seed=None if seed is None else int(seed),
-            policy=attributes.get("policy", ""),
-            protocol=attributes.get("protocol", ""),
-            record=attributes.get("record", ""),
-            origin=attributes.get("origin", ""),
+            policy=text_of(group, "policy"),
+            protocol=text_of(group, "protocol"),
+            record=text_of(group, "record"),
+            origin=text_of(group, "origin"),
         )
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except DAMAGE as error:
         raise damaged(file.filename, number, error) from error
+
+
+def read_task(file: Any) -> TaskSpec:
+    """Return what the episodes of an open part play; ValueError or another of DAMAGE where it is not told."""
+    task = msgspec.json.decode(text_of(file, "task"), type=TaskSpec)
+    if wrong := fault_of_task(task):
+        raise ValueError(f"its task {wrong}")
+    return task
+
+
+def line_of(name: str, sha256: str, size: int, group: Sequence[Trajectory]) -> PartLine:
+    """Return the index's line of the part ``name``: of its file, which holds ``group``."""
+    return PartLine(
+        part=name,
+        sha256=sha256,
+        bytes=size,
+        task=group[0].task,
+        protocol=group[0].protocol,
+        lengths=[t.length for t in group],
+        returns=[t.episode_return for t in group],
+        signal_returns=[t.signal_return for t in group],
+        success_any=[None if t.success is None else bool(t.success.any()) for t in group],
+        success_last=[None if t.success is None else bool(t.success[-1]) for t in group],
+        terminated=[t.terminated for t in group],
+        truncated=[t.truncated for t in group],
+        seeds=[t.seed for t in group],
+        policies=[t.policy for t in group],
+        origins=[t.origin for t in group],
+        contexts={i: t.context_starts for i, t in enumerate(group) if len(t.context_starts) > 1},
+    )
 
 
 def damaged(path: str | Path, number: int, error: Exception) -> AgentError:
     """Return the sentence for an episode of a part that cannot be read."""
-    return AgentError(
-        f"{path}, episode {number} cannot be read ({_words(error)}); put the file back from a copy of the "
-        "store"
-    )
+    return AgentError(f"{path}, episode {number} cannot be read ({words(error)}); {_RESTORE}")
 
 
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())
+def words(error: Exception) -> str:
+    """Return an error's text as one line that can be printed."""
+    return printable(" ".join(str(error).split())) or type(error).__name__

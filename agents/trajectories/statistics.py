@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lram.agents.trajectories.part import damaged, open_part
 from lram.agents.trajectories.store import Summary, TrajectoryStore
 from lram.agents.trajectories.trajectory import Actions
 
@@ -143,12 +142,5 @@ def copying(store: TrajectoryStore) -> tuple[dict[str, Copying], dict[str, Copyi
 
 
 def _actions(store: TrajectoryStore) -> Iterator[tuple[str, Actions]]:
-    for line in store.parts:
-        path = store.path / line.part
-        with open_part(path) as file:
-            for place in range(len(line.lengths)):
-                try:
-                    actions = file[f"episode_{place}/actions"][()]
-                except (OSError, KeyError, RuntimeError, ValueError) as error:
-                    raise damaged(path, place, error) from error
-                yield line.task.id, actions
+    for episode in store.episodes:
+        yield episode.task, store.actions(episode.number)

@@ -9,13 +9,13 @@
 
 Opening reads the card and the index only. Parts are opened when they are needed, by each process for
 itself, so a store may be pickled, used after a fork, and read by several processes, also while another
-one writes to it (it then shows what was committed when it was opened).
+one writes to it (it then shows what was committed when it was opened). The first time that a process reads
+a number of a part, the part's checksum is compared.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,14 +27,16 @@ import numpy as np
 import numpy.typing as npt
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.trajectories.layout import PartLine, read_card, read_index
-from lram.agents.trajectories.part import damaged, open_part, read_episode
-from lram.agents.trajectories.trajectory import Actions, Observations, Trajectory
+from lram.agents.trajectories.card import read_signed_card
+from lram.agents.trajectories.checked_parts import CheckedParts, fault_of_part
+from lram.agents.trajectories.hdf5 import DAMAGE, array_in, group_in, read, text_of
+from lram.agents.trajectories.index import check_parts, read_index
+from lram.agents.trajectories.layout import PartLine
+from lram.agents.trajectories.part import damaged, read_episode
+from lram.agents.trajectories.trajectory import Actions, Observations, Trajectory, check_trajectory
 
 CACHE_BYTES = 256 << 20
 """Bytes of episodes that a process keeps in memory: vector episodes whole, of images all but the images."""
-
-OPEN_PARTS = 64
 
 
 class Summary(NamedTuple):  # made in a quarter of a frozen dataclass's time, which is most of opening
@@ -121,6 +123,8 @@ class TrajectoryStore:
         card: Who added what, and with which versions.
         tasks: Specification by task id, as the last part of the task has it.
         episodes: The facts of every episode; item i is episode number i.
+        unsigned: What carries no checksum, because an earlier version wrote it: ``card.json``, and how many
+            lines of the index; empty where everything does.
 
     Raises:
         AgentError: It is no store, or damaged as far as that shows without reading its parts.
@@ -128,30 +132,28 @@ class TrajectoryStore:
 
     def __init__(self, path: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
         self.path = Path(path)
-        self.card = read_card(self.path)
-        self._parts, _ = read_index(self.path)
+        self.card, signed = read_signed_card(self.path)
+        index = read_index(self.path)
+        check_parts(self.path, index.lines, index.listing.parts)
+        self._parts = index.lines
+        unsigned = (f"{index.unsigned} of {len(self._parts)} lines of the index",) if index.unsigned else ()
+        self.unsigned: tuple[str, ...] = (*(() if signed else ("card.json",)), *unsigned)
         self._cache_bytes = cache_bytes
         self.tasks: dict[str, TaskSpec] = {line.task.id: line.task for line in self._parts}
         self.episodes: list[Summary] = []
         self._lines: dict[str, PartLine] = {}
         for line in self._parts:
-            _check_there(self.path, line)
             self._lines[line.part] = line
             self.episodes += _summaries(line, len(self.episodes))
         self._cache: OrderedDict[int, _Columns] = OrderedDict()
         self._cached = 0
-        self._forget_files()
+        self._files = CheckedParts(self.path, self._parts, index.listing.parts)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "cache_bytes": self._cache_bytes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["path"], cache_bytes=state["cache_bytes"])  # type: ignore[misc]
-
-    def _forget_files(self) -> None:
-        """Begin with no part open: HDF5 files that were opened before a fork must not be used after it."""
-        self._process = os.getpid()
-        self._files: OrderedDict[str, Any] = OrderedDict()
 
     @property
     def steps(self) -> int:
@@ -176,28 +178,41 @@ class TrajectoryStore:
     def verify(self) -> None:
         """Read every part and compare its checksum; AgentError for the first that differs."""
         for line in self._parts:
-            _check_there(self.path, line)
-            with (self.path / line.part).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != line.sha256:
-                raise AgentError(
-                    f"{self.path / line.part} is damaged: its checksum is {found[:12]}, the index has "
-                    f"{line.sha256[:12]}; put the file back from a copy of the store"
-                )
+            if wrong := fault_of_part(self.path, line):
+                raise AgentError(wrong)
 
     def trajectory(self, number: int) -> Trajectory:
         """Return episode ``number`` whole, read from disk; AgentError where it cannot be read."""
         summary = self._summary(number)
         task = self._lines[summary.part].task
-        return read_episode(self._file(summary.part), summary.place, task)
+        trajectory = read_episode(self._files.open(summary.part), summary.place, task)
+        where = f"{self.path / summary.part}, episode {summary.place}"
+        check_trajectory(trajectory, where)
+        if trajectory.length != summary.length:
+            raise AgentError(
+                f"{where} has {trajectory.length} decisions, and the index says {summary.length}; put the "
+                "store back from a copy"
+            )
+        return trajectory
+
+    def actions(self, number: int) -> Actions:
+        """Return the actions of episode ``number``, read from disk; AgentError where they cannot be read."""
+        summary = self._summary(number)
+        file = self._files.open(summary.part)
+        try:
+            group = group_in(file, f"episode_{summary.place}")
+            actions: Actions = self._array(group, summary, "actions")
+        except DAMAGE as error:
+            raise damaged(self.path / summary.part, summary.place, error) from error
+        return actions
 
     def record(self, number: int) -> str:
         """Return the JSON of episode ``number``'s record without its arrays; empty where it has none."""
         summary = self._summary(number)
-        file = self._file(summary.part)
+        file = self._files.open(summary.part)
         try:
-            return str(file[f"episode_{summary.place}"].attrs.get("record", ""))
-        except (OSError, KeyError, RuntimeError) as error:
+            return text_of(group_in(file, f"episode_{summary.place}"), "record")
+        except DAMAGE as error:
             raise damaged(self.path / summary.part, summary.place, error) from error
 
     def window(self, number: int, start: int, stop: int) -> Window:
@@ -232,19 +247,19 @@ class TrajectoryStore:
         return self.episodes[number]
 
     def _load(self, summary: Summary) -> _Columns:
-        file = self._file(summary.part)
+        file = self._files.open(summary.part)
         images = self._lines[summary.part].task.observation == "image"
         try:
-            group = file[f"episode_{summary.place}"]
-            infos = group["infos"]
+            group = group_in(file, f"episode_{summary.place}")
+            infos = group_in(group, "infos")
             columns = _Columns(
-                observations=None if images else group["observations"][: summary.length],
-                actions=group["actions"][()],
-                rewards=group["rewards"][()].astype(np.float32, copy=False),
-                signals=infos["signals"][()],
-                returns_to_go=infos["returns_to_go"][()],
+                observations=None if images else self._array(group, summary, "observations"),
+                actions=self._array(group, summary, "actions"),
+                rewards=self._array(group, summary, "rewards").astype(np.float32, copy=False),
+                signals=self._array(infos, summary, "signals"),
+                returns_to_go=self._array(infos, summary, "returns_to_go"),
             )
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except DAMAGE as error:
             raise damaged(self.path / summary.part, summary.place, error) from error
         for array in (columns.observations, columns.actions, columns.rewards, columns.signals):
             if array is not None:
@@ -257,45 +272,46 @@ class TrajectoryStore:
         return columns
 
     def _images(self, summary: Summary, rows: slice) -> Observations:
-        file = self._file(summary.part)
+        file = self._files.open(summary.part)
         try:
-            images: npt.NDArray[np.uint8] = file[f"episode_{summary.place}/observations"][rows]
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            group = group_in(file, f"episode_{summary.place}")
+            images: Observations = read(self._stored_array(group, summary, "observations"), rows)
+        except DAMAGE as error:
             raise damaged(self.path / summary.part, summary.place, error) from error
         return images
 
-    def _file(self, part: str) -> Any:
-        if self._process != os.getpid():
-            self._forget_files()
-        file = self._files.get(part)
-        if file is not None:
-            self._files.move_to_end(part)
-            return file
-        file = self._files[part] = open_part(self.path / part)
-        if len(self._files) > OPEN_PARTS:
-            self._files.popitem(last=False)[1].close()
-        return file
+    def _array(self, group: Any, summary: Summary, name: str) -> npt.NDArray[Any]:
+        """Return the array ``name`` of an episode without an observation after the last action."""
+        array = self._stored_array(group, summary, name)
+        return read(array, slice(summary.length) if name == "observations" else None)
+
+    def _stored_array(self, group: Any, summary: Summary, name: str) -> Any:
+        """Return the array ``name`` of an episode, unread; ValueError where it is none of its task's."""
+        array = array_in(group, name)
+        task, length = self._lines[summary.part].task, summary.length
+        lengths: tuple[int, ...] = (length,)
+        row: tuple[int, ...] = ()
+        kinds: tuple[str, ...] = ("float32",)
+        if name == "observations":
+            lengths, row = (length, length + 1), tuple(task.observation_shape)
+            kinds = ("uint8",) if task.observation == "image" else kinds
+        elif name == "actions":
+            row, kinds = ((), ("int64",)) if task.action == "discrete" else ((task.action_size,), kinds)
+        elif name == "rewards":
+            kinds = ("float32", "float64")
+        if len(array.shape) != 1 + len(row) or array.shape[0] not in lengths or array.shape[1:] != row:
+            raise ValueError(
+                f"{name} has the shape {array.shape}, and {(length, *row)} is what the index says"
+            )
+        if array.dtype.name not in kinds:
+            raise ValueError(f"{name} has the type {array.dtype}, which should be {' or '.join(kinds)}")
+        return array
 
     def __len__(self) -> int:
         return len(self.episodes)
 
     def __repr__(self) -> str:
         return f"TrajectoryStore({str(self.path)!r})"
-
-
-def _check_there(path: Path, line: PartLine) -> None:
-    try:
-        size = (path / line.part).stat().st_size
-    except OSError as error:
-        raise AgentError(
-            f"{path} misses its part {line.part} ({error.strerror}); put the file back from a copy of the "
-            "store"
-        ) from error
-    if size != line.bytes:
-        raise AgentError(
-            f"{path / line.part} is damaged: it has {size} bytes, the index has {line.bytes}; put the file "
-            "back from a copy of the store"
-        )
 
 
 def _summaries(line: PartLine, first: int) -> Iterable[Summary]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite, prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,12 @@ Rewards: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 ACTION_SLACK = 1e-6
 """How far a continuous action may lie outside [-1, 1]: a rounding of float32."""
+
+LONGEST = 1 << 31
+"""Decisions of an episode at most: what its length is counted with elsewhere."""
+
+LARGEST_SIZE = 1 << 24
+"""Values of an observation, and actions of a task, at most."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,15 +133,55 @@ def check_trajectory(trajectory: Trajectory, where: str = "") -> None:
     if wrong:
         origin = f" ({trajectory.origin})" if trajectory.origin else ""
         name = where or f"a trajectory of {trajectory.task.id}{origin}"
-        raise AgentError(f"{name} {wrong}; mend its source or leave it out")
+        raise AgentError(f"{name} {wrong}; fix its source or leave it out")
 
 
 def _problem(t: Trajectory) -> str:
     """Return what is wrong with ``t``, as the end of a sentence; empty when nothing is."""
-    return _wrong_lengths(t) or _wrong_observations(t) or _wrong_actions(t) or _wrong_rewards(t)
+    if wrong := fault_of_task(t.task):
+        return f"has a task that {wrong}"
+    return (
+        _wrong_lengths(t)
+        or _wrong_observations(t)
+        or _wrong_actions(t)
+        or _wrong_rewards(t)
+        or _wrong_sums(t)
+        or _wrong_facts(t)
+    )
+
+
+def fault_of_task(task: TaskSpec) -> str:
+    """Return why nothing can be stored of ``task``, as the end of a sentence; empty where it can."""
+    if not task.id or not task.domain or not _is_text(task.id) or not _is_text(task.domain):
+        return "has no id or no domain that can be written"
+    shape = task.observation_shape
+    if not shape or min(shape) < 1 or prod(shape) > LARGEST_SIZE:
+        return f"has observations of shape {_cut(shape)}"
+    if task.observation == "image" and len(shape) != 3:
+        return f"has images of shape {_cut(shape)}, which should be colours, height and width"
+    if not 1 <= task.action_size <= LARGEST_SIZE:
+        return f"has {_cut(task.action_size)} as the size of its actions"
+    if not (isfinite(task.reward_scale) and task.reward_scale > 0):
+        return f"has the reward scale {task.reward_scale}, which should be above 0"
+    if task.target_return is not None and not isfinite(task.target_return):
+        return f"has the target return {task.target_return}, which should be finite"
+    return ""
+
+
+def _cut(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _is_text(text: str) -> bool:
+    """Return whether JSON and HDF5 can hold ``text``: no half of a character, no NUL."""
+    return "\0" not in text and text.encode("utf-8", "replace").decode() == text
 
 
 def _wrong_lengths(t: Trajectory) -> str:
+    for name in ("observations", "actions", "rewards", "signals"):
+        if not getattr(t, name).ndim:
+            return f"has {name} without rows"
     length = len(t.actions)
     if not length:
         return "is empty: it has no decision"
@@ -147,8 +194,9 @@ def _wrong_lengths(t: Trajectory) -> str:
             f"{length}, without the last one)"
         )
     starts = t.context_starts
-    if not starts or starts[0] != 0 or starts[-1] >= length or any(np.diff(starts) <= 0):
-        return f"has contexts that start at {starts}, which should be 0 and then rise below {length}"
+    rising = all(one < other for one, other in pairwise(starts))
+    if not starts or starts[0] != 0 or starts[-1] >= length or not rising:
+        return f"has contexts that start at {_cut(starts)}, which should be 0 and then rise below {length}"
     return ""
 
 
@@ -193,6 +241,25 @@ def _wrong_rewards(t: Trajectory) -> str:
     if t.success is not None and t.success.dtype != np.bool_:
         return f"has successes {t.success.dtype}, which should be bool"
     return _not_finite("reward", t.rewards) or _not_finite("signal", t.signals)
+
+
+def _wrong_sums(t: Trajectory) -> str:
+    """Sums in float64, and returns-to-go in float32: both must be finite where the terms are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not isfinite(total(t.rewards)):
+            return "has rewards whose sum is not finite"
+        if not np.isfinite(returns_to_go(t.signals, t.context_starts)).all():
+            return "has signals whose sum is too large for float32"
+    return ""
+
+
+def _wrong_facts(t: Trajectory) -> str:
+    for name in ("policy", "protocol", "record", "origin"):
+        if not _is_text(getattr(t, name)):
+            return f"has a {name} that is no text"
+    if t.seed is not None and not -(1 << 63) <= t.seed < 1 << 63:
+        return f"has the seed {_cut(t.seed)}, which has more than 64 bits"
+    return ""
 
 
 def _not_finite(name: str, values: npt.NDArray[Any]) -> str:

@@ -2,38 +2,78 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from lram.agents.api import AgentError
-from lram.agents.trajectories.layout import PARTS_FOLDER, PartLine, read_card, read_index
-from lram.agents.trajectories.part import open_part, read_episode
-from lram.agents.trajectories.trajectory import check_trajectory, returns_to_go
+from lram.agents.trajectories.card import read_card, read_signed_card
+from lram.agents.trajectories.checked_parts import fault_of_part
+from lram.agents.trajectories.hdf5 import DAMAGE, read_array
+from lram.agents.trajectories.index import read_index
+from lram.agents.trajectories.layout import CARD_FILE, INDEX_FILE, PartLine, is_store
+from lram.agents.trajectories.part import damaged, open_part, read_episode
+from lram.agents.trajectories.trajectory import Trajectory, check_trajectory, returns_to_go
 
 
-def committed_parts(path: Path) -> list[PartLine]:
-    """Return what the index of the store names; AgentError where there is no store or it is damaged."""
-    read_card(path)
-    return read_index(path)[0]
+@dataclass(slots=True)
+class Verified:
+    """What was found in a store.
+
+    Attributes:
+        parts, episodes, steps: What its index names.
+        bad: What is wrong, one sentence each.
+        unnamed: Files among the parts that are none of the store's.
+        pending: Parts of a commit that goes on or was interrupted.
+        unsigned: What carries no checksum, because an earlier version wrote it.
+    """
+
+    parts: int = 0
+    episodes: int = 0
+    steps: int = 0
+    bad: list[str] = field(default_factory=list)
+    unnamed: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+    unsigned: list[str] = field(default_factory=list)
+
+
+def verified(path: Path) -> Verified:
+    """Return what is wrong with the store in ``path``, read whole; AgentError where there is none."""
+    found = Verified()
+    if not is_store(path):
+        read_card(path)
+    try:
+        if not read_signed_card(path)[1]:
+            found.unsigned.append(CARD_FILE)
+    except AgentError as error:
+        found.bad.append(str(error))
+    try:
+        index = read_index(path)
+    except AgentError as error:
+        found.bad.append(str(error))
+        return found
+    if index.unsigned:
+        found.unsigned.append(f"{index.unsigned} of {len(index.lines)} lines of {INDEX_FILE}")
+    found.parts = len(index.lines)
+    found.episodes = sum(len(line.lengths) for line in index.lines)
+    found.steps = sum(sum(line.lengths) for line in index.lines)
+    for line in index.lines:
+        found.bad += faults_of_part(path, line)
+    found.unnamed = [str(path / name) for name in index.listing.strays]
+    named = {line.part for line in index.lines}
+    found.pending = [str(path / name) for name in index.listing.parts if name not in named]
+    return found
 
 
 def faults_of_part(path: Path, line: PartLine) -> Iterator[str]:
     """Yield what is wrong with a part, one sentence each: its file, or its trajectories one by one."""
     file = path / line.part
-    try:
-        with file.open("rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError as error:
-        yield f"{file} cannot be read ({error.strerror}); put it back from a copy of the store"
-        return
-    if found != line.sha256:
-        yield (
-            f"{file} is damaged: its checksum is {found[:12]}, the index has {line.sha256[:12]}; put it back "
-            "from a copy of the store"
-        )
+    if wrong := fault_of_part(path, line):
+        yield wrong
+        if not file.is_file():
+            return
     try:
         handle = open_part(file)
     except AgentError as error:
@@ -59,17 +99,25 @@ def _fault(handle: object, line: PartLine, place: int, where: str) -> str:
         "policy": (trajectory.policy, line.policies[place]),
         "origin": (trajectory.origin, line.origins[place]),
         "seed": (trajectory.seed, line.seeds[place]),
+        "protocol": (trajectory.protocol, line.protocol),
+        "ends": (
+            (trajectory.terminated, trajectory.truncated),
+            (line.terminated[place], line.truncated[place]),
+        ),
+        "contexts": (trajectory.context_starts, line.contexts.get(place, (0,))),
+        "successes": (_successes(trajectory), (line.success_any[place], line.success_last[place])),
     }
     for name, (held, said) in facts.items():
         if held != said:
             return f"{where} has the {name} {held}, the index says {said}; import or collect it again"
-    stored = handle[f"episode_{place}/infos/returns_to_go"][()]  # type: ignore[index]  # an h5py.File
+    try:
+        stored = read_array(handle, f"episode_{place}/infos/returns_to_go")
+    except DAMAGE as error:
+        raise damaged(where.rpartition(",")[0], place, error) from error
     if not np.array_equal(stored, returns_to_go(trajectory.signals, trajectory.context_starts)):
         return f"{where} has returns-to-go that are not the sums of its signals; import or collect it again"
     return ""
 
 
-def strays(path: Path, lines: list[PartLine]) -> list[Path]:
-    """Return the files among the parts that the index does not name; the next writer removes them."""
-    named = {path / line.part for line in lines}
-    return sorted(file for file in (path / PARTS_FOLDER).rglob("*") if file.is_file() and file not in named)
+def _successes(t: Trajectory) -> tuple[bool | None, bool | None]:
+    return (None, None) if t.success is None else (bool(t.success.any()), bool(t.success[-1]))

@@ -1,17 +1,19 @@
 """The one writer of a trajectory store: what it has committed is there, whatever happens next.
 
-A part is written and synchronised first; then its line is appended to the index and synchronised. A
-process that is killed in between leaves a file that the index does not name, and the next writer removes
-it. So a kill at any moment costs the trajectories that were not committed, and nothing else.
+A commit notes in ``pending.json`` which parts it writes, writes and synchronises them, appends their lines
+to the index, synchronises that, and removes the note. So a kill at any moment costs the trajectories that
+were not committed, and nothing else: the next writer finds the note and moves parts without a line to
+``set-aside/``. Nothing that this process did not write is deleted; a part that no note explains means that
+the index is damaged, and then nothing is written before ``lram data rebuild``.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,25 +25,39 @@ from typing import Any
 import msgspec
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.durable import sync_folder, write_durably
-from lram.agents.trajectories.layout import (
-    CARD_FILE,
-    FORMAT,
-    INDEX_FILE,
-    PART_NAME,
-    PARTS_FOLDER,
-    VERSION,
-    PartLine,
-    is_store,
-    part_path,
-    read_card,
+from lram.agents.durable import sync_folder
+from lram.agents.trajectories.card import encode_card, new_card, read_card
+from lram.agents.trajectories.folder import StoreFolder
+from lram.agents.trajectories.index import (
+    Index,
+    Pending,
+    check_parts,
+    encode_line,
+    encode_pending,
     read_index,
 )
-from lram.agents.trajectories.part import encode_part
+from lram.agents.trajectories.layout import (
+    CARD_FILE,
+    INDEX_FILE,
+    LOCK_FILE,
+    PARTS_FOLDER,
+    PENDING_FILE,
+    PartLine,
+    is_store,
+    number_of_part,
+    part_path,
+)
+from lram.agents.trajectories.listing import check_plain, read_inside, unreadable
+from lram.agents.trajectories.part import encode_part, line_of
 from lram.agents.trajectories.trajectory import Trajectory, check_trajectory
 
 PART_BYTES = 64 << 20
 """Uncompressed bytes that a writer holds before it commits them."""
+
+
+def _to_stderr(sentence: str) -> None:
+    with suppress(OSError):  # a reader that is gone must not end the writer
+        print(f"lram: {sentence}", file=sys.stderr, flush=True)
 
 
 class StoreWriter:
@@ -62,6 +78,8 @@ class StoreWriter:
         card: What this writer has to say of what it adds, see :meth:`describe`.
         create: Make the store where there is none.
         part_bytes: Commit when more than this is held.
+        resume: The command that goes on with the store, for sentences; the store's path follows it.
+        say: Told in a sentence what was set aside.
 
     Attributes:
         path: Folder of the store.
@@ -78,45 +96,87 @@ class StoreWriter:
         *,
         create: bool = True,
         part_bytes: int = PART_BYTES,
+        resume: str = "",
+        say: Callable[[str], None] = _to_stderr,
     ) -> None:
         self.path = Path(path)
-        self._part_bytes = part_bytes
+        self._part_bytes, self._resume, self._say = part_bytes, resume, say
         self._held: list[Trajectory] = []
         self._held_bytes = 0
         self._held_origins: set[str] = set()
+        self._broken = False
         check_writable(self.path, create=create)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(self.path)
+            made = _make_folders(self.path)
+            self._folder = StoreFolder(self.path, resume)
+            for folder in made:
+                sync_folder(folder.parent)
         except OSError as error:
             raise AgentError(f"cannot write to {self.path}: {error.strerror}; give another folder") from error
         try:
             self._open(card or {})
         except BaseException:
-            os.close(self._lock)
+            self._folder.close()
             raise
 
     def _open(self, card: Mapping[str, Any]) -> None:
         try:
             if not is_store(self.path):
+                check_writable(self.path)  # again: only now nobody else writes to it
                 # A store exists once it has a card, so the card comes last.
-                (self.path / INDEX_FILE).touch()
-                _write_card(self.path, {"format": FORMAT, "version": VERSION, "additions": []})
+                os.close(self._folder.open_index())
+                self._folder.replace(CARD_FILE, encode_card(new_card()))
             read_card(self.path)
-            lines, whole = read_index(self.path)
-            _remove_uncommitted(self.path, lines, whole)
-            self._index = os.open(self.path / INDEX_FILE, os.O_WRONLY | os.O_APPEND)
+            index = read_index(self.path)
+            check_parts(self.path, index.lines, index.listing.parts)
+            self._set_aside(index)
+            self._index = self._folder.open_index()
         except OSError as error:
             raise self._refused(error) from error
-        self.committed = {origin for line in lines for origin in line.origins if origin}
-        self._tasks: dict[str, TaskSpec] = {line.task.id: line.task for line in lines}
-        self.describe(card)
-        self._next = 1 + max((int(m[1]) for line in lines if (m := PART_NAME.search(line.part))), default=-1)
+        try:
+            self.committed = {origin for line in index.lines for origin in line.origins if origin}
+            self._tasks: dict[str, TaskSpec] = {line.task.id: line.task for line in index.lines}
+            self.describe(card)
+        except BaseException:
+            os.close(self._index)
+            raise
+        self._next = 1 + max((number_of_part(line.part) for line in index.lines), default=-1)
+
+    def _set_aside(self, index: Index) -> None:
+        """Move away what an interrupted commit has left: parts without a line, a line without its end."""
+        pending = index.pending
+        if pending is None:
+            return
+        named = {line.part for line in index.lines}
+        moved = [
+            self._folder.set_aside(part)
+            for part in pending.parts
+            if part in index.listing.parts and part not in named
+        ]
+        content = read_inside(self.path, INDEX_FILE)
+        if len(content) > index.whole:
+            moved.append(self._folder.keep_copy(INDEX_FILE, content))
+            handle = self._folder.open_index()
+            try:
+                os.ftruncate(handle, index.whole)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        if moved:
+            moved.append(self._folder.set_aside(PENDING_FILE))
+            self._say(
+                f"{self.path}: a commit was interrupted, and what it left was moved to {', '.join(moved)}; "
+                "nothing reads it, so it may be removed"
+            )
 
     @property
     def held(self) -> int:
         """Number of trajectories that are not committed yet."""
         return len(self._held)
+
+    def check_place(self) -> None:
+        """Raise AgentError where the store was moved or replaced since this writer opened it."""
+        self._folder.check_place()
 
     def describe(self, addition: Mapping[str, Any]) -> None:
         """Make ``addition`` an entry of ``additions`` in the store's card.
@@ -127,6 +187,7 @@ class StoreWriter:
         """
         if not addition:
             return
+        self._folder.check_place()
         said = msgspec.to_builtins(dict(addition))
         card = read_card(self.path)
         others = []
@@ -138,7 +199,7 @@ class StoreWriter:
             else:
                 others.append(one)
         try:
-            _write_card(self.path, {**card, "additions": [*others, {**made, **said}]})
+            self._folder.replace(CARD_FILE, encode_card({**card, "additions": [*others, {**made, **said}]}))
         except OSError as error:
             raise self._refused(error) from error
 
@@ -172,56 +233,85 @@ class StoreWriter:
         """Write what is held; it is on disk when this returns. AgentError when the disk refuses."""
         if not self._held:
             return
+        if self._broken:
+            raise self._refused(OSError(errno.EIO, "a commit failed and could not be taken back"))
+        self._folder.check_place()
         groups: dict[tuple[TaskSpec, str], list[Trajectory]] = {}
         for trajectory in self._held:
             groups.setdefault((trajectory.task, trajectory.protocol), []).append(trajectory)
+        parts = {name: encode_part(group) for name, group in self._named(groups.values())}
+        lines = [
+            line_of(name, hashlib.sha256(content).hexdigest(), len(content), group)
+            for (name, content), group in zip(parts.items(), groups.values(), strict=True)
+        ]
         try:
-            lines = [self._write_part(self._next + i, group) for i, group in enumerate(groups.values())]
-            self._next += len(lines)
-            origins = self._held_origins - {""}
-            # Whatever interrupts this, nothing can be committed twice.
-            self._held, self._held_bytes, self._held_origins = [], 0, set()
-            content = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
-            end = os.fstat(self._index).st_size
-            if os.write(self._index, content) != len(content):
-                os.ftruncate(self._index, end)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fdatasync(self._index)
+            self._write(parts, lines)
         except OSError as error:
             raise self._refused(error) from error
-        self.committed |= origins
 
-    def _write_part(self, number: int, group: Sequence[Trajectory]) -> PartLine:
-        task = group[0].task
-        name = part_path(task, number)
-        content = encode_part(group)
-        file = self.path / name
-        missing = [folder for folder in file.parents if not folder.exists()]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(file, content)
-        for folder in missing:
-            sync_folder(folder.parent)
-        return PartLine(
-            part=name,
-            sha256=hashlib.sha256(content).hexdigest(),
-            bytes=len(content),
-            task=task,
-            protocol=group[0].protocol,
-            lengths=[t.length for t in group],
-            returns=[t.episode_return for t in group],
-            signal_returns=[t.signal_return for t in group],
-            success_any=[None if t.success is None else bool(t.success.any()) for t in group],
-            success_last=[None if t.success is None else bool(t.success[-1]) for t in group],
-            terminated=[t.terminated for t in group],
-            truncated=[t.truncated for t in group],
-            seeds=[t.seed for t in group],
-            policies=[t.policy for t in group],
-            origins=[t.origin for t in group],
-            contexts={i: t.context_starts for i, t in enumerate(group) if len(t.context_starts) > 1},
-        )
+    def _named(self, groups: Iterable[list[Trajectory]]) -> Iterator[tuple[str, list[Trajectory]]]:
+        """Yield each group with the path of its part: of a number that no file has."""
+        for group in groups:
+            while self._folder.exists(name := part_path(group[0].task, self._next)):
+                self._next += 1
+            self._next += 1
+            yield name, group
+
+    def _write(self, parts: Mapping[str, bytes], lines: Sequence[PartLine]) -> None:
+        content = b"".join(map(encode_line, lines))
+        end = os.fstat(self._index).st_size
+        self._folder.replace(PENDING_FILE, encode_pending(Pending(tuple(parts), end)))
+        written: list[str] = []
+        begun = False
+        try:
+            for name, part in parts.items():
+                self._folder.create(name, part)
+                written.append(name)
+            self._folder.check_place()
+            begun = True
+            if os.write(self._index, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(self._index)
+        except BaseException as error:
+            # What is taken back may be committed later; what cannot be, the note explains to the next writer.
+            if not begun or (isinstance(error, OSError) and self._take_back(end)):
+                self._remove(written, parts)
+            else:
+                self._broken = True
+                self._forget_held()
+            raise
+        self.committed |= self._held_origins - {""}
+        self._forget_held()
+        with suppress(OSError):  # the note is harmless where its parts have their lines
+            self._folder.remove_own(PENDING_FILE)
+
+    def _take_back(self, end: int) -> bool:
+        """Cut the index to where it ended before; return whether that worked."""
+        try:
+            os.ftruncate(self._index, end)
+            os.fsync(self._index)
+        except OSError:
+            return False
+        return True
+
+    def _remove(self, own: Sequence[str], parts: Iterable[str]) -> None:
+        """Remove the files that this commit has made, and the note unless it still has one to explain."""
+        try:
+            for name in own:
+                self._folder.remove_own(name)
+            if any(map(self._folder.exists, parts)):
+                self._broken = True
+            else:
+                self._folder.remove_own(PENDING_FILE)
+        except OSError:
+            self._broken = True
+
+    def _forget_held(self) -> None:
+        self._held, self._held_bytes, self._held_origins = [], 0, set()
 
     def _refused(self, error: OSError) -> AgentError:
-        return AgentError(f"cannot write to {self.path}: {error.strerror or error}; make room and go on")
+        then = f"'{self._resume} {self.path}'" if self._resume else "run the same command again"
+        return AgentError(f"cannot write to {self.path}: {error.strerror or error}; make room, then {then}")
 
     def close(self) -> None:
         """Commit what is held and free the lock."""
@@ -232,7 +322,7 @@ class StoreWriter:
 
     def _free(self) -> None:
         os.close(self._index)
-        os.close(self._lock)
+        self._folder.close()
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -251,48 +341,42 @@ class StoreWriter:
 
 def check_writable(path: str | Path, *, create: bool = True) -> None:
     """Raise AgentError when ``path`` is no store, and none can be made there."""
-    path = Path(path)
+    try:
+        _check_writable(Path(path), create)
+    except OSError as error:
+        raise unreadable(Path(path), error) from error
+
+
+def _check_writable(path: Path, create: bool) -> None:
+    if path.is_dir():
+        check_plain(path)
     if is_store(path) or not create:
         read_card(path)
         return
+    if (path / PARTS_FOLDER).exists():
+        raise AgentError(
+            f"{path} has parts of a trajectory store and no {CARD_FILE}; put that back from a copy, or make "
+            f"it anew: lram data rebuild {path}"
+        )
     # A process killed while it made the store leaves an index, a lock, and perhaps half a card.
-    started = {"lock", INDEX_FILE}
+    started = {LOCK_FILE, INDEX_FILE}
     if path.exists() and (
         not path.is_dir()
         or any(file.name not in started and not _is_scratch(file) for file in path.iterdir())
+        or ((path / INDEX_FILE).exists() and (path / INDEX_FILE).stat().st_size)
     ):
         raise AgentError(f"{path} exists and is no trajectory store; give a new folder")
 
 
-def _locked(path: Path) -> int:
-    lock = os.open(path / "lock", os.O_WRONLY | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise AgentError(
-            f"{path} is in use by another process; wait for it to end, or give another folder"
-        ) from error
-    return lock
-
-
-def _remove_uncommitted(path: Path, lines: Sequence[PartLine], whole: int) -> None:
-    """Remove what a process that was killed has left: files without a line, a line without its end."""
-    index = path / INDEX_FILE
-    if index.stat().st_size > whole:
-        os.truncate(index, whole)
-    named = {path / line.part for line in lines}
-    left = [file for file in (path / PARTS_FOLDER).rglob("*part-*") if file not in named]
-    for file in [*left, *(file for file in path.iterdir() if _is_scratch(file))]:
-        file.unlink()
+def _make_folders(path: Path) -> list[Path]:
+    """Make the folder; return those that were not there."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def _is_scratch(file: Path) -> bool:
     return file.name.startswith(f".{CARD_FILE}.")
-
-
-def _write_card(path: Path, card: Mapping[str, Any]) -> None:
-    write_durably(path / CARD_FILE, msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
 
 
 def _own_version() -> str:

@@ -1,4 +1,4 @@
-"""The command ``lram data``: import public data sets into a trajectory store, look at it, verify it."""
+"""The command ``lram data``: import data sets into a trajectory store, look at it, verify and rebuild it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ EXIT_BAD_DATA = 1
 _SHOWN_EVERY = 50  # episodes between two looks at the counter
 _SHOWN = 20  # problems named on the screen; the JSON has all
 
-app = App(name="data", help="Trajectories to learn from: import data sets, look at a store, verify it.")
+app = App(
+    name="data",
+    help="Trajectories to learn from: import data sets, look at a store, verify it, rebuild its index.",
+)
 
 
 @app.command(name="import")
@@ -240,24 +243,63 @@ def verify(
     json: Json = False,
 ) -> int:
     """Read all of a store: every checksum, every trajectory. Ends with 1 when something is bad."""
-    from lram.agents.trajectories.verification import committed_parts, faults_of_part, strays
+    from lram.agents.trajectories.verification import verified
 
-    lines = committed_parts(store)
-    faults = [fault for line in lines for fault in faults_of_part(store, line)]
-    unnamed = [str(file) for file in strays(store, lines)]
-    episodes, steps = sum(len(line.lengths) for line in lines), sum(sum(line.lengths) for line in lines)
+    found = verified(store)
     if json:
-        print_json(
-            {"parts": len(lines), "episodes": episodes, "steps": steps, "bad": faults, "unnamed": unnamed}
+        print_json(asdict(found))
+        return EXIT_BAD_DATA if found.bad else 0
+    _show_problems("bad", found.bad)
+    if found.pending:
+        print(f"of a commit that goes on or was interrupted: {', '.join(found.pending)}")
+    if found.unnamed:
+        print(f"not in the index, and left where it is: {', '.join(found.unnamed)}")
+    if found.unsigned:
+        print(f"written by an earlier version, without a checksum: {', '.join(found.unsigned)}")
+    verdict = _count(len(found.bad), "fault") if found.bad else "all good"
+    held = ", ".join(
+        _count(number, what)
+        for number, what in ((found.parts, "part"), (found.episodes, "episode"), (found.steps, "step"))
+    )
+    print(f"{store}: {held}: {verdict}")
+    return EXIT_BAD_DATA if found.bad else 0
+
+
+@app.command
+def rebuild(
+    store: Annotated[Path, Parameter(help="Folder of a trajectory store.")],
+    /,
+    *,
+    json: Json = False,
+) -> int:
+    """Make the index of a store anew from its parts, where it is damaged or lost; the card, too.
+
+    Each part is read whole and checked. The old index is kept beside the new one as
+    index.jsonl.before-rebuild-N. Parts that are damaged, and parts that hold what others hold already, are
+    moved to set-aside/ in the store. Nothing is deleted. Ends with 1 when a part was damaged.
+
+    Example: lram data rebuild data/reach
+    """
+    from lram.agents.trajectories.rebuilding import rebuild
+
+    made = rebuild(store)
+    if json:
+        print_json(asdict(made))
+        return EXIT_BAD_DATA if made.damaged else 0
+    _show_problems("set aside", made.damaged)
+    _show_problems("set aside", made.copies)
+    if made.by_content:
+        print(
+            f"of {_count(len(made.by_content), 'part')} the old index had no checksum: their content was "
+            "checked only"
         )
-    else:
-        _show_problems("bad", faults)
-        if unnamed:
-            print(f"not in the index, to be removed by the next writer: {', '.join(unnamed)}")
-        verdict = _count(len(faults), "fault") if faults else "all good"
-        held = f"{_count(len(lines), 'part')}, {_count(episodes, 'episode')}, {_count(steps, 'step')}"
-        print(f"{store}: {held}: {verdict}")
-    return EXIT_BAD_DATA if faults else 0
+    for name in made.kept:
+        print(f"kept: {store / name}")
+    print(
+        f"{store}: {_count(made.parts, 'part')}, {_count(made.episodes, 'episode')}, "
+        f"{_count(made.steps, 'step')} in the index"
+    )
+    return EXIT_BAD_DATA if made.damaged else 0
 
 
 COMMANDS: tuple[tuple[App | Callable[..., Any], str], ...] = ((app, "data"),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lram.agents.trajectories.hdf5 import printable
 from lram.harness.cli.output import print_table
 from lram.harness.data_info import Group, StoreInfo
 
@@ -27,15 +28,20 @@ def show_store(info: StoreInfo) -> None:
     """Print a store: its card, its domains, its tasks, and who acted where several did."""
     print(f"{info.path}: {info.episodes} episodes, {info.steps:,} steps, {info.bytes / 1e6:.1f} MB")
     print(f"digest: {info.digest[:16]}")
+    if info.unsigned:
+        print(f"without checksums, from an earlier version: {', '.join(info.unsigned)}")
     for addition in info.card.get("additions", []):
         print(f"added: {_said(addition)}")
     for title, groups in (("domain", info.domains), ("task", info.tasks)):
         print()
-        print_table((title, *_COLUMNS), [(group.name, *_cells(group)) for group in groups])
+        print_table((title, *_COLUMNS), [(printable(group.name), *_cells(group)) for group in groups])
     several = [(task, group) for task, groups in info.policies.items() for group in groups]
     if any(group.name for _, group in several):
         print()
-        rows = [(task, group.name or "not said", *_cells(group)[:9]) for task, group in several]
+        rows = [
+            (printable(task), printable(group.name) or "not said", *_cells(group)[:9])
+            for task, group in several
+        ]
         print_table(("task", "policy", *_COLUMNS[:9]), rows)
     print()
 
@@ -64,4 +70,4 @@ def _round(value: float | None, digits: int = 3) -> float | None:
 
 def _said(addition: dict[str, Any]) -> str:
     parts = [f"{name} {value}" for name, value in addition.items() if value and not isinstance(value, dict)]
-    return ", ".join(parts)
+    return printable(", ".join(parts))

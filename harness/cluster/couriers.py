@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from lram.agents.trajectories.layout import CARD_FILE, INDEX_FILE, read_index
+from lram.agents.trajectories.index import read_index
+from lram.agents.trajectories.layout import CARD_FILE, INDEX_FILE
 from lram.harness.ablation.folder import CellFolder, StudyFolder
 from lram.harness.cluster import making
 from lram.harness.cluster.connection import Cluster, Lost, Node
@@ -90,7 +91,7 @@ class Courier:
             waiting = [node for node in waiting if node in served]
             self._say(f"sending {digests[digest]} to {', '.join(map(str, waiting))}")
             path = Path(digests[digest])
-            index, _ = read_index(path)
+            index = read_index(path).lines
             names = [CARD_FILE, *(line.part for line in index), INDEX_FILE]
             for name, place, content in pieces(path, names):
                 piece = self._cluster.put(content)

@@ -210,7 +210,7 @@ LRAM_FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "NaN reward": (lambda f: change(f / "0.hdf5", "rewards", nan), ["0.hdf5", "not finite at row 2"]),
     "text": (
         lambda f: change(f / "0.hdf5", "states", lambda s: "hello"),
-        ["0.hdf5 has observations of type"],
+        ["0.hdf5 cannot be read (states has values of type object, which are no plain numbers)"],
     ),
     "empty": (
         lambda f: (

@@ -425,3 +425,46 @@ def test_a_store_in_use_is_not_written_to(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "store"):
         _, errors = finished(lram("collect", *ARGUMENTS, "-o", str(tmp_path / "store")), 2)
     assert "in use by another process" in errors
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["moved", "replaced"])
+def test_a_store_that_is_moved_while_it_is_collected_into_is_whole_and_leaves_no_ghost(
+    tmp_path: Path, replaced: bool
+) -> None:
+    folder, moved = tmp_path / "store", tmp_path / "moved"
+    arguments = ("collect", "random", "--tasks", "toy/slow", "-n", "200", "-l", "4", "-w", "1", "-q")
+    process = lram(*arguments, "-o", str(folder))
+    wait_for(lambda: committed(folder) >= 2, "trajectories")
+    folder.rename(moved)
+    if replaced:
+        folder.mkdir()
+        (folder / "mine.txt").write_text("precious")
+    _, errors = finished(process, 2)
+    assert f"'lram collect --resume {moved}' goes on there" in errors
+    store, (run,) = TrajectoryStore(moved), collected_runs(moved)
+    store.verify()
+    assert 2 <= len(store) < 200
+    assert {record.item.episode for record in run.records()} <= {
+        int(episode.origin.rpartition("|")[2]) for episode in store.episodes
+    }
+    assert [file.name for file in folder.rglob("*")] == (["mine.txt"] if replaced else [])
+
+
+def test_a_collection_killed_before_its_plan_was_there_is_begun_again_under_the_same_name(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "store"
+    die = """
+def begin(*arguments): os._exit(9)
+store.write_json = begin
+from lram.harness import segments
+segments.write_json = begin
+"""
+    command = ("collect", "random", "--tasks", "toy/reach", "-n", "2", "-q", "-o", str(folder))
+    finished(lram(*command, more=die), 9)
+    assert (folder / "runs" / "0001").is_dir()
+    assert collected_runs(folder) == []
+    finished(lram(*command))
+    (run,) = collected_runs(folder)
+    assert run.path.name == "0001"
+    assert len(TrajectoryStore(folder)) == len(run.records()) == 2

@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from lram.agents.api import AgentError
+from lram.agents.trajectories.hdf5 import DAMAGE, names_in, printable
 from lram.agents.trajectories.layout import is_store
 from lram.agents.trajectories.readers import composuite, minari, reference, robomimic
 from lram.agents.trajectories.readers.conversion import to_trajectory
@@ -95,14 +96,14 @@ def read(path: Path, tasks: Tasks, options: Options, layout: str = "") -> Iterat
     known: dict[tuple[str, ...], str | None] = {}
     for item in episodes:
         if not isinstance(item, Found):
-            yield item
+            yield Problem(printable(item.text)) if isinstance(item, Problem) else item
             continue
         if item.names not in known:
             try:
                 known[item.names] = item.task_id or tasks.find(item.names)
             except AgentError as error:
                 known[item.names] = None  # said once, not for each of its episodes
-                yield Problem(f"{item.where.rstrip(',')} cannot be placed: {error}")
+                yield Problem(printable(f"{item.where.rstrip(',')} cannot be placed: {error}"))
         task_id = known[item.names]
         if task_id is None or not tasks.wanted(task_id):
             continue
@@ -110,11 +111,11 @@ def read(path: Path, tasks: Tasks, options: Options, layout: str = "") -> Iterat
             continue
         result = _converted(item, task_id, tasks, options)
         if isinstance(result, Problem):
-            yield result
+            yield Problem(printable(result.text))
             continue
         taken[task_id] += 1
         trajectory, notes = result
-        yield Imported(trajectory, item.names[0])
+        yield Imported(trajectory, printable(item.names[0]))
         yield from notes
 
 
@@ -132,7 +133,7 @@ def _converted(
         )
     except AgentError as error:
         return Problem(str(error))
-    except (OSError, KeyError, ValueError, RuntimeError) as error:  # what damaged HDF5 files raise
+    except DAMAGE as error:
         return Problem(
             f"{item.where.rstrip(',')} cannot be read ({short(error)}); fetch it again or leave it out"
         )
@@ -150,9 +151,12 @@ def detect(path: Path) -> str:
     for file in islice(hdf5_files(path), _LOOKED_AT):
         try:
             with open_hdf5(file) as group:
-                found = _layout_of(set(group))
+                found = _layout_of(set(names_in(group)))
         except SourceError as error:
             unreadable = str(error)
+            continue
+        except DAMAGE as error:
+            unreadable = f"{file} is no whole HDF5 file ({short(error)}); fetch it again or leave it out"
             continue
         if found:
             return found

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from lram.agents.trajectories.hdf5 import DAMAGE, read
 from lram.agents.trajectories.readers.source import (
     Found,
     Item,
@@ -31,6 +32,7 @@ from lram.agents.trajectories.readers.source import (
     hdf5_files,
     key_of,
     open_hdf5,
+    unread,
 )
 
 KEYS = ("observations", "actions", "rewards", "terminals", "timeouts")
@@ -43,17 +45,19 @@ def episodes(path: Path, options: Options) -> Iterator[Item]:
         try:
             with open_hdf5(file) as group:
                 yield from _file(path, file, group)
-        except (SourceError, OSError) as problem:
+        except SourceError as problem:
             yield Problem(str(problem))
+        except DAMAGE as error:
+            yield Problem(str(unread(str(file), error)))
 
 
 def _file(base: Path, file: Path, group: Any) -> Iterator[Item]:
     columns = {key: array_of(group, key, str(file)) for key in KEYS}
-    lengths = {key: len(column) for key, column in columns.items()}
+    lengths = {key: len(column) if column.shape else 0 for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{key} {length}" for key, length in lengths.items())
         raise SourceError(f"{file} has columns of different lengths ({said}); fetch it again or leave it out")
-    terminals, timeouts = flags(columns["terminals"][()]), flags(columns["timeouts"][()])
+    terminals, timeouts = flags(read(columns["terminals"])), flags(read(columns["timeouts"]))
     stops = np.flatnonzero(terminals | timeouts) + 1
     if not len(stops):
         raise SourceError(
@@ -74,9 +78,9 @@ def _loader(
 ) -> Callable[[], RawEpisode]:
     def load() -> RawEpisode:
         return RawEpisode(
-            observations=columns["observations"][rows],
-            actions=columns["actions"][rows],
-            rewards=columns["rewards"][rows],
+            observations=read(columns["observations"], rows),
+            actions=read(columns["actions"], rows),
+            rewards=read(columns["rewards"], rows),
             terminated=ends[0],
             truncated=ends[1],
             notes=notes,

@@ -20,6 +20,7 @@ CLIPPED = "action values outside [-1, 1] were clipped"
 RESUMMED = "episodes note another return than the sum of their rewards; the sum counts"
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what becomes infinite is refused, with its row, by the check
 def to_trajectory(
     raw: RawEpisode,
     where: str,
@@ -97,8 +98,7 @@ def _observations(values: Array, where: str) -> npt.NDArray[np.float32] | npt.ND
             f"{where} has observations of shape {values.shape}; a vector or an image of 3 colours a step is "
             "needed"
         )
-    with np.errstate(over="ignore"):  # what becomes infinite is refused, with its row, by the check
-        return (values[:, None] if values.ndim == 1 else values).astype(np.float32)
+    return (values[:, None] if values.ndim == 1 else values).astype(np.float32)
 
 
 def _rows(values: Array, where: str, name: str) -> Array:

@@ -19,16 +19,29 @@ names, groups within it likewise. Older data sets have the metadata as attribute
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.trajectories.layout import FORMAT, is_store, read_index
-from lram.agents.trajectories.part import read_episode
+from lram.agents.durable import read_regular
+from lram.agents.trajectories.hdf5 import (
+    DAMAGE,
+    attribute,
+    columns_in,
+    group_in,
+    member,
+    names_in,
+    read,
+    shown,
+    text_of,
+)
+from lram.agents.trajectories.index import read_index
+from lram.agents.trajectories.layout import FORMAT, is_store
+from lram.agents.trajectories.part import read_episode, read_task
 from lram.agents.trajectories.readers.source import (
     Array,
     Found,
@@ -44,9 +57,13 @@ from lram.agents.trajectories.readers.source import (
     key_of,
     open_hdf5,
     short,
+    unread,
 )
+from lram.agents.trajectories.trajectory import LARGEST_SIZE
 
 METADATA_FILE = "metadata.json"
+_ATTRIBUTES = 1000
+_EPISODE = re.compile(r"episode_[0-9]{1,9}")
 
 
 def episodes(path: Path, options: Options) -> Iterator[Item]:
@@ -54,18 +71,20 @@ def episodes(path: Path, options: Options) -> Iterator[Item]:
     for file in _committed(path) if is_store(path) else hdf5_files(path):
         try:
             with open_hdf5(file) as group:
-                ours = group.attrs.get("format") == FORMAT
+                ours = attribute(group, "format") == FORMAT
                 yield from (_part if ours else _dataset)(path, file, group)
-        except (SourceError, OSError) as problem:
+        except SourceError as problem:
             yield Problem(str(problem))
+        except DAMAGE as error:
+            yield Problem(str(unread(str(file), error)))
 
 
 def _committed(path: Path) -> list[Path]:
-    return [path / line.part for line in read_index(path)[0]]
+    return [path / line.part for line in read_index(path).lines]
 
 
 def _numbered(file: Path, group: Any) -> list[str]:
-    names = sorted((name for name in group if name.startswith("episode_")), key=by_number)
+    names = sorted(filter(_EPISODE.fullmatch, names_in(group)), key=by_number)
     if not names:
         raise SourceError(f"{file} has no episodes (groups episode_0, ...); leave it out")
     return names
@@ -73,8 +92,8 @@ def _numbered(file: Path, group: Any) -> list[str]:
 
 def _part(base: Path, file: Path, group: Any) -> Iterator[Item]:
     try:
-        task = msgspec.json.decode(group.attrs["task"], type=TaskSpec)
-    except (KeyError, msgspec.MsgspecError) as error:
+        task = read_task(group)
+    except DAMAGE as error:
         raise SourceError(f"{file} does not tell its task ({short(error)}); leave it out") from error
     for name in _numbered(file, group):
         number = int(name.removeprefix("episode_"))
@@ -110,7 +129,7 @@ def _our_loader(group: Any, number: int, task: TaskSpec) -> Callable[[], RawEpis
 
 def _dataset(base: Path, file: Path, group: Any) -> Iterator[Item]:
     beside = file.with_name(METADATA_FILE)
-    told = json_texts(_metadata(beside) if beside.exists() else dict(group.attrs))
+    told = json_texts(_metadata(beside) if beside.exists() else _attributes(group))
     count = _discrete(file, told.get("action_space"))
     spec, dataset = told.get("env_spec"), str(told.get("dataset_id", ""))
     environment = str(spec.get("id", "")) if isinstance(spec, dict) else ""
@@ -120,13 +139,24 @@ def _dataset(base: Path, file: Path, group: Any) -> Iterator[Item]:
     names = names or (file.resolve().parent.parent.name,)
     for name in _numbered(file, group):
         where = f"{file}, {name},"
-        yield Found(names, where, key_of(base, file, name), _loader(group[name], where, policy, count))
+        yield Found(names, where, key_of(base, file, name), _loader(group, name, where, policy, count))
+
+
+def _attributes(group: Any) -> dict[str, Any]:
+    """Return the attributes of a file that are texts; of older data sets they are the metadata."""
+    found = {}
+    for name in list(group.attrs)[:_ATTRIBUTES]:
+        try:
+            found[name] = text_of(group, name)
+        except DAMAGE:
+            continue  # what is no text says nothing of the data set
+    return found
 
 
 def _metadata(file: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(read_regular(file))
+    except (OSError, ValueError, RecursionError) as error:
         raise SourceError(
             f"{file} is no JSON ({short(error)}); fetch it again or leave its folder out"
         ) from error
@@ -143,7 +173,7 @@ def json_texts(values: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(text, str) and text.startswith("{"):
             try:
                 decoded[name] = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 decoded[name] = text
         else:
             decoded[name] = text
@@ -159,13 +189,19 @@ def _discrete(file: Path, space: object) -> int | None:
             f"{file} has actions of the space {json.dumps(space)}; only a Box and a Discrete from 0 can be "
             "read"
         )
-    return int(space["n"])
+    count = space.get("n")
+    if not isinstance(count, int) or not 0 < count <= LARGEST_SIZE:
+        raise SourceError(
+            f"{file} has a Discrete space without its number of actions; fix it or leave it out"
+        )
+    return count
 
 
-def _loader(episode: Any, where: str, policy: str, count: int | None) -> Callable[[], RawEpisode]:
+def _loader(group: Any, name: str, where: str, policy: str, count: int | None) -> Callable[[], RawEpisode]:
     def load() -> RawEpisode:
+        episode = group_in(group, name)
         observations = _observations(episode, where)
-        ends = [flags(array_of(episode, key, where)[()]) for key in ("terminations", "truncations")]
+        ends = [flags(read(array_of(episode, key, where))) for key in ("terminations", "truncations")]
         if len(ends[0]) != len(ends[1]):
             raise SourceError(
                 f"{where} has {len(ends[0])} terminations and {len(ends[1])} truncations; leave it out"
@@ -173,15 +209,16 @@ def _loader(episode: Any, where: str, policy: str, count: int | None) -> Callabl
         early = np.flatnonzero((ends[0] | ends[1])[:-1])
         if len(early):
             raise SourceError(f"{where} ends at step {early[0]} and goes on; leave it out")
-        infos = episode.get("infos") or {}
-        seed = episode.attrs.get("seed")
+        seed = attribute(episode, "seed")
         return RawEpisode(
             observations=observations,
-            actions=array_of(episode, "actions", where)[()],
-            rewards=array_of(episode, "rewards", where)[()],
+            actions=read(array_of(episode, "actions", where)),
+            rewards=read(array_of(episode, "rewards", where)),
             terminated=bool(ends[0][-1:].any()),
             truncated=bool(ends[1][-1:].any()),
-            success=infos["success"][()] if "success" in infos else None,
+            success=None
+            if member(episode, "infos/success") is None
+            else read(array_of(episode, "infos/success", where)),
             discrete_actions=count,
             policy=policy,
             seed=int(seed) if isinstance(seed, int | np.integer) else None,
@@ -191,26 +228,22 @@ def _loader(episode: Any, where: str, policy: str, count: int | None) -> Callabl
 
 
 def _observations(episode: Any, where: str) -> Array:
-    held = episode.get("observations")
+    held = member(episode, "observations")
     if held is None:
         raise SourceError(f"{where} has no observations; leave it out")
     if not hasattr(held, "keys"):
-        return np.asarray(held[()])
-    columns = list(_columns(held, where))
+        return read(array_of(episode, "observations", where))
+    columns = [_vectors(name, array, where) for name, array in columns_in(held)]
     if not columns or len({len(column) for column in columns}) > 1:
         raise SourceError(f"{where} has observations of different lengths, or none; leave it out")
     return np.concatenate(columns, axis=1)
 
 
-def _columns(group: Any, where: str) -> Iterator[Array]:
-    for key in sorted(group):
-        value = group[key]
-        if hasattr(value, "keys"):
-            yield from _columns(value, where)
-        elif value.dtype.kind not in "biuf" or value.ndim not in (1, 2):
-            raise SourceError(
-                f"{where} has an observation {key!r} of type {value.dtype} and shape {value.shape}; "
-                "only vectors can be put side by side"
-            )
-        else:
-            yield value[()].reshape(len(value), -1)
+def _vectors(name: str, array: Any, where: str) -> Array:
+    if array.ndim not in (1, 2):
+        raise SourceError(
+            f"{where} has an observation {shown(name)!r} of type {array.dtype} and shape {array.shape}; "
+            "only vectors can be put side by side"
+        )
+    values = read(array)
+    return values.reshape(len(values), -1)

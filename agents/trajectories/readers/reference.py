@@ -16,13 +16,13 @@ Returns-to-go are made anew from the rewards; the stored ones are compared.
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from lram.agents.trajectories.hdf5 import DAMAGE, read
+from lram.agents.trajectories.readers.npz import arrays_of_npz
 from lram.agents.trajectories.readers.source import (
     Array,
     Found,
@@ -89,7 +89,7 @@ def _task(base: Path, folder: Path, files: list[str]) -> Iterator[Item]:
 def _numbers(file: Path) -> Mapping[str, float]:
     found = json_of(file)
     if not isinstance(found, dict) or not all(isinstance(value, int | float) for value in found.values()):
-        raise SourceError(f"{file} does not give one number an episode; mend it or leave its folder out")
+        raise SourceError(f"{file} does not give one number an episode; fix it or leave its folder out")
     return found
 
 
@@ -102,7 +102,7 @@ def _episode(file: Path, length: float, noted: float | None) -> RawEpisode:
     steps = len(np.atleast_1d(arrays["actions"]))
     if steps != length:
         raise SourceError(
-            f"{file} has {steps} actions, and {LENGTHS_FILE} says {length:g}; fetch it again or mend the list"
+            f"{file} has {steps} actions, and {LENGTHS_FILE} says {length:g}; fetch it again or fix the list"
         )
     done = flags(arrays["dones"])
     early = np.flatnonzero(done[:-1])
@@ -130,18 +130,13 @@ TOGO = "returns_to_go"
 def _from_hdf5(file: Path) -> dict[str, Array]:
     with open_hdf5(file) as group:
         keys = (*KEYS, TOGO) if TOGO in group else KEYS
-        return {key: array_of(group, key, str(file))[()] for key in keys}
+        return {key: read(array_of(group, key, str(file))) for key in keys}
 
 
 def _from_npz(file: Path) -> dict[str, Array]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in KEYS if key not in archive]
-            if missing:
-                raise SourceError(f"{file} has no array {missing[0]!r}; mend it or leave it out")
-            return {key: archive[key] for key in (*KEYS, TOGO) if key in archive}
-    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        reason: Any = "it holds pickled objects" if "allow_pickle" in str(error) else short(error)
+        return arrays_of_npz(file, KEYS, TOGO)
+    except DAMAGE as error:
         raise SourceError(
-            f"{file} is no whole .npz file ({reason}); fetch it again or leave it out"
+            f"{file} is no whole .npz file ({short(error)}); fetch it again or leave it out"
         ) from error

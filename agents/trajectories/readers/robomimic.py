@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from lram.agents.trajectories.hdf5 import DAMAGE, attribute, group_in, member, names_in, read
 from lram.agents.trajectories.readers.source import (
     Array,
     Found,
@@ -40,6 +41,7 @@ from lram.agents.trajectories.readers.source import (
     key_of,
     open_hdf5,
     short,
+    unread,
 )
 
 LOW_DIMENSIONAL = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
@@ -53,20 +55,23 @@ def episodes(path: Path, options: Options) -> Iterator[Item]:
         try:
             with open_hdf5(file) as group:
                 yield from _file(path, file, group, options)
-        except (SourceError, OSError) as problem:
+        except SourceError as problem:
             yield Problem(str(problem))
+        except DAMAGE as error:
+            yield Problem(str(unread(str(file), error)))
 
 
 def _file(base: Path, file: Path, group: Any, options: Options) -> Iterator[Item]:
-    data = group.get("data")
-    demos = sorted((name for name in data or () if name.startswith("demo")), key=by_number)
+    data = member(group, "data")
+    held = names_in(data) if hasattr(data, "keys") else ()
+    demos = sorted((name for name in held if name.startswith("demo")), key=by_number)
     if not demos:
         raise SourceError(f"{file} has no demonstrations (groups data/demo_0, ...); leave it out")
-    names = _names(file, data.attrs.get("env_args"))
+    names = _names(file, attribute(data, "env_args"))
     failed = file.stem.endswith("_failed")
     for name in demos:
         where = f"{file}, {name},"
-        load = _loader(data[name], where, failed, options.keep_rewards)
+        load = _loader(data, name, where, failed, options.keep_rewards)
         yield Found(names, where, key_of(base, file, name), load)
 
 
@@ -82,22 +87,23 @@ def _names(file: Path, env_args: object) -> tuple[str, ...]:
         robots = told.get("env_kwargs", {}).get("robots", "")
         robot = robots if isinstance(robots, str) else "".join(robots)
         name = str(told.get("env_name", ""))
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise SourceError(
-            f"{file} has an attribute env_args that is no JSON of an environment ({short(error)}); mend it "
+            f"{file} has an attribute env_args that is no JSON of an environment ({short(error)}); fix it "
             "or leave the file out"
         ) from error
     return (f"{robot}_{name}", stem) if robot and name else (*((name,) if name else ()), stem)
 
 
-def _loader(demo: Any, where: str, failed: bool, keep_rewards: bool) -> Callable[[], RawEpisode]:
+def _loader(data: Any, name: str, where: str, failed: bool, keep_rewards: bool) -> Callable[[], RawEpisode]:
     def load() -> RawEpisode:
-        actions = array_of(demo, "actions", where)[()]
+        demo = group_in(data, name)
+        actions = read(array_of(demo, "actions", where))
         states = _states(demo, "obs", where)
         if "next_obs" in demo and len(states) and len(states) == len(actions):
             last = _states(demo, "next_obs", where, last=True)
             states = np.concatenate([states, last])
-        rewards = array_of(demo, "rewards", where)[()]
+        rewards = read(array_of(demo, "rewards", where))
         notes: tuple[Note, ...] = ()
         if not keep_rewards:
             rewarded = failed or (rewards > 0).any()
@@ -105,7 +111,7 @@ def _loader(demo: Any, where: str, failed: bool, keep_rewards: bool) -> Callable
             rewards = np.zeros(len(rewards), np.float32)
             rewards[-1:] = 0.0 if failed else 1.0
         solved = np.asarray(rewards).reshape(-1) > 0
-        ended = bool(flags(demo["dones"][()])[-1:].any()) if "dones" in demo else True
+        ended = bool(flags(read(array_of(demo, "dones", where)))[-1:].any()) if "dones" in demo else True
         success = bool(solved[-1:].any())
         return RawEpisode(
             observations=states,
@@ -122,13 +128,13 @@ def _loader(demo: Any, where: str, failed: bool, keep_rewards: bool) -> Callable
 
 def _states(demo: Any, group: str, where: str, last: bool = False) -> Array:
     """Return the low-dimensional keys side by side, (T, n) or only the last row."""
-    held = demo.get(group)
+    held = member(demo, group)
     if held is None:
         raise SourceError(
             f"{where} has no group {group!r}; extract observations with robomimic's dataset_states_to_obs.py"
         )
     rows = slice(-1, None) if last else slice(None)
-    columns = [array_of(held, key, f"{where} in {group},")[rows] for key in LOW_DIMENSIONAL]
+    columns = [read(array_of(held, key, f"{where} in {group},"), rows) for key in LOW_DIMENSIONAL]
     if len({len(column) for column in columns}) > 1:
         said = ", ".join(f"{key} {len(c)}" for key, c in zip(LOW_DIMENSIONAL, columns, strict=True))
         raise SourceError(f"{where} has observations of different lengths ({said}); leave it out")

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lram.agents.api import AgentError, TaskSpec
+from lram.agents.durable import read_regular
+from lram.agents.trajectories.hdf5 import DAMAGE, check_array, member, names_in, open_file, printable, shown
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -86,8 +88,8 @@ class Found:
         names: What the source calls the task, the most telling first.
         where: Names the episode in a sentence: its file, and its place in there.
         key: Names it within the source, without the way there on this machine.
-        load: Reads it; to be called before the next one is asked for. May raise SourceError, KeyError,
-            OSError or ValueError.
+        load: Reads it; to be called before the next one is asked for. May raise SourceError or one of
+            :data:`lram.agents.trajectories.hdf5.DAMAGE`.
         task_id: The task's id, where the source tells it.
     """
 
@@ -155,11 +157,9 @@ class Options:
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
     """Open an HDF5 file for reading; SourceError where it is none or is cut short."""
-    import h5py
-
     try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError as error:
+        file = open_file(path)
+    except DAMAGE as error:
         raise SourceError(
             f"{path} is no whole HDF5 file ({short(error)}); fetch it again or leave it out"
         ) from error
@@ -168,37 +168,47 @@ def open_hdf5(path: Path) -> Iterator[Any]:
 
 
 def array_of(group: Any, key: str, where: str, advice: str = "") -> Any:
-    """Return the data set ``key`` of an HDF5 group, unread; SourceError where there is none."""
+    """Return the data set ``key`` of an HDF5 group, unread; SourceError where there is none to be read."""
     import h5py
 
-    value = group.get(key)
-    if not isinstance(value, h5py.Dataset):
-        what = f"has no data set {key!r}" if value is None else f"has a group {key!r} instead of a data set"
-        held = ", ".join(sorted(group)[:8]) or "nothing"
-        raise SourceError(f"{where} {what} (it holds {held}); {advice or 'mend it or leave it out'}")
-    return value
+    try:
+        value = member(group, key)
+        if isinstance(value, h5py.Dataset):
+            check_array(value, shown(key))
+            return value
+    except DAMAGE as error:
+        raise unread(where, error) from error
+    what = f"has no data set {key!r}" if value is None else f"has a group {key!r} instead of a data set"
+    held = ", ".join(map(shown, names_in(group)[:8])) or "nothing"
+    raise SourceError(f"{where} {what} (it holds {held}); {advice or 'fix it or leave it out'}")
+
+
+def unread(where: str, error: BaseException) -> SourceError:
+    """Return the sentence for what is not read of a file, because of what an error says."""
+    return SourceError(f"{where.rstrip(',')} cannot be read ({short(error)}); fix it or leave it out")
 
 
 def json_of(path: Path) -> Any:
     """Return what a JSON file holds; SourceError where it is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path))
     except FileNotFoundError:
         raise SourceError(f"{path} is missing; write it or leave its folder out") from None
-    except ValueError as error:
-        raise SourceError(f"{path} is no JSON ({short(error)}); mend it or leave its folder out") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise SourceError(f"{path} is no JSON ({short(error)}); fix it or leave its folder out") from error
 
 
 def short(error: BaseException) -> str:
-    """Return an error's text as one line of at most 120 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 120 else text[:117] + "..."
+    """Return an error's text as one line of at most 200 characters that can be printed."""
+    text = printable(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def by_number(name: str) -> tuple[Any, ...]:
     """Sort key by which ``demo_10`` comes after ``demo_9``."""
-    parts = re.split(r"(\d+)", name)
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
+    # Numbers by their length and digits: int() refuses very long ones.
+    parts = enumerate(re.split(r"([0-9]+)", name))
+    return tuple((len(part.lstrip("0")), part.lstrip("0")) if odd % 2 else (-1, part) for odd, part in parts)
 
 
 def hdf5_files(path: Path) -> list[Path]:
