@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+from lram.agents.signals import heeded
 from lram.agents.trajectories import StoreWriter
 from lram.agents.trajectories.trajectory import Trajectory
 from lram.harness.records import EpisodeRecord
@@ -87,12 +88,12 @@ class Archive:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block is over, so that they find nothing half-done."""
+    """Let Ctrl-C, SIGTERM and SIGHUP wait until the block is over, so that they find nothing half-done."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in heeded()}
     caught = {number: handler for number, handler in before.items() if callable(handler)}
     for number in caught:
         signal.signal(number, lambda arrived, frame: came.append(arrived))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training: asked politely first, so that a state is saved."""
+"""Ctrl-C, SIGTERM and SIGHUP while training: asked politely first, so that a state is saved."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from lram.agents.signals import heeded
 
 
 class StopRequest:
@@ -19,7 +21,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Take the first Ctrl-C or SIGTERM as a request; the second interrupts at once.
+    """Take the first Ctrl-C, SIGTERM or SIGHUP as a request; the second interrupts at once.
 
     Elsewhere than in the main thread signals cannot be taken, and nothing is ever asked.
     """
@@ -30,15 +32,14 @@ def stop_requests() -> Iterator[StopRequest]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a process that prepares batches; the trainer ends it
-            if number == signal.SIGTERM:
+            if number != signal.SIGINT:
                 os._exit(0)
             return
         if request.asked:
             raise KeyboardInterrupt
         request.asked = True
 
-    heeded = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) != signal.SIG_IGN]
-    before = {number: signal.signal(number, ask) for number in heeded}
+    before = {number: signal.signal(number, ask) for number in heeded()}
     try:
         yield request
     finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from lram.agents.signals import heeded
 from lram.harness.cli.listings import Json
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
@@ -138,7 +139,7 @@ class _Progress:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> _Progress:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in heeded():
             self._before[number] = signal.signal(number, self._ask)
         return self
 

@@ -248,7 +248,7 @@ def assert_settled(folder: Path, whole: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(
     tmp_path: Path, whole: Path, how: signal.Signals
 ) -> None:

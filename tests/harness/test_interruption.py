@@ -128,7 +128,7 @@ def test_a_worker_that_is_killed_or_stopped_costs_a_repetition_and_the_record_sa
     assert any("SIGKILL" in note if how == signal.SIGKILL else "no answer within 1" in note for note in notes)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_and_sigterm_leave_a_run_that_resumes_and_say_how(
     tmp_path: Path, whole: Run, how: signal.Signals
 ) -> None:
