@@ -24,7 +24,9 @@ from importlib import resources
 from lram.agents.api import AgentError
 from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
 
-_NAME = re.compile(r"(?P<kind>[a-z]+)(\[((?P<mlstm>\d+):(?P<slstm>\d+)|(?P<cache>[a-z]+))\])?-(?P<size>\w+)")
+_NAME = re.compile(
+    r"(?P<kind>[a-z]+)(\[((?P<mlstm>[0-9]{1,9}):(?P<slstm>[0-9]{1,9})|(?P<cache>[a-z]+))\])?-(?P<size>\w+)"
+)
 
 _TRANSFORMERS = {
     # The reference acts on the last 50 timesteps, the newest without its reward: 3 x 50 - 1 tokens.
