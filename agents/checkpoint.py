@@ -164,8 +164,9 @@ def save_checkpoint(
 def remove_checkpoint(folder: Path) -> None:
     """Remove a checkpoint, and its folder where nothing else is in it: what others put there stays."""
     if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)  # the link, not what it leads to
         return
-    for name in (CONFIG_FILE, WEIGHTS_FILE, SUMS_FILE):
+    for name in (WEIGHTS_FILE, SUMS_FILE, CONFIG_FILE):  # by the last of them it is still known
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()

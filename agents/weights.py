@@ -80,6 +80,12 @@ class WeightsFile:
             if not fits:
                 target.copy_(tensor)
 
+    def read(self) -> dict[str, Tensor]:
+        """Return all tensors, on the CPU, as they are in the file."""
+        tensors = {name: torch.empty(one.shape, dtype=one.dtype) for name, one in self.entries.items()}
+        self.read_into(tensors)
+        return tensors
+
     @property
     def digest(self) -> str:
         """SHA-256 of what was read so far, as hexadecimal digits."""

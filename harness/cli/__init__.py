@@ -10,6 +10,7 @@ from importlib.metadata import version
 from cyclopts import App, CycloptsError
 
 from lram.agents.api import AgentError
+from lram.agents.shown import printable
 from lram.envs.registry import SelectionError
 from lram.harness.cli import (
     ablate,
@@ -86,7 +87,7 @@ def _run() -> None:
         print(f"lram: {text}; see 'lram --help' and 'lram COMMAND --help'", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except (LramError, SelectionError, AgentError) as error:
-        print(f"lram: {error}", file=sys.stderr)
+        print(f"lram: {printable(str(error))}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         print("lram: interrupted", file=sys.stderr)
@@ -94,6 +95,6 @@ def _run() -> None:
     except BrokenPipeError:  # the reader has seen enough (lram tasks | head)
         sys.exit(EXIT_READER_GONE)
     except OSError as error:
-        print(f"lram: the system refuses: {error}", file=sys.stderr)
+        print(f"lram: the system refuses: {printable(str(error))}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     sys.exit(code if isinstance(code, int) else 0)
