@@ -30,7 +30,7 @@ from lram.agents.model import ActionModel, check_memory, float32_by_default
 from lram.agents.shown import shown
 from lram.agents.sums import SUMS_FILE, check_sum, read_sums, render_sums
 from lram.agents.tokens import ACTION_DIMS, CLASSES
-from lram.agents.weights import WeightsError, WeightsFile
+from lram.agents.weights import WeightsError, WeightsFile, os_errors
 
 FORMAT = "lram-checkpoint"
 VERSION = 1
@@ -109,6 +109,7 @@ def save_checkpoint(
     Raises:
         AgentError: ``folder`` exists, and ``overwrite`` is not set or it is no checkpoint; or a weight is
             too large for ``dtype``.
+        OSError: The system refuses to write; nothing is left.
     """
     folder = Path(folder)
     if folder.exists() and not (overwrite and (folder / CONFIG_FILE).is_file()):
@@ -133,7 +134,8 @@ def save_checkpoint(
         for name, tensor in weights.items():
             if dtype is not None and not bool(torch.isfinite(tensor).all()):
                 raise AgentError(f"{name} has weights too large for {dtype}; choose another type")
-        save_file(weights, partial / WEIGHTS_FILE)
+        with os_errors():
+            save_file(weights, partial / WEIGHTS_FILE)
         sums = {}
         for name in FILES:
             with (partial / name).open("rb") as file:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from lram.agents.durable import open_regular
@@ -42,6 +44,15 @@ class Entry:
     dtype: torch.dtype
     shape: tuple[int, ...]
     bytes: int
+
+
+@contextmanager
+def os_errors() -> Iterator[None]:
+    """Let safetensors' errors of writing be OSError, as everybody else's."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 class WeightsFile:

@@ -18,14 +18,13 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -34,7 +33,7 @@ from lram.agents.checksums import ChecksumError, sign_file, verify_file
 from lram.agents.durable import read_regular, sync_folder
 from lram.agents.shown import shown
 from lram.agents.training.metrics import Meter
-from lram.agents.weights import WeightsError, WeightsFile
+from lram.agents.weights import WeightsError, WeightsFile, os_errors
 
 FOLDER = "state"
 TENSORS_FILE = "tensors.safetensors"
@@ -227,12 +226,3 @@ def remove_partial(folder: Path) -> None:
     for partial in folder.glob(".partial-*"):
         if re.fullmatch(r"\.partial-[a-z0-9_]{8}", partial.name):
             _remove(partial)
-
-
-@contextmanager
-def os_errors() -> Iterator[None]:
-    """Let safetensors' errors of writing be OSError, as everybody else's."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise OSError(str(error)) from error

@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import random
+import resource
+import signal
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -78,6 +80,19 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("lram.agents.checkpoint.save_file", full)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(tmp_path / "x", build_model(CONFIG, 0), CONFIG, trained=True, card={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_is_an_error_of_the_system(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_checkpoint(tmp_path / "x", build_model(CONFIG, 0), CONFIG, trained=True, card={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
     assert list(tmp_path.iterdir()) == []
 
 
