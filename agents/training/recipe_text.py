@@ -145,7 +145,7 @@ def _apply(plain: dict[str, Any], setting: str) -> None:
     path = tuple(part.strip() for part in name.strip().split("."))
     if not equals or not all(path):
         raise AgentError(
-            f"--set takes section.field=value, not {setting!r}; for instance optimizer.updates=500"
+            f"--set takes section.field=value, not {shown(setting)!r}; for instance optimizer.updates=500"
         )
     value = _parse(text.strip())
     if ".".join(path) in _LISTS and not isinstance(value, list):
@@ -154,7 +154,7 @@ def _apply(plain: dict[str, Any], setting: str) -> None:
         plain = plain.setdefault(part, {})
         if not isinstance(plain, dict):
             raise AgentError(
-                f"--set {setting}: {'.'.join(path[: depth + 1])} has no fields; set it as a whole"
+                f"--set {shown(setting)}: {shown('.'.join(path[: depth + 1]))} has no fields; set it as a whole"
             )
     plain[path[-1]] = value
 
