@@ -154,7 +154,8 @@ def _apply(plain: dict[str, Any], setting: str) -> None:
         plain = plain.setdefault(part, {})
         if not isinstance(plain, dict):
             raise AgentError(
-                f"--set {shown(setting)}: {shown('.'.join(path[: depth + 1]))} has no fields; set it as a whole"
+                f"--set {shown(setting)}: {shown('.'.join(path[: depth + 1]))} has no fields; set it as a "
+                "whole"
             )
     plain[path[-1]] = value
 
