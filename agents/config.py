@@ -16,10 +16,34 @@ from typing import Any, Literal
 import msgspec
 
 from lram.agents.api import AgentError
+from lram.agents.shown import shown
 from lram.agents.tokens import ACTION_DIMS, Decoding
 
 Kind = Literal["xlstm", "mamba", "transformer"]
 KINDS: tuple[Kind, ...] = ("xlstm", "mamba", "transformer")
+MOST_LAYERS = 4096
+"""Blocks of the deepest model; one takes a millisecond to make."""
+
+_MOST_SIZE = 1 << 20
+_LIMITS: dict[str, int] = {
+    "width": _MOST_SIZE,
+    "layers": MOST_LAYERS,
+    "state_width": _MOST_SIZE,
+    "xlstm.heads": 1 << 16,
+    "xlstm.conv_kernel": 1 << 12,
+    "xlstm.qkv_block": _MOST_SIZE,
+    "xlstm.mlstm_factor": 64,
+    "xlstm.ffn_factor": 64,
+    "mamba.state_size": 1 << 16,
+    "mamba.conv_kernel": 1 << 12,
+    "mamba.expand": 64,
+    "mamba.dt_rank": _MOST_SIZE,
+    "transformer.heads": 1 << 16,
+    "transformer.window": 1 << 24,
+    "transformer.max_positions": 1 << 24,
+}
+"""Largest values: far above what is trained, and so small that no product of some is beyond 64 bits."""
+
 _LATER = ("returns_in_context", "rewards_in_context")  # true wherever they are not named
 
 
@@ -132,7 +156,9 @@ class ModelConfig:
         if len(sections) != 1:
             raise AgentError(f"a model has exactly one of xlstm, mamba, transformer; given: {sections}")
         for name in ("width", "layers", "state_width"):
-            _positive(name, getattr(self, name))
+            _check_limits(name, getattr(self, name))
+        if len(self.name) > 200 or not self.name.isprintable():
+            raise AgentError("the model's name is not a printable text of 200 characters or less")
         _CHECKS[sections[0]](self)
 
     @property
@@ -225,8 +251,8 @@ def config_from_dict(plain: Any) -> ModelConfig:
             _refuse_unknown(plain[kind], section, f"{kind}.")
     try:
         return msgspec.convert(plain, ModelConfig)
-    except msgspec.ValidationError as error:
-        raise AgentError(f"the model's configuration does not fit: {error}") from None
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise AgentError(f"the model's configuration does not fit: {shown(str(error), 200)}") from None
 
 
 def _refuse_unknown(plain: dict[str, Any], section: type, prefix: str) -> None:
@@ -235,42 +261,47 @@ def _refuse_unknown(plain: dict[str, Any], section: type, prefix: str) -> None:
     for name in plain:
         if name not in known:
             raise AgentError(
-                f"the model's configuration has no field {prefix}{name}; known: {', '.join(known)}"
+                f"the model's configuration has no field {prefix}{shown(str(name))}; "
+                f"known: {', '.join(known)}"
             )
 
 
-def _positive(name: str, value: float | None) -> None:
-    if value is not None and value <= 0:
-        raise AgentError(f"the model's {name} must be above 0, not {value}")
+def _check_limits(name: str, value: float | None) -> None:
+    # Not the other way round, which nan would pass.
+    if value is not None and not 0 < value <= _LIMITS[name]:
+        # A number of many digits is no text: Python refuses to write it.
+        told = value if -1e15 < value < 1e15 or value != value else "a number of many digits"
+        raise AgentError(f"the model's {name} must be above 0 and at most {_LIMITS[name]}, not {told}")
 
 
 def _check_xlstm(config: ModelConfig) -> None:
     section = config.xlstm
     assert section is not None
     for name in ("heads", "conv_kernel", "qkv_block", "mlstm_factor", "ffn_factor"):
-        _positive(f"xlstm.{name}", getattr(section, name))
+        _check_limits(f"xlstm.{name}", getattr(section, name))
     inner = round_up(section.mlstm_factor * config.width)
     if inner % section.heads or inner % section.qkv_block:
         raise AgentError(f"inner width {inner} is no multiple of heads and qkv_block of the xLSTM")
     if section.slstm_at and config.width % section.heads:
         raise AgentError(f"width {config.width} is no multiple of the xLSTM's {section.heads} heads")
-    if len(set(section.slstm_at)) != len(section.slstm_at):
-        raise AgentError(f"xlstm.slstm_at names a block twice: {list(section.slstm_at)}")
     for position in section.slstm_at:
         if not 0 <= position < config.layers:
-            raise AgentError(f"xlstm.slstm_at {position} is outside the {config.layers} blocks")
+            told = position if abs(position) < 10**15 else "a number of many digits"
+            raise AgentError(f"xlstm.slstm_at {told} is outside the {config.layers} blocks")
+    if len(set(section.slstm_at)) != len(section.slstm_at):
+        raise AgentError(f"xlstm.slstm_at names a block twice: {shown(str(list(section.slstm_at[:100])))}")
 
 
 def _check_mamba(config: ModelConfig) -> None:
     for name in ("state_size", "conv_kernel", "expand", "dt_rank"):
-        _positive(f"mamba.{name}", getattr(config.mamba, name))
+        _check_limits(f"mamba.{name}", getattr(config.mamba, name))
 
 
 def _check_transformer(config: ModelConfig) -> None:
     section = config.transformer
     assert section is not None
     for name in ("heads", "window", "max_positions"):
-        _positive(f"transformer.{name}", getattr(section, name))
+        _check_limits(f"transformer.{name}", getattr(section, name))
     if config.width % section.heads:
         raise AgentError(f"width {config.width} is no multiple of the Transformer's {section.heads} heads")
     if section.positions == "rotary" and (config.width // section.heads) % 2:

@@ -154,10 +154,16 @@ class WindowBackbone(ForgetfulBackbone):
     def initial_state(self, rows: int) -> State:
         """``tokens`` (rows, timesteps x tokens of a pass, width), newest last, and which are there."""
         size = self.timesteps * self.pass_tokens
-        return {
-            "tokens": torch.zeros(rows, size, self.width, dtype=torch.float32, device=self.device),
-            "there": torch.zeros(rows, size, dtype=torch.bool, device=self.device),
-        }
+        try:
+            return {
+                "tokens": torch.zeros(rows, size, self.width, dtype=torch.float32, device=self.device),
+                "there": torch.zeros(rows, size, dtype=torch.bool, device=self.device),
+            }
+        except RuntimeError as error:
+            raise AgentError(
+                f"the memory here cannot hold {rows} contexts of {self.timesteps} timesteps; give a shorter "
+                "one"
+            ) from error
 
     def reset(self, state: State, rows: Sequence[int]) -> None:
         """See :class:`Backbone`."""

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 Mode = Literal["window", "reset", "carry"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-_SUFFIX = re.compile(r"(?P<whole>carry)|(?P<mode>window|reset)=(?P<timesteps>\d+)")
+_SUFFIX = re.compile(r"(?P<whole>carry)|(?P<mode>window|reset)=(?P<timesteps>[0-9]{1,18})")
+MOST_TIMESTEPS = 1_000_000
+"""Far more than any episode here has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ class Context:
     def __post_init__(self) -> None:
         if (self.mode == "carry") != (self.timesteps == 0) or self.timesteps < 0:
             raise AgentError(f"there is no context {self.mode}={self.timesteps}; give 1 timestep or more")
+        if self.timesteps > MOST_TIMESTEPS:
+            raise AgentError(
+                f"the context {self.mode}={self.timesteps} is too long; give {MOST_TIMESTEPS} timesteps or "
+                "less, or @carry for all of an episode"
+            )
 
     @property
     def suffix(self) -> str:

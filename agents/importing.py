@@ -40,6 +40,7 @@ from lram.agents.reference_weights import (
     read_config,
     their_name,
 )
+from lram.agents.shown import shown
 
 POLICY = "policy.pth"
 _MARKS = {"embed_ln.weight", "embed_state.weight"}
@@ -337,12 +338,6 @@ def _read(config: ModelConfig, assumed: Mapping[str, str]) -> dict[str, Any]:
         for name, value in settings.items()
         if name not in silent
     }
-
-
-def shown(text: str, longest: int = 80) -> str:
-    """Return ``text`` from a foreign file as a terminal may have it: printable and short."""
-    text = text if text.isprintable() else text.encode("unicode_escape").decode()
-    return text if len(text) <= longest else text[:longest] + "..."
 
 
 def _listed(names: Iterable[str], first: int = 3) -> str:

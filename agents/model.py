@@ -7,6 +7,7 @@ token. Order of tokens and meaning of classes: :mod:`lram.agents.tokens`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -123,7 +124,13 @@ class ActionModel(nn.Module):
 
 
 def build_model(config: ModelConfig, seed: int) -> ActionModel:
-    """Return an untrained model, its weights drawn from ``seed``; torch's own generator is left as it was."""
+    """Return an untrained model, its weights drawn from ``seed``; torch's own generator is left as it was.
+
+    Raises:
+        AgentError: This machine's memory cannot hold it.
+    """
+    with torch.device("meta"), float32_by_default():
+        check_memory(ActionModel(config), f"a model of {config.layers} blocks of width {config.width}")
     with torch.random.fork_rng(devices=[]), float32_by_default():
         # torch.manual_seed would seed the GPUs' generators too, which fork_rng then does not restore.
         torch.default_generator.manual_seed(seed)
@@ -133,6 +140,17 @@ def build_model(config: ModelConfig, seed: int) -> ActionModel:
         nn.init.normal_(model.head.weight, std=0.02)
         nn.init.zeros_(model.head.bias)
     return model.eval()
+
+
+def check_memory(model: ActionModel, name: str) -> None:
+    """Raise AgentError where ``model`` (also one on ``meta``) has more weights than the memory here holds."""
+    needed = 4 * model.parameter_count
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > here:
+        raise AgentError(
+            f"{name} needs {needed / 2**30:,.0f} GiB for its weights, and this machine has "
+            f"{here / 2**30:,.0f} GiB of memory; take a smaller model"
+        )
 
 
 @contextmanager

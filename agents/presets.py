@@ -23,8 +23,11 @@ from importlib import resources
 
 from lram.agents.api import AgentError
 from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
+from lram.agents.shown import shown
 
-_NAME = re.compile(r"(?P<kind>[a-z]+)(\[((?P<mlstm>\d+):(?P<slstm>\d+)|(?P<cache>[a-z]+))\])?-(?P<size>\w+)")
+_NAME = re.compile(
+    r"(?P<kind>[a-z]+)(\[((?P<mlstm>[0-9]{1,9}):(?P<slstm>[0-9]{1,9})|(?P<cache>[a-z]+))\])?-(?P<size>\w+)"
+)
 
 _TRANSFORMERS = {
     # The reference acts on the last 50 timesteps, the newest without its reward: 3 x 50 - 1 tokens.
@@ -74,7 +77,7 @@ def parse_preset(name: str) -> ModelConfig:
     if match is None or not is_preset(name):
         kinds, sizes = (dict.fromkeys(part) for part in zip(*_table(), strict=True))
         raise AgentError(
-            f"there is no model preset {name!r}; it is a kind ({', '.join(kinds)}; with a ratio as in "
+            f"there is no model preset {shown(name)!r}; it is a kind ({', '.join(kinds)}; with a ratio as in "
             f"xlstm[7:1], or a cache: {', '.join(f'transformer[{past}]' for past in _TRANSFORMERS)}) "
             f"and a size ({', '.join(sizes)}), such as xlstm[7:1]-16M"
         )

@@ -8,8 +8,10 @@ error is below 3e-7 (float32), held by ``tests/agents/test_fused.py``.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
-import tempfile
+import pickle
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -20,9 +22,12 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
-from numba.core.caching import FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.serialize import dumps
 from numba.extending import intrinsic
 from numba.np import arrayobj
+
+from lram.agents.fused.kernel_files import private_folder, read_kernel, write_kernel
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,49 +41,71 @@ def kernel(function: Function) -> Function:
     compiled: Any = numba.njit(fastmath=_FASTMATH, error_model="numpy", nogil=True)(function)
     folder = _cache_folder()
     if folder is not None:
-        chosen = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(folder)
-        try:
-            compiled._cache = _ForgivingCache(function)
-        finally:
-            numba.config.CACHE_DIR = chosen
+        compiled._cache = _KernelCache(function, folder)
     result: Function = compiled
     return result
 
 
-class _ForgivingCache(FunctionCache):  # type: ignore[misc]
-    """numba's cache, but a damaged file or a full disk costs a compilation instead of the run."""
+class _KernelCache(FunctionCache):  # type: ignore[misc]
+    """numba's cache of one kernel, but in files of our own, of which nothing unsound reaches LLVM.
 
-    def load_overload(self, *arguments: Any) -> Any:
+    A file is named by everything that its code depends on, so there is no index that processes which
+    compile at the same time could confuse. Whatever goes wrong costs a compilation instead of the run.
+    """
+
+    def __init__(self, function: Callable[..., Any], folder: Path) -> None:
+        # Not the base's own: it would choose a folder, perhaps a shared one.
+        self._name, self._py_func = repr(function), function
+        self._impl = object.__new__(CompileResultCacheImpl)  # its methods that are used here need no state
+        self._cache_path = str(folder)
+        self.enable()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return kept code; None where there is none or it cannot be read."""
         try:
-            return super().load_overload(*arguments)
+            target_context.refresh()
+            content = read_kernel(self._file(sig, target_context.codegen()))
+            return content and self._impl.rebuild(target_context, pickle.loads(content))
         except Exception:
-            with suppress(Exception):
-                self.flush()
             return None
 
-    def save_overload(self, *arguments: Any) -> None:
+    def save_overload(self, sig: Any, data: Any) -> None:
         """Keep code if that can be done."""
         with suppress(Exception):
-            super().save_overload(*arguments)
+            if self._impl.check_cachable(data):
+                write_kernel(self._file(sig, data.codegen), dumps(self._impl.reduce(data)))
+
+    def flush(self) -> None:
+        """Forget nothing: files are named by their content's source."""
+
+    def _file(self, sig: Any, codegen: Any) -> Path:
+        function = self._py_func
+        depends = (
+            numba.__version__,
+            sys.version_info[:2],
+            _source_digest(inspect.getfile(function)),
+            function.__qualname__,
+            function.__code__.co_firstlineno,
+            self._index_key(sig, codegen),
+        )
+        digest = hashlib.sha256(repr(depends).encode()).hexdigest()[:32]
+        return Path(self._cache_path) / f"{function.__name__}.{digest}.nbc"
+
+
+@cache
+def _source_digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 @cache
 def _cache_folder() -> Path | None:
-    """A folder for these very sources (numba itself sees only a change of the kernel's own file).
-
-    None where it cannot be written: numba would then take another folder, shared by all versions.
-    """
+    """A folder for these very sources; None where there can be none, or where others could write it."""
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     try:
         base = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(base) / "lram" / f"kernels-{digest.hexdigest()[:16]}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
+        return private_folder(Path(base) / "lram" / f"kernels-{digest.hexdigest()[:16]}")
     except (OSError, RuntimeError):  # RuntimeError: nobody's home
         return None
 

@@ -3,61 +3,108 @@
 ::
 
     RUN/
-        recipe.toml            every field of the recipe
+        recipe.toml            every field of the recipe, and the checksum of its text
         metrics.jsonl          a line an event; tensorboard/ the same as curves
         state/                 to resume from: the two newest
         checkpoints/step-N/    checkpoints on the way
         checkpoint/            the final one: training has ended
         lock                   held while a process trains
+
+Only what a run has written itself is ever removed, and nothing outside of its folder: links in place of its
+files are refused.
 """
 
 from __future__ import annotations
 
-import fcntl
-import io
-import shutil
+import hashlib
+import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoint import CONFIG_FILE
+from lram.agents.checkpoint import CONFIG_FILE, remove_checkpoint
+from lram.agents.durable import InUseError, Lock, is_scratch_of, read_regular, write_durably
+from lram.agents.shown import shown
 from lram.agents.training.recipe import FREE, Recipe, flat, recipe_to_dict
-from lram.agents.training.recipe_text import read_recipe, render_recipe
+from lram.agents.training.recipe_text import LARGEST_RECIPE, read_recipe, render_recipe
+from lram.agents.training.sinks import METRICS_FILE
 from lram.agents.training.state import FOLDER, newest_update, remove_partial
 
 RECIPE_FILE = "recipe.toml"
 FINAL = "checkpoint"
 BETWEEN = "checkpoints"
+LOCK = "lock"
+_SUM = re.compile(rb"# sha256 of the text above: ([0-9a-f]{64})\n\Z")
+_OWN = (LOCK, RECIPE_FILE, METRICS_FILE, FOLDER, BETWEEN, FINAL, "tensorboard")
 
 
 @contextmanager
-def written(run: Path) -> Iterator[None]:
-    """Hold the run's lock and clear what a killed process left half done; AgentError when it is held."""
-    lock = _open_lock(run)
-    try:
+def written(run: Path, recipe: Recipe | None = None) -> Iterator[None]:
+    """Hold the run's lock and clear what a killed process left half done.
+
+    Args:
+        run: Its folder.
+        recipe: Of a new run, which begins here; None: the run is there.
+
+    Raises:
+        AgentError: Another process holds the lock, the folder cannot be written, or there is something in
+            the folder of a new run.
+    """
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            _open(run, recipe, stack)
+        except InUseError:
             raise AgentError(f"{run} is being trained by another process; wait for it or end it") from None
-        for folder in (run, run / FOLDER, run / BETWEEN):
-            remove_partial(folder)
-            for hidden in folder.glob(f".{FINAL}-*" if folder == run else ".step-*"):
-                shutil.rmtree(hidden, ignore_errors=True)  # of save_checkpoint
+        except OSError as error:
+            raise AgentError(
+                f"{run} cannot be written ({error.strerror or error}); fix that, or give a folder that can, "
+                "and give the same command again"
+            ) from error
         yield
-    finally:
-        lock.close()
 
 
-def _open_lock(run: Path) -> io.TextIOWrapper:
-    try:
-        return (run / "lock").open("a")
-    except OSError as error:
-        raise AgentError(f"{run} cannot be written ({error.strerror}); give a folder that can") from error
+def _open(run: Path, recipe: Recipe | None, stack: ExitStack) -> None:
+    if recipe is not None:
+        check_vacant(run)  # before anything of ours is put there
+        run.mkdir(parents=True, exist_ok=True)
+    _refuse_links(run)
+    stack.enter_context(Lock(run / LOCK))
+    if recipe is not None:
+        check_vacant(run)
+    _clear(run)
+    if recipe is not None:
+        write_durably(run / RECIPE_FILE, _signed(render_recipe(recipe)))
+
+
+def _refuse_links(run: Path) -> None:
+    for name in _OWN:
+        if (run / name).is_symlink():
+            raise AgentError(
+                f"{run / name} is a link, and a training writes nothing outside of its folder; put what it "
+                "leads to in its place"
+            )
+
+
+def _clear(run: Path) -> None:
+    for folder in (run, run / FOLDER, run / BETWEEN):
+        remove_partial(folder)
+        # Of save_checkpoint, which adds eight characters to the name.
+        pattern = f".{FINAL}-*" if folder == run else ".step-*"
+        for hidden in folder.glob(pattern):
+            if re.fullmatch(r"\.(checkpoint|step-[0-9]+)-[a-z0-9_]{8}(-replaced)?", hidden.name):
+                remove_checkpoint(hidden)
+    for found in run.glob(".*"):
+        if is_scratch_of(found.name, RECIPE_FILE) or is_scratch_of(found.name, METRICS_FILE):
+            found.unlink()
 
 
 def check_vacant(run: Path) -> None:
-    """Raise AgentError when something is in the folder that a new run is to have."""
+    """Raise AgentError when something is in the folder that a new run is to have.
+
+    What a run that was killed before it had a recipe has left is nothing.
+    """
     if (run / RECIPE_FILE).is_file():
         if is_finished(run):
             raise AgentError(
@@ -67,18 +114,16 @@ def check_vacant(run: Path) -> None:
             f"{run} holds a run that stopped after update {newest_update(run)}; go on with "
             f"'lram train --resume {run}', or give another folder"
         )
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+    if run.exists() and (not run.is_dir() or not all(map(_left_by_a_beginning, run.iterdir()))):
         raise AgentError(f"{run} exists and is kept; give another folder for the run")
 
 
-def begin(run: Path, recipe: Recipe) -> None:
-    """Make the folder of a new run; AgentError when something is there, or it cannot be written."""
-    check_vacant(run)
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        (run / RECIPE_FILE).write_text(render_recipe(recipe), encoding="utf-8")
-    except OSError as error:
-        raise AgentError(f"{run} cannot be written ({error.strerror}); give a folder that can") from error
+def _left_by_a_beginning(path: Path) -> bool:
+    if path.is_symlink():
+        return False
+    if path.name == LOCK:
+        return path.is_file() and not path.stat().st_size
+    return path.is_file() and is_scratch_of(path.name, RECIPE_FILE)
 
 
 def recipe_of(run: Path, settings: tuple[str, ...] = ()) -> Recipe:
@@ -94,13 +139,36 @@ def recipe_of(run: Path, settings: tuple[str, ...] = ()) -> Recipe:
     return changed
 
 
+def check_recipe_text(run: Path) -> None:
+    """Raise AgentError where a run's recipe is not what it began with: no state tells what that was.
+
+    That there is no checksum, as in runs of earlier versions, is said on standard error.
+    """
+    path = run / RECIPE_FILE
+    content = read_regular(path, LARGEST_RECIPE)
+    match = _SUM.search(content)
+    if match is None:
+        say(f"{path} carries no checksum, so whether it is what the run began with is not known")
+    elif hashlib.sha256(content[: match.start()]).hexdigest().encode() != match[1]:
+        raise AgentError(
+            f"{path} was changed since the run began, and there is no state yet that tells its recipe; "
+            "restore it, remove its last line if you changed it on purpose, or start a new run"
+        )
+
+
+def _signed(text: str) -> bytes:
+    content = text.encode()
+    return content + b"# sha256 of the text above: %s\n" % hashlib.sha256(content).hexdigest().encode()
+
+
 def refuse_changes(run: Path, before: Recipe, after: Recipe) -> None:
     """Raise AgentError for the first field that differs and decides numbers."""
     old, new = flat(recipe_to_dict(before)), flat(recipe_to_dict(after))
     for name in sorted(old.keys() | new.keys()):
         if name not in FREE and old.get(name) != new.get(name):
             raise AgentError(
-                f"{run} was trained with {name} = {old.get(name)} and cannot go on with {new.get(name)}; "
+                f"{run} was trained with {shown(name)} = {shown(str(old.get(name)))} and cannot go on with "
+                f"{shown(str(new.get(name)))}; "
                 "leave it, or start a new run"
             )
 
@@ -111,11 +179,17 @@ def is_finished(run: Path) -> bool:
 
 
 def prune_checkpoints(run: Path, keep: int) -> None:
-    """Remove all but the newest checkpoints on the way."""
+    """Remove all but the newest checkpoints on the way; what others put into them stays."""
     found = {}
     for path in (run / BETWEEN).glob("step-*"):
         number = path.name.removeprefix("step-")
-        if number.isdigit():
+        if number.isdecimal() and (path / CONFIG_FILE).is_file():
             found[int(number)] = path
     for old in sorted(found)[:-keep]:
-        shutil.rmtree(found[old])
+        remove_checkpoint(found[old])
+
+
+def say(sentence: str) -> None:
+    """Say something of a run that is no error, on standard error."""
+    with suppress(OSError):  # a reader that is gone must not end the run
+        print(f"lram: {sentence}", file=sys.stderr, flush=True)

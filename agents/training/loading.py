@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -76,7 +78,7 @@ class Loader:
             num_workers=workers,
             prefetch_factor=prefetch if workers else None,
             pin_memory=pin_memory,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_Beginning(os.getpid()),
             # A DataLoader draws a seed for its workers, by default from torch's global generator.
             generator=torch.Generator().manual_seed(0),
         )
@@ -138,9 +140,23 @@ class Loader:
         )
 
 
-def _ignore_interrupts(worker: int) -> None:
-    # A terminal interrupts all processes at once; whether to stop is for the one that trains to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+_PR_SET_PDEATHSIG = 1
+
+
+class _Beginning:
+    """What a worker does first."""
+
+    def __init__(self, trainer: int) -> None:
+        self._trainer = trainer
+
+    def __call__(self, worker: int) -> None:
+        # A terminal interrupts all processes at once; whether to stop is for the one that trains to say.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A trainer that is killed takes its workers with it at once; torch's own watch takes seconds.
+        with suppress(OSError, AttributeError):  # where the system has no such call
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != self._trainer:
+            os._exit(1)
 
 
 class _Caught(Dataset["Batch | AgentError"]):

@@ -25,10 +25,19 @@ from lram.agents.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.presets import parse_preset
 
 Share: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
-Count: TypeAlias = Annotated[int, Meta(ge=1)]
-CountOrZero: TypeAlias = Annotated[int, Meta(ge=0)]
-Positive: TypeAlias = Annotated[float, Meta(gt=0)]
-NotNegative: TypeAlias = Annotated[float, Meta(ge=0)]
+Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
+CountOrZero: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
+Updates: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+UpdatesOrZero: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Processes: TypeAlias = Annotated[int, Meta(ge=0, le=256)]
+Threads: TypeAlias = Annotated[int, Meta(ge=1, le=1024)]
+Turns: TypeAlias = Annotated[int, Meta(ge=0, le=10_000)]
+Positive: TypeAlias = Annotated[float, Meta(gt=0, le=1e9)]
+NotNegative: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
+
+MOST_TIMESTEPS = 100_000_000
+"""Timesteps of a micro-batch: far beyond any memory, with observations of a few hundred numbers each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,7 @@ class DataSection:
         Meta(ge=0, lt=1, description="of each task's trajectories, this share is held out for validation"),
     ] = 0.025
     seed: Annotated[
-        CountOrZero,
+        Seed,
         Meta(description="of both drawings; not the run's, so that runs of many seeds share them"),
     ] = 1
     target_returns: Annotated[
@@ -106,7 +115,7 @@ class SamplingSection:
         Mapping[str, Count], Meta(description="the same for single domains, such as `{atari = 8}`")
     ] = field(default_factory=dict)
     domain_weights: Annotated[
-        Mapping[str, CountOrZero], Meta(description="turns of a domain in each cycle; 1 where not named")
+        Mapping[str, Turns], Meta(description="turns of a domain in each cycle; 1 where not named")
     ] = field(default_factory=dict)
     balance_tasks: Annotated[
         bool, Meta(description="draw tasks equally often, not in proportion to their timesteps")
@@ -118,7 +127,7 @@ class SamplingSection:
             "whose beginnings matter"
         ),
     ] = False
-    workers: Annotated[CountOrZero, Meta(description="processes that prepare batches; 0: the trainer")] = 0
+    workers: Annotated[Processes, Meta(description="processes that prepare batches; 0: the trainer")] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +143,14 @@ class OptimizerSection:
     ] = 0.01
     clip: Annotated[NotNegative, Meta(description="largest norm of the gradient; 0: not clipped")] = 0.25
     updates: Annotated[
-        Count, Meta(description="optimiser updates (reference: 200,000 micro-steps, 6 an update)")
+        Updates, Meta(description="optimiser updates (reference: 200,000 micro-steps, 6 an update)")
     ] = 33_333
     warmup_updates: Annotated[
-        CountOrZero, Meta(description="updates of linear warm-up (reference: 4,000 micro-steps)")
+        UpdatesOrZero, Meta(description="updates of linear warm-up (reference: 4,000 micro-steps)")
     ] = 667
     final_learning_rate: Annotated[NotNegative, Meta(description="where the cosine ends")] = 1e-6
     accumulate: Annotated[
-        CountOrZero, Meta(description="micro-batches of an update; 0: one cycle through the domains")
+        Turns, Meta(description="micro-batches of an update; 0: one cycle through the domains")
     ] = 0
     precision: Annotated[
         Literal["float32", "bfloat16"],
@@ -155,7 +164,7 @@ class ValidationSection:
     """When and on how much the held-out trajectories are looked at."""
 
     every: Annotated[
-        CountOrZero,
+        UpdatesOrZero,
         Meta(description="updates between validations; 0: at the end only (reference: 50,000 micro-steps)"),
     ] = 8_333
     windows: Annotated[CountOrZero, Meta(description="windows a domain, always the same; 0: none")] = 512
@@ -165,13 +174,13 @@ class ValidationSection:
 class SavingSection:
     """What is written, and when."""
 
-    metrics_every: Annotated[Count, Meta(description="updates that a line of metrics sums up")] = 10
+    metrics_every: Annotated[Updates, Meta(description="updates that a line of metrics sums up")] = 10
     state_updates: Annotated[
-        CountOrZero, Meta(description="updates between training states to resume from; 0: by time only")
+        UpdatesOrZero, Meta(description="updates between training states to resume from; 0: by time only")
     ] = 0
     state_seconds: Annotated[Positive, Meta(description="seconds between training states")] = 300.0
     checkpoint_updates: Annotated[
-        CountOrZero, Meta(description="updates between checkpoints; 0: the final one only")
+        UpdatesOrZero, Meta(description="updates between checkpoints; 0: the final one only")
     ] = 0
     keep: Annotated[Count, Meta(description="so many of these checkpoints are kept, the newest")] = 3
     trackers: Annotated[
@@ -184,9 +193,9 @@ class Recipe:
     """A training run; the module's text says where the defaults come from."""
 
     name: Annotated[str, Meta(description="for people; it changes nothing")] = ""
-    seed: Annotated[CountOrZero, Meta(description="of initial weights and of all drawing")] = 0
+    seed: Annotated[Seed, Meta(description="of initial weights and of all drawing")] = 0
     threads: Annotated[
-        Count, Meta(description="threads of the trainer; bits are repeated for the same number only")
+        Threads, Meta(description="threads of the trainer; bits are repeated for the same number only")
     ] = 1
     device: Annotated[str, Meta(min_length=1, description="where the model is trained: cpu, cuda")] = "cpu"
     model: ModelSection = field(default_factory=ModelSection)
@@ -210,6 +219,14 @@ class Recipe:
                 f"optimizer.final_learning_rate is {optimizer.final_learning_rate:g}, above "
                 f"optimizer.learning_rate = {optimizer.learning_rate:g}; set a lower one"
             )
+        sampling = self.sampling
+        for place, count in {"": sampling.sequences, **sampling.domain_sequences}.items():
+            if count * sampling.context > MOST_TIMESTEPS:
+                name = f"sampling.domain_sequences.{place}" if place else "sampling.sequences"
+                raise AgentError(
+                    f"{name} = {count} windows of sampling.context = {sampling.context} timesteps are more "
+                    f"than the {MOST_TIMESTEPS} timesteps that a micro-batch may have; set smaller ones"
+                )
         if not self.data.stores:
             raise AgentError(
                 "the recipe names no data; set data.stores to folders that 'lram collect' has written"

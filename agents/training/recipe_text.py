@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from lram.agents.api import AgentError
+from lram.agents.durable import read_regular
+from lram.agents.shown import shown
 from lram.agents.training.recipe import (
     MODEL_FIELDS,
     Recipe,
@@ -22,6 +24,9 @@ from lram.agents.training.recipe import (
     known_fields,
     recipe_to_dict,
 )
+
+LARGEST_RECIPE = 1 << 20
+"""Bytes of the largest file that is read as a recipe."""
 
 _LISTS = ("data.stores", "data.tasks", "data.policies", "saving.trackers", "model.xlstm.slstm_at")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -49,7 +54,7 @@ def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Rec
     _refuse_unknown(plain, (), where)
     for name, value in flat(plain).items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise AgentError(f"{where}: {name} is {value}, which is no finite number; mend the value")
+            raise AgentError(f"{where}: {name} is {value}, which is no finite number; fix the value")
     nested = {**plain}
     if isinstance(nested.get("model"), Mapping):
         model = nested["model"]
@@ -57,13 +62,13 @@ def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Rec
         nested["model"]["overrides"] = {name: model[name] for name in model if name in MODEL_FIELDS}
     try:
         return msgspec.convert(nested, Recipe)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, OverflowError) as error:
         text, _, place = str(error).partition(" - at `$.")
         field = place.rstrip("`").replace("[...]", "") or "it"
         text = text[:1].lower() + text[1:].replace("`", "")
         if text.startswith("invalid enum value"):
             text += f", not one of {', '.join(choices(field))}"
-        raise AgentError(f"{where}: {field} does not fit: {text}; mend the value") from None
+        raise AgentError(f"{where}: {shown(field)} does not fit: {shown(text, 300)}; fix the value") from None
 
 
 def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -119,7 +124,7 @@ def render_value(value: Any) -> str:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_regular(path, LARGEST_RECIPE).decode("utf-8")
     except FileNotFoundError:
         raise AgentError(
             f"there is no recipe {path}; 'lram train --print-recipe > {path}' writes one to start from"
@@ -130,8 +135,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise AgentError(f"{path} cannot be read ({error.strerror}); give a TOML file") from None
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise AgentError(f"{path} is not TOML: {error}; mend that place") from None
+    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and brackets without end
+        raise AgentError(f"{path} is not TOML: {shown(str(error), 200)}; fix that place") from None
 
 
 def _apply(plain: dict[str, Any], setting: str) -> None:
@@ -140,7 +145,7 @@ def _apply(plain: dict[str, Any], setting: str) -> None:
     path = tuple(part.strip() for part in name.strip().split("."))
     if not equals or not all(path):
         raise AgentError(
-            f"--set takes section.field=value, not {setting!r}; for instance optimizer.updates=500"
+            f"--set takes section.field=value, not {shown(setting)!r}; for instance optimizer.updates=500"
         )
     value = _parse(text.strip())
     if ".".join(path) in _LISTS and not isinstance(value, list):
@@ -149,7 +154,8 @@ def _apply(plain: dict[str, Any], setting: str) -> None:
         plain = plain.setdefault(part, {})
         if not isinstance(plain, dict):
             raise AgentError(
-                f"--set {setting}: {'.'.join(path[: depth + 1])} has no fields; set it as a whole"
+                f"--set {shown(setting)}: {shown('.'.join(path[: depth + 1]))} has no fields; set it as a "
+                "whole"
             )
     plain[path[-1]] = value
 
@@ -157,7 +163,7 @@ def _apply(plain: dict[str, Any], setting: str) -> None:
 def _parse(text: str) -> Any:
     try:
         found = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text  # a word without quotes
     return found["value"] if len(found) == 1 else text
 
@@ -177,7 +183,8 @@ def _refuse_unknown(plain: Mapping[str, Any], path: tuple[str, ...], where: str)
                 hint = f"did you mean {'.'.join((*path, close[0]))}?"
             else:
                 hint = f"known: {', '.join(known)}"
-            raise AgentError(f"{where} has a field {'.'.join((*path, name))} that is not known; {hint}")
+            field = shown(".".join((*path, name)))
+            raise AgentError(f"{where} has a field {field} that is not known; {hint}")
         if isinstance(value, Mapping):
             _refuse_unknown(value, (*path, name), where)
 

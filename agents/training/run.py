@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from lram.agents.api import AgentError
 from lram.agents.checkpoint import load_checkpoint, save_checkpoint
 from lram.agents.config import config_from_dict
 from lram.agents.model import ActionModel, build_model
+from lram.agents.shown import shown
 from lram.agents.training import folder
 from lram.agents.training.distributed import World, joined
 from lram.agents.training.initial import standardise_states
@@ -80,15 +81,12 @@ def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Out
     """
     run = Path(run)
     recipe.check()
-    with joined(recipe.device) as world, reproducible(recipe.threads):
+    with joined(recipe.device) as world, reproducible(recipe.threads), _failures_told(run):
         if world.writes:
             folder.check_vacant(run)
         model, origin = _new_model(recipe)
         data = around.data(recipe, model.config.state_width, world.rank)
-        if world.writes:
-            folder.begin(run, recipe)
-        world.barrier()
-        return _train(recipe, run, model, origin, data, world, None, around)
+        return _train(recipe, run, model, origin, data, world, None, around, begins=True)
 
 
 def go_on(run: str | Path, settings: Sequence[str] = (), around: Surroundings = _PLAIN) -> Outcome:
@@ -107,9 +105,11 @@ def go_on(run: str | Path, settings: Sequence[str] = (), around: Surroundings = 
     if folder.is_finished(run):
         lines = read_metrics(run / METRICS_FILE)
         return Outcome(True, recipe.optimizer.updates, _last_validation(lines))
-    with joined(recipe.device) as world, reproducible(recipe.threads):
-        found = load_state(run)
+    with joined(recipe.device) as world, reproducible(recipe.threads), _failures_told(run):
+        found = load_state(run, talks=world.writes)
         if found is None:
+            if world.writes:
+                folder.check_recipe_text(run)
             model, origin = _new_model(recipe)
         else:
             state = found[0]
@@ -123,6 +123,34 @@ def _same_recipe(run: Path, state: TrainingState, recipe: Recipe) -> None:
     from lram.agents.training.recipe_text import recipe_from_dict
 
     folder.refuse_changes(run, recipe_from_dict(state.recipe, f"the state of {run}"), recipe)
+    if not 0 <= state.update <= recipe.optimizer.updates:
+        raise AgentError(
+            f"the state of {run} tells of update {state.update}, and its recipe has "
+            f"{recipe.optimizer.updates}; restore the folder or start a new run"
+        )
+
+
+@contextmanager
+def _failures_told(run: Path) -> Iterator[None]:
+    """Turn what the system refuses, wherever in a training it does, into one sentence."""
+    try:
+        yield
+    except AgentError:
+        raise
+    except OSError as error:
+        what = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+        raise AgentError(
+            f"training into {run} ended, because the system refused a file ({what}); fix that, and go on "
+            f"with 'lram train --resume {run}', or with the same command where the run had not begun"
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, MemoryError) or "allocate" in text or "out of memory" in text:
+            raise AgentError(
+                f"training into {run} ended, because the memory is too small ({shown(text, 120)}); take "
+                "fewer sampling.sequences, a shorter sampling.context or a smaller model"
+            ) from error
+        raise
 
 
 def _new_model(recipe: Recipe) -> tuple[ActionModel, dict[str, str]]:
@@ -155,10 +183,12 @@ def _train(
     world: World,
     found: tuple[TrainingState, Mapping[str, Any]] | None,
     around: Surroundings,
+    begins: bool = False,
 ) -> Outcome:
     with ExitStack() as stack:
         if world.writes:
-            stack.enter_context(folder.written(run))
+            stack.enter_context(folder.written(run, recipe if begins else None))
+        world.barrier()
         stop = stack.enter_context(stop_requests())
         section = recipe.model
         if found is None and section.state_init == "standardised" and not section.init_from:
@@ -183,16 +213,12 @@ class _Writer:
     def __init__(self, trainer: Trainer, run: Path, around: Surroundings, stack: ExitStack) -> None:
         recipe = recipe_to_dict(trainer.recipe)
         self._trainer, self._run, self._around = trainer, run, around
-        try:
-            self._lines = stack.enter_context(closing(JsonLines(run / METRICS_FILE, trainer.update)))
-        except OSError as error:
-            raise AgentError(f"{run / METRICS_FILE} cannot be written ({error.strerror})") from error
+        self._lines = stack.enter_context(closing(JsonLines(run / METRICS_FILE, trainer.update)))
+        _tell_missing(run, trainer, self._lines.kept)
         self._trackers = stack.enter_context(
             closing(Trackers(trainer.recipe.saving.trackers, run, recipe, trainer.update))
         )
-        self.last: dict[str, Mapping[str, Any]] = {
-            line["kind"]: line for line in read_metrics(run / METRICS_FILE)
-        }
+        self.last: dict[str, Mapping[str, Any]] = {line["kind"]: line for line in self._lines.kept}
         self.outputs = Outputs(self._write, self._lines.sync, self._checkpoint, around.observer)
 
     @property
@@ -206,7 +232,7 @@ class _Writer:
             self._lines.write(line)
         except OSError as error:
             raise AgentError(
-                f"{self._run / METRICS_FILE} cannot be written ({error.strerror}); mend that, and go on with "
+                f"{self._run / METRICS_FILE} cannot be written ({error.strerror}); fix that, and go on with "
                 f"'lram train --resume {self._run}'"
             ) from error
         self._trackers.write(line)
@@ -233,7 +259,7 @@ class _Writer:
             )
         except OSError as error:
             raise AgentError(
-                f"the checkpoint {path} cannot be written ({error.strerror or error}); mend that, and go on "
+                f"the checkpoint {path} cannot be written ({error.strerror or error}); fix that, and go on "
                 f"with 'lram train --resume {self._run}'"
             ) from error
 
@@ -256,6 +282,17 @@ class _Writer:
             "metrics": metrics,
             **self._around.card,
         }
+
+
+def _tell_missing(run: Path, trainer: Trainer, kept: Sequence[Mapping[str, Any]]) -> None:
+    every = trainer.recipe.saving.metrics_every
+    there = {line["update"] for line in kept if line["kind"] == "train"}
+    missing = [update for update in range(every, trainer.update + 1, every) if update not in there]
+    if missing:
+        folder.say(
+            f"{run / METRICS_FILE} lacks the lines of {len(missing)} updates, the first {missing[0]}; "
+            "its curve has a gap, and training goes on"
+        )
 
 
 def _nowhere() -> Outputs:

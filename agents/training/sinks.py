@@ -1,7 +1,8 @@
 """Where metrics go: ``metrics.jsonl`` always, TensorBoard where it is installed, trackers of one's own.
 
 A line is a JSON object with ``kind`` (``train`` or ``validation``) and ``update``. What depends on the
-machine's speed is in its field ``time``, so that all else is the same for the same recipe.
+machine's speed is in its field ``time``, so that all else is the same for the same recipe. It ends with the
+checksum of itself, ``crc32``, which is verified whenever lines are read; earlier versions wrote none.
 
 A tracker of one's own is an entry point of the group ``lram.trackers``: a callable that is given the
 run's folder, the recipe as a dictionary and the update that training goes on after, and returns an
@@ -20,6 +21,9 @@ from typing import Any, Protocol
 import msgspec
 
 from lram.agents.api import AgentError
+from lram.agents.checksums import ChecksumError, sign_line, verify_line
+from lram.agents.durable import open_regular, write_durably
+from lram.agents.shown import shown
 
 GROUP = "lram.trackers"
 METRICS_FILE = "metrics.jsonl"
@@ -41,15 +45,26 @@ class JsonLines:
     """``metrics.jsonl``: cut back to an update, then appended to."""
 
     def __init__(self, path: Path, update: int) -> None:
-        """Keep the lines up to ``update`` (0: none); a torn last line goes."""
-        kept = [line for line in read_metrics(path) if line["update"] <= update] if update else []
-        path.write_bytes(b"".join(_encoded(line) for line in kept))
-        self._file = path.open("ab")
+        """Keep the lines up to ``update`` (0: none), as they are; a torn last line goes.
+
+        Attributes:
+            kept: These lines.
+
+        Raises:
+            AgentError: A line is damaged.
+            OSError: The file cannot be written.
+        """
+        found = [pair for pair in _read_lines(path) if pair[1]["update"] <= update] if update else []
+        self.kept = [line for _, line in found]
+        write_durably(path, b"".join(text + b"\n" for text, _ in found))
+        # Without a buffer: one that a full disk refused would be written again at the end.
+        self._file = path.open("ab", buffering=0)
 
     def write(self, line: Mapping[str, Any]) -> None:
         """See :class:`Sink`."""
-        self._file.write(_encoded(line))
-        self._file.flush()
+        text = memoryview(sign_line(msgspec.json.encode(line)) + b"\n")
+        while text:
+            text = text[self._file.write(text) :]
 
     def sync(self) -> None:
         """Have all lines on disk."""
@@ -60,21 +75,49 @@ class JsonLines:
         self._file.close()
 
 
-def _encoded(line: Mapping[str, Any]) -> bytes:
-    return msgspec.json.encode(line) + b"\n"
-
-
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's ``metrics.jsonl``; a torn last line is left out."""
-    path = Path(path)
-    if not path.is_file():
-        return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
+    """Return the lines of a run's ``metrics.jsonl``, verified; a torn last line is left out.
+
+    Raises:
+        AgentError: A line is not what its checksum says, or no line of metrics; lines of earlier versions
+            carry no checksum, and are read.
+    """
+    return [line for _, line in _read_lines(Path(path))]
+
+
+def _read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """Return each line's text, and what it says without its checksum."""
     try:
-        return [msgspec.json.decode(line, type=dict[str, Any]) for line in whole.splitlines()]
-    except msgspec.MsgspecError as error:
-        raise AgentError(f"{path} is damaged ({error}); restore it or start a new run") from None
+        with open_regular(path) as file:
+            content = file.read()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise AgentError(f"{path} cannot be read ({error.strerror}); restore it") from None
+    lines, any_signed = [], False
+    for number, text in enumerate(content[: content.rfind(b"\n") + 1].split(b"\n")[:-1], 1):
+        try:
+            signed = verify_line(text)
+            line = msgspec.json.decode(text, type=dict[str, Any])
+        except (ChecksumError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise _damaged(path, number, str(error)) from None
+        update = line.get("update")
+        if not isinstance(line.get("kind"), str) or type(update) is not int or update < 0:
+            raise _damaged(path, number, "it has no kind or no update")
+        if signed:
+            del line["crc32"]
+        elif any_signed or any(isinstance(line[name], str) for name in line if name != "kind"):
+            raise _damaged(path, number, "its checksum is missing")
+        any_signed = any_signed or signed
+        lines.append((text, line))
+    return lines
+
+
+def _damaged(path: Path, number: int, why: str) -> AgentError:
+    return AgentError(
+        f"{path} is damaged at line {number} ({shown(why, 200)}); restore the file, remove that line, or "
+        "start a new run"
+    )
 
 
 class TensorBoard:
@@ -108,7 +151,10 @@ def _numbers(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, floa
 
 
 class Trackers:
-    """Other sinks; one that fails is given up with a word, and training goes on."""
+    """Other sinks; one that fails is given up with a word, and training goes on.
+
+    A package may do anything, also end the process; only the user's interruption is not taken for a failure.
+    """
 
     def __init__(self, names: Sequence[str], folder: Path, recipe: Mapping[str, Any], update: int) -> None:
         """Open the named ones; AgentError for one that is not known or cannot be opened."""
@@ -123,31 +169,43 @@ class Trackers:
         for name, sink in list(self._open.items()):
             try:
                 sink.write(line)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 del self._open[name]
-                print(f"lram: the tracker {name} failed and is given up: {error}", file=sys.stderr)
+                print(f"lram: the tracker {name} failed and is given up: {_cause(error)}", file=sys.stderr)
 
     def close(self) -> None:
         """See :class:`Sink`."""
         for name, sink in self._open.items():
             try:
                 sink.close()
-            except Exception as error:
-                print(f"lram: the tracker {name} failed at its end: {error}", file=sys.stderr)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                print(f"lram: the tracker {name} failed at its end: {_cause(error)}", file=sys.stderr)
 
 
 def _open(name: str, folder: Path, recipe: Mapping[str, Any], update: int) -> Sink | None:
-    if name == "tensorboard":
-        try:
-            return TensorBoard(folder, recipe, update)
-        except ImportError:  # an extra; metrics.jsonl has it all
-            return None
     points = {point.name: point for point in entry_points(group=GROUP)}
-    if name not in points:
+    if name != "tensorboard" and name not in points:
         known = ", ".join(["tensorboard", *sorted(points)])
-        raise AgentError(f"saving.trackers names {name!r}, which is not installed; known: {known}")
+        raise AgentError(f"saving.trackers names {shown(name)!r}, which is not installed; known: {known}")
     try:
+        if name == "tensorboard":
+            return TensorBoard(folder, recipe, update)
         sink: Sink = points[name].load()(folder, recipe, update)
-    except Exception as error:
-        raise AgentError(f"the tracker {name} cannot be opened ({error}); mend or leave it out") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if name == "tensorboard" and isinstance(error, ImportError):  # an extra; metrics.jsonl has it all
+            return None
+        raise AgentError(
+            f"the tracker {name} cannot be opened ({_cause(error)}); fix it, or leave it out of "
+            "saving.trackers"
+        ) from error
     return sink
+
+
+def _cause(error: BaseException) -> str:
+    return shown(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 300)

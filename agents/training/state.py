@@ -4,37 +4,43 @@
 
     RUN/state/update-00000200/
         tensors.safetensors     weights, and AdamW's exp_avg, exp_avg_sq and step of every weight
-        state.json              everything else
+        state.json              everything else, the checksum of the tensors and one of itself
 
-A state appears whole or not at all; the two newest are kept. Nothing random is in it: batches depend on
-their number only, and no model here has dropout.
+A state appears whole or not at all; the two newest are kept, and a damaged one is passed over. Nothing
+random is in it: batches depend on their number only, and no model here has dropout.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lram.agents.api import AgentError
+from lram.agents.checksums import ChecksumError, sign_file, verify_file
+from lram.agents.durable import read_regular, sync_folder
+from lram.agents.shown import shown
 from lram.agents.training.metrics import Meter
+from lram.agents.weights import WeightsError, WeightsFile, os_errors
 
 FOLDER = "state"
 TENSORS_FILE = "tensors.safetensors"
 STATE_FILE = "state.json"
 VERSION = 1
 KEPT = 2
+_LARGEST_STATE = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,9 @@ class TrainingState:
     version: int = VERSION
 
 
+_FIELDS = {one.name for one in fields(TrainingState)}
+
+
 def save_state(run: Path, state: TrainingState, tensors: Mapping[str, Tensor]) -> Path:
     """Write a state and remove all but the newest two; OSError when the system refuses."""
     folder = run / FOLDER
@@ -80,11 +89,12 @@ def save_state(run: Path, state: TrainingState, tensors: Mapping[str, Tensor]) -
             save_file(plain, partial / TENSORS_FILE)
         described = msgspec.to_builtins(state)
         described["tensors"] = _checksum(partial / TENSORS_FILE)
-        (partial / STATE_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(described), indent=1))
+        text = msgspec.json.format(msgspec.json.encode(described), indent=2)
+        (partial / STATE_FILE).write_bytes(sign_file(text + b"\n"))
 
     write_whole(path, write)
     for old in _states(run)[KEPT:]:
-        shutil.rmtree(old)
+        _remove(old)
     return path
 
 
@@ -94,8 +104,12 @@ def newest_update(run: Path) -> int:
     return int(states[0].name.rpartition("-")[2]) if states else 0
 
 
-def load_state(run: Path) -> tuple[TrainingState, dict[str, Tensor]] | None:
+def load_state(run: Path, *, talks: bool = True) -> tuple[TrainingState, dict[str, Tensor]] | None:
     """Read the newest state that is sound, or None when there is none.
+
+    Args:
+        run: The run's folder.
+        talks: Say on standard error which states were passed over, and that one carries no checksum.
 
     Raises:
         AgentError: There are states, and all are damaged.
@@ -103,26 +117,78 @@ def load_state(run: Path) -> tuple[TrainingState, dict[str, Tensor]] | None:
     problems = []
     for path in _states(run):
         try:
-            return _read(path)
-        except (OSError, msgspec.MsgspecError, SafetensorError, UnicodeDecodeError) as error:
+            state, tensors, signed = _read(path)
+        except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
             problems.append(f"{path} is damaged ({error})")
+            continue
+        if talks:
+            _tell(path, problems, signed)
+        return state, tensors
     if problems:
         raise AgentError(f"{'; '.join(problems)}; restore one of them or start a new run")
     return None
 
 
-def _read(path: Path) -> tuple[TrainingState, dict[str, Tensor]]:
-    state = msgspec.json.decode((path / STATE_FILE).read_bytes(), type=TrainingState)
+def _tell(path: Path, problems: list[str], signed: bool) -> None:
+    for problem in problems:
+        print(
+            f"lram: {problem}; training goes on from {path.name}, the state before it, to the same result",
+            file=sys.stderr,
+            flush=True,
+        )
+    if not signed:
+        print(
+            f"lram: {path / STATE_FILE} carries no checksum (earlier versions wrote none), so whether it is "
+            "as it was written is not known",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _read(path: Path) -> tuple[TrainingState, dict[str, Tensor], bool]:
+    """Return a state, its tensors, and whether it carries a checksum of itself."""
+    content = read_regular(path / STATE_FILE, _LARGEST_STATE)
+    try:
+        signed = verify_file(content)
+    except ChecksumError as error:
+        raise ValueError(f"{STATE_FILE}: {error}") from None
+    plain = msgspec.json.decode(content, type=dict[str, Any])
+    if signed:
+        del plain["checksum"]
+    if unknown := plain.keys() - _FIELDS:  # such as a checksum whose name is damaged
+        raise ValueError(f"{STATE_FILE} has an unknown field {shown(min(unknown))!r}")
+    state = msgspec.convert(plain, TrainingState)
     if state.version != VERSION:
         raise AgentError(f"{path} has layout {state.version}, not {VERSION}; use the lram-bench that made it")
-    if _checksum(path / TENSORS_FILE) != state.tensors:
-        raise OSError("its checksum differs")
-    return state, load_file(path / TENSORS_FILE)
+    if path.name != f"update-{state.update:08d}" or state.micro_step < 0 or state.processes < 1:
+        raise ValueError(f"{STATE_FILE} tells of another update")
+    try:
+        with WeightsFile(path / TENSORS_FILE) as file:
+            tensors = file.read()
+    except WeightsError as error:
+        raise ValueError(f"{TENSORS_FILE}: {error}") from None
+    if file.digest != state.tensors:
+        raise ValueError(f"{TENSORS_FILE}: it was changed since it was written: its checksum differs")
+    return state, tensors, signed
 
 
 def _states(run: Path) -> list[Path]:
     """Return the states of a run, newest first."""
-    return sorted((run / FOLDER).glob("update-????????"), reverse=True)
+    found = (run / FOLDER).glob("update-*")
+    # All of a later state's names are of ten digits or more where a run is that long.
+    states = [path for path in found if re.fullmatch("update-[0-9]{8,12}", path.name)]
+    return sorted(states, key=lambda path: int(path.name.removeprefix("update-")), reverse=True)
+
+
+def _remove(state: Path) -> None:
+    """Remove a state, and its folder where nothing else is in it: what others put there stays."""
+    if state.is_symlink():
+        state.unlink()
+        return
+    for name in (STATE_FILE, TENSORS_FILE):
+        (state / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        state.rmdir()
 
 
 def _checksum(path: Path) -> str:
@@ -143,12 +209,13 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         partial.chmod(0o755)  # mkdtemp makes it private, and safetensors its file
         for file in partial.iterdir():
             file.chmod(0o644)
-            _sync(file)
-        _sync(partial)
-        if path.exists():
-            shutil.rmtree(path)
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        sync_folder(partial)
+        if path.is_symlink() or path.exists():
+            _remove(path)
         partial.rename(path)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -157,21 +224,5 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 def remove_partial(folder: Path) -> None:
     """Remove what a process that was killed in :func:`write_whole` has left."""
     for partial in folder.glob(".partial-*"):
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def os_errors() -> Iterator[None]:
-    """Let safetensors' errors of writing be OSError, as everybody else's."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
+        if re.fullmatch(r"\.partial-[a-z0-9_]{8}", partial.name):
+            _remove(partial)

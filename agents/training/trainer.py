@@ -148,7 +148,7 @@ class Trainer:
             save_state(self.run, state, weights | optimizer_tensors(self.model, self.optimizer))
         except OSError as error:
             raise AgentError(
-                f"the training state cannot be written to {self.run} ({error.strerror or error}); mend that, "
+                f"the training state cannot be written to {self.run} ({error.strerror or error}); fix that, "
                 f"and go on with 'lram train --resume {self.run}'"
             ) from error
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from lram.agents.shown import shown
+
 
 def print_json(value: Any) -> None:
     """Print ``value`` as indented JSON."""
@@ -31,4 +33,5 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 def _text(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    # Names come from folders of others: what they do to a terminal is not theirs to say.
+    return f"{value:g}" if isinstance(value, float) else shown(str(value), 10_000)

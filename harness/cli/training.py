@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from lram.agents.shown import shown
 from lram.agents.training.recipe import describe_fields
 from lram.agents.training.recipe_text import changed, read_recipe, render_recipe, render_value
 from lram.harness.cli.output import print_table
@@ -161,16 +162,23 @@ def conclude(outcome: Outcome, run: Path) -> int:
             f"lram train --resume {run}"
         )
         return 130
+    domains: list[str] = []
     if outcome.validation is not None:
-        _show_validation(outcome.validation)
+        try:
+            domains = _show_validation(outcome.validation)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise LramError(
+                f"the last validation in {run / 'metrics.jsonl'} is not what a training writes; restore the "
+                f"file; the model is in {run / 'checkpoint'}"
+            ) from None
     print(f"\ntrained: {outcome.update} updates\ncheckpoint: {run / 'checkpoint'}")
-    domains = outcome.validation["domains"] if outcome.validation is not None else ()
     tasks = " ".join(shlex.quote(f"{domain}/*") for domain in domains) or "TASKS"
     print(f"next: lram eval {run / 'checkpoint'} --tasks {tasks} -o {run / 'eval'}")
     return 0
 
 
-def _show_validation(line: Any) -> None:
+def _show_validation(line: Any) -> list[str]:
+    """Print a line of validation; return its domains."""
     names = ("loss", "perplexity", "top1", "action_error")
     rows: list[Sequence[object]] = [
         (domain, *(f"{one[name]:.4g}" for name in names)) for domain, one in line["domains"].items()
@@ -179,6 +187,7 @@ def _show_validation(line: Any) -> None:
         rows.append(("mean", *(f"{line[name]:.4g}" for name in names)))
     print(f"\nvalidation after update {line['update']}:\n")
     print_table(("domain", "loss", "perplexity", "top-1", "action error"), rows)
+    return [shown(domain) for domain in line["domains"]]
 
 
 def field_rows() -> list[str]:

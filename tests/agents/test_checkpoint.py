@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import random
+import resource
+import signal
+import subprocess
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -78,6 +83,19 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_is_full_is_an_error_of_the_system(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_checkpoint(tmp_path / "x", build_model(CONFIG, 0), CONFIG, trained=True, card={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
+
+
 def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         plain = json.loads((folder / "config.json").read_text())
@@ -115,11 +133,53 @@ def _zip_in_disguise(folder: Path) -> None:
         file.writestr("data.pkl", "x")
 
 
+def _pipe(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return damage
+
+
+def _header(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Change the header of the weights, and leave the numbers as they are."""
+
+    def damage(folder: Path) -> None:
+        content = (folder / "model.safetensors").read_bytes()
+        size = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + size])
+        change(header)
+        text = json.dumps(header).encode()
+        (folder / "model.safetensors").write_bytes(
+            len(text).to_bytes(8, "little") + text + content[8 + size :]
+        )
+
+    return damage
+
+
+def _begin(start: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / "model.safetensors").write_bytes(start)
+
+
+def _set(name: str, **fields: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda header: header[name].update(fields)
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "has no config.json"),
     "config not JSON": (lambda f: (f / "config.json").write_text("{"), "config.json is not JSON"),
     "config not text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), "config.json is not JSON"),
     "config of others": (lambda f: (f / "config.json").write_text("[]"), "is not of the format"),
+    "config nested too deep": (
+        lambda f: (f / "config.json").write_text("[" * 100_000 + "]" * 100_000),
+        "config.json is not JSON",
+    ),
+    "config a folder": (
+        lambda f: ((f / "config.json").unlink(), (f / "config.json").mkdir()),
+        "config.json cannot be read",
+    ),
+    "config a pipe": (_pipe("config.json"), "config.json cannot be read"),
+    "weights a pipe": (_pipe("model.safetensors"), "model.safetensors cannot be read"),
     "later version": (_edit(lambda p: p.update(version=2)), "has version 2, not 1"),
     "unknown field": (_edit(lambda p: p.update(extra=1)), "unknown field 'extra'"),
     "trained not told": (_edit(lambda p: p.pop("trained")), "trained must be true or false"),
@@ -148,6 +208,38 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "head.bias holds values that are no finite numbers",
     ),
     "another model": (_edit(lambda p: p["model"].update(layers=3)), "lacks backbone.blocks.2"),
+    "too many blocks": (_edit(lambda p: p["model"].update(layers=4000)), "too few for the 4000 blocks"),
+    "blocks without end": (
+        _edit(lambda p: p["model"].update(layers=10**9)),
+        "layers must be above 0 and at most 4096, not 1000000000",
+    ),
+    "width without end": (
+        _edit(lambda p: p["model"].update(width=10**12)),
+        "width must be above 0 and at most",
+    ),
+    "header without end": (
+        _begin(b"\xff" * 7 + b"\x7f{}"),
+        "is damaged or incomplete .its header would have",
+    ),
+    "header cut": (_begin((50).to_bytes(8, "little") + b"{"), "is damaged or incomplete .its header would"),
+    "header no object": (_begin((2).to_bytes(8, "little") + b"[]"), "its header is no object"),
+    "header nested too deep": (
+        _begin((200_000).to_bytes(8, "little") + b"[" * 200_000),
+        "is damaged or incomplete .its header is not JSON",
+    ),
+    "unknown type": (_header(_set("head.bias", dtype="Q4")), "head.bias is of the type Q4"),
+    "type no text": (_header(_set("head.bias", dtype=[1])), "head.bias is of the type .1."),
+    "integers": (_reweigh(lambda w: w.update({"head.bias": w["head.bias"].long()})), "of the type I64"),
+    "shape and bytes differ": (_header(_set("head.bias", shape=[1])), "head.bias has 8768 bytes"),
+    "shape below 0": (_header(_set("head.bias", shape=[-2192])), "head.bias has no shape"),
+    "shape without end": (_header(_set("head.bias", shape=[10**30, 0])), "head.bias has no shape"),
+    "tensors overlap": (
+        _header(_set("head.bias", data_offsets=[4, 8772])),
+        "does not begin where the tensor before it ends",
+    ),
+    "offsets without end": (_header(_set("head.bias", data_offsets=[0, 10**30])), "has no place in the file"),
+    "tensor no object": (_header(lambda h: h.update(x=1)), "x has no place in the file"),
+    "escapes in a name": (_reweigh(lambda w: w.update({"a\x1b[2J": torch.ones(1)})), r"tensor a\\x1b\[2J"),
     "huge by mistake": (_edit(lambda p: p["model"].update(width=320_000)), "has the shape"),
 }
 
@@ -157,10 +249,85 @@ def test_a_damaged_checkpoint_is_refused_in_one_sentence(
     folder: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     damage(folder)
+    (folder / "SHA256SUMS").unlink()  # as after a change on purpose: each has its own sentence
     with pytest.raises(AgentError, match=message) as caught:
         load_checkpoint(folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# --- checksums --------------------------------------------------------------------------------------------
+
+
+def test_sha256sum_itself_agrees(folder: Path) -> None:
+    done = subprocess.run(
+        ["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "config.json: OK\nmodel.safetensors: OK\n")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "SHA256SUMS"])
+def test_no_flipped_bit_and_no_cut_is_taken_for_what_was_saved(folder: Path, name: str) -> None:
+    digest = load_checkpoint(folder)[1].digest
+    whole, draw, harmless = (folder / name).read_bytes(), random.Random(0), 0
+    # The first bytes are sizes and names, which a reader trusts most.
+    places = {*range(20), *(draw.randrange(len(whole)) for _ in range(150)), len(whole) - 1}
+    damaged = [whole[:place] for place in sorted(places)[::10]] + [whole + b"\n", whole + whole]
+    for place in sorted(places):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << draw.randrange(8)
+        damaged.append(bytes(flipped))
+    for content in damaged:
+        (folder / name).write_bytes(content)
+        try:
+            found = load_checkpoint(folder)[1].digest
+        except AgentError:
+            continue
+        assert found == digest
+        harmless += 1
+    assert harmless == 0 or name == "SHA256SUMS"  # ' ' and '*' before a name mean the same
+    assert harmless < 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: "", "its end is missing"),
+        (lambda text: text.splitlines()[0] + "\n", "the checksum of model.safetensors is missing"),
+        (lambda text: text + text, "line 3 is not the checksum of one of config.json, model.safetensors"),
+        (lambda text: text + "0" * 64 + "  ../../secret\n", "line 3 is not the checksum"),
+        (lambda text: text * 1000, "cannot be read"),
+    ],
+)
+def test_malformed_checksums_are_refused(folder: Path, change: Callable[[str], str], message: str) -> None:
+    sums = folder / "SHA256SUMS"
+    sums.write_text(change(sums.read_text()))
+    with pytest.raises(AgentError, match=message):
+        load_checkpoint(folder)
+
+
+def test_a_changed_number_says_what_to_do_and_removing_the_sums_accepts_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _reweigh(lambda weights: weights["head.bias"].fill_(0.5))(folder)
+    with pytest.raises(
+        AgentError, match=r"model.safetensors is not what SHA256SUMS says.*on purpose, remove"
+    ):
+        load_checkpoint(folder)
+    assert capsys.readouterr().err == ""
+    (folder / "SHA256SUMS").unlink()
+    for _ in range(2):
+        model, meta = load_checkpoint(folder)
+        assert (model.head.bias[0].item(), meta.verified) == (0.5, False)
+    assert capsys.readouterr().err.count("has no SHA256SUMS") == 1
+
+
+def test_what_others_put_into_a_checkpoint_stays_when_it_is_replaced(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    save_checkpoint(folder, build_model(CONFIG, 1), CONFIG, trained=False, card={}, overwrite=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["checkpoint"]
+    assert load_checkpoint(folder)[1].digest == model_digest(build_model(CONFIG, 1))
 
 
 def test_a_path_that_is_no_folder_is_told(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ pytest.importorskip("numba", reason="fused steps need numba")
 
 from lram.agents.fused import compiler
 from lram.agents.fused.images import FusedImageEncoder
+from lram.agents.fused.kernel_files import private_folder, read_kernel, write_kernel
 from lram.agents.fused.linear import PackedLinear
 
 X = np.linspace(-87, 88, 200_001).astype(np.float32)
@@ -169,32 +172,111 @@ print(_cache_folder())
 """
 
 
-def _run_square(tmp_path: Path, cache: Path) -> Path:
-    """Compile and use a kernel in a process of its own; return its cache folder."""
+def _run_square(tmp_path: Path, cache: Path, code: str = SQUARE) -> tuple[Path, str]:
+    """Compile and use a kernel in a process of its own; return its cache folder and its standard error."""
     script = tmp_path / "square.py"
-    script.write_text(SQUARE)
+    if not script.is_file() or script.read_text() != code:
+        script.write_text(code)
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "NUMBA_CACHE_DIR": ""}
     done = subprocess.run(
         [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True
     )
-    return Path(done.stdout.strip())
+    return Path(done.stdout.strip()), done.stderr
 
 
-def test_a_damaged_kernel_cache_costs_a_compilation_and_is_mended(tmp_path: Path) -> None:
-    folder = _run_square(tmp_path, tmp_path / "cache")
-    kept = [path for path in folder.rglob("*") if path.suffix in (".nbi", ".nbc")]
-    assert {path.suffix for path in kept} == {".nbi", ".nbc"}
-    for damage in (b"", b"garbage"):
-        for path in kept:
-            path.write_bytes(damage)
-        _run_square(tmp_path, tmp_path / "cache")
-        assert all(path.read_bytes() != damage for path in folder.rglob("*.nbi"))
+def test_a_kernel_is_compiled_once_and_kept_for_this_user_alone(tmp_path: Path) -> None:
+    folder, said = _run_square(tmp_path, tmp_path / "cache")
+    (kept,) = folder.iterdir()
+    before = kept.stat()
+    assert (folder.stat().st_mode & 0o777, before.st_mode & 0o777, said) == (0o700, 0o600, "")
+    assert _run_square(tmp_path, tmp_path / "cache") == (folder, "")
+    assert (kept.stat().st_mtime_ns, kept.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_a_damaged_kernel_costs_a_compilation_and_is_said_and_replaced(tmp_path: Path) -> None:
+    folder, _ = _run_square(tmp_path, tmp_path / "cache")
+    (kept,) = folder.iterdir()
+    whole, draw = kept.read_bytes(), random.Random(0)
+    flipped = bytearray(whole)
+    for _ in range(12):
+        flipped[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+    for damaged in (b"", b"garbage", whole[: len(whole) // 2], bytes(flipped)):
+        kept.write_bytes(damaged)
+        _, said = _run_square(tmp_path, tmp_path / "cache")
+        assert "was damaged and is compiled again" in said
+        assert kept.read_bytes() == whole or read_kernel(kept)
+        assert list(folder.iterdir()) == [kept]
+
+
+def test_no_flipped_bit_reaches_the_compiler(tmp_path: Path) -> None:
+    file, draw = tmp_path / "square.nbc", random.Random(0)
+    write_kernel(file, bytes(range(256)))
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << draw.randrange(8)
+        file.write_bytes(flipped)
+        assert read_kernel(file) is None
+        assert not file.exists()
+    file.write_bytes(whole)
+    assert read_kernel(file) == bytes(range(256))
+    file.rename(tmp_path / "other.nbc")
+    assert read_kernel(tmp_path / "other.nbc") is None  # one kernel's code is not taken for another's
+
+
+def test_what_other_users_could_write_is_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "kernels"
+    assert private_folder(folder) == folder
+    file = folder / "a.nbc"
+    write_kernel(file, b"code")
+    for mode in (0o660, 0o606):
+        file.chmod(mode)
+        assert read_kernel(file) is None
+    file.chmod(0o600)
+    assert read_kernel(file) == b"code"
+    (folder / "link.nbc").symlink_to(file)
+    assert read_kernel(folder / "link.nbc") is None
+    os.mkfifo(folder / "pipe.nbc")
+    assert read_kernel(folder / "pipe.nbc") is None
+    for mode in (0o770, 0o707, 0o1777):
+        folder.chmod(mode)
+        assert private_folder(folder) is None
+    folder.chmod(0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    if os.getuid():  # what root owns is trusted
+        assert read_kernel(file) is None
+        assert private_folder(folder) is None
+    assert "can be written by other users, so it is not used" in capsys.readouterr().err
+
+
+def test_kernels_are_kept_by_processes_at_once_and_read_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "square.py").write_text(SQUARE)
+    with ThreadPoolExecutor(3) as pool:
+        folders = list(pool.map(lambda _: _run_square(tmp_path, tmp_path / "cache"), range(3)))
+    assert set(folders) == {(folders[0][0], "")}
+    assert len(list(folders[0][0].iterdir())) == 1
+    folders[0][0].chmod(0o500)
+    assert _run_square(tmp_path, tmp_path / "cache") == folders[0]
+    folders[0][0].chmod(0o700)
+
+
+def test_a_full_disk_costs_a_compilation(tmp_path: Path) -> None:
+    limited = SQUARE.replace("import sys\n", "import resource, signal, sys\n").replace(
+        "assert square",
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\nassert square",
+        1,
+    )
+    folder, said = _run_square(tmp_path, tmp_path / "cache", limited)
+    assert (list(folder.iterdir()), said) == ([], "")
 
 
 def test_kernels_work_where_nothing_can_be_kept(tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("")
-    assert str(_run_square(tmp_path, blocked)) == "None"
+    assert str(_run_square(tmp_path, blocked)[0]) == "None"
 
 
 @pytest.mark.parametrize("kind", ["xlstm", "mamba", "transformer"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,3 +171,60 @@ def test_every_field_is_described() -> None:
     assert all(row.description for row in rows.values())
     assert rows["optimizer.learning_rate"].default == 1e-4
     assert "model.FIELD" in rows
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "sampling.context=1000000000000",
+        "sampling.sequences=1000000000000",
+        "sampling.domain_sequences={atari = 1000000000000}",
+        "sampling.domain_weights={atari = 1000000000}",
+        "sampling.workers=1000000000",
+        "optimizer.accumulate=1000000000",
+        "optimizer.updates=1000000000000",
+        "optimizer.learning_rate=1e300",
+        "validation.windows=1000000000000",
+        "seed=9223372036854775808",
+        "threads=1000000000",
+        f"seed={'9' * 5000}",
+        f"optimizer.clip={'9' * 400}",
+        "seed=true",
+        "optimizer.eps=nan",
+    ],
+)
+def test_a_number_without_end_is_one_short_sentence(setting: str) -> None:
+    with pytest.raises(AgentError) as caught:
+        read_recipe(None, [setting])
+    assert setting.partition("=")[0].removesuffix("s") in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_micro_batch_that_no_memory_holds_is_refused() -> None:
+    recipe = read_recipe(None, ["data.stores=s", "sampling.context=100000", "sampling.sequences=100000"])
+    with pytest.raises(AgentError, match="more than the 100000000 timesteps that a micro-batch may have"):
+        recipe.check()
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"x = " + b"[" * 100_000, "is not TOML"),
+        (b"seed = " + b"9" * 5000, "is not TOML"),
+        (b"#" * (1 << 20) + b"\n", "has more than 1048576 bytes"),
+        (b'"\x1b[2J" = 1', "is not TOML"),
+        (b'"a\\u001b[2J" = 1', r"a\\x1b\[2J that is not known"),
+    ],
+)
+def test_a_hostile_file_is_one_short_sentence(content: bytes, word: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_bytes(content)
+    with pytest.raises(AgentError, match=word) as caught:
+        read_recipe(tmp_path / "recipe.toml")
+    assert len(str(caught.value)) < 600
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_pipe_is_no_recipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "recipe.toml")
+    with pytest.raises(AgentError, match="is not a regular file"):
+        read_recipe(tmp_path / "recipe.toml")

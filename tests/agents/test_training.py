@@ -150,17 +150,17 @@ def test_a_run_that_crashed_anywhere_goes_on_to_the_same_bits(
     assert lines(tmp_path / "cut") == lines(whole)
 
 
-@pytest.mark.parametrize("moment", ["save_file", "write_bytes", "rename", "rmtree"])
+@pytest.mark.parametrize("moment", ["save_file", "write_bytes", "rename", "unlink"])
 def test_a_crash_while_a_state_is_written_loses_nothing_before_it(
     moment: str, recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
 ) -> None:
-    owner = {"save_file": states, "write_bytes": Path, "rename": Path, "rmtree": shutil}[moment]
+    owner = states if moment == "save_file" else Path
     plain, calls = getattr(owner, moment), 0
 
     def crash(*arguments: Any, **named: Any) -> Any:
         nonlocal calls
         subject = str(arguments[-1] if moment == "save_file" else arguments[0])
-        if "cut" in subject and ("partial" in subject or (moment == "rmtree" and "update-" in subject)):
+        if "cut" in subject and ("partial" in subject or (moment == "unlink" and "update-" in subject)):
             calls += 1
             if calls == 2:
                 raise CrashError
@@ -509,7 +509,7 @@ def test_a_tracker_that_fails_does_not_end_training(
 
     monkeypatch.setattr(sinks, "entry_points", lambda group: [Broken()])
     assert start(recipe("saving.trackers=broken"), tmp_path / "run").finished
-    assert capsys.readouterr().err.count("broken failed and is given up: no network") == 1
+    assert capsys.readouterr().err.count("broken failed and is given up: ConnectionError: no network") == 1
     with pytest.raises(AgentError, match="not installed; known: tensorboard, broken"):
         start(recipe("saving.trackers=nothing"), tmp_path / "other")
 

@@ -18,10 +18,12 @@ from safetensors.torch import load_file
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.checkpoint import load_checkpoint
 from lram.agents.training.recipe import describe_fields
+from lram.agents.training.run import Outcome
 from lram.agents.training.sinks import read_metrics
 from lram.agents.trajectories import StoreWriter, Trajectory
 from lram.envs.registry import select
 from lram.harness.cli import app
+from lram.harness.cli.training import conclude
 from lram.harness.errors import LramError
 from lram.harness.records import PlannedTask
 from lram.harness.translation import task_spec
@@ -301,3 +303,27 @@ def test_a_sentence_is_all_that_a_user_sees(tmp_path: Path) -> None:
     output, errors = process.communicate(timeout=120)
     assert (process.returncode, output, errors.count("\n")) == (2, "", 1)
     assert "did you mean optimizer.updates?" in errors
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"update": 3},
+        {"update": 3, "domains": [1]},
+        {"update": 3, "domains": {"a": None}},
+        {"update": 3, "domains": {"a": {"loss": "x", "perplexity": 1, "top1": 1, "action_error": 1}}},
+    ],
+)
+def test_a_validation_that_no_training_wrote_is_one_sentence(line: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(LramError, match=r"metrics\.jsonl is not what a training writes; restore the file"):
+        conclude(Outcome(True, 3, line), tmp_path)
+
+
+def test_names_from_a_folder_reach_the_terminal_without_control_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    means = {"loss": 1.0, "perplexity": 1.0, "top1": 1.0, "action_error": 1.0}
+    assert conclude(Outcome(True, 3, {"update": 3, "domains": {"a\x1b[2J\n": means}}), tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "a\\x1b[2J\\n" in said
+    assert "\x1b" not in said
