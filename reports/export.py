@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,17 +12,19 @@ from types import MappingProxyType
 
 import msgspec
 
+from lram.agents.durable import read_regular
 from lram.harness.errors import LramError
 from lram.harness.store import Run, encode
 from lram.reports import training_figures, training_views
 from lram.reports.aggregate import summarise
-from lram.reports.chapters import Chapter, make_chapters
+from lram.reports.chapters import KEYS, Chapter, make_chapters
 from lram.reports.collect import Evidence, collect
 from lram.reports.drawing import KINDS, render
 from lram.reports.figures import NAMES, draw
 from lram.reports.markdown import markdown
 from lram.reports.model import Summary
 from lram.reports.page import page
+from lram.reports.pairs import ALL_OR_NONE, Pairs
 from lram.reports.tables import TABLES, csv_files
 from lram.reports.training_folder import Training
 
@@ -46,6 +49,11 @@ Anything else in its folder is somebody's.
 """
 
 
+_OF_CHAPTER = re.compile(
+    rf"tables/({'|'.join(KEYS)})_[A-Za-z0-9_-]+\.csv|figures/({'|'.join(KEYS)})-[A-Za-z0-9_-]+\.({'|'.join(KINDS)})"
+)
+
+
 def summary_json(summary: Summary, chapters: Sequence[Chapter] = ()) -> bytes:
     """Return ``summary.json``: the summary's fields, indented.
 
@@ -68,10 +76,14 @@ def _files_of(chapters: Sequence[Chapter]) -> list[str]:
 
 
 def whole_summary(
-    runs: Sequence[Run] | Evidence, seed: int, trainings: Sequence[Training], chapters: Sequence[Chapter]
+    runs: Sequence[Run] | Evidence,
+    seed: int,
+    trainings: Sequence[Training],
+    chapters: Sequence[Chapter],
+    pairs: Pairs = ALL_OR_NONE,
 ) -> Summary:
     """Return the summary with the caveats of chapters among its own."""
-    summary = summarise(runs, seed=seed, trainings=trainings, empty=bool(chapters))
+    summary = summarise(runs, seed=seed, trainings=trainings, empty=bool(chapters), pairs=pairs)
     told = [caveat for chapter in chapters for caveat in chapter.caveats]
     return replace(summary, caveats=(*summary.caveats, *told))
 
@@ -83,6 +95,7 @@ def write_report(
     seed: int = 0,
     trainings: Sequence[Training] = (),
     others: Mapping[str, Sequence[Path]] = MappingProxyType({}),
+    pairs: Pairs = ALL_OR_NONE,
 ) -> Path:
     """Write the report of ``runs``, ``trainings`` and ``others`` into ``folder``; return its ``index.html``.
 
@@ -98,6 +111,7 @@ def write_report(
         trainings: Training runs (:func:`lram.reports.training_folder.load_trainings`), finished or not.
         others: Folders of latencies, extrapolations and studies, by chapter
             (:func:`lram.reports.chapters.load_folders`).
+        pairs: Agents to compare.
 
     Raises:
         LramError: The runs contradict each other; ``folder`` holds something that no report writes,
@@ -105,7 +119,7 @@ def write_report(
     """
     place = Path(folder).resolve()
     _check_place(place)
-    contents = _contents(runs, seed, trainings, others)
+    contents = _contents(runs, seed, trainings, others, pairs)
     scratch = place.with_name(f".{place.name}.{os.getpid()}.new")
     try:
         try:
@@ -125,11 +139,15 @@ def write_report(
 
 
 def _contents(
-    runs: Sequence[Run], seed: int, trainings: Sequence[Training], others: Mapping[str, Sequence[Path]]
+    runs: Sequence[Run],
+    seed: int,
+    trainings: Sequence[Training],
+    others: Mapping[str, Sequence[Path]],
+    pairs: Pairs,
 ) -> dict[str, bytes]:
     evidence = collect(runs) if runs else None
-    chapters = make_chapters(evidence or (), others, seed)
-    summary = whole_summary(evidence or (), seed, trainings, chapters)
+    chapters = make_chapters(evidence or (), others, seed, pairs)
+    summary = whole_summary(evidence or (), seed, trainings, chapters, pairs)
     drawings, training_drawings = draw(summary), training_figures.draw(summary, trainings)
     contents = {
         "summary.json": summary_json(summary, chapters),
@@ -184,12 +202,15 @@ def _inside(place: Path) -> tuple[set[str], list[str]]:
 
 
 def _named_in(summary: Path) -> frozenset[str]:
-    """Return the files of chapters that an earlier report's summary names; none where there is no such."""
+    """Return the files of chapters that an earlier report's summary names; none where there is no such.
+
+    Only names that a chapter's file can have: a summary does not make a user's own file part of a report.
+    """
     try:
-        found = msgspec.json.decode(summary.read_bytes(), type=_Named).files
-    except (OSError, msgspec.DecodeError):
+        found = msgspec.json.decode(read_regular(summary), type=_Named).files
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return frozenset()
-    return frozenset(found)
+    return frozenset(name for name in found if _OF_CHAPTER.fullmatch(name))
 
 
 def _swap(scratch: Path, place: Path) -> None:

@@ -47,7 +47,14 @@ def span(estimate: Estimate, form: Callable[[float], str]) -> str:
 def names(items: Iterable[str]) -> str:
     """Return ``a``, ``a and b`` or ``a, b and c``."""
     listed = list(items)
+    if not listed:
+        return "none"
     return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
+
+
+def names_up_to(items: Sequence[str], limit: int = 12) -> str:
+    """Return ``a, b and c`` or, beyond ``limit`` items, ``a, b and 7 more``."""
+    return names(items) if len(items) <= limit else listing(items, limit)
 
 
 def parameters(value: int | None) -> str:
@@ -65,7 +72,7 @@ def duration(seconds: float) -> str:
 
 def listing(items: Sequence[str], limit: int = 12) -> str:
     """Return ``a, b`` or, beyond ``limit`` items, ``a, b and 7 more``."""
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    more = f" and {len(items) - limit:,} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more
 
 

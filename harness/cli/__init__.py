@@ -27,6 +27,7 @@ from lram.harness.cli import (
     running,
     training,
 )
+from lram.harness.cli.output import nothing_hidden
 from lram.harness.errors import LramError
 
 EXIT_BAD_INPUT = 2
@@ -67,7 +68,8 @@ def _interrupt(number: int, frame: object) -> None:
 def main() -> None:
     """Run the command line; exit with 2 for bad input and 130 for Ctrl-C or SIGTERM."""
     try:
-        _run()
+        with nothing_hidden():
+            _run()
     finally:
         for stream in (sys.stdout, sys.stderr):
             try:
