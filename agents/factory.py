@@ -19,7 +19,6 @@ import difflib
 import importlib
 import inspect
 import json
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -32,15 +31,14 @@ from lram.agents.compute import Compute
 from lram.agents.config import config_from_dict
 from lram.agents.contexts import parse_context, split_context, with_context
 from lram.agents.noise import NoisyAgent, parse_noise, split_noise
+from lram.agents.own_code import GROUP, named_module
 from lram.agents.presets import is_preset, is_preset_like, parse_preset, preset_names
 from lram.agents.shipped import shipped_checkpoints
 
 if TYPE_CHECKING:
     from lram.agents.model import ActionModel
 
-GROUP = "lram.agents"
 _CONTRACT = ("info", "refuses", "start", "reset", "act", "state_bytes")
-_OWN_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
     for point in _points():
         if point.name == spec:
             return _call(_load_point(point), spec, seed, compute)
-    if _OWN_CODE.fullmatch(spec):
+    if named_module(spec):
         return _call(_load_own(spec), spec, seed, compute)
     if spec and ("/" in spec or Path(spec).exists()):
         return _checkpoint(spec, compute)
@@ -218,7 +216,7 @@ def _points() -> list[EntryPoint]:
 def _load_point(point: EntryPoint) -> Any:
     try:
         return point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a package that exits must not take the command with it
         raise AgentError(
             f"entry point {point.name} ({point.value}) cannot be loaded: {_cause(error)}"
         ) from error
@@ -231,7 +229,7 @@ def _load_own(spec: str) -> Any:
         sys.path.insert(0, here)
     try:
         target: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AgentError(f"{spec}: module {module_name} cannot be imported: {_cause(error)}") from error
     for part in path.split("."):
         if not hasattr(target, part):
@@ -252,7 +250,7 @@ def _call(factory: Any, spec: str, seed: int, compute: Compute) -> Agent:
         agent = factory(**{name: value for name, value in offered.items() if name in parameters})
     except AgentError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AgentError(f"{spec} failed: {_cause(error)}") from error
     missing = [name for name in _CONTRACT if not hasattr(agent, name)]
     if missing:
@@ -262,5 +260,5 @@ def _call(factory: Any, spec: str, seed: int, compute: Compute) -> Agent:
     return made
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

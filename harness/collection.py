@@ -41,6 +41,7 @@ from lram.harness.plan import (
 from lram.harness.progress import Progress, quiet
 from lram.harness.records import AgentEntry, EpisodeRecord, RunPlan
 from lram.harness.store import PLAN_FILE, Run, RunWriter
+from lram.harness.trust import NONE, Trust
 
 RUNS = "runs"
 
@@ -114,8 +115,10 @@ def collect(
         if started is None:
             return _new_run(stage, path, plan, players, machine, notes or Notes(), progress)
     with StoreWriter(path, part_bytes=COMMIT_BYTES) as writer:
-        given = {label: one for label, one in labelled_specs(agents).items() if not isinstance(one, str)}
-        return _resume_run(writer, started, given, machine, progress, backend)
+        named = labelled_specs(agents)
+        given = {label: one for label, one in named.items() if not isinstance(one, str)}
+        trust = Trust(specs=[one for one in named.values() if isinstance(one, str)])
+        return _resume_run(writer, started, given, machine, progress, backend, trust)
 
 
 def _new_run(
@@ -146,6 +149,7 @@ def resume_collection(
     machine: Callable[[Run], Machine] = started_machine,
     backend: Backend = LOCAL,
     progress: Progress = quiet,
+    trust: Trust = NONE,
 ) -> list[Run]:
     """Play what the runs of ``store`` still miss and return them all, oldest first.
 
@@ -155,6 +159,7 @@ def resume_collection(
         machine: Tells how to spread the work of a run; by default, models compute as it was started.
         backend: Where to play.
         progress: Told what happens.
+        trust: What the caller vouches for; see :func:`lram.harness.resume`.
 
     Raises:
         LramError: The store has no run, or one cannot be gone on with.
@@ -168,7 +173,7 @@ def resume_collection(
         machines = [machine(run) for run in runs]
         _check_interpreters(runs, machines)
         return [
-            _resume_run(writer, run, agents, _restricted(its, run), progress, backend)
+            _resume_run(writer, run, agents, _restricted(its, run), progress, backend, trust)
             for run, its in zip(runs, machines, strict=True)
         ]
 
@@ -204,13 +209,15 @@ def _resume_run(
     machine: Machine,
     progress: Progress,
     backend: Backend,
+    trust: Trust,
 ) -> Run:
     machine = machine_for(run, machine)
     _recover(trajectories, run)
     items = run.missing()
     if items:
         with RunWriter(run) as writer:
-            go_on(writer, items, agents, machine, progress, _archive(trajectories, writer), backend)
+            archive = _archive(trajectories, writer)
+            go_on(writer, items, agents, machine, progress, archive, backend, trust)
     trajectories.describe(_card(run, _notes(trajectories.path, run)))
     return Run(run.path)
 

@@ -21,7 +21,8 @@ from lram.harness.progress import Progress, Reporter, quiet
 from lram.harness.provenance import collect
 from lram.harness.records import EpisodeRecord, WorkItem
 from lram.harness.rollout import AgentRaisedError
-from lram.harness.store import Run, RunWriter
+from lram.harness.store import PLAN_FILE, Run, RunWriter, resume_command
+from lram.harness.trust import NONE, Trust, check_trusted
 
 if TYPE_CHECKING:
     from lram.agents.trajectories.trajectory import Trajectory
@@ -100,6 +101,7 @@ def resume(
     machine: Machine | None = None,
     backend: Backend = LOCAL,
     progress: Progress = quiet,
+    trust: Trust = NONE,
 ) -> Run:
     """Play what a run still misses and return it.
 
@@ -112,10 +114,12 @@ def resume(
             standard error, kept with the session and named by reports.
         backend: Where to play, whatever the run was started on.
         progress: Told what happens.
+        trust: What the caller vouches for, of the modules and interpreters that the run's plan names.
 
     Raises:
-        LramError: It is no run, it is in use, ``machine`` has another precision than the run, an agent
-            is not the one it was started with, or a model has no parity.
+        LramError: It is no run, it names code that nobody here has vouched for, it is in use, ``machine``
+            has another precision than the run, an agent is not the one it was started with, or a model has
+            no parity.
     """
     opened = run if isinstance(run, Run) else Run(run)
     if opened.plan.collected:
@@ -131,7 +135,7 @@ def resume(
             again = errored | set(items)
             items = [item for item in opened.plan.items() if item in again]
         if items:
-            go_on(writer, items, agents, machine, progress, backend=backend)
+            go_on(writer, items, agents, machine, progress, backend=backend, trust=trust)
     return Run(opened.path)
 
 
@@ -156,6 +160,7 @@ def go_on(
     progress: Progress,
     archive: Archive | None = None,
     backend: Backend = LOCAL,
+    trust: Trust = NONE,
 ) -> None:
     """Play ``items`` of a run that was started before, after checking that its agents are still the same.
 
@@ -167,9 +172,17 @@ def go_on(
         progress: Told what happens.
         archive: Where trajectories and records go instead of ``writer`` alone.
         backend: Where to play.
+        trust: As for :func:`resume`; interpreters that ``machine`` names are vouched for.
     """
     calm_threads()
     opened = writer.run
+    check_trusted(
+        opened.path / PLAN_FILE,
+        [agent.spec for agent in opened.plan.agents],
+        opened.plan.interpreters,
+        replace(trust, domains=[*trust.domains, *(machine.interpreters or ())]),
+        resume_command(opened),
+    )
     interpreters = interpreters_of(opened.plan, machine.interpreters)
     with backend.open(machine) as stage:
         players = reopen(opened.plan, agents, interpreters, stage)

@@ -84,15 +84,9 @@ def rollout_settings(plan: RunPlan, machine: Machine, episodes: int, workers: in
         quarantine_after=machine.quarantine_after,
         deadlines=machine.deadlines,
         shuffle_seed=plan.seed if machine.shuffle else None,
-        seeds=own_seeds(plan),
+        seeds=seeds.own_seeds(plan),
         realtime_hz=plan.realtime_hz,
     )
-
-
-def own_seeds(plan: RunPlan) -> dict[str, int]:
-    """Return by label what agents have instead of the run's seed: those of a collection."""
-    labels = [agent.label for agent in plan.agents] if plan.collected else []
-    return {label: seeds.collection_seed(plan.seed, label) for label in labels}
 
 
 def cores() -> int:

@@ -14,11 +14,13 @@ from lram.agents.api import Agent, AgentError, AgentInfo, TaskSpec
 from lram.agents.compute import Compute
 from lram.agents.contexts import split_context
 from lram.agents.noise import split_noise
+from lram.agents.own_code import changed, code_of
 from lram.envs.registry import SelectionError, select
 from lram.envs.task import Task
 from lram.harness.errors import LramError
 from lram.harness.interpreters.choosing import overridden, resolve
 from lram.harness.readiness import adapter, protocols_here
+from lram.harness.record_checks import check_size
 from lram.harness.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipped
 from lram.harness.translation import task_spec
 
@@ -129,6 +131,7 @@ def plan_for(request: Request, place: Place) -> tuple[RunPlan, Mapping[str, Play
         raise LramError(f"the world's rate is {hz:g} Hz; it must be above 0")
     tasks, interpreters = _planned_tasks(request, place)
     specs = labelled_specs(request.agents)
+    check_size(len(specs), len(tasks), request.episodes)
     if hz:
         specs = {f"{label} ({hz:g} Hz)": spec for label, spec in specs.items()}
     agents = place.players(specs, tasks, request.seed)
@@ -150,7 +153,7 @@ def plan_for(request: Request, place: Place) -> tuple[RunPlan, Mapping[str, Play
         seed=request.seed,
         episodes=request.episodes,
         agents=tuple(
-            AgentEntry(label, spec if isinstance(spec, str) else OBJECT_SPEC, agents[label].info)
+            agent_entry(label, spec if isinstance(spec, str) else OBJECT_SPEC, agents[label].info)
             for label, spec in specs.items()
         ),
         tasks=tuple(tasks),
@@ -187,6 +190,7 @@ def reopen(
             )
     specs: dict[str, str | Agent] = {}
     for entry in plan.agents:
+        check_code(entry)
         if entry.spec == OBJECT_SPEC:
             if given is None or entry.label not in given:
                 raise LramError(
@@ -218,6 +222,21 @@ def interpreters_of(plan: RunPlan, explicit: Mapping[str, str] | None) -> dict[s
 def domains_of(plan: RunPlan) -> set[str]:
     """Return the names of the domains that ``plan`` has tasks of."""
     return {planned.task.domain for planned in plan.tasks}
+
+
+def agent_entry(label: str, spec: str, info: AgentInfo) -> AgentEntry:
+    """Return an agent's line of a plan, with the code behind it as it is now."""
+    return AgentEntry(label, spec, info, {} if spec == OBJECT_SPEC else code_of(spec))
+
+
+def check_code(entry: AgentEntry) -> None:
+    """Raise LramError when the source behind an agent of a plan is another one now; nothing is imported."""
+    now = code_of(entry.spec) if entry.code else {}
+    if now and (modules := changed(entry.code, now)):
+        raise LramError(
+            f"agent {entry.label} is not the one that was started with: the source of "
+            f"{', '.join(modules)} has changed since; put it back, or start anew"
+        )
 
 
 def check_same(entry: AgentEntry, now: AgentInfo) -> None:

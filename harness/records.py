@@ -22,11 +22,20 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class AgentEntry:
-    """An agent of a plan: the label that records carry, and the specification that builds it."""
+    """An agent of a plan.
+
+    Attributes:
+        label: What records carry.
+        spec: What builds it.
+        info: What it says of itself.
+        code: SHA-256 by module of the user's own source behind it (:mod:`lram.agents.own_code`); empty where
+            there is none, or in plans of versions that did not note it.
+    """
 
     label: str
     spec: str
     info: AgentInfo
+    code: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

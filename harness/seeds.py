@@ -8,6 +8,10 @@ agent's random numbers are not those of its simulator.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lram.harness.records import RunPlan
 
 _BOUND = 1 << 31
 
@@ -42,3 +46,9 @@ def collection_seed(run_seed: int, label: str) -> int:
     same seed, and agents do not repeat each other's.
     """
     return derive("collect", run_seed, label)
+
+
+def own_seeds(plan: RunPlan) -> dict[str, int]:
+    """Return by label what agents have instead of the run's seed: those of a collection."""
+    labels = [agent.label for agent in plan.agents] if plan.collected else []
+    return {label: collection_seed(plan.seed, label) for label in labels}

@@ -9,7 +9,9 @@
         lock                  held while a process writes
 
 A line counts when its newline is in the file: a torn last line, the mark of a process killed while
-writing, is not read.
+writing, is not read. Every line and every JSON file carries its checksum
+(:mod:`lram.agents.checksums`), which is verified whenever it is read; in a segment all lines carry one, or
+none does, as in those of earlier versions.
 
 Every record is given to the operating system at once, so that the end of the process, however it comes,
 costs nothing that was appended. That the disk has it is made sure of at most every ``SYNC_S`` seconds, for
@@ -20,78 +22,174 @@ every record on disk at once.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import gc
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from lram.agents.api import AgentError
-from lram.agents.durable import sync_folder, write_durably
+from lram.agents.checksums import ChecksumError, sign_line, verify_line
+from lram.agents.durable import InUseError, Lock, is_scratch_of, open_regular, sync_folder
 from lram.harness.errors import LramError
+from lram.harness.json_files import DAMAGE, clause, write_json
 
 _T = TypeVar("_T")
 
 SYNC_S = 0.1
 """Seconds of appending after which what was appended is on disk."""
 
+LOCK = "lock"
 _BLOCK = 4 << 20  # bytes that are read at once
+_LONGEST_LINE = 64 << 20  # bytes; beyond it is no record
 
 
-def check_empty(folder: Path, plan_file: str, holding: str, resume: str) -> None:
-    """Raise LramError when ``folder`` holds anything; where that is ``plan_file``, name ``resume``."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if (folder / plan_file).is_file():
-            raise LramError(f"{folder} holds {holding} already; '{resume} {folder}' goes on with it")
-        raise LramError(f"{folder} exists and is not an empty folder; give a new one")
+class WrongRecordError(ValueError):
+    """A record contradicts its plan, or another record; the message is a clause."""
 
 
-def read_json(file: Path, kind: type[_T]) -> _T:
-    """Return what ``file`` holds; LramError when it cannot be read."""
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError, AgentError) as error:
-        raise LramError(f"{file} cannot be read: {error}") from error
+@dataclass(frozen=True, slots=True)
+class FolderKind:
+    """A kind of folder that has a plan and segments.
+
+    Attributes:
+        plan_file: Name of the plan, the file by which the folder is known.
+        holding: What such a folder is said to hold, such as ``a run``.
+        resume: The command that continues one, which its folder follows.
+        rooms: Folders that a process may have made before the plan was there.
+        inputs: Files that are written before the plan.
+    """
+
+    plan_file: str
+    holding: str
+    resume: str
+    rooms: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+
+    def check_vacant(self, folder: Path) -> None:
+        """Raise LramError when ``folder`` holds more than a beginning that was killed may have left."""
+        if not folder.exists():
+            return
+        if (folder / self.plan_file).is_file():
+            raise LramError(
+                f"{folder} holds {self.holding} already; '{self.resume} {folder}' goes on with it"
+            )
+        if not folder.is_dir() or not all(map(self._is_leftover, folder.iterdir())):
+            raise LramError(f"{folder} exists and is not an empty folder; give a new one")
+
+    def begin(self, folder: Path, plan: object, inputs: Callable[[], None] = lambda: None) -> Lock:
+        """Make ``folder`` with its plan, and return its lock.
+
+        Args:
+            folder: Absent, or vacant.
+            plan: What its plan file is to hold.
+            inputs: Writes the files that come before the plan.
+
+        Raises:
+            LramError: It is not vacant, another process is at it, or it cannot be written.
+        """
+        self.check_vacant(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held = lock(folder / LOCK)
+            try:
+                self.check_vacant(folder)  # another process may have begun here
+                inputs()
+                write_json(folder / self.plan_file, plan)
+            except BaseException:
+                held.close()
+                raise
+        except OSError as error:
+            raise LramError(
+                f"cannot write to {folder}: {error.strerror}; make room or give another folder, and repeat "
+                "the command"
+            ) from error
+        return held
+
+    def _is_leftover(self, entry: Path) -> bool:
+        if entry.is_symlink():
+            return False
+        files = (self.plan_file, *self.inputs)
+        if entry.is_dir():
+            return entry.name in self.rooms and not any(entry.iterdir())
+        if entry.name == LOCK:
+            return entry.stat().st_size == 0
+        return entry.name in self.inputs or any(is_scratch_of(entry.name, name) for name in files)
 
 
-def check_layout(file: Path, found: int, read: int) -> None:
-    """Raise LramError when the layout ``found`` in ``file`` is not the one that this version can ``read``."""
-    if found != read:
-        raise LramError(
-            f"{file} has layout {found}, this version reads {read}; use the lram-bench that made it"
-        )
+def read_records(
+    part: Path,
+    kind: type[_T],
+    check: Callable[[_T], None] | None = None,
+    *,
+    advice: str = "remove the line and resume",
+) -> Iterator[tuple[_T, str]]:
+    """Yield each record of ``part`` with its segment's number, oldest first.
 
+    Args:
+        part: Folder of the segments.
+        kind: What a line holds.
+        check: Raises WrongRecordError for a record that cannot be right.
+        advice: What to do about a damaged line.
 
-def read_records(part: Path, kind: type[_T]) -> Iterator[tuple[_T, str]]:
-    """Yield each record of ``part`` with its segment's number, oldest first; LramError at a damaged line."""
+    Raises:
+        LramError: A segment cannot be read, or a line is damaged or wrong; it is named.
+    """
     decoder = msgspec.json.Decoder(kind)
     for segment in sorted(part.glob("*.jsonl")):
         stem = segment.stem
+        signed: bool | None = None
         for number, line in enumerate(_whole_lines(segment), start=1):
             try:
+                verified = verify_line(line)
+                if verified is not signed:
+                    if signed is not None:
+                        raise ChecksumError("it and the lines before it do not all carry checksums")
+                    signed = verified
                 record = decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise LramError(f"{segment}, line {number} is damaged ({error}); remove the line") from error
+                if check is not None:
+                    check(record)
+            except WrongRecordError as error:
+                raise LramError(f"{segment}, line {number}: {error}") from error
+            except DAMAGE as error:
+                raise LramError(f"{segment}, line {number} is damaged ({clause(error)}); {advice}") from error
             yield record, stem
+
+
+def without_checksums(part: Path) -> list[Path]:
+    """Return the segments of ``part`` whose lines carry no checksum: those of earlier versions."""
+    found = []
+    for segment in sorted(part.glob("*.jsonl")):
+        first = next(_whole_lines(segment), None)
+        if first is not None and not verify_line(first):
+            found.append(segment)
+    return found
 
 
 def _whole_lines(segment: Path) -> Iterator[bytes]:
     """Yield the lines of ``segment`` that have their newline, reading a block at a time."""
     rest = b""
-    with segment.open("rb") as file:
-        while block := file.read(_BLOCK):
-            whole, newline, tail = block.rpartition(b"\n")
-            if newline:
-                yield from (rest + whole + newline).splitlines()
-                rest = tail
-            else:
-                rest += block
+    try:
+        with open_regular(segment) as file:
+            while block := file.read(_BLOCK):
+                whole, newline, tail = block.rpartition(b"\n")
+                if newline:
+                    yield from (rest + whole).split(b"\n")
+                    rest = tail
+                else:
+                    rest += block
+                if len(rest) > _LONGEST_LINE:
+                    raise LramError(
+                        f"{segment} has a line of more than {_LONGEST_LINE} bytes; it is no segment"
+                    )
+    except OSError as error:
+        raise LramError(f"{segment} cannot be read: {error.strerror}") from error
 
 
 @contextmanager
@@ -108,32 +206,33 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def lock(file: Path, *, wait: bool = False) -> TextIO:
+def lock(file: Path, *, wait: bool = False) -> Lock:
     """Lock ``file`` until what is returned is closed; LramError when another process has it."""
     try:
-        handle = file.open("a")
-    except OSError as error:
-        raise LramError(f"cannot write to {file.parent}: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        handle.close()
+        return Lock(file, wait=wait)
+    except InUseError as error:
         raise LramError(
             f"{file.parent} is in use by another process; wait for it to end, or give another folder"
         ) from error
-    return handle
+    except OSError as error:
+        raise LramError(f"cannot write to {file.parent}: {error.strerror}") from error
 
 
 class SegmentWriter:
     """Holds a folder's lock and writes the segments of one session; a segment opens with its first record."""
 
-    def __init__(self, path: Path, parts: Sequence[str], resume: str) -> None:
+    def __init__(self, path: Path, parts: Sequence[str], resume: str, held: Lock | None = None) -> None:
         """Lock ``path``, take the number after those in ``parts``; LramError when another process holds it.
 
-        ``resume`` is the command that goes on with the folder after its disk was full.
+        Args:
+            path: The folder.
+            parts: Folders of segments.
+            resume: The command that continues after its disk was full.
+            held: Its lock, where this process has it already.
         """
         self._path, self._resume = path, resume
-        self._lock = lock(path / "lock")
+        self._lock = held or lock(path / LOCK)
+        self._here = _identity(path)
         # A process that was killed before its first record may have left its number on other parts.
         used = [file.stem for part in parts for file in (path / part).glob("*")]
         self.number = max((int(stem) for stem in used if stem.isdigit()), default=0) + 1
@@ -143,15 +242,13 @@ class SegmentWriter:
 
     def append(self, part: str, record: object) -> None:
         """Write one record: it is in its file when this returns, and soon on disk (the module's text)."""
-        line = msgspec.json.encode(record) + b"\n"
+        line = sign_line(msgspec.json.encode(record)) + b"\n"
         try:
             if part not in self._files:
                 self._files[part] = self._open(part)
-            written = self._files[part].write(line)
+            _write_whole(self._files[part], line)
         except OSError as error:
             raise self._refused(error.strerror or "") from error
-        if written != len(line):
-            raise self._refused("the disk took part of a record only")
         self._unsynced.add(part)
         self.heartbeat()
 
@@ -170,12 +267,13 @@ class SegmentWriter:
             raise self._refused(error.strerror or "") from error
         self._synced = time.monotonic()
 
-    def write(self, part: str, content: bytes) -> None:
+    def write(self, part: str, value: object) -> None:
         """Write the session's JSON file of ``part`` (again, when more became known)."""
         folder = self._path / part
         try:
+            self._check_here()
             folder.mkdir(exist_ok=True)
-            write_durably(folder / f"{self.number:04d}.json", content)
+            write_json(folder / f"{self.number:04d}.json", value)
         except OSError as error:
             raise self._refused(error.strerror or "") from error
 
@@ -183,6 +281,7 @@ class SegmentWriter:
         """Return the session's own folder in ``part``; it exists."""
         folder = self._path / part / f"{self.number:04d}"
         try:
+            self._check_here()
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._refused(error.strerror or "") from error
@@ -198,12 +297,44 @@ class SegmentWriter:
             self._lock.close()
 
     def _open(self, part: str) -> io.FileIO:
+        self._check_here()
         folder = self._path / part
         folder.mkdir(exist_ok=True)
         file = io.FileIO(folder / f"{self.number:04d}.jsonl", "x")
         sync_folder(folder)
         return file
 
+    def _check_here(self) -> None:
+        """Raise LramError when another folder, or none, is where this one was: nothing belongs there."""
+        if _identity(self._path) != self._here:
+            raise LramError(
+                f"{self._path} was moved or replaced while it was written to; what was recorded stands where "
+                "it is now: resume there"
+            )
+
     def _refused(self, cause: str) -> LramError:
-        path = self._path
-        return LramError(f"cannot write to {path}: {cause}; make room, then '{self._resume} {path}'")
+        return LramError(f"cannot write to {self._path}: {cause}; make room, then '{self._resume}'")
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return what tells a folder from another one at the same place; None where there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _write_whole(file: io.FileIO, line: bytes) -> None:
+    """Append ``line``, or nothing; OSError where the disk does not take all of it."""
+    before = file.tell()
+    try:
+        written = file.write(line)
+        if written != len(line):
+            raise OSError(errno.ENOSPC, "the disk took part of a record only")
+    except OSError:
+        # What a later session reads ends with a whole line; a torn one would not count either.
+        with suppress(OSError):
+            file.truncate(before)
+            file.seek(before)
+        raise

@@ -10,7 +10,9 @@
         lock                  held while a process writes
 
 A line counts when its newline is in the file: a torn last line, the mark of a process killed while
-writing, is not read. The last record of a work item wins.
+writing, is not read. A record that errored may be followed by another one, which then counts. Checksums are
+verified (:mod:`lram.harness.segments`), and what cannot be of this plan, or contradicts another record, is
+refused by name (:mod:`lram.harness.record_checks`).
 """
 
 from __future__ import annotations
@@ -23,23 +25,28 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lram.agents.durable import write_durably
+from lram.agents.durable import Lock
 from lram.harness.errors import LramError
+from lram.harness.json_files import check_layout, encode, read_json, read_signed
+from lram.harness.record_checks import RecordCheck, check_plan, contradict
 from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, Provenance, RunPlan, WorkItem
 from lram.harness.segments import (
+    FolderKind,
     SegmentWriter,
-    check_empty,
-    check_layout,
     no_collection,
-    read_json,
     read_records,
+    without_checksums,
 )
+from lram.harness.trust import remember
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["PLAN_FILE", "Run", "RunWriter", "encode", "load_runs"]
+
 PLAN_FILE = "run.json"
-_RESUME = "lram resume"
+_PARTS = ("records", "provenance", "logs")
+_KIND = FolderKind(PLAN_FILE, "a run", "lram resume", _PARTS)
 
 
 class _Outcome(msgspec.Struct, gc=False):
@@ -60,8 +67,9 @@ class Run:
         plan_file = self.path / PLAN_FILE
         if not plan_file.is_file():
             raise LramError(f"{self.path} is not a run: it has no {PLAN_FILE}; 'lram eval' makes runs")
-        self.plan = read_json(plan_file, RunPlan)
+        self.plan, self._signed = read_signed(plan_file, RunPlan)
         check_layout(plan_file, self.plan.schema, SCHEMA)
+        check_plan(plan_file, self.plan)
 
     def records(self) -> list[EpisodeRecord]:
         """Return the settled items' records, in plan order, one each."""
@@ -71,11 +79,19 @@ class Run:
         """Yield the settled items' records, in plan order, one each, with the number of its segment."""
         latest: dict[tuple[str, str], dict[int, tuple[EpisodeRecord, str]]] = {}
         texts: dict[str, str] = {}
+        check = RecordCheck(self.plan)
         with no_collection():
-            for found in read_records(self.path / "records", EpisodeRecord):
+            for found in read_records(self.path / "records", EpisodeRecord, check):
                 record = found[0]
                 _share(record, texts)
-                latest.setdefault((record.agent, record.task), {})[record.episode] = found
+                episodes = latest.setdefault((record.agent, record.task), {})
+                before = episodes.get(record.episode)
+                if before is not None and contradict(before[0], record):
+                    raise LramError(
+                        f"{self.path}: {record.item.id} has one result in records/{before[1]}.jsonl and "
+                        f"another in records/{found[1]}.jsonl; keep the right line and remove the other"
+                    )
+                episodes[record.episode] = found
         for pair in self.plan.pairs():
             episodes = latest.pop(pair, {})
             for episode in range(self.plan.episodes):
@@ -107,13 +123,25 @@ class Run:
     def _outcomes(self) -> dict[tuple[str, str], dict[int, Failure | None]]:
         """Return why the last record of each item has no score, by agent label and task id."""
         latest: dict[tuple[str, str], dict[int, Failure | None]] = {}
-        for found, _ in read_records(self.path / "records", _Outcome):
+        place = RecordCheck(self.plan).place
+
+        def check(found: _Outcome) -> None:
+            place(found.agent, found.task, found.episode)
+
+        for found, _ in read_records(self.path / "records", _Outcome, check):
             latest.setdefault((found.agent, found.task), {})[found.episode] = found.failure
         return latest
 
     def provenance(self) -> list[Provenance]:
         """Return where each segment was made, oldest first."""
         return [read_json(file, Provenance) for file in sorted((self.path / "provenance").glob("*.json"))]
+
+    def without_checksums(self) -> list[str]:
+        """Return which of the plan and the segments carry no checksum, as those of earlier versions do not:
+        a change to them would not be noticed.
+        """
+        plan = [] if self._signed else [PLAN_FILE]
+        return [*plan, *(f"records/{file.name}" for file in without_checksums(self.path / "records"))]
 
     def origins(self) -> dict[WorkItem, Provenance]:
         """Return where each settled item's record was made; without those of which nothing is known."""
@@ -157,30 +185,30 @@ class Run:
 class RunWriter:
     """The one writer of a run: holds its lock and appends records to a segment of its own."""
 
-    def __init__(self, run: Run) -> None:
-        """Lock ``run``; LramError when another process holds it. The first record opens a new segment."""
+    def __init__(self, run: Run, held: Lock | None = None) -> None:
+        """Lock ``run``; LramError when another process holds it. The first record opens a new segment.
+
+        ``held`` is the run's lock, where this process has it already.
+        """
         self.run = run
-        self._segments = SegmentWriter(run.path, ("records", "provenance", "logs"), _RESUME)
+        self._segments = SegmentWriter(run.path, _PARTS, resume_command(run), held)
         self.segment = self._segments.number
 
     @classmethod
     def create(cls, path: str | Path, plan: RunPlan) -> RunWriter:
-        """Make a new run in ``path`` (absent or empty) and lock it."""
-        folder = Path(path)
-        cls.check_vacant(folder)
+        """Make a new run in ``path`` (absent, empty, or left so by a killed beginning) and lock it."""
+        held = _KIND.begin(Path(path), plan)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "records").mkdir()
-            (folder / "provenance").mkdir()
-            write_durably(folder / PLAN_FILE, encode(plan))
-        except OSError as error:
-            raise LramError(f"cannot write to {folder}: {error.strerror}") from error
-        return cls(Run(folder))
+            remember(Path(path) / PLAN_FILE, [agent.spec for agent in plan.agents], plan.interpreters)
+            return cls(Run(path), held)
+        except BaseException:
+            held.close()
+            raise
 
     @staticmethod
     def check_vacant(path: str | Path) -> None:
         """Raise LramError when a new run cannot go into ``path`` because something is there."""
-        check_empty(Path(path), PLAN_FILE, "a run", _RESUME)
+        _KIND.check_vacant(Path(path))
 
     def append(self, record: EpisodeRecord) -> None:
         """Write one record: the end of this process cannot lose it, and it is on disk soon
@@ -198,7 +226,7 @@ class RunWriter:
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Write where this segment is made (again, when more became known)."""
-        self._segments.write("provenance", encode(provenance))
+        self._segments.write("provenance", provenance)
 
     def close(self) -> None:
         """Close the segment and free the lock."""
@@ -223,9 +251,11 @@ def _share(record: EpisodeRecord, texts: dict[str, str]) -> None:
     object.__setattr__(record.measured, "node", texts.setdefault(node, node))
 
 
-def encode(value: object) -> bytes:
-    """Return ``value`` as indented JSON with a final newline."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+def resume_command(run: Run) -> str:
+    """Return the command that continues ``run``."""
+    if run.plan.collected:
+        return f"lram collect --resume {run.path.parent.parent}"
+    return f"{_KIND.resume} {run.path}"
 
 
 def load_runs(paths: Sequence[str | Path]) -> list[Run]:

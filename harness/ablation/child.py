@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -86,7 +85,7 @@ def _train(cell: CellFolder, recipe: Recipe) -> None:
         stores = f"data.stores={json.dumps(list(recipe.data.stores))}"
         outcome = go_on(cell.train, (stores,), surroundings())
     else:
-        shutil.rmtree(cell.train, ignore_errors=True)  # of a process that was killed before it began
+        _set_aside(cell.train)  # of a process that was killed before it began
         outcome = start(recipe, cell.train, surroundings())
     if not outcome.finished:
         raise KeyboardInterrupt
@@ -105,7 +104,7 @@ def _evaluate(cell: CellFolder, study: Study) -> None:
     ):
         resume(run, machine=machine)
         return
-    shutil.rmtree(cell.eval, ignore_errors=True)  # that, or of a process that was killed before it began
+    _set_aside(cell.eval)  # that, or of a process that was killed before it began
     evaluate(
         {cell.entry.title: spec},
         list(asked.tasks),
@@ -115,6 +114,17 @@ def _evaluate(cell: CellFolder, study: Study) -> None:
         protocols=asked.protocols,
         machine=machine,
     )
+
+
+def _set_aside(folder: Path) -> None:
+    """Make way for a new ``folder``: what is there is kept beside it, because it may have taken hours."""
+    if not os.path.lexists(folder):
+        return
+    number = 1
+    while os.path.lexists(aside := folder.with_name(f"{folder.name}.aside-{number}")):
+        number += 1
+    folder.rename(aside)
+    print(f"{folder} is begun again; what was there is in {aside}", flush=True)
 
 
 def _settled(plan: StudyPlan) -> Study:

@@ -24,11 +24,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from lram.agents.durable import write_durably
 from lram.harness.ablation.records import SCHEMA, CellEntry, Copies, Done, StudyPlan, Times
 from lram.harness.errors import LramError
-from lram.harness.segments import check_layout, lock, read_json
-from lram.harness.store import PLAN_FILE, Run, encode
+from lram.harness.json_files import check_layout, read_json, write_json
+from lram.harness.segments import lock
+from lram.harness.store import PLAN_FILE, Run
 
 STUDY_FILE = "study.json"
 STAGES = ("train", "eval", "copycat", "timing")
@@ -126,7 +126,7 @@ class CellFolder:
 
     def write(self, name: str, record: Copies | Times | Done) -> None:
         """Write ``copycat.json``, ``timing.json`` or ``done.json``."""
-        write_durably(self.path / name, encode(record))
+        write_json(self.path / name, record)
 
     def _read(self, name: str, kind: type[_T]) -> _T | None:
         file = self.path / name
@@ -135,7 +135,7 @@ class CellFolder:
 
 def write_plan(path: Path, plan: StudyPlan) -> None:
     """Write ``study.json``."""
-    write_durably(path / STUDY_FILE, encode(plan))
+    write_json(path / STUDY_FILE, plan)
 
 
 @contextmanager

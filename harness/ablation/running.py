@@ -20,7 +20,6 @@ from typing import Protocol
 
 import msgspec
 
-from lram.agents.durable import write_durably
 from lram.agents.training.recipe import recipe_to_dict
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness.ablation.cells import cells_of
@@ -30,6 +29,7 @@ from lram.harness.ablation.study import Collect, Study
 from lram.harness.backends import LOCAL, Backend
 from lram.harness.collection import Notes, collect
 from lram.harness.errors import LramError
+from lram.harness.json_files import read_json, write_json
 from lram.harness.machine import Machine
 from lram.harness.plan import Request, plan_for
 
@@ -182,9 +182,9 @@ def _collected(
         )
         if errored := sum(record.status != "scored" for record in run.records()):
             say(f"{errored} of the episodes errored and are not trained on; see {run.path / 'logs'}")
-        write_durably(marker, msgspec.json.encode({"digest": TrajectoryStore(store).digest}))
+        write_json(marker, {"digest": TrajectoryStore(store).digest})
     digest = TrajectoryStore(store).digest
-    if msgspec.json.decode(marker.read_bytes())["digest"] != digest:
+    if read_json(marker, dict[str, str]).get("digest") != digest:
         raise LramError(
             f"the trajectories in {store} have changed since they were collected; remove {marker}"
         )

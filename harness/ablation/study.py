@@ -38,6 +38,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from lram.agents.durable import read_regular
 from lram.agents.training.recipe import flat, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
 from lram.harness.errors import LramError
@@ -160,9 +161,11 @@ def read_study(source: str | Path) -> Study:
             )
         file = shipped[str(source)]
     try:
-        plain = tomllib.loads(file.read_bytes().decode("utf-8"))
+        plain = tomllib.loads(read_regular(file).decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise LramError(f"{file} is not TOML: {error}; mend that place") from None
+    except RecursionError:
+        raise LramError(f"{file} is nested too deeply; mend that place") from None
     except OSError as error:
         raise LramError(f"{file} cannot be read ({error.strerror}); give a TOML file") from None
     return study_of(plain, str(file), file.resolve().parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
@@ -65,8 +66,14 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _say(text: str) -> None:
+    """Print a last line for people; a terminal that is gone must not make a traceback of it."""
+    with suppress(OSError):
+        print(f"lram: {text}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
-    """Run the command line; exit with 2 for bad input and 130 for Ctrl-C or SIGTERM."""
+    """Run the command line; exit with 2 for bad input and 130 for Ctrl-C, SIGTERM or SIGHUP."""
     try:
         with nothing_hidden():
             _run()
@@ -80,22 +87,24 @@ def main() -> None:
 
 def _run() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # under nohup it is ignored, and stays so
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         code = app(exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         text = " ".join(str(error).split()).rstrip(".")
-        print(f"lram: {text}; see 'lram --help' and 'lram COMMAND --help'", file=sys.stderr)
+        _say(f"{text}; see 'lram --help' and 'lram COMMAND --help'")
         sys.exit(EXIT_BAD_INPUT)
     except (LramError, SelectionError, AgentError) as error:
-        print(f"lram: {error}", file=sys.stderr)
+        _say(str(error))
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
-        print("lram: interrupted", file=sys.stderr)
+        _say("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader has seen enough (lram tasks | head)
         sys.exit(EXIT_READER_GONE)
     except OSError as error:
-        print(f"lram: the system refuses: {error}", file=sys.stderr)
+        _say(f"the system refuses: {error}")
         sys.exit(EXIT_BAD_INPUT)
     sys.exit(code if isinstance(code, int) else 0)

@@ -16,6 +16,8 @@ from lram.harness.ablation.study import Study, read_study, shipped_studies
 from lram.harness.cli.output import print_table
 from lram.harness.cli.running import ClusterOptions
 from lram.harness.errors import LramError
+from lram.harness.plan import labelled_specs
+from lram.harness.trust import Trust, foreign, trusted
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -49,6 +51,9 @@ def ablate(
         bool,
         Parameter(name="--list", help="List the studies that come along.", negative=()),
     ] = False,
+    trust: Annotated[
+        bool, Parameter(help="Import the modules that a study's file names as agents.", negative=())
+    ] = False,
     cluster: ClusterOptions = _HERE,
 ) -> int:
     """Train, evaluate and time every cell of a study, to find which choice made the difference.
@@ -66,6 +71,7 @@ def ablate(
         raise LramError("give a study and a folder with -o; 'lram ablate --list' lists those that come along")
     try:
         asked = read_study(study)
+        _check_trusted(study, asked, trusted(trust))
         crew = _crew(cluster, asked)
         opened, failed = run(asked, output, jobs=jobs, only=only or (), say=_say, crew=crew)
     except KeyboardInterrupt:
@@ -80,6 +86,16 @@ def ablate(
     else:
         print(f"\nnext: lram report {output} -o {output}-report")
     return EXIT_FAILED if failed else 0
+
+
+def _check_trusted(name: str, study: Study, trust: Trust) -> None:
+    """Raise LramError where a study's file names code: naming the file is not naming the code."""
+    agents = [labelled_specs(asked.agents).values() for asked in study.data.collect]
+    specs = [spec for its in agents for spec in its if isinstance(spec, str)]
+    if named := foreign(specs, {}, trust):
+        raise LramError(
+            f"the study {name} would import {', '.join(named)}; look at it, then repeat with --trust"
+        )
 
 
 def _crew(cluster: ClusterOptions, study: Study) -> Crew:

@@ -14,10 +14,11 @@ from lram.agents.trajectories import Summary, TrajectoryStore
 from lram.harness import collection
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
-from lram.harness.cli.running import ClusterOptions, MachineOptions, conclude, pairs
+from lram.harness.cli.running import ClusterOptions, MachineOptions, TrustOption, conclude, pairs
 from lram.harness.errors import LramError
 from lram.harness.progress import quiet, shown
 from lram.harness.store import Run
+from lram.harness.trust import trusted
 
 _DEFAULT_MACHINE = MachineOptions()
 _HERE = ClusterOptions()
@@ -47,6 +48,7 @@ def collect(
     resume: Annotated[
         Path | None, Parameter(help="Go on with what this store's runs still miss; give no agents.")
     ] = None,
+    trust: TrustOption = False,
     note: Annotated[str, Parameter(help="What to say of the data in the store's card.")] = "",
     licence: Annotated[
         str, Parameter(name=["--licence", "--license"], help="Under what the data may be used; for the card.")
@@ -73,7 +75,11 @@ def collect(
             raise LramError("--resume goes on with a store as it was begun; leave out agents, --tasks and -o")
         with _telling_how_to_go_on(resume):
             runs = collection.resume_collection(
-                resume, machine=machine.machine, backend=cluster.chosen(machine), progress=progress
+                resume,
+                machine=machine.machine,
+                backend=cluster.chosen(machine),
+                progress=progress,
+                trust=trusted(trust),
             )
         return _conclude(resume, runs)
     if not agents or not tasks or output is None:

@@ -13,9 +13,10 @@ from lram.agents.contexts import MODES
 from lram.harness.cli.benching import numbers
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
-from lram.harness.cli.running import MachineOptions, pairs
+from lram.harness.cli.running import MachineOptions, TrustOption, pairs
 from lram.harness.errors import LramError
 from lram.harness.progress import quiet, shown
+from lram.harness.trust import Trust, trusted
 
 if TYPE_CHECKING:
     from lram.harness.extrapolation.folder import Extrapolation
@@ -86,6 +87,7 @@ def extrapolate(
         Path | None, Parameter(name=["--output", "-o"], help="Folder of the extrapolation; must be new.")
     ] = None,
     resume: Annotated[Path | None, Parameter(help="Go on with the one in this folder.")] = None,
+    trust: TrustOption = False,
     machine: MachineOptions = _DEFAULT_MACHINE,
 ) -> int:
     """Measure models at contexts below and beyond the length that they were trained on.
@@ -112,7 +114,7 @@ def extrapolate(
                 f"--resume {resume} takes everything that is measured from its plan; leave out "
                 f"{', '.join([*(['the models'] if agents else []), *given]) or '--output'}"
             )
-        return _go_on(resume, machine, progress)
+        return _go_on(resume, machine, progress, trusted(trust))
     if not agents or output is None:
         raise LramError("give models and a folder with -o, or --resume FOLDER to go on with one")
     for options, there, missing in (
@@ -146,7 +148,7 @@ def _given(options: Mapping[str, object]) -> list[str]:
     return [name for name, value in options.items() if value is not None]
 
 
-def _go_on(folder: Path, machine: MachineOptions, progress: Any) -> int:
+def _go_on(folder: Path, machine: MachineOptions, progress: Any, trust: Trust) -> int:
     from lram.harness.extrapolation import running
     from lram.harness.extrapolation.folder import Extrapolation
 
@@ -157,7 +159,7 @@ def _go_on(folder: Path, machine: MachineOptions, progress: Any) -> int:
         kept = {name: value for name, value in started.items() if getattr(machine, name) is None}
         how = replace(how, **kept)
     try:
-        found = running.resume(folder, machine=how, progress=progress)
+        found = running.resume(folder, machine=how, progress=progress, trust=trust)
     except KeyboardInterrupt:
         return _interrupted(folder)
     return _conclude(found)

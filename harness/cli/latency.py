@@ -13,8 +13,9 @@ from lram.agents.compute import FORMS, PRECISIONS, Precision
 from lram.harness.cli.benching import names, numbers
 from lram.harness.cli.listings import Json
 from lram.harness.cli.output import print_json, print_table
-from lram.harness.cli.running import ClusterOptions
+from lram.harness.cli.running import ClusterOptions, TrustOption
 from lram.harness.errors import LramError
+from lram.harness.trust import trusted
 
 if TYPE_CHECKING:
     from lram.harness.latency.folder import LatencyRun
@@ -38,6 +39,7 @@ def latency(
     resume: Annotated[
         Path | None, Parameter(help="Go on with the sweep in this folder; other settings are its own.")
     ] = None,
+    trust: TrustOption = False,
     contexts: Annotated[
         str | None, Parameter(help="Timesteps read before the decisions (default: 50,200,800,1600).")
     ] = None,
@@ -109,7 +111,7 @@ def latency(
         if resume is not None:
             if agents:
                 raise LramError("a sweep that is gone on with has its agents; name none beside --resume")
-            run = resume_sweep(resume, say=say, place=place)
+            run = resume_sweep(resume, say=say, place=place, trust=trusted(trust))
         else:
             request = LatencyRequest(
                 agents=agents or [],

@@ -21,9 +21,19 @@ from lram.harness.evaluation import resume as resume_run
 from lram.harness.machine import Machine
 from lram.harness.progress import quiet, shown
 from lram.harness.store import Run
+from lram.harness.trust import trusted
 
 EXIT_NOTHING_SCORED = 1
 _REASONS_SHOWN = 5
+
+TrustOption = Annotated[
+    bool,
+    Parameter(
+        help="Also run what the folder names, modules and interpreters, though you did not begin it on this "
+        "machine. Look at it first.",
+        negative=(),
+    ),
+]
 
 _ELSEWHERE = {
     "latency.json": "lram latency --resume {}",
@@ -230,6 +240,7 @@ def resume(
     /,
     *,
     retry_errors: Annotated[bool, Parameter(help="Play errored episodes again, too.", negative=())] = False,
+    trust: TrustOption = False,
     machine: MachineOptions = _DEFAULT_MACHINE,
     cluster: ClusterOptions = _HERE,
 ) -> int:
@@ -245,6 +256,7 @@ def resume(
             machine=machine.machine(opened),
             backend=cluster.chosen(machine),
             progress=quiet if machine.quiet else shown,
+            trust=trusted(trust),
         )
     except KeyboardInterrupt:
         return interrupted(run)

@@ -12,7 +12,6 @@ from lram.agents.trajectories.trajectory import Trajectory
 from lram.harness import seeds
 from lram.harness.backends import Sink, Work
 from lram.harness.lane import Lane
-from lram.harness.machine import own_seeds
 from lram.harness.records import EpisodeRecord, Failure, WorkItem
 from lram.harness.schedule import Attempt, Seat
 from lram.harness.tally import Tally
@@ -30,7 +29,7 @@ class Ledger:
     def __init__(self, work: Work, sink: Sink, quarantine_after: int, slots: int) -> None:
         """Begin with what was settled before; see :class:`lram.harness.tally.Tally` for the numbers."""
         self.tasks = {planned.task.id: planned for planned in work.plan.tasks}
-        self.own_seeds = own_seeds(work.plan)
+        self.own_seeds = seeds.own_seeds(work.plan)
         self._seed, self._sink, self._limit = work.plan.seed, sink, quarantine_after
         self._tally = Tally(quarantine_after, slots)
         self._failed: dict[str, list[tuple[str, int, Failure | None]]] = {}

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 
 from lram.agents.api import AgentError
-from lram.agents.durable import write_durably
 from lram.harness.cluster.jobs import die_with_raylet
 from lram.harness.cluster.transfer import Shipped, as_others, room
 from lram.harness.errors import LramError
 from lram.harness.interpreters import resolve
+from lram.harness.json_files import write_json
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.folder import PLAN_FILE
 from lram.harness.latency.plan import LatencyRequest, check_same, make_plan
@@ -23,7 +23,6 @@ from lram.harness.latency.sweep import check_kind, walk
 from lram.harness.machine import calm_threads
 from lram.harness.provenance import collect
 from lram.harness.records import AgentEntry, Provenance
-from lram.harness.store import encode
 
 _MOST_LOG = 1 << 16  # bytes of a process's words
 
@@ -141,7 +140,7 @@ class _Sweep:
         texts: list[str] = []
         plan, inputs = make_plan(replace(asked, agents=self._specs), texts.append)
         recorded.write(self._folder, inputs)
-        write_durably(self._folder / PLAN_FILE, encode(plan))
+        write_json(self._folder / PLAN_FILE, plan)
         named = {label: agent.spec for label, agent in self._order.agents.items()}
         told = replace(plan, agents=_renamed(plan, named))
         yield _said(Heard(plan=told, text=tuple(texts)), (self._folder / recorded.FILE).read_bytes())
@@ -159,7 +158,7 @@ class _Sweep:
         check_same(plan)
         (self._folder / recorded.FILE).write_bytes(inputs)
         recorded.read(self._folder, plan.inputs)
-        write_durably(self._folder / PLAN_FILE, encode(plan))
+        write_json(self._folder / PLAN_FILE, plan)
         yield _said(Heard(checked=True))
         yield from self._walk(plan, self._order.missing, self._order.known)
 

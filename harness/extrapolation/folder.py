@@ -18,7 +18,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-from lram.agents.durable import write_durably
+from lram.agents.durable import Lock
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.records import (
     SCHEMA,
@@ -27,14 +27,17 @@ from lram.harness.extrapolation.records import (
     LossRecord,
     ValidityRecord,
 )
+from lram.harness.json_files import check_layout, read_json
 from lram.harness.records import Provenance
-from lram.harness.segments import SegmentWriter, check_empty, check_layout, read_json, read_records
-from lram.harness.store import PLAN_FILE, Run, encode
+from lram.harness.segments import FolderKind, SegmentWriter, read_records
+from lram.harness.store import PLAN_FILE, Run
+from lram.harness.trust import remember
 
 MARKER = "extrapolation.json"
 SCORES = "scores"
 _LOSS, _VALIDITY, _PROVENANCE = "loss", "validity", "provenance"
-_RESUME = "lram extrapolate --resume"
+_PARTS = (_LOSS, _VALIDITY, _PROVENANCE)
+_KIND = FolderKind(MARKER, "an extrapolation", "lram extrapolate --resume", _PARTS)
 
 
 class Extrapolation:
@@ -86,22 +89,22 @@ class Extrapolation:
 class Writer:
     """The one writer of an extrapolation: holds its lock, and appends to segments of its own."""
 
-    def __init__(self, extrapolation: Extrapolation) -> None:
-        """Lock it; LramError when another process holds it."""
+    def __init__(self, extrapolation: Extrapolation, held: Lock | None = None) -> None:
+        """Lock it, unless its lock is ``held``; LramError when another process holds it."""
         self.of = extrapolation
-        self._segments = SegmentWriter(extrapolation.path, (_LOSS, _VALIDITY, _PROVENANCE), _RESUME)
+        path = extrapolation.path
+        self._segments = SegmentWriter(path, _PARTS, f"{_KIND.resume} {path}", held)
 
     @classmethod
     def create(cls, path: str | Path, plan: ExtrapolationPlan) -> Writer:
-        """Make a new folder in ``path`` (absent or empty) and lock it."""
-        folder = Path(path)
-        check_vacant(folder)
+        """Make a new folder in ``path`` (absent, empty, or left so by a killed beginning) and lock it."""
+        held = _KIND.begin(Path(path), plan)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_durably(folder / MARKER, encode(plan))
-        except OSError as error:
-            raise LramError(f"cannot write to {folder}: {error.strerror}") from error
-        return cls(Extrapolation(folder))
+            remember(Path(path) / MARKER, [agent.spec for agent in plan.agents], {})
+            return cls(Extrapolation(path), held)
+        except BaseException:
+            held.close()
+            raise
 
     def append(self, record: LossRecord | ValidityRecord) -> None:
         """Write one record; it is on disk when this returns."""
@@ -109,7 +112,7 @@ class Writer:
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Write where this session is made."""
-        self._segments.write(_PROVENANCE, encode(provenance))
+        self._segments.write(_PROVENANCE, provenance)
 
     def __enter__(self) -> Writer:
         return self
@@ -122,4 +125,4 @@ class Writer:
 
 def check_vacant(folder: Path) -> None:
     """Raise LramError when a new extrapolation cannot go into ``folder`` because something is there."""
-    check_empty(folder, MARKER, "an extrapolation", _RESUME)
+    _KIND.check_vacant(folder)

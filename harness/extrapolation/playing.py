@@ -10,9 +10,12 @@ from lram.harness.machine import Machine
 from lram.harness.progress import Progress
 from lram.harness.rollout import AgentRaisedError
 from lram.harness.store import Run, RunWriter
+from lram.harness.trust import NONE, Trust
 
 
-def play(run: Run, machine: Machine, progress: Progress, say: Callable[[str], None]) -> None:
+def play(
+    run: Run, machine: Machine, progress: Progress, say: Callable[[str], None], trust: Trust = NONE
+) -> None:
     """Play what ``run`` misses.
 
     An agent that raises, as a model does whose output is not finite, stops where it is: its traceback is in
@@ -23,13 +26,14 @@ def play(run: Run, machine: Machine, progress: Progress, say: Callable[[str], No
         machine: How to spread the work.
         progress: Told what happens.
         say: Given a line for each agent that raised.
+        trust: What the user vouches for.
     """
     machine = evaluation.machine_for(run, machine)
     broken: set[str] = set()
     while items := [item for item in Run(run.path).missing() if item.agent not in broken]:
         try:
             with RunWriter(Run(run.path)) as writer:
-                evaluation.go_on(writer, items, None, machine, progress)
+                evaluation.go_on(writer, items, None, machine, progress, trust=trust)
             return
         except LramError as error:
             if not isinstance(error.__cause__, AgentRaisedError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lram.harness.computing import facts
 from lram.harness.errors import LramError
-from lram.harness.extrapolation.folder import SCORES, Extrapolation, Writer, check_vacant
+from lram.harness.extrapolation.folder import MARKER, SCORES, Extrapolation, Writer, check_vacant
 from lram.harness.extrapolation.planning import ExtrapolationRequest, plan_of, say, scores_plan_of
 from lram.harness.extrapolation.playing import play
 from lram.harness.extrapolation.records import Candidate, ExtrapolationPlan
@@ -20,6 +20,7 @@ from lram.harness.plan import build_agent
 from lram.harness.progress import Progress, quiet
 from lram.harness.provenance import collect
 from lram.harness.store import RunWriter
+from lram.harness.trust import NONE, Trust, check_trusted
 from lram.harness.words import count
 
 if TYPE_CHECKING:
@@ -60,8 +61,16 @@ def extrapolate(
     return Extrapolation(folder)
 
 
-def resume(path: str | Path, *, machine: Machine | None = None, progress: Progress = quiet) -> Extrapolation:
+def resume(
+    path: str | Path, *, machine: Machine | None = None, progress: Progress = quiet, trust: Trust = NONE
+) -> Extrapolation:
     """Measure what an extrapolation still misses.
+
+    Args:
+        path: Its folder.
+        machine: How to spread the work (None: as it was started).
+        progress: Told what happens.
+        trust: What the caller vouches for, of the modules that its plan names.
 
     Raises:
         LramError: It is none or in use, its stores have changed, or an agent is not the one that it was
@@ -71,15 +80,17 @@ def resume(path: str | Path, *, machine: Machine | None = None, progress: Progre
     plan = found.plan
     machine = machine or replace(Machine(), **asdict(plan.compute), threads=plan.threads)
     machine.check()
+    command = f"lram extrapolate --resume {found.path}"
+    check_trusted(found.path / MARKER, [agent.spec for agent in plan.agents], {}, trust, command)
     calm_threads()
     with Writer(found) as writer:
         if plan.tasks and found.scores is None:  # it was ended between the two
             raise LramError(f"{found.path} was ended before it was whole; remove it and start again")
-        _go_on(writer, machine, progress)
+        _go_on(writer, machine, progress, trust)
     return Extrapolation(path)
 
 
-def _go_on(writer: Writer, machine: Machine, progress: Progress) -> None:
+def _go_on(writer: Writer, machine: Machine, progress: Progress, trust: Trust = NONE) -> None:
     found, plan = writer.of, writer.of.plan
     losses, checked = found.missing_losses(), {record.agent for record in found.validity()}
     unchecked = [agent for agent in plan.agents if agent.label not in checked]
@@ -96,7 +107,7 @@ def _go_on(writer: Writer, machine: Machine, progress: Progress) -> None:
             _check(writer, unchecked, models, stores)
             _losses(writer, models, stores)
     if found.scores is not None:
-        play(found.scores, machine, progress, say)
+        play(found.scores, machine, progress, say, trust)
 
 
 def _check(

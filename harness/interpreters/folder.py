@@ -16,6 +16,7 @@ from lram.agents.durable import sync_folder, write_durably
 from lram.harness.errors import LramError
 from lram.harness.interpreters.locks import locked, refused, shared, unused
 
+INTERPRETERS = "interpreters"
 MANIFEST = "interpreter.json"
 LOG = "install.log"
 _VENV = re.compile(r"venv(-[0-9]+)?")
@@ -111,12 +112,12 @@ def place(domain: str) -> Place:
     """Return the folder of ``domain`` with what is installed in it; LramError for a name of no folder."""
     if domain in ("", "..") or Path(domain).name != domain:
         raise LramError(f"{domain!r} is no name of a domain; 'lram domains' lists them")
-    return _place(data_folder() / "interpreters" / domain)
+    return _place(data_folder() / INTERPRETERS / domain)
 
 
 def places() -> list[Place]:
     """Return every domain's folder that there is, finished or not, by name."""
-    folders = data_folder() / "interpreters"
+    folders = data_folder() / INTERPRETERS
     if not folders.is_dir():
         return []
     return [place(folder.name) for folder in sorted(folders.iterdir()) if folder.is_dir()]

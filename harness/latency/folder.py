@@ -17,17 +17,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lram.agents.durable import write_durably
+from lram.agents.durable import Lock
 from lram.harness.errors import LramError
+from lram.harness.json_files import check_layout, read_json
 from lram.harness.latency import inputs
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.records import SCHEMA, Job, LatencyPlan, Point
 from lram.harness.records import Provenance
-from lram.harness.segments import SegmentWriter, check_empty, check_layout, read_json, read_records
-from lram.harness.store import encode
+from lram.harness.segments import FolderKind, SegmentWriter, read_records
+from lram.harness.trust import remember
 
 PLAN_FILE = "latency.json"
-_RESUME = "lram latency --resume"
+_PARTS = ("records", "provenance")
+_KIND = FolderKind(PLAN_FILE, "a sweep", "lram latency --resume", (*_PARTS, "logs"), (inputs.FILE,))
 
 
 class LatencyRun:
@@ -70,30 +72,28 @@ class LatencyRun:
 class LatencyWriter:
     """The one writer of a sweep: holds its lock and appends points to a segment of its own."""
 
-    def __init__(self, run: LatencyRun) -> None:
-        """Lock ``run``; LramError when another process holds it."""
+    def __init__(self, run: LatencyRun, held: Lock | None = None) -> None:
+        """Lock ``run``, unless its lock is ``held``; LramError when another process holds it."""
         self.run = run
-        self._segments = SegmentWriter(run.path, ("records", "provenance"), _RESUME)
+        self._segments = SegmentWriter(run.path, _PARTS, f"{_KIND.resume} {run.path}", held)
         (run.path / "logs").mkdir(exist_ok=True)
 
     @staticmethod
     def check_vacant(path: str | Path) -> None:
         """Raise LramError when a new sweep cannot go into ``path`` because something is there."""
-        check_empty(Path(path), PLAN_FILE, "a sweep", _RESUME)
+        _KIND.check_vacant(Path(path))
 
     @classmethod
     def create(cls, path: str | Path, plan: LatencyPlan, recorded: Inputs) -> LatencyWriter:
-        """Make a new sweep in ``path`` (absent or empty) and lock it."""
+        """Make a new sweep in ``path`` (absent, empty, or left so by a killed beginning) and lock it."""
         folder = Path(path)
-        cls.check_vacant(folder)
+        held = _KIND.begin(folder, plan, lambda: inputs.write(folder, recorded))
         try:
-            for part in ("records", "provenance", "logs"):
-                (folder / part).mkdir(parents=True, exist_ok=True)
-            inputs.write(folder, recorded)
-            write_durably(folder / PLAN_FILE, encode(plan))
-        except OSError as error:
-            raise LramError(f"cannot write to {folder}: {error.strerror}") from error
-        return cls(LatencyRun(folder))
+            remember(folder / PLAN_FILE, [agent.spec for agent in plan.agents], plan.interpreters)
+            return cls(LatencyRun(folder), held)
+        except BaseException:
+            held.close()
+            raise
 
     def append(self, point: Point) -> None:
         """Write one point; it is on disk when this returns."""
@@ -101,7 +101,7 @@ class LatencyWriter:
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Write where this segment is made."""
-        self._segments.write("provenance", encode(provenance))
+        self._segments.write("provenance", provenance)
 
     def close(self) -> None:
         """Close the segment and free the lock."""

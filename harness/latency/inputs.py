@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lram.agents.api import Action, Observation
-from lram.agents.durable import write_durably
+from lram.agents.durable import read_regular, write_durably
 from lram.harness.errors import LramError
 
 FILE = "inputs.npz"
@@ -29,6 +31,9 @@ MOST = 4096
 
 MARGIN = 256
 """Timesteps recorded beyond the longest context, for the timed decisions."""
+
+_MOST_BYTES = 1 << 30  # of the file, and of what it unpacks to
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,14 @@ def write(folder: Path, inputs: Inputs) -> None:
 def read(folder: Path, digest: str) -> Inputs:
     """Read what :func:`write` wrote; LramError when it is not what the sweep was started with."""
     try:
-        with np.load(folder / FILE, allow_pickle=False) as arrays:
+        content = io.BytesIO(read_regular(folder / FILE, _MOST_BYTES))
+        with zipfile.ZipFile(content) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
+                raise ValueError(f"it unpacks to more than {_MOST_BYTES} bytes")
+        with np.load(content, allow_pickle=False) as arrays:
             inputs = Inputs(arrays["observations"], arrays["rewards"], arrays["actions"])
-    except (OSError, ValueError, KeyError) as error:
-        raise LramError(f"{folder / FILE} cannot be read: {error}") from error
+    except _DAMAGE as error:
+        raise LramError(f"{folder / FILE} cannot be read: {error}; start a new sweep") from error
     if inputs.digest != digest:
         raise LramError(f"{folder / FILE} is not what the sweep was started with; start a new one")
     return inputs

@@ -15,7 +15,7 @@ from lram.harness.latency.inputs import MARGIN, MOST, Inputs
 from lram.harness.latency.recording import record
 from lram.harness.latency.records import SCHEMA, Effort, LatencyPlan, Variant, Windows
 from lram.harness.machine import threads
-from lram.harness.plan import AgentsArgument, Request, build_agent, labelled_specs
+from lram.harness.plan import AgentsArgument, Request, agent_entry, build_agent, check_code, labelled_specs
 from lram.harness.plan import make_plan as plan_run
 from lram.harness.records import AgentEntry
 from lram.harness.translation import task_spec
@@ -107,6 +107,7 @@ def make_plan(request: LatencyRequest, say: Callable[[str], object]) -> tuple[La
 def check_same(plan: LatencyPlan) -> None:
     """Raise LramError when an agent of ``plan`` is another one now."""
     for entry in plan.agents:
+        check_code(entry)
         step = next(one.step for one in plan.variants if one.agent == entry.label)
         now = build_agent(entry.spec, plan.seed, plan.compute(step, 1)).info
         if now.digest != entry.info.digest:
@@ -144,7 +145,7 @@ def _agents(
             with threads(request.threads):
                 noted = pass_gate({label: agent})
             variants.append(Variant(label, step, noted.get(label, "")))
-        entries.append(AgentEntry(label, spec, first.info))
+        entries.append(agent_entry(label, spec, first.info))
     return tuple(entries), tuple(variants)
 
 

@@ -19,7 +19,7 @@ import msgspec
 from lram.harness.errors import LramError
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.child import Order
-from lram.harness.latency.folder import LatencyRun, LatencyWriter
+from lram.harness.latency.folder import PLAN_FILE, LatencyRun, LatencyWriter
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.memory import is_lack_text
 from lram.harness.latency.plan import LatencyRequest, check_same, make_plan
@@ -36,6 +36,7 @@ from lram.harness.latency.records import (
 )
 from lram.harness.provenance import collect
 from lram.harness.records import Provenance
+from lram.harness.trust import NONE, Trust, check_trusted
 
 SILENCE_S = 1800.0
 """A process that says nothing for so long is ended; that is a data point, too."""
@@ -128,8 +129,16 @@ def sweep(
     return LatencyRun(output)
 
 
-def resume(path: str | Path, *, say: Say = lambda text: None, place: Place = HERE) -> LatencyRun:
+def resume(
+    path: str | Path, *, say: Say = lambda text: None, place: Place = HERE, trust: Trust = NONE
+) -> LatencyRun:
     """Measure what a sweep still misses; return it.
+
+    Args:
+        path: Its folder.
+        say: Told what is done, line by line.
+        place: As for :func:`sweep`.
+        trust: What the caller vouches for, of the modules and interpreters that its plan names.
 
     Raises:
         LramError: It is no sweep, it is in use, its inputs are damaged, an agent is not the one it was
@@ -137,6 +146,13 @@ def resume(path: str | Path, *, say: Say = lambda text: None, place: Place = HER
     """
     run = LatencyRun(path)
     if run.missing():
+        check_trusted(
+            run.path / PLAN_FILE,
+            [agent.spec for agent in run.plan.agents],
+            run.plan.interpreters,
+            trust,
+            f"lram latency --resume {run.path}",
+        )
         recorded.read(run.path, run.plan.inputs)  # else every process would fail, and be recorded so
         with place.open(say) as bench:
             bench.check(run)

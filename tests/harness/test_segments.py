@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from lram.agents.checksums import sign_line
+from lram.agents.durable import Lock
 from lram.harness import segments
 from lram.harness.errors import LramError
-from lram.harness.segments import SegmentWriter, check_empty, check_layout, read_records
+from lram.harness.json_files import check_layout, read_json
+from lram.harness.segments import FolderKind, SegmentWriter, read_records, without_checksums
 
 
 def numbers(folder: Path) -> list[int]:
-    return [value for value, _ in read_records(folder / "part", int)]
+    return [one["n"] for one, _ in read_records(folder / "part", dict[str, int | str])]
+
+
+def line(value: int) -> bytes:
+    return sign_line(b'{"n":%d}' % value) + b"\n"
 
 
 def test_a_session_writes_segments_of_its_own_number_with_its_first_record(tmp_path: Path) -> None:
@@ -22,7 +31,7 @@ def test_a_session_writes_segments_of_its_own_number_with_its_first_record(tmp_p
         writer = SegmentWriter(tmp_path, ("part",), "go on")
         assert writer.number == value
         assert len(list(tmp_path.glob("part/*"))) == value - 1
-        writer.append("part", value)
+        writer.append("part", {"n": value})
         writer.close()
     assert numbers(tmp_path) == [1, 2]
     assert [file.name for file in sorted(tmp_path.glob("part/*"))] == ["0001.jsonl", "0002.jsonl"]
@@ -30,12 +39,12 @@ def test_a_session_writes_segments_of_its_own_number_with_its_first_record(tmp_p
 
 def test_a_torn_last_line_does_not_count_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path, ("part",), "go on")
-    writer.append("part", 7)
+    writer.append("part", {"n": 7})
     writer.close()
     segment = tmp_path / "part" / "0001.jsonl"
-    segment.write_bytes(segment.read_bytes() + b"12")
+    segment.write_bytes(segment.read_bytes() + line(12)[:-1])
     assert numbers(tmp_path) == [7]
-    segment.write_bytes(b"7\n\xff\n8\n")
+    segment.write_bytes(line(7) + b"\xff\n" + line(8))
     with pytest.raises(LramError, match=r"0001\.jsonl, line 2 is damaged"):
         numbers(tmp_path)
 
@@ -48,14 +57,103 @@ def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
     SegmentWriter(tmp_path, ("part",), "go on").close()
 
 
+KIND = FolderKind("plan.json", "a thing", "lram go-on", ("part",), ("inputs.npz",))
+
+
 def test_what_is_there_already_is_not_written_over(tmp_path: Path) -> None:
-    check_empty(tmp_path, "plan.json", "a thing", "lram go-on")
+    KIND.check_vacant(tmp_path)
     (tmp_path / "mine.txt").touch()
     with pytest.raises(LramError, match="not an empty folder"):
-        check_empty(tmp_path, "plan.json", "a thing", "lram go-on")
+        KIND.check_vacant(tmp_path)
     (tmp_path / "plan.json").touch()
     with pytest.raises(LramError, match=r"'lram go-on .*' goes on with it"):
-        check_empty(tmp_path, "plan.json", "a thing", "lram go-on")
+        KIND.check_vacant(tmp_path)
+
+
+def test_what_a_killed_beginning_left_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    for name in ("lock", ".plan.json.4711", ".inputs.npz.4711", "inputs.npz"):
+        (tmp_path / name).touch()
+    KIND.begin(tmp_path, {"seed": 1}).close()
+    assert read_json(tmp_path / "plan.json", dict[str, int | str])["seed"] == 1
+
+
+@pytest.mark.parametrize("name", ["lock", ".plan.json.bak", "part", "other", "plan.json.1"])
+def test_what_only_looks_like_a_beginning_is_kept(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(LramError, match="not an empty folder"):
+        KIND.begin(tmp_path, {"seed": 1})
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_of_two_processes_that_begin_in_one_folder_one_is_refused(tmp_path: Path) -> None:
+    with KIND.begin(tmp_path, {"seed": 1}), pytest.raises(LramError, match="goes on with it"):
+        KIND.begin(tmp_path, {"seed": 2})
+    (tmp_path / "plan.json").unlink()
+    with Lock(tmp_path / "lock"), pytest.raises(LramError, match="in use"):
+        KIND.begin(tmp_path, {"seed": 2})
+
+
+def test_lines_of_earlier_versions_are_read_and_told_from_those_with_checksums(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    old, new = (tmp_path / "part" / name for name in ("0001.jsonl", "0002.jsonl"))
+    old.write_bytes(b'{"n":1}\n{"n":2}\n')
+    new.write_bytes(line(3))
+    assert numbers(tmp_path) == [1, 2, 3]
+    assert without_checksums(tmp_path / "part") == [old]
+    new.write_bytes(line(3) + b'{"n":4}\n')  # its checksum was lost
+    with pytest.raises(LramError, match=r"0002\.jsonl, line 2 is damaged \(it and the lines before it"):
+        numbers(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"n":1e999}', b'{"n":' + b"9" * 5000 + b"}"])
+def test_hostile_lines_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "0001.jsonl").write_bytes(content + b"\n")
+    with pytest.raises(LramError, match=r"0001\.jsonl, line 1 is damaged"):
+        numbers(tmp_path)
+
+
+def test_a_named_pipe_is_no_segment(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    os.mkfifo(tmp_path / "part" / "0001.jsonl")
+    with pytest.raises(LramError, match="not a regular file"):
+        numbers(tmp_path)
+
+
+def test_a_folder_that_is_moved_while_it_is_written_to_gets_nothing_at_its_old_place(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    writer = SegmentWriter(tmp_path / "run", ("part", "logs"), "go on")
+    writer.append("part", {"n": 1})
+    (tmp_path / "run").rename(tmp_path / "moved")
+    writer.append("part", {"n": 2})  # its file moved along
+    with pytest.raises(LramError, match="was moved or replaced"):
+        writer.write("part", {"n": 3})
+    (tmp_path / "run").mkdir()  # somebody else's
+    for refused in (lambda: writer.folder("logs"), lambda: writer.append("logs", {"n": 4})):
+        with pytest.raises(LramError, match="was moved or replaced"):
+            refused()
+    writer.close()
+    assert numbers(tmp_path / "moved") == [1, 2]
+    assert not any((tmp_path / "run").iterdir())
+
+
+def test_a_record_of_which_the_disk_took_a_part_leaves_no_torn_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SegmentWriter(tmp_path, ("part",), "go on")
+    writer.append("part", {"n": 1})
+    whole = (tmp_path / "part" / "0001.jsonl").read_bytes()
+
+    class Full(io.FileIO):
+        def write(self, content: bytes) -> int:  # type: ignore[override]
+            return super().write(content[:5])
+
+    writer._files["part"] = Full(tmp_path / "part" / "0001.jsonl", "a")
+    with pytest.raises(LramError, match="took part of a record only; make room, then 'go on'"):
+        writer.append("part", {"n": 2})
+    assert (tmp_path / "part" / "0001.jsonl").read_bytes() == whole
+    writer.close()
 
 
 def test_another_layout_is_refused(tmp_path: Path) -> None:
@@ -82,7 +180,7 @@ def test_a_record_is_in_its_file_at_once_and_a_burst_is_put_on_disk_together(
     clock = Clock(monkeypatch)
     writer = SegmentWriter(tmp_path, ("part",), "go on")
     for value in range(10):
-        writer.append("part", value)
+        writer.append("part", {"n": value})
         assert numbers(tmp_path) == list(range(value + 1))
     assert clock.synced == 1  # with the first; nobody was to know of the others
     writer.heartbeat()
@@ -93,9 +191,9 @@ def test_a_record_is_in_its_file_at_once_and_a_burst_is_put_on_disk_together(
     clock.now += segments.SYNC_S
     writer.heartbeat()
     assert clock.synced == 2  # nothing new
-    writer.append("part", 10)
+    writer.append("part", {"n": 10})
     assert clock.synced == 3
-    writer.append("part", 11)
+    writer.append("part", {"n": 11})
     writer.close()
     assert clock.synced == 4
 
@@ -105,7 +203,7 @@ def test_a_process_that_is_killed_loses_nothing_that_it_appended(tmp_path: Path)
         "import os, pathlib, signal, sys; from lram.harness.segments import SegmentWriter\n"
         "writer = SegmentWriter(pathlib.Path(sys.argv[1]), ('part',), 'go on')\n"
         "for value in range(100):\n"
-        "    writer.append('part', value)\n"
+        "    writer.append('part', {'n': value})\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path)]).returncode == -9
@@ -116,8 +214,8 @@ def test_a_disk_that_fails_at_the_end_is_told_and_the_folder_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = SegmentWriter(tmp_path, ("part",), "go on")
-    writer.append("part", 1)
-    writer.append("part", 2)
+    writer.append("part", {"n": 1})
+    writer.append("part", {"n": 2})
 
     def fails(file: int) -> None:
         raise OSError(28, "No space left on device")
@@ -135,9 +233,10 @@ def test_lines_longer_and_shorter_than_what_is_read_at_once_come_whole(
 ) -> None:
     monkeypatch.setattr(segments, "_BLOCK", block)
     (tmp_path / "part").mkdir()
-    (tmp_path / "part" / "0001.jsonl").write_bytes(b"1\n23\n456789012345\n6\n78")
-    (tmp_path / "part" / "0002.jsonl").write_bytes(b"9\n")
+    whole = b"".join(map(line, (1, 23, 456789012345, 6)))
+    (tmp_path / "part" / "0001.jsonl").write_bytes(whole + line(78)[:-1])
+    (tmp_path / "part" / "0002.jsonl").write_bytes(line(9))
     assert numbers(tmp_path) == [1, 23, 456789012345, 6, 9]
-    (tmp_path / "part" / "0002.jsonl").write_bytes(b"9\n1\n1 2\n3\n")
+    (tmp_path / "part" / "0002.jsonl").write_bytes(line(9) + line(1) + b"1 2\n" + line(3))
     with pytest.raises(LramError, match=r"0002\.jsonl, line 3 is damaged"):
         numbers(tmp_path)

@@ -25,6 +25,7 @@ from lram.harness.records import (
     RunPlan,
     Skipped,
 )
+from lram.harness.seeds import simulator_seed
 from lram.harness.store import Run, RunWriter
 
 PLAN = RunPlan(
@@ -49,7 +50,7 @@ def record(agent: str, task: str, episode: int, value: float = 1.0) -> EpisodeRe
         agent=agent,
         task=task,
         episode=episode,
-        seed=3,
+        seed=simulator_seed(0, task, episode),
         protocol="toy:plain@1",
         status="scored",
         episode_return=value,
@@ -187,7 +188,7 @@ def test_a_plan_of_a_version_that_did_not_note_how_models_compute_opens(tmp_path
     RunWriter.create(tmp_path / "run", PLAN).close()
     file = tmp_path / "run" / "run.json"
     older = msgspec.json.decode(file.read_bytes())
-    del older["compute"], older["threads"]
+    del older["compute"], older["threads"], older["checksum"]
     file.write_bytes(msgspec.json.encode(older))
     assert Run(tmp_path / "run").plan == PLAN
     assert started_with(Run(tmp_path / "run")) == (Compute(), 1)

@@ -24,6 +24,7 @@ from lram.harness.records import (
     Skipped,
     WorkItem,
 )
+from lram.harness.seeds import simulator_seed
 from lram.harness.store import Run, RunWriter
 
 Outcome = float | tuple[float, bool, bool] | Failure | None
@@ -88,7 +89,7 @@ class Synthetic:
             agent=item.agent,
             task=item.task,
             episode=item.episode,
-            seed=zlib.crc32(f"{plan.seed}|{item.task}|{item.episode}".encode()) >> 1,
+            seed=simulator_seed(plan.seed, item.task, item.episode),
             protocol=protocol,
             status="errored" if failure else "scored",
             episode_return=None if failure else value,

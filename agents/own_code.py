@@ -1,0 +1,114 @@
+"""The code behind an agent that a user wrote: which files it is, and what they hold.
+
+An agent named ``module:factory`` is its source: change it, and it is another agent under the same name. What
+is told here is found without importing anything: the module's file, and those of the user's own modules that
+it imports, wherever in them an import stands. Installed packages that it imports are told by their versions
+elsewhere; what it reads besides (weights, tables) is its own to account for, in ``AgentInfo.digest``.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.machinery
+import re
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from lram.agents.contexts import split_context
+from lram.agents.noise import split_noise
+
+GROUP = "lram.agents"
+"""Entry points of agents."""
+
+_MOST_FILES = 5000
+_OWN_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def named_module(spec: str) -> str:
+    """Return the module that building ``spec`` would import because ``spec`` names it; empty where none."""
+    while spec:
+        if _OWN_CODE.fullmatch(spec):
+            return spec.partition(":")[0]
+        inner = split_context(split_noise(spec)[0])[0]
+        if inner == spec:
+            break
+        spec = inner
+    return ""
+
+
+def code_of(spec: str) -> dict[str, str]:
+    """Return :func:`source_digests` of the module that ``spec`` names, itself or as an entry point's name."""
+    if module := named_module(spec):
+        return source_digests(module)
+    name = split_context(split_noise(spec)[0])[0]
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            return source_digests(point.value.partition(":")[0].strip())
+    return {}
+
+
+def source_digests(module: str) -> dict[str, str]:
+    """Return SHA-256 by module name of ``module`` and of the user's modules that it imports.
+
+    A module is the user's own when it lies in the folder that ``module`` was found in; where that is the
+    folder of installed packages, when it is of the same package. Empty where ``module`` has no source file.
+    """
+    top = module.partition(".")[0]
+    found = importlib.machinery.PathFinder.find_spec(top, [str(Path.cwd()), *sys.path])
+    if found is None:
+        return {}
+    locations = list(found.submodule_search_locations or ()) or [found.origin or ""]
+    root = Path(locations[0]).parent
+    installed = root.name in ("site-packages", "dist-packages")
+    digests: dict[str, str] = {}
+    waiting = [module]
+    while waiting and len(digests) < _MOST_FILES:
+        name = waiting.pop()
+        if name in digests or (installed and name.partition(".")[0] != top):
+            continue
+        file = _file_of(root, name)
+        if file is None:
+            continue
+        content = file.read_bytes()
+        digests[name] = hashlib.sha256(content).hexdigest()
+        is_package = file.name == "__init__.py"
+        waiting += _imported(content, name, is_package)
+        waiting += [name.rpartition(".")[0]] if "." in name else []
+    return dict(sorted(digests.items()))
+
+
+def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Return the modules whose source is another one now, or is gone."""
+    return [name for name, digest in before.items() if now.get(name) != digest]
+
+
+def _file_of(root: Path, name: str) -> Path | None:
+    base = root.joinpath(*name.split("."))
+    for file in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+def _imported(content: bytes, name: str, is_package: bool) -> Iterator[str]:
+    """Yield the names of the modules that a source may import; none where it is no Python."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    package = name if is_package else name.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                kept = parents[: len(parents) - node.level + 1]
+                base = ".".join([*kept, *([base] if base else [])])
+            if base:
+                yield base
+                yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
