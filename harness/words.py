@@ -26,6 +26,12 @@ def visible(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _HIDDEN.sub(_escape, text)
 
 
+def brief(text: str, limit: int = 2000) -> str:
+    """Return ``text``, of what is longer than ``limit`` characters the beginning and the end."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
+
+
 def one_line(text: str) -> str:
     r"""Return ``text`` with nothing hidden in it, newlines and tabs as ``\n`` and ``\t``."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")

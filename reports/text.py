@@ -89,11 +89,15 @@ def shortened(message: str, limit: int = 300) -> str:
     return line if len(line) <= limit else f"{line[:half]} … {line[-half:]}"
 
 
+_PARSED = 10_000
+"""Characters of a setting that is read as Python's notation; longer ones are printed as they are."""
+
+
 def setting(value: str) -> str:
     """Return a setting of a run's provenance; one that is a mapping in Python's notation as pairs."""
     try:
-        found = ast.literal_eval(value) if value.startswith("{") else value
-    except (ValueError, SyntaxError):
+        found = ast.literal_eval(value) if value.startswith("{") and len(value) <= _PARSED else value
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return value
     if not isinstance(found, dict):
         return value

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from lram.agents.api import AgentError
+from lram.agents.durable import read_regular
 from lram.agents.training.recipe import (
     MODEL_FIELDS,
     Recipe,
@@ -119,7 +120,7 @@ def render_value(value: Any) -> str:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_regular(path).decode("utf-8")
     except FileNotFoundError:
         raise AgentError(
             f"there is no recipe {path}; 'lram train --print-recipe > {path}' writes one to start from"
@@ -132,6 +133,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise AgentError(f"{path} is not TOML: {error}; mend that place") from None
+    except RecursionError:
+        raise AgentError(f"{path} is nested too deeply to be a recipe; mend that place") from None
 
 
 def _apply(plain: dict[str, Any], setting: str) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from lram.agents.api import AgentError
+from lram.agents.durable import read_regular
 
 GROUP = "lram.trackers"
 METRICS_FILE = "metrics.jsonl"
@@ -64,17 +65,21 @@ def _encoded(line: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(line) + b"\n"
 
 
+_LONGEST = 4 << 30  # bytes of metrics: a million updates, each with its line
+
+
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """Return the lines of a run's ``metrics.jsonl``; a torn last line is left out."""
     path = Path(path)
     if not path.is_file():
         return []
-    content = path.read_bytes()
+    content = read_regular(path, _LONGEST)
     whole = content[: content.rfind(b"\n") + 1]
     try:
         return [msgspec.json.decode(line, type=dict[str, Any]) for line in whole.splitlines()]
-    except msgspec.MsgspecError as error:
-        raise AgentError(f"{path} is damaged ({error}); restore it or start a new run") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        why = "a line is nested too deeply" if isinstance(error, RecursionError) else error
+        raise AgentError(f"{path} is damaged ({why}); restore it or start a new run") from None
 
 
 class TensorBoard:

@@ -30,6 +30,7 @@ from lram.harness.cli import (
 )
 from lram.harness.cli.output import nothing_hidden
 from lram.harness.errors import LramError
+from lram.harness.words import brief
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -69,7 +70,7 @@ def _interrupt(number: int, frame: object) -> None:
 def _say(text: str) -> None:
     """Print a last line for people; a terminal that is gone must not make a traceback of it."""
     with suppress(OSError):
-        print(f"lram: {text}", file=sys.stderr, flush=True)
+        print(f"lram: {brief(text)}", file=sys.stderr, flush=True)
 
 
 def main() -> None:

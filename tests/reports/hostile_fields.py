@@ -1,7 +1,7 @@
 """Small folders of each kind that reports read, and changes of single fields of them to hostile values.
 
-Checksums are taken out of what is changed: whoever changes a file can write its checksum as well, and files of
-earlier versions have none.
+Checksums are taken out of what is changed: whoever changes a file can write its checksum as well, and files
+of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -192,9 +192,11 @@ def _hostile(before: Any, draw: random.Random) -> Any:
     if isinstance(before, str):
         return draw.choice([value for value in VALUES if isinstance(value, str) and value[:1] != _RAW[:1]])
     if isinstance(before, list | tuple) and before:
-        return draw.choice([(), before[:1], before[1:], before * 2, before * 300, [None, *before], before[::-1]])
+        return draw.choice(
+            [(), before[:1], before[1:], before * 2, before * 300, [None, *before], before[::-1]]
+        )
     if isinstance(before, dict):
-        return draw.choice([{}, dict(list(before.items())[:1]), {key: None for key in before}])
+        return draw.choice([{}, dict(list(before.items())[:1]), dict.fromkeys(before)])
     return draw.choice(VALUES)
 
 
