@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +23,7 @@ from lram.reports.markdown import markdown
 from lram.reports.model import Summary
 from lram.reports.page import page
 from lram.reports.pairs import ALL_OR_NONE, Pairs
+from lram.reports.place import recover, replace_report
 from lram.reports.tables import TABLES, csv_files
 from lram.reports.training_folder import Training
 
@@ -118,19 +117,14 @@ def write_report(
             or cannot be written.
     """
     place = Path(folder).resolve()
+    try:
+        recover(place)
+    except OSError as error:
+        raise LramError(f"cannot read {place.parent}: {error.strerror}; give another folder") from error
     _check_place(place)
     contents = _contents(runs, seed, trainings, others, pairs)
-    scratch = place.with_name(f".{place.name}.{os.getpid()}.new")
     try:
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            for name, content in contents.items():
-                file = scratch / name
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(content)
-            _swap(scratch, place)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        replace_report(place, contents)
     except OSError as error:
         raise LramError(
             f"cannot write the report to {place}: {error.strerror}; give a folder that can be written"
@@ -211,17 +205,3 @@ def _named_in(summary: Path) -> frozenset[str]:
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return frozenset()
     return frozenset(name for name in found if _OF_CHAPTER.fullmatch(name))
-
-
-def _swap(scratch: Path, place: Path) -> None:
-    """Put ``scratch`` at ``place``; an earlier report comes back if that fails."""
-    former = place.with_name(f".{place.name}.{os.getpid()}.old")
-    if place.exists():
-        place.rename(former)
-    try:
-        scratch.rename(place)
-    except OSError:
-        if former.exists():
-            former.rename(place)
-        raise
-    shutil.rmtree(former, ignore_errors=True)
