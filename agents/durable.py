@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -27,8 +28,10 @@ def write_durably(file: Path, content: bytes) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):
+            scratch.unlink()
+        raise
     sync_folder(file.parent)
 
 

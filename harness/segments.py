@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -52,6 +52,25 @@ _LONGEST_LINE = 64 << 20  # bytes; beyond it is no record
 
 class WrongRecordError(ValueError):
     """A record contradicts its plan, or another record; the message is a clause."""
+
+
+class Once:
+    """A check of records: what is recorded is planned, and has one result."""
+
+    def __init__(self, planned: set[Any], key: Callable[[Any], Any]) -> None:
+        """Check that ``key(record)`` is one of ``planned``, and that no two records of one key differ."""
+        self._planned, self._key = planned, key
+        self._seen: dict[Any, Any] = {}
+
+    def __call__(self, record: Any) -> None:
+        """Raise WrongRecordError where ``record`` cannot be right."""
+        key = self._key(record)
+        if key not in self._planned:
+            raise WrongRecordError(f"the plan has no {key}; remove the line and resume")
+        if self._seen.setdefault(key, record) != record:
+            raise WrongRecordError(
+                f"{key} has another result here than before; keep the right line and remove the other"
+            )
 
 
 @dataclass(frozen=True, slots=True)

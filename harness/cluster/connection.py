@@ -180,7 +180,7 @@ def connected(address: str | None, say: Callable[[str], None]) -> Iterator[Clust
 
     Args:
         address: Such as ``10.0.0.1:6379`` (None: ``RAY_ADDRESS``, else the cluster on this machine).
-        say: Told where one is started.
+        say: Told where one is started, and where one is open to whoever reaches it.
 
     Raises:
         LramError: Ray is not installed, or nobody answers.
@@ -202,12 +202,18 @@ def connected(address: str | None, say: Callable[[str], None]) -> Iterator[Clust
         if own:
             say("no Ray cluster runs here; one is started on this machine for as long as this takes")
             usual["include_dashboard"] = False
+        elif os.environ.get("RAY_AUTH_MODE") != "token":
+            say(
+                "the Ray cluster asks for no token: whoever reaches its ports can run programs on its nodes; "
+                "docs/cluster.md tells how to start one with RAY_AUTH_MODE=token"
+            )
         try:
             ray.init(address="local" if own else told or "auto", **usual)
         except Exception as error:
             raise LramError(
                 f"no Ray cluster answers at {told or 'this machine'} ({' '.join(str(error).split())[:200]}); "
-                "start one with 'ray start --head', or give another --address"
+                "start one with 'ray start --head', or give another --address; one with a token needs "
+                "RAY_AUTH_MODE=token here, too"
             ) from error
         try:
             yield Cluster(ray)

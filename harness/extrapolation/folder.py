@@ -27,9 +27,9 @@ from lram.harness.extrapolation.records import (
     LossRecord,
     ValidityRecord,
 )
-from lram.harness.json_files import check_layout, read_json
+from lram.harness.json_files import check_layout, read_signed
 from lram.harness.records import Provenance
-from lram.harness.segments import FolderKind, SegmentWriter, read_records
+from lram.harness.segments import FolderKind, Once, SegmentWriter, read_records, without_checksums
 from lram.harness.store import PLAN_FILE, Run
 from lram.harness.trust import remember
 
@@ -58,7 +58,7 @@ class Extrapolation:
             raise LramError(
                 f"{self.path} is no extrapolation: it has no {MARKER}; 'lram extrapolate' makes them"
             )
-        self.plan = read_json(file, ExtrapolationPlan)
+        self.plan, self._signed = read_signed(file, ExtrapolationPlan)
         check_layout(file, self.plan.schema, SCHEMA)
 
     @property
@@ -69,8 +69,10 @@ class Extrapolation:
 
     def losses(self) -> list[LossRecord]:
         """Return the records of losses in the plan's order, one an item."""
-        latest = {record.item: record for record, _ in read_records(self.path / _LOSS, LossRecord)}
-        return [latest[item] for item in self.plan.readings() if item in latest]
+        readings = self.plan.readings()
+        check = Once(set(readings), lambda record: record.item)
+        latest = {record.item: record for record, _ in read_records(self.path / _LOSS, LossRecord, check)}
+        return [latest[item] for item in readings if item in latest]
 
     def missing_losses(self) -> list[LossItem]:
         """Return what has no record yet, in the plan's order."""
@@ -79,8 +81,15 @@ class Extrapolation:
 
     def validity(self) -> list[ValidityRecord]:
         """Return the records of validity in the order of the agents, one an agent."""
-        latest = {record.agent: record for record, _ in read_records(self.path / _VALIDITY, ValidityRecord)}
+        check = Once({agent.label for agent in self.plan.agents}, lambda record: record.agent)
+        found = read_records(self.path / _VALIDITY, ValidityRecord, check)
+        latest = {record.agent: record for record, _ in found}
         return [latest[agent.label] for agent in self.plan.agents if agent.label in latest]
+
+    def without_checksums(self) -> list[str]:
+        """Return which of plan and segments carry no checksum, as those of earlier versions do not."""
+        parts = [file for part in (_LOSS, _VALIDITY) for file in without_checksums(self.path / part)]
+        return [*([] if self._signed else [MARKER]), *(f"{file.parent.name}/{file.name}" for file in parts)]
 
     def __repr__(self) -> str:
         return f"Extrapolation({str(self.path)!r})"

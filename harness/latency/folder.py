@@ -10,7 +10,8 @@
         logs/                 what processes and workers printed
         lock                  held while a process writes
 
-A line counts when its newline is on disk. Of two lines on one point the last counts.
+A line counts when its newline is on disk. Points that the plan does not have, and two results of one point,
+are refused by name.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from pathlib import Path
 
 from lram.agents.durable import Lock
 from lram.harness.errors import LramError
-from lram.harness.json_files import check_layout, read_json
+from lram.harness.json_files import check_layout, read_json, read_signed
 from lram.harness.latency import inputs
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.records import SCHEMA, Job, LatencyPlan, Point
 from lram.harness.records import Provenance
-from lram.harness.segments import FolderKind, SegmentWriter, read_records
+from lram.harness.segments import FolderKind, Once, SegmentWriter, read_records, without_checksums
 from lram.harness.trust import remember
 
 PLAN_FILE = "latency.json"
@@ -41,15 +42,17 @@ class LatencyRun:
         file = self.path / PLAN_FILE
         if not file.is_file():
             raise LramError(f"{self.path} holds no latencies: it has no {PLAN_FILE}; 'lram latency' makes it")
-        self.plan = read_json(file, LatencyPlan)
+        self.plan, self._signed = read_signed(file, LatencyPlan)
         check_layout(file, self.plan.schema, SCHEMA)
 
     def points(self) -> list[Point]:
         """Return what was measured, in the order of the plan, each point once."""
-        found: dict[tuple[Job, int], Point] = {}
-        for point, _ in read_records(self.path / "records", Point):
-            found[point.job, point.context] = point
         planned = [(job, context) for job in self.plan.jobs() for context in self.plan.contexts]
+        check = Once(set(planned), lambda point: (point.job, point.context))
+        found = {
+            (point.job, point.context): point
+            for point, _ in read_records(self.path / "records", Point, check)
+        }
         return [found[key] for key in planned if key in found]
 
     def missing(self) -> list[tuple[Job, tuple[int, ...]]]:
@@ -64,6 +67,11 @@ class LatencyRun:
     def provenance(self) -> list[Provenance]:
         """Return where each segment was made, oldest first."""
         return [read_json(file, Provenance) for file in sorted((self.path / "provenance").glob("*.json"))]
+
+    def without_checksums(self) -> list[str]:
+        """Return which of plan and segments carry no checksum, as those of earlier versions do not."""
+        plan = [] if self._signed else [PLAN_FILE]
+        return [*plan, *(f"records/{file.name}" for file in without_checksums(self.path / "records"))]
 
     def __repr__(self) -> str:
         return f"LatencyRun({str(self.path)!r})"

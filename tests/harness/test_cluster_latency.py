@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.files import edit
 
 from lram.agents.shipped import shipped_checkpoints
 from lram.harness import LramError
@@ -191,12 +192,12 @@ def test_a_sweep_goes_on_only_where_the_machine_is_of_the_same_kind(tmp_path: Pa
     [segment] = (run.path / "records").glob("*.jsonl")
     segment.write_bytes(b"")
     [file] = (run.path / "provenance").glob("*.json")
-    made = json.loads(file.read_bytes())
-    file.write_text(json.dumps({**made, "cpu": "another processor"}))
+    made = file.read_bytes()
+    edit(file, lambda plain: plain.update(cpu="another processor"))
     for where in ({"place": place}, {}):
         with pytest.raises(LramError, match=r"begun on another processor, .* times of two machines"):
             resume(run.path, **where)
-    file.write_text(json.dumps(made))
+    file.write_bytes(made)
     assert not resume(run.path).missing(), "begun on a node, gone on with here"
 
 

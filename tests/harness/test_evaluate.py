@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -11,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.files import edit, replace_text
 
 from lram.agents import stepping
 from lram.agents.compute import PRECISIONS, Compute, Precision
@@ -109,8 +109,7 @@ def test_agents_may_be_objects_and_records_load_as_a_frame(tmp_path: Path) -> No
 def test_a_run_is_not_resumed_under_another_protocol_version(tmp_path: Path) -> None:
     machine = Machine(lanes=1, workers=1)
     evaluate("random", "toy/steps", tmp_path / "run", episodes=1, machine=machine)
-    plan = tmp_path / "run" / "run.json"
-    plan.write_text(plan.read_text().replace("toy:plain@1", "toy:plain@7"))
+    replace_text(tmp_path / "run" / "run.json", "toy:plain@1", "toy:plain@7")
     (segment,) = (tmp_path / "run" / "records").iterdir()
     segment.unlink()
     with pytest.raises(
@@ -122,8 +121,7 @@ def test_a_run_is_not_resumed_under_another_protocol_version(tmp_path: Path) -> 
 def test_a_run_is_not_resumed_with_other_weights(tmp_path: Path) -> None:
     machine = Machine(lanes=1, workers=1)
     evaluate("mamba-1M", "toy/steps", tmp_path / "run", episodes=1, machine=machine)
-    plan = tmp_path / "run" / "run.json"
-    plan.write_text(re.sub(r'"digest": "[0-9a-f]{8}', '"digest": "00000000', plan.read_text()))
+    replace_text(tmp_path / "run" / "run.json", '"digest":"[0-9a-f]{8}', '"digest":"00000000')
     (segment,) = (tmp_path / "run" / "records").iterdir()
     segment.unlink()
     with pytest.raises(LramError, match="is not the one the run was started with"):
@@ -220,9 +218,7 @@ def interrupted(folder: Path, agents: list[str], machine: Machine, keep: int = 1
 
 def without_compute(run: Run) -> None:
     """Make the run's plan one of a version that did not keep how models compute."""
-    plan = json.loads((run.path / "run.json").read_text())
-    del plan["compute"], plan["threads"]
-    (run.path / "run.json").write_text(json.dumps(plan))
+    edit(run.path / "run.json", lambda plan: [plan.pop("compute"), plan.pop("threads")])
 
 
 def mixed_computing(run: Run) -> list[Caveat]:

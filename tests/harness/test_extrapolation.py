@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.files import replace_text
 
 from lram.agents.api import AgentError
 from lram.agents.checkpoint import load_checkpoint, save_checkpoint
@@ -139,8 +140,7 @@ def test_a_store_that_has_changed_is_refused(finished: Extrapolation, unseen: Pa
     shutil.copytree(unseen, moved)
     copy = tmp_path / "copy"
     shutil.copytree(finished.path, copy)
-    text = (copy / "extrapolation.json").read_text().replace(str(unseen), str(moved))
-    (copy / "extrapolation.json").write_text(text)
+    replace_text(copy / "extrapolation.json", str(unseen), str(moved))
     (copy / "loss" / "0001.jsonl").unlink()
     collect("random", "toy/reach", moved, episodes=1, seed=77, machine=MACHINE)
     with pytest.raises(LramError, match="is not as it was"):
@@ -152,8 +152,7 @@ def test_a_model_that_has_changed_is_refused(finished: Extrapolation, tmp_path: 
     shutil.copytree(finished.path, copy)
     spec = finished.plan.agents[0].spec
     other = _checkpoint(tmp_path / "model", config=replace(CONFIG, xlstm=XLSTMConfig()))
-    text = (copy / "extrapolation.json").read_text().replace(spec, str(other))
-    (copy / "extrapolation.json").write_text(text)
+    replace_text(copy / "extrapolation.json", spec, str(other))
     (copy / "loss" / "0001.jsonl").unlink()
     with pytest.raises(LramError, match="is not the model that the extrapolation was started with"):
         resume(copy)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.files import edit
 
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
@@ -678,9 +679,7 @@ def test_a_run_whose_interpreter_is_gone_says_so_and_is_not_touched(toy: str, tm
 
 def test_a_run_of_a_version_that_knew_no_interpreters_still_opens(tmp_path: Path) -> None:
     run = interrupted(tmp_path / "run", "main")
-    plan = json.loads((run.path / "run.json").read_text())
-    del plan["interpreters"]
-    (run.path / "run.json").write_text(json.dumps(plan))
+    edit(run.path / "run.json", lambda plan: plan.pop("interpreters"))
     assert Run(run.path).plan.interpreters == {}
     assert not resume(run.path).missing()
 

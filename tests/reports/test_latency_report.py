@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from support.files import signed
 
 from lram.agents.api import AgentInfo
 from lram.envs.registry import select
@@ -255,7 +256,7 @@ def test_what_speaks_against_the_times_is_said_first(tmp_path: Path) -> None:
     (segment,) = (folder / "records").glob("*.jsonl")
     lines = segment.read_text().splitlines()
     changed = msgspec.json.decode(lines[0], type=Point)
-    odd = msgspec.json.encode(dataclasses.replace(changed, actions="00000000")).decode()
+    odd = signed(msgspec.json.encode(dataclasses.replace(changed, actions="00000000"))).decode()
     segment.write_text("\n".join([odd, *lines[1:-1]]) + "\n")
     caveats = {one.kind: one for one in chapter([folder]).caveats}
     kinds = {"latency-unfinished", "latency-processes", "latency-spread", "latency-actions"}
@@ -296,7 +297,7 @@ def test_few_processes_and_those_that_failed_are_said(tmp_path: Path) -> None:
     (segment,) = (folder / "records").glob("*.jsonl")
     first, *others = segment.read_bytes().splitlines()
     job, context = msgspec.json.decode(first, type=Point).job, CONTEXTS[0]
-    failed = msgspec.json.encode(Point(SCHEMA, job, context, "failed: ValueError: no"))
+    failed = signed(msgspec.json.encode(Point(SCHEMA, job, context, "failed: ValueError: no")))
     segment.write_bytes(b"\n".join([failed, *others]) + b"\n")
     caveats = {one.kind: one.items for one in chapter([folder]).caveats}
     assert caveats["latency-failed"] == ("x",)
