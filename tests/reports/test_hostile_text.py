@@ -115,8 +115,12 @@ class _Tags(HTMLParser):
 
 def test_a_report_of_hostile_names_shows_them_and_does_nothing(synthetic, tmp_path):
     agents = [
-        synthetic.agent(label.replace("|", "¦"), description=label, spec=label)
-        for label in (*HOSTILE, "plain")
+        synthetic.agent(
+            label if label.isprintable() and "|" not in label else f"agent {place}",
+            description=label,
+            spec=label,
+        )
+        for place, label in enumerate((*HOSTILE, "plain"))
     ]
     tasks = [synthetic.task(f"{domain}/{domain}") for domain in ("x/../../../../evil", "$\\frac{$", "<b>")]
     run = synthetic.run(
