@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from lram.harness.records import EpisodeRecord, WorkItem
+from lram.harness.words import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,7 +133,9 @@ def _bar(console: Console, total: int) -> Iterator[Reporter]:
                 tally.add(record)
                 bar.update(task, advance=1)
                 if record.failure is not None:
-                    bar.console.print(f"{record.item.id} errored: {record.failure.message}", markup=False)
+                    bar.console.print(
+                        visible(f"{record.item.id} errored: {record.failure.message}"), markup=False
+                    )
 
             def heartbeat(self, active: int, decisions: int) -> None:
                 tally.decisions = decisions

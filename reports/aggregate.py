@@ -10,7 +10,7 @@ from lram.envs.scores import audit
 from lram.harness.records import AgentEntry, PlannedTask
 from lram.harness.store import Run
 from lram.reports import training
-from lram.reports.caveats import caveats
+from lram.reports.caveats import caveats, left_out
 from lram.reports.collect import Cell, Evidence, gathered
 from lram.reports.comparison import compare
 from lram.reports.groups import group_results
@@ -24,6 +24,7 @@ from lram.reports.model import (
     TaskEntry,
     TaskResult,
 )
+from lram.reports.pairs import ALL_OR_NONE, Pairs
 from lram.reports.samples import (
     RETURN,
     SCORE,
@@ -46,6 +47,7 @@ def summarise(
     level: float = 0.95,
     trainings: Sequence[Training] = (),
     empty: bool = False,
+    pairs: Pairs = ALL_OR_NONE,
 ) -> Summary:
     """Return what ``runs`` measured, in numbers.
 
@@ -59,15 +61,17 @@ def summarise(
         level: Of every interval.
         trainings: Training runs to show beside them.
         empty: There may be neither.
+        pairs: Agents to compare.
 
     Raises:
-        LramError: The runs contradict each other (see :func:`lram.reports.collect.collect`).
+        LramError: The runs contradict each other (see :func:`lram.reports.collect.collect`), or have not the
+            agents of ``pairs``.
         ValueError: ``resamples`` or ``level`` is out of range.
     """
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples={resamples} must be at least 1 and level={level} between 0 and 1")
     how = Resampling(seed, resamples, level)
-    summary = _summary(gathered(runs), how) if runs or not (trainings or empty) else _nothing(how)
+    summary = _summary(gathered(runs), how, pairs) if runs or not (trainings or empty) else _nothing(how)
     found = training.results(trainings, summary.agents)
     told = training.caveats(trainings, found, summary.agents)
     return replace(summary, caveats=(*summary.caveats, *told), training=found)
@@ -77,7 +81,8 @@ def _nothing(how: Resampling) -> Summary:
     return Summary(LAYOUT, how.seed, how.resamples, how.level, (), (0, 0), (), (), (), (), ())
 
 
-def _summary(evidence: Evidence, how: Resampling) -> Summary:
+def _summary(evidence: Evidence, how: Resampling, pairs: Pairs) -> Summary:
+    pairs.check(agent.label for agent in evidence.agents)
     reach = _Reach(
         score=covered(evidence, SCORE),
         success_any=covered(evidence, SUCCESS_ANY),
@@ -93,6 +98,7 @@ def _summary(evidence: Evidence, how: Resampling) -> Summary:
         if planned.task.id in results
     )
     tasks = tuple(_task_entry(planned) for planned in evidence.tasks)
+    comparisons = compare(evidence, how, pairs)
     planned_episodes = [cell.planned for cell in evidence.cells.values() if cell.planned] or [0]
     return Summary(
         layout=LAYOUT,
@@ -101,11 +107,11 @@ def _summary(evidence: Evidence, how: Resampling) -> Summary:
         level=how.level,
         run_seeds=evidence.run_seeds,
         episodes_per_task=(min(planned_episodes), max(planned_episodes)),
-        caveats=caveats(evidence, agents, tasks, results),
+        caveats=(*caveats(evidence, agents, tasks, results), *left_out(len(agents), len(comparisons))),
         agents=agents,
         tasks=tasks,
         results=results,
-        comparisons=compare(evidence, how),
+        comparisons=comparisons,
     )
 
 

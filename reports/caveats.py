@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from lram.reports.collect import Evidence
 from lram.reports.model import ALL_EQUAL, AgentResult, Caveat, TaskEntry, TaskResult
+from lram.reports.pairs import ALL_PAIRS
 from lram.reports.protocols import departures
-from lram.reports.text import count, listing, names, reason_without
+from lram.reports.text import count, listing, names, names_up_to, reason_without
 
 COLLECTED = "collected"
 """Kind of the caveat on runs whose agents met different initial states."""
@@ -34,6 +36,20 @@ def caveats(
     )
 
 
+def left_out(agents: int, compared: int) -> Iterator[Caveat]:
+    """Yield which pairs of ``agents`` are not compared, and how to ask for them."""
+    pairs = agents * (agents - 1) // 2
+    if compared < pairs:
+        found = f"{compared:,} of the {pairs:,} pairs of agents {'is' if compared == 1 else 'are'} compared"
+        why = f"; of more than {ALL_PAIRS} agents only the pairs that are asked for" if not compared else ""
+        yield Caveat(
+            "comparisons",
+            f"{found if compared else f'None of the {pairs:,} pairs of agents is compared'}{why}. To compare "
+            "others, make the report with --baseline LABEL (every agent against that one), --compare A,B "
+            "(one pair, repeatable) or --compare all.",
+        )
+
+
 def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Caveat]:
     if not any(result.scored + result.errored for result in results):
         yield Caveat("empty", "No episode has been recorded yet: there is nothing to average.")
@@ -52,13 +68,14 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
             evidence.disagreements,
         )
     if evidence.realtime_hz:
+        held = _held(evidence)
         yield Caveat(
             "real time",
             f"The world did not wait for {count(len(evidence.realtime_hz), 'agent')}: while it thought, the "
             "world went on with its last action. Such scores are those of a model on the machine that it ran "
             "on, and need not repeat.",
             tuple(
-                f"{label}: {hz:g} steps a second, {_held(evidence, label)}"
+                f"{label}: {hz:g} steps a second, {held.get(label, _NOT_PLAYED)}"
                 for label, hz in evidence.realtime_hz.items()
             ),
         )
@@ -73,7 +90,7 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
     if evidence.simulators:
         yield Caveat(
             "several simulator versions",
-            f"Episodes of {names(evidence.simulators)} were played with several versions of what "
+            f"Episodes of {names_up_to(list(evidence.simulators))} were played with several versions of what "
             "the simulator is made of, so equal seeds need not mean equal worlds.",
             _listed(evidence.simulators),
         )
@@ -93,18 +110,22 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
         )
 
 
-def _held(evidence: Evidence, label: str) -> str:
-    """Return the share of steps that the world took while an agent thought."""
-    records = [
-        record
-        for (agent, _), cell in evidence.cells.items()
-        if agent == label
-        for record in cell.scored.values()
-    ]
-    steps = sum(record.length or 0 for record in records)
-    if not steps:
-        return "no episode scored"
-    return f"{sum(record.measured.held for record in records) / steps:.1%} of them without a new decision"
+_NOT_PLAYED = "no episode scored"
+
+
+def _held(evidence: Evidence) -> dict[str, str]:
+    """Return by label the share of steps that the world took while an agent thought, where it took any."""
+    steps: Counter[str] = Counter()
+    held: Counter[str] = Counter()
+    for (agent, _), cell in evidence.cells.items():
+        for record in cell.scored.values():
+            steps[agent] += record.length or 0
+            held[agent] += record.measured.held
+    return {
+        agent: f"{held[agent] / taken:.1%} of them without a new decision"
+        for agent, taken in steps.items()
+        if taken
+    }
 
 
 def _listed(mixed: dict[str, dict[str, tuple[str, ...]]]) -> tuple[str, ...]:
@@ -224,7 +245,7 @@ def _references(tasks: Sequence[TaskEntry]) -> Iterator[Caveat]:
         )
     for note in dict.fromkeys(task.note for task in tasks if task.note):
         concerned = tuple(task.id for task in tasks if task.note == note)
-        domains = names(dict.fromkeys(task.domain for task in tasks if task.note == note))
+        domains = names_up_to(list(dict.fromkeys(task.domain for task in tasks if task.note == note)))
         yield Caveat(
             "score note",
             f"{domains} ({count(len(concerned), 'task', 'tasks')}): {note.rstrip('.')}.",

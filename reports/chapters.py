@@ -19,6 +19,7 @@ from lram.harness.store import PLAN_FILE, Run, load_runs
 from lram.reports.collect import Evidence
 from lram.reports.drawing import Drawing
 from lram.reports.model import Caveat
+from lram.reports.pairs import ALL_OR_NONE, Pairs
 from lram.reports.views import Table
 
 KEYS = ("parts", "latency", "extrapolation", "study")
@@ -78,7 +79,10 @@ def load_folders(paths: Sequence[Path]) -> tuple[list[Run], dict[str, list[Path]
 
 
 def make_chapters(
-    runs: Sequence[Run] | Evidence, others: Mapping[str, Sequence[Path]], seed: int = 0
+    runs: Sequence[Run] | Evidence,
+    others: Mapping[str, Sequence[Path]],
+    seed: int = 0,
+    pairs: Pairs = ALL_OR_NONE,
 ) -> list[Chapter]:
     """Return the chapters of a report, in the order of the page.
 
@@ -86,9 +90,14 @@ def make_chapters(
         runs: Evaluations, or what was collected from them; where episodes have parts, those make a chapter.
         others: Folders by key, as :func:`load_folders` gave them.
         seed: Of the resampling.
+        pairs: Agents whose inner episodes are compared.
     """
     given: dict[str, Any] = {"parts": runs, **others}
     made = [
-        import_module(f"lram.reports.{key}").chapter(given[key], seed=seed) for key in KEYS if given.get(key)
+        import_module(f"lram.reports.{key}").chapter(
+            given[key], seed=seed, **({"pairs": pairs} if key == "parts" and pairs.requested else {})
+        )
+        for key in KEYS
+        if given.get(key)
     ]
     return [chapter for chapter in made if chapter is not None]

@@ -9,6 +9,7 @@ from lram.agents.api import AgentInfo
 from lram.harness.errors import LramError
 from lram.harness.records import AgentEntry, EpisodeRecord, PlannedTask
 from lram.harness.store import Run
+from lram.reports.checks import check_record, check_run
 
 EpisodeKey = tuple[int, int]
 """A run's seed and the episode's number: with the task, what names an initial state."""
@@ -94,6 +95,7 @@ def collect(runs: Sequence[Run]) -> Evidence:
     played: dict[tuple[str, int, str], dict[str, str]] = {}
     for number, run in enumerate(runs):
         plan = run.plan
+        check_run(run)
         for agent in plan.agents:
             _check_agent(agents.setdefault(agent.label, agent), agent, run)
         for task in plan.tasks:
@@ -105,6 +107,7 @@ def collect(runs: Sequence[Run]) -> Evidence:
             skipped.setdefault((skip.agent, skip.task), skip.reason)
         sessions = run.sessions()
         for record, segment in run.settled():
+            check_record(run, record)
             _check_protocol(record, tasks[record.task], run)
             known = records.setdefault((record.agent, record.task), {})
             key = (plan.seed, record.episode)

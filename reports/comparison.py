@@ -1,15 +1,16 @@
 """Agents against each other, on the tasks and the initial states that both have met.
 
 Agents of one run meet the same seeds, so their episodes pair up, and the luck of an initial state
-that both had cancels in the difference. Every pair of agents is compared on the tasks that both
-scored: an agent that plays fewer tasks is not ranked against one that plays all.
+that both had cancels in the difference. A pair of agents is compared on the tasks that both
+scored: an agent that plays fewer tasks is not ranked against one that plays all. Which pairs are compared,
+:mod:`lram.reports.pairs` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from lram.envs.scores import normalise
 from lram.reports.collect import EpisodeKey, Evidence
 from lram.reports.model import Comparison, Estimate, Interval, rounded
+from lram.reports.pairs import ALL_OR_NONE, Pairs
 from lram.reports.samples import NO_NOISE, Resampling
 from lram.reports.statistics import (
     Array,
@@ -29,13 +31,11 @@ from lram.reports.statistics import (
 )
 
 
-def compare(evidence: Evidence, how: Resampling) -> tuple[Comparison, ...]:
-    """Return every pair of agents' difference in the mean of domain means, Holm-corrected."""
-    scores = {agent.label: _scores(evidence, agent.label) for agent in evidence.agents}
-    pairs = [
-        _paired(evidence, first.label, second.label, scores, how)
-        for first, second in combinations(evidence.agents, 2)
-    ]
+def compare(evidence: Evidence, how: Resampling, chosen: Pairs = ALL_OR_NONE) -> tuple[Comparison, ...]:
+    """Return the difference of each chosen pair of agents in the mean of domain means, Holm-corrected."""
+    labels = chosen.of([agent.label for agent in evidence.agents])
+    scores = {label: _scores(evidence, label) for label in dict.fromkeys(chain.from_iterable(labels))}
+    pairs = [_paired(evidence, first, second, scores, how) for first, second in labels]
     tested = [place for place, pair in enumerate(pairs) if pair.p is not None]
     adjusted = holm([pairs[place].p or 0.0 for place in tested])
     for place, p in zip(tested, adjusted, strict=True):

@@ -7,6 +7,7 @@ them with style variables, so that one drawing serves the light and the dark sch
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import warnings
@@ -19,7 +20,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
+from lram.harness.words import visible
 from lram.reports.model import AgentResult, Estimate, Summary
 
 WIDTH = 7.2
@@ -77,6 +80,32 @@ class Drawing:
     caption: str
     figure: Figure
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", file_word(self.name))
+        for text in self.figure.findobj(Text):
+            text.set_parse_math(False)
+            if text.get_text():
+                text.set_text(_shown(text.get_text()))
+
+
+def file_word(name: str, limit: int = 80) -> str:
+    """Return ``name`` as a word for a file and an identifier, other names as other words.
+
+    A name of letters, digits, ``_`` and ``-`` stays; of any other such signs are left, with a digest of it.
+    """
+    if re.fullmatch(r"[A-Za-z0-9_-]+", name) and len(name) <= limit:
+        return name
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:10]
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name)[: limit - 11]}-{digest}"
+
+
+_LONGEST = 120  # characters of a text in a figure: longer ones would make it unreadable, and slow
+
+
+def _shown(text: str) -> str:
+    """Return a text of a figure with nothing hidden in it, its lines not too long."""
+    return "\n".join(visible(short(line, _LONGEST)) for line in text.split("\n", 3)[:3])
+
 
 @contextmanager
 def look() -> Iterator[None]:
@@ -130,7 +159,7 @@ def style_of(place: int) -> tuple[str, str]:
 
 def short(label: str, limit: int = 34) -> str:
     """Return a label that fits beside an axis, on one line."""
-    label = " ".join(label.split())
+    label = visible(" ".join(label.split()))
     return label if len(label) <= limit else f"{label[: limit - 1]}…"
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +10,20 @@ from types import MappingProxyType
 
 import msgspec
 
+from lram.agents.durable import read_regular
 from lram.harness.errors import LramError
 from lram.harness.store import Run, encode
 from lram.reports import training_figures, training_views
 from lram.reports.aggregate import summarise
-from lram.reports.chapters import Chapter, make_chapters
+from lram.reports.chapters import KEYS, Chapter, make_chapters
 from lram.reports.collect import Evidence, collect
 from lram.reports.drawing import KINDS, render
 from lram.reports.figures import NAMES, draw
 from lram.reports.markdown import markdown
 from lram.reports.model import Summary
 from lram.reports.page import page
+from lram.reports.pairs import ALL_OR_NONE, Pairs
+from lram.reports.place import recover, replace_report
 from lram.reports.tables import TABLES, csv_files
 from lram.reports.training_folder import Training
 
@@ -46,6 +48,11 @@ Anything else in its folder is somebody's.
 """
 
 
+_OF_CHAPTER = re.compile(
+    rf"tables/({'|'.join(KEYS)})_[A-Za-z0-9_-]+\.csv|figures/({'|'.join(KEYS)})-[A-Za-z0-9_-]+\.({'|'.join(KINDS)})"
+)
+
+
 def summary_json(summary: Summary, chapters: Sequence[Chapter] = ()) -> bytes:
     """Return ``summary.json``: the summary's fields, indented.
 
@@ -68,10 +75,14 @@ def _files_of(chapters: Sequence[Chapter]) -> list[str]:
 
 
 def whole_summary(
-    runs: Sequence[Run] | Evidence, seed: int, trainings: Sequence[Training], chapters: Sequence[Chapter]
+    runs: Sequence[Run] | Evidence,
+    seed: int,
+    trainings: Sequence[Training],
+    chapters: Sequence[Chapter],
+    pairs: Pairs = ALL_OR_NONE,
 ) -> Summary:
     """Return the summary with the caveats of chapters among its own."""
-    summary = summarise(runs, seed=seed, trainings=trainings, empty=bool(chapters))
+    summary = summarise(runs, seed=seed, trainings=trainings, empty=bool(chapters), pairs=pairs)
     told = [caveat for chapter in chapters for caveat in chapter.caveats]
     return replace(summary, caveats=(*summary.caveats, *told))
 
@@ -83,6 +94,7 @@ def write_report(
     seed: int = 0,
     trainings: Sequence[Training] = (),
     others: Mapping[str, Sequence[Path]] = MappingProxyType({}),
+    pairs: Pairs = ALL_OR_NONE,
 ) -> Path:
     """Write the report of ``runs``, ``trainings`` and ``others`` into ``folder``; return its ``index.html``.
 
@@ -98,25 +110,21 @@ def write_report(
         trainings: Training runs (:func:`lram.reports.training_folder.load_trainings`), finished or not.
         others: Folders of latencies, extrapolations and studies, by chapter
             (:func:`lram.reports.chapters.load_folders`).
+        pairs: Agents to compare.
 
     Raises:
         LramError: The runs contradict each other; ``folder`` holds something that no report writes,
             or cannot be written.
     """
     place = Path(folder).resolve()
-    _check_place(place)
-    contents = _contents(runs, seed, trainings, others)
-    scratch = place.with_name(f".{place.name}.{os.getpid()}.new")
     try:
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            for name, content in contents.items():
-                file = scratch / name
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(content)
-            _swap(scratch, place)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        recover(place)
+    except OSError as error:
+        raise LramError(f"cannot read {place.parent}: {error.strerror}; give another folder") from error
+    _check_place(place)
+    contents = _contents(runs, seed, trainings, others, pairs)
+    try:
+        replace_report(place, contents)
     except OSError as error:
         raise LramError(
             f"cannot write the report to {place}: {error.strerror}; give a folder that can be written"
@@ -125,11 +133,15 @@ def write_report(
 
 
 def _contents(
-    runs: Sequence[Run], seed: int, trainings: Sequence[Training], others: Mapping[str, Sequence[Path]]
+    runs: Sequence[Run],
+    seed: int,
+    trainings: Sequence[Training],
+    others: Mapping[str, Sequence[Path]],
+    pairs: Pairs,
 ) -> dict[str, bytes]:
     evidence = collect(runs) if runs else None
-    chapters = make_chapters(evidence or (), others, seed)
-    summary = whole_summary(evidence or (), seed, trainings, chapters)
+    chapters = make_chapters(evidence or (), others, seed, pairs)
+    summary = whole_summary(evidence or (), seed, trainings, chapters, pairs)
     drawings, training_drawings = draw(summary), training_figures.draw(summary, trainings)
     contents = {
         "summary.json": summary_json(summary, chapters),
@@ -184,23 +196,12 @@ def _inside(place: Path) -> tuple[set[str], list[str]]:
 
 
 def _named_in(summary: Path) -> frozenset[str]:
-    """Return the files of chapters that an earlier report's summary names; none where there is no such."""
+    """Return the files of chapters that an earlier report's summary names; none where there is no such.
+
+    Only names that a chapter's file can have: a summary does not make a user's own file part of a report.
+    """
     try:
-        found = msgspec.json.decode(summary.read_bytes(), type=_Named).files
-    except (OSError, msgspec.DecodeError):
+        found = msgspec.json.decode(read_regular(summary), type=_Named).files
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return frozenset()
-    return frozenset(found)
-
-
-def _swap(scratch: Path, place: Path) -> None:
-    """Put ``scratch`` at ``place``; an earlier report comes back if that fails."""
-    former = place.with_name(f".{place.name}.{os.getpid()}.old")
-    if place.exists():
-        place.rename(former)
-    try:
-        scratch.rename(place)
-    except OSError:
-        if former.exists():
-            former.rename(place)
-        raise
-    shutil.rmtree(former, ignore_errors=True)
+    return frozenset(name for name in found if _OF_CHAPTER.fullmatch(name))

@@ -8,6 +8,7 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lram.reports.bounds import drawn, with_note
 from lram.reports.drawing import (
     SCORE_LABEL,
     WIDTH,
@@ -26,14 +27,15 @@ NAMES = ("aggregates", "domains", "success", "tasks")
 
 def draw(summary: Summary) -> list[Drawing]:
     """Return the figures that the summary has data for, in the order of the page."""
+    part, note = drawn(summary)
     with look():
-        drawn = (
-            aggregates_figure(summary),
-            domains_figure(summary),
-            success_figure(summary),
-            tasks_figure(summary),
+        made = (
+            aggregates_figure(part),
+            domains_figure(part),
+            success_figure(part),
+            tasks_figure(part),
         )
-    return [drawing for drawing in drawn if drawing is not None]
+    return with_note([drawing for drawing in made if drawing is not None], note)
 
 
 def aggregates_figure(summary: Summary) -> Drawing | None:

@@ -9,7 +9,7 @@ from lram.envs.task import Task
 from lram.reports.model import GroupResult, Summary
 from lram.reports.samples import Functional, Samples
 from lram.reports.statistics import mean_of_domain_means
-from lram.reports.views import Cell, Table, aggregate_cell, columns
+from lram.reports.views import WIDE, Cell, Table, aggregate_cell, columns
 
 ALL = "all domains"
 
@@ -89,6 +89,8 @@ def tables(summary: Summary) -> list[Table]:
 
 
 def _table(summary: Summary, name: str, *, success: bool) -> Table:
+    if len(summary.agents) > WIDE:
+        return _long_table(summary, name, success=success)
     rows = []
     for place, group in enumerate(summary.agents[0].groups if summary.agents else ()):
         mine = [agent.groups[place] for agent in summary.agents]
@@ -105,14 +107,30 @@ def _table(summary: Summary, name: str, *, success: bool) -> Table:
                 *(aggregate_cell(aggregate, percent=success) for aggregate in measured),
             )
         )
+    headings = ["Domain", "By", "Group", "Tasks", *(agent.name for agent in summary.agents)]
+    return Table(name, _caption(summary, success=success), columns(headings, words=3), tuple(rows))
+
+
+def _long_table(summary: Summary, name: str, *, success: bool) -> Table:
+    """Return one row a group and agent: with many agents no page is wide enough for a column of each."""
+    rows = []
+    for agent in summary.agents:
+        for group in agent.groups:
+            aggregate = group.success_any if success else group.score
+            if aggregate is not None:
+                cells = (Cell(agent.name), Cell(group.domain), Cell(group.facet), Cell(group.value))
+                reach = Cell(str(aggregate.rests_on.of_tasks), value=aggregate.rests_on.of_tasks)
+                rows.append((*cells, reach, aggregate_cell(aggregate, percent=success)))
+    headings = ["Agent", "Domain", "By", "Group", "Tasks", "Success" if success else "Score"]
+    return Table(name, _caption(summary, success=success), columns(headings, words=4), tuple(rows))
+
+
+def _caption(summary: Summary, *, success: bool) -> str:
     level = f"{summary.level:.0%}"
     if success:
-        what = f"Share of episodes solved at any step by group of tasks, in per cent, {level} intervals."
-    else:
-        what = (
-            f"Mean normalised score by group of tasks, with {level} intervals; over all domains it is the "
-            "mean of domain means. Groups overlap (a task has a robot and an object), and nothing is "
-            "corrected for their number."
-        )
-    headings = ["Domain", "By", "Group", "Tasks", *(agent.name for agent in summary.agents)]
-    return Table(name, what, columns(headings, words=3), tuple(rows))
+        return f"Share of episodes solved at any step by group of tasks, in per cent, {level} intervals."
+    return (
+        f"Mean normalised score by group of tasks, with {level} intervals; over all domains it is the "
+        "mean of domain means. Groups overlap (a task has a robot and an object), and nothing is "
+        "corrected for their number."
+    )

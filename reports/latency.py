@@ -11,6 +11,7 @@ from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.records import LatencyPlan
 from lram.reports import text
 from lram.reports.chapters import Chapter
+from lram.reports.checks import open_latency
 from lram.reports.latency_analysis import FEWEST, summarise
 from lram.reports.latency_csv import csv_files
 from lram.reports.latency_figures import draw
@@ -36,7 +37,7 @@ def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
     Raises:
         LramError: A folder is no sweep.
     """
-    runs = [LatencyRun(folder) for folder in folders]
+    runs = [open_latency(folder) for folder in folders]
     result = summarise(runs)
     found = [curves(result), crossovers(result), rates(result), fairness(result), audits(result)]
     return Chapter(

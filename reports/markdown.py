@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from lram.harness.words import visible
 from lram.reports import groups, training_views, views, words
+from lram.reports.bounds import shown
 from lram.reports.chapters import Chapter
 from lram.reports.model import Summary
-from lram.reports.text import count, listing, names
+from lram.reports.text import count, listing, names_up_to
 from lram.reports.training_folder import Training
 
+_OMITTED = 1_000  # tasks outside the aggregates that are named
 _NAMED = 12  # tasks or agents of a caveat that are named; summary.json names all
 
 
@@ -18,7 +21,7 @@ def markdown(summary: Summary, trainings: Sequence[Training] = (), chapters: Seq
     """Return the summary as Markdown, in the order of the page."""
     parts = [f"# {_plain(words.title(summary, chapters))}"]
     if lead := words.lead(summary):
-        parts.append(_plain(lead))
+        parts.append(_block(lead))
     if summary.caveats:
         parts += ["## Read first", "\n".join(_caveat(c.text, c.items) for c in summary.caveats)]
     if summary.agents:
@@ -26,11 +29,11 @@ def markdown(summary: Summary, trainings: Sequence[Training] = (), chapters: Seq
     if summary.training:
         parts += ["## Training", *(_table(table) for table in training_views.tables(summary, trainings))]
     for chapter in chapters:
-        parts += [f"## {_plain(chapter.title)}", *map(_plain, chapter.lead), *map(_table, chapter.tables)]
+        parts += [f"## {_plain(chapter.title)}", *map(_block, chapter.lead), *map(_table, chapter.tables)]
     parts += ["## How the numbers were made"]
     parts += ["\n".join(f"- **{term}.** {_plain(text)}" for term, text in words.methods(summary, chapters))]
     if summary.agents:
-        protocols = [f"- `{name}` {_plain(text)}".rstrip() for name, text in words.protocols(summary)]
+        protocols = [f"- {_code(name)} {_plain(text)}".rstrip() for name, text in words.protocols(summary)]
         parts += ["### Protocols", "\n".join(protocols), "## Agents", _table(views.agents(summary))]
     return ("\n\n".join(parts) + "\n").encode()
 
@@ -57,23 +60,24 @@ def _evaluation(summary: Summary) -> list[str]:
 
 
 def _caveat(text: str, items: Sequence[str]) -> str:
-    return f"- {_plain(text)}" + (f" ({_plain(listing(items, _NAMED))})" if items else "")
+    return f"- {_block(text)}" + (f" ({_plain(listing(items, _NAMED))})" if items else "")
 
 
 def _omission(omission: views.Omission, summary: Summary) -> str:
     everybody = len(omission.agents) == len(summary.agents)
-    who = "every agent" if everybody else _plain(names(omission.agents))
-    tasks = _plain(", ".join(omission.tasks))
-    return f"- {_plain(omission.reason)}, {who}, {count(len(omission.tasks), 'task')}: {tasks}"
+    who = "every agent" if everybody else _plain(names_up_to(omission.agents))
+    tasks = _plain(listing(omission.tasks, _OMITTED))
+    return f"- {_block(omission.reason)}, {who}, {count(len(omission.tasks), 'task')}: {tasks}"
 
 
-def _table(table: views.Table) -> str:
+def _table(whole: views.Table) -> str:
+    table = shown(whole)
     lines = [
         "| " + " | ".join(_plain(column.heading) for column in table.columns) + " |",
         "|" + "|".join("---:" if column.numeric else "---" for column in table.columns) + "|",
     ]
     lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows]
-    return f"{_plain(table.caption)}\n\n" + "\n".join(lines)
+    return f"{_block(table.caption)}\n\n" + "\n".join(lines)
 
 
 def _cell(cell: views.Cell) -> str:
@@ -82,6 +86,21 @@ def _cell(cell: views.Cell) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return ``text`` so that Markdown shows it as it is, on one line."""
-    one_line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", one_line)
+    """Return ``text`` so that Markdown shows it as it is, on one line, and makes no link of it."""
+    one_line = visible(" ".join(text.split()))
+    one_line = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = re.sub(r"([\\`*\[\]|$])", r"\\\1", one_line)
+    # GitHub makes links of bare addresses too; of an address of mail it does so behind an escape as well.
+    escaped = re.sub(r"(?i):(?=//)|(?<=\bwww)\.|(?<=\bmailto):|(?<=\bxmpp):", r"\\\g<0>", escaped)
+    return re.sub(r"@(?=[\w-]+\.\w)", "@<!-- -->", escaped)
+
+
+def _block(text: str) -> str:
+    """Return ``text`` as ``_plain`` does, where a line begins: it begins no heading, list, rule or fence."""
+    return re.sub(r"^(\d{1,9}(?=[.)])|(?=[#+=~_-]))", r"\1\\", _plain(text))
+
+
+def _code(name: str) -> str:
+    """Return ``name`` as code, or as plain text where it holds what would end that."""
+    shown = visible(" ".join(name.split()))
+    return _plain(name) if "`" in shown or not shown else f"`{shown}`"

@@ -9,7 +9,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from lram.harness.store import Run
-from lram.reports import groups, text, training_views, views, words
+from lram.harness.words import visible
+from lram.reports import bounds, groups, text, training_views, views, words
 from lram.reports.chapters import Chapter
 from lram.reports.drawing import Drawing, inline_svg
 from lram.reports.model import Summary
@@ -38,8 +39,12 @@ def page(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters["setting"] = text.setting
+    environment.filters["listing"] = text.listing
+    environment.filters["shown"] = bounds.shown
+    environment.globals["most_items"] = bounds.ITEMS
     rendered = environment.get_template("page.html.j2").render(
         summary=summary,
         title=words.title(summary, chapters),
@@ -55,7 +60,7 @@ def page(
         domains=views.domains(summary),
         groups=groups.tables(summary),
         matrix=views.matrix(summary),
-        tasks=views.tasks(summary),
+        tasks=bounds.shown_together(views.tasks(summary)),
         open_tasks=len(summary.tasks) <= _OPEN_TASKS,
         comparisons=views.comparisons(summary),
         methods=words.methods(summary, chapters),
@@ -68,6 +73,11 @@ def page(
         runs=[(run.path.resolve().name, run.provenance()) for run in runs],
     )
     return rendered.encode()
+
+
+def _shown(value: object) -> object:
+    """Return what the page prints for ``value``: text with nothing hidden in it."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _template(name: str) -> str:

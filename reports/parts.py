@@ -17,6 +17,7 @@ from lram.reports.aggregate import display_name
 from lram.reports.chapters import Chapter
 from lram.reports.collect import Evidence, gathered
 from lram.reports.model import ALL_EQUAL, Caveat, Estimate
+from lram.reports.pairs import ALL_OR_NONE, Pairs
 from lram.reports.parts_figure import parts_figure
 from lram.reports.parts_model import Curve, PartsResult, estimate_parts, trials_of
 from lram.reports.tables import Row, csv_of
@@ -25,18 +26,19 @@ from lram.reports.views import Cell, Table, columns, integer
 TITLE = "Score by episode within the context"
 
 
-def chapter(runs: Sequence[Run] | Evidence, *, seed: int = 0) -> Chapter | None:
+def chapter(runs: Sequence[Run] | Evidence, *, seed: int = 0, pairs: Pairs = ALL_OR_NONE) -> Chapter | None:
     """Return the chapter on the inner episodes of ``runs``; None where no record has any.
 
     Args:
         runs: Evaluations, or what was collected from them.
         seed: Of the resampling.
+        pairs: Models to compare.
 
     Raises:
         LramError: The runs do not go together, or one is damaged.
     """
     evidence = gathered(runs)
-    result = estimate_parts(evidence, seed)
+    result = estimate_parts(evidence, seed, pairs)
     if result is None:
         return None
     apart = [_differences(result, evidence)] if result.differences else []

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lram.reports.bounds import DRAWN_AGENTS, DRAWN_DOMAINS
 from lram.reports.drawing import MUTED, PAPER, WIDTH, Drawing, legend_of, look, style_of
 from lram.reports.parts_model import Curve, Group, PartsResult
 
 
-def parts_figure(result: PartsResult) -> Drawing:
+def parts_figure(whole: PartsResult) -> Drawing:
     """Return the mean return of each inner episode against its number."""
+    result, note = _drawn(whole)
     with look():
         count = len(result.groups)
         across = min(count, 2)
@@ -34,9 +38,24 @@ def parts_figure(result: PartsResult) -> Drawing:
         "tasks. Dotted line: expected return of uniformly random actions; dashed line: the reference, which "
         "in Dark-Room knows the goal from the beginning, so that no learner can reach it in the first inner "
         "episodes. A rising line shows that an agent uses what it saw earlier in the trial. The lines of two "
-        "checkpoints say nothing of the noise between trainings.",
+        f"checkpoints say nothing of the noise between trainings.{note}",
         figure,
     )
+
+
+def _drawn(result: PartsResult) -> tuple[PartsResult, str]:
+    """Return what of ``result`` is drawn, and a sentence on what is not."""
+    places = sorted({curve.place for curve in result.curves})
+    if len(places) <= DRAWN_AGENTS and len(result.groups) <= DRAWN_DOMAINS:
+        return result, ""
+    kept = set(places[:DRAWN_AGENTS])
+    curves = tuple(c for c in result.curves if c.place in kept and c.group < DRAWN_DOMAINS)
+    note = (
+        f" Not all is drawn: {min(len(places), DRAWN_AGENTS)} of {len(places):,} agents and "
+        f"{min(len(result.groups), DRAWN_DOMAINS)} of {len(result.groups):,} groups, the first ones. The "
+        "tables hold all."
+    )
+    return replace(result, groups=result.groups[:DRAWN_DOMAINS], curves=curves), note
 
 
 def _panel(axes: Axes, group: Group, curves: list[Curve]) -> None:

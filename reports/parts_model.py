@@ -22,6 +22,7 @@ from lram.envs.task import Task
 from lram.reports.aggregate import display_name
 from lram.reports.collect import EpisodeKey, Evidence
 from lram.reports.model import ALL_EQUAL, Estimate, Interval, rounded
+from lram.reports.pairs import ALL_OR_NONE, Pairs
 from lram.reports.statistics import Array, centred_interval, holm, shows_noise, sign_flip_p, stream
 
 LEVEL = 0.95
@@ -107,12 +108,13 @@ class PartsResult:
     differences: tuple[Difference, ...]
 
 
-def estimate_parts(evidence: Evidence, seed: int) -> PartsResult | None:
+def estimate_parts(evidence: Evidence, seed: int, pairs: Pairs = ALL_OR_NONE) -> PartsResult | None:
     """Return the curves of every agent on every group, and how the models differ; None without parts.
 
     Args:
         evidence: Of all runs.
         seed: Of the resampling.
+        pairs: Models to compare.
     """
     members = _members(evidence)
     groups = tuple(_group(name, tasks, evidence) for name, tasks in members.items())
@@ -127,9 +129,8 @@ def estimate_parts(evidence: Evidence, seed: int) -> PartsResult | None:
                 about = (agent.label, display_name(agent), place, index)
                 curves.append(_curve(*about, planned, trials, seed, group.name))
         models = [a.label for a in evidence.agents if a.info.kind == "model" and a.label in found]
-        for at, first in enumerate(models):
-            for second in models[at + 1 :]:
-                differences += _difference(first, second, index, found, seed, group.name)
+        for first, second in pairs.of(models):
+            differences += _difference(first, second, index, found, seed, group.name)
     return PartsResult(LEVEL, groups, tuple(_corrected(curves)), tuple(differences)) if curves else None
 
 

@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from lram.agents.api import AgentError
 from lram.agents.training.sinks import METRICS_FILE, read_metrics
 from lram.envs.scores import audit, normalise
 from lram.envs.task import Task
 from lram.harness.ablation.folder import CellFolder, StudyFolder
 from lram.harness.ablation.records import Copies, Times
 from lram.harness.ablation.study import Axis, Study
+from lram.harness.errors import LramError
 from lram.harness.records import EpisodeRecord
 from lram.harness.store import Run
+from lram.reports.checks import check_cell, last_loss, open_study
 
 Values = Mapping[str, Mapping[int, float]]
 """By task, by episode. What a cell has one number of has the task ``""`` and the episode 0."""
@@ -130,11 +133,12 @@ class StudyValues:
 
 def read_cells(folder: str | Path) -> StudyValues:
     """Read a study's folder; LramError where it is none or a record in it is damaged."""
-    opened = StudyFolder(folder)
+    opened = open_study(folder)
     incomparable = _incomparable(opened)
     unscored: dict[str, None] = {}
     cells = []
     for cell in opened.cells():
+        check_cell(cell)
         run = cell.run() if cell.is_trained() else None
         for planned in run.plan.tasks if run else ():
             if audit(planned.task) is not None:
@@ -218,11 +222,11 @@ def _loss(cell: CellFolder) -> float | None:
     """Return the loss of the last validation of a training that has ended; NaN where it was not finite."""
     if not cell.is_trained():
         return None
-    found = [line for line in read_metrics(cell.train / METRICS_FILE) if line["kind"] == "validation"]
-    if not found:
-        return None
-    loss = found[-1]["loss"]  # JSON has no NaN and no infinity: they were written as null
-    return math.nan if loss is None else float(loss)
+    file = cell.train / METRICS_FILE
+    try:
+        return last_loss(file, read_metrics(file))
+    except (AgentError, OSError) as error:
+        raise LramError(f"the training {cell.train} cannot be read: {error}") from error
 
 
 def _shares(copies: Copies) -> tuple[float, float, float | None]:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from lram.envs.scores import normalise
+from lram.harness.words import visible
 from lram.reports.collect import Evidence
 from lram.reports.model import Aggregate, Estimate, Summary, rounded
 
@@ -28,11 +29,12 @@ def csv_files(summary: Summary, evidence: Evidence) -> dict[str, bytes]:
 def per_task(summary: Summary, evidence: Evidence) -> Iterator[Row]:
     """Yield one row an agent and task."""
     tasks = {task.id: task for task in summary.tasks}
+    trained = {agent.label: agent.trained for agent in summary.agents}
     for result in summary.results:
         task = tasks[result.task]
         yield {
             "agent": result.agent,
-            "trained": summary.agent(result.agent).trained,
+            "trained": trained[result.agent],
             "task": result.task,
             "domain": task.domain,
             "split": task.split,
@@ -208,6 +210,28 @@ def _aggregate(aggregate: Aggregate) -> Row:
     }
 
 
+def _cell(value: Value) -> Value:
+    """Return what stands in a cell for ``value``.
+
+    Spreadsheets take a text that begins with one of these signs for a formula, be it behind white space or in
+    full width; an apostrophe says that it is text. Numbers stay what they are.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str) or not value:
+        return value
+    shown = visible(value)
+    if value.lstrip()[:1] in _FORMULA or value[0] in "\t\r\n":
+        try:
+            float(value)
+        except ValueError:
+            return f"'{shown}"
+    return shown
+
+
+_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\u2212\ufe63\ufe62\ufe66\ufe6b")
+
+
 def csv_of(rows: Iterable[Row]) -> bytes:
     """Return rows as a CSV file, the first one's keys as its head."""
     raw = io.BytesIO()
@@ -217,8 +241,7 @@ def csv_of(rows: Iterable[Row]) -> bytes:
         for row in rows:
             if names is None:
                 names = list(row)
-                writer.writerow(names)
-            values = map(row.get, names)
-            writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in values])
+                writer.writerow(map(_cell, names))
+            writer.writerow([_cell(value) for value in map(row.get, names)])
         file.flush()
         return raw.getvalue()

@@ -47,7 +47,14 @@ def span(estimate: Estimate, form: Callable[[float], str]) -> str:
 def names(items: Iterable[str]) -> str:
     """Return ``a``, ``a and b`` or ``a, b and c``."""
     listed = list(items)
+    if not listed:
+        return "none"
     return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
+
+
+def names_up_to(items: Sequence[str], limit: int = 12) -> str:
+    """Return ``a, b and c`` or, beyond ``limit`` items, ``a, b and 7 more``."""
+    return names(items) if len(items) <= limit else listing(items, limit)
 
 
 def parameters(value: int | None) -> str:
@@ -65,7 +72,7 @@ def duration(seconds: float) -> str:
 
 def listing(items: Sequence[str], limit: int = 12) -> str:
     """Return ``a, b`` or, beyond ``limit`` items, ``a, b and 7 more``."""
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    more = f" and {len(items) - limit:,} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more
 
 
@@ -82,11 +89,15 @@ def shortened(message: str, limit: int = 300) -> str:
     return line if len(line) <= limit else f"{line[:half]} … {line[-half:]}"
 
 
+_PARSED = 10_000
+"""Characters of a setting that is read as Python's notation; longer ones are printed as they are."""
+
+
 def setting(value: str) -> str:
     """Return a setting of a run's provenance; one that is a mapping in Python's notation as pairs."""
     try:
-        found = ast.literal_eval(value) if value.startswith("{") else value
-    except (ValueError, SyntaxError):
+        found = ast.literal_eval(value) if value.startswith("{") and len(value) <= _PARSED else value
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return value
     if not isinstance(found, dict):
         return value

@@ -17,17 +17,22 @@ import msgspec
 
 from lram.agents.api import AgentError
 from lram.agents.config import ModelConfig, config_from_dict, config_to_dict
+from lram.agents.durable import read_regular
 from lram.agents.training.recipe import flat, model_config, recipe_digest, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
 from lram.agents.training.sinks import METRICS_FILE, read_metrics
 from lram.harness.errors import LramError
+from lram.harness.number_checks import check_numbers, wrong
 from lram.reports.training_model import Measures
 
 _RECIPE_FILE = "recipe.toml"
 _CHECKPOINT = Path("checkpoint")
+_WEIGHTS = _CHECKPOINT / "model.safetensors"
 _LABELLED = re.compile(r"(?P<label>[^=/\\]+)=(?P<folder>.+)")
 _ADVICE = "restore it, or leave this training out"
 _T = TypeVar("_T")
+
+_LONGEST, _FASTEST = 1e12, 1e18  # seconds, and tokens a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,9 @@ def _load(label: str, folder: Path) -> Training:
         raise LramError(
             f"{folder} is not a training run: it has no {_RECIPE_FILE}; 'lram train' makes training runs"
         )
+    for file in (folder / METRICS_FILE, folder / _CHECKPOINT / "config.json", folder / _WEIGHTS):
+        if file.exists() and not file.is_file():
+            raise LramError(f"{file} is no regular file; {_ADVICE}")
     try:
         ended = (folder / _CHECKPOINT / "config.json").is_file()
         facts = _ended(folder) if ended else _on_the_way(folder)
@@ -151,7 +159,29 @@ def _load(label: str, folder: Path) -> Training:
     file = folder / METRICS_FILE
     lines = [_typed(line, TrainLine, file) for line in plain if line.get("kind") == "train"]
     validations = [_typed(line, ValidationLine, file) for line in plain if line.get("kind") == "validation"]
-    return Training(label, facts, tuple(lines), tuple(validations), _tokens(lines))
+    _check(folder, facts, lines, validations)
+    tokens = _tokens(lines)
+    check_numbers(tokens, file, "the number of tokens")
+    return Training(label, facts, tuple(lines), tuple(validations), tokens)
+
+
+def _check(
+    folder: Path, facts: Facts, lines: Sequence[TrainLine], validations: Sequence[ValidationLine]
+) -> None:
+    """Raise LramError where a training says what cannot have been measured."""
+    numbers = facts.seed, facts.updates, facts.parameters, facts.processes, facts.recipe
+    check_numbers(numbers, folder, "a field of the recipe or of the checkpoint's card")
+    if min(facts.seed, facts.updates, facts.processes, facts.parameters or 0) < 0:
+        raise wrong(folder, "its recipe or its checkpoint's card has counts below 0")
+    file = folder / METRICS_FILE
+    check_numbers((*lines, *validations), file, "a line")
+    if (first := min((line.update for group in (lines, validations) for line in group), default=0)) < 0:
+        raise wrong(file, f"a line is of update {first}")
+    for line in lines:
+        if min(line.timesteps, line.time.seconds, line.time.tokens_per_second, line.time.waiting_share) < 0:
+            raise wrong(file, f"the line of update {line.update} has times or counts below 0")
+        if line.time.seconds > _LONGEST or line.time.tokens_per_second > _FASTEST:
+            raise wrong(file, f"the line of update {line.update} has times that no training takes")
 
 
 def _tokens(lines: Sequence[TrainLine]) -> tuple[int, ...]:
@@ -209,7 +239,7 @@ def _ended(folder: Path) -> Facts:
     found = _typed(_json(file), _Config, file)
     card, model = found.card, config_from_dict(found.model)
     recipe = _typed(card.recipe, _Recipe, file)
-    weights = folder / _CHECKPOINT / "model.safetensors"
+    weights = folder / _WEIGHTS
     return Facts(
         recipe=_flat(card.recipe),
         seed=recipe.seed,
@@ -240,7 +270,7 @@ def _digest(weights: Path, config: ModelConfig, target_returns: Mapping[str, flo
                 values = file.get_tensor(name).astype("<f4")  # models are loaded as float32
                 digest.update(f"{name} torch.float32 {values.shape}".encode())
                 digest.update(values.tobytes())
-    except (SafetensorError, TypeError, OSError) as error:
+    except (SafetensorError, TypeError, OSError, ValueError, MemoryError) as error:
         raise LramError(f"{weights} is damaged or missing ({error}); {_ADVICE}") from error
     if target_returns:
         digest.update(msgspec.json.encode(dict(target_returns), order="sorted"))
@@ -282,9 +312,12 @@ def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def _json(file: Path) -> Any:
     try:
-        return msgspec.json.decode(file.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise LramError(f"{file} is damaged ({error}); {_ADVICE}") from error
+        return msgspec.json.decode(read_regular(file))
+    except OSError as error:
+        raise LramError(f"{file} cannot be read: {error.strerror}; {_ADVICE}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise LramError(f"{file} is damaged ({why}); {_ADVICE}") from error
 
 
 def _typed(plain: Any, kind: type[_T], file: Path) -> _T:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lram.reports import text
-from lram.reports.model import Aggregate, Comparison, Estimate, Summary, TaskResult
+from lram.reports.model import Aggregate, Comparison, Estimate, Summary, TaskEntry, TaskResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,9 @@ class Table:
 
 
 EMPTY = Cell(text.NONE)
+
+WIDE = 12
+"""Up to so many agents a table may have a column for each."""
 
 ERRORS_SHOWN = 10
 """Distinct failure messages that the report prints; the others are counted."""
@@ -159,31 +162,49 @@ def success(summary: Summary) -> Table | None:
 
 
 def matrix(summary: Summary) -> Table:
-    """Return one row a task and one column an agent: the score, or the return where there is none."""
+    """Return the score of each agent on each task, or the return where there is none.
+
+    One row a task and one column an agent; where there are many agents, more than tasks, the other way round.
+    """
     results = {(r.agent, r.task): r for r in summary.results}
+    if len(summary.agents) > max(WIDE, len(summary.tasks)):
+        return _turned_matrix(summary, results)
     rows = []
     for task in summary.tasks:
         cells = [_matrix_cell(results.get((agent.label, task.id))) for agent in summary.agents]
         rows.append((Cell(task.id), *cells))
     headings = ["Task", *(agent.name for agent in summary.agents)]
-    caption = (
-        "Mean normalised score; where a task has no usable score reference, the mean return, marked as such."
+    return Table("scores", _MATRIX, columns(headings), tuple(rows))
+
+
+_MATRIX = (
+    "Mean normalised score; where a task has no usable score reference, the mean return, marked as such."
+)
+
+
+def _turned_matrix(summary: Summary, results: Mapping[tuple[str, str], TaskResult]) -> Table:
+    rows = tuple(
+        (Cell(agent.name), *(_matrix_cell(results.get((agent.label, task.id))) for task in summary.tasks))
+        for agent in summary.agents
     )
-    return Table("scores", caption, columns(headings), tuple(rows))
+    return Table("scores", _MATRIX, columns(["Agent", *(task.id for task in summary.tasks)]), rows)
 
 
 def tasks(summary: Summary) -> list[Table]:
     """Return one table a domain with everything known of each agent on each task."""
     headings = ["Task", "Agent", "Scored", "Errored", "Missing", "Return", "Score"]
     tables = []
-    for place, domain in enumerate(summary.domains):
-        inside = {task.id: task for task in summary.tasks if task.domain == domain}
+    by_domain: dict[str, dict[str, TaskEntry]] = {}
+    for task in summary.tasks:
+        by_domain.setdefault(task.domain, {})[task.id] = task
+    by_task: dict[str, list[TaskResult]] = {}
+    for result in summary.results:
+        by_task.setdefault(result.task, []).append(result)
+    agent_name = {agent.label: agent.name for agent in summary.agents}
+    for place, (domain, inside) in enumerate(by_domain.items()):
         has_success = any(agent.domains[place].success_any for agent in summary.agents)
-        agent_name = {agent.label: agent.name for agent in summary.agents}
         rows = []
-        for result in summary.results:
-            if result.task not in inside:
-                continue
+        for result in (result for task in inside for result in by_task.get(task, ())):
             name = Cell(result.task.partition("/")[2])
             cells = [name, Cell(agent_name[result.agent], flag=result.skipped and "cannot play it")]
             cells += [integer(result.scored), integer(result.errored), integer(result.missing)]

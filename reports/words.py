@@ -8,7 +8,7 @@ from lram.reports.caveats import COLLECTED
 from lram.reports.chapters import Chapter
 from lram.reports.model import Summary
 from lram.reports.protocols import departures, summary_of
-from lram.reports.text import count, names
+from lram.reports.text import count, names, names_up_to
 
 
 def title(summary: Summary, chapters: Sequence[Chapter] = ()) -> str:
@@ -38,11 +38,12 @@ def lead(summary: Summary) -> str:
     collected = any(caveat.kind == COLLECTED for caveat in summary.caveats)
     met = " and the agent" if collected else ", so all agents of a run meet the same ones"
     protocols = f" Not by the default protocol: {names(unusual)}." if unusual else ""
+    agents = names_up_to([agent.name for agent in summary.agents])
     return (
-        f"{names(agent.name for agent in summary.agents)} played {count(len(summary.tasks), 'task')} of "
-        f"{names(summary.domains)}: {per_task} per agent and task, {scored} of {planned} planned episodes "
-        f"scored.{protocols} Initial states follow from the run {seeds} "
-        f"{names(str(seed) for seed in summary.run_seeds)}{met}. Every "
+        f"{agents} played {count(len(summary.tasks), 'task')} of "
+        f"{names_up_to(summary.domains)}: {per_task} per agent and task, {scored} of {planned} planned "
+        f"episodes scored.{protocols} Initial states follow from the run {seeds} "
+        f"{names_up_to([str(seed) for seed in summary.run_seeds])}{met}. Every "
         "interval shows the noise between episodes of one checkpoint; the noise between training runs is not "
         "measured here." + (f" {_trained(summary)}" if summary.training else "")
     )
@@ -50,10 +51,8 @@ def lead(summary: Summary) -> str:
 
 def _trained(summary: Summary) -> str:
     many = len(summary.training) > 1
-    return (
-        f"{'Trainings' if many else 'Training'} shown: {names(one.name for one in summary.training)}, by "
-        "their losses on stored trajectories."
-    )
+    shown = names_up_to([one.name for one in summary.training])
+    return f"{'Trainings' if many else 'Training'} shown: {shown}, by their losses on stored trajectories."
 
 
 def methods(summary: Summary, chapters: Sequence[Chapter] = ()) -> list[tuple[str, str]]:
@@ -135,7 +134,7 @@ def _evaluation_methods(summary: Summary) -> list[tuple[str, str]]:
             "within tasks; where all differences of a task are equal it borrows noise as above. "
             f"p is two-sided, from a sign-flip test ({summary.resamples} random sign "
             "patterns, or all of them where there are fewer) of the hypothesis that swapping the two "
-            "agents in any pair changes nothing; Holm's method corrects it for all pairs of this report. "
+            f"agents in any pair changes nothing; Holm's method corrects it for {_corrected(summary)}. "
             "At few episodes an interval can leave out 0 where p is not small, because it knows a task's "
             "noise from few values or has borrowed it from other tasks: such a row is marked, and its "
             "difference is not established. "
@@ -149,6 +148,13 @@ def _evaluation_methods(summary: Summary) -> list[tuple[str, str]]:
             "that have a usable score reference: below that number it is marked as not comparable.",
         ),
     ]
+
+
+def _corrected(summary: Summary) -> str:
+    agents = len(summary.agents)
+    if len(summary.comparisons) == agents * (agents - 1) // 2:
+        return "all pairs of this report"
+    return f"the {count(len(summary.comparisons), 'pair')} that this report compares"
 
 
 def protocols(summary: Summary) -> list[tuple[str, str]]:

@@ -28,7 +28,9 @@ from lram.harness.cli import (
     running,
     training,
 )
+from lram.harness.cli.output import nothing_hidden
 from lram.harness.errors import LramError
+from lram.harness.words import brief
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -68,13 +70,14 @@ def _interrupt(number: int, frame: object) -> None:
 def _say(text: str) -> None:
     """Print a last line for people; a terminal that is gone must not make a traceback of it."""
     with suppress(OSError):
-        print(f"lram: {text}", file=sys.stderr, flush=True)
+        print(f"lram: {brief(text)}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
     """Run the command line; exit with 2 for bad input and 130 for Ctrl-C, SIGTERM or SIGHUP."""
     try:
-        _run()
+        with nothing_hidden():
+            _run()
     finally:
         for stream in (sys.stdout, sys.stderr):
             try:

@@ -12,6 +12,7 @@ from lram.harness.cli.listings import Json
 from lram.harness.cli.output import print_json
 from lram.harness.errors import LramError
 from lram.harness.store import load_runs
+from lram.harness.words import one_line
 
 if TYPE_CHECKING:
     from lram.reports.verdict import Verdict
@@ -51,7 +52,7 @@ def compare(
 
         print_json(msgspec.to_builtins(verdict))
     else:
-        print("\n".join(lines(verdict)))
+        print("\n".join(map(one_line, lines(verdict))))
     return EXITS[verdict.word]
 
 

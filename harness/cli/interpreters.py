@@ -17,7 +17,7 @@ from cyclopts import App, Parameter
 from lram.harness.cli.listings import Json, terms
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
-from lram.harness.words import count
+from lram.harness.words import count, visible
 
 if TYPE_CHECKING:
     from lram.envs.session import Domain
@@ -288,9 +288,9 @@ def _steps() -> Iterator[Callable[[str], None]]:
 
         def spin(text: str) -> None:
             if text.startswith("note: "):
-                console.print(text, markup=False, highlight=False)
+                console.print(visible(text), markup=False, highlight=False)
             else:
-                status.update(escape(text))
+                status.update(escape(visible(text)))
 
         yield spin
 

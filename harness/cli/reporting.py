@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lram.harness.errors import LramError
+from lram.harness.words import visible
 
 
 def report(
@@ -26,6 +27,18 @@ def report(
         ),
     ] = None,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="Folder for the report.")] = None,
+    compare: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Two agents to compare, as A,B; repeat it for several pairs; all: every pair. Without this "
+            "and --baseline, up to 12 agents are all compared, and of more none.",
+            negative=(),
+        ),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        Parameter(help="Compare every agent with this one; repeat it for several.", negative=()),
+    ] = None,
     json: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative=())] = False,
     seed: Annotated[int, Parameter(help="Seed of the resampling behind the intervals.")] = 0,
     show: Annotated[
@@ -46,15 +59,18 @@ def report(
     from lram.reports import load_trainings, summary_json, write_report
     from lram.reports.chapters import load_folders, make_chapters
     from lram.reports.export import whole_summary
+    from lram.reports.pairs import read_pairs
 
     trainings = load_trainings(training or ())
     opened, others = load_folders(runs or ())
+    labels = [agent.label for run in opened for agent in run.plan.agents]
+    pairs = read_pairs(compare or (), baseline or (), labels)
     if json:
-        chapters = make_chapters(opened, others, seed)
-        summary = whole_summary(opened, seed, trainings, chapters)
-        sys.stdout.write(summary_json(summary, chapters).decode())
+        chapters = make_chapters(opened, others, seed, pairs)
+        summary = whole_summary(opened, seed, trainings, chapters, pairs)
+        sys.stdout.write(visible(summary_json(summary, chapters).decode()))
     if output is not None:
-        page = write_report(opened, output, seed=seed, trainings=trainings, others=others)
+        page = write_report(opened, output, seed=seed, trainings=trainings, others=others, pairs=pairs)
         print(f"report: {page}", file=sys.stderr if json else sys.stdout)
         if show and sys.stdout.isatty():
             webbrowser.open(page.resolve().as_uri())

@@ -95,6 +95,17 @@ def _write(path: Path, plan: ExtrapolationPlan, predict: Predict = _rises, backw
     return path
 
 
+def _again(path: Path, change: Callable[[Any], Any]) -> None:
+    """Write the losses and validities of ``path`` again, each as ``change`` makes it."""
+    found = Extrapolation(path)
+    records = [*found.losses(), *found.validity()]
+    for part in ("loss", "validity"):
+        shutil.rmtree(path / part)
+    with Writer(found) as writer:
+        for record in records:
+            writer.append(change(record))
+
+
 def _rows(made: Chapter, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(made.csv[name].decode())))
 
@@ -246,10 +257,13 @@ def test_what_a_reader_must_know_stands_first(tmp_path: Path) -> None:
         "extrapolation-trained-length",
         "extrapolation-untrained",
     ]
-    with Writer(Extrapolation(path)) as writer:
-        known = Extrapolation(path).validity()[0]
-        writer.append(replace(known, points=(Point(20, 1e-6, 3.0), Point(100, 1.0, None))))
-    segment = path / "loss" / "0001.jsonl"
+    worse = (Point(20, 1e-6, 3.0), Point(100, 1.0, None))
+
+    def spoil(one: Any) -> Any:
+        return replace(one, points=worse) if isinstance(one, ValidityRecord) and one.agent == "a" else one
+
+    _again(path, spoil)
+    (segment,) = (path / "loss").glob("*.jsonl")
     segment.write_bytes(b"".join(segment.read_bytes().splitlines(keepends=True)[:-2]))
     told = chapter([path])
     caveats = {caveat.kind: caveat for caveat in told.caveats}
@@ -268,12 +282,19 @@ def test_a_single_trajectory_has_no_interval(tmp_path: Path) -> None:
 
 def test_what_is_not_finite_is_said_and_spoils_nothing_else(tmp_path: Path) -> None:
     path = _write(tmp_path / "x", _plan())
-    with Writer(Extrapolation(path)) as writer:
-        broken = replace(Extrapolation(path).validity()[0], scale=None, points=(Point(100, None, None),))
-        writer.append(broken)
-        for record in Extrapolation(path).losses():
-            if record.agent == "a" and record.stretch == 0 and record.reading == "whole":
-                writer.append(replace(record, loss=(*record.loss[:60], *[None] * 40)))
+
+    def broken(record: Any) -> Any:
+        if isinstance(record, ValidityRecord) and record.agent == "a":
+            return replace(record, scale=None, points=(Point(100, None, None),))
+        if record.agent == "a" and isinstance(record, LossRecord) and record.stretch == 0:
+            return (
+                replace(record, loss=(*record.loss[:60], *[None] * 40))
+                if record.reading == "whole"
+                else record
+            )
+        return record
+
+    _again(path, broken)
     made = chapter([path])
     assert "extrapolation-not-valid" in {caveat.kind for caveat in made.caveats}
     tables = {table.id: table for table in made.tables}
@@ -295,9 +316,8 @@ def test_what_is_not_finite_is_said_and_spoils_nothing_else(tmp_path: Path) -> N
 
 def test_of_two_checks_the_one_that_fails_counts(tmp_path: Path) -> None:
     paths = [_write(tmp_path / name, _plan(_candidate("a"))) for name in ("x", "y")]
-    known = Extrapolation(paths[0]).validity()[0]
-    with Writer(Extrapolation(paths[0])) as writer:
-        writer.append(replace(known, points=(Point(20, 1.0, 3.0),)))  # shorter than the other's
+    shorter = (Point(20, 1.0, 3.0),)
+    _again(paths[0], lambda one: replace(one, points=shorter) if isinstance(one, ValidityRecord) else one)
     for folders in (paths, paths[::-1]):
         caveats = {caveat.kind: caveat.items for caveat in chapter(folders).caveats}
         assert caveats["extrapolation-not-valid"] == ("a",)

@@ -107,7 +107,7 @@ def test_untrained_agents_are_called_so_beside_the_axis(synthetic):
 
 
 def test_any_label_can_be_drawn(synthetic):
-    labels = ["_hidden", "$x_", "日本 🙂", "a" * 300, "two\nlines"]
+    labels = ["_hidden", "$x_", "日本 🙂", "a" * 300, "two  words"]
     run = synthetic.run(
         synthetic.plan([synthetic.agent(label) for label in labels], [synthetic.task("x/1")], 2),
         lambda item: float(item.episode),

@@ -16,7 +16,7 @@ from lram.reports import summarise, summary_json, write_report
 from lram.reports.markdown import markdown
 from lram.reports.text import setting
 
-HOSTILE = "--></title><script>alert(1)</script>|*`$x_1$&amp;\n\"'"
+HOSTILE = "--></title><script>alert(1)</script>*`$x_1$&amp;\"'"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -203,7 +203,8 @@ def test_errors_and_settings_are_on_the_page_as_text(report):
 
 def test_markdown_tables_keep_their_columns(synthetic):
     run = synthetic.run(
-        synthetic.plan([synthetic.agent(HOSTILE)], [synthetic.task("x/a|b")], 2), lambda item: 1.0
+        synthetic.plan([synthetic.agent(HOSTILE, description="a|b\n| c |")], [synthetic.task("x/a")], 2),
+        lambda item: 1.0,
     )
     lines = markdown(summarise([run])).decode().splitlines()
     tables = [line for line in lines if line.startswith("|")]

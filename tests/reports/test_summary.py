@@ -10,6 +10,7 @@ from lram.harness.errors import LramError
 from lram.harness.records import Failure, Skipped
 from lram.harness.store import Run, RunWriter
 from lram.reports import Summary, summarise, views, words
+from lram.reports.collect import collect
 from lram.reports.markdown import markdown
 from lram.reports.model import rounded
 
@@ -485,11 +486,13 @@ def test_agents_without_a_shared_seed_are_not_compared(synthetic):
 
 def test_episodes_that_began_differently_are_no_pair(synthetic):
     tasks = [synthetic.task("x/1")]
-    one = synthetic.run(synthetic.plan([synthetic.agent("a")], tasks, 2), by_episode(0.0, 1.0))
-    make = synthetic.record
-    synthetic.record = lambda *args: replace(make(*args), seed=1)
-    other = synthetic.run(synthetic.plan([synthetic.agent("b")], tasks, 2), by_episode(0.0, 1.0))
-    assert summarise([one, other]).comparisons[0].difference is None
+    plan = synthetic.plan([synthetic.agent("a"), synthetic.agent("b")], tasks, 2)
+    evidence = collect([synthetic.run(plan, by_episode(0.0, 1.0))])
+    assert summarise(evidence).comparisons[0].difference is not None
+    cell = evidence.cells["b", "x/1"]
+    moved = {key: replace(record, seed=1) for key, record in cell.records.items()}
+    evidence.cells["b", "x/1"] = replace(cell, records=moved, scored=moved)
+    assert summarise(evidence).comparisons[0].difference is None
 
 
 OUTCOMES = st.one_of(st.none(), st.just(CRASH), st.floats(-100, 100).map(rounded))

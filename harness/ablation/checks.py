@@ -1,0 +1,55 @@
+"""What the plan and the cells of a study must be to be believed, whoever wrote them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lram.harness.ablation.records import Copies, Done, StudyPlan, Times
+from lram.harness.number_checks import check_numbers, wrong
+
+
+def check_plan(file: Path, plan: StudyPlan) -> None:
+    """Raise LramError, naming ``file``, where ``plan`` is of no study, or a cell lies outside its folder."""
+    check_numbers(plan, file)
+    plan.study.check()
+    known = [{level.name for level in axis.levels} for axis in plan.study.axes]
+    seen = set()
+    for cell in plan.cells:
+        fits = len(cell.levels) == len(known) and all(
+            level in levels for level, levels in zip(cell.levels, known, strict=True)
+        )
+        if not fits or cell.seed not in plan.study.seeds:
+            raise wrong(file, f"the cell {cell.title!r} is of no combination of its levels and seeds")
+        if cell.folder in ("", ".", "..") or "/" in cell.folder or "\x00" in cell.folder:
+            raise wrong(file, f"the cell {cell.title!r} lies in {cell.folder!r}, which is no name")
+        if (cell.levels, cell.seed) in seen:
+            raise wrong(file, f"the cell {cell.title!r} is there twice")
+        seen.add((cell.levels, cell.seed))
+        if not all(isinstance(section, dict | str | int | float) for section in cell.recipe.values()):
+            raise wrong(file, f"the recipe of the cell {cell.title!r} is none")
+
+
+def check_cell(folder: Path, copies: Copies | None, times: Times | None, done: Done | None) -> None:
+    """Raise LramError, naming the file in ``folder``, where a cell says what cannot have been measured."""
+    if copies is not None:
+        _check_copies(folder / "copycat.json", copies)
+    if times is not None:
+        file = folder / "timing.json"
+        check_numbers(times, file)
+        for point in times.points:
+            if not point.ms or min(point.ms) <= 0 or min(point.batch, point.context) < 1:
+                raise wrong(file, f"decisions at context {point.context} took no time")
+    if done is not None:
+        check_numbers(done, folder / "done.json")
+        if done.parameters < 0 or any(seconds < 0 for seconds in done.seconds.values()):
+            raise wrong(folder / "done.json", f"it has {done.parameters} parameters, or seconds below 0")
+
+
+def _check_copies(file: Path, copies: Copies) -> None:
+    check_numbers(copies, file)
+    for task in copies.tasks:
+        counts = (task.repeated, task.data_repeated, task.both, task.right, task.right_changes)
+        if task.decisions < 1 or not all(0 <= one <= task.decisions for one in counts):
+            raise wrong(file, f"of {task.decisions} decisions on {task.task} it counts {counts}")
+        if min(task.moved, task.data_moved, task.missed) < 0:
+            raise wrong(file, f"the actions on {task.task} moved by less than nothing")

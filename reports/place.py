@@ -1,0 +1,106 @@
+"""Where a report is put: built beside its place, moved there whole; what a killed one left is removed.
+
+While a report ``NAME`` is written, the folder ``.NAME.PID.lram-report`` stands beside it. It holds ``new``,
+the report on its way, for an instant ``old``, the earlier one, and ``lock``, which its process locks and then
+marks. A later report of the same name that finds such a folder with the mark and with a free lock knows that
+its process is gone: it puts an earlier report back where that was taken away, and removes the folder. It
+touches nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lram.agents.durable import Lock, read_regular
+
+_LOCK, _NEW, _OLD = "lock", "new", "old"
+_MARK = b"a report of lram-bench is written here; the folder is removed when that ends\n"
+_LONGEST = 150  # bytes of a name that another one is made of
+
+
+def recover(place: Path) -> None:
+    """Remove what killed processes left of reports at ``place``, and put back the report that one took away.
+
+    Raises:
+        OSError: The folder around it cannot be read.
+    """
+    pattern = re.compile(rf"\.{re.escape(_stem(place))}\.\d+\.lram-report")
+    if not place.parent.is_dir():
+        return
+    for entry in sorted(place.parent.iterdir()):
+        if pattern.fullmatch(entry.name) and _is_ours(entry):
+            with suppress(OSError), Lock(entry / _LOCK):  # held: its process is at work
+                if (entry / _OLD).is_dir() and not os.path.lexists(place):
+                    (entry / _OLD).rename(place)
+                _remove(entry)
+
+
+def replace_report(place: Path, contents: Mapping[str, bytes]) -> None:
+    """Put the files of ``contents``, by path, into the folder ``place``; an earlier report is replaced whole.
+
+    Raises:
+        OSError: They cannot be written; what was at ``place`` is still there.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _scratch(place) as scratch:
+        for name, content in contents.items():
+            file = scratch / _NEW / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        former = scratch / _OLD
+        if place.exists():
+            place.rename(former)
+        try:
+            (scratch / _NEW).rename(place)
+        except OSError:
+            if former.exists():
+                former.rename(place)
+            raise
+
+
+@contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    scratch = place.with_name(f".{_stem(place)}.{os.getpid()}.lram-report")
+    scratch.mkdir()
+    lock = None
+    try:
+        lock = Lock(scratch / _LOCK)
+        (scratch / _LOCK).write_bytes(_MARK)
+        yield scratch
+    finally:
+        _remove(scratch)
+        if lock is not None:
+            lock.close()
+
+
+def _stem(place: Path) -> str:
+    name = os.fsencode(place.name)
+    return place.name if len(name) <= _LONGEST else hashlib.sha256(name).hexdigest()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return whether a process of ours made ``folder`` and got as far as its mark."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    inside = {entry.name: entry for entry in folder.iterdir()}
+    if not inside.keys() <= {_LOCK, _NEW, _OLD} or any(entry.is_symlink() for entry in inside.values()):
+        return False
+    try:
+        return _LOCK in inside and read_regular(inside[_LOCK], len(_MARK)) == _MARK
+    except OSError:
+        return False
+
+
+def _remove(folder: Path) -> None:
+    """Remove ``folder``, its lock last: what is left of a removal that was killed is still known."""
+    for name in (_NEW, _OLD):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    with suppress(OSError):
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()
