@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from lram.agents.compute import ROWS, Compute, Precision, StepForm
-from lram.agents.shown import printable
 from lram.harness.cli.listings import Json
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
@@ -91,7 +90,7 @@ def _facts(label: str, checks: Sequence[Check]) -> dict[str, Any]:
 def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
     from lram.harness.gate import as_model, remedy
 
-    print(f"{printable(f'{label}: {_described(agent)}')}\n")
+    print(f"{label}: {_described(agent)}\n")
     shown = {"passed": "passed", "failed": "FAILED", "skipped": "skipped"}
     print_table(
         ("result", "check", "on", "measured", "allowed"),

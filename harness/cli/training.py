@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from lram.agents.shown import shown
 from lram.agents.training.recipe import describe_fields
 from lram.agents.training.recipe_text import changed, read_recipe, render_recipe, render_value
 from lram.harness.cli.output import print_table
 from lram.harness.errors import LramError
 from lram.harness.training import finetuning_recipe, surroundings, task_patterns
+from lram.harness.words import brief
 
 if TYPE_CHECKING:
     from lram.agents.training.run import Outcome
@@ -187,7 +187,7 @@ def _show_validation(line: Any) -> list[str]:
         rows.append(("mean", *(f"{line[name]:.4g}" for name in names)))
     print(f"\nvalidation after update {line['update']}:\n")
     print_table(("domain", "loss", "perplexity", "top-1", "action error"), rows)
-    return [shown(domain) for domain in line["domains"]]
+    return [brief(domain, 80) for domain in line["domains"]]
 
 
 def field_rows() -> list[str]:

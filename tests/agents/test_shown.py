@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from lram.agents.shown import printable, shown
+from lram.agents.shown import shown
 
 
 def test_control_characters_are_escaped_and_all_else_stays() -> None:
     assert shown("größe \u2013 ok") == "größe \u2013 ok"
     assert shown("é\x1b[2J\r\n\x9b1m\u202e\udcff") == "é\\x1b[2J\\r\\n\\x9b1m\\u202e\\udcff"
-    assert printable("a\nb\tc\x1b]0;x\x07") == "a\nb\tc\\x1b]0;x\\x07"
 
 
 def test_what_is_long_is_cut() -> None:
