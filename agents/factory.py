@@ -84,10 +84,10 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
         AgentError: There is no such agent, or it cannot be built; one sentence.
     """
     compute = compute or Compute()
-    inner, suffix = ("", "") if Path(spec).exists() else split_noise(spec)
+    inner, suffix = ("", "") if _exists(spec) else split_noise(spec)
     if suffix:
         return NoisyAgent(create_agent(inner, seed=seed, compute=compute), parse_noise(suffix))
-    inner, suffix = ("", "") if Path(spec).exists() else split_context(spec)
+    inner, suffix = ("", "") if _exists(spec) else split_context(spec)
     if suffix:
         context = parse_context(suffix)
         return with_context(create_agent(inner, seed=seed, compute=compute), context, spec)
@@ -105,7 +105,7 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
             return _call(_load_point(point), spec, seed, compute)
     if named_module(spec):
         return _call(_load_own(spec), spec, seed, compute)
-    if spec and ("/" in spec or Path(spec).exists()):
+    if spec and ("/" in spec or _exists(spec)):
         return _checkpoint(spec, compute)
     close = difflib.get_close_matches(spec, [row.name for row in list_agents()], n=1, cutoff=0.5)
     hint = f" (did you mean {close[0]}?)" if close else ""
@@ -113,6 +113,13 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
         f"there is no agent {spec!r}{hint}; give one that 'lram agents' lists, a checkpoint's folder or "
         "module:callable"
     )
+
+
+def _exists(spec: str) -> bool:
+    try:
+        return Path(spec).exists()
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return False
 
 
 def _shipped_row(folder: Path) -> str:

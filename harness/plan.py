@@ -319,7 +319,10 @@ def _located(spec: str) -> str:
 
 def _in_folder(spec: str) -> bool:
     plain = split_noise(spec)[0]
-    return any(Path(part).is_dir() for part in (spec, plain, split_context(plain)[0]))
+    try:
+        return any(Path(part).is_dir() for part in (spec, plain, split_context(plain)[0]))
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return False
 
 
 def _planned_tasks(request: Request, place: Place) -> tuple[list[PlannedTask], dict[str, str]]:

@@ -7,24 +7,28 @@ earlier versions too, which carry no checksums.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from pathlib import Path
 
+from lram.envs.scores import audit
 from lram.harness import seeds
 from lram.harness.errors import LramError
+from lram.harness.number_checks import check_numbers, wrong
 from lram.harness.records import SCHEMA, EpisodeRecord, RunPlan
 from lram.harness.segments import WrongRecordError
 from lram.harness.soundness import flaw
 
-MOST_EPISODES = 100_000_000
-"""Episodes that a plan may ask for: a hundred times the largest run that was tried."""
+MOST_EPISODES = 10_000_000
+"""Episodes that a plan may ask for: ten times the largest run that was tried."""
+
+_LEAST_SPREAD = 1e-12  # between a task's score references: below, a score is noise of the division
 
 
 def check_plan(file: Path, plan: RunPlan) -> None:
     """Raise LramError, naming ``file``, where ``plan`` asks for what no plan can."""
-    if wrong := _wrong_plan(plan):
-        raise LramError(f"{file} is no plan that can be played: {wrong}; put the file back from a copy")
+    check_numbers(plan, file)
+    if what := _wrong_plan(plan):
+        raise wrong(file, what)
 
 
 def check_size(agents: int, tasks: int, episodes: int) -> None:
@@ -55,8 +59,21 @@ def _wrong_plan(plan: RunPlan) -> str:
             (name for name in names if not name.strip() or not name.isprintable() or "|" in name), None
         ):
             return f"{bad!r} is no name of {what}"
-    if not 0 <= plan.realtime_hz < math.inf or plan.threads < 1:
+    if plan.realtime_hz < 0 or plan.threads < 1:
         return f"the world's rate is {plan.realtime_hz:g} Hz, and the threads are {plan.threads}"
+    for skip in plan.skipped:
+        if skip.agent not in labels or skip.task not in tasks:
+            return f"{skip.agent!r} cannot play {skip.task!r}, and the two are not among its agents and tasks"
+    return _wrong_scores(plan)
+
+
+def _wrong_scores(plan: RunPlan) -> str:
+    for planned in plan.tasks:
+        task = planned.task
+        if audit(task) is None and task.score_random is not None and task.score_reference is not None:
+            spread = task.score_reference - task.score_random
+            if not spread >= _LEAST_SPREAD:
+                return f"the score references of {task.id} are {spread:g} apart"
     return ""
 
 
@@ -75,8 +92,8 @@ class RecordCheck:
 
     def __call__(self, record: EpisodeRecord) -> None:
         """Raise WrongRecordError where ``record`` cannot be right."""
-        if wrong := self._foreign(record) or flaw(record):
-            raise WrongRecordError(f"the record of {record.item.id} {wrong}")
+        if what := self._foreign(record) or flaw(record):
+            raise WrongRecordError(f"the record of {record.item.id} {what}")
 
     def place(self, agent: str, task: str, episode: int) -> None:
         """Raise WrongRecordError where the plan has no such episode."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import replace
 
+from lram.harness.number_checks import LARGEST, LARGEST_INT
 from lram.harness.records import EpisodeRecord, Failure
 
 _LATEST = 253402300800.0  # the year 10000, in seconds since the epoch: the end of what dates can tell
@@ -16,26 +16,26 @@ def flaw(record: EpisodeRecord) -> str:
     """Return what keeps ``record`` from being one, a clause about it; empty when nothing does.
 
     A scored one has a finite return, a length, a trajectory and an end; an errored one has a failure instead.
-    No number is NaN or infinite, no count and no time below 0. It is asked of every record that is read, so
-    it does without loops.
+    No number is NaN, infinite or beyond what sums can carry, no count and no time below 0. It is asked of
+    every record that is read, so it does without loops.
     """
     scored = record.status == "scored"
     if scored != (record.episode_return is not None) or scored != (record.length is not None):
         return "has a status that its return and length contradict"
     if scored != (record.failure is None):
         return "has a status that its failure contradicts"
-    if record.episode_return is not None and not math.isfinite(record.episode_return):
+    if record.episode_return is not None and not -LARGEST <= record.episode_return <= LARGEST:
         return f"has a return of {record.episode_return}"
-    if record.parts and not all(map(math.isfinite, record.parts)):
+    if record.parts and not all(-LARGEST <= part <= LARGEST for part in record.parts):
         return f"has inner returns of {record.parts}"
     if record.length is not None:
-        if record.length < 1:
+        if not 1 <= record.length <= LARGEST_INT:
             return f"has length {record.length}"
         if not _TRAJECTORY.fullmatch(record.trajectory):
             return f"has the trajectory checksum {record.trajectory!r}, which is none"
     if record.repeated is not None and not 0 <= record.repeated < (record.length or 1):
         return f"has {record.repeated} repeated of {record.length} decisions"
-    if record.failures < 0 or record.episode < 0 or record.seed < 0:
+    if not 0 <= record.failures <= LARGEST_INT or record.episode < 0 or record.seed < 0:
         return f"has failures {record.failures}, episode {record.episode}, seed {record.seed}"
     if record.success_last and not record.success_any:
         return "was solved at the last step and at none"
@@ -45,7 +45,9 @@ def flaw(record: EpisodeRecord) -> str:
         and 0 <= measured.simulator_s < _LATEST
         and 0 <= measured.agent_s < _LATEST
         and 0 <= measured.started < _LATEST
-        and measured.held >= 0
+        and 0 <= measured.held <= LARGEST_INT
+        and -LARGEST_INT <= measured.lane <= LARGEST_INT
+        and -LARGEST_INT <= measured.worker <= LARGEST_INT
     ):
         return f"has times that none can be: {measured}"
     return ""

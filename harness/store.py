@@ -95,9 +95,8 @@ class Run:
                 episodes[record.episode] = found
         for pair in self.plan.pairs():
             episodes = latest.pop(pair, {})
-            for episode in range(self.plan.episodes):
-                if episode in episodes:
-                    yield episodes[episode]
+            for episode in sorted(episodes):
+                yield episodes[episode]
 
     def missing(self) -> list[WorkItem]:
         """Return the items that have no record yet, in plan order."""
@@ -117,9 +116,8 @@ class Run:
         done = self._outcomes()
         for agent, task in self.plan.pairs():
             episodes = done.get((agent, task), {})
-            for episode in range(self.plan.episodes):
-                if episode in episodes:
-                    yield WorkItem(agent, task, episode), episodes[episode]
+            for episode in sorted(episodes):
+                yield WorkItem(agent, task, episode), episodes[episode]
 
     def _outcomes(self) -> dict[tuple[str, str], dict[int, Failure | None]]:
         """Return why the last record of each item has no score, by agent label and task id."""

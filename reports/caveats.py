@@ -50,9 +50,19 @@ def left_out(agents: int, compared: int) -> Iterator[Caveat]:
         )
 
 
+def no_checksums(files: Sequence[str], kind: str = "no checksums") -> list[Caveat]:
+    """Return what is to be said of ``files`` of earlier versions, which carry no checksums."""
+    text = (
+        "These files were written by a version that gave them no checksums: a change to them would not be "
+        "noticed."
+    )
+    return [Caveat(kind, text, tuple(files))] if files else []
+
+
 def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Caveat]:
     if not any(result.scored + result.errored for result in results):
         yield Caveat("empty", "No episode has been recorded yet: there is nothing to average.")
+    yield from no_checksums(evidence.unsigned)
     if evidence.collected:
         yield Caveat(
             COLLECTED,

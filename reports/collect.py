@@ -9,7 +9,6 @@ from lram.agents.api import AgentInfo
 from lram.harness.errors import LramError
 from lram.harness.records import AgentEntry, EpisodeRecord, PlannedTask
 from lram.harness.store import Run
-from lram.reports.checks import check_record, check_run
 
 EpisodeKey = tuple[int, int]
 """A run's seed and the episode's number: with the task, what names an initial state."""
@@ -42,6 +41,7 @@ class Evidence:
         run_seeds: Sorted.
         disagreements: Items that two runs of one seed recorded with different results; the first
             run's counts.
+        unsigned: Files without checksums, each with its run: those of earlier versions.
         collected: Whether the runs are collections' (:mod:`lram.harness.collection`).
         realtime_hz: By label of an agent for which the world did not wait: its steps a second.
         mixtures: By label of a model whose scored episodes were not all computed alike: what differed
@@ -58,6 +58,7 @@ class Evidence:
     mixtures: dict[str, dict[str, tuple[str, ...]]]
     simulators: dict[str, dict[str, tuple[str, ...]]]
     collected: bool = False
+    unsigned: tuple[str, ...] = ()
     realtime_hz: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -95,7 +96,6 @@ def collect(runs: Sequence[Run]) -> Evidence:
     played: dict[tuple[str, int, str], dict[str, str]] = {}
     for number, run in enumerate(runs):
         plan = run.plan
-        check_run(run)
         for agent in plan.agents:
             _check_agent(agents.setdefault(agent.label, agent), agent, run)
         for task in plan.tasks:
@@ -107,7 +107,6 @@ def collect(runs: Sequence[Run]) -> Evidence:
             skipped.setdefault((skip.agent, skip.task), skip.reason)
         sessions = run.sessions()
         for record, segment in run.settled():
-            check_record(run, record)
             _check_protocol(record, tasks[record.task], run)
             known = records.setdefault((record.agent, record.task), {})
             key = (plan.seed, record.episode)
@@ -138,6 +137,7 @@ def collect(runs: Sequence[Run]) -> Evidence:
             for (domain, _, _), facts in played.items()
         ),
         collected=runs[0].plan.collected,
+        unsigned=tuple(f"{run.path.name}: {name}" for run in runs for name in run.without_checksums()),
         realtime_hz={
             agent.label: run.plan.realtime_hz
             for run in runs
@@ -200,9 +200,13 @@ def _identity(agent: AgentEntry) -> tuple[str, AgentInfo]:
 
 
 def _check_agent(known: AgentEntry, agent: AgentEntry, run: Run) -> None:
-    if _identity(known) == _identity(agent):
+    same_code = not (known.code and agent.code) or known.code == agent.code
+    if same_code and _identity(known) == _identity(agent):
         return
-    if known.info.digest != agent.info.digest:
+    if not same_code:
+        modules = [name for name in known.code if agent.code.get(name) != known.code[name]]
+        what = f"different source in {', '.join(modules) or 'what it imports'}"
+    elif known.info.digest != agent.info.digest:
         what = f"digests {known.info.digest or 'none'} and {agent.info.digest or 'none'}"
     elif known.spec != agent.spec:
         what = f"specifications {known.spec!r} and {agent.spec!r}"

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lram.harness.extrapolation.folder import SCORES, Extrapolation
 from lram.reports import text
+from lram.reports.caveats import no_checksums
 from lram.reports.chapters import Chapter
 from lram.reports.extrapolation_curves import curves, gaps
 from lram.reports.extrapolation_figures import draw
@@ -47,6 +49,7 @@ def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
         LramError: A folder is none or damaged, or they contradict each other.
     """
     values, how = load(folders), Resampling(seed, RESAMPLES, LEVEL)
+    unsigned = [f"{folder.name}: {name}" for folder in folders for name in unsigned_files(folder)]
     by_context, pairs = scores(values, how), score_pairs(values, how)
     at_and_past, by_timestep, by_length = losses(values, how), curves(values), gaps(values, how)
     csv = {
@@ -64,9 +67,17 @@ def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
         drawings=draw(values, by_context, by_timestep, by_length, LEVEL),
         csv={name: content for name, content in csv.items() if content},
         summary=_summary(values, by_context, pairs, at_and_past),
-        caveats=_caveats(values),
+        caveats=[*no_checksums(unsigned, "extrapolation-no-checksums"), *_caveats(values)],
         methods=_METHODS,
     )
+
+
+def unsigned_files(folder: Path) -> list[str]:
+    """Return which files of an extrapolation, its scores among them, carry no checksum."""
+    found = Extrapolation(folder)
+    scores = found.scores
+    played = [f"{SCORES}/{name}" for name in scores.without_checksums()] if scores is not None else []
+    return [*found.without_checksums(), *played]
 
 
 def _lead(values: Values) -> list[str]:

@@ -12,7 +12,6 @@ from lram.agents.contexts import Context
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.folder import Extrapolation
 from lram.harness.extrapolation.records import Candidate, LossRecord, Reading, Stretch, ValidityRecord
-from lram.reports.checks import open_extrapolation
 from lram.reports.collect import Evidence, collect
 from lram.reports.statistics import Array
 
@@ -104,7 +103,7 @@ def load(folders: Sequence[Path]) -> Values:
     Raises:
         LramError: One is none or damaged; one label stands for two models, or has two trained lengths.
     """
-    found = [open_extrapolation(folder) for folder in folders]
+    found = [Extrapolation(folder) for folder in folders]
     agents: dict[str, Candidate] = {}
     contexts: dict[str, dict[Context, None]] = {}
     validity: dict[str, ValidityRecord] = {}

@@ -10,8 +10,8 @@ import msgspec
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.records import LatencyPlan
 from lram.reports import text
+from lram.reports.caveats import no_checksums
 from lram.reports.chapters import Chapter
-from lram.reports.checks import open_latency
 from lram.reports.latency_analysis import FEWEST, summarise
 from lram.reports.latency_csv import csv_files
 from lram.reports.latency_figures import draw
@@ -37,8 +37,9 @@ def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
     Raises:
         LramError: A folder is no sweep.
     """
-    runs = [open_latency(folder) for folder in folders]
+    runs = [LatencyRun(folder) for folder in folders]
     result = summarise(runs)
+    unsigned = [f"{run.path.name}: {name}" for run in runs for name in run.without_checksums()]
     found = [curves(result), crossovers(result), rates(result), fairness(result), audits(result)]
     return Chapter(
         key=_KEY,
@@ -48,7 +49,7 @@ def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
         drawings=tuple(draw(result)),
         csv=csv_files(runs, result),
         summary=msgspec.to_builtins(result),
-        caveats=tuple(_caveats(result)),
+        caveats=(*no_checksums(unsigned, "latency-no-checksums"), *_caveats(result)),
         methods=_METHODS,
     )
 

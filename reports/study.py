@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
+from lram.harness.ablation.folder import StudyFolder
 from lram.reports import text
+from lram.reports.caveats import no_checksums
 from lram.reports.chapters import Chapter
 from lram.reports.model import Caveat
 from lram.reports.samples import Resampling
@@ -39,6 +41,9 @@ def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
     """
     how = Resampling(seed, RESAMPLES, LEVEL)
     studies = [read_cells(folder) for folder in folders]
+    unsigned = [
+        f"{folder.name}: {name}" for folder in folders for name in StudyFolder(folder).without_checksums()
+    ]
     found = [effects(study, how) for study in studies]
     keys = _keys(studies)
     both = list(zip(studies, found, keys, strict=True))
@@ -54,7 +59,10 @@ def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
             "study_tasks.csv": csv_of(_rows(task_rows(study) for study, _, _ in both)),
         },
         summary=[_summary(study, effect) for study, effect, _ in both],
-        caveats=[caveat for study in studies for caveat in _caveats(study)],
+        caveats=[
+            *no_checksums(unsigned, "study-no-checksums"),
+            *(caveat for study in studies for caveat in _caveats(study)),
+        ],
         methods=_METHODS,
     )
 

@@ -22,7 +22,7 @@ from lram.harness.ablation.study import Axis, Study
 from lram.harness.errors import LramError
 from lram.harness.records import EpisodeRecord
 from lram.harness.store import Run
-from lram.reports.checks import check_cell, last_loss, open_study
+from lram.reports.checks import last_loss
 
 Values = Mapping[str, Mapping[int, float]]
 """By task, by episode. What a cell has one number of has the task ``""`` and the episode 0."""
@@ -133,12 +133,11 @@ class StudyValues:
 
 def read_cells(folder: str | Path) -> StudyValues:
     """Read a study's folder; LramError where it is none or a record in it is damaged."""
-    opened = open_study(folder)
+    opened = StudyFolder(folder)
     incomparable = _incomparable(opened)
     unscored: dict[str, None] = {}
     cells = []
     for cell in opened.cells():
-        check_cell(cell)
         run = cell.run() if cell.is_trained() else None
         for planned in run.plan.tasks if run else ():
             if audit(planned.task) is not None:

@@ -29,23 +29,23 @@ def check_plan(file: Path, plan: StudyPlan) -> None:
             raise wrong(file, f"the recipe of the cell {cell.title!r} is none")
 
 
-def check_cell(folder: Path, copies: Copies | None, times: Times | None, done: Done | None) -> None:
-    """Raise LramError, naming the file in ``folder``, where a cell says what cannot have been measured."""
-    if copies is not None:
-        _check_copies(folder / "copycat.json", copies)
-    if times is not None:
-        file = folder / "timing.json"
-        check_numbers(times, file)
-        for point in times.points:
-            if not point.ms or min(point.ms) <= 0 or min(point.batch, point.context) < 1:
-                raise wrong(file, f"decisions at context {point.context} took no time")
-    if done is not None:
-        check_numbers(done, folder / "done.json")
-        if done.parameters < 0 or any(seconds < 0 for seconds in done.seconds.values()):
-            raise wrong(folder / "done.json", f"it has {done.parameters} parameters, or seconds below 0")
+def check_times(file: Path, times: Times) -> None:
+    """Raise LramError, naming ``file``, where ``times`` cannot have been measured."""
+    check_numbers(times, file)
+    for point in times.points:
+        if not point.ms or min(point.ms) <= 0 or min(point.batch, point.context) < 1:
+            raise wrong(file, f"decisions at context {point.context} took no time")
 
 
-def _check_copies(file: Path, copies: Copies) -> None:
+def check_done(file: Path, done: Done) -> None:
+    """Raise LramError, naming ``file``, where ``done`` tells of no cell."""
+    check_numbers(done, file)
+    if done.parameters < 0 or any(seconds < 0 for seconds in done.seconds.values()):
+        raise wrong(file, f"it has {done.parameters} parameters, or seconds below 0")
+
+
+def check_copies(file: Path, copies: Copies) -> None:
+    """Raise LramError, naming ``file``, where ``copies`` cannot have been counted."""
     check_numbers(copies, file)
     for task in copies.tasks:
         counts = (task.repeated, task.data_repeated, task.both, task.right, task.right_changes)

@@ -19,14 +19,16 @@ Every file is whole or not there, and what is there is not made again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from lram.harness.ablation.checks import check_copies, check_done, check_plan, check_times
 from lram.harness.ablation.records import SCHEMA, CellEntry, Copies, Done, StudyPlan, Times
 from lram.harness.errors import LramError
-from lram.harness.json_files import check_layout, read_json, write_json
+from lram.harness.json_files import check_layout, read_json, read_signed, write_json
 from lram.harness.segments import lock
 from lram.harness.store import PLAN_FILE, Run
 
@@ -52,8 +54,20 @@ class StudyFolder:
             raise LramError(
                 f"{self.path} is not a study: it has no {STUDY_FILE}; 'lram ablate' makes studies"
             )
-        self.plan = read_json(file, StudyPlan)
+        self.plan, self._signed = read_signed(file, StudyPlan)
         check_layout(file, self.plan.schema, SCHEMA)
+        check_plan(file, self.plan)
+
+    def without_checksums(self) -> list[str]:
+        """Return which of plan and evaluations carry no checksum, as those of earlier versions do not."""
+        cells = [(cell, cell.run()) for cell in self.cells()]
+        evals = [
+            f"cells/{cell.entry.folder}/eval/{name}"
+            for cell, run in cells
+            if run is not None
+            for name in run.without_checksums()
+        ]
+        return [*([] if self._signed else [STUDY_FILE]), *evals]
 
     def cell(self, folder: str) -> CellFolder:
         """Return the cell in the folder of that name; LramError when the plan has none."""
@@ -104,15 +118,15 @@ class CellFolder:
 
     def copies(self) -> Copies | None:
         """Return the copycat measure; None where it was not made."""
-        return self._read("copycat.json", Copies)
+        return self._read("copycat.json", Copies, check_copies)
 
     def times(self) -> Times | None:
         """Return the times of decisions; None where they were not taken."""
-        return self._read("timing.json", Times)
+        return self._read("timing.json", Times, check_times)
 
     def done(self) -> Done | None:
         """Return how the cell was made; None where it is not whole."""
-        return self._read("done.json", Done)
+        return self._read("done.json", Done, check_done)
 
     def stage(self) -> str:
         """Return what is to be done next: train, eval, copycat, timing, or nothing."""
@@ -128,9 +142,13 @@ class CellFolder:
         """Write ``copycat.json``, ``timing.json`` or ``done.json``."""
         write_json(self.path / name, record)
 
-    def _read(self, name: str, kind: type[_T]) -> _T | None:
+    def _read(self, name: str, kind: type[_T], check: Callable[[Path, _T], None]) -> _T | None:
         file = self.path / name
-        return read_json(file, kind) if file.is_file() else None
+        if not os.path.lexists(file):
+            return None
+        value = read_json(file, kind)
+        check(file, value)
+        return value
 
 
 def write_plan(path: Path, plan: StudyPlan) -> None:

@@ -20,6 +20,7 @@ from types import TracebackType
 
 from lram.agents.durable import Lock
 from lram.harness.errors import LramError
+from lram.harness.extrapolation.checks import check_loss, check_plan, check_validity
 from lram.harness.extrapolation.records import (
     SCHEMA,
     ExtrapolationPlan,
@@ -60,6 +61,7 @@ class Extrapolation:
             )
         self.plan, self._signed = read_signed(file, ExtrapolationPlan)
         check_layout(file, self.plan.schema, SCHEMA)
+        check_plan(file, self.plan)
 
     @property
     def scores(self) -> Run | None:
@@ -72,6 +74,8 @@ class Extrapolation:
         readings = self.plan.readings()
         check = Once(set(readings), lambda record: record.item)
         latest = {record.item: record for record, _ in read_records(self.path / _LOSS, LossRecord, check)}
+        for record in latest.values():
+            check_loss(self.path / _LOSS, record)
         return [latest[item] for item in readings if item in latest]
 
     def missing_losses(self) -> list[LossItem]:
@@ -84,6 +88,8 @@ class Extrapolation:
         check = Once({agent.label for agent in self.plan.agents}, lambda record: record.agent)
         found = read_records(self.path / _VALIDITY, ValidityRecord, check)
         latest = {record.agent: record for record, _ in found}
+        for record in latest.values():
+            check_validity(self.path / _VALIDITY, record)
         return [latest[agent.label] for agent in self.plan.agents if agent.label in latest]
 
     def without_checksums(self) -> list[str]:

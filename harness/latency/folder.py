@@ -22,6 +22,7 @@ from lram.agents.durable import Lock
 from lram.harness.errors import LramError
 from lram.harness.json_files import check_layout, read_json, read_signed
 from lram.harness.latency import inputs
+from lram.harness.latency.checks import check_plan, check_point
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.records import SCHEMA, Job, LatencyPlan, Point
 from lram.harness.records import Provenance
@@ -44,6 +45,7 @@ class LatencyRun:
             raise LramError(f"{self.path} holds no latencies: it has no {PLAN_FILE}; 'lram latency' makes it")
         self.plan, self._signed = read_signed(file, LatencyPlan)
         check_layout(file, self.plan.schema, SCHEMA)
+        check_plan(file, self.plan)
 
     def points(self) -> list[Point]:
         """Return what was measured, in the order of the plan, each point once."""
@@ -53,6 +55,8 @@ class LatencyRun:
             (point.job, point.context): point
             for point, _ in read_records(self.path / "records", Point, check)
         }
+        for point in found.values():
+            check_point(self.path / "records", point)
         return [found[key] for key in planned if key in found]
 
     def missing(self) -> list[tuple[Job, tuple[int, ...]]]:

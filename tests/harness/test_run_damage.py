@@ -211,7 +211,7 @@ def test_a_collection_has_seeds_of_its_own(tmp_path: Path) -> None:
         ({"episodes": 10**12}, f"more than {MOST_EPISODES:,} episodes"),
         ({"episodes": 0}, "0 episodes a task"),
         ({"seed": -1}, "its seed is -1"),
-        ({"seed": 1 << 63}, "its seed is"),
+        ({"seed": 1 << 63}, "seed is a number of 16 hexadecimal digits"),
         ({"agents": PLAN.agents * 2}, "2 of its agents are called 'a'"),
         ({"agents": ()}, "it has no agents"),
         ({"tasks": PLAN.tasks * 2}, "2 of its tasks are called 'toy/reach'"),

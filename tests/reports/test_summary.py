@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.files import without_checksum
 
 from lram.harness.errors import LramError
 from lram.harness.records import Failure, Skipped
@@ -593,3 +594,24 @@ def test_a_domain_played_with_several_versions_of_its_simulator_is_said(syntheti
     plan = synthetic.plan([synthetic.agent("m")], [synthetic.task("x/1")], 2)
     resumed = synthetic.run(plan, by_episode(1.0, 2.0), segments=2, workers=[first, other])
     assert caveat(summarise([resumed]), "several simulator versions")
+
+
+def test_runs_of_earlier_versions_are_said_to_be_without_checksums(synthetic):
+    plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("atari/pong")], 2)
+    run = synthetic.run(plan, lambda item: 1.0, name="older")
+    assert not [one for one in summarise([run]).caveats if one.kind == "no checksums"]
+    for file in (run.path / "run.json", *run.path.glob("records/*.jsonl")):
+        file.write_bytes(without_checksum(file.read_bytes()))
+    (caveat,) = [one for one in summarise([Run(run.path)]).caveats if one.kind == "no checksums"]
+    assert caveat.items == ("older: run.json", "older: records/0001.jsonl")
+
+
+def test_one_label_of_two_sources_is_refused(synthetic):
+    agent = synthetic.agent("mine", spec="mine:make")
+    plans = [
+        synthetic.plan([replace(agent, code={"mine": digest})], [synthetic.task("atari/pong")], 2, seed=seed)
+        for seed, digest in enumerate(("1" * 64, "2" * 64))
+    ]
+    runs = [synthetic.run(plan, lambda item: 1.0) for plan in plans]
+    with pytest.raises(LramError, match="stands for two agents in these runs \\(different source in mine"):
+        summarise(runs)

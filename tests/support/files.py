@@ -39,3 +39,9 @@ def replace_text(file: Path, before: str, after: str) -> None:
 def signed(line: bytes) -> bytes:
     """Return a line of JSON, with or without an older checksum, signed; without a newline."""
     return sign_line(_LINE_MEMBER.sub(b"", line.rstrip(b"\n")))
+
+
+def without_checksum(content: bytes) -> bytes:
+    """Return the content of a file or of a segment as a version wrote it that knew no checksums."""
+    plain = re.sub(rb',\n  "checksum": "sha256:[0-9a-f]{64}"(?=\n}\n\Z)', b"", content)
+    return re.sub(rb',"crc32":"[0-9a-f]{8}"(?=}(\n|\Z))', b"", plain)
