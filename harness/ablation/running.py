@@ -27,6 +27,7 @@ from lram.harness.ablation.folder import CellFolder, StudyFolder, held, write_pl
 from lram.harness.ablation.records import SCHEMA, CellEntry, StudyPlan
 from lram.harness.ablation.study import Collect, Study
 from lram.harness.backends import LOCAL, Backend
+from lram.harness.children import child_environment
 from lram.harness.collection import Notes, collect
 from lram.harness.errors import LramError
 from lram.harness.json_files import read_json, write_json
@@ -294,7 +295,7 @@ def begin(study: Path, cell: CellFolder, what: str) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,  # closed when this process is gone, by which the child knows
             stdout=log,
             stderr=log,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**child_environment(), "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # Ctrl-C is for this process, which then asks its children
         )
 

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 
+from lram.harness.children import child_environment
 from lram.harness.errors import LramError
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.child import Order
@@ -252,7 +253,7 @@ def play(folder: Path, job: Job, contexts: tuple[int, ...], home: str | None = N
             stdout=output,
             stderr=output,
             # As 'lram eval' has it: idle OpenMP threads do not spin.
-            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+            env=child_environment({"OMP_WAIT_POLICY": "PASSIVE"}),
             cwd=home,
         )
     os.close(theirs)
