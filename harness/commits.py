@@ -1,8 +1,8 @@
 """The commit that a folder has checked out, asked of git without running what the checkout says.
 
 A checkout's own configuration can name programs (``core.fsmonitor``, filters, places to fetch from), and
-``git status`` runs them. The folder may be a stranger's. So whether files were changed is asked only where the
-configuration holds nothing but settings that are known to name no program.
+``git status`` runs them. The folder may be a stranger's. So whether files were changed is asked only where
+the configuration holds nothing but settings that are known to name no program.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ def commit_of(folder: Path, tracked: str = "") -> str:
         commit = _git(folder, "rev-parse", "HEAD")
         if not _is_plain(folder):
             return f"{commit}+unchecked"
-        changed = _git(
-            folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty"
-        )
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
     except (OSError, subprocess.SubprocessError):
         return ""
     return commit + ("+changes" if changed else "")

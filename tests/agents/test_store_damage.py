@@ -523,7 +523,7 @@ def test_a_commit_that_fails_leaves_the_store_as_it_was_and_can_be_repeated(
                 AgentError, match=f"make room, then 'lram collect --resume {re.escape(str(store))}'"
             ):
                 writer.commit()
-        scratch = {".pending.json.new", "card.json", "lock"}
+        scratch = {".pending.json.lram-new", "card.json", "lock"}
         assert {k: v for k, v in hashes(store).items() if k not in scratch} == {
             k: v for k, v in before.items() if k not in scratch
         }
