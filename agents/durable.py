@@ -79,11 +79,13 @@ def open_regular(file: str | Path) -> BinaryIO:
 def read_regular(file: str | Path, limit: int = LARGEST_JSON) -> bytes:
     """Return the content of ``file``; OSError where it is no regular file or longer than ``limit`` bytes."""
     with open_regular(file) as handle:
-        # Not limit + 1 at once: so much memory would be asked for, however short the file is.
-        content = handle.read(min(os.fstat(handle.fileno()).st_size, limit))
-        while len(content) <= limit and (more := handle.read(1 << 20)):
+        size = os.fstat(handle.fileno()).st_size
+        # Not limit + 1 at once: so much memory would be asked for, however short the file is. And nothing of
+        # what is too long: a file of holes has any length for nothing.
+        content = handle.read(size) if size <= limit else b""
+        while size <= limit and len(content) <= limit and (more := handle.read(1 << 20)):
             content += more
-    if len(content) > limit:
+    if max(size, len(content)) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(file))
     return content
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import signal
 import time
@@ -77,3 +78,22 @@ def test_nothing_is_written_through_a_link(tmp_path):
     with pytest.raises(OSError, match="lock in it is a link"):
         Lock(tmp_path / "lock")
     assert not (tmp_path / "nothing-there").exists()
+
+
+def test_of_a_file_of_holes_that_is_too_long_nothing_is_read(tmp_path, monkeypatch):
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(1 << 40)
+    reads = []
+
+    class Watched(io.FileIO):
+        def read(self, size=-1):
+            reads.append(size)
+            return super().read(size)
+
+    monkeypatch.setattr("lram.agents.durable.open_regular", Watched)
+    with pytest.raises(OSError, match="more than 1000 bytes"):
+        read_regular(tmp_path / "holes", 1000)
+    assert not reads
+    (tmp_path / "short").write_bytes(b"1")
+    assert read_regular(tmp_path / "short", 1000) == b"1"
+    assert reads
