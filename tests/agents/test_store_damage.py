@@ -788,5 +788,5 @@ def test_a_part_of_holes_is_not_read_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "parts" / "toy" / "reach").mkdir(parents=True)
     with (tmp_path / "parts" / "toy" / "reach" / "part-00000.hdf5").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(AgentError, match="no part of .* can be taken"):
+    with pytest.raises(AgentError, match=r"no part of .* can be taken"):
         rebuild(tmp_path)
