@@ -150,7 +150,11 @@ def save_checkpoint(
         if folder.exists():
             replaced = partial.with_name(partial.name + "-replaced")
             folder.rename(replaced)
-            partial.rename(folder)
+            try:
+                partial.rename(folder)
+            except BaseException:
+                replaced.rename(folder)
+                raise
             remove_checkpoint(replaced)
             for other in replaced.iterdir() if replaced.exists() else ():
                 other.rename(folder / other.name)  # of others: it stays where it was

@@ -18,12 +18,19 @@ from typing import BinaryIO
 LARGEST_JSON = 256 << 20
 """Bytes of the largest JSON or TOML file that is read whole."""
 
+SCRATCH = ".lram-new"
+"""How names of files end that are not whole yet; what ends so may be removed."""
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 def write_durably(file: Path, content: bytes) -> None:
     """Write ``content`` to ``file`` so that it is on disk, whole, when this returns; OSError otherwise."""
     scratch = scratch_of(file)
+    with suppress(FileNotFoundError):
+        scratch.unlink()  # of a killed process that had our number
     try:
-        with scratch.open("wb") as handle:
+        with os.fdopen(os.open(scratch, _NEW, 0o666), "wb") as handle:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
@@ -36,13 +43,14 @@ def write_durably(file: Path, content: bytes) -> None:
 
 
 def scratch_of(file: Path) -> Path:
-    """Return where this process writes ``file`` before it is whole."""
-    return file.with_name(f".{file.name}.{os.getpid()}")
+    """Return where this process writes ``file`` before it is whole: a name that nobody else gives."""
+    return file.with_name(f".{file.name}.{os.getpid()}{SCRATCH}")
 
 
 def is_scratch_of(found: str, name: str) -> bool:
-    """Return whether a process that was killed while it wrote ``name`` may have left ``found``."""
-    return found.startswith(f".{name}.") and found.removeprefix(f".{name}.").isdigit()
+    """Return whether a process that was killed while it wrote ``name`` has left ``found``."""
+    middle = found.removeprefix(f".{name}.").removesuffix(SCRATCH)
+    return found == f".{name}.{middle}{SCRATCH}" and middle.isdecimal()
 
 
 def sync_folder(folder: Path) -> None:
@@ -71,11 +79,13 @@ def open_regular(file: str | Path) -> BinaryIO:
 def read_regular(file: str | Path, limit: int = LARGEST_JSON) -> bytes:
     """Return the content of ``file``; OSError where it is no regular file or longer than ``limit`` bytes."""
     with open_regular(file) as handle:
-        # Not limit + 1 at once: so much memory would be asked for, however short the file is.
-        content = handle.read(min(os.fstat(handle.fileno()).st_size, limit))
-        while len(content) <= limit and (more := handle.read(1 << 20)):
+        size = os.fstat(handle.fileno()).st_size
+        # Not limit + 1 at once: so much memory would be asked for, however short the file is. And nothing of
+        # what is too long: a file of holes has any length for nothing.
+        content = handle.read(size) if size <= limit else b""
+        while size <= limit and len(content) <= limit and (more := handle.read(1 << 20)):
             content += more
-    if len(content) > limit:
+    if max(size, len(content)) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(file))
     return content
 
@@ -91,9 +101,17 @@ class Lock:
     """
 
     def __init__(self, file: str | Path, *, wait: bool = False) -> None:
-        """Lock ``file``, made where there is none; InUseError where it is held and ``wait`` is not set."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
-        self._handle = os.open(file, flags, 0o666)
+        """Lock ``file``, made where there is none; InUseError where it is held and ``wait`` is not set.
+
+        OSError also where it is a link: what that leads to is not to be made.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self._handle = os.open(file, flags, 0o666)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(error.errno, f"{Path(file).name} in it is a link", str(file)) from error
+            raise
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:

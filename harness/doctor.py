@@ -14,6 +14,7 @@ from lram.envs import registry
 from lram.envs.availability import InterpreterError, missing_requirements
 from lram.envs.pool import Pool
 from lram.envs.session import Domain
+from lram.harness.children import child_environment
 from lram.harness.errors import LramError
 from lram.harness.interpreter_check import quick_task, task_names, try_task
 from lram.harness.interpreters import resolve
@@ -106,7 +107,8 @@ def _renderer() -> Finding:
         try:
             subprocess.run(
                 [python or sys.executable, "-c", _RENDER_PROBE],
-                env={**os.environ, "MUJOCO_GL": backend},
+                env={**child_environment(), "MUJOCO_GL": backend},
+                cwd="/",  # an interpreter before 3.11 would import from the working directory
                 capture_output=True,
                 timeout=60,
                 check=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from lram.harness.commits import commit_of
 from lram.harness.records import Provenance
 
 _PACKAGES = ("lram-bench", "torch", "numpy", "numba", "safetensors", "h5py", "msgspec", "xlstm", "mamba-ssm")
@@ -45,8 +45,8 @@ def collect(
         cores=len(os.sched_getaffinity(0)),
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         gpu=_gpu(),
-        git=_git(Path(__file__).parent, tracked=Path(__file__).name),
-        working_git=_git(Path.cwd()),
+        git=commit_of(Path(__file__).parent, tracked=Path(__file__).name),
+        working_git=commit_of(Path.cwd()),
         packages=_versions(),
         workers=worker_versions(worker_facts),
         settings={name: str(value) for name, value in settings.items()},
@@ -83,26 +83,3 @@ def _gpu() -> str:
     if torch is None or not torch.cuda.is_available():
         return ""
     return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-
-
-def _git(folder: Path, tracked: str = "") -> str:
-    """Return the commit checked out in ``folder``; empty where that is no git checkout.
-
-    With ``tracked``, also where the checkout does not hold this file of the folder: an environment in
-    somebody's repository has that repository around it, not its own source.
-    """
-    try:
-        if tracked:
-            _run_git(folder, "ls-files", "--error-unmatch", tracked)
-        commit = _run_git(folder, "rev-parse", "HEAD")
-        changed = _run_git(folder, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return commit + ("+changes" if changed else "")
-
-
-def _run_git(folder: Path, *arguments: str) -> str:
-    answer = subprocess.run(
-        ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True
-    )
-    return answer.stdout.strip()

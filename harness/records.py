@@ -212,8 +212,9 @@ class Provenance:
         started: ISO 8601, UTC.
         command: The command line, or the Python call.
         python, platform, cpu, cores, memory_gib, gpu: The machine (``gpu`` empty: none).
-        git: Commit of the checkout that lram-bench runs from, with ``+changes`` where it is not clean;
-            empty where it is installed as a package (``packages`` has its version).
+        git: Commit of the checkout that lram-bench runs from, with ``+changes`` where it is not clean
+            (``+unchecked`` where asking could run programs that its configuration names); empty where it is
+            installed as a package (``packages`` has its version).
         working_git: Likewise, of the working directory: the user's own project.
         packages: Version of every relevant distribution of the harness's interpreter.
         workers: By domain: version of every relevant distribution of the worker's interpreter.

@@ -39,6 +39,7 @@ from lram.agents.checksums import ChecksumError, sign_line, verify_line
 from lram.agents.durable import InUseError, Lock, is_scratch_of, open_regular, sync_folder
 from lram.harness.errors import LramError
 from lram.harness.json_files import DAMAGE, clause, write_json
+from lram.harness.links import refuse_links
 
 _T = TypeVar("_T")
 
@@ -135,6 +136,8 @@ class FolderKind:
         files = (self.plan_file, *self.inputs)
         if entry.is_dir():
             return entry.name in self.rooms and not any(entry.iterdir())
+        if not (entry.parent / LOCK).is_file():
+            return False  # the lock comes first: what lies there without one is a user's
         if entry.name == LOCK:
             return entry.stat().st_size == 0
         return entry.name in self.inputs or any(is_scratch_of(entry.name, name) for name in files)
@@ -248,11 +251,12 @@ class SegmentWriter:
             held: Its lock, where this process has it already.
         """
         self._path, self._resume = path, resume
+        refuse_links(path, (*parts, LOCK))
         self._lock = held or lock(path / LOCK)
         self._here = _identity(path)
         # A process that was killed before its first record may have left its number on other parts.
         used = [file.stem for part in parts for file in (path / part).glob("*")]
-        self.number = max((int(stem) for stem in used if stem.isdigit()), default=0) + 1
+        self.number = max((int(stem) for stem in used if stem.isdecimal() and stem.isascii()), default=0) + 1
         self._files: dict[str, io.FileIO] = {}
         self._unsynced: set[str] = set()
         self._synced = 0.0

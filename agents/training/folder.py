@@ -93,7 +93,8 @@ def _clear(run: Path) -> None:
         # Of save_checkpoint, which adds eight characters to the name.
         pattern = f".{FINAL}-*" if folder == run else ".step-*"
         for hidden in folder.glob(pattern):
-            if re.fullmatch(r"\.(checkpoint|step-[0-9]+)-[a-z0-9_]{8}(-replaced)?", hidden.name):
+            named = re.fullmatch(r"\.(checkpoint|step-[0-9]+)-[a-z0-9_]{8}(-replaced)?", hidden.name)
+            if named and hidden.is_dir() and not hidden.is_symlink():
                 remove_checkpoint(hidden)
     for found in run.glob(".*"):
         if is_scratch_of(found.name, RECIPE_FILE) or is_scratch_of(found.name, METRICS_FILE):
@@ -183,7 +184,8 @@ def prune_checkpoints(run: Path, keep: int) -> None:
     found = {}
     for path in (run / BETWEEN).glob("step-*"):
         number = path.name.removeprefix("step-")
-        if number.isdecimal() and (path / CONFIG_FILE).is_file():
+        own = number.isdecimal() and path.name == f"step-{int(number)}" and not path.is_symlink()
+        if own and (path / CONFIG_FILE).is_file():
             found[int(number)] = path
     for old in sorted(found)[:-keep]:
         remove_checkpoint(found[old])

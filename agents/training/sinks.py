@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,11 +23,13 @@ import msgspec
 
 from lram.agents.api import AgentError
 from lram.agents.checksums import ChecksumError, sign_line, verify_line
-from lram.agents.durable import open_regular, write_durably
+from lram.agents.durable import read_regular, write_durably
 from lram.agents.shown import shown
 
 GROUP = "lram.trackers"
 METRICS_FILE = "metrics.jsonl"
+LARGEST_METRICS = 4 << 30
+"""Bytes; a line has some hundred to some thousand."""
 
 
 class Sink(Protocol):
@@ -88,8 +91,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 def _read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     """Return each line's text, and what it says without its checksum."""
     try:
-        with open_regular(path) as file:
-            content = file.read()
+        content = read_regular(path, LARGEST_METRICS)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -127,19 +129,43 @@ class TensorBoard:
         """Hide what an earlier process wrote after ``update``."""
         from torch.utils.tensorboard import SummaryWriter
 
+        self._failure: BaseException | None = None
+        # Its thread's failures would be printed as tracebacks; they are this tracker's to tell.
+        self._told_otherwise = threading.excepthook
+        threading.excepthook = self._failed
         self._writer: Any = SummaryWriter(
             str(folder / "tensorboard"), purge_step=update + 1 if update else None
         )
 
+    def _failed(self, failed: threading.ExceptHookArgs) -> None:
+        if type(failed.thread).__module__.startswith("tensorboard."):
+            self._failure = failed.exc_value
+            self._restore_hook()  # that thread has ended
+        else:
+            self._told_otherwise(failed)
+
     def write(self, line: Mapping[str, Any]) -> None:
         """See :class:`Sink`."""
+        self._check()
         numbers = {name: value for name, value in line.items() if name not in ("kind", "update")}
         for name, value in _numbers(numbers, line["kind"]):
             self._writer.add_scalar(name, value, line["update"])
 
     def close(self) -> None:
         """See :class:`Sink`."""
-        self._writer.close()
+        try:
+            self._writer.close()
+        finally:
+            self._restore_hook()
+        self._check()
+
+    def _restore_hook(self) -> None:
+        if threading.excepthook == self._failed:
+            threading.excepthook = self._told_otherwise
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
 
 def _numbers(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:

@@ -224,5 +224,6 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 def remove_partial(folder: Path) -> None:
     """Remove what a process that was killed in :func:`write_whole` has left."""
     for partial in folder.glob(".partial-*"):
-        if re.fullmatch(r"\.partial-[a-z0-9_]{8}", partial.name):
+        named = re.fullmatch(r"\.partial-[a-z0-9_]{8}", partial.name)
+        if named and partial.is_dir() and not partial.is_symlink():
             _remove(partial)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lram.agents.api import AgentError
-from lram.agents.durable import InUseError, Lock
+from lram.agents.durable import SCRATCH, InUseError, Lock
 from lram.agents.trajectories.layout import ASIDE_FOLDER, INDEX_FILE, LOCK_FILE
 from lram.agents.trajectories.listing import check_plain, unreadable
 
@@ -99,7 +99,7 @@ class StoreFolder:
     def replace(self, name: str, content: bytes) -> None:
         """Write the file ``name`` at the top of the store, so that it is on disk and whole or as before."""
         self.check_place()
-        scratch = f".{name}.new"
+        scratch = f".{name}{SCRATCH}"
         _write(os.open(scratch, _FILE | os.O_TRUNC, 0o666, dir_fd=self._handle), content)
         os.rename(scratch, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
         os.fsync(self._handle)

@@ -14,6 +14,7 @@ import msgspec
 
 from lram.agents.api import AgentError
 from lram.agents.checksums import ChecksumError, sign_file, sign_line, verify_file, verify_line
+from lram.agents.durable import LARGEST_JSON
 from lram.agents.trajectories.layout import (
     INDEX_FILE,
     PART_PATH,
@@ -204,7 +205,7 @@ def read_pending(path: Path) -> Pending | None:
     if not (path / PENDING_FILE).exists():
         return None
     try:
-        content = read_inside(path, PENDING_FILE)
+        content = read_inside(path, PENDING_FILE, LARGEST_JSON)
         return msgspec.json.decode(content, type=Pending) if verify_file(content) else None
     except (AgentError, ChecksumError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -192,6 +192,7 @@ def _said_of_copy(path: Path, part: str, names: Sequence[str], holders: dict[str
 def _line(path: Path, part: str) -> PartLine:
     """Return the line of a part, after reading all of it; AgentError where it cannot be taken."""
     file = path / part
+    open_part(file).close()  # what is none is not read to its end: a file of holes has any length
     try:
         with open_regular(file) as handle:
             size = os.fstat(handle.fileno()).st_size

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from lram.agents.api import AgentError
-from lram.agents.durable import read_regular
+from lram.agents.durable import read_regular, write_durably
 from lram.agents.training.recipe import Recipe
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.harness.ablation.folder import CellFolder, StudyFolder, held
@@ -53,7 +53,7 @@ def make(cell: CellFolder, study: Study) -> None:
         from lram.harness.ablation.copycat import copycat
 
         def measure() -> None:
-            cell.write("copycat.json", Copies(SCHEMA, copycat(cell.checkpoint, recipe)))
+            cell.write("copycat.json", Copies(SCHEMA, copycat(cell.checkpoint, recipe), cell.entry.key))
 
         _timed(cell, "copycat", measure)
 
@@ -69,7 +69,7 @@ def take_times(cell: CellFolder, study: Study) -> None:
         def measure() -> None:
             load = os.getloadavg()[0]
             step, points = time_decisions(cell.checkpoint, recipe, study.timing)
-            cell.write("timing.json", Times(SCHEMA, step, round(load, 2), points))
+            cell.write("timing.json", Times(SCHEMA, step, round(load, 2), points, cell.entry.key))
 
         _timed(cell, "timing", measure)
     model, _ = load_checkpoint(cell.checkpoint)
@@ -142,7 +142,7 @@ def _timed(cell: CellFolder, stage: str, work: Callable[[], None]) -> None:
     began = time.monotonic()
     work()
     seconds = {**_seconds(cell), stage: round(time.monotonic() - began, 1)}
-    (cell.path / _SECONDS).write_text(json.dumps(seconds), encoding="utf-8")
+    write_durably(cell.path / _SECONDS, json.dumps(seconds).encode())
 
 
 def _seconds(cell: CellFolder) -> dict[str, float]:

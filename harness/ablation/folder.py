@@ -25,17 +25,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from lram.agents.durable import is_scratch_of
 from lram.harness.ablation.checks import check_copies, check_done, check_plan, check_times
 from lram.harness.ablation.records import SCHEMA, CellEntry, Copies, Done, StudyPlan, Times
+from lram.harness.ablation.study import Evaluation
 from lram.harness.errors import LramError
 from lram.harness.json_files import check_layout, read_json, read_signed, write_json
-from lram.harness.segments import lock
+from lram.harness.segments import LOCK, lock
 from lram.harness.store import PLAN_FILE, Run
 
 STUDY_FILE = "study.json"
 STAGES = ("train", "eval", "copycat", "timing")
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", Copies, Times, Done)
 
 
 class StudyFolder:
@@ -73,19 +75,20 @@ class StudyFolder:
         """Return the cell in the folder of that name; LramError when the plan has none."""
         for entry in self.plan.cells:
             if entry.folder == folder:
-                return CellFolder(self.path, entry)
+                return CellFolder(self.path, entry, self.plan.study.evaluation)
         raise LramError(f"{self.path} has no cell {folder}")
 
     def cells(self) -> list[CellFolder]:
         """Return all cells of the plan, made or not."""
-        return [CellFolder(self.path, entry) for entry in self.plan.cells]
+        return [CellFolder(self.path, entry, self.plan.study.evaluation) for entry in self.plan.cells]
 
 
 class CellFolder:
     """A cell of a study, made or not."""
 
-    def __init__(self, study: Path, entry: CellEntry) -> None:
-        self.entry = entry
+    def __init__(self, study: Path, entry: CellEntry, evaluation: Evaluation | None = None) -> None:
+        """Take the folder of the study, the cell, and how it is to be evaluated (None: not checked)."""
+        self.entry, self._evaluation = entry, evaluation
         self.path = study / "cells" / entry.folder
 
     @property
@@ -108,8 +111,24 @@ class CellFolder:
         return (self.checkpoint / "config.json").is_file()
 
     def run(self) -> Run | None:
-        """Return the evaluation; None where it was not begun."""
-        return Run(self.eval) if (self.eval / PLAN_FILE).is_file() else None
+        """Return the evaluation; None where it was not begun, LramError where it is of another cell."""
+        if not (self.eval / PLAN_FILE).is_file():
+            return None
+        run = Run(self.eval)
+        labels, plan = [agent.label for agent in run.plan.agents], self._evaluation
+        if labels != [self.entry.title]:
+            raise self._of_another(self.eval, f"plays {', '.join(labels)}")
+        if plan is not None and (run.plan.seed, run.plan.episodes) != (plan.seed, plan.episodes):
+            raise self._of_another(
+                self.eval, f"has seed {run.plan.seed} and {run.plan.episodes} episodes a task"
+            )
+        return run
+
+    def _of_another(self, file: Path, why: str) -> LramError:
+        return LramError(
+            f"{file} is not of the cell {self.entry.title!r}: it {why}; put back what was there, or move it "
+            "away and give 'lram ablate' again"
+        )
 
     def is_evaluated(self) -> bool:
         """Return whether every planned episode has its record."""
@@ -148,7 +167,32 @@ class CellFolder:
             return None
         value = read_json(file, kind)
         check(file, value)
+        if value.key not in (self.entry.key, "" if kind is not Done else self.entry.key):
+            raise self._of_another(file, f"has the key {value.key[:8]!r}")
         return value
+
+
+def check_place(path: Path) -> None:
+    """Raise LramError where ``path`` holds something else than a study, or than what one that was killed
+    before it had its plan has left. Whoever else's files are there are not written over.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise LramError(f"{path} is a file; give a folder for the study")
+    if os.path.lexists(path / STUDY_FILE):
+        StudyFolder(path)
+        return
+    if any(not _left_by_a_beginning(entry) for entry in path.iterdir()):
+        raise LramError(f"{path} holds something else than a study; give another folder")
+
+
+def _left_by_a_beginning(entry: Path) -> bool:
+    if not (entry.parent / LOCK).is_file() or entry.is_symlink():
+        return False
+    if entry.name == LOCK:
+        return entry.stat().st_size == 0
+    return entry.name == "data" if entry.is_dir() else is_scratch_of(entry.name, STUDY_FILE)
 
 
 def write_plan(path: Path, plan: StudyPlan) -> None:

@@ -88,6 +88,8 @@ class Copies:
 
     schema: int
     tasks: tuple[TaskCopies, ...]
+    key: str = ""
+    """Of the cell; empty in files of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ class Times:
     step: str
     load: float
     points: tuple[TimedPoint, ...]
+    key: str = ""
+    """Of the cell; empty in files of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)

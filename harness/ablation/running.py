@@ -23,15 +23,25 @@ import msgspec
 from lram.agents.training.recipe import recipe_to_dict
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness.ablation.cells import cells_of
-from lram.harness.ablation.folder import CellFolder, StudyFolder, held, write_plan
+from lram.harness.ablation.folder import (
+    STUDY_FILE,
+    CellFolder,
+    StudyFolder,
+    check_place,
+    held,
+    write_plan,
+)
 from lram.harness.ablation.records import SCHEMA, CellEntry, StudyPlan
 from lram.harness.ablation.study import Collect, Study
 from lram.harness.backends import LOCAL, Backend
+from lram.harness.children import child_environment
 from lram.harness.collection import Notes, collect
 from lram.harness.errors import LramError
 from lram.harness.json_files import read_json, write_json
+from lram.harness.links import open_log, refuse_links
 from lram.harness.machine import Machine
 from lram.harness.plan import Request, plan_for
+from lram.harness.segments import LOCK
 
 Say = Callable[[str], None]
 
@@ -132,9 +142,9 @@ def ablate(
     if jobs is not None and jobs < 1:
         raise LramError(f"jobs is {jobs}; it must be 1 or more")
     path = Path(folder)
-    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _is_ours(path))):
-        raise LramError(f"{path} holds something else than a study; give another folder")
-    with held(path / "lock"):
+    check_place(path)
+    with held(path / LOCK):
+        refuse_links(path, (STUDY_FILE, "data", "cells"))
         stores = {one: TrajectoryStore(one).digest for one in study.data.stores}
         for asked in study.data.collect:
             where, digest = _collected(asked, path / "data", jobs, say, crew.backend)
@@ -154,10 +164,6 @@ def ablate(
                 untimed = [cell for cell in chosen if cell.stage() and cell.entry.folder not in lost]
                 failed += team.run("time", untimed, 1)
     return opened, failed
-
-
-def _is_ours(path: Path) -> bool:
-    return any((path / name).exists() for name in ("study.json", "lock"))
 
 
 def _collected(
@@ -286,15 +292,17 @@ class _Children:
 
 def begin(study: Path, cell: CellFolder, what: str) -> subprocess.Popen[bytes]:
     """Start the process that works on a cell; it stops as if asked to when this one is gone."""
+    refuse_links(cell.path.parent, (cell.path.name,))
+    refuse_links(cell.path, ("train", "eval", LOCK))
     cell.path.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "lram.harness.ablation.child"]
-    with (cell.path / "log.txt").open("ab") as log:
+    with os.fdopen(open_log(cell.path / "log.txt"), "ab") as log:
         return subprocess.Popen(
             [*command, str(study.resolve()), cell.entry.folder, what],
             stdin=subprocess.PIPE,  # closed when this process is gone, by which the child knows
             stdout=log,
             stderr=log,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**child_environment(), "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # Ctrl-C is for this process, which then asks its children
         )
 

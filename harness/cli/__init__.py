@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError
 
 from lram.agents.api import AgentError
 from lram.envs.registry import SelectionError
+from lram.harness.children import SAFE_PATH
 from lram.harness.cli import (
     ablate,
     benching,
@@ -87,6 +88,7 @@ def main() -> None:
 
 
 def _run() -> None:
+    os.environ.update(SAFE_PATH)  # whatever Python processes a library of ours starts
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # under nohup it is ignored, and stays so
         signal.signal(signal.SIGHUP, _interrupt)

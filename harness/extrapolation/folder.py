@@ -29,6 +29,7 @@ from lram.harness.extrapolation.records import (
     ValidityRecord,
 )
 from lram.harness.json_files import check_layout, read_signed
+from lram.harness.links import refuse_links
 from lram.harness.records import Provenance
 from lram.harness.segments import FolderKind, Once, SegmentWriter, read_records, without_checksums
 from lram.harness.store import PLAN_FILE, Run
@@ -108,6 +109,7 @@ class Writer:
         """Lock it, unless its lock is ``held``; LramError when another process holds it."""
         self.of = extrapolation
         path = extrapolation.path
+        refuse_links(path, (SCORES,))
         self._segments = SegmentWriter(path, _PARTS, f"{_KIND.resume} {path}", held)
 
     @classmethod

@@ -290,6 +290,7 @@ def _version_of(command: list[str]) -> str:
         answer = subprocess.run(
             [*command, "--version"],
             env=clean_environment(),
+            cwd="/",  # "python -m" would import from the working directory
             capture_output=True,
             text=True,
             timeout=_ANSWER_TIMEOUT_S,

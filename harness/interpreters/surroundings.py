@@ -104,6 +104,7 @@ def _pip_settings(variables: dict[str, str]) -> dict[str, str]:
         answer = subprocess.run(
             [sys.executable, "-m", "pip", "config", "list"],
             env=variables,
+            cwd="/",  # "python -m" would import from the working directory
             capture_output=True,
             text=True,
             timeout=60,

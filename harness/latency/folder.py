@@ -25,6 +25,7 @@ from lram.harness.latency import inputs
 from lram.harness.latency.checks import check_plan, check_point
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.records import SCHEMA, Job, LatencyPlan, Point
+from lram.harness.links import refuse_links
 from lram.harness.records import Provenance
 from lram.harness.segments import FolderKind, Once, SegmentWriter, read_records, without_checksums
 from lram.harness.trust import remember
@@ -87,6 +88,7 @@ class LatencyWriter:
     def __init__(self, run: LatencyRun, held: Lock | None = None) -> None:
         """Lock ``run``, unless its lock is ``held``; LramError when another process holds it."""
         self.run = run
+        refuse_links(run.path, ("logs",))
         self._segments = SegmentWriter(run.path, _PARTS, f"{_KIND.resume} {run.path}", held)
         (run.path / "logs").mkdir(exist_ok=True)
 

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 
+from lram.harness.children import child_environment
 from lram.harness.errors import LramError
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.child import Order
@@ -34,6 +35,7 @@ from lram.harness.latency.records import (
     Point,
     end_of,
 )
+from lram.harness.links import open_log
 from lram.harness.provenance import collect
 from lram.harness.records import Provenance
 from lram.harness.trust import NONE, Trust, check_trusted
@@ -242,7 +244,7 @@ def play(folder: Path, job: Job, contexts: tuple[int, ...], home: str | None = N
     parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
     order = Order(str(folder.resolve()), job, contexts, theirs, parent)
     log = folder / "logs" / "processes.log"
-    with log.open("ab") as output:
+    with os.fdopen(open_log(log), "ab") as output:
         output.write(f"{job}\n".encode())
         start = output.tell()
         process = subprocess.Popen(
@@ -252,7 +254,7 @@ def play(folder: Path, job: Job, contexts: tuple[int, ...], home: str | None = N
             stdout=output,
             stderr=output,
             # As 'lram eval' has it: idle OpenMP threads do not spin.
-            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+            env=child_environment({"OMP_WAIT_POLICY": "PASSIVE"}),
             cwd=home,
         )
     os.close(theirs)

@@ -374,3 +374,22 @@ def test_a_configuration_survives_json(config: ModelConfig) -> None:
 def test_a_configuration_that_cannot_work_is_refused(change: Callable[[], ModelConfig], message: str) -> None:
     with pytest.raises(AgentError, match=message):
         change()
+
+
+def test_a_checkpoint_that_cannot_be_replaced_is_still_there(tmp_path, monkeypatch):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("old")
+    model = build_model(CONFIG, 0)
+    plain = Path.rename
+
+    def refuse(self, target):
+        if Path(target) == folder and "-replaced" not in self.name:
+            raise OSError(5, "Input/output error")
+        return plain(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        save_checkpoint(folder, model, model.config, trained=False, card={}, overwrite=True)
+    assert (folder / "config.json").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import signal
 import time
@@ -58,3 +59,41 @@ def test_a_fork_does_not_hold_the_lock_of_a_process_that_was_killed(tmp_path):
         os.kill(child, signal.SIGKILL)
         os.close(told)
         os.close(tell)
+
+
+def test_a_file_with_the_name_of_a_backup_is_no_scratch_file_and_stays(tmp_path):
+    for name in (".run.json.20240101", ".run.json.1", f".run.json.{os.getpid()}", ".run.json..lram-new"):
+        assert not is_scratch_of(name, "run.json")
+        (tmp_path / name).write_text("mine")
+    write_durably(tmp_path / "run.json", b"one")
+    assert all(file.read_text() == "mine" for file in tmp_path.glob(".run.json*"))
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    (tmp_path / "theirs").write_text("theirs")
+    scratch_of(tmp_path / "a.json").symlink_to(tmp_path / "theirs")
+    write_durably(tmp_path / "a.json", b"one")
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    (tmp_path / "lock").symlink_to(tmp_path / "nothing-there")
+    with pytest.raises(OSError, match="lock in it is a link"):
+        Lock(tmp_path / "lock")
+    assert not (tmp_path / "nothing-there").exists()
+
+
+def test_of_a_file_of_holes_that_is_too_long_nothing_is_read(tmp_path, monkeypatch):
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(1 << 40)
+    reads = []
+
+    class Watched(io.FileIO):
+        def read(self, size=-1):
+            reads.append(size)
+            return super().read(size)
+
+    monkeypatch.setattr("lram.agents.durable.open_regular", Watched)
+    with pytest.raises(OSError, match="more than 1000 bytes"):
+        read_regular(tmp_path / "holes", 1000)
+    assert not reads
+    (tmp_path / "short").write_bytes(b"1")
+    assert read_regular(tmp_path / "short", 1000) == b"1"
+    assert reads

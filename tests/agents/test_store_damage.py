@@ -523,7 +523,7 @@ def test_a_commit_that_fails_leaves_the_store_as_it_was_and_can_be_repeated(
                 AgentError, match=f"make room, then 'lram collect --resume {re.escape(str(store))}'"
             ):
                 writer.commit()
-        scratch = {".pending.json.new", "card.json", "lock"}
+        scratch = {".pending.json.lram-new", "card.json", "lock"}
         assert {k: v for k, v in hashes(store).items() if k not in scratch} == {
             k: v for k, v in before.items() if k not in scratch
         }
@@ -781,3 +781,12 @@ def test_a_reader_beside_a_writer_sees_what_is_committed(tmp_path: Path) -> None
         counts.append(sum(len(line.lengths) for line in read_index(path).lines))
     assert counts == sorted(counts)
     assert len(TrajectoryStore(path)) == 101
+
+
+@pytest.mark.timeout(20)
+def test_a_part_of_holes_is_not_read_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "parts" / "toy" / "reach").mkdir(parents=True)
+    with (tmp_path / "parts" / "toy" / "reach" / "part-00000.hdf5").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(AgentError, match=r"no part of .* can be taken"):
+        rebuild(tmp_path)

@@ -286,7 +286,7 @@ def test_a_run_that_was_killed_before_its_recipe_was_there_begins_again(
         nonlocal calls
         calls += 1
         if moment == "write_durably":
-            (run / ".recipe.toml.4711").write_bytes(b"name =")
+            (run / ".recipe.toml.4711.lram-new").write_bytes(b"name =")
         if moment != "check_vacant" or calls == 3:
             raise CrashError
         return plain(*arguments, **named)
@@ -441,3 +441,21 @@ def test_a_tracker_that_ends_the_process_does_not(
     trackers.write({"kind": "train", "update": 1})
     trackers.close()
     assert "the tracker leaving failed" in capsys.readouterr().err
+
+
+def test_files_of_a_user_with_names_like_ours_stay(tmp_path: Path) -> None:
+    between = tmp_path / "checkpoints"
+    (tmp_path / "state").mkdir()
+    files = [
+        tmp_path / ".checkpoint-abcdefgh",
+        tmp_path / ".partial-abcdefgh",
+        tmp_path / ".recipe.toml.20240101",
+        tmp_path / ".metrics.jsonl.1",
+        *(between / name / "config.json" for name in ("step-007", "step-4", "step-5", "step-six")),
+    ]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
+    folders._clear(tmp_path)
+    folders.prune_checkpoints(tmp_path, 1)
+    assert [file for file in files if not file.exists()] == [between / "step-4" / "config.json"]

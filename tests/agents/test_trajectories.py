@@ -528,8 +528,8 @@ def test_a_writer_killed_at_any_step_loses_only_what_was_not_committed(
     }
     assert {file.name for file in files if "set-aside" not in file.parts} - {part.name for part in parts} <= {
         "card.json",
-        ".card.json.new",
-        ".pending.json.new",
+        ".card.json.lram-new",
+        ".pending.json.lram-new",
         "index.jsonl",
         "pending.json",
         "lock",

@@ -30,6 +30,7 @@ from lram.harness.cli import app
 from lram.harness.collection import collect
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine
+from lram.harness.json_files import read_json, write_json
 
 STUDY = """
 name = "tiny"
@@ -456,3 +457,60 @@ def test_the_command_shows_cells_and_lists_shipped_studies(
 def test_no_study_of_that_name_is_told_with_those_there_are() -> None:
     with pytest.raises(LramError, match=r"there is no study nothing; .* actions-in-context"):
         read_study("nothing")
+
+
+def test_what_is_of_another_cell_is_refused_by_name(made: StudyFolder, tmp_path: Path) -> None:
+    for name, said in (
+        ("copycat.json", "has the key"),
+        ("timing.json", "has the key"),
+        ("done.json", "has the key"),
+        ("eval", "it plays"),
+    ):
+        folder = tmp_path / name
+        shutil.copytree(made.path, folder)
+        one, other = StudyFolder(folder).cells()[:2]
+        for swapped in ((one.path / name, folder / "x"), (other.path / name, one.path / name)):
+            swapped[0].rename(swapped[1])
+        with pytest.raises(LramError, match=rf"{name} is not of the cell.*{said}"):
+            (one.copies(), one.times(), one.done(), one.run())
+
+
+def test_an_evaluation_with_another_seed_is_refused(made: StudyFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(made.path, folder)
+    file = folder / "cells" / made.cells()[0].entry.folder / "eval" / "run.json"
+    plan = read_json(file, dict[str, Any])
+    del plan["checksum"]
+    write_json(file, {**plan, "seed": plan["seed"] + 1})
+    with pytest.raises(LramError, match=r"eval is not of the cell .* has seed"):
+        StudyFolder(folder).cells()[0].run()
+
+
+@pytest.mark.parametrize("name", ["study.json", "lock", "data"])
+def test_a_user_s_folder_is_not_taken_for_a_study(name: str, study: Study, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    (tmp_path / "lock").touch()
+    with pytest.raises(LramError):
+        ablate(study, tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+    assert {file.name for file in tmp_path.iterdir()} == {name, "lock"}
+
+
+@pytest.mark.parametrize("name", ["cells", "train", "eval", "log.txt"])
+def test_a_link_in_a_study_leads_nowhere(name: str, made: StudyFolder, study: Study, tmp_path: Path) -> None:
+    folder, outside = tmp_path / "study", tmp_path / "outside"
+    shutil.copytree(made.path, folder)
+    cell = StudyFolder(folder).cells()[0].path
+    place = folder / name if name == "cells" else cell / name
+    (cell / "done.json").unlink()
+    place.rename(outside)
+    place.symlink_to(outside)
+    before = hashes(outside)
+    with pytest.raises(LramError, match="is a link"):
+        ablate(study, folder, only=["off, seed 0"])
+    assert hashes(outside) == before
+
+
+def hashes(place: Path) -> dict[str, bytes]:
+    files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
+    return {str(file): file.read_bytes() for file in files}

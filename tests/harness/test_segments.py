@@ -15,6 +15,7 @@ from lram.agents.durable import Lock
 from lram.harness import segments
 from lram.harness.errors import LramError
 from lram.harness.json_files import check_layout, read_json
+from lram.harness.links import open_log
 from lram.harness.segments import FolderKind, SegmentWriter, read_records, without_checksums
 
 
@@ -72,7 +73,7 @@ def test_what_is_there_already_is_not_written_over(tmp_path: Path) -> None:
 
 def test_what_a_killed_beginning_left_is_begun_again(tmp_path: Path) -> None:
     (tmp_path / "part").mkdir()
-    for name in ("lock", ".plan.json.4711", ".inputs.npz.4711", "inputs.npz"):
+    for name in ("lock", ".plan.json.4711.lram-new", ".inputs.npz.4711.lram-new", "inputs.npz"):
         (tmp_path / name).touch()
     KIND.begin(tmp_path, {"seed": 1}).close()
     assert read_json(tmp_path / "plan.json", dict[str, int | str])["seed"] == 1
@@ -240,3 +241,41 @@ def test_lines_longer_and_shorter_than_what_is_read_at_once_come_whole(
     (tmp_path / "part" / "0002.jsonl").write_bytes(line(9) + line(1) + b"1 2\n" + line(3))
     with pytest.raises(LramError, match=r"0002\.jsonl, line 3 is damaged"):
         numbers(tmp_path)
+
+
+def test_a_user_s_file_with_the_name_of_an_input_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "inputs.npz").write_text("mine")
+    with pytest.raises(LramError, match="not an empty folder"):
+        KIND.begin(tmp_path, {"a": 1}, lambda: (tmp_path / "inputs.npz").write_text("ours") and None)
+    assert (tmp_path / "inputs.npz").read_text() == "mine"
+    assert [file.name for file in tmp_path.iterdir()] == ["inputs.npz"]
+
+
+@pytest.mark.parametrize("name", ["part", "lock"])
+def test_a_link_in_place_of_what_is_written_is_refused(name: str, tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    outside.mkdir()
+    folder.mkdir()
+    (folder / name).symlink_to(outside if name == "part" else outside / "made")
+    with pytest.raises(LramError, match=f"{name} is a link"):
+        SegmentWriter(folder, ("part",), "go on")
+    assert not list(outside.iterdir())
+
+
+def test_a_file_with_an_odd_number_for_a_name_counts_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    for name in ("²", "٣", "x"):
+        (tmp_path / "part" / name).touch()
+    writer = SegmentWriter(tmp_path, ("part",), "go on")
+    assert writer.number == 1
+    writer.close()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_log_is_appended_to_no_other_file(kind: str, tmp_path: Path) -> None:
+    log, other = tmp_path / "log.txt", tmp_path / "other"
+    other.write_text("theirs")
+    {"link": lambda: log.symlink_to(other), "pipe": lambda: os.mkfifo(log), "folder": log.mkdir}[kind]()
+    with pytest.raises(LramError, match=r"log\.txt is (a link|no regular file)"):
+        open_log(log)
+    assert other.read_text() == "theirs"
