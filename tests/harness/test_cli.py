@@ -253,3 +253,15 @@ def test_a_bad_checkpoint_is_one_sentence(tmp_path: Path, damage: str) -> None:
     assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
     assert "checkpoint" in answer.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_an_argument_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
+    for argument in (b"--device=\xff\xfe", b"x\xff"):
+        command = [sys.executable, "-m", "lram.harness.cli", "eval", "random", "-t", "toy/steps", "-o", "run"]
+        answer = subprocess.run(
+            [*command, argument], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert answer.returncode == 2
+        assert "is no UTF-8 text" in answer.stderr
+        assert answer.stderr.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
