@@ -221,7 +221,9 @@ def _cell(value: Value) -> Value:
         return str(value).lower()
     if not isinstance(value, str) or not value:
         return value
-    first, *others = _ENDS.split(visible(value))
+    first, others = visible(value), _NONE
+    if ";" in first or "|" in first or "\n" in first or "\t" in first:
+        first, *others = _ENDS.split(first)
     if value[0] in "\t\r\n" or value.lstrip()[:1] in _FORMULA:
         first = first if _is_number(value) else f"'{first}"
     return first + "".join(map(_as_text, others)) if others else first
@@ -247,6 +249,7 @@ _FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\u2212\ufe63\ufe62\ufe66\ufe6b
 # Where commas are decimal points, spreadsheets end a cell at a semicolon, and others at a tab, a bar or
 # the end of a line, be it within quotes or not.
 _ENDS = re.compile(r"(?<=[;|\t\n])")
+_NONE: list[str] = []
 _QUOTES = "'\" \u00a0\u3000"
 
 
