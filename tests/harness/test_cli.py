@@ -139,7 +139,8 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     answer = lram("eval", "random", "--tasks", "toy/steps", "-o", str(tmp_path / "file" / "run"), "-q")
     assert answer.returncode == 2
     assert answer.stderr.strip().splitlines() == [
-        f"lram: cannot write to {tmp_path / 'file' / 'run'}: Not a directory"
+        f"lram: cannot write to {tmp_path / 'file' / 'run'}: Not a directory; make room or give "
+        "another folder, and repeat the command"
     ]
 
 
