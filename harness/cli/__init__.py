@@ -76,6 +76,7 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Run the command line; exit with 2 for bad input and 130 for Ctrl-C, SIGTERM or SIGHUP."""
+    _open_closed_streams()
     try:
         with nothing_hidden():
             _run()
@@ -85,6 +86,17 @@ def main() -> None:
                 stream.flush()
             except OSError:  # nobody reads it; the interpreter must not stumble over it on its way out
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Let streams that the caller has closed (``>&-``) lead nowhere, and no other file take their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the smallest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

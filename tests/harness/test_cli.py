@@ -266,3 +266,12 @@ def test_an_argument_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
         assert "is no UTF-8 text" in answer.stderr
         assert answer.stderr.count("\n") == 1
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_end_no_command(tmp_path: Path, closed: str) -> None:
+    command = f"exec {sys.executable} -m lram.harness.cli eval random -t toy/steps -n 1 -o run {closed}"
+    answer = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert answer.returncode == 0
+    assert "Traceback" not in answer.stderr
+    assert [record.status for record in Run(tmp_path / "run").records()] == ["scored"]
