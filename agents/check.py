@@ -15,12 +15,14 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from lram.agents.api import Action, Agent, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.shown import shown
 
 Status = Literal["passed", "failed", "skipped"]
 
@@ -95,10 +97,15 @@ def guarded(name: str, subject: str, check: Callable[[], list[Check]]) -> list[C
     """Return what ``check`` finds, or the failed check ``name`` when it raises."""
     try:
         return check()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
-        words = " ".join(str(error).split())
+        try:
+            words = shown(" ".join(str(error).split()), 1000)
+        except BaseException:  # its class may raise there as well
+            words = "(its message cannot be read)"
         measured = f"raised {type(error).__name__}: {words} ({where})"
         return [Check(name, subject, "failed", measured, raised=True)]
 
@@ -262,7 +269,7 @@ def _act(
 ) -> tuple[list[Action], Any]:
     lanes, observations, rewards = zip(*ready, strict=True)
     given, state = agent.act(state, list(observations), list(rewards), list(lanes))
-    actions = list(given)
+    actions = list(islice(given, len(ready) + 1))
     if len(actions) != len(ready):
         raise _ContractBrokenError(f"act gave {len(actions)} actions for {len(ready)} lanes")
     # An agent may hand out the same array again and again; what counts is what it was at this moment.

@@ -34,6 +34,7 @@ from lram.agents.noise import NoisyAgent, parse_noise, split_noise
 from lram.agents.own_code import GROUP, named_module
 from lram.agents.presets import is_preset, is_preset_like, parse_preset, preset_names
 from lram.agents.shipped import shipped_checkpoints
+from lram.agents.shown import shown
 
 if TYPE_CHECKING:
     from lram.agents.model import ActionModel
@@ -255,11 +256,11 @@ def _call(factory: Any, spec: str, seed: int, compute: Compute) -> Agent:
     offered = {"seed": seed, **asdict(compute)}
     try:
         agent = factory(**{name: value for name, value in offered.items() if name in parameters})
-    except AgentError:
+        missing = [name for name in _CONTRACT if not hasattr(agent, name)]
+    except (AgentError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise AgentError(f"{spec} failed: {_cause(error)}") from error
-    missing = [name for name in _CONTRACT if not hasattr(agent, name)]
     if missing:
         kind = type(agent).__name__
         raise AgentError(f"{spec} returned a {kind} without {', '.join(missing)}; see lram.agents.api.Agent")
@@ -268,4 +269,8 @@ def _call(factory: Any, spec: str, seed: int, compute: Compute) -> Agent:
 
 
 def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    try:
+        text = str(error)
+    except BaseException:  # its class may raise there as well
+        text = "(its message cannot be read)"
+    return shown(f"{type(error).__name__}: {text}", 1000)

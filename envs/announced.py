@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from lram.envs.session import Domain, EvaluationProtocol
 from lram.envs.task import ActionKind, ObservationKind, ScoreKind, Split, Task
-from lram.envs.text import printable
+from lram.envs.text import message_of, printable, type_of
 
 GROUP = "lram.domains"
 _LONGEST_NAME = 200
@@ -79,11 +79,7 @@ def _noting_interrupts() -> Iterator[list[int]]:
 
 
 def _told(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:
-        text = "(its message cannot be read)"
-    return printable(f"{type(error).__name__}: {text}", 300)
+    return printable(f"{type_of(error)}: {message_of(error)}", 300)
 
 
 def _flaw(name: str, domain: object) -> str:

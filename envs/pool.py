@@ -73,9 +73,9 @@ class Pool:
         self._keep = parked
         self._started = 0
 
-    def acquire(self, domain: str) -> WorkerProcess:
-        """Return a worker for ``domain``: a parked one, or a new process."""
-        for worker in self._parked:
+    def acquire(self, domain: str, *, new: bool = False) -> WorkerProcess:
+        """Return a worker for ``domain``: a parked one, or a ``new`` process."""
+        for worker in [] if new else self._parked:
             if worker.domain == domain and worker.process.poll() is None:
                 self._parked.remove(worker)
                 return worker

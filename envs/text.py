@@ -22,3 +22,16 @@ def printable(text: str, limit: int = LONGEST) -> str:
     if len(line) <= limit and len(start) == len(text):
         return line
     return line[: limit - 3] + "..."
+
+
+def message_of(error: BaseException, limit: int = LONGEST) -> str:
+    """Return the message of an exception of others as :func:`printable` does, whatever its ``str`` does."""
+    try:
+        return printable(str(error), limit)
+    except BaseException:  # a RecursionError, or whatever its class raises instead of a text
+        return "(its message cannot be read)"
+
+
+def type_of(value: object) -> str:
+    """Return the name of a value's class, fit to be shown; a class may have any text for a name."""
+    return printable(type(value).__name__, 100)

@@ -35,7 +35,7 @@ from lram.envs import wire
 from lram.envs.checkouts import package_folder, version_text
 from lram.envs.registry import load_domain
 from lram.envs.session import Action, Domain, Observation, Session, SessionError, SessionSpec
-from lram.envs.text import printable
+from lram.envs.text import message_of, printable, type_of
 from lram.envs.wire import Kind
 
 _REWARD = struct.Struct("<d")
@@ -155,7 +155,7 @@ def _answer(worker: Worker, kind: Kind, body: bytes) -> bytes:
             return worker.begin(slot, asked["task"], asked["protocol"], asked["seed"], number)
         raise SessionError(f"a worker cannot answer {kind.name}")
     except BaseException as error:  # of a simulator's also SystemExit: the other sessions play on
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(BaseException):
             traceback.print_exc()
         worker.drop(slot)
         message = {"slot": slot, "request": number, "message": _message(error)}
@@ -163,11 +163,8 @@ def _answer(worker: Worker, kind: Kind, body: bytes) -> bytes:
 
 
 def _message(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:
-        text = "(its message cannot be read)"
-    return printable(text if isinstance(error, SessionError) else f"{type(error).__name__}: {text}")
+    text = message_of(error)
+    return text if isinstance(error, SessionError) else printable(f"{type_of(error)}: {text}")
 
 
 def _check_observation(observation: Observation, spec: SessionSpec) -> None:
@@ -186,7 +183,7 @@ def _close(session: Session) -> None:
     try:
         session.close()
     except BaseException:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(BaseException):
             traceback.print_exc()
 
 

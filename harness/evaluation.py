@@ -249,7 +249,8 @@ def play(
             stage.play(work, _Desk(writer, archive, report))
         except AgentRaisedError as error:
             log = work.logs / "agent-error.log"
-            log.write_text(error.story or "".join(traceback.format_exception(error.__cause__)), "utf-8")
+            story = error.story or "".join(traceback.format_exception(error.__cause__))
+            log.write_text(story[-(1 << 20) :], "utf-8", "backslashreplace")
             raise LramError(f"{error}; its traceback is in {log}") from error
         finally:
             if archive is not None:

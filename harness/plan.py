@@ -17,6 +17,7 @@ from lram.agents.noise import split_noise
 from lram.agents.own_code import changed, code_of
 from lram.envs.registry import SelectionError, select
 from lram.envs.task import Task
+from lram.envs.text import message_of, printable, type_of
 from lram.harness.errors import LramError
 from lram.harness.interpreters.choosing import overridden, resolve
 from lram.harness.readiness import adapter, protocols_here
@@ -286,15 +287,22 @@ def labelled_specs(agents: AgentsArgument) -> dict[str, str | Agent]:
 
 def refusal(label: str, agent: Player, planned: PlannedTask) -> str | None:
     """Return why an agent cannot play a task, None when it can; LramError where it raises when asked."""
+    spec = task_spec(planned)
     try:
-        return agent.refuses(task_spec(planned))
-    except LramError:
+        reason: object = agent.refuses(spec)
+    except (LramError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise LramError(
-            f"agent {label} raised {type(error).__name__} when asked whether it can play "
-            f"{planned.task.id}: {error}; mend its method refuses"
+            f"agent {label} raised {type_of(error)} when asked whether it can play "
+            f"{planned.task.id}: {message_of(error)}; mend its method refuses"
         ) from error
+    if reason is not None and not isinstance(reason, str):
+        raise LramError(
+            f"agent {label} gave a {type(reason).__name__} when asked whether it can play "
+            f"{planned.task.id}; mend its method refuses, which gives a reason or None"
+        )
+    return None if reason is None else printable(reason)
 
 
 def _labelled(text: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lram.agents.api import Action, Agent, Episode
 from lram.envs.pool import Pool
 from lram.envs.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
 from lram.envs.registry import load_domain
-from lram.envs.text import printable
+from lram.envs.text import message_of, printable, type_of
 from lram.harness import seeds
 from lram.harness.errors import LramError
 from lram.harness.groups import Groups
@@ -116,7 +117,7 @@ class Rollout:
         self._pool = pool
         self._settings = settings
         self._seats = [Seat() for _ in range(min(settings.lanes, settings.workers))]
-        rows = {label: getattr(agent, "rows", None) or settings.lanes for label, agent in agents.items()}
+        rows = {label: _rows(label, agent) or settings.lanes for label, agent in agents.items()}
         self._groups = Groups(settings.lanes, rows)
         self._states: dict[str, Any] = {}
         self._flying: dict[tuple[WorkerProcess, int], Lane] = {}
@@ -215,11 +216,12 @@ class Rollout:
         if reason:
             self._record(lane, failure=Failure("quarantine", reason))
             return
-        if seat.worker is not None and seat.worker.domain != planned.task.domain:
+        if seat.worker is not None and (attempt.alone or seat.worker.domain != planned.task.domain):
             self._pool.release(seat.worker)
             seat.leave()
         if seat.worker is None:
-            seat.worker = self._pool.acquire(planned.task.domain)
+            seat.worker = self._pool.acquire(planned.task.domain, new=attempt.alone)
+        seat.closed = attempt.alone
         self._groups.enter(lane)
         lane.slot = slot
         seat.begin(slot, item.task)
@@ -347,6 +349,7 @@ class Rollout:
                 lane.attempt.note(
                     f"repeated: {event.message}, busy with another episode (process {event.worker.pid})"
                 )
+                lane.attempt.losses += 1
                 self._queue.give_back(lane.attempt)
         for seat in self._seats:
             if seat.worker is event.worker:
@@ -410,18 +413,21 @@ class Rollout:
                 [lane.signal for lane in lanes],
                 [lane.number for lane in lanes],
             )
-            actions = list(given)
-        except (Exception, SystemExit) as error:
+            actions = list(islice(given, len(lanes) + 1))
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
             place = traceback.extract_tb(error.__traceback__)[-1]
             raise AgentRaisedError(
                 label,
-                f"agent {label} raised {type(error).__name__}: {printable(str(error))} "
+                f"agent {label} raised {type_of(error)}: {message_of(error)} "
                 f"({Path(place.filename).name}, line {place.lineno}; "
                 f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run",
             ) from error
         if len(actions) != len(lanes):
             raise LramError(
-                f"agent {label} gave {len(actions)} actions for {len(lanes)} lanes; mend it and resume"
+                f"agent {label} gave {'more than ' if len(actions) > len(lanes) else ''}"
+                f"{min(len(actions), len(lanes))} actions for {len(lanes)} lanes; mend it and resume"
             )
         if label in self._pass_s:
             _follow(self._typical_pass_s, label, time.perf_counter() - started)
@@ -483,6 +489,16 @@ class Rollout:
         would.
         """
         self._tally.count(item, failure)
+
+
+def _rows(label: str, agent: Agent) -> int | None:
+    """Return how many lanes an agent reads in one pass, where it says so."""
+    rows = getattr(agent, "rows", None)
+    if rows is not None and (type(rows) is not int or rows < 0):
+        raise LramError(
+            f"agent {label} has rows {printable(str(rows), 60)}, not a whole number of lanes; mend it"
+        )
+    return rows
 
 
 def _longest(planned: PlannedTask) -> int:

@@ -13,6 +13,9 @@ as long as its decisions, each of which takes a simulator's step and a pass of t
 Where building a session is slow, a lane stays with a task while it has episodes left, in the slot that
 holds the task's session. A task is begun when nobody plays it, the longest first, and gets a second
 session only at the end, when nothing else is left to begin and the second one is worth its building.
+
+An attempt that is repeated after a failure of its own is played alone, in a new worker: what one simulator
+does in a process is at times charged to another one there, and must not cost that one its second attempt.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from lram.harness.records import WorkItem
 
 SLOW_START_S = 0.5
 _AGENTS_AT_ONCE = 2
+_MOST_LOSSES = 3  # of an episode to ends of workers that others were blamed for, before it is played alone
 _MOST_INCIDENTS = 20  # of an episode, told one by one
 _STEP_S = 0.005  # of a simulator of which nothing is known
 _PASS_S = 0.01  # of an agent, until its first pass was measured
@@ -36,12 +40,21 @@ _PASS_S = 0.01  # of an agent, until its first pass was measured
 
 @dataclass(slots=True)
 class Attempt:
-    """A work item on its way: how often it failed by its own fault, and what happened to it."""
+    """A work item on its way: how often it failed by its own fault, and what happened to it.
+
+    ``losses`` counts the ends of workers that it was lost with, and others were blamed for.
+    """
 
     item: WorkItem
     failures: int = 0
+    losses: int = 0
     incidents: list[str] = field(default_factory=list)
     _more: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is to be played in a new worker without any other episode."""
+        return self.failures > 0 or self.losses >= _MOST_LOSSES
 
     def note(self, incident: str) -> None:
         """Take note of what happened; beyond the first so many, how many there were."""
@@ -64,12 +77,14 @@ class Seat:
         worker: Its process, while it has one.
         playing: Task by slot, of the episodes in flight.
         resting: Task by free slot that holds the task's session, the longest rested first.
+        closed: Its episode in flight is played alone.
     """
 
     domain: str | None = None
     worker: WorkerProcess | None = None
     playing: dict[int, str] = field(default_factory=dict)
     resting: dict[int, str] = field(default_factory=dict)
+    closed: bool = False
 
     @property
     def busy(self) -> int:
@@ -94,6 +109,7 @@ class Seat:
     def end(self, slot: int, *, rests: bool) -> None:
         """Take note that the episode in ``slot`` is over; ``rests``: its session stays there."""
         task = self.playing.pop(slot)
+        self.closed = False
         if rests:
             self.resting[slot] = task
 
@@ -156,6 +172,7 @@ class Queue:
         self._pace = pace or Pace()
         self._waiting: dict[str, dict[str, _Lines]] = {}
         self._left: Counter[str] = Counter()
+        self._alone: deque[Attempt] = deque()
         for item in order:
             self._line(item).append(item)
             self._left[item.agent] += 1
@@ -169,7 +186,10 @@ class Queue:
     def give_back(self, attempt: Attempt) -> None:
         """Queue an attempt that has to be repeated, before everything else of its kind."""
         agent = attempt.item.agent
-        self._line(attempt.item).appendleft(attempt)
+        if attempt.alone:
+            self._alone.append(attempt)
+        else:
+            self._line(attempt.item).appendleft(attempt)
         self._left[agent] += 1
         if agent not in self._agents:
             self._agents.append(agent)
@@ -186,7 +206,12 @@ class Queue:
         May change the domain of a seat that holds no episode; its worker is then the caller's to
         exchange. The slot is not yet counted in use. With no episode in flight, whatever waits is given.
         """
-        open_seats = list(seats)
+        open_seats = [seat for seat in seats if not seat.closed]
+        if self._alone and open_seats:
+            first, *open_seats = sorted(open_seats, key=lambda seat: seat.busy)
+            if not first.busy:
+                return self._apart(first)
+            # Nothing new for the one that is nearest to being empty.
         for agent in self._agents_with_work():
             choice = self._choose(agent, open_seats, seats)
             if choice is not None:
@@ -201,6 +226,13 @@ class Queue:
     def has_work_of(self, agent: str) -> bool:
         """Return whether anything waits for ``agent``."""
         return self._left[agent] > 0
+
+    def _apart(self, seat: Seat) -> Choice:
+        """Return an attempt to be played alone; ``seat`` holds no episode."""
+        attempt = self._alone.popleft()
+        self._left[attempt.item.agent] -= 1
+        seat.serve(attempt.item.task.partition("/")[0])
+        return Choice(seat, seat.free_slot(), attempt)
 
     def _choose(self, agent: str, open_seats: Sequence[Seat], seats: Sequence[Seat]) -> Choice | None:
         """Return what a lane may play of ``agent`` in one of ``open_seats``."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from lram.agents.api import Action, TaskSpec
 from lram.envs.session import SessionSpec
+from lram.envs.text import printable, type_of
 from lram.harness.errors import LramError
 from lram.harness.records import PlannedTask
 
@@ -35,6 +36,15 @@ def task_spec(planned: PlannedTask) -> TaskSpec:
 
 def checked_action(spec: TaskSpec, action: object) -> tuple[Action, str]:
     """Return the action as it is sent, and an empty string, or what is wrong with it."""
+    try:
+        return _checked(spec, action)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # an object of the agent's that is a number and cannot be compared, for instance
+        return 0, f"gave a {type_of(action)} for {spec.id} that cannot be read"
+
+
+def _checked(spec: TaskSpec, action: object) -> tuple[Action, str]:
     if spec.action == "discrete":
         if isinstance(action, bool) or not isinstance(action, int | np.integer):
             return 0, f"gave {_shown(action)} for {spec.id}, which needs an integer"
@@ -59,8 +69,7 @@ def checked_action(spec: TaskSpec, action: object) -> tuple[Action, str]:
 
 
 def _shown(action: object) -> str:
-    text = repr(action)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return printable(repr(action), 60)
 
 
 def contradiction(planned: TaskSpec, actual: SessionSpec) -> str:

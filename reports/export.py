@@ -124,7 +124,7 @@ def write_report(
     _check_place(place)
     contents = _contents(runs, seed, trainings, others, pairs)
     try:
-        replace_report(place, contents)
+        replace_report(place, contents, lambda former: _check_place(former, place))
     except OSError as error:
         raise LramError(
             f"cannot write the report to {place}: {error.strerror}; give a folder that can be written"
@@ -159,21 +159,25 @@ def _contents(
     return contents
 
 
-def _check_place(place: Path) -> None:
-    """Refuse to replace what is not a report: the swap would take everything in it away."""
+def _check_place(place: Path, name: Path | None = None) -> None:
+    """Refuse to replace what is not a report: the swap would take everything in it away.
+
+    ``name`` is what the folder is called in the error, where it has been moved from there.
+    """
+    name = name or place
     try:
         if not place.exists():
             return
         if not place.is_dir():
-            raise LramError(f"{place} is a file; give a folder for the report")
+            raise LramError(f"{name} is a file; give a folder for the report")
         files, strange = _inside(place)
     except OSError as error:
-        raise LramError(f"cannot read {place}: {error.strerror}; give another folder") from error
+        raise LramError(f"cannot read {name}: {error.strerror}; give another folder") from error
     if not files and not strange:
         return
     if strange or not {"index.html", "summary.json"} <= files:
         what = f"it holds {strange[0]}" if strange else "it has no summary.json and index.html"
-        raise LramError(f"{place} is not empty and not a report ({what}); give a new or an empty folder")
+        raise LramError(f"{name} is not empty and not a report ({what}); give a new or an empty folder")
 
 
 def _inside(place: Path) -> tuple[set[str], list[str]]:

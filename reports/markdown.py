@@ -91,8 +91,8 @@ def _plain(text: str) -> str:
     one_line = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     escaped = re.sub(r"([\\`*\[\]|$])", r"\\\1", one_line)
     # GitHub makes links of bare addresses too; of an address of mail it does so behind an escape as well.
-    escaped = re.sub(r"(?i):(?=//)|(?<=\bwww)\.|(?<=\bmailto):|(?<=\bxmpp):", r"\\\g<0>", escaped)
-    return re.sub(r"@(?=[\w-]+\.\w)", "@<!-- -->", escaped)
+    escaped = re.sub(r"(?i):(?=//)|(?<=www)\.|(?<=mailto):|(?<=xmpp):", r"\\\g<0>", escaped)
+    return re.sub(r"@(?=[\w.-]*\.\w)", "@<!-- -->", escaped)
 
 
 def _block(text: str) -> str:

@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -41,11 +41,19 @@ def recover(place: Path) -> None:
                 _remove(entry)
 
 
-def replace_report(place: Path, contents: Mapping[str, bytes]) -> None:
+def replace_report(
+    place: Path, contents: Mapping[str, bytes], check: Callable[[Path], None] = lambda former: None
+) -> None:
     """Put the files of ``contents``, by path, into the folder ``place``; an earlier report is replaced whole.
 
+    Args:
+        place: Absent, or a folder that may be replaced.
+        contents: Bytes by path.
+        check: Raises where the earlier report, once it is out of the way, holds what must not be removed:
+            somebody may have put a file there while the new one was made.
+
     Raises:
-        OSError: They cannot be written; what was at ``place`` is still there.
+        OSError: They cannot be written; what was at ``place`` is still there, as where ``check`` raises.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     with _scratch(place) as scratch:
@@ -57,9 +65,10 @@ def replace_report(place: Path, contents: Mapping[str, bytes]) -> None:
         if place.exists():
             place.rename(former)
         try:
+            check(former)
             (scratch / _NEW).rename(place)
-        except OSError:
-            if former.exists():
+        except BaseException:
+            if os.path.lexists(former):
                 former.rename(place)
             raise
 
@@ -85,16 +94,30 @@ def _stem(place: Path) -> str:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return whether a process of ours made ``folder`` and got as far as its mark."""
+    """Return whether a process of ours made ``folder`` and got as far as its mark, or no further."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     inside = {entry.name: entry for entry in folder.iterdir()}
     if not inside.keys() <= {_LOCK, _NEW, _OLD} or any(entry.is_symlink() for entry in inside.values()):
         return False
     try:
-        return _LOCK in inside and read_regular(inside[_LOCK], len(_MARK)) == _MARK
+        content = read_regular(inside[_LOCK], len(_MARK)) if _LOCK in inside else b""
     except OSError:
         return False
+    # Killed before its mark: nothing is in there that could be anybody's. A process that lives is at work.
+    began = inside.keys() <= {_LOCK} and not content
+    return content == _MARK or (began and not _lives(int(folder.name.split(".")[-2])))
+
+
+def _lives(pid: int) -> bool:
+    """Return whether another process of this number is there: this one has not begun its report yet."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return pid != os.getpid()
 
 
 def _remove(folder: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
@@ -220,16 +221,36 @@ def _cell(value: Value) -> Value:
         return str(value).lower()
     if not isinstance(value, str) or not value:
         return value
-    shown = visible(value)
-    if value.lstrip()[:1] in _FORMULA or value[0] in "\t\r\n":
-        try:
-            float(value)
-        except ValueError:
-            return f"'{shown}"
-    return shown
+    first, others = visible(value), _NONE
+    if ";" in first or "|" in first or "\n" in first or "\t" in first:
+        first, *others = _ENDS.split(first)
+    if value[0] in "\t\r\n" or value.lstrip()[:1] in _FORMULA:
+        first = first if _is_number(value) else f"'{first}"
+    return first + "".join(map(_as_text, others)) if others else first
+
+
+def _as_text(part: str) -> str:
+    """Return a part of a cell, an apostrophe before what would be a formula at a cell's beginning."""
+    text = part.lstrip(_QUOTES)
+    if text[:1] not in _FORMULA or _is_number(text):
+        return part
+    return f"{part[: len(part) - len(text)]}'{text}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.rstrip(";|\t\n"))
+    except ValueError:
+        return False
+    return True
 
 
 _FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\u2212\ufe63\ufe62\ufe66\ufe6b")
+# Where commas are decimal points, spreadsheets end a cell at a semicolon, and others at a tab, a bar or
+# the end of a line, be it within quotes or not.
+_ENDS = re.compile(r"(?<=[;|\t\n])")
+_NONE: list[str] = []
+_QUOTES = "'\" \u00a0\u3000"
 
 
 def csv_of(rows: Iterable[Row]) -> bytes:

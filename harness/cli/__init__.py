@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 
@@ -76,6 +77,7 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Run the command line; exit with 2 for bad input and 130 for Ctrl-C, SIGTERM or SIGHUP."""
+    _open_closed_streams()
     try:
         with nothing_hidden():
             _run()
@@ -87,12 +89,36 @@ def main() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def _open_closed_streams() -> None:
+    """Let streams that the caller has closed (``>&-``) lead nowhere, and no other file take their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the smallest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse bytes that are no text: they end in plans, records and cards, which are UTF-8."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = brief(repr(argument), 200)
+            raise LramError(
+                f"the argument {shown} is no UTF-8 text; give it, or name the file, in UTF-8"
+            ) from None
+
+
 def _run() -> None:
     os.environ.update(SAFE_PATH)  # whatever Python processes a library of ours starts
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # under nohup it is ignored, and stays so
         signal.signal(signal.SIGHUP, _interrupt)
     try:
+        _check_arguments(sys.argv[1:])
         code = app(exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
@@ -107,6 +133,12 @@ def _run() -> None:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader has seen enough (lram tasks | head)
         sys.exit(EXIT_READER_GONE)
+    except UnicodeEncodeError as error:  # a name from a folder's listing, or the folder that this runs in
+        _say(f"a name is no UTF-8 text and cannot be written: {brief(repr(error.object), 200)}; rename it")
+        sys.exit(EXIT_BAD_INPUT)
+    except MemoryError as error:
+        _say(f"the memory does not suffice{f' ({error})' if str(error) else ''}; ask for less at once")
+        sys.exit(EXIT_BAD_INPUT)
     except OSError as error:
         _say(f"the system refuses: {error}")
         sys.exit(EXIT_BAD_INPUT)

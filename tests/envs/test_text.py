@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lram.envs.text import printable
+from lram.envs.text import message_of, printable, type_of
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,18 @@ def test_what_is_cut_says_so() -> None:
     assert printable("x" * 1001) == "x" * 997 + "..."
     assert printable("x" * 1000) == "x" * 1000
     assert printable(" " * 10**6 + "hidden", 10) == "..."
+
+
+def _raising(what: BaseException) -> type[Exception]:
+    def text(self: Exception) -> str:
+        raise what
+
+    return type("\x1b[2J", (Exception,), {"__str__": text})
+
+
+@pytest.mark.parametrize("what", [ValueError(), KeyboardInterrupt(), SystemExit(3), RecursionError()])
+def test_an_exception_whose_message_cannot_be_read_has_one(what: BaseException) -> None:
+    error = _raising(what)()
+    assert message_of(error) == "(its message cannot be read)"
+    assert type_of(error) == r"\x1b[2J"
+    assert message_of(ValueError("x" * 10**6)) == "x" * 997 + "..."

@@ -139,7 +139,8 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     answer = lram("eval", "random", "--tasks", "toy/steps", "-o", str(tmp_path / "file" / "run"), "-q")
     assert answer.returncode == 2
     assert answer.stderr.strip().splitlines() == [
-        f"lram: cannot write to {tmp_path / 'file' / 'run'}: Not a directory"
+        f"lram: cannot write to {tmp_path / 'file' / 'run'}: Not a directory; make room or give "
+        "another folder, and repeat the command"
     ]
 
 
@@ -253,3 +254,24 @@ def test_a_bad_checkpoint_is_one_sentence(tmp_path: Path, damage: str) -> None:
     assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
     assert "checkpoint" in answer.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_an_argument_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
+    for argument in (b"--device=\xff\xfe", b"x\xff"):
+        command = [sys.executable, "-m", "lram.harness.cli", "eval", "random", "-t", "toy/steps", "-o", "run"]
+        answer = subprocess.run(
+            [*command, argument], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert answer.returncode == 2
+        assert "is no UTF-8 text" in answer.stderr
+        assert answer.stderr.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_end_no_command(tmp_path: Path, closed: str) -> None:
+    command = f"exec {sys.executable} -m lram.harness.cli eval random -t toy/steps -n 1 -o run {closed}"
+    answer = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert answer.returncode == 0
+    assert "Traceback" not in answer.stderr
+    assert [record.status for record in Run(tmp_path / "run").records()] == ["scored"]

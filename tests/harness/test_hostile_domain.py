@@ -18,7 +18,7 @@ from lram.harness.records import EpisodeRecord
 from lram.harness.store import Run
 
 _MODULE = """
-import os, sys, time
+import os, sys, threading, time
 import numpy as np
 from lram.envs import wire, worker
 from lram.envs.session import Domain, EvaluationProtocol, Step
@@ -41,6 +41,8 @@ class Hostile(SimulatorSession):
     def _advance(self, action):
         self.made += 1
         reward = 0.5
+        if self.name == "drips" and self.made == 4:
+            time.sleep(0.5)
         if self.made == (6 if self.name == "last" else 3):
             reward = getattr(self, self.name.replace("-", "_"), lambda: 0.5)()
         return Step(OBSERVATION.copy(), reward, False, False, None, reward)
@@ -97,6 +99,16 @@ class Hostile(SimulatorSession):
         time.sleep(300)
 
 
+    def drips(self):
+        # Its thread writes into the connection whoever's turn it is.
+        connection = next(int(name) for name in os.listdir("/proc/self/fd")
+                          if os.path.exists("/proc/self/fd/" + name)
+                          and os.readlink("/proc/self/fd/" + name).startswith("socket:"))
+        writes = lambda: [os.write(connection, bytes(8)) for _ in range(9)]
+        threading.Thread(target=writes, daemon=True).start()
+        return 0.5
+
+
 class Endless(Hostile):
     def __init__(self, name):
         super().__init__(name)
@@ -108,7 +120,7 @@ def task(name):
 
 
 NAMES = ("good", "last", "twice", "other-slot", "seconds", "garbage", "length", "huge", "leaves", "escapes",
-         "prints", "endless", "forks", "orphans")
+         "prints", "endless", "forks", "orphans", "drips")
 DOMAIN = Domain(
     name="hostile",
     protocols=(EvaluationProtocol("plain", 1, "As it is."),),
@@ -128,6 +140,7 @@ WORDS = {
     "escapes": r"RuntimeError: \x1b]0;owned\x07\x1b[2J",
     "orphans": "the hostile worker died (exit code 4)",
     "prints": "exit code 3); its last words: ",
+    "drips": "the hostile worker sent ",
     "endless": "has not ended the episode after 1000 decisions",
 }
 

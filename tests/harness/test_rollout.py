@@ -53,7 +53,7 @@ class Solver:
     ) -> tuple[list[Any], Any]:
         assert len(set(lanes)) == len(lanes) <= state["lanes"]
         self.calls.append((list(rewards), list(lanes)))
-        if isinstance(self.mistake, Exception):
+        if isinstance(self.mistake, BaseException):
             raise self.mistake
         actions: list[Action] = [int(np.argmax(observation)) for observation in observations]
         return [self.mistake for _ in actions] if self.mistake is not None else actions, state
@@ -176,6 +176,55 @@ def test_an_agent_that_raises_stops_the_run_with_a_sentence_and_it_can_be_resume
         play(tmp_path, Solver(ValueError("bad day")), "toy/steps")
     run = resume(tmp_path / "run", agents={"solver": Solver()}, machine=Machine(lanes=2, workers=1))
     assert [record.status for record in run.records()] == ["scored"] * 2
+
+
+class _Odd(BaseException):
+    def __str__(self) -> str:
+        raise _Odd
+
+
+class _Number(int):
+    def __ge__(self, other: object) -> bool:
+        raise _Odd
+
+    __le__ = __repr__ = __ge__  # type: ignore[assignment]
+
+
+def test_an_agent_that_raises_anything_stops_the_run_with_a_sentence(tmp_path: Path) -> None:
+    for number, mistake in enumerate((_Odd(), SystemExit(0), GeneratorExit(), ValueError("\udcff\x1b[2J"))):
+        with pytest.raises(LramError, match=f"agent solver raised {type(mistake).__name__}: ") as caught:
+            play(tmp_path / str(number), Solver(mistake), "toy/steps")
+        assert str(caught.value).isprintable()
+
+
+def test_an_action_that_cannot_be_read_is_the_agents_failure(tmp_path: Path) -> None:
+    records = play(tmp_path, Solver(_Number(1)), "toy/steps", episodes=1)
+    assert [r.failure.message for r in records if r.failure] == [
+        "agent solver gave a _Number for toy/steps that cannot be read"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(5, "gave a int when asked"), (_Odd(), "raised _Odd when asked"), ("\x1b[2J", ".")]
+)
+def test_what_an_agent_says_of_tasks_is_a_text_or_named(tmp_path: Path, answer: object, words: str) -> None:
+    class Odd(Solver):
+        def refuses(self, task: TaskSpec) -> Any:
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+    with pytest.raises(LramError, match=words) as caught:
+        play(tmp_path, Odd(), "toy/steps")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("rows", ["8", -1, 1.5])
+def test_an_agent_whose_rows_are_no_number_is_named(tmp_path: Path, rows: object) -> None:
+    agent = Solver()
+    agent.rows = rows  # type: ignore[attr-defined]
+    with pytest.raises(LramError, match="agent solver has rows"):
+        play(tmp_path, agent, "toy/steps")
 
 
 def test_an_agent_with_the_wrong_number_of_actions_is_named(tmp_path: Path) -> None:

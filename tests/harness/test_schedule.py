@@ -474,3 +474,40 @@ def test_no_lane_is_idle_while_nobody_plays_a_task_that_a_worker_could_begin(see
             assert not [task for task in unplayed if task[0] in served]
             assert not unplayed or all(seat.busy for seat in seats)
         ended(flying.pop(rng.randrange(len(flying))))
+
+
+def test_an_attempt_that_failed_is_played_where_no_other_is() -> None:
+    queue, seats = Queue(items("x/one", episodes=4), COST, None), [Seat(), Seat()]
+    for seat in seats:
+        choice = queue.take([seat])
+        assert choice is not None
+        seat.begin(choice.slot, "x/one")
+    attempt = choice.attempt
+    attempt.failures = 1
+    queue.give_back(attempt)
+    seats[0].begin(1, "x/one")
+    other = queue.take(seats)
+    assert other is not None
+    nearest = seats[1]
+    assert other.seat is seats[0], "the one nearest to being empty takes nothing new"
+    other.seat.begin(other.slot, "x/one")
+    nearest.end(0, rests=False)
+    alone = queue.take(seats)
+    assert alone is not None
+    assert (alone.seat, alone.attempt) == (nearest, attempt)
+    alone.seat.closed = True
+    alone.seat.begin(alone.slot, "x/one")
+    last = queue.take(seats)
+    assert last is not None
+    assert last.seat is not nearest
+    assert queue.take([nearest]) is None
+    nearest.end(alone.slot, rests=True)
+    assert not nearest.closed
+    assert queue.empty
+
+
+def test_an_attempt_that_is_lost_again_and_again_is_played_alone() -> None:
+    attempt = Attempt(WorkItem("a", "x/one", 0))
+    assert not attempt.alone
+    attempt.losses = 3
+    assert attempt.alone

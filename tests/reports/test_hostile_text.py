@@ -45,7 +45,6 @@ HOSTILE = (
         "-1+1",
         "@SUM(1)",
         " =1",
-        "\t=1",
         "\tx",
         "\rx",
         "\u00a0@x",
@@ -69,6 +68,23 @@ def test_numbers_and_other_text_stay_what_they_are_in_csv(value):
     assert csv_of([{"a": value, "b": 1}]).decode().split("\n")[1] == f"{'' if value is None else value},1"
 
 
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("x;=1+1", "x;'=1+1"),
+        ("\t=1", "'\t'=1"),
+        ('x; "@SUM(1)', "x; \"'@SUM(1)"),
+        ("x\n=cmd|'/C calc'!A0", "x\n'=cmd|'/C calc'!A0"),
+        ("x|-1+1\t+1+1", "x|'-1+1\t'+1+1"),
+        ("a; -0.5; +1e3;-inf", "a; -0.5; +1e3;-inf"),
+        ("toy/a: it is x-y; toy/b: a=b", "toy/a: it is x-y; toy/b: a=b"),
+    ],
+)
+def test_no_formula_begins_where_a_spreadsheet_may_end_a_cell(text, cell):
+    (row,) = csv.reader(io.StringIO(csv_of([{"a": text}]).decode().split("\n", 1)[1], newline=""))
+    assert row == [cell]
+
+
 def test_a_carriage_return_makes_no_row_of_a_csv_file():
     assert b"\r" not in csv_of([{"a": "x\r=cmd", "=b": "y"}])
     assert csv_of([{"=b": "y"}]).startswith(b"'=b\n")
@@ -81,6 +97,10 @@ def test_a_carriage_return_makes_no_row_of_a_csv_file():
         ("see HTTPS://e.x", "see HTTPS\\://e.x"),
         ("www.e.x", "www\\.e.x"),
         ("me@e.x", "me@<!-- -->e.x"),
+        ("_www.e.x", "_www\\.e.x"),
+        ("_mailto:x", "_mailto\\:x"),
+        ("me@.e.x", "me@<!-- -->.e.x"),
+        ("random@window=50", "random@window=50"),
         ("toy:plain@1", "toy:plain@1"),
         ("<b>&amp;", "&lt;b&gt;&amp;amp;"),
         ("$\\href{x}{y}$", "\\$\\\\href{x}{y}\\$"),

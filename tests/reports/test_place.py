@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from lram.agents.durable import Lock
+from lram.harness.errors import LramError
 from lram.reports import place as module
+from lram.reports.export import _check_place
 from lram.reports.place import recover, replace_report
 
 CONTENTS = {"index.html": b"new", "tables/a.csv": b"1"}
@@ -133,3 +135,27 @@ def test_a_long_name_has_room_for_its_scratch(tmp_path):
     place = tmp_path / ("n" * 255)
     replace_report(place, CONTENTS)
     assert names(tmp_path) == ["n" * 255]
+
+
+def test_what_was_killed_before_its_mark_goes_too(tmp_path):
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    for pid, content in ((child, None), (os.getpid(), b""), (os.getppid(), b"")):
+        folder = tmp_path / f".report.{pid}.lram-report"
+        folder.mkdir()
+        if content is not None:
+            (folder / "lock").write_bytes(content)
+    recover(tmp_path / "report")
+    assert names(tmp_path) == [f".report.{os.getppid()}.lram-report"]  # a process that lives may be at work
+
+
+def test_a_file_that_is_put_into_the_report_meanwhile_is_not_removed(tmp_path):
+    place = tmp_path / "report"
+    replace_report(place, {"index.html": b"old", "summary.json": b"{}"})
+    (place / "notes.txt").write_bytes(b"mine")
+    with pytest.raises(LramError, match=r"/report is not empty and not a report \(it holds notes.txt\)"):
+        replace_report(place, CONTENTS, lambda former: _check_place(former, place))
+    assert names(tmp_path) == ["report"]
+    assert names(place) == ["index.html", "notes.txt", "summary.json"]
