@@ -59,6 +59,18 @@ def verify_file(content: bytes) -> bool:
         if _ANYWHERE.search(content):
             raise ChecksumError("it was changed since it was written: it does not end with its checksum")
         return False
-    if hashlib.sha256(content[: member.start()] + b"\n}\n").hexdigest().encode() != member[1]:
+    if hashlib.sha256(_without(content, member)).hexdigest().encode() != member[1]:
         raise ChecksumError("it was changed since it was written: it is not what its checksum says")
     return True
+
+
+def unsigned_file(content: bytes) -> bytes | None:
+    """Return ``content``, of a file, without its checksum; None where it carries none, ChecksumError where it is
+    wrong.
+    """
+    member = _FILE_MEMBER.search(content) if verify_file(content) else None
+    return None if member is None else _without(content, member)
+
+
+def _without(content: bytes, member: re.Match[bytes]) -> bytes:
+    return content[: member.start()] + b"\n}\n"

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from lram.agents.api import AgentError
 from lram.agents.checkpoint import CONFIG_FILE, remove_checkpoint
+from lram.agents.checksums import ChecksumError
 from lram.agents.durable import InUseError, Lock, is_scratch_of, read_regular, write_durably
 from lram.agents.shown import shown
 from lram.agents.training.recipe import FREE, Recipe, flat, recipe_to_dict
@@ -75,7 +76,7 @@ def _open(run: Path, recipe: Recipe | None, stack: ExitStack) -> None:
         check_vacant(run)
     _clear(run)
     if recipe is not None:
-        write_durably(run / RECIPE_FILE, _signed(render_recipe(recipe)))
+        write_durably(run / RECIPE_FILE, signed_recipe(render_recipe(recipe)))
 
 
 def _refuse_links(run: Path) -> None:
@@ -147,19 +148,32 @@ def check_recipe_text(run: Path) -> None:
     """
     path = run / RECIPE_FILE
     content = read_regular(path, LARGEST_RECIPE)
-    match = _SUM.search(content)
-    if match is None:
-        say(f"{path} carries no checksum, so whether it is what the run began with is not known")
-    elif hashlib.sha256(content[: match.start()]).hexdigest().encode() != match[1]:
+    try:
+        if unsigned_recipe(content) is None:
+            say(f"{path} carries no checksum, so whether it is what the run began with is not known")
+    except ChecksumError:
         raise AgentError(
             f"{path} was changed since the run began, and there is no state yet that tells its recipe; "
             "restore it, remove its last line if you changed it on purpose, or start a new run"
-        )
+        ) from None
 
 
-def _signed(text: str) -> bytes:
+def signed_recipe(text: str) -> bytes:
+    """Return ``text``, a recipe, with its checksum as the last line."""
     content = text.encode()
     return content + b"# sha256 of the text above: %s\n" % hashlib.sha256(content).hexdigest().encode()
+
+
+def unsigned_recipe(content: bytes) -> str | None:
+    """Return the recipe in ``content`` without its checksum; None where it carries none, ChecksumError where it
+    is wrong.
+    """
+    match = _SUM.search(content)
+    if match is None:
+        return None
+    if hashlib.sha256(content[: match.start()]).hexdigest().encode() != match[1]:
+        raise ChecksumError("it is not what its checksum says")
+    return content[: match.start()].decode()
 
 
 def refuse_changes(run: Path, before: Recipe, after: Recipe) -> None:

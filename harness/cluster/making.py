@@ -6,7 +6,6 @@ come once a node. What goes back names the driver's paths, so that a cell reads 
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,13 +21,13 @@ from lram.harness.ablation.folder import CellFolder, StudyFolder, held, write_pl
 from lram.harness.ablation.records import CellEntry, StudyPlan
 from lram.harness.ablation.running import begin, reason
 from lram.harness.cluster.jobs import die_with_raylet
+from lram.harness.cluster.renaming import holds_paths, renamed, renamed_text
 from lram.harness.cluster.shipping import held as held_here
 from lram.harness.cluster.shipping import scratch
 from lram.harness.cluster.transfer import Shipped, as_others, names_in, pieces, put_piece
 
 _KEEP_S = 2 * 86400.0
 _BASIS = "basis.txt"
-_TEXTS = {".json", ".toml", ".txt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,7 @@ def work(order: bytes, files: Mapping[str, bytes]) -> Iterator[tuple[bytes, byte
             stack.enter_context(as_others())
         process = begin(study, cell, asked.what)
         code = process.wait()
-    why = _told(reason(code, cell.path / "log.txt"), names)
+    why = renamed_text(reason(code, cell.path / "log.txt"), names)
     if asked.copy:
         made = names_in(cell.path)
         for name in made if asked.what == "make" else [one for one in made if "/" not in one]:
@@ -179,9 +178,8 @@ def work(order: bytes, files: Mapping[str, bytes]) -> Iterator[tuple[bytes, byte
 
 def _pieces(cell: CellFolder, name: str, names: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
     file = cell.path / name
-    if file.suffix in _TEXTS:
-        text = _told(file.read_text(encoding="utf-8", errors="surrogateescape"), names)
-        yield _said(CellNews(name=name), text.encode("utf-8", "surrogateescape"))
+    if holds_paths(name):
+        yield _said(CellNews(name=name), renamed(file, names))
         return
     for each, place, content in pieces(cell.path, [name]):
         yield _said(CellNews(name=each, place=place), content)
@@ -205,13 +203,6 @@ def _unpacked(asked: CellOrder, files: Mapping[str, bytes]) -> tuple[Path, dict[
     (study / "cells" / asked.cell).mkdir(parents=True, exist_ok=True)
     write_plan(study, replace(asked.plan, stores=stores, cells=(changed,)))
     return study, names
-
-
-def _told(text: str, names: Mapping[str, str]) -> str:
-    """Return ``text`` with the driver's paths in the place of this node's, as TOML and JSON write them."""
-    for here, there in names.items():
-        text = text.replace(here, json.dumps(there, ensure_ascii=False)[1:-1])
-    return text
 
 
 def _said(news: CellNews, content: bytes = b"") -> tuple[bytes, bytes]:

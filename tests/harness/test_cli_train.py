@@ -23,6 +23,7 @@ from lram.agents.training.sinks import read_metrics
 from lram.agents.trajectories import StoreWriter, Trajectory
 from lram.envs.registry import select
 from lram.harness.cli import app
+from lram.harness.cli.output import nothing_hidden
 from lram.harness.cli.training import conclude
 from lram.harness.errors import LramError
 from lram.harness.records import PlannedTask
@@ -31,6 +32,7 @@ from lram.harness.translation import task_spec
 # A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
 HEED_CTRL_C = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
     "from lram.harness.cli import main; main()"
 )
 
@@ -323,7 +325,8 @@ def test_names_from_a_folder_reach_the_terminal_without_control_characters(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     means = {"loss": 1.0, "perplexity": 1.0, "top1": 1.0, "action_error": 1.0}
-    assert conclude(Outcome(True, 3, {"update": 3, "domains": {"a\x1b[2J\n": means}}), tmp_path) == 0
+    with nothing_hidden():
+        assert conclude(Outcome(True, 3, {"update": 3, "domains": {"a\x1b[2J\n": means}}), tmp_path) == 0
     said = capsys.readouterr().out
-    assert "a\\x1b[2J\\n" in said
+    assert "a\\u001b[2J\\n" in said
     assert "\x1b" not in said

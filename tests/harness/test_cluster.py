@@ -31,6 +31,7 @@ AGENTS = ["random", "xlstm[7:1]-1M"]
 TASKS = "toy/reach,toy/steps,toy/image,toy/lives"
 HEED_CTRL_C = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
     "from lram.harness.cli import main; main()"
 )
 

@@ -45,6 +45,7 @@ ARGUMENTS = [*AGENTS, "--tasks", TASKS, "-n", "8", "-s", "5", "-l", "6", "-w", "
 LRAM = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from lram.harness import archive, store
 archive.COMMIT_S = {seconds}
 {more}

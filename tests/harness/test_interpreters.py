@@ -706,5 +706,5 @@ def test_remove_keeps_what_is_not_the_domains(toy_home: Path, home: Path) -> Non
     shutil.copytree(toy_home, home, symlinks=True)
     (home / "sources" / "gadget").mkdir(parents=True)
     remove("toy")
-    assert sorted(path.name for path in home.iterdir()) == ["interpreters", "sources"]
+    assert {path.name for path in home.iterdir()} - {"begun"} == {"interpreters", "sources"}
     assert installed() == {}

@@ -25,6 +25,7 @@ ARGUMENTS = ["eval", "random", "--tasks", TASKS, "-n", "30", "-s", "5", "-l", "6
 # A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
 HEED_CTRL_C = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
     "from lram.harness.cli import main; main()"
 )
 

@@ -152,6 +152,7 @@ def test_the_order_mixes_settings_and_visits_each_once_a_round() -> None:
 
 COMMAND = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
     "from lram.harness.cli import main; main()"
 )
 
