@@ -65,9 +65,7 @@ def verify_file(content: bytes) -> bool:
 
 
 def unsigned_file(content: bytes) -> bytes | None:
-    """Return ``content``, of a file, without its checksum; None where it carries none, ChecksumError where it is
-    wrong.
-    """
+    """Return ``content`` without its checksum; None where it carries none, ChecksumError for a wrong one."""
     member = _FILE_MEMBER.search(content) if verify_file(content) else None
     return None if member is None else _without(content, member)
 

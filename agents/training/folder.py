@@ -165,9 +165,7 @@ def signed_recipe(text: str) -> bytes:
 
 
 def unsigned_recipe(content: bytes) -> str | None:
-    """Return the recipe in ``content`` without its checksum; None where it carries none, ChecksumError where it
-    is wrong.
-    """
+    """Return a recipe's text without its checksum; None without one, ChecksumError for a wrong one."""
     match = _SUM.search(content)
     if match is None:
         return None

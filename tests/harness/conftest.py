@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import sys
 from collections.abc import Iterator
@@ -126,8 +125,6 @@ class TwoNodes:
     """A head and a second node, each with one core, as two machines would be."""
 
     def __init__(self) -> None:
-        # Read when Ray is imported, here and in every process of the tests.
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster(
