@@ -194,7 +194,7 @@ def test_folders_beside_the_user_do_not_shadow_what_simulators_import(
 
 
 def test_the_commit_is_that_of_the_source_and_never_of_a_repository_around_it(tmp_path: Path) -> None:
-    from lram.harness.provenance import _git
+    from lram.harness.commits import commit_of
 
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
     subprocess.run([*git, "init", "-q", str(tmp_path)], check=True)
@@ -202,10 +202,10 @@ def test_the_commit_is_that_of_the_source_and_never_of_a_repository_around_it(tm
     subprocess.run([*git, "-C", str(tmp_path), "add", "own.py"], check=True)
     subprocess.run([*git, "-C", str(tmp_path), "commit", "-q", "-m", "first"], check=True)
     (tmp_path / "installed.py").write_text("")
-    assert re.fullmatch("[0-9a-f]{40}", _git(tmp_path, tracked="own.py"))
-    assert _git(tmp_path, tracked="installed.py") == ""
+    assert re.fullmatch("[0-9a-f]{40}", commit_of(tmp_path, tracked="own.py"))
+    assert commit_of(tmp_path, tracked="installed.py") == ""
     (tmp_path / "own.py").write_text("changed")
-    assert _git(tmp_path).endswith("+changes")
+    assert commit_of(tmp_path).endswith("+changes")
 
 
 def interrupted(folder: Path, agents: list[str], machine: Machine, keep: int = 1) -> Run:

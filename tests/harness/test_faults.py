@@ -14,7 +14,7 @@ import pytest
 from support.faults import KINDS, Server
 from support.scenarios import OUT, SCENARIOS, trial
 
-SAMPLES = {"eval": 8, "collect": 8, "train": 4, "latency": 3, "report": 3, "ablate": 1}
+SAMPLES = {"eval": 8, "collect": 8, "train": 3, "latency": 2, "report": 2, "ablate": 1}
 
 
 @pytest.fixture(scope="module")
