@@ -87,7 +87,7 @@ def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
 
 def _file_of(root: Path, name: str) -> Path | None:
     base = root.joinpath(*name.split("."))
-    for file in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
+    for file in (base / "__init__.py", base.with_name(f"{base.name}.py")):  # as Python looks for them
         if file.is_file():
             return file
     return None

@@ -27,7 +27,7 @@ import msgspec
 
 from lram.agents.durable import Lock
 from lram.harness.errors import LramError
-from lram.harness.json_files import check_layout, encode, read_json, read_signed
+from lram.harness.json_files import check_layout, read_json, read_signed
 from lram.harness.record_checks import RecordCheck, check_plan, contradict
 from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, Provenance, RunPlan, WorkItem
 from lram.harness.segments import (
@@ -43,7 +43,7 @@ from lram.harness.trust import remember
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PLAN_FILE", "Run", "RunWriter", "encode", "load_runs"]
+__all__ = ["PLAN_FILE", "Run", "RunWriter", "load_runs"]
 
 PLAN_FILE = "run.json"
 _PARTS = ("records", "provenance", "logs")

@@ -12,7 +12,8 @@ import msgspec
 
 from lram.agents.durable import read_regular
 from lram.harness.errors import LramError
-from lram.harness.store import Run, encode
+from lram.harness.json_files import encode
+from lram.harness.store import Run
 from lram.reports import training_figures, training_views
 from lram.reports.aggregate import summarise
 from lram.reports.chapters import KEYS, Chapter, make_chapters

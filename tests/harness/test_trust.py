@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lram.agents.checksums import sign_file
+from lram.agents.own_code import source_digests
 from lram.harness import evaluate, resume
 from lram.harness.collection import collect, resume_collection
 from lram.harness.errors import LramError
@@ -164,3 +165,22 @@ def test_names_that_are_no_code_ask_for_nothing() -> None:
     specs = ["random", "constant=0.5", "xlstm[7:1]-16M", "small-mamba@reset=50~0.3", "/a/checkpoint", "C:/x"]
     assert foreign(specs, {"toy": sys.executable}) == []
     assert foreign(["m:f"], {}, Trust(specs=["m:f"])) == []
+
+
+def test_the_source_of_an_agent_is_what_python_would_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "parts").mkdir(parents=True)
+    (tmp_path / "mine.py").write_text("never imported: the package of this name goes before")
+    (tmp_path / "mine" / "__init__.py").write_text("")
+    (tmp_path / "mine" / "agent.py").write_text("def make():\n    from .parts import table\n")
+    (tmp_path / "mine" / "parts" / "__init__.py").write_text("import beside, json")
+    (tmp_path / "mine" / "parts" / "table.py").write_text("ROWS = 1")
+    (tmp_path / "beside.py").write_text("def broken(:")
+    found = source_digests("mine.agent")
+    assert set(found) == {"beside", "mine", "mine.agent", "mine.parts", "mine.parts.table"}
+    (tmp_path / "mine.py").write_text("changed")
+    assert source_digests("mine.agent") == found
+    (tmp_path / "mine" / "parts" / "table.py").write_text("ROWS = 2")
+    assert source_digests("mine.agent") != found
