@@ -46,22 +46,25 @@ class Archive:
         self._waiting: list[EpisodeRecord] = []
         self._due: float | None = None
 
-    def keep(self, trajectory: Trajectory, record: EpisodeRecord) -> None:
-        """Take a scored episode's trajectory; its record follows by :meth:`append`."""
-        policy = self._policies[record.agent]
-        named = replace(trajectory, policy=policy, origin=origin_of(self._name, record))
-        with undisturbed():
-            self._trajectories.append(named)
-        if self._due is None:
-            self._due = time.monotonic() + COMMIT_S
+    def append(self, record: EpisodeRecord, trajectory: Trajectory | None = None) -> None:
+        """Take a record, of a scored episode with its trajectory.
 
-    def append(self, record: EpisodeRecord) -> None:
-        """Take a record; it is written as soon as everything before it is committed."""
+        It is written as soon as every trajectory up to it is committed. Both are taken at once: a signal
+        in between would leave a trajectory whose record only the next session writes.
+        """
         self._trajectories.check_place()
         with undisturbed():
             self._waiting.append(record)
+            if trajectory is not None:
+                self._keep(trajectory, record)
             if not self._trajectories.held:
                 self._write_records()
+
+    def _keep(self, trajectory: Trajectory, record: EpisodeRecord) -> None:
+        policy = self._policies[record.agent]
+        self._trajectories.append(replace(trajectory, policy=policy, origin=origin_of(self._name, record)))
+        if self._due is None:
+            self._due = time.monotonic() + COMMIT_S
 
     def heartbeat(self) -> None:
         """Commit what has waited for long enough; AgentError where the store was moved."""

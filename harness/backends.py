@@ -33,12 +33,8 @@ if TYPE_CHECKING:
 class Sink(Protocol):
     """Takes what is played."""
 
-    def trajectory(self, trajectory: Trajectory, record: EpisodeRecord) -> None:
-        """Take a scored episode's trajectory, where they are wanted; its record follows at once."""
-        ...
-
-    def record(self, record: EpisodeRecord) -> None:
-        """Take a record."""
+    def record(self, record: EpisodeRecord, trajectory: Trajectory | None = None) -> None:
+        """Take a record; of a scored episode with its trajectory, where those are wanted."""
         ...
 
     def heartbeat(self, active: int, decisions: int) -> None:
@@ -155,7 +151,7 @@ class _LocalStage(Here):
             {planned.task.id: planned for planned in work.plan.tasks},
             pool,
             settings,
-            (lambda tape, record: sink.trajectory(tape.trajectory(record), record)) if work.tapes else None,
+            (lambda tape, record: sink.record(record, tape.trajectory(record))) if work.tapes else None,
         )
         for item, failure in work.settled:
             rollout.note(item, failure)

@@ -264,15 +264,13 @@ class _Desk:
     """Where records arrive: the only place that writes them."""
 
     def __init__(self, writer: RunWriter, archive: Archive | None, report: Reporter) -> None:
-        self._append = writer.append if archive is None else archive.append
         self._writer, self._archive, self._report = writer, archive, report
 
-    def trajectory(self, trajectory: Trajectory, record: EpisodeRecord) -> None:
-        assert self._archive is not None
-        self._archive.keep(trajectory, record)
-
-    def record(self, record: EpisodeRecord) -> None:
-        self._append(record)
+    def record(self, record: EpisodeRecord, trajectory: Trajectory | None = None) -> None:
+        if self._archive is None:
+            self._writer.append(record)
+        else:
+            self._archive.append(record, trajectory)
         self._report.record(record)
 
     def heartbeat(self, active: int, decisions: int) -> None:

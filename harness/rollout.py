@@ -109,7 +109,8 @@ class Rollout:
             tasks: By task id.
             pool: Where the simulators live; the caller closes it.
             settings: How to play.
-            on_tape: Given each scored episode step by step, just before its record is handed out.
+            on_tape: Given each scored episode step by step with its record, in place of ``on_record``: both
+                at once, so that nothing comes between them.
         """
         self._on_tape = on_tape
         self._agents = agents
@@ -136,7 +137,7 @@ class Rollout:
         on_record: Callable[[EpisodeRecord], None],
         on_heartbeat: Callable[[int, int], None] = lambda active, decisions: None,
     ) -> None:
-        """Play ``items`` and call ``on_record`` once for each, in the order in which they end.
+        """Play ``items`` and hand out a record of each, in the order in which they end.
 
         Args:
             items: What to play.
@@ -463,7 +464,8 @@ class Rollout:
             record = errored(record, failure)
         if event is not None and lane.tape is not None and self._on_tape is not None:
             self._on_tape(lane.tape, record)
-        self._on_record(record)
+        else:
+            self._on_record(record)
         item = lane.item
         self._tally.count(item, failure)
         if not self._queue.has_work_of(item.agent) and not any(

@@ -246,9 +246,7 @@ class Driver:
             node=running.node.host,
         )
         record = replace(record, failures=record.failures + attempt.failures, measured=measured)
-        if tape is not None:
-            self._sink.trajectory(self._ledger.trajectory(record, tape), record)
-        self._ledger.write(record)
+        self._ledger.write(record, tape)
         running.scored += record.failure is None
         if record.failure is not None:
             self._condemn(record.item)

@@ -35,6 +35,7 @@ from lram.harness.provenance import collect, worker_versions
 from lram.harness.readiness import LackingError, adapter, readiness
 from lram.harness.records import EpisodeRecord, PlannedTask, WorkItem
 from lram.harness.rollout import AgentRaisedError, Rollout, RolloutSettings
+from lram.harness.tape import Tape
 
 _SPEAK_S = 0.2  # how long a record waits for others to share its message
 _HEARTBEAT_S = 2.0
@@ -172,7 +173,12 @@ class _Job:
     def _taped(self) -> Any:
         if not self._order.tapes:
             return None
-        return lambda tape, record: self._tapes.append(_plain(tape.trajectory(record)))
+
+        def take(tape: Tape, record: EpisodeRecord) -> None:
+            self._tapes.append(_plain(tape.trajectory(record)))
+            self._record(record)
+
+        return take
 
     def _record(self, record: EpisodeRecord) -> None:
         self._records.append(record)

@@ -37,9 +37,9 @@ class Ledger:
         for item, failure in work.settled:
             self._settle(item, failure)
 
-    def write(self, record: EpisodeRecord) -> None:
-        """Take a record."""
-        self._sink.record(record)
+    def write(self, record: EpisodeRecord, tape: Mapping[str, Any] | None = None) -> None:
+        """Take a record, with the arrays of its trajectory where its job has sent them."""
+        self._sink.record(record, None if tape is None else self._trajectory(record, tape))
         self._settle(record.item, record.failure)
 
     def settled(self, task: str) -> tuple[tuple[str, int, Failure | None], ...]:
@@ -71,7 +71,7 @@ class Ledger:
         for attempt in attempts:
             self.give_up(attempt, Failure("quarantine", reason))
 
-    def trajectory(self, record: EpisodeRecord, tape: Mapping[str, Any]) -> Trajectory:
+    def _trajectory(self, record: EpisodeRecord, tape: Mapping[str, Any]) -> Trajectory:
         """Return the trajectory of a record, from the arrays that its job has sent."""
         return Trajectory(
             task=task_spec(self.tasks[record.task]),

@@ -78,11 +78,9 @@ class Sink:
     def __init__(self) -> None:
         self.records: list[EpisodeRecord] = []
 
-    def record(self, record: EpisodeRecord) -> None:
+    def record(self, record: EpisodeRecord, trajectory: Any = None) -> None:
+        assert trajectory is None
         self.records.append(record)
-
-    def trajectory(self, trajectory: Any, record: EpisodeRecord) -> None:
-        raise AssertionError
 
     def heartbeat(self, active: int, decisions: int) -> None:
         pass

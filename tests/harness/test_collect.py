@@ -266,6 +266,28 @@ def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(
     assert_settled(folder, whole)
 
 
+@pytest.mark.parametrize("call", [1, 6, 7])
+def test_a_signal_between_a_trajectory_and_its_record_leaves_both(
+    tmp_path: Path, whole: Path, call: int
+) -> None:
+    folder = tmp_path / "store"
+    interrupt = f"""
+from lram.agents.trajectories import StoreWriter
+take, left = StoreWriter.append, [{call}]
+def append(self, trajectory):
+    taken = take(self, trajectory)
+    left[0] -= 1
+    if not left[0]: os.kill(os.getpid(), signal.SIGTERM)
+    return taken
+StoreWriter.append = append
+"""
+    finished(lram("collect", *ARGUMENTS, "-o", str(folder), seconds=1000, more=interrupt), 130)
+    (run,) = collected_runs(folder)
+    assert len(run.records()) == len(TrajectoryStore(folder)) == call
+    finished(lram("collect", "--resume", str(folder), "-q"))
+    assert_settled(folder, whole)
+
+
 def test_another_seed_adds_a_run_and_the_same_seed_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     collect("random", "toy/reach", folder, episodes=2, machine=MACHINE)
