@@ -1,4 +1,4 @@
-"""Interpreters of a domain's own: never the ones of the person who runs the tests."""
+"""Interpreters of a domain's own, never those of the person who runs the tests; what runs side by side."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
+ALONE = {"cluster", "isolated_robosuite"}
+"""Fixtures that are too large to have twice on one machine at a time: their tests share one process."""
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks when it collects, too
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module in one process, for its fixtures, and begin with those that take longest."""
+    large = {item.path for item in items if ALONE.intersection(getattr(item, "fixturenames", ()))}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("large" if item.path in large else str(item.path)))
+    items.sort(key=lambda item: item.path not in large)
 
 
 @pytest.fixture(scope="session", autouse=True)
