@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-ALONE = {"cluster", "isolated_robosuite"}
-"""Fixtures that are too large to have twice on one machine at a time: their tests share one process."""
+TOGETHER = {
+    "test_cluster": "cluster",
+    "test_cluster_ablate": "cluster",
+    "test_cluster_latency": "cluster",
+    "test_robosuite": "robosuite",
+    "test_mixed_interpreters": "robosuite",
+}
+"""Modules that take long, and of which a machine can hold one of a kind at a time: they start clusters, or
+share an interpreter that was installed for them."""
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks when it collects, too
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Keep the tests of a module in one process, for its fixtures, and likewise those of ``TOGETHER``."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return TOGETHER.get(Path(file).stem, file)
+
+    return ByModule(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a module in one process, for its fixtures, and begin with those that take longest."""
-    large = {item.path for item in items if ALONE.intersection(getattr(item, "fixturenames", ()))}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("large" if item.path in large else str(item.path)))
-    items.sort(key=lambda item: item.path not in large)
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: item.path.stem not in TOGETHER)
 
 
 @pytest.fixture(scope="session", autouse=True)
