@@ -10,6 +10,9 @@
     ...@window=50, @reset=50  an action model that sees a limited context (:mod:`lram.agents.contexts`)
     scripted~0.3, ...~0.3x5   any of these with random actions in between (:mod:`lram.agents.noise`)
 
+A name stands for its agent whatever lies in the working directory: a checkpoint's folder that is called as an
+agent is written as a path, ``./random``.
+
 Nothing heavy is imported before an agent needs it.
 """
 
@@ -85,10 +88,11 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
         AgentError: There is no such agent, or it cannot be built; one sentence.
     """
     compute = compute or Compute()
-    inner, suffix = ("", "") if _exists(spec) else split_noise(spec)
+    literal = _exists(spec) and not names_agent(spec)
+    inner, suffix = ("", "") if literal else split_noise(spec)
     if suffix:
         return NoisyAgent(create_agent(inner, seed=seed, compute=compute), parse_noise(suffix))
-    inner, suffix = ("", "") if _exists(spec) else split_context(spec)
+    inner, suffix = ("", "") if literal else split_context(spec)
     if suffix:
         context = parse_context(suffix)
         return with_context(create_agent(inner, seed=seed, compute=compute), context, spec)
@@ -113,6 +117,17 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
     raise AgentError(
         f"there is no agent {spec!r}{hint}; give one that 'lram agents' lists, a checkpoint's folder or "
         "module:callable"
+    )
+
+
+def names_agent(spec: str) -> bool:
+    """Return whether ``spec``, perhaps with noise or a context, names an agent rather than its folder."""
+    name = split_context(split_noise(spec)[0])[0]
+    return (
+        name.partition("=")[0] in [row.name for row in _BASELINES]
+        or name in shipped_checkpoints()
+        or is_preset(name)
+        or any(point.name == name for point in _points())
     )
 
 

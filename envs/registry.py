@@ -1,6 +1,6 @@
 """The task table, selections from it, and the domains that can run them.
 
-A selection is a comma list of terms; a term after ``!`` takes tasks away again:
+A selection is a comma list of terms; a term after ``!`` takes tasks away, wherever in the list it stands:
 
 =========================  =======================================================
 ``metaworld``              every task of a domain
@@ -119,14 +119,12 @@ def select(selection: str | Sequence[str]) -> list[Task]:
     if not terms:
         raise SelectionError("the selection of tasks is empty; 'lram tasks' lists what there is")
     chosen: dict[str, Task] = {}
-    if terms[0].startswith("!"):
-        chosen = {task.id: task for task in benchmark_tasks()}
+    for term in [term for term in terms if not term.startswith("!")] or ["*"]:
+        chosen.update(_matches(term))
     for term in terms:
         if term.startswith("!"):
             for task_id in _matches(term[1:]):
                 chosen.pop(task_id, None)
-        else:
-            chosen.update(_matches(term))
     if not chosen:
         raise SelectionError(f"the selection {','.join(terms)!r} leaves no task; drop an exclusion")
     order = {task_id: place for place, task_id in enumerate(all_tasks())}

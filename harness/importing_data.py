@@ -18,7 +18,8 @@ from types import MappingProxyType
 from typing import Any
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.trajectories.readers import Note, Options, Problem, Shapes, read
+from lram.agents.trajectories.index import read_index
+from lram.agents.trajectories.readers import Imported, Note, Options, Problem, Shapes, read
 from lram.agents.trajectories.writer import StoreWriter
 from lram.envs import registry
 from lram.harness.errors import LramError
@@ -222,15 +223,18 @@ def import_data(
     report = ImportReport()
     with ExitStack() as stack:
         writer: StoreWriter | None = None
+        filed: _Filed | None = None
         for item in read(source, tasks, options, layout):
             if isinstance(item, Note):
                 report.notes[item.text] += item.count
                 continue
             problem = item.text if isinstance(item, Problem) else ""
             if not isinstance(item, Problem):
-                # Made with the first episode: a source that gives none leaves no empty store behind.
-                writer = writer or stack.enter_context(StoreWriter(store, card))
-                problem = _added(writer, item.trajectory, item.name, report)
+                if writer is None or filed is None:
+                    # Made with the first episode: a source that gives none leaves no empty store behind.
+                    writer = stack.enter_context(StoreWriter(store, card))
+                    filed = _Filed(store)
+                problem = _added(writer, filed, item, report)
                 seen(report)
             if problem and not skip_bad:
                 raise LramError(problem + _left(report, store))
@@ -242,15 +246,51 @@ def import_data(
     return report
 
 
-def _added(writer: StoreWriter, trajectory: Any, name: str, report: ImportReport) -> str:
+class _Filed:
+    """What a store has already: where its trajectories came from, and as what they were filed.
+
+    An origin is ``KEY@DIGEST``: the place within the source that was named, and what the arrays are. A file
+    that is named alone has a shorter key than in its folder, and it is the same file.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._by_digest: dict[str, list[tuple[str, str, str]]] = {}
+        for line in read_index(store).lines:
+            for origin, policy in zip(line.origins, line.policies, strict=True):
+                self.add(origin, line.task.id, policy)
+
+    def add(self, origin: str, task: str, policy: str) -> None:
+        """Take note of a trajectory."""
+        key, _, digest = origin.rpartition("@")
+        self._by_digest.setdefault(digest, []).append((key, task, policy))
+
+    def find(self, origin: str) -> tuple[str, str] | None:
+        """Return the task and policy of the trajectory that came from there; None where there is none."""
+        key, _, digest = origin.rpartition("@")
+        for known, task, policy in self._by_digest.get(digest, ()):
+            if known == key or known.endswith(f"/{key}") or key.endswith(f"/{known}"):
+                return task, policy
+        return None
+
+
+def _added(writer: StoreWriter, filed: _Filed, item: Imported, report: ImportReport) -> str:
     """Append a trajectory that the store does not have; return what is wrong with it, or nothing."""
-    if trajectory.origin in writer.committed:
+    trajectory, name = item.trajectory, item.name
+    known = filed.find(trajectory.origin)
+    if known is not None:
+        if known != (trajectory.task.id, trajectory.policy):
+            return (
+                f"{name}: {trajectory.origin.rpartition('@')[0]} is in {writer.path} already, as an episode "
+                f"of {known[0]} by {known[1] or 'nobody known'}; to file it under {trajectory.task.id} by "
+                f"{trajectory.policy or 'nobody known'}, import it into another store"
+            )
         report.known += 1
         return ""
     try:
         writer.append(trajectory)
     except AgentError as error:
         return str(error)
+    filed.add(trajectory.origin, trajectory.task.id, trajectory.policy)
     task = report.tasks.setdefault(trajectory.task.id, TaskImport())
     task.names.add(name)
     task.episodes += 1

@@ -307,7 +307,7 @@ class Rollout:
             return
         lane.observation = event.observation
         if self._on_tape is not None:
-            lane.tape = Tape(lane.spec, [event.observation])
+            lane.tape = Tape(lane.spec, [event.observation.copy()])
         self._groups.wait(lane)
 
     def _stepped(self, lane: Lane, event: Stepped) -> None:

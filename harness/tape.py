@@ -32,7 +32,8 @@ class Tape:
 
     def add(self, step: Step) -> None:
         """Take what the last of ``actions`` has led to."""
-        self.observations.append(step.observation)
+        # A copy: what an agent makes of the array it is given must not reach what is stored.
+        self.observations.append(step.observation.copy())
         self.rewards.append(step.reward)
         self.signals.append(step.signal)
         self.successes.append(step.success)

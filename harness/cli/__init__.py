@@ -114,6 +114,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
 
 def _run() -> None:
     os.environ.update(SAFE_PATH)  # whatever Python processes a library of ours starts
+    os.environ["MPLBACKEND"] = "agg"  # no windows here; a notebook's may not be installed
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # under nohup it is ignored, and stays so
         signal.signal(signal.SIGHUP, _interrupt)

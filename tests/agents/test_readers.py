@@ -15,6 +15,7 @@ import pytest
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.trajectories import StoreWriter, Trajectory, TrajectoryStore
 from lram.agents.trajectories.readers import Imported, Note, Options, Problem, Shapes, detect, read
+from lram.agents.trajectories.readers.conversion import MAPPED
 
 WIDTHS = {"reach-v2": (39, 4), "IIWA_Box_None_Push": (93, 8), "Panda_Stack_D0": (23, 7)}
 
@@ -447,6 +448,14 @@ def test_robomimic_failed_demos_are_no_successes(tmp_path: Path) -> None:
     assert (found.terminated, found.truncated) == (False, True)
 
 
+@pytest.mark.parametrize(("version", "read"), [("1.4.1", True), ("1.5.1", False), ("2.0", False), ("", True)])
+def test_robomimic_of_another_robosuite_is_refused(tmp_path: Path, version: str, read: bool) -> None:
+    robomimic_file(tmp_path / "stack_d0.hdf5", {"demo_0": 5}, {**ENV_ARGS, "env_version": version})
+    (first, *_) = results(tmp_path)
+    assert isinstance(first, Imported) is read
+    assert read or "whose 'object' observation has another order" in first.text
+
+
 def test_robomimic_rewards_may_be_kept(tmp_path: Path) -> None:
     robomimic_file(tmp_path / "stack_d0.hdf5", {"demo_0": 8})
     (found,) = trajectories(tmp_path / "stack_d0.hdf5", keep_rewards=True)
@@ -624,6 +633,85 @@ def test_minari_without_metadata_goes_by_its_folder_and_by_options(tmp_path: Pat
     assert found.trajectory.policy == "me"
 
 
+def box(low: list[float], high: list[float]) -> dict[str, Any]:
+    return {"type": "Box", "dtype": "float32", "shape": [len(low)], "low": low, "high": high}
+
+
+def test_minari_actions_are_mapped_from_the_range_that_the_metadata_tell(tmp_path: Path) -> None:
+    file = minari_dataset(tmp_path / "d", [4], box([-2.0, -1.0], [2.0, 3.0]))
+    with h5py.File(file) as group:
+        actions = group["episode_0/actions"][()]
+    found = results(file)
+    expected = np.stack([actions[:, 0] / 2, (actions[:, 1] - 1) / 2], axis=1)
+    np.testing.assert_allclose(found[0].trajectory.actions, expected, atol=1e-6)
+    assert notes(found) == {MAPPED: 1}
+    (asked,) = trajectories(file, action_bounds=(-4, 4))
+    np.testing.assert_allclose(asked.actions, actions / 4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [box([-1.0, -1.0], [1.0, 1.0]), {"type": "Box", "shape": [2]}, box([-np.inf, -1.0], [np.inf, 1.0])],
+)
+def test_minari_actions_within_one_or_without_bounds_stay_as_they_are(
+    tmp_path: Path, space: dict[str, Any]
+) -> None:
+    file = minari_dataset(tmp_path / "d", [4], space)
+    with h5py.File(file) as group:
+        actions = group["episode_0/actions"][()].astype(np.float32)
+    (found,) = trajectories(file)
+    np.testing.assert_array_equal(found.actions, actions)
+
+
+def test_minari_a_box_of_whole_numbers_is_no_index_and_an_index_may_be_a_float(
+    tmp_path: Path,
+) -> None:
+    file = minari_dataset(tmp_path / "box", [4], box([-1.0], [1.0]))
+    change(file, "episode_0/actions", lambda _: np.array([[-1], [1], [0], [1]]))
+    (found,) = trajectories(file)
+    assert (found.task.action, found.task.action_size) == ("continuous", 1)
+    assert found.actions.tolist() == [[-1], [1], [0], [1]]
+    file = minari_dataset(tmp_path / "floats", [4])
+    (file.parent / "metadata.json").unlink()
+    change(file, "episode_0/actions", lambda _: np.array([0.0, 1.0, 0.0, 1.0]))
+    (found,) = trajectories(file, discrete_actions=2)
+    assert (found.task.action, found.task.action_size) == ("discrete", 2)
+    assert found.actions.tolist() == [0, 1, 0, 1]
+
+
+PONG = TaskSpec("atari/pong", "atari", "vector", (3,), "discrete", 18, 20.0, 20.0)
+ARM = TaskSpec("own/arm", "own", "vector", (3,), "continuous", 2, None, 1.0)
+DISCRETE_6 = {"type": "Discrete", "n": 6, "start": 0, "dtype": "int64"}
+
+
+@pytest.mark.parametrize(
+    ("task", "space", "options", "said"),
+    [
+        (PONG, DISCRETE_6, {}, "6 actions by its metadata, and atari/pong has 18; an index does not mean"),
+        (
+            PONG,
+            box([-1.0] * 2, [1.0] * 2),
+            {},
+            "has a Box of actions by its metadata, and atari/pong takes",
+        ),
+        (ARM, DISCRETE_6, {}, "has an index of actions by its metadata, and own/arm takes a vector"),
+        (ARM, None, {"discrete_actions": 2}, "leave out --discrete-actions 2"),
+        (None, DISCRETE_6, {"discrete_actions": 5}, "has 6 discrete actions by its metadata; leave out"),
+        (None, box([-1.0] * 3, [1.0, 2.0, 1.0]), {}, "has actions of width 2, by its metadata 3"),
+        (None, box([1.0] * 2, [1.0] * 2), {}, "without a range"),
+        (None, box([0.0] * 2, [1.0] * 3), {}, "do not fit its shape"),
+        (None, {"type": "Box", "shape": "wide"}, {}, "a Box of actions that cannot be read"),
+    ],
+)
+def test_minari_actions_that_are_not_the_tasks_are_refused(
+    tmp_path: Path, task: TaskSpec | None, space: dict[str, Any] | None, options: dict[str, Any], said: str
+) -> None:
+    file = minari_dataset(tmp_path / "d", [4], space)
+    (problem,) = results(file, "minari", AnyTask(fixed=task), **options)
+    assert isinstance(problem, Problem)
+    assert said in problem.text
+
+
 MINARI_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no actions": (lambda f: change(f, "episode_0/actions", None), "has no data set 'actions'"),
     "no observations": (lambda f: change(f, "episode_0/observations", None), "has no observations"),
@@ -640,6 +728,14 @@ MINARI_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
             for key in ("actions", "rewards", "terminations", "truncations")
         ],
         "is empty",
+    ),
+    "success of NaN": (
+        lambda f: change(f, "episode_0/infos/success", lambda s: np.full(len(s), np.nan)),
+        "has successes that are neither yes nor no",
+    ),
+    "end of NaN": (
+        lambda f: change(f, "episode_0/terminations", lambda t: np.where(t, np.nan, 0.0)),
+        "has terminations that are neither yes nor no",
     ),
     "encoded images": (
         lambda f: change(f, "episode_0/observations", lambda o: np.array([b"jpeg"] * 5, dtype="S4")),

@@ -11,7 +11,7 @@ pytest.importorskip("gym3", reason="needs lram-bench[procgen]")
 from lram.envs.conformance import check_session, trajectory_digest
 from lram.envs.procgen import DOMAIN, TIME_CAPS, ProcgenSession, import_procgen, make
 from lram.envs.registry import benchmark_tasks
-from lram.envs.session import SessionError, Step
+from lram.envs.session import EvaluationProtocol, SessionError, Step
 
 NOOP, UP, RIGHT_UP = 4, 5, 8
 
@@ -52,6 +52,20 @@ def test_a_seed_is_a_level_of_the_training_set_or_never_one_of_them() -> None:
     assert options["first_level"] == 200
     assert options["first_level"] + (options["levels"] - 1) == 2**31 - 2
     unseen.reset(2**31 - 1)
+
+
+@pytest.mark.parametrize("game", ["ninja", "maze", "coinrun", "leaper"])
+def test_no_unseen_level_begins_as_one_that_is_trained_on(game: str) -> None:
+    trained = make(game, DOMAIN.protocol())
+    frames = {trained.reset(seed).tobytes() for seed in range(200)}
+    seeds = range(120)
+    repeats = EvaluationProtocol("old", 1, "", {"first_level": 200, "levels": 1000})
+    old, new = make(game, repeats), make(game, DOMAIN.protocol("unseen"))
+    repeated = [seed for seed in seeds if old.reset(seed).tobytes() in frames]
+    assert repeated or game == "leaper"
+    assert not any(new.reset(seed).tobytes() in frames for seed in seeds)
+    kept = next(seed for seed in seeds if seed not in repeated)
+    assert trajectory_digest(new, kept, 50) == trajectory_digest(old, kept, 50)
 
 
 def test_frames_are_the_packages_own_in_colour() -> None:

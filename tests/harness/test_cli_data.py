@@ -89,6 +89,26 @@ def test_import_again_adds_nothing(source: Path, tmp_path: Path, capsys: pytest.
     assert (report["episodes"], report["already_there"]) == (1, 2)
 
 
+def test_import_again_under_another_name_or_path_is_said_or_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, store = tmp_path / "data" / "raw", tmp_path / "store"
+    lram_task(folder, [5, 6])
+
+    def filed(source: Path, task: str, *more: object) -> int:
+        task_of_its_own = ("--task", task, "--reward-scale", 1)
+        return lram(capsys, "data", "import", source, "-o", store, *task_of_its_own, *more)[0]
+
+    assert filed(folder, "mine/wrong") == 0
+    with pytest.raises(LramError, match="already, as an episode of mine/wrong by nobody known; to file it"):
+        filed(folder, "mine/right")
+    with pytest.raises(LramError, match="by nobody known; to file it under mine/wrong by me, import"):
+        filed(folder, "mine/wrong", "--policy", "me")
+    # The same files, by way of the folder above.
+    assert filed(folder.parent, "mine/wrong") == 0
+    assert len(TrajectoryStore(store)) == 2
+
+
 def test_import_of_selected_tasks(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lram(capsys, "data", "import", source, "-o", tmp_path / "store", "--tasks", "dmcontrol")
     assert set(TrajectoryStore(tmp_path / "store").tasks) == {"dmcontrol/cartpole-balance"}

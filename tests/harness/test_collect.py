@@ -175,6 +175,23 @@ def test_a_trajectory_is_what_its_simulator_plays_again(whole: Path) -> None:
         assert (step.terminated, step.truncated) == (trajectory.terminated, trajectory.truncated)
 
 
+class InPlace(RandomAgent):
+    """Changes what it is shown, as an agent that normalises in place does."""
+
+    def act(self, state: Any, observations: Any, rewards: Any, lanes: Any) -> Any:
+        for observation in observations:
+            observation *= 0
+        return super().act(state, observations, rewards, lanes)
+
+
+def test_what_an_agent_makes_of_an_observation_is_not_what_is_stored(tmp_path: Path) -> None:
+    for name, agent in (("clean", RandomAgent()), ("dirty", InPlace())):
+        collect({"x": agent}, "toy/reach", tmp_path / name, episodes=3, machine=MACHINE)
+    clean, dirty = (contents(TrajectoryStore(tmp_path / name)) for name in ("clean", "dirty"))
+    assert_equal(clean, dirty)
+    assert all(trajectory.observations.any() for trajectory in dirty.values())
+
+
 def test_no_start_is_an_evaluations_or_another_agents(tmp_path: Path) -> None:
     run = collect(AGENTS, "toy/reach", tmp_path / "store", episodes=6, seed=3, machine=MACHINE)
     evaluated = evaluate(AGENTS, "toy/reach", tmp_path / "run", episodes=6, seed=3, machine=MACHINE)

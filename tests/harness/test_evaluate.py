@@ -17,6 +17,7 @@ from lram.agents.compute import PRECISIONS, Compute, Precision
 from lram.agents.factory import create_agent
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
+from lram.harness.plan import labelled_specs
 from lram.harness.records import EpisodeRecord, Measured
 from lram.harness.store import Run
 from lram.reports import summarise
@@ -46,6 +47,20 @@ def test_toy_records_do_not_depend_on_lanes_workers_or_order(tmp_path: Path) -> 
     ]
     assert len(runs[0]) == 2 * 6 * 4
     assert all(run == runs[0] for run in runs[1:])
+
+
+def test_a_folder_does_not_hide_the_agent_that_is_called_as_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("random", "random~0.5", "constant=0.5", "small-mamba", "mamba-1M"):
+        Path(name).mkdir()
+        assert labelled_specs(name) == {name: name}
+        assert labelled_specs(f"x={name}") == {"x": name}
+    evaluate(["random", "random~0.5"], "toy/reach", "run", episodes=1)
+    assert labelled_specs("./random") == {"random": str(tmp_path / "random")}
+    with pytest.raises(LramError, match="no checkpoint"):
+        evaluate("./random", "toy/reach", "other", episodes=1)
 
 
 def test_a_models_trajectories_do_not_depend_on_lanes_workers_or_order(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def _file(base: Path, file: Path, group: Any) -> Iterator[Item]:
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{key} {length}" for key, length in lengths.items())
         raise SourceError(f"{file} has columns of different lengths ({said}); fetch it again or leave it out")
-    terminals, timeouts = flags(read(columns["terminals"])), flags(read(columns["timeouts"]))
+    terminals, timeouts = (flags(read(columns[key]), str(file), key) for key in ("terminals", "timeouts"))
     stops = np.flatnonzero(terminals | timeouts) + 1
     if not len(stops):
         raise SourceError(

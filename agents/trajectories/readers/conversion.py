@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from lram.agents.api import TaskSpec
-from lram.agents.trajectories.readers.source import Array, Note, Options, RawEpisode, Shapes, SourceError
+from lram.agents.trajectories.readers.source import (
+    ActionSpace,
+    Array,
+    Note,
+    Options,
+    RawEpisode,
+    Shapes,
+    SourceError,
+    flags,
+)
 from lram.agents.trajectories.trajectory import ACTION_SLACK, Trajectory, check_trajectory
 
 ROUNDING = 1e-3
 """Actions this far outside [-1, 1] are clipped without being asked: a rounding, not another range."""
 
+MAPPED = "actions were mapped from the range that the source tells to [-1, 1]"
 CLIPPED = "action values outside [-1, 1] were clipped"
 RESUMMED = "episodes note another return than the sum of their rewards; the sum counts"
 
@@ -47,12 +57,16 @@ def to_trajectory(
     if not len(actions):
         raise SourceError(f"{where} is empty: it has no action; leave it out")
     seen = Shapes(
-        "image" if observations.ndim == 4 else "vector", observations.shape[1:], *_actions_seen(raw, options)
+        "image" if observations.ndim == 4 else "vector",
+        observations.shape[1:],
+        *_actions_seen(raw, options, where),
     )
     task = raw.task or spec(seen)
+    _check_space(raw.space, task, options, where)
     rewards = _rewards(raw.rewards, where)
     signals = rewards.astype(np.float32) if raw.signals is None else _column(raw.signals, np.float32)
-    actions, clipped = _fitted_actions(actions, task, options, where)
+    bounds = _bounds(raw.space, options)
+    actions, clipped = _fitted_actions(actions, task, bounds, options.clip_actions, where)
     truncated, terminated = raw.truncated, raw.terminated
     if terminated and not raw.kind_of_end_known and horizon is not None and len(actions) >= horizon:
         truncated, terminated = True, False
@@ -64,7 +78,7 @@ def to_trajectory(
         signals=signals,
         terminated=terminated,
         truncated=truncated,
-        success=_success(raw.success, len(actions)),
+        success=_success(raw.success, len(actions), where),
         context_starts=raw.context_starts,
         seed=raw.seed,
         policy=options.policy or raw.policy,
@@ -74,6 +88,8 @@ def to_trajectory(
     )
     check_trajectory(trajectory, where)
     notes = [*raw.notes, *([Note(CLIPPED, clipped)] if clipped else [])]
+    if bounds is not None and not options.action_bounds:
+        notes.append(Note(MAPPED))
     total = trajectory.episode_return
     tolerance = 1e-3 * max(1.0, float(np.abs(rewards).sum()))
     if any(not abs(noted - total) <= tolerance for noted in raw.returns):
@@ -111,11 +127,19 @@ def _rows(values: Array, where: str, name: str) -> Array:
     return values
 
 
-def _actions_seen(raw: RawEpisode, options: Options) -> tuple[Literal["discrete", "continuous"], int | None]:
+def _actions_seen(
+    raw: RawEpisode, options: Options, where: str
+) -> tuple[Literal["discrete", "continuous"], int | None]:
+    """Return what the source tells, else what the user says, else what the numbers look like."""
     values = np.asarray(raw.actions)
-    count = raw.discrete_actions or options.discrete_actions
-    if raw.discrete_actions or (values.dtype.kind in "iub" and (values.ndim == 1 or values.shape[1] == 1)):
-        return "discrete", count
+    asked = options.discrete_actions
+    if raw.space is not None:
+        told = f"{raw.space.size} discrete actions" if raw.space.kind == "discrete" else "a Box of actions"
+        if asked is not None and (raw.space.kind, raw.space.size) != ("discrete", asked):
+            raise SourceError(f"{where} has {told} by its metadata; leave out --discrete-actions {asked}")
+        return raw.space.kind, raw.space.size
+    if asked is not None or (values.dtype.kind in "iub" and (values.ndim == 1 or values.shape[1] == 1)):
+        return "discrete", asked
     return "continuous", values.shape[1] if values.ndim == 2 else 1
 
 
@@ -138,7 +162,48 @@ def _fitted_width(observations: Array, task: TaskSpec) -> Array:
     return observations if observations[:, width:].any() else observations[:, :width]
 
 
-def _fitted_actions(actions: Array, task: TaskSpec, options: Options, where: str) -> tuple[Array, int]:
+def _check_space(space: ActionSpace | None, task: TaskSpec, options: Options, where: str) -> None:
+    """Raise SourceError where the source tells other actions than its task has."""
+    if options.discrete_actions is not None and task.action != "discrete":
+        raise SourceError(
+            f"{where} is filed under {task.id}, which takes a vector; leave out --discrete-actions"
+        )
+    if space is None:
+        return
+    other = (
+        f"file it under a task of its own: --task mine/{task.id.partition('/')[2]} --reward-scale NUMBER, or "
+        "map its actions first"
+    )
+    if space.kind != task.action:
+        takes = "an index" if task.action == "discrete" else "a vector"
+        has = "an index" if space.kind == "discrete" else "a Box"
+        raise SourceError(
+            f"{where} has {has} of actions by its metadata, and {task.id} takes {takes}; {other}"
+        )
+    if space.kind == "discrete" and space.size != task.action_size:
+        raise SourceError(
+            f"{where} has {space.size} actions by its metadata, and {task.id} has {task.action_size}; an "
+            f"index does not mean the same; {other}"
+        )
+
+
+Bounds: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def _bounds(space: ActionSpace | None, options: Options) -> Bounds | None:
+    """Return the range that actions are mapped from; None where it is [-1, 1], or nobody tells another."""
+    if options.action_bounds:
+        low, high = (np.array([bound]) for bound in options.action_bounds)
+        return low, high
+    if space is None or not space.low:
+        return None
+    low, high = np.array(space.low), np.array(space.high)
+    return None if (np.abs(low + 1) < ROUNDING).all() and (np.abs(high - 1) < ROUNDING).all() else (low, high)
+
+
+def _fitted_actions(
+    actions: Array, task: TaskSpec, bounds: Bounds | None, clip: bool, where: str
+) -> tuple[Array, int]:
     """Return the actions as the task has them, and how many values were clipped."""
     if task.action == "discrete":
         single = _column(actions, actions.dtype.type)
@@ -146,14 +211,19 @@ def _fitted_actions(actions: Array, task: TaskSpec, options: Options, where: str
         if whole is None or (single != whole).any():
             raise SourceError(f"{where} has actions that are no whole numbers, and {task.id} takes an index")
         return whole, 0
-    values = (actions[:, None] if actions.ndim == 1 else actions).astype(np.float32)
+    actions = actions[:, None] if actions.ndim == 1 else actions
+    values = actions.astype(np.float32)
     if not values[:, task.action_size :].any():
         values = values[:, : task.action_size]
-    if options.action_bounds:
-        low, high = options.action_bounds
+    if bounds is not None:
+        if len(bounds[0]) not in (1, actions.shape[-1]):
+            raise SourceError(
+                f"{where} has actions of width {actions.shape[-1]}, by its metadata {len(bounds[0])}; fix it"
+            )
+        low, high = (bound[: values.shape[1]] for bound in bounds)
         values = ((values.astype(np.float64) - low) / (high - low) * 2 - 1).astype(np.float32)
     beyond = np.abs(values) - 1
-    if not options.clip_actions and (beyond > ROUNDING).any():
+    if not clip and (beyond > ROUNDING).any():
         row = int(np.flatnonzero((beyond > ROUNDING).any(axis=1))[0])
         raise SourceError(
             f"{where} has an action outside [-1, 1] at decision {row} "
@@ -168,10 +238,10 @@ def _worst(values: Array) -> float:
     return float(values[np.abs(values).argmax()])
 
 
-def _success(values: Array | None, length: int) -> npt.NDArray[np.bool_] | None:
+def _success(values: Array | None, length: int, where: str) -> npt.NDArray[np.bool_] | None:
     if values is None:
         return None
-    values = np.asarray(values).reshape(-1).astype(bool)
+    values = flags(values, where, "successes")
     return values[1:] if len(values) == length + 1 else values  # the first is the reset's
 
 

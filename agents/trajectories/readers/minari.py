@@ -43,6 +43,7 @@ from lram.agents.trajectories.index import read_index
 from lram.agents.trajectories.layout import FORMAT, is_store
 from lram.agents.trajectories.part import read_episode, read_task
 from lram.agents.trajectories.readers.source import (
+    ActionSpace,
     Array,
     Found,
     Item,
@@ -130,7 +131,7 @@ def _our_loader(group: Any, number: int, task: TaskSpec) -> Callable[[], RawEpis
 def _dataset(base: Path, file: Path, group: Any) -> Iterator[Item]:
     beside = file.with_name(METADATA_FILE)
     told = json_texts(_metadata(beside) if beside.exists() else _attributes(group))
-    count = _discrete(file, told.get("action_space"))
+    space = _space(file, told.get("action_space"))
     spec, dataset = told.get("env_spec"), str(told.get("dataset_id", ""))
     environment = str(spec.get("id", "")) if isinstance(spec, dict) else ""
     names = tuple(name for name in (environment, dataset, dataset.rpartition("/")[0]) if name)
@@ -139,7 +140,7 @@ def _dataset(base: Path, file: Path, group: Any) -> Iterator[Item]:
     names = names or (file.resolve().parent.parent.name,)
     for name in _numbered(file, group):
         where = f"{file}, {name},"
-        yield Found(names, where, key_of(base, file, name), _loader(group, name, where, policy, count))
+        yield Found(names, where, key_of(base, file, name), _loader(group, name, where, policy, space))
 
 
 def _attributes(group: Any) -> dict[str, Any]:
@@ -180,10 +181,12 @@ def json_texts(values: Mapping[str, Any]) -> dict[str, Any]:
     return decoded
 
 
-def _discrete(file: Path, space: object) -> int | None:
-    """Return the number of discrete actions that an action space tells, None for a box."""
-    if not isinstance(space, dict) or space.get("type") in (None, "Box"):
+def _space(file: Path, space: object) -> ActionSpace | None:
+    """Return the action space that the metadata tell; None where they tell none."""
+    if not isinstance(space, dict) or space.get("type") is None:
         return None
+    if space["type"] == "Box":
+        return _box(file, space)
     if space["type"] != "Discrete" or space.get("start", 0) != 0:
         raise SourceError(
             f"{file} has actions of the space {json.dumps(space)}; only a Box and a Discrete from 0 can be "
@@ -194,14 +197,44 @@ def _discrete(file: Path, space: object) -> int | None:
         raise SourceError(
             f"{file} has a Discrete space without its number of actions; fix it or leave it out"
         )
-    return count
+    return ActionSpace("discrete", count)
 
 
-def _loader(group: Any, name: str, where: str, policy: str, count: int | None) -> Callable[[], RawEpisode]:
+def _box(file: Path, space: Mapping[str, Any]) -> ActionSpace | None:
+    """Return a Box; without bounds where these are missing or not finite, None where its shape is missing."""
+    try:
+        bounds = [
+            np.asarray(space[name], np.float64).reshape(-1) for name in ("low", "high") if name in space
+        ]
+        sizes = {len(one) for one in bounds} | ({int(np.prod(space["shape"]))} if "shape" in space else set())
+    except (TypeError, ValueError) as error:
+        raise SourceError(
+            f"{file} has a Box of actions that cannot be read ({short(error)}); fix it"
+        ) from error
+    if not sizes:
+        return None
+    size = max(sizes)
+    if sizes - {1, size} or not 0 < size <= LARGEST_SIZE:
+        raise SourceError(
+            f"{file} has a Box of actions whose bounds do not fit its shape; fix it or leave it out"
+        )
+    if len(bounds) < 2 or not all(np.isfinite(one).all() for one in bounds):
+        return ActionSpace("continuous", size)
+    low, high = (np.broadcast_to(one, size) for one in bounds)
+    if not (low < high).all():
+        raise SourceError(f"{file} has a Box of actions without a range (low is not below high); fix it")
+    return ActionSpace("continuous", size, tuple(low.tolist()), tuple(high.tolist()))
+
+
+def _loader(
+    group: Any, name: str, where: str, policy: str, space: ActionSpace | None
+) -> Callable[[], RawEpisode]:
     def load() -> RawEpisode:
         episode = group_in(group, name)
         observations = _observations(episode, where)
-        ends = [flags(read(array_of(episode, key, where))) for key in ("terminations", "truncations")]
+        ends = [
+            flags(read(array_of(episode, key, where)), where, key) for key in ("terminations", "truncations")
+        ]
         if len(ends[0]) != len(ends[1]):
             raise SourceError(
                 f"{where} has {len(ends[0])} terminations and {len(ends[1])} truncations; leave it out"
@@ -219,7 +252,7 @@ def _loader(group: Any, name: str, where: str, policy: str, count: int | None) -
             success=None
             if member(episode, "infos/success") is None
             else read(array_of(episode, "infos/success", where)),
-            discrete_actions=count,
+            space=space,
             policy=policy,
             seed=int(seed) if isinstance(seed, int | np.integer) else None,
         )

@@ -104,7 +104,7 @@ def _episode(file: Path, length: float, noted: float | None) -> RawEpisode:
         raise SourceError(
             f"{file} has {steps} actions, and {LENGTHS_FILE} says {length:g}; fetch it again or fix the list"
         )
-    done = flags(arrays["dones"])
+    done = flags(arrays["dones"], str(file), "dones")
     early = np.flatnonzero(done[:-1])
     if len(done) == steps and len(early):
         raise SourceError(

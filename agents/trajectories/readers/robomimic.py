@@ -18,7 +18,8 @@ implementation has it. Demonstrations end in success, and the reward is rewritte
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,9 @@ def _file(base: Path, file: Path, group: Any, options: Options) -> Iterator[Item
     demos = sorted((name for name in held if name.startswith("demo")), key=by_number)
     if not demos:
         raise SourceError(f"{file} has no demonstrations (groups data/demo_0, ...); leave it out")
-    names = _names(file, attribute(data, "env_args"))
+    told = _environment(file, attribute(data, "env_args"))
+    names = _names(file, told)
+    _check_version(file, told)
     failed = file.stem.endswith("_failed")
     for name in demos:
         where = f"{file}, {name},"
@@ -75,23 +78,41 @@ def _file(base: Path, file: Path, group: Any, options: Options) -> Iterator[Item
         yield Found(names, where, key_of(base, file, name), load)
 
 
-def _names(file: Path, env_args: object) -> tuple[str, ...]:
-    """Return what the file calls its task: by robot and environment, by its own name, by its folder's."""
-    stem = file.stem.removesuffix("_failed")
-    if stem == "demo":  # MimicGen's generator: demo_src_coffee_task_D0_robot_..._gripper_.../demo.hdf5
-        stem = file.resolve().parent.name.removeprefix("demo_src_").replace("_task", "")
+def _environment(file: Path, env_args: object) -> dict[str, Any]:
+    """Return what the file says of its environment; empty where it says nothing."""
     if env_args is None:
-        return (stem,)
+        return {}
     try:
         told = json.loads(env_args) if isinstance(env_args, str | bytes) else {}
+        if not isinstance(told, dict) or not isinstance(told.get("env_kwargs", {}), dict):
+            raise ValueError("no object")
         robots = told.get("env_kwargs", {}).get("robots", "")
-        robot = robots if isinstance(robots, str) else "".join(robots)
-        name = str(told.get("env_name", ""))
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        told["robot"] = robots if isinstance(robots, str) else "".join(robots)
+    except (ValueError, TypeError, RecursionError) as error:
         raise SourceError(
             f"{file} has an attribute env_args that is no JSON of an environment ({short(error)}); fix it "
             "or leave the file out"
         ) from error
+    return told
+
+
+def _check_version(file: Path, told: Mapping[str, Any]) -> None:
+    """Raise SourceError for data of robosuite 1.5 and later, whose observations have another order."""
+    said = re.match(r"(\d+)\.(\d+)", str(told.get("env_version", "")))
+    if said and (int(said[1]), int(said[2])) >= (1, 5):
+        raise SourceError(
+            f"{file} was recorded with robosuite {told['env_version']}, whose 'object' observation has "
+            "another order than that of robosuite 1.4.1, which the tasks have; record it with 1.4.1, or "
+            "extract its observations with that version"
+        )
+
+
+def _names(file: Path, told: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the file calls its task: by robot and environment, by its own name, by its folder's."""
+    stem = file.stem.removesuffix("_failed")
+    if stem == "demo":  # MimicGen's generator: demo_src_coffee_task_D0_robot_..._gripper_.../demo.hdf5
+        stem = file.resolve().parent.name.removeprefix("demo_src_").replace("_task", "")
+    robot, name = str(told.get("robot", "")), str(told.get("env_name", ""))
     return (f"{robot}_{name}", stem) if robot and name else (*((name,) if name else ()), stem)
 
 
@@ -111,7 +132,11 @@ def _loader(data: Any, name: str, where: str, failed: bool, keep_rewards: bool) 
             rewards = np.zeros(len(rewards), np.float32)
             rewards[-1:] = 0.0 if failed else 1.0
         solved = np.asarray(rewards).reshape(-1) > 0
-        ended = bool(flags(read(array_of(demo, "dones", where)))[-1:].any()) if "dones" in demo else True
+        ended = (
+            bool(flags(read(array_of(demo, "dones", where)), where, "dones")[-1:].any())
+            if "dones" in demo
+            else True
+        )
         success = bool(solved[-1:].any())
         return RawEpisode(
             observations=states,

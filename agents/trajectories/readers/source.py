@@ -40,6 +40,22 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionSpace:
+    """The actions that a source's metadata tell.
+
+    Attributes:
+        kind: An index, or a vector.
+        size: Number of discrete actions, or width of the vector.
+        low, high: Bounds of the vector, (size,) each; empty where there are none, or no finite ones.
+    """
+
+    kind: Literal["discrete", "continuous"]
+    size: int
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RawEpisode:
     """One episode as its file has it; :mod:`.conversion` makes a trajectory of it.
 
@@ -53,7 +69,7 @@ class RawEpisode:
             as long as the task's horizon then counts as truncated.
         success: (T,), or (T + 1,) with the reset's first; None where the source does not say.
         returns: The returns that the source notes beside the rewards; they should be the rewards' sum.
-        discrete_actions: Number of discrete actions, where the source tells it.
+        space: Of the actions, where the source tells it.
         policy, seed: As the source says.
         notes: What the reader itself changed.
         task: What was played, where the source tells all of it (our own stores).
@@ -68,7 +84,7 @@ class RawEpisode:
     kind_of_end_known: bool = True
     success: Array | None = None
     returns: tuple[float, ...] = ()
-    discrete_actions: int | None = None
+    space: ActionSpace | None = None
     policy: str = ""
     seed: int | None = None
     notes: tuple[Note, ...] = ()
@@ -225,6 +241,11 @@ def key_of(path: Path, file: Path, episode: str = "") -> str:
     return f"{path.resolve().name}{relative}" + (f"#{episode}" if episode else "")
 
 
-def flags(values: Array) -> npt.NDArray[np.bool_]:
-    """Return 0 and 1, or booleans, as (T,) booleans."""
-    return np.asarray(values).reshape(-1).astype(bool)
+def flags(values: Array, where: str, name: str) -> npt.NDArray[np.bool_]:
+    """Return 0 and 1, or booleans, as (T,) booleans; SourceError for what is neither yes nor no."""
+    found = np.asarray(values).reshape(-1)
+    if found.dtype.kind not in "biuf" or not np.isfinite(found).all():
+        raise SourceError(
+            f"{where} has {name} that are neither yes nor no, such as NaN; fix them or leave it out"
+        )
+    return found.astype(bool)
