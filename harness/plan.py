@@ -29,6 +29,7 @@ from lram.harness.translation import task_spec
 OBJECT_SPEC = "a Python object"
 # small-mamba@reset=50 is an agent with its context, not a label with its agent.
 _LABELLED = re.compile(r"(?P<label>[^=/\\]+)(?<!@reset)(?<!@window)=(?P<spec>.+)")
+_CHECKPOINT = "checkpoint"  # where a training puts its last weights
 
 
 class Player(Protocol):
@@ -312,7 +313,15 @@ def _labelled(text: str) -> tuple[str, str]:
     if match and match["label"] != "constant" and not _is_context_like(text):
         return match["label"].strip(), _located(match["spec"])
     located = _located(text)
-    return (Path(located).name if _in_folder(text) else text), located
+    return (_name_of(Path(located)) if _in_folder(text) else text), located
+
+
+def _name_of(folder: Path) -> str:
+    """Return the folder's name; of ``RUN/checkpoint``, with noise or a context or without, the training's."""
+    rest = folder.name.removeprefix(_CHECKPOINT)
+    if folder.name.startswith(_CHECKPOINT) and rest[:1] in ("", "@", "~") and folder.parent.name:
+        return folder.parent.name + rest
+    return folder.name
 
 
 def _is_context_like(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ from lram.harness.words import brief
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_READER_GONE = 141  # as the shell has it for a process ended by SIGPIPE
+_LISTING = re.compile(r" Available commands: [^;]*")  # cut short by its author; 'lram --help' has all
 
 app = App(
     name="lram",
@@ -123,7 +125,7 @@ def _run() -> None:
         code = app(exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
-        text = " ".join(str(error).split()).rstrip(".")
+        text = _LISTING.sub("", " ".join(str(error).split())).rstrip(".")
         _say(f"{text}; see 'lram --help' and 'lram COMMAND --help'")
         sys.exit(EXIT_BAD_INPUT)
     except (LramError, SelectionError, AgentError) as error:

@@ -44,7 +44,8 @@ def check(
 
     Any agent: short episodes with made-up observations must give the same actions alone, beside others,
     in any lane and after a reset. A model: its step must equal the parallel form that is trained, with
-    true rewards, exact resets and rows that do not meet. Ends with 1 when a check failed.
+    true rewards, exact resets and rows that do not meet. Ends with 1 when a check failed, or when an agent
+    could not be tried at all.
 
     Example: lram check my_module:make_agent 'xlstm[7:1]-16M'
     """
@@ -64,8 +65,7 @@ def check(
             _show(label, agent, checks)
     if json:
         print_json([_facts(label, checks) for label, checks in found.items()])
-    failed = any(one.status == "failed" for checks in found.values() for one in checks)
-    return EXIT_FAILED if failed else 0
+    return EXIT_FAILED if not all(map(_passed, found.values())) else 0
 
 
 def _shapes(tasks: Sequence[str] | None) -> list[TaskSpec]:
@@ -82,9 +82,14 @@ def _one_thread() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+def _passed(checks: Sequence[Check]) -> bool:
+    """Return whether no check failed and one at least was made."""
+    results = [one.status for one in checks]
+    return "failed" not in results and "passed" in results
+
+
 def _facts(label: str, checks: Sequence[Check]) -> dict[str, Any]:
-    passed = all(one.status != "failed" for one in checks)
-    return {"agent": label, "passed": passed, "checks": [asdict(one) for one in checks]}
+    return {"agent": label, "passed": _passed(checks), "checks": [asdict(one) for one in checks]}
 
 
 def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
@@ -107,6 +112,12 @@ def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
     )
     failed = [one for one in checks if one.status == "failed"]
     tried = sum(one.status == "passed" for one in checks)
+    if not tried and not failed:
+        print(
+            f"\nNOT CHECKED: {label} could not be tried on any task; name tasks that it plays, such as "
+            "--tasks metaworld/reach-v3\n"
+        )
+        return
     if not failed:
         print(f"\nchecks: {tried} passed, {len(checks) - tried} skipped\n")
         return

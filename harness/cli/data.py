@@ -55,7 +55,11 @@ def import_(
         bool, Parameter(help="Cut actions to [-1, 1]; those further out are refused else.", negative=())
     ] = False,
     action_bounds: Annotated[
-        str | None, Parameter(help="LOW,HIGH: the source's range of actions; it is mapped to [-1, 1].")
+        str | None,
+        Parameter(
+            help="LOW,HIGH: the source's range of actions; it is mapped to [-1, 1].",
+            allow_leading_hyphen=True,
+        ),
     ] = None,
     keep_rewards: Annotated[
         bool, Parameter(help="Leave demonstrations' rewards alone (robomimic).", negative=())

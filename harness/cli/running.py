@@ -308,7 +308,7 @@ def demo(
 
 
 def conclude(run: Run, *, hint: bool = True) -> int:
-    """Print what a run holds and what to do next; return 1 when an agent scored nothing at all."""
+    """Print what a run holds and what to do next; return 1 when an agent scored nothing on some task."""
     records = run.records()
     rows = []
     tasks = Counter(label for label, _ in run.plan.pairs())
@@ -336,9 +336,16 @@ def conclude(run: Run, *, hint: bool = True) -> int:
     sessions = run.provenance()
     if sessions and (spread := sessions[-1].settings.get("spread")):
         print(f"\n{spread}")
+    empty = sorted(set(run.plan.pairs()) - {(r.agent, r.task) for r in records if r.status == "scored"})
+    if empty:
+        label, task = empty[0]
+        more = f", and {len(empty) - 1} more of {len(run.plan.pairs())}" if len(empty) > 1 else ""
+        print(f"\nno episode was scored of {label} on {task}{more}; the exit code is {EXIT_NOTHING_SCORED}")
+    if hint and any(record.status == "errored" for record in records):
+        print(f"\nto play the errored episodes again: lram resume {run.path} --retry-errors")
     if hint:
         print(f"\nnext: lram report {run.path} -o {run.path}-report")
-    return EXIT_NOTHING_SCORED if any(not scored for _, scored, *_ in rows) else 0
+    return EXIT_NOTHING_SCORED if empty else 0
 
 
 def interrupted(folder: Path, command: str = "") -> int:

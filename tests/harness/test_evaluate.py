@@ -57,6 +57,10 @@ def test_a_folder_does_not_hide_the_agent_that_is_called_as_it(
         Path(name).mkdir()
         assert labelled_specs(name) == {name: name}
         assert labelled_specs(f"x={name}") == {"x": name}
+    Path("runs/x/checkpoint").mkdir(parents=True)
+    assert labelled_specs("runs/x/checkpoint") == {"x": str(tmp_path / "runs/x/checkpoint")}
+    spec = str(tmp_path / "runs/x/checkpoint@window=5~0.1")
+    assert labelled_specs("runs/x/checkpoint@window=5~0.1") == {"x@window=5~0.1": spec}
     evaluate(["random", "random~0.5"], "toy/reach", "run", episodes=1)
     assert labelled_specs("./random") == {"random": str(tmp_path / "random")}
     with pytest.raises(LramError, match="no checkpoint"):
