@@ -244,10 +244,12 @@ def play(
         writer.log_folder(),
         tapes=archive is not None,
     )
+    raised: dict[str, str] = {}
     with used(interpreters.values()), progress(items, len(plan.pairs()) * plan.episodes) as report:
         try:
             stage.play(work, _Desk(writer, archive, report))
         except AgentRaisedError as error:
+            raised[error.label] = str(error)
             log = work.logs / "agent-error.log"
             story = error.story or "".join(traceback.format_exception(error.__cause__))
             log.write_text(story[-(1 << 20) :], "utf-8", "backslashreplace")
@@ -257,7 +259,9 @@ def play(
                 archive.flush()
             told = stage.told()
             settings = {**provenance.settings, **told.notes}
-            writer.write_provenance(replace(provenance, workers=told.workers, settings=settings))
+            writer.write_provenance(
+                replace(provenance, workers=told.workers, settings=settings, raised=raised)
+            )
 
 
 class _Desk:

@@ -172,6 +172,7 @@ def _agent(
         interquartile_mean=measured.score.aggregate(tasks, reach.score, lambda _: interquartile_mean),
         domains=tuple(_domain_result(evidence, measured, reach, name) for name in evidence.domains),
         groups=group_results(tasks, measured.score, measured.success_any, reach.score, reach.success_any),
+        failed_by_agent=sum(r.failed_by_agent for r in results.values()),
     )
     return result, results
 
@@ -214,6 +215,8 @@ def _task_result(measured: _Measured, agent: str, task: str, cell: Cell) -> Task
         score=measured.score.task(task),
         success_any=measured.success_any.task(task),
         success_last=measured.success_last.task(task),
+        failed_by_agent=cell.failed,
+        uncounted=cell.obstacle,
     )
 
 

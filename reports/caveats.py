@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from lram.reports.collect import Evidence
+from lram.reports.counting import own_failures
 from lram.reports.model import ALL_EQUAL, AgentResult, Caveat, TaskEntry, TaskResult
 from lram.reports.pairs import ALL_PAIRS
 from lram.reports.protocols import departures
@@ -28,7 +29,7 @@ def caveats(
     return (
         *_records(evidence, results),
         *_agents(agents),
-        *_failures(results),
+        *_failures(evidence, results),
         *_coverage(evidence, agents, results),
         *_protocols(tasks),
         *_references(tasks),
@@ -157,7 +158,7 @@ def _agents(agents: Sequence[AgentResult]) -> Iterator[Caveat]:
         )
 
 
-def _failures(results: Sequence[TaskResult]) -> Iterator[Caveat]:
+def _failures(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Caveat]:
     quarantined = tuple(
         dict.fromkeys(r.task for r in results if any(f.kind == "quarantine" for f in r.failures))
     )
@@ -168,18 +169,28 @@ def _failures(results: Sequence[TaskResult]) -> Iterator[Caveat]:
             "often: episodes that were still to come count as errored.",
             quarantined,
         )
-    errored = sum(r.errored for r in results)
-    if errored:
-        kinds: dict[str, int] = {}
-        for failure in (f for r in results for f in r.failures):
-            kinds[failure.kind] = kinds.get(failure.kind, 0) + failure.episodes
+    yield from own_failures(results, evidence.raised)
+    lost = {(r.agent, r.task): r.errored - r.failed_by_agent for r in results}
+    if any(lost.values()):
+        kinds = Counter(
+            record.failure.kind
+            for cell in evidence.cells.values()
+            if len(cell.scored) < len(cell.records)
+            for record in cell.records.values()
+            if record.failure is not None and not record.failed_by_agent
+        )
         listed = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
         planned = sum(r.planned for r in results)
         yield Caveat(
             "errored",
-            f"{errored} of {count(planned, 'planned episode')} ended in an error ({listed}). Such "
-            "episodes are in no average; if failing goes with playing badly, the averages flatter.",
-            tuple(f"{r.agent} on {r.task}: {r.errored} of {r.planned}" for r in results if r.errored),
+            f"{sum(lost.values())} of {count(planned, 'planned episode')} ended in an error of the simulator "
+            f"({listed}). Such episodes are in no average; if failing goes with playing badly, the averages "
+            "flatter.",
+            tuple(
+                f"{r.agent} on {r.task}: {number} of {r.planned}"
+                for r in results
+                if (number := lost[r.agent, r.task])
+            ),
         )
     missing = sum(r.missing for r in results)
     if missing:

@@ -126,6 +126,9 @@ class TaskResult:
         score: Mean normalised score (None: also where the reference cannot carry one).
         success_any, success_last: Share of scored episodes solved at any and at the last step
             (None: also where the task has no notion of success).
+        failed_by_agent: Of the errored ones, those that failed by the agent's own fault: they are in every
+            number, with the worst that could have come of them (:mod:`lram.reports.counting`).
+        uncounted: Why there is no return and no score though episodes have one; empty where there may be.
     """
 
     agent: str
@@ -140,6 +143,8 @@ class TaskResult:
     score: Estimate | None
     success_any: Estimate | None
     success_last: Estimate | None
+    failed_by_agent: int = 0
+    uncounted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +190,7 @@ class AgentResult:
         interquartile_mean: 25% trimmed mean over all tasks' mean scores.
         domains: In plan order; all of the report's domains.
         groups: The same groups for every agent of a report.
+        failed_by_agent: Of the errored episodes, those that failed by the agent's own fault.
     """
 
     label: str
@@ -204,6 +210,7 @@ class AgentResult:
     interquartile_mean: Aggregate
     domains: tuple[DomainResult, ...]
     groups: tuple[GroupResult, ...] = ()
+    failed_by_agent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +223,7 @@ class Comparison:
         p: Two-sided sign-flip p-value; ``p_holm`` corrects it for all pairs of the report.
         tasks, episodes: What the difference rests on.
         domains: Likewise.
+        reason: Why the two are not compared; empty where they are, or share no episode.
     """
 
     first: str
@@ -226,6 +234,7 @@ class Comparison:
     tasks: int
     episodes: int
     domains: tuple[str, ...]
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

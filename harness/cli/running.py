@@ -322,6 +322,11 @@ def conclude(run: Run, *, hint: bool = True) -> int:
     given_up = sorted({r.task for r in records if r.failure and r.failure.kind == "quarantine"})
     for reason, times in reasons.most_common(_REASONS_SHOWN):
         print(f"\n{times} errored: {reason}")
+    if own := sum(record.failed_by_agent for record in records):
+        print(
+            f"\n{own} of the errored failed by the agent's own fault: they count as the worst outcome, and "
+            "where no least return is known the agent has no score on the task"
+        )
     if len(reasons) > _REASONS_SHOWN:
         print(f"\nand {len(reasons) - _REASONS_SHOWN} other reasons; the records have them")
     if given_up:
