@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from lram.reports import seen
 from lram.reports.collect import Evidence
 from lram.reports.counting import own_failures
 from lram.reports.model import ALL_EQUAL, AgentResult, Caveat, TaskEntry, TaskResult
@@ -29,6 +30,7 @@ def caveats(
     return (
         *_records(evidence, results),
         *_agents(agents),
+        *seen.caveats(agents),
         *_failures(evidence, results),
         *_coverage(evidence, agents, results),
         *_protocols(tasks),
@@ -280,9 +282,9 @@ def _design(tasks: Sequence[TaskEntry], results: Sequence[TaskResult]) -> Iterat
     if len(present) > 1:
         yield Caveat(
             "splits",
-            f"The aggregates mix tasks of several splits ({', '.join(present)}): a mean over training and "
-            "held-out tasks is neither a training nor a generalisation score; the groups of tasks tell them "
-            "apart.",
+            f"The aggregates mix tasks of several splits of the paper ({', '.join(present)}): a mean over "
+            "training and held-out tasks is neither a training nor a generalisation score; the groups of "
+            "tasks tell them apart. What a model has seen is told by its own training tasks.",
         )
     few = sorted({r.scored for r in results if 0 < r.scored < _FEW})
     if few:

@@ -228,8 +228,9 @@ def _outcome(record: EpisodeRecord) -> tuple[object, ...]:
 
 
 def _identity(agent: AgentEntry) -> tuple[str, AgentInfo]:
-    # Details are for provenance: a device or a library's version does not make another agent.
-    return agent.spec, replace(agent.info, details=())
+    # Details are for provenance: a device or a library's version does not make another agent. Which tasks
+    # it was trained on follows from its digest, and earlier versions did not tell.
+    return agent.spec, replace(agent.info, details=(), training_tasks=None, training_tasks_complete=True)
 
 
 def _check_agent(known: AgentEntry, agent: AgentEntry, run: Run) -> None:

@@ -128,6 +128,8 @@ class TaskResult:
             (None: also where the task has no notion of success).
         failed_by_agent: Of the errored ones, those that failed by the agent's own fault: they are in every
             number, with the worst that could have come of them (:mod:`lram.reports.counting`).
+        seen: Whether the agent was trained on the task, as :class:`AgentSplit` tells; None where nothing was
+            trained.
         uncounted: Why there is no return and no score though episodes have one; empty where there may be.
     """
 
@@ -145,6 +147,7 @@ class TaskResult:
     success_last: Estimate | None
     failed_by_agent: int = 0
     uncounted: str = ""
+    seen: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,28 @@ class GroupResult:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentSplit:
+    """One agent's scores on the planned tasks that it has seen in training, and on the others.
+
+    Attributes:
+        source: What tells them apart: the agent's ``card``, or the ``paper``'s split, where the agent tells
+            nothing.
+        complete: Whether the card tells all of its training tasks.
+        training_tasks: How many tasks the card names.
+        seen, unseen: Ids of the tasks that it plays.
+        seen_score, unseen_score: Mean of domain means of the normalised score.
+    """
+
+    source: Literal["card", "paper"]
+    complete: bool
+    training_tasks: int
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+    seen_score: Aggregate
+    unseen_score: Aggregate
+
+
+@dataclass(frozen=True, slots=True)
 class AgentResult:
     """One agent over everything.
 
@@ -191,6 +216,7 @@ class AgentResult:
         domains: In plan order; all of the report's domains.
         groups: The same groups for every agent of a report.
         failed_by_agent: Of the errored episodes, those that failed by the agent's own fault.
+        split: What it has seen in training; None where nothing was trained.
     """
 
     label: str
@@ -211,6 +237,7 @@ class AgentResult:
     domains: tuple[DomainResult, ...]
     groups: tuple[GroupResult, ...] = ()
     failed_by_agent: int = 0
+    split: AgentSplit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ def per_task(summary: Summary, evidence: Evidence) -> Iterator[Row]:
             "task": result.task,
             "domain": task.domain,
             "split": task.split,
+            "seen_in_training": result.seen,
             "protocol": task.protocol,
             "planned": result.planned,
             "scored": result.scored,

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from lram.agents.compute import ROWS, Precision, StepForm
 from lram.envs.registry import domain_names
 from lram.harness.backends import LOCAL, Backend
+from lram.harness.cli.hints import show_unseen
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
 from lram.harness.errors import LramError
@@ -338,6 +339,7 @@ def conclude(run: Run, *, hint: bool = True) -> int:
                 f"\n{agent.label} cannot play {len(skipped)} of {len(run.plan.tasks)} tasks, such as "
                 f"{skipped[0].task}: {skipped[0].reason}"
             )
+    show_unseen(run)
     sessions = run.provenance()
     if sessions and (spread := sessions[-1].settings.get("spread")):
         print(f"\n{spread}")
