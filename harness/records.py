@@ -243,6 +243,8 @@ class Provenance:
         compute: By label of the models that had something to play: device, precision, step, rows a pass
             and threads, as they came to be.
         raised: By label of an agent that ended the session with an error of its own: the sentence.
+        sources: By label of an agent that had something to play: ``weights`` (the digest that it tells), and
+            SHA-256 by ``module NAME`` of the user's own source behind it, as they were in this session.
     """
 
     started: str
@@ -260,3 +262,4 @@ class Provenance:
     working_git: str = ""
     compute: dict[str, dict[str, str]] = field(default_factory=dict)
     raised: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)

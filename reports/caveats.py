@@ -100,6 +100,17 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
             "episode. Playing them again alike may give other returns.",
             _listed(evidence.mixtures),
         )
+    if evidence.sources:
+        yield Caveat(
+            "several agents in one",
+            f"The episodes of {count(len(evidence.sources), 'agent')} were played with different code or "
+            "weights under one name: such numbers are of no single agent. Evaluate the one that you mean "
+            "again.",
+            tuple(
+                f"{label}: {', '.join(f'{len(found)} versions of {what}' for what, found in by_fact.items())}"
+                for label, by_fact in evidence.sources.items()
+            ),
+        )
     if evidence.simulators:
         yield Caveat(
             "several simulator versions",

@@ -54,6 +54,8 @@ class Evidence:
         realtime_hz: By label of an agent for which the world did not wait: its steps a second.
         mixtures: By label of a model whose scored episodes were not all computed alike: what differed
             (device, precision, step, rows a pass, threads) and its values.
+        sources: By label of an agent whose scored episodes were not all played with one code and weights:
+            what differed (``weights``, ``module NAME``) and its digests.
         simulators: By domain whose scored episodes were played with several versions of a package: the
             package and its versions.
         raised: By label of an agent that ended a run with an error of its own and misses episodes: the error.
@@ -70,6 +72,7 @@ class Evidence:
     unsigned: tuple[str, ...] = ()
     realtime_hz: dict[str, float] = field(default_factory=dict)
     raised: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
     @property
     def domains(self) -> list[str]:
@@ -104,6 +107,7 @@ def collect(runs: Sequence[Run]) -> Evidence:
     # Where an agent, or a domain, was at work, in the order of the records; not once for each of them.
     computed: dict[tuple[str, int, str], dict[str, str]] = {}
     played: dict[tuple[str, int, str], dict[str, str]] = {}
+    made_of: dict[tuple[str, int, str], dict[str, str]] = {}
     raised: dict[str, str] = {}
     for number, run in enumerate(runs):
         plan = run.plan
@@ -130,6 +134,9 @@ def collect(runs: Sequence[Run]) -> Evidence:
                     if (record.agent, number, segment) not in computed:
                         made = sessions[segment].compute.get(record.agent, {})
                         computed[record.agent, number, segment] = made
+                        made_of[record.agent, number, segment] = sessions[segment].sources.get(
+                            record.agent, {}
+                        )
                     if (domain, number, segment) not in played:
                         played[domain, number, segment] = sessions[segment].workers.get(domain, {})
             elif record.status == "scored" and _outcome(known[key]) != _outcome(record):
@@ -156,6 +163,7 @@ def collect(runs: Sequence[Run]) -> Evidence:
             for agent in run.plan.agents
             if run.plan.realtime_hz
         },
+        sources=_mixtures((agent, facts) for (agent, _, _), facts in made_of.items()),
         raised={label: error for label, error in sorted(raised.items()) if label in lacking},
     )
 
