@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lram.agents.api import AgentError
 from lram.agents.known_tasks import known_tasks
 from lram.envs.registry import all_tasks
 from lram.harness.store import Run
@@ -28,7 +29,10 @@ def trained_tasks(checkpoint: Path, domains: Sequence[str]) -> list[str]:
     """
     from lram.agents.checkpoint import read_card
 
-    known = known_tasks(read_card(checkpoint)).tasks
+    try:
+        known = known_tasks(read_card(checkpoint)).tasks
+    except AgentError:  # a hint is no place to find out that a checkpoint was damaged
+        known = None
     if known is None:
         return [f"{domain}/*" for domain in domains]
     terms = []
