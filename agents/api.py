@@ -80,8 +80,12 @@ class AgentInfo:
         description: One line, such as ``xLSTM [7:1], 16M, untrained (random weights, seed 0)``.
         trained: Whether weights were trained; None for agents without weights.
         parameters: Number of weights; None for agents without.
-        digest: Hash of configuration and weights; empty where there are none.
+        digest: Hash of configuration and weights; empty where there are none. An agent of a user's own that
+            reads weights or tables gives theirs here: a run is not continued with another digest.
         details: Further facts for provenance, plain strings.
+        training_tasks: Ids of the tasks that the agent was trained on; None where that is not known, or where
+            nothing was trained. Reports tell by it what an agent has seen.
+        training_tasks_complete: Whether these are all; False: it may have been trained on others before.
     """
 
     kind: Literal["baseline", "model"]
@@ -90,6 +94,8 @@ class AgentInfo:
     parameters: int | None = None
     digest: str = ""
     details: tuple[tuple[str, str], ...] = ()
+    training_tasks: tuple[str, ...] | None = None
+    training_tasks_complete: bool = True
 
 
 class Agent(Protocol):

@@ -200,6 +200,12 @@ def load_checkpoint(folder: str | Path) -> tuple[ActionModel, CheckpointMeta]:
     return model.eval(), CheckpointMeta(config, trained, digest, card, target_returns, sums is not None)
 
 
+def read_card(folder: str | Path) -> dict[str, Any]:
+    """Return a checkpoint's card without reading its weights; AgentError where it is none or damaged."""
+    folder = Path(folder)
+    return _read_config(folder / CONFIG_FILE, read_sums(folder, FILES))[2]
+
+
 @cache
 def _tell_unverified(folder: Path) -> None:
     """Say once that nothing is known of a checkpoint's files."""

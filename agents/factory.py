@@ -33,6 +33,7 @@ from lram.agents.api import Agent, AgentError
 from lram.agents.compute import Compute
 from lram.agents.config import config_from_dict
 from lram.agents.contexts import parse_context, split_context, with_context
+from lram.agents.known_tasks import KnownTasks, known_tasks
 from lram.agents.noise import NoisyAgent, parse_noise, split_noise
 from lram.agents.own_code import GROUP, named_module
 from lram.agents.presets import is_preset, is_preset_like, parse_preset, preset_names
@@ -188,6 +189,7 @@ def _checkpoint(spec: str, compute: Compute) -> Agent:
         description=description,
         compute=compute,
         target_returns=meta.target_returns,
+        known=known_tasks(meta.card) if meta.trained else None,
     )
 
 
@@ -198,6 +200,7 @@ def _model_agent(
     description: str,
     compute: Compute,
     target_returns: Mapping[str, float] | None = None,
+    known: KnownTasks | None = None,
 ) -> Agent:
     import torch
 
@@ -214,6 +217,7 @@ def _model_agent(
         description=description,
         digest=digest,
         target_returns=target_returns,
+        known=known or KnownTasks(None),
         compute=compute,
     )
 

@@ -27,6 +27,7 @@ from lram.agents.backbone import State, state_bytes
 from lram.agents.compute import Compute
 from lram.agents.config import ModelConfig
 from lram.agents.encoders import IMAGE_SHAPE
+from lram.agents.known_tasks import KnownTasks
 from lram.agents.model import ActionModel
 from lram.agents.stepping import make_stepper
 from lram.agents.tokens import (
@@ -71,6 +72,7 @@ class ModelAgent:
         description: One line for reports.
         digest: Hash of configuration and weights.
         target_returns: Return to ask for by task id, where it is not the task's own.
+        known: The tasks that it was trained on.
         compute: Form of the step, and rows of a pass (results of different ``rows`` may differ by
             rounding; 1 is for measuring the latency of a single lane). Device and precision are the
             model's.
@@ -89,6 +91,7 @@ class ModelAgent:
         description: str,
         digest: str,
         target_returns: Mapping[str, float] | None = None,
+        known: KnownTasks = KnownTasks(None),  # noqa: B008 - a tuple
         compute: Compute | None = None,
     ) -> None:
         compute = compute or Compute()
@@ -103,6 +106,8 @@ class ModelAgent:
             trained=trained,
             parameters=model.parameter_count,
             digest=digest,
+            training_tasks=known.tasks,
+            training_tasks_complete=known.complete,
             details=(
                 ("blocks", _blocks(model.config)),
                 ("actions in context", str(model.config.actions_in_context).lower()),

@@ -80,6 +80,19 @@ def source_digests(module: str) -> dict[str, str]:
     return dict(sorted(digests.items()))
 
 
+def files_digest(*paths: str | Path) -> str:
+    """Return SHA-256 over the contents of files, in this order: a digest for ``AgentInfo.digest``.
+
+    For weights and tables that an agent of one's own reads: a run is not continued with others. OSError where
+    one cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        with Path(path).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """Return the modules whose source is another one now, or is gone."""
     return [name for name, digest in before.items() if now.get(name) != digest]

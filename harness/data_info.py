@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lram.agents.trajectories.digests import repeats
 from lram.agents.trajectories.statistics import Copying, Facts, copying, facts, part_bytes
 from lram.agents.trajectories.store import Summary, TrajectoryStore
 from lram.envs import registry
@@ -38,7 +39,9 @@ class Group:
 class StoreInfo:
     """A store: its card, and its episodes by domain, by task and by task and policy.
 
-    ``unsigned`` is what carries no checksum, because an earlier version wrote it.
+    ``unsigned`` is what carries no checksum, because an earlier version wrote it. ``repeats`` names the
+    tasks that have a trajectory more than once (None: not looked for), ``shared`` tells by path of another
+    store how many episodes of this one are there, too.
     """
 
     path: str
@@ -51,6 +54,51 @@ class StoreInfo:
     domains: list[Group]
     tasks: list[Group]
     policies: dict[str, list[Group]]
+    repeats: list[Repeats] | None = None
+    shared: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """A task of which a store has a trajectory more than once."""
+
+    task: str
+    episodes: int
+    different: int
+
+
+def describe_stores(paths: Sequence[Path], *, quick: bool = False) -> list[StoreInfo]:
+    """Return what each store holds, and how many of its trajectories are in another, too.
+
+    Args:
+        paths: Folders of the stores.
+        quick: Read the indexes only: leaves out ``copying``, and trajectories that an index does not name.
+    """
+    described = [describe_store(path, quick=quick) for path in paths]
+    if len(paths) < 2:
+        return described
+    known = [_trajectories(TrajectoryStore(path), quick=quick) for path in paths]
+    found = []
+    for place, info in enumerate(described):
+        mine = known[place]
+        shared: dict[str, int] = {}
+        for other, theirs in enumerate(known):
+            if other != place and mine is not None and theirs is not None:
+                there = {digest for digests in theirs.values() for digest in digests}
+                count = sum(digest in there for digests in mine.values() for digest in digests)
+                shared |= {described[other].path: count} if count else {}
+        found.append(replace(info, shared=shared))
+    return found
+
+
+def _trajectories(store: TrajectoryStore, *, quick: bool) -> dict[str, list[str]] | None:
+    """Return the digests of the trajectories by task; None where the index has none and is all to be read."""
+    if quick and store.without_digests:
+        return None
+    by_task: dict[str, list[int]] = defaultdict(list)
+    for episode in store.episodes:
+        by_task[episode.task].append(episode.number)
+    return {task: store.trajectory_digests(numbers) for task, numbers in sorted(by_task.items())}
 
 
 def describe_store(path: Path, *, quick: bool = False) -> StoreInfo:
@@ -83,6 +131,7 @@ def describe_store(path: Path, *, quick: bool = False) -> StoreInfo:
         )
         for domain, groups in by_domain.items()
     ]
+    known = _trajectories(store, quick=quick)
     return StoreInfo(
         path=str(path),
         digest=store.digest,
@@ -94,6 +143,7 @@ def describe_store(path: Path, *, quick: bool = False) -> StoreInfo:
         domains=domains,
         tasks=tasks,
         policies={task: _policies(episodes) for task, episodes in sorted(by_task.items())},
+        repeats=None if known is None else [Repeats(*one) for one in repeats(known)],
     )
 
 

@@ -16,7 +16,7 @@ from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
 from lram.harness.interpreters import used
 from lram.harness.machine import Machine, calm_threads
-from lram.harness.plan import AgentsArgument, Player, Request, interpreters_of, plan_for, reopen
+from lram.harness.plan import AgentsArgument, Player, Request, interpreters_of, plan_for, reopen, sources_of
 from lram.harness.progress import Progress, Reporter, quiet
 from lram.harness.provenance import collect
 from lram.harness.records import EpisodeRecord, WorkItem
@@ -232,7 +232,10 @@ def play(
     interpreters = interpreters_of(plan, machine.interpreters)
     facts = {**asdict(machine), "interpreters": interpreters, **noted}
     compute = of_models(_playing(players, items), machine.compute(), machine.threads)
-    provenance = collect(facts, {}, compute=compute)
+    playing = _playing(players, items)
+    entries = [entry for entry in plan.agents if entry.label in playing]
+    sources = {entry.label: sources_of(entry, playing[entry.label].info) for entry in entries}
+    provenance = collect(facts, {}, compute=compute, sources=sources)
     writer.write_provenance(provenance)
     again = set(items)
     work = Work(
@@ -244,10 +247,12 @@ def play(
         writer.log_folder(),
         tapes=archive is not None,
     )
+    raised: dict[str, str] = {}
     with used(interpreters.values()), progress(items, len(plan.pairs()) * plan.episodes) as report:
         try:
             stage.play(work, _Desk(writer, archive, report))
         except AgentRaisedError as error:
+            raised[error.label] = str(error)
             log = work.logs / "agent-error.log"
             story = error.story or "".join(traceback.format_exception(error.__cause__))
             log.write_text(story[-(1 << 20) :], "utf-8", "backslashreplace")
@@ -257,7 +262,9 @@ def play(
                 archive.flush()
             told = stage.told()
             settings = {**provenance.settings, **told.notes}
-            writer.write_provenance(replace(provenance, workers=told.workers, settings=settings))
+            writer.write_provenance(
+                replace(provenance, workers=told.workers, settings=settings, raised=raised)
+            )
 
 
 class _Desk:

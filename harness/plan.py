@@ -242,6 +242,13 @@ def check_code(entry: AgentEntry) -> None:
         )
 
 
+def sources_of(entry: AgentEntry, now: AgentInfo) -> dict[str, str]:
+    """Return what an agent of a plan is made of in this session: its weights' digest and its own modules'."""
+    code = {} if entry.spec == OBJECT_SPEC else code_of(entry.spec)
+    found = {f"module {name}": digest for name, digest in code.items()}
+    return {"weights": now.digest, **found} if now.digest else found
+
+
 def check_same(entry: AgentEntry, now: AgentInfo) -> None:
     """Raise LramError when an agent of a plan is another one now."""
     if now.digest == entry.info.digest:

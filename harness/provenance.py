@@ -24,6 +24,7 @@ def collect(
     worker_facts: Mapping[str, Mapping[str, Any]],
     command: str = "",
     compute: Mapping[str, dict[str, str]] | None = None,
+    sources: Mapping[str, dict[str, str]] | None = None,
 ) -> Provenance:
     """Return the provenance of what this process is about to do or has done.
 
@@ -32,6 +33,7 @@ def collect(
         worker_facts: What the workers said of themselves, by domain.
         command: The command line (empty: this process's own).
         compute: By label, how models compute.
+        sources: By label, what agents are made of.
     """
     return Provenance(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -51,6 +53,7 @@ def collect(
         workers=worker_versions(worker_facts),
         settings={name: str(value) for name, value in settings.items()},
         compute=dict(compute or {}),
+        sources=dict(sources or {}),
     )
 
 

@@ -115,13 +115,22 @@ class Failure:
 
     Attributes:
         kind: ``crash`` (the worker died), ``timeout`` (it missed its deadline), ``session`` (the
-            simulator raised or broke the contract), ``agent`` (the agent raised or returned
-            something that is no action), ``quarantine`` (its task had failed too often before).
+            simulator raised or broke the contract), ``agent`` (the agent returned something that is no
+            action), ``quarantine`` (its task had failed too often before; by whose fault, the message tells:
+            :attr:`EpisodeRecord.failed_by_agent`).
         message: One sentence, with the last words of the worker where it left any.
     """
 
     kind: Literal["crash", "timeout", "session", "agent", "quarantine"]
     message: str
+
+
+def given_up_words(task: str, agent: str | None) -> str:
+    """Return how the message of a quarantine begins: of a task, or of a task with one agent.
+
+    Records are told apart by it, those of earlier versions too.
+    """
+    return f"{task}{'' if agent is None else f' with agent {agent}'} was given up: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +212,18 @@ class EpisodeRecord:
         """The work item that this record settles."""
         return WorkItem(self.agent, self.task, self.episode)
 
+    @property
+    def failed_by_agent(self) -> bool:
+        """Whether there is no score by the agent's own fault, and not by the simulator's.
+
+        An episode that was not tried because the agent's first ones on the task all failed so is one, too.
+        """
+        if self.failure is None:
+            return False
+        if self.failure.kind == "quarantine":
+            return self.failure.message.startswith(given_up_words(self.task, self.agent))
+        return self.failure.kind == "agent"
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
@@ -221,6 +242,9 @@ class Provenance:
         settings: Lanes, workers, threads, deadlines and so on, as text.
         compute: By label of the models that had something to play: device, precision, step, rows a pass
             and threads, as they came to be.
+        raised: By label of an agent that ended the session with an error of its own: the sentence.
+        sources: By label of an agent that had something to play: ``weights`` (the digest that it tells), and
+            SHA-256 by ``module NAME`` of the user's own source behind it, as they were in this session.
     """
 
     started: str
@@ -237,3 +261,5 @@ class Provenance:
     settings: dict[str, str] = field(default_factory=dict)
     working_git: str = ""
     compute: dict[str, dict[str, str]] = field(default_factory=dict)
+    raised: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -45,11 +45,11 @@ _STRIDE = 1.05  # by which a median that is estimated moves with each value
 
 
 class AgentRaisedError(LramError):
-    """An agent raised; its exception is the cause.
+    """An agent raised, its exception is the cause; or it gave actions for other lanes than it was asked for.
 
     Attributes:
         label: The agent's.
-        story: The traceback, where it raised in another process and there is no cause.
+        story: What to keep of it, where there is no cause here: the traceback of another process.
     """
 
     def __init__(self, label: str, message: str, story: str = "") -> None:
@@ -426,9 +426,11 @@ class Rollout:
                 f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run",
             ) from error
         if len(actions) != len(lanes):
-            raise LramError(
-                f"agent {label} gave {'more than ' if len(actions) > len(lanes) else ''}"
-                f"{min(len(actions), len(lanes))} actions for {len(lanes)} lanes; mend it and resume"
+            raise AgentRaisedError(
+                label,
+                said := f"agent {label} gave {'more than ' if len(actions) > len(lanes) else ''}"
+                f"{min(len(actions), len(lanes))} actions for {len(lanes)} lanes; mend it and resume",
+                said,
             )
         if label in self._pass_s:
             _follow(self._typical_pass_s, label, time.perf_counter() - started)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from lram.harness.records import Failure, WorkItem
+from lram.harness.records import Failure, WorkItem, given_up_words
 
 
 class Tally:
@@ -47,10 +47,9 @@ class Tally:
             errored = self._errored.setdefault(key, set())
             errored.add(item.episode)
             if errored.issuperset(range(self._limit)) and key not in self._scored:
-                who = "" if key[0] is None else f" with agent {key[0]}"
                 self._reasons.setdefault(
                     key,
-                    f"{item.task}{who} was given up: its first {self._limit} episodes errored and none "
+                    f"{given_up_words(item.task, key[0])}its first {self._limit} episodes errored and none "
                     f"scored, the last by: {failure.message}",
                 )
 

@@ -83,6 +83,7 @@ def finetuning_recipe(
             stores=tuple(stores),
             tasks=tuple(tasks),
             policies=("*",),
+            validation_unit="trajectory",
             top_fraction=top_fraction,
             episode_fraction=episode_fraction,
         ),
@@ -124,6 +125,8 @@ class Progress:
 
     def begin(self, trainer: Trainer) -> None:
         """See :class:`lram.agents.training.trainer.Observer`."""
+        from lram.agents.training.heldout import told_facts
+
         recipe, config = trainer.recipe, trainer.model.config
         self._updates, self._first = recipe.optimizer.updates, trainer.update
         domains = list(dict.fromkeys(trainer.data.windows.cycle))
@@ -132,6 +135,8 @@ class Progress:
             f"{len(trainer.data.windows.tasks)} tasks of {', '.join(domains)}; an update reads "
             f"{trainer.accumulate} micro-batches"
         )
+        if (split := told_facts({"data": trainer.data.facts})) is not None:
+            _print(split.words())
         if trainer.update:
             _print(f"going on after update {trainer.update:,}")
         self._began = time.monotonic()

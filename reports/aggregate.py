@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from lram.envs.scores import audit
 from lram.harness.records import AgentEntry, PlannedTask
 from lram.harness.store import Run
-from lram.reports import training
+from lram.reports import seen, training
 from lram.reports.caveats import caveats, left_out
 from lram.reports.collect import Cell, Evidence, gathered
 from lram.reports.comparison import compare
@@ -149,11 +149,15 @@ def _agent(
         )
     )
     results = {
-        planned.task.id: _task_result(measured, agent.label, planned.task.id, cell)
+        planned.task.id: replace(
+            _task_result(measured, agent.label, planned.task.id, cell),
+            seen=seen.has_seen(agent.info, planned.task),
+        )
         for planned in evidence.tasks
         if (cell := evidence.cells.get((agent.label, planned.task.id))) is not None
     }
     tasks = [planned.task for planned in evidence.tasks]
+    played = [task for task in tasks if task.id in results and results[task.id].planned]
     result = AgentResult(
         label=agent.label,
         name=display_name(agent),
@@ -172,6 +176,8 @@ def _agent(
         interquartile_mean=measured.score.aggregate(tasks, reach.score, lambda _: interquartile_mean),
         domains=tuple(_domain_result(evidence, measured, reach, name) for name in evidence.domains),
         groups=group_results(tasks, measured.score, measured.success_any, reach.score, reach.success_any),
+        failed_by_agent=sum(r.failed_by_agent for r in results.values()),
+        split=seen.agent_split(agent, played, measured.score, reach.score),
     )
     return result, results
 
@@ -214,6 +220,8 @@ def _task_result(measured: _Measured, agent: str, task: str, cell: Cell) -> Task
         score=measured.score.task(task),
         success_any=measured.success_any.task(task),
         success_last=measured.success_last.task(task),
+        failed_by_agent=cell.failed,
+        uncounted=cell.obstacle,
     )
 
 

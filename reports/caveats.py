@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from lram.reports import seen
 from lram.reports.collect import Evidence
+from lram.reports.counting import own_failures
 from lram.reports.model import ALL_EQUAL, AgentResult, Caveat, TaskEntry, TaskResult
 from lram.reports.pairs import ALL_PAIRS
 from lram.reports.protocols import departures
@@ -28,7 +30,8 @@ def caveats(
     return (
         *_records(evidence, results),
         *_agents(agents),
-        *_failures(results),
+        *seen.caveats(agents),
+        *_failures(evidence, results),
         *_coverage(evidence, agents, results),
         *_protocols(tasks),
         *_references(tasks),
@@ -97,6 +100,17 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
             "episode. Playing them again alike may give other returns.",
             _listed(evidence.mixtures),
         )
+    if evidence.sources:
+        yield Caveat(
+            "several agents in one",
+            f"The episodes of {count(len(evidence.sources), 'agent')} were played with different code or "
+            "weights under one name: such numbers are of no single agent. Evaluate the one that you mean "
+            "again.",
+            tuple(
+                f"{label}: {', '.join(f'{len(found)} versions of {what}' for what, found in by_fact.items())}"
+                for label, by_fact in evidence.sources.items()
+            ),
+        )
     if evidence.simulators:
         yield Caveat(
             "several simulator versions",
@@ -157,7 +171,7 @@ def _agents(agents: Sequence[AgentResult]) -> Iterator[Caveat]:
         )
 
 
-def _failures(results: Sequence[TaskResult]) -> Iterator[Caveat]:
+def _failures(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Caveat]:
     quarantined = tuple(
         dict.fromkeys(r.task for r in results if any(f.kind == "quarantine" for f in r.failures))
     )
@@ -168,18 +182,28 @@ def _failures(results: Sequence[TaskResult]) -> Iterator[Caveat]:
             "often: episodes that were still to come count as errored.",
             quarantined,
         )
-    errored = sum(r.errored for r in results)
-    if errored:
-        kinds: dict[str, int] = {}
-        for failure in (f for r in results for f in r.failures):
-            kinds[failure.kind] = kinds.get(failure.kind, 0) + failure.episodes
+    yield from own_failures(results, evidence.raised)
+    lost = {(r.agent, r.task): r.errored - r.failed_by_agent for r in results}
+    if any(lost.values()):
+        kinds = Counter(
+            record.failure.kind
+            for cell in evidence.cells.values()
+            if len(cell.scored) < len(cell.records)
+            for record in cell.records.values()
+            if record.failure is not None and not record.failed_by_agent
+        )
         listed = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
         planned = sum(r.planned for r in results)
         yield Caveat(
             "errored",
-            f"{errored} of {count(planned, 'planned episode')} ended in an error ({listed}). Such "
-            "episodes are in no average; if failing goes with playing badly, the averages flatter.",
-            tuple(f"{r.agent} on {r.task}: {r.errored} of {r.planned}" for r in results if r.errored),
+            f"{sum(lost.values())} of {count(planned, 'planned episode')} ended in an error of the simulator "
+            f"({listed}). Such episodes are in no average; if failing goes with playing badly, the averages "
+            "flatter.",
+            tuple(
+                f"{r.agent} on {r.task}: {number} of {r.planned}"
+                for r in results
+                if (number := lost[r.agent, r.task])
+            ),
         )
     missing = sum(r.missing for r in results)
     if missing:
@@ -269,9 +293,9 @@ def _design(tasks: Sequence[TaskEntry], results: Sequence[TaskResult]) -> Iterat
     if len(present) > 1:
         yield Caveat(
             "splits",
-            f"The aggregates mix tasks of several splits ({', '.join(present)}): a mean over training and "
-            "held-out tasks is neither a training nor a generalisation score; the groups of tasks tell them "
-            "apart.",
+            f"The aggregates mix tasks of several splits of the paper ({', '.join(present)}): a mean over "
+            "training and held-out tasks is neither a training nor a generalisation score; the groups of "
+            "tasks tell them apart. What a model has seen is told by its own training tasks.",
         )
     few = sorted({r.scored for r in results if 0 < r.scored < _FEW})
     if few:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lram.agents.api import AgentInfo
 from lram.harness.errors import LramError
 from lram.harness.records import AgentEntry, EpisodeRecord, PlannedTask
 from lram.harness.store import Run
+from lram.reports import counting
 
 EpisodeKey = tuple[int, int]
 """A run's seed and the episode's number: with the task, what names an initial state."""
@@ -23,12 +24,19 @@ class Cell:
         records: What was recorded, by episode key, sorted.
         scored: Those of them that carry a return.
         skipped: Why no run lets the agent play the task; empty when one does.
+        counted: What counts in every number: ``scored``, and a record for each episode that failed by the
+            agent's own fault (:mod:`lram.reports.counting`).
+        failed: Episodes that failed by the agent's own fault.
+        obstacle: Why the agent has no return and no score on the task; empty where it may have.
     """
 
     planned: int
     records: dict[EpisodeKey, EpisodeRecord]
     scored: dict[EpisodeKey, EpisodeRecord]
     skipped: str
+    counted: dict[EpisodeKey, EpisodeRecord]
+    failed: int = 0
+    obstacle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +54,11 @@ class Evidence:
         realtime_hz: By label of an agent for which the world did not wait: its steps a second.
         mixtures: By label of a model whose scored episodes were not all computed alike: what differed
             (device, precision, step, rows a pass, threads) and its values.
+        sources: By label of an agent whose scored episodes were not all played with one code and weights:
+            what differed (``weights``, ``module NAME``) and its digests.
         simulators: By domain whose scored episodes were played with several versions of a package: the
             package and its versions.
+        raised: By label of an agent that ended a run with an error of its own and misses episodes: the error.
     """
 
     agents: tuple[AgentEntry, ...]
@@ -60,6 +71,8 @@ class Evidence:
     collected: bool = False
     unsigned: tuple[str, ...] = ()
     realtime_hz: dict[str, float] = field(default_factory=dict)
+    raised: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
     @property
     def domains(self) -> list[str]:
@@ -94,6 +107,8 @@ def collect(runs: Sequence[Run]) -> Evidence:
     # Where an agent, or a domain, was at work, in the order of the records; not once for each of them.
     computed: dict[tuple[str, int, str], dict[str, str]] = {}
     played: dict[tuple[str, int, str], dict[str, str]] = {}
+    made_of: dict[tuple[str, int, str], dict[str, str]] = {}
+    raised: dict[str, str] = {}
     for number, run in enumerate(runs):
         plan = run.plan
         for agent in plan.agents:
@@ -106,6 +121,8 @@ def collect(runs: Sequence[Run]) -> Evidence:
         for skip in plan.skipped:
             skipped.setdefault((skip.agent, skip.task), skip.reason)
         sessions = run.sessions()
+        for _, session in sorted(sessions.items()):
+            raised |= session.raised
         for record, segment in run.settled():
             _check_protocol(record, tasks[record.task], run)
             known = records.setdefault((record.agent, record.task), {})
@@ -117,17 +134,19 @@ def collect(runs: Sequence[Run]) -> Evidence:
                     if (record.agent, number, segment) not in computed:
                         made = sessions[segment].compute.get(record.agent, {})
                         computed[record.agent, number, segment] = made
+                        made_of[record.agent, number, segment] = sessions[segment].sources.get(
+                            record.agent, {}
+                        )
                     if (domain, number, segment) not in played:
                         played[domain, number, segment] = sessions[segment].workers.get(domain, {})
             elif record.status == "scored" and _outcome(known[key]) != _outcome(record):
                 disagreements[record.item.id] = None
+    cells = _cells(tasks, planned, records, skipped, raised)
+    lacking = {agent for (agent, _), cell in cells.items() if len(cell.records) < cell.planned}
     return Evidence(
         agents=tuple(agents.values()),
         tasks=tuple(_by_domain(tasks.values())),
-        cells={
-            pair: _cell(sum(planned.get(pair, {}).values()), records.get(pair, {}), skipped.get(pair, ""))
-            for pair in [*planned, *(pair for pair in skipped if pair not in planned)]
-        },
+        cells=cells,
         run_seeds=tuple(sorted({run.plan.seed for run in runs})),
         disagreements=tuple(disagreements),
         mixtures=_mixtures((agent, facts) for (agent, _, _), facts in computed.items()),
@@ -144,18 +163,40 @@ def collect(runs: Sequence[Run]) -> Evidence:
             for agent in run.plan.agents
             if run.plan.realtime_hz
         },
+        sources=_mixtures((agent, facts) for (agent, _, _), facts in made_of.items()),
+        raised={label: error for label, error in sorted(raised.items()) if label in lacking},
     )
 
 
-def _cell(planned: int, records: dict[EpisodeKey, EpisodeRecord], skipped: str) -> Cell:
-    ordered = dict(sorted(records.items()))
-    errored = any(record.status != "scored" for record in ordered.values())
-    return Cell(
-        planned=planned,
-        records=ordered,
-        scored={k: r for k, r in ordered.items() if r.status == "scored"} if errored else ordered,
-        skipped="" if planned else skipped,
-    )
+def _cells(
+    tasks: Mapping[str, PlannedTask],
+    planned: Mapping[tuple[str, str], Mapping[int, int]],
+    records: Mapping[tuple[str, str], dict[EpisodeKey, EpisodeRecord]],
+    skipped: Mapping[tuple[str, str], str],
+    raised: Mapping[str, str],
+) -> dict[tuple[str, str], Cell]:
+    """Return what is known of each pair of an agent and a task that a plan holds."""
+    known = counting.notions({name: planned.task for name, planned in tasks.items()}, records.values())
+    cells = {}
+    for pair in [*planned, *(pair for pair in skipped if pair not in planned)]:
+        agent, task = pair
+        number = sum(planned.get(pair, {}).values())
+        ordered = dict(sorted(records.get(pair, {}).items()))
+        errored = any(record.status != "scored" for record in ordered.values())
+        scored = {k: r for k, r in ordered.items() if r.status == "scored"} if errored else ordered
+        told = counting.counted(
+            tasks[task].task, ordered, scored, number, known[task], raised=agent in raised
+        )
+        cells[pair] = Cell(
+            planned=number,
+            records=ordered,
+            scored=scored,
+            skipped="" if number else skipped.get(pair, ""),
+            counted=told.records,
+            failed=told.failed,
+            obstacle=told.obstacle,
+        )
+    return cells
 
 
 def _check_kind(runs: Sequence[Run]) -> None:
@@ -195,8 +236,9 @@ def _outcome(record: EpisodeRecord) -> tuple[object, ...]:
 
 
 def _identity(agent: AgentEntry) -> tuple[str, AgentInfo]:
-    # Details are for provenance: a device or a library's version does not make another agent.
-    return agent.spec, replace(agent.info, details=())
+    # Details are for provenance: a device or a library's version does not make another agent. Which tasks
+    # it was trained on follows from its digest, and earlier versions did not tell.
+    return agent.spec, replace(agent.info, details=(), training_tasks=None, training_tasks_complete=True)
 
 
 def _check_agent(known: AgentEntry, agent: AgentEntry, run: Run) -> None:

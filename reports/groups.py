@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from lram.envs.facets import facets
 from lram.envs.task import Task
+from lram.reports import seen
 from lram.reports.model import GroupResult, Summary
 from lram.reports.samples import Functional, Samples
 from lram.reports.statistics import mean_of_domain_means
@@ -77,8 +78,10 @@ def _mean(_: list[str]) -> Functional:
 
 
 def tables(summary: Summary) -> list[Table]:
-    """Return the tables of groups for people: scores, and success where it is known; often none."""
+    """Return the tables of groups for people: what agents have seen, scores, and success where known."""
     found = []
+    if (own := seen.table(summary)) is not None:
+        found.append(own)
     score = _table(summary, "group-scores", success=False)
     if score.rows:
         found.append(score)
@@ -101,7 +104,7 @@ def _table(summary: Summary, name: str, *, success: bool) -> Table:
         rows.append(
             (
                 Cell(group.domain),
-                Cell(group.facet),
+                Cell(_by(group.facet)),
                 Cell(group.value),
                 Cell(str(reach), value=reach),
                 *(aggregate_cell(aggregate, percent=success) for aggregate in measured),
@@ -118,11 +121,16 @@ def _long_table(summary: Summary, name: str, *, success: bool) -> Table:
         for group in agent.groups:
             aggregate = group.success_any if success else group.score
             if aggregate is not None:
-                cells = (Cell(agent.name), Cell(group.domain), Cell(group.facet), Cell(group.value))
+                cells = (Cell(agent.name), Cell(group.domain), Cell(_by(group.facet)), Cell(group.value))
                 reach = Cell(str(aggregate.rests_on.of_tasks), value=aggregate.rests_on.of_tasks)
                 rows.append((*cells, reach, aggregate_cell(aggregate, percent=success)))
     headings = ["Agent", "Domain", "By", "Group", "Tasks", "Success" if success else "Score"]
     return Table(name, _caption(summary, success=success), columns(headings, words=4), tuple(rows))
+
+
+def _by(facet: str) -> str:
+    """Return what people read of a facet: the split is not that of the agent's own training."""
+    return "the paper's split" if facet == "split" else facet
 
 
 def _caption(summary: Summary, *, success: bool) -> str:

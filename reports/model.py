@@ -126,6 +126,11 @@ class TaskResult:
         score: Mean normalised score (None: also where the reference cannot carry one).
         success_any, success_last: Share of scored episodes solved at any and at the last step
             (None: also where the task has no notion of success).
+        failed_by_agent: Of the errored ones, those that failed by the agent's own fault: they are in every
+            number, with the worst that could have come of them (:mod:`lram.reports.counting`).
+        seen: Whether the agent was trained on the task, as :class:`AgentSplit` tells; None where nothing was
+            trained.
+        uncounted: Why there is no return and no score though episodes have one; empty where there may be.
     """
 
     agent: str
@@ -140,6 +145,9 @@ class TaskResult:
     score: Estimate | None
     success_any: Estimate | None
     success_last: Estimate | None
+    failed_by_agent: int = 0
+    uncounted: str = ""
+    seen: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +180,28 @@ class GroupResult:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentSplit:
+    """One agent's scores on the planned tasks that it has seen in training, and on the others.
+
+    Attributes:
+        source: What tells them apart: the agent's ``card``, or the ``paper``'s split, where the agent tells
+            nothing.
+        complete: Whether the card tells all of its training tasks.
+        training_tasks: How many tasks the card names.
+        seen, unseen: Ids of the tasks that it plays.
+        seen_score, unseen_score: Mean of domain means of the normalised score.
+    """
+
+    source: Literal["card", "paper"]
+    complete: bool
+    training_tasks: int
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+    seen_score: Aggregate
+    unseen_score: Aggregate
+
+
+@dataclass(frozen=True, slots=True)
 class AgentResult:
     """One agent over everything.
 
@@ -185,6 +215,8 @@ class AgentResult:
         interquartile_mean: 25% trimmed mean over all tasks' mean scores.
         domains: In plan order; all of the report's domains.
         groups: The same groups for every agent of a report.
+        failed_by_agent: Of the errored episodes, those that failed by the agent's own fault.
+        split: What it has seen in training; None where nothing was trained.
     """
 
     label: str
@@ -204,6 +236,8 @@ class AgentResult:
     interquartile_mean: Aggregate
     domains: tuple[DomainResult, ...]
     groups: tuple[GroupResult, ...] = ()
+    failed_by_agent: int = 0
+    split: AgentSplit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +250,7 @@ class Comparison:
         p: Two-sided sign-flip p-value; ``p_holm`` corrects it for all pairs of the report.
         tasks, episodes: What the difference rests on.
         domains: Likewise.
+        reason: Why the two are not compared; empty where they are, or share no episode.
     """
 
     first: str
@@ -226,6 +261,7 @@ class Comparison:
     tasks: int
     episodes: int
     domains: tuple[str, ...]
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

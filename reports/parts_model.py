@@ -137,7 +137,7 @@ def estimate_parts(evidence: Evidence, seed: int, pairs: Pairs = ALL_OR_NONE) ->
 def trials_of(evidence: Evidence, agent: str, task: Task) -> dict[EpisodeKey, tuple[float, ...]]:
     """Return the returns of the inner episodes of every scored trial, by episode key."""
     cell = evidence.cells.get((agent, task.id))
-    return {key: record.parts for key, record in cell.scored.items() if record.parts} if cell else {}
+    return {key: record.parts for key, record in cell.counted.items() if record.parts} if cell else {}
 
 
 def _members(evidence: Evidence) -> dict[str, list[Task]]:

@@ -66,9 +66,9 @@ SUCCESS_LAST = Measure(lambda task, record: _flag(record.success_last), rate=Tru
 
 
 def values_of(evidence: Evidence, agent: str, task: Task, measure: Measure) -> Array:
-    """Return one value a scored episode, ordered by run seed and episode; often empty."""
+    """Return one value an episode that counts, ordered by run seed and episode; often empty."""
     cell = evidence.cells.get((agent, task.id))
-    found = [measure.of(task, record) for record in cell.scored.values()] if cell else []
+    found = [measure.of(task, record) for record in cell.counted.values()] if cell else []
     return np.array([value for value in found if value is not None], dtype=np.float64)
 
 
@@ -171,6 +171,8 @@ class Samples:
             return f"cannot play it: {reason_without(task.id, cell.skipped)}"
         if reference is not None:
             return reference
+        if cell.obstacle and not (self._measure.rate and cell.counted):
+            return cell.obstacle
         if not cell.scored:
             missing = cell.planned - len(cell.records)
             return f"no scored episode ({len(cell.records)} errored, {missing} missing)"

@@ -39,12 +39,15 @@ def per_task(summary: Summary, evidence: Evidence) -> Iterator[Row]:
             "task": result.task,
             "domain": task.domain,
             "split": task.split,
+            "seen_in_training": result.seen,
             "protocol": task.protocol,
             "planned": result.planned,
             "scored": result.scored,
             "errored": result.errored,
             "missing": result.missing,
+            "failed_by_agent": result.failed_by_agent,
             "skipped": result.skipped,
+            "uncounted": result.uncounted,
             **_estimate("return", result.mean_return),
             **_estimate("score", result.score),
             **_estimate("success_any", result.success_any),
@@ -146,6 +149,7 @@ def episodes(summary: Summary, evidence: Evidence) -> Iterator[Row]:
                     "failures": record.failures,
                     "failure_kind": record.failure.kind if record.failure else None,
                     "failure_message": record.failure.message if record.failure else None,
+                    "failed_by_agent": record.failed_by_agent,
                 }
 
 

@@ -9,11 +9,12 @@ from itertools import chain
 import msgspec
 
 from lram.agents.config import config_to_dict
+from lram.agents.training.heldout import SplitFacts
 from lram.agents.training.recipe import FREE
 from lram.reports.model import AgentResult, Caveat, rounded
 from lram.reports.text import count, names
 from lram.reports.training_folder import Training, ValidationLine
-from lram.reports.training_model import Measures, TrainingResult, Validation
+from lram.reports.training_model import HeldOut, Measures, TrainingResult, Validation
 
 SAME_TOKENS = 0.01
 """Up to this share numbers of tokens count as equal: windows at episodes' beginnings are shorter, so equal
@@ -64,7 +65,14 @@ def _result(training: Training, agents: Sequence[AgentResult]) -> TrainingResult
         evaluated_as=tuple(agent.label for agent in agents if facts.digest and agent.digest == facts.digest),
         machine=facts.machine,
         validation=_validation(training.validations[-1]) if training.validations else None,
+        split=_split(facts.split),
     )
+
+
+def _split(split: SplitFacts | None) -> HeldOut | None:
+    if split is None:
+        return None
+    return HeldOut(split.training, split.different, split.validation, split.validation_in_training)
 
 
 def _validation(line: ValidationLine) -> Validation:
@@ -99,7 +107,7 @@ def caveats(
     """Return what must be known before the trainings' numbers are compared."""
     if not trainings:
         return ()
-    alone: Iterator[Caveat] = chain(_unfinished(found), _labels(found, agents))
+    alone: Iterator[Caveat] = chain(_unfinished(found), _labels(found, agents), _copies(found))
     together = chain(_differences(trainings), _lengths(found), _recipes(trainings), _machines(found))
     return (*alone, *(together if len(trainings) > 1 else ()), *_seeds(trainings))
 
@@ -112,6 +120,30 @@ def _unfinished(found: Sequence[TrainingResult]) -> Iterator[Caveat]:
             f"{count(len(going), 'training has', 'trainings have')} not ended: what is shown is not the "
             "final model.",
             tuple(f"{one.label}: {one.updates} of {count(one.of_updates, 'update')}" for one in going),
+        )
+
+
+def _copies(found: Sequence[TrainingResult]) -> Iterator[Caveat]:
+    """Yield where validation is no validation, and where that is not known."""
+    same = [one for one in found if one.split and one.split.validation_in_training]
+    if same:
+        yield Caveat(
+            "validated on training data",
+            f"{count(len(same), 'training was', 'trainings were')} validated on trajectories that are also "
+            "training trajectories, step by step: that loss is no held-out one.",
+            tuple(
+                f"{one.name}: {split.validation_in_training} of {split.validation} validation trajectories"
+                for one in same
+                if (split := one.split)
+            ),
+        )
+    unknown = tuple(one.name for one in found if one.finished and one.validation and one.split is None)
+    if unknown:
+        yield Caveat(
+            "validation not compared",
+            f"Of {count(len(unknown), 'training')} it is not recorded whether validation trajectories are "
+            "also training trajectories (earlier versions split by episode and did not look).",
+            unknown,
         )
 
 

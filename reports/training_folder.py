@@ -18,7 +18,8 @@ import msgspec
 from lram.agents.api import AgentError
 from lram.agents.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.durable import read_regular
-from lram.agents.training.recipe import flat, model_config, recipe_digest, recipe_to_dict
+from lram.agents.training.heldout import KEY, SplitFacts, told_facts
+from lram.agents.training.recipe import EARLIER_DEFAULTS, flat, model_config, recipe_digest, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
 from lram.agents.training.sinks import METRICS_FILE, read_metrics
 from lram.harness.errors import LramError
@@ -88,6 +89,7 @@ class Facts:
         processes: That train together.
         machine: CPU, cores and GPU in words.
         digest: Of the final checkpoint; empty without one.
+        split: What was trained and validated on; None where the card does not tell, or there is none yet.
     """
 
     recipe: Mapping[str, Any]
@@ -101,6 +103,7 @@ class Facts:
     processes: int = 1
     machine: str = ""
     digest: str = ""
+    split: SplitFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,7 @@ class _Store:
 @dataclass(frozen=True, slots=True)
 class _Data:
     stores: tuple[_Store, ...]
+    trajectories: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +245,7 @@ def _ended(folder: Path) -> Facts:
     recipe = _typed(card.recipe, _Recipe, file)
     weights = folder / _WEIGHTS
     return Facts(
-        recipe=_flat(card.recipe),
+        recipe={**EARLIER_DEFAULTS, **_flat(card.recipe)},
         seed=recipe.seed,
         updates=recipe.optimizer.updates,
         recipe_digest=card.recipe_digest,
@@ -256,6 +260,7 @@ def _ended(folder: Path) -> Facts:
             if part
         ),
         digest=_digest(weights, model, found.target_returns),
+        split=told_facts({"data": {KEY: card.data.trajectories}}),
     )
 
 

@@ -33,6 +33,23 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Episodes on both sides of a training's split; equal digests are one trajectory.
+
+    Attributes:
+        training: Episodes trained on.
+        different: Trajectories that they are.
+        validation: Episodes validated on.
+        validation_in_training: Of them, those whose trajectory was also trained on.
+    """
+
+    training: int
+    different: int
+    validation: int
+    validation_in_training: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingResult:
     """One training run.
 
@@ -58,6 +75,8 @@ class TrainingResult:
         evaluated_as: Labels of the report's agents that are the final checkpoint.
         machine: Where it was trained, in words; empty where it is not recorded.
         validation: None where there was none.
+        split: What was trained and validated on, and how much of it is on both sides; None where that was not
+            recorded, as by earlier versions.
     """
 
     label: str
@@ -82,3 +101,4 @@ class TrainingResult:
     evaluated_as: tuple[str, ...]
     machine: str
     validation: Validation | None
+    split: HeldOut | None = None

@@ -209,6 +209,12 @@ def tasks(summary: Summary) -> list[Table]:
             cells = [name, Cell(agent_name[result.agent], flag=result.skipped and "cannot play it")]
             cells += [integer(result.scored), integer(result.errored), integer(result.missing)]
             cells += [_estimate(result.mean_return, text.figures), _estimate(result.score, _two)]
+            if result.uncounted:
+                cells[-1] = replace(cells[-1], flag=_UNCOUNTED)
+            elif result.failed_by_agent:
+                cells[-1] = replace(
+                    cells[-1], flag=f"{result.failed_by_agent} failed by the agent, as the worst"
+                )
             if has_success:
                 cells += [_estimate(result.success_any, text.percent)]
                 cells += [_estimate(result.success_last, text.percent)]
@@ -350,4 +356,9 @@ def _matrix_cell(result: TaskResult | None) -> Cell:
         return _estimate(result.score, _two)
     if result.mean_return is not None:
         return Cell(text.figures(result.mean_return.value), "return", value=None)
+    if result.uncounted:
+        return Cell(text.NONE, _UNCOUNTED)
     return Cell(text.NONE, "cannot play it" if result.skipped else "no scored episode")
+
+
+_UNCOUNTED = "not comparable: failed by its own errors"

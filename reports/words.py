@@ -143,9 +143,14 @@ def _evaluation_methods(summary: Summary) -> list[tuple[str, str]]:
         ),
         (
             "Errors",
-            "An episode that could not be finished counts as errored and one not yet played as missing; "
-            "neither enters an average, and both are shown. An aggregate is compared with the planned tasks "
-            "that have a usable score reference: below that number it is marked as not comparable.",
+            "An episode that could not be finished counts as errored and one not yet played as missing; both "
+            "are shown. Where the simulator failed, the episode enters no average. Where the agent failed by "
+            "its own fault (it gave what is no action), the episode counts as the worst that could have come "
+            "of it: not solved, and with the least return that the task can give, where one is known (0 for "
+            "DMControl, CompoSuite, MimicGen and Dark-Room). Where none is known, the agent has no return "
+            "and no score on that task, and is not compared on it; the same goes for tasks of which an agent "
+            "that ended its run with an error misses episodes. An aggregate is compared with the planned "
+            "tasks that have a usable score reference: below that number it is marked as not comparable.",
         ),
     ]
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,6 +43,38 @@ def test_the_agent_plays(user: Path) -> None:
     lram = ("-m", "lram.harness.cli", "eval", "pendulum_agent:PendulumAgent")
     python(user, *lram, "--tasks", "toy/reach", "-n", "2", "-o", "run", "-q")
     assert [record.status for record in Run(user / "run").records()] == ["scored"] * 2
+
+
+def test_an_agent_with_other_weights_or_other_code_does_not_continue_a_run(user: Path) -> None:
+    def lram(*words: str, stops: str = "") -> None:
+        environment = {**os.environ, "PYTHONPATH": str(user)}
+        command = [sys.executable, "-m", "lram.harness.cli", *words]
+        answer = subprocess.run(
+            command, cwd=user, env=environment, capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == (2 if stops else 0), answer.stderr
+        assert stops in answer.stderr
+
+    def forget() -> None:
+        """Lose what was recorded, so that there is something to play."""
+        for file in (user / "run" / "records").glob("*.jsonl"):
+            file.unlink()
+
+    weights = user / "weights.npy"
+    np.save(weights, np.linspace(-1, 1, 6))
+    lram("eval", "weighted_agent:WeightedAgent", "--tasks", "toy/reach", "-n", "1", "-o", "run", "-q")
+    forget()
+    lram("resume", "run", "-q")
+    forget()
+    content = weights.read_bytes()
+    np.save(weights, np.linspace(1, -1, 6))
+    lram("resume", "run", "-q", stops="is not the one the run was started with (digest")
+    weights.write_bytes(content)
+    lram("resume", "run", "-q")
+    forget()
+    module = user / "weighted_agent.py"
+    module.write_text(module.read_text().replace("np.sign", "np.tanh"))
+    lram("resume", "run", "-q", stops="the source of weighted_agent has changed since")
 
 
 def test_the_domain_keeps_the_contract_and_is_found(user: Path) -> None:

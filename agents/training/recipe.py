@@ -87,6 +87,13 @@ class DataSection:
         float,
         Meta(ge=0, lt=1, description="of each task's trajectories, this share is held out for validation"),
     ] = 0.025
+    validation_unit: Annotated[
+        Literal["trajectory", "episode"],
+        Meta(
+            description="what that is a share of: trajectory: of the different ones, so that no copy of one "
+            "is on both sides; episode: of all episodes, as earlier versions did"
+        ),
+    ] = "trajectory"
     seed: Annotated[
         Seed,
         Meta(description="of both drawings; not the run's, so that runs of many seeds share them"),
@@ -248,6 +255,10 @@ FREE = frozenset(
 """Fields that may differ when a run goes on: they change no number. Stores are held by their digests."""
 
 
+EARLIER_DEFAULTS = {"data.validation_unit": "episode"}
+"""What fields did by default when they were not there yet: keys over what differs from the defaults keep."""
+
+
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """Return ``recipe`` as plain values, as a file has them: the model's overrides beside its preset."""
     plain: dict[str, Any] = msgspec.to_builtins(recipe)
@@ -262,6 +273,8 @@ def recipe_digest(recipe: Recipe) -> str:
     decisive = {name: value for name, value in flat(recipe_to_dict(recipe)).items() if name not in FREE}
     if not decisive["sampling.fill"]:  # a later field, that must not change the digests of earlier recipes
         del decisive["sampling.fill"]
+    if decisive["data.validation_unit"] == "episode":  # likewise
+        del decisive["data.validation_unit"]
     return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()
 
 

@@ -29,6 +29,9 @@ LARGEST_RECIPE = 1 << 20
 """Bytes of the largest file that is read as a recipe."""
 
 _LISTS = ("data.stores", "data.tasks", "data.policies", "saving.trackers", "model.xlstm.slstm_at")
+_WRITTEN_OUT = {"stores", "tasks", "policies", "top_fraction", "validation_share", "seed"}
+"""Of ``[data]``: a recipe with all of these was written out by a training, or by ``--print-recipe``. One of
+earlier versions tells no ``validation_unit``, and its split is to stay what it was."""
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -60,6 +63,9 @@ def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Rec
         model = nested["model"]
         nested["model"] = {name: value for name, value in model.items() if name not in MODEL_FIELDS}
         nested["model"]["overrides"] = {name: model[name] for name in model if name in MODEL_FIELDS}
+    data = nested.get("data")
+    if isinstance(data, Mapping) and data.keys() >= _WRITTEN_OUT and "validation_unit" not in data:
+        nested["data"] = {**data, "validation_unit": "episode"}
     try:
         return msgspec.convert(nested, Recipe)
     except (msgspec.ValidationError, OverflowError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 from lram.agents.api import AgentError
 from lram.agents.checkpoint import load_checkpoint, save_checkpoint
 from lram.agents.config import config_from_dict
+from lram.agents.known_tasks import known_tasks
 from lram.agents.model import ActionModel, build_model
 from lram.agents.shown import shown
 from lram.agents.training import folder
@@ -171,7 +172,14 @@ def _new_model(recipe: Recipe) -> tuple[ActionModel, dict[str, str]]:
                 "fields of [model] that change its sizes"
             )
     model.load_state_dict(weights)
-    return model, {"checkpoint": section.init_from, "digest": meta.digest}
+    known = known_tasks(meta.card)
+    return model, {
+        "checkpoint": section.init_from,
+        "digest": meta.digest,
+        # Text, as states have it.
+        **({} if known.tasks is None else {"tasks": "\n".join(known.tasks)}),
+        **({"tasks_complete": "true"} if known.tasks is not None and known.complete else {}),
+    }
 
 
 def _train(
@@ -269,11 +277,15 @@ class _Writer:
             kind: {name: value for name, value in line.items() if name not in ("kind", "time", "positions")}
             for kind, line in self.last.items()
         }
+        origin = dict(trainer.origin)
+        tasks, complete = origin.pop("tasks", ""), origin.pop("tasks_complete", "") == "true"
+        earlier = {"earlier_tasks": tasks.split("\n"), "earlier_tasks_complete": complete} if tasks else {}
         return {
             "made_by": "lram train",
             "recipe": recipe_to_dict(trainer.recipe),
             "recipe_digest": recipe_digest(trainer.recipe),
-            "init_from": dict(trainer.origin),
+            "init_from": origin,
+            **earlier,
             "data": dict(trainer.data.facts),
             "parameters": trainer.model.parameter_count,
             "update": trainer.update,

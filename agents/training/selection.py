@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "valid"]
 Quality = Literal["all", "top", "bottom"]
+Unit = Literal["trajectory", "episode"]
 
 _VALIDATION, _FRACTION = 1, 2  # what a random number is for
 
@@ -46,6 +47,11 @@ class Selection:
             them are validated on the same episodes.
         seed: Of the fraction and of the validation share; not the training's, so that runs of different
             seeds are trained and validated on the same episodes.
+        unit: What the validation share is a share of. ``trajectory``: of the different trajectories
+            (:mod:`lram.agents.trajectories.digests`) of all stores, so that none is on both sides; of those
+            that are held out, the first episode is validated on and the others are not used. ``episode``: of
+            the episodes, as earlier versions drew it; copies of a trajectory can be on both sides. Where no
+            trajectory is there twice, both are the same.
     """
 
     tasks: tuple[str, ...] = ("*",)
@@ -54,6 +60,7 @@ class Selection:
     episode_fraction: float = 1.0
     validation_share: float = 0.025
     seed: int = 1
+    unit: Unit = "trajectory"
 
     def __post_init__(self) -> None:
         for name in ("top_fraction", "episode_fraction"):
@@ -134,14 +141,14 @@ def select(
     _check_together(tasks, state_width)
     chosen: dict[str, list[tuple[int, _Episodes]]] = {}
     for index, spec in enumerate(tasks):
-        episodes = _of_quality(_of_split(found[spec.id], spec.id, selection, split), quality)
+        episodes = _of_quality(_of_split(stores, found[spec.id], spec.id, selection, split), quality)
         if len(episodes.numbers):
             chosen.setdefault(spec.domain, []).append((index, episodes))
     if not chosen:
         what = "the worse half of the validation" if quality == "bottom" else "validation"
         raise AgentError(
-            f"there are no {what} episodes: no task has two or more, or validation_share is 0; "
-            "collect more, or train without validation"
+            f"there are no {what} episodes: no task has two or more different ones, or validation_share is "
+            "0; collect more, or train without validation (validation.windows = 0)"
         )
     return Selected(tasks, {domain: _lined_up(domain, chosen[domain]) for domain in in_order(chosen)})
 
@@ -191,22 +198,42 @@ def _episodes(
     return found
 
 
-def _of_split(episodes: _Episodes, task: str, selection: Selection, split: Split) -> _Episodes:
-    count, key = len(episodes.numbers), (selection.seed, zlib.crc32(task.encode()))
-    held_out = 0
+def _of_split(
+    stores: Sequence[TrajectoryStore], episodes: _Episodes, task: str, selection: Selection, split: Split
+) -> _Episodes:
+    key = selection.seed, zlib.crc32(task.encode())
+    # firsts: the first episode of each trajectory; copies: of each episode, which of these it repeats.
+    if selection.validation_share and selection.unit == "trajectory":
+        digests = digests_of(stores, episodes.stores, episodes.numbers)
+        _, firsts, copies = np.unique(digests, return_index=True, return_inverse=True)
+        ranks = np.argsort(np.argsort(firsts))
+        firsts, copies = np.sort(firsts), ranks[copies]
+    else:
+        firsts = copies = np.arange(len(episodes.numbers))
+    count, held_out = len(firsts), 0
     if selection.validation_share and count >= 2:
         held_out = min(count - 1, max(1, round(selection.validation_share * count)))
     # The smallest of exponential times whose rates are the lengths: drawn without replacement, with
     # probabilities proportional to length (Efraimidis and Spirakis 2006).
     times = -np.log1p(-_chances_of(episodes, (*key, _VALIDATION))) / episodes.lengths
-    order = np.argsort(times, kind="stable")
+    order = np.argsort(times[firsts], kind="stable")
     if split == "valid":
-        return episodes.take(np.sort(order[:held_out]))
-    trained = episodes.take(np.sort(order[held_out:]))
+        return episodes.take(np.sort(firsts[order[:held_out]]))
+    trained = episodes.take(np.flatnonzero(~np.isin(copies, order[:held_out])))
     part = _part(len(trained.numbers), selection.episode_fraction)
     drawn = np.argsort(_chances_of(trained, (*key, _FRACTION)), kind="stable")[:part]
     trained = trained.take(np.sort(drawn))
     return _best(trained, _part(len(drawn), selection.top_fraction))
+
+
+def digests_of(stores: Sequence[TrajectoryStore], places: Integers, numbers: Integers) -> list[str]:
+    """Return what names the trajectories of episodes by their content (of store ``places[i]``)."""
+    found = [""] * len(numbers)
+    for place in np.unique(places):
+        rows = np.flatnonzero(places == place)
+        for row, digest in zip(rows, stores[place].trajectory_digests(numbers[rows].tolist()), strict=True):
+            found[row] = digest
+    return found
 
 
 def _of_quality(episodes: _Episodes, quality: Quality) -> _Episodes:

@@ -61,6 +61,7 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
         state_width: The model's.
         rank: Which of several processes this is.
     """
+    from lram.agents.training.heldout import KEY, card_facts, split_facts
     from lram.agents.training.selection import Selection
     from lram.agents.training.targets import target_returns
     from lram.agents.training.windows import Sampling, Windows, evaluation_windows
@@ -78,6 +79,7 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
         episode_fraction=data.episode_fraction,
         validation_share=data.validation_share,
         seed=data.seed,
+        unit=data.validation_unit,
     )
     sampling = Sampling(
         context=drawing.context,
@@ -105,6 +107,7 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
         "tasks": {
             one.task: {"episodes": one.episodes, "transitions": one.transitions} for one in windows.summary()
         },
+        KEY: card_facts(selection, split_facts(stores, selection, state_width=state_width)),
     }
     targets: Mapping[str, float] = {}
     if data.target_returns == "data":

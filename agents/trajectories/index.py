@@ -26,6 +26,7 @@ from lram.agents.trajectories.listing import Listing, check_plain_file, list_par
 from lram.agents.trajectories.trajectory import LONGEST, fault_of_task
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"[0-9a-f]{16}")
 _LOOKS = 5  # a writer can commit between looking at the index and looking at the parts
 
 
@@ -136,6 +137,10 @@ def _fault_of_line(line: PartLine) -> str:
     )
     if len({len(column) for column in columns}) > 1:
         return "its columns differ in length"
+    if line.digests and len(line.digests) != len(line.lengths):
+        return "its columns differ in length"
+    if not all(map(_DIGEST.fullmatch, line.digests)):
+        return "a digest of a trajectory is none"
     if not PART_PATH.fullmatch(line.part):
         return f"{line.part!r} is no name of a part"
     if not _SHA256.fullmatch(line.sha256) or line.bytes < 1:

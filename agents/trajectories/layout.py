@@ -53,6 +53,8 @@ class PartLine:
         policies: Who acted.
         origins: Where each comes from; empty where nothing is told.
         contexts: Where contexts start, for the episodes that have more than one.
+        digests: Of the trajectories (:mod:`lram.agents.trajectories.digests`); empty in lines of earlier
+            versions.
     """
 
     part: str
@@ -71,6 +73,7 @@ class PartLine:
     policies: list[str]
     origins: list[str]
     contexts: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    digests: list[str] = field(default_factory=list)
 
 
 def is_store(path: str | Path) -> bool:

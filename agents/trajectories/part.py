@@ -37,6 +37,7 @@ import msgspec
 import numpy as np
 
 from lram.agents.api import AgentError, TaskSpec
+from lram.agents.trajectories.digests import trajectory_digest
 from lram.agents.trajectories.hdf5 import (
     DAMAGE,
     attribute,
@@ -184,6 +185,7 @@ def line_of(name: str, sha256: str, size: int, group: Sequence[Trajectory]) -> P
         policies=[t.policy for t in group],
         origins=[t.origin for t in group],
         contexts={i: t.context_starts for i, t in enumerate(group) if len(t.context_starts) > 1},
+        digests=[trajectory_digest(t) for t in group],
     )
 
 

@@ -29,6 +29,7 @@ import numpy.typing as npt
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.trajectories.card import read_signed_card
 from lram.agents.trajectories.checked_parts import CheckedParts, fault_of_part
+from lram.agents.trajectories.digests import trajectory_digest
 from lram.agents.trajectories.hdf5 import DAMAGE, array_in, group_in, read, text_of
 from lram.agents.trajectories.index import check_parts, read_index
 from lram.agents.trajectories.layout import PartLine
@@ -145,6 +146,7 @@ class TrajectoryStore:
         for line in self._parts:
             self._lines[line.part] = line
             self.episodes += _summaries(line, len(self.episodes))
+        self._digests: dict[int, str] = {}
         self._cache: OrderedDict[int, _Columns] = OrderedDict()
         self._cached = 0
         self._files = CheckedParts(self.path, self._parts, index.listing.parts)
@@ -169,6 +171,11 @@ class TrajectoryStore:
     def parts(self) -> tuple[PartLine, ...]:
         """The committed parts, oldest first."""
         return tuple(self._parts)
+
+    @property
+    def without_digests(self) -> int:
+        """Episodes of which the index tells no digest, so that their parts must be read for it."""
+        return sum(len(line.lengths) for line in self._parts if not line.digests)
 
     @property
     def digest(self) -> str:
@@ -214,6 +221,21 @@ class TrajectoryStore:
             return text_of(group_in(file, f"episode_{summary.place}"), "record")
         except DAMAGE as error:
             raise damaged(self.path / summary.part, summary.place, error) from error
+
+    def trajectory_digests(self, numbers: Iterable[int]) -> list[str]:
+        """Return what names the trajectories of episodes by their content, as the index or their parts tell.
+
+        Raises:
+            AgentError: There is no such episode, or the index does not tell and it cannot be read.
+        """
+        found = []
+        for number in numbers:
+            summary = self._summary(number)
+            told = self._lines[summary.part].digests
+            if not told and number not in self._digests:
+                self._digests[number] = trajectory_digest(self.trajectory(number))
+            found.append(told[summary.place] if told else self._digests[number])
+        return found
 
     def window(self, number: int, start: int, stop: int) -> Window:
         """Return decisions ``start`` .. ``stop - 1`` of episode ``number``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from lram.agents.api import AgentError
 from lram.agents.trajectories.card import read_card, read_signed_card
 from lram.agents.trajectories.checked_parts import fault_of_part
+from lram.agents.trajectories.digests import repeats, repeats_words, trajectory_digest
 from lram.agents.trajectories.hdf5 import DAMAGE, read_array
 from lram.agents.trajectories.index import read_index
 from lram.agents.trajectories.layout import CARD_FILE, INDEX_FILE, PartLine, is_store
@@ -28,6 +30,7 @@ class Verified:
         unnamed: Files among the parts that are none of the store's.
         pending: Parts of a commit that goes on or was interrupted.
         unsigned: What carries no checksum, because an earlier version wrote it.
+        repeats: Tasks that have a trajectory more than once, one sentence each; nothing is wrong with that.
     """
 
     parts: int = 0
@@ -37,6 +40,7 @@ class Verified:
     unnamed: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     unsigned: list[str] = field(default_factory=list)
+    repeats: list[str] = field(default_factory=list)
 
 
 def verified(path: Path) -> Verified:
@@ -59,16 +63,24 @@ def verified(path: Path) -> Verified:
     found.parts = len(index.lines)
     found.episodes = sum(len(line.lengths) for line in index.lines)
     found.steps = sum(sum(line.lengths) for line in index.lines)
+    digests: dict[str, list[str]] = defaultdict(list)
     for line in index.lines:
-        found.bad += faults_of_part(path, line)
+        found.bad += faults_of_part(path, line, digests[line.task.id])
+    found.repeats = [repeats_words(*one) for one in repeats(digests)]
     found.unnamed = [str(path / name) for name in index.listing.strays]
     named = {line.part for line in index.lines}
     found.pending = [str(path / name) for name in index.listing.parts if name not in named]
     return found
 
 
-def faults_of_part(path: Path, line: PartLine) -> Iterator[str]:
-    """Yield what is wrong with a part, one sentence each: its file, or its trajectories one by one."""
+def faults_of_part(path: Path, line: PartLine, digests: list[str]) -> Iterator[str]:
+    """Yield what is wrong with a part, one sentence each: its file, or its trajectories one by one.
+
+    Args:
+        path: Folder of the store.
+        line: Of the part.
+        digests: Those of its trajectories are added.
+    """
     file = path / line.part
     if wrong := fault_of_part(path, line):
         yield wrong
@@ -82,16 +94,17 @@ def faults_of_part(path: Path, line: PartLine) -> Iterator[str]:
     with handle:
         for place in range(len(line.lengths)):
             try:
-                wrong = _fault(handle, line, place, f"{file}, episode {place}")
+                wrong = _fault(handle, line, place, f"{file}, episode {place}", digests)
             except AgentError as error:
                 wrong = str(error)
             if wrong:
                 yield wrong
 
 
-def _fault(handle: object, line: PartLine, place: int, where: str) -> str:
+def _fault(handle: object, line: PartLine, place: int, where: str, digests: list[str]) -> str:
     trajectory = read_episode(handle, place, line.task)
     check_trajectory(trajectory, where)
+    digests.append(trajectory_digest(trajectory))
     facts = {
         "length": (trajectory.length, line.lengths[place]),
         "return": (trajectory.episode_return, line.returns[place]),
@@ -105,6 +118,7 @@ def _fault(handle: object, line: PartLine, place: int, where: str) -> str:
             (line.terminated[place], line.truncated[place]),
         ),
         "contexts": (trajectory.context_starts, line.contexts.get(place, (0,))),
+        "digest": (digests[-1], line.digests[place] if line.digests else digests[-1]),
         "successes": (_successes(trajectory), (line.success_any[place], line.success_last[place])),
     }
     for name, (held, said) in facts.items():

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from lram.agents.training.recipe import FREE, Recipe, flat, recipe_to_dict
+from lram.agents.training.recipe import EARLIER_DEFAULTS, FREE, Recipe, flat, recipe_to_dict
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.harness.ablation.study import Evaluation, Study, Timing
 
@@ -102,7 +102,7 @@ def _put(plain: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def _key(study: Study, recipe: Recipe, digests: Sequence[str], protocols: Sequence[str]) -> str:
-    usual = flat(recipe_to_dict(Recipe()))
+    usual = flat(recipe_to_dict(Recipe())) | EARLIER_DEFAULTS
     chosen = flat(recipe_to_dict(recipe))
     content = {
         "content": CONTENT,

@@ -226,11 +226,12 @@ def info(
     difference of consecutive actions (continuous ones; independent uniform actions would have 0.67).
     Where the one is high or the other small, a model that sees its last action can copy it instead of
     learning to act: this is why the paper leaves actions out of the context. 'score' is the normalised
-    score of the mean return, where the task has a reference.
+    score of the mean return, where the task has a reference. Trajectories that are there more than once, in
+    a store or in several of those named, are counted: they are one piece of evidence.
     """
-    from lram.harness.data_info import describe_store
+    from lram.harness.data_info import describe_stores
 
-    described = [describe_store(path, quick=quick) for path in stores]
+    described = describe_stores(stores, quick=quick)
     if json:
         print_json([asdict(one) for one in described])
         return
@@ -255,6 +256,10 @@ def verify(
         print_json(asdict(found))
         return EXIT_BAD_DATA if found.bad else 0
     _show_problems("bad", found.bad)
+    for text in found.repeats[:_SHOWN]:
+        print(f"repeated: {text}")
+    if len(found.repeats) > _SHOWN:
+        print(f"... and {len(found.repeats) - _SHOWN} more tasks; --json names all")
     if found.pending:
         print(f"of a commit that goes on or was interrupted: {', '.join(found.pending)}")
     if found.unnamed:

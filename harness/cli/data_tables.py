@@ -35,6 +35,7 @@ def show_store(info: StoreInfo) -> None:
     for title, groups in (("domain", info.domains), ("task", info.tasks)):
         print()
         print_table((title, *_COLUMNS), [(printable(group.name), *_cells(group)) for group in groups])
+    _show_repeats(info)
     several = [(task, group) for task, groups in info.policies.items() for group in groups]
     if any(group.name for _, group in several):
         print()
@@ -44,6 +45,20 @@ def show_store(info: StoreInfo) -> None:
         ]
         print_table(("task", "policy", *_COLUMNS[:9]), rows)
     print()
+
+
+def _show_repeats(info: StoreInfo) -> None:
+    """Print which trajectories are there more than once."""
+    if info.repeats is None:
+        print("\nrepeated trajectories were not looked for: the index does not name them (leave out --quick)")
+        return
+    if info.repeats:
+        more = sum(one.episodes - one.different for one in info.repeats)
+        print(f"\n{more} of {info.episodes} episodes repeat the trajectory of another, step by step:")
+        rows = [(printable(one.task), one.episodes, one.different) for one in info.repeats]
+        print_table(("task", "episodes", "different"), rows)
+    for path, count in info.shared.items():
+        print(f"\n{count} of {info.episodes} episodes are also in {path}")
 
 
 def _cells(group: Group) -> tuple[Any, ...]:

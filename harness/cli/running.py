@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from lram.agents.compute import ROWS, Precision, StepForm
 from lram.envs.registry import domain_names
 from lram.harness.backends import LOCAL, Backend
+from lram.harness.cli.hints import show_unseen
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
 from lram.harness.errors import LramError
@@ -322,6 +323,11 @@ def conclude(run: Run, *, hint: bool = True) -> int:
     given_up = sorted({r.task for r in records if r.failure and r.failure.kind == "quarantine"})
     for reason, times in reasons.most_common(_REASONS_SHOWN):
         print(f"\n{times} errored: {reason}")
+    if own := sum(record.failed_by_agent for record in records):
+        print(
+            f"\n{own} of the errored failed by the agent's own fault: they count as the worst outcome, and "
+            "where no least return is known the agent has no score on the task"
+        )
     if len(reasons) > _REASONS_SHOWN:
         print(f"\nand {len(reasons) - _REASONS_SHOWN} other reasons; the records have them")
     if given_up:
@@ -333,6 +339,7 @@ def conclude(run: Run, *, hint: bool = True) -> int:
                 f"\n{agent.label} cannot play {len(skipped)} of {len(run.plan.tasks)} tasks, such as "
                 f"{skipped[0].task}: {skipped[0].reason}"
             )
+    show_unseen(run)
     sessions = run.provenance()
     if sessions and (spread := sessions[-1].settings.get("spread")):
         print(f"\n{spread}")

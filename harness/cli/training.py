@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from lram.agents.training.recipe import describe_fields
 from lram.agents.training.recipe_text import changed, read_recipe, render_recipe, render_value
+from lram.harness.cli.hints import trained_tasks
 from lram.harness.cli.output import print_table
 from lram.harness.errors import LramError
 from lram.harness.training import finetuning_recipe, surroundings, task_patterns
@@ -172,7 +173,7 @@ def conclude(outcome: Outcome, run: Path) -> int:
                 f"file; the model is in {run / 'checkpoint'}"
             ) from None
     print(f"\ntrained: {outcome.update} updates\ncheckpoint: {run / 'checkpoint'}")
-    tasks = " ".join(shlex.quote(f"{domain}/*") for domain in domains) or "TASKS"
+    tasks = " ".join(map(shlex.quote, trained_tasks(run / "checkpoint", domains))) or "TASKS"
     print(f"next: lram eval {run / 'checkpoint'} --tasks {tasks} -o {run / 'eval'}")
     return 0
 

@@ -1,9 +1,11 @@
 """Which trajectories losses are measured on: long ones that no agent was trained on.
 
-What a checkpoint was trained on, its card tells: the digests of the stores, and the recipe that drew the
-validation share. Of such a store only that share counts; a store under a digest that no card names counts
-whole. That it holds other episodes is not checked: one seed collected twice gives the same episodes under
-two digests.
+What a checkpoint was trained on, its card tells: the digests of the stores, the recipe that drew the
+validation share, and the digests of the trajectories. Of such a store only that share counts, and in every
+store a trajectory that an agent was trained on is left out, counted and said: one seed collected twice gives
+the same trajectories under two digests of stores, and deterministic agents give them under any. Cards of
+earlier versions do not name trajectories; then those of the stores that are given are compared, and of
+another store it is said that nothing was.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -20,9 +22,10 @@ from typing import Any
 from lram.agents.api import TaskSpec
 from lram.agents.encoders import IMAGE_SHAPE
 from lram.agents.tokens import ACTION_DIMS, DISCRETE_ACTIONS
+from lram.agents.training.heldout import trained_trajectories
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.agents.training.sampling import chances
-from lram.agents.training.selection import Selection, select
+from lram.agents.training.selection import Selection, digests_of, select
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.records import Stretch
@@ -86,8 +89,13 @@ def choose(
             "the trajectory stores hold none of the tasks that are selected; they hold "
             f"{', '.join(ids[:5])}{f' and {len(ids) - 5} more' if len(ids) > 5 else ''}"
         )
-    usable = _usable(stores, wanted)
-    held_out, told = _unseen(stores, cards, wanted)
+    chosen = set(tasks)
+    usable = {
+        (place, number)
+        for place, number in _usable(stores, wanted)
+        if stores[place].episodes[number].task in chosen
+    }
+    held_out, told = _unseen(stores, cards, wanted, usable)
     stretches = []
     for task in tasks:
         found = [
@@ -151,9 +159,13 @@ def _pairs(domains: Mapping[str, Any]) -> set[_Episode]:
 
 
 def _unseen(
-    stores: Sequence[TrajectoryStore], cards: Mapping[str, Mapping[str, Any]], wanted: Wanted
+    stores: Sequence[TrajectoryStore],
+    cards: Mapping[str, Mapping[str, Any]],
+    wanted: Wanted,
+    usable: set[_Episode],
 ) -> tuple[set[_Episode], str]:
-    """Return the episodes that no agent was trained on, and why, in words."""
+    """Return the episodes that no agent was trained on, and why, in words; copies among the ``usable``."""
+    trained: dict[str, Container[str]] = {}
     left = {(place, episode.number) for place, store in enumerate(stores) for episode in store.episodes}
     shares, silent = [], []
     for label, card in cards.items():
@@ -161,6 +173,8 @@ def _unseen(
         if not digests:
             silent.append(label)
             continue
+        if (packed := trained_trajectories(card)) is not None:
+            trained[label] = packed
         _refuse_grown(stores, digests, label)
         by_digest = {store.digest: place for place, store in enumerate(stores)}
         there = [by_digest[digest] for digest in digests if digest in by_digest]
@@ -178,15 +192,29 @@ def _unseen(
         left &= {pair for pair in left if pair[0] not in there} | {
             (there[place], number) for place, number in held_out
         }
+        if label not in trained:
+            read = select(ordered, selection, "train", state_width=width).domains
+            trained[label] = {
+                digest
+                for domain in read.values()
+                for digest in digests_of(ordered, domain.stores, domain.numbers)
+            }
         shares.append(label)
     parts = []
     if shares:
         parts.append(f"the validation share that {_names(shares)} held out, by the recipes in their cards")
     others = [label for label in cards if label not in shares and label not in silent]
-    if others:
+    left, copies = _without_copies(stores, left, usable, trained)
+    parts += copies
+    if compared := [label for label in others if label in trained]:
         parts.append(
-            f"stores under other digests than the card{'s' * (len(others) != 1)} of {_names(others)} "
-            f"name{'s' * (len(others) == 1)}; that they hold other episodes is not checked"
+            f"stores under other digests than the card{'s' * (len(compared) != 1)} of {_names(compared)} "
+            f"name{'s' * (len(compared) == 1)}, and no trajectory that {_names(compared)} was trained on"
+        )
+    if unknown := [label for label in others if label not in trained]:
+        parts.append(
+            f"stores under other digests than the card{'s' * (len(unknown) != 1)} of {_names(unknown)} "
+            f"name{'s' * (len(unknown) == 1)}; that they hold other episodes is not checked"
         )
     if silent:
         parts.append(f"what {_names(silent)} were trained on, if at all, is not known")
@@ -197,6 +225,30 @@ def _unseen(
             "is left out"
         )
     return left, "; ".join(parts)
+
+
+def _without_copies(
+    stores: Sequence[TrajectoryStore],
+    left: set[_Episode],
+    usable: set[_Episode],
+    trained: Mapping[str, Container[str]],
+) -> tuple[set[_Episode], list[str]]:
+    """Return ``left`` without the trajectories that an agent was trained on, and how many these were."""
+    considered = sorted(left & usable)
+    digests: dict[_Episode, str] = {}
+    for place, store in enumerate(stores if trained else ()):
+        mine = [pair for pair in considered if pair[0] == place]
+        digests |= dict(zip(mine, store.trajectory_digests(number for _, number in mine), strict=True))
+    said, copies = [], set()
+    for label, known in trained.items():
+        again = {pair for pair, digest in digests.items() if digest in known}
+        copies |= again
+        if again:
+            said.append(
+                f"{len(again)} of {len(considered)} validation trajectories are also training trajectories "
+                f"of {label}, and left out"
+            )
+    return left - copies, said
 
 
 def _digests(card: Mapping[str, Any]) -> list[str]:
@@ -226,7 +278,13 @@ def _selection(card: Mapping[str, Any], label: str) -> Selection:
         )
     data = recipe_from_dict(told, f"the card of {label}").data
     drawn = Selection(
-        tasks=data.tasks, policies=data.policies, validation_share=data.validation_share, seed=data.seed
+        tasks=data.tasks,
+        policies=data.policies,
+        top_fraction=data.top_fraction,
+        episode_fraction=data.episode_fraction,
+        validation_share=data.validation_share,
+        seed=data.seed,
+        unit=data.validation_unit,
     )
     if not data.validation_share:
         raise LramError(f"{label} held nothing out of its stores; give a store that it never saw")

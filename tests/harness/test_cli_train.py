@@ -212,7 +212,7 @@ def test_from_store_to_scores(store: Path, tmp_path: Path, capsys: pytest.Captur
     checkpoint = tmp_path / "run" / "checkpoint"
     printed = capsys.readouterr()
     assert "perplexity" in printed.out
-    assert f"lram eval {checkpoint} --tasks 'toy/*'" in printed.out
+    assert f"lram eval {checkpoint} --tasks toy/reach -o" in printed.out, "what the model was trained on"
     assert "validation loss" in printed.err
 
     half = tmp_path / "half"

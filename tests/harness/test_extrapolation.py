@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from lram.agents.factory import create_agent
 from lram.agents.model import build_model
 from lram.agents.model_agent import ModelAgent
 from lram.agents.training.batches import Places, assemble
+from lram.agents.training.heldout import card_facts, split_facts
 from lram.agents.training.recipe import recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
-from lram.agents.trajectories import TrajectoryStore
+from lram.agents.training.selection import Selection
+from lram.agents.trajectories import StoreWriter, TrajectoryStore
 from lram.harness.cli.extrapolate import extrapolate as command
 from lram.harness.collection import collect
 from lram.harness.errors import LramError
@@ -227,6 +230,44 @@ def test_of_a_store_that_was_trained_on_only_the_validation_share_counts(unseen:
     everything, told = choose([store], {"m": {}}, replace(WANTED, tasks=("toy/reach",)))
     assert len(everything) == 6
     assert told == "what m were trained on, if at all, is not known"
+
+
+def _copied(unseen: Path, folder: Path, numbers: Sequence[int]) -> TrajectoryStore:
+    """A store with some trajectories of another, under other seeds and names."""
+    store = TrajectoryStore(unseen)
+    with StoreWriter(folder) as writer:
+        for place, number in enumerate(numbers):
+            writer.append(replace(store.trajectory(number), seed=900 + place, origin=f"copy {place}"))
+    return TrajectoryStore(folder)
+
+
+def test_held_out_trajectories_that_are_also_training_ones_are_counted_and_left_out(
+    unseen: Path, tmp_path: Path
+) -> None:
+    reach = [e.number for e in TrajectoryStore(unseen).episodes if e.task == "toy/reach"]
+    store = _copied(unseen, tmp_path / "store", [*reach[:2] * 8])
+    card = _card(8, store, validation_share=0.5, validation_unit="episode")
+    with pytest.raises(LramError, match="8 of 8 validation trajectories are also training trajectories of m"):
+        choose([store], {"m": card}, WANTED)
+    by_trajectory = _card(8, store, validation_share=0.5)
+    stretches, told = choose([store], {"m": by_trajectory}, WANTED)
+    assert len(stretches) == 1
+    assert "also" not in told
+
+
+def test_copies_of_training_trajectories_in_another_store_are_found_by_the_card(
+    unseen: Path, tmp_path: Path
+) -> None:
+    source = TrajectoryStore(unseen)
+    reach = [e.number for e in source.episodes if e.task == "toy/reach"]
+    trained = _copied(unseen, tmp_path / "trained", reach[:4])
+    card = _card(8, trained, validation_share=0.0)
+    facts = split_facts([trained], Selection(validation_share=0.0), state_width=204)
+    card["data"]["trajectories"] = card_facts(Selection(validation_share=0.0), facts)
+    stretches, told = choose([source], {"m": card}, replace(WANTED, tasks=("toy/reach",)))
+    assert {stretch.number for stretch in stretches} == set(reach[4:])
+    assert told.startswith("4 of 6 validation trajectories are also training trajectories of m, and left out")
+    assert told.endswith("and no trajectory that m was trained on")
 
 
 def test_a_store_given_twice_is_refused(unseen: Path, tmp_path: Path) -> None:

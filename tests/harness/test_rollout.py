@@ -138,6 +138,7 @@ def test_a_task_that_always_fails_is_recorded_retried_and_given_up_and_the_run_e
     assert [record.status for record in bad] == ["errored"] * 5
     kinds = [record.failure.kind for record in bad if record.failure]
     assert kinds == [kind] * 3 + ["quarantine"] * 2
+    assert not any(record.failed_by_agent for record in records), "the simulator did it"
     assert [record.failures for record in bad] == [2, 2, 2, 0, 0]
     assert all(len(record.measured.incidents) == 2 for record in bad[:3])
     assert all(record.episode_return is None and record.length is None for record in bad)
@@ -169,11 +170,13 @@ def test_what_is_no_action_is_the_agents_failure_and_named(
     records = play(tmp_path, Solver(mistake), "toy/steps", episodes=5, lanes=1, workers=1)
     assert [record.failure.kind for record in records if record.failure] == ["agent"] * 3 + ["quarantine"] * 2
     assert all(words in record.failure.message for record in records if record.failure)
+    assert all(record.failed_by_agent for record in records), "also those that were given up for it"
 
 
 def test_an_agent_that_raises_stops_the_run_with_a_sentence_and_it_can_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(LramError, match=r"agent solver raised ValueError: bad day .*resume the run"):
         play(tmp_path, Solver(ValueError("bad day")), "toy/steps")
+    assert "bad day" in Run(tmp_path / "run").provenance()[0].raised["solver"]
     run = resume(tmp_path / "run", agents={"solver": Solver()}, machine=Machine(lanes=2, workers=1))
     assert [record.status for record in run.records()] == ["scored"] * 2
 

@@ -54,6 +54,7 @@ class Made:
     tokens: int = 1000
     finished: bool = True
     state: bool = True
+    copies: int | None = 0
     machine: dict[str, Any] = field(default_factory=lambda: {"cpu": "Example CPU", "cores": 2, "gpu": ""})
 
     def write(self, folder: Path) -> Path:
@@ -76,7 +77,10 @@ class Made:
                 "recipe": recipe_to_dict(recipe),
                 "recipe_digest": recipe_digest(recipe),
                 "init_from": origin,
-                "data": {"stores": [{"path": "stores/demo", "digest": self.store}]},
+                "data": {
+                    "stores": [{"path": "stores/demo", "digest": self.store}],
+                    **({} if self.copies is None else {"trajectories": self.split(self.copies)}),
+                },
                 "parameters": 1_029_320,
                 "processes": 1,
                 "machine": self.machine,
@@ -93,6 +97,11 @@ class Made:
             told = {"model": model, "stores": [self.store], "processes": 1, "origin": origin}
             (state / "state.json").write_text(json.dumps({"update": self.updates, **told}))
         return folder
+
+    @staticmethod
+    def split(copies: int) -> dict[str, Any]:
+        counts = {"training": 40, "different": 31, "validation": 8, "validation_in_training": copies}
+        return {"unit": "trajectory", **counts, "digests": ""}
 
     def lines(self) -> list[dict[str, Any]]:
         found, rng = [self.validation(0)], np.random.default_rng(self.seed)
@@ -310,6 +319,18 @@ def test_models_trained_alike_have_one_caveat_that_of_single_seeds(make):
     assert set(found) == {"training seed"}
     assert found["training seed"].items == ("a", "b")
     assert "seed each" in found["training seed"].text
+
+
+def test_validation_on_training_trajectories_is_said_with_its_count(make):
+    found = kinds([make("a", copies=8), make("b", seed=1, copies=0)])
+    assert found["validated on training data"].items == ("a: 8 of 8 validation trajectories",)
+    assert "validation not compared" not in found
+
+
+def test_trainings_that_never_looked_for_copies_are_named(make):
+    found = kinds([make("a", copies=None), make("b", seed=1)])
+    assert found["validation not compared"].items == ("a",)
+    assert "validated on training data" not in found
 
 
 def test_models_trained_with_the_same_seeds_have_no_caveat(make):
@@ -561,8 +582,8 @@ def test_what_the_trainer_writes_is_read_as_it_was(tmp_path):
     torch.set_num_threads(1)
     task, rng = TaskSpec("metaworld/reach", "metaworld", "vector", (5,), "continuous", 2, 1.0, 1.0), np.random
     with StoreWriter(tmp_path / "store") as writer:
-        for _ in range(5):
-            seen = rng.default_rng(0).uniform(-1, 1, (9, 5)).astype(np.float32)
+        for number in range(5):
+            seen = rng.default_rng(number).uniform(-1, 1, (9, 5)).astype(np.float32)
             rewards = np.ones(8, dtype=np.float32)
             writer.append(Trajectory(task, seen, seen[:-1, :2].copy(), rewards, rewards, False, True))
     settings = [

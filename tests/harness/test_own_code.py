@@ -1,0 +1,137 @@
+"""A run is of one agent: changed code and changed weights are refused, and said where they got in."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lram.agents.api import AgentInfo
+from lram.agents.own_code import files_digest
+from lram.harness.errors import LramError
+from lram.harness.evaluation import Machine, evaluate, resume
+from lram.harness.store import Run, RunWriter
+from lram.harness.trust import Trust
+from lram.reports import summarise
+
+MACHINE = Machine(lanes=2, workers=1)
+AGENT = """
+import numpy as np
+from lram.agents.api import AgentInfo
+from {helper} import chosen
+
+
+class Agent:
+    info = AgentInfo("baseline", "own")
+
+    def refuses(self, task):
+        return None
+
+    def start(self, lanes):
+        return None
+
+    def reset(self, state, lanes, episodes):
+        pass
+
+    def act(self, state, observations, rewards, lanes):
+        return [np.full(2, chosen(seen), np.float32) for seen in observations], state
+
+    def state_bytes(self, state):
+        return 0
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an agent whose choice is made in a helper module; the helper's file is returned."""
+    name = f"own_{abs(hash(tmp_path)) % 10**9}"
+    (tmp_path / f"{name}.py").write_text(AGENT.format(helper=f"helper_{name}"))
+    helper = tmp_path / f"helper_{name}.py"
+    helper.write_text("def chosen(seen):\n    return 0.5\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    yield helper
+    for module in (name, f"helper_{name}"):
+        sys.modules.pop(module, None)
+
+
+def spec(helper: Path) -> str:
+    return f"{helper.stem.removeprefix('helper_')}:Agent"
+
+
+def forget(run: Run) -> Run:
+    """Return the run without what was recorded."""
+    for file in (run.path / "records").glob("*.jsonl"):
+        file.unlink()
+    return Run(run.path)
+
+
+def test_a_changed_helper_of_an_agent_is_refused_by_name(own: Path) -> None:
+    run = forget(evaluate({"own": spec(own)}, "toy/reach", "run", episodes=1, machine=MACHINE))
+    own.write_text("def chosen(seen):\n    return -0.5\n")
+    with pytest.raises(LramError, match=f"the source of {own.stem} has changed since; put it back"):
+        resume(run, machine=MACHINE, trust=Trust(specs=[spec(own)]))
+    own.write_text("def chosen(seen):\n    return 0.5\n")
+    assert len(resume(run, machine=MACHINE, trust=Trust(specs=[spec(own)])).records()) == 1
+
+
+def test_a_session_notes_what_its_agents_were_made_of(own: Path) -> None:
+    run = evaluate({"own": spec(own)}, "toy/reach", "run", episodes=1, machine=MACHINE)
+    (session,) = run.provenance()
+    name = own.stem.removeprefix("helper_")
+    assert set(session.sources["own"]) == {f"module {name}", f"module {own.stem}"}
+    assert session.sources["own"][f"module {own.stem}"] == run.plan.agents[0].code[own.stem]
+
+
+class Weighted:
+    """An agent given as an object, that reads weights."""
+
+    def __init__(self, weights: Path) -> None:
+        self.weights = np.load(weights)
+        self.info = AgentInfo("model", "weighted", trained=True, digest=files_digest(weights))
+
+    def refuses(self, task: object) -> None:
+        return None
+
+    def start(self, lanes: int) -> None:
+        return None
+
+    def reset(self, state: object, lanes: object, episodes: object) -> None:
+        pass
+
+    def act(self, state, observations, rewards, lanes):
+        return [np.clip(self.weights[:2], -1, 1).astype(np.float32) for _ in lanes], state
+
+    def state_bytes(self, state: object) -> int:
+        return 0
+
+
+def test_changed_weights_are_refused_where_an_agent_tells_their_digest(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.npy"
+    np.save(weights, np.array([0.5, 0.5]))
+    run = forget(
+        evaluate({"w": Weighted(weights)}, "toy/reach", tmp_path / "run", episodes=1, machine=MACHINE)
+    )
+    np.save(weights, np.array([0.5, -0.5]))
+    with pytest.raises(LramError, match="agent w is not the one the run was started with"):
+        resume(run, agents={"w": Weighted(weights)}, machine=MACHINE)
+    np.save(weights, np.array([0.5, 0.5]))
+    assert len(resume(run, agents={"w": Weighted(weights)}, machine=MACHINE).records()) == 1
+
+
+def test_a_report_says_where_sessions_had_other_code_or_weights(own: Path) -> None:
+    run = evaluate({"own": spec(own)}, "toy/reach", "run", episodes=2, machine=MACHINE)
+    assert not [c for c in summarise([run]).caveats if c.kind == "several agents in one"]
+    first, second = run.records()
+    forget(run)
+    (session,) = run.provenance()
+    for record, digest in ((first, "a"), (second, "b")):
+        with RunWriter(Run(run.path)) as writer:
+            sources = {"own": {**session.sources["own"], "weights": digest}}
+            writer.write_provenance(replace(session, sources=sources))
+            writer.append(record)
+    (caveat,) = [c for c in summarise([Run(run.path)]).caveats if c.kind == "several agents in one"]
+    assert caveat.items == ("own: 2 versions of weights",)
