@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from lram.agents.api import AgentInfo
+from lram.envs.scores import Normaliser, normalised_by
+from lram.envs.task import Task
 from lram.harness.errors import LramError
 from lram.harness.records import AgentEntry, EpisodeRecord, PlannedTask
 from lram.harness.store import Run
@@ -48,6 +50,8 @@ class Evidence:
             (device, precision, step, rows a pass, threads) and its values.
         simulators: By domain whose scored episodes were played with several versions of a package: the
             package and its versions.
+        normaliser: Whose references ``tasks`` have.
+        own_rows: By task id, the rows as they were planned, where ``tasks`` have others.
     """
 
     agents: tuple[AgentEntry, ...]
@@ -60,6 +64,8 @@ class Evidence:
     collected: bool = False
     unsigned: tuple[str, ...] = ()
     realtime_hz: dict[str, float] = field(default_factory=dict)
+    normaliser: Normaliser = "paper"
+    own_rows: dict[str, Task] = field(default_factory=dict)
 
     @property
     def domains(self) -> list[str]:
@@ -67,16 +73,17 @@ class Evidence:
         return list(dict.fromkeys(planned.task.domain for planned in self.tasks))
 
 
-def gathered(runs: Sequence[Run] | Evidence) -> Evidence:
-    """Return what is known of ``runs``; evidence stands for runs that were read before."""
-    return runs if isinstance(runs, Evidence) else collect(runs)
+def gathered(runs: Sequence[Run] | Evidence, normaliser: Normaliser = "paper") -> Evidence:
+    """Return what is known of ``runs``; evidence stands for runs that were read before, and how."""
+    return runs if isinstance(runs, Evidence) else collect(runs, normaliser)
 
 
-def collect(runs: Sequence[Run]) -> Evidence:
+def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
     """Read ``runs`` and merge what they say of the same agent and task.
 
     Episodes of runs with different seeds add up. An item that two runs of one seed recorded counts
-    once; a scored record goes before an errored one.
+    once; a scored record goes before an errored one. Scores are by the references of the plans, or by
+    those of another ``normaliser``.
 
     Raises:
         LramError: No run was given; evaluations and collections are mixed; one label stands for two
@@ -123,7 +130,10 @@ def collect(runs: Sequence[Run]) -> Evidence:
                 disagreements[record.item.id] = None
     return Evidence(
         agents=tuple(agents.values()),
-        tasks=tuple(_by_domain(tasks.values())),
+        tasks=tuple(
+            replace(planned, task=normalised_by(normaliser, planned.task, planned.protocol))
+            for planned in _by_domain(tasks.values())
+        ),
         cells={
             pair: _cell(sum(planned.get(pair, {}).values()), records.get(pair, {}), skipped.get(pair, ""))
             for pair in [*planned, *(pair for pair in skipped if pair not in planned)]
@@ -144,6 +154,8 @@ def collect(runs: Sequence[Run]) -> Evidence:
             for agent in run.plan.agents
             if run.plan.realtime_hz
         },
+        normaliser=normaliser,
+        own_rows={} if normaliser == "paper" else {name: one.task for name, one in tasks.items()},
     )
 
 
