@@ -99,6 +99,15 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
             "episode. Playing them again alike may give other returns.",
             _listed(evidence.mixtures),
         )
+    if evidence.broken_promises:
+        yield Caveat(
+            "contract",
+            f"{count(len(evidence.broken_promises), 'agent does', 'agents do')} not act alike, bit for bit, "
+            "whatever the lane, the lanes beside it and what it held before: the course of an episode then "
+            "depends on chance, and playing again may give other returns. It was found before play, on "
+            "made-up observations.",
+            tuple(f"{label}: {what}" for label, what in evidence.broken_promises.items()),
+        )
     if evidence.simulators:
         yield Caveat(
             "several simulator versions",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from lram.agents.api import AgentInfo
 from lram.envs.scores import Normaliser, normalised_by
 from lram.envs.task import Task
+from lram.harness.contract import broken_promise
 from lram.harness.errors import LramError
 from lram.harness.records import AgentEntry, EpisodeRecord, PlannedTask
 from lram.harness.store import Run
@@ -50,6 +51,8 @@ class Evidence:
             (device, precision, step, rows a pass, threads) and its values.
         simulators: By domain whose scored episodes were played with several versions of a package: the
             package and its versions.
+        broken_promises: By label of an agent that does not keep its contract bit for bit: what was found
+            before it played (:mod:`lram.harness.contract`).
         normaliser: Whose references ``tasks`` have.
         own_rows: By task id, the rows as they were planned, where ``tasks`` have others.
     """
@@ -64,6 +67,7 @@ class Evidence:
     collected: bool = False
     unsigned: tuple[str, ...] = ()
     realtime_hz: dict[str, float] = field(default_factory=dict)
+    broken_promises: dict[str, str] = field(default_factory=dict)
     normaliser: Normaliser = "paper"
     own_rows: dict[str, Task] = field(default_factory=dict)
 
@@ -154,9 +158,22 @@ def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
             for agent in run.plan.agents
             if run.plan.realtime_hz
         },
+        broken_promises=_broken_promises(runs),
         normaliser=normaliser,
         own_rows={} if normaliser == "paper" else {name: one.task for name, one in tasks.items()},
     )
+
+
+def _broken_promises(runs: Sequence[Run]) -> dict[str, str]:
+    """Return by label what the sessions of ``runs`` noted of agents that do not keep their contract."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        notes = [session.settings for session in run.provenance()]
+        for label in (agent.label for agent in run.plan.agents):
+            for settings in notes:
+                if what := broken_promise(settings.get(f"check of {label}", "")):
+                    found.setdefault(label, {})[what] = None
+    return {label: "; ".join(texts) for label, texts in found.items()}
 
 
 def _cell(planned: int, records: dict[EpisodeKey, EpisodeRecord], skipped: str) -> Cell:
