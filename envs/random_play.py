@@ -55,8 +55,13 @@ class RandomPlay:
 def measurements() -> Mapping[tuple[str, str], RandomPlay]:
     """Return every measurement by task id and protocol id, in the order of the file."""
     text = files("lram.envs").joinpath("data", FILE).read_text(encoding="utf-8")
+    return MappingProxyType(parse(text))
+
+
+def parse(text: str) -> dict[tuple[str, str], RandomPlay]:
+    """Return the measurements in the text of such a file."""
     found = [_read(row) for row in csv.DictReader(text.splitlines())]
-    return MappingProxyType({(one.task, one.protocol): one for one in found})
+    return {(one.task, one.protocol): one for one in found}
 
 
 def random_play(task: str, protocol: str) -> RandomPlay | None:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lram.envs.random_play import RandomPlay
+from lram.envs.random_play import RandomPlay, parse
 from lram.envs.registry import all_tasks
 from lram.envs.scores import HALF, audit, normalise
 from lram.harness.store import Run
@@ -78,13 +78,7 @@ def main() -> int:
 
 
 def _existing(file: Path) -> dict[tuple[str, str], RandomPlay]:
-    if not file.is_file():
-        return {}
-    from lram.envs.random_play import _read
-
-    with file.open(encoding="utf-8", newline="") as lines:
-        found = [_read(row) for row in csv.DictReader(lines)]
-    return {(one.task, one.protocol): one for one in found}
+    return parse(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _rows(run: Run, summary: Summary, least: int) -> list[RandomPlay]:
