@@ -121,7 +121,9 @@ def _source(run: Run) -> str:
     """Return the command and the versions behind a run in one text; SystemExit where versions changed."""
     versions: dict[str, set[str]] = {}
     for session in run.provenance():
-        versions.setdefault("lram-bench", set()).add(session.packages["lram-bench"])
+        versions.setdefault("lram-bench", set()).add(
+            session.packages.get("lram-bench", "of an unknown version")
+        )
         # Known when a session has ended: one that was killed has none.
         for packages in session.workers.values():
             for name, version in packages.items():
