@@ -176,8 +176,7 @@ def _lines(run: Run, summary: Summary, found: list[RandomPlay]) -> list[str]:
         whole = all(task.id in measured for task in tasks)
         lines.append(
             f"| {domain.domain} | {tasks[0].protocol} | {domain.score.rests_on.tasks} of {len(tasks)} "
-            f"| {domain.score.rests_on.episodes} | {_span(domain.score.estimate)}"
-            f"{'' if whole else ' (unfinished)'} |"
+            f"| {domain.score.rests_on.episodes} | {_span(domain.score.estimate) if whole else 'unfinished'} |"
         )
     return lines
 

@@ -59,7 +59,7 @@ def test_rows_are_the_runs_returns_and_what_is_unfinished_is_left_out_and_named(
     )
     # 3.5 of 4.9095: more than half.
     assert "| procgen/plunder | 3.5 [" in page.read_text()
-    assert "(unfinished)" in page.read_text()
+    assert "| unfinished |" in page.read_text()
 
     again = played(synthetic, [COINRUN])
     assert script(again.path, "-o", table, "--episodes", 20).returncode == 0
