@@ -9,6 +9,7 @@ says that playing it again may give other returns.
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,9 +40,10 @@ _SHOWN_BY_PLAY = (
 def contract_note(label: str, agent: Agent, tasks: Sequence[PlannedTask]) -> str:
     """Check a foreign agent's contract; return what to note of it, and say on standard error what fails.
 
-    One task of each kind of observation and action is played, four decisions in six arrangements (some thirty
-    calls of ``act`` a task). Generators of Python, NumPy and PyTorch are put back afterwards; what the
-    agent changes in itself is not.
+    One task of each kind of observation and action is played, four decisions in six arrangements: about
+    thirty calls of ``act`` a task. What is played is a deep copy, so that what the agent keeps in itself is
+    as it was; an agent that cannot be copied is played itself. The generators of Python, NumPy and PyTorch
+    are put back.
 
     Args:
         label: Of the agent.
@@ -57,7 +59,7 @@ def contract_note(label: str, agent: Agent, tasks: Sequence[PlannedTask]) -> str
 
     with _generators_kept():
         chosen = _one_of_each_kind(label, agent, tasks)
-        checks = contract_checks(agent, chosen, decisions=_DECISIONS)
+        checks = contract_checks(_copied(agent), chosen, decisions=_DECISIONS)
     failed = [check for check in checks if check.status == "failed"]
     broken = [check for check in failed if not check.raised and check.name not in _SHOWN_BY_PLAY]
     where = ", ".join(task.id for task in chosen) or "no task that it plays"
@@ -101,6 +103,15 @@ def _one_of_each_kind(label: str, agent: Agent, tasks: Sequence[PlannedTask]) ->
         if kind not in found and refusal(label, agent, planned) is None:
             found[kind] = task_spec(planned)
     return list(found.values())
+
+
+def _copied(agent: Agent) -> Agent:
+    try:
+        return copy.deepcopy(agent)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a lock, a handle of a library, or no memory for a second one
+        return agent
 
 
 @contextmanager

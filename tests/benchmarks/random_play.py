@@ -174,9 +174,10 @@ def _lines(run: Run, summary: Summary, found: list[RandomPlay]) -> list[str]:
     for domain in agent.domains:
         tasks = [task for task in summary.tasks if task.domain == domain.domain]
         whole = all(task.id in measured for task in tasks)
+        score = _span(domain.score.estimate) if whole else "unfinished"
         lines.append(
             f"| {domain.domain} | {tasks[0].protocol} | {domain.score.rests_on.tasks} of {len(tasks)} "
-            f"| {domain.score.rests_on.episodes} | {_span(domain.score.estimate) if whole else 'unfinished'} |"
+            f"| {domain.score.rests_on.episodes} | {score} |"
         )
     return lines
 

@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,32 @@ def test_generators_are_left_as_they_were() -> None:
     assert random.getstate() == before[0]
     assert np.random.get_state()[1].tolist() == before[1]
     assert torch.equal(torch.get_rng_state(), before[2])
+
+
+class Counting(RandomAgent):
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def act(self, state: Any, observations: Any, rewards: Any, lanes: Any) -> Any:
+        self.calls += 1
+        return super().act(state, observations, rewards, lanes)
+
+
+class Locked(Counting):
+    """Cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+def test_an_agent_is_as_it_was_before_and_one_that_cannot_be_copied_is_checked_too() -> None:
+    counting, locked = Counting(), Locked()
+    assert "checks passed" in contract_note("mine", counting, TASKS)
+    assert "checks passed" in contract_note("mine", locked, TASKS)
+    assert counting.calls == 0
+    # Some thirty calls a kind: what the check costs.
+    assert 40 <= locked.calls <= 60
 
 
 def test_a_resumed_session_checks_again(tmp_path: Path) -> None:
