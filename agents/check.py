@@ -69,7 +69,10 @@ class Check:
 
 
 def contract_checks(
-    agent: Agent, tasks: Sequence[TaskSpec] = (VECTOR_TASK, IMAGE_TASK), seed: int = 0
+    agent: Agent,
+    tasks: Sequence[TaskSpec] = (VECTOR_TASK, IMAGE_TASK),
+    seed: int = 0,
+    decisions: int = DECISIONS,
 ) -> list[Check]:
     """Check what :mod:`lram.agents.api` promises, on every one of ``tasks`` that the agent can play.
 
@@ -77,6 +80,7 @@ def contract_checks(
         agent: Any agent; its own state is made anew by ``start`` for each arrangement.
         tasks: What to play; observations are random numbers of the task's shape.
         seed: Of observations, rewards and episodes.
+        decisions: Of an episode that is compared.
     """
     checks = guarded("the agent says what it is", "info", partial(_check_info, agent))
     playable = []
@@ -89,7 +93,7 @@ def contract_checks(
         reason = "the agent refuses every task that was tried, so it has not acted; name tasks that it plays"
         checks.append(Check("actions are valid", "no task", "skipped", "", "", reason))
     for task in playable:
-        checks += _episode_checks(agent, task, playable, seed)
+        checks += _episode_checks(agent, task, playable, seed, decisions)
     return checks
 
 
@@ -169,8 +173,10 @@ def _refusal(agent: Agent, task: TaskSpec) -> list[Check]:
     return [Check("the agent says what it plays", task.id, status, measured, "None, or why not", why)]
 
 
-def _episode_checks(agent: Agent, task: TaskSpec, playable: Sequence[TaskSpec], seed: int) -> list[Check]:
-    script = _Script.make(task, seed + 1)
+def _episode_checks(
+    agent: Agent, task: TaskSpec, playable: Sequence[TaskSpec], seed: int, decisions: int
+) -> list[Check]:
+    script = _Script.make(task, seed + 1, decisions)
     own: list[list[Action]] = []
 
     def alone() -> list[Check]:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from lram.agents.api import Agent
 from lram.envs.pool import Pool, WorkerStartError
+from lram.harness.contract import contract_note
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
 from lram.harness.machine import Machine, cores, rollout_settings, threads
 from lram.harness.occupancy import Occupied
 from lram.harness.plan import Here, Place, Player
 from lram.harness.provenance import worker_versions
-from lram.harness.records import EpisodeRecord, Failure, RunPlan, WorkItem
+from lram.harness.records import EpisodeRecord, Failure, PlannedTask, RunPlan, WorkItem
 from lram.harness.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -82,7 +83,10 @@ class Stage(Place, Protocol):
     """A place that is ready to plan for, and to play."""
 
     def check(self, players: Mapping[str, Player]) -> dict[str, str]:
-        """Let models among ``players`` pass the gate; return by label what to note; LramError."""
+        """Let models among ``players`` pass the gate, and check others' contract; return what to note.
+
+        What is noted comes by label. Raises LramError where a model does not pass.
+        """
         ...
 
     def play(self, work: Work, sink: Sink) -> None:
@@ -132,10 +136,22 @@ class _LocalStage(Here):
         super().__init__(machine.compute())
         self._machine = machine
         self._told = Told()
+        self._tasks: Sequence[PlannedTask] = ()
+
+    def players(
+        self, specs: Mapping[str, str | Agent], tasks: Sequence[PlannedTask], seed: int
+    ) -> Mapping[str, Agent]:
+        self._tasks = tasks
+        return super().players(specs, tasks, seed)
 
     def check(self, players: Mapping[str, Player]) -> dict[str, str]:
+        agents = cast(Mapping[str, Agent], players)
         with threads(self._machine.threads):
-            return pass_gate(cast(Mapping[str, Agent], players))
+            noted = pass_gate(agents)
+            for label, agent in agents.items():
+                if label not in noted and (note := contract_note(label, agent, self._tasks)):
+                    noted[label] = note
+            return noted
 
     def play(self, work: Work, sink: Sink) -> None:
         machine = self._machine

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lram.envs.scores import audit
+from lram.envs.random_play import random_play
+from lram.envs.scores import Normaliser, audit, normalise
+from lram.envs.task import Task
 from lram.harness.records import AgentEntry, PlannedTask
 from lram.harness.store import Run
 from lram.reports import seen, training
@@ -20,9 +22,11 @@ from lram.reports.model import (
     Aggregate,
     DomainResult,
     FailureCount,
+    MeasuredRandom,
     Summary,
     TaskEntry,
     TaskResult,
+    rounded,
 )
 from lram.reports.pairs import ALL_OR_NONE, Pairs
 from lram.reports.samples import (
@@ -48,6 +52,7 @@ def summarise(
     trainings: Sequence[Training] = (),
     empty: bool = False,
     pairs: Pairs = ALL_OR_NONE,
+    normaliser: Normaliser = "paper",
 ) -> Summary:
     """Return what ``runs`` measured, in numbers.
 
@@ -62,6 +67,7 @@ def summarise(
         trainings: Training runs to show beside them.
         empty: There may be neither.
         pairs: Agents to compare.
+        normaliser: Whose references scores have; evidence has its own already.
 
     Raises:
         LramError: The runs contradict each other (see :func:`lram.reports.collect.collect`), or have not the
@@ -71,7 +77,10 @@ def summarise(
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples={resamples} must be at least 1 and level={level} between 0 and 1")
     how = Resampling(seed, resamples, level)
-    summary = _summary(gathered(runs), how, pairs) if runs or not (trainings or empty) else _nothing(how)
+    if runs or not (trainings or empty):
+        summary = _summary(gathered(runs, normaliser), how, pairs)
+    else:
+        summary = replace(_nothing(how), normaliser=normaliser)
     found = training.results(trainings, summary.agents)
     told = training.caveats(trainings, found, summary.agents)
     return replace(summary, caveats=(*summary.caveats, *told), training=found)
@@ -97,7 +106,7 @@ def _summary(evidence: Evidence, how: Resampling, pairs: Pairs) -> Summary:
         for _, results in by_agent
         if planned.task.id in results
     )
-    tasks = tuple(_task_entry(planned) for planned in evidence.tasks)
+    tasks = tuple(_task_entry(planned, evidence.own_rows.get(planned.task.id)) for planned in evidence.tasks)
     comparisons = compare(evidence, how, pairs)
     planned_episodes = [cell.planned for cell in evidence.cells.values() if cell.planned] or [0]
     return Summary(
@@ -112,6 +121,7 @@ def _summary(evidence: Evidence, how: Resampling, pairs: Pairs) -> Summary:
         tasks=tasks,
         results=results,
         comparisons=comparisons,
+        normaliser=evidence.normaliser,
     )
 
 
@@ -225,7 +235,7 @@ def _task_result(measured: _Measured, agent: str, task: str, cell: Cell) -> Task
     )
 
 
-def _task_entry(planned: PlannedTask) -> TaskEntry:
+def _task_entry(planned: PlannedTask, own_row: Task | None) -> TaskEntry:
     task, sources = planned.task, dict(planned.task.sources)
     return TaskEntry(
         id=task.id,
@@ -238,4 +248,14 @@ def _task_entry(planned: PlannedTask) -> TaskEntry:
         score_source=sources.get("score", ""),
         audit=audit(task) or "",
         note=sources.get("score_note", ""),
+        random_play=_measured_random(own_row or task, planned.protocol),
     )
+
+
+def _measured_random(task: Task, protocol: str) -> MeasuredRandom | None:
+    found = random_play(task.id, protocol)
+    if found is None:
+        return None
+    values = (found.mean, found.low, found.high)
+    scores = [None if value is None else normalise(task, value) for value in values]
+    return MeasuredRandom(*values, found.episodes, *(None if s is None else rounded(s) for s in scores))

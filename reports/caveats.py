@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from lram.envs.scores import HALF, Normaliser
 from lram.reports import seen
 from lram.reports.collect import Evidence
 from lram.reports.counting import own_failures
 from lram.reports.model import ALL_EQUAL, AgentResult, Caveat, TaskEntry, TaskResult
 from lram.reports.pairs import ALL_PAIRS
 from lram.reports.protocols import departures
-from lram.reports.text import count, listing, names, names_up_to, reason_without
+from lram.reports.text import count, listing, names, names_up_to, number, reason_without
 
 COLLECTED = "collected"
 """Kind of the caveat on runs whose agents met different initial states."""
@@ -34,7 +35,8 @@ def caveats(
         *_failures(evidence, results),
         *_coverage(evidence, agents, results),
         *_protocols(tasks),
-        *_references(tasks),
+        *_normaliser(evidence.normaliser, tasks),
+        *_references(evidence.normaliser, tasks),
         *_design(tasks, results),
     )
 
@@ -110,6 +112,15 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
                 f"{label}: {', '.join(f'{len(found)} versions of {what}' for what, found in by_fact.items())}"
                 for label, by_fact in evidence.sources.items()
             ),
+        )
+    if evidence.broken_promises:
+        yield Caveat(
+            "contract",
+            f"{count(len(evidence.broken_promises), 'agent does', 'agents do')} not act alike, bit for bit, "
+            "whatever the lane, the lanes beside it and what it held before: the course of an episode then "
+            "depends on chance, and playing again may give other returns. It was found before play, on "
+            "made-up observations.",
+            tuple(f"{label}: {what}" for label, what in evidence.broken_promises.items()),
         )
     if evidence.simulators:
         yield Caveat(
@@ -260,7 +271,43 @@ def _protocols(tasks: Sequence[TaskEntry]) -> Iterator[Caveat]:
         )
 
 
-def _references(tasks: Sequence[TaskEntry]) -> Iterator[Caveat]:
+def _normaliser(normaliser: Normaliser, tasks: Sequence[TaskEntry]) -> Iterator[Caveat]:
+    if normaliser == "measured-random":
+        rests_on = [task.random_play.episodes for task in tasks if task.random_play and not task.audit]
+        episodes = f" ({min(rests_on)} episodes a task or more)" if rests_on else ""
+        yield Caveat(
+            "normaliser",
+            f"Scores are measured from random play as it was measured here{episodes}, not from the random "
+            "return of the source: 0 is that play, 1 is the source's reference. They do not compare with "
+            "published scores, and their intervals take random play's mean for known; tables/audit.csv has "
+            "its interval.",
+        )
+    weak = [
+        (task, task.random_play.score, task.random_play)
+        for task in tasks
+        if task.random_play and task.random_play.score is not None and task.random_play.score >= HALF
+    ]
+    if not weak:
+        return
+    found = count(len(weak), "task", "tasks")
+    if normaliser == "paper":
+        text = (
+            f"On {found} random play, as measured, reaches half of the reference or more: a score there says "
+            "little of skill. --normaliser measured-random measures scores from random play."
+        )
+    else:
+        text = (
+            f"On {found} random play, as measured, reaches half of the reference or more by the source's own "
+            "references: little lies between 0 and 1 there, so that such scores are noisy, or there is none."
+        )
+    items = []
+    for task, score, played in weak:
+        ends = [number(end, 2) for end in (played.score_low, played.score_high) if end is not None]
+        items.append(f"{task.id}: {number(score, 2)}{f' [{ends[0]}, {ends[1]}]' if len(ends) == 2 else ''}")
+    yield Caveat("random play", text, tuple(items))
+
+
+def _references(normaliser: Normaliser, tasks: Sequence[TaskEntry]) -> Iterator[Caveat]:
     for reason in dict.fromkeys(task.audit for task in tasks if task.audit):
         concerned = tuple(task.id for task in tasks if task.audit == reason)
         text = count(len(concerned), "task has", "tasks have")
@@ -270,11 +317,12 @@ def _references(tasks: Sequence[TaskEntry]) -> Iterator[Caveat]:
             concerned,
         )
     conventional = tuple(task.id for task in tasks if task.domain == "procgen" and task.score_random == 0)
-    if conventional:
+    if conventional and normaliser == "paper":
         yield Caveat(
             "random reference",
             "Procgen's random reference is 0 by the source's convention, not a measured random policy: "
-            "compare with the random agent's own score.",
+            "compare with the random agent's own score, or measure scores from random play with --normaliser "
+            "measured-random.",
             conventional,
         )
     for note in dict.fromkeys(task.note for task in tasks if task.note):

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
 from lram.harness.store import PLAN_FILE, Run, load_runs
 from lram.reports.collect import Evidence
@@ -24,6 +25,9 @@ from lram.reports.views import Table
 
 KEYS = ("parts", "latency", "extrapolation", "study")
 """Of all chapters, in the order of the page; names of their tables and figures begin with them."""
+
+_SCORED = ("extrapolation", "study")
+"""Chapters that read runs of their own, with scores."""
 
 MARKERS = MappingProxyType(
     {"latency.json": "latency", "extrapolation.json": "extrapolation", "study.json": "study"}
@@ -83,6 +87,7 @@ def make_chapters(
     others: Mapping[str, Sequence[Path]],
     seed: int = 0,
     pairs: Pairs = ALL_OR_NONE,
+    normaliser: Normaliser = "paper",
 ) -> list[Chapter]:
     """Return the chapters of a report, in the order of the page.
 
@@ -91,11 +96,15 @@ def make_chapters(
         others: Folders by key, as :func:`load_folders` gave them.
         seed: Of the resampling.
         pairs: Agents whose inner episodes are compared.
+        normaliser: Whose references scores have; evidence has its own already.
     """
     given: dict[str, Any] = {"parts": runs, **others}
     made = [
         import_module(f"lram.reports.{key}").chapter(
-            given[key], seed=seed, **({"pairs": pairs} if key == "parts" and pairs.requested else {})
+            given[key],
+            seed=seed,
+            **({"pairs": pairs} if key == "parts" and pairs.requested else {}),
+            **({"normaliser": normaliser} if key in _SCORED and normaliser != "paper" else {}),
         )
         for key in KEYS
         if given.get(key)

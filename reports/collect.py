@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lram.agents.api import AgentInfo
+from lram.envs.scores import Normaliser, normalised_by
+from lram.envs.task import Task
+from lram.harness.contract_note import broken_promise
 from lram.harness.errors import LramError
 from lram.harness.records import AgentEntry, EpisodeRecord, PlannedTask
 from lram.harness.store import Run
@@ -59,6 +62,10 @@ class Evidence:
         simulators: By domain whose scored episodes were played with several versions of a package: the
             package and its versions.
         raised: By label of an agent that ended a run with an error of its own and misses episodes: the error.
+        broken_promises: By label of an agent that does not keep its contract bit for bit: what was found
+            before it played (:mod:`lram.harness.contract`).
+        normaliser: Whose references ``tasks`` have.
+        own_rows: By task id, the rows as they were planned, where ``tasks`` have others.
     """
 
     agents: tuple[AgentEntry, ...]
@@ -73,6 +80,9 @@ class Evidence:
     realtime_hz: dict[str, float] = field(default_factory=dict)
     raised: dict[str, str] = field(default_factory=dict)
     sources: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    broken_promises: dict[str, str] = field(default_factory=dict)
+    normaliser: Normaliser = "paper"
+    own_rows: dict[str, Task] = field(default_factory=dict)
 
     @property
     def domains(self) -> list[str]:
@@ -80,16 +90,17 @@ class Evidence:
         return list(dict.fromkeys(planned.task.domain for planned in self.tasks))
 
 
-def gathered(runs: Sequence[Run] | Evidence) -> Evidence:
-    """Return what is known of ``runs``; evidence stands for runs that were read before."""
-    return runs if isinstance(runs, Evidence) else collect(runs)
+def gathered(runs: Sequence[Run] | Evidence, normaliser: Normaliser = "paper") -> Evidence:
+    """Return what is known of ``runs``; evidence stands for runs that were read before, and how."""
+    return runs if isinstance(runs, Evidence) else collect(runs, normaliser)
 
 
-def collect(runs: Sequence[Run]) -> Evidence:
+def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
     """Read ``runs`` and merge what they say of the same agent and task.
 
     Episodes of runs with different seeds add up. An item that two runs of one seed recorded counts
-    once; a scored record goes before an errored one.
+    once; a scored record goes before an errored one. Scores are by the references of the plans, or by
+    those of another ``normaliser``.
 
     Raises:
         LramError: No run was given; evaluations and collections are mixed; one label stands for two
@@ -145,7 +156,10 @@ def collect(runs: Sequence[Run]) -> Evidence:
     lacking = {agent for (agent, _), cell in cells.items() if len(cell.records) < cell.planned}
     return Evidence(
         agents=tuple(agents.values()),
-        tasks=tuple(_by_domain(tasks.values())),
+        tasks=tuple(
+            replace(planned, task=normalised_by(normaliser, planned.task, planned.protocol))
+            for planned in _by_domain(tasks.values())
+        ),
         cells=cells,
         run_seeds=tuple(sorted({run.plan.seed for run in runs})),
         disagreements=tuple(disagreements),
@@ -165,6 +179,9 @@ def collect(runs: Sequence[Run]) -> Evidence:
         },
         sources=_mixtures((agent, facts) for (agent, _, _), facts in made_of.items()),
         raised={label: error for label, error in sorted(raised.items()) if label in lacking},
+        broken_promises=_broken_promises(runs),
+        normaliser=normaliser,
+        own_rows={} if normaliser == "paper" else {name: one.task for name, one in tasks.items()},
     )
 
 
@@ -197,6 +214,18 @@ def _cells(
             obstacle=told.obstacle,
         )
     return cells
+
+
+def _broken_promises(runs: Sequence[Run]) -> dict[str, str]:
+    """Return by label what the sessions of ``runs`` noted of agents that do not keep their contract."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        notes = [session.settings for session in run.provenance()]
+        for label in (agent.label for agent in run.plan.agents):
+            for settings in notes:
+                if what := broken_promise(settings.get(f"check of {label}", "")):
+                    found.setdefault(label, {})[what] = None
+    return {label: "; ".join(texts) for label, texts in found.items()}
 
 
 def _check_kind(runs: Sequence[Run]) -> None:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import msgspec
 
 from lram.agents.durable import read_regular
+from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
 from lram.harness.json_files import encode
 from lram.harness.store import Run
@@ -81,9 +82,12 @@ def whole_summary(
     trainings: Sequence[Training],
     chapters: Sequence[Chapter],
     pairs: Pairs = ALL_OR_NONE,
+    normaliser: Normaliser = "paper",
 ) -> Summary:
     """Return the summary with the caveats of chapters among its own."""
-    summary = summarise(runs, seed=seed, trainings=trainings, empty=bool(chapters), pairs=pairs)
+    summary = summarise(
+        runs, seed=seed, trainings=trainings, empty=bool(chapters), pairs=pairs, normaliser=normaliser
+    )
     told = [caveat for chapter in chapters for caveat in chapter.caveats]
     return replace(summary, caveats=(*summary.caveats, *told))
 
@@ -96,6 +100,7 @@ def write_report(
     trainings: Sequence[Training] = (),
     others: Mapping[str, Sequence[Path]] = MappingProxyType({}),
     pairs: Pairs = ALL_OR_NONE,
+    normaliser: Normaliser = "paper",
 ) -> Path:
     """Write the report of ``runs``, ``trainings`` and ``others`` into ``folder``; return its ``index.html``.
 
@@ -112,6 +117,7 @@ def write_report(
         others: Folders of latencies, extrapolations and studies, by chapter
             (:func:`lram.reports.chapters.load_folders`).
         pairs: Agents to compare.
+        normaliser: Whose references scores have.
 
     Raises:
         LramError: The runs contradict each other; ``folder`` holds something that no report writes,
@@ -123,7 +129,7 @@ def write_report(
     except OSError as error:
         raise LramError(f"cannot read {place.parent}: {error.strerror}; give another folder") from error
     _check_place(place)
-    contents = _contents(runs, seed, trainings, others, pairs)
+    contents = _contents(runs, seed, trainings, others, pairs, normaliser)
     try:
         replace_report(place, contents, lambda former: _check_place(former, place))
     except OSError as error:
@@ -139,10 +145,11 @@ def _contents(
     trainings: Sequence[Training],
     others: Mapping[str, Sequence[Path]],
     pairs: Pairs,
+    normaliser: Normaliser,
 ) -> dict[str, bytes]:
-    evidence = collect(runs) if runs else None
-    chapters = make_chapters(evidence or (), others, seed, pairs)
-    summary = whole_summary(evidence or (), seed, trainings, chapters, pairs)
+    evidence = collect(runs, normaliser) if runs else None
+    chapters = make_chapters(evidence or (), others, seed, pairs, normaliser)
+    summary = whole_summary(evidence or (), seed, trainings, chapters, pairs, normaliser)
     drawings, training_drawings = draw(summary), training_figures.draw(summary, trainings)
     contents = {
         "summary.json": summary_json(summary, chapters),

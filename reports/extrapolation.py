@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lram.envs.scores import Normaliser
 from lram.harness.extrapolation.folder import SCORES, Extrapolation
 from lram.reports import text
 from lram.reports.caveats import no_checksums
@@ -32,29 +33,30 @@ from lram.reports.extrapolation_views import (
 )
 from lram.reports.model import Caveat, Estimate
 from lram.reports.samples import Resampling
-from lram.reports.tables import csv_of
+from lram.reports.tables import csv_of, with_normaliser
 
 KEY = "extrapolation"
 RESAMPLES, LEVEL = 2000, 0.95
 
 
-def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
+def chapter(folders: Sequence[Path], *, seed: int = 0, normaliser: Normaliser = "paper") -> Chapter:
     """Return the chapter on the extrapolations in ``folders``.
 
     Args:
         folders: Of 'lram extrapolate'.
         seed: Of the resampling.
+        normaliser: Whose references scores have.
 
     Raises:
         LramError: A folder is none or damaged, or they contradict each other.
     """
-    values, how = load(folders), Resampling(seed, RESAMPLES, LEVEL)
+    values, how = load(folders, normaliser), Resampling(seed, RESAMPLES, LEVEL)
     unsigned = [f"{folder.name}: {name}" for folder in folders for name in unsigned_files(folder)]
     by_context, pairs = scores(values, how), score_pairs(values, how)
     at_and_past, by_timestep, by_length = losses(values, how), curves(values), gaps(values, how)
     csv = {
-        "extrapolation_scores.csv": csv_of(score_rows(values, by_context)),
-        "extrapolation_pairs.csv": csv_of(pair_rows(pairs)),
+        "extrapolation_scores.csv": csv_of(with_normaliser(score_rows(values, by_context), normaliser)),
+        "extrapolation_pairs.csv": csv_of(with_normaliser(pair_rows(pairs), normaliser)),
         "extrapolation_losses.csv": csv_of(loss_rows(at_and_past)),
         "extrapolation_positions.csv": csv_of(curve_rows(by_timestep)),
         "extrapolation_validity.csv": csv_of(validity_rows(values)),
@@ -62,7 +64,7 @@ def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
     return Chapter(
         key=KEY,
         title="Beyond the trained context",
-        lead=_lead(values),
+        lead=_lead(values, normaliser),
         tables=tables(values, by_context, pairs, at_and_past, LEVEL),
         drawings=draw(values, by_context, by_timestep, by_length, LEVEL),
         csv={name: content for name, content in csv.items() if content},
@@ -80,7 +82,7 @@ def unsigned_files(folder: Path) -> list[str]:
     return [*found.without_checksums(), *played]
 
 
-def _lead(values: Values) -> list[str]:
+def _lead(values: Values, normaliser: Normaliser) -> list[str]:
     trained = ", ".join(
         f"{agent.label} on {text.count(agent.trained, 'timestep')}"
         for agent in values.agents
@@ -92,7 +94,7 @@ def _lead(values: Values) -> list[str]:
             "Scores: each model plays with a limited context, a window that is read anew at each decision or "
             "a state that is made fresh every so many decisions, and with its state carried through the "
             "episode. They show what its own actions lead to. They do not show why: a short context also "
-            "lacks what a longer one would tell."
+            "lacks what a longer one would tell." + text.score_words(normaliser)
         )
     if values.loss_domains:
         said.append(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lram.agents.contexts import Context
+from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.folder import Extrapolation
 from lram.harness.extrapolation.records import Candidate, LossRecord, Reading, Stretch, ValidityRecord
@@ -97,8 +98,8 @@ class Values:
         return [one.label for one in self.agents].index(agent)
 
 
-def load(folders: Sequence[Path]) -> Values:
-    """Read extrapolations and merge what they say of the same agents.
+def load(folders: Sequence[Path], normaliser: Normaliser = "paper") -> Values:
+    """Read extrapolations and merge what they say of the same agents; scores are by ``normaliser``.
 
     Raises:
         LramError: One is none or damaged; one label stands for two models, or has two trained lengths.
@@ -119,7 +120,7 @@ def load(folders: Sequence[Path]) -> Values:
     return Values(
         agents=tuple(agents.values()),
         contexts={label: tuple(sorted(known, key=_order)) for label, known in contexts.items()},
-        evidence=collect(runs) if runs else None,
+        evidence=collect(runs, normaliser) if runs else None,
         reads=_reads(found),
         validity=validity,
         unseen=tuple(dict.fromkeys(one.plan.unseen for one in found if one.plan.unseen)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ from lram.reports.drawing import (
 )
 from lram.reports.model import AgentResult, Aggregate, DomainResult, Summary
 from lram.reports.task_figures import tasks_figure
+from lram.reports.text import score_words
 
 NAMES = ("aggregates", "domains", "success", "tasks")
 """Of all figures that a report can have."""
@@ -35,7 +37,13 @@ def draw(summary: Summary) -> list[Drawing]:
             success_figure(part),
             tasks_figure(part),
         )
-    return with_note([drawing for drawing in made if drawing is not None], note)
+    told = score_words(summary.normaliser)
+    shown = [
+        drawing if drawing.name == "success" else replace(drawing, caption=drawing.caption + told)
+        for drawing in made
+        if drawing is not None
+    ]
+    return with_note(shown, note)
 
 
 def aggregates_figure(summary: Summary) -> Drawing | None:

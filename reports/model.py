@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lram.envs.scores import Normaliser
 from lram.reports.training_model import TrainingResult
 
 LAYOUT = 1
@@ -84,12 +85,33 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredRandom:
+    """What uniform actions earned on a task under its protocol (:mod:`lram.envs.random_play`).
+
+    Attributes:
+        mean, low, high: Mean return with its 95% interval (None: all episodes earned the same).
+        episodes: Episodes that were played.
+        score, score_low, score_high: The same by the task's own references, whatever the summary's
+            normaliser is (None: also where they carry no score).
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    episodes: int
+    score: float | None
+    score_low: float | None
+    score_high: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskEntry:
-    """A task as it was planned.
+    """A task as it was planned, with the references that the summary's scores have.
 
     Attributes:
         audit: Why the task's reference cannot carry a score; empty when it can.
         note: What a reader of its scores must know (the task table's ``score_note``).
+        random_play: Random play as measured; None where it was not.
     """
 
     id: str
@@ -102,6 +124,7 @@ class TaskEntry:
     score_source: str
     audit: str
     note: str
+    random_play: MeasuredRandom | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +313,7 @@ class Summary:
         episodes_per_task: Planned episodes per agent and task, as ``(least, most)``.
         caveats: First what concerns trust, then coverage, then notes on references, then trainings.
         training: Trainings shown beside the agents; ``summary.json`` has the field where there is one.
+        normaliser: Whose references the scores have (:data:`lram.envs.scores.Normaliser`).
     """
 
     layout: int
@@ -304,6 +328,7 @@ class Summary:
     results: tuple[TaskResult, ...]
     comparisons: tuple[Comparison, ...]
     training: tuple[TrainingResult, ...] = ()
+    normaliser: Normaliser = "paper"
 
     def result(self, agent: str, task: str) -> TaskResult:
         """Return one agent's result on one task; KeyError where it was not planned."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from lram.envs.scores import Normaliser
 from lram.harness.ablation.folder import StudyFolder
 from lram.reports import text
 from lram.reports.caveats import no_checksums
@@ -19,7 +20,7 @@ from lram.reports.study_cells import StudyValues, read_cells
 from lram.reports.study_effects import CANNOT_TELL, Effect, effects
 from lram.reports.study_figures import drawings
 from lram.reports.study_views import NAMES, cell_rows, effect_rows, tables, task_rows
-from lram.reports.tables import Row, csv_of
+from lram.reports.tables import Row, csv_of, with_normaliser
 from lram.reports.views import Table
 
 RESAMPLES = 2000
@@ -29,18 +30,19 @@ BUSY = 1.5
 """Load average of the minute before the timing, from which on a reader is warned."""
 
 
-def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
+def chapter(folders: Sequence[Path], *, seed: int = 0, normaliser: Normaliser = "paper") -> Chapter:
     """Return the chapter on the studies in ``folders``.
 
     Args:
         folders: Of studies, made or half made.
         seed: Of the resampling behind the intervals of the episode noise.
+        normaliser: Whose references scores have.
 
     Raises:
         LramError: One is no study, or a record in it is damaged.
     """
     how = Resampling(seed, RESAMPLES, LEVEL)
-    studies = [read_cells(folder) for folder in folders]
+    studies = [read_cells(folder, normaliser) for folder in folders]
     unsigned = [
         f"{folder.name}: {name}" for folder in folders for name in StudyFolder(folder).without_checksums()
     ]
@@ -50,13 +52,23 @@ def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
     return Chapter(
         key="study",
         title="Studies",
-        lead=[line for study, effect, _ in both for line in _lead(study, effect)],
+        lead=[
+            line + (text.score_words(normaliser) if place == 0 else "")
+            for study, effect, _ in both
+            for place, line in enumerate(_lead(study, effect))
+        ],
         tables=[table for study, effect, key in both for table in tables(study, effect, key, how.level)],
         drawings=[one for study, effect, key in both for one in drawings(study, effect, key, how.level)],
         csv={
-            "study_effects.csv": csv_of(_rows(effect_rows(study, effect) for study, effect, _ in both)),
-            "study_cells.csv": csv_of(_rows(cell_rows(study) for study, _, _ in both)),
-            "study_tasks.csv": csv_of(_rows(task_rows(study) for study, _, _ in both)),
+            "study_effects.csv": csv_of(
+                with_normaliser(_rows(effect_rows(study, effect) for study, effect, _ in both), normaliser)
+            ),
+            "study_cells.csv": csv_of(
+                with_normaliser(_rows(cell_rows(study) for study, _, _ in both), normaliser)
+            ),
+            "study_tasks.csv": csv_of(
+                with_normaliser(_rows(task_rows(study) for study, _, _ in both), normaliser)
+            ),
         },
         summary=[_summary(study, effect) for study, effect, _ in both],
         caveats=[

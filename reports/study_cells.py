@@ -14,7 +14,7 @@ from typing import Literal
 
 from lram.agents.api import AgentError
 from lram.agents.training.sinks import METRICS_FILE, read_metrics
-from lram.envs.scores import audit, normalise
+from lram.envs.scores import Normaliser, audit, normalise, normalised_by
 from lram.envs.task import Task
 from lram.harness.ablation.folder import CellFolder, StudyFolder
 from lram.harness.ablation.records import Copies, Times
@@ -131,29 +131,27 @@ class StudyValues:
         return {(cell.levels, cell.seed): cell for cell in self.cells if cell.values.get(measure.key)}
 
 
-def read_cells(folder: str | Path) -> StudyValues:
-    """Read a study's folder; LramError where it is none or a record in it is damaged."""
+def read_cells(folder: str | Path, normaliser: Normaliser = "paper") -> StudyValues:
+    """Read a study's folder, scores by ``normaliser``; LramError where it is none or a record is damaged."""
     opened = StudyFolder(folder)
     incomparable = _incomparable(opened)
     unscored: dict[str, None] = {}
     cells = []
     for cell in opened.cells():
         run = cell.run() if cell.is_trained() else None
-        for planned in run.plan.tasks if run else ():
-            if audit(planned.task) is not None:
-                unscored[planned.task.id] = None
-        cells.append(_cell(cell, run, comparable=not incomparable))
+        tasks = [normalised_by(normaliser, one.task, one.protocol) for one in run.plan.tasks] if run else []
+        unscored.update({task.id: None for task in tasks if audit(task) is not None})
+        cells.append(_cell(cell, run, {task.id: task for task in tasks}, comparable=not incomparable))
     return StudyValues(Path(folder), opened.plan.study, tuple(cells), incomparable, tuple(unscored))
 
 
-def _cell(cell: CellFolder, run: Run | None, *, comparable: bool) -> CellValues:
+def _cell(cell: CellFolder, run: Run | None, tasks: Mapping[str, Task], *, comparable: bool) -> CellValues:
     done, copies, times = cell.done(), cell.copies(), cell.times()
     values: dict[str, Values] = {}
     by_task: dict[str, float] = {}
     seeds: dict[tuple[str, int], int] = {}
     errored = 0
     if run is not None and not run.missing():
-        tasks = {planned.task.id: planned.task for planned in run.plan.tasks}
         records = run.records()
         scored = [record for record in records if record.status == "scored"]
         errored = len(records) - len(scored)

@@ -13,18 +13,28 @@ from types import MappingProxyType
 
 import numpy as np
 
-from lram.envs.scores import normalise
+from lram.envs.scores import Normaliser, normalise
 from lram.harness.words import visible
 from lram.reports.collect import Evidence
-from lram.reports.model import Aggregate, Estimate, Summary, rounded
+from lram.reports.model import Aggregate, Estimate, MeasuredRandom, Summary, rounded
 
 Value = str | int | float | bool | None
 Row = dict[str, Value]
 
 
 def csv_files(summary: Summary, evidence: Evidence) -> dict[str, bytes]:
-    """Return the content of every table by file name."""
-    return {f"{name}.csv": csv_of(rows(summary, evidence)) for name, rows in TABLES.items()}
+    """Return the content of every table by file name; those with scores tell the normaliser in each row."""
+    made = {name: rows(summary, evidence) for name, rows in TABLES.items()}
+    return {
+        f"{name}.csv": csv_of(rows if name in _WITHOUT_SCORES else with_normaliser(rows, summary.normaliser))
+        for name, rows in made.items()
+    }
+
+
+def with_normaliser(rows: Iterable[Row], normaliser: Normaliser) -> Iterator[Row]:
+    """Yield ``rows`` with a last column that says whose references their scores have."""
+    for row in rows:
+        yield {**row, "normaliser": normaliser}
 
 
 def per_task(summary: Summary, evidence: Evidence) -> Iterator[Row]:
@@ -108,7 +118,10 @@ def comparisons(summary: Summary, evidence: Evidence) -> Iterator[Row]:
 
 
 def audit(summary: Summary, evidence: Evidence) -> Iterator[Row]:
-    """Yield one row a task: its score reference, where that is from, and what is wrong with it."""
+    """Yield one row a task: its score reference, where that is from, and what is wrong with it.
+
+    The scores of measured random play are by the task's own references, whatever the normaliser is.
+    """
     for task in summary.tasks:
         yield {
             "task": task.id,
@@ -119,7 +132,20 @@ def audit(summary: Summary, evidence: Evidence) -> Iterator[Row]:
             "score_reference": task.score_reference,
             "source": task.score_source,
             "note": task.note,
+            **_measured(task.random_play),
         }
+
+
+def _measured(played: MeasuredRandom | None) -> Row:
+    return {
+        "measured_random": played.mean if played else None,
+        "measured_random_low": played.low if played else None,
+        "measured_random_high": played.high if played else None,
+        "measured_random_episodes": played.episodes if played else None,
+        "measured_random_score": played.score if played else None,
+        "measured_random_score_low": played.score_low if played else None,
+        "measured_random_score_high": played.score_high if played else None,
+    }
 
 
 def episodes(summary: Summary, evidence: Evidence) -> Iterator[Row]:
@@ -188,6 +214,9 @@ TABLES: Mapping[str, Callable[[Summary, Evidence], Iterable[Row]]] = MappingProx
         "timing": timing,
     }
 )
+
+
+_WITHOUT_SCORES = ("timing",)
 
 
 def _estimate(name: str, estimate: Estimate | None) -> Row:

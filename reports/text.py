@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Sequence
 
+from lram.envs.scores import Normaliser
 from lram.harness.words import count as count
 from lram.reports.model import ALL_EQUAL, Estimate
 
@@ -68,6 +69,13 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{number(seconds / length, 1)} {unit}"
     return f"{number(seconds, 1)} s"
+
+
+def score_words(normaliser: Normaliser) -> str:
+    """Return the sentence to add where scores are shown; empty for the paper's references, the usual ones."""
+    if normaliser == "paper":
+        return ""
+    return f" Scores by {normaliser}: 0 is random play as measured here, 1 the source's reference."
 
 
 def listing(items: Sequence[str], limit: int = 12) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Literal
 
+from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
 from lram.harness.records import PlannedTask
 from lram.harness.store import PLAN_FILE, Run
@@ -33,10 +34,11 @@ _FIRST, _SECOND = "A", "B"
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two: an agent of some runs."""
+    """One of the two: an agent of some runs, and whose references its scores have."""
 
     label: str
     runs: tuple[Run, ...]
+    normaliser: Normaliser = "paper"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ def _labels(run: Run) -> list[str]:
 
 
 def _evidence(side: Side) -> tuple[str, Evidence]:
-    return side.label, collect(side.runs)
+    return side.label, collect(side.runs, side.normaliser)
 
 
 def _obstacle(first: tuple[str, Evidence], second: tuple[str, Evidence]) -> str:

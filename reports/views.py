@@ -78,7 +78,7 @@ def headline(summary: Summary) -> Table:
         f"Normalised scores with {summary.level:.0%} intervals of the episode noise. Tasks, domains and "
         "episodes are what both aggregates rest on; scored, errored and missing count all planned episodes, "
         "not playable counts tasks."
-    )
+    ) + text.score_words(summary.normaliser)
     return Table("headline", caption, columns(headings), tuple(rows))
 
 
@@ -120,6 +120,7 @@ def domains(summary: Summary) -> Table:
         for agent in summary.agents
     )
     caption = f"Mean normalised score over each domain's tasks, with {summary.level:.0%} intervals."
+    caption += text.score_words(summary.normaliser)
     if any("noise borrowed" in cell.flag for row in rows for cell in row):
         caption += (
             " Noise borrowed: no task of the domain shows any of its own (one episode, or equal ones), so "
@@ -174,7 +175,8 @@ def matrix(summary: Summary) -> Table:
         cells = [_matrix_cell(results.get((agent.label, task.id))) for agent in summary.agents]
         rows.append((Cell(task.id), *cells))
     headings = ["Task", *(agent.name for agent in summary.agents)]
-    return Table("scores", _MATRIX, columns(headings), tuple(rows))
+    caption = _MATRIX + text.score_words(summary.normaliser)
+    return Table("scores", caption, columns(headings), tuple(rows))
 
 
 _MATRIX = (
@@ -187,7 +189,8 @@ def _turned_matrix(summary: Summary, results: Mapping[tuple[str, str], TaskResul
         (Cell(agent.name), *(_matrix_cell(results.get((agent.label, task.id))) for task in summary.tasks))
         for agent in summary.agents
     )
-    return Table("scores", _MATRIX, columns(["Agent", *(task.id for task in summary.tasks)]), rows)
+    caption = _MATRIX + text.score_words(summary.normaliser)
+    return Table("scores", caption, columns(["Agent", *(task.id for task in summary.tasks)]), rows)
 
 
 def tasks(summary: Summary) -> list[Table]:
@@ -249,7 +252,7 @@ def comparisons(summary: Summary) -> Table | None:
     caption = (
         f"Difference of the mean of domain means (agent minus the other) with {summary.level:.0%} intervals, "
         "on the tasks that both scored and the seeds that both met."
-    )
+    ) + text.score_words(summary.normaliser)
     if any(row[2].flag for row in rows):
         caption += (
             " Not confirmed by p: the interval leaves out 0 but the test does not, which happens at few "

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lram.envs.scores import Normaliser
 from lram.reports.caveats import COLLECTED
 from lram.reports.chapters import Chapter
 from lram.reports.model import Summary
 from lram.reports.protocols import departures, summary_of
-from lram.reports.text import count, names, names_up_to
+from lram.reports.text import count, names, names_up_to, score_words
 
 
 def title(summary: Summary, chapters: Sequence[Chapter] = ()) -> str:
@@ -45,7 +46,9 @@ def lead(summary: Summary) -> str:
         f"episodes scored.{protocols} Initial states follow from the run {seeds} "
         f"{names_up_to([str(seed) for seed in summary.run_seeds])}{met}. Every "
         "interval shows the noise between episodes of one checkpoint; the noise between training runs is not "
-        "measured here." + (f" {_trained(summary)}" if summary.training else "")
+        "measured here."
+        + score_words(summary.normaliser)
+        + (f" {_trained(summary)}" if summary.training else "")
     )
 
 
@@ -85,18 +88,7 @@ def _evaluation_methods(summary: Summary) -> list[tuple[str, str]]:
             "Return",
             "The sum of the task's own, unclipped rewards over an episode.",
         ),
-        (
-            "Normalised score",
-            "(return − random) / (reference − random): 0 is the random reference, a random policy's return "
-            "as the source gives it (no measured policy for Procgen, mostly 0 by its convention, nor "
-            "for CompoSuite, the least return of the expert's data: compare with the random agent's own "
-            "score); 1 is the reference, a "
-            "human's return for Atari and a return of the training data elsewhere (its mean for DMControl "
-            "and Procgen, where scores above 1 are therefore normal; its best or target return for "
-            "Meta-World and CompoSuite; success for MimicGen). Scores are not clipped. A task without a "
-            "reference above random has no score; it is named, and it is in no aggregate. "
-            "tables/audit.csv lists all references with their sources.",
-        ),
+        _normalised_score(summary.normaliser),
         (
             "Mean of domain means",
             "Task scores are averaged within each domain, then over domains, so that a domain with 240 tasks "
@@ -153,6 +145,36 @@ def _evaluation_methods(summary: Summary) -> list[tuple[str, str]]:
             "tasks that have a usable score reference: below that number it is marked as not comparable.",
         ),
     ]
+
+
+_ONE = (
+    "1 is the reference, a human's return for Atari and a return of the training data elsewhere (its mean "
+    "for DMControl and Procgen, where scores above 1 are therefore normal; its best or target return for "
+    "Meta-World and CompoSuite; success for MimicGen). Scores are not clipped."
+)
+
+
+def _normalised_score(normaliser: Normaliser) -> tuple[str, str]:
+    formula = "(return − random) / (reference − random)"
+    if normaliser == "measured-random":
+        text = (
+            f"{formula}, normaliser measured-random: 0 is the mean return of uniform actions as it was "
+            f"measured on the task under the protocol of these runs; {_ONE} Random play that was measured "
+            "under another protocol does not count, and exact expectations (Dark-Room) stay. A task has no "
+            "score where random play was not measured, and where the reference is not above the upper end "
+            "of its 95% interval; it is named, and it is in no aggregate. The noise of random play's own "
+            "mean is in no interval. tables/audit.csv lists both references with their sources."
+        )
+    else:
+        text = (
+            f"{formula}: 0 is the random reference, a random policy's return as the source gives it (no "
+            "measured policy for Procgen, mostly 0 by its convention, nor for CompoSuite, the least return "
+            "of the expert's data: compare with the random agent's own score, or use --normaliser "
+            f"measured-random); {_ONE} A task without a reference above random has no score; it is named, "
+            "and it is in no aggregate. tables/audit.csv lists all references with their sources, and "
+            "random play as measured."
+        )
+    return "Normalised score", text
 
 
 def _corrected(summary: Summary) -> str:

@@ -77,6 +77,16 @@ def test_an_agent_with_other_weights_or_other_code_does_not_continue_a_run(user:
     lram("resume", "run", "-q", stops="the source of weighted_agent has changed since")
 
 
+def test_the_policy_that_acts_on_a_batch_plays_and_keeps_its_contract(user: Path) -> None:
+    lram = ("-m", "lram.harness.cli")
+    python(user, *lram, "check", "network_agent:make_agent", "--tasks", "toy/reach")
+    python(user, *lram, "eval", "network_agent:make_agent", "-t", "toy/reach", "-n", "2", "-o", "run", "-q")
+    run = Run(user / "run")
+    assert [record.status for record in run.records()] == ["scored"] * 2
+    note = run.provenance()[0].settings["check of network_agent:make_agent"]
+    assert note.endswith("checks passed on toy/reach")
+
+
 def test_the_domain_keeps_the_contract_and_is_found(user: Path) -> None:
     (check,) = (block for block in BLOCKS if block.startswith("from lram.envs.conformance"))
     python(user, "-c", check)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lram.harness.cli.listings import Json
+from lram.envs.scores import Normaliser, audit, normalised_by
+from lram.harness.cli.listings import Json, NormaliserOption
 from lram.harness.cli.output import print_json
 from lram.harness.errors import LramError
 from lram.harness.store import load_runs
 from lram.harness.words import one_line
 
 if TYPE_CHECKING:
-    from lram.reports.verdict import Verdict
+    from lram.reports.verdict import Side, Verdict
 
 EXITS = {"better": 0, "no difference shown": 10, "worse": 11, "not comparable": 12}
 
@@ -31,6 +33,7 @@ def compare(
     ] = None,
     level: Annotated[float, Parameter(help="Of the interval; p must be below 1 minus it.")] = 0.95,
     seed: Annotated[int, Parameter(help="Seed of the resampling behind interval and p.")] = 0,
+    normaliser: NormaliserOption = "paper",
     json: Json = False,
 ) -> int:
     """Say whether a checkpoint is better than another, by how much, and what it would take to tell.
@@ -46,14 +49,38 @@ def compare(
     from lram.reports.verdict import find_side, judge
 
     opened = load_runs(runs or ())
-    verdict = judge(find_side(first, opened), find_side(second, opened), seed=seed, level=level)
+    sides = [replace(find_side(text, opened), normaliser=normaliser) for text in (first, second)]
+    verdict = judge(*sides, seed=seed, level=level)
+    unscored = _unscored(sides)
     if json:
         import msgspec
 
-        print_json(msgspec.to_builtins(verdict))
+        print_json({**msgspec.to_builtins(verdict), "normaliser": normaliser, "unscored": unscored})
     else:
-        print("\n".join(map(one_line, lines(verdict))))
+        print("\n".join(map(one_line, [*lines(verdict), *_references(normaliser, unscored)])))
     return EXITS[verdict.word]
+
+
+def _unscored(sides: Sequence[Side]) -> dict[str, str]:
+    """Return the tasks of both sides that have no normalised score, and why."""
+    planned = [{one.task.id: one for run in side.runs for one in run.plan.tasks} for side in sides]
+    rows = {
+        task: normalised_by(sides[0].normaliser, one.task, one.protocol)
+        for task, one in planned[0].items()
+        if task in planned[1]
+    }
+    return {task: reason for task, row in rows.items() if (reason := audit(row)) is not None}
+
+
+def _references(normaliser: Normaliser, unscored: Mapping[str, str]) -> Iterator[str]:
+    """Yield what the scores are measured from, and the tasks that have none."""
+    from lram.harness.words import count
+
+    if normaliser != "paper":
+        yield f"note: normaliser {normaliser}: 0 is random play as measured here, 1 the source's reference"
+    if unscored:
+        named = "; ".join(f"{task}: {reason}" for task, reason in unscored.items())
+        yield f"note: {count(len(unscored), 'task')} without a normalised score are left out: {named}"
 
 
 def lines(verdict: Verdict) -> list[str]:

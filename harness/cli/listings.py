@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from lram.envs import registry
-from lram.envs.scores import audit
+from lram.envs.random_play import RandomPlay, random_play
+from lram.envs.scores import HALF, Normaliser, audit, normalise
 from lram.envs.task import Task
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from lram.harness.doctor import Finding
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
+
+NormaliserOption = Annotated[
+    Normaliser,
+    Parameter(
+        help="What a score of 0 is: the random return of the paper's implementation, or random play as it "
+        "was measured here, where it was measured under the run's protocol."
+    ),
+]
 
 
 def terms(selection: Sequence[str], exclude: Sequence[str] | None) -> list[str]:
@@ -34,6 +43,8 @@ def tasks(
     json: Json = False,
 ) -> None:
     """List tasks with their targets and score references.
+
+    'measured' is the mean return of random play as measured here; docs/references.md tells more.
 
     A selection is a comma list of domains (atari), tasks (atari/freeway), patterns (metaworld/door-*),
     splits (@train, @heldout, dmcontrol@heldout) and suites (lram432; see 'lram suites'). A term after
@@ -52,6 +63,7 @@ def tasks(
             "action",
             "target",
             "random",
+            "measured",
             "reference",
             "kind",
             "audit",
@@ -65,9 +77,10 @@ def tasks(
                 f"{task.action} {task.action_size or '?'}",
                 task.target_return,
                 task.score_random,
+                None if (found := _random_play(task)) is None else float(f"{found.mean:.4g}"),
                 task.score_reference,
                 task.score_kind,
-                audit(task),
+                audit(task) or _weakness(task),
             )
             for task in chosen
         ],
@@ -78,11 +91,42 @@ def tasks(
         f"\n{len(chosen)} tasks ({', '.join(f'{count} {split}' for split, count in splits.items())})", end=""
     )
     print(f"; {len(unscored)} without a usable score reference: {', '.join(unscored)}" if unscored else "")
+    weak = [task.id for task in chosen if _weakness(task)]
+    if weak:
+        reach = "reaches half of the reference or more, so that a score says little of skill"
+        print(f"on {len(weak)} of them random play, as measured, {reach}: {', '.join(weak)}")
 
 
 def task_facts(task: Task) -> dict[str, Any]:
-    """Return a task as plain values, with the audit of its score reference."""
-    return {"id": task.id, **asdict(task), "sources": dict(task.sources), "audit": audit(task)}
+    """Return a task as plain values, with the audit of its score reference and random play as measured.
+
+    ``random_score`` is the normalised score of that play by the task's own references.
+    """
+    found = _random_play(task)
+    return {
+        "id": task.id,
+        **asdict(task),
+        "sources": dict(task.sources),
+        "audit": audit(task),
+        "random_play": asdict(found) if found else None,
+        "random_score": normalise(task, found.mean) if found else None,
+    }
+
+
+def _random_play(task: Task) -> RandomPlay | None:
+    """Return random play as measured under the default protocol of the task's domain."""
+    try:
+        protocol = registry.load_domain(task.domain).protocol()
+    except registry.SelectionError:
+        return None
+    return random_play(task.id, protocol.id(task.domain))
+
+
+def _weakness(task: Task) -> str:
+    """Return what random play reaches of the reference, where that is half of it or more."""
+    found = _random_play(task)
+    score = normalise(task, found.mean) if found else None
+    return f"random play scores {score:.2f}" if score is not None and score >= HALF else ""
 
 
 def suites(*, json: Json = False) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from lram.harness.cli.listings import NormaliserOption
 from lram.harness.errors import LramError
 from lram.harness.words import visible
 
@@ -39,6 +40,7 @@ def report(
         list[str] | None,
         Parameter(help="Compare every agent with this one; repeat it for several.", negative=()),
     ] = None,
+    normaliser: NormaliserOption = "paper",
     json: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative=())] = False,
     seed: Annotated[int, Parameter(help="Seed of the resampling behind the intervals.")] = 0,
     show: Annotated[
@@ -58,6 +60,7 @@ def report(
         raise LramError("there is nothing to report on; name a run's folder, or --training and a training's")
     from lram.reports import load_trainings, summary_json, write_report
     from lram.reports.chapters import load_folders, make_chapters
+    from lram.reports.collect import collect
     from lram.reports.export import whole_summary
     from lram.reports.pairs import read_pairs
 
@@ -66,11 +69,20 @@ def report(
     labels = [agent.label for run in opened for agent in run.plan.agents]
     pairs = read_pairs(compare or (), baseline or (), labels)
     if json:
-        chapters = make_chapters(opened, others, seed, pairs)
-        summary = whole_summary(opened, seed, trainings, chapters, pairs)
+        evidence = collect(opened, normaliser) if opened else ()
+        chapters = make_chapters(evidence, others, seed, pairs, normaliser)
+        summary = whole_summary(evidence, seed, trainings, chapters, pairs, normaliser)
         sys.stdout.write(visible(summary_json(summary, chapters).decode()))
     if output is not None:
-        page = write_report(opened, output, seed=seed, trainings=trainings, others=others, pairs=pairs)
+        page = write_report(
+            opened,
+            output,
+            seed=seed,
+            trainings=trainings,
+            others=others,
+            pairs=pairs,
+            normaliser=normaliser,
+        )
         print(f"report: {page}", file=sys.stderr if json else sys.stdout)
         if show and sys.stdout.isatty():
             webbrowser.open(page.resolve().as_uri())

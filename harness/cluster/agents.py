@@ -15,6 +15,7 @@ from lram.agents.api import Agent, AgentInfo
 from lram.harness.cluster.messages import AgentOrder, Described
 from lram.harness.cluster.shipping import held, scratch, unpacked
 from lram.harness.cluster.source import source_digest
+from lram.harness.contract import contract_note
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
 from lram.harness.machine import calm_threads, threads
@@ -47,6 +48,8 @@ def describe(order: AgentOrder, files: Files, tasks: Sequence[PlannedTask]) -> D
         for planned in tasks:
             if (reason := refusal(order.label, agent, planned)) is not None:
                 refusals[planned.task.id] = reason
+        with threads(order.threads):
+            note = note or contract_note(order.label, agent, tasks)
     except LramError as error:
         return Described(problem=str(error))
     return Described(agent.info, refusals, note, took)

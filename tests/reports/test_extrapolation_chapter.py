@@ -16,6 +16,9 @@ import pytest
 
 from lram.agents.api import AgentInfo
 from lram.agents.contexts import MODES
+from lram.envs import random_play
+from lram.envs.random_play import RandomPlay
+from lram.envs.scores import NORMALISERS
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.folder import SCORES, Extrapolation, Writer
 from lram.harness.extrapolation.records import (
@@ -402,3 +405,27 @@ def test_captions_say_what_a_figure_shows_and_does_not(tmp_path: Path, name: str
     drawing = next(drawing for drawing in made.drawings if drawing.name == name)
     assert "trained" in drawing.caption
     assert ("phase of the episode" if name.endswith("loss") else "only scores tell") in drawing.caption
+
+
+def test_scores_follow_the_normaliser_and_say_so(
+    tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = _plan(modes=MODES, tasks=TASKS, episodes=8)
+    folder = _scored(synthetic, tmp_path / "x", plan, 200)
+    protocol = f"{TASKS[0].partition('/')[0]}:lram@1"
+    measured = {
+        (task, protocol): RandomPlay(task, protocol, 100, 0, 0.2, 0.1, 0.1, 0.3, "made up") for task in TASKS
+    }
+    monkeypatch.setattr(random_play, "measurements", lambda: measured)
+    lost = []
+    for normaliser in NORMALISERS:
+        made = chapter([folder], normaliser=normaliser)
+        (row,) = [
+            row
+            for row in _rows(made, "extrapolation_pairs.csv")
+            if (row["agent"], row["context"], row["against"]) == ("b", "carry", "window=20")
+        ]
+        assert row["normaliser"] == normaliser
+        assert ("Scores by measured-random" in " ".join(made.lead)) == (normaliser != "paper")
+        lost.append(float(row["difference"]))
+    assert lost[1] == pytest.approx(lost[0] / 0.8)

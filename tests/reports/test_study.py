@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lram.envs import random_play
+from lram.envs.random_play import RandomPlay
 from lram.harness.ablation.folder import CellFolder, write_plan
 from lram.harness.ablation.records import (
     SCHEMA,
@@ -439,3 +441,23 @@ def test_levels_that_are_not_tested_yet_are_corrected_for() -> None:
     assert tested.p is not None
     assert tested.p_holm == pytest.approx(2 * tested.p)
     assert (untested.p, untested.p_holm, untested.verdict) == (None, None, CANNOT_TELL)
+
+
+def test_scores_follow_the_normaliser_and_say_so(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = {
+        ("toy/one", "toy:lram@1"): RandomPlay("toy/one", "toy:lram@1", 100, 0, 0.2, 0.1, 0.1, 0.3, "made up")
+    }
+    monkeypatch.setattr(random_play, "measurements", lambda: measured)
+    paper, made = (chapter([folder.path], normaliser=name) for name in ("paper", "measured-random"))
+    effects_of = [
+        next(effect for effect in one.summary[0]["effects"] if effect["measure"] == "score")
+        for one in (paper, made)
+    ]
+    # toy/one alone, whose 0 is at 0.2 now; both tasks have the same returns.
+    assert effects_of[1]["value"] == pytest.approx(effects_of[0]["value"] / 0.8)
+    (unscored,) = [caveat for caveat in made.caveats if caveat.kind == "study_unscored"]
+    assert unscored.items == ("toy/two",)
+    assert "Scores by measured-random" in made.lead[0]
+    assert b",normaliser\n" in made.csv["study_cells.csv"]
+    assert made.csv["study_effects.csv"].splitlines()[1].endswith(b",measured-random")
+    assert paper.csv["study_effects.csv"].splitlines()[1].endswith(b",paper")
