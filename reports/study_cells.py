@@ -113,6 +113,8 @@ class StudyValues:
         incomparable: Why what is measured on held-out windows does not compare between levels; empty where
             it does.
         unscored: Tasks without a usable score reference, which no score rests on.
+        own_starts: Each training seed was evaluated on initial states of its own; False: all on the same
+        ones.
     """
 
     path: Path
@@ -120,6 +122,7 @@ class StudyValues:
     cells: tuple[CellValues, ...]
     incomparable: str
     unscored: tuple[str, ...]
+    own_starts: bool = True
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -143,7 +146,8 @@ def read_cells(folder: str | Path) -> StudyValues:
             if audit(planned.task) is not None:
                 unscored[planned.task.id] = None
         cells.append(_cell(cell, run, comparable=not incomparable))
-    return StudyValues(Path(folder), opened.plan.study, tuple(cells), incomparable, tuple(unscored))
+    plan = opened.plan
+    return StudyValues(Path(folder), plan.study, tuple(cells), incomparable, tuple(unscored), plan.own_starts)
 
 
 def _cell(cell: CellFolder, run: Run | None, *, comparable: bool) -> CellValues:
