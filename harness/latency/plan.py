@@ -11,6 +11,7 @@ from lram.agents.api import Agent, AgentError
 from lram.agents.compute import FORMS, Precision, StepForm
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
+from lram.harness.latency.feed import feed_of
 from lram.harness.latency.inputs import MARGIN, MOST, Inputs
 from lram.harness.latency.recording import record
 from lram.harness.latency.records import SCHEMA, Effort, LatencyPlan, Variant, Windows
@@ -96,11 +97,14 @@ def make_plan(request: LatencyRequest, say: Callable[[str], object]) -> tuple[La
         recorded=min(MOST, max(contexts[-1] + MARGIN, *request.batches)),
         memory_gib=request.memory_gib,
         interpreters=dict(run.interpreters),
+        distinct=True,
     )
     agents, variants = _agents(request, frame)
     say(f"recording {frame.recorded} timesteps of {planned.task.id}")
     with tempfile.TemporaryDirectory(prefix="lram-latency-") as logs:
         inputs = record(planned, frame.recorded, request.seed, Path(logs), frame.interpreters)
+    for batch in frame.batches:
+        feed_of(frame, batch, inputs)  # refused now rather than by every process
     return replace(frame, agents=agents, variants=variants, inputs=inputs.digest), inputs
 
 
