@@ -91,6 +91,11 @@ def take(state: State, rows: Sequence[int]) -> State:
     return _map(select, state)
 
 
+def copied(state: State) -> State:
+    """Return ``state`` in memory of its own."""
+    return _map(torch.clone, state)
+
+
 def put(state: State, rows: Sequence[int], part: State) -> None:
     """Overwrite the given rows of ``state``, in place, with the rows of ``part``.
 

@@ -32,6 +32,7 @@ from lram.agents.parity_step import (
     FORWARD,
     FRESH,
     HOLES,
+    KEPT,
     MASKED,
     PLACE,
     REWARD,
@@ -41,7 +42,7 @@ from lram.agents.parity_step import (
 )
 from lram.agents.parity_stream import STREAM, acting_follows_training, no_decision_sees_its_reward
 
-NAME = "parity@2"
+NAME = "parity@3"
 """The set of checks; the number goes up when they or what they allow change."""
 
 COMPARED = (FORWARD, HOLES, STREAM)
@@ -77,6 +78,7 @@ def model_checks(agent: ModelAgent, extent: Extent = QUICK, seed: int = 0) -> li
             (MASKED, step.masked),
             (HOLES, step.holes),
             (PLACE, step.places),
+            (KEPT, step.own_state),
             (SOUND, step.sound),
             (REWARD, step.reward),
         ):

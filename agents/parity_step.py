@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lram.agents.attention_cache import RING_PASS
-from lram.agents.backbone import State, take, tensors
+from lram.agents.backbone import State, copied, take, tensors
 from lram.agents.check import Check
 from lram.agents.model_agent import ModelAgent
 from lram.agents.parity_basis import TwoForms
@@ -24,6 +24,7 @@ MASKED = "a masked token leaves the state"
 HOLES = "masked tokens are as if not there"
 PLACE = "a row's place does not matter"
 NEIGHBOURS = "a row's neighbours do not matter"
+KEPT = "a block's state is its own"
 SOUND = "the state stays float32 and finite"
 REWARD = "the reward reaches the next decision"
 
@@ -214,6 +215,16 @@ class StepChecks(TwoForms):
             self._equal(PLACE, f"rows 1 and {self.rows}", played.y[-1], played.y[0]),
             self._equal(NEIGHBOURS, "all busy, all idle", y[1], played.y[0, :length]),
         ]
+
+    def own_state(self) -> list[Check]:
+        """Two blocks of lanes in turns: the passes of one leave the state that the other was given."""
+        mine, theirs = (self.tokens(self.rows, 2, stream) for stream in (11, 12))
+        _, state = self.read(mine[:, : self.size], self.size)
+        given = copied(state)
+        self.read(theirs, self.size)
+        unlike = _unlike(state, given)
+        measured = f"{unlike} numbers changed by two passes of another block"
+        return [Check(KEPT, "2 blocks", "failed" if unlike else "passed", measured, _BITS)]
 
     def sound(self) -> list[Check]:
         """What many decisions leave behind."""

@@ -6,7 +6,9 @@
     compile   ``torch.compile`` of the plain step (a minute of start-up)
     graphs    the same with CUDA graphs where there is a GPU (mode ``reduce-overhead``)
 
-All give the same numbers up to rounding, and one state serves them all.
+All give the same numbers up to rounding, and one state serves them all. What a CUDA graph gives lies in
+memory that its next run writes over, while a state is kept for the next decision and beside those of other
+lanes: so ``graphs`` hands out copies, and the step that acts is checked for that (:mod:`lram.agents.parity`).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lram.agents.api import AgentError
-from lram.agents.backbone import Backbone, State
+from lram.agents.backbone import Backbone, State, copied
 from lram.agents.compute import FORMS, StepForm
 
 StepFunction = Callable[[Tensor, State, "Tensor | None"], tuple[Tensor, State]]
@@ -125,4 +127,18 @@ def _compiled(backbone: Backbone, form: str) -> Stepper:
     mode = "reduce-overhead" if form == "graphs" else "default"
     call = torch.compile(backbone.step, mode=mode, dynamic=False)
     detail = f"torch.compile, mode {mode}, PyTorch {torch.__version__}"
-    return Stepper("graphs" if form == "graphs" else "compile", detail, call)
+    if form == "graphs":
+        return Stepper("graphs", detail, with_own_outputs(call))
+    return Stepper("compile", detail, call)
+
+
+def with_own_outputs(call: StepFunction) -> StepFunction:
+    """Return ``call`` so that what it gives stays as it is, however often it is called again."""
+
+    def step(x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
+        # Tells PyTorch that nothing refers to what its graphs gave before: all of it was copied.
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        y, state = call(x, state, valid)
+        return y.clone(), copied(state)
+
+    return step

@@ -48,6 +48,15 @@ def collection_seed(run_seed: int, label: str) -> int:
     return derive("collect", run_seed, label)
 
 
+def evaluation_seed(study_seed: int, training_seed: int) -> int:
+    """Return the run seed of the evaluation of a study's cells that were trained with ``training_seed``.
+
+    All levels of one training seed meet the same initial states, so that they are compared in pairs; another
+    training seed meets others, so that what a level does to a few initial states counts as noise.
+    """
+    return derive("evaluation", study_seed, training_seed)
+
+
 def own_seeds(plan: RunPlan) -> dict[str, int]:
     """Return by label what agents have instead of the run's seed: those of a collection."""
     labels = [agent.label for agent in plan.agents] if plan.collected else []

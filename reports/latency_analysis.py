@@ -3,9 +3,9 @@
 A process is the unit of repetition: decisions of one process share its memory layout and its moment, so
 an interval is over processes, never over decisions. It is the range of order statistics of the process
 medians (:func:`lram.harness.bench.measure.median_interval`): no assumption on their distribution, and a
-coverage that is known: 94% for five processes, at least 95% from six on. Crossovers are computed in each
-round of processes and get their interval in the same way, so that a round without any (the one agent is
-faster everywhere) counts as what it is.
+coverage that is known: 94% for five processes, at least 95% from six on; below five there is none. Crossovers
+are computed in each round of processes and get their interval in the same way, so that a round without any
+(the one agent is faster everywhere) counts as what it is.
 """
 
 from __future__ import annotations
@@ -19,14 +19,20 @@ from lram.harness.bench.measure import median_interval
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.records import OK, OUT_OF_MEMORY, Point, Variant
 from lram.harness.words import count
-from lram.reports.latency_model import Bound, Clock, Crossing, Fit, Middle, Result, Spot, Subject
+from lram.reports.latency_model import Audit, Bound, Clock, Crossing, Fit, Middle, Result, Spot, Subject
 from lram.reports.model import rounded
+from lram.reports.readiness import ready
 
 RATES = (10, 20, 50, 100)
 """Control rates that decisions are held to, in Hz."""
 
 FEWEST = 5
-"""Processes from which on it is told which of two agents is faster: their ratios' range covers 94%."""
+"""Processes from which on there are intervals, crossovers, and which of two agents is faster: their range
+then
+covers 93.75%; that of two covers a half, that of four seven eighths."""
+
+INPUTS = 1.1
+"""Ratio of the times of decisions on repeated and on distinct inputs that is no difference."""
 
 ENOUGH = {0.9: 20, 0.99: 100}
 """Decisions, of all processes together, from which a percentile is told."""
@@ -36,11 +42,16 @@ Medians = dict[tuple[int, int, int], dict[int, float]]
 """Milliseconds of the agent step by (subject, batch, context), then by process."""
 
 
+Taken = dict[tuple[int, int, int], list[tuple[int, ...]]]
+"""Nanoseconds of every agent step by (subject, batch, context), a process each."""
+
+
 def summarise(runs: Sequence[LatencyRun]) -> Result:
     """Return what ``runs`` say together."""
     subjects: list[Subject] = []
     spots: list[Spot] = []
     medians: Medians = {}
+    decisions: Taken = {}
     notes: list[str] = []
     labels = list(dict.fromkeys(entry.label for run in runs for entry in run.plan.agents))
     names = _folder_names(runs)
@@ -59,9 +70,16 @@ def summarise(runs: Sequence[LatencyRun]) -> Result:
             place = len(subjects)
             subjects.append(_subject(runs, folder, variant, found, labels, names))
             for batch in run.plan.batches:
+                audit: Audit = "not made"
                 for context in run.plan.contexts:
                     points = by_setting.get((asked, batch, context), [])
-                    spots.append(_spot(place, batch, context, points))
+                    audited = audit_of(points)
+                    # Earlier sweeps were audited at one context, and others repeated its inputs.
+                    audit = audited if run.plan.distinct or audited != "not made" else audit
+                    spots.append(_spot(place, batch, context, points, audit))
+                    decisions[place, batch, context] = [p.agent_ns for p in points if p.agent_ns]
+                    if audit == "failed":
+                        continue
                     taken = {p.job.repeat: statistics.median(p.agent_ns) / 1e6 for p in points if p.agent_ns}
                     if taken:
                         medians[place, batch, context] = taken
@@ -71,7 +89,7 @@ def summarise(runs: Sequence[LatencyRun]) -> Result:
         subjects=tuple(subjects),
         spots=tuple(spots),
         crossings=tuple(_crossings(subjects, batches, contexts, medians)),
-        fits=tuple(_fits(spots)),
+        fits=tuple(_fits(spots, decisions)),
         contexts=contexts,
         batches=batches,
         notes=tuple(notes),
@@ -130,19 +148,38 @@ def _subject(
         digest=entry.info.digest,
         facts=facts,
         weight_bytes=weight_bytes,
+        distinct=plan.distinct,
     )
 
 
-def _spot(subject: int, batch: int, context: int, points: Sequence[Point]) -> Spot:
+def _input_ratios(points: Sequence[Point]) -> list[float]:
+    """Return each process's time of decisions on repeated inputs over that on distinct ones."""
+    return [
+        statistics.median(point.repeated_ns) / statistics.median(point.distinct_ns)
+        for point in points
+        if point.outcome == OK and point.repeated_ns and point.distinct_ns
+    ]
+
+
+def audit_of(points: Sequence[Point]) -> Audit:
+    """Return whether an agent takes less time for inputs that it has seen, by the processes at one context.
+
+    It fails where the median of the processes' ratios is below 1 / ``INPUTS`` and their interval, of few
+    processes their whole range, below 1.
+    """
+    ratios = _input_ratios(points)
+    if not ratios:
+        return "not made"
+    found = median_interval(ratios)
+    return "failed" if found.median < 1 / INPUTS and found.high < 1 else "passed"
+
+
+def _spot(subject: int, batch: int, context: int, points: Sequence[Point], audit: Audit) -> Spot:
     good = [point for point in points if point.outcome == OK]
     if not good:
         outcome = points[0].outcome if points else "not measured yet"
         return Spot(subject, batch, context, outcome)
-    ratios = [
-        statistics.median(point.repeated_ns) / statistics.median(point.distinct_ns)
-        for point in good
-        if point.repeated_ns and point.distinct_ns
-    ]
+    ratios = _input_ratios(good)
     digests = {point.actions for point in good if point.actions}
     loads = [p.load.other_cores for p in good if p.load is not None and p.load.other_cores is not None]
     return Spot(
@@ -157,6 +194,7 @@ def _spot(subject: int, batch: int, context: int, points: Sequence[Point]) -> Sp
         state_bytes=max(point.state_bytes for point in good),
         peak_bytes=round(statistics.median(point.peak_bytes for point in good)),
         repeated=_middle(ratios) if ratios else None,
+        audit=audit,
         agree=len(digests) == 1 if len(good) > 1 and digests else None,
         warm=sum(point.warm for point in good),
         other_cores=rounded(statistics.median(loads)) if loads else None,
@@ -188,8 +226,9 @@ def _percentile(ordered: Sequence[int], share: float) -> float | None:
 
 def _middle(values: Sequence[float]) -> Middle:
     found = median_interval(values)
-    if len(values) < 2:
-        return Middle(rounded(found.median), None, None, 0.0)
+    if len(values) < FEWEST:
+        covered = rounded(found.coverage) if len(values) > 1 else 0.0
+        return Middle(rounded(found.median), None, None, covered)
     return Middle(rounded(found.median), rounded(found.low), rounded(found.high), rounded(found.coverage))
 
 
@@ -230,14 +269,14 @@ def _crossing(
 ) -> Crossing:
     mine = [medians[first, batch, context] for context in contexts]
     theirs = [medians[second, batch, context] for context in contexts]
-    at = crossing(
-        contexts,
-        [statistics.median(one.values()) for one in mine],
-        [statistics.median(one.values()) for one in theirs],
-    )
     rounds = sorted(set.intersection(*(set(one) for one in (*mine, *theirs))))
-    low = high = None
-    if len(rounds) > 1:
+    low = high = at = None
+    if len(rounds) >= FEWEST:
+        at = crossing(
+            contexts,
+            [statistics.median(one.values()) for one in mine],
+            [statistics.median(one.values()) for one in theirs],
+        )
         found = [crossing(contexts, [one[r] for one in mine], [one[r] for one in theirs]) for r in rounds]
         low, high = _bounds(found)
     faster: dict[str, list[int]] = {"first": [], "second": [], "unclear": []}
@@ -289,20 +328,18 @@ def _bounds(found: Sequence[Bound]) -> tuple[Bound, Bound]:
     return by_value[ordered[int(ranks.low)]], by_value[ordered[int(ranks.high)]]
 
 
-def _fits(spots: Sequence[Spot]) -> Iterable[Fit]:
+def _fits(spots: Sequence[Spot], taken: Taken) -> Iterable[Fit]:
     for subject, batch in dict.fromkeys((spot.subject, spot.batch) for spot in spots):
-        mine = [s for s in spots if (s.subject, s.batch) == (subject, batch) and s.agent is not None]
+        mine = [
+            s
+            for s in spots
+            if (s.subject, s.batch) == (subject, batch) and s.agent is not None and s.audit != "failed"
+        ]
         for hz in RATES if mine else ():
             by_verdict: dict[bool | None, list[int]] = {True: [], False: [], None: []}
             for spot in mine:
-                assert spot.agent is not None
-                by_verdict[_in_time(spot.agent, 1000 / hz)].append(spot.context)
+                processes = taken[subject, batch, spot.context]
+                late = [sum(one > 1e9 / hz for one in decisions) for decisions in processes]
+                by_verdict[ready(late, [len(one) for one in processes])].append(spot.context)
             fits, misses, unknown = (tuple(by_verdict[verdict]) for verdict in (True, False, None))
             yield Fit(subject, batch, hz, fits, misses, unknown)
-
-
-def _in_time(clock: Clock, period_ms: float) -> bool | None:
-    if clock.p99 is not None:
-        return clock.p99 <= period_ms
-    # If half the decisions are late, so is the 99th of 100, however few were measured.
-    return False if clock.median.value > period_ms else None

@@ -37,7 +37,7 @@ def _curves(result: Result) -> Drawing:
     figure, panels = _panels(len(result.batches))
     for axes, batch in zip(panels, result.batches, strict=True):
         for place in range(len(result.subjects)):
-            spots = _of(result, place, batch)
+            spots = _audited(result, place, batch)
             _line(axes, result, place, spots, lambda s: None if s.agent is None else s.agent.median.value)
             colour, _ = _style(result, place)
             for spot in spots:
@@ -56,7 +56,8 @@ def _curves(result: Result) -> Drawing:
         "Time of a decision against context",
         "Agent step: observations in, actions out, all lanes together; points are medians over processes, "
         "bars their intervals (often smaller than the marker). Both axes are logarithmic. A line ends where "
-        "memory or patience did; the table says which.",
+        "memory or patience did; the table says which. Points at which an agent is faster on inputs that it "
+        "has seen are left out.",
     )
 
 
@@ -64,7 +65,7 @@ def _tails(result: Result) -> Drawing:
     figure, panels = _panels(len(result.batches))
     for axes, batch in zip(panels, result.batches, strict=True):
         for place in range(len(result.subjects)):
-            spots = _of(result, place, batch)
+            spots = _audited(result, place, batch)
             _line(axes, result, place, spots, lambda s: None if s.agent is None else s.agent.p99)
             colour, _ = _style(result, place)
             for spot in spots:
@@ -145,6 +146,11 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
 def _of(result: Result, subject: int, batch: int) -> list[Spot]:
     return [spot for spot in result.spots if (spot.subject, spot.batch) == (subject, batch)]
+
+
+def _audited(result: Result, subject: int, batch: int) -> list[Spot]:
+    """Return the points whose times are those of new inputs and of seen ones alike."""
+    return [spot for spot in _of(result, subject, batch) if spot.audit != "failed"]
 
 
 def _style(result: Result, subject: int) -> tuple[str, str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Audit = Literal["passed", "failed", "not made"]
+
 
 @dataclass(frozen=True, slots=True)
 class Middle:
-    """A median over processes with its interval; without one where there is a single process."""
+    """A median over processes with its interval; without one where processes are too few for its level."""
 
     value: float
     low: float | None
@@ -52,6 +54,7 @@ class Subject:
         digest: Of the weights.
         facts: How it was computed, by name.
         weight_bytes: Of a model.
+        distinct: No decision was shown an observation that its process had shown before.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Subject:
     digest: str
     facts: dict[str, str]
     weight_bytes: int
+    distinct: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class Spot:
         held: Whether the context is the same at every decision.
         state_bytes, peak_bytes: Of all lanes, and of the process (median over processes).
         repeated: Time of decisions on repeated inputs over those on distinct ones, where measured.
+        audit: ``failed`` where decisions on inputs that the agent has seen take less time than others: such a
+            row enters no crossover, no control rate and no figure. ``not made`` where that was not measured.
         agree: Whether the first actions were equal in all processes; None where there is one only.
         warm: Processes in which warm-up became stable.
         other_cores: Cores that other processes kept busy meanwhile (median over processes).
@@ -98,6 +104,7 @@ class Spot:
     state_bytes: int = 0
     peak_bytes: int = 0
     repeated: Middle | None = None
+    audit: Audit = "not made"
     agree: bool | None = None
     warm: int = 0
     other_cores: float | None = None
@@ -122,8 +129,9 @@ class Crossing:
     Attributes:
         first, second: Places among the subjects; ``first`` gains as contexts grow.
         batch: Lanes.
-        at: By the medians over processes; times between two contexts are taken to lie on a line.
-        low, high: Interval over processes; None for a single one.
+        at: By the medians over processes; times between two contexts are taken to lie on a line. None where
+            processes are too few for an interval: it cannot be told.
+        low, high: Interval over processes, likewise.
         first_faster, second_faster, unclear: Contexts, by the interval of the ratio of their times.
         kinds_differ: One of them is a Transformer, and the other is not.
     """
@@ -131,7 +139,7 @@ class Crossing:
     first: int
     second: int
     batch: int
-    at: Bound
+    at: Bound | None
     low: Bound | None
     high: Bound | None
     first_faster: tuple[int, ...]
@@ -142,7 +150,7 @@ class Crossing:
     @property
     def text(self) -> str:
         """Where it is, in words."""
-        return str(self.at)
+        return "cannot tell" if self.at is None else str(self.at)
 
     @property
     def interval_text(self) -> str:
@@ -155,7 +163,8 @@ class Fit:
     """Whether 99 of 100 decisions of a subject are ready within the period of a control rate.
 
     Attributes:
-        fits, misses, unknown: Contexts.
+        fits, misses, unknown: Contexts at which they are, are not, and at which that cannot be told
+            (:mod:`lram.reports.readiness`).
     """
 
     subject: int

@@ -9,6 +9,7 @@ from lram.harness.latency.records import OK
 from lram.reports import text
 from lram.reports.latency_analysis import ENOUGH, FEWEST, RATES
 from lram.reports.latency_model import Clock, Fit, Middle, Result
+from lram.reports.readiness import LEVEL, SHARE, decisions_needed, processes_like_these
 from lram.reports.views import EMPTY, Cell, Table, columns, integer
 
 _KEY = "latency"
@@ -20,7 +21,10 @@ def curves(result: Result) -> Table:
     headings += ["Loop, ms", "State or cache", "Peak memory"]
     rows = []
     for spot in result.spots:
-        name = Cell(result.subjects[spot.subject].name, flag="" if spot.outcome == OK else spot.outcome)
+        flag = "" if spot.outcome == OK else spot.outcome
+        if spot.audit == "failed":
+            flag = "faster on inputs that it has seen"
+        name = Cell(result.subjects[spot.subject].name, flag=flag)
         head = (name, integer(spot.batch), integer(spot.context))
         if spot.agent is None:
             rows.append((*head, *[EMPTY] * 8))
@@ -59,7 +63,7 @@ def crossovers(result: Result) -> Table | None:
             Cell(result.subjects[one.first].name),
             Cell(result.subjects[one.second].name),
             integer(one.batch),
-            Cell(str(one.at), value=one.at.context),
+            Cell(one.text, value=None if one.at is None else one.at.context),
             Cell(one.interval_text),
             _contexts(one.first_faster),
             _contexts(one.second_faster),
@@ -71,7 +75,7 @@ def crossovers(result: Result) -> Table | None:
         "The context from which on the first agent's step takes less time than the second's, up to the "
         "longest measured; times between two contexts are taken to lie on a line. The first is the one "
         "whose time grows less. 'Faster at': contexts at which the interval of the ratio leaves out 1; "
-        f"with fewer than {FEWEST} processes nothing can be told."
+        f"with fewer than {FEWEST} processes neither these nor the crossover can be told."
     )
     if len(shown) < len(result.crossings):
         caption += (
@@ -89,6 +93,7 @@ def rates(result: Result) -> Table | None:
     by_row: dict[tuple[int, int], list[Fit]] = {}
     for fit in result.fits:
         by_row.setdefault((fit.subject, fit.batch), []).append(fit)
+    processes = {(s.subject, s.batch, s.context): s.agent.processes for s in result.spots if s.agent}
     planned = Counter((spot.subject, spot.batch) for spot in result.spots)
     rows = tuple(
         (
@@ -99,10 +104,21 @@ def rates(result: Result) -> Table | None:
         for (subject, batch), fits in by_row.items()
     )
     caption = (
-        "Contexts at which 99 of 100 decisions were ready within the period of a control rate. Where too few "
-        "decisions were measured for a p99, a context is counted as late if half of them were, and is "
-        "otherwise not known; one where nothing was measured is not listed. The simulator's own time, "
-        "sensors and actuators come on top."
+        "Contexts at which 99 of 100 decisions are ready within the period of a control rate: where the "
+        f"exact one-sided {LEVEL:.0%} bound of the share of late ones is at most {1 - SHARE:.0%}; late: "
+        f"where even the lower bound is above it. That takes {decisions_needed()} decisions without a late "
+        "one, more with any; otherwise it cannot be told. Late decisions that come together in some "
+        "processes count for fewer. The bounds are for processes like those measured"
+    )
+    fewest = min(processes.values(), default=0)
+    if fewest:
+        caption += (
+            f" (where all {fewest} are in time, {processes_like_these(fewest):.0%} and more of all processes "
+            f"are, with {LEVEL:.0%} confidence)"
+        )
+    caption += (
+        ", and not corrected for the number of contexts and rates. A context where nothing was measured is "
+        "not listed. The simulator's own time, sensors and actuators come on top."
     )
     return Table(f"{_KEY}-rates", caption, columns(headings, words=len(headings)), rows)
 
@@ -142,7 +158,7 @@ def fairness(result: Result) -> Table:
 def audits(result: Result) -> Table:
     """Return what speaks for or against the times: stability, equal actions, repeated inputs, load."""
     headings = ["Agent", "Lanes", "Processes warm", "Largest / smallest median", "Repeated / distinct inputs"]
-    headings += ["Same first actions", "Others' load, cores"]
+    headings += ["Contexts with that audit", "Same first actions", "Others' load, cores"]
     rows = []
     for place, one in enumerate(result.subjects):
         for batch in result.batches:
@@ -151,7 +167,9 @@ def audits(result: Result) -> Table:
                 continue
             clocks = [spot.agent for spot in mine if spot.agent]
             processes, spread = sum(c.processes for c in clocks), max(c.spread for c in clocks)
-            repeated = next((spot.repeated for spot in mine if spot.repeated), None)
+            audited = [spot for spot in mine if spot.repeated]
+            repeated = min((s.repeated for s in audited if s.repeated), key=lambda m: m.value, default=None)
+            marked = sum(spot.audit == "failed" for spot in mine)
             agree = [spot.agree for spot in mine if spot.agree is not None]
             loads = [spot.other_cores for spot in mine if spot.other_cores is not None]
             rows.append(
@@ -160,7 +178,8 @@ def audits(result: Result) -> Table:
                     integer(batch),
                     Cell(f"{sum(spot.warm for spot in mine)} of {processes}"),
                     Cell(text.number(spread, 2), value=spread),
-                    _ratio(repeated),
+                    _ratio(repeated, f"{marked} of {len(mine)} contexts marked" if marked else ""),
+                    Cell(f"{len(audited)} of {len(mine)}", value=len(audited)),
                     Cell(text.NONE if not agree else "yes" if all(agree) else "no"),
                     Cell(text.number(max(loads), 2), value=max(loads)) if loads else EMPTY,
                 )
@@ -169,7 +188,9 @@ def audits(result: Result) -> Table:
         "Processes warm: of all contexts' processes, those whose last three warm-up decisions were within a "
         "tenth of each other. Largest / smallest median: of the processes at one context, the worst context. "
         "Repeated inputs: decisions on one and the same observation against others on new ones, made in "
-        "turns; 1 is no difference. Same first actions: all processes gave the same first actions at every "
+        "turns, at the context where the ratio is least; 1 is no difference. A context at which an agent "
+        "decides faster on what it has seen is marked, and enters no crossover, no control rate and no "
+        "figure of times. Same first actions: all processes gave the same first actions at every "
         "context. Load: cores that other processes kept busy, at the worst context."
     )
     return Table(f"{_KEY}-audits", caption, columns(headings), tuple(rows))
@@ -187,11 +208,11 @@ def _span(middle: Middle) -> str:
     return f"[{text.figures(middle.low)}, {text.figures(middle.high)}]"
 
 
-def _ratio(middle: Middle | None) -> Cell:
+def _ratio(middle: Middle | None, flag: str) -> Cell:
     if middle is None:
         return EMPTY
     span = "" if middle.low is None or middle.high is None else f"[{middle.low:.2f}, {middle.high:.2f}]"
-    return Cell(text.number(middle.value, 2), span, value=middle.value)
+    return Cell(text.number(middle.value, 2), span, flag, middle.value)
 
 
 def _figure(value: float | None) -> Cell:
@@ -217,10 +238,10 @@ def _contexts(contexts: Sequence[int]) -> Cell:
 def _fit(fit: Fit, planned: int) -> Cell:
     if len(fit.fits) == planned:
         return Cell("all", value=max(fit.fits))
-    parts = [("late at ", fit.misses), ("not known at ", fit.unknown)] if fit.fits or fit.unknown else []
+    parts = [("late at ", fit.misses), ("cannot tell at ", fit.unknown)] if fit.fits or fit.unknown else []
     small = "; ".join(words + ", ".join(map(str, contexts)) for words, contexts in parts if contexts)
     return Cell(
-        ", ".join(map(str, fit.fits)) or ("?" if fit.unknown else "none"),
+        ", ".join(map(str, fit.fits)) or ("cannot tell" if fit.unknown else "none"),
         small,
         value=max(fit.fits, default=0),
     )

@@ -17,7 +17,7 @@ from lram.reports.chapters import Chapter
 from lram.reports.model import Caveat
 from lram.reports.samples import Resampling
 from lram.reports.study_cells import StudyValues, read_cells
-from lram.reports.study_effects import CANNOT_TELL, Effect, effects
+from lram.reports.study_effects import CANNOT_TELL, LEAST_SEEDS, Effect, effects
 from lram.reports.study_figures import drawings
 from lram.reports.study_views import NAMES, cell_rows, effect_rows, tables, task_rows
 from lram.reports.tables import Row, csv_of, with_normaliser
@@ -25,7 +25,6 @@ from lram.reports.views import Table
 
 RESAMPLES = 2000
 LEVEL = 0.95
-FEW_SEEDS = 3
 BUSY = 1.5
 """Load average of the minute before the timing, from which on a reader is warned."""
 
@@ -95,7 +94,7 @@ _METHODS = (
     (
         "Training-seed noise",
         "A t interval over the training seeds' differences. It holds the noise of training and that of the "
-        "evaluation's episodes, and verdicts are by it.",
+        "evaluation's episodes, each training seed having initial states of its own, and verdicts are by it.",
     ),
     (
         "Episode noise",
@@ -105,8 +104,9 @@ _METHODS = (
     (
         "Verdict",
         "Better or worse (higher or lower, where neither is better) where Holm's corrected p of the t-test "
-        "over seeds, for all levels of a measure, is below 0.05; otherwise: cannot tell. The seeds that "
-        "would tell are those at which four of five studies would, were effect and spread what was observed.",
+        "over seeds, for all levels and measures of the study together, is below 0.05; otherwise: cannot "
+        f"tell, and always so below {LEAST_SEEDS} training seeds. The seeds that would tell are those at "
+        "which four of five studies would, were effect and spread what was observed.",
     ),
     (
         "Copycat measures",
@@ -162,7 +162,10 @@ def _sentence(effect: Effect) -> str:
     ends = f" ({text.number(span.low, 3)} to {text.number(span.high, 3)})" if span else ""
     difference = f"{text.number(effect.value or 0.0, 3)}{ends}"
     if effect.verdict == CANNOT_TELL:
-        return f"Whether {effect.level} scores otherwise than {effect.base} cannot be told: {difference}."
+        why = f" from {effect.reason}" if len(effect.seeds) < LEAST_SEEDS else ""
+        return (
+            f"Whether {effect.level} scores otherwise than {effect.base} cannot be told{why}: {difference}."
+        )
     return f"{effect.level} scores {effect.verdict} than {effect.base}: {difference}."
 
 
@@ -187,10 +190,22 @@ def _caveats(study: StudyValues) -> list[Caveat]:
             "evaluation failed, its seed is left out, which flatters a level that makes trainings fail."
         )
         found.append(Caveat("study_unfinished", text_, unmade))
-    if len(study.study.seeds) < FEW_SEEDS:
+    if len(study.study.seeds) < LEAST_SEEDS:
         count = text.count(len(study.study.seeds), "training seed")
-        text_ = f"The study {name} has {count}: it cannot tell an effect from the luck of a training."
+        text_ = (
+            f"The study {name} has {count}: it cannot tell an effect from the luck of a training, and says "
+            f"better or worse of nothing. That takes {LEAST_SEEDS}."
+        )
         found.append(Caveat("study_seeds", text_))
+    if not study.own_starts:
+        text_ = (
+            f"All training seeds of the study {name} were evaluated on the same initial states, as versions "
+            "before this one did. What a level does to just those states is common to all seeds, so verdicts "
+            "on scores and on repeated actions in play miss that noise: in simulations they called levels "
+            "better or worse that are not, far more often than one time in twenty. A study in a new folder "
+            "has initial states of its own for each training seed."
+        )
+        found.append(Caveat("study_shared_starts", text_))
     errored = tuple(cell.title for cell in cells if cell.errored)
     if errored:
         text_ = f"Episodes of the study {name} errored; pairs without both scores are left out."

@@ -23,6 +23,7 @@ from lram.harness.errors import LramError
 from lram.harness.records import EpisodeRecord
 from lram.harness.store import Run
 from lram.reports.checks import last_loss
+from lram.reports.collect import collect
 
 Values = Mapping[str, Mapping[int, float]]
 """By task, by episode. What a cell has one number of has the task ``""`` and the episode 0."""
@@ -113,6 +114,8 @@ class StudyValues:
         incomparable: Why what is measured on held-out windows does not compare between levels; empty where
             it does.
         unscored: Tasks without a usable score reference, which no score rests on.
+        own_starts: Each training seed was evaluated on initial states of its own; False: all on the same
+        ones.
     """
 
     path: Path
@@ -120,6 +123,7 @@ class StudyValues:
     cells: tuple[CellValues, ...]
     incomparable: str
     unscored: tuple[str, ...]
+    own_starts: bool = True
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -142,7 +146,8 @@ def read_cells(folder: str | Path, normaliser: Normaliser = "paper") -> StudyVal
         tasks = [normalised_by(normaliser, one.task, one.protocol) for one in run.plan.tasks] if run else []
         unscored.update({task.id: None for task in tasks if audit(task) is not None})
         cells.append(_cell(cell, run, {task.id: task for task in tasks}, comparable=not incomparable))
-    return StudyValues(Path(folder), opened.plan.study, tuple(cells), incomparable, tuple(unscored))
+    plan = opened.plan
+    return StudyValues(Path(folder), plan.study, tuple(cells), incomparable, tuple(unscored), plan.own_starts)
 
 
 def _cell(cell: CellFolder, run: Run | None, tasks: Mapping[str, Task], *, comparable: bool) -> CellValues:
@@ -155,11 +160,17 @@ def _cell(cell: CellFolder, run: Run | None, tasks: Mapping[str, Task], *, compa
         records = run.records()
         scored = [record for record in records if record.status == "scored"]
         errored = len(records) - len(scored)
-        seeds = {(record.task, record.episode): record.seed for record in scored}
-        values[SCORE.key] = _by_episode(scored, lambda record: _score(tasks[record.task], record))
+        played = collect([run]).cells.values()
+        counted = [record for one in played for record in one.counted.values()]
+        seeds = {(record.task, record.episode): record.seed for record in counted}
+        # A failure of the agent's own that nothing can stand for would raise the mean by being left out.
+        if not any(one.obstacle for one in played):
+            values[SCORE.key] = _by_episode(counted, lambda record: _score(tasks[record.task], record))
         values[REPEATED.key] = _by_episode(scored, _repeated)
         by_task = {
-            task: statistics.fmean(found.values()) for task, found in values[SCORE.key].items() if found
+            task: statistics.fmean(found.values())
+            for task, found in values.get(SCORE.key, {}).items()
+            if found
         }
     loss = _loss(cell)
     if loss is not None and math.isfinite(loss) and comparable:

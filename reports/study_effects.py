@@ -9,10 +9,12 @@ mean over the combinations is the seed's difference; the effect is the mean over
   differ too.
 * **Episode noise**: a bootstrap of the paired episodes within each task and cell, the trained models being
   what they are. It tells how much of the interval more episodes could take away.
-* **Several levels**: Holm's correction over all levels of all axes, for each measure apart.
+* **Several levels and measures**: Holm's correction over all levels of all axes and all measures that are
+  shown, so that a study without any effect says better or worse of anything in one of twenty.
 * **Cannot tell** is said where the corrected p is not below 1 - level, with the seeds that would show an
   effect of the observed size and spread four times in five, at the strictest of Holm's steps. That is a
-  guess from few seeds, not a promise.
+  guess from few seeds, not a promise. Fewer than ``LEAST_SEEDS`` seeds are not tested: their spread is that
+  of one pair of numbers.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ from lram.reports.study_cells import MEASURES, CellValues, Measure, StudyValues
 
 POWER = 0.8
 MOST_SEEDS = 200
+LEAST_SEEDS = 3
+"""Training seeds below which no verdict is given."""
 CANNOT_TELL = "cannot tell"
 
 
@@ -61,8 +65,10 @@ class Effect:
         interval: Over training seeds; None for fewer than two seeds or where they do not differ.
         episode_interval: Of the episode noise alone; None where the measure has none.
         episode_share: Share of the variance between the seeds' differences that episode noise explains.
-        p, p_holm: Two-sided t-test over the seeds, and corrected for all levels of the study.
+        p, p_holm: Two-sided t-test over the seeds, and corrected for all levels and measures of the study;
+            None below ``LEAST_SEEDS`` seeds, and where the seeds do not differ.
         verdict: ``better``, ``worse``, ``higher``, ``lower`` or ``cannot tell``.
+        reason: Why it was not tested, such as ``2 seeds``; empty where it was.
         needed: Seeds that would tell, by the observed effect and spread; None where unknown or too many.
         base_value, level_value: Means of both over the cells that were paired.
         pairs: Pairs of episodes (or of cells) behind it.
@@ -80,6 +86,7 @@ class Effect:
     p: float | None = None
     p_holm: float | None = None
     verdict: str = CANNOT_TELL
+    reason: str = ""
     needed: int | None = None
     base_value: float | None = None
     level_value: float | None = None
@@ -92,13 +99,12 @@ def effects(study: StudyValues, how: Resampling) -> tuple[Effect, ...]:
     for measure in MEASURES:
         if not study.measured(measure):
             continue
-        of_measure = [
+        found += [
             _effect(study, place, level.name, measure, how)
             for place, axis in enumerate(study.axes)
             for level in axis.levels[1:]
         ]
-        found += _judged(of_measure, measure, how.level)
-    return tuple(found)
+    return tuple(_judged(found, how.level))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,7 @@ def _effect(study: StudyValues, place: int, level: str, measure: Measure, how: R
             pair = _pair(cell, partner, measure)
             if pair is not None:
                 pairs.setdefault(seed, []).append(pair)
-    empty = Effect(axis.name, level, base, measure.key, None)
+    empty = Effect(axis.name, level, base, measure.key, None, reason="nothing to compare")
     if not pairs:
         return empty
     by_seed = {seed: float(np.mean([pair.mean for pair in found])) for seed, found in pairs.items()}
@@ -147,6 +153,7 @@ def _effect(study: StudyValues, place: int, level: str, measure: Measure, how: R
         seeds=tuple((seed, rounded(out(value))) for seed, value in by_seed.items()),
         interval=None if interval is None else Span(*(rounded(out(end)) for end in interval)),
         p=None if p is None else rounded(p),
+        reason=_untested(len(values)) if p is None else "",
         base_value=rounded(out(float(np.mean([pair.base for pair in flat])))),
         level_value=rounded(out(float(np.mean([pair.level for pair in flat])))),
         pairs=sum(len(one) for pair in flat for one in pair.differences),
@@ -196,13 +203,21 @@ def _pair(cell: CellValues, partner: CellValues, measure: Measure) -> _Pair | No
 
 
 def _over_seeds(values: Array, level: float) -> tuple[tuple[float, float] | None, float | None]:
-    """Return the t interval of the mean of (n,) values, and the p-value of a mean of 0."""
+    """Return the t interval of the mean of (n,) values, and the p-value of a mean of 0, as far as n "
+    "allows."""
     n = len(values)
     if n < 2 or np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
         return None, None
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(n)
     reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
-    return (mean - reach, mean + reach), float(2 * stats.t.sf(abs(mean) / error, n - 1))
+    p = float(2 * stats.t.sf(abs(mean) / error, n - 1))
+    return (mean - reach, mean + reach), p if n >= LEAST_SEEDS else None
+
+
+def _untested(seeds: int) -> str:
+    if seeds < LEAST_SEEDS:
+        return f"{seeds} seed{'s' if seeds > 1 else ''}"
+    return "seeds do not differ"
 
 
 def _replicates(pairs: dict[int, list[_Pair]], names: Sequence[str], how: Resampling) -> Array | None:
@@ -221,8 +236,9 @@ def _replicates(pairs: dict[int, list[_Pair]], names: Sequence[str], how: Resamp
     return np.array(rows)
 
 
-def _judged(found: Sequence[Effect], measure: Measure, level: float) -> list[Effect]:
-    """Return the effects of one measure with corrected p-values and verdicts."""
+def _judged(found: Sequence[Effect], level: float) -> list[Effect]:
+    """Return the effects of a study with corrected p-values and verdicts."""
+    by_key = {measure.key: measure for measure in MEASURES}
     # A level that cannot be tested yet counts among the tests all the same.
     corrected = holm([1.0 if effect.p is None else effect.p for effect in found])
     judged = []
@@ -230,6 +246,7 @@ def _judged(found: Sequence[Effect], measure: Measure, level: float) -> list[Eff
         if effect.p is None or effect.value is None:
             judged.append(effect)
             continue
+        measure = by_key[effect.measure]
         if p < 1 - level:
             up = effect.value > (1.0 if measure.ratio else 0.0)
             judged.append(replace(effect, p_holm=rounded(p), verdict=_word(measure, up)))
@@ -261,9 +278,8 @@ def seeds_needed(values: Array, alpha: float) -> int | None:
     size = abs(float(np.mean(values))) / spread if spread else 0.0
     if not size:
         return None
-    for n in range(len(values) + 1, MOST_SEEDS + 1):
-        bar = stats.t.ppf(1 - alpha / 2, n - 1)
-        shift = size * math.sqrt(n)
-        if stats.nct.sf(bar, n - 1, shift) + stats.nct.cdf(-bar, n - 1, shift) >= POWER:
-            return n
-    return None
+    n = np.arange(len(values) + 1, MOST_SEEDS + 1)
+    bar = stats.t.ppf(1 - alpha / 2, n - 1)
+    shift = size * np.sqrt(n)
+    enough = stats.nct.sf(bar, n - 1, shift) + stats.nct.cdf(-bar, n - 1, shift) >= POWER
+    return int(n[enough.argmax()]) if enough.any() else None

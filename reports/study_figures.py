@@ -60,7 +60,7 @@ def forest(study: StudyValues, found: Sequence[Effect], key: str, level: float) 
         "the thick part is the noise between episodes alone, for these same trained models, where a measure "
         "has that; small marks are the single seeds. Filled: told apart from the base after Holm's "
         "correction; hollow: cannot tell. The dashed line is no difference. The intervals are not corrected "
-        "for several levels, the filling is."
+        "for several levels and measures, the filling is."
     )
     return Drawing(f"{key}-effects", f"{study.study.name}: effects", caption, figure)
 

@@ -59,7 +59,7 @@ def _effects(study: StudyValues, found: Sequence[Effect], key: str, level: float
         f"{study.study.name}: level minus base (times of a decision: level over base), with {level:.0%} "
         "t intervals over the training seeds, which hold the noise of training and of episodes. Episode "
         "noise alone: a bootstrap interval for these same trained models, and the share of the variance "
-        "between seeds that it explains. Holm corrects for the levels of each measure."
+        "between seeds that it explains. Holm corrects for all levels and measures together."
     )
     if several:
         caption += (
@@ -73,8 +73,8 @@ def _verdict(effect: Effect) -> Cell:
         return Cell(text.NONE, "nothing to compare")
     if effect.verdict != CANNOT_TELL:
         return Cell(effect.verdict)
-    if effect.p is None:
-        return Cell(CANNOT_TELL, "one seed" if len(effect.seeds) == 1 else "seeds do not differ")
+    if effect.reason:
+        return Cell(CANNOT_TELL, effect.reason)
     if effect.needed is None:
         return Cell(CANNOT_TELL, f"more than {MOST_SEEDS} seeds would be needed")
     return Cell(CANNOT_TELL, f"about {effect.needed} seeds would, if this is the effect")
@@ -231,6 +231,7 @@ def effect_rows(study: StudyValues, found: Sequence[Effect]) -> Iterator[Row]:
             "p": effect.p,
             "p_holm": effect.p_holm,
             "verdict": effect.verdict,
+            "reason": effect.reason,
             "seeds": len(effect.seeds),
             "seeds_needed": effect.needed,
             "base_value": effect.base_value,

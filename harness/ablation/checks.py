@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lram.harness.ablation.records import Copies, Done, StudyPlan, Times
 from lram.harness.number_checks import check_numbers, wrong
+from lram.harness.seeds import evaluation_seed
 
 
 def check_plan(file: Path, plan: StudyPlan) -> None:
@@ -14,12 +15,20 @@ def check_plan(file: Path, plan: StudyPlan) -> None:
     plan.study.check()
     known = [{level.name for level in axis.levels} for axis in plan.study.axes]
     seen = set()
+    own_starts = any(cell.evaluation_seed is not None for cell in plan.cells)
     for cell in plan.cells:
         fits = len(cell.levels) == len(known) and all(
             level in levels for level, levels in zip(cell.levels, known, strict=True)
         )
         if not fits or cell.seed not in plan.study.seeds:
             raise wrong(file, f"the cell {cell.title!r} is of no combination of its levels and seeds")
+        own = evaluation_seed(plan.study.evaluation.seed, cell.seed) if own_starts else None
+        if cell.evaluation_seed != own:
+            raise wrong(
+                file,
+                f"the cell {cell.title!r} has the evaluation seed {cell.evaluation_seed}, which does not "
+                "follow from its training seed",
+            )
         if cell.folder in ("", ".", "..") or "/" in cell.folder or "\x00" in cell.folder:
             raise wrong(file, f"the cell {cell.title!r} lies in {cell.folder!r}, which is no name")
         if (cell.levels, cell.seed) in seen:

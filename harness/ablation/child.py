@@ -114,7 +114,7 @@ def _evaluate(cell: CellFolder, study: Study) -> None:
         list(asked.tasks),
         cell.eval,
         episodes=asked.episodes,
-        seed=asked.seed,
+        seed=cell.evaluation_seed(asked),
         protocols=asked.protocols,
         machine=machine,
     )

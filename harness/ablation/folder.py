@@ -106,6 +106,11 @@ class CellFolder:
         """Folder of the evaluation."""
         return self.path / "eval"
 
+    def evaluation_seed(self, evaluation: Evaluation) -> int:
+        """Return the run seed of this cell's evaluation."""
+        own = self.entry.evaluation_seed
+        return evaluation.seed if own is None else own
+
     def is_trained(self) -> bool:
         """Return whether the final checkpoint is there."""
         return (self.checkpoint / "config.json").is_file()
@@ -118,7 +123,10 @@ class CellFolder:
         labels, plan = [agent.label for agent in run.plan.agents], self._evaluation
         if labels != [self.entry.title]:
             raise self._of_another(self.eval, f"plays {', '.join(labels)}")
-        if plan is not None and (run.plan.seed, run.plan.episodes) != (plan.seed, plan.episodes):
+        if plan is not None and (run.plan.seed, run.plan.episodes) != (
+            self.evaluation_seed(plan),
+            plan.episodes,
+        ):
             raise self._of_another(
                 self.eval, f"has seed {run.plan.seed} and {run.plan.episodes} episodes a task"
             )

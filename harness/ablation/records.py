@@ -23,6 +23,8 @@ class CellEntry:
         key: SHA-256 of what decides its numbers (:mod:`lram.harness.ablation.cells`).
         folder: Name of its folder.
         recipe: What is trained, as plain values.
+        evaluation_seed: Run seed of its evaluation, which follows from the training seed; None in studies
+            that were begun by earlier versions, whose cells are all evaluated on the study's seed.
     """
 
     levels: tuple[str, ...]
@@ -31,6 +33,7 @@ class CellEntry:
     key: str
     folder: str
     recipe: Mapping[str, Any]
+    evaluation_seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,11 @@ class StudyPlan:
     stores: Mapping[str, str]
     protocols: tuple[str, ...]
     cells: tuple[CellEntry, ...]
+
+    @property
+    def own_starts(self) -> bool:
+        """Whether each training seed is evaluated on initial states of its own."""
+        return all(cell.evaluation_seed is not None for cell in self.cells)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,12 @@ from lram.harness.segments import LOCK
 
 Say = Callable[[str], None]
 
+SHARED_STARTS = (
+    "this study was begun by a version that evaluates every training seed on the same initial states, and is "
+    "continued like that: its verdicts miss the noise of those states; a study in another folder has initial "
+    "states of its own for each training seed"
+)
+
 _POLL_S = 0.2
 _STOP_S = 60.0
 
@@ -149,7 +155,11 @@ def ablate(
         for asked in study.data.collect:
             where, digest = _collected(asked, path / "data", jobs, say, crew.backend)
             stores[str(where.resolve())] = digest
-        plan = _plan(study, stores, crew.backend)
+        # A folder that was begun by an earlier version keeps its rule, so that its cells stay what they are.
+        own_starts = not os.path.lexists(path / STUDY_FILE) or StudyFolder(path).plan.own_starts
+        if not own_starts:
+            say(SHARED_STARTS)
+        plan = _plan(study, stores, crew.backend, own_starts=own_starts)
         write_plan(path, plan)
         opened = StudyFolder(path)
         chosen = _chosen(opened.cells(), only)
@@ -197,7 +207,7 @@ def _collected(
     return store, digest
 
 
-def _plan(study: Study, stores: dict[str, str], backend: Backend) -> StudyPlan:
+def _plan(study: Study, stores: dict[str, str], backend: Backend, *, own_starts: bool) -> StudyPlan:
     asked = study.evaluation
     request = Request(
         agents="random",
@@ -210,8 +220,16 @@ def _plan(study: Study, stores: dict[str, str], backend: Backend) -> StudyPlan:
         planned, _ = plan_for(request, stage)  # also says at once what is wrong with the evaluation
     protocols = tuple(sorted({task.protocol for task in planned.tasks}))
     cells = tuple(
-        CellEntry(cell.levels, cell.seed, cell.title, cell.key, cell.folder, recipe_to_dict(cell.recipe))
-        for cell in cells_of(study, stores, protocols)
+        CellEntry(
+            cell.levels,
+            cell.seed,
+            cell.title,
+            cell.key,
+            cell.folder,
+            recipe_to_dict(cell.recipe),
+            cell.evaluation_seed,
+        )
+        for cell in cells_of(study, stores, protocols, own_starts=own_starts)
     )
     return StudyPlan(SCHEMA, study, stores, protocols, cells)
 

@@ -101,7 +101,12 @@ def _walk(agent: Agent, lanes: Sequence[_Lane], contexts: Sequence[int], decisio
 def _recorded(recipe: Recipe, agent: ModelAgent, count: int) -> list[_Lane]:
     """Return inputs of ``count`` lanes, from the longest episodes that the model can be shown."""
     stores = [TrajectoryStore(path) for path in recipe.data.stores]
-    selection = Selection(tasks=recipe.data.tasks, policies=recipe.data.policies, seed=recipe.data.seed)
+    selection = Selection(
+        tasks=recipe.data.tasks,
+        policies=recipe.data.policies,
+        seed=recipe.data.seed,
+        unit=recipe.data.validation_unit,
+    )
     selected = select(stores, selection, "train", state_width=agent.model.config.state_width)
     places = [
         (stores[int(store)], int(number))

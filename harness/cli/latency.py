@@ -222,13 +222,20 @@ def print_result(result: Result) -> None:
                 for one in result.crossings
             ],
         )
+    marked = [spot for spot in result.spots if spot.audit == "failed"]
+    if marked:
+        named = ", ".join(dict.fromkeys(result.subjects[spot.subject].name for spot in marked))
+        print(
+            f"\nfaster on inputs that they have seen, at {len(marked)} of {len(result.spots)} points, which "
+            f"enter no crossover and no control rate: {named}"
+        )
     for note in result.notes:
         print(f"\n{note}")
 
 
 def _interval(middle: Middle) -> str:
     if middle.low is None or middle.high is None:
-        return "one process"
+        return "too few"
     return f"[{middle.low:.3g}, {middle.high:.3g}]"
 
 

@@ -18,7 +18,7 @@ import msgspec
 from lram.agents.api import AgentError
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness.ablation.folder import CellFolder, StudyFolder, held, write_plan
-from lram.harness.ablation.records import CellEntry, StudyPlan
+from lram.harness.ablation.records import StudyPlan
 from lram.harness.ablation.running import begin, reason
 from lram.harness.cluster.jobs import die_with_raylet
 from lram.harness.cluster.renaming import holds_paths, renamed, renamed_text
@@ -198,7 +198,7 @@ def _unpacked(asked: CellOrder, files: Mapping[str, bytes]) -> tuple[Path, dict[
         spec = asked.initial.there({asked.initial.files: files})
         recipe["model"] = {**recipe["model"], "init_from": spec}
         names[spec] = asked.initial.spec
-    changed = CellEntry(entry.levels, entry.seed, entry.title, entry.key, entry.folder, recipe)
+    changed = replace(entry, recipe=recipe)
     stores = {here[path]: digest for path, digest in asked.plan.stores.items()}
     (study / "cells" / asked.cell).mkdir(parents=True, exist_ok=True)
     write_plan(study, replace(asked.plan, stores=stores, cells=(changed,)))

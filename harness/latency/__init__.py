@@ -3,6 +3,7 @@
 * :mod:`lram.harness.latency.records`: what is planned, and what one process measured at one context.
 * :mod:`lram.harness.latency.folder`: a sweep's folder on disk.
 * :mod:`lram.harness.latency.inputs`: observations of a real task, recorded once (by ``recording``).
+* :mod:`lram.harness.latency.feed`: which of them each lane is shown when, none twice.
 * :mod:`lram.harness.latency.subject`: an agent at a context that it has really read.
 * :mod:`lram.harness.latency.clocks`: the timing itself.
 * :mod:`lram.harness.latency.child`: one process: an agent, a batch, its contexts upward.

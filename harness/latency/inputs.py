@@ -1,7 +1,8 @@
 """What agents see while they are timed: a real task, recorded once under random actions.
 
 One stream of timesteps serves all lanes: lane i reads it from another place on, so that no two lanes
-(of 4,096 at most) ever read the same timestep at once, and from its beginning again when it ends. Its
+(of 4,096 at most) ever read the same timestep at once, and from its beginning again when it ends. That no
+observation is shown twice is seen to by :mod:`lram.harness.latency.feed`. Its
 rewards are those of the task; where it was recorded over several episodes, the first reward of each
 is 0.
 """

@@ -11,6 +11,7 @@ from lram.agents.api import Agent, AgentError
 from lram.agents.compute import FORMS, Precision, StepForm
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
+from lram.harness.latency.feed import feed_of
 from lram.harness.latency.inputs import MARGIN, MOST, Inputs
 from lram.harness.latency.recording import record
 from lram.harness.latency.records import SCHEMA, Effort, LatencyPlan, Variant, Windows
@@ -22,7 +23,6 @@ from lram.harness.translation import task_spec
 
 CONTEXTS = (50, 200, 800, 1600)
 TASK = "atari/freeway"
-_COMPILED = ("compile", "graphs")  # checked in the plain form that they are made from: a minute less each
 QUICK = Effort(seconds=0.2, most=50, warm_up_s=0.1)
 
 
@@ -96,11 +96,14 @@ def make_plan(request: LatencyRequest, say: Callable[[str], object]) -> tuple[La
         recorded=min(MOST, max(contexts[-1] + MARGIN, *request.batches)),
         memory_gib=request.memory_gib,
         interpreters=dict(run.interpreters),
+        distinct=True,
     )
     agents, variants = _agents(request, frame)
     say(f"recording {frame.recorded} timesteps of {planned.task.id}")
     with tempfile.TemporaryDirectory(prefix="lram-latency-") as logs:
         inputs = record(planned, frame.recorded, request.seed, Path(logs), frame.interpreters)
+    for batch in frame.batches:
+        feed_of(frame, batch, inputs)  # refused now rather than by every process
     return replace(frame, agents=agents, variants=variants, inputs=inputs.digest), inputs
 
 
@@ -140,13 +143,37 @@ def _agents(
         if (reason := first.refuses(task)) is not None:
             raise LramError(f"agent {label} cannot play {task.id}: {reason}; leave it out, or choose --task")
         for step, agent in forms.items():
-            if step in _COMPILED:
-                agent = build_agent(spec, request.seed, frame.compute("torch", 1))
-            with threads(request.threads):
-                noted = pass_gate({label: agent})
-            variants.append(Variant(label, step, noted.get(label, "")))
+            variants.append(Variant(label, step, _checked(label, spec, step, agent, request, frame)))
         entries.append(agent_entry(label, spec, first.info))
     return tuple(entries), tuple(variants)
+
+
+def _checked(
+    label: str, spec: str, step: StepForm, single: Agent, request: LatencyRequest, frame: LatencyPlan
+) -> str:
+    """Pass the form that will act through the gate, with the rows of every batch; return what to note.
+
+    Compiled forms are compiled for it, a minute each; the processes then find most of that in PyTorch's
+    cache.
+
+    Args:
+        label, spec, step: Of the variant.
+        single: It, with one row.
+        request, frame: Of the sweep.
+    """
+    by_rows: dict[int, str] = {}
+    for batch in frame.batches:
+        compute = frame.compute(step, batch)
+        if compute.rows in by_rows:
+            continue
+        agent = single if compute.rows == 1 else build_agent(spec, request.seed, compute)
+        with threads(request.threads):
+            by_rows[compute.rows] = pass_gate({label: agent}).get(label, "")
+        if not by_rows[compute.rows]:
+            return ""  # no model: its rows are its own
+    if len(by_rows) == 1:
+        return next(iter(by_rows.values()))
+    return "; ".join(f"{rows} row{'s' if rows > 1 else ''}: {note}" for rows, note in by_rows.items())
 
 
 def _check_device(device: str) -> None:

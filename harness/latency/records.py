@@ -107,6 +107,9 @@ class LatencyPlan:
         recorded: How many timesteps of them there are.
         memory_gib: Memory that a process may take; 0: what the machine has to spare at its start.
         interpreters: Python executable by domain, where another one plays it.
+        distinct: No decision is shown an observation that the process has shown before, in whatever lane and
+            at whatever context (:mod:`lram.harness.latency.feed`). False in sweeps of earlier versions, which
+            are also resumed so.
     """
 
     schema: int
@@ -127,6 +130,7 @@ class LatencyPlan:
     recorded: int
     memory_gib: float = 0.0
     interpreters: dict[str, str] = field(default_factory=dict)
+    distinct: bool = False
 
     def jobs(self) -> list[Job]:
         """Return all processes in the order in which they run: every setting once, mixed, then again."""
@@ -168,9 +172,9 @@ class Point:
         agent_ns: Agent step: observations on the host in, actions on the host out.
         model_ns: Model step: embedded tokens in, logits out, on the device; empty for foreign agents.
         loop_ns: Agent step and one step of the simulators in their worker processes.
-        repeated_ns: Agent steps that are shown one and the same observation, in turns with others; at
-            the first context only.
-        distinct_ns: Those others.
+        repeated_ns: Agent steps that are shown one and the same observation, in turns with others; in
+            sweeps of earlier versions at the first context only.
+        distinct_ns: Those others, on observations that were not shown before.
         reach_s: Seconds that reading the context took.
         warm: Whether warm-up became stable (three decisions within a tenth of each other).
         warm_up: Decisions of the warm-up.

@@ -17,6 +17,7 @@ from lram.harness.bench.record import LoadWatch
 from lram.harness.bench.run import synchroniser
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.clocks import Stopwatch, time_decisions, time_in_turns, warm_up
+from lram.harness.latency.feed import TURNS, Shown, feed_of
 from lram.harness.latency.memory import Meter
 from lram.harness.latency.records import OK, SCHEMA, Job, LatencyPlan, Point
 from lram.harness.latency.simulators import Simulators
@@ -25,8 +26,6 @@ from lram.harness.translation import task_spec
 
 FIRST = 3
 """Decisions whose actions are kept: the least that a warm-up of a fast agent has."""
-
-_TURNS = 20  # decisions with repeated and with distinct inputs, at most
 
 _COMPILED = ("compile", "graphs")
 
@@ -47,11 +46,13 @@ class Session:
         self._plan, self._job, self._folder = plan, job, folder
         self._task = task_spec(plan.task)
         self._inputs = recorded.read(folder, plan.inputs)
+        self._feed = feed_of(plan, job.batch, self._inputs)
         compute = plan.compute(job.step, job.batch)
         self._subject = make_subject(
             create_agent(plan.entry(job.agent).spec, seed=plan.seed, compute=compute),
             self._task,
             self._inputs,
+            self._feed,
             job.batch,
             plan.windows,
             max(plan.contexts),
@@ -79,10 +80,11 @@ class Session:
         """Reach ``context`` and measure there."""
         plan, effort, subject = self._plan, self._plan.effort, self._subject
         started, begun = time.time(), time.perf_counter()
+        self._feed.at(context)
         read = subject.reach(context)
         reach_s = time.perf_counter() - begun
         self._timestep = read
-        self._settle(read)
+        self._settle()
         load, resident = LoadWatch(), self._meter.reset()
         first: list[list[Action]] = []
 
@@ -110,14 +112,15 @@ class Session:
         turns: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
         if not slow:
             model_ns = self._model_clock()
-            if context == plan.contexts[0]:
+            # Sweeps of earlier versions are resumed as they were begun: once.
+            if plan.distinct or context == plan.contexts[0]:
                 turns = time_in_turns(
                     self._watch,
-                    lambda: self._agent_step(repeated=True),
+                    lambda: self._agent_step(self._feed.repeated()),
                     self._agent_step,
                     seconds=effort.seconds / 2,
                     least=effort.least,
-                    most=_TURNS,
+                    most=TURNS,
                 )
             if plan.loop:
                 loop_ns = self._loop_clock()
@@ -148,7 +151,7 @@ class Session:
             facts=dict(subject.facts),
         )
 
-    def _settle(self, read: int) -> None:
+    def _settle(self) -> None:
         """Decide in vain, for what is loaded or compiled by the first decision, and go back to the context.
 
         A compiler works for the shapes and the layout that it first meets: again at another context, and
@@ -157,32 +160,34 @@ class Session:
         form = self._subject.facts.get("form")
         if form is None or (self._settled and form not in _COMPILED):
             return
-        for _ in range(2 if form in _COMPILED else 1):
-            for _ in range(2):
-                self._watch.time(self._agent_step)
+        for rounds in range(2 if form in _COMPILED else 1):
+            for number in range(2):
+                shown = self._feed.settling(2 * rounds + number)
+                self._watch.time(lambda shown=shown: self._agent_step(shown))  # type: ignore[misc]
             self._subject.leave()
-            self._timestep = read
         self._settled = True
 
-    def _agent_step(self, *, repeated: bool = False) -> Callable[[], list[Action]]:
-        """Make the next decision ready; ``repeated``: always on the first recorded timestep."""
-        place = 0 if repeated else self._timestep
-        self._timestep += not repeated
-        observations, rewards = self._inputs.seen(self._inputs.places(place, self._job.batch))
+    def _agent_step(self, shown: Shown | None = None) -> Callable[[], list[Action]]:
+        """Make a decision on what is ``shown`` ready; None: on the next input."""
+        observations, rewards = self._next() if shown is None else shown
         self._subject.ready()
         return lambda: self._subject.act(observations, rewards)
+
+    def _next(self) -> Shown:
+        self._timestep += 1
+        return self._feed.decision(self._timestep - 1)
 
     def _model_clock(self) -> tuple[int, ...]:
         effort = self._plan.effort
 
         def prepare() -> Callable[[], object]:
-            self._timestep += 1
+            shown = self._next()
             self._subject.ready()
-            step = self._subject.model_step(self._timestep)
+            step = self._subject.model_step(*shown)
             assert step is not None
             return step
 
-        if self._subject.model_step(self._timestep) is None:
+        if self._subject.model_step(*self._next()) is None:
             return ()
         warm_up(self._watch, prepare, effort.warm_up_s / 2)
         return time_decisions(

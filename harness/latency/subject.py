@@ -8,6 +8,9 @@
   need, and a window that is read anew too (``windows: own`` leaves both as the model has them, and a
   cache that has no room then goes on and starts again when it is full).
 * Any other agent is a black box: it reads the context by as many real decisions, and goes on.
+
+The past of an action model is read from the recording, whose timesteps lanes share. No decision that is timed
+is shown any of them: what it sees was never seen (:mod:`lram.harness.latency.feed`).
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from lram.agents.model_agent import LaneStates, ModelAgent
 from lram.agents.prefill import embed, encode, model_step, prefill
 from lram.harness import seeds
 from lram.harness.latency.facts import agent_facts, model_facts
+from lram.harness.latency.feed import Feed
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.records import Windows
 from lram.harness.latency.variants import fitted, variant
@@ -60,8 +64,10 @@ class Subject(Protocol):
         """Decide for all lanes."""
         ...
 
-    def model_step(self, place: int) -> Callable[[], object] | None:
-        """Return a model step on prepared tokens of a recorded timestep; None where there is none."""
+    def model_step(
+        self, observations: Sequence[Observation], rewards: Sequence[float]
+    ) -> Callable[[], object] | None:
+        """Return a model step on prepared tokens of what is shown; None where there is none."""
         ...
 
     def state_bytes(self) -> int:
@@ -74,14 +80,22 @@ class Subject(Protocol):
 
 
 def make_subject(
-    agent: Agent, task: TaskSpec, inputs: Inputs, batch: int, windows: Windows, longest: int, seed: int
+    agent: Agent,
+    task: TaskSpec,
+    inputs: Inputs,
+    feed: Feed,
+    batch: int,
+    windows: Windows,
+    longest: int,
+    seed: int,
 ) -> Subject:
     """Return ``agent`` as a subject.
 
     Args:
         agent: Fresh.
         task: Whose inputs these are.
-        inputs: What it is shown.
+        inputs: What was recorded; the past of an action model is read from it.
+        feed: What other agents are shown on the way to a context.
         batch: Lanes.
         windows: Whether a Transformer's cache is made to fit.
         longest: The longest context that it will reach.
@@ -90,7 +104,7 @@ def make_subject(
     episodes = [Episode(task, seeds.agent_seed(seed, task.id, lane, 0)) for lane in range(batch)]
     if type(agent) is ModelAgent:
         return ModelSubject(agent, episodes, inputs, windows, longest)
-    return ForeignSubject(agent, episodes, inputs)
+    return ForeignSubject(agent, episodes, feed)
 
 
 class ModelSubject:
@@ -175,11 +189,12 @@ class ModelSubject:
         actions, self._state = self._agent.act(self.reached, observations, rewards, self._lanes)
         return actions
 
-    def model_step(self, place: int) -> Callable[[], object]:
+    def model_step(
+        self, observations: Sequence[Observation], rewards: Sequence[float]
+    ) -> Callable[[], object]:
         """See :class:`Subject`."""
-        places = self._inputs.places(place, len(self._lanes))
-        encoded = self._encoded[torch.from_numpy(places).to(self._encoded.device)]
-        actions = [[self._inputs.action(one) for one in places]]
+        encoded = encode(self._agent, observations)
+        none: list[list[Action]] = [[]]  # of one timestep no action is read
         state = self.reached
         with torch.inference_mode():
             ((_, x, valid),) = embed(
@@ -187,8 +202,8 @@ class ModelSubject:
                 state,
                 self._lanes,
                 encoded.unsqueeze(0),
-                self._inputs.rewards[places][None],
-                actions,
+                np.array([rewards]),
+                none,
                 whole=True,
             )
 
@@ -223,8 +238,8 @@ class ForeignSubject:
     held = False
     weight_bytes = 0
 
-    def __init__(self, agent: Agent, episodes: Sequence[Episode], inputs: Inputs) -> None:
-        self._agent, self.episodes, self._inputs = agent, episodes, inputs
+    def __init__(self, agent: Agent, episodes: Sequence[Episode], feed: Feed) -> None:
+        self._agent, self.episodes, self._feed = agent, episodes, feed
         self._lanes = list(range(len(episodes)))
         self._state: Any = None
         self.facts = agent_facts(agent)
@@ -234,7 +249,7 @@ class ForeignSubject:
         self._state = self._agent.start(len(self._lanes))
         self._agent.reset(self._state, self._lanes, self.episodes)
         for timestep in range(context):
-            self.act(*self._inputs.seen(self._inputs.places(timestep, len(self._lanes))))
+            self.act(*self._feed.past(timestep))
         return context
 
     def ready(self) -> None:
@@ -245,7 +260,7 @@ class ForeignSubject:
         actions, self._state = self._agent.act(self._state, observations, rewards, self._lanes)
         return actions
 
-    def model_step(self, place: int) -> None:
+    def model_step(self, observations: Sequence[Observation], rewards: Sequence[float]) -> None:
         """There is no model to look into."""
 
     def state_bytes(self) -> int:

@@ -58,7 +58,7 @@ def failed(checks: Sequence[Check]) -> set[str]:
 def test_sound_models_pass(config: ModelConfig, rows: int, in_context: bool) -> None:
     checks = model_checks(_agent(replace(config, actions_in_context=in_context), rows=rows), SHORT)
     assert not failed(checks)
-    assert len({check.name for check in checks}) == 12
+    assert len({check.name for check in checks}) == 13
     skipped = {check.name for check in checks if check.status == "skipped"}
     alone = {"a row's place does not matter", "a row's neighbours do not matter"}
     assert skipped == (alone if rows == 1 else set())
@@ -176,6 +176,7 @@ def reads_two_tokens_the_other_way_round(step: StepFunction) -> StepFunction:
 
 FORWARD, FRESH = "step equals forward", "a reset row is fresh"
 MASKED, HOLES = "a masked token leaves the state", "masked tokens are as if not there"
+KEPT = "a block's state is its own"
 PLACE, NEIGHBOURS = "a row's place does not matter", "a row's neighbours do not matter"
 SOUND, REWARD = "the state stays float32 and finite", "the reward reaches the next decision"
 OWN_REWARD, STREAM = "a decision does not see its own reward", "acting reads the stream of training"
@@ -254,7 +255,7 @@ def test_a_step_that_raises_has_failed_with_its_message() -> None:
 
     agent.stepper = replace(agent.stepper, call=call)
     checks = model_checks(agent, SHORT)
-    assert failed(checks) == {FORWARD, FRESH, MASKED, HOLES, PLACE, SOUND, REWARD, STREAM}
+    assert failed(checks) == {FORWARD, FRESH, MASKED, HOLES, PLACE, KEPT, SOUND, REWARD, STREAM}
     assert checks[0].measured.startswith("raised IndexError: kernel fault (test_parity.py, line ")
 
 

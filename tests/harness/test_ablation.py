@@ -31,6 +31,7 @@ from lram.harness.collection import collect
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine
 from lram.harness.json_files import read_json, write_json
+from lram.harness.seeds import evaluation_seed
 
 STUDY = """
 name = "tiny"
@@ -217,6 +218,59 @@ def test_names_places_other_levels_and_other_seeds_make_no_other_cells() -> None
     assert keys(of(recipe=recipe)) == before
 
 
+# Which initial states a cell is evaluated on
+
+
+def test_the_levels_of_a_training_seed_share_their_initial_states_and_no_seeds_do() -> None:
+    cells = cells_of(of(seeds=[0, 1, 2]), STORES, PROTOCOLS)
+    by_seed = {seed: {cell.evaluation_seed for cell in cells if cell.seed == seed} for seed in (0, 1, 2)}
+    assert [len(found) for found in by_seed.values()] == [1, 1, 1]
+    assert len(set.union(*by_seed.values())) == 3
+    other = of(evaluation={**plain()["evaluation"], "seed": 5})
+    assert not {cell.evaluation_seed for cell in cells_of(other, STORES, PROTOCOLS)} & set.union(
+        *by_seed.values()
+    )
+
+
+def test_a_study_of_an_earlier_version_keeps_its_keys_and_is_continued_by_its_own_rule(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running._Children, "run", lambda self, cells, jobs: [])
+    own, _ = ablate(study, tmp_path / "new")
+    shared = cells_of(study, own.plan.stores, own.plan.protocols, own_starts=False)
+    assert {cell.evaluation_seed for cell in shared} == {None}
+    assert not {cell.key for cell in shared} & {cell.key for cell in own.plan.cells}
+    # Such a folder's plan has no such field.
+    folder = tmp_path / "old"
+    folder.mkdir()
+    file = own.path / "study.json"
+    content = read_json(file, dict[str, Any])
+    del content["checksum"]
+    for entry, cell in zip(content["cells"], shared, strict=True):
+        del entry["evaluation_seed"]
+        entry.update(key=cell.key, folder=cell.folder)
+    write_json(folder / "study.json", content)
+    said: list[str] = []
+    opened, _ = ablate(replace(study, seeds=(0, 1)), folder, say=said.append)
+    assert said[0] == running.SHARED_STARTS
+    assert not opened.plan.own_starts
+    assert {cell.key for cell in shared} < {cell.key for cell in opened.plan.cells}
+    assert {cell.evaluation_seed(study.evaluation) for cell in opened.cells()} == {0}
+
+
+def test_a_plan_with_the_evaluation_seed_of_another_cell_is_refused(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running._Children, "run", lambda self, cells, jobs: [])
+    opened, _ = ablate(study, tmp_path / "study")
+    first, *rest = opened.plan.cells
+    for seed in (None, 7):
+        changed = replace(opened.plan, cells=(replace(first, evaluation_seed=seed), *rest))
+        write_json(opened.path / "study.json", changed)
+        with pytest.raises(LramError, match="does not follow from its training seed"):
+            StudyFolder(opened.path)
+
+
 # What a cell measures
 
 
@@ -308,6 +362,7 @@ def test_every_cell_is_trained_evaluated_and_measured(made: StudyFolder) -> None
         assert done.parameters == load_checkpoint(cell.checkpoint)[0].parameter_count
         assert set(done.seconds) == {"train", "eval", "copycat", "timing"}
     runs = [cell.run() for cell in cells]
+    assert [run.plan.seed for run in runs if run] == [evaluation_seed(0, 0)] * 2
     seeds = [[record.seed for record in run.records()] for run in runs if run]
     assert all(one == seeds[0] for one in seeds), "cells meet the same initial states"
 

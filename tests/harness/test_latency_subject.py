@@ -19,6 +19,7 @@ from lram.agents.model import build_model
 from lram.agents.model_agent import ModelAgent
 from lram.agents.presets import parse_preset
 from lram.harness.latency.clocks import Stopwatch, time_in_turns
+from lram.harness.latency.feed import feed_of
 from lram.harness.latency.folder import LatencyWriter
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.plan import LatencyRequest, make_plan
@@ -57,7 +58,14 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[LatencyPlan, Inpu
 def subject_of(name: str, plan: LatencyPlan, inputs: Inputs, batch: int = 1) -> ModelSubject:
     agent = create_agent(name, seed=plan.seed, compute=plan.compute("auto", batch))
     subject = make_subject(
-        agent, task_spec(plan.task), inputs, batch, plan.windows, plan.contexts[-1], plan.seed
+        agent,
+        task_spec(plan.task),
+        inputs,
+        feed_of(plan, batch, inputs),
+        batch,
+        plan.windows,
+        plan.contexts[-1],
+        plan.seed,
     )
     assert isinstance(subject, ModelSubject)
     return subject
@@ -75,13 +83,17 @@ def test_timed_actions_are_those_of_an_agent_that_nobody_times(
 
     # The same life by hand: every timestep of the past by ``act``, then the decisions.
     agent = create_agent(name, seed=plan.seed, compute=plan.compute("auto", batch))
-    subject = make_subject(agent, task_spec(plan.task), inputs, batch, "whole", plan.contexts[-1], plan.seed)
+    feed = feed_of(plan, batch, inputs)
+    subject = make_subject(
+        agent, task_spec(plan.task), inputs, feed, batch, "whole", plan.contexts[-1], plan.seed
+    )
     for context in plan.contexts:
+        feed.at(context)
         assert subject.reach(context) == context
         actions = []
         for decision in range(3):
             subject.ready()
-            actions.append(subject.act(*inputs.seen(inputs.places(context + decision, batch))))
+            actions.append(subject.act(*feed.decision(context + decision)))
         subject.leave()
         assert timed[context] == digest_of(actions)
 
@@ -166,7 +178,7 @@ def test_a_transformer_is_taken_back_to_its_context(
     results = []
     for place in (3, 7, 3, 5, 3):
         subject.ready()
-        logits = subject.model_step(place)()
+        logits = subject.model_step(*inputs.seen([place]))()
         results.append(logits)
     assert torch.equal(results[0], results[2])
     assert torch.equal(results[0], results[4])
@@ -219,12 +231,13 @@ def test_a_table_of_positions_that_is_too_short_is_lengthened(
     agent = ModelAgent(
         build_model(config, 0), trained=False, description="", digest="", compute=Compute(rows=1)
     )
-    subject = make_subject(agent, task_spec(plan.task), inputs, 1, "whole", 11, 0)
+    feed = feed_of(plan, 1, inputs)
+    subject = make_subject(agent, task_spec(plan.task), inputs, feed, 1, "whole", 11, 0)
     assert isinstance(subject, ModelSubject)
     subject.reach(11)
     assert subject.held
     assert len(subject.act(*inputs.seen([0]))) == 1
-    own = make_subject(agent, task_spec(plan.task), inputs, 1, "own", 11, 0)
+    own = make_subject(agent, task_spec(plan.task), inputs, feed, 1, "own", 11, 0)
     assert isinstance(own, ModelSubject)
     own.reach(11)
     assert own.reached.blocks[0]["keys"].shape[3] <= 20, "left as it is, it starts again when it is full"

@@ -28,6 +28,7 @@ from lram.harness.ablation.records import (
 )
 from lram.harness.ablation.study import Axis, Data, Evaluation, Level, Study
 from lram.harness.records import EpisodeRecord, WorkItem
+from lram.harness.seeds import evaluation_seed, simulator_seed
 from lram.harness.store import Run, RunWriter
 from lram.reports.drawing import render
 from lram.reports.samples import Resampling
@@ -160,19 +161,29 @@ def test_episodes_that_began_elsewhere_and_cells_that_lack_are_no_pairs() -> Non
     assert effect.pairs == 7 + 8
 
 
-def test_holm_corrects_over_all_levels_of_a_measure() -> None:
+def test_holm_corrects_over_all_levels_and_measures() -> None:
     study = study_of({"a": ("base", "x", "y", "z")}, range(4))
-    found = of_measure(effects(values(study, noisy(3, 0.2, 0.05, {"x": 2.0})), HOW), "score")
-    order = sorted(found, key=lambda effect: effect.p or 0)
+    losses = np.random.default_rng(0).standard_normal((4, 4))
+    places = {"base": 0, "x": 1, "y": 2, "z": 3}
+    made = values(
+        study,
+        noisy(3, 0.2, 0.05, {"x": 4.0}),
+        loss=lambda levels, seed: losses[places[levels[0]], seed],
+    )
+    found = effects(made, HOW)
+    assert len(found) == 6
     worst = 0.0
-    for rank, effect in enumerate(order):
+    for rank, effect in enumerate(sorted(found, key=lambda effect: effect.p or 0)):
         assert effect.p is not None
-        worst = max(worst, min(1.0, (3 - rank) * effect.p))
+        worst = max(worst, min(1.0, (6 - rank) * effect.p))
         assert effect.p_holm == pytest.approx(worst)
-    assert {effect.level: effect.verdict for effect in found} == {
-        "x": "better",
-        "y": CANNOT_TELL,
-        "z": CANNOT_TELL,
+    assert {(effect.measure, effect.level): effect.verdict for effect in found} == {
+        ("score", "x"): "better",
+        ("score", "y"): CANNOT_TELL,
+        ("score", "z"): CANNOT_TELL,
+        ("validation_loss", "x"): CANNOT_TELL,
+        ("validation_loss", "y"): CANNOT_TELL,
+        ("validation_loss", "z"): CANNOT_TELL,
     }
 
 
@@ -217,6 +228,41 @@ def test_no_effect_is_found_about_as_often_as_is_promised() -> None:
     told = [effects(values(study, noisy(seed, 0.2, 0.2, {})), how)[0].verdict for seed in range(250)]
     share = np.mean([verdict != CANNOT_TELL for verdict in told])
     assert 0.01 < share < 0.09  # 0.05 +- 3 standard errors
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_what_a_level_does_to_a_few_initial_states_is_no_effect(seeds: int) -> None:
+    """An interaction of levels and initial states, and hardly any noise of training: no level is better."""
+
+    def share(own: bool) -> float:
+        told = 0
+        for number in range(120):
+            rng, met = np.random.default_rng((seeds, number)), {}
+            study = study_of({"a": ("base", "other")}, range(seeds))
+
+            def score(levels, seed, task, episode, rng=rng, met=met) -> float:
+                run_seed = evaluation_seed(0, seed) if own else 0
+                start = (levels, simulator_seed(run_seed, task, episode))
+                if start not in met:
+                    met[start] = 0.4 * rng.standard_normal()
+                return met[start] + 0.02 * rng.standard_normal()
+
+            found = effects(values(study, score), Resampling(0, 2, 0.95))
+            told += found[0].verdict != CANNOT_TELL
+        return told / 120
+
+    assert share(own=True) <= 0.1  # 0.05 + 2.5 standard errors
+    assert share(own=False) > 0.4  # what the interaction does where all seeds share their initial states
+
+
+def test_two_seeds_tell_nothing_and_say_why() -> None:
+    study = study_of({"a": ("base", "other")}, (0, 1))
+    [effect] = effects(
+        values(study, lambda levels, seed, task, e: (5.0 + 0.01 * seed) * (levels == ("other",))), HOW
+    )
+    assert effect.interval is not None
+    assert effect.interval.low > 0
+    assert (effect.p, effect.p_holm, effect.verdict, effect.reason) == (None, None, CANNOT_TELL, "2 seeds")
 
 
 def test_the_two_kinds_of_noise_are_kept_apart() -> None:
@@ -275,7 +321,9 @@ def test_the_seeds_that_would_tell_do_so_four_times_in_five() -> None:
 class Folder:
     """A study's folder as 'lram ablate' writes it, without anything that was trained."""
 
-    def __init__(self, path: Path, synthetic, seeds: Sequence[int] = (0, 1, 2)) -> None:
+    def __init__(
+        self, path: Path, synthetic, seeds: Sequence[int] = (0, 1, 2), *, own_starts: bool = True
+    ) -> None:
         self.path, self.synthetic = path, synthetic
         study = study_of({"past actions": ("off", "on")}, seeds, episodes=3)
         cells = tuple(
@@ -286,6 +334,7 @@ class Folder:
                 f"{level}{seed}",
                 f"{level}-seed{seed}",
                 recipe(level),
+                evaluation_seed(0, seed) if own_starts else None,
             )
             for seed in seeds
             for level in ("off", "on")
@@ -303,7 +352,8 @@ class Folder:
         line = {"kind": "validation", "update": 9, "loss": 2.0 - 0.5 * (level == "on") + 0.01 * seed}
         (cell.train / "metrics.jsonl").write_text(json.dumps(line) + "\n")
         tasks = [self.synthetic.task(task) for task in TASKS]
-        plan = self.synthetic.plan([self.synthetic.agent(cell.entry.title)], tasks, 3)
+        run_seed = cell.evaluation_seed(self.plan.study.evaluation)
+        plan = self.synthetic.plan([self.synthetic.agent(cell.entry.title)], tasks, 3, run_seed)
         RunWriter.create(cell.eval, plan).close()
         with RunWriter(Run(cell.eval)) as writer:
             for item in plan.items():
@@ -420,8 +470,19 @@ def test_few_seeds_errors_and_a_busy_machine_are_said(tmp_path: Path, synthetic)
     times = cell.times()
     assert times is not None
     cell.write("timing.json", replace(times, load=3.5))
-    kinds = [caveat.kind for caveat in chapter([folder.path]).caveats]
-    assert kinds == ["study_seeds", "study_load"]
+    made = chapter([folder.path])
+    assert [caveat.kind for caveat in made.caveats] == ["study_seeds", "study_load"]
+    assert {effect["verdict"] for effect in made.summary[0]["effects"]} == {CANNOT_TELL}
+    assert "Whether on scores otherwise than off cannot be told from 2 seeds: " in made.lead[1]
+    assert "Told apart" not in made.lead[1]
+
+
+def test_a_study_whose_seeds_share_their_initial_states_is_read_and_says_so(
+    tmp_path: Path, synthetic
+) -> None:
+    made = chapter([Folder(tmp_path / "old", synthetic, own_starts=False).path])
+    assert [caveat.kind for caveat in made.caveats] == ["study_shared_starts"]
+    assert len(made.summary[0]["effects"]) == 5
 
 
 def test_a_study_without_any_cell_has_a_chapter(tmp_path: Path, folder: Folder) -> None:
