@@ -13,8 +13,8 @@ from lram.reports.collect import Evidence
 from lram.reports.comparison import compare
 from lram.reports.extrapolation_values import MEASURES, Read, Values
 from lram.reports.model import Aggregate, Estimate, Interval, rounded
-from lram.reports.samples import SCORE, Functional, Resampling, Samples, covered
-from lram.reports.statistics import Array, centred_interval, holm, stream, task_replicates
+from lram.reports.samples import SCORE, Resampling, Samples, covered
+from lram.reports.statistics import Array, centred_interval, equal_task_weights, holm, stream, task_replicates
 
 ONE_TRAJECTORY = "one trajectory a task"
 """Why a loss has no interval."""
@@ -80,16 +80,15 @@ def scores(values: Values, how: Resampling) -> tuple[Score, ...]:
     if evidence is None:
         return ()
 
-    def mean(_: list[str]) -> Functional:
-        return lambda tasks: np.asarray(tasks.mean(axis=-1))
-
     reach, found = covered(evidence, SCORE), []
     for agent in values.agents:
         for context in values.contexts[agent.label]:
             samples = Samples(evidence, agent.variant(context), SCORE, how)
             for domain in evidence.domains:
                 tasks = [planned.task for planned in evidence.tasks if planned.task.domain == domain]
-                found.append(Score(agent.label, context, domain, samples.aggregate(tasks, reach, mean)))
+                found.append(
+                    Score(agent.label, context, domain, samples.aggregate(tasks, reach, equal_task_weights))
+                )
     return tuple(found)
 
 
