@@ -286,8 +286,8 @@ def _design(tasks: Sequence[TaskEntry], results: Sequence[TaskResult]) -> Iterat
             text += (
                 f" On {len(equal)} of {count(len(repeated), 'task')} (counted by agent) all episodes gave "
                 "the same return. That does not show that there is no noise: such a task has no interval "
-                "of its own. In means over tasks it counts without noise, which is right on average where many "
-                "tasks are alike, or takes its neighbours' (‡) where it weighs more than all others."
+                "of its own. In means over tasks it counts without noise, which is right on average where "
+                "many tasks are alike, or takes its neighbours' (‡) where it weighs more than all others."
             )
         yield Caveat("few episodes", text, tuple(f"{r.agent} on {r.task}" for r in equal))
     single = tuple(dict.fromkeys(r.task for r in results if r.scored == 1))

@@ -45,15 +45,14 @@ class Interval:
 
     Attributes:
         low, high: Its ends.
-        method: ``t``: Welch's, of means (:mod:`lram.reports.statistics.means`). ``wilson``: of one task's
-            rate. ``score``: the same over tasks (:mod:`lram.reports.statistics.rates`). ``bootstrap``:
-            resampled.
+        method: ``t``: Welch's, of means (:mod:`lram.reports.statistics.means`). ``score``: of rates
+            (:mod:`lram.reports.statistics.rates`). ``bootstrap``: resampled.
         doubts: Why it may hold less often than promised; none where the level is backed by simulation.
     """
 
     low: float
     high: float
-    method: Literal["bootstrap", "wilson", "t", "score"] = "bootstrap"
+    method: Literal["bootstrap", "t", "score"] = "bootstrap"
     doubts: tuple[Doubt, ...] = ()
 
 

@@ -34,7 +34,6 @@ from lram.reports.statistics import (
     interquartile_mean,
     mean_interval,
     rate_interval,
-    wilson_interval,
 )
 from lram.reports.text import count, reason_without
 
@@ -130,11 +129,8 @@ class Samples:
         domains = [self.tasks[place].domain for place in places]
         by_task = weights(domains)
         if self._measure.rate:
-            solved = np.rint(moments.mean * moments.episodes)
-            low, high = rate_interval(solved, moments.episodes, by_task, self._how.level)
-            value = float((by_task * moments.mean).sum())
-            interval = _interval(float(low), float(high), value, "score")
-            return Aggregate(Estimate(rounded(value), interval), rests_on)
+            (rate,) = _rates(moments, by_task, self._how.level)
+            return Aggregate(rate, rests_on)
         found = mean_interval(by_task, moments, self._how.level, domains)
         bounds = mean_range([self._ranges[place] for place in places], by_task)
         rests_on = replace(rests_on, borrowed_noise=int(found.borrowed) if found.told else 0)
@@ -170,21 +166,19 @@ class Samples:
         """Return every task's own estimate."""
         if self._moments is None:
             return []
-        if self._measure.rate:
-            return [self._rate(values) for values in self.values]
         found: dict[int, Estimate] = {}
         for episodes in np.unique(self._moments.episodes):
             places = np.flatnonzero(self._moments.episodes == episodes)
+            moments = self._moments.each(places)
+            if self._measure.rate:
+                rates = _rates(moments, np.ones(1), self._how.level)
+                found.update(zip(places.tolist(), rates, strict=True))
+                continue
             note = ONE_EPISODE if episodes == 1 else ALL_EQUAL
-            intervals = mean_interval(np.ones(1), self._moments.each(places), self._how.level)
+            intervals = mean_interval(np.ones(1), moments, self._how.level)
             for at, place in enumerate(places):
                 found[place] = _estimate(intervals, self._ranges[place], note, int(episodes), at)
         return [found[place] for place in range(len(self.tasks))]
-
-    def _rate(self, values: Array) -> Estimate:
-        low, high = wilson_interval(int(values.sum()), len(values), self._how.level)
-        value = float(values.mean())
-        return Estimate(rounded(value), _interval(low, high, value, "wilson"))
 
     def _lacks_records(self, task: Task) -> bool:
         cell = self._evidence.cells.get((self._agent, task.id))
@@ -231,11 +225,22 @@ def _estimate(
     return Estimate(rounded(value), _interval(low, high, value, "t", tuple(doubts)))
 
 
+def _rates(moments: Moments, weights: Array, level: float) -> list[Estimate]:
+    """Return the weighted mean of rates for each row of ``moments``; one for those without rows."""
+    values = np.atleast_1d((weights * moments.mean).sum(axis=-1))
+    solved = np.rint(np.atleast_2d(moments.mean) * moments.episodes)
+    lows, highs = rate_interval(solved, moments.episodes, weights, level)
+    return [
+        Estimate(rounded(value), _interval(low, high, value, "score"))
+        for value, low, high in zip(values.tolist(), lows.tolist(), highs.tolist(), strict=True)
+    ]
+
+
 def _interval(
     low: float,
     high: float,
     value: float,
-    method: Literal["t", "score", "wilson"],
+    method: Literal["t", "score"],
     doubts: tuple[Doubt, ...] = (),
 ) -> Interval:
     """Return the interval; rounding must not put its own estimate outside."""

@@ -128,9 +128,9 @@ def _evaluation_methods(summary: Summary) -> list[tuple[str, str]]:
         (
             "Success",
             "Share of episodes in which the simulator reported success at any step, and at the last step. "
-            f"Single tasks have {level} Wilson intervals; means over tasks have the score interval of a "
-            "weighted mean of rates, which is Wilson's for one task and takes each task at its own number "
-            "of episodes.",
+            f"The {level} intervals are score intervals of a weighted mean of rates: Wilson's for one task "
+            "(with Poisson ends where at most three episodes went the other way), and over tasks each task "
+            "at its own number of episodes.",
         ),
         (
             "Comparisons",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from lram.reports.statistics.aggregates import equal_domain_weights, equal_task_weights, interquartile_mean
 from lram.reports.statistics.means import MeanInterval, Moments, mean_interval, shows_noise
 from lram.reports.statistics.paired import holm, sign_flip_p
-from lram.reports.statistics.rates import rate_interval, wilson_interval
+from lram.reports.statistics.rates import rate_interval
 from lram.reports.statistics.resampling import centred_interval, resampled_means, task_replicates
 from lram.reports.statistics.streams import Array, stream
 
@@ -29,5 +29,4 @@ __all__ = [
     "sign_flip_p",
     "stream",
     "task_replicates",
-    "wilson_interval",
 ]

@@ -27,7 +27,7 @@ The estimate is sum(w_t * mean_t), its variance sum(w_t^2 * s_t^2 / n_t):
   come from the simulations that ``docs/statistics.md`` tables: without the doubt, every law there is covered
   at least 90 times in 100.
 * **Cannot be told**: with fewer than :data:`LEAST_EXCEPTIONS` episodes that differ from what is usual on
-  their tasks, or with fewer than 2 degrees of freedom, there is no interval.
+  their tasks, or with fewer than 2 degrees of freedom by weights and counts, there is no interval.
 
 All functions take leading axes of simulations, so that coverage is measured on the code that reports run.
 """
@@ -53,7 +53,7 @@ NOISE_DEGREES = 20.0
 LEAST_EXCEPTIONS = 3
 """Below so many episodes that differ from what is usual on their task, there is no interval."""
 
-_LEAST_DEGREES = 2.0 - 1e-6  # one noisy task of 3 episodes has exactly 2, up to rounding
+_LEAST_DEGREES = 2.0 - 1e-6  # one task of 3 episodes has exactly 2, up to rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,9 @@ def mean_interval(
     variance = np.asarray(parts.sum(axis=-1))
     noisy = variance > 0
     degrees = _welch(parts, freedom)
-    told = noisy & (degrees >= _LEAST_DEGREES) & (moments.exceptions.sum(axis=-1) >= LEAST_EXCEPTIONS)
+    # By weights and counts: the noise that was seen would choose evaluations where it happened to be small.
+    by_design = _welch(own, freedom)
+    told = noisy & (by_design >= _LEAST_DEGREES) & (moments.exceptions.sum(axis=-1) >= LEAST_EXCEPTIONS)
     error = np.sqrt(variance)
     third = (weights**3 * moments.third / moments.episodes**2).sum(axis=-1)
     skew = np.divide(third, error**3, out=np.zeros_like(error), where=noisy)
@@ -165,7 +167,7 @@ def mean_interval(
     move = skew * (2 * z * z + 1) / 6
     low = np.where(told, estimate - error * (quantile + np.maximum(-move, 0.0)), np.nan)
     high = np.where(told, estimate + error * (quantile + np.maximum(move, 0.0)), np.nan)
-    few = (degrees < NOISE_DEGREES) | (_welch(own, freedom) < DESIGN_DEGREES)
+    few = (degrees < NOISE_DEGREES) | (by_design < DESIGN_DEGREES)
     return MeanInterval(estimate, low, high, told, noisy, few, borrows.sum(axis=-1), degrees)
 
 

@@ -217,7 +217,7 @@ def test_failure_messages_are_listed_the_most_frequent_first_and_the_rest_counte
     assert "signal 11" in markdown(summary).decode()
 
 
-def test_success_rates_have_wilson_intervals_and_only_where_there_is_success(synthetic):
+def test_success_rates_have_score_intervals_and_only_where_there_is_success(synthetic):
     plan = synthetic.plan(
         [synthetic.agent("a")], [synthetic.task("metaworld/t"), synthetic.task("atari/u")], 4
     )
@@ -227,7 +227,7 @@ def test_success_rates_have_wilson_intervals_and_only_where_there_is_success(syn
     summary = summarise([run])
     result = summary.result("a", "metaworld/t")
     assert (result.success_any.value, result.success_last.value) == (0.75, 0.25)
-    assert result.success_any.interval.method == "wilson"
+    assert result.success_any.interval.method == "score"
     assert summary.result("a", "atari/u").success_any is None
     metaworld, atari = summary.agent("a").domains
     assert metaworld.success_any.estimate.value == 0.75
