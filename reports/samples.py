@@ -47,9 +47,9 @@ Weights = Callable[[Sequence[str]], Array]
 """Maps the domains of tasks to the tasks' weights in a mean over them, (tasks,)."""
 
 
-def untold(episodes: int) -> str:
-    """Return the note where ``episodes`` differ, but are too few to tell by how much."""
-    return f"{UNTOLD} {count(episodes, 'episode')}"
+def untold(number: int, what: str = "episode") -> str:
+    """Return the note where so many of ``what`` differ, but are too few to tell by how much."""
+    return f"{UNTOLD} {count(number, what, 'trajectories' if what == 'trajectory' else f'{what}s')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Samples:
         bounds = mean_range([self._ranges[place] for place in places], by_task)
         rests_on = replace(rests_on, borrowed_noise=int(found.borrowed) if found.told else 0)
         note = NO_NOISE if rests_on.tasks > 1 or moments.episodes[0] == 1 else ALL_EQUAL
-        return Aggregate(_estimate(found, bounds, note, rests_on.episodes), rests_on)
+        return Aggregate(estimate_of(found, bounds, note, untold(rests_on.episodes)), rests_on)
 
     def iqm_of_task_means(self, tasks: Sequence[Task], covered: set[str]) -> Aggregate:
         """Return the interquartile mean over the means of those of ``tasks`` that have a value."""
@@ -177,7 +177,7 @@ class Samples:
             note = ONE_EPISODE if episodes == 1 else ALL_EQUAL
             intervals = mean_interval(np.ones(1), moments, self._how.level)
             for at, place in enumerate(places):
-                found[place] = _estimate(intervals, self._ranges[place], note, int(episodes), at)
+                found[place] = estimate_of(intervals, self._ranges[place], note, untold(int(episodes)), at)
         return [found[place] for place in range(len(self.tasks))]
 
     def _lacks_records(self, task: Task) -> bool:
@@ -207,15 +207,18 @@ def _range_of(planned: PlannedTask, values: Array, measure: Measure) -> Range:
     return within(values, score_range(planned.task, bounds) if measure is SCORE else bounds)
 
 
-def _estimate(
-    found: MeanInterval, bounds: Range, note: str, episodes: int, place: int | tuple[()] = ()
+def estimate_of(
+    found: MeanInterval, bounds: Range, without: str, untold: str, place: int | tuple[()] = ()
 ) -> Estimate:
-    """Return the estimate at ``place`` of ``found``; ``note`` says why there is no noise where none is."""
+    """Return the estimate at ``place`` of ``found``, its interval ended at ``bounds``.
+
+    ``without`` is the note where no noise is to be seen, ``untold`` where it cannot be told.
+    """
     value = float(found.estimate[place])
     if not found.noisy[place]:
-        return Estimate(rounded(value), None, note)
+        return Estimate(rounded(value), None, without)
     if not found.told[place]:
-        return Estimate(rounded(value), None, untold(episodes))
+        return Estimate(rounded(value), None, untold)
     doubts: list[Doubt] = []
     if found.few[place]:
         doubts.append(FEW)

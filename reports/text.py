@@ -15,13 +15,12 @@ MARKS: dict[Doubt, str] = {FEW: "†", BORROWED: "‡"}
 
 _LEGEND: dict[Doubt, str] = {
     FEW: (
-        "Few episodes: holds for returns near a normal law. In simulations of skewed returns such intervals "
-        "held the truth in 83 to 96 of 100 evaluations, and in far fewer where a rare event that was not "
-        "seen decides the mean."
+        "Few episodes: holds for returns near a normal law; of skewed returns such intervals held the truth "
+        "in 83 to 99 of 100 simulated evaluations, and in far fewer where a rare event, not seen, decides."
     ),
     BORROWED: (
-        "A task with one episode, or with equal ones and much weight, takes its noise from its neighbours: "
-        "holds if it is as noisy as they are."
+        "Borrowed noise: a task with one episode, or with equal ones and much weight, is taken to be as "
+        "noisy as its neighbours."
     ),
 }
 

@@ -40,7 +40,7 @@ def report(
         Parameter(help="Compare every agent with this one; repeat it for several.", negative=()),
     ] = None,
     json: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative=())] = False,
-    seed: Annotated[int, Parameter(help="Seed of the resampling behind the intervals.")] = 0,
+    seed: Annotated[int, Parameter(help="Seed of what is resampled: the comparisons.")] = 0,
     show: Annotated[
         bool, Parameter(name="--open", help="Open the report in a browser.", negative=())
     ] = False,

@@ -157,7 +157,8 @@ def mean_interval(
     noisy = variance > 0
     degrees = _welch(parts, freedom)
     # By weights and counts: the noise that was seen would choose evaluations where it happened to be small.
-    by_design = _welch(own, freedom)
+    single = np.broadcast_to(moments.episodes == 1, own.shape)
+    by_design = _welch(np.where(single, 0.0, own) + _lent(own, single, names), freedom)
     told = noisy & (by_design >= _LEAST_DEGREES) & (moments.exceptions.sum(axis=-1) >= LEAST_EXCEPTIONS)
     error = np.sqrt(variance)
     third = (weights**3 * moments.third / moments.episodes**2).sum(axis=-1)
