@@ -14,6 +14,7 @@ from lram.reports import Summary, summarise, views, words
 from lram.reports.collect import collect
 from lram.reports.markdown import markdown
 from lram.reports.model import rounded
+from lram.reports.tables import aggregates
 
 CRASH = Failure("crash", "worker died")
 
@@ -671,3 +672,19 @@ def test_one_label_of_two_sources_is_refused(synthetic):
     runs = [synthetic.run(plan, lambda item: 1.0) for plan in plans]
     with pytest.raises(LramError, match="stands for two agents in these runs \\(different source in mine"):
         summarise(runs)
+
+
+def test_the_iqm_is_named_apart_and_has_no_interval(synthetic):
+    run = synthetic.study(agents=2)
+    summary = summarise([run])
+    for agent in summary.agents:
+        assert agent.iqm_of_task_means.estimate.interval is None
+        assert agent.iqm_of_task_means.estimate.note == "no interval holds"
+    table = views.headline(summary)
+    assert table.columns[2].heading == "IQM of task means"
+    assert all(row[2].small == row[2].flag == "" for row in table.rows)
+    assert "not rliable's" in table.caption
+    rows = list(aggregates(summary, collect([run])))
+    assert {row["aggregate"] for row in rows} == {"mean_of_domain_means", "iqm_of_task_means"}
+    doubts = {row["aggregate"]: row["value_doubt"] for row in rows}
+    assert doubts == {"mean_of_domain_means": "few episodes", "iqm_of_task_means": None}
