@@ -12,9 +12,7 @@ that reads rows scores alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Literal, get_args
 
 from lram.envs.random_play import random_play
@@ -29,26 +27,6 @@ HALF = 0.5
 """From this score of random play on, a task's scores say little of skill, and the task is named."""
 
 _RANDOM = "score_random"
-
-LEAST_RETURNS: Mapping[str, float] = MappingProxyType(
-    {
-        "dmcontrol": 0.0,  # rewards of the suite lie in [0, 1] (Tassa et al. 2018, section 2)
-        "composuite": 0.0,  # stages of reaching, lifting and placing, each from 0 up (Mendez et al. 2022)
-        "mimicgen": 0.0,  # 1 when the task is solved, else 0
-        "darkroom": 0.0,  # 1 on the goal, else 0
-        "toy": 0.0,  # 0 to 2 a decision
-    }
-)
-"""The least return that any policy can have, by domain, where rewards cannot be negative.
-
-Atari, Procgen (fruitbot) and robosuite's own tasks have negative rewards or promise no bound, and nor does
-Meta-World.
-"""
-
-
-def least_return(task: Task) -> float | None:
-    """Return the least return that ``task`` can give; None where none is known."""
-    return LEAST_RETURNS.get(task.domain)
 
 
 def audit(task: Task) -> str | None:

@@ -34,12 +34,11 @@ from lram.reports.samples import (
     SCORE,
     SUCCESS_ANY,
     SUCCESS_LAST,
-    Functional,
     Resampling,
     Samples,
     covered,
 )
-from lram.reports.statistics import interquartile_mean, mean_of_domain_means
+from lram.reports.statistics import equal_domain_weights, equal_task_weights
 from lram.reports.training_folder import Training
 
 
@@ -61,8 +60,8 @@ def summarise(
     Args:
         runs: One or more runs (or none, with trainings), or what :func:`lram.reports.collect.collect` made of
             them; the same agent's episodes on the same task are put together.
-        seed: Of the bootstrap and of the sign-flip test.
-        resamples: Replicates of the bootstrap, and random sign patterns of the test.
+        seed: Of what is resampled: the paired comparisons. Other intervals need no resampling.
+        resamples: Replicates and random sign patterns of the comparisons.
         level: Of every interval.
         trainings: Training runs to show beside them.
         empty: There may be neither.
@@ -97,7 +96,7 @@ def _summary(evidence: Evidence, how: Resampling, pairs: Pairs) -> Summary:
         success_any=covered(evidence, SUCCESS_ANY),
         success_last=covered(evidence, SUCCESS_LAST),
     )
-    # One agent's replicates at a time: they are what takes memory.
+    # One agent's samples at a time: they are what takes memory.
     by_agent = [_agent(evidence, agent, reach, how) for agent in evidence.agents]
     agents = tuple(agent for agent, _ in by_agent)
     results = tuple(
@@ -182,8 +181,8 @@ def _agent(
         errored=sum(r.errored for r in results.values()),
         missing=sum(r.missing for r in results.values()),
         skipped=sum(bool(r.skipped) for r in results.values()),
-        mean_of_domains=measured.score.aggregate(tasks, reach.score, mean_of_domain_means),
-        interquartile_mean=measured.score.aggregate(tasks, reach.score, lambda _: interquartile_mean),
+        mean_of_domains=measured.score.aggregate(tasks, reach.score, equal_domain_weights),
+        iqm_of_task_means=measured.score.iqm_of_task_means(tasks, reach.score),
         domains=tuple(_domain_result(evidence, measured, reach, name) for name in evidence.domains),
         groups=group_results(tasks, measured.score, measured.success_any, reach.score, reach.success_any),
         failed_by_agent=sum(r.failed_by_agent for r in results.values()),
@@ -195,17 +194,14 @@ def _agent(
 def _domain_result(evidence: Evidence, measured: _Measured, reach: _Reach, domain: str) -> DomainResult:
     tasks = [planned.task for planned in evidence.tasks if planned.task.domain == domain]
 
-    def mean(_: list[str]) -> Functional:
-        return lambda scores: scores.mean(axis=-1)
-
     def success(samples: Samples, ids: set[str]) -> Aggregate | None:
         if not any(task.id in ids for task in tasks):
             return None
-        return samples.aggregate(tasks, ids, mean)
+        return samples.aggregate(tasks, ids, equal_task_weights)
 
     return DomainResult(
         domain=domain,
-        score=measured.score.aggregate(tasks, reach.score, mean),
+        score=measured.score.aggregate(tasks, reach.score, equal_task_weights),
         success_any=success(measured.success_any, reach.success_any),
         success_last=success(measured.success_last, reach.success_last),
     )

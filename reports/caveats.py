@@ -351,12 +351,15 @@ def _design(tasks: Sequence[TaskEntry], results: Sequence[TaskResult]) -> Iterat
         unit = "episode" if few == [1] else "episodes"
         repeated = [r for r in results if r.scored > 1]
         equal = [r for r in repeated if r.mean_return and r.mean_return.note == ALL_EQUAL]
-        text = f"n = {n} {unit} a task: intervals are rough."
+        text = (
+            f"n = {n} {unit} a task: intervals of single tasks hold for returns near a normal law only (†)."
+        )
         if equal:
             text += (
                 f" On {len(equal)} of {count(len(repeated), 'task')} (counted by agent) all episodes gave "
                 "the same return. That does not show that there is no noise: such a task has no interval "
-                "of its own, and in aggregates it borrows the noise of other tasks."
+                "of its own. In means over tasks it counts without noise, which is right on average where "
+                "many tasks are alike, or takes its neighbours' (‡) where it weighs more than all others."
             )
         yield Caveat("few episodes", text, tuple(f"{r.agent} on {r.task}" for r in equal))
     single = tuple(dict.fromkeys(r.task for r in results if r.scored == 1))
@@ -364,6 +367,6 @@ def _design(tasks: Sequence[TaskEntry], results: Sequence[TaskResult]) -> Iterat
         yield Caveat(
             "single episode",
             f"{count(len(single), 'task has', 'tasks have')} one scored episode for some agent, and so no "
-            "interval; in aggregates the noise of other tasks stands in, where there is any.",
+            "interval; in aggregates the noise of its neighbours stands in (‡), where there is any.",
             single,
         )

@@ -6,7 +6,7 @@ An episode without a score is one of two things:
   agent, and the episode is missing from every number.
 * The **agent** failed by its own fault (it gave NaN, a wrong shape, an action that the task does not have; or
   the task was given up for that): the episode counts as the worst that could have come of it. It is not
-  solved, and its return is the least that the task can give (:func:`lram.envs.scores.least_return`). Where
+  solved, and its return is the least that the task can give (:func:`lram.envs.returns.least_return`). Where
   no least return is known, nothing can stand for it, and leaving it out would flatter: the agent has no
   return and no score on that task, so that its aggregates are marked and it is not compared there.
 
@@ -21,7 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lram.envs.scores import audit, least_return
+from lram.envs.returns import least_return
+from lram.envs.scores import audit
 from lram.envs.task import Task
 from lram.harness.records import EpisodeRecord
 from lram.harness.words import count

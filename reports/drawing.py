@@ -11,7 +11,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -181,7 +181,8 @@ def point(
 ) -> None:
     """Draw an estimate and its interval at height ``row``, as the agent at ``place``.
 
-    In every figure ``hollow`` means that the estimate does not compare with the others.
+    In every figure ``hollow`` means that the estimate does not compare with the others, and a dashed
+    interval that it is in doubt.
     """
     colour, marker = style_of(place)
     if estimate.interval is not None:
@@ -192,7 +193,9 @@ def point(
             color=colour,
             linewidth=0.8 if small else 1.6,
             alpha=0.75,
+            linestyle=(0, (1.6, 0.8)) if estimate.interval.doubts else "solid",
             solid_capstyle="butt",
+            dash_capstyle="butt",
             zorder=2,
         )
     axes.plot(
@@ -206,6 +209,15 @@ def point(
         linestyle="none",
         zorder=3,
     )
+
+
+DASHED = " A dashed interval is in doubt (few episodes, or borrowed noise; the tables' signs say which)."
+
+
+def in_doubt(estimates: Iterable[Estimate | None]) -> str:
+    """Return the sentence of a caption on dashed intervals; empty where none of ``estimates`` is in doubt."""
+    found = (estimate.interval for estimate in estimates if estimate is not None)
+    return DASHED if any(interval.doubts for interval in found if interval is not None) else ""
 
 
 def reference_lines(axes: Axes) -> None:

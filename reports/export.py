@@ -112,7 +112,7 @@ def write_report(
         runs: One or more runs, or none where trainings are given; they may be unfinished, or have no record
             yet.
         folder: Absent, empty, or an earlier report with nothing else in it.
-        seed: Of the bootstrap.
+        seed: Of what is resampled: comparisons, and intervals of studies.
         trainings: Training runs (:func:`lram.reports.training_folder.load_trainings`), finished or not.
         others: Folders of latencies, extrapolations and studies, by chapter
             (:func:`lram.reports.chapters.load_folders`).

@@ -243,6 +243,6 @@ _METHODS = (
         "One forward over the whole trajectory; and windows of the trained length T that begin every T/2, "
         "of which, but for the first, the second half counts, so that every prediction has T/2 to T "
         "timesteps of context. Means are over an action's dimensions, then timesteps, then a task's "
-        "trajectories, then tasks; intervals resample the trajectories of each task.",
+        "trajectories, then tasks; intervals are Welch's, over the trajectories of each task.",
     ),
 )

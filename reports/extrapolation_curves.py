@@ -133,7 +133,7 @@ def gaps(values: Values, how: Resampling, bins: int = 20) -> tuple[Gap, ...]:
                     )
                     for task in tasks
                 }
-                estimates.append(over_tasks(by_task, (agent.label, "gap", str(start)), how))
+                estimates.append(over_tasks(by_task, how.level))
             intervals = [estimate.interval if estimate else None for estimate in estimates]
             there = [interval for interval in intervals if interval is not None]
             whole_band = len(there) == len(intervals)

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lram.agents.contexts import Context
+from lram.envs.returns import UNBOUNDED
 from lram.harness.extrapolation.records import Candidate
 from lram.reports.collect import Evidence
 from lram.reports.comparison import compare
 from lram.reports.extrapolation_values import MEASURES, Read, Values
-from lram.reports.model import Aggregate, Estimate, Interval, rounded
-from lram.reports.samples import SCORE, Functional, Resampling, Samples, covered
-from lram.reports.statistics import Array, centred_interval, holm, stream, task_replicates
+from lram.reports.model import Aggregate, Estimate, rounded
+from lram.reports.samples import SCORE, Resampling, Samples, covered, estimate_of, untold
+from lram.reports.statistics import Array, Moments, equal_task_weights, holm, mean_interval
 
 ONE_TRAJECTORY = "one trajectory a task"
 """Why a loss has no interval."""
@@ -80,16 +81,15 @@ def scores(values: Values, how: Resampling) -> tuple[Score, ...]:
     if evidence is None:
         return ()
 
-    def mean(_: list[str]) -> Functional:
-        return lambda tasks: np.asarray(tasks.mean(axis=-1))
-
     reach, found = covered(evidence, SCORE), []
     for agent in values.agents:
         for context in values.contexts[agent.label]:
             samples = Samples(evidence, agent.variant(context), SCORE, how)
             for domain in evidence.domains:
                 tasks = [planned.task for planned in evidence.tasks if planned.task.domain == domain]
-                found.append(Score(agent.label, context, domain, samples.aggregate(tasks, reach, mean)))
+                found.append(
+                    Score(agent.label, context, domain, samples.aggregate(tasks, reach, equal_task_weights))
+                )
     return tuple(found)
 
 
@@ -196,8 +196,8 @@ def _loss(
         by_task.setdefault(whole.task, []).append(row)
     columns = {task: np.array(rows) for task, rows in sorted(by_task.items())}
 
-    def estimate(name: str, of: Callable[[Array], Array]) -> Estimate | None:
-        return over_tasks({task: of(rows) for task, rows in columns.items()}, (agent, measure, name), how)
+    def estimate(of: Callable[[Array], Array]) -> Estimate | None:
+        return over_tasks({task: of(rows) for task, rows in columns.items()}, how.level)
 
     at, past = (float(np.mean([rows[:, i].mean() for rows in columns.values()])) for i in (0, 1))
     return Loss(
@@ -207,29 +207,22 @@ def _loss(
         trained=trained,
         at=rounded(at) if np.isfinite(at) else None,
         past=rounded(past) if np.isfinite(past) else None,
-        difference=estimate("past minus at", lambda rows: rows[:, 1] - rows[:, 0]),
-        length=estimate("whole minus within", lambda rows: rows[:, 2]),
+        difference=estimate(lambda rows: rows[:, 1] - rows[:, 0]),
+        length=estimate(lambda rows: rows[:, 2]),
         tasks=len(columns),
         trajectories=len(pairs),
     )
 
 
-def over_tasks(by_task: dict[str, Array], names: tuple[str, ...], how: Resampling) -> Estimate | None:
+def over_tasks(by_task: dict[str, Array], level: float) -> Estimate | None:
     """Return the mean over tasks of the mean over trajectories, with an interval over trajectories.
 
     None where a value is not finite.
     """
-    value = float(np.mean([values.mean() for values in by_task.values()]))
+    tasks = list(by_task.values())
+    value = float(np.mean([values.mean() for values in tasks]))
     if not np.isfinite(value):
         return None
-    columns = task_replicates(
-        list(by_task.values()),
-        [task.partition("/")[0] for task in by_task],
-        how.resamples,
-        [stream(how.seed, "extrapolation", *names, task) for task in by_task],
-        across=False,
-    )
-    if np.isnan(columns[0]).any():
-        return Estimate(rounded(value), None, ONE_TRAJECTORY)
-    low, high = centred_interval(columns.mean(axis=1), value, how.level)
-    return Estimate(rounded(value), Interval(rounded(low), rounded(high)))
+    domains = [task.partition("/")[0] for task in by_task]
+    found = mean_interval(equal_task_weights(domains), Moments.of(tasks), level, domains)
+    return estimate_of(found, UNBOUNDED, ONE_TRAJECTORY, untold(sum(map(len, tasks)), "trajectory"))

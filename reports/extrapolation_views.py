@@ -13,7 +13,7 @@ from lram.reports.extrapolation_model import Loss, Score, ScorePair
 from lram.reports.extrapolation_values import Values
 from lram.reports.model import Estimate
 from lram.reports.tables import Row
-from lram.reports.views import EMPTY, Cell, Table, aggregate_cell, columns, integer
+from lram.reports.views import EMPTY, Cell, Table, aggregate_cell, columns, integer, with_legend
 
 _NOT_FINITE = Cell("not finite")
 
@@ -61,7 +61,9 @@ def _scores(values: Values, scores: Sequence[Score], level: float) -> Table | No
         f"Mean normalised score over each domain's tasks, with {level:.0%} intervals of the episode noise, "
         "by what the model saw of the episode when it decided."
     )
-    return Table("extrapolation-scores", caption, columns(["Model", "Context", *domains], words=2), listed)
+    return with_legend(
+        Table("extrapolation-scores", caption, columns(["Model", "Context", *domains], words=2), listed)
+    )
 
 
 def _pairs(pairs: Sequence[ScorePair], level: float) -> Table | None:
@@ -87,7 +89,7 @@ def _pairs(pairs: Sequence[ScorePair], level: float) -> Table | None:
         "tests, corrected over this table. A state made fresh has on average half of its length to go by, a "
         "window always its whole. Domains whose episodes are no longer than the trained length are left out."
     )
-    return Table("extrapolation-pairs", caption, columns(headings, words=4), rows)
+    return with_legend(Table("extrapolation-pairs", caption, columns(headings, words=4), rows))
 
 
 def _verdict(difference: Estimate | None, p: float | None, level: float) -> str:
@@ -133,7 +135,7 @@ def _losses(losses: Sequence[Loss], level: float) -> Table | None:
         f"this is the effect of the length alone, and above 0 the longer context does harm. {level:.0%} "
         "intervals over trajectories, not corrected for their number."
     )
-    return Table("extrapolation-losses", caption, columns(headings, words=3), rows)
+    return with_legend(Table("extrapolation-losses", caption, columns(headings, words=3), rows))
 
 
 def _finite(value: float | None) -> Cell:

@@ -15,6 +15,7 @@ from lram.reports.drawing import (
     WIDTH,
     Drawing,
     agent_rows,
+    in_doubt,
     look,
     point,
     reference_lines,
@@ -54,17 +55,19 @@ def aggregates_figure(summary: Summary) -> Drawing | None:
     figure = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(agents)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     _score_rows(panels[0], agents, lambda agent: agent.mean_of_domains)
-    _score_rows(panels[1], agents, lambda agent: agent.interquartile_mean)
+    _score_rows(panels[1], agents, lambda agent: agent.iqm_of_task_means)
     panels[0].set_title("Mean of domain means")
-    panels[1].set_title("Interquartile mean over tasks")
+    panels[1].set_title("IQM of task means")
     figure.supxlabel(SCORE_LABEL, fontsize=8.5)
     some_hollow = any(not agent.mean_of_domains.rests_on.comparable for agent in agents)
     return Drawing(
         "aggregates",
         "Normalised score over all tasks",
-        f"Points with {summary.level:.0%} intervals of the episode noise. Dotted line at 0: the random "
-        "reference; dashed line at 1: the reference (human or training data)."
-        + (" Hollow points rest on fewer tasks and do not compare with the others." if some_hollow else ""),
+        f"Points with {summary.level:.0%} intervals of the episode noise; an interquartile mean has none, "
+        "and is over task means, not over episodes as rliable's. Dotted line at 0: the random reference; "
+        "dashed line at 1: the reference (human or training data)."
+        + (" Hollow points rest on fewer tasks and do not compare with the others." if some_hollow else "")
+        + in_doubt(agent.mean_of_domains.estimate for agent in agents),
         figure,
     )
 
@@ -85,7 +88,8 @@ def domains_figure(summary: Summary) -> Drawing | None:
         "Normalised score by domain",
         f"Mean over the domain's tasks that have a score, with {summary.level:.0%} intervals. Dotted line "
         "at 0: the random reference; dashed line at 1: the reference. A hollow point rests on fewer tasks "
-        "than the panel's title says; an agent without a point has no score in the domain.",
+        "than the panel's title says; an agent without a point has no score in the domain."
+        + in_doubt(result.score.estimate for agent in summary.agents for result in agent.domains),
         figure,
     )
 

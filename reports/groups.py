@@ -8,9 +8,9 @@ from lram.envs.facets import facets
 from lram.envs.task import Task
 from lram.reports import seen
 from lram.reports.model import GroupResult, Summary
-from lram.reports.samples import Functional, Samples
-from lram.reports.statistics import mean_of_domain_means
-from lram.reports.views import WIDE, Cell, Table, aggregate_cell, columns
+from lram.reports.samples import Samples
+from lram.reports.statistics import equal_domain_weights, equal_task_weights
+from lram.reports.views import WIDE, Cell, Table, aggregate_cell, columns, with_legend
 
 ALL = "all domains"
 
@@ -62,19 +62,15 @@ def group_results(
             domain=domain,
             facet=name,
             value=value,
-            score=score.aggregate(members, score_reach, mean_of_domain_means),
+            score=score.aggregate(members, score_reach, equal_domain_weights),
             success_any=(
-                success.aggregate(members, success_reach, _mean)
+                success.aggregate(members, success_reach, equal_task_weights)
                 if domain != ALL and any(task.id in success_reach for task in members)
                 else None
             ),
         )
         for domain, name, value, members in groups_of(tasks)
     )
-
-
-def _mean(_: list[str]) -> Functional:
-    return lambda values: values.mean(axis=-1)
 
 
 def tables(summary: Summary) -> list[Table]:
@@ -111,7 +107,9 @@ def _table(summary: Summary, name: str, *, success: bool) -> Table:
             )
         )
     headings = ["Domain", "By", "Group", "Tasks", *(agent.name for agent in summary.agents)]
-    return Table(name, _caption(summary, success=success), columns(headings, words=3), tuple(rows))
+    return with_legend(
+        Table(name, _caption(summary, success=success), columns(headings, words=3), tuple(rows))
+    )
 
 
 def _long_table(summary: Summary, name: str, *, success: bool) -> Table:
@@ -125,7 +123,9 @@ def _long_table(summary: Summary, name: str, *, success: bool) -> Table:
                 reach = Cell(str(aggregate.rests_on.of_tasks), value=aggregate.rests_on.of_tasks)
                 rows.append((*cells, reach, aggregate_cell(aggregate, percent=success)))
     headings = ["Agent", "Domain", "By", "Group", "Tasks", "Success" if success else "Score"]
-    return Table(name, _caption(summary, success=success), columns(headings, words=4), tuple(rows))
+    return with_legend(
+        Table(name, _caption(summary, success=success), columns(headings, words=4), tuple(rows))
+    )
 
 
 def _by(facet: str) -> str:

@@ -13,20 +13,48 @@ from typing import Literal
 from lram.envs.scores import Normaliser
 from lram.reports.training_model import TrainingResult
 
-LAYOUT = 1
-"""Version of ``summary.json``."""
+LAYOUT = 2
+"""Version of ``summary.json``.
+
+2: intervals have ``doubts``; ``interquartile_mean`` of an agent is ``iqm_of_task_means``.
+"""
 
 ALL_EQUAL = "all equal"
 """The note of a task's estimate whose episodes, two or more, all gave the same value."""
 
 
+UNTOLD = "cannot be told from"
+"""How the note of an estimate begins whose episodes differ, but are too few to tell by how much."""
+
+NO_IQM_INTERVAL = "no interval holds"
+"""The note of an interquartile mean of task means: :mod:`lram.reports.statistics.aggregates` tells why."""
+
+Doubt = Literal["few episodes", "borrowed noise"]
+"""Why an interval may hold less often than its level says.
+
+``few episodes``: it rests on so few that it holds for returns near a normal law only. ``borrowed noise``: it
+holds if a task whose own episodes show no noise is as noisy as its neighbours.
+"""
+
+FEW: Doubt = "few episodes"
+BORROWED: Doubt = "borrowed noise"
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An interval at the summary's level; ``method`` tells how it was made."""
+    """An interval at the summary's level.
+
+    Attributes:
+        low, high: Its ends.
+        method: ``t``: Welch's, of means (:mod:`lram.reports.statistics.means`). ``score``: of rates
+            (:mod:`lram.reports.statistics.rates`). ``bootstrap``: resampled.
+        doubts: Why it may hold less often than promised; none where the level is backed by simulation.
+    """
 
     low: float
     high: float
-    method: Literal["bootstrap", "wilson"] = "bootstrap"
+    method: Literal["bootstrap", "t", "score"] = "bootstrap"
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +84,9 @@ class RestsOn:
             reference, for success those with that notion.
         episodes: Episodes that entered.
         domains: Their domains.
-        borrowed_noise: Tasks that show no noise of their own (one episode, or all equal) and take it
-            from the agent's other tasks.
+        borrowed_noise: Tasks whose noise is taken from the agent's other tasks, because they have one
+            episode, or because theirs are all alike and the task weighs more than all that is known.
+        alike: Tasks whose episodes, two or more, were all alike.
         left_out: Planned tasks that did not enter.
         unfinished: Those of ``of_tasks`` that did not enter and still lack records.
     """
@@ -67,6 +96,7 @@ class RestsOn:
     episodes: int
     domains: tuple[str, ...]
     borrowed_noise: int = 0
+    alike: int = 0
     left_out: tuple[LeftOut, ...] = ()
     unfinished: int = 0
 
@@ -235,7 +265,8 @@ class AgentResult:
         planned, scored, errored, missing: Episodes.
         skipped: Tasks that it cannot play.
         mean_of_domains: Mean over domains of the domain's mean score, the headline.
-        interquartile_mean: 25% trimmed mean over all tasks' mean scores.
+        iqm_of_task_means: 25% trimmed mean over all tasks' mean scores: not rliable's interquartile mean,
+            which is over episodes. It has no interval.
         domains: In plan order; all of the report's domains.
         groups: The same groups for every agent of a report.
         failed_by_agent: Of the errored episodes, those that failed by the agent's own fault.
@@ -256,7 +287,7 @@ class AgentResult:
     missing: int
     skipped: int
     mean_of_domains: Aggregate
-    interquartile_mean: Aggregate
+    iqm_of_task_means: Aggregate
     domains: tuple[DomainResult, ...]
     groups: tuple[GroupResult, ...] = ()
     failed_by_agent: int = 0
@@ -308,7 +339,9 @@ class Summary:
 
     Attributes:
         layout: Version of this layout.
-        seed, resamples, level: Of the bootstrap.
+        seed, resamples: Of what is resampled, the paired comparisons. Intervals of scores, returns and rates
+            need no resampling.
+        level: Of every interval.
         run_seeds: Seeds of the runs that were read, sorted.
         episodes_per_task: Planned episodes per agent and task, as ``(least, most)``.
         caveats: First what concerns trust, then coverage, then notes on references, then trainings.

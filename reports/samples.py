@@ -3,35 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
+from lram.envs.returns import Range, return_range
 from lram.envs.scores import audit, normalise
 from lram.envs.task import Task
-from lram.harness.records import EpisodeRecord
+from lram.harness.records import EpisodeRecord, PlannedTask
 from lram.reports.collect import Evidence
-from lram.reports.model import ALL_EQUAL, Aggregate, Estimate, Interval, LeftOut, RestsOn, rounded
+from lram.reports.model import (
+    ALL_EQUAL,
+    BORROWED,
+    FEW,
+    NO_IQM_INTERVAL,
+    UNTOLD,
+    Aggregate,
+    Doubt,
+    Estimate,
+    Interval,
+    LeftOut,
+    RestsOn,
+    rounded,
+)
+from lram.reports.ranges import mean_range, score_range, within
 from lram.reports.statistics import (
     Array,
-    centred_interval,
-    shows_noise,
-    stream,
-    task_replicates,
-    wilson_interval,
+    MeanInterval,
+    Moments,
+    interquartile_mean,
+    mean_interval,
+    rate_interval,
 )
-from lram.reports.text import reason_without
+from lram.reports.text import count, reason_without
 
 NO_NOISE = "every task has one episode or equal ones only"
 """Why an aggregate has no interval."""
 
-Functional = Callable[[Array], Array]
-"""Maps task means (tasks,) or (resamples, tasks) to an aggregate over the last axis."""
+ONE_EPISODE = "one episode"
+"""Why a task has none."""
+
+Weights = Callable[[Sequence[str]], Array]
+"""Maps the domains of tasks to the tasks' weights in a mean over them, (tasks,)."""
+
+
+def untold(number: int, what: str = "episode") -> str:
+    """Return the note where so many of ``what`` differ, but are too few to tell by how much."""
+    return f"{UNTOLD} {count(number, what, 'trajectories' if what == 'trajectory' else f'{what}s')}"
 
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """How intervals are made: the bootstrap's seed, its number of replicates, and the level."""
+    """How intervals are made: their level, and seed and replicates of what is resampled (comparisons)."""
 
     seed: int
     resamples: int
@@ -73,90 +97,89 @@ def values_of(evidence: Evidence, agent: str, task: Task, measure: Measure) -> A
 
 
 class Samples:
-    """One agent's values of one measure on every task that has any, and their replicates."""
+    """One agent's values of one measure on every task that has any, and what they tell of means."""
 
     def __init__(self, evidence: Evidence, agent: str, measure: Measure, how: Resampling) -> None:
         self._evidence, self._agent, self._measure, self._how = evidence, agent, measure, how
-        found = [(p.task, values_of(evidence, agent, p.task, measure)) for p in evidence.tasks]
-        kept = [(task, values) for task, values in found if len(values)]
-        self.tasks = [task for task, _ in kept]
+        found = [(p, values_of(evidence, agent, p.task, measure)) for p in evidence.tasks]
+        kept = [(planned, values) for planned, values in found if len(values)]
+        self.tasks = [planned.task for planned, _ in kept]
         self.values = [values for _, values in kept]
         self._place = {task.id: place for place, task in enumerate(self.tasks)}
-        self._replicates = task_replicates(
-            self.values,
-            [task.domain for task in self.tasks],
-            how.resamples,
-            [stream(how.seed, agent, task.id) for task in self.tasks],
-            # Only scores have one unit in all domains; a rate has Wilson's interval to fall back on.
-            across=measure is SCORE,
-        )
+        self._moments = Moments.of(self.values) if kept else None
+        self._ranges = [_range_of(planned, values, measure) for planned, values in kept]
+        self._singles = self._single_tasks()
 
     def task(self, task_id: str) -> Estimate | None:
-        """Return the mean over one task's episodes; None where there is no value.
+        """Return the mean over one task's episodes; None where there is no value."""
+        place = self._place.get(task_id)
+        return None if place is None else self._singles[place]
 
-        A rate has a Wilson interval, anything else a bootstrap interval where episodes differ.
-        """
-        if task_id not in self._place:
-            return None
-        place = self._place[task_id]
-        values = self.values[place]
-        if self._measure.rate:
-            return Estimate(rounded(values.mean()), self._wilson([place]))
-        if len(values) == 1:
-            return Estimate(rounded(values[0]), None, "one episode")
-        if not shows_noise(values):
-            return Estimate(rounded(values.mean()), None, ALL_EQUAL)
-        return Estimate(rounded(values.mean()), self._interval(self._replicates[:, place], values.mean()))
-
-    def aggregate(
-        self, tasks: Sequence[Task], covered: set[str], functional: Callable[[list[str]], Functional]
-    ) -> Aggregate:
-        """Return an aggregate over the means of those of ``tasks`` that have a value.
+    def aggregate(self, tasks: Sequence[Task], covered: set[str], weights: Weights) -> Aggregate:
+        """Return the weighted mean over those of ``tasks`` that have a value.
 
         Args:
             tasks: The planned tasks that it is about.
             covered: Ids of all tasks that could have a value (:func:`covered`).
-            functional: Builds the aggregate from the domains of the tasks that entered.
+            weights: Of the tasks that entered, from their domains.
         """
-        places = [self._place[task.id] for task in tasks if task.id in self._place]
+        places, rests_on = self._entered(tasks, covered)
+        if self._moments is None or not places:
+            return Aggregate(None, rests_on)
+        moments = self._moments.take(np.array(places, np.int64))
         domains = [self.tasks[place].domain for place in places]
+        by_task = weights(domains)
+        if self._measure.rate:
+            (rate,) = _rates(moments, by_task, self._how.level)
+            return Aggregate(rate, rests_on)
+        found = mean_interval(by_task, moments, self._how.level, domains)
+        bounds = mean_range([self._ranges[place] for place in places], by_task)
+        rests_on = replace(rests_on, borrowed_noise=int(found.borrowed) if found.told else 0)
+        note = NO_NOISE if rests_on.tasks > 1 or moments.episodes[0] == 1 else ALL_EQUAL
+        return Aggregate(estimate_of(found, bounds, note, untold(rests_on.episodes)), rests_on)
+
+    def iqm_of_task_means(self, tasks: Sequence[Task], covered: set[str]) -> Aggregate:
+        """Return the interquartile mean over the means of those of ``tasks`` that have a value."""
+        places, rests_on = self._entered(tasks, covered)
+        if self._moments is None or not places:
+            return Aggregate(None, rests_on)
+        value = float(interquartile_mean(self._moments.mean[places]))
+        return Aggregate(Estimate(rounded(value), None, NO_IQM_INTERVAL), rests_on)
+
+    def _entered(self, tasks: Sequence[Task], covered: set[str]) -> tuple[list[int], RestsOn]:
+        places = [self._place[task.id] for task in tasks if task.id in self._place]
         absent = [task for task in tasks if task.id not in self._place]
-        rests_on = RestsOn(
+        return places, RestsOn(
             tasks=len(places),
             of_tasks=sum(task.id in covered for task in tasks),
             episodes=sum(len(self.values[place]) for place in places),
-            domains=tuple(dict.fromkeys(domains)),
-            borrowed_noise=sum(not shows_noise(self.values[place]) for place in places),
+            domains=tuple(dict.fromkeys(self.tasks[place].domain for place in places)),
+            alike=sum(map(self._alike, places)),
             left_out=tuple(LeftOut(task.id, self._why_not(task)) for task in absent),
             unfinished=sum(task.id in covered and self._lacks_records(task) for task in absent),
         )
-        if not places:
-            return Aggregate(None, rests_on)
-        over = functional(domains)
-        value = rounded(float(over(np.array([self.values[place].mean() for place in places]))))
-        columns = self._replicates[:, places]
-        unknown = int(np.isnan(columns[0]).sum())
-        if self._measure.rate and unknown:
-            return Aggregate(Estimate(value, self._wilson(places)), rests_on)
-        if unknown:
-            return Aggregate(Estimate(value, None, NO_NOISE), rests_on)
-        return Aggregate(Estimate(value, self._interval(over(columns), value)), rests_on)
 
-    def _interval(self, replicates: Array, estimate: float) -> Interval:
-        low, high = centred_interval(replicates, estimate, self._how.level)
-        if self._measure.rate:
-            low, high = max(low, 0.0), min(high, 1.0)
-        return Interval(rounded(low), rounded(high))
+    def _alike(self, place: int) -> bool:
+        assert self._moments is not None
+        return len(self.values[place]) > 1 and float(self._moments.variance[place]) == 0
 
-    def _wilson(self, places: Sequence[int]) -> Interval:
-        """Return Wilson's interval of the pooled episodes.
-
-        Over several tasks it ignores that episodes were drawn within tasks, which makes it wide
-        rather than narrow; it stands in where the bootstrap sees no spread.
-        """
-        pooled = np.concatenate([self.values[place] for place in places])
-        low, high = wilson_interval(int(pooled.sum()), len(pooled), self._how.level)
-        return Interval(rounded(low), rounded(high), "wilson")
+    def _single_tasks(self) -> list[Estimate]:
+        """Return every task's own estimate."""
+        if self._moments is None:
+            return []
+        found: dict[int, Estimate] = {}
+        for episodes in np.unique(self._moments.episodes):
+            places = np.flatnonzero(self._moments.episodes == episodes)
+            moments = self._moments.each(places)
+            if self._measure.rate:
+                rates = _rates(moments, np.ones(1), self._how.level)
+                found.update(zip(places.tolist(), rates, strict=True))
+                continue
+            note = ONE_EPISODE if episodes == 1 else ALL_EQUAL
+            intervals = mean_interval(np.ones(1), moments, self._how.level)
+            for at, place in enumerate(places):
+                found[place] = estimate_of(intervals, self._ranges[place], note, untold(int(episodes)), at)
+        return [found[place] for place in range(len(self.tasks))]
 
     def _lacks_records(self, task: Task) -> bool:
         cell = self._evidence.cells.get((self._agent, task.id))
@@ -177,6 +200,57 @@ class Samples:
             missing = cell.planned - len(cell.records)
             return f"no scored episode ({len(cell.records)} errored, {missing} missing)"
         return "no notion of success"
+
+
+def _range_of(planned: PlannedTask, values: Array, measure: Measure) -> Range:
+    """Return the range of one episode's value, as far as the task's rules and its values tell it."""
+    if measure.rate:
+        return 0.0, 1.0
+    bounds = return_range(planned.task, planned.protocol)
+    return within(values, score_range(planned.task, bounds) if measure is SCORE else bounds)
+
+
+def estimate_of(
+    found: MeanInterval, bounds: Range, without: str, untold: str, place: int | tuple[()] = ()
+) -> Estimate:
+    """Return the estimate at ``place`` of ``found``, its interval ended at ``bounds``.
+
+    ``without`` is the note where no noise is to be seen, ``untold`` where it cannot be told.
+    """
+    value = float(found.estimate[place])
+    if not found.noisy[place]:
+        return Estimate(rounded(value), None, without)
+    if not found.told[place]:
+        return Estimate(rounded(value), None, untold)
+    doubts: list[Doubt] = []
+    if found.few[place]:
+        doubts.append(FEW)
+    if found.borrowed[place]:
+        doubts.append(BORROWED)
+    low, high = max(float(found.low[place]), bounds[0]), min(float(found.high[place]), bounds[1])
+    return Estimate(rounded(value), _interval(low, high, value, "t", tuple(doubts)))
+
+
+def _rates(moments: Moments, weights: Array, level: float) -> list[Estimate]:
+    """Return the weighted mean of rates for each row of ``moments``; one for those without rows."""
+    values = np.atleast_1d((weights * moments.mean).sum(axis=-1))
+    solved = np.rint(np.atleast_2d(moments.mean) * moments.episodes)
+    lows, highs = rate_interval(solved, moments.episodes, weights, level)
+    return [
+        Estimate(rounded(value), _interval(low, high, value, "score"))
+        for value, low, high in zip(values.tolist(), lows.tolist(), highs.tolist(), strict=True)
+    ]
+
+
+def _interval(
+    low: float,
+    high: float,
+    value: float,
+    method: Literal["t", "score"],
+    doubts: tuple[Doubt, ...] = (),
+) -> Interval:
+    """Return the interval; rounding must not put its own estimate outside."""
+    return Interval(rounded(min(low, value)), rounded(max(high, value)), method, doubts)
 
 
 def covered(evidence: Evidence, measure: Measure) -> set[str]:

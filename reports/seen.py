@@ -13,7 +13,7 @@ from lram.envs.task import Task
 from lram.harness.records import AgentEntry
 from lram.reports.model import AgentResult, AgentSplit, Caveat, Summary
 from lram.reports.samples import Samples
-from lram.reports.statistics import mean_of_domain_means
+from lram.reports.statistics import equal_domain_weights
 from lram.reports.text import count, listing
 from lram.reports.views import EMPTY, Cell, Table, aggregate_cell, columns
 
@@ -60,8 +60,8 @@ def agent_split(
         training_tasks=len(agent.info.training_tasks or ()),
         seen=tuple(task.id for task in seen),
         unseen=tuple(task.id for task in unseen),
-        seen_score=score.aggregate(seen, reach, mean_of_domain_means),
-        unseen_score=score.aggregate(unseen, reach, mean_of_domain_means),
+        seen_score=score.aggregate(seen, reach, equal_domain_weights),
+        unseen_score=score.aggregate(unseen, reach, equal_domain_weights),
     )
 
 

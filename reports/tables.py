@@ -95,7 +95,7 @@ def aggregates(summary: Summary, evidence: Evidence) -> Iterator[Row]:
     for agent in summary.agents:
         for name, aggregate in (
             ("mean_of_domain_means", agent.mean_of_domains),
-            ("interquartile_mean", agent.interquartile_mean),
+            ("iqm_of_task_means", agent.iqm_of_task_means),
         ):
             head = {"agent": agent.label, "trained": agent.trained, "aggregate": name}
             counts = {"planned": agent.planned, "scored": agent.scored, "errored": agent.errored}
@@ -226,6 +226,7 @@ def _estimate(name: str, estimate: Estimate | None) -> Row:
         f"{name}_low": interval.low if interval else None,
         f"{name}_high": interval.high if interval else None,
         f"{name}_interval": interval.method if interval else None,
+        f"{name}_doubt": "; ".join(interval.doubts) if interval else None,
     }
 
 
@@ -240,6 +241,7 @@ def _aggregate(aggregate: Aggregate) -> Row:
         "episodes": rests_on.episodes,
         "domains": len(rests_on.domains),
         "tasks_with_borrowed_noise": rests_on.borrowed_noise,
+        "tasks_all_alike": rests_on.alike,
         "left_out": "; ".join(f"{left.task}: {left.reason}" for left in rests_on.left_out),
     }
 

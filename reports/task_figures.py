@@ -11,6 +11,7 @@ from lram.reports.drawing import (
     WIDTH,
     Drawing,
     compress,
+    in_doubt,
     legend,
     point,
     reference_lines,
@@ -66,8 +67,9 @@ def _dots(summary: Summary, scores: dict[tuple[str, str], Estimate], groups: dic
         "tasks",
         "Normalised score by task",
         f"Mean over episodes with {summary.level:.0%} intervals; a task with one episode, or with equal "
-        "ones, has none. Tasks without a usable score reference are not drawn. Dotted line at 0: the random "
-        "reference; dashed line at 1: the reference.",
+        "ones, or too few of them, has none. Tasks without a usable score reference are not drawn. Dotted "
+        "line at 0: the random "
+        "reference; dashed line at 1: the reference." + in_doubt(scores.values()),
         figure,
     )
 

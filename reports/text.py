@@ -7,9 +7,23 @@ from collections.abc import Callable, Iterable, Sequence
 
 from lram.envs.scores import Normaliser
 from lram.harness.words import count as count
-from lram.reports.model import ALL_EQUAL, Estimate
+from lram.reports.model import ALL_EQUAL, BORROWED, FEW, Doubt, Estimate
 
 NONE = "–"
+
+MARKS: dict[Doubt, str] = {FEW: "†", BORROWED: "‡"}
+"""The sign of each doubt, behind the interval."""
+
+_LEGEND: dict[Doubt, str] = {
+    FEW: (
+        "Few episodes: holds for returns near a normal law; of skewed returns such intervals held the truth "
+        "in 83 to 99 of 100 simulated evaluations, and in far fewer where a rare event, not seen, decides."
+    ),
+    BORROWED: (
+        "Borrowed noise: a task with one episode, or with equal ones and much weight, is taken to be as "
+        "noisy as its neighbours."
+    ),
+}
 
 
 def number(value: float, digits: int) -> str:
@@ -39,10 +53,22 @@ def p_value(p: float | None) -> str:
 
 
 def span(estimate: Estimate, form: Callable[[float], str]) -> str:
-    """Return the interval in brackets, its ends written by ``form``, or why there is none."""
+    """Return the interval in brackets, its ends written by ``form``, or why there is none.
+
+    A sign behind it stands for each doubt; :func:`legend` explains them.
+    """
     if estimate.interval is None:
         return ALL_EQUAL if estimate.note == ALL_EQUAL else "no interval"
-    return f"[{form(estimate.interval.low)}, {form(estimate.interval.high)}]"
+    signs = "".join(MARKS[doubt] for doubt in estimate.interval.doubts)
+    return f"[{form(estimate.interval.low)}, {form(estimate.interval.high)}]{signs}"
+
+
+def legend(cells: Iterable[str]) -> str:
+    """Return a sentence for each sign of doubt in ``cells``, with a space before it; empty without any."""
+    found = list(cells)
+    return "".join(
+        f" {sign} {_LEGEND[doubt]}" for doubt, sign in MARKS.items() if any(sign in cell for cell in found)
+    )
 
 
 def names(items: Iterable[str]) -> str:

@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lram.reports import text
-from lram.reports.model import Aggregate, Comparison, Estimate, Summary, TaskEntry, TaskResult
+from lram.reports.model import (
+    NO_IQM_INTERVAL,
+    UNTOLD,
+    Aggregate,
+    Comparison,
+    Estimate,
+    Summary,
+    TaskEntry,
+    TaskResult,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,7 @@ ERRORS_SHOWN = 10
 
 def headline(summary: Summary) -> Table:
     """Return the aggregates of every agent, and what they rest on."""
-    headings = ["Agent", "Mean of domain means", "Interquartile mean", "Tasks", "Domains", "Episodes"]
+    headings = ["Agent", "Mean of domain means", "IQM of task means", "Tasks", "Domains", "Episodes"]
     headings += ["Scored", "Errored", "Missing", "Not playable"]
     rows = []
     for agent in summary.agents:
@@ -64,7 +73,7 @@ def headline(summary: Summary) -> Table:
             (
                 Cell(agent.name),
                 _aggregate(agent.mean_of_domains),
-                _aggregate(agent.interquartile_mean),
+                _aggregate(agent.iqm_of_task_means),
                 Cell(f"{rests_on.tasks} of {rests_on.of_tasks}", value=rests_on.tasks),
                 integer(len(rests_on.domains)),
                 integer(rests_on.episodes),
@@ -75,11 +84,13 @@ def headline(summary: Summary) -> Table:
             )
         )
     caption = (
-        f"Normalised scores with {summary.level:.0%} intervals of the episode noise. Tasks, domains and "
-        "episodes are what both aggregates rest on; scored, errored and missing count all planned episodes, "
-        "not playable counts tasks."
+        f"Normalised scores with {summary.level:.0%} intervals of the episode noise. The interquartile mean "
+        "is over task means, so it is not rliable's (over episodes), and has no interval: noise moves a "
+        "trimmed mean itself, by an amount that few episodes do not tell. Tasks, domains and episodes are "
+        "what both aggregates rest on; scored, errored and missing count all planned episodes, not "
+        "playable counts tasks."
     ) + text.score_words(summary.normaliser)
-    return Table("headline", caption, columns(headings), tuple(rows))
+    return with_legend(Table("headline", caption, columns(headings), tuple(rows)))
 
 
 def errors(summary: Summary) -> Table | None:
@@ -121,12 +132,7 @@ def domains(summary: Summary) -> Table:
     )
     caption = f"Mean normalised score over each domain's tasks, with {summary.level:.0%} intervals."
     caption += text.score_words(summary.normaliser)
-    if any("noise borrowed" in cell.flag for row in rows for cell in row):
-        caption += (
-            " Noise borrowed: no task of the domain shows any of its own (one episode, or equal ones), so "
-            "the interval rests on that of the agent's other domains."
-        )
-    return Table("domains", caption, columns(["Agent", *summary.domains]), rows)
+    return with_legend(Table("domains", caption, columns(["Agent", *summary.domains]), rows))
 
 
 def success(summary: Summary) -> Table | None:
@@ -159,7 +165,7 @@ def success(summary: Summary) -> Table | None:
     caption = (
         f"Share of episodes solved, in per cent: mean over the domain's tasks, {summary.level:.0%} intervals."
     )
-    return Table("success", caption, columns(headings), tuple(rows))
+    return with_legend(Table("success", caption, columns(headings), tuple(rows)))
 
 
 def matrix(summary: Summary) -> Table:
@@ -176,7 +182,7 @@ def matrix(summary: Summary) -> Table:
         rows.append((Cell(task.id), *cells))
     headings = ["Task", *(agent.name for agent in summary.agents)]
     caption = _MATRIX + text.score_words(summary.normaliser)
-    return Table("scores", caption, columns(headings), tuple(rows))
+    return with_legend(Table("scores", caption, columns(headings), tuple(rows)))
 
 
 _MATRIX = (
@@ -190,7 +196,8 @@ def _turned_matrix(summary: Summary, results: Mapping[tuple[str, str], TaskResul
         for agent in summary.agents
     )
     caption = _MATRIX + text.score_words(summary.normaliser)
-    return Table("scores", caption, columns(["Agent", *(task.id for task in summary.tasks)]), rows)
+    headings = ["Agent", *(task.id for task in summary.tasks)]
+    return with_legend(Table("scores", caption, columns(headings), rows))
 
 
 def tasks(summary: Summary) -> list[Table]:
@@ -225,7 +232,7 @@ def tasks(summary: Summary) -> list[Table]:
         protocols = text.names(dict.fromkeys(task.protocol for task in inside.values()))
         caption = f"{domain}, {text.count(len(inside), 'task')}, protocol {protocols}."
         own = [*headings, "Success, any step, %", "Success, last step, %"] if has_success else headings
-        tables.append(Table(f"tasks-{domain}", caption, columns(own, words=2), tuple(rows)))
+        tables.append(with_legend(Table(f"tasks-{domain}", caption, columns(own, words=2), tuple(rows))))
     return tables
 
 
@@ -258,7 +265,7 @@ def comparisons(summary: Summary) -> Table | None:
             " Not confirmed by p: the interval leaves out 0 but the test does not, which happens at few "
             "episodes; take such a difference as not established."
         )
-    return Table("comparisons", caption, columns(headings, words=2), rows)
+    return with_legend(Table("comparisons", caption, columns(headings, words=2), rows))
 
 
 def _unconfirmed(pair: Comparison, level: float) -> str:
@@ -306,6 +313,12 @@ def omissions(summary: Summary) -> list[Omission]:
     return [Omission(labels, reason, tuple(found)) for (reason, labels), found in grouped.items()]
 
 
+def with_legend(table: Table) -> Table:
+    """Return ``table`` with what the signs of doubt in it mean at the end of its caption."""
+    legend = text.legend(cell.small for row in table.rows for cell in row)
+    return replace(table, caption=table.caption + legend) if legend else table
+
+
 def columns(headings: Sequence[str], words: int = 1) -> tuple[Column, ...]:
     """Return columns of which the first ``words`` hold words and the others numbers."""
     return tuple(Column(heading, numeric=place >= words) for place, heading in enumerate(headings))
@@ -336,19 +349,20 @@ def _aggregate(aggregate: Aggregate | None, form: Callable[[float], str] = _thre
     unfinished = "unfinished, " if rests_on.unfinished else ""
     if aggregate.estimate is None:
         return replace(EMPTY, flag="unfinished, no task scored" if unfinished else "")
-    flags = [aggregate.estimate.note] if aggregate.estimate.note else []
+    note = aggregate.estimate.note
+    flags = [note] if note and note != NO_IQM_INTERVAL else []
     if not rests_on.comparable:
         reach = f"rests on {rests_on.tasks} of {text.count(rests_on.of_tasks, 'task')}"
         flags.append(f"not comparable: {unfinished}{reach}")
-    interval = aggregate.estimate.interval
-    if interval and interval.method == "bootstrap" and rests_on.borrowed_noise == rests_on.tasks:
-        flags.append("noise borrowed")
-    return replace(_estimate(aggregate.estimate, form), flag="; ".join(flags))
+    cell = replace(_estimate(aggregate.estimate, form), flag="; ".join(flags))
+    return replace(cell, small="") if note == NO_IQM_INTERVAL else cell
 
 
 def _estimate(estimate: Estimate | None, form: Callable[[float], str]) -> Cell:
     if estimate is None:
         return EMPTY
+    if estimate.note.startswith(UNTOLD):
+        return Cell(form(estimate.value), estimate.note, value=estimate.value)
     return Cell(form(estimate.value), text.span(estimate, form), value=estimate.value)
 
 

@@ -42,7 +42,7 @@ def report(
     ] = None,
     normaliser: NormaliserOption = "paper",
     json: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative=())] = False,
-    seed: Annotated[int, Parameter(help="Seed of the resampling behind the intervals.")] = 0,
+    seed: Annotated[int, Parameter(help="Seed of what is resampled: the comparisons.")] = 0,
     show: Annotated[
         bool, Parameter(name="--open", help="Open the report in a browser.", negative=())
     ] = False,

@@ -14,6 +14,7 @@ from lram.reports import Summary, summarise, views, words
 from lram.reports.collect import collect
 from lram.reports.markdown import markdown
 from lram.reports.model import rounded
+from lram.reports.tables import aggregates
 
 CRASH = Failure("crash", "worker died")
 
@@ -38,7 +39,7 @@ def test_scored_errored_and_missing_add_up_to_what_was_planned(synthetic):
 
 def test_scores_are_normalised_returns(synthetic):
     task = synthetic.task("toy/t", random=10.0, reference=30.0)
-    run = synthetic.run(synthetic.plan([synthetic.agent("a")], [task], 2), by_episode(20.0, 40.0))
+    run = synthetic.run(synthetic.plan([synthetic.agent("a")], [task], 3), by_episode(20.0, 40.0, 30.0))
     result = summarise([run]).result("a", "toy/t")
     assert result.score.value == pytest.approx(1.0)
     low, high = result.mean_return.interval.low, result.mean_return.interval.high
@@ -55,8 +56,9 @@ def test_aggregates_are_those_of_the_task_means(synthetic):
     agent = summarise([run]).agent("a")
     assert [d.score.estimate.value for d in agent.domains] == [2.0, 5.5]
     assert agent.mean_of_domains.estimate.value == 3.75
-    assert agent.interquartile_mean.estimate.value == 3.0  # 0 1 2 3 4 5 6 less one at each end
-    assert agent.interquartile_mean.rests_on == agent.mean_of_domains.rests_on
+    assert agent.iqm_of_task_means.estimate.value == 3.0  # 0 1 2 3 4 5 6 less one at each end
+    assert agent.iqm_of_task_means.estimate.interval is None
+    assert agent.iqm_of_task_means.rests_on == agent.mean_of_domains.rests_on
     assert (agent.mean_of_domains.rests_on.tasks, agent.mean_of_domains.rests_on.episodes) == (7, 14)
     assert agent.mean_of_domains.rests_on.domains == ("x", "y")
 
@@ -169,7 +171,8 @@ def test_few_and_equal_episodes_are_said_before_the_numbers(synthetic):
     plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1"), synthetic.task("x/2")], 3)
     summary = summarise([synthetic.run(plan, lambda item: item.episode * float(item.task == "x/2"))])
     (few,) = caveat(summary, "few episodes")
-    assert few.text.startswith("n = 3 episodes a task: intervals are rough. On 1 of 2 tasks")
+    assert few.text.startswith("n = 3 episodes a task: intervals of single tasks hold for")
+    assert "On 1 of 2 tasks" in few.text
     assert few.items == ("a on x/1",)
     plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 10)
     assert not caveat(summarise([synthetic.run(plan, lambda item: 1.0)]), "few episodes")
@@ -215,7 +218,7 @@ def test_failure_messages_are_listed_the_most_frequent_first_and_the_rest_counte
     assert "signal 11" in markdown(summary).decode()
 
 
-def test_success_rates_have_wilson_intervals_and_only_where_there_is_success(synthetic):
+def test_success_rates_have_score_intervals_and_only_where_there_is_success(synthetic):
     plan = synthetic.plan(
         [synthetic.agent("a")], [synthetic.task("metaworld/t"), synthetic.task("atari/u")], 4
     )
@@ -225,7 +228,7 @@ def test_success_rates_have_wilson_intervals_and_only_where_there_is_success(syn
     summary = summarise([run])
     result = summary.result("a", "metaworld/t")
     assert (result.success_any.value, result.success_last.value) == (0.75, 0.25)
-    assert result.success_any.interval.method == "wilson"
+    assert result.success_any.interval.method == "score"
     assert summary.result("a", "atari/u").success_any is None
     metaworld, atari = summary.agent("a").domains
     assert metaworld.success_any.estimate.value == 0.75
@@ -236,7 +239,7 @@ def test_a_success_rate_of_zero_has_an_interval_with_width(synthetic):
     tasks = [synthetic.task("metaworld/t"), synthetic.task("metaworld/u")]
     run = synthetic.run(synthetic.plan([synthetic.agent("a")], tasks, 3), lambda item: (0.0, False, False))
     rate = summarise([run]).agent("a").domains[0].success_any.estimate
-    assert (rate.value, rate.interval.low, rate.interval.method) == (0.0, 0.0, "wilson")
+    assert (rate.value, rate.interval.low, rate.interval.method) == (0.0, 0.0, "score")
     assert rate.interval.high == pytest.approx(0.39, abs=0.01)
 
 
@@ -285,12 +288,12 @@ def test_the_summary_survives_json(synthetic):
     assert msgspec.json.decode(msgspec.json.encode(summary), type=Summary) == summary
 
 
-def test_the_bootstrap_follows_its_seed(synthetic):
+def test_intervals_of_scores_draw_nothing_and_comparisons_follow_the_seed(synthetic):
     run = synthetic.study()
     assert summarise([run], seed=1) == summarise([run], seed=1)
-    one, other = (summarise([run], seed=seed).agents[0].mean_of_domains.estimate for seed in (1, 2))
-    assert one.value == other.value
-    assert one.interval != other.interval
+    one, other = (summarise([run], seed=seed, resamples=50) for seed in (1, 2))
+    assert one.agents == other.agents
+    assert one.results == other.results
 
 
 def test_another_agent_does_not_move_an_agents_intervals(synthetic):
@@ -435,18 +438,72 @@ def test_an_interval_that_the_test_does_not_confirm_is_marked(synthetic):
     assert views.comparisons(summarise([run])).rows[0][2].flag == ""
 
 
-def test_equal_episodes_have_no_interval_and_borrow_noise_in_the_aggregate(synthetic):
+def test_equal_episodes_have_no_interval_and_borrow_noise_only_where_they_weigh_most(synthetic):
     returns = {"x/1": (1.0, 1.0, 1.0), "x/2": (1.0, -2.0, 3.0), "y/1": (0.5, 0.5, 0.5)}
     plan = synthetic.plan([synthetic.agent("a")], [synthetic.task(t) for t in returns], 3)
     summary = summarise([synthetic.run(plan, lambda item: returns[item.task][item.episode])])
     for estimate in (summary.result("a", "x/1").score, summary.result("a", "x/1").mean_return):
         assert (estimate.value, estimate.interval, estimate.note) == (1.0, None, "all equal")
     x, y = (domain.score for domain in summary.agent("a").domains)
-    assert (x.rests_on.borrowed_noise, y.rests_on.borrowed_noise) == (1, 1)
-    assert summary.agent("a").mean_of_domains.rests_on.borrowed_noise == 2
+    assert (x.rests_on.borrowed_noise, x.rests_on.alike) == (0, 1)
+    assert x.estimate.interval.doubts == ("few episodes",)
     own = summary.result("a", "x/2").score.interval
-    assert y.estimate.interval.high - y.estimate.interval.low > 0.9 * (own.high - own.low)
-    assert x.estimate.interval.high - x.estimate.interval.low > 0.6 * (own.high - own.low)
+    # x/1 adds no noise: the mean over both has half of x/2's.
+    assert x.estimate.interval.high - x.estimate.interval.low == pytest.approx((own.high - own.low) / 2)
+    assert (y.estimate.interval, y.estimate.note) == (None, "all equal")
+    # y/1 weighs as much as x's two tasks together.
+    whole = summary.agent("a").mean_of_domains
+    assert (whole.rests_on.borrowed_noise, whole.rests_on.alike) == (1, 2)
+    assert whole.estimate.interval.doubts == ("few episodes", "borrowed noise")
+
+
+def test_episodes_that_are_too_few_to_tell_give_no_interval_and_say_so(synthetic):
+    plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1"), synthetic.task("x/2")], 5)
+    jackpot = {"x/1": (0.0, 0.0, 100.0, 0.0, 0.0), "x/2": (0.0, 0.0, 0.0, 100.0, 0.0)}
+    summary = summarise([synthetic.run(plan, lambda item: jackpot[item.task][item.episode])])
+    estimate = summary.result("a", "x/1").mean_return
+    assert (estimate.interval, estimate.note) == (None, "cannot be told from 5 episodes")
+    whole = summary.agent("a").mean_of_domains.estimate
+    assert (whole.interval, whole.note) == (None, "cannot be told from 10 episodes")
+    assert "cannot be told from 10 episodes" in markdown(summary).decode()
+
+
+def test_doubts_stand_beside_the_number_with_a_legend(synthetic):
+    few = summarise([synthetic.study(episodes=5)])
+    table = views.headline(few)
+    assert all(row[1].small.endswith("†") for row in table.rows)
+    assert "† Few episodes" in table.caption
+    many = summarise([synthetic.study(episodes=25, agents=2)])
+    table = views.headline(many)
+    assert not any("†" in row[1].small for row in table.rows)
+    assert "†" not in table.caption
+    assert many.agents[0].mean_of_domains.estimate.interval.doubts == ()
+
+
+def test_intervals_end_where_no_return_can_lie(synthetic):
+    returns = (990.0, 998.0, 930.0, 999.0)
+    plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("dmcontrol/t", reference=900.0)], 4)
+    run = synthetic.run(plan, by_episode(*returns))
+    result = summarise([run]).result("a", "dmcontrol/t")
+    assert result.mean_return.interval.high == 1000.0
+    assert result.score.interval.high == pytest.approx(1000 / 900)
+    beyond = synthetic.run(plan, by_episode(*returns[:3], 1001.0))
+    wider = summarise([beyond]).result("a", "dmcontrol/t").mean_return.interval
+    assert wider.high > 1001.0, "a return outside shows that the rule is another"
+
+
+def test_the_mean_of_unequal_tasks_holds_its_own_estimate(synthetic):
+    tasks = [synthetic.task("metaworld/t"), synthetic.task("metaworld/u")]
+    plan = synthetic.plan([synthetic.agent("a")], tasks, 30)
+
+    def outcome(item):
+        solved = item.task == "metaworld/t"
+        return (float(solved), solved, solved) if solved or item.episode < 3 else CRASH
+
+    rate = summarise([synthetic.run(plan, outcome)]).agent("a").domains[0].success_any.estimate
+    assert rate.value == 0.5
+    assert rate.interval.low < 0.5 < rate.interval.high
+    assert (rate.interval.low, rate.interval.high) == pytest.approx((0.443, 0.781), abs=0.002)
 
 
 def test_differences_rest_on_the_episodes_that_both_scored(synthetic):
@@ -615,3 +672,19 @@ def test_one_label_of_two_sources_is_refused(synthetic):
     runs = [synthetic.run(plan, lambda item: 1.0) for plan in plans]
     with pytest.raises(LramError, match="stands for two agents in these runs \\(different source in mine"):
         summarise(runs)
+
+
+def test_the_iqm_is_named_apart_and_has_no_interval(synthetic):
+    run = synthetic.study(agents=2)
+    summary = summarise([run])
+    for agent in summary.agents:
+        assert agent.iqm_of_task_means.estimate.interval is None
+        assert agent.iqm_of_task_means.estimate.note == "no interval holds"
+    table = views.headline(summary)
+    assert table.columns[2].heading == "IQM of task means"
+    assert all(row[2].small == row[2].flag == "" for row in table.rows)
+    assert "not rliable's" in table.caption
+    rows = list(aggregates(summary, collect([run])))
+    assert {row["aggregate"] for row in rows} == {"mean_of_domain_means", "iqm_of_task_means"}
+    doubts = {row["aggregate"]: row["value_doubt"] for row in rows}
+    assert doubts == {"mean_of_domain_means": "few episodes", "iqm_of_task_means": None}
