@@ -13,6 +13,9 @@ from lram.harness.store import Run
 EpisodeKey = tuple[int, int]
 """A run's seed and the episode's number: with the task, what names an initial state."""
 
+Facts = dict[str, tuple[str, ...]]
+"""The values that a fact has, such as the versions of a package."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -48,6 +51,7 @@ class Evidence:
             (device, precision, step, rows a pass, threads) and its values.
         simulators: By domain whose scored episodes were played with several versions of a package: the
             package and its versions.
+        played: By domain: every package of its scored episodes, and its versions.
     """
 
     agents: tuple[AgentEntry, ...]
@@ -55,11 +59,12 @@ class Evidence:
     cells: dict[tuple[str, str], Cell]
     run_seeds: tuple[int, ...]
     disagreements: tuple[str, ...]
-    mixtures: dict[str, dict[str, tuple[str, ...]]]
-    simulators: dict[str, dict[str, tuple[str, ...]]]
+    mixtures: dict[str, Facts]
+    simulators: dict[str, Facts]
     collected: bool = False
     unsigned: tuple[str, ...] = ()
     realtime_hz: dict[str, float] = field(default_factory=dict)
+    played: dict[str, Facts] = field(default_factory=dict)
 
     @property
     def domains(self) -> list[str]:
@@ -121,6 +126,11 @@ def collect(runs: Sequence[Run]) -> Evidence:
                         played[domain, number, segment] = sessions[segment].workers.get(domain, {})
             elif record.status == "scored" and _outcome(known[key]) != _outcome(record):
                 disagreements[record.item.id] = None
+    versions = _values(
+        # Python's own version plays no part in what a simulator does.
+        (domain, {name: facts[name] for name in facts if name != "python"})
+        for (domain, _, _), facts in played.items()
+    )
     return Evidence(
         agents=tuple(agents.values()),
         tasks=tuple(_by_domain(tasks.values())),
@@ -130,12 +140,9 @@ def collect(runs: Sequence[Run]) -> Evidence:
         },
         run_seeds=tuple(sorted({run.plan.seed for run in runs})),
         disagreements=tuple(disagreements),
-        mixtures=_mixtures((agent, facts) for (agent, _, _), facts in computed.items()),
-        simulators=_mixtures(
-            # Python's own version plays no part in what a simulator does.
-            (domain, {name: facts[name] for name in facts if name != "python"})
-            for (domain, _, _), facts in played.items()
-        ),
+        mixtures=severally(_values((agent, facts) for (agent, _, _), facts in computed.items())),
+        simulators=severally(versions),
+        played=versions,
         collected=runs[0].plan.collected,
         unsigned=tuple(f"{run.path.name}: {name}" for run in runs for name in run.without_checksums()),
         realtime_hz={
@@ -170,17 +177,22 @@ def _check_kind(runs: Sequence[Run]) -> None:
             )
 
 
-def _mixtures(known: Iterable[tuple[str, dict[str, str]]]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Return by name the facts that have several values among those ``known`` of it."""
+def _values(known: Iterable[tuple[str, dict[str, str]]]) -> dict[str, Facts]:
+    """Return by name the facts that are ``known`` of it, each with its values."""
     seen: dict[str, dict[str, dict[str, None]]] = {}
     for name, facts in known:
         for fact, value in facts.items():
             seen.setdefault(name, {}).setdefault(fact, {})[value] = None
+    return {name: {fact: tuple(values) for fact, values in facts.items()} for name, facts in seen.items()}
+
+
+def severally(known: dict[str, Facts]) -> dict[str, Facts]:
+    """Return by name the facts that have several values."""
     mixed = {
-        name: {fact: tuple(values) for fact, values in by_fact.items() if len(values) > 1}
-        for name, by_fact in seen.items()
+        name: {fact: values for fact, values in facts.items() if len(values) > 1}
+        for name, facts in known.items()
     }
-    return {name: by_fact for name, by_fact in mixed.items() if by_fact}
+    return {name: facts for name, facts in mixed.items() if facts}
 
 
 def _by_domain(tasks: Iterable[PlannedTask]) -> list[PlannedTask]:

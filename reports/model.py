@@ -18,6 +18,9 @@ LAYOUT = 1
 ALL_EQUAL = "all equal"
 """The note of a task's estimate whose episodes, two or more, all gave the same value."""
 
+UNSEEN = "unseen outcomes"
+"""What limits a comparison of agents some of whose tasks' episodes all ended alike."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -25,7 +28,7 @@ class Interval:
 
     low: float
     high: float
-    method: Literal["bootstrap", "wilson"] = "bootstrap"
+    method: Literal["bootstrap", "wilson", "sign flips", "t"] = "bootstrap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +216,12 @@ class Comparison:
     Attributes:
         first, second: Agent labels; the difference is first minus second.
         difference: Of the mean of domain means (None: no shared episode).
-        p: Two-sided sign-flip p-value; ``p_holm`` corrects it for all pairs of the report.
+        p: Two-sided, of the studentised sign-flip test, and no less than outcomes that no episode showed
+            allow; the interval, where there is one, leaves out 0 exactly where ``p`` is below 1 - level.
+            ``p_holm`` corrects it for all pairs of the report.
         tasks, episodes: What the difference rests on.
         domains: Likewise.
+        limit: ``UNSEEN`` where such outcomes, and not the sign flips, set ``p``; else empty.
     """
 
     first: str
@@ -226,6 +232,7 @@ class Comparison:
     tasks: int
     episodes: int
     domains: tuple[str, ...]
+    limit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

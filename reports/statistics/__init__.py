@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from lram.reports.statistics.aggregates import equal_domain_weights, interquartile_mean, mean_of_domain_means
 from lram.reports.statistics.means import centred_interval, resampled_means, shows_noise, task_replicates
-from lram.reports.statistics.paired import holm, sign_flip_p
+from lram.reports.statistics.paired import SignFlips, fewest_pairs, holm
+from lram.reports.statistics.power import POWER, Reach, reach
 from lram.reports.statistics.rates import wilson_interval
 from lram.reports.statistics.streams import Array, stream
+from lram.reports.statistics.unseen import Stakes
 
 __all__ = [
+    "POWER",
     "Array",
+    "Reach",
+    "SignFlips",
+    "Stakes",
     "centred_interval",
     "equal_domain_weights",
+    "fewest_pairs",
     "holm",
     "interquartile_mean",
     "mean_of_domain_means",
+    "reach",
     "resampled_means",
     "shows_noise",
-    "sign_flip_p",
     "stream",
     "task_replicates",
     "wilson_interval",
