@@ -17,6 +17,9 @@ from lram.reports import counting
 EpisodeKey = tuple[int, int]
 """A run's seed and the episode's number: with the task, what names an initial state."""
 
+Facts = dict[str, tuple[str, ...]]
+"""The values that a fact has, such as the versions of a package."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -66,6 +69,7 @@ class Evidence:
             before it played (:mod:`lram.harness.contract`).
         normaliser: Whose references ``tasks`` have.
         own_rows: By task id, the rows as they were planned, where ``tasks`` have others.
+        played: By domain: every package of its scored episodes, and its versions.
     """
 
     agents: tuple[AgentEntry, ...]
@@ -73,8 +77,8 @@ class Evidence:
     cells: dict[tuple[str, str], Cell]
     run_seeds: tuple[int, ...]
     disagreements: tuple[str, ...]
-    mixtures: dict[str, dict[str, tuple[str, ...]]]
-    simulators: dict[str, dict[str, tuple[str, ...]]]
+    mixtures: dict[str, Facts]
+    simulators: dict[str, Facts]
     collected: bool = False
     unsigned: tuple[str, ...] = ()
     realtime_hz: dict[str, float] = field(default_factory=dict)
@@ -83,6 +87,7 @@ class Evidence:
     broken_promises: dict[str, str] = field(default_factory=dict)
     normaliser: Normaliser = "paper"
     own_rows: dict[str, Task] = field(default_factory=dict)
+    played: dict[str, Facts] = field(default_factory=dict)
 
     @property
     def domains(self) -> list[str]:
@@ -154,6 +159,11 @@ def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
                 disagreements[record.item.id] = None
     cells = _cells(tasks, planned, records, skipped, raised)
     lacking = {agent for (agent, _), cell in cells.items() if len(cell.records) < cell.planned}
+    versions = _values(
+        # Python's own version plays no part in what a simulator does.
+        (domain, {name: facts[name] for name in facts if name != "python"})
+        for (domain, _, _), facts in played.items()
+    )
     return Evidence(
         agents=tuple(agents.values()),
         tasks=tuple(
@@ -163,12 +173,9 @@ def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
         cells=cells,
         run_seeds=tuple(sorted({run.plan.seed for run in runs})),
         disagreements=tuple(disagreements),
-        mixtures=_mixtures((agent, facts) for (agent, _, _), facts in computed.items()),
-        simulators=_mixtures(
-            # Python's own version plays no part in what a simulator does.
-            (domain, {name: facts[name] for name in facts if name != "python"})
-            for (domain, _, _), facts in played.items()
-        ),
+        mixtures=severally(_values((agent, facts) for (agent, _, _), facts in computed.items())),
+        simulators=severally(versions),
+        played=versions,
         collected=runs[0].plan.collected,
         unsigned=tuple(f"{run.path.name}: {name}" for run in runs for name in run.without_checksums()),
         realtime_hz={
@@ -177,7 +184,7 @@ def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
             for agent in run.plan.agents
             if run.plan.realtime_hz
         },
-        sources=_mixtures((agent, facts) for (agent, _, _), facts in made_of.items()),
+        sources=severally(_values((agent, facts) for (agent, _, _), facts in made_of.items())),
         raised={label: error for label, error in sorted(raised.items()) if label in lacking},
         broken_promises=_broken_promises(runs),
         normaliser=normaliser,
@@ -240,17 +247,22 @@ def _check_kind(runs: Sequence[Run]) -> None:
             )
 
 
-def _mixtures(known: Iterable[tuple[str, dict[str, str]]]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Return by name the facts that have several values among those ``known`` of it."""
+def _values(known: Iterable[tuple[str, dict[str, str]]]) -> dict[str, Facts]:
+    """Return by name the facts that are ``known`` of it, each with its values."""
     seen: dict[str, dict[str, dict[str, None]]] = {}
     for name, facts in known:
         for fact, value in facts.items():
             seen.setdefault(name, {}).setdefault(fact, {})[value] = None
+    return {name: {fact: tuple(values) for fact, values in facts.items()} for name, facts in seen.items()}
+
+
+def severally(known: dict[str, Facts]) -> dict[str, Facts]:
+    """Return by name the facts that have several values."""
     mixed = {
-        name: {fact: tuple(values) for fact, values in by_fact.items() if len(values) > 1}
-        for name, by_fact in seen.items()
+        name: {fact: values for fact, values in facts.items() if len(values) > 1}
+        for name, facts in known.items()
     }
-    return {name: by_fact for name, by_fact in mixed.items() if by_fact}
+    return {name: facts for name, facts in mixed.items() if facts}
 
 
 def _by_domain(tasks: Iterable[PlannedTask]) -> list[PlannedTask]:

@@ -93,10 +93,9 @@ def _pairs(pairs: Sequence[ScorePair], level: float) -> Table | None:
 
 
 def _verdict(difference: Estimate | None, p: float | None, level: float) -> str:
-    if difference is None or p is None or p > 1 - level or difference.interval is None:
+    if difference is None or p is None or p >= 1 - level:
         return ""
-    low, high = difference.interval.low, difference.interval.high
-    return "" if low <= 0 <= high else "better" if low > 0 else "worse"
+    return "better" if difference.value > 0 else "worse"
 
 
 def _losses(losses: Sequence[Loss], level: float) -> Table | None:

@@ -22,6 +22,9 @@ LAYOUT = 2
 ALL_EQUAL = "all equal"
 """The note of a task's estimate whose episodes, two or more, all gave the same value."""
 
+UNSEEN = "unseen outcomes"
+"""What limits a comparison of agents some of whose tasks' episodes all ended alike."""
+
 
 UNTOLD = "cannot be told from"
 """How the note of an estimate begins whose episodes differ, but are too few to tell by how much."""
@@ -47,13 +50,14 @@ class Interval:
     Attributes:
         low, high: Its ends.
         method: ``t``: Welch's, of means (:mod:`lram.reports.statistics.means`). ``score``: of rates
-            (:mod:`lram.reports.statistics.rates`). ``bootstrap``: resampled.
+            (:mod:`lram.reports.statistics.rates`). ``sign flips``: of paired differences
+            (:mod:`lram.reports.statistics.paired`). ``bootstrap``: resampled.
         doubts: Why it may hold less often than promised; none where the level is backed by simulation.
     """
 
     low: float
     high: float
-    method: Literal["bootstrap", "t", "score"] = "bootstrap"
+    method: Literal["bootstrap", "t", "score", "sign flips"] = "bootstrap"
     doubts: tuple[Doubt, ...] = ()
 
 
@@ -301,10 +305,13 @@ class Comparison:
     Attributes:
         first, second: Agent labels; the difference is first minus second.
         difference: Of the mean of domain means (None: no shared episode).
-        p: Two-sided sign-flip p-value; ``p_holm`` corrects it for all pairs of the report.
+        p: Two-sided, of the studentised sign-flip test, and no less than outcomes that no episode showed
+            allow; the interval, where there is one, leaves out 0 exactly where ``p`` is below 1 - level.
+            ``p_holm`` corrects it for all pairs of the report.
         tasks, episodes: What the difference rests on.
         domains: Likewise.
         reason: Why the two are not compared; empty where they are, or share no episode.
+        limit: ``UNSEEN`` where such outcomes, and not the sign flips, set ``p``; else empty.
     """
 
     first: str
@@ -316,6 +323,7 @@ class Comparison:
     episodes: int
     domains: tuple[str, ...]
     reason: str = ""
+    limit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

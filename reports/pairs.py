@@ -1,7 +1,7 @@
 """Which agents a report compares: all pairs while these are few, then those that are asked for.
 
-n agents have n (n - 1) / 2 pairs, each with a bootstrap and a test of its own: of 1,000 agents that is half a
-million rows that nobody reads, and a correction for as many tests in which no difference survives.
+n agents have n (n - 1) / 2 pairs, each with a test of its own: of 1,000 agents that is half a million
+rows that nobody reads, and a correction for as many tests in which no difference survives.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from lram.reports.collect import Evidence, gathered
 from lram.reports.model import ALL_EQUAL, Caveat, Estimate
 from lram.reports.pairs import ALL_OR_NONE, Pairs
 from lram.reports.parts_figure import parts_figure
-from lram.reports.parts_model import Curve, PartsResult, estimate_parts, trials_of
+from lram.reports.parts_model import LEVEL, Curve, Difference, PartsResult, estimate_parts, trials_of
+from lram.reports.statistics import fewest_pairs
 from lram.reports.tables import Row, csv_of
 from lram.reports.views import Cell, Table, columns, integer
 
@@ -64,12 +65,14 @@ _METHODS = (
         "Inner episodes",
         "A trial is one planned episode: several inner episodes, between which the world begins anew and the "
         "agent does not. The return of inner episode k is averaged over the trials of a task and then over "
-        "the tasks of a group. Intervals draw the tasks again with all their trials (bootstrap of clusters, "
-        "2,000 replicates), so they are those of other goals of the same kind; in a group of one task they "
-        "draw its trials. The noise between training runs is not in them. The gain is the last inner "
-        "episode's return minus the first's, from the same draws; its p is that of a sign-flip test over "
-        "tasks (of one task: its trials), corrected for all agents and groups (Holm). "
-        "References are the tasks' score references divided by the number of inner episodes.",
+        "the tasks of a group. Everything is about other goals of the same kind: the unit is a task's mean "
+        "(in a group of one task, a trial). Means have t intervals over the units. The gain is the last "
+        "inner episode's return minus the first's; a gain, and a difference of two models on the same "
+        "trials, are tested by sign flips of the units' values, and their intervals hold the values that "
+        f"this test does not reject. Fewer than {fewest_pairs(LEVEL)} units can show nothing. Gains are "
+        "corrected for all agents and groups, differences for all that are shown (Holm). The noise between "
+        "training runs is in none of it. References are the tasks' score references divided by the number of "
+        "inner episodes.",
     ),
 )
 
@@ -164,27 +167,29 @@ def _differences(result: PartsResult, evidence: Evidence) -> Table:
             integer(one.trials),
             _cell(one.whole),
             _cell(one.last),
-            Cell(_verdict(one.whole)),
+            Cell(text.p_value(one.p_holm), value=one.p_holm),
+            Cell(_verdict(one, result.level)),
         )
         for one in result.differences
     )
-    headings = ["Tasks of", "Model", "against", "Tasks", "Trials", "All", "Last", "Verdict on all"]
+    headings = ["Tasks of", "Model", "against", "Tasks", "Trials", "All", "Last", "p, Holm", "Verdict"]
     caption = (
         "Difference of the mean return of an inner episode (model minus the other), over all inner episodes "
-        f"and in the last one, on the same trials, with {result.level:.0%} intervals over tasks. They "
-        "compare two checkpoints; another training seed may turn them round. Several differences are shown, "
-        "and the intervals are not widened for that."
+        f"and in the last one, on the same trials, with {result.level:.0%} intervals over tasks. p and "
+        "verdict are on all inner episodes, by sign flips of the tasks' differences and corrected for all "
+        f"differences of the table; fewer than {fewest_pairs(result.level)} tasks (of one task: trials) "
+        "cannot tell. They compare two checkpoints; another training seed may turn them round."
     )
     *numbers, verdict = columns(headings, words=3)
     return Table("parts-differences", caption, (*numbers, replace(verdict, numeric=False)), rows)
 
 
-def _verdict(estimate: Estimate) -> str:
-    if estimate.interval is None:
-        return "no difference seen" if estimate.note == ALL_EQUAL and estimate.value == 0 else "cannot tell"
-    if estimate.interval.low > 0:
-        return "better"
-    return "worse" if estimate.interval.high < 0 else "cannot tell"
+def _verdict(one: Difference, level: float) -> str:
+    if one.whole.note == ALL_EQUAL and one.whole.value == 0:
+        return "no difference seen"
+    if one.p_holm is None or one.p_holm >= 1 - level:
+        return "cannot tell"
+    return "better" if one.whole.value > 0 else "worse"
 
 
 def _gains_shown(curve: Curve, level: float) -> bool:

@@ -4,9 +4,11 @@ A *trial* is a scored episode that holds several inner episodes, its parts. Tria
 their domain's tasks differ in (:func:`lram.envs.facets.facets`): in Dark-Room, by how the goal pays and by
 whether it was held out.
 
-The interval is that of other goals, not only of other starts: tasks are drawn again with all their trials
-(a bootstrap of clusters), spread by sqrt(n / (n - 1)) as everywhere in these reports. A group of one task
-draws its trials again, and a group of one trial has no interval.
+Everything is about other goals, not only about other starts: the unit is the task, with the mean of its
+trials (in a group of one task, the trial). A mean has a t interval over the units. A gain, and a difference
+of two models on the trials that both have, are tested by sign flips of the units' values, and their interval
+is the one that belongs to that test (:mod:`lram.reports.statistics.paired`): below six units there is neither
+a verdict nor an interval. Gains are corrected (Holm) for all curves, differences for all that are shown.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.stats import t as student
 
 from lram.envs.facets import facets
 from lram.envs.scores import audit
@@ -23,10 +26,14 @@ from lram.reports.aggregate import display_name
 from lram.reports.collect import EpisodeKey, Evidence
 from lram.reports.model import ALL_EQUAL, Estimate, Interval, rounded
 from lram.reports.pairs import ALL_OR_NONE, Pairs
-from lram.reports.statistics import Array, centred_interval, holm, shows_noise, sign_flip_p, stream
+from lram.reports.statistics import Array, SignFlips, holm, shows_noise, stream
 
 LEVEL = 0.95
-RESAMPLES = 2000
+PATTERNS = 2000
+"""Random sign patterns of a test."""
+
+TOO_FEW = "too few tasks"
+"""Why a gain or a difference has no interval."""
 
 Trials = dict[str, dict[EpisodeKey, Array]]
 """Returns by part, (parts,), of the trials of each task, by episode key."""
@@ -66,7 +73,8 @@ class Curve:
         of_trials: Trials that were planned.
         parts: Mean return of the first, second, ... inner episode.
         gain: Last minus first.
-        gain_p: Of the gain, by sign flips of the tasks' mean gains; two-sided. None for one task or trial.
+        gain_p: Of the gain, by sign flips of the tasks' mean gains (of one task: the trials'); two-sided.
+            None for a single trial.
         gain_p_holm: The same, corrected (Holm) for as many curves as there are.
         whole: Mean over all inner episodes.
     """
@@ -87,7 +95,16 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One agent minus another on the trials that both have: mean return of an inner episode."""
+    """One agent minus another on the trials that both have: mean return of an inner episode.
+
+    Attributes:
+        first, second: Labels.
+        group: Index of the group.
+        tasks, trials: That it rests on.
+        whole, last: Over all inner episodes, and in the last one.
+        p: Of ``whole``, by sign flips of the tasks' mean differences; two-sided. None for a single trial.
+        p_holm: The same, corrected (Holm) for all differences that are shown.
+    """
 
     first: str
     second: str
@@ -96,6 +113,8 @@ class Difference:
     trials: int
     whole: Estimate
     last: Estimate
+    p: float | None = None
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +150,11 @@ def estimate_parts(evidence: Evidence, seed: int, pairs: Pairs = ALL_OR_NONE) ->
         models = [a.label for a in evidence.agents if a.info.kind == "model" and a.label in found]
         for first, second in pairs.of(models):
             differences += _difference(first, second, index, found, seed, group.name)
-    return PartsResult(LEVEL, groups, tuple(_corrected(curves)), tuple(differences)) if curves else None
+    return (
+        PartsResult(LEVEL, groups, tuple(_corrected(curves)), tuple(_all_corrected(differences)))
+        if curves
+        else None
+    )
 
 
 def trials_of(evidence: Evidence, agent: str, task: Task) -> dict[EpisodeKey, tuple[float, ...]]:
@@ -191,19 +214,12 @@ def _curve(
     agent: str, name: str, place: int, group: int, planned: int, trials: Trials, seed: int, stratum: str
 ) -> Curve:
     clusters = [np.array(list(of_task.values())) for of_task in trials.values()]
-    # What is made of the parts comes from the same draws as they do.
-    table = [np.column_stack([rows, rows[:, -1] - rows[:, 0], rows.mean(axis=1)]) for rows in clusters]
-    *parts, gain, whole = _estimates(table, stream(seed, "parts", agent, stratum))
+    units = _units(clusters)
+    parts = tuple(_mean_over(units[:, part]) for part in range(units.shape[1]))
+    gain, p = _tested(units[:, -1] - units[:, 0], stream(seed, "parts", "flips", agent, stratum))
+    whole = _mean_over(units.mean(axis=1))
     count = sum(map(len, clusters))
-    p = _gain_p(table, stream(seed, "parts", "flips", agent, stratum))
-    return Curve(agent, name, place, group, len(clusters), count, planned, tuple(parts), gain, p, whole)
-
-
-def _gain_p(table: Sequence[Array], generator: np.random.Generator) -> float | None:
-    gains = np.array([rows[:, -2].mean() for rows in table]) if len(table) > 1 else table[0][:, -2]
-    if len(gains) < 2:
-        return None
-    return rounded(sign_flip_p([gains], np.ones(1), RESAMPLES, generator))
+    return Curve(agent, name, place, group, len(clusters), count, planned, parts, gain, p, whole)
 
 
 def _corrected(curves: Sequence[Curve]) -> list[Curve]:
@@ -216,36 +232,57 @@ def _corrected(curves: Sequence[Curve]) -> list[Curve]:
     ]
 
 
+def _all_corrected(differences: Sequence[Difference]) -> list[Difference]:
+    """Return the differences with p-values that are corrected for how many are tested."""
+    adjusted = iter(holm([one.p for one in differences if one.p is not None]))
+    return [one if one.p is None else replace(one, p_holm=rounded(next(adjusted))) for one in differences]
+
+
 def _difference(
     first: str, second: str, group: int, found: dict[str, Trials], seed: int, stratum: str
 ) -> list[Difference]:
     """Return the difference on the trials that both played; nothing where there are none."""
-    table = []
+    clusters = []
     for task, of_first in found[first].items():
         of_second = found[second].get(task, {})
         shared = [key for key in of_first if key in of_second]
         if shared:
-            apart = np.array([of_first[key] - of_second[key] for key in shared])
-            table.append(np.column_stack([apart.mean(axis=1), apart[:, -1]]))
-    if not table:
+            clusters.append(np.array([of_first[key] - of_second[key] for key in shared]))
+    if not clusters:
         return []
-    whole, last = _estimates(table, stream(seed, "parts", first, second, stratum))
-    return [Difference(first, second, group, len(table), sum(map(len, table)), whole, last)]
+    units = _units(clusters)
+    whole, p = _tested(units.mean(axis=1), stream(seed, "parts", first, second, stratum))
+    last, _ = _tested(units[:, -1], stream(seed, "parts", first, second, stratum))
+    return [Difference(first, second, group, len(clusters), sum(map(len, clusters)), whole, last, p)]
 
 
-def _estimates(clusters: Sequence[Array], generator: np.random.Generator) -> list[Estimate]:
-    """Return the estimate of each column of ``clusters``, each (trials, columns): means of task means."""
-    units = np.array([cluster.mean(axis=0) for cluster in clusters]) if len(clusters) > 1 else clusters[0]
-    means, count = units.mean(axis=0), len(units)
+def _units(clusters: Sequence[Array]) -> Array:
+    """Return (units, parts) of ``clusters``, each (trials, parts): task means, or the trials of one task."""
+    return np.array([cluster.mean(axis=0) for cluster in clusters]) if len(clusters) > 1 else clusters[0]
+
+
+def _mean_over(units: Array) -> Estimate:
+    """Return the mean of ``units`` with its t interval."""
+    value, count = float(units.mean()), len(units)
     if count < 2:
-        return [Estimate(rounded(value), None, "one trial") for value in means]
-    drawn = units[generator.integers(0, count, size=(RESAMPLES, count))].mean(axis=1)
-    drawn = means + np.sqrt(count / (count - 1)) * (drawn - means)
-    return [_estimate(means[at], units[:, at], drawn[:, at]) for at in range(len(means))]
-
-
-def _estimate(value: float, units: Array, replicates: Array) -> Estimate:
+        return Estimate(rounded(value), None, "one trial")
     if not shows_noise(units):
         return Estimate(rounded(value), None, ALL_EQUAL)
-    low, high = centred_interval(replicates, value, LEVEL)
-    return Estimate(rounded(value), Interval(rounded(low), rounded(high)))
+    half = float(student.ppf((1 + LEVEL) / 2, count - 1) * units.std(ddof=1) / np.sqrt(count))
+    return Estimate(rounded(value), Interval(rounded(value - half), rounded(value + half), "t"))
+
+
+def _tested(units: Array, generator: np.random.Generator) -> tuple[Estimate, float | None]:
+    """Return the mean of ``units`` with the interval and the p of one test, that of sign flips."""
+    value = rounded(float(units.mean()))
+    if len(units) < 2:
+        return Estimate(value, None, "one trial"), None
+    test = SignFlips([units], np.ones(1), PATTERNS, generator)
+    interval = test.interval(LEVEL)
+    if not shows_noise(units):
+        estimate = Estimate(value, None, ALL_EQUAL)
+    elif interval is None:
+        estimate = Estimate(value, None, TOO_FEW)
+    else:
+        estimate = Estimate(value, Interval(rounded(interval[0]), rounded(interval[1]), "sign flips"))
+    return estimate, rounded(test.p())

@@ -111,6 +111,8 @@ def comparisons(summary: Summary, evidence: Evidence) -> Iterator[Row]:
             **_estimate("difference", pair.difference),
             "p": pair.p,
             "p_holm": pair.p_holm,
+            "limit": pair.limit,
+            "reason": pair.reason,
             "tasks": pair.tasks,
             "domains": len(pair.domains),
             "episode_pairs": pair.episodes,

@@ -246,7 +246,7 @@ def comparisons(summary: Summary) -> Table | None:
         (
             Cell(agent_name[pair.first]),
             Cell(agent_name[pair.second]),
-            replace(_estimate(pair.difference, _three), flag=_unconfirmed(pair, summary.level)),
+            replace(_estimate(pair.difference, _three), flag=pair.reason or _caution(pair, summary.level)),
             Cell(text.p_value(pair.p), value=pair.p),
             Cell(text.p_value(pair.p_holm), value=pair.p_holm),
             Cell(f"{pair.tasks} of {of_tasks}", value=pair.tasks),
@@ -258,21 +258,22 @@ def comparisons(summary: Summary) -> Table | None:
     headings = ["Agent", "against", "Difference", "p", "p, Holm", "Tasks", "Domains", "Episode pairs"]
     caption = (
         f"Difference of the mean of domain means (agent minus the other) with {summary.level:.0%} intervals, "
-        "on the tasks that both scored and the seeds that both met."
+        "on the tasks that both scored and the seeds that both met. An interval leaves out 0 exactly where p "
+        f"is below {1 - summary.level:.3g}; it is not corrected for the number of pairs, p (Holm) is."
     ) + text.score_words(summary.normaliser)
-    if any(row[2].flag for row in rows):
+    if any(pair.limit for pair in summary.comparisons):
         caption += (
-            " Not confirmed by p: the interval leaves out 0 but the test does not, which happens at few "
-            "episodes; take such a difference as not established."
+            " Unseen outcomes: on some tasks all episodes of an agent ended alike, and what a further one "
+            "could bring, not the sign flips, sets p and the interval."
         )
     return with_legend(Table("comparisons", caption, columns(headings, words=2), rows))
 
 
-def _unconfirmed(pair: Comparison, level: float) -> str:
-    interval = pair.difference.interval if pair.difference else None
-    if interval is None or pair.p is None or interval.low <= 0 <= interval.high:
-        return ""
-    return "not confirmed by p" if pair.p > 1 - level else ""
+def _caution(pair: Comparison, level: float) -> str:
+    """Return what keeps a difference whose interval leaves out 0 from being established, or sets its p."""
+    if pair.p is not None and pair.p_holm is not None and pair.p < 1 - level <= pair.p_holm:
+        return "not after Holm's correction"
+    return pair.limit
 
 
 def agents(summary: Summary) -> Table:

@@ -9,6 +9,7 @@ from lram.reports.caveats import COLLECTED
 from lram.reports.chapters import Chapter
 from lram.reports.model import Summary
 from lram.reports.protocols import departures, summary_of
+from lram.reports.statistics import fewest_pairs
 from lram.reports.text import count, names, names_up_to, score_words
 
 
@@ -126,14 +127,18 @@ def _evaluation_methods(summary: Summary) -> list[tuple[str, str]]:
         ),
         (
             "Comparisons",
-            "Episodes of two agents with the same task and seed are paired, and the pairs are resampled "
-            "within tasks; where all differences of a task are equal it borrows noise as above. "
-            f"p is two-sided, from a sign-flip test ({summary.resamples} random sign "
-            "patterns, or all of them where there are fewer) of the hypothesis that swapping the two "
-            f"agents in any pair changes nothing; Holm's method corrects it for {_corrected(summary)}. "
-            "At few episodes an interval can leave out 0 where p is not small, because it knows a task's "
-            "noise from few values or has borrowed it from other tasks: such a row is marked, and its "
-            "difference is not established. "
+            "Episodes of two agents with the same task and seed are paired. p is two-sided, from a "
+            "studentised sign-flip test: the weighted mean of the tasks' mean differences over its standard "
+            f"error, against {summary.resamples} random sign patterns (all of them where there are fewer), "
+            "each with a standard error of its own. It is exact where swapping the two agents in any pair "
+            "changes nothing, and holds approximately where only their means are equal. The interval is that "
+            "of the means that this test does not reject, so it leaves out 0 exactly where p is below "
+            f"{1 - summary.level:.3g}; fewer than {fewest_pairs(summary.level)} pairs of episodes have none. "
+            "A test knows only outcomes that occurred: where all episodes of an agent on a task ended alike "
+            "(and are not the same trajectory), p and interval also allow for the least favourable outcome "
+            "between the task's references (or beyond them, where one was seen), as often as it could have "
+            "stayed unseen. Rarer outcomes remain unknown everywhere: n episodes of a task show 95 times in "
+            f"100 only what comes in more than 3 of n. Holm's method corrects p for {_corrected(summary)}. "
             "A small p says that these two checkpoints differ on these tasks, not that one training "
             "method beats the other.",
         ),

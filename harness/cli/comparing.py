@@ -17,7 +17,8 @@ from lram.harness.store import load_runs
 from lram.harness.words import one_line
 
 if TYPE_CHECKING:
-    from lram.reports.verdict import Side, Verdict
+    from lram.reports.sides import Side
+    from lram.reports.verdict import Verdict
 
 EXITS = {"better": 0, "no difference shown": 10, "worse": 11, "not comparable": 12}
 
@@ -32,7 +33,7 @@ def compare(
         Parameter(name=["--runs", "-r"], help="Folders of runs in which labels are looked up.", negative=()),
     ] = None,
     level: Annotated[float, Parameter(help="Of the interval; p must be below 1 minus it.")] = 0.95,
-    seed: Annotated[int, Parameter(help="Seed of the resampling behind interval and p.")] = 0,
+    seed: Annotated[int, Parameter(help="Seed of the sign flips behind interval and p.")] = 0,
     normaliser: NormaliserOption = "paper",
     json: Json = False,
 ) -> int:
@@ -44,9 +45,10 @@ def compare(
 
     Example: lram compare "small-xlstm[7:1]" small-mamba --runs runs/first
     """
-    if not 0.5 <= level <= 0.999:  # 2,000 sign flips tell no p below 0.0005
+    if not 0.5 <= level <= 0.999:  # 2,000 sign patterns tell no p below 0.0005
         raise LramError(f"--level is a share from 0.5 to 0.999, such as 0.95, not {level:g}")
-    from lram.reports.verdict import find_side, judge
+    from lram.reports.sides import find_side
+    from lram.reports.verdict import judge
 
     opened = load_runs(runs or ())
     sides = [replace(find_side(text, opened), normaliser=normaliser) for text in (first, second)]
@@ -98,7 +100,9 @@ def lines(verdict: Verdict) -> list[str]:
         more = "more" if found.value >= 0 else "less"
         p = text.p_value(verdict.p)
         span = text.span(found, three)
-        interval = f"{verdict.level:.0%} interval {span}" if found.interval else span
+        interval = (
+            f"{100 * verdict.level:.3g}% interval {span}" if found.interval else f"no interval: {found.note}"
+        )
         spoken = f"{verdict.first} scores {three(abs(found.value))} {more} than {verdict.second}"
         told = [
             f"{verdict.word}: {spoken} ({three(found.value)}, {interval}, "
@@ -106,22 +110,17 @@ def lines(verdict: Verdict) -> list[str]:
             f"rests on {count(verdict.tasks, 'task')} of {text.names(verdict.domains)}, "
             f"{count(verdict.episodes, 'pair')} of episodes that began alike",
         ]
-        told += _disagreement(verdict) + _reach(verdict)
+        told += [*_scope(verdict), *_reach(verdict)]
     return [*told, *(f"note: {note}" for note in verdict.notes)]
 
 
-def _disagreement(verdict: Verdict) -> list[str]:
-    """Return what to say where only one of interval and test shows a difference: not enough."""
-    found = verdict.difference
-    if verdict.word != "no difference shown" or found is None or found.interval is None or verdict.p is None:
+def _scope(verdict: Verdict) -> list[str]:
+    """Return what kind of outcomes a verdict is about."""
+    if verdict.word not in ("better", "worse") or verdict.unseen_rate is None:
         return []
-    apart = found.interval.low > 0 or found.interval.high < 0
-    if apart == (verdict.p < 1 - verdict.level):
-        return []
-    which = ("the interval", "the test") if apart else ("the test", "the interval")
     return [
-        f"{which[0]} alone would show it and {which[1]} does not: the noise of some tasks is known from few "
-        "episodes, or borrowed from other tasks"
+        f"as far as outcomes were seen: one that comes in fewer than {100 * verdict.unseen_rate:.0f} of 100 "
+        "episodes of a task may not be among them"
     ]
 
 
@@ -130,14 +129,14 @@ def _reach(verdict: Verdict) -> list[str]:
     from lram.harness.words import count
 
     found = verdict.difference
-    if found is not None and found.value == 0 and verdict.p == 1:
-        return ["all episodes ended alike"]
-    if found is None or verdict.detectable is None:
-        return ["no noise was seen, so nothing can be said of what would be needed: play more episodes"]
+    if found is not None and found.value == 0 and verdict.p == 1 and found.interval is None:
+        return ["all pairs of episodes ended alike", *filter(None, [verdict.not_detectable])]
+    if verdict.detectable is None:
+        return [verdict.not_detectable]
     per_task = verdict.episodes / verdict.tasks
     told = [
         f"with {per_task:.3g} episodes a task, true differences of {verdict.detectable:.3f} and more are "
-        "shown four times in five"
+        "shown four times in five, if the noise is what was seen"
     ]
     needed = verdict.episodes_needed
     if verdict.word == "no difference shown" and needed is not None and needed > per_task:

@@ -8,25 +8,32 @@ from __future__ import annotations
 
 from lram.reports.statistics.aggregates import equal_domain_weights, equal_task_weights, interquartile_mean
 from lram.reports.statistics.means import MeanInterval, Moments, mean_interval, shows_noise
-from lram.reports.statistics.paired import holm, sign_flip_p
+from lram.reports.statistics.paired import SignFlips, fewest_pairs, holm
+from lram.reports.statistics.power import POWER, Reach, reach
 from lram.reports.statistics.rates import rate_interval
 from lram.reports.statistics.resampling import centred_interval, resampled_means, task_replicates
 from lram.reports.statistics.streams import Array, stream
+from lram.reports.statistics.unseen import Stakes
 
 __all__ = [
+    "POWER",
     "Array",
     "MeanInterval",
     "Moments",
+    "Reach",
+    "SignFlips",
+    "Stakes",
     "centred_interval",
     "equal_domain_weights",
     "equal_task_weights",
+    "fewest_pairs",
     "holm",
     "interquartile_mean",
     "mean_interval",
     "rate_interval",
+    "reach",
     "resampled_means",
     "shows_noise",
-    "sign_flip_p",
     "stream",
     "task_replicates",
 ]

@@ -19,7 +19,8 @@ from lram.agents.api import AgentError
 from lram.harness.errors import LramError
 from lram.reports import export, load_trainings, page, write_report
 from lram.reports.chapters import load_folders
-from lram.reports.verdict import find_side, judge
+from lram.reports.sides import find_side
+from lram.reports.verdict import judge
 
 CHANGES = int(os.environ.get("LRAM_HOSTILE_CHANGES", "63"))
 SEED = int(os.environ.get("LRAM_HOSTILE_SEED", "0"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zlib
 
+import numpy as np
 import pytest
 
 from lram.harness.cli import main
@@ -54,6 +56,20 @@ def test_what_is_asked_for_is_compared_and_corrected_for_no_more_than_that(many)
     assert len(summarise([run], pairs=Pairs(every=True)).comparisons) == 190
     twice = Pairs(named=(("a3", "a5"),), baselines=("a3",)).of(["a3", "a5", "a7"])
     assert twice == [("a3", "a5"), ("a7", "a3")]
+
+
+def test_differences_of_many_pairs_survive_the_correction(synthetic):
+    """2,000 sign patterns give no p below 0.0005, which 120 pairs make 0.06."""
+    labels = [f"a{place}" for place in range(121)]
+    plan = synthetic.plan([synthetic.agent(label) for label in labels], [synthetic.task("x/1")], 20)
+
+    def outcome(item):
+        own = np.random.default_rng(zlib.crc32(item.id.encode())).normal(0, 0.1)
+        return own + (item.agent == "a0")
+
+    found = summarise([synthetic.run(plan, outcome)], pairs=Pairs(baselines=("a0",))).comparisons
+    assert len(found) == 120
+    assert max(pair.p_holm for pair in found) < 0.05
 
 
 def test_labels_with_commas_are_read_and_unknown_ones_are_refused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,8 @@ def test_the_interval_is_that_of_other_goals(trials: Trials) -> None:
         interval = chapter([run]).summary["curves"][0]["whole"]["interval"]
         widths.append(interval["high"] - interval["low"])
     assert widths[0] == widths[1]
-    # 1.96 standard errors of the mean of 0, 1, .. 7, either side; 2,000 replicates.
-    assert widths[0] == pytest.approx(2 * 1.96 * np.sqrt(6 / 8), rel=0.1)
+    # 2.365 (t, 7 degrees of freedom) standard errors of the mean of 0, 1, .. 7, either side.
+    assert widths[0] == pytest.approx(2 * 2.3646 * np.sqrt(6 / 8), rel=1e-4)
 
 
 def test_equal_values_have_no_interval_of_no_width(trials: Trials) -> None:
@@ -159,6 +160,39 @@ def test_models_are_compared_on_the_trials_that_both_have(trials: Trials) -> Non
     assert (pair["first"], pair["second"], pair["trials"]) == ("student", "habit", 16)
     assert pair["whole"]["value"] == pytest.approx(0.5)
     assert pair["last"]["value"] == pytest.approx(2.0)
+
+
+def noisy(spread: float, shift: float = 0.0) -> Callable[[WorkItem], tuple[float, ...]]:
+    """Return what gives both agents the same mean, up to ``shift``, and each goal its own luck."""
+
+    def of(item: WorkItem) -> tuple[float, ...]:
+        luck = np.random.default_rng([ord(item.agent[0]), int(item.task[-2:])]).normal(0, spread)
+        return (1.0 + luck + shift * (item.agent == "student"),) * PARTS
+
+    return of
+
+
+def test_models_are_told_apart_by_a_test_that_is_corrected_for_the_rows_shown(trials: Trials) -> None:
+    agents = ("student", "habit", "other")
+    summary = chapter([trials.write(trials.plan(agents), noisy(0.3, 2.0))]).summary
+    pairs = {(one["first"], one["second"]): one for one in summary["differences"]}
+    shown = pairs["student", "habit"]
+    assert (shown["p"], shown["p_holm"]) == (2 / 2**GOALS, 3 * 2 / 2**GOALS)
+    assert pairs["habit", "other"]["p_holm"] >= pairs["habit", "other"]["p"] > 0.05
+    for one in pairs.values():
+        interval = one["whole"]["interval"]
+        assert (interval["low"] > 0 or interval["high"] < 0) == (one["p"] < 0.05)
+
+
+def test_few_goals_cannot_tell_models_apart(trials: Trials, synthetic: Any) -> None:
+    """Five goals whose intervals would all leave out 0: the least p is 0.0625."""
+    agents = [synthetic.agent(name) for name in ("student", "habit")]
+    plan = synthetic.plan(agents, rooms(synthetic, "sparse", "heldout")[:5], 3)
+    made = chapter([trials.write(plan, noisy(0.1, 3.0))])
+    [pair] = made.summary["differences"]
+    assert (pair["p"], pair["whole"]["interval"]) == (2 / 2**5, None)
+    assert made.tables[1].rows[0][-1].text == "cannot tell"
+    assert made.tables[0].rows[0][6].value == 0.0
 
 
 def test_baselines_are_not_compared(trials: Trials, synthetic: Any) -> None:

@@ -177,34 +177,6 @@ def test_a_centred_interval_of_a_mean_is_its_percentile_interval():
     assert centred == pytest.approx(np.quantile(replicates, [0.05, 0.95]), abs=0.005)
 
 
-def test_sign_flip_tries_all_patterns_where_they_are_few():
-    differences = [np.array([1.0, 2.0]), np.array([4.0])]
-    weights = np.array([0.5, 0.5])
-    terms = np.array([0.25, 0.5, 2.0])
-    flips = np.array([abs((np.array(signs) * terms).sum()) for signs in product((1, -1), repeat=3)])
-    expected = np.mean(flips >= terms.sum() - 1e-12)
-    assert statistics.sign_flip_p(differences, weights, 100, np.random.default_rng(0)) == expected == 0.25
-
-
-def test_sign_flip_of_many_agrees_with_the_t_test():
-    differences = np.random.default_rng(4).normal(0.2, 1.0, size=120)
-    p = statistics.sign_flip_p([differences], np.ones(1), 20_000, np.random.default_rng(0))
-    assert p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.01)
-
-
-def test_sign_flip_is_calibrated_when_nothing_differs():
-    generator = np.random.default_rng(9)
-    p_values = [
-        statistics.sign_flip_p(list(generator.normal(size=(4, 3))), np.full(4, 0.25), 200, generator)
-        for _ in range(400)
-    ]
-    assert np.mean(np.array(p_values) <= 0.1) == pytest.approx(0.1, abs=0.045)
-
-
-def test_sign_flip_of_equal_agents_says_nothing():
-    assert statistics.sign_flip_p([np.zeros(30)], np.ones(1), 500, np.random.default_rng(0)) == 1.0
-
-
 def test_holm_gives_the_textbook_values():
     assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert statistics.holm([]) == []

@@ -414,28 +414,66 @@ def test_equal_differences_do_not_show_that_there_is_no_noise(synthetic):
     )
     run = synthetic.run(plan, lambda item: returns[item.task][item.episode] if item.agent == "a" else 0.0)
     pair = summarise([run]).comparisons[0]
-    # Half of the weighted mean is x/1's: alone, x/2's noise would give a standard error of 0.73.
-    spread = pair.difference.interval.high - pair.difference.interval.low
-    assert spread / 2 == pytest.approx(1.96 * 0.73 * np.sqrt(2), rel=0.1)
+    # Half of the weighted mean is x/1's, whose pairs show no noise: x/2's alone would give 0.73.
+    assert pair.difference.interval.high - pair.difference.interval.low > 4 * 0.73
+    assert pair.difference.interval.low < 0
+    assert pair.p > 0.2
     plan = synthetic.plan(plan.agents, [synthetic.task("x/1")], 3)
     run = synthetic.run(plan, lambda item: 1.0 if item.agent == "a" else 0.0)
     pair = summarise([run]).comparisons[0]
     assert pair.difference.value == 1.0
-    assert pair.difference.interval is None
+    assert (pair.difference.interval, pair.difference.note) == (None, "too few pairs of episodes")
     assert pair.p == 0.25
 
 
-def test_an_interval_that_the_test_does_not_confirm_is_marked(synthetic):
-    plan = synthetic.plan([synthetic.agent("a"), synthetic.agent("b")], [synthetic.task("x/1")], 3)
-    run = synthetic.run(plan, lambda item: 1.0 + 0.01 * item.episode if item.agent == "a" else 0.0)
-    summary = summarise([run])
+def test_agents_that_always_end_alike_are_told_apart_where_no_rare_outcome_could_undo_it(synthetic):
+    def pair(episodes, ahead, behind=0.0, level=0.95):
+        plan = synthetic.plan([synthetic.agent("a"), synthetic.agent("b")], [synthetic.task("x/1")], episodes)
+        run = synthetic.run(plan, lambda item: ahead if item.agent == "a" else behind)
+        return summarise([run], level=level).comparisons[0]
+
+    won = pair(10, 1.0)
+    unseen = 1 - 0.05 ** (1 / 10)
+    assert won.p < 0.05
+    assert won.difference.interval.low == pytest.approx(1 - 2 * unseen)
+    assert won.difference.interval.high == pytest.approx(1.0), "no outcome lies beyond the references"
+    assert pair(6, 1.0).p < 0.05, "six of six against none of six"
+    steady = pair(10, 0.1)
+    assert steady.difference.interval.low < 0 < steady.difference.interval.high
+    assert (steady.p > 0.05, steady.limit) == (True, "unseen outcomes")
+    assert pair(60, 0.1).p < 0.05, "what comes in 1 of 20 episodes would have been seen by now"
+
+
+def test_agents_whose_every_episode_is_the_same_trajectory_are_not_charged_with_rare_outcomes(synthetic):
+    plan = synthetic.plan([synthetic.agent("a"), synthetic.agent("b")], [synthetic.task("x/1")], 8)
+    evidence = collect([synthetic.run(plan, lambda item: 0.1 if item.agent == "a" else 0.0)])
+    assert summarise(evidence).comparisons[0].p > 0.05
+    for agent in "ab":
+        cell = evidence.cells[agent, "x/1"]
+        same = {key: replace(record, trajectory=f"of {agent}") for key, record in cell.records.items()}
+        evidence.cells[agent, "x/1"] = replace(cell, records=same, scored=same)
+    summary = summarise(evidence)
     pair = summary.comparisons[0]
-    assert pair.difference.interval.low > 0
-    assert pair.p == 0.25
-    assert views.comparisons(summary).rows[0][2].flag == "not confirmed by p"
-    plan = synthetic.plan(plan.agents, [synthetic.task("x/1")], 8)
-    run = synthetic.run(plan, lambda item: 1.0 + 0.01 * item.episode if item.agent == "a" else 0.0)
-    assert views.comparisons(summarise([run])).rows[0][2].flag == ""
+    assert (pair.p, pair.limit) == (2 / 2**8, "")
+    assert (pair.difference.interval, pair.difference.note) == (
+        None,
+        "the pairs of each task all differ alike",
+    )
+
+
+def test_a_difference_that_holms_correction_takes_back_is_marked(synthetic):
+    plan = synthetic.plan([synthetic.agent(label) for label in "abc"], [synthetic.task("x/1")], 7)
+
+    def outcome(item):
+        return {"a": 2.0, "b": 1.0, "c": 0.0}[item.agent] + (0.01 + 0.01 * (item.agent == "b")) * item.episode
+
+    summary = summarise([synthetic.run(plan, outcome)])
+    pairs = {(pair.first, pair.second): pair for pair in summary.comparisons}
+    assert (pairs["a", "b"].p, pairs["a", "b"].p_holm) == (2 / 2**7, 3 * 2 / 2**7)
+    flags = {row[2].flag for row in views.comparisons(summary).rows}
+    assert flags == {""}
+    few = summarise([synthetic.run(replace(plan, episodes=6), outcome)])
+    assert {row[2].flag for row in views.comparisons(few).rows} == {"not after Holm's correction"}
 
 
 def test_equal_episodes_have_no_interval_and_borrow_noise_only_where_they_weigh_most(synthetic):
