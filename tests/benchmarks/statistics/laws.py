@@ -44,6 +44,29 @@ LAWS = MappingProxyType(
     }
 )
 
+FRESH = MappingProxyType(
+    {
+        "exponential": Law(lambda rng, size: rng.exponential(size=size), 1.0),
+        "gamma(0.3)": Law(lambda rng, size: rng.gamma(0.3, size=size), 0.3),
+        "Pareto(3)": Law(lambda rng, size: rng.pareto(3, size=size), 0.5),
+        "lognormal, sd 1.5 of its logarithm": Law(
+            lambda rng, size: rng.lognormal(0, 1.5, size=size), float(np.exp(1.5**2 / 2))
+        ),
+        "uniform": Law(lambda rng, size: rng.random(size), 0.5),
+        "beta(0.2, 0.2)": Law(lambda rng, size: rng.beta(0.2, 0.2, size=size), 0.5),
+        "beta(0.2, 2)": Law(lambda rng, size: rng.beta(0.2, 2, size=size), 0.2 / 2.2),
+        "Laplace": Law(lambda rng, size: rng.laplace(size=size), 0.0),
+        "normal, 8 times as wide in 1 of 10": Law(
+            lambda rng, size: rng.normal(size=size) * np.where(rng.random(size) < 0.1, 8, 1), 0.0
+        ),
+        "normal, 10 lower in 1 of 10": Law(
+            lambda rng, size: rng.normal(size=size) - 10 * (rng.random(size) < 0.1), -1.0
+        ),
+        "Poisson(0.3)": Law(lambda rng, size: rng.poisson(0.3, size=size).astype(float), 0.3),
+    }
+)
+"""Laws that had no part in choosing when an interval is in doubt."""
+
 JACKPOTS = MappingProxyType(
     {
         "0, or a jackpot of 100": Law(lambda rng, size: 100.0 * (rng.random(size) < JACKPOT), 100 * JACKPOT),
