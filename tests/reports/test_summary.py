@@ -451,7 +451,7 @@ def test_agents_whose_every_episode_is_the_same_trajectory_are_not_charged_with_
     for agent in "ab":
         cell = evidence.cells[agent, "x/1"]
         same = {key: replace(record, trajectory=f"of {agent}") for key, record in cell.records.items()}
-        evidence.cells[agent, "x/1"] = replace(cell, records=same, scored=same)
+        evidence.cells[agent, "x/1"] = replace(cell, records=same, scored=same, counted=same)
     summary = summarise(evidence)
     pair = summary.comparisons[0]
     assert (pair.p, pair.limit) == (2 / 2**8, "")
@@ -587,7 +587,7 @@ def test_episodes_that_began_differently_are_no_pair(synthetic):
     assert summarise(evidence).comparisons[0].difference is not None
     cell = evidence.cells["b", "x/1"]
     moved = {key: replace(record, seed=1) for key, record in cell.records.items()}
-    evidence.cells["b", "x/1"] = replace(cell, records=moved, scored=moved)
+    evidence.cells["b", "x/1"] = replace(cell, records=moved, scored=moved, counted=moved)
     assert summarise(evidence).comparisons[0].difference is None
 
 
