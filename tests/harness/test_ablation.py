@@ -19,7 +19,7 @@ import torch
 from lram.agents.api import AgentError, Episode, TaskSpec
 from lram.agents.checkpoint import load_checkpoint
 from lram.agents.training.batches import Batch
-from lram.harness.ablation import running
+from lram.harness.ablation import running, timing
 from lram.harness.ablation.cells import cells_of
 from lram.harness.ablation.copycat import counts
 from lram.harness.ablation.folder import CellFolder, StudyFolder
@@ -305,10 +305,10 @@ def test_discrete_copies_are_equal_actions() -> None:
 
 
 class Sleeper:
-    """An agent that takes a known time, and notes what it is shown."""
+    """An agent that takes a known time of a clock of its own, and notes what it is shown."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.seen, self.calls = seconds, [], 0
+        self.seconds, self.seen, self.calls, self.now = seconds, [], 0, 0.0
 
     def start(self, lanes: int) -> int:
         self.calls = 0
@@ -320,20 +320,23 @@ class Sleeper:
     def act(self, state: int, observations: list[Any], rewards: list[float], lanes: list[int]) -> Any:
         self.calls += 1
         self.seen.append(tuple(float(one[0]) for one in observations))
-        time.sleep(self.seconds)
+        self.now += self.seconds
         return [0 for _ in lanes], state
 
     def state_bytes(self, state: int) -> int:
         return 7 * self.calls
 
 
-def test_a_decision_is_timed_as_long_as_it_takes_after_its_context_was_read() -> None:
+def test_a_decision_is_timed_as_long_as_it_takes_after_its_context_was_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     spec = TaskSpec("toy/x", "toy", "vector", (1,), "discrete", 4, None, 1.0)
     observations = np.arange(9, dtype=np.float32)[:, None]
     lanes = [_Lane(Episode(spec, n), observations, np.zeros(8), first) for n, first in enumerate((0, 5))]
     agent = Sleeper(0.02)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: agent.now)
     [point] = _walk(agent, lanes, [12], 5)  # type: ignore[arg-type]
-    assert np.median(point.ms) == pytest.approx(20, rel=0.05)
+    assert point.ms == pytest.approx([20] * 5)
     assert (point.batch, point.context, len(point.ms)) == (2, 12, 5)
     # Inputs go on through the episode, lane by lane from places of their own.
     assert agent.seen[:5] == [(0, 5), (1, 6), (2, 7), (3, 0), (4, 1)]

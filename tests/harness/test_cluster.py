@@ -23,7 +23,7 @@ from lram.harness.progress import Progress
 from lram.harness.records import EpisodeRecord, Measured
 from lram.harness.store import Run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # two clusters' processes on two cores
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lram-bench[ray]'")
 
 MACHINE = Machine(lanes=4, workers=2)
@@ -160,7 +160,7 @@ def lram(*arguments: str) -> subprocess.Popen[str]:
 
 
 def summary(folder: Path) -> str:
-    output, errors = (report := lram("report", str(folder), "--json")).communicate(timeout=120)
+    output, errors = (report := lram("report", str(folder), "--json")).communicate(timeout=400)
     assert report.returncode == 0, errors
     return output
 
@@ -169,7 +169,7 @@ def recorded(folder: Path) -> int:
     return sum(part.read_bytes().count(b"\n") for part in (folder / "records").glob("*.jsonl"))
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
@@ -186,7 +186,7 @@ def test_a_driver_that_is_ended_resumes_to_the_same_run(
     driver = lram("eval", *arguments, *where, "-o", str(folder))
     wait_for(lambda: (folder / "records").is_dir() and recorded(folder) >= 25, "records")
     driver.send_signal(number)
-    output, _ = driver.communicate(timeout=60)
+    output, _ = driver.communicate(timeout=240)
     before = recorded(folder)
     assert 25 <= before < 120
     if number == signal.SIGINT:
@@ -194,7 +194,7 @@ def test_a_driver_that_is_ended_resumes_to_the_same_run(
         assert "lram resume" in output
     wait_for(lambda: not cluster.simulators(), "the simulators to follow their driver")
     again = lram("resume", str(folder), *where, "-q")
-    _, errors = again.communicate(timeout=120)
+    _, errors = again.communicate(timeout=400)
     assert again.returncode == 0, errors
     whole = slow_run(tmp_path / "whole")
     assert comparable(Run(folder)) == comparable(whole)

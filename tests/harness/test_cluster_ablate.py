@@ -28,7 +28,7 @@ from lram.harness.cluster.studies import Nodes
 from lram.harness.collection import collect, collected_runs
 from lram.harness.records import Measured
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # two clusters' processes on two cores
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lram-bench[ray]'")
 
 STUDY = """
@@ -172,7 +172,7 @@ def test_nodes_that_see_the_folder_work_in_it(
     assert not list((tmp_path / "study").glob(".*"))
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 90) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
@@ -225,7 +225,7 @@ def test_nodes_and_drivers_that_are_killed_cost_no_more_than_a_cells_last_part(
     assert "was lost with its process" in told[-1], told
     assert not all(cell.done() for cell in StudyFolder(folder).cells())
     second = begin()
-    output, _ = second.communicate(timeout=180)
+    output, _ = second.communicate(timeout=400)
     assert second.returncode == 0, output
     same(StudyFolder(folder), local)
     logs = "".join((cell.path / "log.txt").read_text() for cell in StudyFolder(folder).cells())

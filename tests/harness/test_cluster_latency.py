@@ -26,7 +26,7 @@ from lram.harness.latency.plan import LatencyRequest
 from lram.harness.latency.records import Effort
 from lram.harness.latency.sweep import resume, sweep
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # two clusters' processes on two cores
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lram-bench[ray]'")
 
 EFFORT = Effort(seconds=0.01, most=4, least=2, warm_up_s=0.01)
@@ -117,7 +117,7 @@ def lram(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
@@ -150,7 +150,7 @@ def test_a_driver_that_is_ended_goes_on_and_its_processes_end_with_it(
     driver = lram("latency", *words, "--no-loop", *where, "-o", str(folder))
     wait_for(lambda: recorded(folder) or driver.poll() is not None, "points")
     driver.send_signal(number)
-    output, errors = driver.communicate(timeout=60)
+    output, errors = driver.communicate(timeout=240)
     if number == signal.SIGINT:
         assert driver.returncode == 130, errors
         assert f"lram latency --resume {folder}" in output
@@ -158,7 +158,7 @@ def test_a_driver_that_is_ended_goes_on_and_its_processes_end_with_it(
     assert 0 < len(before) < 6, errors
     wait_for(lambda: not children(), "processes to end")
     again = lram("latency", "--resume", str(folder), *where, "--json")
-    output, errors = again.communicate(timeout=120)
+    output, errors = again.communicate(timeout=400)
     assert again.returncode == 0, errors
     assert [spot["context"] for spot in json.loads(output)["spots"]] == [2, 300]
     run = LatencyRun(folder)
