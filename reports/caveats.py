@@ -345,11 +345,13 @@ def _design(tasks: Sequence[TaskEntry], results: Sequence[TaskResult]) -> Iterat
             "training and held-out tasks is neither a training nor a generalisation score; the groups of "
             "tasks tell them apart. What a model has seen is told by its own training tasks.",
         )
-    few = sorted({r.scored for r in results if 0 < r.scored < _FEW})
+    # What failed by the agent's own fault is in the numbers, and an agent that has none is not spoken of.
+    held = [(r, 0 if r.uncounted else r.scored + r.failed_by_agent) for r in results]
+    few = sorted({number for _, number in held if 0 < number < _FEW})
     if few:
         n = f"{few[0]} to {few[-1]}" if len(few) > 1 else str(few[0])
         unit = "episode" if few == [1] else "episodes"
-        repeated = [r for r in results if r.scored > 1]
+        repeated = [r for r, number in held if number > 1]
         equal = [r for r in repeated if r.mean_return and r.mean_return.note == ALL_EQUAL]
         text = (
             f"n = {n} {unit} a task: intervals of single tasks hold for returns near a normal law only (†)."
@@ -362,11 +364,11 @@ def _design(tasks: Sequence[TaskEntry], results: Sequence[TaskResult]) -> Iterat
                 "many tasks are alike, or takes its neighbours' (‡) where it weighs more than all others."
             )
         yield Caveat("few episodes", text, tuple(f"{r.agent} on {r.task}" for r in equal))
-    single = tuple(dict.fromkeys(r.task for r in results if r.scored == 1))
+    single = tuple(dict.fromkeys(r.task for r, number in held if number == 1))
     if single:
         yield Caveat(
             "single episode",
-            f"{count(len(single), 'task has', 'tasks have')} one scored episode for some agent, and so no "
-            "interval; in aggregates the noise of its neighbours stands in (‡), where there is any.",
+            f"{count(len(single), 'task has', 'tasks have')} one episode that counts for some agent, and so "
+            "no interval; in aggregates the noise of its neighbours stands in (‡), where there is any.",
             single,
         )

@@ -98,11 +98,12 @@ def caveats(agents: Sequence[AgentResult]) -> Iterator[Caveat]:
     """Yield what is to be said of tasks that are called seen or unseen."""
     guessed = [agent.label for agent in agents if agent.split and agent.split.source == "paper"]
     if guessed:
+        its = "its" if len(guessed) == 1 else "their"
         yield Caveat(
             "seen by the paper's split",
-            f"{count(len(guessed), 'trained agent does', 'trained agents do')} not tell what tasks it was "
-            "trained on: for it, seen and unseen are the paper's training and held-out tasks, which "
-            "need not be its own.",
+            f"{count(len(guessed), 'trained agent does', 'trained agents do')} not tell the tasks of "
+            f"{its} training: there, seen and unseen are the paper's training and held-out tasks, which "
+            f"need not be {its} own.",
             tuple(guessed),
         )
     partly = [agent for agent in agents if agent.split and not agent.split.complete]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from lram.reports import text
 from lram.reports.model import (
+    ALL_EQUAL,
     NO_IQM_INTERVAL,
     UNTOLD,
     Aggregate,
@@ -351,7 +352,8 @@ def _aggregate(aggregate: Aggregate | None, form: Callable[[float], str] = _thre
     if aggregate.estimate is None:
         return replace(EMPTY, flag="unfinished, no task scored" if unfinished else "")
     note = aggregate.estimate.note
-    flags = [note] if note and note != NO_IQM_INTERVAL else []
+    said = note in (NO_IQM_INTERVAL, ALL_EQUAL) or note.startswith(UNTOLD)  # in place of the interval
+    flags = [note] if note and not said else []
     if not rests_on.comparable:
         reach = f"rests on {rests_on.tasks} of {text.count(rests_on.of_tasks, 'task')}"
         flags.append(f"not comparable: {unfinished}{reach}")

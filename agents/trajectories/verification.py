@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class Verified:
         pending: Parts of a commit that goes on or was interrupted.
         unsigned: What carries no checksum, because an earlier version wrote it.
         repeats: Tasks that have a trajectory more than once, one sentence each; nothing is wrong with that.
+        shared: By path of another store that was verified with it: how many episodes are there, too.
     """
 
     parts: int = 0
@@ -41,10 +42,36 @@ class Verified:
     pending: list[str] = field(default_factory=list)
     unsigned: list[str] = field(default_factory=list)
     repeats: list[str] = field(default_factory=list)
+    shared: dict[str, int] = field(default_factory=dict)
+
+
+def verified_all(paths: Sequence[Path]) -> list[Verified]:
+    """Return what is wrong with each store, and how many of its trajectories are in another, too.
+
+    A trajectory is known by what was read of it, not by what an index says.
+
+    Raises:
+        AgentError: One of them is no store.
+    """
+    held: list[dict[str, list[str]]] = [defaultdict(list) for _ in paths]
+    found = [_verified(path, digests) for path, digests in zip(paths, held, strict=True)]
+    mine = [[digest for task in digests.values() for digest in task] for digests in held]
+    known = [set(digests) for digests in mine]
+    for place, one in enumerate(found):
+        for other, path in enumerate(paths):
+            count = sum(digest in known[other] for digest in mine[place]) if other != place else 0
+            if count:
+                one.shared[str(path)] = count
+    return found
 
 
 def verified(path: Path) -> Verified:
     """Return what is wrong with the store in ``path``, read whole; AgentError where there is none."""
+    return verified_all([path])[0]
+
+
+def _verified(path: Path, digests: dict[str, list[str]]) -> Verified:
+    """Return what is wrong with a store, and add its trajectories to ``digests`` by task."""
     found = Verified()
     if not is_store(path):
         read_card(path)
@@ -63,7 +90,6 @@ def verified(path: Path) -> Verified:
     found.parts = len(index.lines)
     found.episodes = sum(len(line.lengths) for line in index.lines)
     found.steps = sum(sum(line.lengths) for line in index.lines)
-    digests: dict[str, list[str]] = defaultdict(list)
     for line in index.lines:
         found.bad += faults_of_part(path, line, digests[line.task.id])
     found.repeats = [repeats_words(*one) for one in repeats(digests)]

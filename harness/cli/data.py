@@ -17,6 +17,7 @@ from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
 
 if TYPE_CHECKING:
+    from lram.agents.trajectories.verification import Verified
     from lram.harness.importing_data import ImportReport
 
 EXIT_BAD_DATA = 1
@@ -243,18 +244,29 @@ def info(
 
 @app.command
 def verify(
-    store: Annotated[Path, Parameter(help="Folder of a trajectory store.")],
+    stores: Annotated[list[Path], Parameter(help="Folders of trajectory stores.")],
     /,
     *,
     json: Json = False,
 ) -> int:
-    """Read all of a store: every checksum, every trajectory. Ends with 1 when something is bad."""
-    from lram.agents.trajectories.verification import verified
+    """Read all of stores: every checksum, every trajectory. Ends with 1 when something is bad.
 
-    found = verified(store)
+    Trajectories that are there more than once, in a store or in several of those named, are counted; nothing
+    is wrong with that. With --json several stores are a list.
+    """
+    from lram.agents.trajectories.verification import verified_all
+
+    verdicts = verified_all(stores)
     if json:
-        print_json(asdict(found))
-        return EXIT_BAD_DATA if found.bad else 0
+        facts = [asdict(found) for found in verdicts]
+        print_json(facts[0] if len(facts) == 1 else facts)
+    else:
+        for store, found in zip(stores, verdicts, strict=True):
+            _show_verified(store, found)
+    return EXIT_BAD_DATA if any(found.bad for found in verdicts) else 0
+
+
+def _show_verified(store: Path, found: Verified) -> None:
     _show_problems("bad", found.bad)
     for text in found.repeats[:_SHOWN]:
         print(f"repeated: {text}")
@@ -271,8 +283,9 @@ def verify(
         _count(number, what)
         for number, what in ((found.parts, "part"), (found.episodes, "episode"), (found.steps, "step"))
     )
+    for other, number in found.shared.items():
+        print(f"{number} of {_count(found.episodes, 'episode')} are also in {other}")
     print(f"{store}: {held}: {verdict}")
-    return EXIT_BAD_DATA if found.bad else 0
 
 
 @app.command

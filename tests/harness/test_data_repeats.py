@@ -58,8 +58,32 @@ def test_copies_within_a_store_and_in_another_are_counted(
     shown = capsys.readouterr().out
     assert "2 of 5 episodes repeat the trajectory of another, step by step" in shown
     assert f"2 of 3 episodes are also in {one}" in shown
-    assert verify(one) == 0
+    assert verify([one]) == 0
     assert "repeated: atari/freeway: 5 episodes are 3 different trajectories" in capsys.readouterr().out
+
+
+def test_verify_takes_several_stores_and_counts_what_they_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = store(tmp_path / "one", [0, 1, 0, 0, 2])
+    two = store(tmp_path / "two", [2, 2, 7], first_seed=50)
+    three = store(tmp_path / "three", [8])
+    assert verify([one, two, three]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"1 of 5 episodes are also in {two}" in lines
+    assert f"2 of 3 episodes are also in {one}" in lines
+    assert not [line for line in lines if line.endswith(f"also in {three}")]
+    assert sum(line.endswith("all good") for line in lines) == 3
+    verify([one, two], json=True)
+    assert [found["shared"] for found in json.loads(capsys.readouterr().out)] == [
+        {str(two): 1},
+        {str(one): 2},
+    ]
+    verify([one], json=True)
+    assert json.loads(capsys.readouterr().out)["shared"] == {}
+    (part,) = two.glob("parts/**/*.hdf5")
+    part.write_bytes(part.read_bytes()[:-1])
+    assert verify([one, two, three]) == 1
 
 
 def test_an_index_without_digests_is_read_for_them_unless_it_is_to_be_quick(

@@ -55,7 +55,12 @@ def test_a_model_that_does_not_tell_goes_by_the_paper_s_split_and_that_is_said(s
     summary = summary_of(synthetic, agent(synthetic, "m", None))
     split = summary.agent("m").split
     assert (split.source, split.unseen) == ("paper", (TASKS[2],))
-    assert caveats(summary, "seen by the paper's split")[0].items == ("m",)
+    (said,) = caveats(summary, "seen by the paper's split")
+    assert said.items == ("m",)
+    assert said.text.startswith("1 trained agent does not tell the tasks of its training")
+    summary = summary_of(synthetic, agent(synthetic, "m", None), agent(synthetic, "n", None))
+    (said,) = caveats(summary, "seen by the paper's split")
+    assert said.text.startswith("2 trained agents do not tell the tasks of their training")
 
 
 def test_what_was_never_trained_has_seen_nothing(synthetic):

@@ -178,6 +178,15 @@ def test_few_and_equal_episodes_are_said_before_the_numbers(synthetic):
     assert not caveat(summarise([synthetic.run(plan, lambda item: 1.0)]), "few episodes")
 
 
+def test_few_episodes_are_counted_with_those_that_an_agent_failed_itself(synthetic):
+    plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("dmcontrol/walker-walk", 0.0, 1000.0)], 6)
+    failed = Failure("agent", "agent a gave what is no action")
+    found = summarise([synthetic.run(plan, lambda item: failed if item.episode else 300.0)])
+    (few,) = caveat(found, "few episodes")
+    assert few.text.startswith("n = 6 episodes a task")
+    assert not caveat(found, "single episode")
+
+
 def test_a_random_reference_of_convention_is_said_where_there_is_one(synthetic):
     tasks = [synthetic.task("procgen/coinrun"), synthetic.task("procgen/bossfight", random=0.5)]
     run = synthetic.run(synthetic.plan([synthetic.agent("a")], tasks, 1), by_episode(1.0))
@@ -503,7 +512,9 @@ def test_episodes_that_are_too_few_to_tell_give_no_interval_and_say_so(synthetic
     assert (estimate.interval, estimate.note) == (None, "cannot be told from 5 episodes")
     whole = summary.agent("a").mean_of_domains.estimate
     assert (whole.interval, whole.note) == (None, "cannot be told from 10 episodes")
-    assert "cannot be told from 10 episodes" in markdown(summary).decode()
+    text = markdown(summary).decode()
+    assert "cannot be told from 10 episodes" in text
+    assert "(cannot be told from" not in text, "the reason stands in place of the interval, and not twice"
 
 
 def test_doubts_stand_beside_the_number_with_a_legend(synthetic):
