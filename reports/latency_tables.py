@@ -238,7 +238,8 @@ def _contexts(contexts: Sequence[int]) -> Cell:
 def _fit(fit: Fit, planned: int) -> Cell:
     if len(fit.fits) == planned:
         return Cell("all", value=max(fit.fits))
-    parts = [("late at ", fit.misses), ("cannot tell at ", fit.unknown)] if fit.fits or fit.unknown else []
+    unknown = "cannot tell at " if fit.fits or fit.misses else "at "  # the cell itself says the rest
+    parts = [("late at ", fit.misses), (unknown, fit.unknown)] if fit.fits or fit.unknown else []
     small = "; ".join(words + ", ".join(map(str, contexts)) for words, contexts in parts if contexts)
     return Cell(
         ", ".join(map(str, fit.fits)) or ("cannot tell" if fit.unknown else "none"),

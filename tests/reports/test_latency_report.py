@@ -230,6 +230,8 @@ def test_control_rates_are_held_by_the_bound_of_the_late_share(tmp_path: Path) -
     assert fits[0, 16, 100].misses == CONTEXTS  # a median of 12 ms is late, however few were measured
     rates = table_of(chapter([few]).tables, "rates")
     assert cell(rates, 0, "50 Hz (20 ms)") == "cannot tell"
+    place = [column.heading for column in rates.columns].index("50 Hz (20 ms)")
+    assert rates.rows[0][place].small.startswith("at "), "what the cell says is not said again below it"
 
 
 def test_a_row_that_is_faster_on_seen_inputs_is_marked_and_enters_nothing(tmp_path: Path) -> None:
