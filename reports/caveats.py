@@ -139,8 +139,8 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
             "repeats",
             f"On {count(len(repeats), 'task', 'tasks')} (counted by agent) some episodes are the same "
             "trajectory step by step, because the simulator offers few different starts (Atari without "
-            "sticky actions: at most 30; Procgen's training levels: 200). Such episodes are no independent "
-            "evidence, and the intervals there are too narrow.",
+            "sticky actions: at most 30; Procgen's training levels: 200). There, intervals and p are about "
+            "further draws of the same few starts; they are too narrow, and p too small, for any others.",
             tuple(repeats),
         )
 
