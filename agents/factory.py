@@ -3,12 +3,12 @@
     random, scripted, planner, learner    baselines
     constant, constant=0.5    a baseline with a value
     xlstm[7:1]-16M            an untrained action model of that preset
-    small-xlstm[7:1]          a trained model that comes with the package (:mod:`lram.agents.shipped`)
-    runs/x/checkpoint         a checkpoint's folder
+    small-xlstm[7:1]          a trained model that comes with the package
+    (:mod:`lram.agents.checkpoints.shipped`) runs/x/checkpoint         a checkpoint's folder
     my_module:make_agent      a callable of the user's own code that returns an Agent
     their-name                an entry point of the group ``lram.agents``
-    ...@window=50, @reset=50  an action model that sees a limited context (:mod:`lram.agents.contexts`)
-    scripted~0.3, ...~0.3x5   any of these with random actions in between (:mod:`lram.agents.noise`)
+    ...@window=50, @reset=50  an action model that sees a limited context (:mod:`lram.agents.acting.contexts`)
+    scripted~0.3, ...~0.3x5   any of these with random actions in between (:mod:`lram.agents.experts.noise`)
 
 A name stands for its agent whatever lies in the working directory: a checkpoint's folder that is called as an
 agent is written as a path, ``./random``.
@@ -29,19 +29,19 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lram.agents.acting.contexts import parse_context, split_context, with_context
 from lram.agents.api import Agent, AgentError
+from lram.agents.checkpoints.known_tasks import KnownTasks, known_tasks
+from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.agents.compute import Compute
-from lram.agents.config import config_from_dict
-from lram.agents.contexts import parse_context, split_context, with_context
-from lram.agents.known_tasks import KnownTasks, known_tasks
-from lram.agents.noise import NoisyAgent, parse_noise, split_noise
+from lram.agents.experts.noise import NoisyAgent, parse_noise, split_noise
+from lram.agents.model.config import config_from_dict
+from lram.agents.model.presets import is_preset, is_preset_like, parse_preset, preset_names
 from lram.agents.own_code import GROUP, named_module
-from lram.agents.presets import is_preset, is_preset_like, parse_preset, preset_names
-from lram.agents.shipped import shipped_checkpoints
 from lram.agents.shown import shown
 
 if TYPE_CHECKING:
-    from lram.agents.model import ActionModel
+    from lram.agents.model.network import ActionModel
 
 _CONTRACT = ("info", "refuses", "start", "reset", "act", "state_bytes")
 
@@ -146,15 +146,15 @@ def _shipped_row(folder: Path) -> str:
 
 
 def _baseline(name: str, value: str, spec: str) -> Agent:
-    baselines = importlib.import_module("lram.agents.baselines")
+    baselines = importlib.import_module("lram.agents.experts.baselines")
     if name != "constant":
         if "=" in spec:
             raise AgentError(f"{name} takes no value; write {name} instead of {spec}")
         if name == "planner":
-            planner: Agent = importlib.import_module("lram.agents.planning").PlanningAgent()
+            planner: Agent = importlib.import_module("lram.agents.experts.planning").PlanningAgent()
             return planner
         if name == "learner":
-            learner: Agent = importlib.import_module("lram.agents.learner").LearnerAgent()
+            learner: Agent = importlib.import_module("lram.agents.experts.learner").LearnerAgent()
             return learner
         made: Agent = baselines.RandomAgent() if name == "random" else baselines.ScriptedAgent()
         return made
@@ -167,7 +167,7 @@ def _baseline(name: str, value: str, spec: str) -> Agent:
 
 
 def _untrained(name: str, seed: int, compute: Compute) -> Agent:
-    from lram.agents.model import build_model
+    from lram.agents.model.network import build_model
 
     config = parse_preset(name)
     model = build_model(config, seed)
@@ -177,7 +177,7 @@ def _untrained(name: str, seed: int, compute: Compute) -> Agent:
 
 
 def _checkpoint(spec: str, compute: Compute) -> Agent:
-    from lram.agents.checkpoint import load_checkpoint
+    from lram.agents.checkpoints.folder import load_checkpoint
 
     model, meta = load_checkpoint(spec)
     state = "trained" if meta.trained else "untrained"
@@ -204,8 +204,8 @@ def _model_agent(
 ) -> Agent:
     import torch
 
-    from lram.agents.checkpoint import model_digest
-    from lram.agents.model_agent import ModelAgent
+    from lram.agents.acting.model_agent import ModelAgent
+    from lram.agents.checkpoints.folder import model_digest
 
     if compute.precision != "float32":
         # Rounded weights are other weights: the digest is taken after, and people are told.

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from lram.agents.contexts import split_context
-from lram.agents.noise import split_noise
+from lram.agents.acting.contexts import split_context
+from lram.agents.experts.noise import split_noise
 
 GROUP = "lram.agents"
 """Entry points of agents."""

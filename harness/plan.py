@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
+from lram.agents.acting.contexts import split_context
 from lram.agents.api import Agent, AgentError, AgentInfo, TaskSpec
 from lram.agents.compute import Compute
-from lram.agents.contexts import split_context
+from lram.agents.experts.noise import split_noise
 from lram.agents.factory import names_agent
-from lram.agents.noise import split_noise
 from lram.agents.own_code import changed, code_of
 from lram.envs.registry import SelectionError, select
 from lram.envs.task import Task

@@ -96,9 +96,9 @@ def test_the_domain_keeps_the_contract_and_is_found(user: Path) -> None:
 
 
 def test_the_weights_example_converts_a_reference_state_dict(tmp_path: Path) -> None:
-    from lram.agents.checkpoint import load_checkpoint
-    from lram.agents.model import build_model
-    from lram.agents.presets import parse_preset
+    from lram.agents.checkpoints.folder import load_checkpoint
+    from lram.agents.model.network import build_model
+    from lram.agents.model.presets import parse_preset
 
     (example,) = (block for block in BLOCKS if "def convert" in block)
     scope: dict[str, object] = {}
@@ -113,7 +113,7 @@ def test_the_weights_example_converts_a_reference_state_dict(tmp_path: Path) -> 
 
 
 def _reference_name(ours: str) -> str:
-    from lram.agents.reference_weights import _PREFIXES
+    from lram.agents.checkpoints.reference import _PREFIXES
 
     for theirs, own in _PREFIXES:
         if ours.startswith(own):

@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoint import CONFIG_FILE, remove_checkpoint
+from lram.agents.checkpoints.folder import CONFIG_FILE, remove_checkpoint
 from lram.agents.checksums import ChecksumError
 from lram.agents.durable import InUseError, Lock, is_scratch_of, read_regular, write_durably
 from lram.agents.shown import shown

@@ -21,8 +21,9 @@ import msgspec
 from msgspec import Meta
 
 from lram.agents.api import AgentError
-from lram.agents.config import ModelConfig, config_from_dict, config_to_dict
-from lram.agents.presets import parse_preset
+from lram.agents.backbones.registry import kinds
+from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
+from lram.agents.model.presets import parse_preset
 
 Share: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -47,7 +48,7 @@ class ModelSection:
     Attributes:
         preset: Where the model starts from; empty with ``init_from``, or where all is in ``overrides``.
         init_from: Checkpoint whose weights (and model, but for the overrides) are gone on with.
-        overrides: Fields of :class:`lram.agents.config.ModelConfig`, its sections as dictionaries. In a
+        overrides: Fields of :class:`lram.agents.model.config.ModelConfig`, its sections as dictionaries. In a
             file they stand in ``[model]`` beside the preset. None is written ``"none"`` there.
     """
 
@@ -307,7 +308,7 @@ def model_config(section: ModelSection, initial: ModelConfig | None = None) -> M
     for name in ("width", "layers"):
         if name not in plain:
             raise AgentError(f"the recipe's model has no {name}; set model.{name}, or model.preset")
-    return config_from_dict(plain)
+    return config_from_dict(plain, named=True)
 
 
 def _replace(value: Any, old: Any, new: Any) -> Any:
@@ -316,13 +317,17 @@ def _replace(value: Any, old: Any, new: Any) -> Any:
     return new if value == old and type(value) is type(old) else value
 
 
-MODEL_FIELDS = tuple(one.name for one in fields(ModelConfig))
+MODEL_SECTION = tuple(one.name for one in fields(ModelSection) if one.name != "overrides")
+"""Fields of a recipe's section of the model that are not the model's own."""
+
+MODEL_FIELDS = (*(one.name for one in fields(ModelConfig)), *kinds())
+"""Fields of the model, and the sections of its backbone's options."""
 
 
 def known_fields(path: tuple[str, ...]) -> tuple[str, ...] | None:
     """Return the names that a section may have; None where any name is right (or the model checks it)."""
     if path == ("model",):
-        return ("preset", "init_from", "state_init", *MODEL_FIELDS)
+        return (*MODEL_SECTION, *MODEL_FIELDS)
     kind: Any = Recipe
     for name in path:
         kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None

@@ -17,7 +17,7 @@ from lram.agents.api import AgentError
 from lram.agents.durable import read_regular
 from lram.agents.shown import shown
 from lram.agents.training.recipe import (
-    MODEL_FIELDS,
+    MODEL_SECTION,
     Recipe,
     choices,
     flat,
@@ -61,8 +61,9 @@ def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Rec
     nested = {**plain}
     if isinstance(nested.get("model"), Mapping):
         model = nested["model"]
-        nested["model"] = {name: value for name, value in model.items() if name not in MODEL_FIELDS}
-        nested["model"]["overrides"] = {name: model[name] for name in model if name in MODEL_FIELDS}
+        nested["model"] = {name: model[name] for name in model if name in MODEL_SECTION}
+        # What these may be called is told by the backbone, whose code may be the user's own.
+        nested["model"]["overrides"] = {name: model[name] for name in model if name not in MODEL_SECTION}
     data = nested.get("data")
     if isinstance(data, Mapping) and data.keys() >= _WRITTEN_OUT and "validation_unit" not in data:
         nested["data"] = {**data, "validation_unit": "episode"}
@@ -177,6 +178,8 @@ def _parse(text: str) -> Any:
 def _refuse_unknown(plain: Mapping[str, Any], path: tuple[str, ...], where: str) -> None:
     # msgspec drops unknown fields of dataclasses in silence; a misspelt one must not be.
     known = known_fields(path)
+    if path == ("model",) and ":" in str(plain.get("backbone", "")):
+        known = None
     if known is None:
         return
     for name, value in plain.items():

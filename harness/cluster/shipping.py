@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lram.agents.contexts import split_context
-from lram.agents.noise import split_noise
+from lram.agents.acting.contexts import split_context
+from lram.agents.experts.noise import split_noise
 from lram.harness.errors import LramError
 
 _KEEP_S = 2 * 86400.0

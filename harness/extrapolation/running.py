@@ -24,7 +24,7 @@ from lram.harness.trust import NONE, Trust, check_trusted
 from lram.harness.words import count
 
 if TYPE_CHECKING:
-    from lram.agents.model_agent import ModelAgent
+    from lram.agents.acting.model_agent import ModelAgent
     from lram.agents.trajectories import TrajectoryStore
 
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from lram.agents import stepping
-from lram.agents.backbone import State, copied, tensors
+from lram.agents.acting.model_agent import ModelAgent
+from lram.agents.backbones import stepping
+from lram.agents.backbones.states import State, copied, tensors
+from lram.agents.backbones.stepping import StepFunction, make_stepper, with_own_outputs
+from lram.agents.checks.equivalence import model_checks
+from lram.agents.checks.step import KEPT
 from lram.agents.compute import Compute
 from lram.agents.factory import create_agent
-from lram.agents.model_agent import ModelAgent
-from lram.agents.parity import model_checks
-from lram.agents.parity_step import KEPT
-from lram.agents.stepping import StepFunction, make_stepper, with_own_outputs
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
 from lram.harness.latency.plan import LatencyRequest, make_plan

@@ -218,7 +218,8 @@ def test_the_summary_on_standard_output_counts_every_agent_and_task(tmp_path: Pa
 
 def test_users_own_agents_are_found_beside_their_code(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from lram.agents.baselines import ConstantAgent\n\ndef make():\n    return ConstantAgent(0.5)\n"
+        "from lram.agents.experts.baselines import ConstantAgent\n\n"
+        "def make():\n    return ConstantAgent(0.5)\n"
     )
     answer = lram("eval", "mine:make", "--tasks", "toy/reach", "-o", "run", "-n", "1", "-q", cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr

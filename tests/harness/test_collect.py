@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 from lram.agents.api import AgentInfo
-from lram.agents.baselines import RandomAgent
 from lram.agents.compute import Compute
+from lram.agents.experts.baselines import RandomAgent
+from lram.agents.experts.noise import Noise, NoisyAgent
 from lram.agents.factory import create_agent
-from lram.agents.noise import Noise, NoisyAgent
 from lram.agents.trajectories import StoreWriter, Trajectory, TrajectoryStore
 from lram.envs.registry import load_domain
 from lram.harness import rollout

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.files import edit, replace_text
 
-from lram.agents import stepping
+from lram.agents.backbones import stepping
 from lram.agents.compute import PRECISIONS, Compute, Precision
 from lram.agents.factory import create_agent
 from lram.harness.errors import LramError
@@ -117,7 +117,7 @@ def test_the_run_says_where_and_how_it_was_made(tmp_path: Path) -> None:
 
 
 def test_agents_may_be_objects_and_records_load_as_a_frame(tmp_path: Path) -> None:
-    from lram.agents.baselines import RandomAgent
+    from lram.agents.experts.baselines import RandomAgent
 
     run = evaluate({"mine": RandomAgent()}, ["toy/steps"], tmp_path / "run", episodes=2)
     frame = run.episodes()
@@ -162,7 +162,7 @@ def test_domains_and_agents_of_other_packages_come_in_by_entry_point(tmp_path: P
         "TASK = next(task for task in TOY.tasks if task.name == 'steps')\n"
         "DOMAIN = replace(TOY, name='guest', tasks=(replace(TASK, domain='guest'),))\n"
         "def agent():\n"
-        "    from lram.agents.baselines import ConstantAgent\n"
+        "    from lram.agents.experts.baselines import ConstantAgent\n"
         "    return ConstantAgent()\n"
     )
     answer = subprocess.run(

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-from lram.agents import parity
-from lram.agents.baselines import RandomAgent
-from lram.agents.check import Check
+from lram.agents.acting.model_agent import ModelAgent
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.checks import equivalence as parity
+from lram.agents.checks.contract import Check
 from lram.agents.compute import Compute
-from lram.agents.config import ModelConfig, XLSTMConfig
-from lram.agents.model import build_model
-from lram.agents.model_agent import ModelAgent
+from lram.agents.experts.baselines import RandomAgent
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import build_model
 from lram.harness import backends
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
@@ -29,7 +30,7 @@ from lram.harness.records import EpisodeRecord, Measured
 from lram.harness.store import Run
 
 MACHINE = Machine(lanes=2, workers=1)
-MODEL = ModelConfig(32, 2, xlstm=XLSTMConfig(slstm_at=(1,)))
+MODEL = ModelConfig(32, 2, backbone=XLSTMConfig(slstm_at=(1,)))
 
 
 def model_agent(*, sound: bool = True) -> ModelAgent:
@@ -185,7 +186,7 @@ def test_threads_and_generator_are_left_as_they_were() -> None:
 
 BROKEN = """
 import random
-from lram.agents.baselines import RandomAgent
+from lram.agents.experts.baselines import RandomAgent
 
 class Unseeded(RandomAgent):
     def act(self, state, observations, rewards, lanes):

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from lram.agents.backbone import take, tensors
+from lram.agents.acting.model_agent import ModelAgent
+from lram.agents.backbones.states import take, tensors
+from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.compute import Compute
-from lram.agents.config import TransformerConfig
 from lram.agents.factory import create_agent
-from lram.agents.model import build_model
-from lram.agents.model_agent import ModelAgent
-from lram.agents.presets import parse_preset
+from lram.agents.model.network import build_model
+from lram.agents.model.presets import parse_preset
 from lram.harness.latency.clocks import Stopwatch, time_in_turns
 from lram.harness.latency.feed import feed_of
 from lram.harness.latency.folder import LatencyWriter
@@ -226,7 +226,7 @@ def test_a_table_of_positions_that_is_too_short_is_lengthened(
     plan, inputs, _ = planned
     config = dataclasses.replace(
         parse_preset("transformer[full]-1M"),
-        transformer=TransformerConfig(heads=4, window=20, max_positions=20, cache="full"),
+        backbone=TransformerConfig(heads=4, window=20, max_positions=20, cache="full"),
     )
     agent = ModelAgent(
         build_model(config, 0), trained=False, description="", digest="", compute=Compute(rows=1)
