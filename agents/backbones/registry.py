@@ -86,8 +86,8 @@ def find_spec(name: str, *, here: bool = False) -> BackboneSpec:
             return spec
     if ":" not in name:
         raise AgentError(
-            f"there is no backbone {shown(name)!r}; give one of {', '.join(kinds())}, or module:SPEC for code "
-            "of your own"
+            f"there is no backbone {shown(name)!r}; give one of {', '.join(kinds())}, or module:SPEC for your "
+            "own code"
         )
     return _load(name, f"the backbone {shown(name)}", here=here)
 
@@ -100,8 +100,8 @@ def spec_of(options: Any) -> BackboneSpec:
         beside = [one for _, one in _specs_beside(kind) if one.options is kind]
         if not beside:
             raise AgentError(
-                f"{kind.__name__} are no options of a backbone; give those of a BackboneSpec that stands in the "
-                "same module"
+                f"{kind.__name__} are no options of a backbone; give those of a BackboneSpec that stands in "
+                "the same module"
             )
         spec = register(beside[0])
     return spec
@@ -183,8 +183,8 @@ def _load(home: str, what: str, *, here: bool) -> BackboneSpec:
     except (Exception, SystemExit) as error:  # a module that exits must not take the command with it
         cause = f"{type(error).__name__}: {shown(str(error), 300)}"
         raise AgentError(
-            f"{what}: its code {shown(home)} cannot be imported ({cause}); install the package that has it, or "
-            "put its folder on PYTHONPATH"
+            f"{what}: its code {shown(home)} cannot be imported ({cause}); install the package that has it, "
+            "or put its folder on PYTHONPATH"
         ) from error
     spec = vars(module).get(name)
     if not isinstance(spec, BackboneSpec):

@@ -149,7 +149,8 @@ class TensorSize(Protocol):
     axis.
     """
 
-    def __call__(self, name: str, axis: int) -> int: ...
+    def __call__(self, name: str, axis: int) -> int:
+        """See the class."""
 
 
 def _no_check(model: ModelShape) -> None:

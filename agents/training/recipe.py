@@ -260,6 +260,10 @@ EARLIER_DEFAULTS = {"data.validation_unit": "episode"}
 """What fields did by default when they were not there yet: keys over what differs from the defaults keep."""
 
 
+EARLIER_PRESETS = {"transformer-1M": "transformer[ring]-1M"}
+"""What presets were called that are called otherwise now, while the earlier name means another model."""
+
+
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """Return ``recipe`` as plain values, as a file has them: the model's overrides beside its preset."""
     plain: dict[str, Any] = msgspec.to_builtins(recipe)
@@ -276,6 +280,9 @@ def recipe_digest(recipe: Recipe) -> str:
         del decisive["sampling.fill"]
     if decisive["data.validation_unit"] == "episode":  # likewise
         del decisive["data.validation_unit"]
+    for earlier, now in EARLIER_PRESETS.items():  # a name that means another model today
+        if decisive.get("model.preset") == now:
+            decisive["model.preset"] = earlier
     return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()
 
 

@@ -17,6 +17,7 @@ from lram.agents.api import AgentError
 from lram.agents.durable import read_regular
 from lram.agents.shown import shown
 from lram.agents.training.recipe import (
+    EARLIER_PRESETS,
     MODEL_SECTION,
     Recipe,
     choices,
@@ -32,6 +33,9 @@ _LISTS = ("data.stores", "data.tasks", "data.policies", "saving.trackers", "mode
 _WRITTEN_OUT = {"stores", "tasks", "policies", "top_fraction", "validation_share", "seed"}
 """Of ``[data]``: a recipe with all of these was written out by a training, or by ``--print-recipe``. One of
 earlier versions tells no ``validation_unit``, and its split is to stay what it was."""
+_NOW = {"transformer-1M": "transformer[recompute]-1M"}
+"""What the earlier names of ``EARLIER_PRESETS`` mean today, with brackets."""
+
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -65,8 +69,14 @@ def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Rec
         # What these may be called is told by the backbone, whose code may be the user's own.
         nested["model"]["overrides"] = {name: model[name] for name in model if name not in MODEL_SECTION}
     data = nested.get("data")
-    if isinstance(data, Mapping) and data.keys() >= _WRITTEN_OUT and "validation_unit" not in data:
+    written_out = isinstance(data, Mapping) and data.keys() >= _WRITTEN_OUT
+    if isinstance(data, Mapping) and written_out and "validation_unit" not in data:
         nested["data"] = {**data, "validation_unit": "episode"}
+    if isinstance(nested.get("model"), Mapping):
+        preset = nested["model"].get("preset")
+        if preset in EARLIER_PRESETS:
+            # Written out today, a name has its brackets; so one without them is of an earlier version.
+            nested["model"]["preset"] = EARLIER_PRESETS[preset] if written_out else _NOW[preset]
     try:
         return msgspec.convert(nested, Recipe)
     except (msgspec.ValidationError, OverflowError) as error:

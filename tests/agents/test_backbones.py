@@ -321,7 +321,7 @@ def test_presets_have_as_many_weights_as_the_references(reference: tuple[str, st
     assert model.parameter_count == counts[reference]["total_used_in_default_config"] - unused
 
 
-@pytest.mark.parametrize("preset", ["xlstm-1M", "xlstm[7:1]-1M", "mamba-1M", "transformer-1M"])
+@pytest.mark.parametrize("preset", ["xlstm-1M", "xlstm[7:1]-1M", "mamba-1M", "transformer[ring]-1M"])
 def test_small_presets_have_a_million_weights_each(preset: str) -> None:
     with torch.device("meta"):
         model = ActionModel(parse_preset(preset))

@@ -24,11 +24,11 @@ from lram.agents.api import AgentError
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.xlstm import XLSTMConfig, round_up
+from lram.agents.backbones.xlstm.reference import _factor
 from lram.agents.checkpoints.folder import load_checkpoint, model_digest
 from lram.agents.checkpoints.importing import import_checkpoint
 from lram.agents.checkpoints.reference import (
     ReferenceOptions,
-    _factor,
     from_reference,
     read_config,
     their_name,

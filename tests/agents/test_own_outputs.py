@@ -20,7 +20,7 @@ from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
 from lram.harness.latency.plan import LatencyRequest, make_plan
 
-MODELS = ("xlstm[7:1]-1M", "mamba-1M", "transformer-1M")
+MODELS = ("xlstm[7:1]-1M", "mamba-1M", "transformer[ring]-1M")
 
 
 @pytest.fixture(autouse=True, scope="module")

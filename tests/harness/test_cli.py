@@ -229,7 +229,9 @@ def test_users_own_agents_are_found_beside_their_code(tmp_path: Path) -> None:
 
 
 def test_a_created_checkpoint_is_evaluated_and_called_untrained(tmp_path: Path) -> None:
-    assert lram("create", "transformer-1M", "-o", str(tmp_path / "checkpoint"), "-s", "3").returncode == 0
+    assert (
+        lram("create", "transformer[ring]-1M", "-o", str(tmp_path / "checkpoint"), "-s", "3").returncode == 0
+    )
     answer = lram(*evaluation(tmp_path, str(tmp_path / "checkpoint")))
     assert answer.returncode == 0, answer.stderr
     assert "untrained" in answer.stdout
@@ -246,7 +248,7 @@ def test_a_bad_checkpoint_is_one_sentence(tmp_path: Path, damage: str) -> None:
         weights.write_bytes(weights.read_bytes()[:1000])
     elif damage == "other shape":
         other = tmp_path / "other"
-        lram("create", "transformer-1M", "-o", str(other))
+        lram("create", "transformer[ring]-1M", "-o", str(other))
         weights.write_bytes((other / "model.safetensors").read_bytes())
     else:
         (checkpoint / "config.json").unlink()

@@ -69,7 +69,7 @@ def test_a_folder_does_not_hide_the_agent_that_is_called_as_it(
 
 def test_a_models_trajectories_do_not_depend_on_lanes_workers_or_order(tmp_path: Path) -> None:
     """Bit for bit: every network pass has the same shape, whichever lanes are ready."""
-    agents = ["xlstm[7:1]-1M", "mamba-1M", "transformer-1M"]
+    agents = ["xlstm[7:1]-1M", "mamba-1M", "transformer[ring]-1M"]
     runs = [
         play(tmp_path / str(place), agents, "toy/reach,toy/image,toy/lives", machine, episodes=3)
         for place, machine in enumerate((*SPREADS.values(), Machine(lanes=11, workers=2)))

@@ -28,7 +28,14 @@ from lram.harness.latency.session import Session
 from lram.harness.latency.subject import ModelSubject, digest_of, make_subject
 from lram.harness.translation import task_spec
 
-AGENTS = ("xlstm[7:1]-1M", "mamba-1M", "transformer[full]-1M", "transformer[recompute]-1M", "transformer-1M")
+AGENTS = (
+    "xlstm[7:1]-1M",
+    "mamba-1M",
+    "gru-1M",
+    "transformer[full]-1M",
+    "transformer[recompute]-1M",
+    "transformer[ring]-1M",
+)
 EFFORT = Effort(seconds=0.01, most=6, least=3, warm_up_s=0.01)
 CONTEXTS = (4, 11)
 
@@ -167,7 +174,9 @@ def test_a_context_that_was_reached_is_that_of_real_decisions(
         )
 
 
-@pytest.mark.parametrize("name", ["transformer[full]-1M", "transformer[recompute]-1M", "transformer-1M"])
+@pytest.mark.parametrize(
+    "name", ["transformer[full]-1M", "transformer[recompute]-1M", "transformer[ring]-1M"]
+)
 def test_a_transformer_is_taken_back_to_its_context(
     name: str, planned: tuple[LatencyPlan, Inputs, Path]
 ) -> None:
