@@ -6,6 +6,7 @@ Imports no torch, and nothing from outside before it is asked for.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -43,6 +44,10 @@ RESERVED = frozenset(
     }
 )
 """Names that a model's configuration, or a recipe's section of it, has for other things."""
+
+
+class MissingBackboneError(AgentError):
+    """The code of a backbone from outside is not here."""
 
 
 def built_in(kind: str) -> BackboneSpec | None:
@@ -86,8 +91,8 @@ def find_spec(name: str, *, here: bool = False) -> BackboneSpec:
             return spec
     if ":" not in name:
         raise AgentError(
-            f"there is no backbone {shown(name)!r}; give one of {', '.join(kinds())}, or module:SPEC for your "
-            "own code"
+            f"there is no backbone {shown(name)!r}; give one of {', '.join(kinds())}, or module:SPEC for "
+            "your own code"
         )
     return _load(name, f"the backbone {shown(name)}", here=here)
 
@@ -161,6 +166,16 @@ def _by_options() -> dict[type, BackboneSpec]:
     return {spec.options: spec for spec in BUILT_IN}
 
 
+def _look_here() -> None:
+    """Find modules in the working directory, here and in the processes that this one starts."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    places = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    if here not in places:
+        os.environ["PYTHONPATH"] = os.pathsep.join([*places, here])
+
+
 def _specs_beside(options: type) -> list[tuple[str, BackboneSpec]]:
     """Return the specifications in the module of a class, with their names."""
     module = sys.modules.get(options.__module__)
@@ -176,13 +191,13 @@ def _class_name(spec: BackboneSpec) -> str:
 
 def _load(home: str, what: str, *, here: bool) -> BackboneSpec:
     module_name, _, name = (part.strip() for part in home.partition(":"))
-    if here and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    if here:
+        _look_here()
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a module that exits must not take the command with it
         cause = f"{type(error).__name__}: {shown(str(error), 300)}"
-        raise AgentError(
+        raise MissingBackboneError(
             f"{what}: its code {shown(home)} cannot be imported ({cause}); install the package that has it, "
             "or put its folder on PYTHONPATH"
         ) from error

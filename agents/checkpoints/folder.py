@@ -24,6 +24,7 @@ import torch
 from safetensors.torch import save_file
 
 from lram.agents.api import AgentError
+from lram.agents.backbones.registry import MissingBackboneError
 from lram.agents.checkpoints.weights import WeightsError, WeightsFile, os_errors
 from lram.agents.durable import open_regular, read_regular, sync_folder
 from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
@@ -247,6 +248,8 @@ def _read_config(
         raise AgentError(f"{path}: trained must be true or false, and card an object; fix the file")
     try:
         config = config_from_dict(plain.get("model"))
+    except MissingBackboneError as error:
+        raise AgentError(f"{path}: {error}") from None
     except AgentError as error:
         raise AgentError(f"{path}: {error}; fix the file or save the checkpoint again") from None
     try:
