@@ -29,7 +29,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lram.agents.acting.contexts import parse_context, split_context, with_context
+from lram.agents.acting.contexts import parse_context, split_context
 from lram.agents.api import Agent, AgentError
 from lram.agents.checkpoints.known_tasks import KnownTasks, known_tasks
 from lram.agents.checkpoints.shipped import shipped_checkpoints
@@ -96,7 +96,9 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
     inner, suffix = ("", "") if literal else split_context(spec)
     if suffix:
         context = parse_context(suffix)
-        return with_context(create_agent(inner, seed=seed, compute=compute), context, spec)
+        with_context = importlib.import_module("lram.agents.acting.context_agent").with_context
+        limited: Agent = with_context(create_agent(inner, seed=seed, compute=compute), context, spec)
+        return limited
     name, _, value = spec.partition("=")
     if name in [row.name for row in _BASELINES]:
         return _baseline(name, value, spec)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lram.agents.acting.contexts import Context
 from lram.agents.acting.model_agent import ModelAgent
-from lram.agents.api import AgentError
+from lram.agents.api import Agent, AgentError
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.states import State, tensors
 from lram.agents.backbones.stepping import StepFunction, Stepper
@@ -64,6 +64,28 @@ class ContextAgent(ModelAgent):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["inner"], state["context"])  # type: ignore[misc]
+
+
+def with_context(agent: Agent, context: Context, spec: str) -> Agent:
+    """Return ``agent`` so that it sees ``context`` of an episode; ``agent`` itself where that is all of it.
+
+    Args:
+        agent: An action model.
+        context: What it is to see.
+        spec: What the user wrote, for the error.
+
+    Raises:
+        AgentError: It is no action model.
+    """
+    if context.mode == "carry":
+        return agent
+    # A subclass may act in ways that a limited context would undo.
+    if type(agent) is not ModelAgent:
+        raise AgentError(
+            f"{spec}: a context goes with action models, whose state it limits, and "
+            f"{agent.info.description!r} is none; noise comes after it, as in small-mamba@window=50~0.1"
+        )
+    return ContextAgent(agent, context)
 
 
 class ForgetfulBackbone(Backbone):

@@ -12,14 +12,10 @@ As long as an episode is no longer than the context, all three decide alike, up 
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
-from lram.agents.api import Agent, AgentError
-
-if TYPE_CHECKING:
-    from lram.agents.acting.model_agent import ModelAgent
+from lram.agents.api import AgentError
 
 Mode = Literal["window", "reset", "carry"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -84,36 +80,3 @@ def parse_context(suffix: str) -> Context:
             "anew, @reset=50 for one whose state is made fresh every 50 decisions, or @carry"
         )
     return Context("carry") if match["whole"] else Context(match["mode"], int(match["timesteps"]))  # type: ignore[arg-type]
-
-
-def with_context(agent: Agent, context: Context, spec: str) -> Agent:
-    """Return ``agent`` so that it sees ``context`` of an episode; ``agent`` itself where that is all of it.
-
-    Args:
-        agent: An action model.
-        context: What it is to see.
-        spec: What the user wrote, for the error.
-
-    Raises:
-        AgentError: It is no action model.
-    """
-    if context.mode == "carry":
-        return agent
-    model = _as_model(agent)
-    if model is None:
-        raise AgentError(
-            f"{spec}: a context goes with action models, whose state it limits, and "
-            f"{agent.info.description!r} is none; noise comes after it, as in small-mamba@window=50~0.1"
-        )
-    from lram.agents.acting.context_agent import ContextAgent
-
-    return ContextAgent(model, context)
-
-
-def _as_model(agent: Agent) -> ModelAgent | None:
-    if "lram.agents.acting.model_agent" not in sys.modules:
-        return None
-    from lram.agents.acting.model_agent import ModelAgent
-
-    # A subclass may act in ways that a limited context would undo.
-    return agent if type(agent) is ModelAgent else None

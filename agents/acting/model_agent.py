@@ -339,8 +339,8 @@ def _fused_ends(
     model: ActionModel, rows: int
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """Return what reads actions from hidden states, and what encodes images."""
-    from lram.agents.backbones.kernels.images import FusedImageEncoder
     from lram.agents.backbones.kernels.linear import PackedLinear
+    from lram.agents.model.compiled_images import FusedImageEncoder
 
     head = PackedLinear.of(model.head, rows)
     images = FusedImageEncoder(model.encoders.image, min(IMAGES, rows))

@@ -126,7 +126,9 @@ def test_every_listed_model_is_shipped_or_a_preset_and_none_needs_torch_to_be_li
     assert listed == [*shipped_checkpoints(), *preset_names()]
     assert [parse_preset(name).name for name in preset_names()] == list(preset_names())
     code = (
-        "import sys; from lram.agents import api, factory; from lram.agents.model import config, presets, tokens; factory.list_agents(); "
+        "import sys; from lram.agents import api, factory; "
+        "from lram.agents.model import config, presets, tokens; "
+        "factory.list_agents(); "
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

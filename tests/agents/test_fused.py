@@ -30,8 +30,8 @@ pytest.importorskip("numba", reason="fused steps need numba")
 
 from lram.agents.backbones.kernels import compiler
 from lram.agents.backbones.kernels.files import private_folder, read_kernel, write_kernel
-from lram.agents.backbones.kernels.images import FusedImageEncoder
 from lram.agents.backbones.kernels.linear import PackedLinear
+from lram.agents.model.compiled_images import FusedImageEncoder
 
 X = np.linspace(-87, 88, 200_001).astype(np.float32)
 
