@@ -30,7 +30,7 @@ from lram.agents.model import ActionModel, check_memory, float32_by_default
 from lram.agents.shown import shown
 from lram.agents.sums import SUMS_FILE, check_sum, read_sums, render_sums
 from lram.agents.tokens import ACTION_DIMS, CLASSES
-from lram.agents.weights import WeightsError, WeightsFile, os_errors
+from lram.agents.weights import FLOATS, WeightsError, WeightsFile, os_errors
 
 FORMAT = "lram-checkpoint"
 VERSION = 1
@@ -108,10 +108,15 @@ def save_checkpoint(
 
     Raises:
         AgentError: ``folder`` exists, and ``overwrite`` is not set or it is no checkpoint; or a weight is
-            too large for ``dtype``.
+            too large for ``dtype``, or that is no type that is read again.
         OSError: The system refuses to write; nothing is left.
     """
     folder = Path(folder)
+    if dtype is not None and dtype not in FLOATS.values():
+        names = ", ".join(str(one).removeprefix("torch.") for one in FLOATS.values())
+        raise AgentError(
+            f"a checkpoint cannot hold {str(dtype).removeprefix('torch.')}; choose one of {names}"
+        )
     if folder.exists() and not (overwrite and (folder / CONFIG_FILE).is_file()):
         raise AgentError(f"{folder} exists and is kept; name another folder for the checkpoint")
     folder.parent.mkdir(parents=True, exist_ok=True)

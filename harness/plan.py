@@ -16,6 +16,7 @@ from lram.agents.contexts import split_context
 from lram.agents.factory import names_agent
 from lram.agents.noise import split_noise
 from lram.agents.own_code import changed, code_of
+from lram.agents.seed import check_seed
 from lram.envs.registry import SelectionError, select
 from lram.envs.task import Task
 from lram.envs.text import message_of, printable, type_of
@@ -127,8 +128,7 @@ def plan_for(request: Request, place: Place) -> tuple[RunPlan, Mapping[str, Play
     """
     if request.episodes < 1:
         raise LramError(f"the number of episodes is {request.episodes}; it must be 1 or more")
-    if not 0 <= request.seed < 1 << 63:
-        raise LramError(f"the seed is {request.seed}; it must be 0 or more and below 2**63")
+    check_seed(request.seed)
     hz = request.realtime_hz
     if not 0 <= hz < math.inf:
         raise LramError(f"the world's rate is {hz:g} Hz; it must be above 0")

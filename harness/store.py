@@ -27,7 +27,7 @@ import msgspec
 
 from lram.agents.durable import Lock
 from lram.harness.errors import LramError
-from lram.harness.json_files import check_layout, read_json, read_signed
+from lram.harness.json_files import check_layout, files_in, read_json, read_signed
 from lram.harness.record_checks import RecordCheck, check_plan, contradict
 from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, Provenance, RunPlan, WorkItem
 from lram.harness.segments import (
@@ -133,7 +133,7 @@ class Run:
 
     def provenance(self) -> list[Provenance]:
         """Return where each segment was made, oldest first."""
-        return [read_json(file, Provenance) for file in sorted((self.path / "provenance").glob("*.json"))]
+        return [read_json(file, Provenance) for file in files_in(self.path / "provenance", "*.json")]
 
     def without_checksums(self) -> list[str]:
         """Return which of the plan and the segments carry no checksum, as those of earlier versions do not:
@@ -149,7 +149,9 @@ class Run:
 
     def sessions(self) -> dict[str, Provenance]:
         """Return where each segment was made, by its number; without those of which nothing is known."""
-        return {file.stem: read_json(file, Provenance) for file in (self.path / "provenance").glob("*.json")}
+        return {
+            file.stem: read_json(file, Provenance) for file in files_in(self.path / "provenance", "*.json")
+        }
 
     def episodes(self) -> pd.DataFrame:
         """Return one row a record: the fields of EpisodeRecord, its times as ``measured_*``."""

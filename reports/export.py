@@ -11,6 +11,7 @@ from types import MappingProxyType
 import msgspec
 
 from lram.agents.durable import read_regular
+from lram.agents.seed import check_seed
 from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
 from lram.harness.json_files import encode
@@ -122,7 +123,9 @@ def write_report(
     Raises:
         LramError: The runs contradict each other; ``folder`` holds something that no report writes,
             or cannot be written.
+        AgentError: The seed is none.
     """
+    check_seed(seed)
     place = Path(folder).resolve()
     try:
         recover(place)

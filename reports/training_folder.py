@@ -31,6 +31,7 @@ _CHECKPOINT = Path("checkpoint")
 _WEIGHTS = _CHECKPOINT / "model.safetensors"
 _LABELLED = re.compile(r"(?P<label>[^=/\\]+)=(?P<folder>.+)")
 _ADVICE = "restore it, or leave this training out"
+_FLOATS = ("F64", "F32", "F16")  # of those that a checkpoint may have, what numpy knows
 _T = TypeVar("_T")
 
 _LONGEST, _FASTEST = 1e12, 1e18  # seconds, and tokens a second
@@ -272,6 +273,10 @@ def _digest(weights: Path, config: ModelConfig, target_returns: Mapping[str, flo
     try:
         with safe_open(weights, framework="numpy") as file:
             for name in sorted(file.keys()):
+                if (kind := file.get_slice(name).get_dtype()) not in _FLOATS:
+                    raise LramError(
+                        f"{weights} has values of the type {kind}, as no training writes; {_ADVICE}"
+                    )
                 values = file.get_tensor(name).astype("<f4")  # models are loaded as float32
                 digest.update(f"{name} torch.float32 {values.shape}".encode())
                 digest.update(values.tobytes())

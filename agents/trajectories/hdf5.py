@@ -12,7 +12,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -27,20 +26,11 @@ _DEEP = 8
 _SHOWN = 60
 _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 
-DAMAGE: tuple[type[Exception], ...] = (
-    OSError,
-    EOFError,
-    LookupError,
-    ValueError,
-    RuntimeError,
-    TypeError,
-    ArithmeticError,
-    AttributeError,
-    MemoryError,
-    SystemError,
-    msgspec.MsgspecError,
-)
-"""What h5py and NumPy raise for files that are damaged or made to confuse."""
+DAMAGE: type[Exception] = Exception
+"""What h5py, NumPy, zipfile and zlib raise for files that are damaged or made to confuse: no list of it held.
+
+Nothing but the reading of one file stands between ``try`` and ``except DAMAGE``, so that whatever is raised
+becomes the sentence on that file, and the next file is read."""
 
 
 _OTHER = object()  # what lies there is neither a group nor an array

@@ -150,7 +150,7 @@ def _seconds(cell: CellFolder) -> dict[str, float]:
         found: dict[str, float] = msgspec.json.decode(
             read_regular(cell.path / _SECONDS), type=dict[str, float]
         )
-    except (OSError, *DAMAGE):  # it says how long things took, no more
+    except DAMAGE:  # it says how long things took, no more
         return {}
     return found
 

@@ -39,12 +39,13 @@ import msgspec
 from msgspec import Meta
 
 from lram.agents.durable import read_regular
+from lram.agents.seed import LARGEST_SEED
 from lram.agents.training.recipe import flat, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
 from lram.harness.errors import LramError
 
 Count = Annotated[int, Meta(ge=1)]
-CountOrZero = Annotated[int, Meta(ge=0)]
+CountOrZero = Annotated[int, Meta(ge=0, le=LARGEST_SEED)]
 Text = Annotated[str, Meta(min_length=1)]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from lram.agents.compute import ROWS, Compute, Precision, StepForm
+from lram.agents.seed import check_seed
 from lram.harness.cli.listings import Json
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
@@ -52,8 +53,9 @@ def check(
     from lram.harness.gate import check_agent
     from lram.harness.plan import build_agent, labelled_specs
 
-    if tokens < 1 or seed < 0:
-        raise LramError("--tokens must be 1 or more, and --seed 0 or more")
+    if tokens < 1:
+        raise LramError("--tokens must be 1 or more")
+    check_seed(seed)
     specs, shapes = labelled_specs(agents), _shapes(tasks)
     compute, found = Compute(device, precision, step, rows), {}
     for label, spec in specs.items():

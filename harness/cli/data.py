@@ -278,6 +278,11 @@ def _show_verified(store: Path, found: Verified) -> None:
         print(f"not in the index, and left where it is: {', '.join(found.unnamed)}")
     if found.unsigned:
         print(f"written by an earlier version, without a checksum: {', '.join(found.unsigned)}")
+    if found.recorded:
+        print(
+            f"{found.recorded} of {_count(found.episodes, 'episode')} carry the checksum with which they were "
+            "played, and were compared with it"
+        )
     verdict = _count(len(found.bad), "fault") if found.bad else "all good"
     held = ", ".join(
         _count(number, what)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.contexts import MODES, Mode
+from lram.agents.seed import check_seed
 from lram.harness import evaluation
 from lram.harness.backends import LOCAL
 from lram.harness.errors import LramError
@@ -56,6 +57,7 @@ class ExtrapolationRequest:
 
 def plan_of(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPlan:
     """Return what ``request`` asks for; LramError for bad input or a model without parity."""
+    check_seed(request.seed)
     modes = _modes(request.modes)
     contexts = tuple(sorted(set(request.contexts)))
     for name, numbers in (

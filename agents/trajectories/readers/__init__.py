@@ -36,6 +36,7 @@ from lram.agents.trajectories.readers.source import (
     SourceError,
     Tasks,
     hdf5_files,
+    of_macos,
     open_hdf5,
     short,
 )
@@ -63,6 +64,7 @@ FORMATS: Mapping[str, Callable[[Path, Options], Iterator[Item]]] = MappingProxyT
         "minari": minari.episodes,
     }
 )
+OF_MACOS = "files that macOS lays beside others (._NAME) were left out: they hold no data"
 _LOOKED_AT = 5  # files to try before a folder's format is given up
 
 
@@ -92,6 +94,8 @@ def read(path: Path, tasks: Tasks, options: Options, layout: str = "") -> Iterat
     layout = layout or detect(path)
     _check_there(path)
     episodes = FORMATS[layout](path, options)
+    if beside := sum(of_macos(file.name) for file in path.rglob("._*")):
+        yield Note(OF_MACOS, beside)
     taken: Counter[str] = Counter()
     known: dict[tuple[str, ...], str | None] = {}
     for item in episodes:

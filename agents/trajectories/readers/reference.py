@@ -36,6 +36,7 @@ from lram.agents.trajectories.readers.source import (
     flags,
     json_of,
     key_of,
+    of_macos,
     open_hdf5,
     short,
 )
@@ -51,8 +52,9 @@ def episodes(path: Path, options: Options) -> Iterator[Item]:
     if path.is_file():
         yield Problem(f"{path} is one episode of a task; give the folder of the task, or of all tasks")
         return
-    for place, folders, files in os.walk(path):
+    for place, folders, every in os.walk(path):
         folders.sort(key=by_number)
+        files = [name for name in every if not of_macos(name)]
         if LENGTHS_FILE in files or any(name.endswith((*ENDINGS, *PICKLES)) for name in files):
             yield from _task(path, Path(place), files)
 

@@ -231,8 +231,13 @@ def hdf5_files(path: Path) -> list[Path]:
     """Return the file, or all HDF5 files under the folder, sorted by number."""
     if path.is_file():
         return [path]
-    files = (file for ending in ("*.hdf5", "*.h5") for file in path.rglob(ending))
+    files = (file for ending in ("*.hdf5", "*.h5") for file in path.rglob(ending) if not of_macos(file.name))
     return sorted(files, key=lambda file: by_number(str(file)))
+
+
+def of_macos(name: str) -> bool:
+    """Return whether macOS laid a file of that name beside another: its attributes, and no data."""
+    return name.startswith("._")
 
 
 def key_of(path: Path, file: Path, episode: str = "") -> str:
