@@ -1,8 +1,8 @@
 """The checksum of an episode's record, held against the arrays of its trajectory.
 
-A record of a played episode carries the CRC-32 that the simulator's process made of what it sent and was sent:
-the first observation, then each action, reward and next observation. A trajectory that was changed between
-there and the store, by an agent in whose memory it lay, has another one.
+A record of a played episode carries the CRC-32 that the simulator's process made of what it sent and was
+sent: the first observation, then each action, reward and next observation. A trajectory that was changed
+between there and the store, by an agent in whose memory it lay, has another one.
 """
 
 from __future__ import annotations

@@ -280,8 +280,8 @@ def _show_verified(store: Path, found: Verified) -> None:
         print(f"written by an earlier version, without a checksum: {', '.join(found.unsigned)}")
     if found.recorded:
         print(
-            f"{found.recorded} of {_count(found.episodes, 'episode')} carry the checksum with which they were "
-            "played, and were compared with it"
+            f"{found.recorded} of {_count(found.episodes, 'episode')} carry the checksum of what was played, "
+            "and were compared with it"
         )
     verdict = _count(len(found.bad), "fault") if found.bad else "all good"
     held = ", ".join(
