@@ -37,6 +37,7 @@ import msgspec
 
 from lram.agents.checksums import ChecksumError, sign_line, verify_line
 from lram.agents.durable import InUseError, Lock, is_scratch_of, open_regular, sync_folder
+from lram.agents.shown import shown
 from lram.harness.errors import LramError
 from lram.harness.json_files import DAMAGE, clause, files_in, write_json
 from lram.harness.links import refuse_links
@@ -92,8 +93,13 @@ class FolderKind:
 
     def check_vacant(self, folder: Path) -> None:
         """Raise LramError when ``folder`` holds more than a beginning that was killed may have left."""
-        if not folder.exists():
-            return
+        try:
+            if not folder.exists():
+                return
+        except OSError as error:  # such as a name that is too long
+            raise LramError(
+                f"{shown(str(folder), 300)} cannot be made: {error.strerror}; give another folder"
+            ) from error
         if (folder / self.plan_file).is_file():
             raise LramError(
                 f"{folder} holds {self.holding} already; '{self.resume} {folder}' goes on with it"

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lram.agents.trajectories.global_heaps import endless_heap
+
 LARGEST_READ = 2 << 30
 """Bytes of an array that are read at once: an hour of Atari's images takes 0.7 GB."""
 
@@ -47,6 +49,8 @@ def open_file(path: str | Path) -> Any:
     # A named pipe would be waited for without end.
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise OSError("it is not a regular file")
+    if (place := endless_heap(path)) is not None:
+        raise OSError(f"the texts at byte {place} are damaged, so that HDF5 would never end to read them")
     # Nothing is locked: that fails on some network file systems.
     return h5py.File(path, "r", locking=False)
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lram.agents.api import AgentError, TaskSpec
+from lram.agents.trajectories.layout import part_path
 
 Observations: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 Actions: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.float32]
@@ -22,6 +23,8 @@ ACTION_SLACK = 1e-6
 
 LONGEST = 1 << 31
 """Decisions of an episode at most: what its length is counted with elsewhere."""
+
+_LONGEST_NAME = 255  # bytes of a file's name
 
 LARGEST_SIZE = 1 << 24
 """Values of an observation, and actions of a task, at most."""
@@ -132,7 +135,7 @@ def check_trajectory(trajectory: Trajectory, where: str = "") -> None:
     wrong = _problem(trajectory)
     if wrong:
         origin = f" ({trajectory.origin})" if trajectory.origin else ""
-        name = where or f"a trajectory of {trajectory.task.id}{origin}"
+        name = where or f"a trajectory of {_cut(trajectory.task.id)}{origin}"
         raise AgentError(f"{name} {wrong}; fix its source or leave it out")
 
 
@@ -140,6 +143,8 @@ def _problem(t: Trajectory) -> str:
     """Return what is wrong with ``t``, as the end of a sentence; empty when nothing is."""
     if wrong := fault_of_task(t.task):
         return f"has a task that {wrong}"
+    if any(len(name.encode()) > _LONGEST_NAME for name in part_path(t.task, 0).split("/")):
+        return f"has a task whose name is too long for a folder ({len(t.task.id)} characters)"
     return (
         _wrong_lengths(t)
         or _wrong_observations(t)

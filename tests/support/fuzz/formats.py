@@ -433,7 +433,7 @@ def _read_interpreter(folder: Path, reading: Reading) -> None:
 FORMATS = (
     Format("trajectory store", _make_store, _read_store, "store/**/*"),
     _source("Minari", _minari, "own/x"),
-    _source("Minari, older", _old_minari, "own/x"),
+    _source("older Minari", _old_minari, "own/x"),
     _source("robomimic", _robomimic),
     _source("CompoSuite", _composuite, "own/x"),
     _source("reference's episodes", _reference, "own/x"),
