@@ -813,7 +813,7 @@ def test_a_trajectory_that_is_not_what_was_played_is_found(tmp_path: Path, discr
     trajectory = _played(discrete)
     if name:
         changed = getattr(trajectory, name).copy()
-        changed[2] = 1 - changed[2] if name == "actions" and discrete else changed[2] / 2
+        changed[2] = (changed[2] + 1) % 4 if name == "actions" and discrete else changed[2] / 2
         trajectory = replace(trajectory, **{name: changed})
     with StoreWriter(tmp_path) as writer:
         writer.append(trajectory)

@@ -637,5 +637,5 @@ def test_weights_of_a_type_that_numpy_lacks_are_refused_in_one_sentence(tmp_path
     folder = Made().write(tmp_path / "training")
     weights = folder / "checkpoint/model.safetensors"
     save_tensors({"w": torch.zeros(2, 2, dtype=torch.float8_e4m3fn)}, weights)
-    with pytest.raises(LramError, match=r"model\.safetensors has values of type F8_E4M3"):
+    with pytest.raises(LramError, match=r"model\.safetensors has values of the type F8_E4M3"):
         load_trainings([str(folder)])
