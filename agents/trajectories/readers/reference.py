@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lram.agents.trajectories.hdf5 import DAMAGE, read
+from lram.agents.trajectories.hdf5 import DAMAGE, read, shown
 from lram.agents.trajectories.readers.npz import arrays_of_npz
 from lram.agents.trajectories.readers.source import (
     Array,
@@ -76,7 +76,7 @@ def _task(base: Path, folder: Path, files: list[str]) -> Iterator[Item]:
         return
     for stem in sorted(lengths.keys() - there.keys(), key=by_number):
         yield Problem(
-            f"{folder / stem} is named in {LENGTHS_FILE}, and there is no such .hdf5 or .npz; fetch it "
+            f"{folder / shown(stem)} is named in {LENGTHS_FILE}, and there is no such .hdf5 or .npz; fetch it "
             "again or take it out of the list"
         )
     for stem in sorted(there, key=by_number):
