@@ -76,8 +76,8 @@ def _task(base: Path, folder: Path, files: list[str]) -> Iterator[Item]:
         return
     for stem in sorted(lengths.keys() - there.keys(), key=by_number):
         yield Problem(
-            f"{folder / shown(stem)} is named in {LENGTHS_FILE}, and there is no such .hdf5 or .npz; fetch it "
-            "again or take it out of the list"
+            f"{folder / shown(stem)} is named in {LENGTHS_FILE}, and there is no such .hdf5 or .npz; fetch "
+            "it again or take it out of the list"
         )
     for stem in sorted(there, key=by_number):
         file = folder / there[stem]
