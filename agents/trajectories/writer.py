@@ -26,6 +26,7 @@ import msgspec
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.durable import sync_folder
+from lram.agents.places import placed
 from lram.agents.trajectories.card import encode_card, new_card, read_card
 from lram.agents.trajectories.folder import StoreFolder
 from lram.agents.trajectories.index import (
@@ -99,7 +100,7 @@ class StoreWriter:
         resume: str = "",
         say: Callable[[str], None] = _to_stderr,
     ) -> None:
-        self.path = Path(path)
+        self.path = placed(path)
         self._part_bytes, self._resume, self._say = part_bytes, resume, say
         self._held: list[Trajectory] = []
         self._held_bytes = 0
