@@ -207,7 +207,7 @@ class StoreWriter:
     def append(self, trajectory: Trajectory) -> bool:
         """Take ``trajectory``; return whether everything up to it is committed now.
 
-        Its arrays must not be changed before they are committed.
+        Arrays that somebody may still change are copied: what is committed is what they hold now.
 
         Raises:
             AgentError: It is none of its task's, its origin is in the store already, or the disk refuses.
@@ -222,7 +222,7 @@ class StoreWriter:
         origin = trajectory.origin
         if origin and (origin in self.committed or origin in self._held_origins):
             raise AgentError(f"{self.path} has the trajectory {origin} already; leave it out")
-        self._held.append(trajectory)
+        self._held.append(trajectory.frozen())
         self._held_bytes += trajectory.nbytes
         self._held_origins.add(origin)
         if self._held_bytes < self._part_bytes:
