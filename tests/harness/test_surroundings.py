@@ -27,19 +27,19 @@ NO_LOCKS = "import fcntl, os\ndef flock(*_):\n    raise OSError({0}, os.strerror
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("server"), "import torch, lram.harness.evaluation") as made:
+    imports = "import torch, lram.harness.evaluation, lram.reports.export, lram.reports.verdict"
+    with Server(tmp_path_factory.mktemp("server"), imports) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a run of two agents, a store and a checkpoint."""
+    """Return a folder with a run of two agents and a store."""
     folder = tmp_path_factory.mktemp("made")
     play = ("-t", "toy/reach", "-n", 3, "-q", "-w", 1)
     for words in (
         ("eval", "constant=-0.5", "constant=0.5", *play, "-o", folder / "run"),
         ("collect", "random", *play, "-o", folder / "store"),
-        ("create", "mamba-1M", "-o", folder / "checkpoint"),
     ):
         done = server.run(*words)
         assert done.code == 0, done.errors
@@ -48,19 +48,11 @@ def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 COMMANDS = (
     ("tasks", "toy"),
-    ("suites",),
-    ("domains",),
-    ("agents",),
     ("--help",),
-    ("compare", "constant=-0.5", "constant=0.5", "-r", "MADE/run"),
-    ("report", "MADE/run", "-o", "HERE/report"),
+    ("compare", "constant=0.5", "constant=-0.5", "-r", "MADE/run"),
     ("report", "MADE/run", "--json"),
-    ("data", "info", "MADE/store"),
     ("data", "verify", "MADE/store"),
     ("data", "import", "MADE/store", "-o", "HERE/imported"),
-    ("cast", "MADE/checkpoint", "-o", "HERE/cast"),
-    ("check", "random"),
-    ("resume", "MADE/run", "-q"),
     ("eval", "nobody", "-t", "toy/reach", "-o", "HERE/none"),
     ("eval", "random", "-t", "toy/steps", "-n", "1", "-w", "1", "-o", "HERE/played"),
 )
@@ -89,7 +81,7 @@ def test_streams_and_encodings_change_no_exit_code(
 
 
 def test_what_an_encoding_lacks_is_written_as_its_escape(server: Server, made: Path, tmp_path: Path) -> None:
-    words = ("compare", "constant=-0.5", "constant=0.5", "-r", "MADE/run")
+    words = ("compare", "constant=0.5", "constant=-0.5", "-r", "MADE/run")
     plain = run(server, made, tmp_path / "plain", words, ENCODED.format("utf-8"))
     ascii_only = run(server, made, tmp_path / "ascii", words, ENCODED.format("ascii"))
     assert not plain.output.isascii()
@@ -193,3 +185,21 @@ def test_a_report_needs_no_lock(server: Server, made: Path, tmp_path: Path) -> N
     done = run(server, made, tmp_path / "here", ("report", "MADE/run", "-o", "HERE/report"), setup)
     assert done.code == 0, done.errors
     assert [entry.name for entry in (tmp_path / "here").iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("at", [1, 4])
+@pytest.mark.parametrize("command", ["create", "import"])
+def test_a_full_disk_is_one_sentence_with_the_path_and_leaves_nothing_half_written(
+    server: Server, made: Path, tmp_path: Path, command: str, at: int
+) -> None:
+    place = tmp_path / "here"
+    place.mkdir()
+    source = ("create", "mamba-1M") if command == "create" else ("data", "import", made / "store")
+    words = (*source, "-o", place / "out")
+    done = server.run(*words, folder=place, kind="ENOSPC", at=at)
+    assert done.hit
+    assert done.code == 2
+    assert done.errors.count("\n") == 1, done.errors
+    assert str(place / "out") in done.errors
+    assert not [file for file in place.rglob(".*") if file.name != "."]
+    assert server.run(*words).code == 0
