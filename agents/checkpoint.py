@@ -27,6 +27,7 @@ from lram.agents.api import AgentError
 from lram.agents.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.durable import open_regular, read_regular, sync_folder
 from lram.agents.model import ActionModel, check_memory, float32_by_default
+from lram.agents.places import placed
 from lram.agents.shown import shown
 from lram.agents.sums import SUMS_FILE, check_sum, read_sums, render_sums
 from lram.agents.tokens import ACTION_DIMS, CLASSES
@@ -111,7 +112,7 @@ def save_checkpoint(
             too large for ``dtype``, or that is no type that is read again.
         OSError: The system refuses to write; nothing is left.
     """
-    folder = Path(folder)
+    folder = placed(folder)
     if dtype is not None and dtype not in FLOATS.values():
         names = ", ".join(str(one).removeprefix("torch.") for one in FLOATS.values())
         raise AgentError(
@@ -189,7 +190,7 @@ def load_checkpoint(folder: str | Path) -> tuple[ActionModel, CheckpointMeta]:
     Raises:
         AgentError: One sentence that names the file, what is wrong with it, and what to do.
     """
-    folder = Path(folder)
+    folder = placed(folder)
     if not folder.is_dir():
         if folder.is_file() and folder.suffix in PICKLES:
             raise AgentError(_pickle_message(folder))
@@ -207,7 +208,7 @@ def load_checkpoint(folder: str | Path) -> tuple[ActionModel, CheckpointMeta]:
 
 def read_card(folder: str | Path) -> dict[str, Any]:
     """Return a checkpoint's card without reading its weights; AgentError where it is none or damaged."""
-    folder = Path(folder)
+    folder = placed(folder)
     return _read_config(folder / CONFIG_FILE, read_sums(folder, FILES))[2]
 
 

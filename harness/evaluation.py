@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lram.agents.api import Agent
+from lram.agents.places import placed
 from lram.harness.backends import LOCAL, Backend, Stage, Work
 from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
@@ -71,6 +72,7 @@ def evaluate(
     """
     machine = machine or Machine()
     machine.check()
+    output = placed(output)
     calm_threads()
     RunWriter.check_vacant(output)
     request = Request(
@@ -255,7 +257,12 @@ def play(
             raised[error.label] = str(error)
             log = work.logs / "agent-error.log"
             story = error.story or "".join(traceback.format_exception(error.__cause__))
-            log.write_text(story[-(1 << 20) :], "utf-8", "backslashreplace")
+            try:
+                log.write_text(story[-(1 << 20) :], "utf-8", "backslashreplace")
+            except OSError as refused:
+                raise LramError(
+                    f"{error}; its traceback could not be written to {log} ({refused.strerror or refused})"
+                ) from error
             raise LramError(f"{error}; its traceback is in {log}") from error
         finally:
             if archive is not None:

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lram.agents.api import AgentError, TaskSpec
+from lram.agents.places import placed
 from lram.agents.trajectories.index import read_index
 from lram.agents.trajectories.readers import Imported, Note, Options, Problem, Shapes, read
 from lram.agents.trajectories.writer import StoreWriter
@@ -220,6 +221,7 @@ def import_data(
         LramError, AgentError: The source cannot be read, or holds nothing that was asked for. What came
             before that is in the store.
     """
+    source, store = placed(source), placed(store)
     report = ImportReport()
     with ExitStack() as stack:
         writer: StoreWriter | None = None

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lram.agents.durable import Lock
+from lram.agents.places import placed
 from lram.harness.errors import LramError
 from lram.harness.json_files import check_layout, files_in, read_json, read_signed
 from lram.harness.record_checks import RecordCheck, check_plan, contradict
@@ -64,7 +65,7 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         """Read the plan of the run in ``path``; LramError where there is none."""
-        self.path = Path(path)
+        self.path = placed(path)
         plan_file = self.path / PLAN_FILE
         if not plan_file.is_file():
             raise LramError(f"{self.path} is not a run: it has no {PLAN_FILE}; 'lram eval' makes runs")

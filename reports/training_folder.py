@@ -18,6 +18,7 @@ import msgspec
 from lram.agents.api import AgentError
 from lram.agents.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.durable import read_regular
+from lram.agents.places import placed
 from lram.agents.training.heldout import KEY, SplitFacts, told_facts
 from lram.agents.training.recipe import EARLIER_DEFAULTS, flat, model_config, recipe_digest, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
@@ -140,8 +141,8 @@ def load_trainings(folders: Sequence[str | Path]) -> list[Training]:
 def _labelled(folder: str | Path) -> tuple[str, Path]:
     match = _LABELLED.fullmatch(str(folder))
     if match is None or Path(folder).exists():
-        return Path(folder).resolve().name, Path(folder)
-    return match["label"], Path(match["folder"])
+        return Path(folder).resolve().name, placed(folder)
+    return match["label"], placed(match["folder"])
 
 
 def _load(label: str, folder: Path) -> Training:

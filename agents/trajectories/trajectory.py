@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isfinite, prod
 from typing import Any, TypeAlias
@@ -69,6 +69,17 @@ class Trajectory:
     protocol: str = ""
     record: str = ""
     origin: str = ""
+
+    def frozen(self) -> Trajectory:
+        """Return it with arrays that nobody can change: its own, where they are so already, or copies."""
+        return replace(
+            self,
+            observations=_unchanging(self.observations),
+            actions=_unchanging(self.actions),
+            rewards=_unchanging(self.rewards),
+            signals=_unchanging(self.signals),
+            success=None if self.success is None else _unchanging(self.success),
+        )
 
     @property
     def length(self) -> int:
@@ -274,3 +285,10 @@ def _not_finite(name: str, values: npt.NDArray[Any]) -> str:
     rows = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))
     article = "an" if name[0] in "aeiou" else "a"
     return f"has {article} {name} that is not finite at row {rows[0]} ({len(rows)} rows)"
+
+
+def _unchanging(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if array.flags.writeable or array.base is not None:  # the memory below a view may change
+        array = array.copy()
+        array.flags.writeable = False
+    return array

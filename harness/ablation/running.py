@@ -20,6 +20,7 @@ from typing import Protocol
 
 import msgspec
 
+from lram.agents.places import placed
 from lram.agents.training.recipe import recipe_to_dict
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness.ablation.cells import cells_of
@@ -147,7 +148,7 @@ def ablate(
     """
     if jobs is not None and jobs < 1:
         raise LramError(f"jobs is {jobs}; it must be 1 or more")
-    path = Path(folder)
+    path = placed(folder)
     check_place(path)
     with held(path / LOCK):
         refuse_links(path, (STUDY_FILE, "data", "cells"))

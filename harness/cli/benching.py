@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from lram.agents.compute import FORMS, PRECISIONS, Compute, Precision
 from lram.harness.cli.listings import Json
-from lram.harness.cli.output import print_json, print_table
+from lram.harness.cli.output import print_json, print_table, writing
 from lram.harness.errors import LramError
 
 if TYPE_CHECKING:
@@ -96,14 +96,15 @@ def model(
         ),
         say=lambda text: print(text, file=sys.stderr),
     )
-    if output is not None:
-        write_record(output, record)
     if json:
         import msgspec
 
         print_json(msgspec.to_builtins(record))
     else:
         print_record(record)
+    if output is not None:  # what was measured is shown, too, where it cannot be written
+        with writing(output):
+            write_record(output, record)
     return 0
 
 
@@ -162,14 +163,15 @@ def train(
         ),
         say=lambda text: print(text, file=sys.stderr),
     )
-    if output is not None:
-        write_train_record(output, record)
     if json:
         import msgspec
 
         print_json(msgspec.to_builtins(record))
     else:
         print_train_record(record)
+    if output is not None:  # what was measured is shown, too, where it cannot be written
+        with writing(output):
+            write_train_record(output, record)
     return 0
 
 

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from lram.agents.training.recipe import describe_fields
 from lram.agents.training.recipe_text import changed, read_recipe, render_recipe, render_value
 from lram.harness.cli.hints import trained_tasks
-from lram.harness.cli.output import print_table
+from lram.harness.cli.output import as_typed, print_table, writing
 from lram.harness.errors import LramError
 from lram.harness.training import finetuning_recipe, surroundings, task_patterns
 from lram.harness.words import brief
@@ -103,9 +103,10 @@ def finetune(
 
     Example: lram finetune runs/first/checkpoint --data stores/heldout --tasks @heldout --top 0.05 -o runs/ft
     """
+    # The recipe names them as they were typed.
     chosen = finetuning_recipe(
-        checkpoint,
-        [str(path) for path in data],
+        as_typed(str(checkpoint)),
+        [as_typed(str(path)) for path in data],
         task_patterns(tasks or ()),
         updates=updates,
         learning_rate=learning_rate,
@@ -140,15 +141,16 @@ def cast(
     model, meta = load_checkpoint(checkpoint)
     card = {**meta.card, "cast": {"from": meta.digest, "dtype": dtype}}
     kind: torch.dtype = getattr(torch, dtype)
-    save_checkpoint(
-        output,
-        model,
-        meta.config,
-        trained=meta.trained,
-        card=card,
-        dtype=kind,
-        target_returns=meta.target_returns,
-    )
+    with writing(output):
+        save_checkpoint(
+            output,
+            model,
+            meta.config,
+            trained=meta.trained,
+            card=card,
+            dtype=kind,
+            target_returns=meta.target_returns,
+        )
     print(f"checkpoint: {output}")
     return 0
 

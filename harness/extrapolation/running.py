@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lram.agents.places import placed
 from lram.harness.computing import facts
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.folder import MARKER, SCORES, Extrapolation, Writer, check_vacant
@@ -50,7 +51,7 @@ def extrapolate(
     machine = machine or Machine()
     machine.check()
     calm_threads()
-    folder = Path(output)
+    folder = placed(output)
     check_vacant(folder)
     plan = plan_of(request, machine)
     scores = scores_plan_of(plan, machine)
@@ -92,7 +93,7 @@ def resume(
                 )
             RunWriter.create(found.path / SCORES, scores_plan_of(plan, machine)).close()
         _go_on(writer, machine, progress, trust)
-    return Extrapolation(path)
+    return Extrapolation(found.path)
 
 
 def _go_on(writer: Writer, machine: Machine, progress: Progress, trust: Trust = NONE) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lram.agents.durable import Lock
+from lram.agents.places import placed
 from lram.harness.errors import LramError
 from lram.harness.json_files import check_layout, files_in, read_json, read_signed
 from lram.harness.latency import inputs
@@ -40,7 +41,7 @@ class LatencyRun:
 
     def __init__(self, path: str | Path) -> None:
         """Read the plan in ``path``; LramError where there is none."""
-        self.path = Path(path)
+        self.path = placed(path)
         file = self.path / PLAN_FILE
         if not file.is_file():
             raise LramError(f"{self.path} holds no latencies: it has no {PLAN_FILE}; 'lram latency' makes it")

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 
+from lram.agents.places import placed
 from lram.harness.children import child_environment
 from lram.harness.errors import LramError
 from lram.harness.latency import inputs as recorded
@@ -123,6 +124,7 @@ def sweep(
     Raises:
         LramError: Bad input, and nothing was written; or the node was lost, and the sweep can be resumed.
     """
+    output = placed(output)
     LatencyWriter.check_vacant(output)
     with place.open(say) as bench:
         plan, inputs = bench.plan(request)
