@@ -15,7 +15,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -153,7 +154,11 @@ class OptimizerSection:
         Updates, Meta(description="optimiser updates (reference: 200,000 micro-steps, 6 an update)")
     ] = 33_333
     warmup_updates: Annotated[
-        UpdatesOrZero, Meta(description="updates of linear warm-up (reference: 4,000 micro-steps)")
+        UpdatesOrZero,
+        Meta(
+            description="updates of linear warm-up (reference: 4,000 micro-steps); if not set, and "
+            "`updates` is 667 or less: a fiftieth of those"
+        ),
     ] = 667
     final_learning_rate: Annotated[NotNegative, Meta(description="where the cosine ends")] = 1e-6
     accumulate: Annotated[
@@ -331,10 +336,35 @@ def known_fields(path: tuple[str, ...]) -> tuple[str, ...] | None:
 
 def choices(name: str) -> tuple[str, ...]:
     """Return the values that a field of dotted name may have, where they are a fixed few."""
+    kind = _kind(name)
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def is_list(name: str) -> bool:
+    """Return whether a field of dotted name holds several values."""
+    return get_origin(_kind(name)) is tuple
+
+
+def is_text(name: str) -> bool:
+    """Return whether a field of dotted name holds text, or several texts."""
+    kind = _kind(name)
+    if get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
+    return kind is str or (
+        get_origin(kind) is Literal and all(isinstance(one, str) for one in get_args(kind))
+    )
+
+
+def _kind(name: str) -> Any:
+    """Return the type of a field of dotted name, without its bounds; None for an unknown one."""
     kind: Any = Recipe
     for part in name.split("."):
+        if kind is ModelSection and part in MODEL_FIELDS:
+            kind = ModelConfig
         kind = get_type_hints(kind).get(part) if is_dataclass(kind) else None
-    return get_args(kind) if get_origin(kind) is Literal else ()
+        if isinstance(kind, UnionType) or get_origin(kind) is Union:  # a section that may be missing
+            kind = next((one for one in get_args(kind) if one is not NoneType), None)
+    return kind
 
 
 @dataclass(frozen=True, slots=True)

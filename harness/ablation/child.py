@@ -87,10 +87,12 @@ def _train(cell: CellFolder, recipe: Recipe) -> None:
     if (cell.train / "recipe.toml").is_file():
         # The study's folder may have been moved; which trajectories they are is held by their digests.
         stores = f"data.stores={json.dumps(list(recipe.data.stores))}"
-        outcome = go_on(cell.train, (stores,), surroundings())
+        with surroundings() as around:
+            outcome = go_on(cell.train, (stores,), around)
     else:
         _set_aside(cell.train)  # of a process that was killed before it began
-        outcome = start(recipe, cell.train, surroundings())
+        with surroundings() as around:
+            outcome = start(recipe, cell.train, around)
     if not outcome.finished:
         raise KeyboardInterrupt
 

@@ -40,7 +40,7 @@ from msgspec import Meta
 
 from lram.agents.durable import read_regular
 from lram.agents.training.recipe import flat, recipe_to_dict
-from lram.agents.training.recipe_text import read_recipe
+from lram.agents.training.recipe_text import names_warmup, read_recipe
 from lram.harness.errors import LramError
 
 Count = Annotated[int, Meta(ge=1)]
@@ -206,6 +206,8 @@ def _recipe_of(file: Path) -> dict[str, Any]:
     """Return a recipe's file as plain values, without what every cell has of its own."""
     plain = recipe_to_dict(read_recipe(file))
     del plain["name"], plain["seed"]
+    if not names_warmup(file):
+        del plain["optimizer"]["warmup_updates"]  # so that it follows from each cell's updates
     return plain
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ from lram.agents.compute import FORMS, PRECISIONS, Compute, Precision
 from lram.harness.cli.listings import Json
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
+from lram.harness.waiting import say, still
 
 if TYPE_CHECKING:
     from lram.harness.bench.record import BenchRecord, Crossover, Row
@@ -83,19 +83,18 @@ def model(
     usual = ("1", "50", 3) if quick else ("1,16", "50,200,800,1600", 15)
     rows, contexts, repeats = rows or usual[0], contexts or usual[1], repeats or usual[2]
     effort = Effort(rounds=repeats, visit_s=0.01) if quick else Effort(rounds=repeats, limit_s=60.0)
-    record = bench_models(
-        ModelBench(
-            presets=tuple(presets or PRESETS),
-            rows=numbers(rows, "--rows"),
-            contexts=numbers(contexts, "--contexts"),
-            forms=() if forms is None else names(forms, "--forms"),
-            threads=threads,
-            seed=seed,
-            compute=Compute(device=device, precision=precision),
-            effort=effort,
-        ),
-        say=lambda text: print(text, file=sys.stderr),
+    asked = ModelBench(
+        presets=tuple(presets or PRESETS),
+        rows=numbers(rows, "--rows"),
+        contexts=numbers(contexts, "--contexts"),
+        forms=() if forms is None else names(forms, "--forms"),
+        threads=threads,
+        seed=seed,
+        compute=Compute(device=device, precision=precision),
+        effort=effort,
     )
+    with still("making and timing the models"):
+        record = bench_models(asked, say=say)
     if output is not None:
         write_record(output, record)
     if json:
@@ -149,19 +148,18 @@ def train(
         check_output(output)
     if repeats < 1:
         raise LramError(f"--repeats must be 1 or more, not {repeats}")
-    record = bench_training(
-        TrainBench(
-            presets=tuple(presets or PRESETS),
-            contexts=numbers(contexts, "--contexts"),
-            sequences=numbers(sequences, "--sequences"),
-            forms=names(forms, "--forms"),
-            threads=numbers(threads, "--threads"),
-            seed=seed,
-            compute=Compute(device=device, precision=precision),
-            effort=Effort(rounds=repeats, limit_s=60.0),
-        ),
-        say=lambda text: print(text, file=sys.stderr),
+    asked = TrainBench(
+        presets=tuple(presets or PRESETS),
+        contexts=numbers(contexts, "--contexts"),
+        sequences=numbers(sequences, "--sequences"),
+        forms=names(forms, "--forms"),
+        threads=numbers(threads, "--threads"),
+        seed=seed,
+        compute=Compute(device=device, precision=precision),
+        effort=Effort(rounds=repeats, limit_s=60.0),
     )
+    with still("making and timing the models"):
+        record = bench_training(asked, say=say)
     if output is not None:
         write_train_record(output, record)
     if json:

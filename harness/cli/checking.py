@@ -13,6 +13,7 @@ from lram.agents.compute import ROWS, Compute, Precision, StepForm
 from lram.harness.cli.listings import Json
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
+from lram.harness.waiting import still
 
 if TYPE_CHECKING:
     from lram.agents.api import Agent, TaskSpec
@@ -57,9 +58,10 @@ def check(
     specs, shapes = labelled_specs(agents), _shapes(tasks)
     compute, found = Compute(device, precision, step, rows), {}
     for label, spec in specs.items():
-        agent = build_agent(spec, seed, compute)
-        _one_thread()
-        checks = check_agent(agent, shapes, tokens=tokens, long=long, seed=seed)
+        with still(f"checking {label}"):
+            agent = build_agent(spec, seed, compute)
+            _one_thread()
+            checks = check_agent(agent, shapes, tokens=tokens, long=long, seed=seed)
         found[label] = checks
         if not json:
             _show(label, agent, checks)
@@ -69,11 +71,11 @@ def check(
 
 
 def _shapes(tasks: Sequence[str] | None) -> list[TaskSpec]:
-    from lram.envs.registry import select
     from lram.harness.records import PlannedTask
+    from lram.harness.selecting import selected
     from lram.harness.translation import task_spec
 
-    return [task_spec(PlannedTask(task, "")) for task in select(tasks)] if tasks else []
+    return [task_spec(PlannedTask(task, "")) for task in selected(tasks)] if tasks else []
 
 
 def _one_thread() -> None:

@@ -14,6 +14,7 @@ from lram.harness.cli.listings import Json, NormaliserOption
 from lram.harness.cli.output import print_json
 from lram.harness.errors import LramError
 from lram.harness.store import load_runs
+from lram.harness.waiting import still
 from lram.harness.words import one_line
 
 if TYPE_CHECKING:
@@ -50,9 +51,10 @@ def compare(
     from lram.reports.sides import find_side
     from lram.reports.verdict import judge
 
-    opened = load_runs(runs or ())
-    sides = [replace(find_side(text, opened), normaliser=normaliser) for text in (first, second)]
-    verdict = judge(*sides, seed=seed, level=level)
+    with still("reading and comparing the runs"):
+        opened = load_runs(runs or ())
+        sides = [replace(find_side(text, opened), normaliser=normaliser) for text in (first, second)]
+        verdict = judge(*sides, seed=seed, level=level)
     unscored = _unscored(sides)
     if json:
         import msgspec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +14,13 @@ from lram.agents.signals import heeded
 from lram.harness.cli.listings import Json
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
+from lram.harness.waiting import still
 
 if TYPE_CHECKING:
     from lram.agents.trajectories.verification import Verified
     from lram.harness.importing_data import ImportReport
 
 EXIT_BAD_DATA = 1
-_SHOWN_EVERY = 50  # episodes between two looks at the counter
 _SHOWN = 20  # problems named on the screen; the JSON has all
 
 app = App(
@@ -99,7 +98,8 @@ def import_(
         raise LramError("--discrete-actions must be 1 or more")
     options = Options(limit, policy, clip_actions, _bounds(action_bounds), keep_rewards, discrete_actions)
     wanted = ImportTasks(task, selected(tasks), target_return, reward_scale)
-    name = detect(source) if layout == "auto" else layout
+    with still(f"looking at {source}", quiet=json):
+        name = detect(source) if layout == "auto" else layout
     said = {
         "made_by": "lram data import",
         "source": source.resolve().name,
@@ -107,7 +107,7 @@ def import_(
         "license": licence,
         "options": {key: value for key, value in asdict(options).items() if value},
     }
-    with _Progress(quiet=json) as progress:
+    with _Progress() as progress, still(lambda: f"{progress.episodes:,} episodes read", quiet=json):
         report = import_data(
             source, output, wanted, options, layout=name, skip_bad=skip_bad, card=said, seen=progress
         )
@@ -131,15 +131,14 @@ def _bounds(text: str | None) -> tuple[float, float] | None:
 
 
 class _Progress:
-    """A counter on a terminal's error stream; between two episodes it lets an interrupt through.
+    """A counter of episodes; between two of them it lets an interrupt through.
 
     An exception that a signal raises at any moment can come up in a callback of h5py, where Python drops
     it. So the first signal only asks for an end; a second one does not wait.
     """
 
-    def __init__(self, quiet: bool) -> None:
-        self._on = sys.stderr.isatty() and not quiet
-        self._episodes = 0
+    def __init__(self) -> None:
+        self.episodes = 0
         self._asked = False
         self._before: dict[int, Any] = {}
 
@@ -151,8 +150,6 @@ class _Progress:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._on and self._episodes >= _SHOWN_EVERY:
-            print(file=sys.stderr)
 
     def _ask(self, number: int, frame: object) -> None:
         if self._asked:
@@ -162,9 +159,7 @@ class _Progress:
     def __call__(self, report: ImportReport) -> None:
         if self._asked:
             raise KeyboardInterrupt
-        self._episodes += 1
-        if self._on and self._episodes % _SHOWN_EVERY == 0:
-            print(f"\r{self._episodes} episodes", end="", file=sys.stderr, flush=True)
+        self.episodes += 1
 
 
 def _import_facts(report: ImportReport) -> dict[str, Any]:
@@ -232,7 +227,8 @@ def info(
     """
     from lram.harness.data_info import describe_stores
 
-    described = describe_stores(stores, quick=quick)
+    with still("reading every action of the stores (--quick leaves that out)"):
+        described = describe_stores(stores, quick=quick)
     if json:
         print_json([asdict(one) for one in described])
         return
@@ -256,7 +252,8 @@ def verify(
     """
     from lram.agents.trajectories.verification import verified_all
 
-    verdicts = verified_all(stores)
+    with still("reading every trajectory"):
+        verdicts = verified_all(stores)
     if json:
         facts = [asdict(found) for found in verdicts]
         print_json(facts[0] if len(facts) == 1 else facts)
@@ -305,7 +302,8 @@ def rebuild(
     """
     from lram.agents.trajectories.rebuilding import rebuild
 
-    made = rebuild(store)
+    with still("reading every part"):
+        made = rebuild(store)
     if json:
         print_json(asdict(made))
         return EXIT_BAD_DATA if made.damaged else 0

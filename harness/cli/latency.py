@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +15,7 @@ from lram.harness.cli.output import print_json, print_table
 from lram.harness.cli.running import ClusterOptions, TrustOption
 from lram.harness.errors import LramError
 from lram.harness.trust import trusted
+from lram.harness.waiting import say, still
 
 if TYPE_CHECKING:
     from lram.harness.latency.folder import LatencyRun
@@ -103,15 +103,13 @@ def latency(
     folder = resume or output
     assert folder is not None
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
     usual = _QUICK if quick else _USUAL
     try:
         if resume is not None:
             if agents:
                 raise LramError("a sweep that is gone on with has its agents; name none beside --resume")
-            run = resume_sweep(resume, say=say, place=place, trust=trusted(trust))
+            with still("the process that is measured now"):
+                run = resume_sweep(resume, say=say, place=place, trust=trusted(trust))
         else:
             request = LatencyRequest(
                 agents=agents or [],
@@ -129,7 +127,8 @@ def latency(
                 effort=QUICK if quick else Effort(),
                 memory_gib=memory_limit,
             )
-            run = sweep(request, folder, say=say, place=place)
+            with still("recording inputs, and the process that is measured now"):
+                run = sweep(request, folder, say=say, place=place)
     except KeyboardInterrupt:
         return _interrupted(folder)
     return _conclude(run, json)

@@ -15,6 +15,8 @@ from lram.envs.scores import HALF, Normaliser, audit, normalise
 from lram.envs.task import Task
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
+from lram.harness.selecting import selected
+from lram.harness.waiting import still
 
 if TYPE_CHECKING:
     from lram.harness.doctor import Finding
@@ -50,7 +52,7 @@ def tasks(
     splits (@train, @heldout, dmcontrol@heldout) and suites (lram432; see 'lram suites'). A term after
     '!' takes tasks away. Without one, the 469 tasks of the paper are listed.
     """
-    chosen = registry.select(terms(selection or ["*"], exclude))
+    chosen = selected(terms(selection or ["*"], exclude))
     if json:
         print_json([task_facts(task) for task in chosen])
         return
@@ -234,7 +236,8 @@ def doctor(
             raise LramError("--address belongs to a cluster: add --backend ray")
         from lram.harness.doctor import examine
 
-        findings = examine()
+        with still("trying out domains and renderers"):
+            findings = examine()
         if json:
             print_json([asdict(finding) for finding in findings])
         else:
@@ -242,7 +245,8 @@ def doctor(
         return 0
     from lram.harness.cluster.examining import examine_nodes
 
-    nodes = examine_nodes(address)
+    with still("the nodes try out domains and renderers"):
+        nodes = examine_nodes(address)
     if json:
         print_json([asdict(node) for node in nodes])
         return 0

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from lram.harness.cli.listings import NormaliserOption
 from lram.harness.errors import LramError
+from lram.harness.waiting import still
 from lram.harness.words import visible
 
 
@@ -64,25 +65,30 @@ def report(
     from lram.reports.export import whole_summary
     from lram.reports.pairs import read_pairs
 
-    trainings = load_trainings(training or ())
-    opened, others = load_folders(runs or ())
-    labels = [agent.label for run in opened for agent in run.plan.agents]
-    pairs = read_pairs(compare or (), baseline or (), labels)
-    if json:
-        evidence = collect(opened, normaliser) if opened else ()
-        chapters = make_chapters(evidence, others, seed, pairs, normaliser)
-        summary = whole_summary(evidence, seed, trainings, chapters, pairs, normaliser)
-        sys.stdout.write(visible(summary_json(summary, chapters).decode()))
+    doing = "reading the folders"
+    with still(lambda: doing):
+        trainings = load_trainings(training or ())
+        opened, others = load_folders(runs or ())
+        labels = [agent.label for run in opened for agent in run.plan.agents]
+        pairs = read_pairs(compare or (), baseline or (), labels)
+        if json:
+            doing = "summing up"
+            evidence = collect(opened, normaliser) if opened else ()
+            chapters = make_chapters(evidence, others, seed, pairs, normaliser)
+            summary = whole_summary(evidence, seed, trainings, chapters, pairs, normaliser)
+            sys.stdout.write(visible(summary_json(summary, chapters).decode()))
+        if output is not None:
+            doing = "making tables, comparisons and figures"
+            page = write_report(
+                opened,
+                output,
+                seed=seed,
+                trainings=trainings,
+                others=others,
+                pairs=pairs,
+                normaliser=normaliser,
+            )
     if output is not None:
-        page = write_report(
-            opened,
-            output,
-            seed=seed,
-            trainings=trainings,
-            others=others,
-            pairs=pairs,
-            normaliser=normaliser,
-        )
         print(f"report: {page}", file=sys.stderr if json else sys.stdout)
         if show and sys.stdout.isatty():
             webbrowser.open(page.resolve().as_uri())

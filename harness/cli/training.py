@@ -51,7 +51,7 @@ def train(
     """Train a model on stored trajectories."""
     settings = tuple(set_ or ())
     if print_recipe:
-        print(render_recipe(read_recipe(recipe, settings)), end="")
+        print(render_recipe(read_recipe(recipe, settings), expand=True), end="")
         return 0
     if resume is not None:
         if recipe is not None or (output is not None and output != resume):
@@ -60,13 +60,17 @@ def train(
             )
         from lram.agents.training.run import go_on
 
-        return conclude(go_on(resume, settings, surroundings(quiet=quiet)), resume)
+        with surroundings(quiet=quiet) as around:
+            outcome = go_on(resume, settings, around)
+        return conclude(outcome, resume)
     if output is None:
         raise LramError("the run needs a folder; add -o FOLDER, or --resume FOLDER to go on with one")
     from lram.agents.training.run import start
 
     chosen = read_recipe(recipe, settings)
-    return conclude(start(chosen, output, surroundings(quiet=quiet)), output)
+    with surroundings(quiet=quiet) as around:
+        outcome = start(chosen, output, around)
+    return conclude(outcome, output)
 
 
 def finetune(
@@ -115,7 +119,10 @@ def finetune(
     )
     from lram.agents.training.run import start
 
-    return conclude(start(changed(chosen, set_ or ()), output, surroundings(quiet=quiet)), output)
+    chosen = changed(chosen, set_ or ())
+    with surroundings(quiet=quiet) as around:
+        outcome = start(chosen, output, around)
+    return conclude(outcome, output)
 
 
 def cast(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.contexts import MODES, Mode
-from lram.harness import evaluation
+from lram.harness import evaluation, waiting
 from lram.harness.backends import LOCAL
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.records import SCHEMA, Candidate, ExtrapolationPlan, Source, Stretch
@@ -232,5 +230,4 @@ def scores_plan_of(plan: ExtrapolationPlan, machine: Machine) -> Any:
 
 def say(line: str) -> None:
     """Print ``line`` on standard error."""
-    with suppress(OSError):  # a reader that is gone must not end it
-        print(f"lram: {line}", file=sys.stderr, flush=True)
+    waiting.say(f"lram: {line}")
