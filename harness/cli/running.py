@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from lram.agents.compute import ROWS, Precision, StepForm
 from lram.envs.registry import domain_names
 from lram.harness.backends import LOCAL, Backend
+from lram.harness.cli.closing import show_standing
 from lram.harness.cli.hints import show_unseen
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
@@ -309,16 +310,24 @@ def demo(
 
 
 def conclude(run: Run, *, hint: bool = True) -> int:
-    """Print what a run holds and what to do next; return 1 when an agent scored nothing on some task."""
-    records = run.records()
+    """Print what a run shows, what it holds and what to do next.
+
+    Returns 1 when an agent scored nothing on some task.
+    """
+    from lram.reports.collect import collect
+
+    evidence = collect([run])
+    if any(cell.counted for cell in evidence.cells.values()):
+        show_standing(evidence)
+        print()
     rows = []
-    tasks = Counter(label for label, _ in run.plan.pairs())
     for agent in run.plan.agents:
-        mine = [record for record in records if record.agent == agent.label]
-        planned = tasks[agent.label] * run.plan.episodes
-        scored = sum(record.status == "scored" for record in mine)
-        rows.append((agent.label, scored, len(mine) - scored, planned - len(mine), agent.info.description))
+        mine = [cell for (label, _), cell in evidence.cells.items() if label == agent.label]
+        recorded, scored = sum(len(cell.records) for cell in mine), sum(len(cell.scored) for cell in mine)
+        missing = sum(cell.planned for cell in mine) - recorded
+        rows.append((agent.label, scored, recorded - scored, missing, agent.info.description))
     print_table(("agent", "scored", "errored", "missing", "what it is"), rows)
+    records = [record for cell in evidence.cells.values() for record in cell.records.values()]
     reasons = Counter(r.failure.message for r in records if r.failure and r.failure.kind != "quarantine")
     given_up = sorted({r.task for r in records if r.failure and r.failure.kind == "quarantine"})
     for reason, times in reasons.most_common(_REASONS_SHOWN):
