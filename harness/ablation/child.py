@@ -31,6 +31,7 @@ from lram.harness.errors import LramError
 from lram.harness.evaluation import evaluate, resume
 from lram.harness.json_files import DAMAGE
 from lram.harness.machine import Machine, calm_threads
+from lram.harness.progress import shown
 from lram.harness.provenance import collect
 
 INTERRUPTED = 130
@@ -108,7 +109,7 @@ def _evaluate(cell: CellFolder, study: Study) -> None:
         and [agent.spec for agent in run.plan.agents] == [spec]
         and all(Path(python).exists() for python in run.plan.interpreters.values())
     ):
-        resume(run, machine=machine)
+        resume(run, machine=machine, progress=shown)
         return
     _set_aside(cell.eval)  # that, or of a process that was killed before it began
     evaluate(
@@ -119,6 +120,7 @@ def _evaluate(cell: CellFolder, study: Study) -> None:
         seed=cell.evaluation_seed(asked),
         protocols=asked.protocols,
         machine=machine,
+        progress=shown,
     )
 
 
