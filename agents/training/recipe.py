@@ -47,13 +47,15 @@ class ModelSection:
 
     Attributes:
         preset: Where the model starts from; empty with ``init_from``, or where all is in ``overrides``.
-        init_from: Checkpoint whose weights (and model, but for the overrides) are gone on with.
+        init_from: Checkpoint whose weights (and model, but for the overrides) training starts from.
         overrides: Fields of :class:`lram.agents.config.ModelConfig`, its sections as dictionaries. In a
             file they stand in ``[model]`` beside the preset. None is written ``"none"`` there.
     """
 
     preset: Annotated[str, Meta(description="a preset of 'lram agents', such as xlstm[7:1]-1M")] = ""
-    init_from: Annotated[str, Meta(description="a checkpoint's folder, whose weights are gone on with")] = ""
+    init_from: Annotated[str, Meta(description="a checkpoint's folder: training starts from its weights")] = (
+        ""
+    )
     state_init: Annotated[
         Literal["reference", "standardised"],
         Meta(
@@ -91,13 +93,13 @@ class DataSection:
     validation_unit: Annotated[
         Literal["trajectory", "episode"],
         Meta(
-            description="what that is a share of: trajectory: of the different ones, so that no copy of one "
+            description="what validation_share is of: trajectory: of the different ones, so no copy of one "
             "is on both sides; episode: of all episodes, as earlier versions did"
         ),
     ] = "trajectory"
     seed: Annotated[
         Seed,
-        Meta(description="of both drawings; not the run's, so that runs of many seeds share them"),
+        Meta(description="seed of both random draws; not the run's, so that runs of many seeds share them"),
     ] = 1
     target_returns: Annotated[
         Literal["table", "data"],
@@ -107,7 +109,7 @@ class DataSection:
         ),
     ] = "table"
     target_quantile: Annotated[
-        float, Meta(ge=0, le=1, description="that quantile, of each task's returns; 1: the best")
+        float, Meta(ge=0, le=1, description="that quantile of each task's returns; 1: the best")
     ] = 0.9
 
 
@@ -120,7 +122,7 @@ class SamplingSection:
         Count, Meta(description="windows of a micro-batch on each process (reference: 32 on each of 4 GPUs)")
     ] = 32
     domain_sequences: Annotated[
-        Mapping[str, Count], Meta(description="the same for single domains, such as `{atari = 8}`")
+        Mapping[str, Count], Meta(description="sequences for single domains, such as `{atari = 8}`")
     ] = field(default_factory=dict)
     domain_weights: Annotated[
         Mapping[str, Turns], Meta(description="turns of a domain in each cycle; 1 where not named")

@@ -34,7 +34,8 @@ def model(
     /,
     *,
     rows: Annotated[
-        str | None, Parameter(help="Rows that decide at once (default: 1,16; each is measured apart).")
+        str | None,
+        Parameter(help="Rows that decide at once, as a list (default: 1,16; each is measured separately)."),
     ] = None,
     contexts: Annotated[
         str | None, Parameter(help="Timesteps that a Transformer has read (default: 50,200,800,1600).")
@@ -46,10 +47,10 @@ def model(
     threads: Annotated[int, Parameter(help="Threads of PyTorch.")] = 1,
     device: Annotated[str, Parameter(help="Where models decide, such as cpu or cuda.")] = "cpu",
     precision: Annotated[
-        Precision, Parameter(help=f"Of the weights: {' or '.join(PRECISIONS)}; states are float32.")
+        Precision, Parameter(help=f"Type of the weights: {' or '.join(PRECISIONS)}; states are float32.")
     ] = "float32",
     seed: Annotated[
-        int, Parameter(name=["--seed", "-s"], help="Of weights, inputs and the order of visits.")
+        int, Parameter(name=["--seed", "-s"], help="Seed of weights, inputs and the order of visits.")
     ] = 0,
     repeats: Annotated[int | None, Parameter(help="Visits to each candidate (default: 15).")] = None,
     quick: Annotated[
@@ -119,13 +120,15 @@ def train(
     forms: Annotated[
         str, Parameter(help="torch: plain PyTorch; fused: kernels, as models are trained.")
     ] = "torch,fused",
-    threads: Annotated[str, Parameter(help="Threads of PyTorch; each number is measured apart.")] = "1",
+    threads: Annotated[
+        str, Parameter(help="Threads of PyTorch, as a list; each number is measured separately.")
+    ] = "1",
     device: Annotated[str, Parameter(help="Where models are trained, such as cpu or cuda.")] = "cpu",
     precision: Annotated[
         Precision, Parameter(help=f"{' or '.join(PRECISIONS)}, the latter by autocast; weights are float32.")
     ] = "float32",
     seed: Annotated[
-        int, Parameter(name=["--seed", "-s"], help="Of weights, inputs and the order of visits.")
+        int, Parameter(name=["--seed", "-s"], help="Seed of weights, inputs and the order of visits.")
     ] = 0,
     repeats: Annotated[int, Parameter(help="Visits to each candidate.")] = 9,
     output: Annotated[

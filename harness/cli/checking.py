@@ -32,9 +32,18 @@ def check(
             name=["--tasks", "-t"], help="Try these tasks' shapes besides the made-up ones.", negative=()
         ),
     ] = None,
-    tokens: Annotated[int, Parameter(help="Longest stream for a model's parity.")] = 450,
-    long: Annotated[bool, Parameter(help="Also eight times the trained context.", negative=())] = False,
-    seed: Annotated[int, Parameter(name=["--seed", "-s"], help="Of weights, observations and rewards.")] = 0,
+    tokens: Annotated[
+        int,
+        Parameter(
+            help="Tokens of the longest stream on which a model's step is compared with its parallel form."
+        ),
+    ] = 450,
+    long: Annotated[
+        bool, Parameter(help="Also try streams of eight times the trained context.", negative=())
+    ] = False,
+    seed: Annotated[
+        int, Parameter(name=["--seed", "-s"], help="Seed of weights, observations and rewards.")
+    ] = 0,
     device: Annotated[str, Parameter(help="Where models act, such as cpu or cuda.")] = "cpu",
     precision: Annotated[Precision, Parameter(help="Type of the models' weights.")] = "float32",
     step: Annotated[StepForm, Parameter(help="How a model's step is computed.")] = "auto",
@@ -45,8 +54,8 @@ def check(
 
     Any agent: short episodes with made-up observations must give the same actions alone, beside others,
     in any lane and after a reset. A model: its step must equal the parallel form that is trained, with
-    true rewards, exact resets and rows that do not meet. Ends with 1 when a check failed, or when an agent
-    could not be tried at all.
+    true rewards, exact resets and rows that do not influence each other. Exits with 1 when a check failed, or
+    when an agent could not be tried at all.
 
     Example: lram check my_module:make_agent 'xlstm[7:1]-16M'
     """
@@ -124,7 +133,7 @@ def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
         print(f"\nchecks: {tried} passed, {len(checks) - tried} skipped\n")
         return
     names = ", ".join(dict.fromkeys(one.name for one in failed))
-    advice = "mend it before you trust its numbers; lram.agents.api tells the contract"
+    advice = "fix it before you trust its numbers; lram.agents.api says what the contract is"
     model = as_model(agent)
     if model is not None:
         advice = f"'lram eval' refuses a model without parity; {remedy(model, failed)}"

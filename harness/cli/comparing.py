@@ -26,14 +26,16 @@ EXITS = {"better": 0, "no difference shown": 10, "worse": 11, "not comparable": 
 
 def compare(
     first: Annotated[str, Parameter(help="Label of an agent in --runs, a run's folder, or FOLDER:LABEL.")],
-    second: Annotated[str, Parameter(help="What it is compared with, likewise.")],
+    second: Annotated[str, Parameter(help="The agent it is compared with, named in the same way.")],
     /,
     *,
     runs: Annotated[
         list[Path] | None,
         Parameter(name=["--runs", "-r"], help="Folders of runs in which labels are looked up.", negative=()),
     ] = None,
-    level: Annotated[float, Parameter(help="Of the interval; p must be below 1 minus it.")] = 0.95,
+    level: Annotated[
+        float, Parameter(help="Level of the interval; a verdict needs p below 1 minus it.")
+    ] = 0.95,
     seed: Annotated[int, Parameter(help="Seed of the sign flips behind interval and p.")] = 0,
     normaliser: NormaliserOption = "paper",
     json: Json = False,

@@ -39,7 +39,7 @@ def import_(
     ],
     layout: Annotated[
         Literal["auto", "lram", "composuite", "robomimic", "minari"],
-        Parameter(name="--format", help="Layout of the source (default: found out)."),
+        Parameter(name="--format", help="Layout of the source (default: detected)."),
     ] = "auto",
     task: Annotated[
         str | None, Parameter(help="Task of everything in the source, where its names do not tell.")
@@ -49,10 +49,12 @@ def import_(
         Parameter(name=["--tasks", "-t"], help="Only these tasks, such as 'metaworld/*'.", negative=()),
     ] = None,
     limit: Annotated[int | None, Parameter(help="At most so many episodes of each task.")] = None,
-    policy: Annotated[str, Parameter(help="Who acted (default: what the source says).")] = "",
-    licence: Annotated[str, Parameter(name=["--licence", "--license"], help="Noted in the card.")] = "",
+    policy: Annotated[str, Parameter(help="Policy that acted (default: as the source says).")] = "",
+    licence: Annotated[
+        str, Parameter(name=["--licence", "--license"], help="Licence of the data, for the store's card.")
+    ] = "",
     clip_actions: Annotated[
-        bool, Parameter(help="Cut actions to [-1, 1]; those further out are refused else.", negative=())
+        bool, Parameter(help="Clip actions to [-1, 1]; otherwise those beyond are refused.", negative=())
     ] = False,
     action_bounds: Annotated[
         str | None,
@@ -62,16 +64,17 @@ def import_(
         ),
     ] = None,
     keep_rewards: Annotated[
-        bool, Parameter(help="Leave demonstrations' rewards alone (robomimic).", negative=())
+        bool, Parameter(help="Keep the rewards of demonstrations as they are (robomimic).", negative=())
     ] = False,
     target_return: Annotated[
-        float | None, Parameter(help="Of a --task of your own: the return to ask a model for.")
+        float | None, Parameter(help="For a --task of your own: the return that a model is asked for.")
     ] = None,
     reward_scale: Annotated[
-        float | None, Parameter(help="Of a --task of your own: rewards are divided by it for a model.")
+        float | None, Parameter(help="For a --task of your own: what a model's rewards are divided by.")
     ] = None,
     discrete_actions: Annotated[
-        int | None, Parameter(help="Of a --task of your own: how many actions, where the data hide it.")
+        int | None,
+        Parameter(help="For a --task of your own: number of discrete actions, if the data do not say."),
     ] = None,
     skip_bad: Annotated[
         bool, Parameter(help="Import the rest where something is bad, name that, end with 1.", negative=())
@@ -84,8 +87,8 @@ def import_(
     'composuite' (CompoSuite's offline data from Dryad), 'robomimic' (demonstrations of robomimic and
     MimicGen) and 'minari' (Minari data sets, and stores of lram). docs/data.md tells what is converted.
 
-    An episode that the store has already is not added again: an interrupted import goes on when it is
-    run again.
+    An episode that the store has already is not added again: an interrupted import continues when it is run
+    again.
 
     Example: lram data import raw/stack_d0.hdf5 -o data/stack --licence 'CC BY 4.0'
     """
@@ -212,7 +215,7 @@ def info(
     /,
     *,
     quick: Annotated[
-        bool, Parameter(help="Only what the index tells: leave out how alike actions are.", negative=())
+        bool, Parameter(help="Only what the index says: leave out how alike actions are.", negative=())
     ] = False,
     json: Json = False,
 ) -> None:
@@ -245,7 +248,7 @@ def verify(
     *,
     json: Json = False,
 ) -> int:
-    """Read all of stores: every checksum, every trajectory. Ends with 1 when something is bad.
+    """Read every checksum and trajectory of stores; exit with 1 when something is bad.
 
     Trajectories that are there more than once, in a store or in several of those named, are counted; nothing
     is wrong with that. With --json several stores are a list.
@@ -292,7 +295,7 @@ def rebuild(
     *,
     json: Json = False,
 ) -> int:
-    """Make the index of a store anew from its parts, where it is damaged or lost; the card, too.
+    """Rebuild a damaged or lost index of a store (and its card) from its parts.
 
     Each part is read whole and checked. The old index is kept beside the new one as
     index.jsonl.before-rebuild-N. Parts that are damaged, and parts that hold what others hold already, are

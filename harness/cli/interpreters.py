@@ -46,7 +46,7 @@ def install(
     python: Annotated[
         str | None, Parameter(help="Python to make it from: a path, or a version such as 3.11.")
     ] = None,
-    force: Annotated[bool, Parameter(help="Install anew what is installed.", negative=())] = False,
+    force: Annotated[bool, Parameter(help="Install again what is installed.", negative=())] = False,
 ) -> int:
     """Install an interpreter for a domain, with the versions that its scores were proven with.
 

@@ -41,7 +41,7 @@ def tasks(
     selection: Annotated[list[str] | None, Parameter(help="Tasks, such as 'metaworld/*' or lram432.")] = None,
     /,
     *,
-    exclude: Annotated[list[str] | None, Parameter(help="Take these away.", negative=())] = None,
+    exclude: Annotated[list[str] | None, Parameter(help="Tasks to leave out.", negative=())] = None,
     json: Json = False,
 ) -> None:
     """List tasks with their targets and score references.
@@ -223,13 +223,13 @@ def doctor(
     backend: Annotated[
         Literal["local", "ray"], Parameter(help="Look at this machine, or at every node of a Ray cluster.")
     ] = "local",
-    address: Annotated[str | None, Parameter(help="Of the Ray cluster, as for 'lram eval'.")] = None,
+    address: Annotated[str | None, Parameter(help="Address of the Ray cluster, as for 'lram eval'.")] = None,
     json: Json = False,
 ) -> int:
     """Try out every domain, renderer and device, and say what to install for the rest.
 
-    With --backend ray, every node tries for itself: 'lram eval' gives a node the tasks of those domains only
-    that are installed there.
+    With --backend ray, every node does so for itself: 'lram eval' sends a node only tasks of domains that are
+    installed there.
     """
     if backend == "local":
         if address is not None:

@@ -32,8 +32,9 @@ def report(
     compare: Annotated[
         list[str] | None,
         Parameter(
-            help="Two agents to compare, as A,B; repeat it for several pairs; all: every pair. Without this "
-            "and --baseline, up to 12 agents are all compared, and of more none.",
+            help="Two agents to compare, as A,B (repeat it for several pairs), or all for every pair. "
+            "Without "
+            "this and --baseline, all pairs of up to 12 agents are compared, and none of more.",
             negative=(),
         ),
     ] = None,
@@ -43,7 +44,7 @@ def report(
     ] = None,
     normaliser: NormaliserOption = "paper",
     json: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative=())] = False,
-    seed: Annotated[int, Parameter(help="Seed of what is resampled: the comparisons.")] = 0,
+    seed: Annotated[int, Parameter(help="Seed of the resampling in comparisons.")] = 0,
     show: Annotated[
         bool, Parameter(name="--open", help="Open the report in a browser.", negative=())
     ] = False,
