@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoint import CONFIG_FILE
 from lram.agents.training.recipe import Recipe, model_config
 from lram.agents.trajectories import TrajectoryStore
 from lram.envs.registry import select
@@ -61,6 +60,8 @@ def _of(asked: Evaluation) -> Request:
 
 
 def _check_recipe(recipe: Recipe, title: str, tasks: set[str]) -> None:
+    from lram.agents.checkpoint import CONFIG_FILE  # which imports torch, and most commands need none
+
     section = recipe.model
     try:
         if not section.init_from:
