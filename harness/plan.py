@@ -17,7 +17,7 @@ from lram.agents.factory import names_agent
 from lram.agents.noise import split_noise
 from lram.agents.own_code import changed, code_of
 from lram.agents.seed import check_seed
-from lram.envs.registry import SelectionError, select
+from lram.envs.registry import SelectionError
 from lram.envs.task import Task
 from lram.envs.text import message_of, printable, type_of
 from lram.harness.errors import LramError
@@ -25,6 +25,7 @@ from lram.harness.interpreters.choosing import overridden, resolve
 from lram.harness.readiness import adapter, protocols_here
 from lram.harness.record_checks import check_size
 from lram.harness.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipped
+from lram.harness.selecting import selected
 from lram.harness.translation import task_spec
 
 OBJECT_SPEC = "a Python object"
@@ -356,7 +357,7 @@ def _in_folder(spec: str) -> bool:
 def _planned_tasks(request: Request, place: Place) -> tuple[list[PlannedTask], dict[str, str]]:
     """Return the tasks with their protocols, and the executables of the domains played elsewhere."""
     try:
-        tasks = select(request.tasks)
+        tasks = selected(request.tasks)
     except SelectionError as error:
         raise LramError(str(error)) from error
     names = dict.fromkeys(task.domain for task in tasks)

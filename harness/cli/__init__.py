@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
 
 from lram.agents.api import AgentError
 from lram.envs.registry import SelectionError
@@ -37,7 +37,6 @@ from lram.harness.words import brief
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-_LISTING = re.compile(r" Available commands: [^;]*")  # cut short by its author; 'lram --help' has all
 
 app = App(
     name="lram",
@@ -68,6 +67,25 @@ for module in (
 def _interrupt(number: int, frame: object) -> None:
     """End as Ctrl-C does: workers gone, records kept, and a word on how to go on."""
     raise KeyboardInterrupt
+
+
+def _usage(error: CycloptsError) -> str:
+    """Return what is wrong with the arguments, and what is right or where that is told."""
+    chain = [*(error.command_chain or ())]
+    command = " ".join(["lram", *chain])
+    if not isinstance(error, UnknownCommandError):
+        text = " ".join(str(error).split()).rstrip(".")
+        if isinstance(error, UnusedCliTokensError):
+            text = f"{command} takes no more arguments: {' '.join(error.unused_tokens or ())!r} is too much"
+        return f"{text}; see '{command if chain else 'lram'} --help'"
+    level = app
+    for name in chain:
+        level = level[name]
+    known = [name for name in level if not name.startswith("-")]
+    word = str(next(iter(error.unused_tokens or ()), ""))
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"; did you mean '{command} {close[0]}'?" if close else f"; it has {', '.join(sorted(known))}"
+    return f"{command} has no command {word!r}{hint}"
 
 
 def _say(text: str) -> None:
@@ -133,8 +151,7 @@ def _run() -> None:
         code = _call(sys.argv[1:])
         sys.stdout.flush()
     except CycloptsError as error:
-        text = _LISTING.sub("", " ".join(str(error).split())).rstrip(".")
-        _say(f"{text}; see 'lram --help' and 'lram COMMAND --help'")
+        _say(_usage(error))
         sys.exit(EXIT_BAD_INPUT)
     except (LramError, SelectionError, AgentError) as error:
         _say(str(error))

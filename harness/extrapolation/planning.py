@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.contexts import MODES, Mode
 from lram.agents.seed import check_seed
-from lram.harness import evaluation
+from lram.harness import evaluation, waiting
 from lram.harness.backends import LOCAL
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.records import SCHEMA, Candidate, ExtrapolationPlan, Source, Stretch
@@ -234,5 +232,4 @@ def scores_plan_of(plan: ExtrapolationPlan, machine: Machine) -> Any:
 
 def say(line: str) -> None:
     """Print ``line`` on standard error."""
-    with suppress(OSError):  # a reader that is gone must not end it
-        print(f"lram: {line}", file=sys.stderr, flush=True)
+    waiting.say(f"lram: {line}")
