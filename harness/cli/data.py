@@ -177,10 +177,13 @@ def _import_facts(report: ImportReport) -> dict[str, Any]:
         "already_there": report.known,
         "notes": dict(report.notes),
         "problems": report.problems,
+        "not_looked_at": {one.why: list(one.names) for one in report.skipped},
     }
 
 
 def _show_import(report: ImportReport, output: Path) -> None:
+    from lram.harness.importing_data import LEFT_OUT
+
     if report.tasks:
         print_table(
             ("task", "in the source", "episodes", "steps"),
@@ -195,9 +198,10 @@ def _show_import(report: ImportReport, output: Path) -> None:
     if report.known:
         print(f"already there: {_count(report.known, 'episode')}")
     for text, count in report.notes.items():
-        print(f"{count} {text}")
+        if text not in LEFT_OUT:  # these are in the last line
+            print(f"{count} {text}")
     _show_problems("left out", report.problems)
-    print(f"store: {output}")
+    print(f"store: {output}: {report.closing()}")
 
 
 def _count(number: int, what: str) -> str:

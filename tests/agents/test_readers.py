@@ -40,7 +40,8 @@ class AnyTask:
     def spec(self, task_id: str, shapes: Shapes) -> TaskSpec:
         width, size = WIDTHS.get(task_id.partition("/")[2], (shapes.observation_shape[0], shapes.action_size))
         shape = shapes.observation_shape if shapes.observation == "image" else (width,)
-        made = TaskSpec(task_id, "some", shapes.observation, shape, shapes.action, size or 9, None, 1.0)
+        domain = task_id.partition("/")[0]
+        made = TaskSpec(task_id, domain, shapes.observation, shape, shapes.action, size or 9, None, 1.0)
         return self.fixed or made
 
     def horizon(self, task_id: str) -> int | None:

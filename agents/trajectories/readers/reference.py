@@ -34,6 +34,7 @@ from lram.agents.trajectories.readers.source import (
     array_of,
     by_number,
     flags,
+    is_hidden,
     json_of,
     key_of,
     open_hdf5,
@@ -52,7 +53,8 @@ def episodes(path: Path, options: Options) -> Iterator[Item]:
         yield Problem(f"{path} is one episode of a task; give the folder of the task, or of all tasks")
         return
     for place, folders, files in os.walk(path):
-        folders.sort(key=by_number)
+        folders[:] = sorted((name for name in folders if not is_hidden(name)), key=by_number)
+        files = [name for name in files if not is_hidden(name)]
         if LENGTHS_FILE in files or any(name.endswith((*ENDINGS, *PICKLES)) for name in files):
             yield from _task(path, Path(place), files)
 

@@ -228,11 +228,17 @@ def by_number(name: str) -> tuple[Any, ...]:
 
 
 def hdf5_files(path: Path) -> list[Path]:
-    """Return the file, or all HDF5 files under the folder, sorted by number."""
+    """Return the file, or all HDF5 files under the folder, sorted by number; without hidden ones."""
     if path.is_file():
         return [path]
     files = (file for ending in ("*.hdf5", "*.h5") for file in path.rglob(ending))
-    return sorted(files, key=lambda file: by_number(str(file)))
+    shown = (file for file in files if not any(map(is_hidden, file.relative_to(path).parts)))
+    return sorted(shown, key=lambda file: by_number(str(file)))
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of that name is no part of a data set, such as macOS's ``._0.hdf5``."""
+    return name.startswith(".")
 
 
 def key_of(path: Path, file: Path, episode: str = "") -> str:
