@@ -118,9 +118,7 @@ def test_an_object_whose_info_is_none_leaves_no_run_behind(tmp_path: Path) -> No
 
     agent = Silent(0.0)
     assert [one.status for one in contract_checks(agent) if one.subject == "info"] == ["failed"]
-    with pytest.raises(
-        LramError, match="agent mine: its info is a NoneType; give a "
-    ):
+    with pytest.raises(LramError, match="agent mine: its info is a NoneType; give a "):
         evaluate({"mine": agent}, "toy/reach", tmp_path / "run", episodes=1, machine=MACHINE)
     assert not (tmp_path / "run").exists()
 

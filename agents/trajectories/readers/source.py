@@ -71,7 +71,8 @@ class RawEpisode:
         returns: The returns that the source notes beside the rewards; they should be the rewards' sum.
         space: Of the actions, where the source tells it.
         policy, seed: As the source says.
-        notes: What the reader itself changed.
+        notes: What the reader itself changed, and what the source says that nothing here was held to.
+        longest: Decisions after which an episode is cut off, where the source tells it.
         task: What was played, where the source tells all of it (our own stores).
         signals, context_starts, protocol, record, origin: As :class:`Trajectory` has them, likewise.
     """
@@ -88,6 +89,7 @@ class RawEpisode:
     policy: str = ""
     seed: int | None = None
     notes: tuple[Note, ...] = ()
+    longest: int | None = None
     task: TaskSpec | None = None
     signals: Array | None = None
     context_starts: tuple[int, ...] = (0,)
