@@ -132,6 +132,14 @@ def plan_for(request: Request, place: Place) -> tuple[RunPlan, Mapping[str, Play
     Raises:
         LramError: Something asked for does not exist, is not installed, or cannot be played.
     """
+    for name in ("episodes", "seed"):
+        value: object = getattr(request, name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise LramError(f"{name} is {value!r}; give a whole number")
+    for name in ("protocols", "interpreters"):
+        given: object = getattr(request, name)
+        if given is not None and not isinstance(given, Mapping):
+            raise LramError(f"{name} is {given!r}; give them by domain, such as {{'atari': ...}}")
     if request.episodes < 1:
         raise LramError(f"the number of episodes is {request.episodes}; it must be 1 or more")
     if not 0 <= request.seed < 1 << 63:
