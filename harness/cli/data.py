@@ -270,6 +270,15 @@ def verify(
     return EXIT_BAD_DATA if any(found.bad for found in verdicts) else 0
 
 
+def _verdict(found: Verified) -> str:
+    """Return what can be said of a whole store, but not of what has no checksum or no place in the index."""
+    if found.bad:
+        return _count(len(found.bad), "fault")
+    if found.unsigned:
+        return "no fault found, in what carries a checksum"
+    return "no fault found, in what the index names" if found.unnamed or found.pending else "all good"
+
+
 def _show_verified(store: Path, found: Verified) -> None:
     _show_problems("bad", found.bad)
     for text in found.repeats[:_SHOWN]:
@@ -282,7 +291,7 @@ def _show_verified(store: Path, found: Verified) -> None:
         print(f"not in the index, and left where it is: {', '.join(found.unnamed)}")
     if found.unsigned:
         print(f"written by an earlier version, without a checksum: {', '.join(found.unsigned)}")
-    verdict = _count(len(found.bad), "fault") if found.bad else "all good"
+    verdict = _verdict(found)
     held = ", ".join(
         _count(number, what)
         for number, what in ((found.parts, "part"), (found.episodes, "episode"), (found.steps, "step"))
