@@ -7,6 +7,7 @@ registry of ``lram.envs`` knows tasks, and they meet here.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -62,6 +63,12 @@ class ImportTasks:
 
     def __post_init__(self) -> None:
         own = self.reward_scale is not None or self.target_return is not None
+        for option, number in (
+            ("--reward-scale", self.reward_scale),
+            ("--target-return", self.target_return),
+        ):
+            if number is not None and not math.isfinite(number):
+                raise LramError(f"{option} is {number:g}; give a finite number")
         if self.task is None:
             if own:
                 raise LramError("--reward-scale and --target-return describe a task of your own; add --task")

@@ -126,3 +126,15 @@ def test_a_folder_that_cannot_be_listed_stops_an_import_or_is_named(
     code, output = lram(capsys, "data", "import", source, "-o", store, *OWN, "--skip-bad")
     assert code == 1
     assert "2 episodes imported, 1 part that cannot be read left out" in closing(output)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--reward-scale", "inf"), ("--reward-scale", "nan"), ("--target-return", "nan")]
+)
+def test_a_task_of_ones_own_has_finite_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    source = task_folder(tmp_path / "source", 1)
+    own = ("--task", "mine/task", *(f"--{n}={v}" for n, v in {"reward-scale": 1, option[2:]: value}.items()))
+    with pytest.raises(LramError, match=f"{option} is {value}; give a finite number"):
+        lram(capsys, "data", "import", source, "-o", tmp_path / "store", *own)
