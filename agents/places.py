@@ -6,10 +6,11 @@ does). So each path that a caller gives is made absolute where it comes in, befo
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
-def placed(path: str | Path) -> Path:
+def placed(path: str | os.PathLike[str]) -> Path:
     """Return ``path`` from the root, as it is meant now; links and ``..`` in it stay as they are.
 
     Where the working directory was removed, a relative path is returned as it is: the system's refusal names

@@ -21,7 +21,7 @@ from __future__ import annotations
 import csv
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cache
@@ -102,11 +102,11 @@ def suites() -> Mapping[str, tuple[str, ...]]:
     return MappingProxyType({**{name: tuple(ids) for name, ids in groups.items()}, "demo8": DEMO_SUITE})
 
 
-def select(selection: str | Sequence[str]) -> list[Task]:
+def select(selection: str | Task | Sequence[str | Task]) -> list[Task]:
     """Return the tasks that ``selection`` names, in the order of the table, without repetition.
 
     Args:
-        selection: A comma list of terms (the module's text tells them), or a sequence of such lists.
+        selection: A comma list of terms (the module's text tells them), a task, or a sequence of these.
 
     Raises:
         SelectionError: A term names nothing, or nothing is left.
@@ -114,7 +114,7 @@ def select(selection: str | Sequence[str]) -> list[Task]:
     return _resolve(selection)[0]
 
 
-def left_out(selection: str | Sequence[str]) -> list[Task]:
+def left_out(selection: str | Task | Sequence[str | Task]) -> list[Task]:
     """Return the tasks that a selection's patterns match and that are not selected, being made to fail.
 
     Raises:
@@ -123,12 +123,15 @@ def left_out(selection: str | Sequence[str]) -> list[Task]:
     return _resolve(selection)[1]
 
 
-def _resolve(selection: str | Sequence[str]) -> tuple[list[Task], list[Task]]:
+def _resolve(selection: str | Task | Sequence[str | Task]) -> tuple[list[Task], list[Task]]:
     """Return the tasks of a selection, and those that only their own names would select."""
+    parts = [selection] if isinstance(selection, (str, Task)) else selection
+    if not isinstance(parts, Iterable) or not all(isinstance(part, (str, Task)) for part in parts):
+        raise SelectionError(f"a selection of tasks is a text, such as 'metaworld/*', not {selection!r:.80}")
     terms = [
         term.strip()
-        for part in ([selection] if isinstance(selection, str) else selection)
-        for term in part.split(",")
+        for part in parts
+        for term in (part.id if isinstance(part, Task) else part).split(",")
         if term.strip()
     ]
     if not terms:

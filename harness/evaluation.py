@@ -70,6 +70,7 @@ def evaluate(
         LramError: Bad input, or a model without parity (:mod:`lram.harness.gate`), and nothing was
             written; or an agent raised, and the run can be resumed.
     """
+    check_arguments(machine, backend)
     machine = machine or Machine()
     machine.check()
     output = placed(output)
@@ -123,6 +124,7 @@ def resume(
             has another precision than the run, an agent is not the one it was started with, or a model has
             no parity.
     """
+    check_arguments(machine, backend)
     opened = run if isinstance(run, Run) else Run(run)
     if opened.plan.collected:
         raise LramError(
@@ -139,6 +141,18 @@ def resume(
         if items:
             go_on(writer, items, agents, machine, progress, backend=backend, trust=trust)
     return Run(opened.path)
+
+
+def check_arguments(machine: object, backend: object) -> None:
+    """Raise LramError for a machine or a backend that is given as something else."""
+    if machine is not None and not isinstance(machine, Machine):
+        raise LramError(
+            f"machine is a {type(machine).__name__}; give a lram.harness.Machine, such as Machine(workers=2)"
+        )
+    if not hasattr(backend, "open"):
+        raise LramError(
+            f"backend is {backend!r:.80}; leave it out, or give lram.harness.cluster.RayBackend()"
+        )
 
 
 def machine_for(run: Run, machine: Machine | None) -> Machine:

@@ -17,6 +17,7 @@ refused by name (:mod:`lram.harness.record_checks`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -65,6 +66,8 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         """Read the plan of the run in ``path``; LramError where there is none."""
+        if not isinstance(path, str | os.PathLike):
+            raise LramError(f"a run is named by its folder, not by a {type(path).__name__}; give its path")
         self.path = placed(path)
         plan_file = self.path / PLAN_FILE
         if not plan_file.is_file():

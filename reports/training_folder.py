@@ -6,6 +6,7 @@ Read without torch: a report is made anywhere.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -125,20 +126,30 @@ class Training:
         return list(dict.fromkeys(name for group in groups for name in group))
 
 
-def load_trainings(folders: Sequence[str | Path]) -> list[Training]:
+Trainings = str | os.PathLike[str] | Training | Sequence["str | os.PathLike[str] | Training"]
+"""One training run or several, each loaded already, or named by its folder, plain or as ``label=folder``."""
+
+
+def load_trainings(folders: Trainings) -> list[Training]:
     """Read training runs, each plain or as ``label=folder``; the plain ones are called by their folder.
 
     Raises:
         LramError: Two have one label, or a folder is no training run, or damaged.
     """
-    named = [_labelled(folder) for folder in folders]
-    label, number = Counter(label for label, _ in named).most_common(1)[0] if named else ("", 0)
+    given = [folders] if isinstance(folders, str | os.PathLike | Training) else list(folders)
+    if wrong := [one for one in given if not isinstance(one, str | os.PathLike | Training)]:
+        raise LramError(
+            f"a training is named by its folder, not by a {type(wrong[0]).__name__}; give its path"
+        )
+    found = [one if isinstance(one, Training) else _labelled(one) for one in given]
+    labels = [one.label if isinstance(one, Training) else one[0] for one in found]
+    label, number = Counter(labels).most_common(1)[0] if labels else ("", 0)
     if number > 1:
         raise LramError(f"{number} trainings are called {label!r}; tell them apart with label=folder")
-    return [_load(label, folder) for label, folder in named]
+    return [one if isinstance(one, Training) else _load(*one) for one in found]
 
 
-def _labelled(folder: str | Path) -> tuple[str, Path]:
+def _labelled(folder: str | os.PathLike[str]) -> tuple[str, Path]:
     match = _LABELLED.fullmatch(str(folder))
     if match is None or Path(folder).exists():
         return Path(folder).resolve().name, placed(folder)

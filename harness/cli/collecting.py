@@ -122,7 +122,7 @@ def _telling_how_to_go_on(store: Path) -> Iterator[None]:
 
 
 def _conclude(store: Path, runs: Sequence[Run]) -> int:
-    """Print what the runs have added; return 1 when an agent scored nothing at all."""
+    """Print what the runs have added; return 1 when an agent scored nothing on some task."""
     codes = []
     for run in runs:
         codes.append(conclude(run, hint=False))

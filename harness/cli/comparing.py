@@ -13,6 +13,7 @@ from lram.envs.scores import Normaliser, audit, normalised_by
 from lram.harness.cli.listings import Json, NormaliserOption
 from lram.harness.cli.output import print_json
 from lram.harness.errors import LramError
+from lram.harness.run_listing import show_not_read
 from lram.harness.store import load_runs
 from lram.harness.waiting import still
 from lram.harness.words import one_line
@@ -56,6 +57,7 @@ def compare(
     with still("reading and comparing the runs"):
         opened = load_runs(runs or ())
         sides = [replace(find_side(text, opened), normaliser=normaliser) for text in (first, second)]
+        show_not_read({run.path: None for side in sides for run in side.runs})
         verdict = judge(*sides, seed=seed, level=level)
     unscored = _unscored(sides)
     if json:

@@ -175,10 +175,13 @@ def _import_facts(report: ImportReport) -> dict[str, Any]:
         "already_there": report.known,
         "notes": dict(report.notes),
         "problems": report.problems,
+        "not_looked_at": {one.why: list(one.names) for one in report.skipped},
     }
 
 
 def _show_import(report: ImportReport, output: Path) -> None:
+    from lram.harness.importing_data import LEFT_OUT
+
     if report.tasks:
         print_table(
             ("task", "in the source", "episodes", "steps"),
@@ -193,9 +196,10 @@ def _show_import(report: ImportReport, output: Path) -> None:
     if report.known:
         print(f"already there: {_count(report.known, 'episode')}")
     for text, count in report.notes.items():
-        print(f"{count} {text}")
+        if text not in LEFT_OUT:  # these are in the last line
+            print(f"{count} {text}")
     _show_problems("left out", report.problems)
-    print(f"store: {output}")
+    print(f"store: {output}: {report.closing()}")
 
 
 def _count(number: int, what: str) -> str:
@@ -266,6 +270,15 @@ def verify(
     return EXIT_BAD_DATA if any(found.bad for found in verdicts) else 0
 
 
+def _verdict(found: Verified) -> str:
+    """Return what can be said of a whole store, but not of what has no checksum or no place in the index."""
+    if found.bad:
+        return _count(len(found.bad), "fault")
+    if found.unsigned:
+        return "no fault found, in what carries a checksum"
+    return "no fault found, in what the index names" if found.unnamed or found.pending else "all good"
+
+
 def _show_verified(store: Path, found: Verified) -> None:
     _show_problems("bad", found.bad)
     for text in found.repeats[:_SHOWN]:
@@ -283,7 +296,7 @@ def _show_verified(store: Path, found: Verified) -> None:
             f"{found.recorded} of {_count(found.episodes, 'episode')} carry the checksum of what was played, "
             "and were compared with it"
         )
-    verdict = _count(len(found.bad), "fault") if found.bad else "all good"
+    verdict = _verdict(found)
     held = ", ".join(
         _count(number, what)
         for number, what in ((found.parts, "part"), (found.episodes, "episode"), (found.steps, "step"))

@@ -62,7 +62,8 @@ def extrapolate(
         list[Path] | None,
         Parameter(
             name=["--data", "-d"],
-            help="Folders of trajectory stores, to measure losses on what no model was trained on.",
+            help="Folders of trajectory stores, to measure losses on; what cards say was trained on is left "
+            "out.",
             negative=(),
         ),
     ] = None,

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from lram.harness.cli.listings import NormaliserOption
 from lram.harness.errors import LramError
+from lram.harness.run_listing import show_not_read
 from lram.harness.waiting import still
 from lram.harness.words import visible
 
@@ -70,6 +71,7 @@ def report(
     with still(lambda: doing):
         trainings = load_trainings(training or ())
         opened, others = load_folders(runs or ())
+        show_not_read(run.path for run in opened)
         labels = [agent.label for run in opened for agent in run.plan.agents]
         pairs = read_pairs(compare or (), baseline or (), labels)
         if json:

@@ -75,7 +75,7 @@ def plan_of(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPla
         )
     built = {
         label: (spec, build_agent(spec, request.seed, machine.compute()))
-        for label, spec in labelled_specs(list(request.agents)).items()
+        for label, spec in labelled_specs(request.agents).items()
     }
     models: dict[str, tuple[str, ModelAgent]] = {}
     for label, (spec, agent) in built.items():
@@ -85,7 +85,10 @@ def plan_of(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPla
                 f"{label} is no action model whose state is carried, so there is no context to change; "
                 "give checkpoints, shipped models or presets, without noise"
             )
-        assert isinstance(spec, str)
+        if not isinstance(spec, str):
+            raise LramError(
+                f"{label} is a Python object; name its checkpoint's folder, to continue from anywhere"
+            )
         name = label.removesuffix("@carry")
         if name in models:
             raise LramError(f"{name} and {label} are the same; give it once, or under two labels")

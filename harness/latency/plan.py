@@ -131,7 +131,11 @@ def _agents(
     entries, variants = [], []
     task = task_spec(frame.task)
     for label, spec in labelled_specs(request.agents).items():
-        assert isinstance(spec, str)
+        if not isinstance(spec, str):
+            raise LramError(
+                f"agent {label} is a Python object, and every measurement builds it anew in a process of its "
+                "own; name it as module:factory"
+            )
         forms: dict[StepForm, Agent] = {}
         for step in dict.fromkeys(request.steps):
             try:

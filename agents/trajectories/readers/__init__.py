@@ -36,14 +36,15 @@ from lram.agents.trajectories.readers.source import (
     SourceError,
     Tasks,
     hdf5_files,
-    of_macos,
     open_hdf5,
     short,
 )
 from lram.agents.trajectories.trajectory import Trajectory
 
 __all__ = [
+    "BEYOND",
     "FORMATS",
+    "UNWANTED",
     "Imported",
     "Note",
     "Options",
@@ -64,7 +65,8 @@ FORMATS: Mapping[str, Callable[[Path, Options], Iterator[Item]]] = MappingProxyT
         "minari": minari.episodes,
     }
 )
-OF_MACOS = "files that macOS lays beside others (._NAME) were left out: they hold no data"
+UNWANTED = "episodes of tasks that were not asked for were left out"
+BEYOND = "episodes beyond the limit of each task were left out"
 _LOOKED_AT = 5  # files to try before a folder's format is given up
 
 
@@ -94,8 +96,6 @@ def read(path: Path, tasks: Tasks, options: Options, layout: str = "") -> Iterat
     layout = layout or detect(path)
     _check_there(path)
     episodes = FORMATS[layout](path, options)
-    if beside := sum(of_macos(file.name) for file in path.rglob("._*")):
-        yield Note(OF_MACOS, beside)
     taken: Counter[str] = Counter()
     known: dict[tuple[str, ...], str | None] = {}
     for item in episodes:
@@ -109,9 +109,13 @@ def read(path: Path, tasks: Tasks, options: Options, layout: str = "") -> Iterat
                 known[item.names] = None  # said once, not for each of its episodes
                 yield Problem(printable(f"{item.where.rstrip(',')} cannot be placed: {error}"))
         task_id = known[item.names]
-        if task_id is None or not tasks.wanted(task_id):
+        if task_id is None:
+            continue
+        if not tasks.wanted(task_id):
+            yield Note(UNWANTED)
             continue
         if options.limit is not None and taken[task_id] >= options.limit:
+            yield Note(BEYOND)
             continue
         result = _converted(item, task_id, tasks, options)
         if isinstance(result, Problem):

@@ -34,9 +34,9 @@ from lram.agents.trajectories.readers.source import (
     array_of,
     by_number,
     flags,
+    is_hidden,
     json_of,
     key_of,
-    of_macos,
     open_hdf5,
     short,
 )
@@ -52,9 +52,9 @@ def episodes(path: Path, options: Options) -> Iterator[Item]:
     if path.is_file():
         yield Problem(f"{path} is one episode of a task; give the folder of the task, or of all tasks")
         return
-    for place, folders, every in os.walk(path):
-        folders.sort(key=by_number)
-        files = [name for name in every if not of_macos(name)]
+    for place, folders, files in os.walk(path):
+        folders[:] = sorted((name for name in folders if not is_hidden(name)), key=by_number)
+        files = [name for name in files if not is_hidden(name)]
         if LENGTHS_FILE in files or any(name.endswith((*ENDINGS, *PICKLES)) for name in files):
             yield from _task(path, Path(place), files)
 
