@@ -13,7 +13,6 @@ ALWAYS: Mapping[int, str] = MappingProxyType(
         "was recorded before stands",
         130: "interrupted by Ctrl-C, SIGTERM or SIGHUP; what was recorded stands, and the last line says how "
         "to continue, where that is possible",
-        141: "who read standard output has closed it (`lram tasks | head`)",
     }
 )
 """Codes that every command may end with, besides its own."""
