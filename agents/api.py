@@ -31,6 +31,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lram.agents import fields
+from lram.agents.shown import shown
+
 Observation: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 Action: TypeAlias = int | npt.NDArray[np.float32]
 
@@ -52,6 +55,9 @@ class TaskSpec:
         action_size: Number of discrete actions, or of continuous dimensions.
         target_return: Return to ask for, in unscaled reward (None: the task names none).
         reward_scale: Divide rewards and returns-to-go by this.
+
+    Raises:
+        ValueError: A field holds something else; one sentence that names it.
     """
 
     id: str
@@ -63,13 +69,50 @@ class TaskSpec:
     target_return: float | None
     reward_scale: float
 
+    def __post_init__(self) -> None:
+        owner = "TaskSpec"
+        fields.text(owner, "id", self.id)
+        fields.text(owner, "domain", self.domain)
+        if self.id.partition("/")[0] != self.domain or not self.id.partition("/")[2]:
+            raise ValueError(
+                f"TaskSpec.id is {self.id!r}; give the domain, {self.domain!r}, a slash and a name"
+            )
+        fields.choice(owner, "observation", self.observation, ("image", "vector"))
+        fields.choice(owner, "action", self.action, ("discrete", "continuous"))
+        if isinstance(self.observation_shape, str) or not isinstance(self.observation_shape, Sequence):
+            raise ValueError(
+                f"TaskSpec.observation_shape is {self.observation_shape!r}; give a tuple of whole numbers, "
+                "such as (39,)"
+            )
+        shape = tuple(fields.whole(owner, "observation_shape", size, 1) for size in self.observation_shape)
+        object.__setattr__(self, "observation_shape", shape)
+        object.__setattr__(self, "action_size", fields.whole(owner, "action_size", self.action_size, 1))
+        if self.target_return is not None:
+            object.__setattr__(
+                self, "target_return", fields.finite(owner, "target_return", self.target_return)
+            )
+        scale = fields.finite(owner, "reward_scale", self.reward_scale)
+        if scale == 0:
+            raise ValueError("TaskSpec.reward_scale is 0, and rewards are divided by it; give another number")
+        object.__setattr__(self, "reward_scale", scale)
+
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A task to play once, and the seed of everything random the agent does in it."""
+    """A task to play once, and the seed of everything random the agent does in it.
+
+    Raises:
+        ValueError: ``task`` is no :class:`TaskSpec`, or ``seed`` no whole number from 0 on.
+    """
 
     task: TaskSpec
     seed: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.task, TaskSpec):
+            raise ValueError(f"Episode.task is a {type(self.task).__name__}; give a lram.agents.api.TaskSpec")
+        if type(self.seed) is not int or self.seed < 0:  # the usual case comes first: one an episode
+            object.__setattr__(self, "seed", fields.whole("Episode", "seed", self.seed, 0, 1 << 128))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +120,8 @@ class AgentInfo:
     """What a report says of an agent.
 
     Attributes:
-        kind: ``baseline`` or ``model``.
+        kind: ``baseline``, ``model``, or any other word, such as ``mlp``. A model is counted as what computes
+            on a GPU where a run has one; nothing else depends on it.
         description: One line, such as ``xLSTM [7:1], 16M, untrained (random weights, seed 0)``.
         trained: Whether weights were trained; None for agents without weights.
         parameters: Number of weights; None for agents without.
@@ -87,9 +131,14 @@ class AgentInfo:
         training_tasks: Ids of the tasks that the agent was trained on; None where that is not known, or where
             nothing was trained. Reports tell by it what an agent has seen.
         training_tasks_complete: Whether these are all; False: it may have been trained on others before.
+
+    Lists, mappings (for ``details``) and NumPy's numbers become tuples, pairs and plain numbers.
+
+    Raises:
+        ValueError: A field holds something else; one sentence that names it.
     """
 
-    kind: Literal["baseline", "model"]
+    kind: str
     description: str
     trained: bool | None = None
     parameters: int | None = None
@@ -97,6 +146,22 @@ class AgentInfo:
     details: tuple[tuple[str, str], ...] = ()
     training_tasks: tuple[str, ...] | None = None
     training_tasks_complete: bool = True
+
+    def __post_init__(self) -> None:
+        owner = "AgentInfo"
+        fields.text(owner, "kind", self.kind)
+        fields.text(owner, "description", self.description)
+        fields.text(owner, "digest", self.digest, empty=True)
+        if self.trained is not None:
+            object.__setattr__(self, "trained", fields.flag(owner, "trained", self.trained))
+        if self.parameters is not None:
+            object.__setattr__(self, "parameters", fields.whole(owner, "parameters", self.parameters, 0))
+        object.__setattr__(self, "details", fields.pairs(owner, "details", self.details))
+        if self.training_tasks is not None:
+            tasks = fields.texts(owner, "training_tasks", self.training_tasks)
+            object.__setattr__(self, "training_tasks", tasks)
+        complete = fields.flag(owner, "training_tasks_complete", self.training_tasks_complete)
+        object.__setattr__(self, "training_tasks_complete", complete)
 
 
 class Agent(Protocol):
@@ -142,3 +207,31 @@ class Agent(Protocol):
     def state_bytes(self, state: Any) -> int:
         """Return the bytes that ``state`` holds for all its lanes."""
         ...
+
+
+_METHODS = ("refuses", "start", "reset", "act", "state_bytes")
+
+
+def checked_agent(agent: object, name: str) -> Agent:
+    """Return ``agent``, which is called ``name`` for people and must have what the contract asks.
+
+    Raises:
+        AgentError: It lacks a method, or its ``info`` is no :class:`AgentInfo`; one sentence.
+    """
+    if isinstance(agent, type):
+        raise AgentError(f"{name} is the class {agent.__name__}; give an object of it, {agent.__name__}()")
+    try:
+        missing = [part for part in _METHODS if not callable(getattr(agent, part, None))]
+        if not (hasattr(type(agent), "info") or hasattr(agent, "info")):
+            missing.insert(0, "info")
+        info: object = None if missing else agent.info  # type: ignore[attr-defined]
+    except Exception as error:
+        words = shown(f"{type(error).__name__}: {error}", 500)
+        raise AgentError(f"{name}: its info cannot be read: {words}") from error
+    if missing:
+        kind = type(agent).__name__
+        raise AgentError(f"{name} is a {kind} without {', '.join(missing)}; see lram.agents.api.Agent")
+    if not isinstance(info, AgentInfo):
+        raise AgentError(f"{name}: its info is a {type(info).__name__}; give a lram.agents.api.AgentInfo")
+    found: Agent = agent  # type: ignore[assignment]
+    return found

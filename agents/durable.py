@@ -94,6 +94,39 @@ class InUseError(OSError):
     """Another process holds the lock."""
 
 
+class NoLocksError(OSError):
+    """The file system has no locks: whether another process writes there cannot be told."""
+
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def flock(handle: int, how: int, file: str | Path = "") -> None:
+    """Lock the open file ``handle`` as ``fcntl.flock`` does.
+
+    Args:
+        handle: Its descriptor.
+        how: Such as ``fcntl.LOCK_EX | fcntl.LOCK_NB``.
+        file: Its path, for the error.
+
+    Raises:
+        InUseError: Another process holds it.
+        NoLocksError: It lies on a file system without locks, as some of clusters are mounted.
+        OSError: Something else keeps it from being locked.
+    """
+    try:
+        fcntl.flock(handle, how)
+    except BlockingIOError as error:
+        raise InUseError(error.errno, "it is in use by another process", str(file)) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        why = (
+            f"its file system has no locks ({error.strerror}), which keep two processes from writing at once"
+        )
+        raise NoLocksError(error.errno, why, str(file)) from error
+
+
 class Lock:
     """An exclusive lock of a file, which this process holds until :meth:`close`; its forks do not.
 
@@ -113,10 +146,7 @@ class Lock:
                 raise OSError(error.errno, f"{Path(file).name} in it is a link", str(file)) from error
             raise
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            os.close(self._handle)
-            raise InUseError(error.errno, "it is in use by another process", str(file)) from error
+            flock(self._handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), file)
         except BaseException:
             os.close(self._handle)
             raise

@@ -7,6 +7,7 @@
     (:mod:`lram.agents.checkpoints.shipped`) runs/x/checkpoint         a checkpoint's folder
     my_module:make_agent      a callable of the user's own code that returns an Agent
     their-name                an entry point of the group ``lram.agents``
+    my_module:make(3, x='a')  either of these two with arguments (:mod:`lram.agents.calls`)
     ...@window=50, @reset=50  an action model that sees a limited context (:mod:`lram.agents.acting.contexts`)
     scripted~0.3, ...~0.3x5   any of these with random actions in between (:mod:`lram.agents.experts.noise`)
 
@@ -20,8 +21,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -30,7 +31,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.acting.contexts import parse_context, split_context
-from lram.agents.api import Agent, AgentError
+from lram.agents.api import Agent, AgentError, checked_agent
+from lram.agents.calls import call_with, parse_arguments, split_call
 from lram.agents.checkpoints.known_tasks import KnownTasks, known_tasks
 from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.agents.compute import Compute
@@ -42,8 +44,6 @@ from lram.agents.shown import shown
 
 if TYPE_CHECKING:
     from lram.agents.model.network import ActionModel
-
-_CONTRACT = ("info", "refuses", "start", "reset", "act", "state_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,11 @@ def list_agents() -> list[AgentRow]:
     return rows
 
 
-def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) -> Agent:
+def create_agent(spec: str | os.PathLike[str], *, seed: int = 0, compute: Compute | None = None) -> Agent:
     """Return the agent that ``spec`` names (the module's text tells the grammar).
 
     Args:
-        spec: What to build.
+        spec: What to build; a path object is a checkpoint's folder, whatever agent has that name.
         seed: Of an untrained model's weights; given to callables that take a ``seed``.
         compute: How a model computes (None: in float32 on the processor); callables are given those of
             its fields that they take: ``device``, ``precision``, ``step``, ``rows``.
@@ -89,6 +89,10 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
         AgentError: There is no such agent, or it cannot be built; one sentence.
     """
     compute = compute or Compute()
+    if isinstance(spec, os.PathLike):
+        spec = str(Path(spec).absolute())
+    if not isinstance(spec, str):
+        raise AgentError(f"an agent is named by a text, such as 'random', not by a {type(spec).__name__}")
     literal = _exists(spec) and not names_agent(spec)
     inner, suffix = ("", "") if literal else split_noise(spec)
     if suffix:
@@ -109,8 +113,9 @@ def create_agent(spec: str, *, seed: int = 0, compute: Compute | None = None) ->
     if is_preset_like(spec):
         parse_preset(spec)  # raises, with the sizes there are
     for point in _points():
-        if point.name == spec:
-            return _call(_load_point(point), spec, seed, compute)
+        if point.name in (spec, split_call(spec)[0]):
+            parse_arguments("" if point.name == spec else spec)  # before anything of it is run
+            return _call(_load_point(point), spec, seed, compute, bare=point.name == spec)
     if named_module(spec):
         return _call(_load_own(spec), spec, seed, compute)
     if spec and ("/" in spec or _exists(spec)):
@@ -130,7 +135,7 @@ def names_agent(spec: str) -> bool:
         name.partition("=")[0] in [row.name for row in _BASELINES]
         or name in shipped_checkpoints()
         or is_preset(name)
-        or any(point.name == name for point in _points())
+        or any(point.name in (name, split_call(name)[0]) for point in _points())
     )
 
 
@@ -252,7 +257,8 @@ def _load_point(point: EntryPoint) -> Any:
 
 
 def _load_own(spec: str) -> Any:
-    module_name, _, path = spec.partition(":")
+    parse_arguments(spec)  # before anything of it is run
+    module_name, _, path = split_call(spec)[0].partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -267,26 +273,18 @@ def _load_own(spec: str) -> Any:
     return target
 
 
-def _call(factory: Any, spec: str, seed: int, compute: Compute) -> Agent:
+def _call(factory: Any, spec: str, seed: int, compute: Compute, *, bare: bool = False) -> Agent:
+    """Return the agent that ``factory`` makes with the arguments in ``spec``; ``bare``: there are none."""
     if not callable(factory):
         raise AgentError(f"{spec} is a {type(factory).__name__}, not a callable that returns an agent")
     try:
-        parameters = set(inspect.signature(factory).parameters)
-    except (TypeError, ValueError):  # some built-in callables have no signature
-        parameters = set()
-    offered = {"seed": seed, **asdict(compute)}
-    try:
-        agent = factory(**{name: value for name, value in offered.items() if name in parameters})
-        missing = [name for name in _CONTRACT if not hasattr(agent, name)]
+        return checked_agent(
+            call_with(factory, "" if bare else spec, {"seed": seed, **asdict(compute)}), spec
+        )
     except (AgentError, KeyboardInterrupt):
         raise
     except BaseException as error:
         raise AgentError(f"{spec} failed: {_cause(error)}") from error
-    if missing:
-        kind = type(agent).__name__
-        raise AgentError(f"{spec} returned a {kind} without {', '.join(missing)}; see lram.agents.api.Agent")
-    made: Agent = agent
-    return made
 
 
 def _cause(error: BaseException) -> str:

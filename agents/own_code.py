@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from lram.agents.acting.contexts import split_context
+from lram.agents.calls import split_call
 from lram.agents.experts.noise import split_noise
 
 GROUP = "lram.agents"
@@ -30,8 +31,9 @@ _OWN_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 def named_module(spec: str) -> str:
     """Return the module that building ``spec`` would import because ``spec`` names it; empty where none."""
     while spec:
-        if _OWN_CODE.fullmatch(spec):
-            return spec.partition(":")[0]
+        called = split_call(spec)[0]
+        if _OWN_CODE.fullmatch(called):
+            return called.partition(":")[0]
         inner = split_context(split_noise(spec)[0])[0]
         if inner == spec:
             break
@@ -45,7 +47,7 @@ def code_of(spec: str) -> dict[str, str]:
         return source_digests(module)
     name = split_context(split_noise(spec)[0])[0]
     for point in entry_points(group=GROUP):
-        if point.name == name:
+        if point.name in (name, split_call(name)[0]):
             return source_digests(point.value.partition(":")[0].strip())
     return {}
 

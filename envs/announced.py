@@ -9,11 +9,11 @@ import math
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, get_args
 
-from lram.envs.session import Domain, EvaluationProtocol
+from lram.envs.session import Domain, EvaluationProtocol, InterpreterRecipe, SourceTree
 from lram.envs.task import ActionKind, ObservationKind, ScoreKind, Split, Task
 from lram.envs.text import message_of, printable, type_of
 
@@ -103,6 +103,8 @@ def _flaw(name: str, domain: object) -> str:
             return f"holds a domain whose {what} is {getattr(domain, what)!r:.60}"
     if not _is_number(domain.step_s) or domain.step_s <= 0:
         return f"holds a domain whose step_s is {domain.step_s!r:.60}"
+    if wrong := _parts_flaw(domain):
+        return wrong
     if not _is_sequence(domain.tasks, Task):
         return "holds a domain whose tasks are no sequence of lram.envs.task.Task"
     for task in domain.tasks:
@@ -110,6 +112,43 @@ def _flaw(name: str, domain: object) -> str:
             return f"holds a task {printable(repr(task.name), 80)} {wrong}"
     if len({task.name for task in domain.tasks}) < len(domain.tasks):
         return "holds two tasks of one name"
+    return ""
+
+
+def _parts_flaw(domain: Domain) -> str:
+    """Return what keeps a protocol, a source tree or the interpreter of ``domain`` from being one."""
+    if not isinstance(domain.install, str):
+        return f"holds a domain whose install is {domain.install!r:.60}, not a text"
+    if domain.under is not None and not callable(domain.under):
+        return "holds a domain whose under cannot be called"
+    for protocol in domain.protocols:
+        which = f"holds a protocol {printable(repr(protocol.name), 80)} whose"
+        if type(protocol.version) is not int or protocol.version < 1:
+            return f"{which} version is {protocol.version!r:.60}, no whole number above 0"
+        if not isinstance(protocol.summary, str):
+            return f"{which} summary is no text"
+        if not isinstance(protocol.options, Mapping) or not all(map(_is_name, protocol.options)):
+            return f"{which} options are no mapping by name"
+        versions = protocol.versions
+        if not isinstance(versions, Mapping) or not all(map(_is_name, [*versions, *versions.values()])):
+            return f"{which} versions are no mapping of versions by distribution"
+    if not _is_sequence(domain.sources, SourceTree):
+        return "holds a domain whose sources are no sequence of lram.envs.session.SourceTree"
+    for source in domain.sources:
+        for what in ("module", "url", "commit", "licence"):
+            if not _is_name(getattr(source, what)):
+                return f"holds a source tree whose {what} is {getattr(source, what)!r:.60}, not a text"
+        if not _is_sequence(source.tasks, str):
+            return (
+                f"holds a source tree {printable(source.module, 80)} whose tasks are no sequence of patterns"
+            )
+    recipe = domain.interpreter
+    if recipe is not None and not isinstance(recipe, InterpreterRecipe):
+        return f"holds a domain whose interpreter is a {type(recipe).__name__}, not an InterpreterRecipe"
+    if recipe is not None:
+        for what in ("requirements", "pythons"):
+            if not _is_sequence(getattr(recipe, what), str):
+                return f"holds a domain whose interpreter has {what} that are no sequence of texts"
     return ""
 
 
@@ -134,6 +173,10 @@ def _task_flaw(domain: str, task: Task) -> str:
         value = getattr(task, what)
         if value is not None and not _is_number(value):
             return f"whose {what} is no finite number"
+    if not isinstance(task.reference_name, str):
+        return "whose reference_name is no text"
+    if not _is_pairs(task.sources):
+        return "whose sources are no pairs of texts"
     if not _is_number(task.reward_scale) or task.reward_scale == 0:
         return "whose reward_scale is no finite number other than 0"
     return ""
@@ -144,6 +187,13 @@ def _is_sequence(value: object, kind: type) -> bool:
         isinstance(value, Sequence)
         and not isinstance(value, (str, bytes))
         and all(isinstance(one, kind) for one in value)
+    )
+
+
+def _is_pairs(value: object) -> bool:
+    return _is_sequence(value, tuple) and all(
+        len(pair) == 2 and all(isinstance(one, str) for one in pair)
+        for pair in value  # type: ignore[attr-defined]
     )
 
 

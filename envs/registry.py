@@ -12,7 +12,8 @@ A selection is a comma list of terms; a term after ``!`` takes tasks away, where
 =========================  =======================================================
 
 Patterns over all domains (``*``, ``@train``) cover the 469 tasks of the paper; tasks outside it, such
-as the toy ones, are selected by naming their domain.
+as the toy ones, are selected by naming their domain. Tasks that are made to fail or to hang
+(:attr:`lram.envs.session.Domain.faulty`) are selected by their own names only (:func:`left_out`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import csv
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cache
@@ -101,34 +102,69 @@ def suites() -> Mapping[str, tuple[str, ...]]:
     return MappingProxyType({**{name: tuple(ids) for name, ids in groups.items()}, "demo8": DEMO_SUITE})
 
 
-def select(selection: str | Sequence[str]) -> list[Task]:
+def select(selection: str | Task | Sequence[str | Task]) -> list[Task]:
     """Return the tasks that ``selection`` names, in the order of the table, without repetition.
 
     Args:
-        selection: A comma list of terms (the module's text tells them), or a sequence of such lists.
+        selection: A comma list of terms (the module's text tells them), a task, or a sequence of these.
 
     Raises:
         SelectionError: A term names nothing, or nothing is left.
     """
+    return _resolve(selection)[0]
+
+
+def left_out(selection: str | Task | Sequence[str | Task]) -> list[Task]:
+    """Return the tasks that a selection's patterns match and that are not selected, being made to fail.
+
+    Raises:
+        SelectionError: As for :func:`select`.
+    """
+    return _resolve(selection)[1]
+
+
+def _resolve(selection: str | Task | Sequence[str | Task]) -> tuple[list[Task], list[Task]]:
+    """Return the tasks of a selection, and those that only their own names would select."""
+    parts = [selection] if isinstance(selection, (str, Task)) else selection
+    if not isinstance(parts, Iterable) or not all(isinstance(part, (str, Task)) for part in parts):
+        raise SelectionError(f"a selection of tasks is a text, such as 'metaworld/*', not {selection!r:.80}")
     terms = [
         term.strip()
-        for part in ([selection] if isinstance(selection, str) else selection)
-        for term in part.split(",")
+        for part in parts
+        for term in (part.id if isinstance(part, Task) else part).split(",")
         if term.strip()
     ]
     if not terms:
         raise SelectionError("the selection of tasks is empty; 'lram tasks' lists what there is")
     chosen: dict[str, Task] = {}
+    faulty: dict[str, Task] = {}
     for term in [term for term in terms if not term.startswith("!")] or ["*"]:
-        chosen.update(_matches(term))
+        named = term.partition("@")[0]
+        for task_id, task in _matches(term).items():
+            (faulty if task_id in _faulty() and task_id != named else chosen)[task_id] = task
     for term in terms:
         if term.startswith("!"):
             for task_id in _matches(term[1:]):
                 chosen.pop(task_id, None)
+                faulty.pop(task_id, None)
+    faulty = {task_id: task for task_id, task in faulty.items() if task_id not in chosen}
+    if not chosen and faulty:
+        raise SelectionError(
+            f"the selection {','.join(terms)!r} matches only tasks that are made to fail "
+            f"({', '.join(faulty)}); name those that you want without a pattern"
+        )
     if not chosen:
         raise SelectionError(f"the selection {','.join(terms)!r} leaves no task; drop an exclusion")
     order = {task_id: place for place, task_id in enumerate(all_tasks())}
-    return sorted(chosen.values(), key=lambda task: order[task.id])
+    first, second = (sorted(tasks.values(), key=lambda task: order[task.id]) for tasks in (chosen, faulty))
+    return first, second
+
+
+@cache
+def _faulty() -> frozenset[str]:
+    """Return the ids of the tasks that are made to fail or to hang."""
+    domains = dict.fromkeys(task.domain for task in all_tasks().values() if task.domain not in _domains())
+    return frozenset(f"{name}/{task}" for name in domains for task in load_domain(name).faulty)
 
 
 def domain_names() -> list[str]:

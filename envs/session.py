@@ -185,6 +185,8 @@ class Domain:
         install: What to install when they are not, such as ``lram-bench[atari]``.
         packages: Distributions whose versions a run records.
         tasks: Tasks that the domain brings along; empty for those of the built-in table.
+        faulty: Names of those that are made to fail or to hang: a pattern leaves them out of a selection,
+            and only their own name selects them.
         renderer: Whether rendering needs an OpenGL context (MuJoCo), for ``lram doctor``.
         sources: Packages that are used from checkouts.
         interpreter: What ``lram env install`` puts into an interpreter of the domain's own; None
@@ -217,6 +219,7 @@ class Domain:
     worker_mb: float = 200.0
     session_mb: float = 50.0
     under: Callable[[Task, EvaluationProtocol], Task] | None = None
+    faulty: tuple[str, ...] = ()
 
     def protocol(self, name: str | None = None) -> EvaluationProtocol:
         """Return the protocol called ``name`` (None: the default); KeyError names the choices."""

@@ -2,7 +2,8 @@
 
 Five are real little tasks (``reach``, ``steps``, ``blink``, ``image``, ``lives``); the others are ``steps``
 with one thing wrong that simulators do go wrong with: slowness, a dying or hanging process, an exception, a
-value that is not a number, a missing score reference. Episode lengths vary with the seed.
+value that is not a number, a missing score reference. Episode lengths vary with the seed. Those that are made
+to fail or hang (``FAULTY``) are selected by their own names only, not by ``toy`` or ``toy/*``.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from lram.envs.simulator import SimulatorSession, image_spec, vector_spec
 from lram.envs.task import Task
 
 FAULT_DECISION = 5  # the decision, counted from 1, at which crash, flaky, hang, nan and raise go wrong
+FAULTY = ("crash", "flaky", "hang", "nan", "raise")
 FLAKY_EVERY = 4  # flaky dies in the episodes whose seed this divides
 LIFE_LENGTH = 8  # decisions of a life in lives
 SLOW_SECONDS = 0.003
@@ -229,7 +231,7 @@ def _tasks() -> tuple[Task, ...]:
         sources=tuple((field, text.replace("25", "2")) for field, text in counted),
     )
     lives = replace(steps, name="lives", score_random=12.5, score_reference=50.0)
-    faulty = [replace(steps, name=name) for name in ("slow", "crash", "flaky", "hang", "nan", "raise")]
+    faulty = [replace(steps, name=name) for name in ("slow", *FAULTY)]
     noscore = replace(steps, name="noscore", score_random=None, score_reference=None, sources=())
     return (reach, steps, blink, image, lives, *faulty, noscore)
 
@@ -254,6 +256,7 @@ DOMAIN = Domain(
     packages=("numpy",),
     interpreter=InterpreterRecipe(("numpy==1.26.4",), pythons=("3.11", "3.12", "3.10", "3.9")),
     tasks=_tasks(),
+    faulty=FAULTY,
     step_s=0.00001,
     worker_mb=39.0,
     session_mb=0.1,

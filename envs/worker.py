@@ -72,6 +72,8 @@ class Worker:
         """Apply ``action`` in ``slot``; return the frame that answers."""
         started = time.perf_counter()
         holder = self._slots[slot]
+        # Before the session has it, which may change the array in place.
+        taken = action.to_bytes(4, "little") if isinstance(action, int) else action.tobytes()
         step = holder.session.step(action)
         _check_observation(step.observation, holder.spec)
         if not (math.isfinite(step.reward) and math.isfinite(step.signal)):
@@ -82,7 +84,6 @@ class Worker:
                 f"the reward is {step.reward:g} (signal {step.signal:g}), and sums of rewards beyond "
                 f"{largest:g} may overflow; scale the task's rewards"
             )
-        taken = action.to_bytes(4, "little") if isinstance(action, int) else action.tobytes()
         checksum = zlib.crc32(taken, holder.trajectory)
         checksum = zlib.crc32(_REWARD.pack(step.reward), checksum)
         holder.trajectory = zlib.crc32(step.observation.tobytes(), checksum)

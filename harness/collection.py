@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from lram.agents.api import Agent
+from lram.agents.places import placed
 from lram.agents.trajectories import StoreWriter, TrajectoryStore
 from lram.agents.trajectories.card import read_card
 from lram.agents.trajectories.writer import check_writable
@@ -100,7 +101,7 @@ def collect(
     machine = machine or Machine()
     machine.check()
     calm_threads()
-    path = Path(store)
+    path = placed(store)
     check_writable(path)
     request = Request(
         agents=agents,
@@ -169,7 +170,7 @@ def resume_collection(
         LramError: The store has no run, or one cannot be gone on with.
         AgentError: It is no store, or it cannot be written.
     """
-    path = Path(store)
+    path = placed(store)
     with StoreWriter(path, create=False, part_bytes=COMMIT_BYTES, resume=RESUME) as writer:
         runs = collected_runs(path)
         if not runs:
@@ -197,7 +198,7 @@ def _restricted(machine: Machine, run: Run) -> Machine:
 
 def collected_runs(store: str | Path) -> list[Run]:
     """Return the runs in ``store``, oldest first."""
-    folders = sorted((Path(store) / RUNS).glob("*"))
+    folders = sorted((placed(store) / RUNS).glob("*"))
     return [Run(folder) for folder in folders if (folder / PLAN_FILE).is_file()]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lram.agents.api import Agent
+from lram.agents.places import placed
 from lram.harness.backends import LOCAL, Backend, Stage, Work
 from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
@@ -69,8 +70,10 @@ def evaluate(
         LramError: Bad input, or a model without parity (:mod:`lram.harness.gate`), and nothing was
             written; or an agent raised, and the run can be resumed.
     """
+    check_arguments(machine, backend)
     machine = machine or Machine()
     machine.check()
+    output = placed(output)
     calm_threads()
     RunWriter.check_vacant(output)
     request = Request(
@@ -121,6 +124,7 @@ def resume(
             has another precision than the run, an agent is not the one it was started with, or a model has
             no parity.
     """
+    check_arguments(machine, backend)
     opened = run if isinstance(run, Run) else Run(run)
     if opened.plan.collected:
         raise LramError(
@@ -137,6 +141,18 @@ def resume(
         if items:
             go_on(writer, items, agents, machine, progress, backend=backend, trust=trust)
     return Run(opened.path)
+
+
+def check_arguments(machine: object, backend: object) -> None:
+    """Raise LramError for a machine or a backend that is given as something else."""
+    if machine is not None and not isinstance(machine, Machine):
+        raise LramError(
+            f"machine is a {type(machine).__name__}; give a lram.harness.Machine, such as Machine(workers=2)"
+        )
+    if not hasattr(backend, "open"):
+        raise LramError(
+            f"backend is {backend!r:.80}; leave it out, or give lram.harness.cluster.RayBackend()"
+        )
 
 
 def machine_for(run: Run, machine: Machine | None) -> Machine:
@@ -255,7 +271,12 @@ def play(
             raised[error.label] = str(error)
             log = work.logs / "agent-error.log"
             story = error.story or "".join(traceback.format_exception(error.__cause__))
-            log.write_text(story[-(1 << 20) :], "utf-8", "backslashreplace")
+            try:
+                log.write_text(story[-(1 << 20) :], "utf-8", "backslashreplace")
+            except OSError as refused:
+                raise LramError(
+                    f"{error}; its traceback could not be written to {log} ({refused.strerror or refused})"
+                ) from error
             raise LramError(f"{error}; its traceback is in {log}") from error
         finally:
             if archive is not None:

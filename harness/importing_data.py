@@ -7,6 +7,7 @@ registry of ``lram.envs`` knows tasks, and they meet here.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,16 +19,31 @@ from types import MappingProxyType
 from typing import Any
 
 from lram.agents.api import AgentError, TaskSpec
+from lram.agents.places import placed
 from lram.agents.trajectories.index import read_index
-from lram.agents.trajectories.readers import Imported, Note, Options, Problem, Shapes, read
+from lram.agents.trajectories.layout import is_store
+from lram.agents.trajectories.readers import (
+    BEYOND,
+    UNWANTED,
+    Imported,
+    Note,
+    Options,
+    Problem,
+    Shapes,
+    detect,
+    read,
+)
 from lram.agents.trajectories.writer import StoreWriter
 from lram.envs import registry
 from lram.harness.errors import LramError
 from lram.harness.records import PlannedTask
+from lram.harness.source_listing import UNLISTED, Skipped, skipped
 from lram.harness.translation import task_spec
+from lram.harness.words import count
 
 # MimicGen's data sets without a robot in their name: Panda, but for these two (Sawyer).
 _SAWYER_BY_DEFAULT = ("NutAssembly_D0", "PickPlace_D0")
+LEFT_OUT = {UNWANTED: "of tasks that were not asked for", BEYOND: "beyond --limit"}
 _TRANSFERRED = re.compile(r"(.+)_robot_([A-Za-z0-9]+)_gripper_\w+")
 
 
@@ -48,6 +64,12 @@ class ImportTasks:
 
     def __post_init__(self) -> None:
         own = self.reward_scale is not None or self.target_return is not None
+        for option, number in (
+            ("--reward-scale", self.reward_scale),
+            ("--target-return", self.target_return),
+        ):
+            if number is not None and not math.isfinite(number):
+                raise LramError(f"{option} is {number:g}; give a finite number")
         if self.task is None:
             if own:
                 raise LramError("--reward-scale and --target-return describe a task of your own; add --task")
@@ -177,17 +199,31 @@ class ImportReport:
         known: Episodes that the store had already.
         problems: One sentence for each part of the source that could not be read.
         notes: What was changed or left out, and how often.
+        skipped: What lies in the source's folder and was not looked at.
     """
 
     tasks: dict[str, TaskImport] = field(default_factory=dict)
     known: int = 0
     problems: list[str] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
+    skipped: list[Skipped] = field(default_factory=list)
 
     @property
     def episodes(self) -> int:
         """Episodes that were added."""
         return sum(task.episodes for task in self.tasks.values())
+
+    def closing(self) -> str:
+        """Return in one line what came of the source: imported, known before, left out and why."""
+        told = [f"{count(self.episodes, 'episode')} imported"]
+        if self.known:
+            told.append(f"{self.known} already there")
+        if self.problems:
+            told.append(f"{count(len(self.problems), 'part')} that cannot be read left out")
+        told += [f"{self.notes[text]} {why}" for text, why in LEFT_OUT.items() if self.notes[text]]
+        if self.skipped:
+            told.append("not looked at: " + "; ".join(one.describe() for one in self.skipped))
+        return ", ".join(told)
 
 
 def import_data(
@@ -220,7 +256,14 @@ def import_data(
         LramError, AgentError: The source cannot be read, or holds nothing that was asked for. What came
             before that is in the store.
     """
-    report = ImportReport()
+    source, store = placed(source), placed(store)
+    layout = layout or detect(source)
+    report = ImportReport(skipped=skipped(source, layout, store=is_store(source)))
+    for unlisted in [one for one in report.skipped if one.why == UNLISTED]:
+        problem = f"{source} has {unlisted.describe()}; let this user read them, or leave them out"
+        if not skip_bad:
+            raise LramError(problem + _left(report, store))
+        report.problems.append(problem)
     with ExitStack() as stack:
         writer: StoreWriter | None = None
         filed: _Filed | None = None
@@ -241,7 +284,11 @@ def import_data(
             if problem:
                 report.problems.append(problem)
     if not report.episodes and not report.known:
-        first = f": {report.problems[0]}" if report.problems else "; see --tasks and --format"
+        first = (
+            f": {report.problems[0]}"
+            if report.problems
+            else f" ({report.closing()}); see --tasks and --format"
+        )
         raise LramError(f"{source} gave no episode{first}")
     return report
 

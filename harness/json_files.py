@@ -7,22 +7,15 @@ from typing import TypeVar
 
 import msgspec
 
-from lram.agents.api import AgentError
 from lram.agents.checksums import ChecksumError, sign_file, verify_file
 from lram.agents.durable import read_regular, write_durably
+from lram.agents.shown import shown
 from lram.harness.errors import LramError
 
 _T = TypeVar("_T")
 
-DAMAGE = (
-    msgspec.DecodeError,
-    UnicodeDecodeError,
-    RecursionError,
-    OverflowError,
-    ChecksumError,
-    AgentError,
-)
-"""What reading raises where content is not what it should be."""
+DAMAGE: type[Exception] = Exception
+"""What reading raises where content is not what it should be: decoders, and checks of what they decoded."""
 
 
 def read_json(file: Path, kind: type[_T]) -> _T:
@@ -50,6 +43,13 @@ def read_signed(file: Path, kind: type[_T]) -> tuple[_T, bool]:
         raise LramError(f"{file} cannot be read: {clause(error)}; put it back from a copy") from error
 
 
+def files_in(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of ``folder`` that match ``pattern``, by name, without those that macOS lays beside
+    each file of a disk that is not its own (``._NAME``).
+    """
+    return sorted(file for file in folder.glob(pattern) if not file.name.startswith("._"))
+
+
 def encode(value: object) -> bytes:
     """Return ``value`` as indented JSON with a final newline."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
@@ -62,7 +62,9 @@ def write_json(file: Path, value: object) -> None:
 
 def clause(error: Exception) -> str:
     """Return what ``error`` says of damaged content, for a sentence."""
-    return "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return shown(" ".join(str(error).split()), 300)
 
 
 def check_layout(file: Path, found: int, read: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from lram.agents.acting.contexts import split_context
-from lram.agents.api import Agent, AgentError, AgentInfo, TaskSpec
+from lram.agents.api import Agent, AgentError, AgentInfo, TaskSpec, checked_agent
 from lram.agents.compute import Compute
 from lram.agents.experts.noise import split_noise
 from lram.agents.factory import names_agent
-from lram.agents.own_code import changed, code_of
-from lram.envs.registry import SelectionError, select
+from lram.agents.own_code import changed, code_of, named_module
+from lram.agents.seed import check_seed
+from lram.envs.registry import SelectionError
 from lram.envs.task import Task
 from lram.envs.text import message_of, printable, type_of
 from lram.harness.errors import LramError
@@ -24,11 +26,13 @@ from lram.harness.interpreters.choosing import overridden, resolve
 from lram.harness.readiness import adapter, protocols_here
 from lram.harness.record_checks import check_size
 from lram.harness.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipped
+from lram.harness.selecting import selected
 from lram.harness.translation import task_spec
 
 OBJECT_SPEC = "a Python object"
 # small-mamba@reset=50 is an agent with its context, not a label with its agent.
 _LABELLED = re.compile(r"(?P<label>[^=/\\]+)(?<!@reset)(?<!@window)=(?P<spec>.+)")
+_BY_LABEL = "give agents as texts, such as 'random', or objects by label, such as {'mine': agent}"
 _CHECKPOINT = "checkpoint"  # where a training puts its last weights
 
 
@@ -45,7 +49,12 @@ class Player(Protocol):
         ...
 
 
-AgentsArgument = str | Sequence[str] | Mapping[str, "str | Agent"]
+AgentsArgument = (
+    str
+    | os.PathLike[str]
+    | Sequence["str | os.PathLike[str]"]
+    | Mapping[str, "str | os.PathLike[str] | Agent"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,7 @@ class Request:
 
     Attributes:
         agents: Specifications, each plain or ``label=specification``; or label -> specification or
-            :class:`lram.agents.api.Agent` object.
+            :class:`lram.agents.api.Agent` object. A path object is a checkpoint's folder.
         tasks: A selection (:mod:`lram.envs.registry`).
         episodes: Episodes of every agent on every task.
         seed: Names the initial states and everything random.
@@ -125,10 +134,17 @@ def plan_for(request: Request, place: Place) -> tuple[RunPlan, Mapping[str, Play
     Raises:
         LramError: Something asked for does not exist, is not installed, or cannot be played.
     """
+    for name in ("episodes", "seed"):
+        value: object = getattr(request, name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise LramError(f"{name} is {value!r}; give a whole number")
+    for name in ("protocols", "interpreters"):
+        given: object = getattr(request, name)
+        if given is not None and not isinstance(given, Mapping):
+            raise LramError(f"{name} is {given!r}; give them by domain, such as {{'atari': ...}}")
     if request.episodes < 1:
         raise LramError(f"the number of episodes is {request.episodes}; it must be 1 or more")
-    if not 0 <= request.seed < 1 << 63:
-        raise LramError(f"the seed is {request.seed}; it must be 0 or more and below 2**63")
+    check_seed(request.seed)
     hz = request.realtime_hz
     if not 0 <= hz < math.inf:
         raise LramError(f"the world's rate is {hz:g} Hz; it must be above 0")
@@ -266,32 +282,78 @@ def check_same(entry: AgentEntry, now: AgentInfo) -> None:
 
 
 def build_agent(spec: str | Agent, seed: int, compute: Compute) -> Agent:
-    """Return the agent that ``spec`` names; LramError when it cannot be built."""
-    if not isinstance(spec, str):
-        return spec
+    """Return the agent that ``spec`` names; LramError when it cannot be built, or keeps no contract."""
     from lram.agents.factory import create_agent
 
     try:
+        if not isinstance(spec, str):
+            return checked_agent(spec, "the agent")
         return create_agent(spec, seed=seed, compute=compute)
     except AgentError as error:
         raise LramError(str(error)) from error
 
 
 def labelled_specs(agents: AgentsArgument) -> dict[str, str | Agent]:
-    """Return specification by label; LramError for two agents of one label."""
-    if isinstance(agents, Mapping):
-        pairs: list[tuple[str, str | Agent]] = list(agents.items())
-    else:
-        pairs = [_labelled(text) for text in ([agents] if isinstance(agents, str) else agents)]
+    """Return specification by label; LramError for two agents of one label, and for what names no agent.
+
+    Labels that differ in upper and lower case only are one: no reader, and not every file system, tells them
+    apart.
+    """
+    pairs = _labelled_objects(agents) if isinstance(agents, Mapping) else _labelled_texts(agents)
     if not pairs:
         raise LramError("no agent is given; 'lram agents' lists what there is")
-    label, count = Counter(label for label, _ in pairs).most_common(1)[0]
-    if count > 1:
-        raise LramError(f"{count} agents are called {label!r}; tell them apart with label=specification")
     for label, _ in pairs:
         if "|" in label or not label.strip() or not label.isprintable():
             raise LramError(f"{label!r} cannot label an agent; use printable characters other than '|'")
+    label, count = Counter(label for label, _ in pairs).most_common(1)[0]
+    if count > 1:
+        raise LramError(f"{count} agents are called {label!r}; tell them apart with label=specification")
+    by_folded: dict[str, str] = {}
+    for label, _ in pairs:
+        if (other := by_folded.setdefault(label.casefold(), label)) != label:
+            raise LramError(
+                f"the labels {other!r} and {label!r} differ in upper and lower case only; tell the agents "
+                "apart with label=specification"
+            )
     return dict(pairs)
+
+
+def _labelled_objects(agents: Mapping[str, str | os.PathLike[str] | Agent]) -> list[tuple[str, str | Agent]]:
+    pairs: list[tuple[str, str | Agent]] = []
+    for label, spec in agents.items():
+        if not isinstance(label, str):
+            raise LramError(f"an agent's label is {label!r}; give a text, as in {{'mine': agent}}")
+        if isinstance(spec, str):
+            pairs.append((label, _located(spec)))
+        elif isinstance(spec, os.PathLike):
+            pairs.append((label, _path_of(spec)))
+        else:
+            try:
+                pairs.append((label, checked_agent(spec, f"agent {label}")))
+            except AgentError as error:
+                raise LramError(str(error)) from error
+    return pairs
+
+
+def _labelled_texts(agents: object) -> list[tuple[str, str | Agent]]:
+    single = isinstance(agents, str | os.PathLike)
+    if not single and not isinstance(agents, Iterable):
+        raise LramError(f"{_BY_LABEL}, not {type(agents).__name__}")
+    pairs: list[tuple[str, str | Agent]] = []
+    for one in [agents] if single else cast(Iterable[object], agents):
+        if isinstance(one, os.PathLike):
+            folder = _path_of(one)
+            pairs.append((_name_of(Path(folder)), folder))
+        elif isinstance(one, str):
+            pairs.append(_labelled(one))
+        else:
+            raise LramError(f"{_BY_LABEL}, not {type(one).__name__}")
+    return pairs
+
+
+def _path_of(folder: os.PathLike[str]) -> str:
+    """Return a folder's absolute path: as a path it names no agent, whatever it is called."""
+    return str(Path(folder).resolve())
 
 
 def refusal(label: str, agent: Player, planned: PlannedTask) -> str | None:
@@ -315,12 +377,23 @@ def refusal(label: str, agent: Player, planned: PlannedTask) -> str | None:
 
 
 def _labelled(text: str) -> tuple[str, str]:
+    if _is_call(text):
+        return text, text
     match = _LABELLED.fullmatch(text)
     # constant=0.5 is an agent with its value, not a label with its agent
     if match and match["label"] != "constant" and not _is_context_like(text):
         return match["label"].strip(), _located(match["spec"])
     located = _located(text)
     return (_name_of(Path(located)) if _in_folder(text) else text), located
+
+
+def _is_call(text: str) -> bool:
+    """Return whether ``text`` is a factory with arguments and no label, such as ``mine:make(size=3)``."""
+    head, mark, _ = text.partition("=")
+    if not mark or head.count("(") <= head.count(")"):
+        return False
+    name = head.partition("(")[0]
+    return bool(named_module(name)) or names_agent(name)
 
 
 def _name_of(folder: Path) -> str:
@@ -356,7 +429,7 @@ def _in_folder(spec: str) -> bool:
 def _planned_tasks(request: Request, place: Place) -> tuple[list[PlannedTask], dict[str, str]]:
     """Return the tasks with their protocols, and the executables of the domains played elsewhere."""
     try:
-        tasks = select(request.tasks)
+        tasks = selected(request.tasks)
     except SelectionError as error:
         raise LramError(str(error)) from error
     names = dict.fromkeys(task.domain for task in tasks)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from lram.harness.records import EpisodeRecord, WorkItem
+from lram.harness.waiting import LINE_EVERY_S, left, remaining, say
 from lram.harness.words import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_LINE_EVERY_S = 10.0
 
 
 class Reporter(Protocol):
@@ -82,27 +80,28 @@ class _Tally:
 class _Lines(_Tally):
     def __init__(self, total: int) -> None:
         super().__init__(total)
-        self._next = self.started + _LINE_EVERY_S
+        self._next = self.started + LINE_EVERY_S
+        self._playing: float | None = None  # since when: starting simulators and models is no pace
 
     def record(self, record: EpisodeRecord) -> None:
         self.add(record)
         if record.failure is not None:
-            self._print(f"{record.item.id} errored: {record.failure.message}")
+            say(f"{record.item.id} errored: {record.failure.message}")
 
     def heartbeat(self, active: int, decisions: int) -> None:
         self.decisions = decisions
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _LINE_EVERY_S
-            self._print(f"{self.done}/{self.total} episodes, {active} in flight, {self.text()}")
+        now = time.monotonic()
+        if decisions and self._playing is None:
+            self._playing = now
+        if now >= self._next:
+            self._next = now + LINE_EVERY_S
+            seconds = now - (self._playing or now)
+            after = left(remaining(self.total, self.done, active, seconds))
+            say(f"{self.done}/{self.total} episodes, {active} in flight, {self.text()}, {after}")
 
     def summary(self) -> None:
         seconds = time.monotonic() - self.started
-        self._print(f"{self.done}/{self.total} episodes in {seconds:.0f} s, {self.text()}")
-
-    @staticmethod
-    def _print(line: str) -> None:
-        with suppress(OSError):  # a reader that is gone must not end the run
-            print(line, file=sys.stderr, flush=True)
+        say(f"{self.done}/{self.total} episodes in {seconds:.0f} s, {self.text()}")
 
 
 @contextmanager

@@ -52,13 +52,20 @@ def collect(
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         gpu=_gpu(),
         git=commit_of(Path(__file__).parent, tracked=Path(__file__).name),
-        working_git=commit_of(Path.cwd()),
+        working_git=_working_commit(),
         packages=_versions(),
         workers=worker_versions(worker_facts),
         settings={name: str(value) for name, value in settings.items()},
         compute=dict(compute or {}),
         sources=dict(sources or {}),
     )
+
+
+def _working_commit() -> str:
+    try:
+        return commit_of(Path.cwd())
+    except FileNotFoundError:  # the working directory was removed
+        return ""
 
 
 def worker_versions(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:

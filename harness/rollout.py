@@ -447,7 +447,8 @@ class Rollout:
         numbers = [lane.number for lane in lanes]
         agent.reset(state, numbers, [self._episode(lane) for lane in lanes])
         for _ in range(_WARM_UP_DECISIONS):
-            seen = [lane.observation for lane in lanes if lane.observation is not None]
+            # Copies: an agent that changes them in place must still be shown these when its time counts.
+            seen = [lane.observation.copy() for lane in lanes if lane.observation is not None]
             _, state = agent.act(state, seen, [lane.signal for lane in lanes], numbers)
 
     def _episode(self, lane: Lane) -> Episode:

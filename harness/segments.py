@@ -37,8 +37,9 @@ import msgspec
 
 from lram.agents.checksums import ChecksumError, sign_line, verify_line
 from lram.agents.durable import InUseError, Lock, is_scratch_of, open_regular, sync_folder
+from lram.agents.shown import shown
 from lram.harness.errors import LramError
-from lram.harness.json_files import DAMAGE, clause, write_json
+from lram.harness.json_files import DAMAGE, clause, files_in, write_json
 from lram.harness.links import refuse_links
 
 _T = TypeVar("_T")
@@ -92,8 +93,13 @@ class FolderKind:
 
     def check_vacant(self, folder: Path) -> None:
         """Raise LramError when ``folder`` holds more than a beginning that was killed may have left."""
-        if not folder.exists():
-            return
+        try:
+            if not folder.exists():
+                return
+        except OSError as error:  # such as a name that is too long
+            raise LramError(
+                f"{shown(str(folder), 300)} cannot be made: {error.strerror}; give another folder"
+            ) from error
         if (folder / self.plan_file).is_file():
             raise LramError(
                 f"{folder} holds {self.holding} already; '{self.resume} {folder}' goes on with it"
@@ -162,7 +168,7 @@ def read_records(
         LramError: A segment cannot be read, or a line is damaged or wrong; it is named.
     """
     decoder = msgspec.json.Decoder(kind)
-    for segment in sorted(part.glob("*.jsonl")):
+    for segment in files_in(part, "*.jsonl"):
         stem = segment.stem
         signed: bool | None = None
         for number, line in enumerate(_whole_lines(segment), start=1):
@@ -176,18 +182,26 @@ def read_records(
                 if check is not None:
                     check(record)
             except WrongRecordError as error:
-                raise LramError(f"{segment}, line {number}: {error}; {advice}") from error
+                raise LramError(f"{segment}, line {number}: {clause(error)}; {advice}") from error
             except DAMAGE as error:
                 raise LramError(f"{segment}, line {number} is damaged ({clause(error)}); {advice}") from error
             yield record, stem
 
 
 def without_checksums(part: Path) -> list[Path]:
-    """Return the segments of ``part`` whose lines carry no checksum: those of earlier versions."""
+    """Return the segments of ``part`` whose lines carry no checksum: those of earlier versions.
+
+    Raises:
+        LramError: A segment cannot be read, or its first line is damaged.
+    """
     found = []
-    for segment in sorted(part.glob("*.jsonl")):
+    for segment in files_in(part, "*.jsonl"):
         first = next(_whole_lines(segment), None)
-        if first is not None and not verify_line(first):
+        try:
+            signed = first is None or verify_line(first)
+        except ChecksumError as error:
+            raise LramError(f"{segment}, line 1 is damaged ({clause(error)})") from error
+        if not signed:
             found.append(segment)
     return found
 

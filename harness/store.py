@@ -17,6 +17,7 @@ refused by name (:mod:`lram.harness.record_checks`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -26,8 +27,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lram.agents.durable import Lock
+from lram.agents.places import placed
 from lram.harness.errors import LramError
-from lram.harness.json_files import check_layout, read_json, read_signed
+from lram.harness.json_files import check_layout, files_in, read_json, read_signed
 from lram.harness.record_checks import RecordCheck, check_plan, contradict
 from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, Provenance, RunPlan, WorkItem
 from lram.harness.segments import (
@@ -64,7 +66,9 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         """Read the plan of the run in ``path``; LramError where there is none."""
-        self.path = Path(path)
+        if not isinstance(path, str | os.PathLike):
+            raise LramError(f"a run is named by its folder, not by a {type(path).__name__}; give its path")
+        self.path = placed(path)
         plan_file = self.path / PLAN_FILE
         if not plan_file.is_file():
             raise LramError(f"{self.path} is not a run: it has no {PLAN_FILE}; 'lram eval' makes runs")
@@ -133,7 +137,7 @@ class Run:
 
     def provenance(self) -> list[Provenance]:
         """Return where each segment was made, oldest first."""
-        return [read_json(file, Provenance) for file in sorted((self.path / "provenance").glob("*.json"))]
+        return [read_json(file, Provenance) for file in files_in(self.path / "provenance", "*.json")]
 
     def without_checksums(self) -> list[str]:
         """Return which of the plan and the segments carry no checksum, as those of earlier versions do not:
@@ -149,7 +153,9 @@ class Run:
 
     def sessions(self) -> dict[str, Provenance]:
         """Return where each segment was made, by its number; without those of which nothing is known."""
-        return {file.stem: read_json(file, Provenance) for file in (self.path / "provenance").glob("*.json")}
+        return {
+            file.stem: read_json(file, Provenance) for file in files_in(self.path / "provenance", "*.json")
+        }
 
     def episodes(self) -> pd.DataFrame:
         """Return one row a record: the fields of EpisodeRecord, its times as ``measured_*``."""

@@ -43,12 +43,17 @@ class Tape:
     def trajectory(self, record: EpisodeRecord) -> Trajectory:
         """Return the whole episode, with its record; who acted, and in which run, its keeper adds."""
         length = len(self.rewards)
+        observations, actions = cast(Observations, np.stack(self.observations)), self._actions()
+        rewards = np.array(self.rewards, dtype=np.float64)
+        signals = np.array(self.signals, dtype=np.float32)
+        for array in (observations, actions, rewards, signals):
+            array.flags.writeable = False  # so that the store's writer needs no copies
         return Trajectory(
             task=self.task,
-            observations=cast(Observations, np.stack(self.observations)),
-            actions=self._actions(),
-            rewards=np.array(self.rewards, dtype=np.float64),
-            signals=np.array(self.signals, dtype=np.float32),
+            observations=observations,
+            actions=actions,
+            rewards=rewards,
+            signals=signals,
             terminated=record.terminated,
             truncated=record.truncated,
             success=_successes(self.successes),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,22 +13,27 @@ from typing import TYPE_CHECKING, Any
 from lram.agents.training.recipe import ModelSection, Recipe
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.harness.provenance import collect
+from lram.harness.waiting import LINE_EVERY_S, Pace, left, say, still
 
 if TYPE_CHECKING:
     from lram.agents.training.run import Surroundings
     from lram.agents.training.trainer import Trainer
 
-LINE_EVERY_S = 10.0
 
-
-def surroundings(*, quiet: bool = False) -> Surroundings:
+@contextmanager
+def surroundings(*, quiet: bool = False) -> Iterator[Surroundings]:
     """Return what a run is given here: a card with versions and machine, and progress on standard error."""
     from lram.agents.training.run import Silent, Surroundings
 
     made = collect({}, {})
     machine = {"cpu": made.cpu, "cores": made.cores, "gpu": made.gpu, "platform": made.platform}
     card = {"python": made.python, "versions": made.packages, "git": made.git, "machine": machine}
-    return Surroundings(Silent() if quiet else Progress(), card)
+    if quiet or os.environ.get("RANK", "0") != "0":  # of several processes, one talks
+        yield Surroundings(Silent(), card)
+        return
+    progress = Progress()
+    with still(lambda: progress.doing):
+        yield Surroundings(progress, card)
 
 
 def finetuning_recipe(
@@ -115,61 +120,74 @@ def task_patterns(selection: Sequence[str]) -> tuple[str, ...]:
 
 
 class Progress:
-    """An observer that writes a line now and then to standard error."""
+    """An observer that writes a line now and then to standard error.
+
+    Attributes:
+        doing: What is done at the moment, for lines in between (:func:`lram.harness.waiting.still`).
+    """
 
     def __init__(self) -> None:
-        self._updates = 0
-        self._trainer: Trainer | None = None
-        self._next = self._began = time.monotonic()
-        self._first = self._tokens = 0
+        self.doing = "reading the trajectories and making the model"
+        self._updates = self._every = 0
+        self._next = self._last = time.monotonic()
+        self._between = 0.0
+        self._pace = Pace()
+        self._validation_s: float | None = None
 
     def begin(self, trainer: Trainer) -> None:
         """See :class:`lram.agents.training.trainer.Observer`."""
         from lram.agents.training.heldout import told_facts
 
         recipe, config = trainer.recipe, trainer.model.config
-        self._updates, self._first = recipe.optimizer.updates, trainer.update
+        optimizer = recipe.optimizer
+        self._updates = optimizer.updates
+        self._every = recipe.validation.every if recipe.validation.windows else 0
         domains = list(dict.fromkeys(trainer.data.windows.cycle))
-        _print(
+        say(
             f"{config.describe()}, {trainer.model.parameter_count:,} parameters; "
             f"{len(trainer.data.windows.tasks)} tasks of {', '.join(domains)}; an update reads "
             f"{trainer.accumulate} micro-batches"
         )
+        say(f"{optimizer.updates:,} updates, the first {optimizer.warmup_updates:,} of them warm-up")
         if (split := told_facts({"data": trainer.data.facts})) is not None:
-            _print(split.words())
+            say(split.words())
         if trainer.update:
-            _print(f"going on after update {trainer.update:,}")
-        self._began = time.monotonic()
-        self._next = self._began + LINE_EVERY_S
+            say(f"going on after update {trainer.update:,}")
+        self.doing = "the first update, which also compiles what this model needs"
+        self._last = time.monotonic()
+        self._next = self._last + LINE_EVERY_S
 
     def update(self, update: int, loss: float, tokens: int) -> None:
         """See :class:`lram.agents.training.trainer.Observer`."""
-        self._tokens += tokens
         now = time.monotonic()
+        self._pace.add(now - self._last - self._between)
+        self._last, self._between = now, 0.0
+        self.doing = f"after update {update:,}/{self._updates:,}"
         if now < self._next:
             return
         self._next = now + LINE_EVERY_S
-        seconds = now - self._began
-        left = (self._updates - update) * seconds / (update - self._first)
-        _print(
-            f"update {update:,}/{self._updates:,}, loss {loss:.4f}, {self._tokens / seconds:,.0f} tokens/s, "
-            f"{_duration(left)} left"
+        speed = f", {tokens / seconds:,.0f} tokens/s" if (seconds := self._pace.seconds) else ""
+        say(
+            f"update {update:,}/{self._updates:,}, loss {loss:.4f}{speed}, {left(self._seconds_left(update))}"
         )
 
     def line(self, line: Mapping[str, Any]) -> None:
         """See :class:`lram.agents.training.trainer.Observer`."""
         if line["kind"] == "validation":
+            seconds = line["time"]["seconds"]
+            self._between += seconds
+            # The first one may compile, too; later ones are what is to come.
+            self._validation_s = min(seconds, self._validation_s or seconds)
             each = ", ".join(f"{domain} {one['loss']:.4f}" for domain, one in line["domains"].items())
-            _print(
-                f"update {line['update']:,}/{self._updates:,}, validation loss {line['loss']:.4f} ({each})"
+            say(f"update {line['update']:,}/{self._updates:,}, validation loss {line['loss']:.4f} ({each})")
+
+    def _seconds_left(self, update: int) -> float | None:
+        """Return the seconds that updates and validations take yet; None while that is not known."""
+        if self._pace.seconds is None:
+            return None
+        validations = 0
+        if self._validation_s is not None:
+            validations = 1 + (
+                (self._updates - 1) // self._every - update // self._every if self._every else 0
             )
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
-
-
-def _print(line: str) -> None:
-    with suppress(OSError):  # a reader that is gone must not end the run
-        print(line, file=sys.stderr, flush=True)
+        return (self._updates - update) * self._pace.seconds + validations * (self._validation_s or 0.0)

@@ -17,21 +17,24 @@ _ACTION_SLACK = 1e-6
 
 
 def task_spec(planned: PlannedTask) -> TaskSpec:
-    """Return what an agent is told of a planned task; LramError when the table leaves sizes open."""
+    """Return what an agent is told of a planned task; LramError where the table is not enough."""
     task = planned.task
     if task.action_size is None or (task.observation == "vector" and task.observation_size is None):
         raise LramError(f"the task table does not tell the sizes of {task.id}; it cannot be played yet")
     shape = (3, 64, 64) if task.observation == "image" else (int(task.observation_size or 0),)
-    return TaskSpec(
-        id=task.id,
-        domain=task.domain,
-        observation=task.observation,
-        observation_shape=shape,
-        action=task.action,
-        action_size=task.action_size,
-        target_return=task.target_return,
-        reward_scale=task.reward_scale,
-    )
+    try:
+        return TaskSpec(
+            id=task.id,
+            domain=task.domain,
+            observation=task.observation,
+            observation_shape=shape,
+            action=task.action,
+            action_size=task.action_size,
+            target_return=task.target_return,
+            reward_scale=task.reward_scale,
+        )
+    except ValueError as error:
+        raise LramError(f"the task {printable(task.id)} cannot be played: {error}") from error
 
 
 def checked_action(spec: TaskSpec, action: object) -> tuple[Action, str]:

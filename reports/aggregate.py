@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lram.envs.random_play import random_play
 from lram.envs.scores import Normaliser, audit, normalise
 from lram.envs.task import Task
 from lram.harness.records import AgentEntry, PlannedTask
-from lram.harness.store import Run
 from lram.reports import seen, training
 from lram.reports.caveats import caveats, left_out
-from lram.reports.collect import Cell, Evidence, gathered
+from lram.reports.collect import Cell, Evidence, Runs, gathered, opened
 from lram.reports.comparison import compare
 from lram.reports.groups import group_results
 from lram.reports.model import (
@@ -39,16 +37,16 @@ from lram.reports.samples import (
     covered,
 )
 from lram.reports.statistics import equal_domain_weights, equal_task_weights
-from lram.reports.training_folder import Training
+from lram.reports.training_folder import Trainings, load_trainings
 
 
 def summarise(
-    runs: Sequence[Run] | Evidence,
+    runs: Runs | Evidence,
     *,
     seed: int = 0,
     resamples: int = 2000,
     level: float = 0.95,
-    trainings: Sequence[Training] = (),
+    trainings: Trainings = (),
     empty: bool = False,
     pairs: Pairs = ALL_OR_NONE,
     normaliser: Normaliser = "paper",
@@ -58,12 +56,13 @@ def summarise(
     Equal records give an equal summary, in whatever order and segments they were written.
 
     Args:
-        runs: One or more runs (or none, with trainings), or what :func:`lram.reports.collect.collect` made of
-            them; the same agent's episodes on the same task are put together.
+        runs: A run or several, opened or by their folders (or none, with trainings), or what
+            :func:`lram.reports.collect.collect` made of them; the same agent's episodes on the same task are
+            put together.
         seed: Of what is resampled: the paired comparisons. Other intervals need no resampling.
         resamples: Replicates and random sign patterns of the comparisons.
         level: Of every interval.
-        trainings: Training runs to show beside them.
+        trainings: A training run or several to show beside them, loaded or by their folders.
         empty: There may be neither.
         pairs: Agents to compare.
         normaliser: Whose references scores have; evidence has its own already.
@@ -76,6 +75,8 @@ def summarise(
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples={resamples} must be at least 1 and level={level} between 0 and 1")
     how = Resampling(seed, resamples, level)
+    runs = runs if isinstance(runs, Evidence) else opened(runs)
+    trainings = load_trainings(trainings)
     if runs or not (trainings or empty):
         summary = _summary(gathered(runs, normaliser), how, pairs)
     else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from lram.agents.api import AgentInfo
 from lram.envs.scores import Normaliser, normalised_by
@@ -95,9 +97,22 @@ class Evidence:
         return list(dict.fromkeys(planned.task.domain for planned in self.tasks))
 
 
-def gathered(runs: Sequence[Run] | Evidence, normaliser: Normaliser = "paper") -> Evidence:
+Runs = Run | str | os.PathLike[str] | Sequence["Run | str | os.PathLike[str]"]
+"""One run or several, each opened already or named by its folder."""
+
+
+def opened(runs: Runs) -> list[Run]:
+    """Return ``runs`` as a list of runs; LramError where one is none."""
+    if isinstance(runs, Run | str | os.PathLike):
+        runs = [runs]
+    if not isinstance(runs, Iterable) or isinstance(runs, Mapping):
+        raise LramError(f"give a run, its folder or a list of these, not a {type(runs).__name__}")
+    return [one if isinstance(one, Run) else Run(one) for one in cast(Iterable["Run | str"], runs)]
+
+
+def gathered(runs: Runs | Evidence, normaliser: Normaliser = "paper") -> Evidence:
     """Return what is known of ``runs``; evidence stands for runs that were read before, and how."""
-    return runs if isinstance(runs, Evidence) else collect(runs, normaliser)
+    return runs if isinstance(runs, Evidence) else collect(opened(runs), normaliser)
 
 
 def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import msgspec
 
 from lram.agents.durable import read_regular
+from lram.agents.seed import check_seed
 from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
 from lram.harness.json_files import encode
@@ -18,7 +19,7 @@ from lram.harness.store import Run
 from lram.reports import training_figures, training_views
 from lram.reports.aggregate import summarise
 from lram.reports.chapters import KEYS, Chapter, make_chapters
-from lram.reports.collect import Evidence, collect
+from lram.reports.collect import Evidence, Runs, collect, opened
 from lram.reports.drawing import KINDS, render
 from lram.reports.figures import NAMES, draw
 from lram.reports.markdown import markdown
@@ -27,7 +28,7 @@ from lram.reports.page import page
 from lram.reports.pairs import ALL_OR_NONE, Pairs
 from lram.reports.place import recover, replace_report
 from lram.reports.tables import TABLES, csv_files
-from lram.reports.training_folder import Training
+from lram.reports.training_folder import Training, Trainings, load_trainings
 
 
 class _Named(msgspec.Struct):
@@ -60,6 +61,10 @@ def summary_json(summary: Summary, chapters: Sequence[Chapter] = ()) -> bytes:
 
     ``training``, ``chapters`` (by key) and ``files`` (of chapters) are there only where there are any.
     """
+    if not isinstance(summary, Summary):
+        raise LramError(
+            f"summary_json takes what lram.reports.summarise gives, not a {type(summary).__name__}"
+        )
     plain = msgspec.to_builtins(summary)
     if not summary.training:
         del plain["training"]
@@ -93,11 +98,11 @@ def whole_summary(
 
 
 def write_report(
-    runs: Sequence[Run],
+    runs: Runs,
     folder: str | Path,
     *,
     seed: int = 0,
-    trainings: Sequence[Training] = (),
+    trainings: Trainings = (),
     others: Mapping[str, Sequence[Path]] = MappingProxyType({}),
     pairs: Pairs = ALL_OR_NONE,
     normaliser: Normaliser = "paper",
@@ -109,11 +114,12 @@ def write_report(
     trainings give equal bytes.
 
     Args:
-        runs: One or more runs, or none where trainings are given; they may be unfinished, or have no record
-            yet.
+        runs: A run or several, opened or by their folders, or none where trainings are given; they may be
+            unfinished, or have no record yet.
         folder: Absent, empty, or an earlier report with nothing else in it.
         seed: Of what is resampled: comparisons, and intervals of studies.
-        trainings: Training runs (:func:`lram.reports.training_folder.load_trainings`), finished or not.
+        trainings: A training run or several, finished or not, loaded
+            (:func:`lram.reports.training_folder.load_trainings`) or by their folders.
         others: Folders of latencies, extrapolations and studies, by chapter
             (:func:`lram.reports.chapters.load_folders`).
         pairs: Agents to compare.
@@ -122,7 +128,10 @@ def write_report(
     Raises:
         LramError: The runs contradict each other; ``folder`` holds something that no report writes,
             or cannot be written.
+        AgentError: The seed is none.
     """
+    check_seed(seed)
+    runs, trainings = opened(runs), load_trainings(trainings)
     place = Path(folder).resolve()
     try:
         recover(place)

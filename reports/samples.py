@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from lram.agents.seed import check_seed
 from lram.envs.returns import Range, return_range
 from lram.envs.scores import audit, normalise
 from lram.envs.task import Task
@@ -60,6 +61,9 @@ class Resampling:
     seed: int
     resamples: int
     level: float
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,12 @@ def find_side(text: str, runs: Sequence[Run]) -> Side:
         LramError: It is none of these, or the folder's run has several agents.
     """
     mine = tuple(run for run in runs if text in _labels(run))
+    folder_too = mine and (Path(text) / PLAN_FILE).is_file()
+    if folder_too and not any(run.path.resolve() == Path(text).resolve() for run in mine):
+        raise LramError(
+            f"{text!r} is an agent of {mine[0].path} and also the folder of a run; write "
+            f"{mine[0].path}:{text} for the agent, or ./{text} for the folder"
+        )
     if mine:
         return Side(text, mine)
     if (Path(text) / PLAN_FILE).is_file():

@@ -6,6 +6,7 @@ Read without torch: a report is made anywhere.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ import msgspec
 from lram.agents.api import AgentError
 from lram.agents.durable import read_regular
 from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
+from lram.agents.places import placed
 from lram.agents.training.heldout import KEY, SplitFacts, told_facts
 from lram.agents.training.recipe import EARLIER_DEFAULTS, flat, model_config, recipe_digest, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
@@ -31,6 +33,7 @@ _CHECKPOINT = Path("checkpoint")
 _WEIGHTS = _CHECKPOINT / "model.safetensors"
 _LABELLED = re.compile(r"(?P<label>[^=/\\]+)=(?P<folder>.+)")
 _ADVICE = "restore it, or leave this training out"
+_FLOATS = ("F64", "F32", "F16")  # of those that a checkpoint may have, what numpy knows
 _T = TypeVar("_T")
 
 _LONGEST, _FASTEST = 1e12, 1e18  # seconds, and tokens a second
@@ -123,24 +126,34 @@ class Training:
         return list(dict.fromkeys(name for group in groups for name in group))
 
 
-def load_trainings(folders: Sequence[str | Path]) -> list[Training]:
+Trainings = str | os.PathLike[str] | Training | Sequence["str | os.PathLike[str] | Training"]
+"""One training run or several, each loaded already, or named by its folder, plain or as ``label=folder``."""
+
+
+def load_trainings(folders: Trainings) -> list[Training]:
     """Read training runs, each plain or as ``label=folder``; the plain ones are called by their folder.
 
     Raises:
         LramError: Two have one label, or a folder is no training run, or damaged.
     """
-    named = [_labelled(folder) for folder in folders]
-    label, number = Counter(label for label, _ in named).most_common(1)[0] if named else ("", 0)
+    given = [folders] if isinstance(folders, str | os.PathLike | Training) else list(folders)
+    if wrong := [one for one in given if not isinstance(one, str | os.PathLike | Training)]:
+        raise LramError(
+            f"a training is named by its folder, not by a {type(wrong[0]).__name__}; give its path"
+        )
+    found = [one if isinstance(one, Training) else _labelled(one) for one in given]
+    labels = [one.label if isinstance(one, Training) else one[0] for one in found]
+    label, number = Counter(labels).most_common(1)[0] if labels else ("", 0)
     if number > 1:
         raise LramError(f"{number} trainings are called {label!r}; tell them apart with label=folder")
-    return [_load(label, folder) for label, folder in named]
+    return [one if isinstance(one, Training) else _load(*one) for one in found]
 
 
-def _labelled(folder: str | Path) -> tuple[str, Path]:
+def _labelled(folder: str | os.PathLike[str]) -> tuple[str, Path]:
     match = _LABELLED.fullmatch(str(folder))
     if match is None or Path(folder).exists():
-        return Path(folder).resolve().name, Path(folder)
-    return match["label"], Path(match["folder"])
+        return Path(folder).resolve().name, placed(folder)
+    return match["label"], placed(match["folder"])
 
 
 def _load(label: str, folder: Path) -> Training:
@@ -274,6 +287,10 @@ def _digest(weights: Path, config: ModelConfig, target_returns: Mapping[str, flo
     try:
         with safe_open(weights, framework="numpy") as file:
             for name in sorted(file.keys()):
+                if (kind := file.get_slice(name).get_dtype()) not in _FLOATS:
+                    raise LramError(
+                        f"{weights} has values of the type {kind}, as no training writes; {_ADVICE}"
+                    )
                 values = file.get_tensor(name).astype("<f4")  # models are loaded as float32
                 digest.update(f"{name} torch.float32 {values.shape}".encode())
                 digest.update(values.tobytes())

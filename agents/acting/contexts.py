@@ -63,10 +63,11 @@ class Context:
 def split_context(spec: str) -> tuple[str, str]:
     """Return the agent that ``spec`` names and the text after its last ``@``; empty without one.
 
-    An ``@`` that a path follows (``runs@home/checkpoint``) is part of the agent.
+    An ``@`` that a path follows (``runs@home/checkpoint``), or that stands within an argument
+    (``m:make('@')``), is part of the agent.
     """
     agent, mark, suffix = spec.rpartition("@")
-    if not mark or not agent or not suffix or "/" in suffix:
+    if not mark or not agent or not suffix or "/" in suffix or suffix.endswith(")"):
         return spec, ""
     return agent, suffix
 

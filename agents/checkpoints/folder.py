@@ -25,11 +25,12 @@ from safetensors.torch import save_file
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.registry import MissingBackboneError
-from lram.agents.checkpoints.weights import WeightsError, WeightsFile, os_errors
+from lram.agents.checkpoints.weights import FLOATS, WeightsError, WeightsFile, os_errors
 from lram.agents.durable import open_regular, read_regular, sync_folder
 from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.model.network import ActionModel, check_memory, float32_by_default
 from lram.agents.model.tokens import ACTION_DIMS, CLASSES
+from lram.agents.places import placed
 from lram.agents.shown import shown
 from lram.agents.sums import SUMS_FILE, check_sum, read_sums, render_sums
 
@@ -109,10 +110,15 @@ def save_checkpoint(
 
     Raises:
         AgentError: ``folder`` exists, and ``overwrite`` is not set or it is no checkpoint; or a weight is
-            too large for ``dtype``.
+            too large for ``dtype``, or that is no type that is read again.
         OSError: The system refuses to write; nothing is left.
     """
-    folder = Path(folder)
+    folder = placed(folder)
+    if dtype is not None and dtype not in FLOATS.values():
+        names = ", ".join(str(one).removeprefix("torch.") for one in FLOATS.values())
+        raise AgentError(
+            f"a checkpoint cannot hold {str(dtype).removeprefix('torch.')}; choose one of {names}"
+        )
     if folder.exists() and not (overwrite and (folder / CONFIG_FILE).is_file()):
         raise AgentError(f"{folder} exists and is kept; name another folder for the checkpoint")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +191,7 @@ def load_checkpoint(folder: str | Path) -> tuple[ActionModel, CheckpointMeta]:
     Raises:
         AgentError: One sentence that names the file, what is wrong with it, and what to do.
     """
-    folder = Path(folder)
+    folder = placed(folder)
     if not folder.is_dir():
         if folder.is_file() and folder.suffix in PICKLES:
             raise AgentError(_pickle_message(folder))
@@ -203,7 +209,7 @@ def load_checkpoint(folder: str | Path) -> tuple[ActionModel, CheckpointMeta]:
 
 def read_card(folder: str | Path) -> dict[str, Any]:
     """Return a checkpoint's card without reading its weights; AgentError where it is none or damaged."""
-    folder = Path(folder)
+    folder = placed(folder)
     return _read_config(folder / CONFIG_FILE, read_sums(folder, FILES))[2]
 
 

@@ -30,7 +30,7 @@ LARGEST_HEADER = 16 << 20
 """Bytes; enough for over 100,000 tensors."""
 
 _BLOCK = 1 << 20
-_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class WeightsError(ValueError):
@@ -165,14 +165,14 @@ def _offsets(name: str, told: Any) -> tuple[int, int]:
 
 def _entry(name: str, told: dict[str, Any], size: int) -> Entry:
     dtype, shape = told.get("dtype"), told.get("shape")
-    if not isinstance(dtype, str) or dtype not in _FLOATS:
+    if not isinstance(dtype, str) or dtype not in FLOATS:
         raise WeightsError(
             f"{shown(name)} is of the type {shown(str(dtype))}, whose values are no finite numbers, or which "
-            f"is not known here (known: {', '.join(_FLOATS)})"
+            f"is not known here (known: {', '.join(FLOATS)})"
         )
     if not _counts(shape) or len(shape) > 8:
         raise WeightsError(f"{shown(name)} has no shape")
-    kind = _FLOATS[dtype]
+    kind = FLOATS[dtype]
     if math.prod(shape) * kind.itemsize != size:
         raise WeightsError(f"{shown(name)} has {size} bytes, which is not what its shape needs")
     return Entry(kind, tuple(shape), size)

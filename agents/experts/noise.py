@@ -54,10 +54,11 @@ class Noise:
 def split_noise(spec: str) -> tuple[str, str]:
     """Return the agent that ``spec`` names and the text after its last ``~``; empty without one.
 
-    A ``~`` that a path follows (``~/checkpoint``) is part of the agent.
+    A ``~`` that a path follows (``~/checkpoint``), or that stands within an argument (``m:make('~')``), is
+    part of the agent.
     """
     agent, mark, suffix = spec.rpartition("~")
-    if not mark or not agent or "/" in suffix:
+    if not mark or not agent or "/" in suffix or suffix.endswith(")"):
         return spec, ""
     return agent, suffix
 

@@ -22,6 +22,7 @@ from lram.agents.backbones.registry import build_backbone
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.encoders import Encoders, reset_encoders
 from lram.agents.model.tokens import ACTION_DIMS, CLASSES
+from lram.agents.seed import check_seed
 
 
 class Prediction(NamedTuple):
@@ -127,8 +128,9 @@ def build_model(config: ModelConfig, seed: int) -> ActionModel:
     """Return an untrained model, its weights drawn from ``seed``; torch's own generator is left as it was.
 
     Raises:
-        AgentError: This machine's memory cannot hold it.
+        AgentError: This machine's memory cannot hold it, or the seed is none.
     """
+    check_seed(seed)
     with torch.device("meta"), float32_by_default():
         check_memory(ActionModel(config), f"a model of {config.layers} blocks of width {config.width}")
     with torch.random.fork_rng(devices=[]), float32_by_default():

@@ -15,13 +15,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
 from lram.agents.api import AgentError
-from lram.agents.backbones.registry import kinds
+from lram.agents.backbones.registry import built_in, kinds
 from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.model.presets import parse_preset
 
@@ -47,13 +48,15 @@ class ModelSection:
 
     Attributes:
         preset: Where the model starts from; empty with ``init_from``, or where all is in ``overrides``.
-        init_from: Checkpoint whose weights (and model, but for the overrides) are gone on with.
+        init_from: Checkpoint whose weights (and model, but for the overrides) training starts from.
         overrides: Fields of :class:`lram.agents.model.config.ModelConfig`, its sections as dictionaries. In a
             file they stand in ``[model]`` beside the preset. None is written ``"none"`` there.
     """
 
     preset: Annotated[str, Meta(description="a preset of 'lram agents', such as xlstm[7:1]-1M")] = ""
-    init_from: Annotated[str, Meta(description="a checkpoint's folder, whose weights are gone on with")] = ""
+    init_from: Annotated[str, Meta(description="a checkpoint's folder: training starts from its weights")] = (
+        ""
+    )
     state_init: Annotated[
         Literal["reference", "standardised"],
         Meta(
@@ -91,13 +94,13 @@ class DataSection:
     validation_unit: Annotated[
         Literal["trajectory", "episode"],
         Meta(
-            description="what that is a share of: trajectory: of the different ones, so that no copy of one "
+            description="what validation_share is of: trajectory: of the different ones, so no copy of one "
             "is on both sides; episode: of all episodes, as earlier versions did"
         ),
     ] = "trajectory"
     seed: Annotated[
         Seed,
-        Meta(description="of both drawings; not the run's, so that runs of many seeds share them"),
+        Meta(description="seed of both random draws; not the run's, so that runs of many seeds share them"),
     ] = 1
     target_returns: Annotated[
         Literal["table", "data"],
@@ -107,7 +110,7 @@ class DataSection:
         ),
     ] = "table"
     target_quantile: Annotated[
-        float, Meta(ge=0, le=1, description="that quantile, of each task's returns; 1: the best")
+        float, Meta(ge=0, le=1, description="that quantile of each task's returns; 1: the best")
     ] = 0.9
 
 
@@ -120,7 +123,7 @@ class SamplingSection:
         Count, Meta(description="windows of a micro-batch on each process (reference: 32 on each of 4 GPUs)")
     ] = 32
     domain_sequences: Annotated[
-        Mapping[str, Count], Meta(description="the same for single domains, such as `{atari = 8}`")
+        Mapping[str, Count], Meta(description="sequences for single domains, such as `{atari = 8}`")
     ] = field(default_factory=dict)
     domain_weights: Annotated[
         Mapping[str, Turns], Meta(description="turns of a domain in each cycle; 1 where not named")
@@ -154,7 +157,11 @@ class OptimizerSection:
         Updates, Meta(description="optimiser updates (reference: 200,000 micro-steps, 6 an update)")
     ] = 33_333
     warmup_updates: Annotated[
-        UpdatesOrZero, Meta(description="updates of linear warm-up (reference: 4,000 micro-steps)")
+        UpdatesOrZero,
+        Meta(
+            description="updates of linear warm-up (reference: 4,000 micro-steps); if not set, and "
+            "`updates` is 667 or less: a fiftieth of those"
+        ),
     ] = 667
     final_learning_rate: Annotated[NotNegative, Meta(description="where the cosine ends")] = 1e-6
     accumulate: Annotated[
@@ -343,10 +350,39 @@ def known_fields(path: tuple[str, ...]) -> tuple[str, ...] | None:
 
 def choices(name: str) -> tuple[str, ...]:
     """Return the values that a field of dotted name may have, where they are a fixed few."""
+    kind = _kind(name)
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def is_list(name: str) -> bool:
+    """Return whether a field of dotted name holds several values."""
+    return get_origin(_kind(name)) is tuple
+
+
+def is_text(name: str) -> bool:
+    """Return whether a field of dotted name holds text, or several texts."""
+    kind = _kind(name)
+    if get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
+    return kind is str or (
+        get_origin(kind) is Literal and all(isinstance(one, str) for one in get_args(kind))
+    )
+
+
+def _kind(name: str) -> Any:
+    """Return the type of a field of dotted name, without its bounds; None for an unknown one."""
     kind: Any = Recipe
     for part in name.split("."):
+        if kind is ModelSection and part in MODEL_FIELDS:
+            kind = ModelConfig
+        spec = built_in(part) if kind is ModelConfig else None
+        if spec is not None:
+            kind = spec.options
+            continue
         kind = get_type_hints(kind).get(part) if is_dataclass(kind) else None
-    return get_args(kind) if get_origin(kind) is Literal else ()
+        if isinstance(kind, UnionType) or get_origin(kind) is Union:  # a section that may be missing
+            kind = next((one for one in get_args(kind) if one is not NoneType), None)
+    return kind
 
 
 @dataclass(frozen=True, slots=True)

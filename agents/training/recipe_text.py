@@ -15,21 +15,28 @@ import msgspec
 
 from lram.agents.api import AgentError
 from lram.agents.durable import read_regular
+from lram.agents.model.config import config_to_dict
 from lram.agents.shown import shown
 from lram.agents.training.recipe import (
     EARLIER_PRESETS,
     MODEL_SECTION,
+    ModelSection,
+    OptimizerSection,
     Recipe,
     choices,
     flat,
     known_fields,
+    model_config,
     recipe_to_dict,
 )
+from lram.agents.training.settings import apply_setting, setting_names
+
+WARMUP_PART = 50
+"""One update in so many is warm-up where no recipe says: 667 of 33,333 by default."""
 
 LARGEST_RECIPE = 1 << 20
 """Bytes of the largest file that is read as a recipe."""
 
-_LISTS = ("data.stores", "data.tasks", "data.policies", "saving.trackers", "model.xlstm.slstm_at")
 _WRITTEN_OUT = {"stores", "tasks", "policies", "top_fraction", "validation_share", "seed"}
 """Of ``[data]``: a recipe with all of these was written out by a training, or by ``--print-recipe``. One of
 earlier versions tells no ``validation_unit``, and its split is to stay what it was."""
@@ -44,20 +51,24 @@ def read_recipe(path: str | Path | None, settings: Sequence[str] = ()) -> Recipe
 
     Args:
         path: A TOML file; None: the defaults alone.
-        settings: ``section.field=value`` each, over what the file says; the value as TOML has it, where
-            quotes around a word and brackets around a single item may be left out.
+        settings: ``section.field=value`` each, over what the file says
+            (:mod:`lram.agents.training.settings`).
 
     Raises:
         AgentError: One sentence that names the field, what is wrong with it and what it may be.
     """
     plain = _read_file(Path(path)) if path is not None else {}
     for setting in settings:
-        _apply(plain, setting)
+        apply_setting(plain, setting)
     return recipe_from_dict(plain, str(path) if path is not None else "the recipe")
 
 
 def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Recipe:
-    """Return the recipe of plain values; AgentError as in :func:`read_recipe`."""
+    """Return the recipe of plain values; AgentError as in :func:`read_recipe`.
+
+    Where ``optimizer.updates`` is named, ``optimizer.warmup_updates`` is not, and its default would leave no
+    update after the warm-up, the warm-up is a fiftieth of the updates, as it is of the default recipe.
+    """
     _refuse_unknown(plain, (), where)
     for name, value in flat(plain).items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -77,6 +88,11 @@ def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Rec
         if preset in EARLIER_PRESETS:
             # Written out today, a name has its brackets; so one without them is of an earlier version.
             nested["model"]["preset"] = EARLIER_PRESETS[preset] if written_out else _NOW[preset]
+    optimizer = nested.get("optimizer")
+    if isinstance(optimizer, Mapping) and "warmup_updates" not in optimizer:
+        updates = optimizer.get("updates")
+        if isinstance(updates, int) and updates <= OptimizerSection().warmup_updates:
+            nested["optimizer"] = {**optimizer, "warmup_updates": max(0, updates) // WARMUP_PART}
     try:
         return msgspec.convert(nested, Recipe)
     except (msgspec.ValidationError, OverflowError) as error:
@@ -89,32 +105,66 @@ def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Rec
 
 
 def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """Return the recipe with ``section.field=value`` settings; AgentError as in :func:`read_recipe`."""
+    """Return the recipe with ``section.field=value`` settings; AgentError as in :func:`read_recipe`.
+
+    The recipe's warm-up is taken to follow from its updates: where settings name so few that none is left
+    after it, and no warm-up, it is a fiftieth of those.
+    """
     plain = recipe_to_dict(recipe)
     for setting in settings:
-        _apply(plain, setting)
+        apply_setting(plain, setting)
+    optimizer, named = plain["optimizer"], setting_names(settings)
+    updates = optimizer.get("updates")
+    follows = "optimizer.updates" in named and "optimizer.warmup_updates" not in named
+    if follows and isinstance(updates, int) and updates <= optimizer["warmup_updates"]:
+        optimizer["warmup_updates"] = max(0, updates) // WARMUP_PART
     return recipe_from_dict(plain)
 
 
-def render_recipe(recipe: Recipe) -> str:
-    """Return the recipe as TOML, every field with its value; read back, it is the same recipe."""
+def names_warmup(path: str | Path) -> bool:
+    """Return whether a recipe's file says ``optimizer.warmup_updates`` itself."""
+    optimizer = _read_file(Path(path)).get("optimizer")
+    return isinstance(optimizer, Mapping) and "warmup_updates" in optimizer
+
+
+def render_recipe(recipe: Recipe, *, expand: bool = False) -> str:
+    """Return the recipe as TOML, every field with its value; read back, it is the same recipe.
+
+    Args:
+        recipe: The recipe.
+        expand: Add in comments what the preset stands for; a line without its ``#`` overrides the preset.
+
+    Raises:
+        AgentError: ``expand``, and there is no such preset, or the overrides do not fit it.
+    """
     plain = recipe_to_dict(recipe)
+    preset: Mapping[str, Any] = {}
+    if expand and recipe.model.preset and not recipe.model.init_from:
+        resolved = ModelSection(overrides=config_to_dict(model_config(recipe.model)))
+        preset = recipe_to_dict(Recipe(model=resolved))["model"]
     blocks = [
         "".join(f"{name} = {render_value(plain[name])}\n" for name in plain if not _is_table(plain[name]))
     ]
     for name, section in plain.items():
         if isinstance(section, Mapping):
-            blocks += _blocks(name, section)
+            blocks += _blocks(name, section, preset if name == "model" else {})
     return "\n".join(blocks)
 
 
-def _blocks(name: str, section: Mapping[str, Any]) -> list[str]:
+def _blocks(name: str, section: Mapping[str, Any], preset: Mapping[str, Any]) -> list[str]:
     # The model's sections are tables of their own; short dictionaries stand on one line.
-    nested = {key for key, value in section.items() if name == "model" and _is_table(value)}
+    nested = {key for key, value in section.items() if name.startswith("model") and _is_table(value)}
     lines = [f"{_key(key)} = {render_value(value)}\n" for key, value in section.items() if key not in nested]
+    unset = {key: value for key, value in preset.items() if key not in section}
+    if unset and name == "model":
+        lines.append(
+            "# The rest is as the preset has it; remove the # of a line to set the field yourself.\n"
+        )
+    lines += [f"# {key} = {render_value(value)}\n" for key, value in flat(unset).items()]
     blocks = [f"[{name}]\n" + "".join(lines)]
     for key in sorted(nested):
-        blocks += _blocks(f"{name}.{key}", section[key])
+        inner = preset.get(key)
+        blocks += _blocks(f"{name}.{key}", section[key], inner if isinstance(inner, Mapping) else {})
     return blocks
 
 
@@ -154,35 +204,6 @@ def _read_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and brackets without end
         raise AgentError(f"{path} is not TOML: {shown(str(error), 200)}; fix that place") from None
-
-
-def _apply(plain: dict[str, Any], setting: str) -> None:
-    """Put one ``section.field=value`` into nested dictionaries."""
-    name, equals, text = setting.partition("=")
-    path = tuple(part.strip() for part in name.strip().split("."))
-    if not equals or not all(path):
-        raise AgentError(
-            f"--set takes section.field=value, not {shown(setting)!r}; for instance optimizer.updates=500"
-        )
-    value = _parse(text.strip())
-    if ".".join(path) in _LISTS and not isinstance(value, list):
-        value = [value]
-    for depth, part in enumerate(path[:-1]):
-        plain = plain.setdefault(part, {})
-        if not isinstance(plain, dict):
-            raise AgentError(
-                f"--set {shown(setting)}: {shown('.'.join(path[: depth + 1]))} has no fields; set it as a "
-                "whole"
-            )
-    plain[path[-1]] = value
-
-
-def _parse(text: str) -> Any:
-    try:
-        found = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
-        return text  # a word without quotes
-    return found["value"] if len(found) == 1 else text
 
 
 def _refuse_unknown(plain: Mapping[str, Any], path: tuple[str, ...], where: str) -> None:

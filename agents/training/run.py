@@ -13,6 +13,7 @@ from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
 from lram.agents.checkpoints.known_tasks import known_tasks
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.network import ActionModel, build_model
+from lram.agents.places import placed
 from lram.agents.shown import shown
 from lram.agents.training import folder
 from lram.agents.training.distributed import World, joined
@@ -80,7 +81,7 @@ def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Out
         AgentError: Something in the recipe cannot be done, and nothing was written; or training ended
             with a sentence that says why.
     """
-    run = Path(run)
+    run = placed(run)
     recipe.check()
     with joined(recipe.device) as world, reproducible(recipe.threads), _failures_told(run):
         if world.writes:
@@ -101,7 +102,7 @@ def go_on(run: str | Path, settings: Sequence[str] = (), around: Surroundings = 
     Raises:
         AgentError: There is no such run, recipe or trajectories are others, or as in :func:`start`.
     """
-    run = Path(run)
+    run = placed(run)
     recipe = folder.recipe_of(run, tuple(settings))
     if folder.is_finished(run):
         lines = read_metrics(run / METRICS_FILE)

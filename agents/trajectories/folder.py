@@ -100,8 +100,13 @@ class StoreFolder:
         """Write the file ``name`` at the top of the store, so that it is on disk and whole or as before."""
         self.check_place()
         scratch = f".{name}{SCRATCH}"
-        _write(os.open(scratch, _FILE | os.O_TRUNC, 0o666, dir_fd=self._handle), content)
-        os.rename(scratch, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
+        try:
+            _write(os.open(scratch, _FILE | os.O_TRUNC, 0o666, dir_fd=self._handle), content)
+            os.rename(scratch, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(scratch, dir_fd=self._handle)
+            raise
         os.fsync(self._handle)
 
     def remove_own(self, name: str) -> None:

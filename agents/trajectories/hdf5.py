@@ -12,9 +12,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from lram.agents.trajectories.global_heaps import endless_heap
 
 LARGEST_READ = 2 << 30
 """Bytes of an array that are read at once: an hour of Atari's images takes 0.7 GB."""
@@ -27,20 +28,11 @@ _DEEP = 8
 _SHOWN = 60
 _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 
-DAMAGE: tuple[type[Exception], ...] = (
-    OSError,
-    EOFError,
-    LookupError,
-    ValueError,
-    RuntimeError,
-    TypeError,
-    ArithmeticError,
-    AttributeError,
-    MemoryError,
-    SystemError,
-    msgspec.MsgspecError,
-)
-"""What h5py and NumPy raise for files that are damaged or made to confuse."""
+DAMAGE: type[Exception] = Exception
+"""What h5py, NumPy, zipfile and zlib raise for files that are damaged or made to confuse: no list of it held.
+
+Nothing but the reading of one file stands between ``try`` and ``except DAMAGE``, so that whatever is raised
+becomes the sentence on that file, and the next file is read."""
 
 
 _OTHER = object()  # what lies there is neither a group nor an array
@@ -57,6 +49,8 @@ def open_file(path: str | Path) -> Any:
     # A named pipe would be waited for without end.
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise OSError("it is not a regular file")
+    if (place := endless_heap(path)) is not None:
+        raise OSError(f"the texts at byte {place} are damaged, so that HDF5 would never end to read them")
     # Nothing is locked: that fails on some network file systems.
     return h5py.File(path, "r", locking=False)
 

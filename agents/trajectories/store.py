@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lram.agents.api import AgentError, TaskSpec
+from lram.agents.places import placed
 from lram.agents.trajectories.card import read_signed_card
 from lram.agents.trajectories.checked_parts import CheckedParts, fault_of_part
 from lram.agents.trajectories.digests import trajectory_digest
@@ -132,7 +133,7 @@ class TrajectoryStore:
     """
 
     def __init__(self, path: str | Path, *, cache_bytes: int = CACHE_BYTES) -> None:
-        self.path = Path(path)
+        self.path = placed(path)
         self.card, signed = read_signed_card(self.path)
         index = read_index(self.path)
         check_parts(self.path, index.lines, index.listing.parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isfinite, prod
 from typing import Any, TypeAlias
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lram.agents.api import AgentError, TaskSpec
+from lram.agents.trajectories.layout import part_path
 
 Observations: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 Actions: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.float32]
@@ -22,6 +23,8 @@ ACTION_SLACK = 1e-6
 
 LONGEST = 1 << 31
 """Decisions of an episode at most: what its length is counted with elsewhere."""
+
+_LONGEST_NAME = 255  # bytes of a file's name
 
 LARGEST_SIZE = 1 << 24
 """Values of an observation, and actions of a task, at most."""
@@ -66,6 +69,17 @@ class Trajectory:
     protocol: str = ""
     record: str = ""
     origin: str = ""
+
+    def frozen(self) -> Trajectory:
+        """Return it with arrays that nobody can change: its own, where they are so already, or copies."""
+        return replace(
+            self,
+            observations=_unchanging(self.observations),
+            actions=_unchanging(self.actions),
+            rewards=_unchanging(self.rewards),
+            signals=_unchanging(self.signals),
+            success=None if self.success is None else _unchanging(self.success),
+        )
 
     @property
     def length(self) -> int:
@@ -132,7 +146,7 @@ def check_trajectory(trajectory: Trajectory, where: str = "") -> None:
     wrong = _problem(trajectory)
     if wrong:
         origin = f" ({trajectory.origin})" if trajectory.origin else ""
-        name = where or f"a trajectory of {trajectory.task.id}{origin}"
+        name = where or f"a trajectory of {_cut(trajectory.task.id)}{origin}"
         raise AgentError(f"{name} {wrong}; fix its source or leave it out")
 
 
@@ -140,6 +154,8 @@ def _problem(t: Trajectory) -> str:
     """Return what is wrong with ``t``, as the end of a sentence; empty when nothing is."""
     if wrong := fault_of_task(t.task):
         return f"has a task that {wrong}"
+    if any(len(name.encode()) > _LONGEST_NAME for name in part_path(t.task, 0).split("/")):
+        return f"has a task whose name is too long for a folder ({len(t.task.id)} characters)"
     return (
         _wrong_lengths(t)
         or _wrong_observations(t)
@@ -269,3 +285,10 @@ def _not_finite(name: str, values: npt.NDArray[Any]) -> str:
     rows = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))
     article = "an" if name[0] in "aeiou" else "a"
     return f"has {article} {name} that is not finite at row {rows[0]} ({len(rows)} rows)"
+
+
+def _unchanging(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if array.flags.writeable or array.base is not None:  # the memory below a view may change
+        array = array.copy()
+        array.flags.writeable = False
+    return array

@@ -13,10 +13,11 @@ from lram.agents.api import AgentError
 from lram.agents.trajectories.card import read_card, read_signed_card
 from lram.agents.trajectories.checked_parts import fault_of_part
 from lram.agents.trajectories.digests import repeats, repeats_words, trajectory_digest
-from lram.agents.trajectories.hdf5 import DAMAGE, read_array
+from lram.agents.trajectories.hdf5 import DAMAGE, printable, read_array
 from lram.agents.trajectories.index import read_index
 from lram.agents.trajectories.layout import CARD_FILE, INDEX_FILE, PartLine, is_store
 from lram.agents.trajectories.part import damaged, open_part, read_episode
+from lram.agents.trajectories.recorded import checksum_fault
 from lram.agents.trajectories.trajectory import Trajectory, check_trajectory, returns_to_go
 
 
@@ -32,6 +33,7 @@ class Verified:
         unsigned: What carries no checksum, because an earlier version wrote it.
         repeats: Tasks that have a trajectory more than once, one sentence each; nothing is wrong with that.
         shared: By path of another store that was verified with it: how many episodes are there, too.
+        recorded: Trajectories whose arrays were held against the checksum of the record that they carry.
     """
 
     parts: int = 0
@@ -43,6 +45,7 @@ class Verified:
     unsigned: list[str] = field(default_factory=list)
     repeats: list[str] = field(default_factory=list)
     shared: dict[str, int] = field(default_factory=dict)
+    recorded: int = 0
 
 
 def verified_all(paths: Sequence[Path]) -> list[Verified]:
@@ -91,7 +94,7 @@ def _verified(path: Path, digests: dict[str, list[str]]) -> Verified:
     found.episodes = sum(len(line.lengths) for line in index.lines)
     found.steps = sum(sum(line.lengths) for line in index.lines)
     for line in index.lines:
-        found.bad += faults_of_part(path, line, digests[line.task.id])
+        found.bad += faults_of_part(path, line, digests[line.task.id], found)
     found.repeats = [repeats_words(*one) for one in repeats(digests)]
     found.unnamed = [str(path / name) for name in index.listing.strays]
     named = {line.part for line in index.lines}
@@ -99,13 +102,16 @@ def _verified(path: Path, digests: dict[str, list[str]]) -> Verified:
     return found
 
 
-def faults_of_part(path: Path, line: PartLine, digests: list[str]) -> Iterator[str]:
+def faults_of_part(
+    path: Path, line: PartLine, digests: list[str], found: Verified | None = None
+) -> Iterator[str]:
     """Yield what is wrong with a part, one sentence each: its file, or its trajectories one by one.
 
     Args:
         path: Folder of the store.
         line: Of the part.
         digests: Those of its trajectories are added.
+        found: Where to count what is held against records.
     """
     file = path / line.part
     if wrong := fault_of_part(path, line):
@@ -120,14 +126,16 @@ def faults_of_part(path: Path, line: PartLine, digests: list[str]) -> Iterator[s
     with handle:
         for place in range(len(line.lengths)):
             try:
-                wrong = _fault(handle, line, place, f"{file}, episode {place}", digests)
+                wrong = _fault(handle, line, place, f"{file}, episode {place}", digests, found or Verified())
             except AgentError as error:
                 wrong = str(error)
             if wrong:
                 yield wrong
 
 
-def _fault(handle: object, line: PartLine, place: int, where: str, digests: list[str]) -> str:
+def _fault(
+    handle: object, line: PartLine, place: int, where: str, digests: list[str], found: Verified
+) -> str:
     trajectory = read_episode(handle, place, line.task)
     check_trajectory(trajectory, where)
     digests.append(trajectory_digest(trajectory))
@@ -149,7 +157,11 @@ def _fault(handle: object, line: PartLine, place: int, where: str, digests: list
     }
     for name, (held, said) in facts.items():
         if held != said:
-            return f"{where} has the {name} {held}, the index says {said}; import or collect it again"
+            told = printable(f"has the {name} {held}, the index says {said}")
+            return f"{where} {told}; import or collect it again"
+    if wrong := checksum_fault(trajectory):
+        return f"{where} {wrong}; collect it again"
+    found.recorded += wrong is not None
     try:
         stored = read_array(handle, f"episode_{place}/infos/returns_to_go")
     except DAMAGE as error:

@@ -26,6 +26,7 @@ import msgspec
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.durable import sync_folder
+from lram.agents.places import placed
 from lram.agents.trajectories.card import encode_card, new_card, read_card
 from lram.agents.trajectories.folder import StoreFolder
 from lram.agents.trajectories.index import (
@@ -99,7 +100,7 @@ class StoreWriter:
         resume: str = "",
         say: Callable[[str], None] = _to_stderr,
     ) -> None:
-        self.path = Path(path)
+        self.path = placed(path)
         self._part_bytes, self._resume, self._say = part_bytes, resume, say
         self._held: list[Trajectory] = []
         self._held_bytes = 0
@@ -206,7 +207,7 @@ class StoreWriter:
     def append(self, trajectory: Trajectory) -> bool:
         """Take ``trajectory``; return whether everything up to it is committed now.
 
-        Its arrays must not be changed before they are committed.
+        Arrays that somebody may still change are copied: what is committed is what they hold now.
 
         Raises:
             AgentError: It is none of its task's, its origin is in the store already, or the disk refuses.
@@ -221,7 +222,7 @@ class StoreWriter:
         origin = trajectory.origin
         if origin and (origin in self.committed or origin in self._held_origins):
             raise AgentError(f"{self.path} has the trajectory {origin} already; leave it out")
-        self._held.append(trajectory)
+        self._held.append(trajectory.frozen())
         self._held_bytes += trajectory.nbytes
         self._held_origins.add(origin)
         if self._held_bytes < self._part_bytes:

@@ -31,6 +31,7 @@ from lram.harness.errors import LramError
 from lram.harness.evaluation import evaluate, resume
 from lram.harness.json_files import DAMAGE
 from lram.harness.machine import Machine, calm_threads
+from lram.harness.progress import shown
 from lram.harness.provenance import collect
 
 INTERRUPTED = 130
@@ -87,10 +88,12 @@ def _train(cell: CellFolder, recipe: Recipe) -> None:
     if (cell.train / "recipe.toml").is_file():
         # The study's folder may have been moved; which trajectories they are is held by their digests.
         stores = f"data.stores={json.dumps(list(recipe.data.stores))}"
-        outcome = go_on(cell.train, (stores,), surroundings())
+        with surroundings() as around:
+            outcome = go_on(cell.train, (stores,), around)
     else:
         _set_aside(cell.train)  # of a process that was killed before it began
-        outcome = start(recipe, cell.train, surroundings())
+        with surroundings() as around:
+            outcome = start(recipe, cell.train, around)
     if not outcome.finished:
         raise KeyboardInterrupt
 
@@ -106,7 +109,7 @@ def _evaluate(cell: CellFolder, study: Study) -> None:
         and [agent.spec for agent in run.plan.agents] == [spec]
         and all(Path(python).exists() for python in run.plan.interpreters.values())
     ):
-        resume(run, machine=machine)
+        resume(run, machine=machine, progress=shown)
         return
     _set_aside(cell.eval)  # that, or of a process that was killed before it began
     evaluate(
@@ -117,6 +120,7 @@ def _evaluate(cell: CellFolder, study: Study) -> None:
         seed=cell.evaluation_seed(asked),
         protocols=asked.protocols,
         machine=machine,
+        progress=shown,
     )
 
 
@@ -150,7 +154,7 @@ def _seconds(cell: CellFolder) -> dict[str, float]:
         found: dict[str, float] = msgspec.json.decode(
             read_regular(cell.path / _SECONDS), type=dict[str, float]
         )
-    except (OSError, *DAMAGE):  # it says how long things took, no more
+    except DAMAGE:  # it says how long things took, no more
         return {}
     return found
 

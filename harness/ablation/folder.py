@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lram.agents.durable import is_scratch_of
+from lram.agents.places import placed
 from lram.harness.ablation.checks import check_copies, check_done, check_plan, check_times
 from lram.harness.ablation.records import SCHEMA, CellEntry, Copies, Done, StudyPlan, Times
 from lram.harness.ablation.study import Evaluation
@@ -50,7 +51,7 @@ class StudyFolder:
 
     def __init__(self, path: str | Path) -> None:
         """Read the plan in ``path``; LramError where there is none, or of another layout."""
-        self.path = Path(path)
+        self.path = placed(path)
         file = self.path / STUDY_FILE
         if not file.is_file():
             raise LramError(

@@ -20,9 +20,10 @@ from typing import Protocol
 
 import msgspec
 
+from lram.agents.places import placed
 from lram.agents.training.recipe import recipe_to_dict
 from lram.agents.trajectories import TrajectoryStore
-from lram.harness.ablation.cells import cells_of
+from lram.harness.ablation.cells import Cell, cells_of
 from lram.harness.ablation.folder import (
     STUDY_FILE,
     CellFolder,
@@ -31,6 +32,8 @@ from lram.harness.ablation.folder import (
     held,
     write_plan,
 )
+from lram.harness.ablation.pace import CellPace, last_line
+from lram.harness.ablation.preflight import check_study
 from lram.harness.ablation.records import SCHEMA, CellEntry, StudyPlan
 from lram.harness.ablation.study import Collect, Study
 from lram.harness.backends import LOCAL, Backend
@@ -40,8 +43,10 @@ from lram.harness.errors import LramError
 from lram.harness.json_files import read_json, write_json
 from lram.harness.links import open_log, refuse_links
 from lram.harness.machine import Machine
-from lram.harness.plan import Request, plan_for
+from lram.harness.progress import Progress, quiet
 from lram.harness.segments import LOCK
+from lram.harness.waiting import LINE_EVERY_S
+from lram.harness.words import count
 
 Say = Callable[[str], None]
 
@@ -51,6 +56,7 @@ SHARED_STARTS = (
     "states of its own for each training seed"
 )
 
+_SHOWN = 24  # cells that are listed
 _POLL_S = 0.2
 _STOP_S = 60.0
 
@@ -115,7 +121,8 @@ class _HereTeam:
     say: Say
 
     def run(self, what: str, cells: Sequence[CellFolder], jobs: int | None) -> list[Failed]:
-        return _Children(self.path, what, self.say).run(cells, 1 if what == "time" else jobs or 1)
+        pace = CellPace(what, StudyFolder(self.path).cells())
+        return _Children(self.path, what, self.say, pace).run(cells, 1 if what == "time" else jobs or 1)
 
 
 def ablate(
@@ -126,6 +133,7 @@ def ablate(
     only: Sequence[str] = (),
     say: Say = lambda line: None,
     crew: Crew = HERE,
+    progress: Progress = quiet,
 ) -> tuple[StudyFolder, list[Failed]]:
     """Make the cells of ``study`` that ``folder`` does not have yet.
 
@@ -137,6 +145,7 @@ def ablate(
         only: Patterns of cells' titles, level names or folders; none: all cells.
         say: Told what happens.
         crew: Where: this machine, or a cluster (:class:`lram.harness.cluster.studies.Nodes`).
+        progress: Told of the episodes that are collected.
 
     Returns:
         The study on disk, and the cells that failed.
@@ -147,24 +156,26 @@ def ablate(
     """
     if jobs is not None and jobs < 1:
         raise LramError(f"jobs is {jobs}; it must be 1 or more")
-    path = Path(folder)
+    path = placed(folder)
     check_place(path)
     with held(path / LOCK):
         refuse_links(path, (STUDY_FILE, "data", "cells"))
-        stores = {one: TrajectoryStore(one).digest for one in study.data.stores}
-        for asked in study.data.collect:
-            where, digest = _collected(asked, path / "data", jobs, say, crew.backend)
-            stores[str(where.resolve())] = digest
+        protocols, cells = check_study(study, crew.backend)
         # A folder that was begun by an earlier version keeps its rule, so that its cells stay what they are.
         own_starts = not os.path.lexists(path / STUDY_FILE) or StudyFolder(path).plan.own_starts
         if not own_starts:
             say(SHARED_STARTS)
-        plan = _plan(study, stores, crew.backend, own_starts=own_starts)
+        say(_listed(_named(cells, only)))
+        stores = {one: TrajectoryStore(one).digest for one in study.data.stores}
+        for asked in study.data.collect:
+            where, digest = _collected(asked, path / "data", jobs, say, crew.backend, progress)
+            stores[str(where.resolve())] = digest
+        plan = _plan(study, stores, protocols, own_starts=own_starts)
         write_plan(path, plan)
         opened = StudyFolder(path)
         chosen = _chosen(opened.cells(), only)
-        made = sum(cell.done() is not None for cell in chosen)
-        say(f"{len(chosen)} cells, {made} of them made already" if made else f"{len(chosen)} cells")
+        if made := sum(cell.done() is not None for cell in chosen):
+            say(f"{made} of {count(len(chosen), 'cell')} made already")
         unmade = [cell for cell in chosen if cell.stage() not in ("", "timing")]
         failed: list[Failed] = []
         if any(cell.stage() for cell in chosen):
@@ -177,7 +188,7 @@ def ablate(
 
 
 def _collected(
-    asked: Collect, folder: Path, jobs: int | None, say: Say, backend: Backend
+    asked: Collect, folder: Path, jobs: int | None, say: Say, backend: Backend, progress: Progress
 ) -> tuple[Path, str]:
     """Return the store with what is asked for, and its digest; it is collected as far as it is not there."""
     key = hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()[:8]
@@ -195,6 +206,7 @@ def _collected(
             machine=Machine(workers=jobs or 1),
             notes=Notes("collected by a study"),
             backend=backend,
+            progress=progress,
         )
         if errored := sum(record.status != "scored" for record in run.records()):
             say(f"{errored} of the episodes errored and are not trained on; see {run.path / 'logs'}")
@@ -207,18 +219,7 @@ def _collected(
     return store, digest
 
 
-def _plan(study: Study, stores: dict[str, str], backend: Backend, *, own_starts: bool) -> StudyPlan:
-    asked = study.evaluation
-    request = Request(
-        agents="random",
-        tasks=list(asked.tasks),
-        episodes=asked.episodes,
-        seed=asked.seed,
-        protocols=asked.protocols,
-    )
-    with backend.open(Machine(workers=1)) as stage:
-        planned, _ = plan_for(request, stage)  # also says at once what is wrong with the evaluation
-    protocols = tuple(sorted({task.protocol for task in planned.tasks}))
+def _plan(study: Study, stores: dict[str, str], protocols: tuple[str, ...], *, own_starts: bool) -> StudyPlan:
     cells = tuple(
         CellEntry(
             cell.levels,
@@ -234,6 +235,38 @@ def _plan(study: Study, stores: dict[str, str], backend: Backend, *, own_starts:
     return StudyPlan(SCHEMA, study, stores, protocols, cells)
 
 
+def _listed(cells: Sequence[Cell]) -> str:
+    """Return how many cells there are, and which."""
+    more = f"; and {len(cells) - _SHOWN} more" if len(cells) > _SHOWN else ""
+    return f"{count(len(cells), 'cell')}: {'; '.join(cell.title for cell in cells[:_SHOWN])}{more}"
+
+
+def _named(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    """Return the cells that ``only`` may mean; LramError for a pattern that no cell has.
+
+    Names of folders end with a key that is not known yet: whatever begins like one may be one.
+    """
+    if not only:
+        return list(cells)
+    chosen: set[str] = set()
+    for pattern in only:
+        named = {
+            cell.title
+            for cell in cells
+            if any(_fits(name, pattern) for name in (cell.title, *cell.levels, f"seed {cell.seed}"))
+            or pattern.startswith(cell.folder.removesuffix(cell.key[:8]))
+        }
+        wild = any(letter in pattern for letter in "*?[")
+        if not named and not wild:
+            raise _no_cell(pattern, [cell.title for cell in cells])
+        chosen |= named
+    return [cell for cell in cells if cell.title in chosen]
+
+
+def _no_cell(pattern: str, titles: Sequence[str]) -> LramError:
+    return LramError(f"no cell is called {pattern!r}; there are {', '.join(map(repr, titles))}")
+
+
 def _chosen(cells: Sequence[CellFolder], only: Sequence[str]) -> list[CellFolder]:
     if not only:
         return list(cells)
@@ -241,9 +274,7 @@ def _chosen(cells: Sequence[CellFolder], only: Sequence[str]) -> list[CellFolder
     for pattern in only:
         named = [cell for cell in cells if any(_fits(name, pattern) for name in _names(cell))]
         if not named:
-            raise LramError(
-                f"no cell is called {pattern!r}; there are {', '.join(repr(c.entry.title) for c in cells)}"
-            )
+            raise _no_cell(pattern, [cell.entry.title for cell in cells])
         found |= {cell.entry.folder: cell for cell in named}
     return [cell for cell in cells if cell.entry.folder in found]
 
@@ -267,13 +298,14 @@ class _Child:
 class _Children:
     """Child processes that each work on one cell."""
 
-    def __init__(self, study: Path, what: str, say: Say) -> None:
-        self._study, self._what, self._say = study, what, say
+    def __init__(self, study: Path, what: str, say: Say, pace: CellPace) -> None:
+        self._study, self._what, self._say, self._pace = study, what, say, pace
         self._running: list[_Child] = []
 
     def run(self, cells: Sequence[CellFolder], jobs: int) -> list[Failed]:
         """Work on ``cells``, ``jobs`` at a time; return those that failed."""
         waiting, failed, finished = list(cells), [], 0
+        told = time.monotonic()
         try:
             while waiting or self._running:
                 while waiting and len(self._running) < jobs:
@@ -285,13 +317,27 @@ class _Children:
                     seconds = time.monotonic() - child.began
                     why = reason(child.process.returncode, child.cell.path / "log.txt")
                     how = f"failed: {why}" if why else f"{self._what} took {seconds:.0f} s"
-                    self._say(f"{finished}/{len(cells)}  {child.cell.entry.title}: {how}")
                     if why:
                         failed.append(Failed(child.cell, why))
+                    else:
+                        self._pace.add(seconds)
+                    ahead = self._left(len(waiting), jobs)
+                    self._say(f"{finished}/{len(cells)}  {child.cell.entry.title}: {how}{ahead}")
+                    told = time.monotonic()
+                if self._running and time.monotonic() - told >= LINE_EVERY_S:
+                    told = time.monotonic()
+                    for child in self._running:
+                        at = last_line(child.cell.path / "log.txt") or "begins"
+                        self._say(f"{finished}/{len(cells)}  {child.cell.entry.title}: {at}")
+                    self._say(f"{finished}/{len(cells)} cells{self._left(len(waiting), jobs)}")
         except BaseException:
             self._stop()
             raise
         return failed
+
+    def _left(self, waiting: int, jobs: int) -> str:
+        now = time.monotonic()
+        return self._pace.words(waiting, [now - child.began for child in self._running], jobs)
 
     def _start(self, cell: CellFolder) -> _Child:
         return _Child(cell, begin(self._study, cell, self._what), time.monotonic())

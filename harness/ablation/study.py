@@ -39,12 +39,13 @@ import msgspec
 from msgspec import Meta
 
 from lram.agents.durable import read_regular
+from lram.agents.seed import LARGEST_SEED
 from lram.agents.training.recipe import flat, recipe_to_dict
-from lram.agents.training.recipe_text import read_recipe
+from lram.agents.training.recipe_text import names_warmup, read_recipe
 from lram.harness.errors import LramError
 
 Count = Annotated[int, Meta(ge=1)]
-CountOrZero = Annotated[int, Meta(ge=0)]
+CountOrZero = Annotated[int, Meta(ge=0, le=LARGEST_SEED)]
 Text = Annotated[str, Meta(min_length=1)]
 
 
@@ -156,16 +157,16 @@ def read_study(source: str | Path) -> Study:
         shipped = shipped_studies()
         if str(source) not in shipped:
             raise LramError(
-                f"there is no study {source}; give a TOML file or one of those that come along: "
+                f"there is no study {source}; give a TOML file or the name of an included one: "
                 f"{', '.join(shipped)}"
             )
         file = shipped[str(source)]
     try:
         plain = tomllib.loads(read_regular(file).decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LramError(f"{file} is not TOML: {error}; mend that place") from None
+        raise LramError(f"{file} is not TOML: {error}; fix that place") from None
     except RecursionError:
-        raise LramError(f"{file} is nested too deeply; mend that place") from None
+        raise LramError(f"{file} is nested too deeply; fix that place") from None
     except OSError as error:
         raise LramError(f"{file} cannot be read ({error.strerror}); give a TOML file") from None
     return study_of(plain, str(file), file.resolve().parent)
@@ -194,7 +195,7 @@ def study_of(plain: Mapping[str, Any], where: str, folder: Path) -> Study:
         text, _, place = str(error).partition(" - at `$.")
         at = place.rstrip("`") or "it"
         raise LramError(
-            f"{where}: {at} does not fit: {text[:1].lower() + text[1:].replace('`', '')}; mend the value"
+            f"{where}: {at} does not fit: {text[:1].lower() + text[1:].replace('`', '')}; fix the value"
         ) from None
     stores = tuple(str((folder / Path(path).expanduser()).resolve()) for path in study.data.stores)
     study = replace(study, data=replace(study.data, stores=stores))
@@ -206,6 +207,8 @@ def _recipe_of(file: Path) -> dict[str, Any]:
     """Return a recipe's file as plain values, without what every cell has of its own."""
     plain = recipe_to_dict(read_recipe(file))
     del plain["name"], plain["seed"]
+    if not names_warmup(file):
+        del plain["optimizer"]["warmup_updates"]  # so that it follows from each cell's updates
     return plain
 
 

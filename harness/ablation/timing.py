@@ -62,7 +62,7 @@ class _Lane:
 
     def at(self, decision: int) -> tuple[Any, float]:
         place = (self.first + decision) % len(self.rewards)
-        return self.observations[place], float(self.rewards[place - 1])
+        return self.observations[place].copy(), float(self.rewards[place - 1])
 
 
 def _walk(agent: Agent, lanes: Sequence[_Lane], contexts: Sequence[int], decisions: int) -> list[TimedPoint]:

@@ -176,7 +176,7 @@ def read_record(file: Path) -> BenchRecord:
     """Read what :func:`write_record` wrote; LramError for anything else."""
     try:
         record = msgspec.json.decode(read_regular(file), type=BenchRecord)
-    except (OSError, *DAMAGE) as error:
+    except DAMAGE as error:
         raise LramError(f"{file} cannot be read as a benchmark: {error}") from error
     if record.schema != SCHEMA:
         raise LramError(f"{file} has layout {record.schema}; this version of lram-bench reads {SCHEMA}")

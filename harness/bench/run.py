@@ -16,6 +16,7 @@ from lram.agents.api import AgentError
 from lram.agents.backbones.stepping import why_not_fused
 from lram.agents.compute import Compute
 from lram.agents.model.presets import parse_preset
+from lram.agents.seed import check_seed
 from lram.harness.bench.measure import Candidate, Effort, compare, measure, summarise
 from lram.harness.bench.memory import Bandwidth, bandwidths, limit_ms, stream_candidates
 from lram.harness.bench.models import READ, Point, Subject, Work, weight_bytes
@@ -70,6 +71,7 @@ def bench_models(bench: ModelBench, say: Callable[[str], object] = lambda text: 
     for name, values in (("rows", bench.rows), ("contexts", bench.contexts), ("threads", (bench.threads,))):
         if not values or min(values) < 1:
             raise LramError(f"{name} must be 1 or more, not {', '.join(map(str, values)) or 'nothing'}")
+    check_seed(bench.seed)
     if not bench.presets:
         raise LramError("name at least one model preset; 'lram agents' lists them")
     check_device(bench.compute.device)

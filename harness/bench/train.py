@@ -23,6 +23,7 @@ from lram.agents.durable import write_durably
 from lram.agents.model.network import ActionModel, action_loss, build_model
 from lram.agents.model.presets import parse_preset
 from lram.agents.model.tokens import ACTION_DIMS, CLASSES, DISCRETE_ACTIONS
+from lram.agents.seed import check_seed
 from lram.harness.bench.measure import Candidate, Effort, Prepared, Ratio, Timing, compare, measure, summarise
 from lram.harness.bench.record import Load, LoadWatch, check_output
 from lram.harness.bench.run import check_device, environment, synchroniser
@@ -165,6 +166,7 @@ def bench_training(bench: TrainBench, *, say: Callable[[str], None] = lambda tex
     unknown = [form for form in bench.forms if form not in ("torch", "fused")]
     if unknown or not bench.forms:
         raise LramError(f"a training step has the forms torch and fused, not {', '.join(unknown) or 'none'}")
+    check_seed(bench.seed)
     check_device(bench.compute.device)
     watch = LoadWatch()
     rows: list[TrainRow] = []

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
 
 from lram.agents.api import AgentError
 from lram.envs.registry import SelectionError
@@ -31,14 +31,12 @@ from lram.harness.cli import (
     running,
     training,
 )
-from lram.harness.cli.output import nothing_hidden
+from lram.harness.cli.output import lead_nowhere, nothing_hidden, placed_argument
 from lram.harness.errors import LramError
 from lram.harness.words import brief
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-EXIT_READER_GONE = 141  # as the shell has it for a process ended by SIGPIPE
-_LISTING = re.compile(r" Available commands: [^;]*")  # cut short by its author; 'lram --help' has all
 
 app = App(
     name="lram",
@@ -71,6 +69,25 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _usage(error: CycloptsError) -> str:
+    """Return what is wrong with the arguments, and what is right or where that is told."""
+    chain = [*(error.command_chain or ())]
+    command = " ".join(["lram", *chain])
+    if not isinstance(error, UnknownCommandError):
+        text = " ".join(str(error).split()).rstrip(".")
+        if isinstance(error, UnusedCliTokensError):
+            text = f"{command} takes no more arguments: {' '.join(error.unused_tokens or ())!r} is too much"
+        return f"{text}; see '{command if chain else 'lram'} --help'"
+    level = app
+    for name in chain:
+        level = level[name]
+    known = [name for name in level if not name.startswith("-")]
+    word = str(next(iter(error.unused_tokens or ()), ""))
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"; did you mean '{command} {close[0]}'?" if close else f"; it has {', '.join(sorted(known))}"
+    return f"{command} has no command {word!r}{hint}"
+
+
 def _say(text: str) -> None:
     """Print a last line for people; a terminal that is gone must not make a traceback of it."""
     with suppress(OSError):
@@ -88,7 +105,16 @@ def main() -> None:
             try:
                 stream.flush()
             except OSError:  # nobody reads it; the interpreter must not stumble over it on its way out
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                lead_nowhere(stream)
+
+
+def _call(arguments: Sequence[str]) -> int:
+    """Run the command that ``arguments`` name, with paths from the root; return its exit code."""
+    command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+    for name, value in bound.arguments.items():
+        bound.arguments[name] = placed_argument(value)
+    code = command(*bound.args, **bound.kwargs)
+    return code if isinstance(code, int) else 0
 
 
 def _open_closed_streams() -> None:
@@ -122,11 +148,10 @@ def _run() -> None:
         signal.signal(signal.SIGHUP, _interrupt)
     try:
         _check_arguments(sys.argv[1:])
-        code = app(exit_on_error=False, print_error=False)
+        code = _call(sys.argv[1:])
         sys.stdout.flush()
     except CycloptsError as error:
-        text = _LISTING.sub("", " ".join(str(error).split())).rstrip(".")
-        _say(f"{text}; see 'lram --help' and 'lram COMMAND --help'")
+        _say(_usage(error))
         sys.exit(EXIT_BAD_INPUT)
     except (LramError, SelectionError, AgentError) as error:
         _say(str(error))
@@ -134,8 +159,6 @@ def _run() -> None:
     except KeyboardInterrupt:
         _say("interrupted")
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:  # the reader has seen enough (lram tasks | head)
-        sys.exit(EXIT_READER_GONE)
     except UnicodeEncodeError as error:  # a name from a folder's listing, or the folder that this runs in
         _say(f"a name is no UTF-8 text and cannot be written: {brief(repr(error.object), 200)}; rename it")
         sys.exit(EXIT_BAD_INPUT)
@@ -145,4 +168,4 @@ def _run() -> None:
     except OSError as error:
         _say(f"the system refuses: {error}")
         sys.exit(EXIT_BAD_INPUT)
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(code)

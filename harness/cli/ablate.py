@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,9 @@ from lram.harness.cli.output import print_table
 from lram.harness.cli.running import ClusterOptions
 from lram.harness.errors import LramError
 from lram.harness.plan import labelled_specs
+from lram.harness.progress import shown
 from lram.harness.trust import Trust, foreign, trusted
+from lram.harness.waiting import say, still
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -27,13 +28,13 @@ _FINE = ("Base", "Level's", "p", "Episode noise alone", "Training seeds")
 
 def ablate(
     study: Annotated[
-        str | None, Parameter(help="A study in TOML, or the name of one that comes along.")
+        str | None, Parameter(help="A study in TOML, or the name of one that is included (--list).")
     ] = None,
     /,
     *,
     output: Annotated[
         Path | None,
-        Parameter(name=["--output", "-o"], help="Folder of the study; one that is there is gone on with."),
+        Parameter(name=["--output", "-o"], help="Folder of the study; an existing one is continued."),
     ] = None,
     jobs: Annotated[
         int | None,
@@ -49,7 +50,7 @@ def ablate(
     ] = None,
     list_: Annotated[
         bool,
-        Parameter(name="--list", help="List the studies that come along.", negative=()),
+        Parameter(name="--list", help="List the studies that are included.", negative=()),
     ] = False,
     trust: Annotated[
         bool, Parameter(help="Import the modules that a study's file names as agents.", negative=())
@@ -58,8 +59,8 @@ def ablate(
 ) -> int:
     """Train, evaluate and time every cell of a study, to find which choice made the difference.
 
-    A study names a base recipe, axes of changes to it, seeds, data and tasks; docs/ablations.md tells how
-    one is written. Interrupt it whenever you like: the same command goes on. 'lram report FOLDER' shows the
+    A study names a base recipe, axes of changes to it, seeds, data and tasks; docs/ablations.md says how to
+    write one. Interrupt it whenever you like: the same command continues it. 'lram report FOLDER' shows the
     effects. With --backend ray every cell is a task on a node of a cluster, and one node times them all.
 
     Example: lram ablate actions-in-context -o runs/actions --jobs 2
@@ -68,14 +69,26 @@ def ablate(
         _list_shipped()
         return 0
     if study is None or output is None:
-        raise LramError("give a study and a folder with -o; 'lram ablate --list' lists those that come along")
+        raise LramError(
+            "give a study and a folder with -o; 'lram ablate --list' lists those that are included"
+        )
     try:
         asked = read_study(study)
         _check_trusted(study, asked, trusted(trust))
         crew = _crew(cluster, asked)
-        opened, failed = run(asked, output, jobs=jobs, only=only or (), say=_say, crew=crew)
+        doing = "looking the study's names up"
+
+        def tell(line: str) -> None:
+            nonlocal doing
+            doing = "the study goes on"
+            say(line)
+
+        with still(lambda: doing):
+            opened, failed = run(
+                asked, output, jobs=jobs, only=only or (), say=tell, crew=crew, progress=shown
+            )
     except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command goes on: lram ablate {study} -o {output}")
+        print(f"\ninterrupted; the same command continues: lram ablate {study} -o {output}")
         return EXIT_INTERRUPTED
     _show(opened)
     _show_effects(output)
@@ -149,10 +162,6 @@ def _show_effects(folder: Path) -> None:
             [column.heading for column, one in zip(table.columns, shown, strict=True) if one],
             rows,
         )
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((ablate, "ablate"),)

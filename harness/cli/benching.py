@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +10,9 @@ from cyclopts import App, Parameter
 
 from lram.agents.compute import FORMS, PRECISIONS, Compute, Precision
 from lram.harness.cli.listings import Json
-from lram.harness.cli.output import print_json, print_table
+from lram.harness.cli.output import print_json, print_table, writing
 from lram.harness.errors import LramError
+from lram.harness.waiting import say, still
 
 if TYPE_CHECKING:
     from lram.harness.bench.record import BenchRecord, Crossover, Row
@@ -34,7 +34,8 @@ def model(
     /,
     *,
     rows: Annotated[
-        str | None, Parameter(help="Rows that decide at once (default: 1,16; each is measured apart).")
+        str | None,
+        Parameter(help="Rows that decide at once, as a list (default: 1,16; each is measured separately)."),
     ] = None,
     contexts: Annotated[
         str | None, Parameter(help="Timesteps that a Transformer has read (default: 50,200,800,1600).")
@@ -46,10 +47,10 @@ def model(
     threads: Annotated[int, Parameter(help="Threads of PyTorch.")] = 1,
     device: Annotated[str, Parameter(help="Where models decide, such as cpu or cuda.")] = "cpu",
     precision: Annotated[
-        Precision, Parameter(help=f"Of the weights: {' or '.join(PRECISIONS)}; states are float32.")
+        Precision, Parameter(help=f"Type of the weights: {' or '.join(PRECISIONS)}; states are float32.")
     ] = "float32",
     seed: Annotated[
-        int, Parameter(name=["--seed", "-s"], help="Of weights, inputs and the order of visits.")
+        int, Parameter(name=["--seed", "-s"], help="Seed of weights, inputs and the order of visits.")
     ] = 0,
     repeats: Annotated[int | None, Parameter(help="Visits to each candidate (default: 15).")] = None,
     quick: Annotated[
@@ -83,27 +84,27 @@ def model(
     usual = ("1", "50", 3) if quick else ("1,16", "50,200,800,1600", 15)
     rows, contexts, repeats = rows or usual[0], contexts or usual[1], repeats or usual[2]
     effort = Effort(rounds=repeats, visit_s=0.01) if quick else Effort(rounds=repeats, limit_s=60.0)
-    record = bench_models(
-        ModelBench(
-            presets=tuple(presets or PRESETS),
-            rows=numbers(rows, "--rows"),
-            contexts=numbers(contexts, "--contexts"),
-            forms=() if forms is None else names(forms, "--forms"),
-            threads=threads,
-            seed=seed,
-            compute=Compute(device=device, precision=precision),
-            effort=effort,
-        ),
-        say=lambda text: print(text, file=sys.stderr),
+    asked = ModelBench(
+        presets=tuple(presets or PRESETS),
+        rows=numbers(rows, "--rows"),
+        contexts=numbers(contexts, "--contexts"),
+        forms=() if forms is None else names(forms, "--forms"),
+        threads=threads,
+        seed=seed,
+        compute=Compute(device=device, precision=precision),
+        effort=effort,
     )
-    if output is not None:
-        write_record(output, record)
+    with still("making and timing the models"):
+        record = bench_models(asked, say=say)
     if json:
         import msgspec
 
         print_json(msgspec.to_builtins(record))
     else:
         print_record(record)
+    if output is not None:  # what was measured is shown, too, where it cannot be written
+        with writing(output):
+            write_record(output, record)
     return 0
 
 
@@ -120,13 +121,15 @@ def train(
     forms: Annotated[
         str, Parameter(help="torch: plain PyTorch; fused: kernels, as models are trained.")
     ] = "torch,fused",
-    threads: Annotated[str, Parameter(help="Threads of PyTorch; each number is measured apart.")] = "1",
+    threads: Annotated[
+        str, Parameter(help="Threads of PyTorch, as a list; each number is measured separately.")
+    ] = "1",
     device: Annotated[str, Parameter(help="Where models are trained, such as cpu or cuda.")] = "cpu",
     precision: Annotated[
         Precision, Parameter(help=f"{' or '.join(PRECISIONS)}, the latter by autocast; weights are float32.")
     ] = "float32",
     seed: Annotated[
-        int, Parameter(name=["--seed", "-s"], help="Of weights, inputs and the order of visits.")
+        int, Parameter(name=["--seed", "-s"], help="Seed of weights, inputs and the order of visits.")
     ] = 0,
     repeats: Annotated[int, Parameter(help="Visits to each candidate.")] = 9,
     output: Annotated[
@@ -149,27 +152,27 @@ def train(
         check_output(output)
     if repeats < 1:
         raise LramError(f"--repeats must be 1 or more, not {repeats}")
-    record = bench_training(
-        TrainBench(
-            presets=tuple(presets or PRESETS),
-            contexts=numbers(contexts, "--contexts"),
-            sequences=numbers(sequences, "--sequences"),
-            forms=names(forms, "--forms"),
-            threads=numbers(threads, "--threads"),
-            seed=seed,
-            compute=Compute(device=device, precision=precision),
-            effort=Effort(rounds=repeats, limit_s=60.0),
-        ),
-        say=lambda text: print(text, file=sys.stderr),
+    asked = TrainBench(
+        presets=tuple(presets or PRESETS),
+        contexts=numbers(contexts, "--contexts"),
+        sequences=numbers(sequences, "--sequences"),
+        forms=names(forms, "--forms"),
+        threads=numbers(threads, "--threads"),
+        seed=seed,
+        compute=Compute(device=device, precision=precision),
+        effort=Effort(rounds=repeats, limit_s=60.0),
     )
-    if output is not None:
-        write_train_record(output, record)
+    with still("making and timing the models"):
+        record = bench_training(asked, say=say)
     if json:
         import msgspec
 
         print_json(msgspec.to_builtins(record))
     else:
         print_train_record(record)
+    if output is not None:  # what was measured is shown, too, where it cannot be written
+        with writing(output):
+            write_train_record(output, record)
     return 0
 
 

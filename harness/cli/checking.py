@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from lram.agents.compute import ROWS, Compute, Precision, StepForm
+from lram.agents.seed import check_seed
 from lram.harness.cli.listings import Json
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
+from lram.harness.waiting import still
 
 if TYPE_CHECKING:
     from lram.agents.api import Agent, TaskSpec
@@ -31,9 +33,18 @@ def check(
             name=["--tasks", "-t"], help="Try these tasks' shapes besides the made-up ones.", negative=()
         ),
     ] = None,
-    tokens: Annotated[int, Parameter(help="Longest stream for a model's parity.")] = 450,
-    long: Annotated[bool, Parameter(help="Also eight times the trained context.", negative=())] = False,
-    seed: Annotated[int, Parameter(name=["--seed", "-s"], help="Of weights, observations and rewards.")] = 0,
+    tokens: Annotated[
+        int,
+        Parameter(
+            help="Tokens of the longest stream on which a model's step is compared with its parallel form."
+        ),
+    ] = 450,
+    long: Annotated[
+        bool, Parameter(help="Also try streams of eight times the trained context.", negative=())
+    ] = False,
+    seed: Annotated[
+        int, Parameter(name=["--seed", "-s"], help="Seed of weights, observations and rewards.")
+    ] = 0,
     device: Annotated[str, Parameter(help="Where models act, such as cpu or cuda.")] = "cpu",
     precision: Annotated[Precision, Parameter(help="Type of the models' weights.")] = "float32",
     step: Annotated[StepForm, Parameter(help="How a model's step is computed.")] = "auto",
@@ -44,22 +55,24 @@ def check(
 
     Any agent: short episodes with made-up observations must give the same actions alone, beside others,
     in any lane and after a reset. A model: its step must equal the parallel form that is trained, with
-    true rewards, exact resets and rows that do not meet. Ends with 1 when a check failed, or when an agent
-    could not be tried at all.
+    true rewards, exact resets and rows that do not influence each other. Exits with 1 when a check failed, or
+    when an agent could not be tried at all.
 
     Example: lram check my_module:make_agent 'xlstm[7:1]-16M'
     """
     from lram.harness.gate import check_agent
     from lram.harness.plan import build_agent, labelled_specs
 
-    if tokens < 1 or seed < 0:
-        raise LramError("--tokens must be 1 or more, and --seed 0 or more")
+    if tokens < 1:
+        raise LramError("--tokens must be 1 or more")
+    check_seed(seed)
     specs, shapes = labelled_specs(agents), _shapes(tasks)
     compute, found = Compute(device, precision, step, rows), {}
     for label, spec in specs.items():
-        agent = build_agent(spec, seed, compute)
-        _one_thread()
-        checks = check_agent(agent, shapes, tokens=tokens, long=long, seed=seed)
+        with still(f"checking {label}"):
+            agent = build_agent(spec, seed, compute)
+            _one_thread()
+            checks = check_agent(agent, shapes, tokens=tokens, long=long, seed=seed)
         found[label] = checks
         if not json:
             _show(label, agent, checks)
@@ -69,11 +82,11 @@ def check(
 
 
 def _shapes(tasks: Sequence[str] | None) -> list[TaskSpec]:
-    from lram.envs.registry import select
     from lram.harness.records import PlannedTask
+    from lram.harness.selecting import selected
     from lram.harness.translation import task_spec
 
-    return [task_spec(PlannedTask(task, "")) for task in select(tasks)] if tasks else []
+    return [task_spec(PlannedTask(task, "")) for task in selected(tasks)] if tasks else []
 
 
 def _one_thread() -> None:
@@ -122,7 +135,7 @@ def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
         print(f"\nchecks: {tried} passed, {len(checks) - tried} skipped\n")
         return
     names = ", ".join(dict.fromkeys(one.name for one in failed))
-    advice = "mend it before you trust its numbers; lram.agents.api tells the contract"
+    advice = "fix it before you trust its numbers; lram.agents.api says what the contract is"
     model = as_model(agent)
     if model is not None:
         advice = f"'lram eval' refuses a model without parity; {remedy(model, failed)}"

@@ -35,23 +35,29 @@ def collect(
         Parameter(name=["--tasks", "-t"], help="A selection; see 'lram tasks --help'.", negative=()),
     ] = None,
     output: Annotated[
-        Path | None, Parameter(name=["--output", "-o"], help="Folder of the store; a store is added to.")
+        Path | None,
+        Parameter(
+            name=["--output", "-o"], help="Folder of the store; episodes are added to an existing store."
+        ),
     ] = None,
-    exclude: Annotated[list[str] | None, Parameter(help="Take these tasks away.", negative=())] = None,
+    exclude: Annotated[
+        list[str] | None, Parameter(help="Tasks to leave out of the selection.", negative=())
+    ] = None,
     episodes: Annotated[int, Parameter(name=["--episodes", "-n"], help="Episodes per agent and task.")] = 10,
     seed: Annotated[
-        int, Parameter(name=["--seed", "-s"], help="Names initial states and all that is random.")
+        int, Parameter(name=["--seed", "-s"], help="Seed of initial states and of everything random.")
     ] = 0,
     protocol: Annotated[
         list[str] | None, Parameter(help="domain=NAME: another protocol; see 'lram domains'.", negative=())
     ] = None,
     resume: Annotated[
-        Path | None, Parameter(help="Go on with what this store's runs still miss; give no agents.")
+        Path | None,
+        Parameter(help="Continue the collections of this store that were interrupted; give no agents."),
     ] = None,
     trust: TrustOption = False,
-    note: Annotated[str, Parameter(help="What to say of the data in the store's card.")] = "",
+    note: Annotated[str, Parameter(help="A note on the data, for the store's card.")] = "",
     licence: Annotated[
-        str, Parameter(name=["--licence", "--license"], help="Under what the data may be used; for the card.")
+        str, Parameter(name=["--licence", "--license"], help="Licence of the data, for the store's card.")
     ] = "",
     machine: MachineOptions = _DEFAULT_MACHINE,
     cluster: ClusterOptions = _HERE,
@@ -61,11 +67,11 @@ def collect(
     The initial states are not those of 'lram eval' with the same seed, and every agent has its own.
 
     Noise makes data of several qualities of one agent: scripted~0.3 replaces each action, with probability
-    0.3, by a random one; scripted~0.3x5 repeats each random action for 5 decisions, and still 0.3 of all
-    decisions are random. It goes with every agent, and 'lram eval' knows it too.
+    0.3, by a random one; scripted~0.3x5 repeats each random action for 5 decisions, with 0.3 of all decisions
+    random as before. Every agent can have noise, also in 'lram eval'.
 
-    Interrupt it whenever you like, with Ctrl-C or the power switch: the same command, or --resume STORE,
-    goes on with what is missing. To add episodes to a store, give another --seed.
+    Interrupt it whenever you like: the same command, or --resume STORE, continues with what is missing. To
+    add episodes to a store, give another --seed.
 
     Example: lram collect scripted scripted~0.2 scripted~0.5x10 -t 'metaworld/reach-v3' -n 20 -o data/reach
     """
@@ -116,7 +122,7 @@ def _telling_how_to_go_on(store: Path) -> Iterator[None]:
 
 
 def _conclude(store: Path, runs: Sequence[Run]) -> int:
-    """Print what the runs have added; return 1 when an agent scored nothing at all."""
+    """Print what the runs have added; return 1 when an agent scored nothing on some task."""
     codes = []
     for run in runs:
         codes.append(conclude(run, hint=False))

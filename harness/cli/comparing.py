@@ -13,7 +13,9 @@ from lram.envs.scores import Normaliser, audit, normalised_by
 from lram.harness.cli.listings import Json, NormaliserOption
 from lram.harness.cli.output import print_json
 from lram.harness.errors import LramError
+from lram.harness.run_listing import show_not_read
 from lram.harness.store import load_runs
+from lram.harness.waiting import still
 from lram.harness.words import one_line
 
 if TYPE_CHECKING:
@@ -25,14 +27,16 @@ EXITS = {"better": 0, "no difference shown": 10, "worse": 11, "not comparable": 
 
 def compare(
     first: Annotated[str, Parameter(help="Label of an agent in --runs, a run's folder, or FOLDER:LABEL.")],
-    second: Annotated[str, Parameter(help="What it is compared with, likewise.")],
+    second: Annotated[str, Parameter(help="The agent it is compared with, named in the same way.")],
     /,
     *,
     runs: Annotated[
         list[Path] | None,
         Parameter(name=["--runs", "-r"], help="Folders of runs in which labels are looked up.", negative=()),
     ] = None,
-    level: Annotated[float, Parameter(help="Of the interval; p must be below 1 minus it.")] = 0.95,
+    level: Annotated[
+        float, Parameter(help="Level of the interval; a verdict needs p below 1 minus it.")
+    ] = 0.95,
     seed: Annotated[int, Parameter(help="Seed of the sign flips behind interval and p.")] = 0,
     normaliser: NormaliserOption = "paper",
     json: Json = False,
@@ -50,9 +54,11 @@ def compare(
     from lram.reports.sides import find_side
     from lram.reports.verdict import judge
 
-    opened = load_runs(runs or ())
-    sides = [replace(find_side(text, opened), normaliser=normaliser) for text in (first, second)]
-    verdict = judge(*sides, seed=seed, level=level)
+    with still("reading and comparing the runs"):
+        opened = load_runs(runs or ())
+        sides = [replace(find_side(text, opened), normaliser=normaliser) for text in (first, second)]
+        show_not_read({run.path: None for side in sides for run in side.runs})
+        verdict = judge(*sides, seed=seed, level=level)
     unscored = _unscored(sides)
     if json:
         import msgspec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +14,13 @@ from lram.agents.signals import heeded
 from lram.harness.cli.listings import Json
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
+from lram.harness.waiting import still
 
 if TYPE_CHECKING:
     from lram.agents.trajectories.verification import Verified
     from lram.harness.importing_data import ImportReport
 
 EXIT_BAD_DATA = 1
-_SHOWN_EVERY = 50  # episodes between two looks at the counter
 _SHOWN = 20  # problems named on the screen; the JSON has all
 
 app = App(
@@ -40,7 +39,7 @@ def import_(
     ],
     layout: Annotated[
         Literal["auto", "lram", "composuite", "robomimic", "minari"],
-        Parameter(name="--format", help="Layout of the source (default: found out)."),
+        Parameter(name="--format", help="Layout of the source (default: detected)."),
     ] = "auto",
     task: Annotated[
         str | None, Parameter(help="Task of everything in the source, where its names do not tell.")
@@ -50,10 +49,12 @@ def import_(
         Parameter(name=["--tasks", "-t"], help="Only these tasks, such as 'metaworld/*'.", negative=()),
     ] = None,
     limit: Annotated[int | None, Parameter(help="At most so many episodes of each task.")] = None,
-    policy: Annotated[str, Parameter(help="Who acted (default: what the source says).")] = "",
-    licence: Annotated[str, Parameter(name=["--licence", "--license"], help="Noted in the card.")] = "",
+    policy: Annotated[str, Parameter(help="Policy that acted (default: as the source says).")] = "",
+    licence: Annotated[
+        str, Parameter(name=["--licence", "--license"], help="Licence of the data, for the store's card.")
+    ] = "",
     clip_actions: Annotated[
-        bool, Parameter(help="Cut actions to [-1, 1]; those further out are refused else.", negative=())
+        bool, Parameter(help="Clip actions to [-1, 1]; otherwise those beyond are refused.", negative=())
     ] = False,
     action_bounds: Annotated[
         str | None,
@@ -63,16 +64,17 @@ def import_(
         ),
     ] = None,
     keep_rewards: Annotated[
-        bool, Parameter(help="Leave demonstrations' rewards alone (robomimic).", negative=())
+        bool, Parameter(help="Keep the rewards of demonstrations as they are (robomimic).", negative=())
     ] = False,
     target_return: Annotated[
-        float | None, Parameter(help="Of a --task of your own: the return to ask a model for.")
+        float | None, Parameter(help="For a --task of your own: the return that a model is asked for.")
     ] = None,
     reward_scale: Annotated[
-        float | None, Parameter(help="Of a --task of your own: rewards are divided by it for a model.")
+        float | None, Parameter(help="For a --task of your own: what a model's rewards are divided by.")
     ] = None,
     discrete_actions: Annotated[
-        int | None, Parameter(help="Of a --task of your own: how many actions, where the data hide it.")
+        int | None,
+        Parameter(help="For a --task of your own: number of discrete actions, if the data do not say."),
     ] = None,
     skip_bad: Annotated[
         bool, Parameter(help="Import the rest where something is bad, name that, end with 1.", negative=())
@@ -85,8 +87,8 @@ def import_(
     'composuite' (CompoSuite's offline data from Dryad), 'robomimic' (demonstrations of robomimic and
     MimicGen) and 'minari' (Minari data sets, and stores of lram). docs/data.md tells what is converted.
 
-    An episode that the store has already is not added again: an interrupted import goes on when it is
-    run again.
+    An episode that the store has already is not added again: an interrupted import continues when it is run
+    again.
 
     Example: lram data import raw/stack_d0.hdf5 -o data/stack --licence 'CC BY 4.0'
     """
@@ -99,7 +101,8 @@ def import_(
         raise LramError("--discrete-actions must be 1 or more")
     options = Options(limit, policy, clip_actions, _bounds(action_bounds), keep_rewards, discrete_actions)
     wanted = ImportTasks(task, selected(tasks), target_return, reward_scale)
-    name = detect(source) if layout == "auto" else layout
+    with still(f"looking at {source}", quiet=json):
+        name = detect(source) if layout == "auto" else layout
     said = {
         "made_by": "lram data import",
         "source": source.resolve().name,
@@ -107,7 +110,7 @@ def import_(
         "license": licence,
         "options": {key: value for key, value in asdict(options).items() if value},
     }
-    with _Progress(quiet=json) as progress:
+    with _Progress() as progress, still(lambda: f"{progress.episodes:,} episodes read", quiet=json):
         report = import_data(
             source, output, wanted, options, layout=name, skip_bad=skip_bad, card=said, seen=progress
         )
@@ -131,15 +134,14 @@ def _bounds(text: str | None) -> tuple[float, float] | None:
 
 
 class _Progress:
-    """A counter on a terminal's error stream; between two episodes it lets an interrupt through.
+    """A counter of episodes; between two of them it lets an interrupt through.
 
     An exception that a signal raises at any moment can come up in a callback of h5py, where Python drops
     it. So the first signal only asks for an end; a second one does not wait.
     """
 
-    def __init__(self, quiet: bool) -> None:
-        self._on = sys.stderr.isatty() and not quiet
-        self._episodes = 0
+    def __init__(self) -> None:
+        self.episodes = 0
         self._asked = False
         self._before: dict[int, Any] = {}
 
@@ -151,8 +153,6 @@ class _Progress:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._on and self._episodes >= _SHOWN_EVERY:
-            print(file=sys.stderr)
 
     def _ask(self, number: int, frame: object) -> None:
         if self._asked:
@@ -162,9 +162,7 @@ class _Progress:
     def __call__(self, report: ImportReport) -> None:
         if self._asked:
             raise KeyboardInterrupt
-        self._episodes += 1
-        if self._on and self._episodes % _SHOWN_EVERY == 0:
-            print(f"\r{self._episodes} episodes", end="", file=sys.stderr, flush=True)
+        self.episodes += 1
 
 
 def _import_facts(report: ImportReport) -> dict[str, Any]:
@@ -177,10 +175,13 @@ def _import_facts(report: ImportReport) -> dict[str, Any]:
         "already_there": report.known,
         "notes": dict(report.notes),
         "problems": report.problems,
+        "not_looked_at": {one.why: list(one.names) for one in report.skipped},
     }
 
 
 def _show_import(report: ImportReport, output: Path) -> None:
+    from lram.harness.importing_data import LEFT_OUT
+
     if report.tasks:
         print_table(
             ("task", "in the source", "episodes", "steps"),
@@ -195,9 +196,10 @@ def _show_import(report: ImportReport, output: Path) -> None:
     if report.known:
         print(f"already there: {_count(report.known, 'episode')}")
     for text, count in report.notes.items():
-        print(f"{count} {text}")
+        if text not in LEFT_OUT:  # these are in the last line
+            print(f"{count} {text}")
     _show_problems("left out", report.problems)
-    print(f"store: {output}")
+    print(f"store: {output}: {report.closing()}")
 
 
 def _count(number: int, what: str) -> str:
@@ -217,7 +219,7 @@ def info(
     /,
     *,
     quick: Annotated[
-        bool, Parameter(help="Only what the index tells: leave out how alike actions are.", negative=())
+        bool, Parameter(help="Only what the index says: leave out how alike actions are.", negative=())
     ] = False,
     json: Json = False,
 ) -> None:
@@ -232,7 +234,8 @@ def info(
     """
     from lram.harness.data_info import describe_stores
 
-    described = describe_stores(stores, quick=quick)
+    with still("reading every action of the stores (--quick leaves that out)"):
+        described = describe_stores(stores, quick=quick)
     if json:
         print_json([asdict(one) for one in described])
         return
@@ -249,14 +252,15 @@ def verify(
     *,
     json: Json = False,
 ) -> int:
-    """Read all of stores: every checksum, every trajectory. Ends with 1 when something is bad.
+    """Read every checksum and trajectory of stores; exit with 1 when something is bad.
 
     Trajectories that are there more than once, in a store or in several of those named, are counted; nothing
     is wrong with that. With --json several stores are a list.
     """
     from lram.agents.trajectories.verification import verified_all
 
-    verdicts = verified_all(stores)
+    with still("reading every trajectory"):
+        verdicts = verified_all(stores)
     if json:
         facts = [asdict(found) for found in verdicts]
         print_json(facts[0] if len(facts) == 1 else facts)
@@ -264,6 +268,15 @@ def verify(
         for store, found in zip(stores, verdicts, strict=True):
             _show_verified(store, found)
     return EXIT_BAD_DATA if any(found.bad for found in verdicts) else 0
+
+
+def _verdict(found: Verified) -> str:
+    """Return what can be said of a whole store, but not of what has no checksum or no place in the index."""
+    if found.bad:
+        return _count(len(found.bad), "fault")
+    if found.unsigned:
+        return "no fault found, in what carries a checksum"
+    return "no fault found, in what the index names" if found.unnamed or found.pending else "all good"
 
 
 def _show_verified(store: Path, found: Verified) -> None:
@@ -278,7 +291,12 @@ def _show_verified(store: Path, found: Verified) -> None:
         print(f"not in the index, and left where it is: {', '.join(found.unnamed)}")
     if found.unsigned:
         print(f"written by an earlier version, without a checksum: {', '.join(found.unsigned)}")
-    verdict = _count(len(found.bad), "fault") if found.bad else "all good"
+    if found.recorded:
+        print(
+            f"{found.recorded} of {_count(found.episodes, 'episode')} carry the checksum of what was played, "
+            "and were compared with it"
+        )
+    verdict = _verdict(found)
     held = ", ".join(
         _count(number, what)
         for number, what in ((found.parts, "part"), (found.episodes, "episode"), (found.steps, "step"))
@@ -295,7 +313,7 @@ def rebuild(
     *,
     json: Json = False,
 ) -> int:
-    """Make the index of a store anew from its parts, where it is damaged or lost; the card, too.
+    """Rebuild a damaged or lost index of a store (and its card) from its parts.
 
     Each part is read whole and checked. The old index is kept beside the new one as
     index.jsonl.before-rebuild-N. Parts that are damaged, and parts that hold what others hold already, are
@@ -305,7 +323,8 @@ def rebuild(
     """
     from lram.agents.trajectories.rebuilding import rebuild
 
-    made = rebuild(store)
+    with still("reading every part"):
+        made = rebuild(store)
     if json:
         print_json(asdict(made))
         return EXIT_BAD_DATA if made.damaged else 0

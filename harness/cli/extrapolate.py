@@ -40,7 +40,9 @@ def extrapolate(
             negative=(),
         ),
     ] = None,
-    exclude: Annotated[list[str] | None, Parameter(help="Take these tasks away.", negative=())] = None,
+    exclude: Annotated[
+        list[str] | None, Parameter(help="Tasks to leave out of the selection.", negative=())
+    ] = None,
     contexts: Annotated[
         str | None,
         Parameter(
@@ -52,22 +54,23 @@ def extrapolate(
     modes: Annotated[
         str | None,
         Parameter(
-            help="window: the last C timesteps are read anew at each decision. reset: the state is made "
-            "fresh every C decisions. carry: it is carried through the episode (default: all three)."
+            help="window: the last C timesteps are read again at each decision. reset: the state is reset "
+            "every C decisions. carry: it is carried through the episode (default: all three)."
         ),
     ] = None,
     data: Annotated[
         list[Path] | None,
         Parameter(
             name=["--data", "-d"],
-            help="Folders of trajectory stores, to measure losses on what no model was trained on.",
+            help="Folders of trajectory stores, to measure losses on; what cards say was trained on is left "
+            "out.",
             negative=(),
         ),
     ] = None,
     policies: Annotated[
         list[str] | None, Parameter(help="Patterns of the policies that acted there.", negative=())
     ] = None,
-    trajectories: Annotated[int | None, Parameter(help="So many of each task (default: 10).")] = None,
+    trajectories: Annotated[int | None, Parameter(help="Trajectories of each task (default: 10).")] = None,
     episodes: Annotated[
         int | None,
         Parameter(name=["--episodes", "-n"], help="Episodes of every model, context and task (default: 10)."),
@@ -78,7 +81,9 @@ def extrapolate(
     ] = None,
     seed: Annotated[
         int | None,
-        Parameter(name=["--seed", "-s"], help="Names initial states and all that is random (default: 0)."),
+        Parameter(
+            name=["--seed", "-s"], help="Seed of initial states and of everything random (default: 0)."
+        ),
     ] = None,
     protocol: Annotated[
         list[str] | None, Parameter(help="domain=NAME: another protocol; see 'lram domains'.", negative=())
@@ -86,7 +91,7 @@ def extrapolate(
     output: Annotated[
         Path | None, Parameter(name=["--output", "-o"], help="Folder of the extrapolation; must be new.")
     ] = None,
-    resume: Annotated[Path | None, Parameter(help="Go on with the one in this folder.")] = None,
+    resume: Annotated[Path | None, Parameter(help="Continue the extrapolation in this folder.")] = None,
     trust: TrustOption = False,
     machine: MachineOptions = _DEFAULT_MACHINE,
 ) -> int:
@@ -96,7 +101,7 @@ def extrapolate(
     losses and action errors by timestep on long trajectories (--data); scores by context (--tasks). Reading
     a window anew costs as many tokens as it has at each decision: at C=200 some 100 times a carried state.
 
-    Interrupt with Ctrl-C whenever you like: '--resume' goes on with what is missing.
+    Interrupt with Ctrl-C whenever you like: '--resume' continues with what is missing.
 
     Example: lram extrapolate small-mamba -t dmcontrol/reacher-easy -d data/unseen -c 50,200,400 -o runs/long
     """
@@ -116,7 +121,7 @@ def extrapolate(
             )
         return _go_on(resume, machine, progress, trusted(trust))
     if not agents or output is None:
-        raise LramError("give models and a folder with -o, or --resume FOLDER to go on with one")
+        raise LramError("give models and a folder with -o, or --resume FOLDER to continue one")
     for options, there, missing in (
         (playing, tasks, "plays nothing"),
         (reading, data, "reads no trajectory"),
@@ -205,7 +210,7 @@ def _interrupted(folder: Path) -> int:
     played = f", {len(run.missing())} of {len(run.plan.items())} episodes" if run is not None else ""
     print(
         f"\ninterrupted: {len(found.missing_losses())} of {len(found.plan.readings())} readings{played} are "
-        f"missing; go on with: lram extrapolate --resume {folder}"
+        f"missing; continue with: lram extrapolate --resume {folder}"
     )
     return 130
 

@@ -52,7 +52,10 @@ def show_unseen(run: Run) -> None:
         unseen = [task for task in planned if known is not None and task not in known]
         if known is not None and unseen:
             more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+            whole = agent.info.training_tasks_complete
+            lacks = "has not seen" if whole else "tells of no training on"
+            others = "" if whole else "; what it was trained on before is not known"
             print(
                 f"\n{agent.label} was trained on {count(len(known), 'task')} ({', '.join(known[:_SHOWN])}"
-                f"{more}) and has not seen {len(unseen)} of the {len(planned)} here, such as {unseen[0]}"
+                f"{more}) and {lacks} {len(unseen)} of the {len(planned)} here, such as {unseen[0]}{others}"
             )

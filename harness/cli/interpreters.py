@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -17,6 +18,8 @@ from cyclopts import App, Parameter
 from lram.harness.cli.listings import Json, terms
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
+from lram.harness.selecting import explain, selected
+from lram.harness.waiting import left, remaining, say, still
 from lram.harness.words import count, visible
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ def install(
     python: Annotated[
         str | None, Parameter(help="Python to make it from: a path, or a version such as 3.11.")
     ] = None,
-    force: Annotated[bool, Parameter(help="Install anew what is installed.", negative=())] = False,
+    force: Annotated[bool, Parameter(help="Install again what is installed.", negative=())] = False,
 ) -> int:
     """Install an interpreter for a domain, with the versions that its scores were proven with.
 
@@ -161,7 +164,12 @@ def check(
     ready = readiness(its, names, interpreters.get(domain), protocol)
     where = interpreters.get(domain, sys.executable)
     print(f"{count(len(names), 'task')} of {ready.protocol.id(domain)} in {where}", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="lram-check-") as folder, used(interpreters.values()):
+    progress = _Progress(domain, len(names))
+    with (
+        tempfile.TemporaryDirectory(prefix="lram-check-") as folder,
+        used(interpreters.values()),
+        still(progress.text, quiet=progress.terminal),
+    ):
         results = check_domain(
             its,
             names,
@@ -170,7 +178,7 @@ def check(
             workers=min(len(names), workers or len(os.sched_getaffinity(0))),
             steps=steps,
             log_folder=Path(folder),
-            on_result=_Progress(domain, len(names)),
+            on_result=progress,
         )
     failed = [result for result in results if result.problem]
     if json:
@@ -201,9 +209,7 @@ def _plain(domain: str, text: str | None, option: str) -> str | None:
 
 
 def _selected(domain: Domain, tasks: Sequence[str]) -> list[str]:
-    from lram.envs.registry import select
-
-    chosen = select(terms(tasks, None))
+    chosen = selected(terms(tasks, None))
     for task in chosen:
         if task.domain != domain.name:
             raise LramError(f"{task.id} is not a task of {domain.name}; select among its own")
@@ -211,7 +217,10 @@ def _selected(domain: Domain, tasks: Sequence[str]) -> list[str]:
 
 
 def _playable(domain: Domain, python: str | None) -> list[str]:
-    """Return the domain's tasks without those whose checkout is not there, and say which these are."""
+    """Return the domain's tasks without those whose checkout is not there or that are made to fail.
+
+    Which these are is said on standard error.
+    """
     from lram.harness.interpreter_check import task_names
     from lram.harness.interpreters.sources import left_out
     from lram.harness.readiness import absent_sources
@@ -220,7 +229,10 @@ def _playable(domain: Domain, python: str | None) -> list[str]:
     absent = [tree for tree in absent_sources(domain, python) if tree.tasks]
     if text := left_out(domain, absent, known):
         print(f"note: {text}", file=sys.stderr)
-    names = [name for name in known if not any(tree.needed(name) for tree in absent)]
+    explain([f"{domain.name}/{name}" for name in known if name in domain.faulty])
+    names = [
+        name for name in known if name not in domain.faulty and not any(tree.needed(name) for tree in absent)
+    ]
     if not names:
         raise LramError(f"the domain {domain.name} brings no task to check")
     return names
@@ -251,12 +263,19 @@ class _Progress:
 
     def __init__(self, domain: str, total: int) -> None:
         self._domain, self._total, self._done = domain, total, 0
-        self._terminal = sys.stderr.isatty()
+        self.terminal = sys.stderr.isatty()
+        self._began = time.monotonic()
+
+    def text(self) -> str:
+        """Return how far it is."""
+        seconds = time.monotonic() - self._began
+        ahead = left(remaining(self._total, self._done, 0, seconds))
+        return f"{self._done}/{self._total} tasks, {ahead}"
 
     def __call__(self, result: TaskCheck) -> None:
         self._done += 1
         count = f"{self._done}/{self._total} tasks"
-        if self._terminal:
+        if self.terminal:
             self._print(f"\r{count}", end="\n" if self._done == self._total else "")
             return
         if result.problem:
@@ -265,8 +284,7 @@ class _Progress:
             self._print(count)
 
     def _print(self, text: str, end: str = "\n") -> None:
-        with suppress(OSError):  # nobody reads it
-            print(text, end=end, file=sys.stderr, flush=True)
+        say(text, end)
 
 
 @contextmanager
@@ -277,12 +295,15 @@ def _steps() -> Iterator[Callable[[str], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
+        doing = "preparing"
 
         def line(text: str) -> None:
-            with suppress(OSError):
-                print(text, file=sys.stderr, flush=True)
+            nonlocal doing
+            doing = text
+            say(text)
 
-        yield line
+        with still(lambda: doing):
+            yield line
         return
     with console.status("") as status:
 

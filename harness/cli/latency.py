@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +15,7 @@ from lram.harness.cli.output import print_json, print_table
 from lram.harness.cli.running import ClusterOptions, TrustOption
 from lram.harness.errors import LramError
 from lram.harness.trust import trusted
+from lram.harness.waiting import say, still
 
 if TYPE_CHECKING:
     from lram.harness.latency.folder import LatencyRun
@@ -37,33 +37,35 @@ def latency(
         Path | None, Parameter(name=["--output", "-o"], help="Folder of the sweep; must be new.")
     ] = None,
     resume: Annotated[
-        Path | None, Parameter(help="Go on with the sweep in this folder; other settings are its own.")
+        Path | None, Parameter(help="Continue the sweep in this folder, with its own settings.")
     ] = None,
     trust: TrustOption = False,
     contexts: Annotated[
         str | None, Parameter(help="Timesteps read before the decisions (default: 50,200,800,1600).")
     ] = None,
     batch: Annotated[
-        str | None, Parameter(help="Lanes that decide together (default: 1,16; each is measured apart).")
+        str | None,
+        Parameter(help="Lanes that decide together, as a list (default: 1,16; each is measured separately)."),
     ] = None,
     step: Annotated[str, Parameter(help=f"Forms of a model's step: {', '.join(FORMS)}.")] = "auto",
     task: Annotated[
-        str, Parameter(name=["--task", "-t"], help="Whose observations are read.")
+        str, Parameter(name=["--task", "-t"], help="Task whose observations are read.")
     ] = "atari/freeway",
     device: Annotated[str, Parameter(help="Where models decide, such as cpu or cuda.")] = "cpu",
     precision: Annotated[
-        Precision, Parameter(help=f"Of the weights: {' or '.join(PRECISIONS)}; states are float32.")
+        Precision, Parameter(help=f"Type of the weights: {' or '.join(PRECISIONS)}; states are float32.")
     ] = "float32",
     repeats: Annotated[int | None, Parameter(help="Fresh processes of each setting (default: 5).")] = None,
     threads: Annotated[int, Parameter(help="Threads for the models.")] = 1,
     seed: Annotated[
-        int, Parameter(name=["--seed", "-s"], help="Of untrained weights, recorded inputs and the order.")
+        int,
+        Parameter(name=["--seed", "-s"], help="Seed of untrained weights, recorded inputs and the order."),
     ] = 0,
     loop: Annotated[bool, Parameter(help="Also time decisions together with the simulator.")] = True,
     windows: Annotated[
         Literal["whole", "own"],
         Parameter(
-            help="whole: a Transformer's cache, or the window that it reads anew, is made as long as each "
+            help="whole: a Transformer's cache, or the window that it reads again, is as long as each "
             "context; own: as the model has it."
         ),
     ] = "whole",
@@ -87,7 +89,7 @@ def latency(
 
     Three clocks: the agent's (observation in, action out), the model's alone, and the loop with the
     simulator. Every setting is measured in several fresh processes, in mixed order; running out of memory
-    is a result like others. Interrupt with Ctrl-C whenever you like, and go on with --resume. With
+    is a result like others. Interrupt with Ctrl-C whenever you like, and continue with --resume. With
     --backend ray it is one node of a cluster that is measured; it runs nothing else of the cluster meanwhile.
 
     Example: lram latency 'xlstm[7:1]-16M' 'transformer[full]-16M' 'transformer[recompute]-16M' -o latency
@@ -103,15 +105,13 @@ def latency(
     folder = resume or output
     assert folder is not None
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
     usual = _QUICK if quick else _USUAL
     try:
         if resume is not None:
             if agents:
-                raise LramError("a sweep that is gone on with has its agents; name none beside --resume")
-            run = resume_sweep(resume, say=say, place=place, trust=trusted(trust))
+                raise LramError("a sweep that is resumed has its agents; name none beside --resume")
+            with still("the process that is measured now"):
+                run = resume_sweep(resume, say=say, place=place, trust=trusted(trust))
         else:
             request = LatencyRequest(
                 agents=agents or [],
@@ -129,7 +129,8 @@ def latency(
                 effort=QUICK if quick else Effort(),
                 memory_gib=memory_limit,
             )
-            run = sweep(request, folder, say=say, place=place)
+            with still("recording inputs, and the process that is measured now"):
+                run = sweep(request, folder, say=say, place=place)
     except KeyboardInterrupt:
         return _interrupted(folder)
     return _conclude(run, json)
@@ -163,7 +164,7 @@ def _interrupted(folder: Path) -> int:
 
     if not (folder / PLAN_FILE).is_file():
         raise KeyboardInterrupt
-    print(f"\ninterrupted; what was measured is kept; go on with: lram latency --resume {folder}")
+    print(f"\ninterrupted; what was measured is kept; continue with: lram latency --resume {folder}")
     return 130
 
 

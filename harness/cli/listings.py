@@ -15,6 +15,8 @@ from lram.envs.scores import HALF, Normaliser, audit, normalise
 from lram.envs.task import Task
 from lram.harness.cli.output import print_json, print_table
 from lram.harness.errors import LramError
+from lram.harness.selecting import selected
+from lram.harness.waiting import still
 
 if TYPE_CHECKING:
     from lram.harness.doctor import Finding
@@ -39,7 +41,7 @@ def tasks(
     selection: Annotated[list[str] | None, Parameter(help="Tasks, such as 'metaworld/*' or lram432.")] = None,
     /,
     *,
-    exclude: Annotated[list[str] | None, Parameter(help="Take these away.", negative=())] = None,
+    exclude: Annotated[list[str] | None, Parameter(help="Tasks to leave out.", negative=())] = None,
     json: Json = False,
 ) -> None:
     """List tasks with their targets and score references.
@@ -50,7 +52,7 @@ def tasks(
     splits (@train, @heldout, dmcontrol@heldout) and suites (lram432; see 'lram suites'). A term after
     '!' takes tasks away. Without one, the 469 tasks of the paper are listed.
     """
-    chosen = registry.select(terms(selection or ["*"], exclude))
+    chosen = selected(terms(selection or ["*"], exclude))
     if json:
         print_json([task_facts(task) for task in chosen])
         return
@@ -221,20 +223,21 @@ def doctor(
     backend: Annotated[
         Literal["local", "ray"], Parameter(help="Look at this machine, or at every node of a Ray cluster.")
     ] = "local",
-    address: Annotated[str | None, Parameter(help="Of the Ray cluster, as for 'lram eval'.")] = None,
+    address: Annotated[str | None, Parameter(help="Address of the Ray cluster, as for 'lram eval'.")] = None,
     json: Json = False,
 ) -> int:
     """Try out every domain, renderer and device, and say what to install for the rest.
 
-    With --backend ray, every node tries for itself: 'lram eval' gives a node the tasks of those domains only
-    that are installed there.
+    With --backend ray, every node does so for itself: 'lram eval' sends a node only tasks of domains that are
+    installed there.
     """
     if backend == "local":
         if address is not None:
             raise LramError("--address belongs to a cluster: add --backend ray")
         from lram.harness.doctor import examine
 
-        findings = examine()
+        with still("trying out domains and renderers"):
+            findings = examine()
         if json:
             print_json([asdict(finding) for finding in findings])
         else:
@@ -242,7 +245,8 @@ def doctor(
         return 0
     from lram.harness.cluster.examining import examine_nodes
 
-    nodes = examine_nodes(address)
+    with still("the nodes try out domains and renderers"):
+        nodes = examine_nodes(address)
     if json:
         print_json([asdict(node) for node in nodes])
         return 0

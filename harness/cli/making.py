@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from lram.harness.cli.output import writing
+
 
 def create(
     preset: Annotated[str, Parameter(help="A preset, such as 'xlstm[7:1]-16M'; see 'lram agents'.")],
@@ -25,7 +27,8 @@ def create(
 
     config = parse_preset(preset)
     card = {"made_by": f"lram create {preset} --seed {seed}", "note": "random weights, not trained"}
-    save_checkpoint(output, build_model(config, seed), config, trained=False, card=card)
+    with writing(output):
+        save_checkpoint(output, build_model(config, seed), config, trained=False, card=card)
     print(f"checkpoint: {output}")
     return 0
 
@@ -78,7 +81,8 @@ def import_checkpoint(
     from lram.agents.checkpoints.reference import ReferenceOptions
 
     options = ReferenceOptions(actions_in_context, decode, heads, context, positions)
-    found = convert(source, output, options)
+    with writing(output):
+        found = convert(source, output, options)
     config = found.config
     preset = f", with the sizes of the preset {config.name}" if config.name else ""
     print(f"architecture: {config.describe()}{preset}")

@@ -12,6 +12,8 @@ from cyclopts import Parameter
 
 from lram.harness.cli.listings import NormaliserOption
 from lram.harness.errors import LramError
+from lram.harness.run_listing import show_not_read
+from lram.harness.waiting import still
 from lram.harness.words import visible
 
 
@@ -31,8 +33,9 @@ def report(
     compare: Annotated[
         list[str] | None,
         Parameter(
-            help="Two agents to compare, as A,B; repeat it for several pairs; all: every pair. Without this "
-            "and --baseline, up to 12 agents are all compared, and of more none.",
+            help="Two agents to compare, as A,B (repeat it for several pairs), or all for every pair. "
+            "Without "
+            "this and --baseline, all pairs of up to 12 agents are compared, and none of more.",
             negative=(),
         ),
     ] = None,
@@ -42,7 +45,7 @@ def report(
     ] = None,
     normaliser: NormaliserOption = "paper",
     json: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative=())] = False,
-    seed: Annotated[int, Parameter(help="Seed of what is resampled: the comparisons.")] = 0,
+    seed: Annotated[int, Parameter(help="Seed of the resampling in comparisons.")] = 0,
     show: Annotated[
         bool, Parameter(name="--open", help="Open the report in a browser.", negative=())
     ] = False,
@@ -64,25 +67,31 @@ def report(
     from lram.reports.export import whole_summary
     from lram.reports.pairs import read_pairs
 
-    trainings = load_trainings(training or ())
-    opened, others = load_folders(runs or ())
-    labels = [agent.label for run in opened for agent in run.plan.agents]
-    pairs = read_pairs(compare or (), baseline or (), labels)
-    if json:
-        evidence = collect(opened, normaliser) if opened else ()
-        chapters = make_chapters(evidence, others, seed, pairs, normaliser)
-        summary = whole_summary(evidence, seed, trainings, chapters, pairs, normaliser)
-        sys.stdout.write(visible(summary_json(summary, chapters).decode()))
+    doing = "reading the folders"
+    with still(lambda: doing):
+        trainings = load_trainings(training or ())
+        opened, others = load_folders(runs or ())
+        show_not_read(run.path for run in opened)
+        labels = [agent.label for run in opened for agent in run.plan.agents]
+        pairs = read_pairs(compare or (), baseline or (), labels)
+        if json:
+            doing = "summing up"
+            evidence = collect(opened, normaliser) if opened else ()
+            chapters = make_chapters(evidence, others, seed, pairs, normaliser)
+            summary = whole_summary(evidence, seed, trainings, chapters, pairs, normaliser)
+            sys.stdout.write(visible(summary_json(summary, chapters).decode()))
+        if output is not None:
+            doing = "making tables, comparisons and figures"
+            page = write_report(
+                opened,
+                output,
+                seed=seed,
+                trainings=trainings,
+                others=others,
+                pairs=pairs,
+                normaliser=normaliser,
+            )
     if output is not None:
-        page = write_report(
-            opened,
-            output,
-            seed=seed,
-            trainings=trainings,
-            others=others,
-            pairs=pairs,
-            normaliser=normaliser,
-        )
         print(f"report: {page}", file=sys.stderr if json else sys.stdout)
         if show and sys.stdout.isatty():
             webbrowser.open(page.resolve().as_uri())

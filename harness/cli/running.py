@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from lram.agents.compute import ROWS, Precision, StepForm
 from lram.envs.registry import domain_names
 from lram.harness.backends import LOCAL, Backend
+from lram.harness.cli.closing import show_standing
 from lram.harness.cli.hints import show_unseen
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
@@ -30,8 +31,8 @@ _REASONS_SHOWN = 5
 TrustOption = Annotated[
     bool,
     Parameter(
-        help="Also run what the folder names, modules and interpreters, though you did not begin it on this "
-        "machine. Look at it first.",
+        help="Also run the modules and interpreters that the folder names, although it was not started on "
+        "this machine. Look at the folder first.",
         negative=(),
     ),
 ]
@@ -58,7 +59,10 @@ class MachineOptions:
     """How the work is spread over the machine; None: as the run was started, or as usual for a new one."""
 
     lanes: Annotated[
-        int, Parameter(name=["--lanes", "-l"], help="Episodes in flight; twice --rows, or more.")
+        int,
+        Parameter(
+            name=["--lanes", "-l"], help="Episodes played at the same time; best twice --rows or more."
+        ),
     ] = 16
     workers: Annotated[
         int | None, Parameter(name=["--workers", "-w"], help="Simulator processes (default: one a core).")
@@ -66,41 +70,56 @@ class MachineOptions:
     threads: Annotated[
         int | None,
         Parameter(
-            help="Threads for the models; more than 1 may change the last digits. Default of this and the "
-            "next four: as the run was started; of a new run 1."
+            help="Threads for the models; more than 1 may change the last digits (default: as the run was "
+            "started; for a new run 1)."
         ),
     ] = None
     device: Annotated[
-        str | None, Parameter(help="Where models act, such as cpu or cuda; of a new run cpu.")
+        str | None,
+        Parameter(
+            help="Where models act, such as cpu or cuda (default: as the run was started; for a new run cpu)."
+        ),
     ] = None
     precision: Annotated[
         Precision | None,
-        Parameter(help="Type of the models' weights; states are float32. Of a new run float32."),
+        Parameter(
+            help="Type of the models' weights; states are float32 (default: as started; new: float32)."
+        ),
     ] = None
     step: Annotated[
         StepForm | None,
-        Parameter(help="How a model's step is computed; of a new run auto: fused kernels where they can be."),
+        Parameter(
+            help="How a model's step is computed (default: as started; new: auto, fused kernels where "
+            "possible)."
+        ),
     ] = None
     rows: Annotated[
         int | None,
-        Parameter(help=f"Lanes that share a pass of a model: 1, or a multiple of 8; of a new run {ROWS}."),
+        Parameter(
+            help="Lanes that share a pass of a model: 1, or a multiple of 8 (default: as started; new: "
+            f"{ROWS})."
+        ),
     ] = None
     python: Annotated[
         list[str] | None,
         Parameter(
             help="domain=PATH: play a domain in another Python; domain=main: in lram's own. Default: the one "
-            "that 'lram env install' made, where there is one; to go on, those the run was started with.",
+            "that 'lram env install' made, if any; to resume, those the run was started with.",
             negative=(),
         ),
     ] = None
-    attempts: Annotated[int, Parameter(help="Tries of an episode whose simulator fails.")] = 2
+    attempts: Annotated[int, Parameter(help="How often an episode is tried when its simulator fails.")] = 2
     quarantine_after: Annotated[
-        int, Parameter(help="Give a task up when its first so many episodes all errored.")
+        int, Parameter(help="Give up a task when its first N episodes all failed.")
     ] = 3
-    begin_deadline: Annotated[float, Parameter(help="Seconds to make a simulator and reset it.")] = 180.0
-    step_deadline: Annotated[float, Parameter(help="Seconds for one step of a simulator.")] = 60.0
+    begin_deadline: Annotated[
+        float, Parameter(help="Seconds to create a simulator and reset it; then it counts as hung.")
+    ] = 180.0
+    step_deadline: Annotated[
+        float, Parameter(help="Seconds for one step of a simulator; then it counts as hung.")
+    ] = 60.0
     shuffle: Annotated[bool, Parameter(help="Play the episodes in random order.", negative=())] = False
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress.", negative=())] = False
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Show no progress.", negative=())] = False
 
     def machine(self, run: Run | None = None) -> Machine:
         """Return the settings as the library takes them, for a new run or to go on with ``run``."""
@@ -130,30 +149,42 @@ class ClusterOptions:
     """Where to play: on this machine, or on a Ray cluster."""
 
     backend: Annotated[
-        Literal["local", "ray"], Parameter(help="Play on this machine, or on a Ray cluster; docs/cluster.md.")
+        Literal["local", "ray"],
+        Parameter(help="Play on this machine, or on a Ray cluster (docs/cluster.md)."),
     ] = "local"
     address: Annotated[
         str | None,
-        Parameter(help="Of the Ray cluster, such as 10.0.0.1:6379; default RAY_ADDRESS, or the one here."),
+        Parameter(
+            help="Address of the Ray cluster, such as 10.0.0.1:6379 (default: RAY_ADDRESS, or a cluster "
+            "on this machine)."
+        ),
     ] = None
     job_cpus: Annotated[
         list[str] | None,
         Parameter(
-            help="Ray: cores of a job, and its simulator processes; 2, or domain=2. Default 1.", negative=()
+            help="Ray: cores of a job, each with a simulator process, as 2 or domain=2 (default: 1).",
+            negative=(),
         ),
     ] = None
     job_gpus: Annotated[
         list[str] | None,
         Parameter(
-            help="Ray: GPUs of a job of a model on cuda; 0.25, or domain=0.25. Usually 1.", negative=()
+            help="Ray: GPUs of a job whose model is on cuda, as 0.25 or domain=0.25 (default: 1).",
+            negative=(),
         ),
     ] = None
     job_memory: Annotated[
         list[str] | None,
-        Parameter(help="Ray: GiB of a job; 4, or domain=4. Usually by domain, model, lanes.", negative=()),
+        Parameter(
+            help="Ray: GiB of memory of a job, as 4 or domain=4 (default: from domain, model and lanes).",
+            negative=(),
+        ),
     ] = None
     job_episodes: Annotated[
-        int | None, Parameter(help="Ray: episodes of a job. Default: start-up balanced against the end.")
+        int | None,
+        Parameter(
+            help="Ray: episodes of a job (default: few enough for an even end, many enough for start-up)."
+        ),
     ] = None
 
     def chosen(self, machine: MachineOptions | None = None) -> Backend:
@@ -188,10 +219,12 @@ def eval_(
         Parameter(name=["--tasks", "-t"], help="A selection; see 'lram tasks --help'.", negative=()),
     ],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the run; must be new.")],
-    exclude: Annotated[list[str] | None, Parameter(help="Take these tasks away.", negative=())] = None,
+    exclude: Annotated[
+        list[str] | None, Parameter(help="Tasks to leave out of the selection.", negative=())
+    ] = None,
     episodes: Annotated[int, Parameter(name=["--episodes", "-n"], help="Episodes per agent and task.")] = 10,
     seed: Annotated[
-        int, Parameter(name=["--seed", "-s"], help="Names initial states and all that is random.")
+        int, Parameter(name=["--seed", "-s"], help="Seed of initial states and of everything random.")
     ] = 0,
     protocol: Annotated[
         list[str] | None, Parameter(help="domain=NAME: another protocol; see 'lram domains'.", negative=())
@@ -199,8 +232,9 @@ def eval_(
     realtime: Annotated[
         float | None,
         Parameter(
-            help="HZ: the world does not wait. It takes so many steps a second, with the agent's last "
-            "action while the agent thinks; one episode at a time. Scores then depend on the machine.",
+            help="Steps a second of a world that does not wait for the agent: while it decides, its last "
+            "action "
+            "is repeated. One episode at a time; scores then depend on the machine.",
             negative=(),
         ),
     ] = None,
@@ -209,7 +243,7 @@ def eval_(
 ) -> int:
     """Play every agent on every task and record each episode.
 
-    Interrupt with Ctrl-C whenever you like: 'lram resume' goes on with what is missing.
+    Interrupt with Ctrl-C whenever you like: 'lram resume' continues with what is missing.
 
     Example: lram eval random scripted --tasks 'metaworld/reach-v3,atari/freeway' -n 3 -o runs/first
     """
@@ -245,7 +279,10 @@ def resume(
     machine: MachineOptions = _DEFAULT_MACHINE,
     cluster: ClusterOptions = _HERE,
 ) -> int:
-    """Go on with a run that was interrupted; models compute as it was started unless told otherwise."""
+    """Continue a run that was interrupted.
+
+    Models compute as when the run was started, unless options say otherwise.
+    """
     for marker, command in _ELSEWHERE.items():
         if (run / marker).is_file():
             raise LramError(f"{run} is not an evaluation; go on with: {command.format(run)}")
@@ -274,9 +311,8 @@ def demo(
 ) -> int:
     """Evaluate baselines and a small trained model of each backbone on four domains, and report.
 
-    The models were trained on five of the eight tasks; docs/models.md tells how.
-
-    Goes on where an earlier demo in the same folder was interrupted.
+    The models were trained on five of the eight tasks; docs/models.md says how. A demo that was interrupted
+    is continued by the same command.
     """
     from lram.envs.registry import DEMO_SUITE
     from lram.harness.cli.reporting import report
@@ -309,16 +345,24 @@ def demo(
 
 
 def conclude(run: Run, *, hint: bool = True) -> int:
-    """Print what a run holds and what to do next; return 1 when an agent scored nothing on some task."""
-    records = run.records()
+    """Print what a run shows, what it holds and what to do next.
+
+    Returns 1 when an agent scored nothing on some task.
+    """
+    from lram.reports.collect import collect
+
+    evidence = collect([run])
+    if any(cell.counted for cell in evidence.cells.values()):
+        show_standing(evidence)
+        print()
     rows = []
-    tasks = Counter(label for label, _ in run.plan.pairs())
     for agent in run.plan.agents:
-        mine = [record for record in records if record.agent == agent.label]
-        planned = tasks[agent.label] * run.plan.episodes
-        scored = sum(record.status == "scored" for record in mine)
-        rows.append((agent.label, scored, len(mine) - scored, planned - len(mine), agent.info.description))
+        mine = [cell for (label, _), cell in evidence.cells.items() if label == agent.label]
+        recorded, scored = sum(len(cell.records) for cell in mine), sum(len(cell.scored) for cell in mine)
+        missing = sum(cell.planned for cell in mine) - recorded
+        rows.append((agent.label, scored, recorded - scored, missing, agent.info.description))
     print_table(("agent", "scored", "errored", "missing", "what it is"), rows)
+    records = [record for cell in evidence.cells.values() for record in cell.records.values()]
     reasons = Counter(r.failure.message for r in records if r.failure and r.failure.kind != "quarantine")
     given_up = sorted({r.task for r in records if r.failure and r.failure.kind == "quarantine"})
     for reason, times in reasons.most_common(_REASONS_SHOWN):

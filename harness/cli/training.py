@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from lram.agents.training.recipe import describe_fields
 from lram.agents.training.recipe_text import changed, read_recipe, render_recipe, render_value
 from lram.harness.cli.hints import trained_tasks
-from lram.harness.cli.output import print_table
+from lram.harness.cli.output import as_typed, print_table, writing
 from lram.harness.errors import LramError
 from lram.harness.training import finetuning_recipe, surroundings, task_patterns
 from lram.harness.words import brief
@@ -25,11 +25,12 @@ Settings = Annotated[
     list[str] | None,
     Parameter(
         name="--set",
-        help="section.field=value: any field of the recipe, over what the recipe says; see the fields above.",
+        help="section.field=value: set a field of the recipe (listed above); repeat it for several, such as "
+        "--set optimizer.updates=500 --set data.tasks=toy/reach,toy/steps.",
         negative=(),
     ),
 ]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress.", negative=())]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Show no progress.", negative=())]
 
 
 def train(
@@ -41,17 +42,21 @@ def train(
     output: Annotated[
         Path | None, Parameter(name=["--output", "-o"], help="Folder of the run; must be new.")
     ] = None,
-    resume: Annotated[Path | None, Parameter(help="Go on with the run in this folder.")] = None,
+    resume: Annotated[Path | None, Parameter(help="Continue the run in this folder.")] = None,
     set_: Settings = None,
     print_recipe: Annotated[
-        bool, Parameter(help="Print the recipe with all its fields, and do nothing else.", negative=())
+        bool,
+        Parameter(
+            help="Print the recipe with all its fields, and what its preset stands for; train nothing.",
+            negative=(),
+        ),
     ] = False,
     quiet: Quiet = False,
 ) -> int:
     """Train a model on stored trajectories."""
     settings = tuple(set_ or ())
     if print_recipe:
-        print(render_recipe(read_recipe(recipe, settings)), end="")
+        print(render_recipe(read_recipe(recipe, settings), expand=True), end="")
         return 0
     if resume is not None:
         if recipe is not None or (output is not None and output != resume):
@@ -60,13 +65,17 @@ def train(
             )
         from lram.agents.training.run import go_on
 
-        return conclude(go_on(resume, settings, surroundings(quiet=quiet)), resume)
+        with surroundings(quiet=quiet) as around:
+            outcome = go_on(resume, settings, around)
+        return conclude(outcome, resume)
     if output is None:
-        raise LramError("the run needs a folder; add -o FOLDER, or --resume FOLDER to go on with one")
+        raise LramError("the run needs a folder; add -o FOLDER, or --resume FOLDER to continue one")
     from lram.agents.training.run import start
 
     chosen = read_recipe(recipe, settings)
-    return conclude(start(chosen, output, surroundings(quiet=quiet)), output)
+    with surroundings(quiet=quiet) as around:
+        outcome = start(chosen, output, around)
+    return conclude(outcome, output)
 
 
 def finetune(
@@ -89,7 +98,7 @@ def finetune(
     fraction: Annotated[float, Parameter(help="Share of each task's trajectories, drawn at random.")] = 1.0,
     updates: Annotated[int, Parameter(help="Optimiser updates; the warm-up is a fiftieth of them.")] = 1000,
     learning_rate: Annotated[
-        float | None, Parameter(help="The largest (default: as the checkpoint was trained).")
+        float | None, Parameter(help="Largest learning rate (default: as the checkpoint was trained).")
     ] = None,
     scratch: Annotated[
         bool, Parameter(help="Random weights instead of the checkpoint's, to compare with.", negative=())
@@ -97,15 +106,11 @@ def finetune(
     set_: Settings = None,
     quiet: Quiet = False,
 ) -> int:
-    """Go on training a checkpoint on other trajectories, by the recipe that its card tells.
-
-    Goes on after an interruption with 'lram train --resume'.
-
-    Example: lram finetune runs/first/checkpoint --data stores/heldout --tasks @heldout --top 0.05 -o runs/ft
-    """
+    """Train a checkpoint further on other trajectories."""
+    # The recipe names them as they were typed.
     chosen = finetuning_recipe(
-        checkpoint,
-        [str(path) for path in data],
+        as_typed(str(checkpoint)),
+        [as_typed(str(path)) for path in data],
         task_patterns(tasks or ()),
         updates=updates,
         learning_rate=learning_rate,
@@ -115,7 +120,10 @@ def finetune(
     )
     from lram.agents.training.run import start
 
-    return conclude(start(changed(chosen, set_ or ()), output, surroundings(quiet=quiet)), output)
+    chosen = changed(chosen, set_ or ())
+    with surroundings(quiet=quiet) as around:
+        outcome = start(chosen, output, around)
+    return conclude(outcome, output)
 
 
 def cast(
@@ -140,15 +148,16 @@ def cast(
     model, meta = load_checkpoint(checkpoint)
     card = {**meta.card, "cast": {"from": meta.digest, "dtype": dtype}}
     kind: torch.dtype = getattr(torch, dtype)
-    save_checkpoint(
-        output,
-        model,
-        meta.config,
-        trained=meta.trained,
-        card=card,
-        dtype=kind,
-        target_returns=meta.target_returns,
-    )
+    with writing(output):
+        save_checkpoint(
+            output,
+            model,
+            meta.config,
+            trained=meta.trained,
+            card=card,
+            dtype=kind,
+            target_returns=meta.target_returns,
+        )
     print(f"checkpoint: {output}")
     return 0
 
@@ -191,11 +200,11 @@ def _show_validation(line: Any) -> list[str]:
     return [brief(domain, 80) for domain in line["domains"]]
 
 
-def field_rows() -> list[str]:
-    """Return a line a field of a recipe, for help texts and documents."""
+def field_rows(*, defaults: bool = True) -> list[str]:
+    """Return a line a field of a recipe, with or without its default, for help texts and documents."""
     rows = []
     for row in describe_fields():
-        default = "" if row.default is None else f" = {render_value(row.default)}"
+        default = "" if row.default is None or not defaults else f" = {render_value(row.default)}"
         rows.append(f"* `{row.name}{default}`: {row.description}")
     return rows
 
@@ -203,13 +212,27 @@ def field_rows() -> list[str]:
 _FIELDS = "\n    ".join(field_rows())
 train.__doc__ = f"""Train a model on stored trajectories, into a folder with metrics, states and checkpoints.
 
-    Interrupt with Ctrl-C whenever you like, or lose the machine: '--resume' goes on, with the same result.
+    Interrupt it whenever you like: '--resume FOLDER' continues, with the same result.
 
     Example: lram train recipe.toml --set optimizer.updates=500 -o runs/first
 
     A recipe's fields and defaults; the defaults are the LRAM reference's recipe, in optimiser updates:
 
     {_FIELDS}
+    """
+
+_NAMES = "\n    ".join(field_rows(defaults=False))
+finetune.__doc__ = f"""Train a checkpoint further on other trajectories, by the recipe that its card holds.
+
+    Data, updates and learning rate are those of the options; a fiftieth of the updates is warm-up. Every
+    other field is as the checkpoint was trained, on one thread of the processor, unless --set changes it.
+    Interrupt it whenever you like: 'lram train --resume FOLDER' continues, with the same result.
+
+    Example: lram finetune runs/first/checkpoint --data stores/heldout --tasks @heldout --top 0.05 -o runs/ft
+
+    The fields that --set can change:
+
+    {_NAMES}
     """
 
 COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = (

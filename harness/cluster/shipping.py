@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lram.agents.acting.contexts import split_context
+from lram.agents.durable import NoLocksError, flock
 from lram.agents.experts.noise import split_noise
 from lram.harness.errors import LramError
 
@@ -62,8 +63,12 @@ def scratch() -> Path:
 @contextmanager
 def held(name: str) -> Iterator[None]:
     """Hold a lock of this node for a while; other processes wait for it."""
-    with (scratch() / f"{name}.lock").open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    file = scratch() / f"{name}.lock"
+    with file.open("a") as handle:
+        try:
+            flock(handle.fileno(), fcntl.LOCK_EX, file)
+        except NoLocksError as error:
+            raise LramError(f"cannot lock {file}: {error.strerror}; set TMPDIR on this node") from error
         yield
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from lram.envs.registry import select
 from lram.harness.ablation.folder import CellFolder, StudyFolder
+from lram.harness.ablation.pace import CellPace
 from lram.harness.ablation.running import Failed, Say, Team
 from lram.harness.backends import Backend
 from lram.harness.cluster.backend import RayBackend
@@ -90,6 +91,7 @@ class _Team:
         self._waiting: list[CellFolder] = []
         self._losses: dict[str, int] = {}
         self._ended: list[tuple[CellFolder, str, str]] = []
+        self._pace = CellPace("make")
         self._doubted: dict[str, tuple[object, float]] = {}
         self._refreshed = time.monotonic()
         self._stuck: float | None = None
@@ -99,6 +101,7 @@ class _Team:
         """See :class:`lram.harness.ablation.running.Team`."""
         failed: list[Failed] = []
         self._waiting, finished = list(cells), 0
+        self._pace = CellPace(what, self._study.cells())
         most = 1 if what == "time" else jobs or len(cells)
         if cells:
             self._courier.serve(self._able())
@@ -114,9 +117,12 @@ class _Team:
                 for cell, why, took in self._ended:
                     finished += 1
                     how = f"failed: {why}" if why else took
-                    self._say(f"{finished}/{len(cells)}  {cell.entry.title}: {how}")
                     if why:
                         failed.append(Failed(cell, why))
+                    now = time.monotonic()
+                    begun = [now - running.began for running in self._running.values()]
+                    ahead = self._pace.words(len(self._waiting), begun, len(begun))
+                    self._say(f"{finished}/{len(cells)}  {cell.entry.title}: {how}{ahead}")
                 self._ended.clear()
         finally:
             self.close()
@@ -252,6 +258,8 @@ class _Team:
             return
         self._end(running)
         self._courier.finish(what, cell, node)
+        if not news.reason:
+            self._pace.add(news.seconds)
         self._ended.append((cell, news.reason, f"{what} took {news.seconds:.0f} s on {node}"))
 
     def _end(self, running: _Running) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lram.agents.durable import NoLocksError, flock
 from lram.harness.cluster.shipping import digest_of, folder_of, read_folder, scratch, unpacked
 
 PIECE_BYTES = 8 << 20
@@ -78,7 +79,8 @@ def room(kind: str) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(dir=rooms))
     try:
         with (folder / "in-use").open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            with suppress(NoLocksError):  # it is not removed by others then, either
+                flock(handle.fileno(), fcntl.LOCK_EX)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -104,7 +106,7 @@ def as_others() -> Iterator[int]:
 def _in_use(folder: Path) -> bool:
     try:
         with (folder / "in-use").open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return True
     return False

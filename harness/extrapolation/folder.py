@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from lram.agents.durable import Lock
+from lram.agents.places import placed
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.checks import check_loss, check_plan, check_validity
 from lram.harness.extrapolation.records import (
@@ -54,7 +55,7 @@ class Extrapolation:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = placed(path)
         file = self.path / MARKER
         if not file.is_file():
             raise LramError(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.acting.contexts import MODES, Mode
-from lram.harness import evaluation
+from lram.agents.seed import check_seed
+from lram.harness import evaluation, waiting
 from lram.harness.backends import LOCAL
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.records import SCHEMA, Candidate, ExtrapolationPlan, Source, Stretch
@@ -56,6 +55,7 @@ class ExtrapolationRequest:
 
 def plan_of(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPlan:
     """Return what ``request`` asks for; LramError for bad input or a model without parity."""
+    check_seed(request.seed)
     modes = _modes(request.modes)
     contexts = tuple(sorted(set(request.contexts)))
     for name, numbers in (
@@ -75,7 +75,7 @@ def plan_of(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPla
         )
     built = {
         label: (spec, build_agent(spec, request.seed, machine.compute()))
-        for label, spec in labelled_specs(list(request.agents)).items()
+        for label, spec in labelled_specs(request.agents).items()
     }
     models: dict[str, tuple[str, ModelAgent]] = {}
     for label, (spec, agent) in built.items():
@@ -85,7 +85,10 @@ def plan_of(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPla
                 f"{label} is no action model whose state is carried, so there is no context to change; "
                 "give checkpoints, shipped models or presets, without noise"
             )
-        assert isinstance(spec, str)
+        if not isinstance(spec, str):
+            raise LramError(
+                f"{label} is a Python object; name its checkpoint's folder, to continue from anywhere"
+            )
         name = label.removesuffix("@carry")
         if name in models:
             raise LramError(f"{name} and {label} are the same; give it once, or under two labels")
@@ -230,5 +233,4 @@ def scores_plan_of(plan: ExtrapolationPlan, machine: Machine) -> Any:
 
 def say(line: str) -> None:
     """Print ``line`` on standard error."""
-    with suppress(OSError):  # a reader that is gone must not end it
-        print(f"lram: {line}", file=sys.stderr, flush=True)
+    waiting.say(f"lram: {line}")

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lram.agents.places import placed
 from lram.harness.computing import facts
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.folder import MARKER, SCORES, Extrapolation, Writer, check_vacant
@@ -21,14 +22,12 @@ from lram.harness.progress import Progress, quiet
 from lram.harness.provenance import collect
 from lram.harness.store import RunWriter
 from lram.harness.trust import NONE, Trust, check_trusted
+from lram.harness.waiting import LINE_EVERY_S, Pace, left, still
 from lram.harness.words import count
 
 if TYPE_CHECKING:
     from lram.agents.acting.model_agent import ModelAgent
     from lram.agents.trajectories import TrajectoryStore
-
-
-LINE_EVERY_S = 10.0
 
 
 def extrapolate(
@@ -50,7 +49,7 @@ def extrapolate(
     machine = machine or Machine()
     machine.check()
     calm_threads()
-    folder = Path(output)
+    folder = placed(output)
     check_vacant(folder)
     plan = plan_of(request, machine)
     scores = scores_plan_of(plan, machine)
@@ -92,7 +91,7 @@ def resume(
                 )
             RunWriter.create(found.path / SCORES, scores_plan_of(plan, machine)).close()
         _go_on(writer, machine, progress, trust)
-    return Extrapolation(path)
+    return Extrapolation(found.path)
 
 
 def _go_on(writer: Writer, machine: Machine, progress: Progress, trust: Trust = NONE) -> None:
@@ -124,7 +123,8 @@ def _check(
     from lram.harness.extrapolation.validity import check
 
     for agent in agents:
-        record = check(models[agent.label], agent.label, writer.of.plan, stores)
+        with still(f"{agent.label}: holding the step against forward"):
+            record = check(models[agent.label], agent.label, writer.of.plan, stores)
         writer.append(record)
         last = record.points[-1]
         verdict = "holds" if record.holds else "does NOT hold"
@@ -140,13 +140,19 @@ def _losses(writer: Writer, models: Mapping[str, ModelAgent], stores: Sequence[T
     trained = {agent.label: agent.trained for agent in plan.agents}
     of = count(len(plan.stretches), "trajectory", "trajectories")
     say(f"{count(len(missing), 'reading')} of {of} by {count(len(plan.agents), 'model')}")
-    told = time.monotonic()
+    told = before = time.monotonic()
+    pace = Pace()
     for done, item in enumerate(missing, start=1):
         stretch = plan.stretches[item.stretch]
         writer.append(measure(models[item.agent].model, stores, stretch, item, trained[item.agent]))
-        if time.monotonic() - told >= LINE_EVERY_S:
-            told = time.monotonic()
-            say(f"{done}/{len(missing)} readings")
+        now = time.monotonic()
+        pace.add(now - before)
+        before = now
+        if now - told >= LINE_EVERY_S:
+            told = now
+            each = pace.seconds
+            ahead = None if each is None else each * (len(missing) - done)
+            say(f"{done}/{len(missing)} readings, {left(ahead)}")
 
 
 def _opened(plan: ExtrapolationPlan) -> list[TrajectoryStore]:

@@ -217,5 +217,5 @@ def _place(folder: Path) -> Place:
 def _manifest(folder: Path) -> Interpreter | None:
     try:
         return msgspec.json.decode(read_regular(folder / MANIFEST), type=Interpreter)
-    except (OSError, *DAMAGE):
+    except DAMAGE:
         return None

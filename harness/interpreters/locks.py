@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from lram.agents import durable
+from lram.agents.durable import flock
 from lram.harness.errors import LramError
 
 
@@ -25,25 +27,30 @@ def locked(folder: Path) -> Iterator[IO[str]]:
     file = folder.with_name(f"{folder.name}.lock")
     with _opened(file) as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, file)
+        except durable.InUseError as error:
             raise LramError(
                 f"the interpreter of {folder.name} is being installed or removed by another process; "
                 "wait for it to end"
             ) from error
+        except OSError as error:
+            raise _unlocked(file, error) from error
         yield handle
 
 
 @contextmanager
 def unused(folder: Path) -> Iterator[None]:
     """Keep runs off a domain's ``folder`` for a moment; InUseError where one uses it."""
-    with _opened(_shared_file(folder)) as handle:
+    file = _shared_file(folder)
+    with _opened(file) as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, file)
+        except durable.InUseError as error:
             raise InUseError(
                 f"the interpreter of {folder.name} is in use by a run; wait for it, or stop it"
             ) from error
+        except OSError as error:
+            raise _unlocked(file, error) from error
         yield
 
 
@@ -64,6 +71,12 @@ def shared(folders: Iterable[Path]) -> Iterator[None]:
 def refused(path: Path, error: OSError) -> LramError:
     """Return what to say when the system lets nothing be written to ``path``."""
     return LramError(f"cannot write to {path}: {error.strerror or error}; make room there, or set LRAM_HOME")
+
+
+def _unlocked(file: Path, error: OSError) -> LramError:
+    return LramError(
+        f"cannot lock {file}: {error.strerror or error}; set LRAM_HOME to a folder on a disk of this machine"
+    )
 
 
 def _shared_file(folder: Path) -> Path:

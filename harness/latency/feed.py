@@ -106,10 +106,10 @@ class Feed:
 
     def _shown(self, slot: int, timestep: int) -> Shown:
         observations, rewards = self._inputs.seen(self._inputs.places(timestep, self._batch))
-        if self._vary is not None:
-            first = (self._begin[self._context] + slot) * self._batch
-            observations = [self._vary(seen, first + lane) for lane, seen in enumerate(observations)]
-        return observations, rewards
+        if self._vary is None:  # copies: an agent may change in place what it is shown
+            return [seen.copy() for seen in observations], rewards
+        first = (self._begin[self._context] + slot) * self._batch
+        return [self._vary(seen, first + lane) for lane, seen in enumerate(observations)], rewards
 
 
 def feed_of(plan: LatencyPlan, batch: int, inputs: Inputs) -> Feed:

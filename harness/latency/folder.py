@@ -19,8 +19,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lram.agents.durable import Lock
+from lram.agents.places import placed
 from lram.harness.errors import LramError
-from lram.harness.json_files import check_layout, read_json, read_signed
+from lram.harness.json_files import check_layout, files_in, read_json, read_signed
 from lram.harness.latency import inputs
 from lram.harness.latency.checks import check_plan, check_point
 from lram.harness.latency.inputs import Inputs
@@ -40,7 +41,7 @@ class LatencyRun:
 
     def __init__(self, path: str | Path) -> None:
         """Read the plan in ``path``; LramError where there is none."""
-        self.path = Path(path)
+        self.path = placed(path)
         file = self.path / PLAN_FILE
         if not file.is_file():
             raise LramError(f"{self.path} holds no latencies: it has no {PLAN_FILE}; 'lram latency' makes it")
@@ -71,7 +72,7 @@ class LatencyRun:
 
     def provenance(self) -> list[Provenance]:
         """Return where each segment was made, oldest first."""
-        return [read_json(file, Provenance) for file in sorted((self.path / "provenance").glob("*.json"))]
+        return [read_json(file, Provenance) for file in files_in(self.path / "provenance", "*.json")]
 
     def without_checksums(self) -> list[str]:
         """Return which of plan and segments carry no checksum, as those of earlier versions do not."""

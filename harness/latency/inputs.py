@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy.typing as npt
 from lram.agents.api import Action, Observation
 from lram.agents.durable import read_regular, write_durably
 from lram.harness.errors import LramError
+from lram.harness.json_files import DAMAGE
 
 FILE = "inputs.npz"
 
@@ -34,7 +34,6 @@ MARGIN = 256
 """Timesteps recorded beyond the longest context, for the timed decisions."""
 
 _MOST_BYTES = 1 << 30  # of the file, and of what it unpacks to
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def read(folder: Path, digest: str) -> Inputs:
                 raise ValueError(f"it unpacks to more than {_MOST_BYTES} bytes")
         with np.load(content, allow_pickle=False) as arrays:
             inputs = Inputs(arrays["observations"], arrays["rewards"], arrays["actions"])
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise LramError(f"{folder / FILE} cannot be read: {error}; start a new sweep") from error
     if inputs.digest != digest:
         raise LramError(f"{folder / FILE} is not what the sweep was started with; start a new one")

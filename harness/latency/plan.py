@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lram.agents.api import Agent, AgentError
 from lram.agents.compute import FORMS, Precision, StepForm
+from lram.agents.seed import check_seed
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
 from lram.harness.latency.feed import feed_of
@@ -53,7 +54,8 @@ class LatencyRequest:
     interpreters: Mapping[str, str] | None = None
 
     def check(self) -> None:
-        """Raise LramError for a number or name that makes no sense."""
+        """Raise LramError, for the seed AgentError, for a number or name that makes no sense."""
+        check_seed(self.seed)
         for name, values in (
             ("contexts", self.contexts),
             ("batch", self.batches),
@@ -129,7 +131,11 @@ def _agents(
     entries, variants = [], []
     task = task_spec(frame.task)
     for label, spec in labelled_specs(request.agents).items():
-        assert isinstance(spec, str)
+        if not isinstance(spec, str):
+            raise LramError(
+                f"agent {label} is a Python object, and every measurement builds it anew in a process of its "
+                "own; name it as module:factory"
+            )
         forms: dict[StepForm, Agent] = {}
         for step in dict.fromkeys(request.steps):
             try:

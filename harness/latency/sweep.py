@@ -16,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 
+from lram.agents.places import placed
 from lram.harness.children import child_environment
 from lram.harness.errors import LramError
 from lram.harness.latency import inputs as recorded
@@ -39,6 +40,7 @@ from lram.harness.links import open_log
 from lram.harness.provenance import collect
 from lram.harness.records import Provenance
 from lram.harness.trust import NONE, Trust, check_trusted
+from lram.harness.waiting import left
 
 SILENCE_S = 1800.0
 """A process that says nothing for so long is ended; that is a data point, too."""
@@ -123,6 +125,7 @@ def sweep(
     Raises:
         LramError: Bad input, and nothing was written; or the node was lost, and the sweep can be resumed.
     """
+    output = placed(output)
     LatencyWriter.check_vacant(output)
     with place.open(say) as bench:
         plan, inputs = bench.plan(request)
@@ -203,6 +206,7 @@ def walk(
     """
     # By setting: from which context on it is not tried again, and why.
     ends: dict[tuple[str, str, int], tuple[int, str]] = {}
+    started, tried_so_far = time.monotonic(), 0
     for point in known:
         _note(ends, point, effort)
     for number, (job, contexts) in enumerate(missing, start=1):
@@ -210,6 +214,7 @@ def walk(
         beyond = ends.get(job.setting, (sys.maxsize, ""))[0]
         made: list[Point] = []
         if tried := tuple(context for context in contexts if context < beyond):
+            tried_so_far += 1
             for point in play(folder, job, tried, home):
                 yield point
                 made.append(point)
@@ -218,7 +223,9 @@ def walk(
         for context in contexts[len(made) :]:
             yield Point(SCHEMA, job, context, f"not tried: {reason}")
         took = time.monotonic() - begun
-        yield f"{number} of {len(missing)}: {job}: {_in_short(made)} ({took:.0f} s)"
+        each = (time.monotonic() - started) / tried_so_far if tried_so_far else 0.0
+        ahead = f", {left(each * (len(missing) - number))}" if number < len(missing) else ""
+        yield f"{number} of {len(missing)}: {job}: {_in_short(made)} ({took:.0f} s{ahead})"
 
 
 def _note(ends: dict[tuple[str, str, int], tuple[int, str]], point: Point, effort: Effort) -> None:

@@ -389,3 +389,16 @@ def test_a_checkpoint_that_cannot_be_replaced_is_still_there(tmp_path, monkeypat
         save_checkpoint(folder, model, model.config, trained=False, card={}, overwrite=True)
     assert (folder / "config.json").read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.complex64])
+def test_weights_are_not_written_as_a_type_that_is_not_read_again(tmp_path: Path, dtype: torch.dtype) -> None:
+    with pytest.raises(AgentError, match=r"a checkpoint cannot hold .*; choose one of"):
+        save_checkpoint(tmp_path / "out", build_model(CONFIG, 0), CONFIG, trained=True, card={}, dtype=dtype)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, 10**5000], ids=["-1", "2^63", "2^64", "10^5000"])
+def test_a_seed_that_records_cannot_carry_is_refused(seed: int) -> None:
+    with pytest.raises(AgentError, match=r"the seed is .*; it must be 0 or more and below"):
+        build_model(CONFIG, seed)

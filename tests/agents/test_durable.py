@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from lram.agents.durable import InUseError, Lock, is_scratch_of, read_regular, scratch_of, write_durably
+from lram.agents.durable import (
+    InUseError,
+    Lock,
+    NoLocksError,
+    is_scratch_of,
+    read_regular,
+    scratch_of,
+    write_durably,
+)
 
 
 def test_what_was_written_is_there_whole_and_nothing_else(tmp_path):
@@ -97,3 +108,17 @@ def test_of_a_file_of_holes_that_is_too_long_nothing_is_read(tmp_path, monkeypat
     (tmp_path / "short").write_bytes(b"1")
     assert read_regular(tmp_path / "short", 1000) == b"1"
     assert reads
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_no_other_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(NoLocksError, match="has no locks") as caught:
+        Lock(tmp_path / "lock")
+    assert caught.value.errno == number
+    assert caught.value.filename == str(tmp_path / "lock")

@@ -18,11 +18,14 @@ from lram.agents.factory import create_agent, list_agents
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import build_model
 from lram.agents.model.presets import parse_preset, preset_names
+from lram.agents.own_code import code_of, named_module
 
 OWN = """
+from lram.agents.api import AgentInfo
+
 class Mine:
-    info = None
-    def __init__(self, seed): self.seed = seed
+    info = AgentInfo("mlp", "mine")
+    def __init__(self, seed, *given): self.seed, self.given = seed, given
     def refuses(self, task): ...
     def start(self, lanes): ...
     def reset(self, state, lanes, episodes): ...
@@ -30,6 +33,10 @@ class Mine:
     def state_bytes(self, state): ...
 
 def make(seed=0): return Mine(seed)
+def sized(size, *, name="small", seed=0): return Mine(seed, size, name)
+def named(wrong): return type("Wrong", (Mine,), {"info": wrong})(0)
+def kind_of(kind): return type("Kind", (Mine,), {"info": AgentInfo(kind, "x")})(0)
+def raising(): return type("Raises", (Mine,), {"info": property(lambda self: 1 / 0)})(0)
 def plain(): return Mine(-1)
 def breaks(): raise ValueError("no weights here")
 def other(): return 3
@@ -63,7 +70,7 @@ def test_a_checkpoint_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.M
     config = ModelConfig(32, 1, backbone=MambaConfig())
     save_checkpoint(tmp_path / "mine", build_model(config, 0), config, trained=True, card={})
     monkeypatch.chdir(tmp_path)
-    for spec in ("mine", "./mine", str(tmp_path / "mine")):
+    for spec in ("mine", "./mine", str(tmp_path / "mine"), Path("mine"), tmp_path / "mine"):
         info = create_agent(spec).info
         assert info.description == "Mamba, 0.3M, trained (checkpoint mine)"
         assert info.trained is True
@@ -75,6 +82,33 @@ def test_own_code_is_called_with_the_seed_if_it_takes_one() -> None:
     assert create_agent("own_agent_code:inner.make").seed == -1  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("own_code")
+def test_a_factory_takes_the_arguments_that_stand_behind_its_name() -> None:
+    for spec, given, seed in (
+        ("sized(3)", (3, "small"), 7),
+        ("sized(size=-2.5, name='a/b~c@d(e)=f')", (-2.5, "a/b~c@d(e)=f"), 7),
+        ("sized([1, (2, None)], seed=1)", ([1, (2, None)], "small"), 1),
+    ):
+        agent = create_agent(f"own_agent_code:{spec}", seed=7)
+        assert (agent.given, agent.seed) == (given, seed)  # type: ignore[attr-defined]
+    noisy = create_agent("own_agent_code:sized('~0.5')~0.25x3")
+    assert noisy.inner.given == ("~0.5", "small")  # type: ignore[attr-defined]
+    assert noisy.noise.share == 0.25  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("own_code")
+def test_arguments_are_read_before_any_code_is_loaded() -> None:
+    with pytest.raises(AgentError, match="no plain values"):
+        create_agent("broken_agent_code:make(exit())")
+
+
+def test_the_module_of_a_factory_with_arguments_is_known(own_code: None) -> None:
+    for spec in ("own_agent_code:sized(3)", "own_agent_code:sized('~(')~0.5", "own_agent_code:sized(x)"):
+        assert named_module(spec) == "own_agent_code"
+        assert code_of(spec) == code_of("own_agent_code:sized") != {}
+    assert named_module("runs/x (1)") == named_module("x (a:b)") == ""
+
+
 def test_an_entry_point_is_an_agent(own_code: None, monkeypatch: pytest.MonkeyPatch) -> None:
     points = [
         EntryPoint("theirs", "own_agent_code:plain", "lram.agents"),
@@ -83,9 +117,21 @@ def test_an_entry_point_is_an_agent(own_code: None, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("lram.agents.factory.entry_points", lambda group: points)
     sys.path.insert(0, str(Path.cwd()))
     assert create_agent("theirs").seed == -1  # type: ignore[attr-defined]
+    points.append(EntryPoint("sized", "own_agent_code:sized", "lram.agents"))
+    assert create_agent("sized(4)").given == (4, "small")  # type: ignore[attr-defined]
     assert ("theirs", "entry point") in [(row.name, row.kind) for row in list_agents()]
     with pytest.raises(AgentError, match=r"entry point gone .* cannot be loaded: ModuleNotFoundError"):
         create_agent("gone")
+
+
+def test_a_path_object_is_a_folder_whatever_agent_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AgentError, match=r"checkpoint .*random does not exist"):
+        create_agent(Path("random"))
+    with pytest.raises(AgentError, match="such as 'random', not by a int"):
+        create_agent(3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("spec", ["random", "constant", "constant=0.5", "scripted"])
@@ -109,7 +155,22 @@ def test_baselines_are_built_by_name(spec: str) -> None:
         ("own_agent_code:absent", "own_agent_code has no absent"),
         ("own_agent_code:number", "is a int, not a callable"),
         ("own_agent_code:breaks", "failed: ValueError: no weights here"),
-        ("own_agent_code:other", "returned a int without info, refuses, start, reset, act, state_bytes"),
+        ("own_agent_code:other", "is a int without info, refuses, start, reset, act, state_bytes"),
+        (
+            "own_agent_code:named",
+            r"missing a required argument: 'wrong'; it takes wrong, and write module:fact",
+        ),
+        ("own_agent_code:named('mlp')", "its info is a str; give a lram.agents.api.AgentInfo"),
+        ("own_agent_code:kind_of(3)", r"failed: ValueError: AgentInfo.kind is 3; give a string"),
+        ("own_agent_code:raising", "its info cannot be read: ZeroDivisionError: division by zero"),
+        ("own_agent_code:plain(4)", "too many positional arguments; it takes nothing"),
+        ("own_agent_code:sized(4, color=1)", "unexpected keyword argument 'color'"),
+        ("own_agent_code:sized(open('x'))", "the arguments are no plain values; write module:factory"),
+        ("own_agent_code:sized(**{'size': 1})", "the arguments are no plain values"),
+        ("own_agent_code:sized(3)(4)", "the arguments are no plain values"),
+        ("own_agent_code:sized(size=1, size=2)", "the arguments are no plain values"),
+        ("own_agent_code:sized(" + "(" * 999 + ")" * 1000, "the arguments are no plain values"),
+        ("random(3)", r"no agent 'random\(3\)'"),
         ("xlstm[0:0]-1M", r"\[0:0\] has no blocks"),
         ("xlstm[1:7]-16M", "needs 7 sLSTM blocks, but only 4 odd positions"),
         ("", "there is no agent ''"),
@@ -127,7 +188,7 @@ def test_every_listed_model_is_shipped_or_a_preset_and_none_needs_torch_to_be_li
     assert [parse_preset(name).name for name in preset_names()] == list(preset_names())
     code = (
         "import sys; from lram.agents import api, factory; "
-        "from lram.agents.model import config, presets, tokens; "
+        "from lram.agents.model.network import config, presets, tokens; "
         "factory.list_agents(); "
         "sys.exit('torch' in sys.modules)"
     )

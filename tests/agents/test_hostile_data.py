@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.trajectories import StoreWriter, Trajectory, TrajectoryStore
+from lram.agents.trajectories import StoreWriter, Trajectory, TrajectoryStore, global_heaps
 from lram.agents.trajectories.hdf5 import Hdf5Error, attribute, read_array
 from lram.agents.trajectories.readers import Imported, Options, Problem, Shapes, detect, npz, read
 from lram.agents.trajectories.readers.source import by_number
@@ -475,3 +475,60 @@ def test_flipped_bits_in_a_part_that_is_imported_give_episodes_or_sentences(tmp_
         changed[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
         (tmp_path / "part.hdf5").write_bytes(changed)
         results(tmp_path / "part.hdf5", "minari")
+
+
+def test_texts_that_hdf5_would_read_for_ever_are_refused_and_the_rest_is_imported(tmp_path: Path) -> None:
+    for name in ("bad", "good"):
+        with h5py.File(tmp_path / f"{name}.hdf5", "w") as file:
+            minari(file)
+            file.attrs["dataset_id"] = "a text in the global heap"
+    damaged = bytearray((tmp_path / "bad.hdf5").read_bytes())
+    heap = damaged.index(b"GCOL")
+    damaged[heap + 16 : heap + 80] = bytes(64)
+    (tmp_path / "bad.hdf5").write_bytes(damaged)
+    episodes, problems = results(tmp_path, "minari")
+    assert len(episodes) == 2
+    (problem,) = problems
+    assert f"{tmp_path / 'bad.hdf5'}" in problem
+    assert f"the texts at byte {heap} are damaged" in problem
+
+
+def test_a_heap_is_found_across_the_blocks_that_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = b"GCOL\x01\0\0\0" + (4096).to_bytes(8, "little")
+    for before in range(12):
+        (tmp_path / "file").write_bytes(bytes(before) + head + bytes(4080))
+        monkeypatch.setattr(global_heaps, "_BLOCK", 7)
+        assert global_heaps.endless_heap(tmp_path / "file") == before
+    free = (0).to_bytes(8, "little") + (4080).to_bytes(8, "little")
+    (tmp_path / "file").write_bytes(head + free + bytes(4064))
+    assert global_heaps.endless_heap(tmp_path / "file") is None
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_macos_lays_beside_data_is_left_out(layout: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "0.hdf5", "w") as file:
+        LAYOUTS[layout](file)
+    if layout == "lram":
+        (tmp_path / "episode_lengths.json").write_text(json.dumps({"0": STEPS}))
+    for name in ("._0.hdf5", "._episode_lengths.json", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07Mac OS X")
+    found = list(read(tmp_path, AnyTask(), Options()))
+    assert not [item.text for item in found if isinstance(item, Problem)]
+    assert any(isinstance(item, Imported) for item in found)
+
+
+def test_a_compressed_array_that_cannot_be_unpacked_does_not_stop_the_import(tmp_path: Path) -> None:
+    arrays = {"states": np.arange(460.0).reshape(20, 23), "actions": np.zeros((20, 7)), "dones": True}
+    for name in ("0", "1"):
+        np.savez_compressed(tmp_path / f"{name}.npz", rewards=np.zeros(20), **arrays)
+    (tmp_path / "episode_lengths.json").write_text('{"0": 20, "1": 20}')
+    content = bytearray((tmp_path / "0.npz").read_bytes())
+    start = content.index(b"states.npy") + 40
+    content[start : start + 8] = b"\xff" * 8
+    (tmp_path / "0.npz").write_bytes(content)
+    episodes, problems = results(tmp_path, "lram")
+    assert len(episodes) == 1
+    assert len(problems) == 1
+    assert "0.npz is no whole .npz file" in problems[0]

@@ -40,7 +40,8 @@ class AnyTask:
     def spec(self, task_id: str, shapes: Shapes) -> TaskSpec:
         width, size = WIDTHS.get(task_id.partition("/")[2], (shapes.observation_shape[0], shapes.action_size))
         shape = shapes.observation_shape if shapes.observation == "image" else (width,)
-        made = TaskSpec(task_id, "some", shapes.observation, shape, shapes.action, size or 9, None, 1.0)
+        domain = task_id.partition("/")[0]
+        made = TaskSpec(task_id, domain, shapes.observation, shape, shapes.action, size or 9, None, 1.0)
         return self.fixed or made
 
     def horizon(self, task_id: str) -> int | None:
@@ -870,3 +871,74 @@ def test_folders_of_pickles_are_refused_not_read(tmp_path: Path) -> None:
 def test_a_single_episode_of_the_reference_is_no_source(lram: Path) -> None:
     (problem,) = results(lram / "reach-v2" / "0.hdf5")
     assert "give the folder of the task" in problem.text
+
+
+def changed_metadata(file: Path, **facts: object) -> None:
+    beside = file.with_name("metadata.json")
+    told = json.loads(beside.read_text())
+    told.update({name: json.dumps(v) if isinstance(v, dict) else v for name, v in facts.items()})
+    beside.write_text(json.dumps(told))
+
+
+def notes_of(path: Path, **options: Any) -> list[str]:
+    return [item.text for item in results(path, **options) if isinstance(item, Note)]
+
+
+def test_minari_facts_of_the_environment_are_said_once_an_episode(tmp_path: Path) -> None:
+    file = minari_dataset(tmp_path / "d", [4, 5])
+    assert notes_of(tmp_path / "d") == []
+    changed_metadata(
+        file,
+        env_spec={
+            "id": "ALE/Pong-v5",
+            "kwargs": {"frameskip": 4, "render_mode": None},
+            "max_episode_steps": 100,
+            "additional_wrappers": [{"name": "TransformReward"}, {"name": "TimeLimit"}],
+        },
+        requirements=["ale-py==0.10"],
+    )
+    said = (
+        "episodes are of an environment with options frameskip=4; wrappers TransformReward; versions "
+        "ale-py==0.10 by their metadata, which no task here was held to"
+    )
+    assert notes_of(tmp_path / "d", tasks=AnyTask(limit=100)) == [said] * 2
+    cut = "episodes were cut off after 100 decisions by their metadata, and some/ALE/Pong-v5 is after 50"
+    assert notes_of(tmp_path / "d", tasks=AnyTask(limit=50)) == [said, cut] * 2
+
+
+def test_minari_episodes_that_the_metadata_count_and_the_file_lacks_are_said(tmp_path: Path) -> None:
+    file = minari_dataset(tmp_path / "d", [4, 5])
+    changed_metadata(file, total_episodes=7)
+    (note,) = [item for item in results(tmp_path / "d") if isinstance(item, Note)]
+    assert (note.text, note.count) == ("episodes that the metadata count are not in the file", 5)
+
+
+@pytest.mark.parametrize(
+    ("space", "steps", "said"),
+    [
+        ({"type": "Box", "shape": [4]}, 4, "observations of shape (3,), by its metadata (4,)"),
+        ({"type": "Box", "shape": [3], "dtype": "uint8"}, 4, "of type float64, by its metadata uint8"),
+        ({}, 9, "has 4 actions, and its attribute total_steps says 9"),
+    ],
+)
+def test_minari_arrays_that_are_not_as_the_metadata_say_are_refused(
+    tmp_path: Path, space: dict[str, Any], steps: int, said: str
+) -> None:
+    file = minari_dataset(tmp_path / "d", [4])
+    changed_metadata(file, observation_space=space)
+    with h5py.File(file, "r+") as opened:
+        opened["episode_0"].attrs["total_steps"] = steps
+    (problem,) = [item for item in results(tmp_path / "d") if isinstance(item, Problem)]
+    assert said in problem.text
+
+
+def test_robosuite_rates_and_controllers_of_other_kinds_are_said(tmp_path: Path) -> None:
+    options = {"robots": ["Panda"], "control_freq": 10, "controller_configs": {"type": "JOINT_POSITION"}}
+    robomimic_file(tmp_path / "a.hdf5", {"demo_0": 3}, {"env_name": "Stack_D0", "env_kwargs": options})
+    said = notes_of(tmp_path / "a.hdf5")
+    assert "demonstrations were recorded at 10 decisions a second, and the tasks have 20" in said
+    assert any("with the controller JOINT_POSITION, whose actions do not mean" in text for text in said)
+    with h5py.File(tmp_path / "a.hdf5", "r+") as opened:
+        opened["data/demo_0"].attrs["num_samples"] = 4
+    (problem,) = [item for item in results(tmp_path / "a.hdf5") if isinstance(item, Problem)]
+    assert "has 3 actions, and its attribute num_samples says 4" in problem.text

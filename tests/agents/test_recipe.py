@@ -23,6 +23,7 @@ from lram.agents.training.recipe import (
     recipe_digest,
 )
 from lram.agents.training.recipe_text import changed, read_recipe, recipe_from_dict, render_recipe
+from lram.agents.training.settings import parse_value
 
 ODD = """
 name = 'odd "name" \\ with an ö'
@@ -113,6 +114,7 @@ def test_settings_go_over_the_file_and_need_no_quotes(tmp_path: Path) -> None:
         ("optimizer.precision=half", ["optimizer.precision", "half", "bfloat16"]),
         ("optimizer=3", ["optimizer", "int"]),
         ("updates", ["section.field=value"]),
+        ("data.tasks=[a,b", ["--set", "[a,b", "not closed"]),
     ],
 )
 def test_a_bad_field_is_named_with_what_it_may_be(setting: str, words: list[str]) -> None:
@@ -133,13 +135,99 @@ def test_the_model_s_own_sections_are_checked_when_it_is_made() -> None:
     ("settings", "word"),
     [
         ([], "data.stores"),
-        (["data.stores=a", "optimizer.updates=100"], "warmup_updates"),
+        (["data.stores=a", "optimizer.updates=100", "optimizer.warmup_updates=667"], "warmup_updates"),
         (["data.stores=a", "optimizer.final_learning_rate=1"], "final_learning_rate"),
     ],
 )
 def test_what_no_field_alone_can_tell_is_checked(settings: list[str], word: str) -> None:
     with pytest.raises(AgentError, match=word):
         read_recipe(None, settings).check()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("data.tasks=a/b,c/*", ["a/b", "c/*"]),
+        ("data.tasks=[a/b, c/d]", ["a/b", "c/d"]),
+        ('data.tasks=["a/b",c/d]', ["a/b", "c/d"]),
+        ("data.tasks=a/[xy]*", ["a/[xy]*"]),
+        ("data.tasks=a/[x,y]*", ["a/[x,y]*"]),
+        ("data.policies=[1,2]", [1, 2]),
+        ("saving.trackers=[]", []),
+        ("model.xlstm.slstm_at=1,3", [1, 3]),
+        ("model.xlstm.slstm_at=1", [1]),
+        ("model.decode=center", "center"),
+        ("model.preset=xlstm[7:1]-1M", "xlstm[7:1]-1M"),
+        ("model.mamba.dt_rank=None", "none"),
+        ("model.unknown=[mlstm,slstm]", ["mlstm", "slstm"]),
+        ("sampling.fill=True", True),
+        ("sampling.fill=false", False),
+        ("sampling.domain_weights={atari=2, my-domain=1}", {"atari": 2, "my-domain": 1}),
+        ("model.xlstm={slstm_at=[1,2], kind=new}", {"slstm_at": [1, 2], "kind": "new"}),
+        ("name=2024-01-01", "2024-01-01"),
+        ("name='a b'", "a b"),
+        ("name=[draft", "[draft"),
+    ],
+)
+def test_a_setting_needs_no_quotes_to_mean_what_it_says(setting: str, value: object) -> None:
+    name, _, text = setting.partition("=")
+    found = parse_value(name, text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_store_s_folder_may_have_a_comma_in_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a,b").mkdir()
+    assert parse_value("data.stores", f"{tmp_path}/a,b") == [f"{tmp_path}/a,b"]
+    assert parse_value("data.stores", f"{tmp_path}/a,c") == [f"{tmp_path}/a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "warmup"),
+    [
+        ([], 667),
+        (["optimizer.updates=668"], 667),
+        (["optimizer.updates=667"], 13),
+        (["optimizer.updates=100"], 2),
+        (["optimizer.updates=1"], 0),
+        (["optimizer.updates=100", "optimizer.warmup_updates=50"], 50),
+    ],
+)
+def test_only_a_default_warm_up_without_room_is_scaled_down(
+    settings: list[str], warmup: int, tmp_path: Path
+) -> None:
+    recipe = read_recipe(None, ["data.stores=a", *settings])
+    recipe.check()
+    assert recipe.optimizer.warmup_updates == warmup
+    (tmp_path / "recipe.toml").write_text(render_recipe(recipe))
+    assert read_recipe(tmp_path / "recipe.toml") == recipe, "the value is recorded"
+
+
+def test_fewer_updates_over_a_derived_recipe_take_their_warm_up_along() -> None:
+    recipe = read_recipe(None, ["optimizer.updates=1000", "optimizer.warmup_updates=20"])
+    assert changed(recipe, ["optimizer.updates=500"]).optimizer.warmup_updates == 20
+    assert changed(recipe, ["optimizer.updates=20"]).optimizer.warmup_updates == 0
+    told = changed(recipe, ["optimizer.updates=20", "optimizer.warmup_updates=3"])
+    assert told.optimizer.warmup_updates == 3
+
+
+@pytest.mark.parametrize("override", [[], ["model.xlstm.heads=2"], ["model.layers=4"]])
+def test_an_expanded_preset_says_every_field_and_reads_as_the_same_recipe(
+    override: list[str], tmp_path: Path
+) -> None:
+    recipe = read_recipe(None, ["model.preset=xlstm[7:1]-1M", *override])
+    file = tmp_path / "recipe.toml"
+    text = render_recipe(recipe, expand=True)
+    file.write_text(text)
+    assert read_recipe(file) == recipe
+    assert recipe_digest(read_recipe(file)) == recipe_digest(recipe)
+    lines = [line.removeprefix("# ") if " = " in line else line for line in text.splitlines()]
+    file.write_text("\n".join(lines))
+    written_out = read_recipe(file)
+    assert set(config_to_dict(model_config(recipe.model))) <= {*written_out.model.overrides}
+    assert model_config(written_out.model) == model_config(recipe.model)
+    with pytest.raises(AgentError, match="there is no model preset"):
+        render_recipe(read_recipe(None, ["model.preset=foo-1M"]), expand=True)
 
 
 def test_a_broken_file_is_told_with_its_place(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import os
 import random
 import re
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -790,3 +792,51 @@ def test_a_part_of_holes_is_not_read_to_its_end(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(AgentError, match=r"no part of .* can be taken"):
         rebuild(tmp_path)
+
+
+def _played(discrete: bool) -> Trajectory:
+    """A trajectory with the record of what a simulator's process saw: the sum is made as it makes it."""
+    trajectory = made(0, LIVES if discrete else REACH)
+    checksum = zlib.crc32(trajectory.observations[0].tobytes())
+    for action, reward, seen in zip(
+        trajectory.actions, trajectory.rewards, trajectory.observations[1:], strict=True
+    ):
+        checksum = zlib.crc32(int(action).to_bytes(4, "little") if discrete else action.tobytes(), checksum)
+        checksum = zlib.crc32(struct.pack("<d", reward), checksum)
+        checksum = zlib.crc32(seen.tobytes(), checksum)
+    return replace(trajectory, record=json.dumps({"trajectory": f"{checksum:08x}", "length": 5}))
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("name", ["", "observations", "actions", "rewards"])
+def test_a_trajectory_that_is_not_what_was_played_is_found(tmp_path: Path, discrete: bool, name: str) -> None:
+    trajectory = _played(discrete)
+    if name:
+        changed = getattr(trajectory, name).copy()
+        changed[2] = (changed[2] + 1) % 4 if name == "actions" and discrete else changed[2] / 2
+        trajectory = replace(trajectory, **{name: changed})
+    with StoreWriter(tmp_path) as writer:
+        writer.append(trajectory)
+    found = verified(tmp_path)
+    if name:
+        assert len(found.bad) == 1
+        assert "part-00000.hdf5, episode 0 has the checksum" in found.bad[0]
+    else:
+        assert found.bad == []
+        assert found.recorded == 1
+
+
+def test_a_trajectory_without_a_record_is_not_counted_as_compared(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path) as writer:
+        writer.append(replace(made(0), record=""))
+    assert verified(tmp_path).recorded == 0
+    assert verified(tmp_path).bad == []
+
+
+def test_a_task_whose_name_no_folder_can_have_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    task = replace(REACH, id=f"own/{'x' * 300}", domain="own")
+    with StoreWriter(tmp_path) as writer:
+        with pytest.raises(AgentError, match="too long for a folder"):
+            writer.append(made(0, task))
+        writer.append(made(1))
+    assert len(TrajectoryStore(tmp_path)) == 1

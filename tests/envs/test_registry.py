@@ -11,6 +11,7 @@ from lram.envs.registry import (
     SelectionError,
     all_tasks,
     benchmark_tasks,
+    left_out,
     load_domain,
     select,
     suites,
@@ -156,3 +157,19 @@ def test_every_domain_of_the_paper_has_an_adapter_and_others_are_refused() -> No
         assert load_domain(name).name == name
     with pytest.raises(SelectionError, match="did you mean 'atari'"):
         load_domain("attari")
+
+
+def test_patterns_leave_out_tasks_that_are_made_to_fail_and_name_them() -> None:
+    faulty = {f"toy/{name}" for name in load_domain("toy").faulty}
+    assert "toy/hang" in faulty
+    for selection in ("toy", "toy/*", "toy@extra"):
+        assert not {task.id for task in select(selection)} & faulty
+        assert {task.id for task in left_out(selection)} == faulty
+    assert [task.id for task in select("toy/hang")] == ["toy/hang"]
+    assert left_out("toy/hang") == []
+    assert {"toy/hang", "toy/reach"} <= {task.id for task in select("toy/*,toy/hang")}
+    assert {task.id for task in left_out("toy/*,toy/hang,!toy/crash")} == faulty - {"toy/hang", "toy/crash"}
+    assert [task.id for task in select("toy/hang,toy/reach,!toy/h*")] == ["toy/reach"]
+    with pytest.raises(SelectionError, match=r"only tasks that are made to fail \(toy/hang\)"):
+        select("toy/h*")
+    assert left_out("*") == []

@@ -19,10 +19,12 @@ import torch
 from lram.agents.api import AgentError, Episode, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.training.batches import Batch
+from lram.envs.registry import SelectionError
 from lram.harness.ablation import running, timing
 from lram.harness.ablation.cells import cells_of
 from lram.harness.ablation.copycat import counts
 from lram.harness.ablation.folder import CellFolder, StudyFolder
+from lram.harness.ablation.pace import CellPace, last_line
 from lram.harness.ablation.running import ablate
 from lram.harness.ablation.study import Study, read_study, shipped_studies, study_of
 from lram.harness.ablation.timing import _Lane, _walk
@@ -384,7 +386,7 @@ def test_a_changed_study_keeps_the_cells_of_the_same_content(
     said: list[str] = []
     opened, failed = ablate(more, folder, only=["seed 0"], say=said.append)
     assert not failed
-    assert said == ["2 cells, 2 of them made already"]
+    assert said == ["2 cells: off, seed 0; on, seed 0", "2 of 2 cells made already"]
     by_title = {cell.entry.title: cell for cell in opened.cells()}
     assert len(by_title) == 4
     again = [modified(by_title[title]) for title in ("off, seed 0", "on, seed 0")]
@@ -476,6 +478,83 @@ def test_one_folder_is_one_studys_and_one_process_at_a_time(
         ablate(study, made.path, only=["of"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluation": {"tasks": ["toy/rech"]}}, "'toy/rech'; did you mean 'toy/reach'"),
+        ({"agents": ["scriptd"]}, "scriptd"),
+        ({"tasks": ["toy/h*"]}, "only tasks that are made to fail"),
+        ({"tasks": ["toy/raech"]}, "'toy/raech'; did you mean 'toy/reach'"),
+        ({"protocols": {"toy": "none"}}, "none"),
+        ({"recipe": {"model": {"preset": "xlstm-1N"}}}, "'off, seed 0': there is no model preset 'xlstm-1N'"),
+        ({"level": {"model.xlstm.haeds": 3}}, "xlstm.haeds"),
+        ({"level": {"optimizer.update": 3}}, "optimizer.update that is not known; did you mean"),
+        ({"level": {"optimizer.updates": 0}}, "optimizer.updates does not fit"),
+        ({"level": {"model.init_from": "/none"}}, "'on, seed 0': model.init_from names /none"),
+        (
+            {"level": {"data.tasks": ["toy/lives"]}},
+            "data.tasks = toy/lives, and the study's data are of toy/reach",
+        ),
+        ({"only": ["of"]}, "no cell is called 'of'; there are 'off, seed 0'"),
+    ],
+)
+def test_a_bad_name_in_a_study_is_told_before_anything_is_collected(
+    changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def collected(*_: object, **__: object) -> None:
+        raise AssertionError("data are collected for a study that cannot be trained")
+
+    monkeypatch.setattr(running, "collect", collected)
+    asked = {"agents": ["random"], "tasks": ["toy/reach"], "episodes": 3}
+    asked |= {name: changes[name] for name in ("agents", "tasks", "protocols") if name in changes}
+    made = {"data": {"collect": [asked]}} | {k: changes[k] for k in ("evaluation", "recipe") if k in changes}
+    if "level" in changes:
+        levels = [{"name": "off"}, {"name": "on", "changes": changes["level"]}]
+        made["axes"] = [{"name": "axis", "levels": levels}]
+    said: list[str] = []
+    with pytest.raises((LramError, AgentError, SelectionError)) as error:
+        ablate(of(**made), tmp_path / "study", only=changes.get("only", ()), say=said.append)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "study" / "data").exists()
+
+
+def test_the_cells_are_listed_before_data_are_collected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running._Children, "run", lambda self, cells, jobs: [])
+    asked = {"collect": [{"agents": ["random"], "tasks": ["toy/reach"], "episodes": 2}]}
+    said: list[str] = []
+    ablate(of(data=asked), tmp_path / "study", only=["seed 1"], say=said.append)
+    assert said[:2] == ["2 cells: off, seed 1; on, seed 1", "collecting 2 episodes a task of random"]
+
+
+def test_the_time_left_is_that_of_measured_cells(made: StudyFolder, tmp_path: Path) -> None:
+    pace = CellPace("make")
+    assert pace.words(4, [], 1) == ", time left: measuring"
+    pace.add(60.0)
+    pace.add(120.0)
+    assert pace.left(3, [30.0, 100.0], 2) == (3 * 90 + 60) / 2
+    assert pace.words(0, [], 2) == ""
+    seconds = [done.seconds for cell in made.cells() if (done := cell.done()) is not None]
+    known = CellPace("time", made.cells()).left(1, [], 1)
+    assert known == pytest.approx(np.mean([one["timing"] for one in seconds]))
+    log = tmp_path / "log.txt"
+    assert last_line(log) == ""
+    log.write_text("first\nupdate 3/9, about 2 min left\n")
+    assert last_line(log) == "update 3/9, about 2 min left"
+
+
+def test_a_level_with_few_updates_takes_the_default_warm_up_along(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text('[model]\npreset = "mamba-1M"\n')
+    levels = [{"name": "long"}, {"name": "short", "changes": {"optimizer.updates": 100}}]
+    found = study_of(plain(recipe="base.toml", axes=[{"name": "a", "levels": levels}]), "a study", tmp_path)
+    assert [cell.recipe.optimizer.warmup_updates for cell in cells_of(found, STORES, PROTOCOLS)][:2] == [
+        667,
+        2,
+    ]
+
+
 def test_a_study_collects_its_data_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {"collect": [{"agents": ["random"], "tasks": ["toy/reach"], "episodes": 3}]}
     monkeypatch.setattr(running._Children, "run", lambda self, cells, jobs: [])
@@ -483,7 +562,7 @@ def test_a_study_collects_its_data_once(tmp_path: Path, monkeypatch: pytest.Monk
     said: list[str] = []
     second, _ = ablate(of(data=asked), tmp_path / "study", say=said.append)
     assert second.plan == first.plan
-    assert said == ["4 cells"]
+    assert said == ["4 cells: off, seed 0; on, seed 0; off, seed 1; on, seed 1"]
     [(store, digest)] = first.plan.stores.items()
     assert Path(store).parent == tmp_path.resolve() / "study" / "data"
     more = {"collect": [*asked["collect"], {**asked["collect"][0], "seed": 1}]}

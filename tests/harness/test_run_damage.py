@@ -227,3 +227,24 @@ def test_a_plan_that_cannot_be_is_refused_whoever_signed_it(
     (tmp_path / PLAN_FILE).write_bytes(sign_file(encode(replace(PLAN, **wrong))))
     with pytest.raises(LramError, match=words):
         Run(tmp_path)
+
+
+def test_what_macos_lays_beside_the_files_of_a_run_is_no_part_of_it(folder: Path) -> None:
+    before = Run(folder).records()
+    for file in [*folder.glob("records/*.jsonl"), *folder.glob("provenance/*.json"), folder / PLAN_FILE]:
+        file.with_name(f"._{file.name}").write_bytes(b"\x00\x05\x16\x07Mac OS X\n")
+        file.with_name(".DS_Store").write_bytes(b"\x00\x00\x00\x01Bud1")
+    run = Run(folder)
+    assert run.records() == before
+    run.provenance()
+    run.sessions()
+    assert run.without_checksums() == []
+
+
+def test_a_damaged_first_line_is_named_where_checksums_are_looked_for(folder: Path) -> None:
+    segment = folder / "records/0001.jsonl"
+    content = bytearray(segment.read_bytes())
+    content[20] ^= 1
+    segment.write_bytes(content)
+    with pytest.raises(LramError, match=r"0001\.jsonl, line 1 is damaged"):
+        Run(folder).without_checksums()

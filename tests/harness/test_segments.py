@@ -279,3 +279,8 @@ def test_a_log_is_appended_to_no_other_file(kind: str, tmp_path: Path) -> None:
     with pytest.raises(LramError, match=r"log\.txt is (a link|no regular file)"):
         open_log(log)
     assert other.read_text() == "theirs"
+
+
+def test_a_folder_whose_name_is_too_long_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(LramError, match="cannot be made: File name too long; give another folder"):
+        FolderKind("run.json", "a run", "lram resume").check_vacant(tmp_path / ("x" * 300))

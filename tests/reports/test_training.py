@@ -628,3 +628,14 @@ def test_what_the_trainer_writes_is_read_as_it_was(tmp_path):
     assert (cut.finished, cut.updates, cut.validation.update) == (False, 4, 3)
     assert len(trainings[0].validations[-1].positions["metaworld"]) == 5
     assert 'id="table-training"' in page_of(trainings)
+
+
+def test_weights_of_a_type_that_numpy_lacks_are_refused_in_one_sentence(tmp_path):
+    import torch
+    from safetensors.torch import save_file as save_tensors
+
+    folder = Made().write(tmp_path / "training")
+    weights = folder / "checkpoint/model.safetensors"
+    save_tensors({"w": torch.zeros(2, 2, dtype=torch.float8_e4m3fn)}, weights)
+    with pytest.raises(LramError, match=r"model\.safetensors has values of the type F8_E4M3"):
+        load_trainings([str(folder)])

@@ -82,6 +82,19 @@ def test_sides_are_found_by_label_by_folder_and_by_both(synthetic: Any) -> None:
         find_side("x", [])
 
 
+def test_a_label_that_is_also_another_runs_folder_is_refused(
+    synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_of(synthetic, {"a": 0.0})
+    other = run_of(synthetic, {"a": 1.0})
+    other.path.rename(other.path.with_name("a"))
+    monkeypatch.chdir(first.path.parent)
+    with pytest.raises(LramError, match=r"'a' is an agent of .* and also the folder of a run; write "):
+        find_side("a", [first])
+    assert find_side("./a", [first]).runs[0].path.name == "a"
+    assert find_side(f"{first.path}:a", []).runs[0].path == first.path
+
+
 def test_equal_labels_of_two_runs_are_two_agents(synthetic: Any) -> None:
     tasks = [synthetic.task(name) for name in TASKS]
     first, second = (

@@ -39,12 +39,14 @@ class Outcome:
         operations: File operations that were counted.
         errors: What was said on standard error.
         hit: The operation that met the fault, in words; empty where there were fewer.
+        output: What was said on standard output, in bytes.
     """
 
     code: int
     operations: int
     errors: str
     hit: str
+    output: bytes = b""
 
 
 class Faults:
@@ -177,13 +179,23 @@ class Server:
         )
 
     def run(
-        self, *arguments: object, folder: Path | None = None, kind: str = "kill", at: int = -1
+        self,
+        *arguments: object,
+        folder: Path | None = None,
+        kind: str = "kill",
+        at: int = -1,
+        setup: str = "",
     ) -> Outcome:
-        """Run ``lram ARGUMENTS``; operation ``at`` below ``folder`` meets the fault (-1: none does)."""
+        """Run ``lram ARGUMENTS``; operation ``at`` below ``folder`` meets the fault (-1: none does).
+
+        ``setup`` is Python that the fork runs first: it changes the process's surroundings.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         notes, errors = self._scratch / "operations.txt", self._scratch / "errors.txt"
-        notes.write_text("")
+        output = self._scratch / "output.txt"
+        for file in (notes, errors, output):
+            file.write_text("")
         trial = {
             "arguments": [str(one) for one in arguments],
             "folder": str(folder or "/nowhere"),
@@ -191,12 +203,14 @@ class Server:
             "at": at,
             "notes": str(notes),
             "errors": str(errors),
+            "output": str(output),
+            "setup": setup,
         }
         print(json.dumps(trial), file=self._process.stdin, flush=True)
         code = int(self._process.stdout.readline())
         lines = notes.read_text(errors="replace").splitlines()
         hit = lines[at].partition(" ")[2] if 0 <= at < len(lines) else ""
-        return Outcome(code, len(lines), errors.read_text(errors="replace"), hit)
+        return Outcome(code, len(lines), errors.read_text(errors="replace"), hit, output.read_bytes())
 
     def __enter__(self) -> Server:
         return self
@@ -227,12 +241,13 @@ def _trial(trial: dict[str, Any], main: Callable[[], None]) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         errors = os.open(trial["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(null, 0)
-        os.dup2(null, 1)
+        os.dup2(os.open(trial["output"], os.O_WRONLY | os.O_APPEND), 1)
         os.dup2(errors, 2)
         sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), line_buffering=True)
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), line_buffering=True)
         sys.argv = ["lram", *trial["arguments"]]
+        exec(trial["setup"], {})
         Faults(trial["folder"], trial["kind"], trial["at"], Path(trial["notes"])).install()
         try:
             main()

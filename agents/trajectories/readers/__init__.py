@@ -42,7 +42,9 @@ from lram.agents.trajectories.readers.source import (
 from lram.agents.trajectories.trajectory import Trajectory
 
 __all__ = [
+    "BEYOND",
     "FORMATS",
+    "UNWANTED",
     "Imported",
     "Note",
     "Options",
@@ -63,6 +65,8 @@ FORMATS: Mapping[str, Callable[[Path, Options], Iterator[Item]]] = MappingProxyT
         "minari": minari.episodes,
     }
 )
+UNWANTED = "episodes of tasks that were not asked for were left out"
+BEYOND = "episodes beyond the limit of each task were left out"
 _LOOKED_AT = 5  # files to try before a folder's format is given up
 
 
@@ -105,9 +109,13 @@ def read(path: Path, tasks: Tasks, options: Options, layout: str = "") -> Iterat
                 known[item.names] = None  # said once, not for each of its episodes
                 yield Problem(printable(f"{item.where.rstrip(',')} cannot be placed: {error}"))
         task_id = known[item.names]
-        if task_id is None or not tasks.wanted(task_id):
+        if task_id is None:
+            continue
+        if not tasks.wanted(task_id):
+            yield Note(UNWANTED)
             continue
         if options.limit is not None and taken[task_id] >= options.limit:
+            yield Note(BEYOND)
             continue
         result = _converted(item, task_id, tasks, options)
         if isinstance(result, Problem):

@@ -90,6 +90,13 @@ def to_trajectory(
     notes = [*raw.notes, *([Note(CLIPPED, clipped)] if clipped else [])]
     if bounds is not None and not options.action_bounds:
         notes.append(Note(MAPPED))
+    if raw.longest is not None and horizon is not None and raw.longest != horizon:
+        notes.append(
+            Note(
+                f"episodes were cut off after {raw.longest} decisions by their metadata, and {task.id} is "
+                f"after {horizon}"
+            )
+        )
     total = trajectory.episode_return
     tolerance = 1e-3 * max(1.0, float(np.abs(rewards).sum()))
     if any(not abs(noted - total) <= tolerance for noted in raw.returns):

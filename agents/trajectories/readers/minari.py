@@ -42,6 +42,13 @@ from lram.agents.trajectories.hdf5 import (
 from lram.agents.trajectories.index import read_index
 from lram.agents.trajectories.layout import FORMAT, is_store
 from lram.agents.trajectories.part import read_episode, read_task
+from lram.agents.trajectories.readers.facts import (
+    check_length,
+    check_observations,
+    count_note,
+    environment_notes,
+    longest_of,
+)
 from lram.agents.trajectories.readers.source import (
     ActionSpace,
     Array,
@@ -138,9 +145,11 @@ def _dataset(base: Path, file: Path, group: Any) -> Iterator[Item]:
     policy = str(told.get("algorithm_name") or "")
     # A data set that does not say what it is goes by its folder's name: .../NAME/data/main_data.hdf5.
     names = names or (file.resolve().parent.parent.name,)
-    for name in _numbered(file, group):
+    numbered = _numbered(file, group)
+    yield from count_note(told.get("total_episodes"), len(numbered))
+    for name in numbered:
         where = f"{file}, {name},"
-        yield Found(names, where, key_of(base, file, name), _loader(group, name, where, policy, space))
+        yield Found(names, where, key_of(base, file, name), _loader(group, name, where, policy, space, told))
 
 
 def _attributes(group: Any) -> dict[str, Any]:
@@ -227,11 +236,15 @@ def _box(file: Path, space: Mapping[str, Any]) -> ActionSpace | None:
 
 
 def _loader(
-    group: Any, name: str, where: str, policy: str, space: ActionSpace | None
+    group: Any, name: str, where: str, policy: str, space: ActionSpace | None, told: Mapping[str, Any]
 ) -> Callable[[], RawEpisode]:
+    notes, longest = environment_notes(told), longest_of(told)
+
     def load() -> RawEpisode:
         episode = group_in(group, name)
         observations = _observations(episode, where)
+        if not hasattr(member(episode, "observations"), "keys"):
+            check_observations(told.get("observation_space"), observations, where)
         ends = [
             flags(read(array_of(episode, key, where)), where, key) for key in ("terminations", "truncations")
         ]
@@ -243,9 +256,11 @@ def _loader(
         if len(early):
             raise SourceError(f"{where} ends at step {early[0]} and goes on; leave it out")
         seed = attribute(episode, "seed")
+        actions = read(array_of(episode, "actions", where))
+        check_length(attribute(episode, "total_steps"), len(actions), where, "attribute total_steps")
         return RawEpisode(
             observations=observations,
-            actions=read(array_of(episode, "actions", where)),
+            actions=actions,
             rewards=read(array_of(episode, "rewards", where)),
             terminated=bool(ends[0][-1:].any()),
             truncated=bool(ends[1][-1:].any()),
@@ -255,6 +270,8 @@ def _loader(
             space=space,
             policy=policy,
             seed=int(seed) if isinstance(seed, int | np.integer) else None,
+            notes=notes,
+            longest=longest,
         )
 
     return load

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lram.agents.trajectories.hdf5 import DAMAGE, read
+from lram.agents.trajectories.hdf5 import DAMAGE, read, shown
 from lram.agents.trajectories.readers.npz import arrays_of_npz
 from lram.agents.trajectories.readers.source import (
     Array,
@@ -34,6 +34,7 @@ from lram.agents.trajectories.readers.source import (
     array_of,
     by_number,
     flags,
+    is_hidden,
     json_of,
     key_of,
     open_hdf5,
@@ -52,7 +53,8 @@ def episodes(path: Path, options: Options) -> Iterator[Item]:
         yield Problem(f"{path} is one episode of a task; give the folder of the task, or of all tasks")
         return
     for place, folders, files in os.walk(path):
-        folders.sort(key=by_number)
+        folders[:] = sorted((name for name in folders if not is_hidden(name)), key=by_number)
+        files = [name for name in files if not is_hidden(name)]
         if LENGTHS_FILE in files or any(name.endswith((*ENDINGS, *PICKLES)) for name in files):
             yield from _task(path, Path(place), files)
 
@@ -74,8 +76,8 @@ def _task(base: Path, folder: Path, files: list[str]) -> Iterator[Item]:
         return
     for stem in sorted(lengths.keys() - there.keys(), key=by_number):
         yield Problem(
-            f"{folder / stem} is named in {LENGTHS_FILE}, and there is no such .hdf5 or .npz; fetch it "
-            "again or take it out of the list"
+            f"{folder / shown(stem)} is named in {LENGTHS_FILE}, and there is no such .hdf5 or .npz; fetch "
+            "it again or take it out of the list"
         )
     for stem in sorted(there, key=by_number):
         file = folder / there[stem]

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from lram.agents.trajectories.hdf5 import DAMAGE, attribute, group_in, member, names_in, read
+from lram.agents.trajectories.readers.facts import check_length, robosuite_notes
 from lram.agents.trajectories.readers.source import (
     Array,
     Found,
@@ -72,9 +73,10 @@ def _file(base: Path, file: Path, group: Any, options: Options) -> Iterator[Item
     names = _names(file, told)
     _check_version(file, told)
     failed = file.stem.endswith("_failed")
+    said = robosuite_notes(told.get("env_kwargs"))
     for name in demos:
         where = f"{file}, {name},"
-        load = _loader(data, name, where, failed, options.keep_rewards)
+        load = _loader(data, name, where, failed, options.keep_rewards, said)
         yield Found(names, where, key_of(base, file, name), load)
 
 
@@ -116,10 +118,13 @@ def _names(file: Path, told: Mapping[str, Any]) -> tuple[str, ...]:
     return (f"{robot}_{name}", stem) if robot and name else (*((name,) if name else ()), stem)
 
 
-def _loader(data: Any, name: str, where: str, failed: bool, keep_rewards: bool) -> Callable[[], RawEpisode]:
+def _loader(
+    data: Any, name: str, where: str, failed: bool, keep_rewards: bool, said: tuple[Note, ...]
+) -> Callable[[], RawEpisode]:
     def load() -> RawEpisode:
         demo = group_in(data, name)
         actions = read(array_of(demo, "actions", where))
+        check_length(attribute(demo, "num_samples"), len(actions), where, "attribute num_samples")
         states = _states(demo, "obs", where)
         if "next_obs" in demo and len(states) and len(states) == len(actions):
             last = _states(demo, "next_obs", where, last=True)
@@ -145,7 +150,7 @@ def _loader(data: Any, name: str, where: str, failed: bool, keep_rewards: bool) 
             terminated=success,
             truncated=ended and not success,
             success=solved,
-            notes=notes,
+            notes=(*notes, *said),
         )
 
     return load

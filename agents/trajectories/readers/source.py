@@ -71,7 +71,8 @@ class RawEpisode:
         returns: The returns that the source notes beside the rewards; they should be the rewards' sum.
         space: Of the actions, where the source tells it.
         policy, seed: As the source says.
-        notes: What the reader itself changed.
+        notes: What the reader itself changed, and what the source says that nothing here was held to.
+        longest: Decisions after which an episode is cut off, where the source tells it.
         task: What was played, where the source tells all of it (our own stores).
         signals, context_starts, protocol, record, origin: As :class:`Trajectory` has them, likewise.
     """
@@ -88,6 +89,7 @@ class RawEpisode:
     policy: str = ""
     seed: int | None = None
     notes: tuple[Note, ...] = ()
+    longest: int | None = None
     task: TaskSpec | None = None
     signals: Array | None = None
     context_starts: tuple[int, ...] = (0,)
@@ -228,11 +230,17 @@ def by_number(name: str) -> tuple[Any, ...]:
 
 
 def hdf5_files(path: Path) -> list[Path]:
-    """Return the file, or all HDF5 files under the folder, sorted by number."""
+    """Return the file, or all HDF5 files under the folder, sorted by number; without hidden ones."""
     if path.is_file():
         return [path]
     files = (file for ending in ("*.hdf5", "*.h5") for file in path.rglob(ending))
-    return sorted(files, key=lambda file: by_number(str(file)))
+    shown = (file for file in files if not any(map(is_hidden, file.relative_to(path).parts)))
+    return sorted(shown, key=lambda file: by_number(str(file)))
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of that name is no part of a data set, such as macOS's ``._0.hdf5``."""
+    return name.startswith(".")
 
 
 def key_of(path: Path, file: Path, episode: str = "") -> str:

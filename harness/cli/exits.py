@@ -1,0 +1,97 @@
+"""Exit codes: what each of them says of a command. docs/exit-codes.md is this table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from lram.harness.cli.comparing import EXITS as VERDICTS
+
+ALWAYS: Mapping[int, str] = MappingProxyType(
+    {
+        2: "refused, or could not go on: one sentence on standard error says what, why and what to do; what "
+        "was recorded before stands",
+        130: "interrupted by Ctrl-C, SIGTERM or SIGHUP; what was recorded stands, and the last line says how "
+        "to continue, where that is possible",
+    }
+)
+"""Codes that every command may end with, besides its own."""
+
+_SCORED: Mapping[int, str] = {
+    0: "each agent has a scored episode on each task that it can play",
+    1: "an agent has no scored episode on a task; it is named",
+}
+_LISTED: Mapping[int, str] = {0: "listed"}
+_WRITTEN: Mapping[int, str] = {0: "written"}
+_STORE: Mapping[int, str] = {0: "nothing is wrong", 1: "something is damaged; it is named"}
+
+OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
+    {
+        "demo": _SCORED,
+        "eval": _SCORED,
+        "resume": _SCORED,
+        "collect": _SCORED,
+        "report": _WRITTEN,
+        "compare": {code: f"the verdict is '{word}'" for word, code in VERDICTS.items()},
+        "check": {
+            0: "every agent passed every check that was made",
+            1: "a check failed, or an agent could not be tried on any task",
+        },
+        "tasks": _LISTED,
+        "suites": _LISTED,
+        "domains": _LISTED,
+        "agents": _LISTED,
+        "doctor": {0: "everything was tried, whatever of it works"},
+        "create": _WRITTEN,
+        "import-checkpoint": _WRITTEN,
+        "bench model": {0: "measured"},
+        "bench train": {0: "measured"},
+        "data import": {
+            0: "all that was asked for is in the store, from now or from before",
+            1: "with --skip-bad: a part of the source could not be read and was left out; it is named",
+        },
+        "data info": _LISTED,
+        "data verify": _STORE,
+        "data rebuild": {0: "the index is whole again", 1: "a damaged part was set aside; it is named"},
+        "train": {0: "trained to the end"},
+        "finetune": {0: "trained to the end"},
+        "cast": _WRITTEN,
+        "latency": {0: "something was measured; what did not fit is named", 1: "nothing could be measured"},
+        "extrapolate": {
+            0: "measured, and each model's step equals its forward",
+            1: "a model's step is not its forward, or an agent that raised left episodes out",
+        },
+        "ablate": {0: "every cell is there", 1: "a cell failed; it is named, and the others are there"},
+        "env install": {0: "installed, now or before"},
+        "env list": _LISTED,
+        "env remove": {0: "removed"},
+        "env check": {0: "every task passed", 1: "a task failed; it is named"},
+    }
+)
+"""Codes by command that are its own."""
+
+
+def markdown() -> str:
+    """Return the tables of docs/exit-codes.md: commands that say the same by a code share a line."""
+    sharing: dict[tuple[int, str], list[str]] = {}
+    for command, codes in OWN.items():
+        for code, text in codes.items():
+            sharing.setdefault((code, text), []).append(f"`lram {command}`")
+    return "\n".join(
+        [
+            "| code | of every command |",
+            "|---|---|",
+            *(f"| {code} | {_cell(text)} |" for code, text in ALWAYS.items()),
+            "",
+            "| command | code | what it says |",
+            "|---|---|---|",
+            *(
+                f"| {', '.join(commands)} | {code} | {_cell(text)} |"
+                for (code, text), commands in sharing.items()
+            ),
+        ]
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

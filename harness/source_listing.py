@@ -1,0 +1,100 @@
+"""What lies in a data set's folder and is not read: named and counted, so that nothing is left out unseen.
+
+Readers take files by their endings and go into folders, not into links to folders. Whatever else is there may
+be what the user wanted, under a name that nobody looks at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lram.envs.text import printable
+
+READ = {
+    "lram": (".hdf5", ".npz", ".pkl", ".pickle"),
+    "composuite": (".hdf5", ".h5"),
+    "robomimic": (".hdf5", ".h5"),
+    "minari": (".hdf5", ".h5"),
+}
+"""Endings of the files that hold episodes, by layout; what is wrong with one of them, its reader says."""
+
+BESIDE = frozenset(
+    {
+        "episode_lengths.json",
+        "episode_returns.json",
+        "episode_trjids.json",
+        "stats.json",
+        "metadata.json",
+        "namespace_metadata.json",
+        "card.json",
+        "index.jsonl",
+        "pending.json",
+        "lock",
+    }
+)
+"""Files that go with episodes, and hold none."""
+
+LINKED = "links to folders, which are not followed"
+HIDDEN = "hidden files and folders"
+UNLISTED = "folders that cannot be listed"
+OTHER = "files with other endings"
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What a reader does not look at, of one kind.
+
+    Attributes:
+        why: What they are.
+        names: Paths within the source, sorted.
+    """
+
+    why: str
+    names: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Return it in words, with the first names."""
+        shown = ", ".join(printable(name, 100) for name in self.names[:_NAMED])
+        more = f" and {len(self.names) - _NAMED} more" if len(self.names) > _NAMED else ""
+        return f"{len(self.names)} {self.why} ({shown}{more})"
+
+
+def skipped(source: Path, layout: str, *, store: bool = False) -> list[Skipped]:
+    """Return what in the folder ``source`` is not read in a layout; nothing for a file.
+
+    Args:
+        source: A file or folder.
+        layout: One of the readers' formats.
+        store: It is one of our own stores, whose index names its parts: only what is there besides counts.
+    """
+    if not source.is_dir() or store:
+        return []
+    found: dict[str, list[str]] = {}
+    for why, path in _looked_at(source, READ[layout]):
+        found.setdefault(why, []).append(path.relative_to(source).as_posix() or ".")
+    order = (UNLISTED, LINKED, HIDDEN, OTHER)
+    return [Skipped(why, tuple(sorted(found[why]))) for why in order if why in found]
+
+
+def _looked_at(source: Path, endings: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    unlisted: list[OSError] = []
+    for place, folders, files in os.walk(source, onerror=unlisted.append):
+        here = Path(place)
+        for name in list(folders):
+            if name.startswith("."):
+                yield HIDDEN, here / name
+                folders.remove(name)
+            elif (here / name).is_symlink():
+                yield LINKED, here / name
+        for name in files:
+            file = here / name
+            if name.startswith("."):
+                yield HIDDEN, file
+            elif not name.endswith(endings) and name not in BESIDE:
+                yield OTHER, file
+    for error in unlisted:
+        yield UNLISTED, Path(error.filename)

@@ -1,0 +1,72 @@
+"""A domain that another package brings is held to every field of its contract when it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lram.envs.announced import AnnouncedError, load
+from lram.envs.registry import domain_names, load_domain
+from lram.envs.session import Domain, EvaluationProtocol, InterpreterRecipe, SourceTree
+from lram.envs.task import Task
+
+TASK = Task("mine", "one", "extra", 10, "vector", 3, "continuous", 2, None, 1.0)
+PROTOCOL = EvaluationProtocol("plain", 1, "As it is.")
+SOURCE = SourceTree("gadget", "https://example.org", "abc", "MIT")
+DOMAIN = Domain(
+    "mine",
+    (PROTOCOL,),
+    make=lambda name, protocol: None,  # type: ignore[arg-type, return-value]
+    tasks=(TASK,),
+    sources=(SOURCE,),
+    interpreter=InterpreterRecipe(("numpy==1.26.4",)),
+)
+
+
+def loaded(domain: object) -> Domain:
+    return load("mine", SimpleNamespace(value="theirs:DOMAIN", load=lambda: domain))
+
+
+def test_a_domain_as_the_contract_has_it_is_loaded() -> None:
+    assert loaded(DOMAIN) is DOMAIN
+    pairs = replace(TASK, sources=(("score", "measured"),), reference_name="one-v2")
+    assert loaded(replace(DOMAIN, tasks=[pairs])).tasks == [pairs]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"protocols": (replace(PROTOCOL, version="1"),)}, "'plain' whose version is '1', no whole number"),
+        ({"protocols": (replace(PROTOCOL, version=0),)}, "whose version is 0"),
+        ({"protocols": (replace(PROTOCOL, summary=None),)}, "whose summary is no text"),
+        ({"protocols": (replace(PROTOCOL, options=("a",)),)}, "whose options are no mapping by name"),
+        (
+            {"protocols": (replace(PROTOCOL, versions={"gym": 1}),)},
+            "whose versions are no mapping of versions",
+        ),
+        ({"install": None}, "whose install is None, not a text"),
+        ({"under": "x"}, "whose under cannot be called"),
+        ({"sources": SOURCE}, "whose sources are no sequence of lram.envs.session.SourceTree"),
+        ({"sources": (replace(SOURCE, commit=None),)}, "a source tree whose commit is None, not a text"),
+        ({"sources": (replace(SOURCE, tasks="a*"),)}, "'?gadget'? whose tasks are no sequence of patterns"),
+        ({"interpreter": ("numpy",)}, "whose interpreter is a tuple, not an InterpreterRecipe"),
+        ({"interpreter": InterpreterRecipe("numpy")}, "requirements that are no sequence of texts"),
+        ({"interpreter": InterpreterRecipe((), pythons="3.11")}, "pythons that are no sequence of texts"),
+        ({"tasks": (replace(TASK, sources=("a",)),)}, "'one' whose sources are no pairs of texts"),
+        ({"tasks": (replace(TASK, reference_name=None),)}, "'one' whose reference_name is no text"),
+    ],
+)
+def test_a_field_that_is_none_is_named_in_one_sentence(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(AnnouncedError, match=sentence) as caught:
+        loaded(replace(DOMAIN, **fields))
+    assert "mend the package that brings it" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_domains_that_come_along_keep_the_same_contract() -> None:
+    for name in domain_names():
+        domain = load_domain(name)
+        assert load(name, SimpleNamespace(value=name, load=lambda domain=domain: domain)) is domain
