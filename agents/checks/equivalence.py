@@ -42,14 +42,14 @@ from lram.agents.checks.step import (
 )
 from lram.agents.checks.stream import STREAM, acting_follows_training, no_decision_sees_its_reward
 
-NAME = "parity@3"
+NAME = "parity@4"
 """The set of checks; the number goes up when they or what they allow change."""
 
 COMPARED = (FORWARD, HOLES, STREAM)
 """The checks that compare what the step gives with what ``forward`` gives."""
 
-QUICK = Extent(lengths=(150,), decisions=50)
-"""The context that the reference's models are trained on: 50 timesteps."""
+QUICK = Extent(lengths=(450,), decisions=50)
+"""Three times the context that the reference's models are trained on: what a step gets wrong may show late."""
 
 
 def thorough(tokens: int = 450, long: bool = False) -> Extent:

@@ -132,14 +132,16 @@ def render_recipe(recipe: Recipe, *, expand: bool = False) -> str:
 
     Args:
         recipe: The recipe.
-        expand: Add in comments what the preset stands for; a line without its ``#`` overrides the preset.
+        expand: Add in comments what the preset stands for, and the options of a backbone that is named; a line
+            without its ``#`` sets the field.
 
     Raises:
         AgentError: ``expand``, and there is no such preset, or the overrides do not fit it.
     """
     plain = recipe_to_dict(recipe)
     preset: Mapping[str, Any] = {}
-    if expand and recipe.model.preset and not recipe.model.init_from:
+    named = recipe.model.preset or recipe.model.overrides.get("backbone")
+    if expand and named and not recipe.model.init_from:
         resolved = ModelSection(overrides=config_to_dict(model_config(recipe.model)))
         preset = recipe_to_dict(Recipe(model=resolved))["model"]
     blocks = [
@@ -158,7 +160,7 @@ def _blocks(name: str, section: Mapping[str, Any], preset: Mapping[str, Any]) ->
     unset = {key: value for key, value in preset.items() if key not in section}
     if unset and name == "model":
         lines.append(
-            "# The rest is as the preset has it; remove the # of a line to set the field yourself.\n"
+            "# The rest is as the preset or the backbone has it; remove the # of a line to set the field.\n"
         )
     lines += [f"# {key} = {render_value(value)}\n" for key, value in flat(unset).items()]
     blocks = [f"[{name}]\n" + "".join(lines)]

@@ -119,8 +119,8 @@ def test_a_sweep_checks_the_form_that_it_measures(batch: int, monkeypatch: pytes
         make_plan(LatencyRequest(["mamba-1M"], steps=("compile",), **usual), lambda text: None)
     plan, _ = make_plan(LatencyRequest(["mamba-1M", "random"], **usual), lambda text: None)
     notes = {one.agent: one.check for one in plan.variants}
-    assert notes["mamba-1M"].startswith("1 row: parity@3: ")
-    assert "; 16 rows: parity@3: " in notes["mamba-1M"]
+    assert notes["mamba-1M"].startswith("1 row: parity@4: ")
+    assert "; 16 rows: parity@4: " in notes["mamba-1M"]
     assert notes["random"] == ""
 
 

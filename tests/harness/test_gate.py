@@ -51,7 +51,7 @@ def test_the_run_says_what_the_gate_found(tmp_path: Path) -> None:
     run = evaluate(agents, "toy/steps", tmp_path / "run", episodes=1, machine=MACHINE)
     (provenance,) = run.provenance()
     text = provenance.settings["check of small"]
-    assert text.startswith("parity@3: 19 checks passed; step (torch) and forward come nearest to ")
+    assert text.startswith("parity@4: 19 checks passed; step (torch) and forward come nearest to ")
     assert re.search(r": [1-9]\.\de-0[78] of the output's scale \(allowed [1-4]e-05\)$", text)
     assert "check of random" not in provenance.settings
 
