@@ -49,7 +49,7 @@ COMPARED = (FORWARD, HOLES, STREAM)
 """The checks that compare what the step gives with what ``forward`` gives."""
 
 QUICK = Extent(lengths=(450,), decisions=50)
-"""Three times the context that the reference's models are trained on: what a step gets wrong may show late."""
+"""Three times the context that the reference's models are trained on: a step's faults may show late."""
 
 
 def thorough(tokens: int = 450, long: bool = False) -> Extent:

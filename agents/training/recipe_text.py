@@ -132,8 +132,8 @@ def render_recipe(recipe: Recipe, *, expand: bool = False) -> str:
 
     Args:
         recipe: The recipe.
-        expand: Add in comments what the preset stands for, and the options of a backbone that is named; a line
-            without its ``#`` sets the field.
+        expand: Add in comments what the preset stands for, and the options of a backbone that is named; a
+            line without its ``#`` sets the field.
 
     Raises:
         AgentError: ``expand``, and there is no such preset, or the overrides do not fit it.
