@@ -30,17 +30,18 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lram.agents.acting.contexts import parse_context, split_context
+from lram.agents.acting.contexts import parse_context
 from lram.agents.api import Agent, AgentError, checked_agent
 from lram.agents.calls import call_with, parse_arguments, split_call
 from lram.agents.checkpoints.known_tasks import KnownTasks, known_tasks
 from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.agents.compute import Compute
-from lram.agents.experts.noise import NoisyAgent, parse_noise, split_noise
+from lram.agents.experts.noise import NoisyAgent, parse_noise
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.presets import is_preset, is_preset_like, parse_preset, preset_names
 from lram.agents.own_code import GROUP, named_module
 from lram.agents.shown import shown
+from lram.agents.spec import parse_agent
 
 if TYPE_CHECKING:
     from lram.agents.model.network import ActionModel
@@ -93,16 +94,19 @@ def create_agent(spec: str | os.PathLike[str], *, seed: int = 0, compute: Comput
         spec = str(Path(spec).absolute())
     if not isinstance(spec, str):
         raise AgentError(f"an agent is named by a text, such as 'random', not by a {type(spec).__name__}")
-    literal = _exists(spec) and not names_agent(spec)
-    inner, suffix = ("", "") if literal else split_noise(spec)
-    if suffix:
-        return NoisyAgent(create_agent(inner, seed=seed, compute=compute), parse_noise(suffix))
-    inner, suffix = ("", "") if literal else split_context(spec)
-    if suffix:
-        context = parse_context(suffix)
-        with_context = importlib.import_module("lram.agents.acting.context_agent").with_context
-        limited: Agent = with_context(create_agent(inner, seed=seed, compute=compute), context, spec)
-        return limited
+    parsed = parse_agent(spec, lambda text: _exists(text) and not names_agent(text))
+    agent = _base(parsed.base, seed, compute)
+    for suffix, named in zip(parsed.suffixes, reversed(parsed.heads[:-1]), strict=True):
+        if suffix.mark == "~":
+            agent = NoisyAgent(agent, parse_noise(suffix.text))
+        else:
+            acting = importlib.import_module("lram.agents.acting.context_agent")
+            agent = acting.with_context(agent, parse_context(suffix.text), named)
+    return agent
+
+
+def _base(spec: str, seed: int, compute: Compute) -> Agent:
+    """Return the agent that a name without suffixes stands for."""
     name, _, value = spec.partition("=")
     if name in [row.name for row in _BASELINES]:
         return _baseline(name, value, spec)
@@ -130,12 +134,12 @@ def create_agent(spec: str | os.PathLike[str], *, seed: int = 0, compute: Comput
 
 def names_agent(spec: str) -> bool:
     """Return whether ``spec``, perhaps with noise or a context, names an agent rather than its folder."""
-    name = split_context(split_noise(spec)[0])[0]
+    named = parse_agent(spec)
     return (
-        name.partition("=")[0] in [row.name for row in _BASELINES]
-        or name in shipped_checkpoints()
-        or is_preset(name)
-        or any(point.name in (name, split_call(name)[0]) for point in _points())
+        named.base.partition("=")[0] in [row.name for row in _BASELINES]
+        or named.base in shipped_checkpoints()
+        or is_preset(named.base)
+        or any(point.name in (named.base, named.called) for point in _points())
     )
 
 
