@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import AgentError
-from lram.agents.backbones import cells, mamba, transformer, xlstm
+from lram.agents.backbones import cells, mamba, stack, transformer, xlstm
 from lram.agents.backbones.spec import BackboneSpec, ModelShape
 from lram.agents.shown import shown
 
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 GROUP = "lram.backbones"
 """Entry points of backbones: the kind's name, and ``module:SPEC``."""
 
-BUILT_IN: tuple[BackboneSpec, ...] = (xlstm.SPEC, mamba.SPEC, transformer.SPEC, cells.GRU, cells.LSTM)
+BUILT_IN: tuple[BackboneSpec, ...] = (
+    xlstm.SPEC,
+    mamba.SPEC,
+    transformer.SPEC,
+    cells.GRU,
+    cells.LSTM,
+    stack.SPEC,
+)
 """The kinds that come with the package."""
 
 RESERVED = frozenset(
