@@ -53,7 +53,7 @@ _AGAIN = "save {k: v for k, v in policy.state_dict().items()} with torch.save, o
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportedModel:
     """What an import found.
 
     Attributes:
@@ -75,7 +75,7 @@ class Imported:
 
 def import_checkpoint(
     source: str | Path, output: str | Path, options: ReferenceOptions | None = None
-) -> Imported:
+) -> ImportedModel:
     """Write the reference checkpoint ``source`` as a checkpoint folder ``output``, marked as trained.
 
     Raises:
@@ -99,7 +99,7 @@ def import_checkpoint(
     model.load_state_dict(weights, strict=True, assign=True)
     kept = {their_name(name) for name in weights}
     assumed = _assumed(config, options)
-    found = Imported(
+    found = ImportedModel(
         model.eval(),
         config,
         _read(config, assumed),

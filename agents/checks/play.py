@@ -24,7 +24,7 @@ DECISIONS = 6
 
 
 @dataclass(slots=True)
-class Lane:
+class PlayedLane:
     """An episode as it was played: what was shown and earned, done, and made of it at each decision.
 
     Attributes:
@@ -64,7 +64,7 @@ def made_up_lanes(agent: ModelAgent, window: int | None) -> dict[int, TaskSpec]:
     return {n: task for n, task in zip(numbers, tasks, strict=True) if agent.refuses(task) is None}
 
 
-def play(agent: ModelAgent, tasks: dict[int, TaskSpec], steps: int, seed: int) -> list[Lane]:
+def play(agent: ModelAgent, tasks: dict[int, TaskSpec], steps: int, seed: int) -> list[PlayedLane]:
     """Play one episode of ``steps`` decisions in each lane; the agent itself is left as it is.
 
     Raises:
@@ -85,11 +85,11 @@ def play(agent: ModelAgent, tasks: dict[int, TaskSpec], steps: int, seed: int) -
     numbers = list(tasks)
     blocks = sorted({number // agent.rows for number in numbers})
     state = player.start(max(numbers) + 1)
-    lanes: list[Lane] = []
+    lanes: list[PlayedLane] = []
     # What is played first must be forgotten at the second reset.
     for length in (max(1, steps // 3), steps):
         player.reset(state, numbers, [Episode(task, seed) for task in tasks.values()])
-        lanes = [Lane(n, task, _rewards(task, length, rng)) for n, task in tasks.items()]
+        lanes = [PlayedLane(n, task, _rewards(task, length, rng)) for n, task in tasks.items()]
         for step in range(length):
             shown = [_observation(lane.task, rng) for lane in lanes]
             # The first has no meaning after a reset.

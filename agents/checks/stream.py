@@ -22,7 +22,7 @@ from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import TaskSpec
 from lram.agents.checks.basis import BFLOAT16, FLOAT32, NOISE, allowance
 from lram.agents.checks.contract import Check, Status, guarded
-from lram.agents.checks.play import DECISIONS, Lane, made_up_lanes, play
+from lram.agents.checks.play import DECISIONS, PlayedLane, made_up_lanes, play
 from lram.agents.model.network import ActionModel
 from lram.agents.model.tokens import ACTION_DIMS, DISCRETE_ACTIONS, action_to_classes
 
@@ -209,7 +209,7 @@ class _Read:
     logits: Tensor
 
 
-def _read(model: ActionModel, lanes: Sequence[Lane]) -> _Reading:
+def _read(model: ActionModel, lanes: Sequence[PlayedLane]) -> _Reading:
     """Read the episodes of one task by ``forward``."""
     task = lanes[0].task
     assert task.target_return is not None
@@ -261,7 +261,7 @@ def _scalar_token(model: ActionModel, encoder: nn.Linear, value: float) -> Tenso
 
 
 def _compare_tokens(
-    model: ActionModel, lanes: Sequence[Lane], x: Tensor, instead: Tensor
+    model: ActionModel, lanes: Sequence[PlayedLane], x: Tensor, instead: Tensor
 ) -> dict[str, _Apart]:
     """Compare what the step was handed with x (B, T, n, D); ``instead`` is for blind agents."""
     tokens = x.shape[2]

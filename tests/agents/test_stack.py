@@ -57,7 +57,7 @@ def test_a_preset_repeats_its_pattern_over_the_blocks_of_its_size() -> None:
     assert preset.backbone.blocks == ("mamba", "mamba", "mamba", "attention")
     assert preset.describe() == "Stack of 3 mamba, attention, repeated"
     kinds = [type(block).__name__ for block in ActionModel(preset).backbone.blocks]  # type: ignore[union-attr]
-    assert kinds == ["Mamba", "Mamba", "Mamba", "Attention"] * 2
+    assert kinds == ["MambaMixing", "MambaMixing", "MambaMixing", "AttentionMixing"] * 2
     assert config_from_dict(config_to_dict(preset)) == preset
 
 

@@ -28,13 +28,13 @@ class CellStack(Backbone):
         super().__init__()
         hidden = model.backbone.hidden or model.width
         self.blocks = nn.ModuleList(
-            Block(self.cell, self.parts, model.width, hidden) for _ in range(model.layers)
+            CellBlock(self.cell, self.parts, model.width, hidden) for _ in range(model.layers)
         )
         self.norm = nn.LayerNorm(model.width)
 
     @property
-    def _stack(self) -> list[Block]:
-        return cast("list[Block]", self.blocks)
+    def _stack(self) -> list[CellBlock]:
+        return cast("list[CellBlock]", self.blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """See :class:`Backbone`."""
@@ -68,7 +68,7 @@ class LSTM(CellStack):
     cell, parts = nn.LSTM, 2
 
 
-class Block(nn.Module):
+class CellBlock(nn.Module):
     """x + cell(norm(x)), projected back where the state is not as wide as a token."""
 
     def __init__(self, cell: type[nn.GRU] | type[nn.LSTM], parts: int, width: int, hidden: int) -> None:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lram.agents.backbones.kernels.compiler import elementary, float_of_bits, kernel, silu, softplus
 from lram.agents.backbones.kernels.linear import PackedLinear
-from lram.agents.backbones.mamba.plain import NORM_EPS, Block, Mamba
+from lram.agents.backbones.mamba.plain import NORM_EPS, Mamba, MambaBlock
 from lram.agents.backbones.states import State
 
 # Up to here a call of oneDNN costs more than the kernels' own simple product.
@@ -87,7 +87,7 @@ class _Work(NamedTuple):
     params: Any
 
     @classmethod
-    def of(cls, rows: int, tokens: int, block: _FusedBlock) -> _Work:
+    def of(cls, rows: int, tokens: int, block: _FusedMambaBlock) -> _Work:
         channels, params = block.dt_weight.shape[1], block.x_weight.shape[0]
         u = torch.empty(rows, tokens, channels, dtype=torch.float32)
         factor = np.empty((rows, tokens), np.float32)
@@ -95,7 +95,7 @@ class _Work(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _FusedBlock:
+class _FusedMambaBlock:
     """A block's weights.
 
     Attributes:
@@ -136,7 +136,7 @@ class _FusedBlock:
         return self.out_proj.add_to(x, work.u)
 
 
-def _pack(block: Block, tokens: int) -> _FusedBlock:
+def _pack(block: MambaBlock, tokens: int) -> _FusedMambaBlock:
     mixer = block.mixer
     kernel_width, (_, size) = mixer.conv1d.weight.shape[2], mixer.A_log.shape
     assert mixer.conv1d.bias is not None
@@ -148,7 +148,7 @@ def _pack(block: Block, tokens: int) -> _FusedBlock:
                 torch.stack([mixer.conv1d.bias, mixer.dt_proj.bias, mixer.D]),
             ]
         )
-        return _FusedBlock(
+        return _FusedMambaBlock(
             in_proj=PackedLinear(mixer.in_proj.weight * block.norm.weight, None, tokens),
             out_proj=PackedLinear.of(mixer.out_proj, tokens),
             x_proj=PackedLinear.of(mixer.x_proj, tokens),

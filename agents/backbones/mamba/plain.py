@@ -38,13 +38,13 @@ class Mamba(Backbone):
     def __init__(self, config: ModelShape) -> None:
         super().__init__()
         section = config.backbone
-        self.layers = nn.ModuleList(Block(config.width, section) for _ in range(config.layers))
+        self.layers = nn.ModuleList(MambaBlock(config.width, section) for _ in range(config.layers))
         self.norm_f = RMSNorm(config.width)
 
     @property
-    def blocks(self) -> Sequence[Block]:
+    def blocks(self) -> Sequence[MambaBlock]:
         """``layers``, typed."""
-        return cast("Sequence[Block]", self.layers)
+        return cast("Sequence[MambaBlock]", self.layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """See :class:`Backbone`."""
@@ -93,13 +93,13 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight, NORM_EPS)
 
 
-class Block(nn.Module):
+class MambaBlock(nn.Module):
     """x + mixer(norm(x))."""
 
     def __init__(self, width: int, section: MambaConfig) -> None:
         super().__init__()
         self.norm = RMSNorm(width)
-        self.mixer = Mixer(width, section)
+        self.mixer = MambaMixer(width, section)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> the same."""
@@ -112,7 +112,7 @@ class Block(nn.Module):
         return x + y, state
 
 
-class Mixer(nn.Module):
+class MambaMixer(nn.Module):
     """Projection in, convolution, selective scan, gate, projection out."""
 
     def __init__(self, width: int, section: MambaConfig) -> None:

@@ -19,12 +19,12 @@ from lram.agents.shown import shown
 
 MIXERS = MappingProxyType(
     {
-        "mlstm": "lram.agents.backbones.stack.mixers:MLSTM",
-        "slstm": "lram.agents.backbones.stack.mixers:SLSTM",
-        "mamba": "lram.agents.backbones.stack.mixers:Mamba",
-        "attention": "lram.agents.backbones.stack.mixers:Attention",
-        "gru": "lram.agents.backbones.stack.mixers:GRU",
-        "lstm": "lram.agents.backbones.stack.mixers:LSTM",
+        "mlstm": "lram.agents.backbones.stack.mixers:MLSTMMixing",
+        "slstm": "lram.agents.backbones.stack.mixers:SLSTMMixing",
+        "mamba": "lram.agents.backbones.stack.mixers:MambaMixing",
+        "attention": "lram.agents.backbones.stack.mixers:AttentionMixing",
+        "gru": "lram.agents.backbones.stack.mixers:GRUMixing",
+        "lstm": "lram.agents.backbones.stack.mixers:LSTMMixing",
     }
 )
 """The mixing layers by name, each a ``module:Class`` of a mixer."""

@@ -18,20 +18,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lram.agents.backbones.cells.plain import Block as CellBlock
+from lram.agents.backbones.cells.plain import CellBlock
 from lram.agents.backbones.mamba import MambaConfig
-from lram.agents.backbones.mamba.plain import Block as MambaBlock
+from lram.agents.backbones.mamba.plain import MambaBlock
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
 from lram.agents.backbones.transformer import TransformerConfig
-from lram.agents.backbones.transformer.cache import KeyValueCache, Past, cached_attention
-from lram.agents.backbones.transformer.plain import Block as AttentionBlock
-from lram.agents.backbones.transformer.plain import rotary_angles
+from lram.agents.backbones.transformer.cache import CachedPass, KeyValueCache, cached_attention
+from lram.agents.backbones.transformer.plain import TransformerBlock, rotary_angles
 from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.backbones.xlstm.plain import MLSTMBlock, SLSTMBlock
 
 
-class Mixer(nn.Module, ABC):
+class MixingLayer(nn.Module, ABC):
     """A block of a stack: ``x + what it mixes(norm(x))``."""
 
     @abstractmethod
@@ -55,7 +54,7 @@ class Mixer(nn.Module, ABC):
         """Draw initial weights; by default they stay as PyTorch drew them."""
 
 
-class _Own(Mixer):
+class _Own(MixingLayer):
     """A block that keeps its state as the mixer does."""
 
     block: Any
@@ -65,7 +64,7 @@ class _Own(Mixer):
         return y
 
     def initial_state(self, rows: int, device: torch.device) -> State:
-        """See :class:`Mixer`."""
+        """See :class:`MixingLayer`."""
         return self.block.initial_state(rows)
 
     def step(self, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
@@ -76,7 +75,7 @@ class _Own(Mixer):
         self.block.reset_parameters()
 
 
-class MLSTM(_Own):
+class MLSTMMixing(_Own):
     """Matrix memory of an xLSTM."""
 
     def __init__(self, model: ModelShape, place: int) -> None:
@@ -84,7 +83,7 @@ class MLSTM(_Own):
         self.block = MLSTMBlock(model.width, XLSTMConfig(heads=model.backbone.heads), model.layers)
 
 
-class SLSTM(_Own):
+class SLSTMMixing(_Own):
     """Scalar memory of an xLSTM, with its feed-forward part."""
 
     def __init__(self, model: ModelShape, place: int) -> None:
@@ -93,7 +92,7 @@ class SLSTM(_Own):
         self.block = SLSTMBlock(model.width, section, place, model.layers)
 
 
-class Mamba(_Own):
+class MambaMixing(_Own):
     """Selective state space of Mamba-1."""
 
     def __init__(self, model: ModelShape, place: int) -> None:
@@ -101,15 +100,15 @@ class Mamba(_Own):
         self.block, self.layers = MambaBlock(model.width, MambaConfig()), model.layers
 
     def initial_state(self, rows: int, device: torch.device) -> State:
-        """See :class:`Mixer`."""
+        """See :class:`MixingLayer`."""
         return self.block.mixer.initial_state(rows)
 
     def reset_parameters(self) -> None:
-        """See :class:`Mixer`."""
+        """See :class:`MixingLayer`."""
         self.block.mixer.reset_parameters(self.layers)
 
 
-class GRU(_Own):
+class GRUMixing(_Own):
     """torch's GRU."""
 
     cell: type[nn.GRU] | type[nn.LSTM] = nn.GRU
@@ -120,14 +119,14 @@ class GRU(_Own):
         self.block = CellBlock(self.cell, self.parts, model.width, model.width)
 
     def initial_state(self, rows: int, device: torch.device) -> State:
-        """See :class:`Mixer`."""
+        """See :class:`MixingLayer`."""
         return self.block.initial_state(rows, device)
 
     def reset_parameters(self) -> None:
         """As PyTorch drew them."""
 
 
-class LSTM(GRU):
+class LSTMMixing(GRUMixing):
     """torch's LSTM."""
 
     cell, parts = nn.LSTM, 2
@@ -144,7 +143,7 @@ class _OneLayer:
     name: str = ""
 
 
-class Attention(Mixer):
+class AttentionMixing(MixingLayer):
     """Causal attention over the last ``window`` tokens, rotary positions, and GPT-2's feed-forward part."""
 
     def __init__(self, model: ModelShape, place: int) -> None:
@@ -152,11 +151,11 @@ class Attention(Mixer):
         heads, self.window = model.backbone.heads, model.backbone.window
         section = TransformerConfig(heads=heads, positions="rotary", window=self.window, cache="ring")
         self.past = KeyValueCache(_OneLayer(model.width, section))
-        self.block = AttentionBlock(model.width, heads)
+        self.block = TransformerBlock(model.width, heads)
         self.head_width, self.layers = model.width // heads, model.layers
 
     def forward(self, x: Tensor) -> Tensor:
-        """See :class:`Mixer`."""
+        """See :class:`MixingLayer`."""
         position = torch.arange(x.shape[1], device=x.device)
         distance = position.unsqueeze(-1) - position  # (S, S)
         band = (distance >= 0) & (distance < self.window)
@@ -168,16 +167,16 @@ class Attention(Mixer):
         return y
 
     def initial_state(self, rows: int, device: torch.device) -> State:
-        """See :class:`Mixer`."""
+        """See :class:`MixingLayer`."""
         return self.past.initial_state(rows, device)
 
     def step(self, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
-        """See :class:`Mixer`."""
+        """See :class:`MixingLayer`."""
         if valid is None:
             valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         return self.past.step(x, state, valid, self._read)
 
-    def _read(self, x: Tensor, past: Past) -> Tensor:
+    def _read(self, x: Tensor, past: CachedPass) -> Tensor:
         attend = partial(cached_attention(past), 0)
         y: Tensor = self.block(x, attend, rotary_angles(past.position, self.head_width))
         return y

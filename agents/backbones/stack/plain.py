@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.stack import MIXERS, names_of_blocks
-from lram.agents.backbones.stack.mixers import Mixer
+from lram.agents.backbones.stack.mixers import MixingLayer
 from lram.agents.backbones.states import State
 from lram.agents.backbones.xlstm.plain import HeadwiseLinear
 
@@ -28,8 +28,8 @@ class Stack(Backbone):
         self.norm = nn.LayerNorm(model.width)
 
     @property
-    def _stack(self) -> list[Mixer]:
-        return cast("list[Mixer]", self.blocks)
+    def _stack(self) -> list[MixingLayer]:
+        return cast("list[MixingLayer]", self.blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """See :class:`Backbone`."""
@@ -56,7 +56,7 @@ class Stack(Backbone):
             block.reset_parameters()
 
 
-def _mixer(name: str) -> type[Mixer]:
+def _mixer(name: str) -> type[MixingLayer]:
     module, _, kind = MIXERS[name].partition(":")
-    found: type[Mixer] = getattr(importlib.import_module(module), kind)
+    found: type[MixingLayer] = getattr(importlib.import_module(module), kind)
     return found

@@ -36,7 +36,7 @@ FIRST_SLOTS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class CachedPass:
     """The past of one pass, with slots for its own keys and values, which attention writes.
 
     Attributes:
@@ -57,7 +57,7 @@ class Past:
 
 
 # Runs the blocks over new tokens (B, k, D), in whose attention ``past`` is read and written.
-ReadCached: TypeAlias = Callable[[Tensor, Past], Tensor]
+ReadCached: TypeAlias = Callable[[Tensor, CachedPass], Tensor]
 # Runs the blocks over whole sequences (B, S, D), whose tokens are at positions 0, 1, ...
 ReadWhole: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -139,7 +139,7 @@ class KeyValueCache:
         if "tokens" in state:
             _write(state["tokens"], position, x, valid)
         band = self.window if self.ring else None
-        past = Past(state["keys"], state["values"], position, valid, state["count"], band)
+        past = CachedPass(state["keys"], state["values"], position, valid, state["count"], band)
         return read(x, past), state
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -165,7 +165,7 @@ class KeyValueCache:
         return grown
 
 
-def cached_attention(past: Past) -> Attend:
+def cached_attention(past: CachedPass) -> Attend:
     """Return the attention of one pass in plain PyTorch: write keys and values, then read what is seen."""
     slots = past.keys.shape[3]
     newest = past.count.unsqueeze(-1) - 1

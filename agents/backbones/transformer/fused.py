@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from lram.agents.backbones.kernels.compiler import exp, kernel, prefetch
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.states import State
-from lram.agents.backbones.transformer.cache import Attend, Past, TokenWindow, cached_attention
+from lram.agents.backbones.transformer.cache import Attend, CachedPass, TokenWindow, cached_attention
 from lram.agents.backbones.transformer.plain import (
-    Block,
     Transformer,
+    TransformerBlock,
     learned_positions,
     rotary_angles,
     rotate,
@@ -47,7 +47,7 @@ class FusedTransformer:
         self.past, self.heads, self.wpe = backbone.past, backbone.heads, backbone.wpe
         self.head_width = backbone.width // backbone.heads
         self.norm = backbone.ln_f
-        self.blocks = [_FusedBlock(block, rows) for block in backbone.h]
+        self.blocks = [_FusedTransformerBlock(block, rows) for block in backbone.h]
 
     def __call__(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """See :meth:`lram.agents.backbones.contract.Backbone.step`."""
@@ -63,7 +63,7 @@ class FusedTransformer:
 
         return self._read_long(x, torch.arange(x.shape[1]), attend)
 
-    def _read_cached(self, x: Tensor, past: Past) -> Tensor:
+    def _read_cached(self, x: Tensor, past: CachedPass) -> Tensor:
         if x.shape[1] > FEW:
             return self._read_long(x, past.position, cached_attention(past))
         return self._read_few(x, past)
@@ -84,7 +84,7 @@ class FusedTransformer:
         y: Tensor = self.norm(x)
         return y
 
-    def _read_few(self, x: Tensor, past: Past) -> Tensor:
+    def _read_few(self, x: Tensor, past: CachedPass) -> Tensor:
         """Read x (B, k, D) with the kernel."""
         keys, values = past.keys.numpy(), past.values.numpy()
         position, valid = past.position.numpy(), past.valid.numpy()
@@ -107,11 +107,11 @@ class FusedTransformer:
         return y
 
 
-class _FusedBlock:
+class _FusedTransformerBlock:
     """The parts of a block before and after attention."""
 
     def __init__(self, block: nn.Module, rows: int) -> None:
-        assert isinstance(block, Block)
+        assert isinstance(block, TransformerBlock)
         self.first_norm, self.second_norm = block.ln_1, block.ln_2
         self.c_attn = PackedLinear.of(block.attn.c_attn, rows)
         self.attn_proj = PackedLinear.of(block.attn.c_proj, rows)

@@ -24,7 +24,13 @@ from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State, state_bytes
-from lram.agents.backbones.transformer.cache import Attend, KeyValueCache, Past, TokenWindow, cached_attention
+from lram.agents.backbones.transformer.cache import (
+    Attend,
+    CachedPass,
+    KeyValueCache,
+    TokenWindow,
+    cached_attention,
+)
 
 LayerAttend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -41,7 +47,7 @@ class Transformer(Backbone):
         self.wpe = (
             nn.Embedding(section.max_positions, config.width) if section.positions == "learned" else None
         )
-        self.h = nn.ModuleList(Block(config.width, section.heads) for _ in range(config.layers))
+        self.h = nn.ModuleList(TransformerBlock(config.width, section.heads) for _ in range(config.layers))
         self.ln_f = nn.LayerNorm(config.width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,7 +149,7 @@ class Transformer(Backbone):
         count = kept.pop("count")
         return state_bytes(count) + sum(state_bytes(one) // one.shape[-2] * tokens for one in kept.values())
 
-    def _read_cached(self, x: Tensor, past: Past) -> Tensor:
+    def _read_cached(self, x: Tensor, past: CachedPass) -> Tensor:
         return self._read(x, past.position, cached_attention(past))
 
     def _read_causal(self, x: Tensor) -> Tensor:
@@ -185,7 +191,7 @@ class Transformer(Backbone):
                 nn.init.zeros_(parameter)
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Projection to queries, keys and values, attention, projection back."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -218,13 +224,13 @@ class FeedForward(nn.Module):
         return y
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x))."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(width)
-        self.attn = Attention(width, heads)
+        self.attn = SelfAttention(width, heads)
         self.ln_2 = nn.LayerNorm(width)
         self.mlp = FeedForward(width)
 

@@ -62,7 +62,7 @@ def read(layer: MLSTMLayer, up: Tensor) -> Tensor:
     for_qkv = gate_weight.view(gates, 3, -1, 4)  # (2 NH, 3, F/4, out)
     for_in = torch.einsum("gpbo,pboi->gpbi", for_qkv, blocks)
     combined = torch.stack([for_in[:, 0] + for_in[:, 1], for_in[:, 2]], dim=1).flatten(2)  # (2 NH, 2, F)
-    y: Tensor = _Read.apply(  # type: ignore[no-untyped-call]
+    y: Tensor = _ReadMLSTM.apply(  # type: ignore[no-untyped-call]
         up,
         conv.weight[:, 0].t(),
         conv.bias,
@@ -75,7 +75,7 @@ def read(layer: MLSTMLayer, up: Tensor) -> Tensor:
     return y
 
 
-class _Read(torch.autograd.Function):
+class _ReadMLSTM(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, up: Tensor, *weights: Tensor) -> Tensor:

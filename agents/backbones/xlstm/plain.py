@@ -366,7 +366,7 @@ class SLSTMLayer(nn.Module):
         return torch.stack(parts, dim=2)
 
 
-class FeedForward(nn.Module):
+class GatedFeedForward(nn.Module):
     """down(gelu(gate) * up)."""
 
     def __init__(self, width: int, factor: float) -> None:
@@ -391,7 +391,7 @@ class SLSTMBlock(nn.Module):
         self.xlstm_norm = Norm(width)
         self.xlstm = SLSTMLayer(width, section)
         self.ffn_norm = Norm(width)
-        self.ffn = FeedForward(width, section.ffn_factor)
+        self.ffn = GatedFeedForward(width, section.ffn_factor)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> the same; token by token, because the memory feeds back into the gates."""

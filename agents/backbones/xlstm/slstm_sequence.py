@@ -33,13 +33,13 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 def read(cell: SLSTMCell, gates: Tensor) -> Tensor:
     """gates (B, S, 4, D) from the inputs, without bias -> y (B, S, D) float32, from an empty memory."""
     heads = cell._recurrent_kernel_.shape[0]
-    y: Tensor = _Read.apply(  # type: ignore[no-untyped-call]
+    y: Tensor = _ReadSLSTM.apply(  # type: ignore[no-untyped-call]
         gates, cell._recurrent_kernel_.view(heads, 4, -1, gates.shape[-1] // heads), cell._bias_
     )
     return y
 
 
-class _Read(torch.autograd.Function):
+class _ReadSLSTM(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, gates: Tensor, recurrent: Tensor, bias: Tensor) -> Tensor:

@@ -15,13 +15,13 @@ import numpy as np
 
 from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
 from lram.agents.experts.noise import GENERATOR_BYTES
-from lram.agents.experts.planning.problems import PROBLEMS, Problem
+from lram.agents.experts.planning.problems import PROBLEMS, SearchTask
 from lram.agents.experts.planning.search import Array, interpolation, search, shifted
 from lram.agents.experts.planning.simulator import Simulator
 
 
 @dataclass(slots=True)
-class Lane:
+class PlannedLane:
     """An episode's plan.
 
     Attributes:
@@ -33,7 +33,7 @@ class Lane:
         decisions: Made so far.
     """
 
-    problem: Problem
+    problem: SearchTask
     simulator: Simulator
     rng: np.random.Generator
     knots: Array
@@ -45,7 +45,7 @@ class Lane:
 class PlanningState:
     """Each lane's plan."""
 
-    lanes: dict[int, Lane] = field(default_factory=dict)
+    lanes: dict[int, PlannedLane] = field(default_factory=dict)
 
 
 class PlanningAgent:
@@ -87,7 +87,7 @@ class PlanningAgent:
             problem = PROBLEMS[task.id]
             if task.id not in self._simulators:
                 self._simulators[task.id] = Simulator(problem, self._threads)
-            state.lanes[lane] = Lane(
+            state.lanes[lane] = PlannedLane(
                 problem,
                 self._simulators[task.id],
                 np.random.default_rng(episode.seed),
@@ -112,7 +112,7 @@ class PlanningAgent:
         return sum(lane.knots.nbytes + lane.actions.nbytes + GENERATOR_BYTES for lane in state.lanes.values())
 
 
-def _decide(lane: Lane, seen: Observation) -> Action:
+def _decide(lane: PlannedLane, seen: Observation) -> Action:
     age = lane.decisions % lane.problem.search.every
     if age == 0:
         _plan(lane, seen.astype(np.float64))
@@ -120,7 +120,7 @@ def _decide(lane: Lane, seen: Observation) -> Action:
     return np.asarray(lane.actions[age], np.float32)
 
 
-def _plan(lane: Lane, observation: Array) -> None:
+def _plan(lane: PlannedLane, observation: Array) -> None:
     problem, options = lane.problem, lane.problem.search
     base: Array = np.zeros_like(lane.actions)
     if problem.guide is not None:

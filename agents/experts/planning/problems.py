@@ -28,7 +28,7 @@ class Guide:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SearchTask:
     """A task as the planner sees it.
 
     Attributes:
@@ -60,32 +60,32 @@ TURN = SearchOptions(horizon=50, knots=6, every=4, samples=64, rounds=1, spread=
 REACH = SearchOptions(horizon=30, knots=6, every=3, samples=32)
 WALK = SearchOptions(horizon=30, knots=8, every=3, samples=40, rounds=1, spread=0.8, finest=0.5)
 
-PROBLEMS: Mapping[str, Problem] = {
-    "dmcontrol/ball_in_cup-catch": Problem(
+PROBLEMS: Mapping[str, SearchTask] = {
+    "dmcontrol/ball_in_cup-catch": SearchTask(
         "ball_in_cup",
         10,
         states.ball_in_cup,
         costs.ball_in_cup,
         SearchOptions(horizon=40, knots=7, every=5, samples=32, finest=0.25, contented=0.001),
     ),
-    "dmcontrol/cartpole-balance": Problem(
+    "dmcontrol/cartpole-balance": SearchTask(
         "cartpole",
         1,
         states.cartpole,
         costs.cartpole,
         SearchOptions(horizon=60, knots=6, every=4, samples=32),
     ),
-    "dmcontrol/cartpole-swingup": Problem(
+    "dmcontrol/cartpole-swingup": SearchTask(
         "cartpole", 1, states.cartpole, costs.cartpole, SearchOptions(horizon=100, knots=10, samples=32)
     ),
-    "dmcontrol/cheetah-run": Problem(
+    "dmcontrol/cheetah-run": SearchTask(
         "cheetah",
         1,
         states.cheetah,
         costs.cheetah,
         SearchOptions(horizon=60, knots=12, every=3, samples=80, rounds=1, finest=0.5),
     ),
-    "dmcontrol/finger-spin": Problem(
+    "dmcontrol/finger-spin": SearchTask(
         "finger",
         2,
         states.finger,
@@ -94,16 +94,16 @@ PROBLEMS: Mapping[str, Problem] = {
         adjust=_spin,
         guide=Guide(CONTROLLERS["dmcontrol/finger-spin"], states.finger_shown),
     ),
-    "dmcontrol/finger-turn_easy": Problem("finger", 2, states.finger, costs.finger_turn(0.07), TURN),
-    "dmcontrol/finger-turn_hard": Problem("finger", 2, states.finger, costs.finger_turn(0.03), TURN),
-    "dmcontrol/pendulum-swingup": Problem(
+    "dmcontrol/finger-turn_easy": SearchTask("finger", 2, states.finger, costs.finger_turn(0.07), TURN),
+    "dmcontrol/finger-turn_hard": SearchTask("finger", 2, states.finger, costs.finger_turn(0.03), TURN),
+    "dmcontrol/pendulum-swingup": SearchTask(
         "pendulum",
         1,
         states.pendulum,
         costs.pendulum,
         SearchOptions(horizon=40, knots=6, every=3, samples=32),
     ),
-    "dmcontrol/point_mass-easy": Problem(
+    "dmcontrol/point_mass-easy": SearchTask(
         "point_mass",
         1,
         states.two_joints,
@@ -111,9 +111,9 @@ PROBLEMS: Mapping[str, Problem] = {
         SearchOptions(horizon=40, knots=5, every=3, samples=32),
     ),
     # The radii of target and finger together: 0.05 and 0.015 metres, and 0.01.
-    "dmcontrol/reacher-easy": Problem("reacher", 1, states.two_joints, costs.reacher(0.06), REACH),
-    "dmcontrol/reacher-hard": Problem("reacher", 1, states.two_joints, costs.reacher(0.025), REACH),
-    "dmcontrol/walker-run": Problem("walker", 10, states.walker, costs.walker(8.0), WALK, coarseness=2),
-    "dmcontrol/walker-stand": Problem("walker", 10, states.walker, costs.walker(0.0), WALK, coarseness=2),
-    "dmcontrol/walker-walk": Problem("walker", 10, states.walker, costs.walker(1.0), WALK, coarseness=2),
+    "dmcontrol/reacher-easy": SearchTask("reacher", 1, states.two_joints, costs.reacher(0.06), REACH),
+    "dmcontrol/reacher-hard": SearchTask("reacher", 1, states.two_joints, costs.reacher(0.025), REACH),
+    "dmcontrol/walker-run": SearchTask("walker", 10, states.walker, costs.walker(8.0), WALK, coarseness=2),
+    "dmcontrol/walker-stand": SearchTask("walker", 10, states.walker, costs.walker(0.0), WALK, coarseness=2),
+    "dmcontrol/walker-walk": SearchTask("walker", 10, states.walker, costs.walker(1.0), WALK, coarseness=2),
 }

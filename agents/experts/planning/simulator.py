@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lram.agents.experts.planning.costs import Futures
-from lram.agents.experts.planning.problems import Guide, Problem
+from lram.agents.experts.planning.problems import Guide, SearchTask
 from lram.agents.experts.planning.search import Array
 
 
@@ -20,7 +20,7 @@ class Simulator:
             alone, from the given state and without the solver's last solution.
     """
 
-    def __init__(self, problem: Problem, threads: int = 1) -> None:
+    def __init__(self, problem: SearchTask, threads: int = 1) -> None:
         import mujoco
         from mujoco import rollout
 
@@ -56,7 +56,7 @@ class Simulator:
         return actions
 
 
-def _load(problem: Problem) -> Any:
+def _load(problem: SearchTask) -> Any:
     import mujoco
     from dm_control.suite import common
 
