@@ -129,10 +129,10 @@ class ModelAgent:
         # longer than it seems to.
         self._device = model.backbone.device
         self._here = self._device.type == "cpu"
-        self._head: Callable[[Tensor], Tensor] = model.action_logits
+        self.action_head: Callable[[Tensor], Tensor] = model.action_logits
         self._images: Callable[[Tensor], Tensor] = model.encoders.observation
         if self.stepper.form == "fused":
-            self._head, self._images = _fused_ends(model, self.rows)
+            self.action_head, self._images = _fused_ends(model, self.rows)
 
     def with_model(self, model: ActionModel) -> ModelAgent:
         """Return this agent, of the same description, acting by ``model``."""
@@ -147,7 +147,7 @@ class ModelAgent:
 
     def __getstate__(self) -> dict[str, Any]:
         # Packed weights and compiled code cannot be copied or pickled; they are made again.
-        made = ("stepper", "_device", "_here", "_head", "_images")
+        made = ("stepper", "_device", "_here", "action_head", "_images")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -312,7 +312,7 @@ class ModelAgent:
         )
         mask = None if valid.all() else self._given(valid)
         hidden, state.blocks[block] = self.stepper.call(x, state.blocks[block], mask)
-        read = self._head(hidden[:, -1])
+        read = self.action_head(hidden[:, -1])
         logits: npt.NDArray[np.float32] = (read if self._here else read.cpu()).float().numpy()
         return logits
 
