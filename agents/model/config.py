@@ -190,9 +190,7 @@ def _spec_in(plain: dict[str, Any], *, named: bool) -> BackboneSpec:
     spec = find_spec(given, here=named) if given else None
     found = dict.fromkeys([*([spec.kind] if spec is not None else []), *sections])
     if len(found) != 1:
-        raise AgentError(
-            f"a model has exactly one backbone's section ({', '.join(kinds())}); given: {list(found)}"
-        )
+        raise AgentError(f"a model has exactly one of {', '.join(kinds())}; given: {list(found)}")
     return spec if spec is not None else find_spec(sections[0])
 
 

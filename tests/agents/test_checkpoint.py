@@ -355,7 +355,8 @@ def test_a_configuration_survives_json(config: ModelConfig) -> None:
     ("change", "message"),
     [
         (lambda: ModelConfig(32, 0, backbone=MambaConfig()), "layers must be above 0"),
-        (lambda: ModelConfig(32, 2), "exactly one of"),
+        (lambda: config_from_dict({"width": 32, "layers": 2}), "exactly one of"),
+        (lambda: ModelConfig(32, 2, backbone=object()), "no options of a backbone"),
         (lambda: ModelConfig(32, 2, backbone=XLSTMConfig(slstm_at=(2,))), "outside the 2 blocks"),
         (lambda: ModelConfig(32, 2, backbone=XLSTMConfig(slstm_at=(1, 1))), "names a block twice"),
         (lambda: ModelConfig(33, 2, backbone=TransformerConfig()), "no multiple of"),

@@ -144,15 +144,15 @@ def test_a_numba_that_cannot_be_imported_is_as_good_as_none(monkeypatch: pytest.
     def broken(name: str) -> Any:
         raise ImportError("Numba needs NumPy 2.2 or less")
 
-    monkeypatch.setattr("lram.agents.backbones.stepping.importlib.import_module", broken)
     backbone = build_backbone(ModelConfig(32, 1, backbone=XLSTMConfig()))
+    monkeypatch.setattr("lram.agents.backbones.sequences.importlib.import_module", broken)
     assert make_stepper(backbone, "auto").form == "torch"
     with pytest.raises(AgentError, match=r"cannot be imported.*NumPy 2\.2 or less"):
         make_stepper(backbone, "fused")
 
 
 def test_without_numba_auto_takes_the_plain_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lram.agents.backbones.stepping.find_spec", lambda name: None)
+    monkeypatch.setattr("lram.agents.backbones.sequences.find_spec", lambda name: None)
     backbone = build_backbone(ModelConfig(32, 1, backbone=XLSTMConfig()))
     assert make_stepper(backbone, "auto").form == "torch"
     with pytest.raises(AgentError, match="numba is not installed"):

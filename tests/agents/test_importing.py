@@ -262,8 +262,8 @@ def test_unusual_sizes_are_read_from_the_weights(config: ModelConfig) -> None:
         name: tensor.shape for name, tensor in expected.items()
     }
     for name in ("heads", "slstm_at", "conv_kernel", "state_size", "dt_rank", "max_positions", "qkv_block"):
-        section = getattr(config, config.kind)
-        assert getattr(getattr(found, config.kind), name, None) == getattr(section, name, None)
+        section = config.backbone
+        assert getattr(found.backbone, name, None) == getattr(section, name, None)
 
 
 def test_a_factor_is_found_for_every_inner_width() -> None:

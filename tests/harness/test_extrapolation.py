@@ -351,7 +351,7 @@ def _plan(stores: list[Source], stretches: tuple[Stretch, ...] = ()) -> Extrapol
 def test_step_equals_forward_on_a_real_trajectory(unseen: Path, task: str, actions: bool) -> None:
     store = TrajectoryStore(unseen)
     config = replace(CONFIG, actions_in_context=actions)
-    agent = ModelAgent(build_model(config, 0), trained=False, description="", digest="")
+    agent = ModelAgent(build_model(config, 0), trained=False, description="tiny", digest="")
     record = check(agent, "m", _plan([Source("x", store.digest)], (_stretch(store, task),)), [store])
     assert record.holds
     assert record.points[-1].timesteps == _stretch(store, task).length
@@ -383,7 +383,7 @@ def _shorter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_shorter")
 def test_a_step_that_parts_from_forward_late_is_found() -> None:
-    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="", digest="")
+    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="tiny", digest="")
     call, passes = agent.stepper.call, 0
 
     def drifting(x: Any, state: Any, valid: Any) -> Any:
@@ -404,7 +404,7 @@ def test_a_step_that_parts_from_forward_late_is_found() -> None:
 
 @pytest.mark.usefixtures("_shorter")
 def test_a_state_that_is_not_finite_is_found() -> None:
-    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="", digest="")
+    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="tiny", digest="")
     call = agent.stepper.call
 
     def overflowing(x: Any, state: Any, valid: Any) -> Any:
@@ -428,7 +428,7 @@ def _floats(state: Any) -> list[torch.Tensor]:
 @pytest.mark.usefixtures("_shorter")
 def test_a_window_that_is_recomputed_is_compared_as_far_as_it_reaches() -> None:
     config = ModelConfig(64, 2, backbone=TransformerConfig(heads=4, window=30))
-    agent = ModelAgent(build_model(config, 0), trained=False, description="", digest="")
+    agent = ModelAgent(build_model(config, 0), trained=False, description="tiny", digest="")
     record = check(agent, "m", _plan([]), [])
     assert (record.compared, record.holds) == (10, True)
 
@@ -467,7 +467,7 @@ def _non_finite(config: ModelConfig = CONFIG) -> ModelAgent:
         return y
 
     model.backbone.forward = overflowing
-    return ModelAgent(model, trained=False, description="", digest="")
+    return ModelAgent(model, trained=False, description="tiny", digest="")
 
 
 def test_what_is_not_finite_is_recorded_and_read_again(unseen: Path, tmp_path: Path) -> None:
@@ -554,7 +554,7 @@ def test_the_trained_length_is_among_the_contexts_that_are_played(
 def test_models_pass_the_gate_where_nothing_is_played(
     tmp_path: Path, unseen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="", digest="")
+    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="tiny", digest="")
     call = agent.stepper.call
 
     def off(x: Any, state: Any, valid: Any) -> Any:

@@ -238,7 +238,7 @@ def test_a_table_of_positions_that_is_too_short_is_lengthened(
         backbone=TransformerConfig(heads=4, window=20, max_positions=20, cache="full"),
     )
     agent = ModelAgent(
-        build_model(config, 0), trained=False, description="", digest="", compute=Compute(rows=1)
+        build_model(config, 0), trained=False, description="tiny", digest="", compute=Compute(rows=1)
     )
     feed = feed_of(plan, 1, inputs)
     subject = make_subject(agent, task_spec(plan.task), inputs, feed, 1, "whole", 11, 0)

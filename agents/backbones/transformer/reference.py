@@ -55,9 +55,9 @@ def options_of(
 
 
 def preset_heads(width: int, layers: int) -> int | None:
-    """Return the heads of the reference's Transformer of this size; None when there is none."""
+    """Return the heads of the preset of this size; None when there is none."""
     for one in table_sizes("transformer"):
-        if (one.width, one.layers) == (width, layers) and one.source.startswith("LRAM reference"):
+        if (one.width, one.layers) == (width, layers):
             return int(one.options["heads"])
     return None
 
