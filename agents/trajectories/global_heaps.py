@@ -49,7 +49,7 @@ def endless_heap(path: str | Path) -> int | None:
 
 
 def _next_block(file: BinaryIO, place: int) -> bytes:
-    """Read from ``place``, or from where the file has data next: holes take no time, however long they are."""
+    """Read from ``place``, or from where data comes next: holes take no time, however long they are."""
     with suppress(OSError):  # a file system without holes
         try:
             place = os.lseek(file.fileno(), place, os.SEEK_DATA)
