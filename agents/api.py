@@ -18,7 +18,8 @@ What always holds:
 
 An agent whose network reads lanes in passes of a fixed size may tell it by an attribute ``rows``: lanes 0 ..
 rows - 1 share a pass, and so on. It is then asked for the lanes of one pass at a time, while simulators
-step those of the others. :mod:`lram.agents.padded` makes such an agent of a function that acts for a batch.
+step those of the others. :mod:`lram.agents.acting.padded` makes such an agent of a function that acts for a
+batch.
 """
 
 from __future__ import annotations

@@ -25,8 +25,9 @@ class Compute:
     Attributes:
         device: Where its weights go, as torch names it.
         precision: Type of weights and activations. Recurrent states and caches are float32 always.
-        step: Form of the backbone's step, see :mod:`lram.agents.stepping`.
-        rows: Lanes that share a pass: 1, or a multiple of 8 (:mod:`lram.agents.model_agent` tells why).
+        step: Form of the backbone's step, see :mod:`lram.agents.backbones.stepping`.
+        rows: Lanes that share a pass: 1, or a multiple of 8 (:mod:`lram.agents.acting.model_agent` tells
+            why).
     """
 
     device: str = "cpu"

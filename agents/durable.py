@@ -181,3 +181,8 @@ def _forget_locks() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_locks)
+
+
+def laid_by_desktop(name: str) -> bool:
+    """Return whether macOS lays files of that name beside others, which are no part of anything of ours."""
+    return name.startswith("._") or name == ".DS_Store"

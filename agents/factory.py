@@ -3,13 +3,13 @@
     random, scripted, planner, learner    baselines
     constant, constant=0.5    a baseline with a value
     xlstm[7:1]-16M            an untrained action model of that preset
-    small-xlstm[7:1]          a trained model that comes with the package (:mod:`lram.agents.shipped`)
-    runs/x/checkpoint         a checkpoint's folder
+    small-xlstm[7:1]          a trained model that comes with the package
+    (:mod:`lram.agents.checkpoints.shipped`) runs/x/checkpoint         a checkpoint's folder
     my_module:make_agent      a callable of the user's own code that returns an Agent
     their-name                an entry point of the group ``lram.agents``
     my_module:make(3, x='a')  either of these two with arguments (:mod:`lram.agents.calls`)
-    ...@window=50, @reset=50  an action model that sees a limited context (:mod:`lram.agents.contexts`)
-    scripted~0.3, ...~0.3x5   any of these with random actions in between (:mod:`lram.agents.noise`)
+    ...@window=50, @reset=50  an action model that sees a limited context (:mod:`lram.agents.acting.contexts`)
+    scripted~0.3, ...~0.3x5   any of these with random actions in between (:mod:`lram.agents.experts.noise`)
 
 A name stands for its agent whatever lies in the working directory: a checkpoint's folder that is called as an
 agent is written as a path, ``./random``.
@@ -30,20 +30,21 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lram.agents.acting.contexts import parse_context
 from lram.agents.api import Agent, AgentError, checked_agent
 from lram.agents.calls import call_with, parse_arguments, split_call
+from lram.agents.checkpoints.known_tasks import KnownTasks, known_tasks
+from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.agents.compute import Compute
-from lram.agents.config import config_from_dict
-from lram.agents.contexts import parse_context, split_context, with_context
-from lram.agents.known_tasks import KnownTasks, known_tasks
-from lram.agents.noise import NoisyAgent, parse_noise, split_noise
+from lram.agents.experts.noise import NoisyAgent, parse_noise
+from lram.agents.model.config import config_from_dict
+from lram.agents.model.presets import is_preset, is_preset_like, parse_preset, preset_names
 from lram.agents.own_code import GROUP, named_module
-from lram.agents.presets import is_preset, is_preset_like, parse_preset, preset_names
-from lram.agents.shipped import shipped_checkpoints
 from lram.agents.shown import shown
+from lram.agents.spec import parse_agent
 
 if TYPE_CHECKING:
-    from lram.agents.model import ActionModel
+    from lram.agents.model.network import ActionModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +94,19 @@ def create_agent(spec: str | os.PathLike[str], *, seed: int = 0, compute: Comput
         spec = str(Path(spec).absolute())
     if not isinstance(spec, str):
         raise AgentError(f"an agent is named by a text, such as 'random', not by a {type(spec).__name__}")
-    literal = _exists(spec) and not names_agent(spec)
-    inner, suffix = ("", "") if literal else split_noise(spec)
-    if suffix:
-        return NoisyAgent(create_agent(inner, seed=seed, compute=compute), parse_noise(suffix))
-    inner, suffix = ("", "") if literal else split_context(spec)
-    if suffix:
-        context = parse_context(suffix)
-        return with_context(create_agent(inner, seed=seed, compute=compute), context, spec)
+    parsed = parse_agent(spec, lambda text: _exists(text) and not names_agent(text))
+    agent = _base(parsed.base, seed, compute)
+    for suffix, named in zip(parsed.suffixes, reversed(parsed.heads[:-1]), strict=True):
+        if suffix.mark == "~":
+            agent = NoisyAgent(agent, parse_noise(suffix.text))
+        else:
+            acting = importlib.import_module("lram.agents.acting.context_agent")
+            agent = acting.with_context(agent, parse_context(suffix.text), named)
+    return agent
+
+
+def _base(spec: str, seed: int, compute: Compute) -> Agent:
+    """Return the agent that a name without suffixes stands for."""
     name, _, value = spec.partition("=")
     if name in [row.name for row in _BASELINES]:
         return _baseline(name, value, spec)
@@ -128,12 +134,12 @@ def create_agent(spec: str | os.PathLike[str], *, seed: int = 0, compute: Comput
 
 def names_agent(spec: str) -> bool:
     """Return whether ``spec``, perhaps with noise or a context, names an agent rather than its folder."""
-    name = split_context(split_noise(spec)[0])[0]
+    named = parse_agent(spec)
     return (
-        name.partition("=")[0] in [row.name for row in _BASELINES]
-        or name in shipped_checkpoints()
-        or is_preset(name)
-        or any(point.name in (name, split_call(name)[0]) for point in _points())
+        named.base.partition("=")[0] in [row.name for row in _BASELINES]
+        or named.base in shipped_checkpoints()
+        or is_preset(named.base)
+        or any(point.name in (named.base, named.called) for point in _points())
     )
 
 
@@ -151,15 +157,15 @@ def _shipped_row(folder: Path) -> str:
 
 
 def _baseline(name: str, value: str, spec: str) -> Agent:
-    baselines = importlib.import_module("lram.agents.baselines")
+    baselines = importlib.import_module("lram.agents.experts.baselines")
     if name != "constant":
         if "=" in spec:
             raise AgentError(f"{name} takes no value; write {name} instead of {spec}")
         if name == "planner":
-            planner: Agent = importlib.import_module("lram.agents.planning").PlanningAgent()
+            planner: Agent = importlib.import_module("lram.agents.experts.planning").PlanningAgent()
             return planner
         if name == "learner":
-            learner: Agent = importlib.import_module("lram.agents.learner").LearnerAgent()
+            learner: Agent = importlib.import_module("lram.agents.experts.learner").LearnerAgent()
             return learner
         made: Agent = baselines.RandomAgent() if name == "random" else baselines.ScriptedAgent()
         return made
@@ -172,7 +178,7 @@ def _baseline(name: str, value: str, spec: str) -> Agent:
 
 
 def _untrained(name: str, seed: int, compute: Compute) -> Agent:
-    from lram.agents.model import build_model
+    from lram.agents.model.network import build_model
 
     config = parse_preset(name)
     model = build_model(config, seed)
@@ -182,7 +188,7 @@ def _untrained(name: str, seed: int, compute: Compute) -> Agent:
 
 
 def _checkpoint(spec: str, compute: Compute) -> Agent:
-    from lram.agents.checkpoint import load_checkpoint
+    from lram.agents.checkpoints.folder import load_checkpoint
 
     model, meta = load_checkpoint(spec)
     state = "trained" if meta.trained else "untrained"
@@ -209,8 +215,8 @@ def _model_agent(
 ) -> Agent:
     import torch
 
-    from lram.agents.checkpoint import model_digest
-    from lram.agents.model_agent import ModelAgent
+    from lram.agents.acting.model_agent import ModelAgent
+    from lram.agents.checkpoints.folder import model_digest
 
     if compute.precision != "float32":
         # Rounded weights are other weights: the digest is taken after, and people are told.

@@ -11,43 +11,31 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.machinery
-import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from lram.agents.calls import split_call
-from lram.agents.contexts import split_context
-from lram.agents.noise import split_noise
+from lram.agents.spec import parse_agent
 
 GROUP = "lram.agents"
 """Entry points of agents."""
 
 _MOST_FILES = 5000
-_OWN_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def named_module(spec: str) -> str:
     """Return the module that building ``spec`` would import because ``spec`` names it; empty where none."""
-    while spec:
-        called = split_call(spec)[0]
-        if _OWN_CODE.fullmatch(called):
-            return called.partition(":")[0]
-        inner = split_context(split_noise(spec)[0])[0]
-        if inner == spec:
-            break
-        spec = inner
-    return ""
+    return parse_agent(spec).module
 
 
 def code_of(spec: str) -> dict[str, str]:
     """Return :func:`source_digests` of the module that ``spec`` names, itself or as an entry point's name."""
     if module := named_module(spec):
         return source_digests(module)
-    name = split_context(split_noise(spec)[0])[0]
+    named = parse_agent(spec)
     for point in entry_points(group=GROUP):
-        if point.name in (name, split_call(name)[0]):
+        if point.name in (named.base, named.called):
             return source_digests(point.value.partition(":")[0].strip())
     return {}
 

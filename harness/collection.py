@@ -83,7 +83,7 @@ def collect(
 
     Args:
         agents: As :func:`lram.harness.evaluate` takes them; ``scripted~0.3`` is an agent with noise
-            (:mod:`lram.agents.noise`).
+            (:mod:`lram.agents.experts.noise`).
         tasks: A selection.
         store: Folder of the store.
         episodes: Episodes of every agent on every task.

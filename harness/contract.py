@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
+from lram.agents.acting.padded import BatchedPolicy
 from lram.agents.api import Agent, TaskSpec
-from lram.agents.noise import NoisyAgent
-from lram.agents.padded import BatchedPolicy
+from lram.agents.experts.noise import NoisyAgent
 from lram.envs.text import printable
 from lram.harness.contract_note import BROKEN, NAME
 from lram.harness.gate import as_model
@@ -54,7 +54,7 @@ def contract_note(label: str, agent: Agent, tasks: Sequence[PlannedTask]) -> str
     """
     if not is_foreign(agent):
         return ""
-    from lram.agents.check import contract_checks
+    from lram.agents.checks.contract import contract_checks
 
     with _generators_kept():
         chosen = _one_of_each_kind(label, agent, tasks)

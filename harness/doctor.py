@@ -137,7 +137,8 @@ def _devices() -> list[Finding]:
 def _kernels() -> list[Finding]:
     from importlib.util import find_spec
 
-    from lram.agents.stepping import numba_problem
+    from lram.agents.backbones.registry import BUILT_IN
+    from lram.agents.backbones.sequences import numba_problem
 
     problem = numba_problem()
     return [
@@ -149,8 +150,9 @@ def _kernels() -> list[Finding]:
                 f"installed: {purpose}" if find_spec(module) else f"not installed (optional: {purpose})",
             )
             for name, module, purpose in (
-                ("mamba-ssm", "mamba_ssm", "Mamba's kernels on a GPU"),
-                ("xlstm", "xlstm", "to compare with"),
+                (package.distribution, package.module, package.purpose)
+                for spec in BUILT_IN
+                for package in spec.packages
             )
         ),
     ]

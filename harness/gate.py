@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lram.agents.api import Agent, TaskSpec
-from lram.agents.noise import NoisyAgent
+from lram.agents.experts.noise import NoisyAgent
 from lram.harness.errors import LramError
 
 if TYPE_CHECKING:
-    from lram.agents.check import Check
-    from lram.agents.model_agent import ModelAgent
+    from lram.agents.acting.model_agent import ModelAgent
+    from lram.agents.checks.contract import Check
 
 
 def pass_gate(agents: Mapping[str, Agent]) -> dict[str, str]:
@@ -32,7 +32,7 @@ def pass_gate(agents: Mapping[str, Agent]) -> dict[str, str]:
     for label, agent in agents.items():
         model = as_model(agent)
         if model is not None:
-            from lram.agents.parity import model_checks
+            from lram.agents.checks.equivalence import model_checks
 
             # One model may be there many times, with contexts of several lengths or with noise.
             same = (model.info.digest, model.info.details) if model.info.digest else (label,)
@@ -54,12 +54,12 @@ def check_agent(
         long: Compare on eight times the trained context, too.
         seed: Of all that is random.
     """
-    from lram.agents.check import IMAGE_TASK, VECTOR_TASK, contract_checks
+    from lram.agents.checks.contract import IMAGE_TASK, VECTOR_TASK, contract_checks
 
     checks = contract_checks(agent, (VECTOR_TASK, IMAGE_TASK, *tasks), seed)
     model = as_model(agent)
     if model is not None:
-        from lram.agents.parity import model_checks, thorough
+        from lram.agents.checks.equivalence import model_checks, thorough
 
         checks += model_checks(model, thorough(tokens, long), seed)
     return checks
@@ -72,10 +72,10 @@ def as_model(agent: Agent) -> ModelAgent | None:
     """
     while isinstance(agent, NoisyAgent):
         agent = agent.inner
-    if "lram.agents.model_agent" not in sys.modules:
+    if "lram.agents.acting.model_agent" not in sys.modules:
         return None
-    from lram.agents.context_agent import ContextAgent
-    from lram.agents.model_agent import ModelAgent
+    from lram.agents.acting.context_agent import ContextAgent
+    from lram.agents.acting.model_agent import ModelAgent
 
     if isinstance(agent, ContextAgent):
         return agent.inner
@@ -93,7 +93,7 @@ def remedy(agent: ModelAgent, failed: Sequence[Check] = ()) -> str:
 
 
 def _summary(label: str, agent: ModelAgent, checks: Sequence[Check]) -> str:
-    from lram.agents.parity import COMPARED, NAME
+    from lram.agents.checks.equivalence import COMPARED, NAME
 
     failed = [check for check in checks if check.status == "failed"]
     if failed:

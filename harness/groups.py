@@ -1,6 +1,7 @@
 """Which lanes share a pass of their agent's network, and which of them wait for a decision.
 
-A network that reads its lanes in passes of so many rows (``rows``, see :mod:`lram.agents.model_agent`) pays
+A network that reads its lanes in passes of so many rows (``rows``, see :mod:`lram.agents.acting.model_agent`)
+pays
 for a pass whichever of the rows wait. So lanes are asked for group by group, a group for each pass: while
 the network reads one, the simulators step the lanes of the others. Lanes of one agent and one domain are put
 together, because they take turns at the same speed.

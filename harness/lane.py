@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lram.agents.api import Action, TaskSpec
-from lram.agents.tokens import BINS
+from lram.agents.model.tokens import BINS
 from lram.envs.process import Stepped
 from lram.envs.session import Observation, Step
 from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured, WorkItem
@@ -180,5 +180,6 @@ def bins_of(action: Action) -> int | bytes:
     """
     if isinstance(action, int):
         return action
-    # As :func:`lram.agents.tokens.action_to_classes`, for what lies in [-1, 1]; it is asked at each decision.
+    # As :func:`lram.agents.model.tokens.action_to_classes`, for what lies in [-1, 1]; it is asked at each
+    # decision.
     return np.minimum((action + _ONE) * _BINS_PER_UNIT, _LAST_BIN).astype(np.uint8).tobytes()

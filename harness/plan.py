@@ -13,11 +13,10 @@ from typing import Protocol, cast
 
 from lram.agents.api import Agent, AgentError, AgentInfo, TaskSpec, checked_agent
 from lram.agents.compute import Compute
-from lram.agents.contexts import split_context
 from lram.agents.factory import names_agent
-from lram.agents.noise import split_noise
 from lram.agents.own_code import changed, code_of, named_module
 from lram.agents.seed import check_seed
+from lram.agents.spec import parse_agent
 from lram.envs.registry import SelectionError
 from lram.envs.task import Task
 from lram.envs.text import message_of, printable, type_of
@@ -417,13 +416,7 @@ def _located(spec: str) -> str:
 
 def _in_folder(spec: str) -> bool:
     """Return whether ``spec`` is a folder, and not an agent's name that a folder here happens to have."""
-    plain = split_noise(spec)[0]
-    if names_agent(spec):
-        return False
-    try:
-        return any(Path(part).is_dir() for part in (spec, plain, split_context(plain)[0]))
-    except (OSError, ValueError):  # too long for a name, or no name at all
-        return False
+    return not names_agent(spec) and parse_agent(spec).folder != ""
 
 
 def _planned_tasks(request: Request, place: Place) -> tuple[list[PlannedTask], dict[str, str]]:

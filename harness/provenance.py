@@ -13,10 +13,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from lram.agents.backbones.registry import BUILT_IN
 from lram.harness.commits import commit_of
 from lram.harness.records import Provenance
 
-_PACKAGES = ("lram-bench", "torch", "numpy", "numba", "safetensors", "h5py", "msgspec", "xlstm", "mamba-ssm")
+_PACKAGES = (
+    *("lram-bench", "torch", "numpy", "numba", "safetensors", "h5py", "msgspec"),
+    *(package.distribution for spec in BUILT_IN for package in spec.packages),
+)
 
 
 def collect(

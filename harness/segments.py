@@ -36,7 +36,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from lram.agents.checksums import ChecksumError, sign_line, verify_line
-from lram.agents.durable import InUseError, Lock, is_scratch_of, open_regular, sync_folder
+from lram.agents.durable import InUseError, Lock, is_scratch_of, laid_by_desktop, open_regular, sync_folder
 from lram.agents.shown import shown
 from lram.harness.errors import LramError
 from lram.harness.json_files import DAMAGE, clause, files_in, write_json
@@ -137,6 +137,8 @@ class FolderKind:
         return held
 
     def _is_leftover(self, entry: Path) -> bool:
+        if laid_by_desktop(entry.name):
+            return True
         if entry.is_symlink():
             return False
         files = (self.plan_file, *self.inputs)

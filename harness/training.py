@@ -65,8 +65,8 @@ def finetuning_recipe(
     Raises:
         AgentError: It is no checkpoint.
     """
-    from lram.agents.checkpoint import load_checkpoint
-    from lram.agents.config import config_to_dict
+    from lram.agents.checkpoints.folder import load_checkpoint
+    from lram.agents.model.config import config_to_dict
 
     _, meta = load_checkpoint(checkpoint)
     told = meta.card.get("recipe")

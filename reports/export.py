@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from lram.agents.durable import read_regular
+from lram.agents.durable import laid_by_desktop, read_regular
 from lram.agents.seed import check_seed
 from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
@@ -211,7 +211,7 @@ def _inside(place: Path) -> tuple[set[str], list[str]]:
             name = path.relative_to(place).as_posix()
             if name in known and path.is_file() and not path.is_symlink():
                 files.add(name)
-            else:
+            elif not laid_by_desktop(path.name):
                 strange.append(name)
     return files, strange
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lram.agents.contexts import Context
+from lram.agents.acting.contexts import Context
 from lram.envs.returns import UNBOUNDED
 from lram.harness.extrapolation.records import Candidate
 from lram.reports.collect import Evidence

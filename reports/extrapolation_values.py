@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lram.agents.contexts import Context
+from lram.agents.acting.contexts import Context
 from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.folder import Extrapolation

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from lram.agents.contexts import Context
+from lram.agents.acting.contexts import Context
 from lram.reports import text
 from lram.reports.extrapolation_curves import Curve
 from lram.reports.extrapolation_model import Loss, Score, ScorePair

@@ -238,7 +238,7 @@ def _crossings(
     for one, other in combinations(range(len(subjects)), 2):
         if not _comparable(subjects[one], subjects[other]):
             continue
-        differ = (subjects[one].kind == "transformer") != (subjects[other].kind == "transformer")
+        differ = subjects[one].keeps_tokens != subjects[other].keeps_tokens
         for batch in batches:
             shared = [c for c in contexts if (one, batch, c) in medians and (other, batch, c) in medians]
             if not shared:
@@ -250,9 +250,7 @@ def _crossings(
                 for c in (shared[0], shared[-1])
             ]
             # With one context only, or equal growth, the recurrent one stands first.
-            if growth[1] > growth[0] or (
-                growth[0] == growth[1] and subjects[one].kind == "transformer" and differ
-            ):
+            if growth[1] > growth[0] or (growth[0] == growth[1] and subjects[one].keeps_tokens and differ):
                 first, second = other, one
             yield _crossing(first, second, batch, shared, medians, differ)
 

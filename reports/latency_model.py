@@ -48,7 +48,7 @@ class Subject:
         style: Of the line among those of its agent, in the order of line styles.
         step: Form that was asked for.
         folder: Which of the sweeps.
-        kind: ``xlstm``, ``mamba``, ``transformer`` or ``other``.
+        kind: Of the backbone, such as ``xlstm``; ``other`` for an agent that is not looked into.
         parameters: Of a model.
         trained: Whether its weights were trained.
         digest: Of the weights.
@@ -72,6 +72,11 @@ class Subject:
     facts: dict[str, str]
     weight_bytes: int
     distinct: bool = True
+
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether it keeps the tokens that it has read, and not a recurrent state."""
+        return bool(self.facts.get("cache"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,8 @@ class Crossing:
             processes are too few for an interval: it cannot be told.
         low, high: Interval over processes, likewise.
         first_faster, second_faster, unclear: Contexts, by the interval of the ratio of their times.
-        kinds_differ: One of them is a Transformer, and the other is not.
+        kinds_differ: One of them keeps the tokens that it has read, as a Transformer does, and the other does
+            not.
     """
 
     first: int

@@ -8,7 +8,7 @@ from itertools import chain
 
 import msgspec
 
-from lram.agents.config import config_to_dict
+from lram.agents.model.config import config_to_dict
 from lram.agents.training.heldout import SplitFacts
 from lram.agents.training.recipe import FREE
 from lram.reports.model import AgentResult, Caveat, rounded

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from lram.agents.api import AgentError
-from lram.agents.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.durable import read_regular
+from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.places import placed
 from lram.agents.training.heldout import KEY, SplitFacts, told_facts
 from lram.agents.training.recipe import EARLIER_DEFAULTS, flat, model_config, recipe_digest, recipe_to_dict
@@ -278,7 +278,9 @@ def _ended(folder: Path) -> Facts:
 
 
 def _digest(weights: Path, config: ModelConfig, target_returns: Mapping[str, float]) -> str:
-    """Return what :func:`lram.agents.checkpoint.model_digest` gives for the loaded model, without torch."""
+    """Return what :func:`lram.agents.checkpoints.folder.model_digest` gives for the loaded model, without
+    torch.
+    """
     from safetensors import SafetensorError, safe_open
 
     digest = hashlib.sha256(msgspec.json.encode(config_to_dict(replace(config, name="")), order="sorted"))

@@ -17,6 +17,52 @@ from lram.harness.store import Run
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
+STUDY = """
+name = "backbone"
+question = "Which backbone acts best?"
+seeds = [0]
+
+[recipe.model]
+width = 32
+layers = 2
+
+[recipe.sampling]
+context = 10
+sequences = 2
+
+[recipe.optimizer]
+updates = 2
+warmup_updates = 1
+
+[recipe.validation]
+windows = 4
+
+[recipe.saving]
+trackers = []
+
+[[axes]]
+name = "backbone"
+
+[[axes.levels]]
+name = "leaky"
+changes = { "model.backbone" = "leaky_backbone:SPEC", "model.leaky.hidden" = 24 }
+
+[[axes.levels]]
+name = "xlstm"
+changes = { "model.backbone" = "xlstm" }
+
+[[axes.levels]]
+name = "gru"
+changes = { "model.backbone" = "gru" }
+
+[data]
+stores = ["data"]
+
+[evaluation]
+tasks = ["toy/reach"]
+episodes = 1
+"""
+
 
 @pytest.fixture
 def user(tmp_path: Path) -> Path:
@@ -77,6 +123,45 @@ def test_an_agent_with_other_weights_or_other_code_does_not_continue_a_run(user:
     lram("resume", "run", "-q", stops="the source of weighted_agent has changed since")
 
 
+def test_the_backbone_goes_the_whole_way(user: Path) -> None:
+    """Trained, checked, evaluated, timed, extrapolated, and compared with the package's own in a study."""
+
+    def lram(*words: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(user)}
+        command = [sys.executable, "-m", "lram.harness.cli", *words]
+        answer = subprocess.run(
+            command, cwd=user, env=environment, capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == 0, answer.stderr + answer.stdout
+        return answer.stdout
+
+    module = next(block for block in BLOCKS if block.startswith("# leaky_backbone.py"))
+    assert len(module.splitlines()) <= 60
+    lram("collect", "random", "--tasks", "toy/reach", "-n", "4", "-o", "data", "-q")
+    tiny = {
+        "model": {"width": 32, "layers": 2},
+        "sampling": {"context": 10, "sequences": 2},
+        "optimizer": {"updates": 2, "warmup_updates": 1},
+        "validation": {"windows": 4},
+        "saving": {"trackers": "[]"},
+    }
+    settings = [f"{section}.{name}={value}" for section, has in tiny.items() for name, value in has.items()]
+    own = ["model.backbone=leaky_backbone:SPEC", "model.leaky.hidden=24", "data.stores=data"]
+    given = [word for setting in (*settings, *own) for word in ("--set", setting)]
+    assert "hidden = 24" in lram("train", *given, "--print-recipe")
+    lram("train", *given, "-o", "leaky", "-q")
+    model = "leaky/checkpoint"
+    lram("eval", model, "--tasks", "toy/reach", "-n", "1", "-o", "run", "-q")
+    assert [record.status for record in Run(user / "run").records()] == ["scored"]
+    lram("latency", model, "--quick", "--contexts", "4", "-t", "toy/reach", "-o", "latency")
+    lram("extrapolate", model, "-t", "toy/reach", "-c", "4", "-n", "1", "-d", "data", "-o", "long")
+    (user / "study.toml").write_text(STUDY)
+    lram("ablate", "study.toml", "-o", "study")
+    lram("report", "run", "latency", "long", "study", "-o", "report")
+    page = (user / "report" / "report.md").read_text(encoding="utf-8")
+    assert "leaky" in page
+
+
 def test_the_policy_that_acts_on_a_batch_plays_and_keeps_its_contract(user: Path) -> None:
     lram = ("-m", "lram.harness.cli")
     python(user, *lram, "check", "network_agent:make_agent", "--tasks", "toy/reach")
@@ -96,9 +181,9 @@ def test_the_domain_keeps_the_contract_and_is_found(user: Path) -> None:
 
 
 def test_the_weights_example_converts_a_reference_state_dict(tmp_path: Path) -> None:
-    from lram.agents.checkpoint import load_checkpoint
-    from lram.agents.model import build_model
-    from lram.agents.presets import parse_preset
+    from lram.agents.checkpoints.folder import load_checkpoint
+    from lram.agents.model.network import build_model
+    from lram.agents.model.presets import parse_preset
 
     (example,) = (block for block in BLOCKS if "def convert" in block)
     scope: dict[str, object] = {}
@@ -113,7 +198,7 @@ def test_the_weights_example_converts_a_reference_state_dict(tmp_path: Path) -> 
 
 
 def _reference_name(ours: str) -> str:
-    from lram.agents.reference_weights import _PREFIXES
+    from lram.agents.checkpoints.reference import _PREFIXES
 
     for theirs, own in _PREFIXES:
         if ours.startswith(own):

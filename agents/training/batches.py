@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from lram.agents.api import TaskSpec
-from lram.agents.encoders import IMAGE_SHAPE
-from lram.agents.tokens import ACTION_DIMS, action_to_classes
+from lram.agents.model.encoders import IMAGE_SHAPE
+from lram.agents.model.tokens import ACTION_DIMS, action_to_classes
 from lram.agents.training.sampling import Integers
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lram.agents.api import AgentError
-from lram.agents.model import ActionModel
+from lram.agents.model.network import ActionModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoint import CONFIG_FILE, remove_checkpoint
+from lram.agents.checkpoints.folder import CONFIG_FILE, remove_checkpoint
 from lram.agents.checksums import ChecksumError
-from lram.agents.durable import InUseError, Lock, is_scratch_of, read_regular, write_durably
+from lram.agents.durable import InUseError, Lock, is_scratch_of, laid_by_desktop, read_regular, write_durably
 from lram.agents.shown import shown
 from lram.agents.training.recipe import FREE, Recipe, flat, recipe_to_dict
 from lram.agents.training.recipe_text import LARGEST_RECIPE, read_recipe, render_recipe
@@ -121,6 +121,8 @@ def check_vacant(run: Path) -> None:
 
 
 def _left_by_a_beginning(path: Path) -> bool:
+    if laid_by_desktop(path.name):
+        return True
     if path.is_symlink():
         return False
     if path.name == LOCK:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from lram.agents.model import ActionModel
+from lram.agents.model.network import ActionModel
 from lram.agents.training.sources import MicroBatches
 
 SMALLEST_DEVIATION = 0.01

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lram.agents.tokens import BINS, DISCRETE_ACTIONS
+from lram.agents.model.tokens import BINS, DISCRETE_ACTIONS
 from lram.agents.training.batches import Batch
 
 SUMS = ("pairs", "loss", "right", "error")

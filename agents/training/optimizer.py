@@ -12,17 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from lram.agents.api import AgentError
+from lram.agents.backbones.contract import Backbone
 from lram.agents.training.recipe import OptimizerSection
-from lram.agents.xlstm import HeadwiseLinear
 
-DECAYED = (nn.Linear, nn.Conv1d, nn.Conv2d, HeadwiseLinear)
-"""Modules whose ``weight`` decays; biases, norms, embeddings and single parameters do not."""
+DECAYED = (nn.Linear, nn.Conv1d, nn.Conv2d)
+"""Modules whose ``weight`` decays, beside a backbone's own (``Backbone.DECAYED``); biases, norms, embeddings
+and
+single parameters do not."""
 
 
 def decayed_names(model: nn.Module) -> set[str]:
     """Return the names of the parameters that weight decay is for."""
+    own = tuple(kind for module in model.modules() if isinstance(module, Backbone) for kind in module.DECAYED)
     return {
-        f"{name}.weight".lstrip(".") for name, module in model.named_modules() if isinstance(module, DECAYED)
+        f"{name}.weight".lstrip(".")
+        for name, module in model.named_modules()
+        if isinstance(module, (*DECAYED, *own))
     }
 
 

@@ -22,8 +22,9 @@ import msgspec
 from msgspec import Meta
 
 from lram.agents.api import AgentError
-from lram.agents.config import ModelConfig, config_from_dict, config_to_dict
-from lram.agents.presets import parse_preset
+from lram.agents.backbones.registry import built_in, kinds
+from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
+from lram.agents.model.presets import parse_preset
 
 Share: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -48,7 +49,7 @@ class ModelSection:
     Attributes:
         preset: Where the model starts from; empty with ``init_from``, or where all is in ``overrides``.
         init_from: Checkpoint whose weights (and model, but for the overrides) training starts from.
-        overrides: Fields of :class:`lram.agents.config.ModelConfig`, its sections as dictionaries. In a
+        overrides: Fields of :class:`lram.agents.model.config.ModelConfig`, its sections as dictionaries. In a
             file they stand in ``[model]`` beside the preset. None is written ``"none"`` there.
     """
 
@@ -266,6 +267,10 @@ EARLIER_DEFAULTS = {"data.validation_unit": "episode"}
 """What fields did by default when they were not there yet: keys over what differs from the defaults keep."""
 
 
+EARLIER_PRESETS = {"transformer-1M": "transformer[ring]-1M"}
+"""What presets were called that are called otherwise now, while the earlier name means another model."""
+
+
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """Return ``recipe`` as plain values, as a file has them: the model's overrides beside its preset."""
     plain: dict[str, Any] = msgspec.to_builtins(recipe)
@@ -282,6 +287,9 @@ def recipe_digest(recipe: Recipe) -> str:
         del decisive["sampling.fill"]
     if decisive["data.validation_unit"] == "episode":  # likewise
         del decisive["data.validation_unit"]
+    for earlier, now in EARLIER_PRESETS.items():  # a name that means another model today
+        if decisive.get("model.preset") == now:
+            decisive["model.preset"] = earlier
     return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()
 
 
@@ -314,7 +322,7 @@ def model_config(section: ModelSection, initial: ModelConfig | None = None) -> M
     for name in ("width", "layers"):
         if name not in plain:
             raise AgentError(f"the recipe's model has no {name}; set model.{name}, or model.preset")
-    return config_from_dict(plain)
+    return config_from_dict(plain, named=True)
 
 
 def _replace(value: Any, old: Any, new: Any) -> Any:
@@ -323,13 +331,17 @@ def _replace(value: Any, old: Any, new: Any) -> Any:
     return new if value == old and type(value) is type(old) else value
 
 
-MODEL_FIELDS = tuple(one.name for one in fields(ModelConfig))
+MODEL_SECTION = tuple(one.name for one in fields(ModelSection) if one.name != "overrides")
+"""Fields of a recipe's section of the model that are not the model's own."""
+
+MODEL_FIELDS = (*(one.name for one in fields(ModelConfig)), *kinds())
+"""Fields of the model, and the sections of its backbone's options."""
 
 
 def known_fields(path: tuple[str, ...]) -> tuple[str, ...] | None:
     """Return the names that a section may have; None where any name is right (or the model checks it)."""
     if path == ("model",):
-        return ("preset", "init_from", "state_init", *MODEL_FIELDS)
+        return (*MODEL_SECTION, *MODEL_FIELDS)
     kind: Any = Recipe
     for name in path:
         kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None
@@ -363,6 +375,10 @@ def _kind(name: str) -> Any:
     for part in name.split("."):
         if kind is ModelSection and part in MODEL_FIELDS:
             kind = ModelConfig
+        spec = built_in(part) if kind is ModelConfig else None
+        if spec is not None:
+            kind = spec.options
+            continue
         kind = get_type_hints(kind).get(part) if is_dataclass(kind) else None
         if isinstance(kind, UnionType) or get_origin(kind) is Union:  # a section that may be missing
             kind = next((one for one in get_args(kind) if one is not NoneType), None)

@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 
 from lram.agents.api import AgentError
-from lram.agents.config import config_to_dict
 from lram.agents.durable import read_regular
+from lram.agents.model.config import config_to_dict
 from lram.agents.shown import shown
 from lram.agents.training.recipe import (
-    MODEL_FIELDS,
+    EARLIER_PRESETS,
+    MODEL_SECTION,
     ModelSection,
     OptimizerSection,
     Recipe,
@@ -39,6 +40,9 @@ LARGEST_RECIPE = 1 << 20
 _WRITTEN_OUT = {"stores", "tasks", "policies", "top_fraction", "validation_share", "seed"}
 """Of ``[data]``: a recipe with all of these was written out by a training, or by ``--print-recipe``. One of
 earlier versions tells no ``validation_unit``, and its split is to stay what it was."""
+_NOW = {"transformer-1M": "transformer[recompute]-1M"}
+"""What the earlier names of ``EARLIER_PRESETS`` mean today, with brackets."""
+
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -72,11 +76,18 @@ def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Rec
     nested = {**plain}
     if isinstance(nested.get("model"), Mapping):
         model = nested["model"]
-        nested["model"] = {name: value for name, value in model.items() if name not in MODEL_FIELDS}
-        nested["model"]["overrides"] = {name: model[name] for name in model if name in MODEL_FIELDS}
+        nested["model"] = {name: model[name] for name in model if name in MODEL_SECTION}
+        # What these may be called is told by the backbone, whose code may be the user's own.
+        nested["model"]["overrides"] = {name: model[name] for name in model if name not in MODEL_SECTION}
     data = nested.get("data")
-    if isinstance(data, Mapping) and data.keys() >= _WRITTEN_OUT and "validation_unit" not in data:
+    written_out = isinstance(data, Mapping) and data.keys() >= _WRITTEN_OUT
+    if isinstance(data, Mapping) and written_out and "validation_unit" not in data:
         nested["data"] = {**data, "validation_unit": "episode"}
+    if isinstance(nested.get("model"), Mapping):
+        preset = nested["model"].get("preset")
+        if preset in EARLIER_PRESETS:
+            # Written out today, a name has its brackets; so one without them is of an earlier version.
+            nested["model"]["preset"] = EARLIER_PRESETS[preset] if written_out else _NOW[preset]
     optimizer = nested.get("optimizer")
     if isinstance(optimizer, Mapping) and "warmup_updates" not in optimizer:
         updates = optimizer.get("updates")
@@ -121,14 +132,16 @@ def render_recipe(recipe: Recipe, *, expand: bool = False) -> str:
 
     Args:
         recipe: The recipe.
-        expand: Add in comments what the preset stands for; a line without its ``#`` overrides the preset.
+        expand: Add in comments what the preset stands for, and the options of a backbone that is named; a
+            line without its ``#`` sets the field.
 
     Raises:
         AgentError: ``expand``, and there is no such preset, or the overrides do not fit it.
     """
     plain = recipe_to_dict(recipe)
     preset: Mapping[str, Any] = {}
-    if expand and recipe.model.preset and not recipe.model.init_from:
+    named = recipe.model.preset or recipe.model.overrides.get("backbone")
+    if expand and named and not recipe.model.init_from:
         resolved = ModelSection(overrides=config_to_dict(model_config(recipe.model)))
         preset = recipe_to_dict(Recipe(model=resolved))["model"]
     blocks = [
@@ -147,7 +160,7 @@ def _blocks(name: str, section: Mapping[str, Any], preset: Mapping[str, Any]) ->
     unset = {key: value for key, value in preset.items() if key not in section}
     if unset and name == "model":
         lines.append(
-            "# The rest is as the preset has it; remove the # of a line to set the field yourself.\n"
+            "# The rest is as the preset or the backbone has it; remove the # of a line to set the field.\n"
         )
     lines += [f"# {key} = {render_value(value)}\n" for key, value in flat(unset).items()]
     blocks = [f"[{name}]\n" + "".join(lines)]
@@ -198,6 +211,8 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _refuse_unknown(plain: Mapping[str, Any], path: tuple[str, ...], where: str) -> None:
     # msgspec drops unknown fields of dataclasses in silence; a misspelt one must not be.
     known = known_fields(path)
+    if path == ("model",) and ":" in str(plain.get("backbone", "")):
+        known = None
     if known is None:
         return
     for name, value in plain.items():

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoint import load_checkpoint, save_checkpoint
-from lram.agents.config import config_from_dict
-from lram.agents.known_tasks import known_tasks
-from lram.agents.model import ActionModel, build_model
+from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
+from lram.agents.checkpoints.known_tasks import known_tasks
+from lram.agents.model.config import config_from_dict
+from lram.agents.model.network import ActionModel, build_model
 from lram.agents.places import placed
 from lram.agents.shown import shown
 from lram.agents.training import folder

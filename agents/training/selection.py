@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.encoders import IMAGE_SHAPE
-from lram.agents.tokens import ACTION_DIMS, DISCRETE_ACTIONS
+from lram.agents.model.encoders import IMAGE_SHAPE
+from lram.agents.model.tokens import ACTION_DIMS, DISCRETE_ACTIONS
 from lram.agents.training.sampling import DomainEpisodes, Integers, chances, in_order
 
 if TYPE_CHECKING:

@@ -29,11 +29,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lram.agents.api import AgentError
+from lram.agents.checkpoints.weights import WeightsError, WeightsFile, os_errors
 from lram.agents.checksums import ChecksumError, sign_file, verify_file
 from lram.agents.durable import read_regular, sync_folder
 from lram.agents.shown import shown
 from lram.agents.training.metrics import Meter
-from lram.agents.weights import WeightsError, WeightsFile, os_errors
 
 FOLDER = "state"
 TENSORS_FILE = "tensors.safetensors"

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from lram.agents.api import AgentError
-from lram.agents.config import config_to_dict
-from lram.agents.model import ActionModel, action_loss
-from lram.agents.tokens import ACTION_DIMS
+from lram.agents.model.config import config_to_dict
+from lram.agents.model.network import ActionModel, action_loss
+from lram.agents.model.tokens import ACTION_DIMS
 from lram.agents.training.batches import Batch
 from lram.agents.training.distributed import World
 from lram.agents.training.loading import Loader

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lram.agents.trajectories.store import TrajectoryStore
 
 STATE_WIDTH = 204
-"""Of :class:`lram.agents.config.ModelConfig`."""
+"""Of :class:`lram.agents.model.config.ModelConfig`."""
 
 _STREAMS = {"train": 1, "valid": 2}
 _FIXED, _SPREAD = 3, 4

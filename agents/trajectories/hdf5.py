@@ -49,7 +49,7 @@ def open_file(path: str | Path) -> Any:
     # A named pipe would be waited for without end.
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise OSError("it is not a regular file")
-    if (place := endless_heap(path)) is not None:
+    if h5py.is_hdf5(path) and (place := endless_heap(path)) is not None:
         raise OSError(f"the texts at byte {place} are damaged, so that HDF5 would never end to read them")
     # Nothing is locked: that fails on some network file systems.
     return h5py.File(path, "r", locking=False)

@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.durable import sync_folder
+from lram.agents.durable import laid_by_desktop, sync_folder
 from lram.agents.places import placed
 from lram.agents.trajectories.card import encode_card, new_card, read_card
 from lram.agents.trajectories.folder import StoreFolder
@@ -363,10 +363,14 @@ def _check_writable(path: Path, create: bool) -> None:
     started = {LOCK_FILE, INDEX_FILE}
     if path.exists() and (
         not path.is_dir()
-        or any(file.name not in started and not _is_scratch(file) for file in path.iterdir())
+        or any(file.name not in started and not _is_scratch(file) for file in _own(path))
         or ((path / INDEX_FILE).exists() and (path / INDEX_FILE).stat().st_size)
     ):
         raise AgentError(f"{path} exists and is no trajectory store; give a new folder")
+
+
+def _own(path: Path) -> Iterator[Path]:
+    return (file for file in path.iterdir() if not laid_by_desktop(file.name))
 
 
 def _make_folders(path: Path) -> list[Path]:

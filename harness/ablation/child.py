@@ -61,7 +61,7 @@ def make(cell: CellFolder, study: Study) -> None:
 
 def take_times(cell: CellFolder, study: Study) -> None:
     """Time the cell's decisions and close it; raises as :func:`make`."""
-    from lram.agents.checkpoint import load_checkpoint
+    from lram.agents.checkpoints.folder import load_checkpoint
     from lram.harness.ablation.timing import time_decisions
 
     recipe = recipe_from_dict(cell.entry.recipe, cell.entry.title)

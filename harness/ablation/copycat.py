@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lram.agents.checkpoint import load_checkpoint
-from lram.agents.model import ActionModel
-from lram.agents.tokens import BINS, DISCRETE_ACTIONS
+from lram.agents.checkpoints.folder import load_checkpoint
+from lram.agents.model.network import ActionModel
+from lram.agents.model.tokens import BINS, DISCRETE_ACTIONS
 from lram.agents.training.batches import Batch
 from lram.agents.training.recipe import Recipe
 from lram.agents.training.sources import open_data

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from lram.agents.durable import is_scratch_of
+from lram.agents.durable import is_scratch_of, laid_by_desktop
 from lram.agents.places import placed
 from lram.harness.ablation.checks import check_copies, check_done, check_plan, check_times
 from lram.harness.ablation.records import SCHEMA, CellEntry, Copies, Done, StudyPlan, Times
@@ -197,6 +197,8 @@ def check_place(path: Path) -> None:
 
 
 def _left_by_a_beginning(entry: Path) -> bool:
+    if laid_by_desktop(entry.name):
+        return True
     if not (entry.parent / LOCK).is_file() or entry.is_symlink():
         return False
     if entry.name == LOCK:

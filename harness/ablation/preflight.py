@@ -60,7 +60,7 @@ def _of(asked: Evaluation) -> Request:
 
 
 def _check_recipe(recipe: Recipe, title: str, tasks: set[str]) -> None:
-    from lram.agents.checkpoint import CONFIG_FILE  # which imports torch, and most commands need none
+    from lram.agents.checkpoints.folder import CONFIG_FILE  # which imports torch, and most commands need none
 
     section = recipe.model
     try:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import Agent, AgentError, Episode
 from lram.agents.compute import ROWS, Compute
 from lram.agents.factory import create_agent
-from lram.agents.model_agent import ModelAgent
 from lram.agents.training.recipe import Recipe
 from lram.agents.training.selection import Selection, select
 from lram.agents.trajectories import TrajectoryStore

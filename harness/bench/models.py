@@ -20,7 +20,6 @@ action head are not part of it: they are the same for all backbones.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -30,11 +29,12 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from lram.agents.backbone import Backbone, State, build_backbone, state_bytes, take
-from lram.agents.config import ModelConfig
-from lram.agents.model import build_model
-from lram.agents.stepping import StepFunction, make_stepper
-from lram.agents.transformer import Transformer
+from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.registry import build_backbone
+from lram.agents.backbones.states import State, state_bytes, take
+from lram.agents.backbones.stepping import StepFunction, make_stepper
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import build_model
 from lram.harness.bench.measure import Candidate, Prepared
 
 READ = 50
@@ -119,7 +119,7 @@ class Subject:
 
     def __init__(self, name: str, config: ModelConfig, work: Work, contexts: Sequence[int]) -> None:
         self.name, self.config, self.work = name, config, work
-        self.cache = None if config.transformer is None else config.transformer.cache
+        self.cache = config.past.cache or None
         self.contexts = [READ] if self.cache is None else sorted(set(contexts))
         self._read: dict[int, tuple[Backbone, State]] = {}
 
@@ -160,42 +160,42 @@ class Subject:
                 for tokens in self.work.past(first, context):
                     for part in tokens.split(most, dim=1):  # type: ignore[no-untyped-call]
                         _, state = backbone.step(part, state)
-                if self.cache == "full":  # so that there is room for a decision, and no form has to make it
-                    count = state["count"].clone()
-                    _, state = backbone.step(self.work.inputs()[0], state)
-                    state = {**state, "count": count}
+                if self._grows:  # so that there is room for a decision, and no form has to make it
+                    state = backbone.with_room(state, self.work.tokens)
             self._read[context] = backbone, state
         return self._read[context]
 
     @property
     def window(self) -> int | None:
         """Tokens that every decision reads anew; None where they are not."""
-        section = self.config.transformer
-        return section.window if section is not None and section.cache == "recompute" else None
+        return self.config.past.tokens if self.config.past.anew else None
+
+    @property
+    def _grows(self) -> bool:
+        """Whether it has a cache that is made as long as a context needs."""
+        return self.window is None and self.config.holding(1) != self.config.holding(2)
+
+    def holding(self, context: int, longest: int | None = None) -> ModelConfig:
+        """Return the configuration, a growing cache made to hold ``context`` timesteps and one decision."""
+        return self.config.holding(context, longest) if self._grows else self.config
 
     def state_bytes(self, context: int) -> int:
         """Return the bytes that all rows keep at ``context``, without keeping any."""
         with torch.device("meta"):
-            backbone = build_backbone(with_cache(self.config, context))
-        state = backbone.initial_state(self.work.rows)
-        if self.cache != "full":
-            return state_bytes(state)
-        slots = (context + 1) * self.work.tokens  # a fresh cache has fewer; all but the count have as many
-        kept: dict[str, Tensor] = dict(state)
-        count = kept.pop("count")
-        return state_bytes(count) + sum(state_bytes(one) // one.shape[-2] * slots for one in kept.values())
+            backbone = build_backbone(self.holding(context))
+        return backbone.bytes_after(self.work.rows, (context + 1) * self.work.tokens)
 
     @cached_property
     def backbone(self) -> Backbone:
         """With the weights that it has at every context."""
-        return make_backbone(with_cache(self.config, self.contexts[-1]), self.work)
+        return make_backbone(self.holding(self.contexts[-1]), self.work)
 
     def _variant(self, context: int) -> Backbone:
         """Return ``backbone``, a full cache as long as ``context`` needs."""
-        if self.cache != "full":
+        if not self._grows:
             return self.backbone
         with torch.device("meta"):
-            variant = build_backbone(with_cache(self.config, context, self.contexts[-1]))
+            variant = build_backbone(self.holding(context, self.contexts[-1]))
         variant.load_state_dict(self.backbone.state_dict(), assign=True)
         return variant.eval()
 
@@ -205,23 +205,6 @@ def make_backbone(config: ModelConfig, work: Work) -> Backbone:
     with torch.inference_mode(False):
         backbone: Backbone = build_model(config, work.seed).backbone.to(work.device, work.dtype)
     return backbone
-
-
-def with_cache(config: ModelConfig, timesteps: int, longest: int | None = None) -> ModelConfig:
-    """Return ``config``, a full cache made to hold all tokens of so many timesteps and one decision.
-
-    Args:
-        config: Of any kind; what has no ``cache: full`` is returned as it is.
-        timesteps: Read before the decision.
-        longest: The most that any variant of this model reads: its table of learned positions is made
-            for that, so that all variants have the same weights.
-    """
-    if config.transformer is None or config.transformer.cache != "full":
-        return config
-    tokens = (timesteps + 1) * config.pass_tokens
-    positions = max(config.transformer.max_positions, ((longest or timesteps) + 1) * config.pass_tokens)
-    section = dataclasses.replace(config.transformer, window=tokens, max_positions=positions)
-    return dataclasses.replace(config, transformer=section)
 
 
 def prepare_decision(backbone: Backbone, form: str, state: State, work: Work) -> Prepared:
@@ -239,7 +222,13 @@ def prepare_decision(backbone: Backbone, form: str, state: State, work: Work) ->
     )
     read, update = moved_bytes(backbone, state, work)
     return Prepared(
-        decide=decision(stepper.call, state, work.inputs(), 1 if one_by_one else work.tokens),
+        decide=decision(
+            stepper.call,
+            state,
+            work.inputs(),
+            1 if one_by_one else work.tokens,
+            backbone.rewinder(state, work.tokens),
+        ),
         read_bytes=read,
         update_bytes=update,
         state_bytes=state_bytes(state),
@@ -247,20 +236,26 @@ def prepare_decision(backbone: Backbone, form: str, state: State, work: Work) ->
     )
 
 
-def decision(step: StepFunction, state: State, inputs: Sequence[Tensor], tokens: int) -> Callable[[], Tensor]:
-    """Return what reads the next of ``inputs`` in passes of ``tokens`` and returns the last hidden states."""
+def decision(
+    step: StepFunction,
+    state: State,
+    inputs: Sequence[Tensor],
+    tokens: int,
+    rewind: Callable[[], State] | None = None,
+) -> Callable[[], Tensor]:
+    """Return what reads the next of ``inputs`` in passes of ``tokens`` and returns the last hidden states.
+
+    With ``rewind``, every decision begins at what it gives; otherwise at the state that the last one left.
+    """
     turns = itertools.cycle([x.split(tokens, dim=1) for x in inputs])  # type: ignore[no-untyped-call]
-    # A Transformer goes on from the same state each time. To put the count back is to forget what came
-    # after: a full cache has room for a decision, a ring spare slots, so neither loses what is still
-    # seen; a window of tokens is a new tensor after each pass.
-    count = state["count"].clone() if isinstance(state, dict) else None
+    again = rewind or (lambda: state)
 
     def decide() -> Tensor:
         nonlocal state
-        now = state if count is None else {**state, "count": count.clone()}
+        now = again()
         for x in next(turns):
             hidden, now = step(x, now, None)
-        if count is None:
+        if rewind is None:
             state = now
         return hidden
 
@@ -268,30 +263,11 @@ def decision(step: StepFunction, state: State, inputs: Sequence[Tensor], tokens:
 
 
 def moved_bytes(backbone: Backbone, state: State, work: Work) -> tuple[int, int]:
-    """Return what a decision must at least read, and read and write back, in bytes.
-
-    A Transformer reads what it keeps of the tokens before that its own still see, and writes its own.
-    """
-    weights = weight_bytes(backbone)
-    if not isinstance(backbone, Transformer):
-        return weights, state_bytes(state)
-    seen = state["count"]
-    if backbone.cache == "recompute":
-        assert backbone.window is not None
-        seen = seen.clamp(max=backbone.window - work.tokens)
-        token = backbone.width * state["tokens"].element_size()
-    else:
-        if backbone.cache == "ring":
-            assert backbone.window is not None
-            seen = seen.clamp(max=backbone.window - 1)  # a token's band has itself in it
-        token = 2 * len(backbone.h) * backbone.width * state["keys"].element_size()
-    return weights + int(seen.sum()) * token, work.rows * work.tokens * token
+    """Return what a decision must at least read, and read and write back, in bytes."""
+    read, update = backbone.moved_bytes(state, work.tokens)
+    return weight_bytes(backbone) + read, update
 
 
 def weight_bytes(backbone: Backbone) -> int:
     """Return the bytes of the weights that a decision reads."""
-    return sum(
-        parameter.numel() * parameter.element_size()
-        for name, parameter in backbone.named_parameters()
-        if name != "wpe.weight"  # a table: one row of it is read for a token
-    )
+    return sum(parameter.numel() * parameter.element_size() for parameter in backbone.step_parameters())

@@ -38,7 +38,7 @@ class Row:
         rows: Rows that decide at once.
         context: Timesteps read before; None where the time does not depend on it (a recurrent state).
         cache: How a Transformer keeps the past (``full``, ``ring``, ``recompute``, see
-            :class:`lram.agents.config.TransformerConfig`); None for a recurrent state.
+            :class:`lram.agents.backbones.transformer.TransformerConfig`); None for a recurrent state.
         timing: Milliseconds.
         ratio: Against the baseline; None where there is none.
         limit_ms: What memory alone would need, see :mod:`lram.harness.bench.memory`; None where nobody

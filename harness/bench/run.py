@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from lram.agents.api import AgentError
+from lram.agents.backbones.stepping import why_not_fused
 from lram.agents.compute import Compute
-from lram.agents.presets import parse_preset
+from lram.agents.model.presets import parse_preset
 from lram.agents.seed import check_seed
-from lram.agents.stepping import why_not_fused
 from lram.harness.bench.measure import Candidate, Effort, compare, measure, summarise
 from lram.harness.bench.memory import Bandwidth, bandwidths, limit_ms, stream_candidates
 from lram.harness.bench.models import READ, Point, Subject, Work, weight_bytes
@@ -194,9 +194,9 @@ def _lengthened(subjects: Sequence[Subject]) -> list[str]:
     """Return what to say of full caches, which are not of their presets' length."""
     return [
         f"{subject.name}: its full cache was made as long as each context needs; the model's own starts "
-        f"again after {section.window} tokens ({section.window // subject.work.tokens} timesteps)"
+        f"again after {past.tokens} tokens ({past.tokens // subject.work.tokens} timesteps)"
         for subject in subjects
-        if (section := subject.config.transformer) and section.cache == "full" and section.window
+        if (past := subject.config.past).restarts and past.tokens
     ]
 
 

@@ -2,8 +2,8 @@
 
 A step reads whole sequences of a continuous task: states as wide as the model takes them, returns-to-go
 and rewards in, classes of all action dimensions out. Each preset is timed as it is trained (``fused``:
-kernels and oneDNN products, see :mod:`lram.agents.sequences`) and in plain PyTorch (``torch``), both from
-the same weights, in turns.
+kernels and oneDNN products, see :mod:`lram.agents.backbones.sequences`) and in plain PyTorch (``torch``),
+both from the same weights, in turns.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 
 import torch
 
+from lram.agents.backbones.sequences import compiled_for, plain_sequences
 from lram.agents.compute import Compute
 from lram.agents.durable import write_durably
-from lram.agents.model import ActionModel, action_loss, build_model
-from lram.agents.presets import parse_preset
+from lram.agents.model.network import ActionModel, action_loss, build_model
+from lram.agents.model.presets import parse_preset
+from lram.agents.model.tokens import ACTION_DIMS, CLASSES, DISCRETE_ACTIONS
 from lram.agents.seed import check_seed
-from lram.agents.sequences import compiled_for, plain_sequences
-from lram.agents.tokens import ACTION_DIMS, CLASSES, DISCRETE_ACTIONS
 from lram.harness.bench.measure import Candidate, Effort, Prepared, Ratio, Timing, compare, measure, summarise
 from lram.harness.bench.record import Load, LoadWatch, check_output
 from lram.harness.bench.run import check_device, environment, synchroniser

@@ -18,7 +18,7 @@ from lram.harness.waiting import still
 
 if TYPE_CHECKING:
     from lram.agents.api import Agent, TaskSpec
-    from lram.agents.check import Check
+    from lram.agents.checks.contract import Check
 
 EXIT_FAILED = 1
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lram.agents.contexts import MODES
+from lram.agents.acting.contexts import MODES
 from lram.harness.cli.benching import numbers
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table

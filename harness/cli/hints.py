@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lram.agents.api import AgentError
-from lram.agents.known_tasks import known_tasks
+from lram.agents.checkpoints.known_tasks import known_tasks
 from lram.envs.registry import all_tasks
 from lram.harness.store import Run
 from lram.harness.words import count
@@ -27,7 +27,7 @@ def trained_tasks(checkpoint: Path, domains: Sequence[str]) -> list[str]:
         checkpoint: Its folder.
         domains: Of its training, where the card does not tell its tasks.
     """
-    from lram.agents.checkpoint import read_card
+    from lram.agents.checkpoints.folder import read_card
 
     try:
         known = known_tasks(read_card(checkpoint)).tasks

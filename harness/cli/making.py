@@ -21,9 +21,9 @@ def create(
     seed: Annotated[int, Parameter(name=["--seed", "-s"], help="Seed of the random weights.")] = 0,
 ) -> int:
     """Write a checkpoint with random weights: config.json and model.safetensors."""
-    from lram.agents.checkpoint import save_checkpoint
-    from lram.agents.model import build_model
-    from lram.agents.presets import parse_preset
+    from lram.agents.checkpoints.folder import save_checkpoint
+    from lram.agents.model.network import build_model
+    from lram.agents.model.presets import parse_preset
 
     config = parse_preset(preset)
     card = {"made_by": f"lram create {preset} --seed {seed}", "note": "random weights, not trained"}
@@ -77,8 +77,8 @@ def import_checkpoint(
 
     Example: lram import-checkpoint last_model.zip -o checkpoints/xlstm
     """
-    from lram.agents.importing import import_checkpoint as convert
-    from lram.agents.reference_weights import ReferenceOptions
+    from lram.agents.checkpoints.importing import import_checkpoint as convert
+    from lram.agents.checkpoints.reference import ReferenceOptions
 
     options = ReferenceOptions(actions_in_context, decode, heads, context, positions)
     with writing(output):

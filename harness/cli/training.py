@@ -143,7 +143,7 @@ def cast(
     """
     import torch
 
-    from lram.agents.checkpoint import load_checkpoint, save_checkpoint
+    from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
 
     model, meta = load_checkpoint(checkpoint)
     card = {**meta.card, "cast": {"from": meta.digest, "dtype": dtype}}

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lram.agents.contexts import split_context
 from lram.agents.durable import NoLocksError, flock
-from lram.agents.noise import split_noise
+from lram.agents.spec import parse_agent
 from lram.harness.errors import LramError
 
 _KEEP_S = 2 * 86400.0
@@ -23,11 +22,7 @@ _MOST_BYTES = 64 << 30
 
 def folder_of(spec: str) -> str:
     """Return the part of an agent's specification that is a folder; empty where it is none."""
-    plain = split_noise(spec)[0]
-    for part in (spec, plain, split_context(plain)[0]):
-        if Path(part).is_dir():
-            return part
-    return ""
+    return parse_agent(spec).folder
 
 
 def read_folder(folder: str) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lram.agents.api import TaskSpec
-from lram.agents.model import ActionModel
+from lram.agents.model.network import ActionModel
 from lram.agents.training.batches import Batch, Places, assemble
 from lram.agents.training.metrics import pair_values
 from lram.agents.trajectories import TrajectoryStore

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lram.agents.contexts import MODES, Mode
+from lram.agents.acting.contexts import MODES, Mode
 from lram.agents.seed import check_seed
 from lram.harness import evaluation, waiting
 from lram.harness.backends import LOCAL
@@ -19,7 +19,7 @@ from lram.harness.plan import Request, build_agent, labelled_specs, plan_for
 from lram.harness.training import task_patterns
 
 if TYPE_CHECKING:
-    from lram.agents.model_agent import ModelAgent
+    from lram.agents.acting.model_agent import ModelAgent
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +145,14 @@ def _with_trained(
 def _reach(agent: ModelAgent) -> int | None:
     """Return how many timesteps the model's ``forward`` can read; None where nothing ends it."""
     config = agent.model.config
-    section = config.transformer
-    if section is None or section.positions != "learned" or section.cache != "recompute":
-        return None
-    return section.max_positions // config.pass_tokens
+    longest = config.past.longest_forward
+    return None if longest is None else longest // config.pass_tokens
 
 
 def _card(spec: str) -> Mapping[str, Any]:
     """Return the card of the checkpoint that ``spec`` names; empty for untrained models and own code."""
-    from lram.agents.checkpoint import load_checkpoint
-    from lram.agents.shipped import shipped_checkpoints
+    from lram.agents.checkpoints.folder import load_checkpoint
+    from lram.agents.checkpoints.shipped import shipped_checkpoints
 
     folder = shipped_checkpoints().get(spec, Path(spec))
     if not folder.is_dir():

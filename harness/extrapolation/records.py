@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from lram.agents.acting.contexts import Context, Mode
 from lram.agents.api import AgentInfo
 from lram.agents.compute import Compute
-from lram.agents.contexts import Context, Mode
 
 SCHEMA = 1
 

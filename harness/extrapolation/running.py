@@ -26,7 +26,7 @@ from lram.harness.waiting import LINE_EVERY_S, Pace, left, still
 from lram.harness.words import count
 
 if TYPE_CHECKING:
-    from lram.agents.model_agent import ModelAgent
+    from lram.agents.acting.model_agent import ModelAgent
     from lram.agents.trajectories import TrajectoryStore
 
 

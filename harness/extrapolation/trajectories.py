@@ -20,8 +20,8 @@ from itertools import pairwise
 from typing import Any
 
 from lram.agents.api import TaskSpec
-from lram.agents.encoders import IMAGE_SHAPE
-from lram.agents.tokens import ACTION_DIMS, DISCRETE_ACTIONS
+from lram.agents.model.encoders import IMAGE_SHAPE
+from lram.agents.model.tokens import ACTION_DIMS, DISCRETE_ACTIONS
 from lram.agents.training.heldout import trained_trajectories
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.agents.training.sampling import chances

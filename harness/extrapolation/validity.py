@@ -1,7 +1,7 @@
 """Whether an agent's step still is its forward, and its state finite, at lengths beyond training.
 
-The gate before every evaluation compares them on 150 tokens (:mod:`lram.agents.parity`). Here it is done
-on the longest trajectory that losses are measured on, or on embeddings of made-up observations.
+The gate before every evaluation compares them on 150 tokens (:mod:`lram.agents.checks.equivalence`). Here it
+is done on the longest trajectory that losses are measured on, or on embeddings of made-up observations.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lram.agents.backbone import tensors
-from lram.agents.model import ActionModel
-from lram.agents.model_agent import ModelAgent
-from lram.agents.parity_basis import TwoForms
-from lram.agents.tokens import ACTION_DIMS
+from lram.agents.acting.model_agent import ModelAgent
+from lram.agents.backbones.states import tensors
+from lram.agents.checks.basis import TwoForms
+from lram.agents.model.network import ActionModel
+from lram.agents.model.tokens import ACTION_DIMS
 from lram.agents.training.batches import Batch, Places, assemble
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness.extrapolation.records import ExtrapolationPlan, Point, Stretch, ValidityRecord

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import Agent
-from lram.agents.model_agent import ModelAgent
 from lram.harness.latency.records import Windows
 
 FOREIGN = "other"
@@ -14,35 +14,34 @@ def agent_facts(agent: Agent) -> dict[str, str]:
     return {"backbone": FOREIGN, **dict(agent.info.details)}
 
 
-def model_facts(agent: ModelAgent, cache: str | None, windows: Windows, *, held: bool) -> dict[str, str]:
+def model_facts(agent: ModelAgent, windows: Windows, *, held: bool) -> dict[str, str]:
     """Return what is to be told of a model at a context.
 
     Args:
         agent: The variant that is timed.
-        cache: A Transformer's, as its configuration names it.
-        windows: Whether it was made to fit.
+        windows: Whether its cache was made to fit.
         held: Whether the context is the same at every decision.
     """
     config, form = agent.model.config, agent.stepper.form
-    tokens = config.pass_tokens
-    section = config.transformer
+    past, tokens = config.past, config.pass_tokens
+    plain, fused = config.spec.attention
+    read, kernel = tokens, fused if form == "fused" else plain
     fitted = windows == "whole"
-    if section is None:
-        past, read, kernel = "recurrent state, float32", tokens, "none"
-    elif cache == "ring":
-        past = f"keys and values of the last {section.window} tokens, float32"
-        read, kernel = tokens, _kernel(form)
-    elif cache == "full":
-        whole = "the whole context" if fitted and held else f"up to {section.window} tokens, then restarts"
-        past, read, kernel = f"keys and values of {whole}, float32", tokens, _kernel(form)
+    if past.recurrent:
+        words = "recurrent state, float32"
+    elif past.anew:
+        whole = "the whole context" if fitted else f"the last {past.tokens} tokens"
+        words = f"embedded tokens of {whole}, read anew"
+        read, kernel = past.tokens or tokens, plain
+    elif past.restarts or past.tokens is None:
+        whole = "the whole context" if fitted and held else f"up to {past.tokens} tokens, then restarts"
+        words = f"keys and values of {whole}, float32"
     else:
-        whole = "the whole context" if fitted else f"the last {section.window} tokens"
-        past = f"embedded tokens of {whole}, read anew"
-        read, kernel = section.window or tokens, "PyTorch, scaled_dot_product_attention"
+        words = f"keys and values of the last {past.tokens} tokens, float32"
     return {
         "backbone": config.kind,
-        "cache": cache or "",
-        "past": past,
+        "cache": past.cache,
+        "past": words,
         "tokens": str(tokens),
         "tokens read": str(read),
         "passes": "1",
@@ -52,9 +51,3 @@ def model_facts(agent: ModelAgent, cache: str | None, windows: Windows, *, held:
         "precision": dict(agent.info.details)["precision"],
         "rows a pass": str(agent.rows),
     }
-
-
-def _kernel(form: str) -> str:
-    if form == "fused":
-        return "own kernel over the keys in use (numba)"
-    return "PyTorch, scaled_dot_product_attention"

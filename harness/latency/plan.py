@@ -126,7 +126,7 @@ def _agents(
     request: LatencyRequest, frame: LatencyPlan
 ) -> tuple[tuple[AgentEntry, ...], tuple[Variant, ...]]:
     """Build every agent once in every form; LramError where one cannot be measured or has no parity."""
-    from lram.agents.model_agent import ModelAgent
+    from lram.agents.acting.model_agent import ModelAgent
 
     entries, variants = [], []
     task = task_spec(frame.task)

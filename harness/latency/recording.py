@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lram.agents.api import Action, Observation, TaskSpec
-from lram.agents.noise import uniform_action
+from lram.agents.experts.noise import uniform_action
 from lram.harness import seeds
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.simulators import Simulators

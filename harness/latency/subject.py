@@ -17,24 +17,24 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
+from lram.agents.acting.model_agent import LaneStates, ModelAgent
+from lram.agents.acting.prefill import embed, encode, model_step, prefill
 from lram.agents.api import Action, Agent, Episode, Observation, TaskSpec
-from lram.agents.model_agent import LaneStates, ModelAgent
-from lram.agents.prefill import embed, encode, model_step, prefill
+from lram.agents.backbones.states import State
 from lram.harness import seeds
 from lram.harness.latency.facts import agent_facts, model_facts
 from lram.harness.latency.feed import Feed
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.records import Windows
-from lram.harness.latency.variants import fitted, variant
+from lram.harness.latency.variants import variant
 
 _GATHERED = 200  # timesteps whose tokens are copied at once on the way to a context
 
@@ -116,10 +116,10 @@ class ModelSubject:
         self.episodes, self._inputs, self._windows = episodes, inputs, windows
         self._lanes = list(range(len(episodes)))
         self._agent, self._longest = agent, longest
-        section = agent.model.config.transformer
-        self._cache = None if section is None else section.cache
-        self._fits = windows == "whole" and self._cache in ("full", "recompute")
-        self._kept: tuple[Mapping[str, Tensor], npt.NDArray[Any], npt.NDArray[Any]] | None = None
+        config = agent.model.config
+        self._anew = config.past.anew
+        self._fits = windows == "whole" and config.holding(longest) != config.holding(longest + 1)
+        self._kept: tuple[Callable[[], State], npt.NDArray[Any], npt.NDArray[Any]] | None = None
         self._file: Path | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="lram-latency-")
         self._encoded = encode(agent, list(inputs.observations))
@@ -139,7 +139,7 @@ class ModelSubject:
 
     def reach(self, context: int) -> int:
         """See :class:`Subject`."""
-        if self._cache == "recompute" and self._fits:
+        if self._anew and self._fits:
             self._state = self._start(context)  # its window is another one at each context
         state = self._state = self._state or self._start(self._longest)
         self._kept = None
@@ -153,24 +153,16 @@ class ModelSubject:
         self._read = max(context, self._read)
         self._keep(state)
         self.ready()
-        self.facts = model_facts(self._agent, self._cache, self._windows, held=self.held)
+        self.facts = model_facts(self._agent, self._windows, held=self.held)
         return self._read
 
     def _keep(self, state: LaneStates) -> None:
         """Hold the context, or put the state on disk."""
-        block = state.blocks[0]
-        self.held = False
-        if self._cache is not None:
-            window = getattr(self._agent.model.backbone, "window", None)
-            used = int(block["count"].max()) + self._agent.model.config.pass_tokens
-            self.held = self._cache != "full" or window is None or used <= window
-            if self._cache == "full" and self.held:
-                block = {
-                    name: tensor if name == "count" else fitted(tensor, used)
-                    for name, tensor in block.items()
-                }
-        if self.held:
-            self._kept = block, state.earned.copy(), state.last_classes.copy()
+        model = self._agent.model
+        rewind = model.backbone.rewinder(state.blocks[0], model.config.pass_tokens, trim=True)
+        self.held = rewind is not None
+        if rewind is not None:
+            self._kept = rewind, state.earned.copy(), state.last_classes.copy()
             return
         self._file = Path(self._folder.name) / "state.pt"
         # A copy in memory would count as the agent's.
@@ -179,9 +171,9 @@ class ModelSubject:
     def ready(self) -> None:
         """See :class:`Subject`."""
         if self._kept is not None:
-            block, earned, last_classes = self._kept
+            rewind, earned, last_classes = self._kept
             state = self.reached
-            state.blocks[0] = {**block, "count": block["count"].clone()}
+            state.blocks[0] = rewind()
             state.earned[:], state.last_classes[:] = earned, last_classes
 
     def act(self, observations: Sequence[Observation], rewards: Sequence[float]) -> list[Action]:

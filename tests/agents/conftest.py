@@ -13,17 +13,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
-from lram.agents.model import ActionModel
-from lram.agents.reference_weights import from_reference
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.checkpoints.reference import from_reference
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import ActionModel
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 CONFIGS = {
-    "tiny_xlstm_m": ModelConfig(64, 4, xlstm=XLSTMConfig()),
-    "tiny_xlstm_ms": ModelConfig(64, 4, xlstm=XLSTMConfig(slstm_at=(1,))),
-    "tiny_dt": ModelConfig(64, 3, transformer=TransformerConfig(heads=4, max_positions=150)),
-    "tiny_mamba": ModelConfig(64, 3, mamba=MambaConfig()),
+    "tiny_xlstm_m": ModelConfig(64, 4, backbone=XLSTMConfig()),
+    "tiny_xlstm_ms": ModelConfig(64, 4, backbone=XLSTMConfig(slstm_at=(1,))),
+    "tiny_dt": ModelConfig(64, 3, backbone=TransformerConfig(heads=4, max_positions=150)),
+    "tiny_mamba": ModelConfig(64, 3, backbone=MambaConfig()),
 }
 
 

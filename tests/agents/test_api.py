@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lram.agents.api import AgentError, AgentInfo, Episode, TaskSpec, checked_agent
-from lram.agents.baselines import RandomAgent
+from lram.agents.experts.baselines import RandomAgent
 
 FIELDS = {
     "id": "some/task",

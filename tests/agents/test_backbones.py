@@ -13,28 +13,31 @@ import torch
 from torch import Tensor
 
 from lram.agents.api import AgentError
-from lram.agents.backbone import Backbone, build_backbone, put, state_bytes, take
-from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
-from lram.agents.model import ActionModel
-from lram.agents.presets import parse_preset
-from lram.agents.stepping import make_stepper
+from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.registry import build_backbone
+from lram.agents.backbones.states import put, state_bytes, take
+from lram.agents.backbones.stepping import make_stepper
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import ActionModel
+from lram.agents.model.presets import parse_preset
 
 WIDTH = 32
 RING = TransformerConfig(heads=4, positions="rotary", window=20, cache="ring")
 WINDOW = TransformerConfig(heads=4, positions="learned", window=70, cache="recompute", max_positions=80)
 CONFIGS = {
-    "mlstm": ModelConfig(WIDTH, 2, xlstm=XLSTMConfig()),
-    "mlstm and slstm": ModelConfig(WIDTH, 3, xlstm=XLSTMConfig(slstm_at=(0, 2))),
-    "mamba": ModelConfig(WIDTH, 2, mamba=MambaConfig()),
-    "transformer, ring": ModelConfig(WIDTH, 2, transformer=RING),
-    "transformer, full": ModelConfig(WIDTH, 2, transformer=replace(RING, cache="full", window=None)),
+    "mlstm": ModelConfig(WIDTH, 2, backbone=XLSTMConfig()),
+    "mlstm and slstm": ModelConfig(WIDTH, 3, backbone=XLSTMConfig(slstm_at=(0, 2))),
+    "mamba": ModelConfig(WIDTH, 2, backbone=MambaConfig()),
+    "transformer, ring": ModelConfig(WIDTH, 2, backbone=RING),
+    "transformer, full": ModelConfig(WIDTH, 2, backbone=replace(RING, cache="full", window=None)),
     "transformer, full with restarts": ModelConfig(
-        WIDTH, 2, transformer=replace(WINDOW, cache="full", window=40)
+        WIDTH, 2, backbone=replace(WINDOW, cache="full", window=40)
     ),
-    "transformer, learned window": ModelConfig(WIDTH, 2, transformer=WINDOW),
-    "transformer, rotary window": ModelConfig(
-        WIDTH, 2, transformer=replace(RING, window=70, cache="recompute")
-    ),
+    "transformer, learned window": ModelConfig(WIDTH, 2, backbone=WINDOW),
+    "transformer, rotary window": ModelConfig(WIDTH, 2, backbone=replace(RING, window=70, cache="recompute")),
 }
 
 
@@ -256,7 +259,7 @@ def test_a_band_forgets_what_has_left_every_layers_window() -> None:
 @torch.no_grad()
 def test_a_fresh_slstm_row_beside_a_running_one_starts_as_it_would_alone(form: str) -> None:
     """Strongly closed input gates: asked of the whole batch, "is it fresh" gives NaN here."""
-    plain = _backbone(ModelConfig(WIDTH, 1, xlstm=XLSTMConfig(slstm_at=(0,))))
+    plain = _backbone(ModelConfig(WIDTH, 1, backbone=XLSTMConfig(slstm_at=(0,))))
     plain.get_parameter("blocks.0.xlstm.slstm_cell._bias_").view(4, WIDTH)[0] = -130.0
     backbone = Stepped(plain, form)
     x = _tokens(2, 6)
@@ -271,7 +274,7 @@ def test_a_fresh_slstm_row_beside_a_running_one_starts_as_it_would_alone(form: s
 @torch.no_grad()
 def test_sizes_that_are_no_multiple_of_a_vector_register_are_read_too(form: str) -> None:
     section = XLSTMConfig(slstm_at=(1,), qkv_block=2, conv_kernel=3)
-    backbone = Stepped(_backbone(ModelConfig(44, 2, xlstm=section)), form)
+    backbone = Stepped(_backbone(ModelConfig(44, 2, backbone=section)), form)
     x = torch.randn(2, 24, 44, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(_steps(backbone, x, 3)[0], backbone(x), rtol=0, atol=2e-5)
 
@@ -318,7 +321,7 @@ def test_presets_have_as_many_weights_as_the_references(reference: tuple[str, st
     assert model.parameter_count == counts[reference]["total_used_in_default_config"] - unused
 
 
-@pytest.mark.parametrize("preset", ["xlstm-1M", "xlstm[7:1]-1M", "mamba-1M", "transformer-1M"])
+@pytest.mark.parametrize("preset", ["xlstm-1M", "xlstm[7:1]-1M", "mamba-1M", "transformer[ring]-1M"])
 def test_small_presets_have_a_million_weights_each(preset: str) -> None:
     with torch.device("meta"):
         model = ActionModel(parse_preset(preset))

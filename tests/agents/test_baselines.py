@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lram.agents.api import Agent, AgentError, Episode, TaskSpec
-from lram.agents.baselines import ConstantAgent, RandomAgent, ScriptedAgent
-from lram.agents.heuristics import CONTROLLERS
+from lram.agents.experts.baselines import ConstantAgent, RandomAgent, ScriptedAgent
+from lram.agents.experts.heuristics import CONTROLLERS
 from lram.envs.registry import benchmark_tasks, load_domain
 
 DISCRETE = TaskSpec("atari/amidar", "atari", "image", (3, 64, 64), "discrete", 18, 10.0, 20.0)

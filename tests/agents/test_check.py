@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lram.agents.api import Action, AgentInfo, Episode, Observation, TaskSpec
-from lram.agents.baselines import ConstantAgent, RandomAgent, ScriptedAgent
-from lram.agents.check import IMAGE_TASK, VECTOR_TASK, Check, contract_checks
+from lram.agents.checks.contract import IMAGE_TASK, VECTOR_TASK, Check, contract_checks
+from lram.agents.experts.baselines import ConstantAgent, RandomAgent, ScriptedAgent
 
 
 class Careful:

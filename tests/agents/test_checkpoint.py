@@ -20,18 +20,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoint import load_checkpoint, model_digest, save_checkpoint
-from lram.agents.config import (
-    MambaConfig,
-    ModelConfig,
-    TransformerConfig,
-    XLSTMConfig,
-    config_from_dict,
-    config_to_dict,
-)
-from lram.agents.model import build_model
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.checkpoints.folder import load_checkpoint, model_digest, save_checkpoint
+from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
+from lram.agents.model.network import build_model
 
-CONFIG = ModelConfig(32, 2, xlstm=XLSTMConfig(slstm_at=(1,)), name="tiny")
+CONFIG = ModelConfig(32, 2, backbone=XLSTMConfig(slstm_at=(1,)), name="tiny")
 
 
 @pytest.fixture
@@ -77,7 +73,7 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     def full(*args: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("lram.agents.checkpoint.save_file", full)
+    monkeypatch.setattr("lram.agents.checkpoints.folder.save_file", full)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(tmp_path / "x", build_model(CONFIG, 0), CONFIG, trained=True, card={})
     assert list(tmp_path.iterdir()) == []
@@ -345,8 +341,8 @@ def test_a_path_that_is_no_folder_is_told(tmp_path: Path) -> None:
     "config",
     [
         CONFIG,
-        ModelConfig(32, 1, mamba=MambaConfig(dt_rank=3), actions_in_context=True, decode="lower"),
-        ModelConfig(32, 1, transformer=TransformerConfig(positions="rotary", window=9, cache="ring")),
+        ModelConfig(32, 1, backbone=MambaConfig(dt_rank=3), actions_in_context=True, decode="lower"),
+        ModelConfig(32, 1, backbone=TransformerConfig(positions="rotary", window=9, cache="ring")),
     ],
 )
 def test_a_configuration_survives_json(config: ModelConfig) -> None:
@@ -358,17 +354,18 @@ def test_a_configuration_survives_json(config: ModelConfig) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda: ModelConfig(32, 0, mamba=MambaConfig()), "layers must be above 0"),
-        (lambda: ModelConfig(32, 2), "exactly one of"),
-        (lambda: ModelConfig(32, 2, xlstm=XLSTMConfig(slstm_at=(2,))), "outside the 2 blocks"),
-        (lambda: ModelConfig(32, 2, xlstm=XLSTMConfig(slstm_at=(1, 1))), "names a block twice"),
-        (lambda: ModelConfig(33, 2, transformer=TransformerConfig()), "no multiple of"),
+        (lambda: ModelConfig(32, 0, backbone=MambaConfig()), "layers must be above 0"),
+        (lambda: config_from_dict({"width": 32, "layers": 2}), "exactly one of"),
+        (lambda: ModelConfig(32, 2, backbone=object()), "no options of a backbone"),
+        (lambda: ModelConfig(32, 2, backbone=XLSTMConfig(slstm_at=(2,))), "outside the 2 blocks"),
+        (lambda: ModelConfig(32, 2, backbone=XLSTMConfig(slstm_at=(1, 1))), "names a block twice"),
+        (lambda: ModelConfig(33, 2, backbone=TransformerConfig()), "no multiple of"),
         (
-            lambda: ModelConfig(32, 2, transformer=TransformerConfig(cache="ring")),
+            lambda: ModelConfig(32, 2, backbone=TransformerConfig(cache="ring")),
             "would not agree with forward",
         ),
-        (lambda: ModelConfig(32, 2, transformer=TransformerConfig(window=2000)), "longer than max_positions"),
-        (lambda: ModelConfig(32, 2, transformer=TransformerConfig(window=2)), "shorter than the 3 tokens"),
+        (lambda: ModelConfig(32, 2, backbone=TransformerConfig(window=2000)), "longer than max_positions"),
+        (lambda: ModelConfig(32, 2, backbone=TransformerConfig(window=2)), "shorter than the 3 tokens"),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused(change: Callable[[], ModelConfig], message: str) -> None:

@@ -9,19 +9,16 @@ from typing import Any
 
 import pytest
 
+from lram.agents.acting.contexts import parse_context
 from lram.agents.api import AgentError
-from lram.agents.config import (
-    MambaConfig,
-    ModelConfig,
-    TransformerConfig,
-    XLSTMConfig,
-    config_from_dict,
-)
-from lram.agents.contexts import parse_context
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.agents.factory import create_agent
-from lram.agents.model import build_model
-from lram.agents.presets import parse_preset
-from lram.agents.shipped import shipped_checkpoints
+from lram.agents.model.config import ModelConfig, config_from_dict
+from lram.agents.model.network import build_model
+from lram.agents.model.presets import parse_preset
 
 SECTIONS = {"xlstm": XLSTMConfig, "mamba": MambaConfig, "transformer": TransformerConfig}
 NUMBERS = [("", "width"), ("", "layers"), ("", "state_width")] + [
@@ -111,6 +108,6 @@ def test_the_longest_context_is_accepted() -> None:
 
 
 def test_a_model_that_no_memory_holds_is_not_made() -> None:
-    huge = ModelConfig(1 << 20, 64, mamba=MambaConfig(expand=64))
+    huge = ModelConfig(1 << 20, 64, backbone=MambaConfig(expand=64))
     with pytest.raises(AgentError, match=r"needs [\d,]+ GiB for its weights, and this machine has"):
         build_model(huge, 0)

@@ -11,30 +11,33 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from lram.agents.acting.context_agent import ContextAgent
+from lram.agents.acting.contexts import Context, parse_context, split_context
+from lram.agents.acting.model_agent import LaneStates, ModelAgent
 from lram.agents.api import Action, AgentError, Episode, TaskSpec
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.compute import Compute, StepForm
-from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
-from lram.agents.context_agent import ContextAgent
-from lram.agents.contexts import Context, parse_context, split_context
 from lram.agents.factory import create_agent
-from lram.agents.model import ActionModel, build_model
-from lram.agents.model_agent import LaneStates, ModelAgent
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import ActionModel, build_model
 
 ARM = TaskSpec("metaworld/push", "metaworld", "vector", (39,), "continuous", 4, 1000.0, 200.0)
 GAME = TaskSpec("procgen/maze", "procgen", "image", (3, 64, 64), "discrete", 15, 10.0, 1.0)
 CONFIGS = {
-    "xlstm": ModelConfig(64, 2, xlstm=XLSTMConfig(slstm_at=(1,))),
-    "mamba": ModelConfig(64, 2, mamba=MambaConfig()),
+    "xlstm": ModelConfig(64, 2, backbone=XLSTMConfig(slstm_at=(1,))),
+    "mamba": ModelConfig(64, 2, backbone=MambaConfig()),
     "transformer, ring": ModelConfig(
-        64, 2, transformer=TransformerConfig(heads=4, positions="rotary", window=12, cache="ring")
+        64, 2, backbone=TransformerConfig(heads=4, positions="rotary", window=12, cache="ring")
     ),
     "transformer, full": ModelConfig(
-        64, 2, transformer=TransformerConfig(heads=4, positions="rotary", window=None, cache="full")
+        64, 2, backbone=TransformerConfig(heads=4, positions="rotary", window=None, cache="full")
     ),
-    "transformer, window": ModelConfig(64, 2, transformer=TransformerConfig(heads=4, window=12)),
-    "actions in context": ModelConfig(64, 2, xlstm=XLSTMConfig(), actions_in_context=True),
+    "transformer, window": ModelConfig(64, 2, backbone=TransformerConfig(heads=4, window=12)),
+    "actions in context": ModelConfig(64, 2, backbone=XLSTMConfig(), actions_in_context=True),
     "states alone": ModelConfig(
-        64, 2, mamba=MambaConfig(), returns_in_context=False, rewards_in_context=False
+        64, 2, backbone=MambaConfig(), returns_in_context=False, rewards_in_context=False
     ),
 }
 Logits = dict[int, npt.NDArray[np.float32]]

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoint import save_checkpoint
-from lram.agents.config import MambaConfig, ModelConfig
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.xlstm import slstm_positions
+from lram.agents.checkpoints.folder import save_checkpoint
+from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.agents.factory import create_agent, list_agents
-from lram.agents.model import build_model
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import build_model
+from lram.agents.model.presets import parse_preset, preset_names
 from lram.agents.own_code import code_of, named_module
-from lram.agents.presets import parse_preset, preset_names, slstm_positions
-from lram.agents.shipped import shipped_checkpoints
 
 OWN = """
 from lram.agents.api import AgentInfo
@@ -65,7 +67,7 @@ def test_a_preset_is_an_untrained_model_of_the_seed() -> None:
 
 
 def test_a_checkpoint_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = ModelConfig(32, 1, mamba=MambaConfig())
+    config = ModelConfig(32, 1, backbone=MambaConfig())
     save_checkpoint(tmp_path / "mine", build_model(config, 0), config, trained=True, card={})
     monkeypatch.chdir(tmp_path)
     for spec in ("mine", "./mine", str(tmp_path / "mine"), Path("mine"), tmp_path / "mine"):
@@ -146,7 +148,7 @@ def test_baselines_are_built_by_name(spec: str) -> None:
         ("transformer[7:1]-16M", "no model preset"),
         ("constant=much", "'much' is no number"),
         ("random=1", "random takes no value"),
-        ("./nowhere", "checkpoint nowhere does not exist"),
+        ("./nowhere", "checkpoint .*nowhere does not exist"),
         ("weights/model.pt", "does not exist"),
         ("module_that_is_not_there:make", "cannot be imported: ModuleNotFoundError"),
         ("broken_agent_code:make", "cannot be imported: ModuleNotFoundError"),
@@ -185,7 +187,9 @@ def test_every_listed_model_is_shipped_or_a_preset_and_none_needs_torch_to_be_li
     assert listed == [*shipped_checkpoints(), *preset_names()]
     assert [parse_preset(name).name for name in preset_names()] == list(preset_names())
     code = (
-        "import sys; from lram.agents import api, config, factory, presets, tokens; factory.list_agents(); "
+        "import sys; from lram.agents import api, factory; "
+        "from lram.agents.model import config, presets, tokens; "
+        "factory.list_agents(); "
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -206,9 +210,7 @@ def test_seven_to_one_is_placed_as_in_the_references_commands(layers: int, expec
 
 def test_a_transformers_brackets_name_its_cache() -> None:
     full, plain = parse_preset("transformer[full]-16M"), parse_preset("transformer-16M")
-    assert full.transformer is not None
-    assert plain.transformer is not None
-    assert (full.transformer.cache, plain.transformer.cache) == ("full", "recompute")
+    assert (full.backbone.cache, plain.backbone.cache) == ("full", "recompute")
     for wrong in ("transformer[7:1]-16M", "xlstm[full]-16M", "transformer[none]-16M"):
         with pytest.raises(AgentError, match=r"transformer\[full\]"):
             parse_preset(wrong)

@@ -17,19 +17,21 @@ import torch
 import torch.nn.functional as F
 
 from lram.agents.api import AgentError
-from lram.agents.backbone import build_backbone
-from lram.agents.config import MambaConfig, ModelConfig, XLSTMConfig
-from lram.agents.encoders import ImageEncoder
-from lram.agents.model import build_model
-from lram.agents.presets import parse_preset
-from lram.agents.stepping import make_stepper
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.registry import build_backbone
+from lram.agents.backbones.stepping import make_stepper
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.encoders import ImageEncoder
+from lram.agents.model.network import build_model
+from lram.agents.model.presets import parse_preset
 
 pytest.importorskip("numba", reason="fused steps need numba")
 
-from lram.agents.fused import compiler
-from lram.agents.fused.images import FusedImageEncoder
-from lram.agents.fused.kernel_files import private_folder, read_kernel, write_kernel
-from lram.agents.fused.linear import PackedLinear
+from lram.agents.backbones.kernels import compiler
+from lram.agents.backbones.kernels.files import private_folder, read_kernel, write_kernel
+from lram.agents.backbones.kernels.linear import PackedLinear
+from lram.agents.model.compiled_images import FusedImageEncoder
 
 X = np.linspace(-87, 88, 200_001).astype(np.float32)
 
@@ -115,13 +117,13 @@ def test_the_fused_image_encoder_equals_the_plain_one(images: int) -> None:
 
 
 def test_an_unknown_form_is_told_with_those_there_are() -> None:
-    backbone = build_backbone(ModelConfig(32, 1, mamba=MambaConfig()))
+    backbone = build_backbone(ModelConfig(32, 1, backbone=MambaConfig()))
     with pytest.raises(AgentError, match="no step form 'quick'; choose one of auto, torch, fused"):
         make_stepper(backbone, "quick")
 
 
 def test_what_cannot_be_fused_says_why_and_auto_takes_the_plain_step() -> None:
-    backbone = build_backbone(ModelConfig(32, 1, xlstm=XLSTMConfig())).to(torch.bfloat16)
+    backbone = build_backbone(ModelConfig(32, 1, backbone=XLSTMConfig())).to(torch.bfloat16)
     with pytest.raises(AgentError, match=r"the weights are torch.bfloat16; use the step form torch"):
         make_stepper(backbone, "fused")
     assert make_stepper(backbone, "auto").form == "torch"
@@ -129,10 +131,10 @@ def test_what_cannot_be_fused_says_why_and_auto_takes_the_plain_step() -> None:
 
 
 def test_a_backbone_of_somebodys_own_is_not_taken_for_ours_by_its_name() -> None:
-    class XLSTM(build_backbone(ModelConfig(32, 1, xlstm=XLSTMConfig())).__class__):  # type: ignore[misc]
+    class XLSTM(build_backbone(ModelConfig(32, 1, backbone=XLSTMConfig())).__class__):  # type: ignore[misc]
         pass
 
-    own = XLSTM(ModelConfig(32, 1, xlstm=XLSTMConfig()))
+    own = XLSTM(ModelConfig(32, 1, backbone=XLSTMConfig()))
     assert make_stepper(own, "auto").form == "torch"
     with pytest.raises(AgentError, match="there is none for a XLSTM"):
         make_stepper(own, "fused")
@@ -142,16 +144,16 @@ def test_a_numba_that_cannot_be_imported_is_as_good_as_none(monkeypatch: pytest.
     def broken(name: str) -> Any:
         raise ImportError("Numba needs NumPy 2.2 or less")
 
-    monkeypatch.setattr("lram.agents.stepping.importlib.import_module", broken)
-    backbone = build_backbone(ModelConfig(32, 1, xlstm=XLSTMConfig()))
+    backbone = build_backbone(ModelConfig(32, 1, backbone=XLSTMConfig()))
+    monkeypatch.setattr("lram.agents.backbones.sequences.importlib.import_module", broken)
     assert make_stepper(backbone, "auto").form == "torch"
     with pytest.raises(AgentError, match=r"cannot be imported.*NumPy 2\.2 or less"):
         make_stepper(backbone, "fused")
 
 
 def test_without_numba_auto_takes_the_plain_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lram.agents.stepping.find_spec", lambda name: None)
-    backbone = build_backbone(ModelConfig(32, 1, xlstm=XLSTMConfig()))
+    monkeypatch.setattr("lram.agents.backbones.sequences.find_spec", lambda name: None)
+    backbone = build_backbone(ModelConfig(32, 1, backbone=XLSTMConfig()))
     assert make_stepper(backbone, "auto").form == "torch"
     with pytest.raises(AgentError, match="numba is not installed"):
         make_stepper(backbone, "fused")
@@ -161,7 +163,7 @@ SQUARE = """
 import sys
 from pathlib import Path
 
-from lram.agents.fused.compiler import _cache_folder, kernel
+from lram.agents.backbones.kernels.compiler import _cache_folder, kernel
 
 @kernel
 def square(x):
@@ -313,7 +315,7 @@ def test_a_fused_step_may_be_called_with_gradients_switched_on_and_has_none(kind
 @pytest.mark.parametrize("form", ["compile", "graphs"])
 @torch.inference_mode()
 def test_a_compiled_step_equals_the_plain_one(form: str) -> None:
-    backbone = build_backbone(ModelConfig(32, 2, xlstm=XLSTMConfig(slstm_at=(1,))))
+    backbone = build_backbone(ModelConfig(32, 2, backbone=XLSTMConfig(slstm_at=(1,))))
     backbone.reset_parameters()
     steppers = [make_stepper(backbone, name) for name in ("torch", form)]
     states = [backbone.initial_state(8) for _ in steppers]

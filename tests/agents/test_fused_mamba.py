@@ -12,16 +12,18 @@ from torch import Tensor
 
 pytest.importorskip("numba", reason="fused steps need numba")
 
-from lram.agents.backbone import Backbone, build_backbone
-from lram.agents.config import MambaConfig, ModelConfig
-from lram.agents.fused.compiler import kernel
-from lram.agents.fused.mamba import FEW_TOKENS, FusedMamba, _exp2
+from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.kernels.compiler import kernel
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.mamba.fused import FEW_TOKENS, FusedMamba, _exp2
+from lram.agents.backbones.registry import build_backbone
+from lram.agents.model.config import ModelConfig
 
 CONFIGS = {
-    "reference": ModelConfig(32, 2, mamba=MambaConfig()),
-    "odd sizes": ModelConfig(72, 2, mamba=MambaConfig(state_size=8, conv_kernel=3, expand=3)),
-    "prime sizes": ModelConfig(23, 1, mamba=MambaConfig(state_size=5, conv_kernel=2, expand=1, dt_rank=7)),
-    "no past": ModelConfig(32, 1, mamba=MambaConfig(state_size=12, conv_kernel=1)),
+    "reference": ModelConfig(32, 2, backbone=MambaConfig()),
+    "odd sizes": ModelConfig(72, 2, backbone=MambaConfig(state_size=8, conv_kernel=3, expand=3)),
+    "prime sizes": ModelConfig(23, 1, backbone=MambaConfig(state_size=5, conv_kernel=2, expand=1, dt_rank=7)),
+    "no past": ModelConfig(32, 1, backbone=MambaConfig(state_size=12, conv_kernel=1)),
 }
 # Both forms are within 2e-6 of the same in float64 (values of order 1 to 4; 192 tokens, 2 blocks): sums of
 # up to 216 products in different orders, elementary functions within 3e-7.

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from lram.agents.api import AgentError
-from lram.agents.attention_cache import FIRST_SLOTS
-from lram.agents.backbone import put, state_bytes, take
-from lram.agents.config import ModelConfig, TransformerConfig, config_from_dict, config_to_dict
-from lram.agents.transformer import Transformer
+from lram.agents.backbones.states import put, state_bytes, take
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.transformer.cache import FIRST_SLOTS
+from lram.agents.backbones.transformer.plain import Transformer
+from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
 
 WIDTH, WINDOW = 48, 30
 ROTARY = TransformerConfig(heads=4, positions="rotary", window=WINDOW, cache="full")
@@ -38,7 +39,7 @@ def form(request: pytest.FixtureRequest) -> str:
 def _backbone(section: TransformerConfig, width: int = WIDTH) -> Transformer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        backbone = Transformer(ModelConfig(width, 2, transformer=section))
+        backbone = Transformer(ModelConfig(width, 2, backbone=section))
         backbone.reset_parameters()
         with torch.no_grad():
             for parameter in backbone.parameters():
@@ -49,7 +50,7 @@ def _backbone(section: TransformerConfig, width: int = WIDTH) -> Transformer:
 def _step(backbone: Transformer, form: str) -> Step:
     if form == "torch":
         return backbone.step
-    from lram.agents.fused.transformer import FusedTransformer
+    from lram.agents.backbones.transformer.fused import FusedTransformer
 
     return FusedTransformer(backbone, 24)
 
@@ -242,13 +243,13 @@ def test_fused_steps_equal_plain_ones_at_odd_sizes(
 )
 def test_caches_that_cannot_be_are_refused(section: TransformerConfig, reason: str) -> None:
     with pytest.raises(AgentError, match=reason):
-        ModelConfig(WIDTH, 1, transformer=section)
+        ModelConfig(WIDTH, 1, backbone=section)
 
 
 @pytest.mark.parametrize(
     ("kind", "text"), [("full, rotary", "cache of 30"), ("full, no window", "unbounded")]
 )
 def test_a_configuration_with_a_full_cache_is_read_back_and_described(kind: str, text: str) -> None:
-    config = ModelConfig(WIDTH, 1, transformer=CONFIGS[kind])
+    config = ModelConfig(WIDTH, 1, backbone=CONFIGS[kind])
     assert config_from_dict(config_to_dict(config)) == config
     assert text in config.describe()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.checkpoint import load_checkpoint
+from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.training.heldout import split_facts, told_facts, trained_trajectories
 from lram.agents.training.recipe import recipe_digest, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe, recipe_from_dict, render_recipe

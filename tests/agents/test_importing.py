@@ -21,18 +21,21 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoint import load_checkpoint, model_digest
-from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig, round_up
-from lram.agents.importing import import_checkpoint
-from lram.agents.model import ActionModel
-from lram.agents.presets import parse_preset, preset_names
-from lram.agents.reference_weights import (
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig, round_up
+from lram.agents.backbones.xlstm.reference import _factor
+from lram.agents.checkpoints.folder import load_checkpoint, model_digest
+from lram.agents.checkpoints.importing import import_checkpoint
+from lram.agents.checkpoints.reference import (
     ReferenceOptions,
-    _factor,
     from_reference,
     read_config,
     their_name,
 )
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import ActionModel
+from lram.agents.model.presets import parse_preset, preset_names
 
 NAMES = ["tiny_xlstm_m", "tiny_xlstm_ms", "tiny_dt", "tiny_mamba"]
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
@@ -195,8 +198,7 @@ def test_actions_in_context_keep_their_embedding_and_lengthen_the_window(tmp_pat
     import_checkpoint(source, tmp_path / "out", options("tiny_dt", actions_in_context=True))
     model, meta = load_checkpoint(tmp_path / "out")
     assert meta.config.actions_in_context
-    assert meta.config.transformer is not None
-    assert meta.config.transformer.window == 49 * 11 + 2
+    assert meta.config.backbone.window == 49 * 11 + 2
     assert torch.equal(model.state_dict()["encoders.action.weight"], weights["embed_action_disc.weight"])
 
 
@@ -207,8 +209,7 @@ def test_constant_positions_are_the_first_one_for_every_token(tmp_path: Path) ->
     model, meta = load_checkpoint(tmp_path / "out")
     first = weights["encoder.wpe.weight"][:1]
     assert torch.equal(model.state_dict()["backbone.wpe.weight"], first.expand(150, 64))
-    assert meta.config.transformer is not None
-    assert meta.config.transformer.window == 11
+    assert meta.config.backbone.window == 11
 
 
 def _as_reference(config: ModelConfig) -> Weights:
@@ -217,15 +218,15 @@ def _as_reference(config: ModelConfig) -> Weights:
         weights = ActionModel(config).state_dict()
     conv1d = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
     return {
-        their_name(name): tensor.T if config.transformer and name.endswith(conv1d) else tensor
+        their_name(name): tensor.T if config.kind == "transformer" and name.endswith(conv1d) else tensor
         for name, tensor in weights.items()
     }
 
 
 def _as_imported(name: str) -> bool:
     """Whether the reference has such a model: its Transformers have learned positions and recompute."""
-    section = parse_preset(name).transformer
-    return section is None or section.cache == "recompute"
+    preset = parse_preset(name)
+    return preset.spec.reference != "" and preset.past.cache in ("", "recompute")
 
 
 @pytest.mark.parametrize("name", list(filter(_as_imported, preset_names())))
@@ -239,19 +240,19 @@ def test_every_preset_is_recognised(name: str) -> None:
 
 UNUSUAL = [
     ModelConfig(
-        64, 3, state_width=39, xlstm=XLSTMConfig(heads=2, slstm_at=(0, 2), conv_kernel=3, qkv_block=8)
+        64, 3, state_width=39, backbone=XLSTMConfig(heads=2, slstm_at=(0, 2), conv_kernel=3, qkv_block=8)
     ),
-    ModelConfig(1064, 2, xlstm=XLSTMConfig()),
-    ModelConfig(96, 2, xlstm=XLSTMConfig(slstm_at=(1,), mlstm_factor=3.0, ffn_factor=2.5)),
-    ModelConfig(64, 2, xlstm=XLSTMConfig(slstm_at=(0, 1), conv_kernel=2)),
-    ModelConfig(48, 1, mamba=MambaConfig(state_size=8, conv_kernel=3, expand=3, dt_rank=5)),
-    ModelConfig(64, 2, transformer=TransformerConfig(heads=4, max_positions=149)),
+    ModelConfig(1064, 2, backbone=XLSTMConfig()),
+    ModelConfig(96, 2, backbone=XLSTMConfig(slstm_at=(1,), mlstm_factor=3.0, ffn_factor=2.5)),
+    ModelConfig(64, 2, backbone=XLSTMConfig(slstm_at=(0, 1), conv_kernel=2)),
+    ModelConfig(48, 1, backbone=MambaConfig(state_size=8, conv_kernel=3, expand=3, dt_rank=5)),
+    ModelConfig(64, 2, backbone=TransformerConfig(heads=4, max_positions=149)),
 ]
 
 
 @pytest.mark.parametrize("config", UNUSUAL, ids=lambda config: f"{config.kind}-{config.width}")
 def test_unusual_sizes_are_read_from_the_weights(config: ModelConfig) -> None:
-    untold = ReferenceOptions(heads=4 if config.transformer else None)
+    untold = ReferenceOptions(heads=4 if config.kind == "transformer" else None)
     theirs = _as_reference(config)
     ours = from_reference(theirs, config.kind)
     found = read_config(ours, untold)
@@ -261,8 +262,8 @@ def test_unusual_sizes_are_read_from_the_weights(config: ModelConfig) -> None:
         name: tensor.shape for name, tensor in expected.items()
     }
     for name in ("heads", "slstm_at", "conv_kernel", "state_size", "dt_rank", "max_positions", "qkv_block"):
-        section = getattr(config, config.kind)
-        assert getattr(getattr(found, config.kind), name, None) == getattr(section, name, None)
+        section = config.backbone
+        assert getattr(found.backbone, name, None) == getattr(section, name, None)
 
 
 def test_a_factor_is_found_for_every_inner_width() -> None:

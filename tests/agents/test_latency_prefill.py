@@ -9,25 +9,28 @@ import numpy as np
 import pytest
 import torch
 
+from lram.agents.acting.model_agent import ModelAgent
+from lram.agents.acting.prefill import embed, encode, prefill
 from lram.agents.api import AgentError, Episode, TaskSpec
-from lram.agents.backbone import tensors
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.states import tensors
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.compute import Compute, StepForm
-from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
-from lram.agents.model import build_model
-from lram.agents.model_agent import ModelAgent
-from lram.agents.prefill import embed, encode, prefill
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import build_model
 
 ARM = TaskSpec("metaworld/push", "metaworld", "vector", (39,), "continuous", 4, 1000.0, 200.0)
 GAME = TaskSpec("procgen/maze", "procgen", "image", (3, 64, 64), "discrete", 15, 10.0, 1.0)
 CONFIGS = {
-    "xlstm": ModelConfig(64, 2, xlstm=XLSTMConfig()),
-    "xlstm with slstm": ModelConfig(64, 2, xlstm=XLSTMConfig(slstm_at=(1,))),
-    "mamba": ModelConfig(64, 2, mamba=MambaConfig()),
+    "xlstm": ModelConfig(64, 2, backbone=XLSTMConfig()),
+    "xlstm with slstm": ModelConfig(64, 2, backbone=XLSTMConfig(slstm_at=(1,))),
+    "mamba": ModelConfig(64, 2, backbone=MambaConfig()),
     "ring": ModelConfig(
-        64, 2, transformer=TransformerConfig(heads=4, positions="rotary", window=60, cache="ring")
+        64, 2, backbone=TransformerConfig(heads=4, positions="rotary", window=60, cache="ring")
     ),
-    "full": ModelConfig(64, 2, transformer=TransformerConfig(heads=4, window=400, cache="full")),
-    "window": ModelConfig(64, 2, transformer=TransformerConfig(heads=4, window=33)),
+    "full": ModelConfig(64, 2, backbone=TransformerConfig(heads=4, window=400, cache="full")),
+    "window": ModelConfig(64, 2, backbone=TransformerConfig(heads=4, window=33)),
 }
 LANES = [0, 2, 3]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lram.agents.api import AgentError, Episode, TaskSpec
+from lram.agents.experts.learner import LearnerAgent
 from lram.agents.factory import create_agent, list_agents
-from lram.agents.learner import LearnerAgent
 from lram.envs.darkroom import DOMAIN, SIDE, distance, goal_cell, make
 
 SHORT = DOMAIN.protocol("short")

@@ -17,10 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lram.agents import mamba
-from lram.agents.backbone import Backbone, build_backbone
-from lram.agents.config import MambaConfig, ModelConfig
-from lram.agents.mamba import Kernels, installed_kernels
+from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.mamba import plain as mamba
+from lram.agents.backbones.mamba.plain import Kernels, installed_kernels
+from lram.agents.backbones.registry import build_backbone
+from lram.agents.model.config import ModelConfig
 
 SECTION = MambaConfig(state_size=8)
 # Sums of some dozens of float32 products in another order.
@@ -110,7 +112,7 @@ PLAYED = Kernels(_selective_scan, _state_update, _causal_conv)
 def _backbone(section: MambaConfig = SECTION) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        backbone = build_backbone(ModelConfig(24, 2, mamba=section))
+        backbone = build_backbone(ModelConfig(24, 2, backbone=section))
         backbone.reset_parameters()
         with torch.no_grad():
             for parameter in backbone.parameters():

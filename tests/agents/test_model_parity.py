@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from lram.agents.model import action_loss, build_model
-from lram.agents.reference_weights import from_reference, our_name
+from lram.agents.checkpoints.reference import from_reference, our_name
+from lram.agents.model.network import action_loss, build_model
 
 NAMES = ["tiny_xlstm_m", "tiny_xlstm_ms", "tiny_dt", "tiny_mamba"]
 RECURRENT = ["tiny_xlstm_m", "tiny_xlstm_ms", "tiny_mamba"]

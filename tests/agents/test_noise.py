@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from lram.agents.api import Action, AgentError, Episode, TaskSpec
-from lram.agents.baselines import ConstantAgent, RandomAgent
-from lram.agents.check import VECTOR_TASK, contract_checks
+from lram.agents.checks.contract import VECTOR_TASK, contract_checks
 from lram.agents.compute import Compute
+from lram.agents.experts.baselines import ConstantAgent, RandomAgent
+from lram.agents.experts.noise import Noise, NoisyAgent, parse_noise, split_noise
 from lram.agents.factory import create_agent
-from lram.agents.noise import Noise, NoisyAgent, parse_noise, split_noise
 
 DISCRETE = TaskSpec("toy/many", "toy", "vector", (4,), "discrete", 1000, 25.0, 1.0)
 SEEN = np.zeros(39, np.float32)
@@ -126,10 +126,10 @@ def test_a_path_may_have_a_tilde(tmp_path: Path) -> None:
 
 
 def test_a_model_reads_the_action_that_was_taken_not_the_one_it_gave() -> None:
-    from lram.agents.model import build_model
-    from lram.agents.model_agent import ModelAgent
-    from lram.agents.presets import parse_preset
-    from lram.agents.tokens import action_to_classes
+    from lram.agents.acting.model_agent import ModelAgent
+    from lram.agents.model.network import build_model
+    from lram.agents.model.presets import parse_preset
+    from lram.agents.model.tokens import action_to_classes
 
     for task in (VECTOR_TASK, TaskSpec("toy/d", "toy", "vector", (39,), "discrete", 4, 25.0, 1.0)):
         inner = ModelAgent(

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from lram.agents import stepping
-from lram.agents.backbone import State, copied, tensors
+from lram.agents.acting.model_agent import ModelAgent
+from lram.agents.backbones import stepping
+from lram.agents.backbones.states import State, copied, tensors
+from lram.agents.backbones.stepping import StepFunction, make_stepper, with_own_outputs
+from lram.agents.checks.equivalence import model_checks
+from lram.agents.checks.step import KEPT
 from lram.agents.compute import Compute
 from lram.agents.factory import create_agent
-from lram.agents.model_agent import ModelAgent
-from lram.agents.parity import model_checks
-from lram.agents.parity_step import KEPT
-from lram.agents.stepping import StepFunction, make_stepper, with_own_outputs
 from lram.harness.errors import LramError
 from lram.harness.gate import pass_gate
 from lram.harness.latency.plan import LatencyRequest, make_plan
 
-MODELS = ("xlstm[7:1]-1M", "mamba-1M", "transformer-1M")
+MODELS = ("xlstm[7:1]-1M", "mamba-1M", "transformer[ring]-1M")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -119,8 +119,8 @@ def test_a_sweep_checks_the_form_that_it_measures(batch: int, monkeypatch: pytes
         make_plan(LatencyRequest(["mamba-1M"], steps=("compile",), **usual), lambda text: None)
     plan, _ = make_plan(LatencyRequest(["mamba-1M", "random"], **usual), lambda text: None)
     notes = {one.agent: one.check for one in plan.variants}
-    assert notes["mamba-1M"].startswith("1 row: parity@3: ")
-    assert "; 16 rows: parity@3: " in notes["mamba-1M"]
+    assert notes["mamba-1M"].startswith("1 row: parity@4: ")
+    assert "; 16 rows: parity@4: " in notes["mamba-1M"]
     assert notes["random"] == ""
 
 

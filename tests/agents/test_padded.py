@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from lram.agents.acting.padded import ROWS, BatchedPolicy, fixed_rows
 from lram.agents.api import AgentError, AgentInfo, TaskSpec
-from lram.agents.check import contract_checks
-from lram.agents.padded import ROWS, BatchedPolicy, fixed_rows
+from lram.agents.checks.contract import contract_checks
 
 TASK = TaskSpec("check/vector", "check", "vector", (39,), "continuous", 4, 100.0, 10.0)
 IMAGE = TaskSpec("check/image", "check", "image", (3, 64, 64), "discrete", 15, 100.0, 10.0)

@@ -13,22 +13,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from lram.agents.backbone import put
-from lram.agents.check import Check, contract_checks
+from lram.agents.acting.model_agent import LaneStates, ModelAgent
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.states import put
+from lram.agents.backbones.stepping import StepFunction, why_not_fused
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.checks.contract import Check, contract_checks
+from lram.agents.checks.equivalence import Extent, model_checks, thorough
 from lram.agents.compute import Compute
-from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
-from lram.agents.model import ActionModel, build_model
-from lram.agents.model_agent import LaneStates, ModelAgent
-from lram.agents.parity import Extent, model_checks, thorough
-from lram.agents.stepping import StepFunction, why_not_fused
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import ActionModel, build_model
 
 RING = TransformerConfig(heads=4, positions="rotary", window=40, cache="ring")
 CONFIGS = {
-    "mlstm and slstm": ModelConfig(32, 3, xlstm=XLSTMConfig(slstm_at=(1,))),
-    "mamba": ModelConfig(32, 2, mamba=MambaConfig()),
-    "transformer, ring": ModelConfig(32, 2, transformer=RING),
-    "transformer, full": ModelConfig(32, 2, transformer=replace(RING, cache="full")),
-    "transformer, recompute": ModelConfig(32, 2, transformer=replace(RING, window=59, cache="recompute")),
+    "mlstm and slstm": ModelConfig(32, 3, backbone=XLSTMConfig(slstm_at=(1,))),
+    "mamba": ModelConfig(32, 2, backbone=MambaConfig()),
+    "transformer, ring": ModelConfig(32, 2, backbone=RING),
+    "transformer, full": ModelConfig(32, 2, backbone=replace(RING, cache="full")),
+    "transformer, recompute": ModelConfig(32, 2, backbone=replace(RING, window=59, cache="recompute")),
 }
 SHORT = Extent(lengths=(60,), decisions=25)
 TINY = Extent(lengths=(6,), decisions=2)
@@ -431,7 +434,7 @@ def test_where_rewards_make_next_to_nothing_it_says_so() -> None:
 
 @pytest.mark.parametrize("kind", ["transformer, ring", "transformer, full"])
 def test_a_cache_that_goes_wrong_only_beyond_its_window_is_found(kind: str) -> None:
-    config = replace(CONFIGS[kind], transformer=replace(CONFIGS[kind].transformer, window=90))  # type: ignore[type-var]
+    config = replace(CONFIGS[kind], backbone=replace(CONFIGS[kind].backbone, window=90))  # type: ignore[type-var]
     beyond = "beyond the window of 90"
     agent = _agent(config)
     past: Any = agent.model.backbone.past
@@ -447,8 +450,7 @@ def test_a_cache_that_goes_wrong_only_beyond_its_window_is_found(kind: str) -> N
 
 def test_a_long_window_is_left_behind_only_by_a_thorough_check() -> None:
     config = CONFIGS["transformer, full"]
-    assert config.transformer is not None
-    long = replace(config, transformer=replace(config.transformer, window=600))
+    long = replace(config, backbone=replace(config.backbone, window=600))
     (check,) = (c for c in model_checks(_agent(long), TINY) if "600 tokens" in c.subject)
     assert (check.status, check.reason) == (
         "skipped",
@@ -459,7 +461,7 @@ def test_a_long_window_is_left_behind_only_by_a_thorough_check() -> None:
         c for c in model_checks(_agent(long), replace(TINY, window=2000)) if "window of 600" in c.subject
     )
     assert check.status == "passed"
-    longer = replace(config, transformer=replace(config.transformer, window=2001))
+    longer = replace(config, backbone=replace(config.backbone, window=2001))
     (check,) = (c for c in model_checks(_agent(longer), TINY) if "2001 tokens" in c.subject)
     assert check.reason.endswith("only if asked for: lram check --tokens 2001")
     assert thorough(2001).window == 2001

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from lram.agents.api import AgentError, Episode, TaskSpec
+from lram.agents.experts.planning import PlanningAgent
+from lram.agents.experts.planning.problems import PROBLEMS
+from lram.agents.experts.planning.search import SearchOptions, interpolation, search, shifted
 from lram.agents.factory import create_agent, list_agents
-from lram.agents.planning import PlanningAgent
-from lram.agents.planning.problems import PROBLEMS
-from lram.agents.planning.search import SearchOptions, interpolation, search, shifted
 
 IMAGE = TaskSpec("atari/breakout", "atari", "image", (3, 64, 64), "discrete", 18, 10.0, 20.0)
 
@@ -58,7 +58,7 @@ def test_the_state_read_from_an_observation_leads_to_the_environments_next_one(t
     needs_the_suite()
     from dataclasses import replace
 
-    from lram.agents.planning.simulator import Simulator
+    from lram.agents.experts.planning.simulator import Simulator
 
     problem = replace(PROBLEMS[task_id], coarseness=1)
     simulator = Simulator(problem)

@@ -824,6 +824,22 @@ def test_a_store_of_ours_comes_back_as_it_was(tmp_path: Path) -> None:
                 assert getattr(before, name).dtype == getattr(after, name).dtype
 
 
+@pytest.mark.parametrize("named", ["the store", "its parent"])
+def test_a_part_that_is_not_what_the_index_says_is_refused(tmp_path: Path, named: str) -> None:
+    with StoreWriter(tmp_path / "stores" / "one") as writer:
+        for trajectory in own(tmp_path):
+            writer.append(trajectory)
+    part = min((tmp_path / "stores" / "one").rglob("part-*.hdf5"))
+    source = tmp_path / "stores" / "one" if named == "the store" else tmp_path / "stores"
+    assert trajectories(source)
+    content = bytearray(part.read_bytes())
+    content[-9] ^= 1
+    part.write_bytes(content)
+    (problem,) = [item for item in results(source) if isinstance(item, Problem)]
+    assert "is damaged" in problem.text
+    assert str(part) in problem.text
+
+
 @pytest.mark.parametrize("layout", ["lram", "composuite", "robomimic", "minari"])
 def test_what_is_imported_comes_back_from_the_store(tmp_path: Path, layout: str) -> None:
     source = tmp_path / "source"

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from lram.agents.api import AgentError
-from lram.agents.config import ModelConfig, TransformerConfig, XLSTMConfig, config_to_dict
-from lram.agents.presets import parse_preset
-from lram.agents.shipped import shipped_checkpoints
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.checkpoints.shipped import shipped_checkpoints
+from lram.agents.model.config import ModelConfig, config_to_dict
+from lram.agents.model.presets import parse_preset
 from lram.agents.training.recipe import (
     ModelSection,
     Recipe,
@@ -62,8 +64,8 @@ def test_a_model_of_any_kind_survives_a_recipe_as_overrides(tmp_path: Path) -> N
     unbounded = TransformerConfig(heads=4, positions="rotary", window=None, cache="full")
     for config in (
         parse_preset("mamba-1M"),
-        ModelConfig(64, 2, xlstm=XLSTMConfig(slstm_at=(1,)), actions_in_context=True, decode="lower"),
-        ModelConfig(64, 2, transformer=unbounded),
+        ModelConfig(64, 2, backbone=XLSTMConfig(slstm_at=(1,)), actions_in_context=True, decode="lower"),
+        ModelConfig(64, 2, backbone=unbounded),
     ):
         path.write_text(render_recipe(Recipe(model=ModelSection(overrides=config_to_dict(config)))))
         assert model_config(read_recipe(path).model) == config
@@ -74,8 +76,7 @@ def test_overrides_change_a_preset_and_leave_the_rest() -> None:
         None, ["model.preset=xlstm[7:1]-1M", "model.xlstm.slstm_at=[1, 3]", "model.actions_in_context=true"]
     )
     preset = parse_preset("xlstm[7:1]-1M")
-    assert preset.xlstm is not None
-    expected = replace(preset, actions_in_context=True, xlstm=replace(preset.xlstm, slstm_at=(1, 3)))
+    expected = replace(preset, actions_in_context=True, backbone=replace(preset.backbone, slstm_at=(1, 3)))
     assert model_config(recipe.model) == expected
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lram.agents.checkpoint import load_checkpoint
+from lram.agents.checkpoints.folder import load_checkpoint
+from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.agents.factory import create_agent, list_agents
-from lram.agents.shipped import shipped_checkpoints
 
 NAMES = ("small-xlstm[1:0]", "small-xlstm[7:1]", "small-mamba", "small-transformer")
 

@@ -9,34 +9,30 @@ import numpy as np
 import pytest
 import torch
 
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import AgentError, Episode, TaskSpec
-from lram.agents.backbone import build_backbone
-from lram.agents.check import IMAGE_TASK, VECTOR_TASK, contract_checks
-from lram.agents.checkpoint import load_checkpoint, model_digest, save_checkpoint
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.registry import build_backbone
+from lram.agents.backbones.stepping import why_not_fused
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.checkpoints.folder import load_checkpoint, model_digest, save_checkpoint
+from lram.agents.checks.contract import IMAGE_TASK, VECTOR_TASK, contract_checks
+from lram.agents.checks.equivalence import model_checks
+from lram.agents.checks.step import REWARD, Extent
+from lram.agents.checks.stream import OWN_REWARD, TOKENS
 from lram.agents.compute import Compute
-from lram.agents.config import (
-    MambaConfig,
-    ModelConfig,
-    TransformerConfig,
-    XLSTMConfig,
-    config_from_dict,
-    config_to_dict,
-)
-from lram.agents.model import ActionModel, build_model
-from lram.agents.model_agent import ModelAgent
-from lram.agents.parity import model_checks
-from lram.agents.parity_step import REWARD, Extent
-from lram.agents.parity_stream import OWN_REWARD, TOKENS
-from lram.agents.presets import parse_preset
-from lram.agents.stepping import why_not_fused
+from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
+from lram.agents.model.network import ActionModel, build_model
+from lram.agents.model.presets import parse_preset
 
 RING = TransformerConfig(heads=4, positions="rotary", window=40, cache="ring")
 BACKBONES = {
-    "xlstm": ModelConfig(32, 3, xlstm=XLSTMConfig(slstm_at=(1,))),
-    "mamba": ModelConfig(32, 2, mamba=MambaConfig()),
-    "transformer, ring": ModelConfig(32, 2, transformer=RING),
-    "transformer, full": ModelConfig(32, 2, transformer=replace(RING, cache="full")),
-    "transformer, recompute": ModelConfig(32, 2, transformer=replace(RING, window=59, cache="recompute")),
+    "xlstm": ModelConfig(32, 3, backbone=XLSTMConfig(slstm_at=(1,))),
+    "mamba": ModelConfig(32, 2, backbone=MambaConfig()),
+    "transformer, ring": ModelConfig(32, 2, backbone=RING),
+    "transformer, full": ModelConfig(32, 2, backbone=replace(RING, cache="full")),
+    "transformer, recompute": ModelConfig(32, 2, backbone=replace(RING, window=59, cache="recompute")),
 }
 OPTIONS = {
     ", ".join(name for name, there in zip(("actions", "returns", "rewards"), chosen, strict=True) if there)
@@ -175,11 +171,11 @@ def test_the_usual_tokens_are_not_written_so_that_digests_stay() -> None:
     ("config", "digest"),
     [
         (
-            ModelConfig(8, 2, xlstm=XLSTMConfig(slstm_at=(1,))),
+            ModelConfig(8, 2, backbone=XLSTMConfig(slstm_at=(1,))),
             "50f1d0f2ad9b868fbb8eb6ecd32e64220f9900a3dce059b3c43a74a96110942a",
         ),
         (
-            ModelConfig(8, 1, mamba=MambaConfig(), actions_in_context=True),
+            ModelConfig(8, 1, backbone=MambaConfig(), actions_in_context=True),
             "a875949bc66403b5ca3d3b90469e982aa83a72bad465df06cbe740be0e24a4ae",
         ),
     ],

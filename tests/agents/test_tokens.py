@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lram.agents.tokens import ACTION_DIMS, BINS, CLASSES, action_to_classes, classes_to_action
+from lram.agents.model.tokens import ACTION_DIMS, BINS, CLASSES, action_to_classes, classes_to_action
 
 REFERENCE = np.load(Path(__file__).parents[1] / "data" / "golden" / "tokenizer.npz")
 

@@ -17,10 +17,13 @@ import torch
 from safetensors.torch import load_file
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.checkpoint import load_checkpoint
-from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
-from lram.agents.model import action_loss, build_model
-from lram.agents.tokens import action_to_classes
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.checkpoints.folder import load_checkpoint
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import action_loss, build_model
+from lram.agents.model.tokens import action_to_classes
 from lram.agents.training import run as running
 from lram.agents.training import state as states
 from lram.agents.training import trainer as training
@@ -353,9 +356,9 @@ def test_a_model_that_is_not_named_is_asked_for(store: Path, tmp_path: Path) -> 
 
 def test_weights_of_layers_decay_and_nothing_else_does() -> None:
     for config in (
-        ModelConfig(16, 2, xlstm=XLSTMConfig(heads=2, slstm_at=(1,)), actions_in_context=True),
-        ModelConfig(16, 2, mamba=MambaConfig()),
-        ModelConfig(16, 2, transformer=TransformerConfig(heads=2)),
+        ModelConfig(16, 2, backbone=XLSTMConfig(heads=2, slstm_at=(1,)), actions_in_context=True),
+        ModelConfig(16, 2, backbone=MambaConfig()),
+        ModelConfig(16, 2, backbone=TransformerConfig(heads=2)),
     ):
         model = build_model(config, 0)
         decayed = decayed_names(model)
@@ -369,7 +372,7 @@ def test_weights_of_layers_decay_and_nothing_else_does() -> None:
         groups = make_optimizer(model, OptimizerSection()).param_groups
         assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
         assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
-    xlstm = decayed_names(build_model(ModelConfig(16, 2, xlstm=XLSTMConfig(heads=2, slstm_at=(1,))), 0))
+    xlstm = decayed_names(build_model(ModelConfig(16, 2, backbone=XLSTMConfig(heads=2, slstm_at=(1,))), 0))
     assert "backbone.blocks.0.xlstm.q_proj.weight" in xlstm  # headwise
 
 

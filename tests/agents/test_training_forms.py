@@ -10,28 +10,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lram.agents.backbone import Backbone, build_backbone
-from lram.agents.config import MambaConfig, ModelConfig, TransformerConfig, XLSTMConfig
-from lram.agents.encoders import IMAGES_AT_ONCE, ImageEncoder
-from lram.agents.linear import Linear, linear
-from lram.agents.model import action_loss, build_model
-from lram.agents.selective_scan import selective_scan
-from lram.agents.sequences import compiled_for, plain_sequences
-from lram.agents.transformer import Transformer
+from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.linear import Linear, linear
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.mamba.selective_scan import selective_scan
+from lram.agents.backbones.registry import build_backbone
+from lram.agents.backbones.sequences import compiled_for, plain_sequences
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.transformer.plain import Transformer
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.encoders import IMAGES_AT_ONCE, ImageEncoder
+from lram.agents.model.network import action_loss, build_model
 
 WIDTH = 32
 CONFIGS = {
-    "mlstm": ModelConfig(WIDTH, 2, xlstm=XLSTMConfig()),
-    "mlstm, heads of 48, conv of 3": ModelConfig(96, 1, xlstm=XLSTMConfig(conv_kernel=3)),
-    "mlstm, three heads": ModelConfig(96, 1, xlstm=XLSTMConfig(heads=3)),
-    "mlstm, blocks of 8": ModelConfig(WIDTH, 1, xlstm=XLSTMConfig(qkv_block=8)),
-    "slstm": ModelConfig(WIDTH, 1, xlstm=XLSTMConfig(slstm_at=(0,))),
-    "slstm, heads of 24": ModelConfig(96, 1, xlstm=XLSTMConfig(slstm_at=(0,))),
-    "mamba": ModelConfig(WIDTH, 2, mamba=MambaConfig()),
-    "mamba, 100 channels, states of 5": ModelConfig(50, 1, mamba=MambaConfig(state_size=5, conv_kernel=2)),
-    "mamba, more channels than go at once": ModelConfig(112, 1, mamba=MambaConfig(dt_rank=3)),
+    "mlstm": ModelConfig(WIDTH, 2, backbone=XLSTMConfig()),
+    "mlstm, heads of 48, conv of 3": ModelConfig(96, 1, backbone=XLSTMConfig(conv_kernel=3)),
+    "mlstm, three heads": ModelConfig(96, 1, backbone=XLSTMConfig(heads=3)),
+    "mlstm, blocks of 8": ModelConfig(WIDTH, 1, backbone=XLSTMConfig(qkv_block=8)),
+    "slstm": ModelConfig(WIDTH, 1, backbone=XLSTMConfig(slstm_at=(0,))),
+    "slstm, heads of 24": ModelConfig(96, 1, backbone=XLSTMConfig(slstm_at=(0,))),
+    "mamba": ModelConfig(WIDTH, 2, backbone=MambaConfig()),
+    "mamba, 100 channels, states of 5": ModelConfig(50, 1, backbone=MambaConfig(state_size=5, conv_kernel=2)),
+    "mamba, more channels than go at once": ModelConfig(112, 1, backbone=MambaConfig(dt_rank=3)),
     "transformer": ModelConfig(
-        WIDTH, 2, transformer=TransformerConfig(heads=4, positions="rotary", window=20, cache="ring")
+        WIDTH, 2, backbone=TransformerConfig(heads=4, positions="rotary", window=20, cache="ring")
     ),
 }
 RECURRENT = [name for name in CONFIGS if name != "transformer"]

@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.config import MambaConfig, ModelConfig
-from lram.agents.model import action_loss, build_model
-from lram.agents.tokens import action_to_classes
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import action_loss, build_model
+from lram.agents.model.tokens import action_to_classes
 from lram.agents.training.batches import Batch
 from lram.agents.training.loading import Loader
 from lram.agents.training.sampling import domain_cycle
@@ -445,7 +446,7 @@ def test_evaluation_windows_are_the_longest_and_of_all_tasks_alike(make_store: M
 def test_padding_is_not_seen(mixed: TrajectoryStore) -> None:
     batch = Windows([mixed], replace(ALL, tasks=("dmcontrol/*",)), SMALL, seed=1)[4]
     assert batch.lengths.min() < 10
-    model = build_model(ModelConfig(16, 2, mamba=MambaConfig()), seed=0)
+    model = build_model(ModelConfig(16, 2, backbone=MambaConfig()), seed=0)
     padded = torch.arange(10) >= batch.lengths[:, None]
     other = replace(
         batch,

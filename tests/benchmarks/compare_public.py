@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from lram.agents.presets import parse_preset
+from lram.agents.model.presets import parse_preset
 from lram.harness.bench.measure import Candidate, Effort
 from lram.harness.bench.memory import Bandwidth
 from lram.harness.bench.models import READ, Point, Subject, Work
@@ -69,7 +69,7 @@ class Comparison:
 def make_subject(preset: str, rows: int, seed: int, contexts: Sequence[int]) -> Subject:
     """Return a model whose weights are all at work: what starts at zero is moved away from it."""
     config = parse_preset(preset)
-    if config.transformer is not None and config.transformer.cache != "full":
+    if config.past.cache not in ("", "full"):
         sys.exit(f"{preset} keeps no full cache, as the packages do; name one such as transformer[full]-16M")
     work = Work(rows=rows, tokens=config.pass_tokens, width=config.width, seed=seed)
     subject = Subject(preset, config, work, contexts)

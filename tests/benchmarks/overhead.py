@@ -113,7 +113,7 @@ def watched(agent: Any, ledger: Ledger) -> Any:
     """Return ``agent`` with its network's time noted; a baseline has none."""
     if hasattr(agent, "stepper"):
         agent.stepper = replace(agent.stepper, call=ledger.timed("network", agent.stepper.call))
-        for name in ("_head", "_images"):
+        for name in ("action_head", "_images"):
             setattr(agent, name, ledger.timed("network", getattr(agent, name)))
         # Methods of modules: what is set on the object is found before the class's.
         for owner, name in ((agent.model, "decision_tokens"), (agent.model.encoders, "observation")):

@@ -77,7 +77,7 @@ def prepare(
 
 def make_official(subject: Subject) -> tuple[Step, States]:
     """``mamba_ssm.modules.mamba_simple.Mamba.step`` in every block."""
-    config, section = subject.config, subject.config.mamba
+    config, section = subject.config, subject.config.backbone
     assert section is not None
     mixers = nn.ModuleList(
         official.Mamba(config.width, section.state_size, section.conv_kernel, section.expand)
@@ -98,7 +98,7 @@ def make_official(subject: Subject) -> tuple[Step, States]:
 
 def make_mambapy(subject: Subject) -> tuple[Step, States]:
     """``mambapy.mamba.Mamba.step``, which keeps the last inputs of the convolution outside."""
-    config, section = subject.config, subject.config.mamba
+    config, section = subject.config, subject.config.backbone
     assert section is not None
     stack = mambapy_stack(subject)
     rows, inner = subject.work.rows, section.expand * config.width
@@ -115,7 +115,7 @@ def make_mambapy(subject: Subject) -> tuple[Step, States]:
 
 def mambapy_stack(subject: Subject) -> nn.Module:
     """Return ``mambapy.mamba.Mamba`` with the weights of ``subject``; it has no norm at the end."""
-    config, section = subject.config, subject.config.mamba
+    config, section = subject.config, subject.config.backbone
     assert section is not None
     stack = mambapy.Mamba(
         mambapy.MambaConfig(
@@ -147,7 +147,7 @@ def make_hf(subject: Subject) -> tuple[Step, States]:
 
 def hf_model(subject: Subject) -> hf.MambaModel:
     """Return ``transformers``' ``MambaModel`` with the weights of ``subject``."""
-    config, section = subject.config, subject.config.mamba
+    config, section = subject.config, subject.config.backbone
     assert section is not None
     hf_config = HFConfig(
         vocab_size=1,

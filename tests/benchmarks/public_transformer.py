@@ -85,7 +85,7 @@ def recomputed(subject: Subject) -> Prepared:
 
 def make_gpt2(subject: Subject, context: int) -> GPT2Model:
     """Return GPT-2 with the weights of ``subject``, whose linear layers it stores transposed."""
-    config, section = subject.config, subject.config.transformer
+    config, section = subject.config, subject.config.backbone
     assert section is not None
     weights = subject.backbone.state_dict()
     model = GPT2Model(
@@ -110,7 +110,7 @@ def make_gpt2(subject: Subject, context: int) -> GPT2Model:
 
 def make_llama(subject: Subject, context: int) -> LlamaModel:
     """Return Llama of the same width, layers and heads; gated feed-forward of as many weights."""
-    config, section = subject.config, subject.config.transformer
+    config, section = subject.config, subject.config.backbone
     assert section is not None
     model = LlamaModel(
         LlamaConfig(

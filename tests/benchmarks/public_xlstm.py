@@ -57,7 +57,7 @@ def prepare(subject: Subject, context: int) -> Prepared:
 
 def make_stack(subject: Subject) -> xLSTMBlockStack:
     """Return the package's stack with the weights of ``subject``."""
-    config, section = subject.config, subject.config.xlstm
+    config, section = subject.config, subject.config.backbone
     assert section is not None
     mlstm = mLSTMLayerConfig(
         conv1d_kernel_size=section.conv_kernel,

@@ -33,9 +33,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from lram.agents.acting.model_agent import choose_action
 from lram.agents.api import Episode, TaskSpec
 from lram.agents.compute import Compute
-from lram.agents.model_agent import choose_action
 from lram.envs.pool import Pool
 from lram.envs.registry import load_domain
 from lram.envs.session import Session

@@ -178,7 +178,7 @@ def play(folder: Path, episodes: int, clocks: bool) -> dict[str, Any]:
     """Play the toy task; with ``clocks``, tell what the driver's time went into."""
     import msgspec
 
-    from lram.agents.baselines import RandomAgent
+    from lram.agents.experts.baselines import RandomAgent
     from lram.envs.pool import Pool
     from lram.envs.process import WorkerProcess
     from lram.harness.evaluation import Machine, evaluate

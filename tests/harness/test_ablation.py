@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from lram.agents.api import AgentError, Episode, TaskSpec
-from lram.agents.checkpoint import load_checkpoint
+from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.training.batches import Batch
 from lram.envs.registry import SelectionError
 from lram.harness.ablation import running, timing

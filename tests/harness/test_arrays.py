@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lram.agents.baselines import RandomAgent
+from lram.agents.experts.baselines import RandomAgent
 from lram.agents.trajectories import StoreWriter, TrajectoryStore
 from lram.agents.trajectories.trajectory import Trajectory
 from lram.envs import toy

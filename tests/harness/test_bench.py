@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lram.agents.backbone import Backbone
-from lram.agents.config import TransformerConfig
-from lram.agents.presets import parse_preset
+from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.model.presets import parse_preset
 from lram.harness.bench.measure import (
     Candidate,
     Effort,
@@ -240,8 +240,7 @@ def test_a_recurrent_model_has_read_its_past_and_goes_on(preset: str, form: str,
 
 
 def _section(subject: Subject) -> TransformerConfig:
-    section = subject.config.transformer
-    assert section is not None
+    section: TransformerConfig = subject.config.backbone
     return section
 
 
@@ -343,8 +342,7 @@ def test_the_command_measures_every_model_form_and_context_once(answer: tuple[Pa
     assert set(counts) == {*recurrent, *transformer}
     for row in record.rows:
         assert (row.ratio is None) == (row.form == TOKEN_BY_TOKEN or row.model in TRANSFORMERS)
-        section = parse_preset(row.model).transformer
-        assert row.cache == (section.cache if section else None)
+        assert row.cache == (parse_preset(row.model).past.cache or None)
     assert {(c.model, c.against, c.rows) for c in record.crossovers} == {
         (model, "transformer[full]-1M", rows) for model in ("xlstm[7:1]-1M", "mamba-1M") for rows in (1, 2)
     }

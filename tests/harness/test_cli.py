@@ -157,7 +157,8 @@ def test_eval_tells_what_it_recorded_and_what_next(tmp_path: Path) -> None:
     answer = lram(*evaluation(tmp_path, "random", "still=constant"))
     assert answer.returncode == 0, answer.stderr
     assert "lram report" in answer.stdout
-    assert [line.split()[:2] for line in answer.stdout.splitlines()[1:3]] == [["random", "1"], ["still", "1"]]
+    assert [line.split()[0] for line in answer.stdout.splitlines()[1:3]] == ["random", "still"]
+    assert "errored" in answer.stdout
 
 
 def test_resume_takes_from_the_run_what_is_not_given(tmp_path: Path) -> None:
@@ -218,7 +219,8 @@ def test_the_summary_on_standard_output_counts_every_agent_and_task(tmp_path: Pa
 
 def test_users_own_agents_are_found_beside_their_code(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from lram.agents.baselines import ConstantAgent\n\ndef make():\n    return ConstantAgent(0.5)\n"
+        "from lram.agents.experts.baselines import ConstantAgent\n\n"
+        "def make():\n    return ConstantAgent(0.5)\n"
     )
     answer = lram("eval", "mine:make", "--tasks", "toy/reach", "-o", "run", "-n", "1", "-q", cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
@@ -228,7 +230,9 @@ def test_users_own_agents_are_found_beside_their_code(tmp_path: Path) -> None:
 
 
 def test_a_created_checkpoint_is_evaluated_and_called_untrained(tmp_path: Path) -> None:
-    assert lram("create", "transformer-1M", "-o", str(tmp_path / "checkpoint"), "-s", "3").returncode == 0
+    assert (
+        lram("create", "transformer[ring]-1M", "-o", str(tmp_path / "checkpoint"), "-s", "3").returncode == 0
+    )
     answer = lram(*evaluation(tmp_path, str(tmp_path / "checkpoint")))
     assert answer.returncode == 0, answer.stderr
     assert "untrained" in answer.stdout
@@ -245,7 +249,7 @@ def test_a_bad_checkpoint_is_one_sentence(tmp_path: Path, damage: str) -> None:
         weights.write_bytes(weights.read_bytes()[:1000])
     elif damage == "other shape":
         other = tmp_path / "other"
-        lram("create", "transformer-1M", "-o", str(other))
+        lram("create", "transformer[ring]-1M", "-o", str(other))
         weights.write_bytes((other / "model.safetensors").read_bytes())
     else:
         (checkpoint / "config.json").unlink()

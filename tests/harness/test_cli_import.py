@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lram.agents.checkpoints.reference import their_name
 from lram.agents.factory import create_agent
-from lram.agents.model import build_model
-from lram.agents.presets import parse_preset
-from lram.agents.reference_weights import their_name
+from lram.agents.model.network import build_model
+from lram.agents.model.presets import parse_preset
 from lram.harness.cli import main
 
 

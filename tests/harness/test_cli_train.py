@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.checkpoint import load_checkpoint
+from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.training.recipe import describe_fields
 from lram.agents.training.run import Outcome
 from lram.agents.training.sinks import read_metrics

@@ -270,7 +270,7 @@ def test_an_agent_that_raises_ends_the_run_with_its_traceback(
     tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own.py").write_text(
-        "from lram.agents.baselines import RandomAgent\n"
+        "from lram.agents.experts.baselines import RandomAgent\n"
         "class Bad(RandomAgent):\n"
         "    def act(self, state, observations, rewards, lanes):\n"
         "        raise ValueError('no idea')\n"
@@ -282,7 +282,7 @@ def test_an_agent_that_raises_ends_the_run_with_its_traceback(
 
 
 def test_a_checkpoint_is_shipped_and_named_as_on_one_machine(tmp_path: Path, cluster: Any) -> None:
-    from lram.agents.shipped import shipped_checkpoints
+    from lram.agents.checkpoints.shipped import shipped_checkpoints
 
     folder = tmp_path / "mine"
     folder.symlink_to(shipped_checkpoints()["small-mamba"])
@@ -325,7 +325,7 @@ def test_a_collection_keeps_the_same_trajectories(tmp_path: Path, cluster: Any) 
 
 
 def test_a_python_object_cannot_be_sent(tmp_path: Path, cluster: Any) -> None:
-    from lram.agents.baselines import RandomAgent
+    from lram.agents.experts.baselines import RandomAgent
 
     with pytest.raises(LramError, match="given as a Python object, which cannot be sent"):
         evaluate({"mine": RandomAgent()}, "toy/reach", tmp_path / "run", backend=backend(cluster))

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lram.agents.checkpoint import load_checkpoint
+from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness import LramError, Machine
 from lram.harness.ablation.folder import CellFolder, StudyFolder

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from support.files import edit
 
-from lram.agents.shipped import shipped_checkpoints
+from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.harness import LramError
 from lram.harness.cli import app
 from lram.harness.cluster import RayBackend
@@ -36,7 +36,7 @@ HEED_CTRL_C = (
 )
 OWN = """
 import os
-from lram.agents.baselines import RandomAgent
+from lram.agents.experts.baselines import RandomAgent
 class Crashing(RandomAgent):
     decisions = 0
     def act(self, state, observations, rewards, lanes):

@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 from lram.agents.api import AgentInfo
-from lram.agents.baselines import RandomAgent
 from lram.agents.compute import Compute
+from lram.agents.experts.baselines import RandomAgent
+from lram.agents.experts.noise import Noise, NoisyAgent
 from lram.agents.factory import create_agent
-from lram.agents.noise import Noise, NoisyAgent
 from lram.agents.trajectories import StoreWriter, Trajectory, TrajectoryStore
 from lram.envs.registry import load_domain
 from lram.harness import rollout
@@ -416,7 +416,7 @@ def test_noise_goes_with_evaluations_and_does_not_get_a_model_past_the_gate(tmp_
     returns = [record.episode_return for record in run.records()]
     assert sum(returns[:5]) > sum(returns[5:])  # type: ignore[arg-type]
     assert as_model(NoisyAgent(RandomAgent(), Noise(0.5))) is None
-    noisy = create_agent("transformer-1M~0.5~0.1", compute=Compute(step="torch"))
+    noisy = create_agent("transformer[ring]-1M~0.5~0.1", compute=Compute(step="torch"))
     assert isinstance(noisy, NoisyAgent)
     assert isinstance(noisy.inner, NoisyAgent)
     assert as_model(noisy) is noisy.inner.inner

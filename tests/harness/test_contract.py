@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lram.agents.baselines import RandomAgent
-from lram.agents.noise import NoisyAgent, parse_noise
+from lram.agents.experts.baselines import RandomAgent
+from lram.agents.experts.noise import NoisyAgent, parse_noise
 from lram.envs.registry import all_tasks
 from lram.harness.contract import contract_note, is_foreign
 from lram.harness.evaluation import Machine, evaluate, resume
@@ -151,7 +151,7 @@ def test_a_resumed_session_checks_again(tmp_path: Path) -> None:
 def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
-        "from lram.agents.baselines import RandomAgent\n"
+        "from lram.agents.experts.baselines import RandomAgent\n"
         "class Shifted(RandomAgent):\n"
         "    def act(self, state, observations, rewards, lanes):\n"
         "        actions, state = super().act(state, observations, rewards, lanes)\n"

@@ -71,8 +71,7 @@ def test_the_recipes_differ_in_the_slstm_alone(name: str, at: tuple[int, ...]) -
     recipe = read_recipe(RECIPES / f"{name}.toml")
     recipe.check()
     config = model_config(recipe.model)
-    assert config.xlstm is not None
-    assert config.xlstm.slstm_at == at
+    assert config.backbone.slstm_at == at
     assert config.actions_in_context
     assert not config.returns_in_context
     assert recipe.sampling.context == 200

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.files import edit, replace_text
 
-from lram.agents import stepping
+from lram.agents.backbones import stepping
 from lram.agents.compute import PRECISIONS, Compute, Precision
 from lram.agents.factory import create_agent
 from lram.harness.errors import LramError
@@ -69,7 +69,7 @@ def test_a_folder_does_not_hide_the_agent_that_is_called_as_it(
 
 def test_a_models_trajectories_do_not_depend_on_lanes_workers_or_order(tmp_path: Path) -> None:
     """Bit for bit: every network pass has the same shape, whichever lanes are ready."""
-    agents = ["xlstm[7:1]-1M", "mamba-1M", "transformer-1M"]
+    agents = ["xlstm[7:1]-1M", "mamba-1M", "transformer[ring]-1M"]
     runs = [
         play(tmp_path / str(place), agents, "toy/reach,toy/image,toy/lives", machine, episodes=3)
         for place, machine in enumerate((*SPREADS.values(), Machine(lanes=11, workers=2)))
@@ -117,7 +117,7 @@ def test_the_run_says_where_and_how_it_was_made(tmp_path: Path) -> None:
 
 
 def test_agents_may_be_objects_and_records_load_as_a_frame(tmp_path: Path) -> None:
-    from lram.agents.baselines import RandomAgent
+    from lram.agents.experts.baselines import RandomAgent
 
     run = evaluate({"mine": RandomAgent()}, ["toy/steps"], tmp_path / "run", episodes=2)
     frame = run.episodes()
@@ -162,7 +162,7 @@ def test_domains_and_agents_of_other_packages_come_in_by_entry_point(tmp_path: P
         "TASK = next(task for task in TOY.tasks if task.name == 'steps')\n"
         "DOMAIN = replace(TOY, name='guest', tasks=(replace(TASK, domain='guest'),))\n"
         "def agent():\n"
-        "    from lram.agents.baselines import ConstantAgent\n"
+        "    from lram.agents.experts.baselines import ConstantAgent\n"
         "    return ConstantAgent()\n"
     )
     answer = subprocess.run(

@@ -180,7 +180,7 @@ def test_the_codes_of_plain_commands(code: Code, some: Trajectory) -> None:
     ends(1, "data", "import", both, "-o", "rest", "--skip-bad")
     ends(1, "data", "rebuild", both / "bad")
     Path("wrong_agent.py").write_text(
-        "from lram.agents.baselines import ConstantAgent\n"
+        "from lram.agents.experts.baselines import ConstantAgent\n"
         "class Agent(ConstantAgent):\n"
         "    def act(self, *given):\n"
         "        raise RuntimeError('never')\n"

@@ -15,12 +15,14 @@ import pytest
 import torch
 from support.files import edit, replace_text
 
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import AgentError
-from lram.agents.checkpoint import load_checkpoint, save_checkpoint
-from lram.agents.config import ModelConfig, TransformerConfig, XLSTMConfig
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
 from lram.agents.factory import create_agent
-from lram.agents.model import build_model
-from lram.agents.model_agent import ModelAgent
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import build_model
 from lram.agents.training.batches import Places, assemble
 from lram.agents.training.heldout import card_facts, split_facts
 from lram.agents.training.recipe import recipe_to_dict
@@ -42,7 +44,7 @@ from lram.harness.extrapolation.validity import check
 
 MACHINE = Machine(lanes=4, workers=1)
 TASKS = "toy/reach,toy/lives"
-CONFIG = ModelConfig(64, 2, xlstm=XLSTMConfig(slstm_at=(1,)))
+CONFIG = ModelConfig(64, 2, backbone=XLSTMConfig(slstm_at=(1,)))
 WANTED = Wanted((), ("*",), per_task=10, longer_than=0, seed=0, state_width=204)
 
 
@@ -154,7 +156,7 @@ def test_a_model_that_has_changed_is_refused(finished: Extrapolation, tmp_path: 
     copy = tmp_path / "copy"
     shutil.copytree(finished.path, copy)
     spec = finished.plan.agents[0].spec
-    other = _checkpoint(tmp_path / "model", config=replace(CONFIG, xlstm=XLSTMConfig()))
+    other = _checkpoint(tmp_path / "model", config=replace(CONFIG, backbone=XLSTMConfig()))
     replace_text(copy / "extrapolation.json", spec, str(other))
     (copy / "loss" / "0001.jsonl").unlink()
     with pytest.raises(LramError, match="is not the model that the extrapolation was started with"):
@@ -349,7 +351,7 @@ def _plan(stores: list[Source], stretches: tuple[Stretch, ...] = ()) -> Extrapol
 def test_step_equals_forward_on_a_real_trajectory(unseen: Path, task: str, actions: bool) -> None:
     store = TrajectoryStore(unseen)
     config = replace(CONFIG, actions_in_context=actions)
-    agent = ModelAgent(build_model(config, 0), trained=False, description="", digest="")
+    agent = ModelAgent(build_model(config, 0), trained=False, description="tiny", digest="")
     record = check(agent, "m", _plan([Source("x", store.digest)], (_stretch(store, task),)), [store])
     assert record.holds
     assert record.points[-1].timesteps == _stretch(store, task).length
@@ -381,7 +383,7 @@ def _shorter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_shorter")
 def test_a_step_that_parts_from_forward_late_is_found() -> None:
-    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="", digest="")
+    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="tiny", digest="")
     call, passes = agent.stepper.call, 0
 
     def drifting(x: Any, state: Any, valid: Any) -> Any:
@@ -402,7 +404,7 @@ def test_a_step_that_parts_from_forward_late_is_found() -> None:
 
 @pytest.mark.usefixtures("_shorter")
 def test_a_state_that_is_not_finite_is_found() -> None:
-    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="", digest="")
+    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="tiny", digest="")
     call = agent.stepper.call
 
     def overflowing(x: Any, state: Any, valid: Any) -> Any:
@@ -418,15 +420,15 @@ def test_a_state_that_is_not_finite_is_found() -> None:
 
 
 def _floats(state: Any) -> list[torch.Tensor]:
-    from lram.agents.backbone import tensors
+    from lram.agents.backbones.states import tensors
 
     return [tensor for tensor in tensors(state) if tensor.is_floating_point()]
 
 
 @pytest.mark.usefixtures("_shorter")
 def test_a_window_that_is_recomputed_is_compared_as_far_as_it_reaches() -> None:
-    config = ModelConfig(64, 2, transformer=TransformerConfig(heads=4, window=30))
-    agent = ModelAgent(build_model(config, 0), trained=False, description="", digest="")
+    config = ModelConfig(64, 2, backbone=TransformerConfig(heads=4, window=30))
+    agent = ModelAgent(build_model(config, 0), trained=False, description="tiny", digest="")
     record = check(agent, "m", _plan([]), [])
     assert (record.compared, record.holds) == (10, True)
 
@@ -465,7 +467,7 @@ def _non_finite(config: ModelConfig = CONFIG) -> ModelAgent:
         return y
 
     model.backbone.forward = overflowing
-    return ModelAgent(model, trained=False, description="", digest="")
+    return ModelAgent(model, trained=False, description="tiny", digest="")
 
 
 def test_what_is_not_finite_is_recorded_and_read_again(unseen: Path, tmp_path: Path) -> None:
@@ -487,7 +489,7 @@ def test_what_is_not_finite_is_recorded_and_read_again(unseen: Path, tmp_path: P
 def test_a_model_that_breaks_down_in_play_does_not_keep_others_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lram.agents import model_agent
+    from lram.agents.acting import model_agent
 
     real = model_agent.choose_action
 
@@ -520,7 +522,7 @@ def test_what_a_model_cannot_read_whole_is_left_out_and_said(
 ) -> None:
     longest = max(episode.length for episode in TrajectoryStore(unseen).episodes)
     section = TransformerConfig(heads=4, window=30, max_positions=3 * longest - 1)
-    config = ModelConfig(64, 1, transformer=section)
+    config = ModelConfig(64, 1, backbone=section)
     models = [_checkpoint(tmp_path / "short", config=config), _checkpoint(tmp_path / "any")]
     request = ExtrapolationRequest([str(model) for model in models], stores=[unseen], trained=4)
     found = extrapolate(request, tmp_path / "found", machine=MACHINE)
@@ -533,7 +535,7 @@ def test_what_a_model_cannot_read_whole_is_left_out_and_said(
     assert 0 < max(lengths["short"]) < longest
     assert f"short reads {longest - 1} timesteps at once and no more" in capsys.readouterr().err
     few = replace(section, max_positions=30)
-    alone = _checkpoint(tmp_path / "less", config=replace(config, transformer=few))
+    alone = _checkpoint(tmp_path / "less", config=replace(config, backbone=few))
     request = replace(request, agents=[str(alone)], trained=12)
     with pytest.raises(LramError, match="longer than what these models can read"):
         extrapolate(request, tmp_path / "none", machine=MACHINE)
@@ -552,7 +554,7 @@ def test_the_trained_length_is_among_the_contexts_that_are_played(
 def test_models_pass_the_gate_where_nothing_is_played(
     tmp_path: Path, unseen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="", digest="")
+    agent = ModelAgent(build_model(CONFIG, 0), trained=False, description="tiny", digest="")
     call = agent.stepper.call
 
     def off(x: Any, state: Any, valid: Any) -> Any:
@@ -604,7 +606,7 @@ def test_the_command_measures_and_goes_on(tmp_path: Path, unseen: Path) -> None:
 
 
 def test_a_shipped_model_s_card_tells_its_trained_length() -> None:
-    from lram.agents.shipped import shipped_checkpoints
+    from lram.agents.checkpoints.shipped import shipped_checkpoints
 
     cards = [load_checkpoint(folder)[1].card for folder in shipped_checkpoints().values()]
     assert {trained_length(card) for card in cards} == {200}

@@ -147,10 +147,13 @@ def test_ctrl_c_and_sigterm_leave_a_run_that_resumes_and_say_how(
 
 def test_a_second_writer_is_refused_while_the_first_plays(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    process = lram(*ARGUMENTS, "-o", str(folder))
+    long = ["3000" if word == "30" else word for word in ARGUMENTS]  # until it is ended here
+    process = lram(*long, "-o", str(folder))
     wait_for(lambda: (folder / "records").is_dir() and recorded(folder) >= 1, "records")
     second = lram("resume", str(folder))
     _, errors = second.communicate(timeout=60)
     assert second.returncode == 2
     assert "in use by another process" in errors
-    finished(process)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 130

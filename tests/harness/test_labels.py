@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lram.agents.api import AgentInfo
-from lram.agents.baselines import ConstantAgent, RandomAgent
-from lram.agents.check import contract_checks
+from lram.agents.checks.contract import contract_checks
+from lram.agents.experts.baselines import ConstantAgent, RandomAgent
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.plan import labelled_specs
@@ -21,7 +21,7 @@ MACHINE = Machine(lanes=2, workers=1)
 
 OWN = """
 from lram.agents.api import AgentInfo
-from lram.agents.baselines import ConstantAgent
+from lram.agents.experts.baselines import ConstantAgent
 
 
 class Agent(ConstantAgent):

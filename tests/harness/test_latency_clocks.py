@@ -59,7 +59,7 @@ import os, time
 from pathlib import Path
 
 from lram.agents.api import AgentInfo
-from lram.agents.baselines import RandomAgent
+from lram.agents.experts.baselines import RandomAgent
 
 
 class Sleeper(RandomAgent):

@@ -121,7 +121,7 @@ def test_a_task_that_cannot_show_so_many_inputs_is_refused_in_a_sentence() -> No
 REMEMBERING = """
 import time
 
-from lram.agents.baselines import RandomAgent
+from lram.agents.experts.baselines import RandomAgent
 
 
 class Remembering(RandomAgent):

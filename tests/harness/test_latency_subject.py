@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from lram.agents.backbone import take, tensors
+from lram.agents.acting.model_agent import ModelAgent
+from lram.agents.backbones.states import take, tensors
+from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.compute import Compute
-from lram.agents.config import TransformerConfig
 from lram.agents.factory import create_agent
-from lram.agents.model import build_model
-from lram.agents.model_agent import ModelAgent
-from lram.agents.presets import parse_preset
+from lram.agents.model.network import build_model
+from lram.agents.model.presets import parse_preset
 from lram.harness.latency.clocks import Stopwatch, time_in_turns
 from lram.harness.latency.feed import feed_of
 from lram.harness.latency.folder import LatencyWriter
@@ -28,7 +28,14 @@ from lram.harness.latency.session import Session
 from lram.harness.latency.subject import ModelSubject, digest_of, make_subject
 from lram.harness.translation import task_spec
 
-AGENTS = ("xlstm[7:1]-1M", "mamba-1M", "transformer[full]-1M", "transformer[recompute]-1M", "transformer-1M")
+AGENTS = (
+    "xlstm[7:1]-1M",
+    "mamba-1M",
+    "gru-1M",
+    "transformer[full]-1M",
+    "transformer[recompute]-1M",
+    "transformer[ring]-1M",
+)
 EFFORT = Effort(seconds=0.01, most=6, least=3, warm_up_s=0.01)
 CONTEXTS = (4, 11)
 
@@ -167,7 +174,9 @@ def test_a_context_that_was_reached_is_that_of_real_decisions(
         )
 
 
-@pytest.mark.parametrize("name", ["transformer[full]-1M", "transformer[recompute]-1M", "transformer-1M"])
+@pytest.mark.parametrize(
+    "name", ["transformer[full]-1M", "transformer[recompute]-1M", "transformer[ring]-1M"]
+)
 def test_a_transformer_is_taken_back_to_its_context(
     name: str, planned: tuple[LatencyPlan, Inputs, Path]
 ) -> None:
@@ -226,10 +235,10 @@ def test_a_table_of_positions_that_is_too_short_is_lengthened(
     plan, inputs, _ = planned
     config = dataclasses.replace(
         parse_preset("transformer[full]-1M"),
-        transformer=TransformerConfig(heads=4, window=20, max_positions=20, cache="full"),
+        backbone=TransformerConfig(heads=4, window=20, max_positions=20, cache="full"),
     )
     agent = ModelAgent(
-        build_model(config, 0), trained=False, description="", digest="", compute=Compute(rows=1)
+        build_model(config, 0), trained=False, description="tiny", digest="", compute=Compute(rows=1)
     )
     feed = feed_of(plan, 1, inputs)
     subject = make_subject(agent, task_spec(plan.task), inputs, feed, 1, "whole", 11, 0)

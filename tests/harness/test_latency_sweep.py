@@ -24,7 +24,7 @@ import time
 
 import numpy as np
 
-from lram.agents.baselines import RandomAgent
+from lram.agents.experts.baselines import RandomAgent
 
 
 class Counting(RandomAgent):
@@ -257,7 +257,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(tmp_path: Path) -> Non
 def test_a_sweep_is_not_gone_on_with_other_weights(tmp_path: Path) -> None:
     import shutil
 
-    from lram.agents.shipped import shipped_checkpoints
+    from lram.agents.checkpoints.shipped import shipped_checkpoints
 
     mine = tmp_path / "mine"
     shutil.copytree(shipped_checkpoints()["small-mamba"], mine)

@@ -12,6 +12,8 @@ import pytest
 
 from lram.agents.checksums import sign_line
 from lram.agents.durable import Lock
+from lram.agents.training import folder as training_folder
+from lram.agents.trajectories.writer import check_writable
 from lram.harness import segments
 from lram.harness.errors import LramError
 from lram.harness.json_files import check_layout, read_json
@@ -59,6 +61,17 @@ def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
 
 
 KIND = FolderKind("plan.json", "a thing", "lram go-on", ("part",), ("inputs.npz",))
+
+
+def test_what_a_desktop_lays_into_a_folder_does_not_fill_it(tmp_path: Path) -> None:
+    for name in (".DS_Store", "._run.json"):
+        (tmp_path / name).touch()
+    KIND.check_vacant(tmp_path)
+    training_folder.check_vacant(tmp_path)
+    check_writable(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(LramError, match="not an empty folder"):
+        KIND.check_vacant(tmp_path)
 
 
 def test_what_is_there_already_is_not_written_over(tmp_path: Path) -> None:

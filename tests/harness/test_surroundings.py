@@ -110,7 +110,7 @@ def test_output_that_a_full_disk_has_cut_short_is_an_error(server: Server) -> No
 
 HYDRA = """
 import os
-from lram.agents.baselines import RandomAgent
+from lram.agents.experts.baselines import RandomAgent
 def make():
     os.chdir("other")
     return RandomAgent()
@@ -145,7 +145,7 @@ def test_an_agent_that_changes_the_directory_moves_no_output(
 def test_an_agent_object_that_changes_the_directory_moves_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lram.agents.baselines import RandomAgent
+    from lram.agents.experts.baselines import RandomAgent
     from lram.harness.evaluation import evaluate
 
     class Mover(RandomAgent):

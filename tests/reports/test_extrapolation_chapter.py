@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lram.agents.acting.contexts import MODES
 from lram.agents.api import AgentInfo
-from lram.agents.contexts import MODES
 from lram.envs import random_play
 from lram.envs.random_play import RandomPlay
 from lram.envs.scores import NORMALISERS

@@ -244,6 +244,9 @@ def test_an_empty_folder_and_new_parents_are_fine(synthetic, tmp_path):
     (tmp_path / "empty").mkdir()
     assert write_report([run], tmp_path / "empty") == tmp_path / "empty" / "index.html"
     assert write_report([run], tmp_path / "new" / "deep").is_file()
+    for name in (".DS_Store", "._index.html"):  # the desktop looked at it
+        (tmp_path / "new" / "deep" / name).touch()
+    assert write_report([run], tmp_path / "new" / "deep").is_file()
 
 
 @pytest.mark.parametrize(

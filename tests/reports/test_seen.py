@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lram.agents.known_tasks import known_tasks
+from lram.agents.checkpoints.known_tasks import known_tasks
 from lram.harness.records import AgentEntry
 from lram.reports import summarise
 from lram.reports.groups import tables

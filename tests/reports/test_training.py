@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lram.agents.config import config_to_dict
-from lram.agents.presets import parse_preset
+from lram.agents.model.config import config_to_dict
+from lram.agents.model.presets import parse_preset
 from lram.agents.training.recipe import recipe_digest, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe, render_recipe
 from lram.harness.cli import main
@@ -574,7 +574,7 @@ def test_trainings_are_read_without_torch(make):
 def test_what_the_trainer_writes_is_read_as_it_was(tmp_path):
     torch = pytest.importorskip("torch")
     from lram.agents.api import TaskSpec
-    from lram.agents.checkpoint import load_checkpoint
+    from lram.agents.checkpoints.folder import load_checkpoint
     from lram.agents.training.run import Silent, Surroundings, start
     from lram.agents.trajectories import StoreWriter, Trajectory, TrajectoryStore
 

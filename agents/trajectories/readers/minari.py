@@ -28,6 +28,7 @@ import numpy as np
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.durable import read_regular
+from lram.agents.trajectories.checked_parts import fault_of_part
 from lram.agents.trajectories.hdf5 import (
     DAMAGE,
     attribute,
@@ -40,7 +41,7 @@ from lram.agents.trajectories.hdf5 import (
     text_of,
 )
 from lram.agents.trajectories.index import read_index
-from lram.agents.trajectories.layout import FORMAT, is_store
+from lram.agents.trajectories.layout import FORMAT, PartLine, is_store
 from lram.agents.trajectories.part import read_episode, read_task
 from lram.agents.trajectories.readers.facts import (
     check_length,
@@ -76,8 +77,12 @@ _EPISODE = re.compile(r"episode_[0-9]{1,9}")
 
 def episodes(path: Path, options: Options) -> Iterator[Item]:
     """Yield the episodes of a file, a data set, a folder with data sets, or one of our own stores."""
+    stores: dict[Path, dict[Path, PartLine]] = {}
     for file in _committed(path) if is_store(path) else hdf5_files(path):
         try:
+            if wrong := _differs_from_index(file, stores):
+                yield Problem(wrong)
+                continue
             with open_hdf5(file) as group:
                 ours = attribute(group, "format") == FORMAT
                 yield from (_part if ours else _dataset)(path, file, group)
@@ -85,6 +90,24 @@ def episodes(path: Path, options: Options) -> Iterator[Item]:
             yield Problem(str(problem))
         except DAMAGE as error:
             yield Problem(str(unread(str(file), error)))
+
+
+def _differs_from_index(file: Path, stores: dict[Path, dict[Path, PartLine]]) -> str:
+    """Return what is wrong with a part of one of our stores, by its index; empty for any other file.
+
+    Args:
+        file: Any HDF5 file.
+        stores: Parts by file of the stores that were met, which are filled in.
+    """
+    store = next((folder for folder in file.parents if is_store(folder)), None)
+    if store is None:
+        return ""
+    if store not in stores:
+        stores[store] = {store / line.part: line for line in read_index(store).lines}
+    line = stores[store].get(file)
+    if line is None:
+        return f"{file} is in no index of {store}: its writing was not finished; it is left out"
+    return fault_of_part(store, line)
 
 
 def _committed(path: Path) -> list[Path]:

@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoint import load_checkpoint, read_card, save_checkpoint
-from lram.agents.config import config_from_dict, config_to_dict
-from lram.agents.importing import import_checkpoint
-from lram.agents.model import ActionModel, build_model
-from lram.agents.presets import parse_preset
+from lram.agents.checkpoints.folder import load_checkpoint, read_card, save_checkpoint
+from lram.agents.checkpoints.importing import import_checkpoint
+from lram.agents.model.config import config_from_dict, config_to_dict
+from lram.agents.model.network import ActionModel, build_model
+from lram.agents.model.presets import parse_preset
 from lram.agents.training.folder import check_recipe_text, recipe_of, signed_recipe
 from lram.agents.training.metrics import Meter
 from lram.agents.training.recipe import recipe_to_dict

@@ -1,0 +1,1 @@
+"""The action model as an agent: lanes, prefill, limited contexts."""

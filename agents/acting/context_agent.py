@@ -1,0 +1,223 @@
+"""An action model that sees a limited context: its backbone is put into one that forgets.
+
+:mod:`lram.agents.acting.contexts` tells what the contexts are.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lram.agents.acting.contexts import Context
+from lram.agents.acting.model_agent import ModelAgent
+from lram.agents.api import Agent, AgentError
+from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.states import State, tensors
+from lram.agents.backbones.stepping import StepFunction, Stepper
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import ActionModel
+
+
+class ContextAgent(ModelAgent):
+    """``inner`` with a limited context; weights are shared, and everything else is as it has it.
+
+    Args:
+        inner: The action model whose state is carried.
+        context: ``window`` or ``reset``.
+
+    Attributes:
+        inner: The same; what checks of step and forward are about.
+    """
+
+    def __init__(self, inner: ModelAgent, context: Context) -> None:
+        self.__dict__.update(inner.__dict__)
+        self.inner, self.context = inner, context
+        config, backbone, read = inner.model.config, inner.model.backbone, inner.stepper
+        forgetful: Backbone
+        if context.mode == "window":
+            forgetful = WindowBackbone(backbone, config, context.timesteps)
+            detail = f"forward over each lane's window, PyTorch {torch.__version__}"
+        else:
+            forgetful = ResetBackbone(backbone, config, context.timesteps, read.call)
+            detail = read.detail
+        self.model = _with_backbone(inner.model, forgetful)
+        self.stepper = Stepper(read.form, detail, forgetful.step)
+        told = inner.info
+        self._info = replace(
+            told,
+            description=f"{told.description}; {context.describe()}",
+            digest=hashlib.sha256(f"{told.digest}{context.suffix}".encode()).hexdigest(),
+            details=(
+                *((name, detail if name == "step" else value) for name, value in told.details),
+                ("context", context.describe()),
+            ),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"inner": self.inner, "context": self.context}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["inner"], state["context"])  # type: ignore[misc]
+
+
+def with_context(agent: Agent, context: Context, spec: str) -> Agent:
+    """Return ``agent`` so that it sees ``context`` of an episode; ``agent`` itself where that is all of it.
+
+    Args:
+        agent: An action model.
+        context: What it is to see.
+        spec: What the user wrote, for the error.
+
+    Raises:
+        AgentError: It is no action model.
+    """
+    if context.mode == "carry":
+        return agent
+    # A subclass may act in ways that a limited context would undo.
+    if type(agent) is not ModelAgent:
+        raise AgentError(
+            f"{spec}: a context goes with action models, whose state it limits, and "
+            f"{agent.info.description!r} is none; noise comes after it, as in small-mamba@window=50~0.1"
+        )
+    return ContextAgent(agent, context)
+
+
+class ForgetfulBackbone(Backbone):
+    """A backbone whose ``step`` reads the passes of decisions and forgets some of the past.
+
+    Its ``forward`` is the whole backbone's, which forgets nothing: the two agree as long as nothing was
+    forgotten.
+
+    Args:
+        backbone: What reads.
+        config: Of the model: it tells which tokens of a pass tell of the timestep before.
+        timesteps: Decisions of a context.
+    """
+
+    def __init__(self, backbone: Backbone, config: ModelConfig, timesteps: int) -> None:
+        super().__init__()
+        self.whole = backbone
+        self.timesteps = timesteps
+        self.past = config.pass_tokens - config.fresh_tokens
+        self.pass_tokens, self.width = config.pass_tokens, config.width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See :class:`Backbone`."""
+        y: Tensor = self.whole(x)
+        return y
+
+    def reset_parameters(self) -> None:
+        """See :class:`Backbone`."""
+        self.whole.reset_parameters()
+
+    def _passes(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Return which tokens of the pass are there; AgentError where it is no decision's."""
+        if x.shape[1] != self.pass_tokens:
+            raise AgentError(
+                f"a limited context is counted in decisions of {self.pass_tokens} tokens, not of {x.shape[1]}"
+            )
+        if valid is None:
+            return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        return valid.clone()
+
+
+class ResetBackbone(ForgetfulBackbone):
+    """The state is fresh at every ``timesteps``-th decision.
+
+    Args:
+        backbone, config, timesteps: See :class:`ForgetfulBackbone`.
+        read: The backbone's step.
+    """
+
+    def __init__(self, backbone: Backbone, config: ModelConfig, timesteps: int, read: StepFunction) -> None:
+        super().__init__(backbone, config, timesteps)
+        self._read = read
+
+    def initial_state(self, rows: int) -> State:
+        """Decisions since the last reset (rows,), and the backbone's own state."""
+        count = torch.zeros(rows, dtype=torch.int64, device=self.device)
+        return {"count": count, "state": self.whole.initial_state(rows)}
+
+    def reset(self, state: State, rows: Sequence[int]) -> None:
+        """See :class:`Backbone`."""
+        state["count"][list(rows)] = 0
+        self.whole.reset(state["state"], rows)
+
+    def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        """Read one decision of every row that has one."""
+        valid = self._passes(x, valid)
+        ready = valid.any(dim=1)
+        due = (ready & (state["count"] == self.timesteps)).nonzero().flatten().tolist()
+        if due:
+            self.reset(state, due)
+            valid[due, : self.past] = False
+        # As agents do: a pass that all rows have whole goes without a mask.
+        y, inner = self._read(x, state["state"], None if bool(valid.all()) else valid)
+        return y, {"count": state["count"] + ready, "state": inner}
+
+
+class WindowBackbone(ForgetfulBackbone):
+    """The embedded tokens of the last ``timesteps`` decisions, read anew at each decision.
+
+    Each row is read alone, in exactly its own length, so that its bits do not depend on other rows.
+    """
+
+    def __init__(self, backbone: Backbone, config: ModelConfig, timesteps: int) -> None:
+        super().__init__(backbone, config, timesteps)
+        # The step of a model that reads its window anew sees no more, but its forward all that it is given.
+        self.most = config.past.tokens if config.past.anew else None
+
+    def initial_state(self, rows: int) -> State:
+        """``tokens`` (rows, timesteps x tokens of a pass, width), newest last, and which are there."""
+        size = self.timesteps * self.pass_tokens
+        try:
+            return {
+                "tokens": torch.zeros(rows, size, self.width, dtype=torch.float32, device=self.device),
+                "there": torch.zeros(rows, size, dtype=torch.bool, device=self.device),
+            }
+        except RuntimeError as error:
+            raise AgentError(
+                f"the memory here cannot hold {rows} contexts of {self.timesteps} timesteps; give a shorter "
+                "one"
+            ) from error
+
+    def reset(self, state: State, rows: Sequence[int]) -> None:
+        """See :class:`Backbone`."""
+        for tensor in tensors(state):
+            tensor[list(rows)] = 0
+
+    def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        """Read one decision of every row that has one; what it returns for other tokens is zero."""
+        valid = self._passes(x, valid)
+        y = torch.zeros_like(x)
+        for row in valid.any(dim=1).nonzero().flatten().tolist():
+            tokens, there = state["tokens"][row], state["there"][row]
+            _push(tokens, x[row])
+            _push(there, valid[row])
+            there[: self.past] = False  # what tells of the timestep before the window
+            new = there[-self.pass_tokens :]
+            window = tokens[there][-self.most :] if self.most else tokens[there]
+            read = self.whole(window.to(x.dtype).unsqueeze(0))[0]
+            y[row, new] = read[len(read) - int(new.sum()) :]
+        return y, state
+
+
+def _push(memory: Tensor, new: Tensor) -> None:
+    """Shift ``memory`` (n, ...) by what ``new`` (k, ...) has, which goes to its end."""
+    kept = memory[len(new) :].clone()
+    memory[: len(kept)] = kept
+    memory[len(kept) :] = new.to(memory.dtype)
+
+
+def _with_backbone(model: ActionModel, backbone: Backbone) -> ActionModel:
+    """Return a model of the same weights that has ``backbone``."""
+    twin = copy.copy(model)
+    # A copied module shares its table of parts with the original.
+    twin.__dict__["_modules"] = {**model.__dict__["_modules"], "backbone": backbone}
+    return twin

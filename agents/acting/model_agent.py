@@ -1,0 +1,399 @@
+"""The action model as an agent: many lanes of any domains, read in passes of a fixed size.
+
+Why a fixed size: a lane's actions must not depend on its neighbours, but the rounding of a matrix
+product depends on the number of its rows. So lanes live in blocks of ``rows`` rows, each lane in a
+place of its own, and a block with any ready lane is read whole, the other rows masked. Every matrix
+product then has the same shape whichever lanes are ready and however many there are. Measured with
+float32 on x86 processors (AVX-512, MKL, one thread): all backbones give a lane the same bits at every
+place of a block and beside any neighbours; with 1, 2 or 3 rows they give other bits than with 4 and
+more; with two threads a Transformer's bits depend on the place, because the work is split elsewhere.
+So a run that is to be repeated bit for bit needs one thread. ``tests/agents/test_model_agent.py``
+holds this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.backbones.states import State, state_bytes
+from lram.agents.backbones.stepping import make_stepper
+from lram.agents.checkpoints.known_tasks import KnownTasks
+from lram.agents.compute import Compute
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.encoders import IMAGE_SHAPE
+from lram.agents.model.network import ActionModel
+from lram.agents.model.tokens import (
+    ACTION_DIMS,
+    CLASSES,
+    DISCRETE_ACTIONS,
+    action_to_classes,
+    classes_to_action,
+)
+
+_STILL = np.full(ACTION_DIMS, action_to_classes(0.0), dtype=np.int64)
+
+IMAGES = 4
+"""Images encoded at once; the convolutions are limited by arithmetic, so that few are waste."""
+
+
+@dataclass(slots=True)
+class LaneStates:
+    """What the agent holds for its lanes: the episode's task, the running sum of rewards, the past.
+
+    Attributes:
+        tasks: The lane's task; None before its first episode.
+        earned: Sum of the rewards of the episode so far, unscaled, in float64.
+        fresh: No decision was made yet, so there is no last reward to read.
+        last_classes: Classes of the last action, one a dimension (read with actions in context).
+        blocks: Backbone states of ``rows`` rows each; lane i is row i % rows of block i // rows.
+    """
+
+    tasks: list[TaskSpec | None]
+    earned: npt.NDArray[np.float64]
+    fresh: npt.NDArray[np.bool_]
+    last_classes: npt.NDArray[np.int64]
+    blocks: list[State] = field(repr=False)
+
+
+class ModelAgent:
+    """An :class:`lram.agents.api.Agent` that acts by an action model, taking the likeliest class.
+
+    Args:
+        model: The model; it acts on the device that holds its weights.
+        trained: Whether its weights were trained.
+        description: One line for reports.
+        digest: Hash of configuration and weights.
+        target_returns: Return to ask for by task id, where it is not the task's own.
+        known: The tasks that it was trained on.
+        compute: Form of the step, and rows of a pass (results of different ``rows`` may differ by
+            rounding; 1 is for measuring the latency of a single lane). Device and precision are the
+            model's.
+
+    Attributes:
+        model: The model. Its weights must not change while the agent acts.
+        rows: Rows of a pass.
+        stepper: What reads a pass.
+    """
+
+    def __init__(
+        self,
+        model: ActionModel,
+        *,
+        trained: bool,
+        description: str,
+        digest: str,
+        target_returns: Mapping[str, float] | None = None,
+        known: KnownTasks = KnownTasks(None),  # noqa: B008 - a tuple
+        compute: Compute | None = None,
+    ) -> None:
+        compute = compute or Compute()
+        self._target_returns = dict(target_returns or {})
+        self.model = model.eval()
+        self.rows = rows = compute.rows
+        self._form = compute.step
+        self._prepare()
+        self._info = AgentInfo(
+            kind="model",
+            description=description,
+            trained=trained,
+            parameters=model.parameter_count,
+            digest=digest,
+            training_tasks=known.tasks,
+            training_tasks_complete=known.complete,
+            details=(
+                ("blocks", _blocks(model.config)),
+                ("actions in context", str(model.config.actions_in_context).lower()),
+                ("returns in context", str(model.config.returns_in_context).lower()),
+                ("rewards in context", str(model.config.rewards_in_context).lower()),
+                ("continuous actions decode to", f"{model.config.decode} of the bin"),
+                ("return asked for", self._asked_for()),
+                ("rows a pass", str(rows)),
+                ("step", self.stepper.detail),
+                ("precision", str(next(model.parameters()).dtype).removeprefix("torch.")),
+            ),
+        )
+
+    def _prepare(self) -> None:
+        """Make what computes, from the model's weights as they are now."""
+        model, tokens = self.model, self.model.config.pass_tokens
+        self.stepper = make_stepper(model.backbone, self._form, rows=self.rows, tokens=tokens)
+        # Kept, since between two passes nothing is left in the processor's cache: each look-up then takes
+        # longer than it seems to.
+        self._device = model.backbone.device
+        self._here = self._device.type == "cpu"
+        self.action_head: Callable[[Tensor], Tensor] = model.action_logits
+        self._images: Callable[[Tensor], Tensor] = model.encoders.observation
+        if self.stepper.form == "fused":
+            self.action_head, self._images = _fused_ends(model, self.rows)
+
+    def with_model(self, model: ActionModel) -> ModelAgent:
+        """Return this agent, of the same description, acting by ``model``."""
+        twin = object.__new__(type(self))
+        twin.__setstate__({**self.__getstate__(), "model": model})
+        return twin
+
+    def __copy__(self) -> ModelAgent:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Packed weights and compiled code cannot be copied or pickled; they are made again.
+        made = ("stepper", "_device", "_here", "action_head", "_images")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
+
+    @property
+    def info(self) -> AgentInfo:
+        """See :class:`lram.agents.api.Agent`."""
+        return self._info
+
+    def refuses(self, task: TaskSpec) -> str | None:
+        """Return why the model cannot play ``task``: no return to ask for, or sizes that do not fit."""
+        if self._target(task) is None and self.model.config.returns_in_context:
+            return f"{task.id} names no target return, and the model acts towards one"
+        if task.observation == "image" and task.observation_shape != IMAGE_SHAPE:
+            return f"{task.id} shows images of {task.observation_shape}, and the model reads {IMAGE_SHAPE}"
+        width = self.model.config.state_width
+        if task.observation == "vector" and np.prod(task.observation_shape) > width:
+            return f"{task.id} has observations wider than the model's {width}"
+        most = DISCRETE_ACTIONS if task.action == "discrete" else ACTION_DIMS
+        if task.action_size > most:
+            return f"{task.id} has {task.action_size} {task.action} actions, and the model knows {most}"
+        return None
+
+    def start(self, lanes: int) -> LaneStates:
+        """See :class:`lram.agents.api.Agent`."""
+        with torch.inference_mode():
+            count = -(-lanes // self.rows)
+            blocks = [self.model.backbone.initial_state(self.rows) for _ in range(count)]
+        return LaneStates(
+            tasks=[None] * lanes,
+            earned=np.zeros(lanes),
+            fresh=np.ones(lanes, dtype=np.bool_),
+            last_classes=np.zeros((lanes, ACTION_DIMS), dtype=np.int64),
+            blocks=blocks,
+        )
+
+    def reset(self, state: LaneStates, lanes: Sequence[int], episodes: Sequence[Episode]) -> None:
+        """See :class:`lram.agents.api.Agent`. AgentError for a task that the model refuses."""
+        for episode in episodes:
+            reason = self.refuses(episode.task)
+            if reason is not None:
+                raise AgentError(reason)
+        for lane, episode in zip(lanes, episodes, strict=True):
+            state.tasks[lane] = replace(episode.task, target_return=self._target(episode.task))
+            state.earned[lane], state.fresh[lane] = 0.0, True
+        with torch.inference_mode():
+            for block, rows in self._by_block(lanes):
+                self.model.backbone.reset(state.blocks[block], rows)
+
+    def act(
+        self,
+        state: LaneStates,
+        observations: Sequence[Observation],
+        rewards: Sequence[float],
+        lanes: Sequence[int],
+    ) -> tuple[list[Action], LaneStates]:
+        """See :class:`lram.agents.api.Agent`. AgentError when the model's output is not finite."""
+        tasks = [self._task(state, lane) for lane in lanes]
+        running = [lane for lane in lanes if not state.fresh[lane]]
+        given = dict(zip(lanes, rewards, strict=True))
+        if len(given) != len(lanes):
+            raise AgentError(f"a lane is named twice among {list(lanes)}")
+        for lane in running:
+            state.earned[lane] += given[lane]
+
+        with torch.inference_mode():
+            blocks = self._by_block(lanes)
+            encoded = self._encode(dict(zip(lanes, observations, strict=True)), state, blocks)
+            logits = {}
+            for block, rows in blocks:
+                block_logits = self._read_block(state, block, rows, encoded[block], given)
+                for row in rows:
+                    logits[block * self.rows + row] = block_logits[row]
+
+        actions = []
+        for lane, task in zip(lanes, tasks, strict=True):
+            action, classes = choose_action(logits[lane], task, self.model.config.decode)
+            state.last_classes[lane] = classes
+            state.fresh[lane] = False
+            actions.append(action)
+        return actions, state
+
+    def took(self, state: LaneStates, lanes: Sequence[int], actions: Sequence[Action]) -> None:
+        """Take note that ``lanes`` took other actions than those that ``act`` gave last."""
+        for lane, action in zip(lanes, actions, strict=True):
+            state.last_classes[lane] = past_classes(action, self._task(state, lane))
+
+    def _target(self, task: TaskSpec) -> float | None:
+        return self._target_returns.get(task.id, task.target_return)
+
+    def _asked_for(self) -> str:
+        if not self.model.config.returns_in_context:
+            return "none"
+        own = len(self._target_returns)
+        table = "the task table's"
+        return f"its own for {own} task{'s' * (own != 1)}, else {table}" if own else table
+
+    def state_bytes(self, state: LaneStates) -> int:
+        """See :class:`lram.agents.api.Agent`; the unused rows of the last block count too."""
+        return sum(state_bytes(block) for block in state.blocks)
+
+    def _encode(
+        self, observations: dict[int, Observation], state: LaneStates, blocks: Sequence[tuple[int, list[int]]]
+    ) -> dict[int, Tensor]:
+        """Encode what the lanes see: a tensor (rows, width) for each block that has a ready lane."""
+        encoders, config = self.model.encoders, self.model.config
+        encoded: dict[int, Tensor] = {}
+        images: list[Observation] = []
+        shown: dict[int, list[int]] = {}  # rows of a block that see images
+        for block, rows in blocks:
+            vectors = np.zeros((self.rows, config.state_width), dtype=np.float32)
+            for row in rows:
+                lane = block * self.rows + row
+                seen, task = observations[lane], self._task(state, lane)
+                if seen.shape != task.observation_shape:
+                    raise AgentError(f"{task.id} showed {seen.shape}, not {task.observation_shape}")
+                if task.observation == "image":
+                    images.append(seen)
+                    shown.setdefault(block, []).append(row)
+                else:
+                    vectors[row, : seen.size] = seen.reshape(-1)
+            encoded[block] = encoders.observation(self._given(vectors))
+        if images:
+            size = min(IMAGES, self.rows)
+            batches = [images[first : first + size] for first in range(0, len(images), size)]
+            tokens = torch.cat([self._images(self._given(_stacked(batch, size))) for batch in batches])
+            first = 0
+            for block, rows in shown.items():
+                encoded[block][rows] = tokens[first : first + len(rows)]
+                first += len(rows)
+        return encoded
+
+    def _read_block(
+        self, state: LaneStates, block: int, rows: Sequence[int], encoded: Tensor, rewards: dict[int, float]
+    ) -> npt.NDArray[np.float32]:
+        """Read one pass of one block; return logits (rows, 8, 274)."""
+        model = self.model
+        past = model.config.pass_tokens - model.config.fresh_tokens
+        returns_to_go = np.zeros(self.rows, dtype=np.float32)
+        last_rewards = np.zeros(self.rows, dtype=np.float32)
+        classes = np.zeros((self.rows, ACTION_DIMS), dtype=np.int64)
+        valid = np.zeros((self.rows, model.config.pass_tokens), dtype=np.bool_)
+        for row in rows:
+            lane = block * self.rows + row
+            task = self._task(state, lane)
+            if task.target_return is not None:  # it is, where the model reads it: refused otherwise
+                returns_to_go[row] = (task.target_return - state.earned[lane]) / task.reward_scale
+            valid[row, past:] = True
+            if not state.fresh[lane]:
+                last_rewards[row] = rewards[lane] / task.reward_scale
+                classes[row] = state.last_classes[lane]
+                valid[row, :past] = True
+                if model.config.actions_in_context and task.action == "discrete":
+                    valid[row, 1:ACTION_DIMS] = False
+        x = model.decision_tokens(
+            encoded,
+            self._given(returns_to_go),
+            self._given(last_rewards),
+            self._given(classes) if model.config.actions_in_context else None,
+        )
+        mask = None if valid.all() else self._given(valid)
+        hidden, state.blocks[block] = self.stepper.call(x, state.blocks[block], mask)
+        read = self.action_head(hidden[:, -1])
+        logits: npt.NDArray[np.float32] = (read if self._here else read.cpu()).float().numpy()
+        return logits
+
+    def _given(self, values: npt.NDArray[Any]) -> Tensor:
+        """Return ``values`` where the model computes; it is read before they change."""
+        tensor = torch.from_numpy(values)
+        return tensor if self._here else tensor.to(self._device)
+
+    def _by_block(self, lanes: Sequence[int]) -> list[tuple[int, list[int]]]:
+        blocks: dict[int, list[int]] = {}
+        for lane in lanes:
+            blocks.setdefault(lane // self.rows, []).append(lane % self.rows)
+        return sorted(blocks.items())
+
+    @staticmethod
+    def _task(state: LaneStates, lane: int) -> TaskSpec:
+        task = state.tasks[lane]
+        if task is None:
+            raise AgentError(f"lane {lane} holds no episode; reset it before it acts")
+        return task
+
+
+def _fused_ends(
+    model: ActionModel, rows: int
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Return what reads actions from hidden states, and what encodes images."""
+    from lram.agents.backbones.kernels.linear import PackedLinear
+    from lram.agents.model.compiled_images import FusedImageEncoder
+
+    head = PackedLinear.of(model.head, rows)
+    images = FusedImageEncoder(model.encoders.image, min(IMAGES, rows))
+    return lambda hidden: head(hidden).view(len(hidden), ACTION_DIMS, CLASSES), images
+
+
+def _stacked(images: Sequence[Observation], size: int) -> npt.NDArray[np.uint8]:
+    """Return ``size`` images, those that are not given black."""
+    batch = np.empty((size, *IMAGE_SHAPE), dtype=np.uint8)
+    for place, image in enumerate(images):
+        batch[place] = image
+    batch[len(images) :] = 0
+    return batch
+
+
+def _blocks(config: ModelConfig) -> str:
+    more = config.spec.blocks(config)
+    return f"{config.layers} of width {config.width}" + (f", {more}" if more else "")
+
+
+def choose_action(
+    logits: npt.NDArray[np.float32], task: TaskSpec, decode: str
+) -> tuple[Action, npt.NDArray[np.int64]]:
+    """Take the likeliest class among those that ``task`` has (the first, if several are).
+
+    Args:
+        logits: (8, 274).
+        task: Tells the number of discrete actions, or of continuous dimensions.
+        decode: ``center`` or ``lower``, see :func:`classes_to_action`.
+
+    Returns:
+        The action, and the classes (8,) that stand for it as past action; dimensions that the task
+        does not have stand as action 0.0.
+
+    Raises:
+        AgentError: The logits are not finite.
+    """
+    if not np.isfinite(logits).all():
+        raise AgentError(f"the model's output for {task.id} is not finite; its weights or inputs are not")
+    classes = _STILL.copy()
+    if task.action == "discrete":
+        classes[0] = logits[0, : task.action_size].argmax()
+        return int(classes[0]), classes
+    size = task.action_size
+    classes[:size] = DISCRETE_ACTIONS + logits[:size, DISCRETE_ACTIONS:].argmax(axis=-1)
+    return classes_to_action(classes[:size], "lower" if decode == "lower" else "center"), classes
+
+
+def past_classes(action: Action, task: TaskSpec) -> npt.NDArray[np.int64]:
+    """Return the classes (8,) that stand for ``action`` as past action, as :func:`choose_action` has them."""
+    classes = _STILL.copy()
+    if task.action == "discrete":
+        classes[0] = action
+    else:
+        classes[: task.action_size] = action_to_classes(action)
+    return classes

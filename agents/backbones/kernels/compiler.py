@@ -1,0 +1,205 @@
+"""Kernels: functions on numpy arrays that numba compiles, and the elementary functions they use.
+
+The elementary functions are written as arithmetic without calls, so that LLVM can compute 8 or 16 at
+once; calls into the C library would be computed one by one, at ten times the cost. Their relative
+error is below 3e-7 (float32), held by ``tests/agents/test_fused.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.serialize import dumps
+from numba.extending import intrinsic
+from numba.np import arrayobj
+
+from lram.agents.backbones.kernels.files import private_folder, read_kernel, write_kernel
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Sums may be split over a vector's lanes and products fused with sums, as every fast matrix product
+# does. NaN and infinity keep their meaning, so that a broken state is seen.
+_FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
+
+
+def kernel(function: Function) -> Function:
+    """Compile ``function`` at its first call; the machine code is kept on disk where that is possible."""
+    compiled: Any = numba.njit(fastmath=_FASTMATH, error_model="numpy", nogil=True)(function)
+    folder = _cache_folder()
+    if folder is not None:
+        compiled._cache = _KernelCache(function, folder)
+    result: Function = compiled
+    return result
+
+
+class _KernelCache(FunctionCache):  # type: ignore[misc]
+    """numba's cache of one kernel, but in files of our own, of which nothing unsound reaches LLVM.
+
+    A file is named by everything that its code depends on, so there is no index that processes which
+    compile at the same time could confuse. Whatever goes wrong costs a compilation instead of the run.
+    """
+
+    def __init__(self, function: Callable[..., Any], folder: Path) -> None:
+        # Not the base's own: it would choose a folder, perhaps a shared one.
+        self._name, self._py_func = repr(function), function
+        self._impl = object.__new__(CompileResultCacheImpl)  # its methods that are used here need no state
+        self._cache_path = str(folder)
+        self.enable()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return kept code; None where there is none or it cannot be read."""
+        try:
+            target_context.refresh()
+            content = read_kernel(self._file(sig, target_context.codegen()))
+            return content and self._impl.rebuild(target_context, pickle.loads(content))
+        except Exception:
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep code if that can be done."""
+        with suppress(Exception):
+            if self._impl.check_cachable(data):
+                write_kernel(self._file(sig, data.codegen), dumps(self._impl.reduce(data)))
+
+    def flush(self) -> None:
+        """Forget nothing: files are named by their content's source."""
+
+    def _file(self, sig: Any, codegen: Any) -> Path:
+        function = self._py_func
+        depends = (
+            numba.__version__,
+            sys.version_info[:2],
+            _source_digest(inspect.getfile(function)),
+            function.__qualname__,
+            function.__code__.co_firstlineno,
+            self._index_key(sig, codegen),
+        )
+        digest = hashlib.sha256(repr(depends).encode()).hexdigest()[:32]
+        return Path(self._cache_path) / f"{function.__name__}.{digest}.nbc"
+
+
+@cache
+def _source_digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+@cache
+def _cache_folder() -> Path | None:
+    """A folder for these very sources; None where there can be none, or where others could write it."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    try:
+        base = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return private_folder(Path(base) / "lram" / f"kernels-{digest.hexdigest()[:16]}")
+    except (OSError, RuntimeError):  # RuntimeError: nobody's home
+        return None
+
+
+def elementary(function: Function) -> Function:
+    """Compile ``function`` for use in kernels. Sums keep their order, whatever the kernel allows."""
+    compiled: Function = numba.njit(fastmath={"contract", "nsz"}, error_model="numpy")(function)
+    return compiled
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def float_of_bits(context: Any, bits: Any) -> Any:
+    """Read the bits of an int32 as a float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return numba.types.float32(numba.types.int32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(context: Any, array: Any, i: Any, j: Any) -> Any:
+    """Ask the processor for the memory of array[i, j], which may lie outside of the array (a 2-d one)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        struct = arrayobj.make_array(kind)(context, builder, arguments[0])
+        item = cgutils.get_item_pointer(context, builder, kind, struct, arguments[1:], wraparound=False)
+        integer, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        form = ir.FunctionType(ir.VoidType(), [pointer, integer, integer, integer])
+        function = cgutils.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
+        reading, keep, data = integer(0), integer(3), integer(1)
+        builder.call(function, [builder.bitcast(item, pointer), reading, keep, data])
+        return context.get_dummy_value()
+
+    return numba.types.void(array, i, j), generate
+
+
+_LOG2_E = np.float32(1.4426950408889634)
+_LN2_HIGH = np.float32(0.693359375)  # few bits, so that its product with a small integer is exact
+_LN2_LOW = np.float32(-2.12194440e-4)
+_LOWEST, _HIGHEST = np.float32(-87.3), np.float32(88.3)
+_C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / c) for c in (2, 6, 24, 120, 720, 5040))
+_A3, _A5, _A7, _A9, _A11, _A13, _A15 = (np.float32(1 / a) for a in (3, 5, 7, 9, 11, 13, 15))
+_SMALL = np.float32(-0.34)
+_ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+
+
+@elementary
+def _series(x: Any) -> Any:
+    """(e^x - 1 - x) / x^2 for |x| up to ln(2) / 2: six terms of the series."""
+    series = _C5 + x * (_C6 + x * _C7)
+    return _C2 + x * (_C3 + x * (_C4 + x * series))
+
+
+@elementary
+def exp(x: Any) -> Any:
+    """e^x of a float32; below -87.3 and above 88.3 as at these limits (NaN stays NaN)."""
+    x = _LOWEST if x < _LOWEST else (_HIGHEST if x > _HIGHEST else x)
+    whole = np.floor(x * _LOG2_E + _HALF)
+    rest = x - whole * _LN2_HIGH - whole * _LN2_LOW  # within +-ln(2) / 2
+    series = _ONE + rest * (_ONE + rest * _series(rest))
+    return series * float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
+
+
+@elementary
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^-x)."""
+    return _ONE / (_ONE + exp(-x))
+
+
+@elementary
+def silu(x: Any) -> Any:
+    """x / (1 + e^-x)."""
+    return x / (_ONE + exp(-x))
+
+
+@elementary
+def tanh(x: Any) -> Any:
+    """(1 - e^-2|x|) / (1 + e^-2|x|), with the sign of x."""
+    r = -_TWO * abs(x)
+    # e^r - 1: near 0 by the series itself, because the difference would lose its digits.
+    less = r * (_ONE + r * _series(r)) if r > _SMALL else exp(r) - _ONE
+    y = -less / (_TWO + less)
+    return y if x > _ZERO else -y
+
+
+@elementary
+def softplus(x: Any) -> Any:
+    """log(1 + e^x)."""
+    # log(1 + u) = 2 artanh(u / (2 + u)) with u = e^-|x| <= 1, so that the series' argument is <= 1/3.
+    u = exp(-abs(x))
+    s = u / (_TWO + u)
+    s2 = s * s
+    series = _A9 + s2 * (_A11 + s2 * (_A13 + s2 * _A15))
+    series = _ONE + s2 * (_A3 + s2 * (_A5 + s2 * (_A7 + s2 * series)))
+    return (x if x > _ZERO else _ZERO) + _TWO * s * series

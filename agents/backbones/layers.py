@@ -1,0 +1,61 @@
+"""Pieces that several backbones are made of: masked steps, and the causal convolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def keep_valid(valid: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
+    """Return ``new`` for the rows where ``valid`` (rows,) is true, ``old`` for the others."""
+    if valid is None:
+        return new
+    return torch.where(valid.view(-1, *[1] * (new.dim() - 1)), new, old)
+
+
+def column(valid: Tensor | None, token: int) -> Tensor | None:
+    """Return which rows have the ``token``-th token of a pass: (rows,), or None for all."""
+    return None if valid is None else valid[:, token]
+
+
+def split_last(x: Tensor, parts: int) -> Tensor:
+    """Cut the last dimension into equal parts: (..., parts x n) -> (..., parts, n)."""
+    return x.reshape(*x.shape[:-1], parts, -1)
+
+
+def causal_conv(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """Convolve each channel of ``x`` (rows, tokens, channels) with its past; ``conv`` pads both ends."""
+    y: Tensor = conv(x.transpose(1, 2))
+    return y[..., : x.shape[1]].transpose(1, 2)
+
+
+def causal_conv_step(conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Continue :func:`causal_conv` by k tokens.
+
+    Args:
+        conv: Its depthwise convolution of width K.
+        x: (rows, k, channels).
+        past: The last K - 1 valid inputs of each row, newest last: (rows, K - 1, channels).
+        valid: (rows, k) or None.
+
+    Returns:
+        The outputs (rows, k, channels), and the new past.
+    """
+    assert conv.bias is not None
+    kernel = conv.weight[:, 0].T  # (K, channels)
+    tokens, kept = x.shape[1], past.shape[1]
+    if valid is not None:
+        # Valid tokens first, so that each finds its predecessors right before it.
+        order = torch.argsort(valid, dim=1, descending=True, stable=True)
+        x = x.gather(1, order.unsqueeze(-1).expand_as(x))
+    inputs = torch.cat([past, x.to(past.dtype)], dim=1)  # (rows, K - 1 + k, channels)
+    # One product a place of the kernel, not a library's convolution: a token's bits then do not
+    # depend on how many are read with it.
+    y = sum((inputs[:, place : place + tokens] * kernel[place] for place in range(kept + 1)), conv.bias)
+    y = y.to(x.dtype)
+    if valid is None:
+        return y, inputs[:, tokens:]
+    ranks = order.argsort(dim=1)
+    y = y.gather(1, ranks.unsqueeze(-1).expand_as(y))
+    newest = valid.sum(dim=1, keepdim=True) + torch.arange(kept, device=x.device)  # (rows, K - 1)
+    return y, inputs.gather(1, newest.unsqueeze(-1).expand(-1, -1, inputs.shape[2]))

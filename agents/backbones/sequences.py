@@ -1,0 +1,97 @@
+"""How whole sequences are read on a processor: by compiled kernels, or in plain PyTorch.
+
+``forward`` of a backbone asks here, for every block. Both forms compute the same up to rounding, with
+gradients. The kernels (:mod:`lram.agents.backbones.kernels`) need numba and float32 weights; under autocast
+they compute in float32.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_plain = False
+
+
+def compiled_for(x: Tensor, weight: Tensor) -> bool:
+    """Return whether kernels are to read ``x`` with weights like ``weight``."""
+    return (
+        not _plain
+        and x.device.type == weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and (x.dtype == torch.float32 or torch.is_autocast_enabled("cpu"))
+        and not torch.compiler.is_compiling()
+        and _numba_works()
+    )
+
+
+def plain_asked() -> bool:
+    """Return whether this is inside of :func:`plain_sequences`."""
+    return _plain
+
+
+@contextmanager
+def plain_sequences() -> Iterator[None]:
+    """Read sequences in plain PyTorch here, to compare: no kernels, and products as PyTorch makes them."""
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
+
+
+@cache
+def _numba_works() -> bool:
+    return numba_problem() is None
+
+
+def numba_problem() -> str | None:
+    """Return what is wrong with numba here, or None."""
+    if find_spec("numba") is None:
+        return "numba is not installed (pip install 'lram-bench[fast]')"
+    try:
+        importlib.import_module("numba")
+    except Exception as error:  # such as a numpy that is too new for it
+        return f"numba cannot be imported ({type(error).__name__}: {error})"
+    return None
+
+
+def over_rows(kernel: Callable[..., None], by_row: tuple[Any, ...], shared: tuple[Any, ...] = ()) -> None:
+    """Call ``kernel(*by_row, *shared)``, its rows divided among as many threads as PyTorch has.
+
+    Args:
+        kernel: Lets go of Python's lock, and treats each row by itself.
+        by_row: Arrays with the row first.
+        shared: Other arguments, the same for all.
+    """
+    rows, threads = len(by_row[0]), min(torch.get_num_threads(), len(by_row[0]))
+    if threads <= 1:
+        kernel(*by_row, *shared)
+        return
+    cuts = [rows * part // threads for part in range(threads + 1)]
+    parts = [slice(cuts[part], cuts[part + 1]) for part in range(threads)]
+    others = [
+        _pool(threads).submit(kernel, *(array[part] for array in by_row), *shared) for part in parts[1:]
+    ]
+    kernel(*(array[parts[0]] for array in by_row), *shared)
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="lram-rows")
+
+
+def arrays(*tensors: Tensor) -> tuple[Any, ...]:
+    """Return the tensors' memory as numpy arrays."""
+    return tuple(tensor.detach().numpy() for tensor in tensors)

@@ -1,0 +1,253 @@
+"""What a Transformer keeps of the tokens it has read, and how the next ones attend to it.
+
+:class:`KeyValueCache` is for ``cache: ring`` and ``cache: full``, :class:`TokenWindow` for ``cache:
+recompute``. They keep the books of positions, slots and masked tokens; the blocks are run by the
+``read`` that they are given, plain or fused.
+
+Shapes: B rows, k new tokens, D width, NH heads, DH width of a head, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lram.agents.api import AgentError
+from lram.agents.backbones.spec import ModelShape
+
+# Attention: layer, queries, keys, values (B, NH, S, DH) -> (B, NH, S, DH).
+Attend: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+State: TypeAlias = dict[str, Tensor]
+
+RING_PASS = 16
+"""Most tokens that enter a ring at once. It has that many spare slots, because the first token of a
+pass must still see its whole band after the last is written."""
+
+FULL_PASS = 512
+"""The same of a full cache: more would need masks of many megabytes, and gain nothing."""
+
+FIRST_SLOTS = 64
+"""Slots of a full cache at first; each time it is full it is given twice as many."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedPass:
+    """The past of one pass, with slots for its own keys and values, which attention writes.
+
+    Attributes:
+        keys: (B, L, NH, slots, DH); the token at position p is in slot p % slots.
+        values: The same.
+        position: Of each new token: (B, k); for masked ones, distinct numbers after the last.
+        valid: (B, k).
+        count: Tokens of each row after the pass: (B,).
+        band: A token sees itself and the ``band - 1`` before it; None: all before it.
+    """
+
+    keys: Tensor
+    values: Tensor
+    position: Tensor
+    valid: Tensor
+    count: Tensor
+    band: int | None
+
+
+# Runs the blocks over new tokens (B, k, D), in whose attention ``past`` is read and written.
+ReadCached: TypeAlias = Callable[[Tensor, CachedPass], Tensor]
+# Runs the blocks over whole sequences (B, S, D), whose tokens are at positions 0, 1, ...
+ReadWhole: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class KeyValueCache:
+    """Keys and values of the last ``window`` tokens (ring), or of all tokens (full).
+
+    The semantics are told in :class:`lram.agents.backbones.transformer.TransformerConfig`.
+    """
+
+    def __init__(self, config: ModelShape) -> None:
+        section = config.backbone
+        self.ring, self.window = section.cache == "ring", section.window
+        self.width, self.layers, self.heads = config.width, config.layers, section.heads
+        self.most = RING_PASS if self.ring else min(FULL_PASS, self.window or FULL_PASS)
+
+    def initial_state(self, rows: int, device: torch.device) -> State:
+        """``count`` of tokens (B,), ``keys`` and ``values``, and ``tokens`` (B, slots, D) to restart from."""
+        if self.ring:
+            assert self.window is not None
+            slots = self.window + RING_PASS - 1
+        else:
+            slots = min(FIRST_SLOTS, self.window or FIRST_SLOTS)
+        shape = (rows, self.layers, self.heads, slots, self.width // self.heads)
+        state = {
+            "count": torch.zeros(rows, dtype=torch.int64, device=device),
+            "keys": torch.zeros(shape, dtype=torch.float32, device=device),
+            "values": torch.zeros(shape, dtype=torch.float32, device=device),
+        }
+        if not self.ring and self.window is not None:
+            state["tokens"] = torch.zeros(rows, slots, self.width, dtype=torch.float32, device=device)
+        return state
+
+    def step(self, x: Tensor, state: State, valid: Tensor, read: ReadCached) -> tuple[Tensor, State]:
+        """Read the next tokens x (B, k, D) into ``state``, which is changed; see ``Backbone.step``."""
+        append = self._append if self.ring or self.window is None else self._append_or_restart
+        outputs = []
+        for first in range(0, x.shape[1], self.most):
+            part = slice(first, first + self.most)
+            y, state = append(x[:, part], state, valid[:, part], read)
+            outputs.append(y)
+        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)), state
+
+    def _append_or_restart(
+        self, x: Tensor, state: State, valid: Tensor, read: ReadCached
+    ) -> tuple[Tensor, State]:
+        """Append each row's tokens while there is room; rows without room are read anew in between."""
+        assert self.window is not None
+        y, left = None, valid
+        while True:
+            self._restart_rows(state, (state["count"] == self.window) & left.any(dim=1), x.dtype, read)
+            now = left & (left.cumsum(1) <= (self.window - state["count"]).unsqueeze(-1))
+            outputs, state = self._append(x, state, now, read)
+            y = outputs if y is None else torch.where(now.unsqueeze(-1), outputs, y)
+            left = left & ~now
+            if not left.any():
+                return y, state
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _restart_rows(self, state: State, rows: Tensor, dtype: torch.dtype, read: ReadCached) -> None:
+        """Make ``rows`` (B,) what fresh rows are after reading the newest half of their tokens."""
+        assert self.window is not None
+        for row in rows.nonzero().flatten().tolist():
+            # Alone, whatever the other rows do: rounding depends on the shapes of a pass.
+            alone = {name: tensor[row : row + 1] for name, tensor in state.items()}
+            kept = alone["tokens"][:, self.window - self.window // 2 :].to(dtype, copy=True)
+            alone["count"].zero_()
+            valid = torch.ones(kept.shape[:2], dtype=torch.bool, device=kept.device)
+            for first in range(0, kept.shape[1], self.most):
+                part = slice(first, first + self.most)
+                self._append(kept[:, part], alone, valid[:, part], read)
+
+    def _append(self, x: Tensor, state: State, valid: Tensor, read: ReadCached) -> tuple[Tensor, State]:
+        """Read tokens that all have room."""
+        position = state["count"].unsqueeze(-1) + places(valid)
+        if not self.ring:
+            state = self.with_room(state, x.shape[1])
+        state["count"] += valid.sum(dim=1)
+        if "tokens" in state:
+            _write(state["tokens"], position, x, valid)
+        band = self.window if self.ring else None
+        past = CachedPass(state["keys"], state["values"], position, valid, state["count"], band)
+        return read(x, past), state
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def with_room(self, state: State, free: int) -> State:
+        """Return the state with ``free`` slots after each row's last, or as many as the window allows.
+
+        A ring has the slots that it needs.
+        """
+        if self.ring:
+            return state
+        slots = state["keys"].shape[3]
+        needed = int(state["count"].max()) + free
+        if slots >= needed or slots == self.window:
+            return state
+        while slots < needed:
+            slots *= 2
+        slots = min(slots, self.window or slots)
+        grown = dict(state)
+        for name in state.keys() - {"count"}:
+            old = state[name]
+            grown[name] = old.new_zeros(*old.shape[:-2], slots, old.shape[-1])
+            grown[name][..., : old.shape[-2], :] = old
+        return grown
+
+
+def cached_attention(past: CachedPass) -> Attend:
+    """Return the attention of one pass in plain PyTorch: write keys and values, then read what is seen."""
+    slots = past.keys.shape[3]
+    newest = past.count.unsqueeze(-1) - 1
+    # Of each row, only the slots in use are read, one row after the other: its results must not depend
+    # on how long other rows are. Compiled code and GPUs want fixed shapes and few calls instead.
+    by_row = past.keys.device.type == "cpu" and not torch.compiler.is_compiling()
+    used = past.count.clamp(1, slots).tolist() if by_row else [slots]
+
+    # The position whose key each slot holds after this pass; below 0: none yet.
+    held = newest - (newest - torch.arange(max(used), device=newest.device)) % slots  # (B, slots)
+    distance = past.position.unsqueeze(-1) - held.unsqueeze(-2)  # (B, k, slots)
+    seen = (held >= 0).unsqueeze(-2) & (distance >= 0)
+    if past.band is not None:
+        seen &= distance < past.band
+    # A masked token sees nothing; let it see everything, so that its output is finite.
+    seen = (seen | ~past.valid.unsqueeze(-1)).unsqueeze(1)  # (B, 1, k, slots)
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys, values = past.keys[:, layer], past.values[:, layer]
+        _write(keys.transpose(1, 2), past.position, k.transpose(1, 2), past.valid)
+        _write(values.transpose(1, 2), past.position, v.transpose(1, 2), past.valid)
+        if not by_row:
+            return F.scaled_dot_product_attention(q, keys.to(q.dtype), values.to(q.dtype), attn_mask=seen)
+        y = torch.empty_like(q)
+        for row, count in enumerate(used):
+            one, first = slice(row, row + 1), slice(count)
+            row_keys, row_values = keys[one, :, first].to(q.dtype), values[one, :, first].to(q.dtype)
+            y[one] = F.scaled_dot_product_attention(
+                q[one], row_keys, row_values, attn_mask=seen[one, ..., first]
+            )
+        return y
+
+    return attend
+
+
+class TokenWindow:
+    """The last ``window`` embedded tokens, read anew at each decision."""
+
+    def __init__(self, config: ModelShape) -> None:
+        assert config.backbone.window is not None
+        self.window, self.width = config.backbone.window, config.width
+
+    def initial_state(self, rows: int, device: torch.device) -> State:
+        """``count`` of tokens (B,), and ``tokens`` (B, window, D)."""
+        tokens = torch.zeros(rows, self.window, self.width, dtype=torch.float32, device=device)
+        return {"count": torch.zeros(rows, dtype=torch.int64, device=device), "tokens": tokens}
+
+    def step(self, x: Tensor, state: State, valid: Tensor, read: ReadWhole) -> tuple[Tensor, State]:
+        """See ``Backbone.step``. All tokens of a pass see the window as it is after the pass."""
+        count, tokens = state["count"].unsqueeze(-1), state["tokens"]
+        if x.shape[1] > self.window:
+            raise AgentError(f"a pass of {x.shape[1]} tokens is longer than the window of {self.window}")
+        new = valid.sum(dim=1, keepdim=True)
+        dropped = (count + new - self.window).clamp(min=0)  # (B, 1)
+
+        # Each slot takes an old token (shifted by those that drop out), a new one, or stays as it is.
+        slot = torch.arange(self.window, device=x.device)
+        ordinal = slot + dropped - count  # (B, window): which of the new tokens, if 0 <= ordinal < new
+        order = torch.argsort(valid, dim=1, descending=True, stable=True)  # valid tokens first
+        from_new = self.window + order.gather(1, ordinal.clamp(0, x.shape[1] - 1))
+        source = torch.where(ordinal < 0, slot + dropped, torch.where(ordinal < new, from_new, slot))
+        both = torch.cat([tokens, x.to(tokens.dtype)], dim=1)  # (B, window + k, D)
+        tokens = both.gather(1, source.unsqueeze(-1).expand(-1, -1, self.width))
+        count = count - dropped + new
+
+        y = read(tokens.to(x.dtype))
+        place = (count - new + places(valid)).clamp(max=self.window - 1)  # (B, k)
+        y = y.gather(1, place.unsqueeze(-1).expand(-1, -1, self.width))
+        return y, {"count": count.squeeze(-1), "tokens": tokens}
+
+
+def places(valid: Tensor) -> Tensor:
+    """Number the valid tokens of each row 0, 1, ..., and the masked ones on from there: (B, k)."""
+    # Distinct places for masked tokens too: what they write back never meets another token's slot.
+    order = valid.cumsum(1)
+    masked = order[:, -1:] + torch.arange(1, valid.shape[1] + 1, device=valid.device) - order
+    return torch.where(valid, order, masked) - 1
+
+
+def _write(memory: Tensor, position: Tensor, new: Tensor, valid: Tensor) -> None:
+    """Put the valid ones of ``new`` (B, k, ...) into the slots of ``memory`` (B, slots, ...)."""
+    row = torch.arange(len(new), device=new.device).unsqueeze(-1)
+    slot = position % memory.shape[1]
+    valid = valid.view(*valid.shape, *[1] * (new.dim() - 2))
+    memory[row, slot] = torch.where(valid, new.to(memory.dtype), memory[row, slot])

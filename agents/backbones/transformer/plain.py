@@ -1,0 +1,276 @@
+"""Transformer: pre-norm causal attention blocks in the style of GPT-2, and three ways to act with them.
+
+``cache: ring`` keeps keys and values of the last ``window`` tokens and gives every token, in training
+too, exactly that band to look at. ``cache: full`` keeps those of all tokens, until there are
+``window``; then it starts again from the newest half. ``cache: recompute`` keeps the last ``window``
+embedded tokens and reads them anew. What they keep is in :mod:`lram.agents.backbones.transformer.cache`.
+Parameters have the names of Hugging Face's GPT-2 (its Conv1D weights transposed).
+
+Shapes: B rows, S tokens, D width, NH heads, DH width of a head, L layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lram.agents.api import AgentError
+from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.linear import Linear
+from lram.agents.backbones.spec import ModelShape
+from lram.agents.backbones.states import State, state_bytes
+from lram.agents.backbones.transformer.cache import (
+    Attend,
+    CachedPass,
+    KeyValueCache,
+    TokenWindow,
+    cached_attention,
+)
+
+LayerAttend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Transformer(Backbone):
+    """The stack: positions, blocks, then a norm."""
+
+    def __init__(self, config: ModelShape) -> None:
+        super().__init__()
+        section = config.backbone
+        self.width, self.heads = config.width, section.heads
+        self.window, self.cache = section.window, section.cache
+        self.past = TokenWindow(config) if section.cache == "recompute" else KeyValueCache(config)
+        self.wpe = (
+            nn.Embedding(section.max_positions, config.width) if section.positions == "learned" else None
+        )
+        self.h = nn.ModuleList(TransformerBlock(config.width, section.heads) for _ in range(config.layers))
+        self.ln_f = nn.LayerNorm(config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See :class:`Backbone`. AgentError when x is longer than the table of learned positions."""
+        if self.cache == "ring":
+            assert self.window is not None
+            if x.shape[1] > self.window:
+                return self._read_band(x, self.window)
+            return self._read_causal(x)
+        if self.cache == "recompute" or self.window is None or x.shape[1] <= self.window:
+            return self._read_causal(x)
+
+        # As ``step`` does: each part begins with the newest tokens of the one before, and adds some.
+        kept = self.window // 2
+        added = self.window - kept
+        starts = range(added, x.shape[1] - kept, added)
+        parts = [self._read_causal(x[:, first : first + self.window])[:, kept:] for first in starts]
+        return torch.cat([self._read_causal(x[:, : self.window]), *parts], dim=1)
+
+    def initial_state(self, rows: int) -> State:
+        """A dict with the ``count`` of tokens read, and what is kept of them; all zeros."""
+        return self.past.initial_state(rows, self.device)
+
+    def reset(self, state: State, rows: Sequence[int]) -> None:
+        """See :class:`Backbone`."""
+        for tensor in state.values():
+            tensor.index_fill_(0, torch.as_tensor(rows, dtype=torch.int64, device=tensor.device), 0)
+
+    def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        """See :class:`Backbone`. With ``recompute``, all tokens of a pass see the window after it."""
+        if valid is None:
+            valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        if isinstance(self.past, TokenWindow):
+            return self.past.step(x, state, valid, self._read_causal)
+        return self.past.step(x, state, valid, self._read_cached)
+
+    def remember(self, x: Tensor, state: State, valid: Tensor | None = None) -> State:
+        """See :class:`Backbone`. A window of tokens takes them as they are: nothing has to be computed
+        yet.
+        """
+        if not isinstance(self.past, TokenWindow):
+            return super().remember(x, state, valid)
+        there = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if valid is None else valid
+        return self.past.step(x, state, there, lambda kept: kept)[1]
+
+    def rewinder(self, state: State, tokens: int, *, trim: bool = False) -> Callable[[], State] | None:
+        """See :class:`Backbone`.
+
+        To put the count back is to forget what came after: a full cache with room has nothing written over, a
+        ring has spare slots, and a window of tokens is a new tensor after each pass.
+        """
+        count = state["count"].clone()
+        if self.cache == "full":
+            used = int(count.max()) + tokens
+            if self.window is not None and used > self.window:
+                return None
+            if trim:
+                state = {
+                    name: part if name == "count" else _fitted(part, used) for name, part in state.items()
+                }
+        return lambda: {**state, "count": count.clone()}
+
+    def with_room(self, state: State, tokens: int) -> State:
+        """See :class:`Backbone`."""
+        return self.past.with_room(state, tokens) if isinstance(self.past, KeyValueCache) else state
+
+    def fitted_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See :class:`Backbone`. Rows of a table that is too short are taken again from the first on."""
+        fitted = dict(weights)
+        table = fitted.get("wpe.weight")
+        if self.wpe is not None and table is not None and len(table) < self.wpe.num_embeddings:
+            rows = torch.arange(self.wpe.num_embeddings, device=table.device) % len(table)
+            fitted["wpe.weight"] = table[rows]
+        return fitted
+
+    def step_parameters(self) -> Iterator[nn.Parameter]:
+        """See :class:`Backbone`. Of the table of positions, one row is read for a token."""
+        yield from (parameter for name, parameter in self.named_parameters() if name != "wpe.weight")
+
+    def moved_bytes(self, state: State, tokens: int) -> tuple[int, int]:
+        """See :class:`Backbone`. Of what it keeps, a pass reads the tokens that its own still see."""
+        seen = state["count"]
+        if self.cache == "recompute":
+            assert self.window is not None
+            seen = seen.clamp(max=self.window - tokens)
+            token = self.width * state["tokens"].element_size()
+        else:
+            if self.cache == "ring":
+                assert self.window is not None
+                seen = seen.clamp(max=self.window - 1)  # a token's band has itself in it
+            token = 2 * len(self.h) * self.width * state["keys"].element_size()
+        return int(seen.sum()) * token, len(seen) * tokens * token
+
+    def bytes_after(self, rows: int, tokens: int) -> int:
+        """See :class:`Backbone`. A full cache begins with few slots; all but the count have as many."""
+        kept: dict[str, Tensor] = dict(self.initial_state(rows))
+        if self.cache != "full":
+            return state_bytes(kept)
+        count = kept.pop("count")
+        return state_bytes(count) + sum(state_bytes(one) // one.shape[-2] * tokens for one in kept.values())
+
+    def _read_cached(self, x: Tensor, past: CachedPass) -> Tensor:
+        return self._read(x, past.position, cached_attention(past))
+
+    def _read_causal(self, x: Tensor) -> Tensor:
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+        return self._read(x, torch.arange(x.shape[1], device=x.device), attend)
+
+    def _read_band(self, x: Tensor, width: int) -> Tensor:
+        position = torch.arange(x.shape[1], device=x.device)
+        distance = position.unsqueeze(-1) - position  # (S, S)
+        band = (distance >= 0) & (distance < width)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=band)
+
+        return self._read(x, position, attend)
+
+    def _read(self, x: Tensor, position: Tensor, attend: Attend) -> Tensor:
+        """Run the blocks over x (B, S, D), whose tokens are at ``position`` ((S,) or (B, S))."""
+        cos_sin = None
+        if self.wpe is None:
+            cos_sin = rotary_angles(position, self.width // self.heads)
+        else:
+            x = x + learned_positions(self.wpe, position)
+        for layer, block in enumerate(self.h):
+            x = block(x, partial(attend, layer), cos_sin)
+        y: Tensor = self.ln_f(x)
+        return y
+
+    def reset_parameters(self) -> None:
+        """The rules of Hugging Face's GPT-2."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * len(self.h)))
+            elif parameter.dim() == 2:
+                nn.init.normal_(parameter, std=0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+
+class SelfAttention(nn.Module):
+    """Projection to queries, keys and values, attention, projection back."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.c_attn = Linear(width, 3 * width)
+        self.c_proj = Linear(width, width)
+
+    def forward(self, x: Tensor, attend: LayerAttend, cos_sin: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(B, S, D) -> the same."""
+        heads = self.c_attn(x).view(*x.shape[:-1], 3, self.heads, -1)  # (B, S, 3, NH, DH)
+        q, k, v = heads.transpose(1, 3).unbind(dim=2)  # (B, NH, S, DH)
+        if cos_sin is not None:
+            q, k = rotate(q, *cos_sin), rotate(k, *cos_sin)
+        y: Tensor = self.c_proj(attend(q, k, v).transpose(1, 2).flatten(-2))
+        return y
+
+
+class FeedForward(nn.Module):
+    """Four times as wide, with GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.c_fc = Linear(width, 4 * width)
+        self.c_proj = Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, S, D) -> the same."""
+        y: Tensor = self.c_proj(F.gelu(self.c_fc(x)))
+        return y
+
+
+class TransformerBlock(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attn = SelfAttention(width, heads)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp = FeedForward(width)
+
+    def forward(self, x: Tensor, attend: LayerAttend, cos_sin: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(B, S, D) -> the same."""
+        x = x + self.attn(self.ln_1(x), attend, cos_sin)
+        y: Tensor = x + self.mlp(self.ln_2(x))
+        return y
+
+
+def _fitted(tensor: Tensor, slots: int) -> Tensor:
+    """Return a cache's tensor with so many slots (its dimension before the last)."""
+    there = tensor.shape[-2]
+    if there >= slots:
+        return tensor[..., :slots, :].clone()
+    more = tensor.new_zeros(*tensor.shape[:-2], slots - there, tensor.shape[-1])
+    return torch.cat([tensor, more], dim=-2)
+
+
+def learned_positions(table: nn.Embedding, position: Tensor) -> Tensor:
+    """Return the vectors (..., S, D) of positions (..., S); AgentError if there are not as many."""
+    if position.shape[-1] > table.num_embeddings:
+        raise AgentError(
+            f"{position.shape[-1]} tokens are longer than the {table.num_embeddings} learned positions"
+        )
+    # Only masked tokens can be beyond the table, being numbered after the row's last token.
+    vectors: Tensor = table(position.clamp(max=table.num_embeddings - 1))
+    return vectors
+
+
+def rotary_angles(position: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine (..., 1, S, DH / 2) of the rotary angles (Su et al. 2021, arXiv 2104.09864)."""
+    # In float64: at position 100,000 a float32 angle is off by 0.004.
+    exponent = torch.arange(0, head_width, 2, dtype=torch.float64, device=position.device) / head_width
+    angle = position.double().unsqueeze(-1) * 10000.0**-exponent
+    angle = angle.unsqueeze(-3)
+    return angle.cos().float(), angle.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (x_j, x_{j + DH/2}) of ``x`` (B, NH, S, DH) by their angles."""
+    a, b = x.float().chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)

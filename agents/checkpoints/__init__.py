@@ -1,0 +1,3 @@
+"""Checkpoints: folders with configuration and weights, those that come along, and import from other
+formats.
+"""

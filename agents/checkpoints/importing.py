@@ -1,0 +1,339 @@
+"""Convert a checkpoint of the LRAM reference implementation, without running anything that it holds.
+
+Read are Stable-Baselines3 archives (only ``policy.pth`` in them), files that ``torch.save`` wrote, and
+safetensors. The content decides which it is, not the file's name. Pickles are read by ``torch.load``
+with ``weights_only=True`` alone, which builds tensors and plain containers and calls nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import pickle
+import re
+import shutil
+import tarfile
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from lram.agents.api import AgentError
+from lram.agents.checkpoints.folder import save_checkpoint
+from lram.agents.checkpoints.reference import (
+    ReferenceOptions,
+    bare_name,
+    from_reference,
+    kind_of,
+    our_name,
+    read_config,
+    reader_of,
+    their_name,
+)
+from lram.agents.model.config import ModelConfig, config_to_dict
+from lram.agents.model.network import ActionModel
+from lram.agents.shown import shown
+
+POLICY = "policy.pth"
+_MARKS = {"embed_ln.weight", "embed_state.weight"}
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_SAFE_TORCH = "2.10"  # before it, weights_only=True could be got around
+# Trained weights hardly compress; a member that grows more than this is no policy.
+_MOST_INFLATION = 4
+_DEEPEST = 5
+_AGAIN = "save {k: v for k, v in policy.state_dict().items()} with torch.save, or as safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedModel:
+    """What an import found.
+
+    Attributes:
+        model: The model, on the CPU, in float32.
+        config: Its configuration.
+        read: Settings that the weights tell.
+        assumed: Settings that the weights do not tell, each with its value and why.
+        dropped: Tensors of the source that no action depends on, by the reference's names.
+        source_sha256: Of the whole source file, as hexadecimal digits.
+    """
+
+    model: ActionModel
+    config: ModelConfig
+    read: Mapping[str, Any]
+    assumed: Mapping[str, str]
+    dropped: tuple[str, ...]
+    source_sha256: str
+
+
+def import_checkpoint(
+    source: str | Path, output: str | Path, options: ReferenceOptions | None = None
+) -> ImportedModel:
+    """Write the reference checkpoint ``source`` as a checkpoint folder ``output``, marked as trained.
+
+    Raises:
+        AgentError: ``output`` exists, or ``source`` cannot be converted; one sentence, nothing written.
+    """
+    source, output, options = Path(source), Path(output), options or ReferenceOptions()
+    if output.exists():
+        raise AgentError(f"{output} exists and is kept; name another folder for the checkpoint")
+    if not source.is_file():
+        what = "is a folder, not a file" if source.is_dir() else "does not exist"
+        raise AgentError(f"{source} {what}; give the reference's own file, such as its .zip")
+    with source.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    tensors = read_tensors(source)
+    try:
+        weights, config = convert(tensors, options)
+    except AgentError as error:
+        raise AgentError(f"{source}: {error}") from None
+    with torch.device("meta"):
+        model = ActionModel(config)
+    model.load_state_dict(weights, strict=True, assign=True)
+    kept = {their_name(name) for name in weights}
+    assumed = _assumed(config, options)
+    found = ImportedModel(
+        model.eval(),
+        config,
+        _read(config, assumed),
+        assumed,
+        tuple(sorted(shown(bare_name(name)) for name in tensors if bare_name(name) not in kept)),
+        sha256,
+    )
+    card = {
+        "made_by": "lram import-checkpoint",
+        "source": shown(source.name, 255),
+        "source_sha256": sha256,
+        "assumed": assumed,
+        "dropped": list(found.dropped),
+    }
+    save_checkpoint(output, model, config, trained=True, card=card)
+    return found
+
+
+def convert(
+    tensors: Mapping[str, Tensor], options: ReferenceOptions
+) -> tuple[dict[str, Tensor], ModelConfig]:
+    """Return weights under our names, in memory of their own, and the configuration they are of.
+
+    Raises:
+        AgentError: They are of no model that is known here, not complete, or not finite.
+    """
+    kind = kind_of(filter(None, map(our_name, tensors)))
+    weights = from_reference(tensors, kind, actions_in_context=options.actions_in_context)
+    config = read_config(weights, options)
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in ActionModel(config).state_dict().items()}
+    for problem, names in (
+        (f"a {kind} of the reference has no tensor", sorted(weights.keys() - expected.keys())),
+        ("the weights are not complete, they lack", sorted(expected.keys() - weights.keys())),
+    ):
+        if names:
+            raise AgentError(f"{problem} {_listed([their_name(name) for name in names])}")
+    for name, shape in expected.items():
+        if tuple(weights[name].shape) != shape:
+            raise AgentError(f"{their_name(name)} has the shape {tuple(weights[name].shape)}, not {shape}")
+        if not bool(torch.isfinite(weights[name]).all()):
+            raise AgentError(
+                f"{their_name(name)} holds values that are no finite numbers; nothing is imported"
+            )
+        if name == "backbone.wpe.weight" and options.positions == "constant":
+            weights[name] = weights[name][:1].expand(shape)
+        weights[name] = weights[name].clone(memory_format=torch.contiguous_format)
+    return weights, config
+
+
+def read_tensors(source: Path) -> dict[str, Tensor]:
+    """Return the state dict of the one action model in ``source``, under the names it has there.
+
+    Raises:
+        AgentError: The file is damaged, would need more than plain tensors, or holds no such model.
+    """
+    with source.open("rb") as file:
+        start = file.read(9)
+    if start[8:9] == b"{":
+        return _checked(_read_safetensors(source), str(source), source.stat().st_size)
+    if source.suffix == ".safetensors":
+        raise AgentError(f"{source} is named .safetensors and is none; if torch.save wrote it, name it .pt")
+    if start[:2] != b"PK":
+        return _read_torch(source, str(source))
+    with tempfile.TemporaryDirectory(prefix="lram-import-") as folder:
+        policy = Path(folder) / POLICY
+        with _damage_told(str(source)), zipfile.ZipFile(source) as archive:
+            names = archive.namelist()
+            if POLICY in names:
+                _unpack(archive, policy, str(source))
+        if policy.exists():
+            return _read_torch(policy, f"{source} ({POLICY})")
+    if any(Path(name).name == "data.pkl" for name in names):
+        return _read_torch(source, str(source))
+    raise AgentError(
+        f"{source} is a zip without {POLICY} (it has {_listed(names)}); give the archive that the reference "
+        "saved, or its state dict"
+    )
+
+
+def _unpack(archive: zipfile.ZipFile, target: Path, label: str) -> None:
+    member = archive.getinfo(POLICY)
+    if member.file_size > _MOST_INFLATION * member.compress_size + 2**20:
+        raise AgentError(
+            f"{label}: {POLICY} would grow from {member.compress_size} to {member.file_size} bytes, as no "
+            "weights do; save the agent again"
+        )
+    with archive.open(member) as packed, target.open("wb") as file:
+        shutil.copyfileobj(packed, file, 2**20)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    with _damage_told(str(path)), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+
+
+def _read_torch(path: Path, label: str) -> dict[str, Tensor]:
+    """Read a file of ``torch.save``, or refuse it; ``label`` is what messages call it."""
+    if torch.__version__ < _SAFE_TORCH:
+        raise AgentError(
+            f"{label} is a pickle, and torch {torch.__version__} has known holes in reading one "
+            "(CVE-2025-32434, CVE-2026-24747); update torch to 2.10 or later, or convert the file to "
+            "safetensors elsewhere"
+        )
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start == b"PK":
+        _check_archive(path, label)
+    elif start[:1] != b"\x80" or tarfile.is_tarfile(path):
+        raise AgentError(f"{label} is neither a zip, nor of torch.save, nor safetensors; {_AGAIN}")
+    with _damage_told(label), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            value = torch.load(path, map_location="cpu", weights_only=True, mmap=start == b"PK")
+        except pickle.UnpicklingError as error:
+            raise _refused(label, error) from None
+    return _checked(_state_dict(value, label), label, path.stat().st_size)
+
+
+def _check_archive(path: Path, label: str) -> None:
+    """Refuse what ``torch.save`` never writes: compressed or overlapping members, and programs."""
+    with _damage_told(label), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(Path(member.filename).name == "constants.pkl" for member in members):
+        raise AgentError(f"{label} is a TorchScript program, which is not run here; {_AGAIN}")
+    compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if compressed or sum(member.file_size for member in members) > path.stat().st_size:
+        raise AgentError(f"{label} was packed by something else than torch.save; {_AGAIN}")
+    with _damage_told(label), zipfile.ZipFile(path) as archive:
+        # torch itself does not look at the checksums.
+        if (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+
+
+def _state_dict(value: Any, label: str) -> dict[str, Tensor]:
+    """Return the one state dict of an action model in what a file holds, however it is nested."""
+    found: list[dict[str, Tensor]] = []
+    level, seen = [value], set()
+    for _ in range(_DEEPEST):
+        below: list[Any] = []
+        for item in level:
+            # A pickle may hold one dictionary many times, or inside itself.
+            if isinstance(item, dict) and id(item) not in seen:
+                seen.add(id(item))
+                tensors = {k: v for k, v in item.items() if isinstance(k, str) and isinstance(v, Tensor)}
+                found += [tensors] if tensors else []
+                below += item.values()
+        level = below
+    models = [tensors for tensors in found if _MARKS & set(map(bare_name, tensors))]
+    if len(models) == 1:
+        return models[0]
+    if models:
+        raise AgentError(f"{label} holds {len(models)} action models; save the one that you mean alone")
+    if not found:
+        raise AgentError(f"{label} holds no state dict; {_AGAIN}")
+    # Left to the check of the family, which names what is there.
+    return max(found, key=len)
+
+
+def _checked(tensors: dict[str, Tensor], label: str, file_size: int) -> dict[str, Tensor]:
+    """Refuse other families, tensors without plain numbers, and sizes that the file cannot hold."""
+    if not _MARKS & set(map(bare_name, tensors)):
+        raise AgentError(
+            f"{label} is of another agent family: an action model of the reference has "
+            f"{' and '.join(sorted(_MARKS))}, this has {_listed(tensors)}"
+        )
+    used = {name: tensor for name, tensor in tensors.items() if our_name(name) is not None}
+    for name, tensor in used.items():
+        plain = tensor.dtype in _FLOATS and tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or tensor.is_nested:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise AgentError(
+                f"{label}: {shown(name)} ({kind}) is not a plain tensor of floating-point numbers"
+            )
+    # A tensor can repeat one number a billion times at no cost, until it is copied.
+    if sum(tensor.numel() * tensor.element_size() for tensor in used.values()) > file_size:
+        raise AgentError(f"{label} claims more numbers than a file of {file_size} bytes holds; {_AGAIN}")
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def _refused(label: str, error: pickle.UnpicklingError) -> AgentError:
+    text = str(error)
+    if needed := re.search(r"GLOBAL (\S+)", text):
+        return AgentError(
+            f"{label} needs {shown(needed[1])}, and building one could run code, so it is refused: {_AGAIN}"
+        )
+    reason = text.rpartition("WeightsUnpickler error: ")[2]
+    return AgentError(
+        f"{label} is damaged, or a pickle of more than plain tensors ({_first_line(reason)}), so it is "
+        f"refused: {_AGAIN}"
+    )
+
+
+@contextmanager
+def _damage_told(label: str) -> Iterator[None]:
+    """Turn whatever a damaged file does to its reader into one sentence."""
+    try:
+        yield
+    except AgentError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a full disk is no fault of the file
+            raise
+        raise AgentError(
+            f"{label} is damaged or incomplete ({_first_line(error)}); copy or save it again"
+        ) from None
+
+
+def _first_line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return shown(lines[0], 160) if lines else type(error).__name__
+
+
+def _assumed(config: ModelConfig, options: ReferenceOptions) -> dict[str, str]:
+    return {
+        "actions_in_context": f"{'yes' if config.actions_in_context else 'no'} (--actions-in-context)",
+        "decode": f"{config.decode} (--decode)",
+        **reader_of(config.kind).assumed(config.backbone, options),
+    }
+
+
+def _read(config: ModelConfig, assumed: Mapping[str, str]) -> dict[str, Any]:
+    settings = config_to_dict(config)
+    settings |= settings.pop(config.kind)
+    silent = {"name", "cache", *assumed}
+    # Only a rank of None is there: the one that follows from the width.
+    return {
+        name: "width / 16" if value is None else value
+        for name, value in settings.items()
+        if name not in silent
+    }
+
+
+def _listed(names: Iterable[str], first: int = 3) -> str:
+    names = list(names)
+    more = f" and {len(names) - first} more" if len(names) > first else ""
+    return ", ".join(shown(name) for name in names[:first]) + more if names else "nothing"

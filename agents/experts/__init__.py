@@ -1,0 +1,1 @@
+"""Agents that are no models: random, constant, scripted, planner, learner, and noise on any agent."""

@@ -1,0 +1,1 @@
+"""The action model: configuration, tokens, encoders, network, presets."""

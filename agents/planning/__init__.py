@@ -1,5 +1,0 @@
-"""An agent that plans DMControl tasks on MuJoCo's own model of them."""
-
-from lram.agents.planning.agent import PlanningAgent
-
-__all__ = ["PlanningAgent"]
