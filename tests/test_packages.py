@@ -1,0 +1,21 @@
+"""What is packed is what is there."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("envs", "agents", "harness", "reports")
+
+
+def test_every_folder_of_code_is_in_the_wheel_and_no_other() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    there = {
+        "lram." + ".".join(file.parent.relative_to(ROOT).parts)
+        for room in ROOMS
+        for file in (ROOT / room).rglob("__init__.py")
+    }
+    folders = {file.parent for room in ROOMS for file in (ROOT / room).rglob("*.py")}
+    assert {folder for folder in folders if not (folder / "__init__.py").is_file()} == set()
+    assert set(setuptools["packages"]) == there
