@@ -123,6 +123,7 @@ def test_an_agent_with_other_weights_or_other_code_does_not_continue_a_run(user:
     lram("resume", "run", "-q", stops="the source of weighted_agent has changed since")
 
 
+@pytest.mark.timeout(900)  # a dozen commands
 def test_the_backbone_goes_the_whole_way(user: Path) -> None:
     """Trained, checked, evaluated, timed, extrapolated, and compared with the package's own in a study."""
 
@@ -158,7 +159,7 @@ def test_the_backbone_goes_the_whole_way(user: Path) -> None:
     (user / "study.toml").write_text(STUDY)
     lram("ablate", "study.toml", "-o", "study")
     lram("report", "run", "latency", "long", "study", "-o", "report")
-    page = (user / "report" / "report.md").read_text(encoding="utf-8")
+    page = (user / "report" / "summary.md").read_text(encoding="utf-8")
     assert "leaky" in page
 
 
