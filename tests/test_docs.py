@@ -48,10 +48,6 @@ name = "leaky"
 changes = { "model.backbone" = "leaky_backbone:SPEC", "model.leaky.hidden" = 24 }
 
 [[axes.levels]]
-name = "xlstm"
-changes = { "model.backbone" = "xlstm" }
-
-[[axes.levels]]
 name = "gru"
 changes = { "model.backbone" = "gru" }
 

@@ -75,12 +75,11 @@ def points() -> tuple[EntryPoint, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def find_spec(name: str, *, here: bool = False) -> BackboneSpec:
+def find_spec(name: str) -> BackboneSpec:
     """Return the backbone of a kind (``gru``), of an entry point, or of code (``my_module:SPEC``).
 
-    Args:
-        name: One of these.
-        here: Whether a module may lie in the working directory: the user named it.
+    The name may come from a stranger's file, so code is imported from where Python finds it, and from nowhere
+    else: not from the working directory (:func:`search_working_directory`), nor from beside the file.
 
     Raises:
         AgentError: There is none, or its code cannot be imported; one sentence.
@@ -89,7 +88,7 @@ def find_spec(name: str, *, here: bool = False) -> BackboneSpec:
         return spec
     for point in points():
         if point.name == name:
-            spec = _load(point.value, f"the entry point {name}", here=False)
+            spec = _load(point.value, f"the entry point {name}")
             if spec.kind != name:
                 raise AgentError(
                     f"the entry point {name} of the group {GROUP} leads to a backbone of the kind "
@@ -101,7 +100,7 @@ def find_spec(name: str, *, here: bool = False) -> BackboneSpec:
             f"there is no backbone {shown(name)!r}; give one of {', '.join(kinds())}, or module:SPEC for "
             "your own code"
         )
-    return _load(name, f"the backbone {shown(name)}", here=here)
+    return _load(name, f"the backbone {shown(name)}")
 
 
 def spec_of(options: Any) -> BackboneSpec:
@@ -173,8 +172,11 @@ def _by_options() -> dict[type, BackboneSpec]:
     return {spec.options: spec for spec in BUILT_IN}
 
 
-def _look_here() -> None:
-    """Find modules in the working directory, here and in the processes that this one starts."""
+def search_working_directory() -> None:
+    """Find code in the working directory, in this process and in those that it starts.
+
+    For a command line that names code itself; nothing that was read from a file calls this.
+    """
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -196,10 +198,8 @@ def _class_name(spec: BackboneSpec) -> str:
     return f"{spec.build.__module__}:{getattr(spec.build, '__qualname__', '')}"
 
 
-def _load(home: str, what: str, *, here: bool) -> BackboneSpec:
+def _load(home: str, what: str) -> BackboneSpec:
     module_name, _, name = (part.strip() for part in home.partition(":"))
-    if here:
-        _look_here()
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a module that exits must not take the command with it

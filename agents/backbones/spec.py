@@ -57,6 +57,7 @@ class Past:
             ``step``
             and ``forward`` give then differs once a token was dropped.
         longest_forward: Tokens that ``forward`` can read at once; None for any number.
+        words: What is kept, for people; empty where the other fields say it.
     """
 
     cache: str = ""
@@ -64,6 +65,7 @@ class Past:
     restarts: bool = False
     anew: bool = False
     longest_forward: int | None = None
+    words: str = ""
 
     @property
     def recurrent(self) -> bool:

@@ -149,25 +149,26 @@ def config_to_dict(config: ModelConfig) -> dict[str, Any]:
         if field.name == "backbone":
             home = home_of(config.spec)
             plain |= {"backbone": home} if home else {}
-            plain[config.kind] = msgspec.to_builtins(value)
+            # Field by field: what msgspec has made of a dataclass without slots lacks its defaults.
+            names = config.spec.option_names()
+            plain[config.kind] = {name: msgspec.to_builtins(getattr(value, name)) for name in names}
         elif field.name not in _LATER or not value:
             plain[field.name] = value
     return plain
 
 
-def config_from_dict(plain: Any, *, named: bool = False) -> ModelConfig:
+def config_from_dict(plain: Any) -> ModelConfig:
     """Read a configuration.
 
     Args:
         plain: As :func:`config_to_dict` gives it; ``backbone`` may also be a kind without a section.
-        named: Whether the user wrote it: code that it names may then lie in the working directory.
 
     Raises:
         AgentError: The first unknown field, wrong type or bad value.
     """
     if not isinstance(plain, dict):
         raise AgentError("the model's configuration is not a JSON object")
-    spec = _spec_in(plain, named=named)
+    spec = _spec_in(plain)
     names = {field.name for field in dataclasses.fields(ModelConfig)}
     _refuse_unknown(
         plain, (*(name for name in _ordered_names() if name != "backbone"), "backbone", spec.kind), ""
@@ -181,13 +182,13 @@ def config_from_dict(plain: Any, *, named: bool = False) -> ModelConfig:
     return config
 
 
-def _spec_in(plain: dict[str, Any], *, named: bool) -> BackboneSpec:
+def _spec_in(plain: dict[str, Any]) -> BackboneSpec:
     """Return the one backbone that a configuration names: by its code, by its kind, or by its section."""
     given = plain.get("backbone")
     if given is not None and not isinstance(given, str):
         raise AgentError("the model's backbone is no text; give a kind, or module:SPEC")
     sections = [kind for kind in kinds() if plain.get(kind) is not None]
-    spec = find_spec(given, here=named) if given else None
+    spec = find_spec(given) if given else None
     found = dict.fromkeys([*([spec.kind] if spec is not None else []), *sections])
     if len(found) != 1:
         raise AgentError(f"a model has exactly one of {', '.join(kinds())}; given: {list(found)}")

@@ -322,7 +322,7 @@ def model_config(section: ModelSection, initial: ModelConfig | None = None) -> M
     for name in ("width", "layers"):
         if name not in plain:
             raise AgentError(f"the recipe's model has no {name}; set model.{name}, or model.preset")
-    return config_from_dict(plain, named=True)
+    return config_from_dict(plain)
 
 
 def _replace(value: Any, old: Any, new: Any) -> Any:

@@ -60,7 +60,8 @@ class CheckedParts:
             self._files.move_to_end(part)
             return file
         self._verify(part)
-        file = self._files[part] = open_part(self._path / part)
+        # Verified, so not looked through at every opening: a training opens parts again and again.
+        file = self._files[part] = open_part(self._path / part, known=True)
         if len(self._files) > OPEN_PARTS:
             self._files.popitem(last=False)[1].close()
         return file

@@ -42,14 +42,20 @@ class Hdf5Error(ValueError):
     """Something in an HDF5 file is missing or is not read; the message is a clause that names it."""
 
 
-def open_file(path: str | Path) -> Any:
-    """Open the HDF5 file ``path`` for reading; one of ``DAMAGE`` where it is none."""
+def open_file(path: str | Path, *, known: bool = False) -> Any:
+    """Open the HDF5 file ``path`` for reading; one of ``DAMAGE`` where it is none.
+
+    Args:
+        path: The file.
+        known: Its checksum was compared with that of the writer, so that it need not be looked through for
+            damage that HDF5 cannot bear.
+    """
     import h5py
 
     # A named pipe would be waited for without end.
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise OSError("it is not a regular file")
-    if h5py.is_hdf5(path) and (place := endless_heap(path)) is not None:
+    if not known and h5py.is_hdf5(path) and (place := endless_heap(path)) is not None:
         raise OSError(f"the texts at byte {place} are damaged, so that HDF5 would never end to read them")
     # Nothing is locked: that fails on some network file systems.
     return h5py.File(path, "r", locking=False)

@@ -125,10 +125,15 @@ def _write(group: Any, name: str, values: np.ndarray[Any, Any]) -> None:
     )
 
 
-def open_part(path: Path) -> Any:
-    """Return the part as an open h5py.File, for reading; AgentError where it is none."""
+def open_part(path: Path, *, known: bool = False) -> Any:
+    """Return the part as an open h5py.File, for reading; AgentError where it is none.
+
+    Args:
+        path: The file.
+        known: See :func:`lram.agents.trajectories.hdf5.open_file`.
+    """
     try:
-        return open_file(path)
+        return open_file(path, known=known)
     except DAMAGE as error:
         raise AgentError(f"{path} cannot be read ({words(error)}); {_RESTORE}") from error
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from lram.agents.backbones.registry import search_working_directory
 from lram.agents.training.recipe import describe_fields
 from lram.agents.training.recipe_text import changed, read_recipe, render_recipe, render_value
+from lram.agents.training.settings import setting_names
 from lram.harness.cli.hints import trained_tasks
 from lram.harness.cli.output import as_typed, print_table, writing
 from lram.harness.errors import LramError
@@ -55,6 +57,8 @@ def train(
 ) -> int:
     """Train a model on stored trajectories."""
     settings = tuple(set_ or ())
+    if "model.backbone" in setting_names(settings):  # named on this command line, so trusted
+        search_working_directory()
     if print_recipe:
         print(render_recipe(read_recipe(recipe, settings), expand=True), end="")
         return 0

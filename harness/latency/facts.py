@@ -27,14 +27,17 @@ def model_facts(agent: ModelAgent, windows: Windows, *, held: bool) -> dict[str,
     plain, fused = config.spec.attention
     read, kernel = tokens, fused if form == "fused" else plain
     fitted = windows == "whole"
-    if past.recurrent:
+    if past.words:
+        words = past.words
+    elif past.recurrent:
         words = "recurrent state, float32"
     elif past.anew:
         whole = "the whole context" if fitted else f"the last {past.tokens} tokens"
         words = f"embedded tokens of {whole}, read anew"
         read, kernel = past.tokens or tokens, plain
     elif past.restarts or past.tokens is None:
-        whole = "the whole context" if fitted and held else f"up to {past.tokens} tokens, then restarts"
+        most = "all tokens" if past.tokens is None else f"up to {past.tokens} tokens, then restarts"
+        whole = "the whole context" if fitted and held else most
         words = f"keys and values of {whole}, float32"
     else:
         words = f"keys and values of the last {past.tokens} tokens, float32"

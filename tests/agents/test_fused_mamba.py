@@ -15,7 +15,8 @@ pytest.importorskip("numba", reason="fused steps need numba")
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.kernels.compiler import kernel
 from lram.agents.backbones.mamba import MambaConfig
-from lram.agents.backbones.mamba.fused import FEW_TOKENS, FusedMamba, _exp2
+from lram.agents.backbones.mamba.fused import FEW_TOKENS, FusedMamba
+from lram.agents.backbones.mamba.scan import exp2
 from lram.agents.backbones.registry import build_backbone
 from lram.agents.model.config import ModelConfig
 
@@ -211,7 +212,7 @@ def test_powers_of_two_are_within_three_parts_in_ten_million() -> None:
     @kernel
     def powers(x: Any, y: Any) -> None:
         for i in range(len(x)):
-            y[i] = _exp2(x[i])
+            y[i] = exp2(x[i])
 
     x = np.linspace(-126, 0, 300_001).astype(np.float32)
     y = np.empty_like(x)

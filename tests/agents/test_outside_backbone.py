@@ -101,6 +101,9 @@ def test_a_specification_is_all_that_a_configuration_needs() -> None:
     assert plain["backbone"] == home_of(SPEC) == f"{__name__}:SPEC"
     assert plain["decay"] == {"hidden": 24, "fault": ""}
     assert config_from_dict(plain) == CONFIG
+    # What is left to its default is written all the same: a later default must not make it another model.
+    bare = {name: value for name, value in plain.items() if name != "decay"}
+    assert config_to_dict(config_from_dict(bare)) == plain
     assert pickle.loads(pickle.dumps(CONFIG)) == CONFIG
 
 
@@ -145,6 +148,35 @@ def test_a_checkpoint_whose_code_is_not_here_says_what_to_install(tmp_path: Path
     assert "nowhere_to_be_found:SPEC cannot be imported" in answer.stderr
     assert "PYTHONPATH" in answer.stderr
     assert "was run" not in answer.stderr
+
+
+HERE = """
+from dataclasses import dataclass
+from lram.agents.backbones import BackboneSpec
+open("ran", "w").close()
+@dataclass(frozen=True)
+class Options:
+    hidden: int = 5
+SPEC = BackboneSpec("mine", Options, lambda model: None)
+"""
+
+
+@pytest.mark.parametrize("named", ["by --set", "by the recipe"])
+def test_code_of_the_working_directory_is_run_where_the_command_line_names_it(
+    tmp_path: Path, named: str
+) -> None:
+    (tmp_path / "mine.py").write_text(HERE)
+    (tmp_path / "recipe.toml").write_text('[model]\nbackbone = "mine:SPEC"\nwidth = 8\nlayers = 1\n')
+    words = ["train", "recipe.toml", "--print-recipe"]
+    words += ["--set", "model.backbone=mine:SPEC"] if named == "by --set" else []
+    command = [str(Path(sys.executable).with_name("lram")), *words]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (tmp_path / "ran").exists() == (named == "by --set"), answer.stderr
+    if named == "by --set":
+        assert "mine.hidden = 5" in answer.stdout
+    else:
+        assert answer.returncode == 2
+        assert "put its folder on PYTHONPATH" in answer.stderr
 
 
 def test_options_are_typed_and_set_like_any_others() -> None:

@@ -61,6 +61,14 @@ def test_a_preset_repeats_its_pattern_over_the_blocks_of_its_size() -> None:
     assert config_from_dict(config_to_dict(preset)) == preset
 
 
+def test_what_a_stack_keeps_is_said_as_it_is() -> None:
+    assert config(("mlstm", "gru")).past.words == ""
+    assert config(("attention",)).past.words == "keys and values of the last 9 tokens, float32"
+    hybrid = config(("mamba", "attention")).past
+    assert hybrid.words == "recurrent state, and keys and values of the last 9 tokens, float32"
+    assert hybrid.recurrent  # of one size, whatever was read
+
+
 def test_what_is_no_pattern_is_refused_in_a_sentence() -> None:
     assert pattern("gru*2, lstm") == ("gru", "gru", "lstm")
     for text, told in (("gru,rwkv", "no mixing layer 'rwkv'"), ("gru*0", "1 to 4096 blocks")):

@@ -5,55 +5,26 @@ Shapes: B rows, S tokens, k new tokens, D width, H width of a state.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
-from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.blocks import BlockStack
 from lram.agents.backbones.layers import column, keep_valid
 from lram.agents.backbones.spec import ModelShape
-from lram.agents.backbones.states import State
 
 CellState = tuple[Tensor, ...]  # h (B, H); for an LSTM c (B, H), too
 
 
-class CellStack(Backbone):
+class CellStack(BlockStack):
     """Blocks of one of torch's recurrent cells."""
 
     cell: type[nn.GRU] | type[nn.LSTM]
     parts: int  # tensors of a block's state
 
     def __init__(self, model: ModelShape) -> None:
-        super().__init__()
-        hidden = model.backbone.hidden or model.width
-        self.blocks = nn.ModuleList(
-            CellBlock(self.cell, self.parts, model.width, hidden) for _ in range(model.layers)
-        )
-        self.norm = nn.LayerNorm(model.width)
-
-    @property
-    def _stack(self) -> list[CellBlock]:
-        return cast("list[CellBlock]", self.blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See :class:`Backbone`."""
-        for block in self._stack:
-            x = block(x)
-        y: Tensor = self.norm(x)
-        return y
-
-    def initial_state(self, rows: int) -> State:
-        """One tuple a block, all zeros."""
-        return [block.initial_state(rows, self.device) for block in self._stack]
-
-    def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
-        """See :class:`Backbone`."""
-        new_state = []
-        for block, block_state in zip(self._stack, state, strict=True):
-            x, block_state = block.step(x, block_state, valid)
-            new_state.append(block_state)
-        return self.norm(x), new_state
+        width, hidden = model.width, model.backbone.hidden or model.width
+        blocks = (CellBlock(self.cell, self.parts, width, hidden) for _ in range(model.layers))
+        super().__init__(width, blocks)
 
 
 class GRU(CellStack):

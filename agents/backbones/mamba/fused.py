@@ -25,18 +25,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lram.agents.backbones.kernels.compiler import elementary, float_of_bits, kernel, silu, softplus
+from lram.agents.backbones.kernels.compiler import kernel, silu, softplus
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.mamba.plain import NORM_EPS, Mamba, MambaBlock
+from lram.agents.backbones.mamba.scan import exp2
 from lram.agents.backbones.states import State
 
 # Up to here a call of oneDNN costs more than the kernels' own simple product.
 FEW_TOKENS = 12
 
-_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 _EPS = np.float32(NORM_EPS)
-_LOWEST = np.float32(-126)
-_E1, _E2, _E3, _E4, _E5, _E6 = (np.float32(math.log(2) ** i / math.factorial(i)) for i in range(1, 7))
 
 # For a kernel: no weights, the product has been computed; no step sizes, they are yet to be computed.
 _NO_WEIGHT, _NO_DT = np.empty((0, 0), np.float32), np.empty((0, 0, 0), np.float32)
@@ -162,17 +161,6 @@ def _pack(block: MambaBlock, tokens: int) -> _FusedMambaBlock:
         )
 
 
-@elementary
-def _exp2(x: Any) -> Any:
-    """2^x for x <= 0; below -126 as at -126 (NaN stays NaN). Relative error below 3e-7."""
-    x = _LOWEST if x < _LOWEST else x
-    whole = np.floor(x + _HALF)
-    rest = x - whole
-    series = _E3 + rest * (_E4 + rest * (_E5 + rest * _E6))
-    series = _ONE + rest * (_E1 + rest * (_E2 + rest * series))
-    return series * float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
-
-
 @cache
 def _kernels(K: int, N: int) -> tuple[Callable[..., None], Callable[..., None]]:
     """Compile ``convolve`` and ``scan`` for these sizes: as constants they make the inner loops vectors."""
@@ -257,7 +245,7 @@ def _kernels(K: int, N: int) -> tuple[Callable[..., None], Callable[..., None]]:
                 for e in range(E):
                     dt_e, dt_u_e, total = dt[e], dt_u[e], _ZERO
                     for n in range(N):
-                        new = _exp2(dt_e * flat_A[e * N + n]) * own[e * N + n] + dt_u_e * B[n]
+                        new = exp2(dt_e * flat_A[e * N + n]) * own[e * N + n] + dt_u_e * B[n]
                         own[e * N + n] = new
                         total += new * C[n]
                     y[e] = total

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from lram.agents.api import AgentError
 from lram.agents.backbones.limits import MOST_TOKENS, check_limits
 from lram.agents.backbones.sizes import table_sizes
-from lram.agents.backbones.spec import BackboneSpec, EncoderWeights, ModelShape, Size
+from lram.agents.backbones.spec import BackboneSpec, EncoderWeights, ModelShape, Past, Size
 from lram.agents.shown import shown
 
 MIXERS = MappingProxyType(
@@ -29,6 +29,7 @@ MIXERS = MappingProxyType(
 )
 """The mixing layers by name, each a ``module:Class`` of a mixer."""
 
+_ATTENTION = "PyTorch, scaled_dot_product_attention, in blocks that have it"
 _MOST_PATTERN = 4096
 _ITEM = re.compile(r"(?P<name>[a-z]+)(\*(?P<times>[0-9]{1,4}))?")
 
@@ -99,6 +100,17 @@ def _describe(model: ModelShape) -> str:
     return f"Stack of {written}" + (", repeated" if len(model.backbone.blocks) < model.layers else "")
 
 
+def _past(model: ModelShape) -> Past:
+    """Of one size, whatever was read: attention keeps a window."""
+    names = set(names_of_blocks(model))
+    kept = f"keys and values of the last {model.backbone.window} tokens"
+    if "attention" not in names:
+        return Past()
+    return Past(
+        words=f"{kept}, float32" if names == {"attention"} else f"recurrent state, and {kept}, float32"
+    )
+
+
 SPEC = BackboneSpec(
     kind="stack",
     options=StackConfig,
@@ -106,6 +118,8 @@ SPEC = BackboneSpec(
     title="Stack",
     check=_check,
     describe=_describe,
+    past=_past,
+    attention=(_ATTENTION, _ATTENTION),
     sizes=table_sizes("xlstm"),
     brackets=r"[a-z]+(\*[0-9]{1,4})?( ?, ?[a-z]+(\*[0-9]{1,4})?)*",
     listed=("mlstm,mlstm,slstm", "mamba*3,attention"),
