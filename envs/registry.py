@@ -49,15 +49,15 @@ DEMO_SUITE = (
 )
 _ADAPTERS = MappingProxyType(
     {
-        "metaworld": "lram.envs.metaworld",
-        "dmcontrol": "lram.envs.dmcontrol",
-        "procgen": "lram.envs.procgen",
-        "atari": "lram.envs.atari",
-        "robosuite": "lram.envs.robosuite",
-        "composuite": "lram.envs.composuite",
-        "mimicgen": "lram.envs.mimicgen",
-        "darkroom": "lram.envs.darkroom",
-        "toy": "lram.envs.toy",
+        "metaworld": "lram.envs.domains.metaworld",
+        "dmcontrol": "lram.envs.domains.dmcontrol",
+        "procgen": "lram.envs.domains.procgen",
+        "atari": "lram.envs.domains.atari",
+        "robosuite": "lram.envs.domains.robosuite.suite",
+        "composuite": "lram.envs.domains.composuite",
+        "mimicgen": "lram.envs.domains.mimicgen",
+        "darkroom": "lram.envs.domains.darkroom",
+        "toy": "lram.envs.domains.toy",
     }
 )
 # Built-in domains whose tasks are outside the paper's.

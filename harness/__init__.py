@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lram.harness.errors import LramError
     from lram.harness.evaluation import evaluate, resume
     from lram.harness.machine import Machine
-    from lram.harness.store import Run
+    from lram.harness.storage.run_folder import Run
 
 __all__ = ["LramError", "Machine", "Run", "evaluate", "resume"]
 
@@ -24,7 +24,7 @@ __all__ = ["LramError", "Machine", "Run", "evaluate", "resume"]
 _HOMES = {
     "LramError": "lram.harness.errors",
     "Machine": "lram.harness.machine",
-    "Run": "lram.harness.store",
+    "Run": "lram.harness.storage.run_folder",
     "evaluate": "lram.harness.evaluation",
     "resume": "lram.harness.evaluation",
 }

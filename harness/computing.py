@@ -14,8 +14,8 @@ import msgspec
 from lram.agents.api import AgentInfo
 from lram.agents.compute import Compute
 from lram.harness.plan import Player
-from lram.harness.records import RunPlan
-from lram.harness.store import Run
+from lram.harness.storage.records import RunPlan
+from lram.harness.storage.run_folder import Run
 
 _RESOLVED = ("device", "precision", "step", "rows a pass")
 """Details by which agents tell what became of what was asked for (``auto``, for one)."""

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from lram.envs import registry
 from lram.envs.availability import InterpreterError, missing_requirements
-from lram.envs.pool import Pool
 from lram.envs.session import Domain
+from lram.envs.workers.pool import Pool
 from lram.harness.children import child_environment
 from lram.harness.errors import LramError
-from lram.harness.interpreter_check import quick_task, task_names, try_task
 from lram.harness.interpreters import resolve
+from lram.harness.interpreters.readiness import LackingError, absent_sources, readiness
 from lram.harness.interpreters.sources import left_out
-from lram.harness.readiness import LackingError, absent_sources, readiness
+from lram.harness.interpreters.trial import quick_task, task_names, try_task
 
 _RENDER_PROBE = (
     "from dm_control import suite; "

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING
 
 from lram.agents.api import Agent
 from lram.agents.places import placed
-from lram.harness.backends import LOCAL, Backend, Stage, Work
 from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
+from lram.harness.executors.contract import LOCAL, Backend, Stage, Work
 from lram.harness.interpreters import used
 from lram.harness.machine import Machine, calm_threads
 from lram.harness.plan import AgentsArgument, Player, Request, interpreters_of, plan_for, reopen, sources_of
 from lram.harness.progress import Progress, Reporter, quiet
-from lram.harness.provenance import collect
-from lram.harness.records import EpisodeRecord, WorkItem
-from lram.harness.rollout import AgentRaisedError
-from lram.harness.store import PLAN_FILE, Run, RunWriter, resume_command
+from lram.harness.rollout.loop import AgentRaisedError
+from lram.harness.storage.provenance import collect
+from lram.harness.storage.records import EpisodeRecord, WorkItem
+from lram.harness.storage.run_folder import PLAN_FILE, Run, RunWriter, resume_command
 from lram.harness.trust import NONE, Trust, check_trusted
 
 if TYPE_CHECKING:
     from lram.agents.trajectories.trajectory import Trajectory
-    from lram.harness.archive import Archive
+    from lram.harness.collection.sink import Archive
 
 __all__ = ["Machine", "evaluate", "go_on", "machine_for", "play", "resume", "started_machine"]
 
@@ -60,15 +60,15 @@ def evaluate(
             with the agent's last action. One episode is played at a time, whatever ``machine`` says, and
             labels tell the rate. Scores then depend on the machine.
         machine: How to spread the work over a machine.
-        backend: Where to play: this machine, or :class:`lram.harness.cluster.RayBackend`.
+        backend: Where to play: this machine, or :class:`lram.harness.executors.ray.RayBackend`.
         progress: Told what happens; see :mod:`lram.harness.progress`.
 
     Returns:
         The run; ``run.episodes()`` is its records as a pandas frame.
 
     Raises:
-        LramError: Bad input, or a model without parity (:mod:`lram.harness.gate`), and nothing was
-            written; or an agent raised, and the run can be resumed.
+        LramError: Bad input, or a model that fails the gate (:mod:`lram.harness.gate.equivalence`), and
+            nothing was written; or an agent raised, and the run can be resumed.
     """
     check_arguments(machine, backend)
     machine = machine or Machine()
@@ -151,7 +151,7 @@ def check_arguments(machine: object, backend: object) -> None:
         )
     if not hasattr(backend, "open"):
         raise LramError(
-            f"backend is {backend!r:.80}; leave it out, or give lram.harness.cluster.RayBackend()"
+            f"backend is {backend!r:.80}; leave it out, or give lram.harness.executors.ray.RayBackend()"
         )
 
 

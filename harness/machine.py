@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 
 from lram.agents.api import AgentError
 from lram.agents.compute import ROWS, Compute, Precision, StepForm
-from lram.envs.process import Deadlines
-from lram.harness import seeds
+from lram.envs.workers.process import Deadlines
 from lram.harness.errors import LramError
-from lram.harness.records import RunPlan
-from lram.harness.rollout import RolloutSettings
+from lram.harness.rollout import seeds
+from lram.harness.rollout.loop import RolloutSettings
+from lram.harness.storage.records import RunPlan
 
 
 @dataclass(frozen=True, slots=True)

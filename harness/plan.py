@@ -22,11 +22,11 @@ from lram.envs.task import Task
 from lram.envs.text import message_of, printable, type_of
 from lram.harness.errors import LramError
 from lram.harness.interpreters.choosing import overridden, resolve
-from lram.harness.readiness import adapter, protocols_here
-from lram.harness.record_checks import check_size
-from lram.harness.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipped
+from lram.harness.interpreters.readiness import adapter, protocols_here
+from lram.harness.rollout.translation import task_spec
 from lram.harness.selecting import selected
-from lram.harness.translation import task_spec
+from lram.harness.storage.record_checks import check_size
+from lram.harness.storage.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipped
 
 OBJECT_SPEC = "a Python object"
 # small-mamba@reset=50 is an agent with its context, not a label with its agent.
@@ -87,7 +87,7 @@ class Request:
 
 
 class Place(Protocol):
-    """What planning asks of the place where a run is played; see :class:`lram.harness.backends.Stage`."""
+    """What planning asks of the place where a run is played: a part of an executor's ``Stage``."""
 
     def protocols(
         self, tasks: Sequence[Task], chosen: Mapping[str, str], interpreters: Mapping[str, str]

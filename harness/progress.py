@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from lram.harness.records import EpisodeRecord, WorkItem
+from lram.harness.storage.records import EpisodeRecord, WorkItem
 from lram.harness.waiting import LINE_EVERY_S, left, remaining, say
 from lram.harness.words import visible
 

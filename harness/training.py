@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lram.agents.training.recipe import ModelSection, Recipe
 from lram.agents.training.recipe_text import recipe_from_dict
-from lram.harness.provenance import collect
+from lram.harness.storage.provenance import collect
 from lram.harness.waiting import LINE_EVERY_S, Pace, left, say, still
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from lram.reports.aggregate import summarise
     from lram.reports.export import summary_json, write_report
     from lram.reports.model import Summary
-    from lram.reports.training_folder import load_trainings
+    from lram.reports.sections.training.folder import load_trainings
 
 __all__ = ["Summary", "load_trainings", "summarise", "summary_json", "write_report"]
 
 # Loaded when first asked for: numpy, matplotlib and Jinja2 are not needed to list tasks.
 _HOMES = {
     "Summary": "lram.reports.model",
-    "load_trainings": "lram.reports.training_folder",
+    "load_trainings": "lram.reports.sections.training.folder",
     "summarise": "lram.reports.aggregate",
     "summary_json": "lram.reports.export",
     "write_report": "lram.reports.export",

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from lram.envs.random_play import random_play
 from lram.envs.scores import Normaliser, audit, normalise
 from lram.envs.task import Task
-from lram.harness.records import AgentEntry, PlannedTask
-from lram.reports import seen, training
+from lram.harness.storage.records import AgentEntry, PlannedTask
+from lram.reports import seen
 from lram.reports.caveats import caveats, left_out
 from lram.reports.collect import Cell, Evidence, Runs, gathered, opened
 from lram.reports.comparison import compare
-from lram.reports.groups import group_results
 from lram.reports.model import (
     LAYOUT,
     AgentResult,
@@ -36,8 +35,10 @@ from lram.reports.samples import (
     Samples,
     covered,
 )
+from lram.reports.sections.scores.groups import group_results
+from lram.reports.sections.training import section as training
+from lram.reports.sections.training.folder import Trainings, load_trainings
 from lram.reports.statistics import equal_domain_weights, equal_task_weights
-from lram.reports.training_folder import Trainings, load_trainings
 
 
 def summarise(

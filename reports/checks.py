@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lram.harness.number_checks import check_numbers, wrong
+from lram.harness.storage.number_checks import check_numbers, wrong
 
 
 def last_loss(file: Path, lines: Sequence[dict[str, Any]]) -> float | None:

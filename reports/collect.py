@@ -10,10 +10,10 @@ from typing import cast
 from lram.agents.api import AgentInfo
 from lram.envs.scores import Normaliser, normalised_by
 from lram.envs.task import Task
-from lram.harness.contract_note import broken_promise
 from lram.harness.errors import LramError
-from lram.harness.records import AgentEntry, EpisodeRecord, PlannedTask
-from lram.harness.store import Run
+from lram.harness.gate.contract_note import broken_promise
+from lram.harness.storage.records import AgentEntry, EpisodeRecord, PlannedTask
+from lram.harness.storage.run_folder import Run
 from lram.reports import counting
 
 EpisodeKey = tuple[int, int]
@@ -58,7 +58,7 @@ class Evidence:
         disagreements: Items that two runs of one seed recorded with different results; the first
             run's counts.
         unsigned: Files without checksums, each with its run: those of earlier versions.
-        collected: Whether the runs are collections' (:mod:`lram.harness.collection`).
+        collected: Whether the runs are collections' (:mod:`lram.harness.collection.collect`).
         realtime_hz: By label of an agent for which the world did not wait: its steps a second.
         mixtures: By label of a model whose scored episodes were not all computed alike: what differed
             (device, precision, step, rows a pass, threads) and its values.
@@ -68,7 +68,7 @@ class Evidence:
             package and its versions.
         raised: By label of an agent that ended a run with an error of its own and misses episodes: the error.
         broken_promises: By label of an agent that does not keep its contract bit for bit: what was found
-            before it played (:mod:`lram.harness.contract`).
+            before it played (:mod:`lram.harness.gate.contract`).
         normaliser: Whose references ``tasks`` have.
         own_rows: By task id, the rows as they were planned, where ``tasks`` have others.
         played: By domain: every package of its scored episodes, and its versions.

@@ -12,7 +12,7 @@ An episode without a score is one of two things:
 
 An agent that raises ends its run, so its episodes have no records. Until the run is complete, that agent
 has no number on the tasks that miss episodes. Whose fault it was is told by the records
-(:attr:`lram.harness.records.EpisodeRecord.failed_by_agent`), those of earlier versions too.
+(:attr:`lram.harness.storage.records.EpisodeRecord.failed_by_agent`), those of earlier versions too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from lram.envs.returns import least_return
 from lram.envs.scores import audit
 from lram.envs.task import Task
-from lram.harness.records import EpisodeRecord
+from lram.harness.storage.records import EpisodeRecord
 from lram.harness.words import count
 from lram.reports.model import Caveat, TaskResult
 from lram.reports.text import listing

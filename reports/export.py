@@ -14,21 +14,22 @@ from lram.agents.durable import laid_by_desktop, read_regular
 from lram.agents.seed import check_seed
 from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
-from lram.harness.json_files import encode
-from lram.harness.store import Run
-from lram.reports import training_figures, training_views
+from lram.harness.storage.json_files import encode
+from lram.harness.storage.run_folder import Run
 from lram.reports.aggregate import summarise
-from lram.reports.chapters import KEYS, Chapter, make_chapters
 from lram.reports.collect import Evidence, Runs, collect, opened
 from lram.reports.drawing import KINDS, render
-from lram.reports.figures import NAMES, draw
 from lram.reports.markdown import markdown
 from lram.reports.model import Summary
 from lram.reports.page import page
 from lram.reports.pairs import ALL_OR_NONE, Pairs
 from lram.reports.place import recover, replace_report
+from lram.reports.sections.registry import KEYS, Chapter, make_chapters
+from lram.reports.sections.scores.figures import NAMES, draw
+from lram.reports.sections.training import figures as training_figures
+from lram.reports.sections.training import views as training_views
+from lram.reports.sections.training.folder import Training, Trainings, load_trainings
 from lram.reports.tables import TABLES, csv_files
-from lram.reports.training_folder import Training, Trainings, load_trainings
 
 
 class _Named(msgspec.Struct):
@@ -119,9 +120,9 @@ def write_report(
         folder: Absent, empty, or an earlier report with nothing else in it.
         seed: Of what is resampled: comparisons, and intervals of studies.
         trainings: A training run or several, finished or not, loaded
-            (:func:`lram.reports.training_folder.load_trainings`) or by their folders.
+            (:func:`lram.reports.sections.training.folder.load_trainings`) or by their folders.
         others: Folders of latencies, extrapolations and studies, by chapter
-            (:func:`lram.reports.chapters.load_folders`).
+            (:func:`lram.reports.sections.registry.load_folders`).
         pairs: Agents to compare.
         normaliser: Whose references scores have.
 

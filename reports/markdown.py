@@ -6,12 +6,14 @@ import re
 from collections.abc import Sequence
 
 from lram.harness.words import visible
-from lram.reports import groups, training_views, views, words
+from lram.reports import views, words
 from lram.reports.bounds import shown
-from lram.reports.chapters import Chapter
 from lram.reports.model import Summary
+from lram.reports.sections.registry import Chapter
+from lram.reports.sections.scores import groups
+from lram.reports.sections.training import views as training_views
+from lram.reports.sections.training.folder import Training
 from lram.reports.text import count, listing, names_up_to
-from lram.reports.training_folder import Training
 
 _OMITTED = 1_000  # tasks outside the aggregates that are named
 _NAMED = 12  # tasks or agents of a caveat that are named; summary.json names all

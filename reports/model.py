@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lram.envs.scores import Normaliser
-from lram.reports.training_model import TrainingResult
+from lram.reports.sections.training.model import TrainingResult
 
 LAYOUT = 2
 """Version of ``summary.json``.
@@ -163,7 +163,7 @@ class TaskEntry:
 
 @dataclass(frozen=True, slots=True)
 class FailureCount:
-    """How many episodes failed in one way (a kind and message of ``lram.harness.records.Failure``)."""
+    """How many episodes failed in one way (kind and message of ``lram.harness.storage.records.Failure``)."""
 
     kind: str
     episodes: int

@@ -8,13 +8,15 @@ from importlib.resources import files
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 from lram.harness.words import visible
-from lram.reports import bounds, groups, text, training_views, views, words
-from lram.reports.chapters import Chapter
+from lram.reports import bounds, text, views, words
 from lram.reports.drawing import Drawing, inline_svg
 from lram.reports.model import Summary
-from lram.reports.training_folder import Training
+from lram.reports.sections.registry import Chapter
+from lram.reports.sections.scores import groups
+from lram.reports.sections.training import views as training_views
+from lram.reports.sections.training.folder import Training
 
 _OPEN_TASKS = 60
 """Up to so many tasks their tables stand open; beyond, the reader opens them."""

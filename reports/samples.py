@@ -12,7 +12,7 @@ from lram.agents.seed import check_seed
 from lram.envs.returns import Range, return_range
 from lram.envs.scores import audit, normalise
 from lram.envs.task import Task
-from lram.harness.records import EpisodeRecord, PlannedTask
+from lram.harness.storage.records import EpisodeRecord, PlannedTask
 from lram.reports.collect import Evidence
 from lram.reports.model import (
     ALL_EQUAL,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from lram.envs.task import Task
-from lram.harness.records import AgentEntry
+from lram.harness.storage.records import AgentEntry
 from lram.reports.model import AgentResult, AgentSplit, Caveat, Summary
 from lram.reports.samples import Samples
 from lram.reports.statistics import equal_domain_weights

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
-from lram.harness.records import PlannedTask
-from lram.harness.store import PLAN_FILE, Run
+from lram.harness.storage.records import PlannedTask
+from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.harness.words import count
 from lram.reports.collect import Evidence, Facts, collect, severally
 

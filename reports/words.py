@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from lram.envs.scores import Normaliser
 from lram.reports.caveats import COLLECTED
-from lram.reports.chapters import Chapter
 from lram.reports.model import Summary
 from lram.reports.protocols import departures, summary_of
+from lram.reports.sections.registry import Chapter
 from lram.reports.statistics import fewest_pairs
 from lram.reports.text import count, names, names_up_to, score_words
 

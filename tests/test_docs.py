@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)

@@ -20,8 +20,8 @@ from lram.agents.durable import read_regular, write_durably
 from lram.harness.bench.measure import Ratio, Timing
 from lram.harness.bench.memory import Bandwidth
 from lram.harness.errors import LramError
-from lram.harness.json_files import DAMAGE, encode
-from lram.harness.records import Provenance
+from lram.harness.storage.json_files import DAMAGE, encode
+from lram.harness.storage.records import Provenance
 
 SCHEMA = 1
 

@@ -23,7 +23,7 @@ from lram.harness.bench.models import READ, Point, Subject, Work, weight_bytes
 from lram.harness.bench.record import SCHEMA, BenchRecord, LoadWatch, Row, Settings, crossovers
 from lram.harness.errors import LramError
 from lram.harness.machine import threads
-from lram.harness.provenance import collect
+from lram.harness.storage.provenance import collect
 
 PRESETS = ("xlstm[1:0]-16M", "xlstm[7:1]-16M", "mamba-16M", "transformer[full]-16M")
 CONTEXTS = (50, 200, 800, 1600)

@@ -28,10 +28,10 @@ from lram.harness.bench.measure import Candidate, Effort, Prepared, Ratio, Timin
 from lram.harness.bench.record import Load, LoadWatch, check_output
 from lram.harness.bench.run import check_device, environment, synchroniser
 from lram.harness.errors import LramError
-from lram.harness.json_files import encode
 from lram.harness.machine import threads
-from lram.harness.provenance import collect
-from lram.harness.records import Provenance
+from lram.harness.storage.json_files import encode
+from lram.harness.storage.provenance import collect
+from lram.harness.storage.records import Provenance
 
 SCHEMA = 1
 PRESETS = tuple(

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lram.harness.ablation.folder import STAGES, StudyFolder
-from lram.harness.ablation.running import HERE, Crew
-from lram.harness.ablation.running import ablate as run
-from lram.harness.ablation.study import Study, read_study, shipped_studies
 from lram.harness.cli.output import print_table
 from lram.harness.cli.running import ClusterOptions
 from lram.harness.errors import LramError
 from lram.harness.plan import labelled_specs
 from lram.harness.progress import shown
+from lram.harness.studies.folder import STAGES, StudyFolder
+from lram.harness.studies.running import HERE, Crew
+from lram.harness.studies.running import ablate as run
+from lram.harness.studies.study import Study, read_study, shipped_studies
 from lram.harness.trust import Trust, foreign, trusted
 from lram.harness.waiting import say, still
 
@@ -118,8 +118,8 @@ def _crew(cluster: ClusterOptions, study: Study) -> Crew:
         return HERE
     if cluster.job_episodes is not None and not study.data.collect:
         raise LramError("--job-episodes has no meaning here: the study collects no data")
-    from lram.harness.cluster import RayBackend
-    from lram.harness.cluster.studies import Nodes
+    from lram.harness.executors.ray import RayBackend
+    from lram.harness.executors.ray.studies import Nodes
 
     assert isinstance(backend, RayBackend)
     return Nodes(backend)
@@ -148,7 +148,7 @@ def _show(study: StudyFolder) -> None:
 
 def _show_effects(folder: Path) -> None:
     """Print what the report says of every level, without the finer print."""
-    from lram.reports.study import effects_table
+    from lram.reports.sections.study.section import effects_table
 
     table = effects_table(folder)
     shown = [column.heading not in _FINE for column in table.columns]

@@ -60,7 +60,7 @@ def check(
 
     Example: lram check my_module:make_agent 'xlstm[7:1]-16M'
     """
-    from lram.harness.gate import check_agent
+    from lram.harness.gate.equivalence import check_agent
     from lram.harness.plan import build_agent, labelled_specs
 
     if tokens < 1:
@@ -82,9 +82,9 @@ def check(
 
 
 def _shapes(tasks: Sequence[str] | None) -> list[TaskSpec]:
-    from lram.harness.records import PlannedTask
+    from lram.harness.rollout.translation import task_spec
     from lram.harness.selecting import selected
-    from lram.harness.translation import task_spec
+    from lram.harness.storage.records import PlannedTask
 
     return [task_spec(PlannedTask(task, "")) for task in selected(tasks)] if tasks else []
 
@@ -106,7 +106,7 @@ def _facts(label: str, checks: Sequence[Check]) -> dict[str, Any]:
 
 
 def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
-    from lram.harness.gate import as_model, remedy
+    from lram.harness.gate.equivalence import as_model, remedy
 
     print(f"{label}: {_described(agent)}\n")
     shown = {"passed": "passed", "failed": "FAILED", "skipped": "skipped"}

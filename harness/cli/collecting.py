@@ -11,13 +11,13 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lram.agents.trajectories import Summary, TrajectoryStore
-from lram.harness import collection
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
 from lram.harness.cli.running import ClusterOptions, MachineOptions, TrustOption, conclude, pairs
+from lram.harness.collection import collect as collection
 from lram.harness.errors import LramError
 from lram.harness.progress import quiet, shown
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 from lram.harness.trust import trusted
 
 _DEFAULT_MACHINE = MachineOptions()

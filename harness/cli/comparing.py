@@ -13,8 +13,8 @@ from lram.envs.scores import Normaliser, audit, normalised_by
 from lram.harness.cli.listings import Json, NormaliserOption
 from lram.harness.cli.output import print_json
 from lram.harness.errors import LramError
-from lram.harness.run_listing import show_not_read
-from lram.harness.store import load_runs
+from lram.harness.storage.listing import show_not_read
+from lram.harness.storage.run_folder import load_runs
 from lram.harness.waiting import still
 from lram.harness.words import one_line
 

@@ -18,7 +18,7 @@ from lram.harness.waiting import still
 
 if TYPE_CHECKING:
     from lram.agents.trajectories.verification import Verified
-    from lram.harness.importing_data import ImportReport
+    from lram.harness.collection.importing import ImportReport
 
 EXIT_BAD_DATA = 1
 _SHOWN = 20  # problems named on the screen; the JSON has all
@@ -93,7 +93,7 @@ def import_(
     Example: lram data import raw/stack_d0.hdf5 -o data/stack --licence 'CC BY 4.0'
     """
     from lram.agents.trajectories.readers import Options, detect
-    from lram.harness.importing_data import ImportTasks, import_data, selected
+    from lram.harness.collection.importing import ImportTasks, import_data, selected
 
     if limit is not None and limit < 1:
         raise LramError("--limit must be 1 or more")
@@ -180,7 +180,7 @@ def _import_facts(report: ImportReport) -> dict[str, Any]:
 
 
 def _show_import(report: ImportReport, output: Path) -> None:
-    from lram.harness.importing_data import LEFT_OUT
+    from lram.harness.collection.importing import LEFT_OUT
 
     if report.tasks:
         print_table(
@@ -232,7 +232,7 @@ def info(
     score of the mean return, where the task has a reference. Trajectories that are there more than once, in
     a store or in several of those named, are counted: they are one piece of evidence.
     """
-    from lram.harness.data_info import describe_stores
+    from lram.harness.collection.info import describe_stores
 
     with still("reading every action of the stores (--quick leaves that out)"):
         described = describe_stores(stores, quick=quick)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lram.agents.trajectories.hdf5 import printable
 from lram.harness.cli.output import print_table
-from lram.harness.data_info import Group, StoreInfo
+from lram.harness.collection.info import Group, StoreInfo
 
 _COLUMNS = (
     "episodes",

@@ -8,7 +8,7 @@ from pathlib import Path
 from lram.agents.api import AgentError
 from lram.agents.checkpoints.known_tasks import known_tasks
 from lram.envs.registry import all_tasks
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 from lram.harness.words import count
 
 _LISTED = 20

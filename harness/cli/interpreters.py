@@ -24,7 +24,7 @@ from lram.harness.words import count, visible
 
 if TYPE_CHECKING:
     from lram.envs.session import Domain
-    from lram.harness.interpreter_check import TaskCheck
+    from lram.harness.interpreters.trial import TaskCheck
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -151,9 +151,9 @@ def check(
 
     Example: lram env check composuite --tasks 'composuite/IIWA_*'
     """
-    from lram.harness.interpreter_check import check_domain
     from lram.harness.interpreters import resolve, used
-    from lram.harness.readiness import adapter, readiness
+    from lram.harness.interpreters.readiness import adapter, readiness
+    from lram.harness.interpreters.trial import check_domain
 
     if steps < 1 or (workers is not None and workers < 1):
         raise LramError("--steps and --workers must be 1 or more")
@@ -221,9 +221,9 @@ def _playable(domain: Domain, python: str | None) -> list[str]:
 
     Which these are is said on standard error.
     """
-    from lram.harness.interpreter_check import task_names
+    from lram.harness.interpreters.readiness import absent_sources
     from lram.harness.interpreters.sources import left_out
-    from lram.harness.readiness import absent_sources
+    from lram.harness.interpreters.trial import task_names
 
     known = task_names(domain)
     absent = [tree for tree in absent_sources(domain, python) if tree.tasks]

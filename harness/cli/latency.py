@@ -20,7 +20,7 @@ from lram.harness.waiting import say, still
 if TYPE_CHECKING:
     from lram.harness.latency.folder import LatencyRun
     from lram.harness.latency.sweep import Place
-    from lram.reports.latency_model import Middle, Result
+    from lram.reports.sections.latency.model import Middle, Result
 
 _QUICK = ("10,50", "1", 2)
 _HERE = ClusterOptions()
@@ -151,8 +151,8 @@ def _place(cluster: ClusterOptions, node: str | None) -> Place:
                 f"--{option.replace('_', '-')} has no meaning here: a sweep has one node to itself, with all "
                 "its cores"
             )
-    from lram.harness.cluster import RayBackend
-    from lram.harness.cluster.sweeps import OneNode
+    from lram.harness.executors.ray import RayBackend
+    from lram.harness.executors.ray.sweeps import OneNode
 
     assert isinstance(backend, RayBackend)
     return OneNode(backend, node or "")
@@ -170,7 +170,7 @@ def _interrupted(folder: Path) -> int:
 
 def _conclude(run: LatencyRun, json: bool) -> int:
     """Print what a sweep holds; return 1 when nothing was measured."""
-    from lram.reports.latency_analysis import summarise
+    from lram.reports.sections.latency.analysis import summarise
 
     result = summarise([run])
     if json:

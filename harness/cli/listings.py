@@ -154,7 +154,7 @@ def domains(*, json: Json = False) -> None:
     """List the domains that can be played, and their protocols; the first is the default."""
     from lram.envs.availability import missing_requirements
     from lram.harness.interpreters import installed
-    from lram.harness.readiness import ways_to_install
+    from lram.harness.interpreters.readiness import ways_to_install
 
     own = installed()
     adapters, broken = [], []
@@ -243,7 +243,7 @@ def doctor(
         else:
             _show_findings(findings)
         return 0
-    from lram.harness.cluster.examining import examine_nodes
+    from lram.harness.executors.ray.examining import examine_nodes
 
     with still("the nodes try out domains and renderers"):
         nodes = examine_nodes(address)

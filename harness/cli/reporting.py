@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from lram.harness.cli.listings import NormaliserOption
 from lram.harness.errors import LramError
-from lram.harness.run_listing import show_not_read
+from lram.harness.storage.listing import show_not_read
 from lram.harness.waiting import still
 from lram.harness.words import visible
 
@@ -62,10 +62,10 @@ def report(
     if not runs and not training:
         raise LramError("there is nothing to report on; name a run's folder, or --training and a training's")
     from lram.reports import load_trainings, summary_json, write_report
-    from lram.reports.chapters import load_folders, make_chapters
     from lram.reports.collect import collect
     from lram.reports.export import whole_summary
     from lram.reports.pairs import read_pairs
+    from lram.reports.sections.registry import load_folders, make_chapters
 
     doing = "reading the folders"
     with still(lambda: doing):

@@ -12,7 +12,6 @@ from cyclopts import Parameter
 
 from lram.agents.compute import ROWS, Precision, StepForm
 from lram.envs.registry import domain_names
-from lram.harness.backends import LOCAL, Backend
 from lram.harness.cli.closing import show_standing
 from lram.harness.cli.hints import show_unseen
 from lram.harness.cli.listings import terms
@@ -20,9 +19,10 @@ from lram.harness.cli.output import print_table
 from lram.harness.errors import LramError
 from lram.harness.evaluation import evaluate, started_machine
 from lram.harness.evaluation import resume as resume_run
+from lram.harness.executors.contract import LOCAL, Backend
 from lram.harness.machine import Machine
 from lram.harness.progress import quiet, shown
-from lram.harness.store import Run, RunWriter
+from lram.harness.storage.run_folder import Run, RunWriter
 from lram.harness.trust import trusted
 
 EXIT_NOTHING_SCORED = 1
@@ -123,7 +123,7 @@ class MachineOptions:
 
     def machine(self, run: Run | None = None) -> Machine:
         """Return the settings as the library takes them, for a new run or to go on with ``run``."""
-        from lram.envs.process import Deadlines
+        from lram.envs.workers.process import Deadlines
 
         usual = started_machine(run) if run is not None else Machine()
         given = {name: getattr(self, name) for name in ("threads", "device", "precision", "step", "rows")}
@@ -196,7 +196,7 @@ class ClusterOptions:
             return LOCAL
         if machine is not None and machine.workers is not None:
             raise LramError("--workers is for one machine; with --backend ray, give --job-cpus")
-        from lram.harness.cluster import RayBackend, Wishes
+        from lram.harness.executors.ray import RayBackend, Wishes
 
         wishes = Wishes(
             numbers(self.job_cpus, "--job-cpus"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lram.harness.extrapolation.records import ExtrapolationPlan, LossRecord, ValidityRecord
-from lram.harness.number_checks import check_numbers, wrong
+from lram.harness.storage.number_checks import check_numbers, wrong
 
 LONGEST = 100_000_000
 """Timesteps of the longest context or trajectory."""

@@ -29,11 +29,11 @@ from lram.harness.extrapolation.records import (
     LossRecord,
     ValidityRecord,
 )
-from lram.harness.json_files import check_layout, read_signed
-from lram.harness.links import refuse_links
-from lram.harness.records import Provenance
-from lram.harness.segments import FolderKind, Once, SegmentWriter, read_records, without_checksums
-from lram.harness.store import PLAN_FILE, Run
+from lram.harness.storage.json_files import check_layout, read_signed
+from lram.harness.storage.links import refuse_links
+from lram.harness.storage.records import Provenance
+from lram.harness.storage.run_folder import PLAN_FILE, Run
+from lram.harness.storage.segments import FolderKind, Once, SegmentWriter, read_records, without_checksums
 from lram.harness.trust import remember
 
 MARKER = "extrapolation.json"

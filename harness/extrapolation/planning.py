@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from lram.agents.acting.contexts import MODES, Mode
 from lram.agents.seed import check_seed
 from lram.harness import evaluation, waiting
-from lram.harness.backends import LOCAL
 from lram.harness.errors import LramError
+from lram.harness.executors.contract import LOCAL
 from lram.harness.extrapolation.records import SCHEMA, Candidate, ExtrapolationPlan, Source, Stretch
-from lram.harness.gate import as_model, pass_gate
+from lram.harness.gate.equivalence import as_model, pass_gate
 from lram.harness.machine import Machine, threads
 from lram.harness.plan import Request, build_agent, labelled_specs, plan_for
 from lram.harness.training import task_patterns

@@ -8,8 +8,8 @@ from lram.harness import evaluation
 from lram.harness.errors import LramError
 from lram.harness.machine import Machine
 from lram.harness.progress import Progress
-from lram.harness.rollout import AgentRaisedError
-from lram.harness.store import Run, RunWriter
+from lram.harness.rollout.loop import AgentRaisedError
+from lram.harness.storage.run_folder import Run, RunWriter
 from lram.harness.trust import NONE, Trust
 
 

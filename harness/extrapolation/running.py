@@ -15,12 +15,12 @@ from lram.harness.extrapolation.folder import MARKER, SCORES, Extrapolation, Wri
 from lram.harness.extrapolation.planning import ExtrapolationRequest, plan_of, say, scores_plan_of
 from lram.harness.extrapolation.playing import play
 from lram.harness.extrapolation.records import Candidate, ExtrapolationPlan
-from lram.harness.gate import as_model
+from lram.harness.gate.equivalence import as_model
 from lram.harness.machine import Machine, calm_threads, threads
 from lram.harness.plan import build_agent
 from lram.harness.progress import Progress, quiet
-from lram.harness.provenance import collect
-from lram.harness.store import RunWriter
+from lram.harness.storage.provenance import collect
+from lram.harness.storage.run_folder import RunWriter
 from lram.harness.trust import NONE, Trust, check_trusted
 from lram.harness.waiting import LINE_EVERY_S, Pace, left, still
 from lram.harness.words import count

@@ -13,7 +13,7 @@
         sources/MODULE/              checkouts that were cloned on request
 
 Nothing of lram-bench is installed there: a worker imports this installation's ``lram.envs`` by its path
-(:mod:`lram.envs.pool`), so an interpreter does not grow stale when lram-bench changes.
+(:mod:`lram.envs.workers.pool`), so an interpreter does not grow stale when lram-bench changes.
 """
 
 from lram.harness.interpreters.choosing import resolve

@@ -15,7 +15,7 @@ import msgspec
 from lram.agents.durable import read_regular, sync_folder, write_durably
 from lram.harness.errors import LramError
 from lram.harness.interpreters.locks import locked, refused, shared, unused
-from lram.harness.json_files import DAMAGE
+from lram.harness.storage.json_files import DAMAGE
 
 INTERPRETERS = "interpreters"
 MANIFEST = "interpreter.json"

@@ -77,7 +77,7 @@ def install(
         LramError: The domain tells no versions, another process installs the same, what is installed has
             other sources or another Python, or the install failed.
     """
-    from lram.harness.readiness import adapter
+    from lram.harness.interpreters.readiness import adapter
 
     its = adapter(domain)
     if its.interpreter is None:
@@ -101,7 +101,7 @@ def install(
         manifest = work.run(found, python)
     for warning in found.warnings:
         progress(f"note: {warning}")
-    from lram.harness.interpreter_check import task_names
+    from lram.harness.interpreters.trial import task_names
 
     if text := left_out(its, found.absent, task_names(its)):
         progress(f"note: {text}")
@@ -206,9 +206,9 @@ class _Install:
 
     def _try(self, found: Found) -> None:
         """Play a few steps in a worker; that also compiles what the simulator compiles when it first runs."""
-        from lram.envs.pool import Pool
-        from lram.harness.interpreter_check import quick_task, try_task
-        from lram.harness.readiness import LackingError, readiness
+        from lram.envs.workers.pool import Pool
+        from lram.harness.interpreters.readiness import LackingError, readiness
+        from lram.harness.interpreters.trial import quick_task, try_task
 
         task = quick_task(self.domain, [tree.module for tree in found.absent])
         if not task:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lram.harness.latency.records import OK, LatencyPlan, Point
-from lram.harness.number_checks import check_numbers, wrong
+from lram.harness.storage.number_checks import check_numbers, wrong
 
 MOST_POINTS = 1_000_000
 """Points that a sweep may ask for."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lram.harness.bench.measure import STABLE
-from lram.harness.segments import no_collection as uncollected
+from lram.harness.storage.segments import no_collection as uncollected
 
 Prepare = Callable[[], Callable[[], object]]
 """Makes ready what is not to be timed (inputs, the state taken back), and returns what is."""

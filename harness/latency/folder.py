@@ -21,14 +21,14 @@ from pathlib import Path
 from lram.agents.durable import Lock
 from lram.agents.places import placed
 from lram.harness.errors import LramError
-from lram.harness.json_files import check_layout, files_in, read_json, read_signed
 from lram.harness.latency import inputs
 from lram.harness.latency.checks import check_plan, check_point
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.records import SCHEMA, Job, LatencyPlan, Point
-from lram.harness.links import refuse_links
-from lram.harness.records import Provenance
-from lram.harness.segments import FolderKind, Once, SegmentWriter, read_records, without_checksums
+from lram.harness.storage.json_files import check_layout, files_in, read_json, read_signed
+from lram.harness.storage.links import refuse_links
+from lram.harness.storage.records import Provenance
+from lram.harness.storage.segments import FolderKind, Once, SegmentWriter, read_records, without_checksums
 from lram.harness.trust import remember
 
 PLAN_FILE = "latency.json"

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from lram.agents.api import Action, Observation
 from lram.agents.durable import read_regular, write_durably
 from lram.harness.errors import LramError
-from lram.harness.json_files import DAMAGE
+from lram.harness.storage.json_files import DAMAGE
 
 FILE = "inputs.npz"
 

@@ -11,7 +11,7 @@ from lram.agents.api import Agent, AgentError
 from lram.agents.compute import FORMS, Precision, StepForm
 from lram.agents.seed import check_seed
 from lram.harness.errors import LramError
-from lram.harness.gate import pass_gate
+from lram.harness.gate.equivalence import pass_gate
 from lram.harness.latency.feed import feed_of
 from lram.harness.latency.inputs import MARGIN, MOST, Inputs
 from lram.harness.latency.recording import record
@@ -19,8 +19,8 @@ from lram.harness.latency.records import SCHEMA, Effort, LatencyPlan, Variant, W
 from lram.harness.machine import threads
 from lram.harness.plan import AgentsArgument, Request, agent_entry, build_agent, check_code, labelled_specs
 from lram.harness.plan import make_plan as plan_run
-from lram.harness.records import AgentEntry
-from lram.harness.translation import task_spec
+from lram.harness.rollout.translation import task_spec
+from lram.harness.storage.records import AgentEntry
 
 CONTEXTS = (50, 200, 800, 1600)
 TASK = "atari/freeway"

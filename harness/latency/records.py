@@ -12,7 +12,7 @@ from typing import Literal
 
 from lram.agents.compute import Compute, Precision, StepForm
 from lram.harness.bench.record import Load
-from lram.harness.records import AgentEntry, PlannedTask
+from lram.harness.storage.records import AgentEntry, PlannedTask
 
 SCHEMA = 1
 

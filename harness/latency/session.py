@@ -12,7 +12,6 @@ import torch
 
 from lram.agents.api import Action
 from lram.agents.factory import create_agent
-from lram.harness import seeds
 from lram.harness.bench.record import LoadWatch
 from lram.harness.bench.run import synchroniser
 from lram.harness.latency import inputs as recorded
@@ -22,7 +21,8 @@ from lram.harness.latency.memory import Meter
 from lram.harness.latency.records import OK, SCHEMA, Job, LatencyPlan, Point
 from lram.harness.latency.simulators import Simulators
 from lram.harness.latency.subject import digest_of, make_subject
-from lram.harness.translation import task_spec
+from lram.harness.rollout import seeds
+from lram.harness.rollout.translation import task_spec
 
 FIRST = 3
 """Decisions whose actions are kept: the least that a warm-up of a fast agent has."""

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lram.agents.api import Action, Observation
-from lram.envs.pool import Pool, WorkerStartError
-from lram.envs.process import Begun, Deadlines, Stepped, WorkerProcess
-from lram.harness import seeds
+from lram.envs.workers.pool import Pool, WorkerStartError
+from lram.envs.workers.process import Begun, Deadlines, Stepped, WorkerProcess
 from lram.harness.errors import LramError
-from lram.harness.records import PlannedTask
-from lram.harness.translation import checked_action, contradiction, task_spec
+from lram.harness.rollout import seeds
+from lram.harness.rollout.translation import checked_action, contradiction, task_spec
+from lram.harness.storage.records import PlannedTask
 
 _WAIT_S = 1.0
 

@@ -29,12 +29,12 @@ from lram.agents.acting.model_agent import LaneStates, ModelAgent
 from lram.agents.acting.prefill import embed, encode, model_step, prefill
 from lram.agents.api import Action, Agent, Episode, Observation, TaskSpec
 from lram.agents.backbones.states import State
-from lram.harness import seeds
 from lram.harness.latency.facts import agent_facts, model_facts
 from lram.harness.latency.feed import Feed
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.records import Windows
 from lram.harness.latency.variants import variant
+from lram.harness.rollout import seeds
 
 _GATHERED = 200  # timesteps whose tokens are copied at once on the way to a context
 

@@ -36,9 +36,9 @@ from lram.harness.latency.records import (
     Point,
     end_of,
 )
-from lram.harness.links import open_log
-from lram.harness.provenance import collect
-from lram.harness.records import Provenance
+from lram.harness.storage.links import open_log
+from lram.harness.storage.provenance import collect
+from lram.harness.storage.records import Provenance
 from lram.harness.trust import NONE, Trust, check_trusted
 from lram.harness.waiting import left
 
@@ -120,7 +120,7 @@ def sweep(
         request: What.
         output: Folder; it must not hold anything yet.
         say: Told what is done, line by line.
-        place: Where: this machine, or a node of a cluster (:class:`lram.harness.cluster.sweeps.OneNode`).
+        place: Where: this machine, or a cluster's node (:class:`lram.harness.executors.ray.sweeps.OneNode`).
 
     Raises:
         LramError: Bad input, and nothing was written; or the node was lost, and the sweep can be resumed.

@@ -10,7 +10,7 @@ import pytest
 from lram.agents.api import AgentError, Episode, TaskSpec
 from lram.agents.experts.learner import LearnerAgent
 from lram.agents.factory import create_agent, list_agents
-from lram.envs.darkroom import DOMAIN, SIDE, distance, goal_cell, make
+from lram.envs.domains.darkroom import DOMAIN, SIDE, distance, goal_cell, make
 
 SHORT = DOMAIN.protocol("short")
 

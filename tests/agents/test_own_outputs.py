@@ -17,7 +17,7 @@ from lram.agents.checks.step import KEPT
 from lram.agents.compute import Compute
 from lram.agents.factory import create_agent
 from lram.harness.errors import LramError
-from lram.harness.gate import pass_gate
+from lram.harness.gate.equivalence import pass_gate
 from lram.harness.latency.plan import LatencyRequest, make_plan
 
 MODELS = ("xlstm[7:1]-1M", "mamba-1M", "transformer[ring]-1M")

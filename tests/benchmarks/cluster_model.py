@@ -2,8 +2,8 @@
 
     python tests/benchmarks/cluster_model.py [--agents 10] [--episodes 10] [--cores 16]
 
-It lets the driver's own code (``lram.harness.cluster.groups``) cut and order the jobs of an evaluation on the
-432 training tasks, and plays them in a simulated time: an episode costs its tabled core seconds times
+It lets the driver's own code (``lram.harness.executors.ray.groups``) cut and order the jobs of an evaluation
+on the 432 training tasks, and plays them in a simulated time: an episode costs its tabled core seconds times
 a log-normal number (seeded), a job its start-up, and the driver what it was measured to take for a job
 and for a record. What it leaves out: other users, slow file systems, networks, and nodes that are lost.
 """
@@ -18,16 +18,18 @@ import numpy as np
 
 from lram.agents.api import AgentInfo
 from lram.envs.registry import load_domain, select
-from lram.harness.cluster.groups import LAUNCH_S, Costs, Lines, tabled
-from lram.harness.occupancy import Occupancy
-from lram.harness.records import PlannedTask, WorkItem
+from lram.harness.executors.ray.groups import LAUNCH_S, Costs, Lines, tabled
+from lram.harness.rollout.occupancy import Occupancy
+from lram.harness.storage.records import PlannedTask, WorkItem
 
 CONNECT_S = 12.0  # connect, ask the nodes, build and check the agents
 AGENT_S = 4.0  # a 16M model in a process that has none: torch, weights, packing
 JOB_S = 0.002  # of the driver, for each job
 RECORD_S = 30e-6  # of the driver, for each record
 SPREAD = 0.3  # standard deviation of an episode's logarithmic seconds
-SESSIONS = 2  # that a job of a domain with slow starts builds, whatever its lanes (lram.harness.schedule)
+SESSIONS = (
+    2  # that a job of a domain with slow starts builds, whatever its lanes (lram.harness.rollout.schedule)
+)
 
 
 def simulate(agents: int, episodes: int, nodes: int, cores: int) -> tuple[float, float, float, int]:

@@ -27,7 +27,7 @@ from lram.harness.bench.record import SCHEMA, BenchRecord, LoadWatch, Row, Setti
 from lram.harness.bench.run import environment, run_group
 from lram.harness.cli.benching import numbers, print_record
 from lram.harness.machine import threads
-from lram.harness.provenance import collect
+from lram.harness.storage.provenance import collect
 
 AGREE = 1e-5
 

@@ -36,7 +36,7 @@ def tried(scenario, folder: Path, kinds: list[str], every: int) -> int:  # type:
     place, failures, trials = folder / "whole", 0, 0
     whole = place / OUT
     place.mkdir()
-    with Server(folder, "import torch, lram.harness.evaluation, lram.harness.collection") as server:
+    with Server(folder, "import torch, lram.harness.evaluation, lram.harness.collection.collect") as server:
         for words in scenario.prepare(folder):
             assert server.run(*words).code == 0
         undisturbed = server.run(*scenario.begin(folder, whole), folder=place)

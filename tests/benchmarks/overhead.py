@@ -123,11 +123,11 @@ def watched(agent: Any, ledger: Ledger) -> Any:
 
 def measure(how: argparse.Namespace, tasks: list[str]) -> dict[str, float]:
     """Play ``tasks`` for a while; return shares of the steady state, and what else is told."""
-    from lram.envs.pool import Pool
-    from lram.envs.process import Begun, Event, Stepped, WorkerProcess
+    from lram.envs.workers.pool import Pool
+    from lram.envs.workers.process import Begun, Event, Stepped, WorkerProcess
     from lram.harness.machine import calm_threads, threads
     from lram.harness.plan import Request, make_plan
-    from lram.harness.rollout import Rollout, RolloutSettings
+    from lram.harness.rollout.loop import Rollout, RolloutSettings
 
     calm_threads()
     ledger = Ledger()

@@ -27,7 +27,7 @@ import numpy as np
 from lram.envs.random_play import RandomPlay, parse
 from lram.envs.registry import all_tasks
 from lram.envs.scores import HALF, audit, normalise
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 from lram.reports import summarise
 from lram.reports.model import Estimate, Summary
 

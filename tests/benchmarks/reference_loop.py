@@ -36,15 +36,14 @@ import torch
 from lram.agents.acting.model_agent import choose_action
 from lram.agents.api import Episode, TaskSpec
 from lram.agents.compute import Compute
-from lram.envs.pool import Pool
 from lram.envs.registry import load_domain
 from lram.envs.session import Session
-from lram.harness import seeds
+from lram.envs.workers.pool import Pool
 from lram.harness.bench.measure import median_interval
 from lram.harness.machine import calm_threads, threads
 from lram.harness.plan import Request, make_plan
-from lram.harness.rollout import Rollout, RolloutSettings
-from lram.harness.translation import task_spec
+from lram.harness.rollout.loop import Rollout, RolloutSettings, seeds
+from lram.harness.rollout.translation import task_spec
 
 TASKS = {
     "atari": "breakout,freeway,qbert,seaquest",

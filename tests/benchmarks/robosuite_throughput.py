@@ -102,11 +102,11 @@ def one_by_one(domain: str, steps: dict[str, int], episodes: int) -> dict[str, A
 
 def pooled(domain: str, tasks: list[str], how: argparse.Namespace, way: str) -> dict[str, Any]:
     """Play with this project's pool. A session counts as built when its slot held another task before."""
-    from lram.envs.pool import Pool
-    from lram.envs.process import Begun, Stepped
+    from lram.envs.workers.pool import Pool
+    from lram.envs.workers.process import Begun, Stepped
     from lram.harness.plan import Request, make_plan
-    from lram.harness.records import EpisodeRecord
-    from lram.harness.rollout import Rollout, RolloutSettings
+    from lram.harness.rollout.loop import Rollout, RolloutSettings
+    from lram.harness.storage.records import EpisodeRecord
 
     clock, held, records = Clock(), dict[tuple[int, int], str](), list[EpisodeRecord]()
 

@@ -68,7 +68,7 @@ def synthetic_plan(items: int) -> Any:
     """Return a plan of the 432 tasks and ten agents with about so many items."""
     from lram.agents.api import AgentInfo
     from lram.envs.registry import load_domain, select
-    from lram.harness.records import SCHEMA, AgentEntry, PlannedTask, RunPlan
+    from lram.harness.storage.records import SCHEMA, AgentEntry, PlannedTask, RunPlan
 
     tasks = select("lram432")
     return RunPlan(
@@ -85,8 +85,8 @@ def synthetic_plan(items: int) -> Any:
 
 def drawn_record(item: Any, planned: Any, rng: random.Random, skill: float) -> Any:
     """Return a record of ``item`` as a run would have it, its return drawn around ``skill``."""
-    from lram.harness.records import SCHEMA, EpisodeRecord, Failure, Measured
-    from lram.harness.seeds import simulator_seed
+    from lram.harness.rollout.seeds import simulator_seed
+    from lram.harness.storage.records import SCHEMA, EpisodeRecord, Failure, Measured
 
     task, errored = planned.task, rng.random() < 1 / 200
     low, high = task.score_random or 0.0, task.score_reference or 100.0
@@ -128,8 +128,8 @@ def write(folder: Path, items: int) -> dict[str, Any]:
     """Write a run that nobody played; return what it cost to write it."""
     from dataclasses import replace
 
-    from lram.harness.provenance import collect
-    from lram.harness.store import RunWriter
+    from lram.harness.storage.provenance import collect
+    from lram.harness.storage.run_folder import RunWriter
 
     plan, rng = synthetic_plan(items), random.Random(0)
     tasks = {planned.task.id: planned for planned in plan.tasks}
@@ -150,7 +150,7 @@ def write(folder: Path, items: int) -> dict[str, Any]:
 def plan(shape: str, items: int) -> dict[str, Any]:
     """Plan so many items and queue them."""
     from lram.harness.plan import Request, make_plan
-    from lram.harness.schedule import Queue, Seat
+    from lram.harness.rollout.schedule import Queue, Seat
 
     made = (
         make_plan(Request(agents="random", tasks="toy/blink", episodes=items))[0]
@@ -179,13 +179,13 @@ def play(folder: Path, episodes: int, clocks: bool) -> dict[str, Any]:
     import msgspec
 
     from lram.agents.experts.baselines import RandomAgent
-    from lram.envs.pool import Pool
-    from lram.envs.process import WorkerProcess
+    from lram.envs.workers.pool import Pool
+    from lram.envs.workers.process import WorkerProcess
     from lram.harness.evaluation import Machine, evaluate
     from lram.harness.progress import shown
-    from lram.harness.rollout import Rollout
-    from lram.harness.schedule import Queue
-    from lram.harness.segments import SegmentWriter
+    from lram.harness.rollout.loop import Rollout
+    from lram.harness.rollout.schedule import Queue
+    from lram.harness.storage.segments import SegmentWriter
 
     evaluate("random", "toy/blink", folder / "first", episodes=100)
     base, parts = memory(), Parts()
@@ -226,7 +226,7 @@ def play(folder: Path, episodes: int, clocks: bool) -> dict[str, Any]:
 
 def read(folder: Path, reader: str) -> dict[str, Any]:
     """Read a run in one of the ways of ``READERS``."""
-    from lram.harness.store import Run
+    from lram.harness.storage.run_folder import Run
 
     run = Run(folder)
     if reader == "frame":

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("ale_py", reason="needs lram-bench[atari]")
 pytest.importorskip("cv2", reason="needs lram-bench[atari]")
 
-from lram.envs.atari import DOMAIN, make
 from lram.envs.conformance import check_session, trajectory_digest
+from lram.envs.domains.atari import DOMAIN, make
 from lram.envs.registry import benchmark_tasks
 from lram.envs.session import EvaluationProtocol, SessionError
 
@@ -32,7 +32,7 @@ def test_games_that_remember_or_do_not_restore_still_play_the_same_after_a_reset
 
 def test_another_process_plays_the_same_sticky_trajectory() -> None:
     program = (
-        "from lram.envs.atari import DOMAIN, make\n"
+        "from lram.envs.domains.atari import DOMAIN, make\n"
         "from lram.envs.conformance import trajectory_digest\n"
         "print(trajectory_digest(make('seaquest', DOMAIN.protocol('sticky')), 11, 100))"
     )

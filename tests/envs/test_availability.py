@@ -158,7 +158,7 @@ def test_a_package_is_found_without_being_imported(tmp_path: Path, monkeypatch: 
 def test_what_a_worker_imports_needs_the_standard_library_and_numpy_only() -> None:
     """Before the first episode; a simulator comes with that."""
     script = (
-        "import sys\nbefore = set(sys.modules)\nimport lram.envs.worker\n"
+        "import sys\nbefore = set(sys.modules)\nimport lram.envs.workers.worker\n"
         "from lram.envs.registry import domain_names, load_domain\n"
         "[load_domain(name) for name in domain_names()]\n"
         "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"

@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("mujoco", reason="needs lram-bench[robosuite]")
 pytest.importorskip("robosuite", reason="needs lram-bench[robosuite]")
 
-from lram.envs.composuite import DOMAIN, OBJECTIVES, OBJECTS, OBSTACLES, ROBOTS, make
 from lram.envs.conformance import check_session
+from lram.envs.domains.composuite import DOMAIN, OBJECTIVES, OBJECTS, OBSTACLES, ROBOTS, make
+from lram.envs.domains.robosuite.models import ModelShelf
 from lram.envs.registry import benchmark_tasks
-from lram.envs.robosuite_models import ModelShelf
 from lram.envs.session import SessionError
 
 PROTOCOLS = [p for p in DOMAIN.protocols if all(version(name) == v for name, v in p.versions.items())]
@@ -105,7 +105,7 @@ def test_an_import_leaves_no_stand_in_for_gym_behind(checkouts: Callable[..., No
     program = (
         "import sys\n"
         f"sys.path.append({str(folder)!r})\n"
-        "from lram.envs.composuite import DOMAIN, make\n"
+        "from lram.envs.domains.composuite import DOMAIN, make\n"
         f"make('Jaco_Box_None_Push', DOMAIN.protocol({PROTOCOL.name!r})).close()\n"
         "print('gym' in sys.modules)"
     )

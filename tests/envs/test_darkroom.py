@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lram.envs.conformance import check_session, trajectory_digest
-from lram.envs.darkroom import (
+from lram.envs.domains.darkroom import (
     CELLS,
     DOMAIN,
     MOVES,

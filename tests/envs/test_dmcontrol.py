@@ -16,7 +16,7 @@ from dm_control import suite
 from dm_control.rl.control import PhysicsError
 
 from lram.envs.conformance import check_session, trajectory_digest
-from lram.envs.dmcontrol import DOMAIN, WIDTH, make, observation_slots
+from lram.envs.domains.dmcontrol import DOMAIN, WIDTH, make, observation_slots
 from lram.envs.registry import benchmark_tasks
 from lram.envs.session import SessionError
 
@@ -28,7 +28,7 @@ def test_sessions_keep_the_contract(task: str) -> None:
 
 def test_another_process_plays_the_same_trajectory() -> None:
     program = (
-        "from lram.envs.dmcontrol import DOMAIN, make\n"
+        "from lram.envs.domains.dmcontrol import DOMAIN, make\n"
         "from lram.envs.conformance import trajectory_digest\n"
         "print(trajectory_digest(make('cheetah-run', DOMAIN.protocol()), 11, 100))"
     )
@@ -154,7 +154,7 @@ def test_rendering_shows_the_scene_and_leaves_the_trajectory_as_it_was() -> None
     # In a process of its own: a GL context here would hang the workers that later tests fork.
     program = (
         "import numpy as np\n"
-        "from lram.envs.dmcontrol import DOMAIN, make\n"
+        "from lram.envs.domains.dmcontrol import DOMAIN, make\n"
         "session = make('walker-run', DOMAIN.protocol())\n"
         "action = np.full(session.spec.action_size, 0.3, np.float32)\n"
         "ends = []\n"

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lram.envs import answers, wire
-from lram.envs.answers import FrameError, Layout
-from lram.envs.process import Begun, Deadlines, Event, Failed, Stepped, WorkerProcess
 from lram.envs.session import SessionSpec, Step
-from lram.envs.wire import HEADER, Kind, frame, pack_json
+from lram.envs.workers import answers, wire
+from lram.envs.workers.answers import FrameError, Layout
+from lram.envs.workers.process import Begun, Deadlines, Event, Failed, Stepped, WorkerProcess
+from lram.envs.workers.wire import HEADER, Kind, frame, pack_json
 
 SPEC = SessionSpec("vector", (3,), "continuous", 2)
 IMAGE = SessionSpec("image", (3, 64, 64), "discrete", 5)

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("metaworld", reason="needs lram-bench[metaworld]")
 
 from lram.envs.conformance import check_session, trajectory_digest
-from lram.envs.metaworld import DOMAIN, make
+from lram.envs.domains.metaworld import DOMAIN, make
 from lram.envs.registry import benchmark_tasks
 from lram.envs.session import SessionError
 
@@ -23,7 +23,7 @@ def test_sessions_keep_the_contract(task: str) -> None:
 
 def test_another_process_plays_the_same_trajectory() -> None:
     program = (
-        "from lram.envs.metaworld import DOMAIN, make\n"
+        "from lram.envs.domains.metaworld import DOMAIN, make\n"
         "from lram.envs.conformance import trajectory_digest\n"
         "print(trajectory_digest(make('hammer-v3', DOMAIN.protocol()), 11, 100))"
     )
@@ -104,7 +104,7 @@ def test_rendering_shows_the_scene_and_leaves_the_trajectory_as_it_was() -> None
     # In a process of its own: a GL context here would hang the workers that later tests fork.
     program = (
         "import numpy as np\n"
-        "from lram.envs.metaworld import DOMAIN, make\n"
+        "from lram.envs.domains.metaworld import DOMAIN, make\n"
         "session = make('door-open-v3', DOMAIN.protocol())\n"
         "action = np.full(session.spec.action_size, 0.3, np.float32)\n"
         "ends = []\n"

@@ -14,9 +14,9 @@ import pytest
 pytest.importorskip("mujoco", reason="needs lram-bench[robosuite]")
 pytest.importorskip("robosuite", reason="needs lram-bench[robosuite]")
 
-from lram.envs import robosuite as plain
 from lram.envs.conformance import check_session
-from lram.envs.mimicgen import DOMAIN, make
+from lram.envs.domains.mimicgen import DOMAIN, make
+from lram.envs.domains.robosuite import suite as plain
 from lram.envs.registry import benchmark_tasks
 from lram.envs.session import EvaluationProtocol, SessionError
 
@@ -135,7 +135,7 @@ def test_an_import_is_silent_even_where_the_task_zoo_is_not_there(mimicgen: None
         "import sys\n"
         f"sys.path.append({str(folder)!r})\n"
         "sys.modules['robosuite_task_zoo'] = None\n"
-        "from lram.envs.mimicgen import DOMAIN, make\n"
+        "from lram.envs.domains.mimicgen import DOMAIN, make\n"
         f"make('Stack_D0', DOMAIN.protocol({PROTOCOL.name!r})).close()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

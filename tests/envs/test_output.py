@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lram.envs.output import HEAD, TAIL, OutputFile, OutputFiles
+from lram.envs.workers.output import HEAD, TAIL, OutputFile, OutputFiles
 
 
 def printed(path: Path, pieces: list[bytes]) -> OutputFile:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lram.envs.pool import Pool
-from lram.envs.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
+from lram.envs.workers.pool import Pool
+from lram.envs.workers.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
 
 DEADLINES = Deadlines(begin_s=60, step_s=2)
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("gym3", reason="needs lram-bench[procgen]")
 
 from lram.envs.conformance import check_session, trajectory_digest
-from lram.envs.procgen import DOMAIN, TIME_CAPS, ProcgenSession, import_procgen, make
+from lram.envs.domains.procgen import DOMAIN, TIME_CAPS, ProcgenSession, import_procgen, make
 from lram.envs.registry import benchmark_tasks
 from lram.envs.session import EvaluationProtocol, SessionError, Step
 
@@ -32,7 +32,7 @@ def test_sessions_keep_the_contract(game: str, limit: int, protocol: str) -> Non
 
 def test_another_process_plays_the_same_trajectory() -> None:
     program = (
-        "from lram.envs.procgen import DOMAIN, make\n"
+        "from lram.envs.domains.procgen import DOMAIN, make\n"
         "from lram.envs.conformance import trajectory_digest\n"
         "print(trajectory_digest(make('starpilot', DOMAIN.protocol('unseen')), 11, 100))"
     )

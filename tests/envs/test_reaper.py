@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from lram.envs.reaping import Reaper
+from lram.envs.workers.reaping import Reaper
 
 # A worker that is not the harness's own, and what a simulator may leave: a child, one in a session of its
 # own, and one without its environment.
 _WORKER = "sleep 300 & setsid sleep 300 & env -i sleep 300 & echo ready; wait"
 _HARNESS = """
 import os, subprocess, sys
-from lram.envs.reaping import Reaper
+from lram.envs.workers.reaping import Reaper
 
 reaper = Reaper()
 worker = subprocess.Popen(["sh", "-c", sys.argv[1]], env=os.environ | reaper.mark(1), start_new_session=True,

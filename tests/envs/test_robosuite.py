@@ -21,10 +21,10 @@ import mujoco
 
 import lram.envs
 from lram.envs.conformance import check_session, trajectory_digest
+from lram.envs.domains.robosuite.models import ModelShelf, corrected
+from lram.envs.domains.robosuite.suite import DOMAIN, RobosuiteSession, make
+from lram.envs.domains.robosuite.versions import import_quietly
 from lram.envs.registry import all_tasks, benchmark_tasks, select
-from lram.envs.robosuite import DOMAIN, RobosuiteSession, make
-from lram.envs.robosuite_models import ModelShelf, corrected
-from lram.envs.robosuite_versions import import_quietly
 from lram.envs.session import EvaluationProtocol, SessionError
 
 PROTOCOLS = [p for p in DOMAIN.protocols if all(version(name) == v for name, v in p.versions.items())]
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(PROTOCOL is None, reason="needs robosuite 1.4.1 
 PLAY = """
 import sys
 import numpy as np
-from lram.envs.robosuite import DOMAIN, make
+from lram.envs.domains.robosuite.suite import DOMAIN, make
 
 def play(task, protocol):
     session = make(task, protocol)
@@ -67,7 +67,7 @@ def test_observations_are_as_wide_as_the_task_s_row_says(task: str) -> None:
 
 def test_another_process_plays_the_same_trajectory_without_a_word_on_the_terminal() -> None:
     program = (
-        "from lram.envs.robosuite import DOMAIN, make\n"
+        "from lram.envs.domains.robosuite.suite import DOMAIN, make\n"
         "from lram.envs.conformance import trajectory_digest\n"
         f"print(trajectory_digest(make('Lift-IIWA', DOMAIN.protocol({PROTOCOL.name!r})), 11, 20))"
     )
@@ -278,7 +278,7 @@ def test_rendering_shows_each_session_its_scene_and_leaves_trajectories_as_they_
     # In a process of its own: a GL context here would hang the workers that later tests fork.
     program = (
         "import numpy as np\n"
-        "from lram.envs.robosuite import DOMAIN, make\n"
+        "from lram.envs.domains.robosuite.suite import DOMAIN, make\n"
         f"protocol = DOMAIN.protocol({PROTOCOL.name!r})\n"
         "action = np.full(7, 0.3, np.float32)\n"
         "lift, door = make('Lift', protocol), make('Door', protocol)\n"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from lram.envs.conformance import ConformanceError, check_session, trajectory_digest
+from lram.envs.domains.toy import DOMAIN, FAULT_DECISION, FLAKY_EVERY, make
 from lram.envs.session import SessionError, Step
 from lram.envs.simulator import SimulatorSession
-from lram.envs.toy import DOMAIN, FAULT_DECISION, FLAKY_EVERY, make
 
 SOUND = ("reach", "steps", "blink", "image", "slow", "noscore", "lives")
 
@@ -44,7 +44,7 @@ def test_sound_tasks_keep_the_contract(task: str) -> None:
 
 def test_another_process_plays_the_same_trajectory() -> None:
     program = (
-        "from lram.envs.toy import DOMAIN, make\n"
+        "from lram.envs.domains.toy import DOMAIN, make\n"
         "from lram.envs.conformance import trajectory_digest\n"
         "print(trajectory_digest(make('image', DOMAIN.protocol()), 11))"
     )
@@ -53,7 +53,7 @@ def test_another_process_plays_the_same_trajectory() -> None:
 
 
 def test_toy_needs_no_package_but_numpy() -> None:
-    program = "import lram.envs.toy, sys; print({m.split('.')[0] for m in sys.modules})"
+    program = "import lram.envs.domains.toy, sys; print({m.split('.')[0] for m in sys.modules})"
     names = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     for heavy in ("torch", "mujoco", "gymnasium", "pandas", "cv2"):
         assert f"'{heavy}'" not in names
@@ -107,7 +107,7 @@ def test_a_life_of_lives_ends_in_the_middle_and_its_signal_is_not_its_reward() -
 @pytest.mark.parametrize("task", ["crash", "flaky"])
 def test_dying_tasks_kill_their_process_at_the_fault_decision(task: str) -> None:
     program = (
-        "from lram.envs.toy import DOMAIN, make\n"
+        "from lram.envs.domains.toy import DOMAIN, make\n"
         f"session = make({task!r}, DOMAIN.protocol())\n"
         f"session.reset({FLAKY_EVERY})\n"
         "for count in range(1, 20):\n"
@@ -125,7 +125,7 @@ def test_flaky_is_sound_in_the_episodes_of_other_seeds() -> None:
 
 def test_hang_never_comes_back() -> None:
     program = (
-        "from lram.envs.toy import DOMAIN, make\n"
+        "from lram.envs.domains.toy import DOMAIN, make\n"
         "session = make('hang', DOMAIN.protocol())\n"
         "session.reset(0)\n"
         "for _ in range(4):\n"

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lram.envs import answers, wire
-from lram.envs.answers import Layout, Request
 from lram.envs.registry import load_domain
 from lram.envs.session import SessionError, SessionSpec, Step
-from lram.envs.wire import HEADER, Kind
-from lram.envs.worker import Worker, _answer
+from lram.envs.workers import answers, wire
+from lram.envs.workers.answers import Layout, Request
+from lram.envs.workers.wire import HEADER, Kind
+from lram.envs.workers.worker import Worker, _answer
 
 VECTOR = SessionSpec("vector", (3,), "continuous", 2)
 IMAGE = SessionSpec("image", (3, 64, 64), "discrete", 18)

@@ -160,7 +160,7 @@ class TwoNodes:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 words = (folder / "cmdline").read_bytes().split(b"\0")
-                if b"lram.envs.worker" in words:
+                if b"lram.envs.workers.worker" in words:
                     job = int(words[words.index(b"--parent") + 1])
                     if _parent(job) in raylets or not Path(f"/proc/{job}").exists():
                         found[int(folder.name)] = job

@@ -20,20 +20,20 @@ from lram.agents.api import AgentError, Episode, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.training.batches import Batch
 from lram.envs.registry import SelectionError
-from lram.harness.ablation import running, timing
-from lram.harness.ablation.cells import cells_of
-from lram.harness.ablation.copycat import counts
-from lram.harness.ablation.folder import CellFolder, StudyFolder
-from lram.harness.ablation.pace import CellPace, last_line
-from lram.harness.ablation.running import ablate
-from lram.harness.ablation.study import Study, read_study, shipped_studies, study_of
-from lram.harness.ablation.timing import _Lane, _walk
 from lram.harness.cli import app
-from lram.harness.collection import collect
+from lram.harness.collection.collect import collect
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine
-from lram.harness.json_files import read_json, write_json
-from lram.harness.seeds import evaluation_seed
+from lram.harness.rollout.seeds import evaluation_seed
+from lram.harness.storage.json_files import read_json, write_json
+from lram.harness.studies import running, timing
+from lram.harness.studies.cells import cells_of
+from lram.harness.studies.copycat import counts
+from lram.harness.studies.folder import CellFolder, StudyFolder
+from lram.harness.studies.pace import CellPace, last_line
+from lram.harness.studies.running import ablate
+from lram.harness.studies.study import Study, read_study, shipped_studies, study_of
+from lram.harness.studies.timing import _Lane, _walk
 
 STUDY = """
 name = "tiny"
@@ -399,8 +399,8 @@ def test_a_killed_study_goes_on_and_its_cell_is_that_of_one_that_was_not(
 ) -> None:
     folder = tmp_path / "study"
     code = (
-        "import sys; from pathlib import Path; from lram.harness.ablation.running import ablate; "
-        "from lram.harness.ablation.study import read_study; "
+        "import sys; from pathlib import Path; from lram.harness.studies.running import ablate; "
+        "from lram.harness.studies.study import read_study; "
         "ablate(read_study(sys.argv[1]), sys.argv[2], only=['off, seed 0'])"
     )
     slow = tmp_path / "tiny.toml"

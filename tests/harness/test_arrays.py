@@ -10,8 +10,8 @@ import pytest
 from lram.agents.experts.baselines import RandomAgent
 from lram.agents.trajectories import StoreWriter, TrajectoryStore
 from lram.agents.trajectories.trajectory import Trajectory
-from lram.envs import toy
-from lram.envs.worker import Worker
+from lram.envs.domains import toy
+from lram.envs.workers.worker import Worker
 from lram.harness.evaluation import Machine, evaluate
 from lram.harness.latency.feed import Feed
 from lram.harness.latency.inputs import Inputs
@@ -42,7 +42,7 @@ def test_the_decisions_of_a_warm_up_leave_the_first_observation_as_it_was(tmp_pa
 
 @pytest.fixture
 def trajectory(tmp_path: Path) -> Trajectory:
-    from lram.harness.collection import collect
+    from lram.harness.collection.collect import collect
 
     collect(["random"], "toy/reach", tmp_path / "made", episodes=1, machine=Machine(workers=1))
     return TrajectoryStore(tmp_path / "made").trajectory(0)

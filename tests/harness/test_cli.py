@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 
 HEAVY = (
     "torch",

@@ -19,8 +19,8 @@ from lram.agents.trajectories import TrajectoryStore
 from lram.agents.trajectories.readers import Shapes
 from lram.envs import registry
 from lram.harness.cli import app
+from lram.harness.collection.importing import ImportTasks
 from lram.harness.errors import LramError
-from lram.harness.importing_data import ImportTasks
 
 
 def lram_task(folder: Path, lengths: list[int], width: int = 39, size: int = 4) -> Path:

@@ -26,8 +26,8 @@ from lram.harness.cli import app
 from lram.harness.cli.output import nothing_hidden
 from lram.harness.cli.training import conclude
 from lram.harness.errors import LramError
-from lram.harness.records import PlannedTask
-from lram.harness.translation import task_spec
+from lram.harness.rollout.translation import task_spec
+from lram.harness.storage.records import PlannedTask
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
 HEED_CTRL_C = (

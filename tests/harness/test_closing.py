@@ -10,7 +10,7 @@ from lram.harness import evaluate
 from lram.harness.cli import closing
 from lram.harness.cli.running import conclude
 from lram.harness.machine import Machine
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 from lram.reports import summarise
 from lram.reports.collect import collect
 from lram.reports.standing import standings

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from lram.agents.trajectories import TrajectoryStore
-from lram.envs.process import Deadlines
+from lram.envs.workers.process import Deadlines
 from lram.harness import LramError, Machine, evaluate, resume
-from lram.harness.cluster import RayBackend, Wishes
-from lram.harness.collection import collect
+from lram.harness.collection.collect import collect
+from lram.harness.executors.ray import RayBackend, Wishes
 from lram.harness.progress import Progress
-from lram.harness.records import EpisodeRecord, Measured
-from lram.harness.store import Run
+from lram.harness.storage.records import EpisodeRecord, Measured
+from lram.harness.storage.run_folder import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # two clusters' processes on two cores
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lram-bench[ray]'")

@@ -18,15 +18,15 @@ import pytest
 from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness import LramError, Machine
-from lram.harness.ablation.folder import CellFolder, StudyFolder
-from lram.harness.ablation.running import ablate
-from lram.harness.ablation.study import Study, read_study
-from lram.harness.cluster import RayBackend, Wishes, studies
-from lram.harness.cluster.couriers import Courier
-from lram.harness.cluster.shipping import scratch
-from lram.harness.cluster.studies import Nodes
-from lram.harness.collection import collect, collected_runs
-from lram.harness.records import Measured
+from lram.harness.collection.collect import collect, collected_runs
+from lram.harness.executors.ray import RayBackend, Wishes, studies
+from lram.harness.executors.ray.couriers import Courier
+from lram.harness.executors.ray.shipping import scratch
+from lram.harness.executors.ray.studies import Nodes
+from lram.harness.storage.records import Measured
+from lram.harness.studies.folder import CellFolder, StudyFolder
+from lram.harness.studies.running import ablate
+from lram.harness.studies.study import Study, read_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # two clusters' processes on two cores
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lram-bench[ray]'")
@@ -182,11 +182,11 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -
 
 DRIVER = """
 import sys
-from lram.harness.ablation.running import ablate
-from lram.harness.ablation.study import read_study
-from lram.harness.cluster import RayBackend
-from lram.harness.cluster.couriers import Courier
-from lram.harness.cluster.studies import Nodes
+from lram.harness.studies.running import ablate
+from lram.harness.studies.study import read_study
+from lram.harness.executors.ray import RayBackend
+from lram.harness.executors.ray.couriers import Courier
+from lram.harness.executors.ray.studies import Nodes
 study, folder, address, sees = sys.argv[1:]
 if sees == "no":
     Courier._told = lambda self, reference: False

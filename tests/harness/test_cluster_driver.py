@@ -15,15 +15,15 @@ from lram.agents.api import AgentInfo
 from lram.agents.compute import Compute
 from lram.envs.registry import select
 from lram.harness import Machine
-from lram.harness.backends import Work
-from lram.harness.cluster.connection import Lost, Node
-from lram.harness.cluster.driver import Driver
-from lram.harness.cluster.groups import Costs, tabled
-from lram.harness.cluster.messages import AgentOrder, DomainFacts, JobOrder, News, NodeFacts, Trouble
-from lram.harness.cluster.placing import Placing
-from lram.harness.cluster.resources import Wishes
-from lram.harness.cluster.roster import Roster
-from lram.harness.records import (
+from lram.harness.executors.contract import Work
+from lram.harness.executors.ray.connection import Lost, Node
+from lram.harness.executors.ray.driver import Driver
+from lram.harness.executors.ray.groups import Costs, tabled
+from lram.harness.executors.ray.messages import AgentOrder, DomainFacts, JobOrder, News, NodeFacts, Trouble
+from lram.harness.executors.ray.placing import Placing
+from lram.harness.executors.ray.resources import Wishes
+from lram.harness.executors.ray.roster import Roster
+from lram.harness.storage.records import (
     SCHEMA,
     AgentEntry,
     EpisodeRecord,
@@ -295,7 +295,7 @@ def test_a_job_runs_in_a_folder_of_its_own_that_is_removed_also_after_a_kill(
 ) -> None:
     import tempfile
 
-    from lram.harness.cluster import shipping
+    from lram.harness.executors.ray import shipping
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with shipping.own_folder("jobs") as folder:
@@ -316,7 +316,7 @@ def test_a_checkpoint_that_does_not_come_whole_is_refused_and_leaves_nothing(
     import tempfile
 
     from lram.harness import LramError
-    from lram.harness.cluster.shipping import digest_of, unpacked
+    from lram.harness.executors.ray.shipping import digest_of, unpacked
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     files = {"config.json": b"{}", "model.safetensors": b"weights"}

@@ -9,11 +9,11 @@ import pytest
 from lram.agents.api import AgentInfo
 from lram.envs.registry import load_domain, select
 from lram.harness import LramError
-from lram.harness.cluster.groups import LAUNCH_S, MOST_S, Costs, Lines, tabled
-from lram.harness.cluster.messages import JobOrder
-from lram.harness.cluster.resources import Wishes, needs
-from lram.harness.records import PlannedTask, WorkItem
-from lram.harness.schedule import Attempt
+from lram.harness.executors.ray.groups import LAUNCH_S, MOST_S, Costs, Lines, tabled
+from lram.harness.executors.ray.messages import JobOrder
+from lram.harness.executors.ray.resources import Wishes, needs
+from lram.harness.rollout.schedule import Attempt
+from lram.harness.storage.records import PlannedTask, WorkItem
 
 BASELINE = AgentInfo("baseline", "random")
 MODEL = AgentInfo("model", "a model", True, 16_000_000, "digest")
@@ -170,9 +170,9 @@ def test_a_job_order_survives_its_way() -> None:
     import msgspec
 
     from lram.agents.compute import Compute
-    from lram.envs.process import Deadlines
-    from lram.harness.cluster.messages import AgentOrder
-    from lram.harness.records import Failure
+    from lram.envs.workers.process import Deadlines
+    from lram.harness.executors.ray.messages import AgentOrder
+    from lram.harness.storage.records import Failure
 
     agent = AgentOrder("a", "random", "", "", "", 0, Compute(), 1)
     planned = PlannedTask(select("toy/reach")[0], "toy:lram@1")

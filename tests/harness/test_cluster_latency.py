@@ -19,8 +19,8 @@ from support.files import edit
 from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.harness import LramError
 from lram.harness.cli import app
-from lram.harness.cluster import RayBackend
-from lram.harness.cluster.sweeps import OneNode
+from lram.harness.executors.ray import RayBackend
+from lram.harness.executors.ray.sweeps import OneNode
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.plan import LatencyRequest
 from lram.harness.latency.records import Effort

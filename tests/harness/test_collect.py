@@ -26,14 +26,14 @@ from lram.agents.experts.noise import Noise, NoisyAgent
 from lram.agents.factory import create_agent
 from lram.agents.trajectories import StoreWriter, Trajectory, TrajectoryStore
 from lram.envs.registry import load_domain
-from lram.harness import rollout
-from lram.harness.collection import Notes, collect, collected_runs, resume_collection
+from lram.harness.collection.collect import Notes, collect, collected_runs, resume_collection
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
-from lram.harness.gate import as_model
+from lram.harness.gate.equivalence import as_model
 from lram.harness.plan import labelled_specs
-from lram.harness.records import EpisodeRecord, Measured
-from lram.harness.store import Run
+from lram.harness.rollout import loop as rollout
+from lram.harness.storage.records import EpisodeRecord, Measured
+from lram.harness.storage.run_folder import Run
 from lram.reports import summarise
 
 MACHINE = Machine(lanes=4, workers=2)
@@ -46,7 +46,8 @@ LRAM = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-from lram.harness import archive, store
+from lram.harness.collection import sink as archive
+from lram.harness.storage import run_folder as store
 archive.COMMIT_S = {seconds}
 {more}
 from lram.harness.cli import main
@@ -497,7 +498,7 @@ def test_a_collection_killed_before_its_plan_was_there_is_begun_again_under_the_
     die = """
 def begin(*arguments): os._exit(9)
 store.write_json = begin
-from lram.harness import segments
+from lram.harness.storage import segments
 segments.write_json = begin
 """
     command = ("collect", "random", "--tasks", "toy/reach", "-n", "2", "-q", "-o", str(folder))

@@ -16,9 +16,9 @@ import pytest
 from lram.agents.experts.baselines import RandomAgent
 from lram.agents.experts.noise import NoisyAgent, parse_noise
 from lram.envs.registry import all_tasks
-from lram.harness.contract import contract_note, is_foreign
 from lram.harness.evaluation import Machine, evaluate, resume
-from lram.harness.records import PlannedTask
+from lram.harness.gate.contract import contract_note, is_foreign
+from lram.harness.storage.records import PlannedTask
 from lram.reports import summarise
 
 MACHINE = Machine(lanes=2, workers=1)

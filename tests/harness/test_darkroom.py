@@ -10,9 +10,9 @@ import pytest
 from lram.agents.training.recipe import model_config
 from lram.agents.training.recipe_text import read_recipe
 from lram.envs.scores import normalise
-from lram.harness.collection import collect
+from lram.harness.collection.collect import collect
 from lram.harness.evaluation import Machine, evaluate
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 
 ONE = Machine(lanes=8, workers=1)
 SHORT = {"darkroom": "short"}

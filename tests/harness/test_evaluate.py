@@ -18,8 +18,8 @@ from lram.agents.factory import create_agent
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.plan import labelled_specs
-from lram.harness.records import EpisodeRecord, Measured
-from lram.harness.store import Run
+from lram.harness.storage.records import EpisodeRecord, Measured
+from lram.harness.storage.run_folder import Run
 from lram.reports import summarise
 from lram.reports.model import Caveat
 
@@ -158,7 +158,7 @@ def test_domains_and_agents_of_other_packages_come_in_by_entry_point(tmp_path: P
     )
     (site / "guest.py").write_text(
         "from dataclasses import replace\n"
-        "from lram.envs.toy import DOMAIN as TOY\n"
+        "from lram.envs.domains.toy import DOMAIN as TOY\n"
         "TASK = next(task for task in TOY.tasks if task.name == 'steps')\n"
         "DOMAIN = replace(TOY, name='guest', tasks=(replace(TASK, domain='guest'),))\n"
         "def agent():\n"
@@ -213,7 +213,7 @@ def test_folders_beside_the_user_do_not_shadow_what_simulators_import(
 
 
 def test_the_commit_is_that_of_the_source_and_never_of_a_repository_around_it(tmp_path: Path) -> None:
-    from lram.harness.commits import commit_of
+    from lram.harness.storage.commits import commit_of
 
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
     subprocess.run([*git, "init", "-q", str(tmp_path)], check=True)

@@ -30,7 +30,7 @@ from lram.agents.training.recipe_text import read_recipe
 from lram.agents.training.selection import Selection
 from lram.agents.trajectories import StoreWriter, TrajectoryStore
 from lram.harness.cli.extrapolate import extrapolate as command
-from lram.harness.collection import collect
+from lram.harness.collection.collect import collect
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine
 from lram.harness.extrapolation import planning, validity

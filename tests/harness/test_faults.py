@@ -19,7 +19,7 @@ SAMPLES = {"eval": 8, "collect": 8, "train": 3, "latency": 2, "report": 2, "abla
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    imports = "import torch, lram.harness.evaluation, lram.harness.collection"
+    imports = "import torch, lram.harness.evaluation, lram.harness.collection.collect"
     with Server(tmp_path_factory.mktemp("faults"), imports) as made:
         yield made
 

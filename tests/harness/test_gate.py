@@ -22,12 +22,12 @@ from lram.agents.compute import Compute
 from lram.agents.experts.baselines import RandomAgent
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import build_model
-from lram.harness import backends
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
-from lram.harness.gate import pass_gate, remedy
-from lram.harness.records import EpisodeRecord, Measured
-from lram.harness.store import Run
+from lram.harness.executors import contract as backends
+from lram.harness.gate.equivalence import pass_gate, remedy
+from lram.harness.storage.records import EpisodeRecord, Measured
+from lram.harness.storage.run_folder import Run
 
 MACHINE = Machine(lanes=2, workers=1)
 MODEL = ModelConfig(32, 2, backbone=XLSTMConfig(slstm_at=(1,)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lram.agents.api import TaskSpec
-from lram.harness.groups import Groups
-from lram.harness.lane import Lane
-from lram.harness.records import WorkItem
-from lram.harness.schedule import Attempt, Seat
+from lram.harness.rollout.groups import Groups
+from lram.harness.rollout.lane import Lane
+from lram.harness.rollout.schedule import Attempt, Seat
+from lram.harness.storage.records import WorkItem
 
 
 def entered(groups: Groups, task: str, agent: str = "a") -> Lane:

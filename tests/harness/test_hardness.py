@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from lram.envs.pool import Pool
-from lram.envs.process import Begun, Deadlines, Died, WorkerProcess
 from lram.envs.registry import load_domain
-from lram.envs.wire import HEADER, Kind, pack_step
-from lram.envs.worker import Worker, _answer
+from lram.envs.workers.pool import Pool
+from lram.envs.workers.process import Begun, Deadlines, Died, WorkerProcess
+from lram.envs.workers.wire import HEADER, Kind, pack_step
+from lram.envs.workers.worker import Worker, _answer
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
-from lram.harness.records import EpisodeRecord, Failure, WorkItem
-from lram.harness.schedule import Seat
-from lram.harness.store import Run, RunWriter
-from lram.harness.tally import Tally
+from lram.harness.rollout.failures import Tally
+from lram.harness.rollout.schedule import Seat
+from lram.harness.storage.records import EpisodeRecord, Failure, WorkItem
+from lram.harness.storage.run_folder import Run, RunWriter
 
 
 def settled(run: Run) -> list[tuple[str, str, str | None]]:

@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 from lram.envs import registry
-from lram.envs.output import HEAD, TAIL
+from lram.envs.workers.output import HEAD, TAIL
 from lram.harness.evaluation import Machine, evaluate
-from lram.harness.records import EpisodeRecord
-from lram.harness.store import Run
+from lram.harness.storage.records import EpisodeRecord
+from lram.harness.storage.run_folder import Run
 
 _MODULE = """
 import os, sys, threading, time
 import numpy as np
-from lram.envs import wire, worker
+from lram.envs.workers import wire
+from lram.envs.workers import worker
 from lram.envs.session import Domain, EvaluationProtocol, Step
 from lram.envs.simulator import SimulatorSession, vector_spec
 from lram.envs.task import Task

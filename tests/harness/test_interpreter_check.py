@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lram.envs.pool import Pool
+from lram.envs.workers.pool import Pool
 from lram.harness.errors import LramError
-from lram.harness.interpreter_check import check_domain, try_task
-from lram.harness.readiness import adapter
+from lram.harness.interpreters.readiness import adapter
+from lram.harness.interpreters.trial import check_domain, try_task
 
 
 def check(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -61,7 +61,7 @@ def test_a_task_that_does_not_repeat_itself_fails(custom: Any) -> None:
 
 def test_away_from_a_terminal_every_fifty_tasks_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     from lram.harness.cli.interpreters import _Progress
-    from lram.harness.interpreter_check import TaskCheck
+    from lram.harness.interpreters.trial import TaskCheck
 
     progress = _Progress("custom", 120)
     for number in range(120):
@@ -90,7 +90,7 @@ def test_a_worker_that_cannot_be_started_is_one_sentence(
     def no_memory(*_: object) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr("lram.envs.pool.Pool._start", no_memory)
+    monkeypatch.setattr("lram.envs.workers.pool.Pool._start", no_memory)
     with pytest.raises(LramError, match="toy cannot be started: Cannot allocate memory; free what it lacks"):
         check_domain(
             adapter("toy"), ["steps"], "plain", interpreters={}, workers=1, steps=1, log_folder=tmp_path

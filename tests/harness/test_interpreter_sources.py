@@ -13,9 +13,9 @@ import pytest
 from lram.envs.checkouts import commit_of, git_environment, version_text
 from lram.harness.errors import LramError
 from lram.harness.interpreters import SourcesNeededError, UsedSource, install, installed
+from lram.harness.interpreters.readiness import adapter
 from lram.harness.interpreters.sources import Found, find_sources
-from lram.harness.readiness import adapter
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 
 NOBODY = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
 

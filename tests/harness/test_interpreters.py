@@ -27,8 +27,8 @@ from lram.harness.interpreters.locks import locked
 from lram.harness.interpreters.pythons import find_python
 from lram.harness.interpreters.surroundings import environment_for_uv
 from lram.harness.progress import quiet
-from lram.harness.records import EpisodeRecord, Measured
-from lram.harness.store import Run
+from lram.harness.storage.records import EpisodeRecord, Measured
+from lram.harness.storage.run_folder import Run
 
 TASKS = "toy/reach,toy/steps,toy/image,toy/lives"
 
@@ -259,13 +259,13 @@ def test_an_install_that_fails_leaves_the_one_before(
         monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
         monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     elif how == "failed trial":
-        monkeypatch.setattr("lram.harness.interpreter_check.try_task", lambda *_: "no picture")
+        monkeypatch.setattr("lram.harness.interpreters.trial.try_task", lambda *_: "no picture")
     else:
 
         def interrupt(*_: object) -> str:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("lram.harness.interpreter_check.try_task", interrupt)
+        monkeypatch.setattr("lram.harness.interpreters.trial.try_task", interrupt)
     with pytest.raises((LramError, KeyboardInterrupt)) as error:
         install("toy", force=True)
     assert how == "interrupt" or str(error.value).endswith("; the one that was installed before stays")

@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lram.harness.records import EpisodeRecord, Measured
-from lram.harness.store import Run
+from lram.harness.storage.records import EpisodeRecord, Measured
+from lram.harness.storage.run_folder import Run
 
 TASKS = "toy/slow,toy/reach,toy/image,toy/lives"
 ARGUMENTS = ["eval", "random", "--tasks", TASKS, "-n", "30", "-s", "5", "-l", "6", "-w", "2", "-q"]
@@ -55,7 +55,7 @@ def workers_of(parent: int) -> list[int]:
             state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if b"lram.envs.worker" not in words or state == "Z":
+        if b"lram.envs.workers.worker" not in words or state == "Z":
             continue
         if words[words.index(b"--parent") + 1] == str(parent).encode():
             found.append(int(folder.name))

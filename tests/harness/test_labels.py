@@ -14,7 +14,7 @@ from lram.agents.experts.baselines import ConstantAgent, RandomAgent
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.plan import labelled_specs
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 from lram.harness.trust import ALL
 
 MACHINE = Machine(lanes=2, workers=1)

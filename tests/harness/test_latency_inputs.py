@@ -19,7 +19,7 @@ from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.plan import LatencyRequest, make_plan
 from lram.harness.latency.records import Effort, Point
 from lram.harness.latency.sweep import resume, sweep
-from lram.reports.latency_analysis import summarise
+from lram.reports.sections.latency.analysis import summarise
 
 CONTEXTS, DECISIONS = (5, 20, 40), 60
 

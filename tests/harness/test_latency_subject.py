@@ -26,7 +26,7 @@ from lram.harness.latency.plan import LatencyRequest, make_plan
 from lram.harness.latency.records import Effort, LatencyPlan
 from lram.harness.latency.session import Session
 from lram.harness.latency.subject import ModelSubject, digest_of, make_subject
-from lram.harness.translation import task_spec
+from lram.harness.rollout.translation import task_spec
 
 AGENTS = (
     "xlstm[7:1]-1M",

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lram.envs.pool import Pool
-from lram.envs.process import Event, Stepped
+from lram.envs.workers.pool import Pool
+from lram.envs.workers.process import Event, Stepped
 from lram.harness.evaluation import Machine, evaluate
-from lram.harness.records import EpisodeRecord, Measured
-from lram.harness.store import Run
+from lram.harness.storage.records import EpisodeRecord, Measured
+from lram.harness.storage.run_folder import Run
 
 TASKS = "metaworld/reach-v3,atari/freeway,robosuite/Lift"
 KILLED_AT = 250  # decisions in robosuite, of 500 an episode

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lram.harness.occupancy import Occupancy, Occupied
+from lram.harness.rollout.occupancy import Occupancy, Occupied
 
 
 def test_the_mean_share_of_busy_places_weighs_each_state_by_its_time() -> None:

@@ -13,7 +13,7 @@ from lram.agents.api import AgentInfo
 from lram.agents.own_code import files_digest
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
-from lram.harness.store import Run, RunWriter
+from lram.harness.storage.run_folder import Run, RunWriter
 from lram.harness.trust import Trust
 from lram.reports import summarise
 

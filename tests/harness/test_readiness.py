@@ -18,11 +18,11 @@ from lram.envs.session import (
     Session,
     SourceTree,
 )
-from lram.harness import readiness as readiness_module
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate
+from lram.harness.interpreters import readiness as readiness_module
 from lram.harness.interpreters.folder import Interpreter, UsedSource, commit, place
-from lram.harness.readiness import LackingError, readiness, ways_to_install
+from lram.harness.interpreters.readiness import LackingError, readiness, ways_to_install
 
 
 def never(task: str, protocol: EvaluationProtocol) -> Session:

@@ -13,9 +13,9 @@ import pytest
 from lram.agents.api import Action, AgentInfo, Episode, Observation, TaskSpec
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate
-from lram.harness.lane import Lane, bins_of, still
-from lram.harness.records import WorkItem
-from lram.harness.schedule import Attempt, Seat
+from lram.harness.rollout.lane import Lane, bins_of, still
+from lram.harness.rollout.schedule import Attempt, Seat
+from lram.harness.storage.records import WorkItem
 from lram.reports.aggregate import summarise
 from lram.reports.collect import collect
 

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 
 from lram.agents.api import Action, AgentInfo, Episode, Observation, TaskSpec
-from lram.envs.process import Deadlines, Died
 from lram.envs.registry import all_tasks
+from lram.envs.workers.process import Deadlines, Died
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
-from lram.harness.lane import Lane
-from lram.harness.records import EpisodeRecord, PlannedTask, WorkItem
-from lram.harness.rollout import Rollout, RolloutSettings
-from lram.harness.schedule import Attempt
-from lram.harness.store import Run
-from lram.harness.translation import checked_action, task_spec
+from lram.harness.rollout.lane import Lane
+from lram.harness.rollout.loop import Rollout, RolloutSettings
+from lram.harness.rollout.schedule import Attempt
+from lram.harness.rollout.translation import checked_action, task_spec
+from lram.harness.storage.records import EpisodeRecord, PlannedTask, WorkItem
+from lram.harness.storage.run_folder import Run
 
 FAST = Deadlines(begin_s=60, step_s=1)
 
@@ -280,7 +280,7 @@ def test_rounding_beyond_one_is_clipped() -> None:
 WORKSHOP = """
 import os
 from dataclasses import replace
-from lram.envs import toy
+from lram.envs.domains import toy
 
 STEPS = next(task for task in toy.DOMAIN.tasks if task.name == "steps")
 TASKS = tuple(replace(STEPS, domain="workshop", name=name) for name in ("axe", "bow", "cup"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lram.harness.run_listing import not_read, show_not_read
+from lram.harness.storage.listing import not_read, show_not_read
 
 
 @pytest.fixture

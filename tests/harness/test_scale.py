@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lram.harness import resume
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 
 EPISODES = 100_000
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lram.harness.records import WorkItem
-from lram.harness.schedule import Attempt, Choice, Pace, Queue, Seat
+from lram.harness.rollout.schedule import Attempt, Choice, Pace, Queue, Seat
+from lram.harness.storage.records import WorkItem
 
 COST = {"x/one": 10, "x/two": 10, "y/one": 1000}
 # A simulator that is slow to build: 200 steps a second, and an agent that takes no time.

@@ -14,11 +14,11 @@ from lram.agents.checksums import sign_line
 from lram.agents.durable import Lock
 from lram.agents.training import folder as training_folder
 from lram.agents.trajectories.writer import check_writable
-from lram.harness import segments
 from lram.harness.errors import LramError
-from lram.harness.json_files import check_layout, read_json
-from lram.harness.links import open_log
-from lram.harness.segments import FolderKind, SegmentWriter, read_records, without_checksums
+from lram.harness.storage import segments
+from lram.harness.storage.json_files import check_layout, read_json
+from lram.harness.storage.links import open_log
+from lram.harness.storage.segments import FolderKind, SegmentWriter, read_records, without_checksums
 
 
 def numbers(folder: Path) -> list[int]:
@@ -214,7 +214,7 @@ def test_a_record_is_in_its_file_at_once_and_a_burst_is_put_on_disk_together(
 
 def test_a_process_that_is_killed_loses_nothing_that_it_appended(tmp_path: Path) -> None:
     program = (
-        "import os, pathlib, signal, sys; from lram.harness.segments import SegmentWriter\n"
+        "import os, pathlib, signal, sys; from lram.harness.storage.segments import SegmentWriter\n"
         "writer = SegmentWriter(pathlib.Path(sys.argv[1]), ('part',), 'go on')\n"
         "for value in range(100):\n"
         "    writer.append('part', {'n': value})\n"

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from lram.envs.process import Deadlines
-from lram.harness import rollout
+from lram.envs.workers.process import Deadlines
 from lram.harness.evaluation import Machine, evaluate
-from lram.harness.lane import Lane
-from lram.harness.records import EpisodeRecord, Failure, Measured, WorkItem
-from lram.harness.schedule import Attempt, Seat
-from lram.harness.soundness import errored, flaw
+from lram.harness.rollout import loop as rollout
+from lram.harness.rollout.lane import Lane
+from lram.harness.rollout.schedule import Attempt, Seat
+from lram.harness.storage.records import EpisodeRecord, Failure, Measured, WorkItem
+from lram.harness.storage.soundness import errored, flaw
 
 NAN, INFINITE = float("nan"), float("inf")
 RECORD = EpisodeRecord(

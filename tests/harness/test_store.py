@@ -15,7 +15,8 @@ from lram.agents.compute import Compute
 from lram.envs.registry import all_tasks
 from lram.harness.computing import started_with
 from lram.harness.errors import LramError
-from lram.harness.records import (
+from lram.harness.rollout.seeds import simulator_seed
+from lram.harness.storage.records import (
     SCHEMA,
     AgentEntry,
     EpisodeRecord,
@@ -25,8 +26,7 @@ from lram.harness.records import (
     RunPlan,
     Skipped,
 )
-from lram.harness.seeds import simulator_seed
-from lram.harness.store import Run, RunWriter
+from lram.harness.storage.run_folder import Run, RunWriter
 
 PLAN = RunPlan(
     schema=SCHEMA,
@@ -148,7 +148,8 @@ def test_a_run_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
     with RunWriter.create(tmp_path / "run", PLAN):
         pass
     hold = (
-        "import sys; from lram.harness.store import Run, RunWriter; w = RunWriter(Run(sys.argv[1])); "
+        "import sys; from lram.harness.storage.run_folder import Run, RunWriter; "
+        "w = RunWriter(Run(sys.argv[1])); "
         "print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

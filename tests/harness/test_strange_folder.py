@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lram.harness.commits import commit_of
+from lram.harness.storage.commits import commit_of
 
 _NAMES = ("typing", "json", "numpy", "torch", "msgspec", "signal", "multiprocessing", "pip", "uv", "venv")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.faults import Outcome, Server
 
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 
 READER_GONE = "import os\nread, write = os.pipe()\nos.close(read)\nos.dup2(write, {0})"
 CLOSED = "import os, sys\nos.close({0})\nsys.{1} = None"

@@ -12,12 +12,12 @@ import pytest
 from lram.agents.checksums import sign_file
 from lram.agents.own_code import source_digests
 from lram.harness import evaluate, resume
-from lram.harness.collection import collect, resume_collection
+from lram.harness.collection.collect import collect, resume_collection
 from lram.harness.errors import LramError
-from lram.harness.json_files import encode
 from lram.harness.machine import Machine
-from lram.harness.records import RunPlan
-from lram.harness.store import PLAN_FILE, Run
+from lram.harness.storage.json_files import encode
+from lram.harness.storage.records import RunPlan
+from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.harness.trust import ALL, Trust, foreign
 
 _AGENT = """

@@ -12,7 +12,8 @@ import pytest
 
 from lram.agents.api import AgentInfo
 from lram.envs.task import Task
-from lram.harness.records import (
+from lram.harness.rollout.seeds import simulator_seed
+from lram.harness.storage.records import (
     SCHEMA,
     AgentEntry,
     EpisodeRecord,
@@ -24,8 +25,7 @@ from lram.harness.records import (
     Skipped,
     WorkItem,
 )
-from lram.harness.seeds import simulator_seed
-from lram.harness.store import Run, RunWriter
+from lram.harness.storage.run_folder import Run, RunWriter
 
 Outcome = float | tuple[float, bool, bool] | Failure | None
 """A return; with success at any and at the last step; a failure; or None for no record."""

@@ -11,11 +11,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from lram.harness.errors import LramError
-from lram.harness.store import Run
-from lram.reports import chapters, export
-from lram.reports.chapters import MARKERS, Chapter, load_folders, make_chapters
+from lram.harness.storage.run_folder import Run
+from lram.reports import export
 from lram.reports.drawing import Drawing, look
 from lram.reports.model import Caveat
+from lram.reports.sections import registry as chapters
+from lram.reports.sections.registry import MARKERS, Chapter, load_folders, make_chapters
 from lram.reports.views import Cell, Table, columns
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from lram.harness.records import Failure, WorkItem, given_up_words
-from lram.harness.store import Run, RunWriter
+from lram.harness.storage.records import Failure, WorkItem, given_up_words
+from lram.harness.storage.run_folder import Run, RunWriter
 from lram.reports import summarise, views
 from lram.reports.collect import collect
 from lram.reports.counting import barrier

@@ -31,10 +31,10 @@ from lram.harness.extrapolation.records import (
     Stretch,
     ValidityRecord,
 )
-from lram.harness.records import AgentEntry, WorkItem
-from lram.reports.chapters import Chapter
+from lram.harness.storage.records import AgentEntry, WorkItem
 from lram.reports.drawing import render
-from lram.reports.extrapolation import chapter
+from lram.reports.sections.extrapolation.section import chapter
+from lram.reports.sections.registry import Chapter
 
 TRAINED, LENGTH = 20, 100
 TASKS = ("dmcontrol/cartpole-balance", "dmcontrol/cheetah-run")

@@ -3,8 +3,8 @@ import pytest
 
 from lram.reports import summarise
 from lram.reports.drawing import inline_svg, render, style_of
-from lram.reports.figures import draw
-from lram.reports.task_figures import DOT_PLOT_TASKS
+from lram.reports.sections.scores.figures import draw
+from lram.reports.sections.scores.task_figures import DOT_PLOT_TASKS
 
 
 def study(synthetic, tasks, agents=3):

@@ -11,7 +11,7 @@ from lram.envs.facets import facets
 from lram.envs.registry import benchmark_tasks
 from lram.reports import summarise
 from lram.reports.collect import collect
-from lram.reports.groups import tables
+from lram.reports.sections.scores.groups import tables
 from lram.reports.tables import csv_files
 
 SUITE = {

@@ -18,7 +18,7 @@ import pytest
 from lram.agents.api import AgentError
 from lram.harness.errors import LramError
 from lram.reports import export, load_trainings, page, write_report
-from lram.reports.chapters import load_folders
+from lram.reports.sections.registry import load_folders
 from lram.reports.sides import find_side
 from lram.reports.verdict import judge
 

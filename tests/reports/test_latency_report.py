@@ -19,12 +19,12 @@ from lram.harness.errors import LramError
 from lram.harness.latency.folder import LatencyRun, LatencyWriter
 from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.records import SCHEMA, Effort, Job, LatencyPlan, Point, Variant
-from lram.harness.provenance import collect
-from lram.harness.records import AgentEntry, PlannedTask
+from lram.harness.storage.provenance import collect
+from lram.harness.storage.records import AgentEntry, PlannedTask
 from lram.reports.drawing import render
-from lram.reports.latency import chapter
-from lram.reports.latency_analysis import crossing, summarise
-from lram.reports.latency_model import Bound
+from lram.reports.sections.latency.analysis import crossing, summarise
+from lram.reports.sections.latency.model import Bound
+from lram.reports.sections.latency.section import chapter
 from lram.reports.views import Table
 
 CONTEXTS = (50, 200, 800, 1600)

@@ -14,8 +14,8 @@ from lram.harness.cli import main
 from lram.harness.errors import LramError
 from lram.reports import summarise, write_report
 from lram.reports.bounds import DRAWN_AGENTS, TABLE_CELLS, shown, shown_together
-from lram.reports.figures import draw
 from lram.reports.pairs import ALL_PAIRS, Pairs, read_pairs
+from lram.reports.sections.scores.figures import draw
 from lram.reports.views import Cell, Table, columns
 
 

@@ -16,7 +16,7 @@ from lram.envs.random_play import RandomPlay, random_play
 from lram.envs.registry import all_tasks
 from lram.envs.task import Task
 from lram.harness.cli import app
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
 from lram.reports import summarise, write_report
 
 PROTOCOL = "lram@1"

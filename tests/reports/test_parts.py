@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from lram.envs.task import Task
-from lram.harness.records import EpisodeRecord, Failure, RunPlan, WorkItem
-from lram.harness.store import Run, RunWriter
+from lram.harness.storage.records import EpisodeRecord, Failure, RunPlan, WorkItem
+from lram.harness.storage.run_folder import Run, RunWriter
 from lram.reports.drawing import render
 from lram.reports.export import write_report
-from lram.reports.parts import chapter
+from lram.reports.sections.inner_episodes.section import chapter
 
 PARTS = 4
 GOALS = 8

@@ -12,8 +12,8 @@ import pytest
 
 from lram.envs.random_play import parse
 from lram.envs.registry import all_tasks
-from lram.harness.records import WorkItem
-from lram.harness.store import Run
+from lram.harness.storage.records import WorkItem
+from lram.harness.storage.run_folder import Run
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "random_play.py"
 COINRUN = all_tasks()["procgen/coinrun"]

@@ -11,7 +11,7 @@ import pytest
 
 import lram.reports
 from lram.harness.errors import LramError
-from lram.harness.records import Failure
+from lram.harness.storage.records import Failure
 from lram.reports import summarise, summary_json, write_report
 from lram.reports.markdown import markdown
 from lram.reports.text import setting
@@ -337,7 +337,7 @@ def test_the_public_names_exist_and_cost_nothing_until_used():
 def test_reports_load_nothing_that_runs():
     code = (
         "import sys, lram.reports.export\n"
-        "print([m for m in ('torch', 'gymnasium', 'mujoco', 'lram.envs.pool') if m in sys.modules])"
+        "print([m for m in ('torch', 'gymnasium', 'mujoco', 'lram.envs.workers.pool') if m in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"

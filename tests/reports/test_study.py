@@ -15,8 +15,11 @@ from scipy import stats
 
 from lram.envs import random_play
 from lram.envs.random_play import RandomPlay
-from lram.harness.ablation.folder import CellFolder, write_plan
-from lram.harness.ablation.records import (
+from lram.harness.rollout.seeds import evaluation_seed, simulator_seed
+from lram.harness.storage.records import EpisodeRecord, WorkItem
+from lram.harness.storage.run_folder import Run, RunWriter
+from lram.harness.studies.folder import CellFolder, write_plan
+from lram.harness.studies.records import (
     SCHEMA,
     CellEntry,
     Copies,
@@ -26,15 +29,12 @@ from lram.harness.ablation.records import (
     TimedPoint,
     Times,
 )
-from lram.harness.ablation.study import Axis, Data, Evaluation, Level, Study
-from lram.harness.records import EpisodeRecord, WorkItem
-from lram.harness.seeds import evaluation_seed, simulator_seed
-from lram.harness.store import Run, RunWriter
+from lram.harness.studies.study import Axis, Data, Evaluation, Level, Study
 from lram.reports.drawing import render
 from lram.reports.samples import Resampling
-from lram.reports.study import chapter
-from lram.reports.study_cells import CellValues, StudyValues
-from lram.reports.study_effects import CANNOT_TELL, Effect, effects, seeds_needed
+from lram.reports.sections.study.cells import CellValues, StudyValues
+from lram.reports.sections.study.effects import CANNOT_TELL, Effect, effects, seeds_needed
+from lram.reports.sections.study.section import chapter
 
 HOW = Resampling(0, 400, 0.95)
 TASKS = ("toy/one", "toy/two")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from support.files import without_checksum
 
 from lram.harness.errors import LramError
-from lram.harness.records import Failure, Skipped
-from lram.harness.store import Run, RunWriter
+from lram.harness.storage.records import Failure, Skipped
+from lram.harness.storage.run_folder import Run, RunWriter
 from lram.reports import Summary, summarise, views, words
 from lram.reports.collect import collect
 from lram.reports.markdown import markdown

@@ -30,9 +30,9 @@ from lram.reports import load_trainings, summarise, summary_json, write_report
 from lram.reports.drawing import render, style_of
 from lram.reports.markdown import markdown
 from lram.reports.page import page
-from lram.reports.training_figures import draw
-from lram.reports.training_folder import Training
-from lram.reports.training_views import csv_files
+from lram.reports.sections.training.figures import draw
+from lram.reports.sections.training.folder import Training
+from lram.reports.sections.training.views import csv_files
 
 DOMAINS = ("atari", "metaworld", "procgen")
 

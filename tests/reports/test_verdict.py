@@ -13,8 +13,8 @@ import pytest
 from lram.envs.task import Task
 from lram.harness.cli.comparing import EXITS, compare, lines
 from lram.harness.errors import LramError
-from lram.harness.records import WorkItem
-from lram.harness.store import Run
+from lram.harness.storage.records import WorkItem
+from lram.harness.storage.run_folder import Run
 from lram.reports.aggregate import summarise
 from lram.reports.sides import find_side
 from lram.reports.verdict import judge

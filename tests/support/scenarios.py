@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lram.agents.trajectories import TrajectoryStore
-from lram.harness.ablation.folder import StudyFolder
-from lram.harness.collection import collected_runs
+from lram.harness.collection.collect import collected_runs
 from lram.harness.latency.folder import LatencyRun
-from lram.harness.records import EpisodeRecord, Measured
-from lram.harness.store import Run
+from lram.harness.storage.records import EpisodeRecord, Measured
+from lram.harness.storage.run_folder import Run
+from lram.harness.studies.folder import StudyFolder
 from support.faults import Outcome, Server
 
 Words = Sequence[object]

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/statistics/studies.py [--quick] [--studies 1000] [--seed 0]
 
-Simulated studies go through the product's own functions: the seeds of ``lram.harness.seeds`` name the initial
-states of every cell's episodes, and ``lram.reports.study_effects.effects`` says the verdicts. A level does
-something of its own to each initial state (the interaction) and each training has its luck; over all initial
-states no level is better. So every "better" and "worse" is false.
+Simulated studies go through the product's own functions: the seeds of ``lram.harness.rollout.seeds`` name
+the initial states of every cell's episodes, and ``lram.reports.sections.study.effects.effects`` says the
+verdicts. A level does something of its own to each initial state (the interaction) and each training has
+its luck; over all initial states no level is better. So every "better" and "worse" is false.
 
 The first table has one score; the second has further measures and levels, of which none differs, and counts
 the studies that say better or worse (higher, lower) of anything. Prints Markdown.
@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lram.harness.ablation.study import Axis, Data, Evaluation, Level, Study
-from lram.harness.seeds import evaluation_seed, simulator_seed
+from lram.harness.rollout.seeds import evaluation_seed, simulator_seed
+from lram.harness.studies.study import Axis, Data, Evaluation, Level, Study
 from lram.reports.samples import Resampling
-from lram.reports.study_cells import CellValues, StudyValues
-from lram.reports.study_effects import CANNOT_TELL, effects
+from lram.reports.sections.study.cells import CellValues, StudyValues
+from lram.reports.sections.study.effects import CANNOT_TELL, effects
 
 HOW = Resampling(0, 2, 0.95)  # verdicts are by the t test: the bootstrap of the episodes is not needed
 

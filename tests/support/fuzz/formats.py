@@ -34,19 +34,19 @@ from lram.agents.trajectories.readers import Options
 from lram.agents.trajectories.rebuilding import rebuild
 from lram.agents.trajectories.verification import verified
 from lram.envs.registry import SelectionError
-from lram.harness.ablation.cells import cells_of
-from lram.harness.ablation.folder import StudyFolder
-from lram.harness.ablation.study import read_study, shipped_studies
-from lram.harness.data_info import describe_store
+from lram.harness.collection.importing import ImportTasks, import_data
+from lram.harness.collection.info import describe_store
 from lram.harness.errors import LramError
-from lram.harness.importing_data import ImportTasks, import_data
 from lram.harness.interpreters.folder import installed, places
 from lram.harness.interpreters.state import state
 from lram.harness.latency import inputs
 from lram.harness.latency.folder import LatencyRun
-from lram.harness.store import Run
+from lram.harness.storage.run_folder import Run
+from lram.harness.studies.cells import cells_of
+from lram.harness.studies.folder import StudyFolder
+from lram.harness.studies.study import read_study, shipped_studies
 from lram.reports import load_trainings, summarise
-from lram.reports.chapters import load_folders, make_chapters
+from lram.reports.sections.registry import load_folders, make_chapters
 
 TESTS = Path(__file__).parents[2]
 EPISODES, STEPS = 2, 12

@@ -1,0 +1,1 @@
+"""Simulators and tasks: one module a domain."""

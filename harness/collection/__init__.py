@@ -1,0 +1,1 @@
+"""Trajectories gathered: collected from agents, or imported from data sets."""

@@ -1,0 +1,270 @@
+"""What a node does: tells of itself, builds agents, and plays jobs. Runs in Ray's processes there."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lram.agents.trajectories.trajectory import Trajectory
+from lram.envs.registry import load_domain
+from lram.envs.workers.pool import Pool, WorkerStartError
+from lram.harness.errors import LramError
+from lram.harness.executors.ray import agents
+from lram.harness.executors.ray.messages import (
+    AgentOrder,
+    DomainFacts,
+    JobOrder,
+    News,
+    NodeFacts,
+    Trouble,
+)
+from lram.harness.executors.ray.shipping import own_folder
+from lram.harness.executors.ray.source import source_digest
+from lram.harness.interpreters import resolve, used
+from lram.harness.interpreters.readiness import LackingError, adapter, readiness
+from lram.harness.machine import threads
+from lram.harness.rollout.loop import AgentRaisedError, Rollout, RolloutSettings
+from lram.harness.rollout.recorder import Tape
+from lram.harness.storage.provenance import collect, worker_versions
+from lram.harness.storage.records import EpisodeRecord, PlannedTask, WorkItem
+
+_SPEAK_S = 0.2  # how long a record waits for others to share its message
+_HEARTBEAT_S = 2.0
+_WATCH_S = 0.5
+_WORDS = 4000  # of a worker's log
+
+
+def facts(domains: Mapping[str, Sequence[str]], told: Mapping[str, str]) -> NodeFacts:
+    """Return what this node is and can play.
+
+    Args:
+        domains: By name, the names of the tasks to play.
+        told: What the user says of interpreters, by domain.
+    """
+    made = collect({}, {})
+    return NodeFacts(
+        host=platform.node(),
+        python=made.python,
+        cpu=made.cpu,
+        gpu=made.gpu,
+        packages=made.packages,
+        source=source_digest(),
+        domains={name: _domain_facts(name, tasks, told) for name, tasks in domains.items()},
+    )
+
+
+def _domain_facts(name: str, tasks: Sequence[str], told: Mapping[str, str]) -> DomainFacts:
+    try:
+        domain = adapter(name)
+        python = resolve([name], {name: told[name]} if name in told else None).get(name)
+    except LramError as error:
+        return DomainFacts(lacks=str(error))
+    fits, lacks = [], ""
+    for protocol in domain.protocols:
+        try:
+            readiness(domain, tasks, python, protocol.name)
+            fits.append(protocol.name)
+        except LackingError as error:
+            return DomainFacts(python or "", (), f"{error.what}: {error.how}")
+        except LramError as error:
+            lacks = lacks or str(error)
+    return DomainFacts(python or "", tuple(fits), lacks)
+
+
+def examine() -> bytes:
+    """Try what ``lram doctor`` tries; return the findings as JSON."""
+    from lram.harness import doctor
+
+    return msgspec.json.encode(doctor.examine())
+
+
+def describe(order: bytes, files: agents.Files, tasks: bytes) -> bytes:
+    """Build an agent and tell of it; JSON of messages in and out."""
+    return msgspec.json.encode(
+        agents.describe(
+            msgspec.json.decode(order, type=AgentOrder),
+            files,
+            msgspec.json.decode(tasks, type=tuple[PlannedTask, ...]),
+        )
+    )
+
+
+def play(order: bytes, files: agents.Files) -> Iterator[tuple[bytes, list[dict[str, Any]]]]:
+    """Play a job; yield :class:`News` as JSON, each with the trajectories of its scored records in order."""
+    die_with_raylet()
+    job = msgspec.json.decode(order, type=JobOrder)
+    with own_folder("jobs") as folder:
+        yield from _Job(job, files, folder).play()
+
+
+class _Job:
+    def __init__(self, order: JobOrder, files: agents.Files, logs: Path) -> None:
+        self._order, self._files, self._logs = order, files, logs
+        self._records: list[EpisodeRecord] = []
+        self._tapes: list[dict[str, Any]] = []
+        self._active = self._decisions = 0
+        self._failed = False
+        self._rollout: Rollout | None = None
+        self._began = time.perf_counter()
+        self._first: float | None = None
+
+    def play(self) -> Iterator[tuple[bytes, list[dict[str, Any]]]]:
+        """Play, speaking now and then."""
+        job, trouble = self._order, None
+        pool: Pool | None = None
+        try:
+            agent, _ = agents.prepared(job.agent, self._files)
+            domain = job.task.task.domain
+            python = {domain: job.python} if job.python else {}
+            pool = Pool(log_folder=self._logs, interpreters=python, parked=job.workers)
+            with used(python.values()), pool, threads(job.agent.threads):
+                self._rollout = rollout = Rollout(
+                    {job.agent.label: agent},
+                    {job.task.task.id: job.task},
+                    pool,
+                    self._settings(),
+                    self._taped(),
+                )
+                if job.begun:
+                    rollout.begun(domain)
+                for label, episode, failure in job.settled:
+                    rollout.note(WorkItem(label, job.task.task.id, episode), failure)
+                items = [WorkItem(job.agent.label, job.task.task.id, number) for number in job.episodes]
+                rollout.start(items, self._record, self._heartbeat)
+                spoke = time.perf_counter()
+                while rollout.turn():
+                    wait = _SPEAK_S if self._records and not self._silent else _HEARTBEAT_S
+                    if time.perf_counter() - spoke >= wait:
+                        yield self._news()
+                        spoke = time.perf_counter()
+        except AgentRaisedError as error:
+            story = "".join(traceback.format_exception(error.__cause__))
+            trouble = Trouble("agent", str(error), story)
+        except (LramError, WorkerStartError) as error:
+            trouble = Trouble("node", str(error))
+        if trouble is None and self._rollout is not None and (dead := self._rollout.dead(domain)):
+            # It is this node's, as far as is known here: others may play what was to be played.
+            self._records, trouble = [], Trouble("dead", dead)
+        yield self._last(trouble, pool)
+
+    def _settings(self) -> RolloutSettings:
+        job = self._order
+        return RolloutSettings(
+            seed=job.seed,
+            lanes=job.lanes,
+            workers=job.workers,
+            attempts=job.attempts,
+            quarantine_after=job.quarantine_after,
+            deadlines=job.deadlines,
+            seeds={} if job.own_seed is None else {job.agent.label: job.own_seed},
+            start_s={job.task.task.domain: load_domain(job.task.task.domain).start_s},
+            realtime_hz=job.realtime_hz,
+        )
+
+    def _taped(self) -> Any:
+        if not self._order.tapes:
+            return None
+
+        def take(tape: Tape, record: EpisodeRecord) -> None:
+            self._tapes.append(_plain(tape.trajectory(record)))
+            self._record(record)
+
+        return take
+
+    def _record(self, record: EpisodeRecord) -> None:
+        self._records.append(record)
+        self._failed = self._failed or record.failure is not None
+
+    @property
+    def _silent(self) -> bool:
+        """Whether failures are held back, because the simulator may not live on this node at all."""
+        return not (self._order.begun or self._decisions)
+
+    def _heartbeat(self, active: int, decisions: int) -> None:
+        self._active, self._decisions = active, decisions
+        if decisions and self._first is None:
+            self._first = time.perf_counter()
+
+    def _news(self) -> tuple[bytes, list[dict[str, Any]]]:
+        told = [] if self._silent else self._records
+        flying = self._rollout.playing if self._rollout is not None else []
+        news = News(
+            tuple(told),
+            self._active,
+            self._decisions,
+            words=self._words() if any(record.failure for record in told) else {},
+            flying=tuple(item.episode for item in flying),
+        )
+        tapes = self._tapes
+        if told:
+            self._records, self._tapes = [], []
+            return msgspec.json.encode(news), tapes
+        return msgspec.json.encode(news), []
+
+    def _last(self, trouble: Trouble | None, pool: Pool | None) -> tuple[bytes, list[dict[str, Any]]]:
+        now = time.perf_counter()
+        versions = worker_versions(pool.facts) if pool is not None else {}
+        news = News(
+            tuple(self._records),
+            0,
+            self._decisions,
+            done=True,
+            trouble=trouble,
+            workers=versions.get(self._order.task.task.domain, {}),
+            start_s=(self._first or now) - self._began,
+            wall_s=now - self._began,
+            words=self._words() if self._failed else {},
+        )
+        return msgspec.json.encode(news), self._tapes
+
+    def _words(self) -> dict[str, str]:
+        said = {}
+        for log in sorted(self._logs.glob("*.log")):
+            with suppress(OSError):
+                if words := log.read_bytes()[-_WORDS:].decode(errors="replace"):
+                    said[log.name] = words
+        return said
+
+
+def _plain(trajectory: Trajectory) -> dict[str, Any]:
+    """Return what a trajectory holds as arrays and plain values; the record tells the rest."""
+    return {
+        "observations": trajectory.observations,
+        "actions": trajectory.actions,
+        "rewards": trajectory.rewards,
+        "signals": trajectory.signals,
+        "success": trajectory.success,
+        "context_starts": list(trajectory.context_starts),
+        "record": trajectory.record,
+    }
+
+
+def die_with_raylet() -> None:
+    """End this process as soon as its node's Ray is gone.
+
+    Ray lets a task finish first: it would play on for minutes, unheard, beside those who repeat its
+    episodes. Simulators end with this process.
+    """
+    raylet = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == raylet:
+            time.sleep(_WATCH_S)
+        os._exit(1)
+
+    global _watching
+    if not _watching:
+        _watching = True
+        threading.Thread(target=watch, name="lram-raylet-watch", daemon=True).start()
+
+
+_watching = False

@@ -1,0 +1,187 @@
+"""A sweep of latencies on the node that has it to itself: planned there, and measured by processes there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from lram.agents.api import AgentError
+from lram.harness.errors import LramError
+from lram.harness.executors.ray.jobs import die_with_raylet
+from lram.harness.executors.ray.transfer import Shipped, as_others, room
+from lram.harness.interpreters import resolve
+from lram.harness.latency import inputs as recorded
+from lram.harness.latency.folder import PLAN_FILE
+from lram.harness.latency.plan import LatencyRequest, check_same, make_plan
+from lram.harness.latency.records import Job, LatencyPlan, Point
+from lram.harness.latency.sweep import check_kind, walk
+from lram.harness.machine import calm_threads
+from lram.harness.storage.json_files import write_json
+from lram.harness.storage.provenance import collect
+from lram.harness.storage.records import AgentEntry, Provenance
+
+_MOST_LOG = 1 << 16  # bytes of a process's words
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(LatencyRequest):
+    """A request whose agents are by label, as nodes know them."""
+
+    agents: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOrder:
+    """What a node is told.
+
+    Attributes:
+        agents: By label.
+        files: Digests of the folders that come along, in their order.
+        place: The driver's working directory, where a node that shares it finds ``module:factory``.
+        asked: A new sweep; None: one that is gone on with, by the next four.
+        plan: Of the sweep, with the driver's specifications.
+        missing: What is to be measured.
+        known: Points that end a setting.
+        first: Where the sweep was begun.
+    """
+
+    agents: dict[str, Shipped]
+    files: tuple[str, ...]
+    place: str
+    asked: Asked | None = None
+    plan: LatencyPlan | None = None
+    missing: tuple[tuple[Job, tuple[int, ...]], ...] = ()
+    known: tuple[Point, ...] = ()
+    first: Provenance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a node says; the recorded inputs come beside a plan.
+
+    Attributes:
+        made: What the node is: comes first, when the node is the sweep's.
+        plan: Of a new sweep, with the driver's specifications.
+        checked: A sweep that is gone on with can be.
+        point: That was measured.
+        text: For people who wait.
+        log: What processes have printed.
+        problem: Why nothing more comes.
+        other: The problem is that this is another kind of machine.
+        done: It is over.
+    """
+
+    made: Provenance | None = None
+    plan: LatencyPlan | None = None
+    checked: bool = False
+    point: Point | None = None
+    text: tuple[str, ...] = field(default_factory=tuple)
+    log: str = ""
+    problem: str = ""
+    other: bool = False
+    done: bool = False
+
+
+Message = tuple[bytes, bytes]
+
+
+def measure(order: bytes, inputs: bytes, *folders: Mapping[str, bytes]) -> Iterator[Message]:
+    """Do what ``order`` says; yield a :class:`Heard` as JSON each, and inputs where they are new."""
+    die_with_raylet()
+    calm_threads()
+    asked = msgspec.json.decode(order, type=SweepOrder)
+    try:
+        with as_others() as niceness, room("sweeps") as folder:
+            sweep = _Sweep(asked, dict(zip(asked.files, folders, strict=True)), folder)
+            yield from sweep.run(inputs, niceness)
+    except (LramError, AgentError) as error:
+        yield _said(Heard(problem=str(error)))
+
+
+def _said(heard: Heard, inputs: bytes = b"") -> Message:
+    return msgspec.json.encode(heard), inputs
+
+
+class _Sweep:
+    def __init__(self, order: SweepOrder, folders: Mapping[str, Mapping[str, bytes]], folder: Path) -> None:
+        self._order, self._folder = order, folder
+        self._specs = {label: agent.there(folders) for label, agent in order.agents.items()}
+        self._home = order.place if Path(order.place).is_dir() else None
+        if self._home and self._home not in sys.path:
+            sys.path.insert(0, self._home)
+        (folder / "logs").mkdir()
+        self._read = 0
+
+    def run(self, inputs: bytes, niceness: int) -> Iterator[Message]:
+        """Say what this is, plan or check, and measure."""
+        import torch  # noqa: F401  # provenance names the graphics processors that it finds
+
+        made = collect({"niceness": niceness}, {})
+        order = self._order
+        if order.first is not None:
+            assert order.plan is not None
+            try:
+                check_kind(order.first, made, order.plan.device, "this node")
+            except LramError as error:
+                yield _said(Heard(problem=str(error), other=True))
+                return
+        yield _said(Heard(made=made))
+        if order.asked is not None:
+            yield from self._new(order.asked)
+        else:
+            yield from self._again(inputs)
+        yield _said(Heard(done=True))
+
+    def _new(self, asked: Asked) -> Iterator[Message]:
+        texts: list[str] = []
+        plan, inputs = make_plan(replace(asked, agents=self._specs), texts.append)
+        recorded.write(self._folder, inputs)
+        write_json(self._folder / PLAN_FILE, plan)
+        named = {label: agent.spec for label, agent in self._order.agents.items()}
+        told = replace(plan, agents=_renamed(plan, named))
+        yield _said(Heard(plan=told, text=tuple(texts)), (self._folder / recorded.FILE).read_bytes())
+        missing = [(job, plan.contexts) for job in plan.jobs()]
+        yield from self._walk(plan, missing, ())
+
+    def _again(self, inputs: bytes) -> Iterator[Message]:
+        planned = self._order.plan
+        assert planned is not None
+        interpreters = {
+            domain: python if Path(python).exists() else resolve([domain]).get(domain, python)
+            for domain, python in planned.interpreters.items()
+        }
+        plan = replace(planned, agents=_renamed(planned, self._specs), interpreters=interpreters)
+        check_same(plan)
+        (self._folder / recorded.FILE).write_bytes(inputs)
+        recorded.read(self._folder, plan.inputs)
+        write_json(self._folder / PLAN_FILE, plan)
+        yield _said(Heard(checked=True))
+        yield from self._walk(plan, self._order.missing, self._order.known)
+
+    def _walk(
+        self,
+        plan: LatencyPlan,
+        missing: tuple[tuple[Job, tuple[int, ...]], ...] | list[tuple[Job, tuple[int, ...]]],
+        known: tuple[Point, ...],
+    ) -> Iterator[Message]:
+        for one in walk(self._folder, plan.effort, missing, known, self._home):
+            if isinstance(one, Point):
+                yield _said(Heard(point=one))
+            else:
+                yield _said(Heard(text=(one,), log=self._words()))
+
+    def _words(self) -> str:
+        """Return what the processes have printed since the last time."""
+        with (self._folder / "logs" / "processes.log").open("rb") as log:
+            log.seek(self._read)
+            words = log.read()
+        self._read += len(words)
+        return words[-_MOST_LOG:].decode(errors="replace")
+
+
+def _renamed(plan: LatencyPlan, specs: Mapping[str, str]) -> tuple[AgentEntry, ...]:
+    return tuple(replace(agent, spec=specs[agent.label]) for agent in plan.agents)

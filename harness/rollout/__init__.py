@@ -1,0 +1,1 @@
+"""Episodes being played: lanes, the loop over them, their schedule and their seeds."""

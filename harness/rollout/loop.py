@@ -1,0 +1,518 @@
+"""The loop: lanes over workers, and one ``act`` for the lanes that share a pass and are ready.
+
+There is no barrier anywhere: while the agent decides for a group of lanes, the workers step the others, and
+the next decision takes what has become ready meanwhile. An episode ends in one record, whatever happened to
+its simulator.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lram.agents.api import Action, Agent, Episode
+from lram.envs.registry import load_domain
+from lram.envs.text import message_of, printable, type_of
+from lram.envs.workers.pool import Pool
+from lram.envs.workers.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
+from lram.harness.errors import LramError
+from lram.harness.rollout import seeds
+from lram.harness.rollout.failures import Tally
+from lram.harness.rollout.groups import Groups
+from lram.harness.rollout.lane import LONGEST, Lane
+from lram.harness.rollout.occupancy import Occupancy
+from lram.harness.rollout.recorder import Tape
+from lram.harness.rollout.schedule import Choice, Pace, Queue, Seat
+from lram.harness.rollout.translation import checked_action, contradiction, task_spec
+from lram.harness.storage.records import EpisodeRecord, Failure, PlannedTask, WorkItem
+from lram.harness.storage.soundness import errored, flaw
+
+_HEARTBEAT_S = 0.25
+# Passes' time that is spent waiting for further lanes of a group: where a worker would idle meanwhile, and
+# where all have other lanes to step, so that a pass for few lanes would only take time from them.
+_PATIENCE = 0.25
+_PATIENCE_BUSY = 2.0
+_WARM_UP_DECISIONS = 5  # before a decision's time decides what the world does meanwhile
+# Decisions after which an episode is taken for one without an end: so many horizons, but so many at least.
+_LONGEST_HORIZONS, _SHORTEST_LONGEST = 10, 1000
+_SHORTEST_S = 1e-9  # a worker may tell of none at all, and others are divided by it
+_STRIDE = 1.05  # by which a median that is estimated moves with each value
+
+
+class AgentRaisedError(LramError):
+    """An agent raised, its exception is the cause; or it gave actions for other lanes than it was asked for.
+
+    Attributes:
+        label: The agent's.
+        story: What to keep of it, where there is no cause here: the traceback of another process.
+    """
+
+    def __init__(self, label: str, message: str, story: str = "") -> None:
+        super().__init__(message)
+        self.label, self.story = label, story
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSettings:
+    """How episodes are spread and how much trouble is borne.
+
+    Attributes:
+        seed: The run's seed.
+        lanes: Episodes in flight.
+        workers: Worker processes that play at the same time.
+        attempts: How often an episode is tried before it is recorded as errored.
+        quarantine_after: A task whose first so many episodes all errored is given up.
+        deadlines: How long a worker may take.
+        shuffle_seed: Play the items in a random order with this seed (None: in plan order).
+        seeds: By agent label, another seed than the run's: that agent meets initial states of its own.
+        start_s: Seconds to build a session, by domain (None: what the domains tell of themselves).
+        realtime_hz: Steps that the world takes in a second of the agent's thinking, with the action
+            before; 0: it waits. An agent's time is that of the pass, so that it is honest with one lane.
+    """
+
+    seed: int
+    lanes: int
+    workers: int
+    attempts: int = 2
+    quarantine_after: int = 3
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    shuffle_seed: int | None = None
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    start_s: Mapping[str, float] | None = None
+    realtime_hz: float = 0.0
+
+
+class Rollout:
+    """Plays work items with agents in a pool of workers and hands out a record for each.
+
+    Attributes:
+        occupancy: How many lanes held an episode so far.
+    """
+
+    def __init__(
+        self,
+        agents: Mapping[str, Agent],
+        tasks: Mapping[str, PlannedTask],
+        pool: Pool,
+        settings: RolloutSettings,
+        on_tape: Callable[[Tape, EpisodeRecord], None] | None = None,
+    ) -> None:
+        """Prepare; nothing starts before :meth:`run`.
+
+        Args:
+            agents: By label.
+            tasks: By task id.
+            pool: Where the simulators live; the caller closes it.
+            settings: How to play.
+            on_tape: Given each scored episode step by step with its record, in place of ``on_record``: both
+                at once, so that nothing comes between them.
+        """
+        self._on_tape = on_tape
+        self._agents = agents
+        self._tasks = tasks
+        self._pool = pool
+        self._settings = settings
+        self._seats = [Seat() for _ in range(min(settings.lanes, settings.workers))]
+        rows = {label: _rows(label, agent) or settings.lanes for label, agent in agents.items()}
+        self._groups = Groups(settings.lanes, rows)
+        self._states: dict[str, Any] = {}
+        self._flying: dict[tuple[WorkerProcess, int], Lane] = {}
+        self._pass_s: dict[str, float] = {}
+        # What passes and steps typically take: a single one may wait for a core, or compile something.
+        self._typical_pass_s: dict[str, float] = {}
+        self._typical_step_s: dict[str, float] = {}
+        self._decisions = 0
+        self._stood_still_s = pool.stood_still_s
+        self._tally = Tally(settings.quarantine_after, len(self._seats))
+        self.occupancy = Occupancy(settings.lanes)
+
+    def run(
+        self,
+        items: Iterable[WorkItem],
+        on_record: Callable[[EpisodeRecord], None],
+        on_heartbeat: Callable[[int, int], None] = lambda active, decisions: None,
+    ) -> None:
+        """Play ``items`` and hand out a record of each, in the order in which they end.
+
+        Args:
+            items: What to play.
+            on_record: Called with each record as soon as it exists.
+            on_heartbeat: Called several times a second with the number of episodes in flight, and of
+                decisions taken so far.
+
+        Raises:
+            AgentRaisedError: An agent raised; records handed out so far stand.
+        """
+        self.start(items, on_record, on_heartbeat)
+        while self.turn():
+            pass
+
+    def start(
+        self,
+        items: Iterable[WorkItem],
+        on_record: Callable[[EpisodeRecord], None],
+        on_heartbeat: Callable[[int, int], None] = lambda active, decisions: None,
+    ) -> None:
+        """Take ``items``, as :meth:`run` does; what is played is played by :meth:`turn`."""
+        cost = {name: planned.task.horizon or 1000 for name, planned in self._tasks.items()}
+        domains = [load_domain(name) for name in {planned.task.domain for planned in self._tasks.values()}]
+        start_s = self._settings.start_s
+        if start_s is None:
+            start_s = {domain.name: domain.start_s for domain in domains}
+        self._typical_step_s.update({domain.name: domain.step_s for domain in domains})
+        pace = Pace(start_s, self._typical_step_s, self._typical_pass_s)
+        self._queue = Queue(items, cost, self._settings.shuffle_seed, pace)
+        self._on_record, self._on_heartbeat = on_record, on_heartbeat
+
+    def turn(self) -> bool:
+        """Wait for what comes next and act on it; return False when every item has its record."""
+        self._fill()
+        if not self._flying:
+            return False
+        self._gather()
+        self._on_heartbeat(len(self._flying), self._decisions)
+        # What has just ended makes room: the next episodes begin while the agent decides.
+        self._fill()
+        self._decide()
+        return True
+
+    # Lanes and workers
+
+    def _fill(self) -> None:
+        """Give every free lane its next episode, where there is one for it."""
+        if not self._groups.room:
+            return
+        while self._groups.room and (choice := self._queue.take(self._seats)) is not None:
+            self._begin(choice)
+        for seat in self._seats:
+            if not seat.busy and seat.worker is not None:
+                self._pool.release(seat.worker)
+                seat.leave()
+                seat.domain = None
+        self._count_lanes()
+
+    def _count_lanes(self) -> None:
+        self.occupancy.note(time.perf_counter(), len(self._flying), waits=not self._queue.empty)
+
+    def _begin(self, choice: Choice) -> None:
+        seat, slot, attempt = choice
+        item = attempt.item
+        reason = self._tally.given_up(item)
+        planned = self._tasks[item.task]
+        lane = Lane(
+            number=self._groups.number(item.agent, planned.task.domain),
+            seat=seat,
+            attempt=attempt,
+            spec=task_spec(planned),
+            seed=seeds.simulator_seed(self._seed(item), item.task, item.episode),
+            started=time.time(),
+            began=time.perf_counter(),
+            longest=_longest(planned),
+        )
+        if reason:
+            self._record(lane, failure=Failure("quarantine", reason))
+            return
+        if seat.worker is not None and (attempt.alone or seat.worker.domain != planned.task.domain):
+            self._pool.release(seat.worker)
+            seat.leave()
+        if seat.worker is None:
+            seat.worker = self._pool.acquire(planned.task.domain, new=attempt.alone)
+        seat.closed = attempt.alone
+        self._groups.enter(lane)
+        lane.slot = slot
+        seat.begin(slot, item.task)
+        self._flying[seat.worker, slot] = lane
+        protocol = planned.protocol.partition(":")[2].partition("@")[0]
+        seat.worker.begin(slot, planned.task.name, protocol, lane.seed, self._settings.deadlines)
+
+    def _land(self, lane: Lane, *, rests: bool = True) -> None:
+        """Free the lane of an episode that is over, one way or the other; ``rests``: its session is left."""
+        seat = lane.seat
+        if seat.worker is not None:
+            self._flying.pop((seat.worker, lane.slot), None)
+        seat.end(lane.slot, rests=rests)
+        self._count_lanes()
+        self._groups.leave(lane)
+
+    # Events
+
+    def _gather(self) -> None:
+        """Wait for events; once a lane is ready, wait a little longer for the others of its group.
+
+        A network pass costs nearly the same for one lane as for all that share it. Without the patience,
+        lanes fall into two parties that take turns, each pass serving half of what it could.
+        """
+        began = time.perf_counter()
+        for event in self._wait(0.0 if self._groups else _HEARTBEAT_S):
+            self._take(event)
+        idle_since = None
+        while self._groups and not self._groups.complete(self._comes):
+            now = time.perf_counter()
+            if all(seat.worker.culprit is not None for seat in self._seats if seat.busy and seat.worker):
+                since, patience, idle_since = began, _PATIENCE_BUSY, None
+            else:
+                since = idle_since = idle_since or now
+                patience = _PATIENCE
+            pass_s = max(self._pass_s.get(label, 0.0) for label in self._groups.agents)
+            left = since + min(patience * pass_s, _HEARTBEAT_S) - now
+            events = self._wait(max(0.0, left))
+            for event in events:
+                self._take(event)
+            if left <= 0 and not events:
+                return
+
+    def _wait(self, timeout: float) -> list[Event]:
+        """Wait for events; no episode is charged with time for which nothing ran."""
+        events = self._pool.wait(timeout)
+        if gap := self._pool.stood_still_s - self._stood_still_s:
+            self._stood_still_s += gap
+            for lane in self._flying.values():
+                lane.still_s += gap
+        return events
+
+    def _comes(self, lane: Lane) -> bool:
+        """Return whether a lane's step is under way, and no session is built or reset before it is made."""
+        worker = lane.seat.worker
+        if worker is None or worker.culprit is None:
+            return True
+        first = self._flying.get((worker, worker.culprit))
+        return lane.observation is not None and first is not None and first.observation is not None
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Died):
+            self._bury(event)
+            return
+        lane = self._flying.get((event.worker, event.slot))
+        if lane is None:
+            return
+        if isinstance(event, Begun):
+            self._begun(lane, event)
+        elif isinstance(event, Stepped):
+            self._stepped(lane, event)
+        else:
+            self._failed(lane, event)
+
+    def _begun(self, lane: Lane, event: Begun) -> None:
+        lane.simulator_s += event.seconds
+        self._tally.begun(lane.spec.domain)
+        wrong = contradiction(lane.spec, event.spec)
+        if wrong:
+            self._land(lane)
+            self._fail(lane, Failure("session", wrong))
+            return
+        lane.observation = event.observation
+        if self._on_tape is not None:
+            lane.tape = Tape(lane.spec, [event.observation.copy()])
+        self._groups.wait(lane)
+
+    def _stepped(self, lane: Lane, event: Stepped) -> None:
+        lane.stepped(event.step, event.seconds)
+        self._decisions += 1
+        _follow(self._typical_step_s, lane.spec.domain, event.seconds)
+        if event.step.terminated or event.step.truncated:
+            self._land(lane)
+            if overflow := lane.overflow:
+                self._fail(lane, Failure("session", overflow))
+            else:
+                self._record(lane, event=event)
+        elif lane.length >= lane.longest:
+            self._land(lane)
+            text = f"the simulator has not ended the episode after {lane.length} decisions"
+            self._fail(lane, Failure("session", text))
+        elif lane.ready:
+            self._groups.wait(lane)
+        else:
+            self._send(lane, lane.next_action())
+
+    def _failed(self, lane: Lane, event: Failed) -> None:
+        self._land(lane, rests=False)
+        self._fail(lane, Failure("session", event.message))
+
+    def _bury(self, event: Died) -> None:
+        """Repeat the episodes of a dead worker; only the one it was busy with pays for it."""
+        lost = {slot: lane for (worker, slot), lane in self._flying.items() if worker is event.worker}
+        if lost:
+            self._tally.died(event.worker.domain)
+        # Given back in reverse, because each goes to the front of the queue.
+        for slot, lane in reversed(lost.items()):
+            self._land(lane, rests=False)
+            # A worker that dies while it owes nothing has no culprit: then everybody pays, so that
+            # a cause that comes back cannot repeat the episodes for ever. Where the culprit's episode is
+            # over, nobody pays: each repetition has had an episode end before it.
+            if not event.over and event.culprit in (None, slot):
+                self._fail(lane, Failure(event.reason, event.message))
+            else:
+                lane.attempt.note(
+                    f"repeated: {event.message}, busy with another episode (process {event.worker.pid})"
+                )
+                lane.attempt.losses += 1
+                self._queue.give_back(lane.attempt)
+        for seat in self._seats:
+            if seat.worker is event.worker:
+                seat.leave()
+
+    def _fail(self, lane: Lane, failure: Failure) -> None:
+        attempt = lane.attempt
+        attempt.failures += 1
+        worker = lane.seat.worker
+        where = f" (process {worker.pid})" if worker is not None else ""
+        attempt.note(f"attempt {attempt.failures}: {failure.message}{where}")
+        if failure.kind != "agent" and attempt.failures < self._settings.attempts:
+            self._queue.give_back(attempt)
+        else:
+            self._record(lane, failure=failure)
+
+    # Decisions
+
+    def _decide(self) -> None:
+        """Ask an agent for the lanes of one group that are ready, and send the actions off."""
+        if self._groups:
+            lanes = self._groups.take()
+            label = lanes[0].item.agent
+            workers: dict[WorkerProcess, None] = {}
+            for lane, action in zip(lanes, self._ask(label, lanes), strict=True):
+                checked, wrong = checked_action(lane.spec, action)
+                if wrong:
+                    self._land(lane)
+                    # The worker's session is in the middle of an episode; the next begin resets it.
+                    self._fail(lane, Failure("agent", f"agent {label} {wrong}"))
+                    continue
+                delay = int(self._settings.realtime_hz * self._pass_s[label])
+                workers[self._send(lane, lane.decided(checked, delay), flush=False)] = None
+            # All at once: each time that a worker is woken costs more than a request.
+            for worker in workers:
+                worker.flush()
+
+    def _send(self, lane: Lane, action: Action, *, flush: bool = True) -> WorkerProcess:
+        worker = lane.seat.worker
+        assert worker is not None
+        lane.sent(action)
+        worker.step(lane.slot, action, self._settings.deadlines, flush=flush)
+        return worker
+
+    def _ask(self, label: str, lanes: Sequence[Lane]) -> Sequence[Action]:
+        agent = self._agents[label]
+        started = time.perf_counter()
+        try:
+            if label not in self._states:
+                self._states[label] = agent.start(self._settings.lanes)
+                if self._settings.realtime_hz:
+                    self._warm_up(agent, lanes)
+                    started = time.perf_counter()
+            state = self._states[label]
+            fresh = [lane for lane in lanes if lane.needs_reset]
+            if fresh:
+                agent.reset(state, [lane.number for lane in fresh], [self._episode(lane) for lane in fresh])
+            given, self._states[label] = agent.act(
+                state,
+                [lane.observation for lane in lanes if lane.observation is not None],
+                [lane.signal for lane in lanes],
+                [lane.number for lane in lanes],
+            )
+            actions = list(islice(given, len(lanes) + 1))
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise AgentRaisedError(
+                label,
+                f"agent {label} raised {type_of(error)}: {message_of(error)} "
+                f"({Path(place.filename).name}, line {place.lineno}; "
+                f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run",
+            ) from error
+        if len(actions) != len(lanes):
+            raise AgentRaisedError(
+                label,
+                said := f"agent {label} gave {'more than ' if len(actions) > len(lanes) else ''}"
+                f"{min(len(actions), len(lanes))} actions for {len(lanes)} lanes; mend it and resume",
+                said,
+            )
+        if label in self._pass_s:
+            _follow(self._typical_pass_s, label, time.perf_counter() - started)
+        self._pass_s[label] = time.perf_counter() - started
+        share = self._pass_s[label] / len(lanes)
+        for lane in lanes:
+            lane.needs_reset = False
+            lane.agent_s += share
+        return actions
+
+    def _warm_up(self, agent: Agent, lanes: Sequence[Lane]) -> None:
+        """Let an agent decide a few times before its time counts; what it makes of it is forgotten."""
+        state = agent.start(self._settings.lanes)
+        numbers = [lane.number for lane in lanes]
+        agent.reset(state, numbers, [self._episode(lane) for lane in lanes])
+        for _ in range(_WARM_UP_DECISIONS):
+            # Copies: an agent that changes them in place must still be shown these when its time counts.
+            seen = [lane.observation.copy() for lane in lanes if lane.observation is not None]
+            _, state = agent.act(state, seen, [lane.signal for lane in lanes], numbers)
+
+    def _episode(self, lane: Lane) -> Episode:
+        item = lane.item
+        return Episode(lane.spec, seeds.agent_seed(self._seed(item), item.task, item.episode, lane.contexts))
+
+    def _seed(self, item: WorkItem) -> int:
+        return self._settings.seeds.get(item.agent, self._settings.seed)
+
+    # Records
+
+    def _record(self, lane: Lane, *, event: Stepped | None = None, failure: Failure | None = None) -> None:
+        record = lane.record(self._tasks[lane.item.task].protocol, event, failure)
+        if wrong := flaw(record):
+            event, failure = None, failure or Failure("session", f"the record of the episode {wrong}")
+            record = errored(record, failure)
+        if event is not None and lane.tape is not None and self._on_tape is not None:
+            self._on_tape(lane.tape, record)
+        else:
+            self._on_record(record)
+        item = lane.item
+        self._tally.count(item, failure)
+        if not self._queue.has_work_of(item.agent) and not any(
+            other.item.agent == item.agent for other in self._flying.values()
+        ):
+            self._states.pop(item.agent, None)
+
+    @property
+    def playing(self) -> list[WorkItem]:
+        """The items in flight."""
+        return [lane.item for lane in self._flying.values()]
+
+    def begun(self, domain: str) -> None:
+        """Take note that workers of ``domain`` can live, though none has begun an episode here."""
+        self._tally.begun(domain)
+
+    def dead(self, domain: str) -> str | None:
+        """Return why ``domain`` was given up: its workers died before any began; None: it was not."""
+        return self._tally.dead(domain)
+
+    def note(self, item: WorkItem, failure: Failure | None) -> None:
+        """Take account of how an item was settled before, so that a resumed run gives up what a whole one
+        would.
+        """
+        self._tally.count(item, failure)
+
+
+def _rows(label: str, agent: Agent) -> int | None:
+    """Return how many lanes an agent reads in one pass, where it says so."""
+    rows = getattr(agent, "rows", None)
+    if rows is not None and (type(rows) is not int or rows < 0):
+        raise LramError(
+            f"agent {label} has rows {printable(str(rows), 60)}, not a whole number of lanes; mend it"
+        )
+    return rows
+
+
+def _longest(planned: PlannedTask) -> int:
+    """Return the decisions after which an episode is taken for one without an end."""
+    horizon = planned.task.horizon
+    return LONGEST if horizon is None else max(_LONGEST_HORIZONS * horizon, _SHORTEST_LONGEST)
+
+
+def _follow(medians: dict[str, float], name: str, value: float) -> None:
+    """Move the estimate of a median towards ``value``."""
+    known = medians.setdefault(name, max(value, _SHORTEST_S))
+    medians[name] = max(known * (_STRIDE if value > known else 1 / _STRIDE), _SHORTEST_S)

@@ -1,0 +1,281 @@
+"""A run's folder: written so that nothing is lost, read so that nothing is trusted blindly.
+
+::
+
+    RUN/
+        run.json              the plan (written whole or not at all)
+        records/0001.jsonl    one line an episode; each session of the run appends to its own segment
+        provenance/0001.json  where that segment was made
+        logs/0001/            what its workers printed
+        lock                  held while a process writes
+
+A line counts when its newline is in the file: a torn last line, the mark of a process killed while
+writing, is not read. A record that errored may be followed by another one, which then counts. Checksums are
+verified (:mod:`lram.harness.storage.segments`), and what cannot be of this plan, or contradicts another
+record, is refused by name (:mod:`lram.harness.storage.record_checks`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lram.agents.durable import Lock
+from lram.agents.places import placed
+from lram.harness.errors import LramError
+from lram.harness.storage.json_files import check_layout, files_in, read_json, read_signed
+from lram.harness.storage.record_checks import RecordCheck, check_plan, contradict
+from lram.harness.storage.records import (
+    SCHEMA,
+    EpisodeRecord,
+    Failure,
+    Measured,
+    Provenance,
+    RunPlan,
+    WorkItem,
+)
+from lram.harness.storage.segments import (
+    FolderKind,
+    SegmentWriter,
+    WrongRecordError,
+    no_collection,
+    read_records,
+    without_checksums,
+)
+from lram.harness.trust import remember
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["PLAN_FILE", "Run", "RunWriter", "load_runs"]
+
+PLAN_FILE = "run.json"
+_PARTS = ("records", "provenance", "logs")
+_KIND = FolderKind(PLAN_FILE, "a run", "lram resume", _PARTS)
+
+
+class _Outcome(msgspec.Struct, gc=False):
+    """What a record settles and how, read without the rest of it."""
+
+    agent: str
+    task: str
+    episode: int
+    failure: Failure | None
+
+
+class Run:
+    """A run that exists on disk, for reading; :class:`RunWriter` adds to it."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Read the plan of the run in ``path``; LramError where there is none."""
+        if not isinstance(path, str | os.PathLike):
+            raise LramError(f"a run is named by its folder, not by a {type(path).__name__}; give its path")
+        self.path = placed(path)
+        plan_file = self.path / PLAN_FILE
+        if not plan_file.is_file():
+            raise LramError(f"{self.path} is not a run: it has no {PLAN_FILE}; 'lram eval' makes runs")
+        self.plan, self._signed = read_signed(plan_file, RunPlan)
+        check_layout(plan_file, self.plan.schema, SCHEMA)
+        check_plan(plan_file, self.plan)
+
+    def records(self) -> list[EpisodeRecord]:
+        """Return the settled items' records, in plan order, one each."""
+        return [record for record, _ in self.settled()]
+
+    def settled(self) -> Iterator[tuple[EpisodeRecord, str]]:
+        """Yield the settled items' records, in plan order, one each, with the number of its segment."""
+        latest: dict[tuple[str, str], dict[int, tuple[EpisodeRecord, str]]] = {}
+        texts: dict[str, str] = {}
+        check = RecordCheck(self.plan)
+        with no_collection():
+            for found in read_records(self.path / "records", EpisodeRecord, check):
+                record = found[0]
+                _share(record, texts)
+                episodes = latest.setdefault((record.agent, record.task), {})
+                before = episodes.get(record.episode)
+                if before is not None and contradict(before[0], record):
+                    raise LramError(
+                        f"{self.path}: {record.item.id} has one result in records/{before[1]}.jsonl and "
+                        f"another in records/{found[1]}.jsonl; keep the right line and remove the other"
+                    )
+                episodes[record.episode] = found
+        for pair in self.plan.pairs():
+            episodes = latest.pop(pair, {})
+            for episode in sorted(episodes):
+                yield episodes[episode]
+
+    def missing(self) -> list[WorkItem]:
+        """Return the items that have no record yet, in plan order."""
+        done = self._outcomes()
+        return [
+            WorkItem(agent, task, episode)
+            for agent, task in self.plan.pairs()
+            for episode in range(self.plan.episodes)
+            if episode not in done.get((agent, task), ())
+        ]
+
+    def outcomes(self) -> Iterator[tuple[WorkItem, Failure | None]]:
+        """Yield the settled items, in plan order, each with why it has no score (None: it has one).
+
+        It takes half the time and a tenth of the memory of :meth:`records`.
+        """
+        done = self._outcomes()
+        for agent, task in self.plan.pairs():
+            episodes = done.get((agent, task), {})
+            for episode in sorted(episodes):
+                yield WorkItem(agent, task, episode), episodes[episode]
+
+    def _outcomes(self) -> dict[tuple[str, str], dict[int, Failure | None]]:
+        """Return why the last record of each item has no score, by agent label and task id."""
+        latest: dict[tuple[str, str], dict[int, Failure | None]] = {}
+        place = RecordCheck(self.plan).place
+
+        def check(found: _Outcome) -> None:
+            place(found.agent, found.task, found.episode)
+
+        for found, _ in read_records(self.path / "records", _Outcome, check):
+            latest.setdefault((found.agent, found.task), {})[found.episode] = found.failure
+        return latest
+
+    def provenance(self) -> list[Provenance]:
+        """Return where each segment was made, oldest first."""
+        return [read_json(file, Provenance) for file in files_in(self.path / "provenance", "*.json")]
+
+    def without_checksums(self) -> list[str]:
+        """Return which of the plan and the segments carry no checksum, as those of earlier versions do not:
+        a change to them would not be noticed.
+        """
+        plan = [] if self._signed else [PLAN_FILE]
+        return [*plan, *(f"records/{file.name}" for file in without_checksums(self.path / "records"))]
+
+    def origins(self) -> dict[WorkItem, Provenance]:
+        """Return where each settled item's record was made; without those of which nothing is known."""
+        made = self.sessions()
+        return {record.item: made[segment] for record, segment in self.settled() if segment in made}
+
+    def sessions(self) -> dict[str, Provenance]:
+        """Return where each segment was made, by its number; without those of which nothing is known."""
+        return {
+            file.stem: read_json(file, Provenance) for file in files_in(self.path / "provenance", "*.json")
+        }
+
+    def episodes(self) -> pd.DataFrame:
+        """Return one row a record: the fields of EpisodeRecord, its times as ``measured_*``."""
+        import pandas as pd
+
+        records = self.records()
+        columns: dict[str, pd.Series[Any]] = {}
+        for name in (f.name for f in fields(EpisodeRecord) if f.name not in ("measured", "failure")):
+            columns[name] = pd.Series([getattr(record, name) for record in records])
+        for name in (f.name for f in fields(Failure)):
+            columns[f"failure_{name}"] = pd.Series([r.failure and getattr(r.failure, name) for r in records])
+        for name in (f.name for f in fields(Measured)):
+            columns[f"measured_{name}"] = pd.Series([getattr(record.measured, name) for record in records])
+        columns["domain"] = pd.Series([record.task.partition("/")[0] for record in records])
+        return pd.DataFrame(columns)
+
+    def tasks(self) -> pd.DataFrame:
+        """Return one row a planned task: its facts and the protocol it runs under."""
+        import pandas as pd
+
+        rows = []
+        for planned in self.plan.tasks:
+            row = asdict(planned.task)
+            row["sources"] = dict(planned.task.sources)
+            rows.append({"task": planned.task.id, **row, "protocol": planned.protocol})
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+class RunWriter:
+    """The one writer of a run: holds its lock and appends records to a segment of its own."""
+
+    def __init__(self, run: Run, held: Lock | None = None) -> None:
+        """Lock ``run``; LramError when another process holds it. The first record opens a new segment.
+
+        ``held`` is the run's lock, where this process has it already.
+        """
+        self.run = run
+        self._check = RecordCheck(run.plan)
+        self._segments = SegmentWriter(run.path, _PARTS, resume_command(run), held)
+        self.segment = self._segments.number
+
+    @classmethod
+    def create(cls, path: str | Path, plan: RunPlan) -> RunWriter:
+        """Make a new run in ``path`` (absent, empty, or left so by a killed beginning) and lock it."""
+        held = _KIND.begin(Path(path), plan)
+        try:
+            remember(Path(path) / PLAN_FILE, [agent.spec for agent in plan.agents], plan.interpreters)
+            return cls(Run(path), held)
+        except BaseException:
+            held.close()
+            raise
+
+    @staticmethod
+    def check_vacant(path: str | Path) -> None:
+        """Raise LramError when a new run cannot go into ``path`` because something is there."""
+        _KIND.check_vacant(Path(path))
+
+    def append(self, record: EpisodeRecord) -> None:
+        """Write one record: the end of this process cannot lose it, and it is on disk soon
+        (:mod:`lram.harness.storage.segments` tells when). LramError for one that could not be read again.
+        """
+        try:
+            self._check(record)
+        except WrongRecordError as error:
+            raise LramError(f"{self.run.path}: {error}") from error
+        self._segments.append("records", record)
+
+    def heartbeat(self) -> None:
+        """Make sure that what was appended is on disk, where that is due; comes several times a second."""
+        self._segments.heartbeat()
+
+    def log_folder(self) -> Path:
+        """Return the folder for what this segment's workers print; it exists."""
+        return self._segments.folder("logs")
+
+    def write_provenance(self, provenance: Provenance) -> None:
+        """Write where this segment is made (again, when more became known)."""
+        self._segments.write("provenance", provenance)
+
+    def close(self) -> None:
+        """Close the segment and free the lock."""
+        self._segments.close()
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _share(record: EpisodeRecord, texts: dict[str, str]) -> None:
+    """Let ``record`` hold the one copy of the texts that many records have: a third of their memory."""
+    for name in ("agent", "task", "protocol"):
+        text: str = getattr(record, name)
+        # Nothing else knows the record yet, and equal text takes the place of equal text.
+        object.__setattr__(record, name, texts.setdefault(text, text))
+    node = record.measured.node
+    object.__setattr__(record.measured, "node", texts.setdefault(node, node))
+
+
+def resume_command(run: Run) -> str:
+    """Return the command that continues ``run``."""
+    if run.plan.collected:
+        return f"lram collect --resume {run.path.parent.parent}"
+    return f"{_KIND.resume} {run.path}"
+
+
+def load_runs(paths: Sequence[str | Path]) -> list[Run]:
+    """Open several runs; LramError for the first that is none."""
+    return [Run(path) for path in paths]

@@ -1,0 +1,147 @@
+"""Cells: one combination of levels with one seed, and the key that its content has.
+
+A cell's key is a hash of everything that decides its numbers: the recipe after the changes, with its
+seed; the digests of the stores; the evaluation with its protocols; the timing; versions of what
+computes; and :data:`CONTENT`. Whose initial states the evaluation has (:data:`OWN_STARTS`) is part of it,
+too. Fields that are as usual are left out, so that a field which a later version adds makes no other cells.
+So a study that is changed finds the cells that it still has, and what reads the cells afterwards may change
+without any of them being made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from importlib.metadata import version
+from itertools import product
+from typing import Any
+
+import msgspec
+
+from lram.agents.training.recipe import EARLIER_DEFAULTS, FREE, Recipe, flat, recipe_to_dict
+from lram.agents.training.recipe_text import recipe_from_dict
+from lram.harness.rollout.seeds import evaluation_seed
+from lram.harness.studies.study import Evaluation, Study, Timing
+
+CONTENT = 1
+"""Raised when training (also by another default of a recipe), evaluation, the copycat measure or timing
+give other numbers for the same study."""
+
+OWN_STARTS = "of the training seed"
+"""Stands in the key of a cell whose evaluation seed follows from its training seed. Cells of
+studies that were begun by versions which evaluated every training seed on the study's one seed have
+nothing there."""
+
+_COMPUTING = ("torch", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One training of a study.
+
+    Attributes:
+        levels: Name of the level of each axis, in the order of the axes.
+        seed: Of the training.
+        recipe: What is trained.
+        key: SHA-256 of the content, in hex.
+        evaluation_seed: Run seed of its evaluation; None: the study's, which all its cells share.
+    """
+
+    levels: tuple[str, ...]
+    seed: int
+    recipe: Recipe
+    key: str
+    evaluation_seed: int | None = None
+
+    @property
+    def title(self) -> str:
+        """For people, and the label of its model in its evaluation: ``on, seed 0``."""
+        return f"{', '.join(self.levels)}, seed {self.seed}"
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder."""
+        plain = "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", level).strip("-.") for level in self.levels)
+        return f"{plain or 'cell'}-seed{self.seed}-{self.key[:8]}"
+
+
+def cells_of(
+    study: Study, digests: Mapping[str, str], protocols: Sequence[str], *, own_starts: bool = True
+) -> list[Cell]:
+    """Return the cells of ``study``, all levels of one seed before the next seed.
+
+    Args:
+        study: The study.
+        digests: Digest of each store by its folder, all of which every cell is trained on.
+        protocols: Ids of the protocols of the evaluation's tasks, such as ``metaworld:lram@1``.
+        own_starts: Each training seed is evaluated on initial states of its own (the levels of a seed share
+            them); False: all on those of the study's seed, as studies of earlier versions are.
+
+    Raises:
+        AgentError: The recipe after some level's changes is none, or cannot be trained.
+    """
+    made = []
+    for seed in study.seeds:
+        starts = evaluation_seed(study.evaluation.seed, seed) if own_starts else None
+        for levels in product(*(axis.levels for axis in study.axes)):
+            changes = [level.changes for level in levels]
+            names = tuple(level.name for level in levels)
+            recipe = _recipe(study, changes, seed, list(digests), f"{study.name}, {', '.join(names)}")
+            recipe.check()
+            key = _key(study, recipe, list(digests.values()), protocols, own_starts=own_starts)
+            made.append(Cell(names, seed, recipe, key, starts))
+    return made
+
+
+def _recipe(
+    study: Study, changes: Sequence[Mapping[str, Any]], seed: int, stores: Sequence[str], where: str
+) -> Recipe:
+    plain: dict[str, Any] = msgspec.to_builtins(study.recipe)
+    for change in changes:
+        for name, value in change.items():
+            _put(plain, name.split("."), value)
+    plain["seed"] = seed
+    plain["name"] = where
+    plain.setdefault("data", {})["stores"] = list(stores)
+    return recipe_from_dict(plain, where)
+
+
+def _put(plain: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for name in path[:-1]:
+        inner = plain.get(name)
+        plain[name] = dict(inner) if isinstance(inner, Mapping) else {}
+        plain = plain[name]
+    plain[path[-1]] = value
+
+
+def _key(
+    study: Study, recipe: Recipe, digests: Sequence[str], protocols: Sequence[str], *, own_starts: bool
+) -> str:
+    usual = flat(recipe_to_dict(Recipe())) | EARLIER_DEFAULTS
+    chosen = flat(recipe_to_dict(recipe))
+    content: dict[str, Any] = {
+        "content": CONTENT,
+        "recipe": {
+            name: value for name, value in chosen.items() if name not in FREE and value != usual.get(name)
+        },
+        "data": list(digests),
+        "evaluation": _told(study.evaluation),
+        "protocols": sorted(protocols),
+        "timing": _told(study.timing),
+        "versions": {name: version(name) for name in _COMPUTING},
+    }
+    if own_starts:
+        content["starts"] = OWN_STARTS
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+
+
+def _told(section: Evaluation | Timing) -> dict[str, Any]:
+    """Return the fields that are not as usual."""
+    found = {}
+    for one in fields(section):
+        usual = one.default_factory() if one.default_factory is not MISSING else one.default
+        if (value := getattr(section, one.name)) != usual:
+            found[one.name] = value
+    return found

@@ -1,0 +1,83 @@
+"""What is wrong with a study, found before it collects or trains anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from lram.agents.api import AgentError
+from lram.agents.training.recipe import Recipe, model_config
+from lram.agents.trajectories import TrajectoryStore
+from lram.envs.registry import select
+from lram.harness.errors import LramError
+from lram.harness.executors.contract import Backend
+from lram.harness.machine import Machine
+from lram.harness.plan import Request, plan_for
+from lram.harness.studies.cells import Cell, cells_of
+from lram.harness.studies.study import Evaluation, Study
+
+
+def check_study(study: Study, backend: Backend) -> tuple[tuple[str, ...], list[Cell]]:
+    """Return the evaluation's protocols, and the study's cells but for their keys.
+
+    Agents that collect are made, tasks and protocols looked up, and every cell's recipe and model made, so
+    that a bad name is known at once. What only training can tell (memory, the data's shapes) is not.
+
+    Raises:
+        LramError, AgentError: A name, a field or a value that is not right; one sentence.
+    """
+    known = {task for path in study.data.stores for task in TrajectoryStore(path).tasks}
+    with backend.open(Machine(workers=1)) as stage:
+        for asked in study.data.collect:
+            request = Request(
+                agents=list(asked.agents),
+                tasks=list(asked.tasks),
+                episodes=asked.episodes,
+                seed=asked.seed,
+                protocols=asked.protocols,
+            )
+            plan_for(request, stage)
+            known |= {task.id for task in select(list(asked.tasks))}
+        planned, _ = plan_for(_of(study.evaluation), stage)
+    protocols = tuple(sorted({task.protocol for task in planned.tasks}))
+    # No key is asked for yet, so any digests will do.
+    stores = dict.fromkeys([*study.data.stores, *(["collected"] if study.data.collect else [])], "")
+    cells = cells_of(study, stores, protocols)
+    for cell in cells:
+        _check_recipe(cell.recipe, cell.title, known)
+    return protocols, cells
+
+
+def _of(asked: Evaluation) -> Request:
+    return Request(
+        agents="random",
+        tasks=list(asked.tasks),
+        episodes=asked.episodes,
+        seed=asked.seed,
+        protocols=asked.protocols,
+    )
+
+
+def _check_recipe(recipe: Recipe, title: str, tasks: set[str]) -> None:
+    from lram.agents.checkpoints.folder import CONFIG_FILE  # which imports torch, and most commands need none
+
+    section = recipe.model
+    try:
+        if not section.init_from:
+            model_config(section)
+        elif not (Path(section.init_from) / CONFIG_FILE).is_file():
+            raise AgentError(f"model.init_from names {section.init_from}, which is no checkpoint's folder")
+    except AgentError as error:
+        raise AgentError(f"the cell {title!r}: {error}") from None
+    for pattern in recipe.data.tasks:
+        if not any(fnmatchcase(task, pattern) for task in tasks):
+            raise LramError(
+                f"the cell {title!r} trains on data.tasks = {pattern}, and the study's data are of "
+                f"{_few(sorted(tasks)) or 'no task'}; name tasks of these"
+            )
+
+
+def _few(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

@@ -1,0 +1,248 @@
+"""Studies: one base recipe, axes of changes to it, seeds, data and tasks, as one TOML file.
+
+::
+
+    name = "actions in context"
+    question = "Does it help to see one's own past actions?"
+    seeds = [0, 1, 2]
+    recipe = "base.toml"                      # or a section [recipe] with a recipe's fields
+
+    [[axes]]
+    name = "actions"
+    [[axes.levels]]                           # the first level is the base that the others are held against
+    name = "off"
+    [[axes.levels]]
+    name = "on"
+    changes = {"model.actions_in_context" = true}
+
+    [data]
+    stores = ["data/metaworld"]               # and, or:
+    collect = [{agents = ["scripted"], tasks = ["metaworld/reach-v3"], episodes = 20}]
+
+    [evaluation]
+    tasks = ["metaworld/reach-v3"]
+    episodes = 10
+
+The cells are the full product of the axes' levels, once for every seed. This module imports no torch.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from lram.agents.durable import read_regular
+from lram.agents.seed import LARGEST_SEED
+from lram.agents.training.recipe import flat, recipe_to_dict
+from lram.agents.training.recipe_text import names_warmup, read_recipe
+from lram.harness.errors import LramError
+
+Count = Annotated[int, Meta(ge=1)]
+CountOrZero = Annotated[int, Meta(ge=0, le=LARGEST_SEED)]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One choice: a name, and what it changes in the base recipe, by dotted names of a recipe's fields."""
+
+    name: Text
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A question of design and its possible answers; the first level is the base."""
+
+    name: Text
+    levels: Annotated[tuple[Level, ...], Meta(min_length=2)]
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Trajectories that the study collects itself, as ``lram collect`` does."""
+
+    agents: Annotated[tuple[str, ...], Meta(min_length=1)]
+    tasks: Annotated[tuple[str, ...], Meta(min_length=1)]
+    episodes: Count = 10
+    seed: CountOrZero = 0
+    protocols: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What is trained on: stores that exist (relative to the study's file), and what is collected."""
+
+    stores: tuple[str, ...] = ()
+    collect: tuple[Collect, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What every trained model plays."""
+
+    tasks: Annotated[tuple[str, ...], Meta(min_length=1)]
+    episodes: Count = 10
+    seed: CountOrZero = 0
+    protocols: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How a decision of every cell is timed.
+
+    Attributes:
+        contexts: Timesteps that were read before the decisions that are timed.
+        batch: Lanes that decide at once.
+        decisions: So many are timed at each context.
+    """
+
+    contexts: Annotated[tuple[Count, ...], Meta(min_length=1)] = (50,)
+    batch: Annotated[tuple[Count, ...], Meta(min_length=1)] = (1,)
+    decisions: Count = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study as its file tells it, the recipe's file read in and the stores' folders absolute."""
+
+    name: Text
+    question: str
+    seeds: Annotated[tuple[CountOrZero, ...], Meta(min_length=1)]
+    recipe: Mapping[str, Any]
+    axes: Annotated[tuple[Axis, ...], Meta(min_length=1)]
+    data: Data
+    evaluation: Evaluation
+    timing: Timing = field(default_factory=Timing)
+
+    def check(self) -> None:
+        """Raise LramError for what no single field can tell."""
+        _distinct("axis", [axis.name for axis in self.axes])
+        for axis in self.axes:
+            _distinct(f"level of the axis {axis.name!r}", [level.name for level in axis.levels])
+        _distinct("seed", self.seeds)
+        if not self.data.stores and not self.data.collect:
+            raise LramError(f"the study {self.name!r} has no data; give data.stores or data.collect")
+        for name in self.recipe.keys() & {"seed", "name"}:
+            raise LramError(f"the study {self.name!r} sets recipe.{name}, which every cell has of its own")
+        touched = [name for axis in self.axes for level in axis.levels for name in level.changes]
+        for name in touched:
+            if name in ("seed", "name", "data.stores", "device"):
+                raise LramError(
+                    f"a level changes {name}, which is no choice of design here; set it for the whole study"
+                )
+
+
+def shipped_studies() -> dict[str, Path]:
+    """Return the study files that come with the package, by name."""
+    folder = Path(str(resources.files("lram.harness.studies"))) / "shipped"
+    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+
+
+def read_study(source: str | Path) -> Study:
+    """Read a study from a TOML file, or one that comes with the package by its name.
+
+    Raises:
+        LramError: One sentence that says what is wrong, and where.
+    """
+    file = Path(source)
+    if not file.is_file():
+        shipped = shipped_studies()
+        if str(source) not in shipped:
+            raise LramError(
+                f"there is no study {source}; give a TOML file or the name of an included one: "
+                f"{', '.join(shipped)}"
+            )
+        file = shipped[str(source)]
+    try:
+        plain = tomllib.loads(read_regular(file).decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise LramError(f"{file} is not TOML: {error}; fix that place") from None
+    except RecursionError:
+        raise LramError(f"{file} is nested too deeply; fix that place") from None
+    except OSError as error:
+        raise LramError(f"{file} cannot be read ({error.strerror}); give a TOML file") from None
+    return study_of(plain, str(file), file.resolve().parent)
+
+
+def study_of(plain: Mapping[str, Any], where: str, folder: Path) -> Study:
+    """Return the study of plain values.
+
+    Args:
+        plain: As TOML has them.
+        where: What to call their source in messages.
+        folder: What paths in them are relative to.
+
+    Raises:
+        LramError: One sentence that says what is wrong, and where.
+    """
+    made = {"name": "", "question": "", "recipe": {}, **plain}
+    if isinstance(made["recipe"], str):
+        made["recipe"] = _recipe_of(folder / made["recipe"])
+    if isinstance(made.get("axes"), list):
+        made["axes"] = [_flat_axis(axis) for axis in made["axes"]]
+    _refuse_unknown(made, Study, where)
+    try:
+        study = msgspec.convert(made, Study)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$.")
+        at = place.rstrip("`") or "it"
+        raise LramError(
+            f"{where}: {at} does not fit: {text[:1].lower() + text[1:].replace('`', '')}; fix the value"
+        ) from None
+    stores = tuple(str((folder / Path(path).expanduser()).resolve()) for path in study.data.stores)
+    study = replace(study, data=replace(study.data, stores=stores))
+    study.check()
+    return study
+
+
+def _recipe_of(file: Path) -> dict[str, Any]:
+    """Return a recipe's file as plain values, without what every cell has of its own."""
+    plain = recipe_to_dict(read_recipe(file))
+    del plain["name"], plain["seed"]
+    if not names_warmup(file):
+        del plain["optimizer"]["warmup_updates"]  # so that it follows from each cell's updates
+    return plain
+
+
+def _flat_axis(axis: Any) -> Any:
+    if not isinstance(axis, Mapping) or not isinstance(axis.get("levels"), list):
+        return axis  # msgspec says what is wrong with it
+    levels = [
+        # TOML gives a.b = 1 without quotes as nested tables.
+        {**level, "changes": flat(level["changes"])}
+        if isinstance(level, Mapping) and isinstance(level.get("changes"), Mapping)
+        else level
+        for level in axis["levels"]
+    ]
+    return {**axis, "levels": levels}
+
+
+def _refuse_unknown(plain: Any, kind: Any, where: str, path: str = "") -> None:
+    """Raise LramError for a field that no part of a study has: msgspec drops those in silence."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) is tuple and isinstance(plain, Sequence) and not isinstance(plain, str):
+        for place, one in enumerate(plain):
+            _refuse_unknown(one, get_args(kind)[0], where, f"{path}[{place}]")
+    if not is_dataclass(kind) or not isinstance(plain, Mapping):
+        return
+    hints = get_type_hints(kind, include_extras=True)
+    for name, value in plain.items():
+        full = f"{path}.{name}".lstrip(".")
+        if name not in hints:
+            raise LramError(f"{where} has a field {full} that is not known; known: {', '.join(hints)}")
+        _refuse_unknown(value, hints[name], where, full)
+
+
+def _distinct(what: str, names: Sequence[object]) -> None:
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise LramError(f"the {what} {name!r} is there twice; give each once")

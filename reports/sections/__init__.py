@@ -1,0 +1,1 @@
+"""The sections of a report: one folder a kind of evidence."""

@@ -1,0 +1,1 @@
+"""Extrapolation: scores and losses beyond the trained context."""

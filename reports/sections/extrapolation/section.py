@@ -1,0 +1,248 @@
+"""The chapter on extrapolation: what becomes of models beyond the context that they were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lram.envs.scores import Normaliser
+from lram.harness.extrapolation.folder import SCORES, Extrapolation
+from lram.reports import text
+from lram.reports.caveats import no_checksums
+from lram.reports.model import Caveat, Estimate
+from lram.reports.samples import Resampling
+from lram.reports.sections.extrapolation.curves import curves, gaps
+from lram.reports.sections.extrapolation.figures import draw
+from lram.reports.sections.extrapolation.model import (
+    Loss,
+    Score,
+    ScorePair,
+    losses,
+    score_pairs,
+    scores,
+    without_base,
+)
+from lram.reports.sections.extrapolation.values import Values, load
+from lram.reports.sections.extrapolation.views import (
+    curve_rows,
+    loss_rows,
+    pair_rows,
+    score_rows,
+    tables,
+    validity_rows,
+)
+from lram.reports.sections.registry import Chapter
+from lram.reports.tables import csv_of, with_normaliser
+
+KEY = "extrapolation"
+RESAMPLES, LEVEL = 2000, 0.95
+
+
+def chapter(folders: Sequence[Path], *, seed: int = 0, normaliser: Normaliser = "paper") -> Chapter:
+    """Return the chapter on the extrapolations in ``folders``.
+
+    Args:
+        folders: Of 'lram extrapolate'.
+        seed: Of the resampling.
+        normaliser: Whose references scores have.
+
+    Raises:
+        LramError: A folder is none or damaged, or they contradict each other.
+    """
+    values, how = load(folders, normaliser), Resampling(seed, RESAMPLES, LEVEL)
+    unsigned = [f"{folder.name}: {name}" for folder in folders for name in unsigned_files(folder)]
+    by_context, pairs = scores(values, how), score_pairs(values, how)
+    at_and_past, by_timestep, by_length = losses(values, how), curves(values), gaps(values, how)
+    csv = {
+        "extrapolation_scores.csv": csv_of(with_normaliser(score_rows(values, by_context), normaliser)),
+        "extrapolation_pairs.csv": csv_of(with_normaliser(pair_rows(pairs), normaliser)),
+        "extrapolation_losses.csv": csv_of(loss_rows(at_and_past)),
+        "extrapolation_positions.csv": csv_of(curve_rows(by_timestep)),
+        "extrapolation_validity.csv": csv_of(validity_rows(values)),
+    }
+    return Chapter(
+        key=KEY,
+        title="Beyond the trained context",
+        lead=_lead(values, normaliser),
+        tables=tables(values, by_context, pairs, at_and_past, LEVEL),
+        drawings=draw(values, by_context, by_timestep, by_length, LEVEL),
+        csv={name: content for name, content in csv.items() if content},
+        summary=_summary(values, by_context, pairs, at_and_past),
+        caveats=[*no_checksums(unsigned, "extrapolation-no-checksums"), *_caveats(values)],
+        methods=_METHODS,
+    )
+
+
+def unsigned_files(folder: Path) -> list[str]:
+    """Return which files of an extrapolation, its scores among them, carry no checksum."""
+    found = Extrapolation(folder)
+    scores = found.scores
+    played = [f"{SCORES}/{name}" for name in scores.without_checksums()] if scores is not None else []
+    return [*found.without_checksums(), *played]
+
+
+def _lead(values: Values, normaliser: Normaliser) -> list[str]:
+    trained = ", ".join(
+        f"{agent.label} on {text.count(agent.trained, 'timestep')}"
+        for agent in values.agents
+        if agent.trained
+    )
+    said = [f"Trained lengths, as the checkpoints' cards or the command told: {trained}."] if trained else []
+    if values.score_domains:
+        said.append(
+            "Scores: each model plays with a limited context, a window that is read anew at each decision or "
+            "a state that is made fresh every so many decisions, and with its state carried through the "
+            "episode. They show what its own actions lead to. They do not show why: a short context also "
+            "lacks what a longer one would tell." + text.score_words(normaliser)
+        )
+    if values.loss_domains:
+        said.append(
+            "Losses: each model reads trajectories of other policies whole, in one pass, and is asked for "
+            f"every action. Not trained on: {'; '.join(values.unseen)}. They separate the length of the "
+            "context from the phase of the episode, but say nothing of states that only a model's own "
+            "actions lead to."
+        )
+    return said
+
+
+def _caveats(values: Values) -> list[Caveat]:
+    found = []
+    broken = tuple(label for label, record in values.validity.items() if not record.holds)
+    if broken:
+        found.append(
+            Caveat(
+                "extrapolation-not-valid",
+                "Beyond the trained length the step of these models is not their forward, or a state is not "
+                "finite: their scores there and their losses are of different functions.",
+                broken,
+            )
+        )
+    unknown = tuple(agent.label for agent in values.agents if agent.trained is None)
+    if unknown:
+        found.append(
+            Caveat(
+                "extrapolation-trained-length",
+                "It is not known on how many timesteps these models were trained, so what is beyond that "
+                "length is not told; 'lram extrapolate --trained' says it.",
+                unknown,
+            )
+        )
+    alone = tuple(agent.label for agent in values.agents if without_base(values, agent))
+    if alone:
+        found.append(
+            Caveat(
+                "extrapolation-no-base",
+                "These models were played beyond the length that they were trained on, but not with a "
+                "window or resets of that length, so the table of pairs does not compare their scores; "
+                "'lram extrapolate --contexts' with that length makes what is missing.",
+                alone,
+            )
+        )
+    short = {agent.label: agent for agent in values.agents if agent.reach is not None}
+    left_out = tuple(label for label in short if label in values.unread)
+    if left_out:
+        found.append(
+            Caveat(
+                "extrapolation-not-read",
+                "These models cannot read a context of any length, as their learned positions end; their "
+                "losses leave out the trajectories that are longer: "
+                + ", ".join(f"{label} those beyond {short[label].reach} timesteps" for label in left_out)
+                + ".",
+                left_out,
+            )
+        )
+    untrained = tuple(agent.label for agent in values.agents if agent.info.trained is False)
+    if untrained:
+        found.append(Caveat("extrapolation-untrained", "These models have random weights.", untrained))
+    if values.missing_losses or values.missing_episodes:
+        found.append(
+            Caveat(
+                "extrapolation-unfinished",
+                f"Extrapolations are unfinished: {values.missing_episodes} of {values.of_episodes} episodes "
+                f"and {values.missing_losses} of {values.of_losses} readings are missing; 'lram extrapolate "
+                "--resume' goes on with them.",
+                values.unplayed,
+            )
+        )
+    return found
+
+
+def _summary(
+    values: Values, by_context: Sequence[Score], pairs: Sequence[ScorePair], at_and_past: Sequence[Loss]
+) -> dict[str, Any]:
+    return {
+        "agents": [
+            {
+                "agent": one.label,
+                "digest": one.info.digest,
+                "trained_length": one.trained,
+                "told_by": one.told,
+            }
+            for one in values.agents
+        ],
+        "scores": [
+            {
+                "agent": one.agent,
+                "mode": one.context.mode,
+                "context": one.context.timesteps or None,
+                "domain": one.domain,
+                "score": _plain(one.score.estimate),
+                "tasks": one.score.rests_on.tasks,
+                "episodes": one.score.rests_on.episodes,
+            }
+            for one in by_context
+        ],
+        "pairs": [
+            {
+                "agent": pair.agent,
+                "domain": pair.domain,
+                "context": pair.context.suffix[1:],
+                "against": pair.base.suffix[1:],
+                "difference": _plain(pair.difference),
+                "p_holm": pair.p_holm,
+                "episode_pairs": pair.episodes,
+            }
+            for pair in pairs
+        ],
+        "losses": [
+            {
+                "agent": one.agent,
+                "domain": one.domain,
+                "measure": one.measure,
+                "trained_length": one.trained,
+                "at": one.at,
+                "past": one.past,
+                "past_minus_at": _plain(one.difference),
+                "whole_minus_within": _plain(one.length),
+                "trajectories": one.trajectories,
+            }
+            for one in at_and_past
+        ],
+        "validity": list(validity_rows(values)),
+    }
+
+
+def _plain(estimate: Estimate | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    interval = estimate.interval
+    ends = [interval.low, interval.high] if interval else None
+    return {"value": estimate.value, "interval": ends, "note": estimate.note}
+
+
+_METHODS = (
+    (
+        "Contexts",
+        "A window of C: at each decision the last C timesteps are read anew from a fresh state, the first of "
+        "them without the action and reward before it. Fresh every C: the state begins anew every C "
+        "decisions, likewise. The return-to-go goes on over the episode in all of them.",
+    ),
+    (
+        "Losses by position",
+        "One forward over the whole trajectory; and windows of the trained length T that begin every T/2, "
+        "of which, but for the first, the second half counts, so that every prediction has T/2 to T "
+        "timesteps of context. Means are over an action's dimensions, then timesteps, then a task's "
+        "trajectories, then tasks; intervals are Welch's, over the trajectories of each task.",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Scores by inner episode: adaptation within a context."""

@@ -1,0 +1,1 @@
+"""Latency and memory of a decision against context."""

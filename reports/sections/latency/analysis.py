@@ -1,0 +1,353 @@
+"""What sweeps of latencies say, in numbers: percentiles, crossovers, control rates, audits.
+
+A process is the unit of repetition: decisions of one process share its memory layout and its moment, so
+an interval is over processes, never over decisions. It is the range of order statistics of the process
+medians (:func:`lram.harness.bench.measure.median_interval`): no assumption on their distribution, and a
+coverage that is known: 94% for five processes, at least 95% from six on; below five there is none. Crossovers
+are computed in each round of processes and get their interval in the same way, so that a round without any
+(the one agent is faster everywhere) counts as what it is.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, pairwise
+
+from lram.harness.bench.measure import median_interval
+from lram.harness.latency.folder import LatencyRun
+from lram.harness.latency.records import OK, OUT_OF_MEMORY, Point, Variant
+from lram.harness.words import count
+from lram.reports.model import rounded
+from lram.reports.readiness import ready
+from lram.reports.sections.latency.model import (
+    Audit,
+    Bound,
+    Clock,
+    Crossing,
+    Fit,
+    Middle,
+    Result,
+    Spot,
+    Subject,
+)
+
+RATES = (10, 20, 50, 100)
+"""Control rates that decisions are held to, in Hz."""
+
+FEWEST = 5
+"""Processes from which on there are intervals, crossovers, and which of two agents is faster: their range
+then
+covers 93.75%; that of two covers a half, that of four seven eighths."""
+
+INPUTS = 1.1
+"""Ratio of the times of decisions on repeated and on distinct inputs that is no difference."""
+
+ENOUGH = {0.9: 20, 0.99: 100}
+"""Decisions, of all processes together, from which a percentile is told."""
+
+
+Medians = dict[tuple[int, int, int], dict[int, float]]
+"""Milliseconds of the agent step by (subject, batch, context), then by process."""
+
+
+Taken = dict[tuple[int, int, int], list[tuple[int, ...]]]
+"""Nanoseconds of every agent step by (subject, batch, context), a process each."""
+
+
+def summarise(runs: Sequence[LatencyRun]) -> Result:
+    """Return what ``runs`` say together."""
+    subjects: list[Subject] = []
+    spots: list[Spot] = []
+    medians: Medians = {}
+    decisions: Taken = {}
+    notes: list[str] = []
+    labels = list(dict.fromkeys(entry.label for run in runs for entry in run.plan.agents))
+    names = _folder_names(runs)
+    for folder, run in enumerate(runs):
+        by_setting: dict[tuple[tuple[str, str], int, int], list[Point]] = {}
+        for point in run.points():
+            key = (point.job.agent, point.job.step), point.job.batch, point.context
+            by_setting.setdefault(key, []).append(point)
+        missing = sum(len(contexts) for _, contexts in run.missing())
+        if missing:
+            words = count(missing, "point is", "points are")
+            notes.append(f"{names[folder]} is not finished: {words} missing")
+        for variant in run.plan.variants:
+            asked = variant.agent, variant.step
+            found = [points for key, points in by_setting.items() if key[0] == asked]
+            place = len(subjects)
+            subjects.append(_subject(runs, folder, variant, found, labels, names))
+            for batch in run.plan.batches:
+                audit: Audit = "not made"
+                for context in run.plan.contexts:
+                    points = by_setting.get((asked, batch, context), [])
+                    audited = audit_of(points)
+                    # Earlier sweeps were audited at one context, and others repeated its inputs.
+                    audit = audited if run.plan.distinct or audited != "not made" else audit
+                    spots.append(_spot(place, batch, context, points, audit))
+                    decisions[place, batch, context] = [p.agent_ns for p in points if p.agent_ns]
+                    if audit == "failed":
+                        continue
+                    taken = {p.job.repeat: statistics.median(p.agent_ns) / 1e6 for p in points if p.agent_ns}
+                    if taken:
+                        medians[place, batch, context] = taken
+    batches = tuple(sorted({spot.batch for spot in spots}))
+    contexts = tuple(sorted({spot.context for spot in spots}))
+    return Result(
+        subjects=tuple(subjects),
+        spots=tuple(spots),
+        crossings=tuple(_crossings(subjects, batches, contexts, medians)),
+        fits=tuple(_fits(spots, decisions)),
+        contexts=contexts,
+        batches=batches,
+        notes=tuple(notes),
+    )
+
+
+def _folder_names(runs: Sequence[LatencyRun]) -> list[str]:
+    """Return what to call each folder: its name, or its path where another one has the same."""
+    short = [run.path.resolve().name for run in runs]
+    return [name if short.count(name) == 1 else str(run.path) for name, run in zip(short, runs, strict=True)]
+
+
+def _subject(
+    runs: Sequence[LatencyRun],
+    folder: int,
+    variant: Variant,
+    found: Iterable[Sequence[Point]],
+    labels: Sequence[str],
+    names: Sequence[str],
+) -> Subject:
+    plan = runs[folder].plan
+    entry = plan.entry(variant.agent)
+    steps = [one.step for one in plan.variants if one.agent == variant.agent]
+    facts: dict[str, str] = {}
+    weight_bytes = 0
+    for points in found:
+        for point in points:
+            if point.facts:
+                facts, weight_bytes = point.facts, point.weight_bytes
+    name = entry.label + (f", {variant.step}" if len(steps) > 1 else "")
+    others = [run.plan for run in runs if any(agent.label == entry.label for agent in run.plan.agents)]
+    for fact in ("device", "precision"):
+        if len({getattr(other, fact) for other in others}) > 1:
+            name += f", {getattr(plan, fact)}"
+    alike = [other for other in others if (other.device, other.precision) == (plan.device, plan.precision)]
+    if len(alike) > 1:
+        name += f" ({names[folder]})"
+    lines = [
+        (place, one.step)
+        for place, run in enumerate(runs)
+        for one in run.plan.variants
+        if one.agent == entry.label
+    ]
+    return Subject(
+        name=name,
+        label=entry.label,
+        spec=entry.spec,
+        description=entry.info.description,
+        place=labels.index(entry.label),
+        style=lines.index((folder, variant.step)),
+        step=variant.step,
+        folder=folder,
+        kind=facts.get("backbone", "other"),
+        parameters=entry.info.parameters,
+        trained=entry.info.trained,
+        digest=entry.info.digest,
+        facts=facts,
+        weight_bytes=weight_bytes,
+        distinct=plan.distinct,
+    )
+
+
+def _input_ratios(points: Sequence[Point]) -> list[float]:
+    """Return each process's time of decisions on repeated inputs over that on distinct ones."""
+    return [
+        statistics.median(point.repeated_ns) / statistics.median(point.distinct_ns)
+        for point in points
+        if point.outcome == OK and point.repeated_ns and point.distinct_ns
+    ]
+
+
+def audit_of(points: Sequence[Point]) -> Audit:
+    """Return whether an agent takes less time for inputs that it has seen, by the processes at one context.
+
+    It fails where the median of the processes' ratios is below 1 / ``INPUTS`` and their interval, of few
+    processes their whole range, below 1.
+    """
+    ratios = _input_ratios(points)
+    if not ratios:
+        return "not made"
+    found = median_interval(ratios)
+    return "failed" if found.median < 1 / INPUTS and found.high < 1 else "passed"
+
+
+def _spot(subject: int, batch: int, context: int, points: Sequence[Point], audit: Audit) -> Spot:
+    good = [point for point in points if point.outcome == OK]
+    if not good:
+        outcome = points[0].outcome if points else "not measured yet"
+        return Spot(subject, batch, context, outcome)
+    ratios = _input_ratios(good)
+    digests = {point.actions for point in good if point.actions}
+    loads = [p.load.other_cores for p in good if p.load is not None and p.load.other_cores is not None]
+    return Spot(
+        subject=subject,
+        batch=batch,
+        context=context,
+        outcome=OK,
+        agent=_clock([point.agent_ns for point in good]),
+        model=_clock([point.model_ns for point in good if point.model_ns]),
+        loop=_clock([point.loop_ns for point in good if point.loop_ns]),
+        held=good[0].held,
+        state_bytes=max(point.state_bytes for point in good),
+        peak_bytes=round(statistics.median(point.peak_bytes for point in good)),
+        repeated=_middle(ratios) if ratios else None,
+        audit=audit,
+        agree=len(digests) == 1 if len(good) > 1 and digests else None,
+        warm=sum(point.warm for point in good),
+        other_cores=rounded(statistics.median(loads)) if loads else None,
+        failed=sum(point.outcome == OUT_OF_MEMORY or point.outcome.startswith("failed") for point in points),
+    )
+
+
+def _clock(processes: Sequence[Sequence[int]]) -> Clock | None:
+    if not processes:
+        return None
+    medians = [statistics.median(taken) / 1e6 for taken in processes]
+    pooled = sorted(nanoseconds for taken in processes for nanoseconds in taken)
+    return Clock(
+        median=_middle(medians),
+        p90=_percentile(pooled, 0.9),
+        p99=_percentile(pooled, 0.99),
+        decisions=len(pooled),
+        processes=len(processes),
+        spread=rounded(max(medians) / min(medians)),
+    )
+
+
+def _percentile(ordered: Sequence[int], share: float) -> float | None:
+    """Return the time, in ms, that ``share`` of the decisions did not exceed; None for too few of them."""
+    if len(ordered) < ENOUGH[share]:
+        return None
+    return rounded(ordered[math.ceil(share * len(ordered)) - 1] / 1e6)
+
+
+def _middle(values: Sequence[float]) -> Middle:
+    found = median_interval(values)
+    if len(values) < FEWEST:
+        covered = rounded(found.coverage) if len(values) > 1 else 0.0
+        return Middle(rounded(found.median), None, None, covered)
+    return Middle(rounded(found.median), rounded(found.low), rounded(found.high), rounded(found.coverage))
+
+
+def _crossings(
+    subjects: Sequence[Subject], batches: Sequence[int], contexts: Sequence[int], medians: Medians
+) -> Iterable[Crossing]:
+    for one, other in combinations(range(len(subjects)), 2):
+        if not _comparable(subjects[one], subjects[other]):
+            continue
+        differ = subjects[one].keeps_tokens != subjects[other].keeps_tokens
+        for batch in batches:
+            shared = [c for c in contexts if (one, batch, c) in medians and (other, batch, c) in medians]
+            if not shared:
+                continue
+            first, second = one, other
+            growth = [
+                statistics.median(medians[one, batch, c].values())
+                / statistics.median(medians[other, batch, c].values())
+                for c in (shared[0], shared[-1])
+            ]
+            # With one context only, or equal growth, the recurrent one stands first.
+            if growth[1] > growth[0] or (growth[0] == growth[1] and subjects[one].keeps_tokens and differ):
+                first, second = other, one
+            yield _crossing(first, second, batch, shared, medians, differ)
+
+
+def _comparable(one: Subject, other: Subject) -> bool:
+    """Return whether two subjects were treated alike: one sweep, one form of the step where both have any."""
+    if one.folder != other.folder:
+        return False
+    return one.step == other.step or "other" in (one.kind, other.kind)
+
+
+def _crossing(
+    first: int, second: int, batch: int, contexts: Sequence[int], medians: Medians, differ: bool
+) -> Crossing:
+    mine = [medians[first, batch, context] for context in contexts]
+    theirs = [medians[second, batch, context] for context in contexts]
+    rounds = sorted(set.intersection(*(set(one) for one in (*mine, *theirs))))
+    low = high = at = None
+    if len(rounds) >= FEWEST:
+        at = crossing(
+            contexts,
+            [statistics.median(one.values()) for one in mine],
+            [statistics.median(one.values()) for one in theirs],
+        )
+        found = [crossing(contexts, [one[r] for one in mine], [one[r] for one in theirs]) for r in rounds]
+        low, high = _bounds(found)
+    faster: dict[str, list[int]] = {"first": [], "second": [], "unclear": []}
+    for context, ours, other in zip(contexts, mine, theirs, strict=True):
+        both = sorted(set(ours) & set(other))
+        ratio = median_interval([ours[r] / other[r] for r in both]) if len(both) >= FEWEST else None
+        if ratio is None or ratio.low <= 1 <= ratio.high:
+            faster["unclear"].append(context)
+        else:
+            faster["first" if ratio.high < 1 else "second"].append(context)
+    return Crossing(
+        first=first,
+        second=second,
+        batch=batch,
+        at=at,
+        low=low,
+        high=high,
+        first_faster=tuple(faster["first"]),
+        second_faster=tuple(faster["second"]),
+        unclear=tuple(faster["unclear"]),
+        kinds_differ=differ,
+    )
+
+
+def crossing(contexts: Sequence[int], first: Sequence[float], second: Sequence[float]) -> Bound:
+    """Return from which context on ``first`` takes less than ``second``, up to the longest.
+
+    Args:
+        contexts: Ascending.
+        first, second: Times at each.
+    """
+    slower = [mine - theirs for mine, theirs in zip(first, second, strict=True)]
+    if slower[-1] >= 0:
+        return Bound("beyond", float(contexts[-1]))
+    for (short, before), (long, after) in reversed(list(pairwise(zip(contexts, slower, strict=True)))):
+        if before >= 0:
+            return Bound("at", rounded(short + (long - short) * before / (before - after)))
+    return Bound("below", float(contexts[0]))
+
+
+def _bounds(found: Sequence[Bound]) -> tuple[Bound, Bound]:
+    """Return the order statistics of crossings, those outside the contexts at the ends."""
+    place = {"below": -math.inf, "beyond": math.inf}
+    values = [place.get(one.where, one.context) for one in found]
+    by_value: Mapping[float, Bound] = dict(zip(values, found, strict=True))
+    ordered = sorted(values)
+    # Ranks, not values, are asked for: the median of two infinities is no number.
+    ranks = median_interval(range(len(ordered)))
+    return by_value[ordered[int(ranks.low)]], by_value[ordered[int(ranks.high)]]
+
+
+def _fits(spots: Sequence[Spot], taken: Taken) -> Iterable[Fit]:
+    for subject, batch in dict.fromkeys((spot.subject, spot.batch) for spot in spots):
+        mine = [
+            s
+            for s in spots
+            if (s.subject, s.batch) == (subject, batch) and s.agent is not None and s.audit != "failed"
+        ]
+        for hz in RATES if mine else ():
+            by_verdict: dict[bool | None, list[int]] = {True: [], False: [], None: []}
+            for spot in mine:
+                processes = taken[subject, batch, spot.context]
+                late = [sum(one > 1e9 / hz for one in decisions) for decisions in processes]
+                by_verdict[ready(late, [len(one) for one in processes])].append(spot.context)
+            fits, misses, unknown = (tuple(by_verdict[verdict]) for verdict in (True, False, None))
+            yield Fit(subject, batch, hz, fits, misses, unknown)

@@ -1,0 +1,225 @@
+"""The figures of latencies: time and memory of a decision against context, and its tail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from lram.reports.drawing import INK, MUTED, PAPER, RULE, WIDTH, Drawing, look, short, style_of
+from lram.reports.sections.latency.analysis import RATES
+from lram.reports.sections.latency.model import Result, Spot
+
+_Dash: TypeAlias = Literal["solid"] | tuple[float, tuple[float, ...]]
+_DASHES: tuple[_Dash, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
+_LINEAR_TO = 4.0  # ratio of the most to the least memory from which on its axis is logarithmic
+_MIB = 2**20
+
+Value = Callable[[Spot], float | None]
+
+
+def draw(result: Result) -> list[Drawing]:
+    """Return the figures that there are data for, in the order of the page."""
+    if not any(spot.agent is not None for spot in result.spots):
+        return []
+    with look():
+        drawn = [_curves(result), _memory(result)]
+        if any(spot.agent is not None and spot.agent.p99 is not None for spot in result.spots):
+            drawn.append(_tails(result))
+    return drawn
+
+
+def _curves(result: Result) -> Drawing:
+    figure, panels = _panels(len(result.batches))
+    for axes, batch in zip(panels, result.batches, strict=True):
+        for place in range(len(result.subjects)):
+            spots = _audited(result, place, batch)
+            _line(axes, result, place, spots, lambda s: None if s.agent is None else s.agent.median.value)
+            colour, _ = _style(result, place)
+            for spot in spots:
+                middle = spot.agent.median if spot.agent else None
+                if middle is not None and middle.low is not None and middle.high is not None:
+                    axes.plot(
+                        [spot.context] * 2, [middle.low, middle.high], color=colour, linewidth=1.0, zorder=2
+                    )
+        _log_axes(axes, result)
+        axes.set_title(_lanes(batch))
+    figure.supylabel("agent step, ms", fontsize=8.5)
+    return _finished(
+        result,
+        figure,
+        "latency-curves",
+        "Time of a decision against context",
+        "Agent step: observations in, actions out, all lanes together; points are medians over processes, "
+        "bars their intervals (often smaller than the marker). Both axes are logarithmic. A line ends where "
+        "memory or patience did; the table says which. Points at which an agent is faster on inputs that it "
+        "has seen are left out.",
+    )
+
+
+def _tails(result: Result) -> Drawing:
+    figure, panels = _panels(len(result.batches))
+    for axes, batch in zip(panels, result.batches, strict=True):
+        for place in range(len(result.subjects)):
+            spots = _audited(result, place, batch)
+            _line(axes, result, place, spots, lambda s: None if s.agent is None else s.agent.p99)
+            colour, _ = _style(result, place)
+            for spot in spots:
+                if spot.agent is not None and spot.agent.p99 is not None:
+                    ends = [spot.agent.median.value, spot.agent.p99]
+                    axes.plot([spot.context] * 2, ends, color=colour, linewidth=0.8, alpha=0.6, zorder=1)
+        _log_axes(axes, result)
+        axes.set_title(_lanes(batch))
+    low, high = panels[0].get_ylim()
+    shown = [hz for hz in RATES if low < 1000 / hz < high]
+    for axes in panels:
+        for hz in shown:
+            axes.axhline(1000 / hz, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+    for hz in shown:
+        panels[-1].annotate(
+            f"{hz} Hz",
+            (1.0, 1000 / hz),
+            xytext=(3, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="left",
+            va="center",
+            fontsize=7.0,
+            color=MUTED,
+        )
+    figure.supylabel("agent step, ms", fontsize=8.5)
+    return _finished(
+        result,
+        figure,
+        "latency-tails",
+        "The slowest of a hundred decisions, and control rates",
+        "Points: the time that 99 of 100 decisions did not exceed, of all processes together; thin lines "
+        "reach down to the median. Dashed: the period of a control rate. Where a point is missing, fewer "
+        "than 100 decisions were measured. A tail also shows what else the machine did.",
+    )
+
+
+def _memory(result: Result) -> Drawing:
+    batches = result.batches
+    figure = Figure(figsize=(WIDTH, 2.9 + 2.3), layout="constrained")
+    cells = figure.subplots(2, len(batches), squeeze=False, sharex=True, sharey="row")
+    values: tuple[Value, Value] = (
+        lambda s: s.state_bytes / _MIB if s.agent and s.state_bytes else None,
+        lambda s: s.peak_bytes / _MIB if s.agent and s.peak_bytes else None,
+    )
+    for row, value in zip(cells, values, strict=True):
+        for axes, batch in zip(row, batches, strict=True):
+            for place in range(len(result.subjects)):
+                _line(axes, result, place, _of(result, place, batch), value)
+            _log_axes(axes, result)
+    peaks = [found for spot in result.spots if (found := values[1](spot)) is not None]
+    far = bool(peaks) and max(peaks) > _LINEAR_TO * min(peaks)
+    for axes in () if far else cells[1]:
+        axes.set_yscale("linear")
+        axes.set_ylim(0, 1.08 * max(peaks, default=1.0))
+    for axes, batch in zip(cells[0], batches, strict=True):
+        axes.set_title(_lanes(batch))
+        axes.set_xlabel("")
+    cells[0][0].set_ylabel("state or cache, MiB")
+    cells[1][0].set_ylabel("peak of the process, MiB")
+    return _finished(
+        result,
+        figure,
+        "latency-memory",
+        "Memory against context",
+        "Above: what all lanes keep between decisions (recurrent state, keys and values, or the tokens of a "
+        "window). Below: the highest resident memory of the process while it decided, with libraries, "
+        "weights and recorded inputs; it shows what a decision needs beside its state, such as a window's "
+        "activations." + (" All axes are logarithmic." if far else " Logarithmic, but for the lower axis."),
+    )
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
+    cells = figure.subplots(1, count, squeeze=False, sharey=True)
+    return figure, list(cells[0])
+
+
+def _of(result: Result, subject: int, batch: int) -> list[Spot]:
+    return [spot for spot in result.spots if (spot.subject, spot.batch) == (subject, batch)]
+
+
+def _audited(result: Result, subject: int, batch: int) -> list[Spot]:
+    """Return the points whose times are those of new inputs and of seen ones alike."""
+    return [spot for spot in _of(result, subject, batch) if spot.audit != "failed"]
+
+
+def _style(result: Result, subject: int) -> tuple[str, str]:
+    return style_of(result.subjects[subject].place)
+
+
+def _line(axes: Axes, result: Result, subject: int, spots: Sequence[Spot], value: Value) -> None:
+    points = [(spot.context, found) for spot in spots if (found := value(spot)) is not None]
+    if not points:
+        return
+    colour, marker = _style(result, subject)
+    axes.plot(
+        [context for context, _ in points],
+        [found for _, found in points],
+        color=colour,
+        linestyle=_DASHES[result.subjects[subject].style % len(_DASHES)],
+        linewidth=1.3,
+        marker=marker,
+        markersize=4.2,
+        markerfacecolor=colour,
+        markeredgecolor=PAPER,
+        markeredgewidth=0.5,
+        zorder=3,
+    )
+
+
+def _log_axes(axes: Axes, result: Result) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(list(result.contexts)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.grid(axis="y", color=RULE, linewidth=0.6, zorder=0)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("context, timesteps")
+
+
+def _lanes(batch: int) -> str:
+    return "1 lane" if batch == 1 else f"{batch} lanes"
+
+
+def _finished(result: Result, figure: Figure, name: str, title: str, caption: str) -> Drawing:
+    """Name the agents above the panels, and their forms where there are several."""
+    handles = []
+    for place, one in enumerate(result.subjects):
+        colour, marker = _style(result, place)
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=colour,
+                linewidth=1.4,
+                linestyle=_DASHES[one.style % len(_DASHES)],
+                marker=marker,
+                markersize=4.2,
+                markeredgecolor=PAPER,
+                markeredgewidth=0.5,
+            )
+        )
+    figure.legend(
+        handles,
+        [short(one.name) for one in result.subjects],
+        loc="outside upper left",
+        ncols=3,
+        fontsize=7.5,
+        labelcolor=INK,
+        handlelength=2.6,
+    )
+    return Drawing(name, title, caption, figure)

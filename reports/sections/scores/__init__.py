@@ -1,0 +1,1 @@
+"""Scores: figures and results by group."""

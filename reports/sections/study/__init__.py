@@ -1,0 +1,1 @@
+"""Studies: effects of the choices that were varied."""

@@ -1,0 +1,265 @@
+"""A study's cells as numbers: what each of them measured, by task and episode where it has those.
+
+Everything is read from the records: evaluations, metrics of trainings, copycat counts and times.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lram.agents.api import AgentError
+from lram.agents.training.sinks import METRICS_FILE, read_metrics
+from lram.envs.scores import Normaliser, audit, normalise, normalised_by
+from lram.envs.task import Task
+from lram.harness.errors import LramError
+from lram.harness.storage.records import EpisodeRecord
+from lram.harness.storage.run_folder import Run
+from lram.harness.studies.folder import CellFolder, StudyFolder
+from lram.harness.studies.records import Copies, Times
+from lram.harness.studies.study import Axis, Study
+from lram.reports.checks import last_loss
+from lram.reports.collect import collect
+
+Values = Mapping[str, Mapping[int, float]]
+"""By task, by episode. What a cell has one number of has the task ``""`` and the episode 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Something that is measured of every cell, and by which levels are compared.
+
+    Attributes:
+        key: Its name for programs.
+        name: For people.
+        better: Which way is better; None where neither is.
+        episodes: Whether it is measured episode by episode, so that it has episode noise.
+        ratio: Whether levels are compared by their ratio; the values are then logarithms.
+        unit: Of a difference; empty for a pure number.
+    """
+
+    key: str
+    name: str
+    better: Literal["higher", "lower"] | None
+    episodes: bool = False
+    ratio: bool = False
+    unit: str = ""
+
+
+SCORE = Measure("score", "normalised score", "higher", episodes=True)
+LOSS = Measure("validation_loss", "validation loss", "lower")
+REPEATED = Measure("repeated_in_play", "repeated actions in play", None, episodes=True)
+COPIED = Measure("repeated_predictions", "predicted repetitions", None)
+LATENCY = Measure("decision_ms", "time of a decision", "lower", ratio=True, unit="ms")
+MEASURES = (SCORE, LOSS, COPIED, REPEATED, LATENCY)
+
+
+@dataclass(frozen=True, slots=True)
+class CellValues:
+    """What one cell measured.
+
+    Attributes:
+        levels: Name of the level of each axis.
+        seed: Of the training.
+        stage: What is to be done next; empty when the cell is whole.
+        parameters: Weights; None before the cell is whole.
+        values: By the measure's key; only what is there.
+        loss, decision_ms: Validation loss at the end; median time of a decision, of the first batch and
+            context.
+        diverged: That loss is no finite number.
+        copied, data_copied: Share of predictions, and of the data's own actions, in the same bins as the
+            last action: mean over tasks.
+        step_ratio: Mean |prediction - last action| over the data's mean |action - last action|.
+        load: The machine's load average when the times were taken.
+        errored: Episodes without a score.
+        train_s: Seconds that training took.
+        by_task: Mean normalised score by task.
+        simulator_seeds: Of each scored episode, by task and episode.
+    """
+
+    levels: tuple[str, ...]
+    seed: int
+    title: str
+    key: str
+    stage: str
+    parameters: int | None
+    values: Mapping[str, Values]
+    loss: float | None = None
+    diverged: bool = False
+    decision_ms: float | None = None
+    copied: float | None = None
+    data_copied: float | None = None
+    step_ratio: float | None = None
+    load: float | None = None
+    errored: int = 0
+    train_s: float | None = None
+    by_task: Mapping[str, float] = field(default_factory=dict)
+    simulator_seeds: Mapping[tuple[str, int], int] = field(default_factory=dict)
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether all that is left to do is to time its decisions, or nothing."""
+        return self.stage in ("", "timing")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyValues:
+    """A study with what its cells measured.
+
+    Attributes:
+        incomparable: Why what is measured on held-out windows does not compare between levels; empty where
+            it does.
+        unscored: Tasks without a usable score reference, which no score rests on.
+        own_starts: Each training seed was evaluated on initial states of its own; False: all on the same
+        ones.
+    """
+
+    path: Path
+    study: Study
+    cells: tuple[CellValues, ...]
+    incomparable: str
+    unscored: tuple[str, ...]
+    own_starts: bool = True
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The study's axes; the first level of each is the base."""
+        return self.study.axes
+
+    def measured(self, measure: Measure) -> dict[tuple[tuple[str, ...], int], CellValues]:
+        """Return the cells that have values of ``measure``, by levels and seed."""
+        return {(cell.levels, cell.seed): cell for cell in self.cells if cell.values.get(measure.key)}
+
+
+def read_cells(folder: str | Path, normaliser: Normaliser = "paper") -> StudyValues:
+    """Read a study's folder, scores by ``normaliser``; LramError where it is none or a record is damaged."""
+    opened = StudyFolder(folder)
+    incomparable = _incomparable(opened)
+    unscored: dict[str, None] = {}
+    cells = []
+    for cell in opened.cells():
+        run = cell.run() if cell.is_trained() else None
+        tasks = [normalised_by(normaliser, one.task, one.protocol) for one in run.plan.tasks] if run else []
+        unscored.update({task.id: None for task in tasks if audit(task) is not None})
+        cells.append(_cell(cell, run, {task.id: task for task in tasks}, comparable=not incomparable))
+    plan = opened.plan
+    return StudyValues(Path(folder), plan.study, tuple(cells), incomparable, tuple(unscored), plan.own_starts)
+
+
+def _cell(cell: CellFolder, run: Run | None, tasks: Mapping[str, Task], *, comparable: bool) -> CellValues:
+    done, copies, times = cell.done(), cell.copies(), cell.times()
+    values: dict[str, Values] = {}
+    by_task: dict[str, float] = {}
+    seeds: dict[tuple[str, int], int] = {}
+    errored = 0
+    if run is not None and not run.missing():
+        records = run.records()
+        scored = [record for record in records if record.status == "scored"]
+        errored = len(records) - len(scored)
+        played = collect([run]).cells.values()
+        counted = [record for one in played for record in one.counted.values()]
+        seeds = {(record.task, record.episode): record.seed for record in counted}
+        # A failure of the agent's own that nothing can stand for would raise the mean by being left out.
+        if not any(one.obstacle for one in played):
+            values[SCORE.key] = _by_episode(counted, lambda record: _score(tasks[record.task], record))
+        values[REPEATED.key] = _by_episode(scored, _repeated)
+        by_task = {
+            task: statistics.fmean(found.values())
+            for task, found in values.get(SCORE.key, {}).items()
+            if found
+        }
+    loss = _loss(cell)
+    if loss is not None and math.isfinite(loss) and comparable:
+        values[LOSS.key] = {"": {0: loss}}
+    copied = data_copied = step_ratio = None
+    if copies is not None and copies.tasks:
+        copied, data_copied, step_ratio = _shares(copies)
+        if comparable:
+            values[COPIED.key] = {"": {0: copied}}
+    decision = _median(times)
+    if decision is not None:
+        values[LATENCY.key] = {"": {0: decision}}
+    return CellValues(
+        levels=cell.entry.levels,
+        seed=cell.entry.seed,
+        title=cell.entry.title,
+        key=cell.entry.key,
+        stage=cell.stage(),
+        parameters=done.parameters if done else None,
+        values={key: found for key, found in values.items() if found},
+        loss=loss if loss is None or math.isfinite(loss) else None,
+        diverged=loss is not None and not math.isfinite(loss),
+        decision_ms=decision,
+        copied=copied,
+        data_copied=data_copied,
+        step_ratio=step_ratio,
+        load=times.load if times else None,
+        errored=errored,
+        train_s=done.seconds.get("train") if done else None,
+        by_task=by_task,
+        simulator_seeds=seeds,
+    )
+
+
+def _by_episode(
+    records: list[EpisodeRecord], of: Callable[[EpisodeRecord], float | None]
+) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for record in records:
+        value = of(record)
+        if value is not None:
+            found.setdefault(record.task, {})[record.episode] = value
+    return found
+
+
+def _score(task: Task, record: EpisodeRecord) -> float | None:
+    return None if record.episode_return is None else normalise(task, record.episode_return)
+
+
+def _repeated(record: EpisodeRecord) -> float | None:
+    if record.repeated is None or record.length is None or record.length < 2:
+        return None
+    return record.repeated / (record.length - 1)
+
+
+def _loss(cell: CellFolder) -> float | None:
+    """Return the loss of the last validation of a training that has ended; NaN where it was not finite."""
+    if not cell.is_trained():
+        return None
+    file = cell.train / METRICS_FILE
+    try:
+        return last_loss(file, read_metrics(file))
+    except (AgentError, OSError) as error:
+        raise LramError(f"the training {cell.train} cannot be read: {error}") from error
+
+
+def _shares(copies: Copies) -> tuple[float, float, float | None]:
+    """Return the shares of repetitions, predicted and of the data, and the ratio of the steps' sizes."""
+    predicted = statistics.fmean(task.repeated / task.decisions for task in copies.tasks)
+    data = statistics.fmean(task.data_repeated / task.decisions for task in copies.tasks)
+    moved = statistics.fmean(task.moved / task.decisions for task in copies.tasks)
+    data_moved = statistics.fmean(task.data_moved / task.decisions for task in copies.tasks)
+    return predicted, data, moved / data_moved if data_moved else None
+
+
+def _median(times: Times | None) -> float | None:
+    return statistics.median(times.points[0].ms) if times is not None and times.points else None
+
+
+def _incomparable(study: StudyFolder) -> str:
+    """Return why the cells' validation losses are of different windows; empty where they are not."""
+    for name, section, field_ in (
+        ("windows of different lengths", "sampling", "context"),
+        ("different numbers of windows", "validation", "windows"),
+        ("different tasks", "data", "tasks"),
+        ("trajectories of different policies", "data", "policies"),
+        ("different held-out trajectories", "data", "validation_share"),
+        ("differently drawn trajectories", "data", "seed"),
+    ):
+        if len({str(entry.recipe.get(section, {}).get(field_)) for entry in study.plan.cells}) > 1:
+            return f"levels are validated on {name}"
+    return ""

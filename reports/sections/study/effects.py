@@ -1,0 +1,285 @@
+"""Effects of a study's levels: paired over training seeds, tasks and episodes, with both kinds of noise.
+
+For a level and its axis's base level, and every seed and combination of the other axes' levels, the
+difference (level minus base) is the mean over tasks of the mean over the episodes that began alike. Its
+mean over the combinations is the seed's difference; the effect is the mean over the seeds.
+
+* **Training-seed noise**: a t interval over the seeds' differences. It holds the noise of training and of
+  the evaluation's episodes together, and is what an effect is judged by: two trainings by one recipe
+  differ too.
+* **Episode noise**: a bootstrap of the paired episodes within each task and cell, the trained models being
+  what they are. It tells how much of the interval more episodes could take away.
+* **Several levels and measures**: Holm's correction over all levels of all axes and all measures that are
+  shown, so that a study without any effect says better or worse of anything in one of twenty.
+* **Cannot tell** is said where the corrected p is not below 1 - level, with the seeds that would show an
+  effect of the observed size and spread four times in five, at the strictest of Holm's steps. That is a
+  guess from few seeds, not a promise. Fewer than ``LEAST_SEEDS`` seeds are not tested: their spread is that
+  of one pair of numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from lram.reports.model import rounded
+from lram.reports.samples import Resampling
+from lram.reports.sections.study.cells import MEASURES, CellValues, Measure, StudyValues
+from lram.reports.statistics import (
+    Array,
+    centred_interval,
+    equal_domain_weights,
+    holm,
+    stream,
+    task_replicates,
+)
+
+POWER = 0.8
+MOST_SEEDS = 200
+LEAST_SEEDS = 3
+"""Training seeds below which no verdict is given."""
+CANNOT_TELL = "cannot tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """An interval at the report's level."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one level changes of one measure, against its axis's base level.
+
+    Attributes:
+        axis, level, base: Names.
+        measure: What is compared.
+        value: Mean over the seeds of the differences; of a ratio, the ratio. None without any pair.
+        seeds: The seeds' own differences (or ratios), by seed.
+        interval: Over training seeds; None for fewer than two seeds or where they do not differ.
+        episode_interval: Of the episode noise alone; None where the measure has none.
+        episode_share: Share of the variance between the seeds' differences that episode noise explains.
+        p, p_holm: Two-sided t-test over the seeds, and corrected for all levels and measures of the study;
+            None below ``LEAST_SEEDS`` seeds, and where the seeds do not differ.
+        verdict: ``better``, ``worse``, ``higher``, ``lower`` or ``cannot tell``.
+        reason: Why it was not tested, such as ``2 seeds``; empty where it was.
+        needed: Seeds that would tell, by the observed effect and spread; None where unknown or too many.
+        base_value, level_value: Means of both over the cells that were paired.
+        pairs: Pairs of episodes (or of cells) behind it.
+    """
+
+    axis: str
+    level: str
+    base: str
+    measure: str
+    value: float | None
+    seeds: tuple[tuple[int, float], ...] = ()
+    interval: Span | None = None
+    episode_interval: Span | None = None
+    episode_share: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    verdict: str = CANNOT_TELL
+    reason: str = ""
+    needed: int | None = None
+    base_value: float | None = None
+    level_value: float | None = None
+    pairs: int = 0
+
+
+def effects(study: StudyValues, how: Resampling) -> tuple[Effect, ...]:
+    """Return the effect of every non-base level on every measure that any cell has, axis by axis."""
+    found: list[Effect] = []
+    for measure in MEASURES:
+        if not study.measured(measure):
+            continue
+        found += [
+            _effect(study, place, level.name, measure, how)
+            for place, axis in enumerate(study.axes)
+            for level in axis.levels[1:]
+        ]
+    return tuple(_judged(found, how.level))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A cell and its partner that differs in one level: the difference by task, in episodes."""
+
+    seed: int
+    tasks: tuple[str, ...]
+    differences: tuple[Array, ...]
+    base: float
+    level: float
+
+    @property
+    def weights(self) -> Array:
+        return equal_domain_weights([task.partition("/")[0] for task in self.tasks])
+
+    @property
+    def mean(self) -> float:
+        return float((self.weights * [one.mean() for one in self.differences]).sum())
+
+
+def _effect(study: StudyValues, place: int, level: str, measure: Measure, how: Resampling) -> Effect:
+    axis = study.axes[place]
+    base = axis.levels[0].name
+    cells = study.measured(measure)
+    pairs: dict[int, list[_Pair]] = {}
+    for (levels, seed), cell in sorted(cells.items(), key=lambda item: (item[0][1], item[0][0])):
+        partner = cells.get(((*levels[:place], base, *levels[place + 1 :]), seed))
+        if levels[place] == level and partner is not None:
+            pair = _pair(cell, partner, measure)
+            if pair is not None:
+                pairs.setdefault(seed, []).append(pair)
+    empty = Effect(axis.name, level, base, measure.key, None, reason="nothing to compare")
+    if not pairs:
+        return empty
+    by_seed = {seed: float(np.mean([pair.mean for pair in found])) for seed, found in pairs.items()}
+    values = np.array(list(by_seed.values()))
+    mean = float(values.mean())
+    out = math.exp if measure.ratio else float
+    interval, p = _over_seeds(values, how.level)
+    replicates = _replicates(pairs, (axis.name, level, measure.key), how) if measure.episodes else None
+    flat = [pair for found in pairs.values() for pair in found]
+    effect = replace(
+        empty,
+        value=rounded(out(mean)),
+        seeds=tuple((seed, rounded(out(value))) for seed, value in by_seed.items()),
+        interval=None if interval is None else Span(*(rounded(out(end)) for end in interval)),
+        p=None if p is None else rounded(p),
+        reason=_untested(len(values)) if p is None else "",
+        base_value=rounded(out(float(np.mean([pair.base for pair in flat])))),
+        level_value=rounded(out(float(np.mean([pair.level for pair in flat])))),
+        pairs=sum(len(one) for pair in flat for one in pair.differences),
+    )
+    if replicates is None:
+        return effect
+    low, high = centred_interval(replicates.mean(axis=0), mean, how.level)
+    spread = float(values.var(ddof=1)) if len(values) > 1 else 0.0
+    share = float(replicates.var(axis=1).mean()) / spread if spread else None
+    return replace(
+        effect,
+        episode_interval=Span(rounded(low), rounded(high)),
+        episode_share=None if share is None else rounded(min(share, 1.0)),
+    )
+
+
+def _pair(cell: CellValues, partner: CellValues, measure: Measure) -> _Pair | None:
+    """Return what two cells have in common; episodes count where both began in the same state."""
+    mine, theirs = cell.values[measure.key], partner.values[measure.key]
+    tasks, differences, base, level = [], [], [], []
+    for task in mine:
+        shared = [
+            episode
+            for episode in mine[task]
+            if episode in theirs.get(task, {})
+            and cell.simulator_seeds.get((task, episode)) == partner.simulator_seeds.get((task, episode))
+        ]
+        if shared:
+            one = np.array([mine[task][episode] for episode in shared])
+            other = np.array([theirs[task][episode] for episode in shared])
+            if measure.ratio:
+                one, other = np.log(one), np.log(other)
+            tasks.append(task)
+            differences.append(one - other)
+            base.append(other.mean())
+            level.append(one.mean())
+    if not tasks:
+        return None
+    weights = equal_domain_weights([task.partition("/")[0] for task in tasks])
+    return _Pair(
+        cell.seed,
+        tuple(tasks),
+        tuple(differences),
+        float((weights * base).sum()),
+        float((weights * level).sum()),
+    )
+
+
+def _over_seeds(values: Array, level: float) -> tuple[tuple[float, float] | None, float | None]:
+    """Return the t interval of the mean of (n,) values, and the p-value of a mean of 0, as far as n "
+    "allows."""
+    n = len(values)
+    if n < 2 or np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
+        return None, None
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(n)
+    reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, n - 1))
+    return (mean - reach, mean + reach), p if n >= LEAST_SEEDS else None
+
+
+def _untested(seeds: int) -> str:
+    if seeds < LEAST_SEEDS:
+        return f"{seeds} seed{'s' if seeds > 1 else ''}"
+    return "seeds do not differ"
+
+
+def _replicates(pairs: dict[int, list[_Pair]], names: Sequence[str], how: Resampling) -> Array | None:
+    """Return bootstrap replicates of every seed's difference, (seeds, resamples); None without noise."""
+    rows = []
+    for seed, found in pairs.items():
+        columns = []
+        for number, pair in enumerate(found):
+            generators = [stream(how.seed, *names, str(seed), str(number), task) for task in pair.tasks]
+            domains = [task.partition("/")[0] for task in pair.tasks]
+            drawn = task_replicates(pair.differences, domains, how.resamples, generators, across=True)
+            if np.isnan(drawn[0]).any():
+                return None
+            columns.append((drawn * pair.weights).sum(axis=1))
+        rows.append(np.mean(columns, axis=0))
+    return np.array(rows)
+
+
+def _judged(found: Sequence[Effect], level: float) -> list[Effect]:
+    """Return the effects of a study with corrected p-values and verdicts."""
+    by_key = {measure.key: measure for measure in MEASURES}
+    # A level that cannot be tested yet counts among the tests all the same.
+    corrected = holm([1.0 if effect.p is None else effect.p for effect in found])
+    judged = []
+    for effect, p in zip(found, corrected, strict=True):
+        if effect.p is None or effect.value is None:
+            judged.append(effect)
+            continue
+        measure = by_key[effect.measure]
+        if p < 1 - level:
+            up = effect.value > (1.0 if measure.ratio else 0.0)
+            judged.append(replace(effect, p_holm=rounded(p), verdict=_word(measure, up)))
+        else:
+            differences = [value for _, value in effect.seeds]
+            values = np.log(differences) if measure.ratio else np.array(differences)
+            needed = seeds_needed(values, (1 - level) / len(found))
+            judged.append(replace(effect, p_holm=rounded(p), needed=needed))
+    return judged
+
+
+def _word(measure: Measure, up: bool) -> str:
+    if measure.better is None:
+        return "higher" if up else "lower"
+    return "better" if up == (measure.better == "higher") else "worse"
+
+
+def seeds_needed(values: Array, alpha: float) -> int | None:
+    """Return the seeds with which a t-test at ``alpha`` would show the observed effect ``POWER`` often.
+
+    Args:
+        values: The seeds' differences (n,), n >= 2: their mean and standard deviation are taken for true.
+        alpha: Of the two-sided test.
+
+    Returns:
+        At least one more than there are; None beyond ``MOST_SEEDS``.
+    """
+    spread = float(np.std(values, ddof=1))
+    size = abs(float(np.mean(values))) / spread if spread else 0.0
+    if not size:
+        return None
+    n = np.arange(len(values) + 1, MOST_SEEDS + 1)
+    bar = stats.t.ppf(1 - alpha / 2, n - 1)
+    shift = size * np.sqrt(n)
+    enough = stats.nct.sf(bar, n - 1, shift) + stats.nct.cdf(-bar, n - 1, shift) >= POWER
+    return int(n[enough.argmax()]) if enough.any() else None

@@ -1,0 +1,237 @@
+"""The chapter on studies: which choice of a recipe made the difference, and how sure that is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lram.envs.scores import Normaliser
+from lram.harness.studies.folder import StudyFolder
+from lram.reports import text
+from lram.reports.caveats import no_checksums
+from lram.reports.model import Caveat
+from lram.reports.samples import Resampling
+from lram.reports.sections.registry import Chapter
+from lram.reports.sections.study.cells import StudyValues, read_cells
+from lram.reports.sections.study.effects import CANNOT_TELL, LEAST_SEEDS, Effect, effects
+from lram.reports.sections.study.figures import drawings
+from lram.reports.sections.study.views import NAMES, cell_rows, effect_rows, tables, task_rows
+from lram.reports.tables import Row, csv_of, with_normaliser
+from lram.reports.views import Table
+
+RESAMPLES = 2000
+LEVEL = 0.95
+BUSY = 1.5
+"""Load average of the minute before the timing, from which on a reader is warned."""
+
+
+def chapter(folders: Sequence[Path], *, seed: int = 0, normaliser: Normaliser = "paper") -> Chapter:
+    """Return the chapter on the studies in ``folders``.
+
+    Args:
+        folders: Of studies, made or half made.
+        seed: Of the resampling behind the intervals of the episode noise.
+        normaliser: Whose references scores have.
+
+    Raises:
+        LramError: One is no study, or a record in it is damaged.
+    """
+    how = Resampling(seed, RESAMPLES, LEVEL)
+    studies = [read_cells(folder, normaliser) for folder in folders]
+    unsigned = [
+        f"{folder.name}: {name}" for folder in folders for name in StudyFolder(folder).without_checksums()
+    ]
+    found = [effects(study, how) for study in studies]
+    keys = _keys(studies)
+    both = list(zip(studies, found, keys, strict=True))
+    return Chapter(
+        key="study",
+        title="Studies",
+        lead=[
+            line + (text.score_words(normaliser) if place == 0 else "")
+            for study, effect, _ in both
+            for place, line in enumerate(_lead(study, effect))
+        ],
+        tables=[table for study, effect, key in both for table in tables(study, effect, key, how.level)],
+        drawings=[one for study, effect, key in both for one in drawings(study, effect, key, how.level)],
+        csv={
+            "study_effects.csv": csv_of(
+                with_normaliser(_rows(effect_rows(study, effect) for study, effect, _ in both), normaliser)
+            ),
+            "study_cells.csv": csv_of(
+                with_normaliser(_rows(cell_rows(study) for study, _, _ in both), normaliser)
+            ),
+            "study_tasks.csv": csv_of(
+                with_normaliser(_rows(task_rows(study) for study, _, _ in both), normaliser)
+            ),
+        },
+        summary=[_summary(study, effect) for study, effect, _ in both],
+        caveats=[
+            *no_checksums(unsigned, "study-no-checksums"),
+            *(caveat for study in studies for caveat in _caveats(study)),
+        ],
+        methods=_METHODS,
+    )
+
+
+def effects_table(folder: Path) -> Table:
+    """Return the table of effects of the study in ``folder``; raises as :func:`chapter`."""
+    study = read_cells(folder)
+    found = effects(study, Resampling(0, RESAMPLES, LEVEL))
+    return tables(study, found, "study", LEVEL)[0]
+
+
+_METHODS = (
+    (
+        "Effect of a level",
+        "Level minus base, in pairs of the same training seed and the same levels of the other axes; scores "
+        "and repetitions in play also by task and by episodes that began in the same state.",
+    ),
+    (
+        "Training-seed noise",
+        "A t interval over the training seeds' differences. It holds the noise of training and that of the "
+        "evaluation's episodes, each training seed having initial states of its own, and verdicts are by it.",
+    ),
+    (
+        "Episode noise",
+        "A bootstrap of the paired episodes within each task and trained model; other trainings would differ "
+        "by more.",
+    ),
+    (
+        "Verdict",
+        "Better or worse (higher or lower, where neither is better) where Holm's corrected p of the t-test "
+        "over seeds, for all levels and measures of the study together, is below 0.05; otherwise: cannot "
+        f"tell, and always so below {LEAST_SEEDS} training seeds. The seeds that would tell are those at "
+        "which four of five studies would, were effect and spread what was observed.",
+    ),
+    (
+        "Copycat measures",
+        "Predicted repetitions: on held-out windows, with the recorded past before it, the share of the "
+        "model's predictions in the same bins (256 a dimension, all dimensions) as the last action. In play: "
+        "the share of its own actions in the same bins as the one before. A policy that rests where it has "
+        "arrived repeats itself in play, too, without copying.",
+    ),
+)
+
+
+def _keys(studies: Sequence[StudyValues]) -> list[str]:
+    keys: list[str] = []
+    for study in studies:
+        plain = re.sub(r"[^a-z0-9]+", "-", study.study.name.lower()).strip("-") or "study"
+        key, number = f"study-{plain}", 2
+        while key in keys:
+            key, number = f"study-{plain}-{number}", number + 1
+        keys.append(key)
+    return keys
+
+
+def _rows(parts: Iterable[Iterable[Row]]) -> list[Row]:
+    return [row for part in parts for row in part]
+
+
+def _lead(study: StudyValues, found: Sequence[Effect]) -> list[str]:
+    """Return what was asked, what was done, and what the score says, in two paragraphs."""
+    asked, plan = study.study, study.study.evaluation
+    axes = "; ".join(f"{axis.name}: {', '.join(level.name for level in axis.levels)}" for axis in study.axes)
+    made = sum(cell.is_evaluated for cell in study.cells)
+    tasks = {task for cell in study.cells for task in cell.by_task}
+    first = (
+        f"{asked.name}: {asked.question} {made} of {text.count(len(study.cells), 'cell')} "
+        f"trained and evaluated ({axes}; {text.count(len(asked.seeds), 'training seed')}), each on "
+        f"{text.count(len(tasks), 'task')} with {text.count(plan.episodes, 'episode')} a task."
+    )
+    told = [effect for effect in found if effect.measure == "score" and effect.value is not None]
+    verdicts = [_sentence(effect) for effect in told]
+    others = [
+        f"{effect.level} {effect.verdict} in {NAMES[effect.measure]}"
+        for effect in found
+        if effect.measure != "score" and effect.verdict != CANNOT_TELL
+    ]
+    second = " ".join(verdicts) if verdicts else "No score can be compared yet."
+    if others:
+        second += f" Told apart in other measures: {'; '.join(others)}."
+    return [first.replace("  ", " "), second]
+
+
+def _sentence(effect: Effect) -> str:
+    span = effect.interval
+    ends = f" ({text.number(span.low, 3)} to {text.number(span.high, 3)})" if span else ""
+    difference = f"{text.number(effect.value or 0.0, 3)}{ends}"
+    if effect.verdict == CANNOT_TELL:
+        why = f" from {effect.reason}" if len(effect.seeds) < LEAST_SEEDS else ""
+        return (
+            f"Whether {effect.level} scores otherwise than {effect.base} cannot be told{why}: {difference}."
+        )
+    return f"{effect.level} scores {effect.verdict} than {effect.base}: {difference}."
+
+
+def _summary(study: StudyValues, found: Sequence[Effect]) -> dict[str, Any]:
+    return {
+        "name": study.study.name,
+        "question": study.study.question,
+        "axes": {axis.name: [level.name for level in axis.levels] for axis in study.axes},
+        "seeds": list(study.study.seeds),
+        "cells": list(cell_rows(study)),
+        "effects": [msgspec.to_builtins(effect) for effect in found],
+    }
+
+
+def _caveats(study: StudyValues) -> list[Caveat]:
+    name, cells = study.study.name, study.cells
+    found = []
+    unmade = tuple(f"{cell.title}: {cell.stage} is to do" for cell in cells if cell.stage)
+    if unmade:
+        text_ = (
+            f"The study {name} is not finished; effects rest on what is there. Where a training or "
+            "evaluation failed, its seed is left out, which flatters a level that makes trainings fail."
+        )
+        found.append(Caveat("study_unfinished", text_, unmade))
+    if len(study.study.seeds) < LEAST_SEEDS:
+        count = text.count(len(study.study.seeds), "training seed")
+        text_ = (
+            f"The study {name} has {count}: it cannot tell an effect from the luck of a training, and says "
+            f"better or worse of nothing. That takes {LEAST_SEEDS}."
+        )
+        found.append(Caveat("study_seeds", text_))
+    if not study.own_starts:
+        text_ = (
+            f"All training seeds of the study {name} were evaluated on the same initial states, as versions "
+            "before this one did. What a level does to just those states is common to all seeds, so verdicts "
+            "on scores and on repeated actions in play miss that noise: in simulations they called levels "
+            "better or worse that are not, far more often than one time in twenty. A study in a new folder "
+            "has initial states of its own for each training seed."
+        )
+        found.append(Caveat("study_shared_starts", text_))
+    errored = tuple(cell.title for cell in cells if cell.errored)
+    if errored:
+        text_ = f"Episodes of the study {name} errored; pairs without both scores are left out."
+        found.append(Caveat("study_errored", text_, errored))
+    if study.incomparable:
+        text_ = (
+            f"Validation losses and predicted repetitions of the study {name} do not compare and are left "
+            f"out: {study.incomparable}."
+        )
+        found.append(Caveat("study_losses", text_))
+    diverged = tuple(cell.title for cell in cells if cell.diverged)
+    if diverged:
+        text_ = (
+            f"Validation losses of the study {name} that are no finite number are left out, which flatters "
+            "their level."
+        )
+        found.append(Caveat("study_diverged", text_, diverged))
+    if study.unscored:
+        text_ = f"Tasks of the study {name} without a usable score reference have no part in its scores."
+        found.append(Caveat("study_unscored", text_, study.unscored))
+    busy = tuple(cell.title for cell in cells if cell.load is not None and cell.load > BUSY)
+    if busy:
+        text_ = (
+            f"The machine was busy in the minute before decisions of the study {name} were timed (with the "
+            "study's own trainings, where several ran at a time, or with other programs), so their times may "
+            "be off for these cells."
+        )
+        found.append(Caveat("study_load", text_, busy))
+    return found

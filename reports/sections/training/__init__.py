@@ -1,0 +1,1 @@
+"""Trainings: losses, and what the final checkpoints are."""
