@@ -112,7 +112,7 @@ def _flaw(name: str, domain: object) -> str:
             return f"holds a task {printable(repr(task.name), 80)} {wrong}"
     if len({task.name for task in domain.tasks}) < len(domain.tasks):
         return "holds two tasks of one name"
-    return ""
+    return _answers_flaw(domain)
 
 
 def _parts_flaw(domain: Domain) -> str:
@@ -149,6 +149,44 @@ def _parts_flaw(domain: Domain) -> str:
         for what in ("requirements", "pythons"):
             if not _is_sequence(getattr(recipe, what), str):
                 return f"holds a domain whose interpreter has {what} that are no sequence of texts"
+    return ""
+
+
+def _answers_flaw(domain: Domain) -> str:
+    """Return what is wrong with what ``domain`` tells of its tasks, asked for each of them."""
+    if type(domain.clipped_data) is not bool:
+        return f"holds a domain whose clipped_data is {domain.clipped_data!r:.60}, not True or False"
+    names = {task.name for task in domain.tasks}
+    # The tasks of a built-in domain may stand in the table.
+    if not isinstance(domain.trial_task, str) or (names and domain.trial_task not in {"", *names}):
+        return f"holds a domain whose trial_task {domain.trial_task!r:.60} is none of its tasks"
+    for what in ("attributes", "least_return", "greatest_return"):
+        ask = getattr(domain, what)
+        if ask is not None and not callable(ask):
+            return f"holds a domain whose {what} cannot be called"
+    for task in domain.tasks:
+        which = f"holds a domain whose {{}} of the task {printable(repr(task.name), 80)}"
+        if domain.attributes is not None and (wrong := _attributes_flaw(domain.attributes(task.name))):
+            return f"{which.format('attributes')} {wrong}"
+        least = domain.least_return(task) if domain.least_return is not None else None
+        if least is not None and not _is_number(least):
+            return f"{which.format('least_return')} is {least!r:.60}, no finite number"
+        for protocol in domain.protocols if domain.greatest_return is not None else ():
+            greatest = domain.greatest_return(task, protocol.name)  # type: ignore[misc]  # it is not None
+            if greatest is None:
+                continue
+            if not _is_number(greatest):
+                return f"{which.format('greatest_return')} is {greatest!r:.60}, no finite number"
+            if least is None or greatest < least:
+                return f"{which.format('greatest_return')} is {greatest!r:.60}, the least {least!r:.60}"
+    return ""
+
+
+def _attributes_flaw(attributes: object) -> str:
+    if not isinstance(attributes, Mapping) or not all(map(_is_name, [*attributes, *attributes.values()])):
+        return "are no mapping of texts by name"
+    if "split" in attributes:
+        return "hold a split, which every task has already"
     return ""
 
 

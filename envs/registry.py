@@ -60,8 +60,6 @@ _ADAPTERS = MappingProxyType(
         "toy": "lram.envs.domains.toy",
     }
 )
-# Built-in domains whose tasks are outside the paper's.
-_OUTSIDE_THE_TABLE = ("robosuite", "darkroom", "toy")
 
 
 class SelectionError(ValueError):
@@ -80,7 +78,7 @@ def all_tasks() -> Mapping[str, Task]:
     """Return every known task by id: the paper's, robosuite's, Dark-Room's, the toy ones, other packages'."""
     tasks = {task.id: task for task in benchmark_tasks()}
     for name in domain_names():
-        if name in _OUTSIDE_THE_TABLE or name not in _ADAPTERS:
+        if name not in _domains():
             # One package that is broken must not take everything else away; naming its domain says why.
             with suppress(SelectionError):
                 tasks.update({task.id: task for task in load_domain(name).tasks})

@@ -201,6 +201,16 @@ class Domain:
             without an episode (``idle_sessions``) count as well.
         under: Gives a task's row as it is under a protocol, where horizon or score references depend on
             it; None where they do not.
+        trial_task: Name of the task that the domain is tried with, after an install and by ``lram doctor``:
+            one whose simulator starts fast. Empty: the first one.
+        attributes: Gives what sets a task (by name) apart from the domain's others, value by attribute,
+            such as its robot; results are grouped by them. None where tasks have their split only. Reports
+            ask for names of old runs, too.
+        least_return: Gives the least return that an episode of a task can have under any protocol (None:
+            not known). An agent that fails by its own fault is given it.
+        greatest_return: Gives the greatest return of an episode of a task under the protocol of that name
+            (None: not known), where rewards are never negative; intervals end there.
+        clipped_data: Whether public data of the domain hold clipped rewards, of which no score can be made.
     """
 
     name: str
@@ -220,6 +230,11 @@ class Domain:
     session_mb: float = 50.0
     under: Callable[[Task, EvaluationProtocol], Task] | None = None
     faulty: tuple[str, ...] = ()
+    trial_task: str = ""
+    attributes: Callable[[str], Mapping[str, str]] | None = None
+    least_return: Callable[[Task], float | None] | None = None
+    greatest_return: Callable[[Task, str], float | None] | None = None
+    clipped_data: bool = False
 
     def protocol(self, name: str | None = None) -> EvaluationProtocol:
         """Return the protocol called ``name`` (None: the default); KeyError names the choices."""

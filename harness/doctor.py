@@ -19,7 +19,7 @@ from lram.harness.errors import LramError
 from lram.harness.interpreters import resolve
 from lram.harness.interpreters.readiness import LackingError, absent_sources, readiness
 from lram.harness.interpreters.sources import left_out
-from lram.harness.interpreters.trial import quick_task, task_names, try_task
+from lram.harness.interpreters.trial import task_names, trial_task, try_task
 
 _RENDER_PROBE = (
     "from dm_control import suite; "
@@ -68,7 +68,7 @@ def _domain(domain_name: str, folder: Path) -> Finding:
     try:
         python = resolve([domain_name]).get(domain_name)
         absent = absent_sources(domain, python)
-        task = quick_task(domain, [tree.module for tree in absent if tree.tasks])
+        task = trial_task(domain, [tree.module for tree in absent if tree.tasks])
         ready = readiness(domain, [task], python)
     except LackingError as error:
         return Finding(name, False, error.what, error.how)

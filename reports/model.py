@@ -223,7 +223,7 @@ class GroupResult:
 
     Attributes:
         domain: The group's domain, or ``all domains``.
-        facet: What the tasks are grouped by (:mod:`lram.envs.facets`), such as ``robot`` or ``split``.
+        facet: The attribute that the tasks are grouped by (:mod:`lram.envs.attributes`), such as ``robot``.
         value: The group, such as ``Panda``.
         score: Mean of domain means of the normalised score.
         success_any: Share of episodes solved at any step.

@@ -220,6 +220,8 @@ DOMAIN = Domain(
         ),
     ),
     make=make,
+    trial_task="freeway",
+    clipped_data=True,
     requires=("ale_py", "cv2"),
     install="lram-bench[atari]",
     packages=("ale-py", "opencv-python", "opencv-python-headless", "numpy"),

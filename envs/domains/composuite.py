@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import sys
 
-from lram.envs.domains.robosuite.suite import RobosuiteOptions, RobosuiteSession, robosuite_session
+from lram.envs.domains.robosuite.suite import (
+    RobosuiteOptions,
+    RobosuiteSession,
+    robosuite_session,
+    shaped_greatest,
+    shaped_least,
+)
 from lram.envs.domains.robosuite.versions import (
     MUJOCO2,
     MUJOCO3,
@@ -61,6 +67,11 @@ def make(task_name: str, protocol: EvaluationProtocol) -> RobosuiteSession:
     )
 
 
+def attributes(task_name: str) -> dict[str, str]:
+    """Return what a task is composed of: its robot, object, obstacle and objective."""
+    return dict(zip(("robot", "object", "obstacle", "objective"), task_name.split("_")))
+
+
 def _import_composuite() -> None:
     """Import the package, which registers the environments."""
     # The package's wrapper, which is not used here, derives from the unmaintained gym's. gymnasium serves
@@ -95,6 +106,9 @@ DOMAIN = Domain(
         ),
     ),
     make=make,
+    attributes=attributes,
+    least_return=shaped_least,
+    greatest_return=shaped_greatest,
     requires=("robosuite", "mujoco", "gymnasium", "h5py"),
     install="lram-bench[robosuite]",
     packages=PACKAGES,

@@ -194,6 +194,24 @@ def under(task: Task, protocol: EvaluationProtocol) -> Task:
     )
 
 
+def attributes(task_name: str) -> dict[str, str]:
+    """Return a task's way of paying."""
+    return {"reward": task_name.partition("-")[0]}
+
+
+def least_return(task: Task) -> float:
+    """Return 0: no reward is negative."""
+    return 0.0
+
+
+def greatest_return(task: Task, protocol: str) -> float | None:
+    """Return 1 for each inner episode (sparse) or each step (dense); None for an unknown protocol."""
+    trial = next((trial_of(one) for one in PROTOCOLS if one.name == protocol), None)
+    if trial is None:
+        return None
+    return float(trial.episodes * trial.steps if task.name.startswith("dense") else trial.episodes)
+
+
 def make(task_name: str, protocol: EvaluationProtocol) -> DarkRoomSession:
     """Return a session of the task; SessionError for an unknown one."""
     if task_name not in _names():
@@ -251,6 +269,9 @@ DOMAIN = Domain(
     name="darkroom",
     protocols=PROTOCOLS,
     make=make,
+    attributes=attributes,
+    least_return=least_return,
+    greatest_return=greatest_return,
     packages=("numpy",),
     interpreter=InterpreterRecipe(("numpy==1.26.4",), pythons=("3.11", "3.12", "3.10", "3.9")),
     tasks=_tasks(),

@@ -25,6 +25,7 @@ from lram.envs.session import (
     Step,
 )
 from lram.envs.simulator import SimulatorSession, finite_reward, finite_vector, vector_spec
+from lram.envs.task import Task
 
 WIDTH = 204
 # Bounds of the suite's own tasks are within [-1, 1.1]; lqr's +-1e10 stand for "unbounded", which
@@ -135,17 +136,33 @@ def make(task_name: str, protocol: EvaluationProtocol) -> DMControlSession:
     return DMControlSession(task_name, environment, DMControlOptions(**protocol.options))
 
 
+PROTOCOLS = (
+    EvaluationProtocol(
+        "lram",
+        1,
+        "The reference evaluation: 1000 steps, observations in the 204-wide layout.",
+        {"limit": 1000},
+    ),
+)
+
+
+def least_return(task: Task) -> float:
+    """Return 0: rewards are in [0, 1] (Tassa et al. 2018)."""
+    return 0.0
+
+
+def greatest_return(task: Task, protocol: str) -> float | None:
+    """Return 1 for every decision; None for an unknown protocol."""
+    return next((float(one.options["limit"]) for one in PROTOCOLS if one.name == protocol), None)
+
+
 DOMAIN = Domain(
     name="dmcontrol",
-    protocols=(
-        EvaluationProtocol(
-            "lram",
-            1,
-            "The reference evaluation: 1000 steps, observations in the 204-wide layout.",
-            {"limit": 1000},
-        ),
-    ),
+    protocols=PROTOCOLS,
     make=make,
+    trial_task="cartpole-balance",
+    least_return=least_return,
+    greatest_return=greatest_return,
     requires=("dm_control", "mujoco"),
     install="lram-bench[dmcontrol]",
     packages=("dm-control", "mujoco", "numpy"),

@@ -23,9 +23,11 @@ from lram.envs.session import (
     Step,
 )
 from lram.envs.simulator import SimulatorSession, finite_reward, finite_vector, vector_spec
+from lram.envs.task import Task
 
 WIDTH = 39  # hand, gripper, two objects; the same of the previous step; the goal
 ACTIONS = 4  # hand displacement x, y, z and gripper force
+MOST_REWARD = 10.0  # of a decision (Yu et al. 2020); the least is 0
 
 
 @dataclass(frozen=True)
@@ -103,18 +105,34 @@ def make(task_name: str, protocol: EvaluationProtocol) -> MetaWorldSession:
     return MetaWorldSession(task_name, environment, MetaWorldOptions(**protocol.options))
 
 
+PROTOCOLS = (
+    EvaluationProtocol(
+        "lram",
+        1,
+        "The reference evaluation's rules on the v3 tasks: 200 steps, a new visible goal each episode.",
+        {"limit": 200},
+    ),
+    EvaluationProtocol("full", 1, "As lram, with the package's own limit of 500 steps.", {"limit": 500}),
+)
+
+
+def least_return(task: Task) -> float:
+    """Return 0: no reward is negative."""
+    return 0.0
+
+
+def greatest_return(task: Task, protocol: str) -> float | None:
+    """Return the greatest reward in every decision; None for an unknown protocol."""
+    return next((MOST_REWARD * one.options["limit"] for one in PROTOCOLS if one.name == protocol), None)
+
+
 DOMAIN = Domain(
     name="metaworld",
-    protocols=(
-        EvaluationProtocol(
-            "lram",
-            1,
-            "The reference evaluation's rules on the v3 tasks: 200 steps, a new visible goal each episode.",
-            {"limit": 200},
-        ),
-        EvaluationProtocol("full", 1, "As lram, with the package's own limit of 500 steps.", {"limit": 500}),
-    ),
+    protocols=PROTOCOLS,
     make=make,
+    trial_task="reach-v3",
+    least_return=least_return,
+    greatest_return=greatest_return,
     requires=("metaworld", "mujoco"),
     install="lram-bench[metaworld]",
     packages=("metaworld", "mujoco", "gymnasium", "numpy"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from lram.envs.domains.robosuite.suite import RobosuiteOptions, RobosuiteSession, robosuite_session
+from lram.envs.domains.robosuite.suite import ROBOT, RobosuiteOptions, RobosuiteSession, robosuite_session
 from lram.envs.domains.robosuite.versions import (
     MUJOCO2,
     MUJOCO3,
@@ -21,9 +21,9 @@ from lram.envs.domains.robosuite.versions import (
     import_quietly,
     import_source,
 )
-from lram.envs.facets import facets
 from lram.envs.registry import benchmark_tasks
 from lram.envs.session import Domain, EvaluationProtocol, InterpreterRecipe, SessionError, SourceTree
+from lram.envs.task import Task
 
 _OPTIONS = {
     "end_on_success": True,
@@ -32,6 +32,8 @@ _OPTIONS = {
     "observation": ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object-state"),
 }
 _GRIPPERS = {"IIWA": "Robotiq85Gripper"}
+# Two of the core tasks were demonstrated with another arm (their environments' default).
+_ROBOTS = {"NutAssembly_D0": "Sawyer", "PickPlace_D0": "Sawyer"}
 
 
 def make(task_name: str, protocol: EvaluationProtocol) -> RobosuiteSession:
@@ -43,7 +45,21 @@ def make(task_name: str, protocol: EvaluationProtocol) -> RobosuiteSession:
     task, environment = tasks[task_name], task_name.partition("-")[0]
     _import_mimicgen(environment)
     options = RobosuiteOptions(**{"limit": task.horizon, **protocol.options})
-    return robosuite_session(task.id, environment, facets(task)["robot"], options)
+    return robosuite_session(task.id, environment, attributes(task_name)["robot"], options)
+
+
+def attributes(task_name: str) -> dict[str, str]:
+    """Return a task's robot, and the distribution that it is reset to (``D0`` is the narrowest)."""
+    base, _, robot = task_name.partition("-")
+    return {"robot": robot or _ROBOTS.get(base, ROBOT), "reset": base.rpartition("_")[2]}
+
+
+def _least_return(task: Task) -> float:
+    return 0.0
+
+
+def _greatest_return(task: Task, protocol: str) -> float:
+    return 1.0  # for success, which ends the episode
 
 
 def _import_mimicgen(environment: str) -> None:
@@ -88,6 +104,9 @@ DOMAIN = Domain(
         ),
     ),
     make=make,
+    attributes=attributes,
+    least_return=_least_return,
+    greatest_return=_greatest_return,
     requires=("robosuite", "mujoco", "six"),
     install="lram-bench[robosuite]",
     packages=PACKAGES,

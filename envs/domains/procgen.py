@@ -35,6 +35,7 @@ from lram.envs.session import (
     Step,
 )
 from lram.envs.simulator import SimulatorSession, finite_reward, image_spec
+from lram.envs.task import Task
 
 ACTIONS = 15
 SEEDS = 2**31 - 1
@@ -42,6 +43,9 @@ SEEDS = 2**31 - 1
 # openai/procgen 0.10.7.
 DEFAULT_TIME_CAP = 1000
 TIME_CAPS = {"bigfish": 6000, "bossfight": 4000, "leaper": 500, "maze": 500, "plunder": 4000}
+# Games that pay 10 for one goal and nothing else (Cobbe et al. 2020, appendix C).
+ONE_GOAL = frozenset({"coinrun", "heist", "jumper", "leaper", "maze", "ninja"})
+GOAL_REWARD = 10.0
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,16 @@ def make(task_name: str, protocol: EvaluationProtocol) -> ProcgenSession:
     return ProcgenSession(task_name, ProcgenOptions(**protocol.options))
 
 
+def least_return(task: Task) -> float | None:
+    """Return 0 for the games with one goal; None for the others, whose rewards may be negative."""
+    return 0.0 if task.name in ONE_GOAL else None
+
+
+def greatest_return(task: Task, protocol: str) -> float | None:
+    """Return what the goal pays in the games that have just one; None for the others."""
+    return GOAL_REWARD if task.name in ONE_GOAL else None
+
+
 DOMAIN = Domain(
     name="procgen",
     protocols=(
@@ -174,6 +188,9 @@ DOMAIN = Domain(
         ),
     ),
     make=make,
+    trial_task="coinrun",
+    least_return=least_return,
+    greatest_return=greatest_return,
     requires=("procgen",),
     install="lram-bench[procgen]",
     packages=("procgen", "procgen-mirror", "gym3", "numpy"),

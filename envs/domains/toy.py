@@ -236,6 +236,16 @@ def _tasks() -> tuple[Task, ...]:
     return (reach, steps, blink, image, lives, *faulty, noscore)
 
 
+def least_return(task: Task) -> float:
+    """Return 0: no reward is negative."""
+    return 0.0
+
+
+def greatest_return(task: Task, protocol: str) -> float | None:
+    """Return 1 for every decision in ``reach`` and ``image``; None for the others."""
+    return float(task.horizon) if task.name in ("reach", "image") and task.horizon is not None else None
+
+
 def make(task_name: str, protocol: EvaluationProtocol) -> SimulatorSession:
     """Return a session of the task; SessionError for an unknown one."""
     if task_name not in {task.name for task in DOMAIN.tasks}:
@@ -253,6 +263,8 @@ DOMAIN = Domain(
         EvaluationProtocol("plain", 1, "Tiny deterministic tasks for trying and testing the harness.", {}),
     ),
     make=make,
+    least_return=least_return,
+    greatest_return=greatest_return,
     packages=("numpy",),
     interpreter=InterpreterRecipe(("numpy==1.26.4",), pythons=("3.11", "3.12", "3.10", "3.9")),
     tasks=_tasks(),

@@ -35,14 +35,13 @@ from lram.agents.trajectories.readers import (
 )
 from lram.agents.trajectories.writer import StoreWriter
 from lram.envs import registry
+from lram.envs.attributes import task_attributes
 from lram.harness.collection.listing import UNLISTED, Skipped, skipped
 from lram.harness.errors import LramError
 from lram.harness.rollout.translation import task_spec
 from lram.harness.storage.records import PlannedTask
 from lram.harness.words import count
 
-# MimicGen's data sets without a robot in their name: Panda, but for these two (Sawyer).
-_SAWYER_BY_DEFAULT = ("NutAssembly_D0", "PickPlace_D0")
 LEFT_OUT = {UNWANTED: "of tasks that were not asked for", BEYOND: "beyond --limit"}
 _TRANSFERRED = re.compile(r"(.+)_robot_([A-Za-z0-9]+)_gripper_\w+")
 
@@ -173,9 +172,8 @@ def _ids_by_name() -> Mapping[str, tuple[str, ...]]:
         names = {task.id}
         if task.split != "extra":
             names |= {task.name, task.reference_name, re.sub(r"-v\d$", "", task.name)}
-        if task.domain == "mimicgen":
-            name, _, robot = task.name.partition("-")
-            names.add(f"{robot or ('Sawyer' if name in _SAWYER_BY_DEFAULT else 'Panda')}_{name}")
+        if task.domain == "mimicgen":  # its data sets are called robot_task
+            names.add(f"{task_attributes(task)['robot']}_{task.name.partition('-')[0]}")
         for folded in {_folded(name) for name in names if name}:
             found.setdefault(folded, []).append(task.id)
     return MappingProxyType({name: tuple(ids) for name, ids in found.items()})

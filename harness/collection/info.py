@@ -156,8 +156,10 @@ def _policies(episodes: Sequence[Summary]) -> list[Group]:
 
 def _score(episodes: Sequence[Summary]) -> float | None:
     task = registry.all_tasks().get(episodes[0].task)
-    # Public Atari data holds clipped rewards, and their sum is no game score.
-    if task is None or (task.domain == "atari" and any(not episode.protocol for episode in episodes)):
+    if task is None:
+        return None
+    # Data of others that hold clipped rewards: their sum is no game's score.
+    if registry.load_domain(task.domain).clipped_data and any(not episode.protocol for episode in episodes):
         return None
     return normalise(task, facts(episodes).return_mean)
 

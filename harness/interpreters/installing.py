@@ -208,9 +208,9 @@ class _Install:
         """Play a few steps in a worker; that also compiles what the simulator compiles when it first runs."""
         from lram.envs.workers.pool import Pool
         from lram.harness.interpreters.readiness import LackingError, readiness
-        from lram.harness.interpreters.trial import quick_task, try_task
+        from lram.harness.interpreters.trial import trial_task, try_task
 
-        task = quick_task(self.domain, [tree.module for tree in found.absent])
+        task = trial_task(self.domain, [tree.module for tree in found.absent])
         if not task:
             return
         self.say(f"trying {self.domain.name}/{task} in it")

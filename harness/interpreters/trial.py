@@ -19,14 +19,6 @@ DEADLINES = Deadlines(begin_s=300.0, step_s=60.0)
 SEED = 1
 _OTHER_SEED = 2
 _OTHER_STEPS = 3
-# Tasks whose simulators start fast; a domain without one here is tried with its first.
-_QUICK = {
-    "metaworld": "reach-v3",
-    "dmcontrol": "cartpole-balance",
-    "procgen": "coinrun",
-    "atari": "freeway",
-    "robosuite": "Lift",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +45,10 @@ def task_names(domain: Domain) -> list[str]:
     return [task.name for task in (domain.tasks or benchmark_tasks()) if task.domain == domain.name]
 
 
-def quick_task(domain: Domain, absent: Sequence[str] = ()) -> str:
-    """Return a task to try the domain with; empty where it has none.
+def trial_task(domain: Domain, absent: Sequence[str] = ()) -> str:
+    """Return the task to try the domain with: its own choice where it can be played, else the first that can.
+
+    Empty where it has none.
 
     Args:
         domain: The adapter.
@@ -62,8 +56,8 @@ def quick_task(domain: Domain, absent: Sequence[str] = ()) -> str:
     """
     lost = [tree for tree in domain.sources if tree.module in absent]
     names = [name for name in task_names(domain) if not any(tree.needed(name) for tree in lost)]
-    if (quick := _QUICK.get(domain.name)) in names:
-        return str(quick)
+    if domain.trial_task in names:
+        return domain.trial_task
     return names[0] if names else ""
 
 

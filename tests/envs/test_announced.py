@@ -34,6 +34,15 @@ def test_a_domain_as_the_contract_has_it_is_loaded() -> None:
     assert loaded(DOMAIN) is DOMAIN
     pairs = replace(TASK, sources=(("score", "measured"),), reference_name="one-v2")
     assert loaded(replace(DOMAIN, tasks=[pairs])).tasks == [pairs]
+    whole = replace(
+        DOMAIN,
+        trial_task="one",
+        attributes=lambda name: {"robot": "Panda"},
+        least_return=lambda task: None,
+        greatest_return=lambda task, protocol: None,
+        clipped_data=True,
+    )
+    assert loaded(whole) is whole
 
 
 @pytest.mark.parametrize(
@@ -57,6 +66,27 @@ def test_a_domain_as_the_contract_has_it_is_loaded() -> None:
         ({"interpreter": InterpreterRecipe((), pythons="3.11")}, "pythons that are no sequence of texts"),
         ({"tasks": (replace(TASK, sources=("a",)),)}, "'one' whose sources are no pairs of texts"),
         ({"tasks": (replace(TASK, reference_name=None),)}, "'one' whose reference_name is no text"),
+        ({"trial_task": "two"}, "whose trial_task 'two' is none of its tasks"),
+        ({"trial_task": None}, "whose trial_task None is none of its tasks"),
+        ({"clipped_data": "no"}, "whose clipped_data is 'no', not True or False"),
+        ({"attributes": {"robot": "Panda"}}, "whose attributes cannot be called"),
+        ({"attributes": lambda name: ["robot"]}, "attributes of the task 'one' are no mapping of texts"),
+        ({"attributes": lambda name: {"robot": 7}}, "attributes of the task 'one' are no mapping of texts"),
+        ({"attributes": lambda name: {"robot": ""}}, "attributes of the task 'one' are no mapping of texts"),
+        ({"attributes": lambda name: {"split": "mine"}}, "attributes of the task 'one' hold a split"),
+        ({"attributes": lambda name: {}["robot"]}, "cannot be read: KeyError: 'robot'"),
+        ({"least_return": 0.0}, "whose least_return cannot be called"),
+        ({"least_return": lambda task: "0"}, "least_return of the task 'one' is '0', no finite number"),
+        ({"greatest_return": 1.0}, "whose greatest_return cannot be called"),
+        (
+            {"least_return": lambda task: 0, "greatest_return": lambda task, protocol: float("inf")},
+            "greatest_return of the task 'one' is inf, no finite number",
+        ),
+        (
+            {"least_return": lambda task: 2, "greatest_return": lambda task, protocol: 1},
+            "greatest_return of the task 'one' is 1, the least 2",
+        ),
+        ({"greatest_return": lambda task, protocol: 1}, "is 1, the least None"),
     ],
 )
 def test_a_field_that_is_none_is_named_in_one_sentence(fields: dict[str, Any], sentence: str) -> None:

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from lram.envs.facets import facets
+from lram.envs.attributes import task_attributes
 from lram.envs.registry import benchmark_tasks
 from lram.reports import summarise
 from lram.reports.collect import collect
@@ -80,7 +80,7 @@ def test_every_task_of_the_robot_domains_has_its_robot():
     robots = {domain: {} for domain in ("composuite", "mimicgen")}
     for task in benchmark_tasks():
         if task.domain in robots:
-            robot = facets(task)["robot"]
+            robot = task_attributes(task)["robot"]
             robots[task.domain][robot] = robots[task.domain].get(robot, 0) + 1
     assert robots["composuite"] == dict.fromkeys(("IIWA", "Jaco", "Kinova3", "Panda"), 64)
     # 83 in training: Panda 22, IIWA 21, UR5e 21, Sawyer 19; two more for Panda are held out.

@@ -39,6 +39,7 @@ from lram.envs.session import (
 from lram.envs.simulator import SimulatorSession, finite_reward, finite_vector, vector_spec
 from lram.envs.task import Task
 
+ROBOT = "Panda"  # of a task whose name has none
 _VIEW = 480  # pixels, either way, of a rendered image
 
 
@@ -257,9 +258,24 @@ def make(task_name: str, protocol: EvaluationProtocol) -> RobosuiteSession:
     if task_name not in {task.name for task in DOMAIN.tasks}:
         raise SessionError(f"robosuite has no task {task_name!r} here; 'lram tasks robosuite' lists them")
     check_versions(DOMAIN, protocol)
-    environment, _, robot = task_name.partition("-")
+    environment = task_name.partition("-")[0]
     options = RobosuiteOptions(**protocol.options)
-    return robosuite_session(f"robosuite/{task_name}", environment, robot or "Panda", options)
+    return robosuite_session(f"robosuite/{task_name}", environment, attributes(task_name)["robot"], options)
+
+
+def attributes(task_name: str) -> dict[str, str]:
+    """Return a task's robot."""
+    return {"robot": task_name.partition("-")[2] or ROBOT}
+
+
+def shaped_least(task: Task) -> float:
+    """Return the least return of a task with shaped rewards, which are never negative."""
+    return 0.0
+
+
+def shaped_greatest(task: Task, protocol: str) -> float:
+    """Return the greatest return of a task with shaped rewards: 1 a decision, and 500 decisions."""
+    return 500.0
 
 
 DOMAIN = Domain(
@@ -281,6 +297,10 @@ DOMAIN = Domain(
         ),
     ),
     make=make,
+    trial_task="Lift",
+    attributes=attributes,
+    least_return=shaped_least,
+    greatest_return=shaped_greatest,
     requires=("robosuite", "mujoco"),
     install="lram-bench[robosuite]",
     packages=PACKAGES,

@@ -1,8 +1,8 @@
 """Scores by inner episode: what is read from the records, and what is estimated from it.
 
-A *trial* is a scored episode that holds several inner episodes, its parts. Trials are grouped by what
-their domain's tasks differ in (:func:`lram.envs.facets.facets`): in Dark-Room, by how the goal pays and by
-whether it was held out.
+A *trial* is a scored episode that holds several inner episodes, its parts. Trials are grouped by the
+attributes of their tasks (:func:`lram.envs.attributes.task_attributes`): in Dark-Room, by how the goal pays
+and by whether it was held out.
 
 Everything is about other goals, not only about other starts: the unit is the task, with the mean of its
 trials (in a group of one task, the trial). A mean has a t interval over the units. A gain, and a difference
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import t as student
 
-from lram.envs.facets import facets
+from lram.envs.attributes import task_attributes
 from lram.envs.scores import audit
 from lram.envs.task import Task
 from lram.reports.aggregate import display_name
@@ -169,7 +169,7 @@ def _members(evidence: Evidence) -> dict[str, list[Task]]:
     for planned in evidence.tasks:
         task = planned.task
         if any(trials_of(evidence, agent.label, task) for agent in evidence.agents):
-            members.setdefault(", ".join((task.domain, *facets(task).values())), []).append(task)
+            members.setdefault(", ".join((task.domain, *task_attributes(task).values())), []).append(task)
     return members
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lram.envs.facets import facets
+from lram.envs.attributes import task_attributes
 from lram.envs.task import Task
 from lram.reports import seen
 from lram.reports.model import GroupResult, Summary
@@ -16,9 +16,9 @@ ALL = "all domains"
 
 
 def groups_of(tasks: Sequence[Task]) -> Iterator[tuple[str, str, str, list[Task]]]:
-    """Yield domain, facet, value and tasks of each group worth showing, in the order of the tasks.
+    """Yield domain, attribute, value and tasks of each group worth showing, in the order of the tasks.
 
-    A facet with one value in a domain is no division, and neither is a split over all domains when
+    An attribute with one value in a domain is no division, and neither is a split over all domains when
     there is one domain: that domain's own groups say the same.
     """
     domains = list(dict.fromkeys(task.domain for task in tasks))
@@ -26,7 +26,9 @@ def groups_of(tasks: Sequence[Task]) -> Iterator[tuple[str, str, str, list[Task]
         yield from _divided(ALL, tasks, ["split"])
     for domain in domains:
         mine = [task for task in tasks if task.domain == domain]
-        yield from _divided(domain, mine, list(dict.fromkeys(name for task in mine for name in facets(task))))
+        yield from _divided(
+            domain, mine, list(dict.fromkeys(name for task in mine for name in task_attributes(task)))
+        )
 
 
 def _divided(
@@ -35,7 +37,7 @@ def _divided(
     for name in names:
         values: dict[str, list[Task]] = {}
         for task in tasks:
-            values.setdefault(facets(task).get(name, "none"), []).append(task)
+            values.setdefault(task_attributes(task).get(name, "none"), []).append(task)
         if len(values) > 1:
             for value, members in values.items():
                 yield domain, name, value, members
@@ -128,9 +130,9 @@ def _long_table(summary: Summary, name: str, *, success: bool) -> Table:
     )
 
 
-def _by(facet: str) -> str:
-    """Return what people read of a facet: the split is not that of the agent's own training."""
-    return "the paper's split" if facet == "split" else facet
+def _by(attribute: str) -> str:
+    """Return what people read of an attribute: the split is not that of the agent's own training."""
+    return "the paper's split" if attribute == "split" else attribute
 
 
 def _caption(summary: Summary, *, success: bool) -> str:
