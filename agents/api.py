@@ -32,14 +32,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lram.agents import fields
+from lram.agents.errors import AgentError as AgentError  # a part of the contract
 from lram.agents.shown import shown
 
 Observation: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 Action: TypeAlias = int | npt.NDArray[np.float32]
-
-
-class AgentError(RuntimeError):
-    """An agent cannot be built or cannot act; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True, slots=True)

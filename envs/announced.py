@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, get_args
 
+from lram.envs.errors import AnnouncedError
 from lram.envs.session import Domain, EvaluationProtocol, InterpreterRecipe, SourceTree
 from lram.envs.task import ActionKind, ObservationKind, ScoreKind, Split, Task
 from lram.envs.text import message_of, printable, type_of
@@ -20,10 +21,6 @@ from lram.envs.text import message_of, printable, type_of
 GROUP = "lram.domains"
 _LONGEST_NAME = 200
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # it goes into task ids and the names of files
-
-
-class AnnouncedError(ValueError):
-    """A domain that cannot be loaded or is none; the message is one sentence."""
 
 
 def load(name: str, point: Any) -> Domain:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lram.envs.registry import SelectionError, load_domain
+from lram.envs.errors import SelectionError
+from lram.envs.registry import load_domain
 from lram.envs.task import Task
 
 

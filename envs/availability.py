@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lram.envs.errors import InterpreterError
 from lram.envs.session import Domain
 from lram.envs.text import printable
 
@@ -50,10 +51,6 @@ if sys.version_info >= (3, 8):
 print(json.dumps(facts))
 """
 )
-
-
-class InterpreterError(RuntimeError):
-    """An interpreter that cannot be run, or that no worker can run on; the message is a clause about it."""
 
 
 @dataclass(frozen=True, slots=True)

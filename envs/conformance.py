@@ -22,11 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from lram.envs.errors import ConformanceError
 from lram.envs.session import Action, Observation, Session, SessionError, SessionSpec, Step
-
-
-class ConformanceError(AssertionError):
-    """A session breaks a rule of the contract; the message is the rule and what was seen."""
 
 
 def check_session(

@@ -32,6 +32,7 @@ from types import MappingProxyType
 from typing import cast
 
 from lram.envs import announced
+from lram.envs.errors import SelectionError
 from lram.envs.session import Domain
 from lram.envs.task import ActionKind, ObservationKind, ScoreKind, Split, Task
 from lram.envs.text import printable
@@ -60,10 +61,6 @@ _ADAPTERS = MappingProxyType(
         "toy": "lram.envs.domains.toy",
     }
 )
-
-
-class SelectionError(ValueError):
-    """A selection, task or domain that does not exist; the message is one sentence."""
 
 
 @cache
@@ -176,10 +173,7 @@ def load_domain(name: str) -> Domain:
     if name in _ADAPTERS:
         return cast(Domain, import_module(_ADAPTERS[name]).DOMAIN)
     if name in _entry_points():
-        try:
-            return announced.load(name, _entry_points()[name])
-        except announced.AnnouncedError as error:
-            raise SelectionError(str(error)) from error
+        return announced.load(name, _entry_points()[name])
     raise SelectionError(f"there is no domain {name!r}{_hint(name, domain_names())}")
 
 

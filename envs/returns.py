@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from lram.envs.registry import SelectionError, load_domain
+from lram.envs.errors import SelectionError
+from lram.envs.registry import load_domain
 from lram.envs.session import Domain
 from lram.envs.task import Task
 

@@ -39,14 +39,12 @@ from typing import Any, NamedTuple, Protocol, Union
 import numpy as np
 import numpy.typing as npt
 
+from lram.envs.errors import SelectionError
+from lram.envs.errors import SessionError as SessionError  # a part of the contract
 from lram.envs.task import ActionKind, ObservationKind, Task
 
 Observation = Union[npt.NDArray[np.float32], npt.NDArray[np.uint8]]
 Action = Union[int, npt.NDArray[np.float32]]
-
-
-class SessionError(RuntimeError):
-    """A simulator broke its contract, or was asked for something that it cannot do."""
 
 
 class Step(NamedTuple):
@@ -237,11 +235,11 @@ class Domain:
     clipped_data: bool = False
 
     def protocol(self, name: str | None = None) -> EvaluationProtocol:
-        """Return the protocol called ``name`` (None: the default); KeyError names the choices."""
+        """Return the protocol called ``name`` (None: the default); SelectionError where there is none."""
         if name is None:
             return self.protocols[0]
         for candidate in self.protocols:
             if candidate.name == name:
                 return candidate
         known = ", ".join(p.name for p in self.protocols)
-        raise KeyError(f"domain {self.name} has no protocol {name!r}; it has {known}")
+        raise SelectionError(f"domain {self.name} has no protocol {name!r}; it has {known}")

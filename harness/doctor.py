@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lram.envs import registry
-from lram.envs.availability import InterpreterError, missing_requirements
+from lram.envs.availability import missing_requirements
+from lram.envs.errors import InterpreterError, SelectionError
 from lram.envs.session import Domain
 from lram.envs.workers.pool import Pool
 from lram.harness.children import child_environment
@@ -63,7 +64,7 @@ def _domain(domain_name: str, folder: Path) -> Finding:
     name = f"domain {domain_name}"
     try:
         domain = registry.load_domain(domain_name)
-    except registry.SelectionError as error:
+    except SelectionError as error:
         return Finding(name, False, str(error))
     try:
         python = resolve([domain_name]).get(domain_name)

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
-from lram.agents.api import AgentError
 from lram.agents.compute import ROWS, Compute, Precision, StepForm
 from lram.envs.workers.process import Deadlines
-from lram.harness.errors import LramError
+from lram.harness.errors import LramError, as_lram_error
 from lram.harness.rollout import seeds
 from lram.harness.rollout.loop import RolloutSettings
 from lram.harness.storage.records import RunPlan
@@ -62,10 +61,8 @@ class Machine:
         for name, seconds in asdict(self.deadlines).items():
             if not seconds > 0:
                 raise LramError(f"the deadline {name} is {seconds:g} s; it must be above 0")
-        try:
+        with as_lram_error():
             self.compute()
-        except AgentError as error:
-            raise LramError(str(error)) from error
 
     def compute(self) -> Compute:
         """Return how models compute here."""

@@ -11,16 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
-from lram.agents.api import Agent, AgentError, AgentInfo, TaskSpec, checked_agent
+from lram.agents.api import Agent, AgentInfo, TaskSpec, checked_agent
 from lram.agents.compute import Compute
 from lram.agents.factory import names_agent
 from lram.agents.own_code import changed, code_of, named_module
 from lram.agents.seed import check_seed
 from lram.agents.spec import parse_agent
-from lram.envs.registry import SelectionError
 from lram.envs.task import Task
 from lram.envs.text import message_of, printable, type_of
-from lram.harness.errors import LramError
+from lram.harness.errors import LramError, as_lram_error
 from lram.harness.interpreters.choosing import overridden, resolve
 from lram.harness.interpreters.readiness import adapter, protocols_here
 from lram.harness.rollout.translation import task_spec
@@ -280,16 +279,14 @@ def check_same(entry: AgentEntry, now: AgentInfo) -> None:
     )
 
 
+@as_lram_error()
 def build_agent(spec: str | Agent, seed: int, compute: Compute) -> Agent:
     """Return the agent that ``spec`` names; LramError when it cannot be built, or keeps no contract."""
     from lram.agents.factory import create_agent
 
-    try:
-        if not isinstance(spec, str):
-            return checked_agent(spec, "the agent")
-        return create_agent(spec, seed=seed, compute=compute)
-    except AgentError as error:
-        raise LramError(str(error)) from error
+    if not isinstance(spec, str):
+        return checked_agent(spec, "the agent")
+    return create_agent(spec, seed=seed, compute=compute)
 
 
 def labelled_specs(agents: AgentsArgument) -> dict[str, str | Agent]:
@@ -327,10 +324,8 @@ def _labelled_objects(agents: Mapping[str, str | os.PathLike[str] | Agent]) -> l
         elif isinstance(spec, os.PathLike):
             pairs.append((label, _path_of(spec)))
         else:
-            try:
+            with as_lram_error():
                 pairs.append((label, checked_agent(spec, f"agent {label}")))
-            except AgentError as error:
-                raise LramError(str(error)) from error
     return pairs
 
 
@@ -421,10 +416,8 @@ def _in_folder(spec: str) -> bool:
 
 def _planned_tasks(request: Request, place: Place) -> tuple[list[PlannedTask], dict[str, str]]:
     """Return the tasks with their protocols, and the executables of the domains played elsewhere."""
-    try:
+    with as_lram_error():
         tasks = selected(request.tasks)
-    except SelectionError as error:
-        raise LramError(str(error)) from error
     names = dict.fromkeys(task.domain for task in tasks)
     chosen = dict(request.protocols or {})
     _check_named("a protocol", chosen, names)

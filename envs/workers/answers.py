@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from lram.envs.errors import FrameError
 from lram.envs.session import Observation, SessionSpec, Step
 from lram.envs.text import printable
 from lram.envs.workers import wire
@@ -24,18 +25,6 @@ LARGEST_ACTION = 1 << 16  # actions to choose from, or dimensions
 _MOST_PACKAGES, _LONGEST_FACT = 200, 200
 _LARGEST_PID = 1 << 31
 _SLACK_S = 1.0  # by which an answer's seconds may exceed those that passed since the request
-
-
-class FrameError(ValueError):
-    """A frame that is no right answer; the message completes "the worker ...".
-
-    Attributes:
-        again: It is a second answer to the request that was answered last.
-    """
-
-    def __init__(self, message: str, *, again: bool = False) -> None:
-        super().__init__(message)
-        self.again = again
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from lram.envs.errors import WorkerStartError
 from lram.envs.workers import wire
 from lram.envs.workers.launch import Launcher
 from lram.envs.workers.output import OutputFile, OutputFiles
@@ -27,10 +28,6 @@ from lram.envs.workers.wire import Kind
 _SHUTDOWN_S = 2.0
 # So much later than a wait was to end, nothing ran: the machine slept, or this process was stopped.
 _STANDSTILL_S = 2.0
-
-
-class WorkerStartError(RuntimeError):
-    """The system does not let a worker process start; one sentence."""
 
 
 class Pool:

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from lram.envs.errors import FrameError
 from lram.envs.session import Action, Observation, SessionSpec, Step
 from lram.envs.text import printable
 from lram.envs.workers import answers, wire
-from lram.envs.workers.answers import FrameError, Layout, Request
+from lram.envs.workers.answers import Layout, Request
 from lram.envs.workers.wire import Kind
 
 _READ_SIZE = 1 << 18

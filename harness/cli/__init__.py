@@ -12,8 +12,6 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
 
-from lram.agents.api import AgentError
-from lram.envs.registry import SelectionError
 from lram.harness.children import SAFE_PATH
 from lram.harness.cli import (
     ablate,
@@ -32,7 +30,7 @@ from lram.harness.cli import (
     training,
 )
 from lram.harness.cli.output import lead_nowhere, nothing_hidden, placed_argument
-from lram.harness.errors import LramError
+from lram.harness.errors import ROOTS, LramError
 from lram.harness.words import brief
 
 EXIT_BAD_INPUT = 2
@@ -153,7 +151,7 @@ def _run() -> None:
     except CycloptsError as error:
         _say(_usage(error))
         sys.exit(EXIT_BAD_INPUT)
-    except (LramError, SelectionError, AgentError) as error:
+    except ROOTS as error:
         _say(str(error))
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:

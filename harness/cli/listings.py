@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from lram.envs import registry
+from lram.envs.errors import SelectionError
 from lram.envs.random_play import RandomPlay, random_play
 from lram.envs.scores import HALF, Normaliser, audit, normalise
 from lram.envs.task import Task
@@ -119,7 +120,7 @@ def _random_play(task: Task) -> RandomPlay | None:
     """Return random play as measured under the default protocol of the task's domain."""
     try:
         protocol = registry.load_domain(task.domain).protocol()
-    except registry.SelectionError:
+    except SelectionError:
         return None
     return random_play(task.id, protocol.id(task.domain))
 
@@ -161,7 +162,7 @@ def domains(*, json: Json = False) -> None:
     for name in registry.domain_names():
         try:
             adapters.append(registry.load_domain(name))
-        except registry.SelectionError as error:
+        except SelectionError as error:
             broken.append(str(error))
     if json:
         print_json(

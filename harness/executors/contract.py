@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from lram.agents.api import Agent
-from lram.envs.workers.pool import Pool, WorkerStartError
+from lram.envs.errors import WorkerStartError
+from lram.envs.workers.pool import Pool
 from lram.harness.errors import LramError
 from lram.harness.gate.contract import contract_note
 from lram.harness.gate.equivalence import pass_gate

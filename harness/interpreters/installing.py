@@ -22,7 +22,7 @@ from lram.envs.session import Domain, InterpreterRecipe
 from lram.harness.errors import LramError
 from lram.harness.interpreters.causes import cause
 from lram.harness.interpreters.folder import Interpreter, Place, commit, place, sweep, vacant_venv
-from lram.harness.interpreters.locks import InUseError, locked
+from lram.harness.interpreters.locks import InterpreterInUseError, locked
 from lram.harness.interpreters.pythons import base_python, is_made_from, minor_version
 from lram.harness.interpreters.sources import Found, find_sources, left_out
 from lram.harness.interpreters.state import broken
@@ -94,7 +94,7 @@ def install(
             else:
                 _check_same(where, its.interpreter, found, python)
                 progress(f"{domain} is installed already, in {where.venv}; --force installs it anew")
-                with suppress(InUseError):
+                with suppress(InterpreterInUseError):
                     sweep(where, "venv*")
                 return where.interpreter
         work = _Install(its, its.interpreter, where, lock, progress)
@@ -141,7 +141,7 @@ class _Install:
             self.say(f"note: the versions were proven with Python {proven}, and {base} is {minor}")
         try:
             self.where.folder.mkdir(parents=True, exist_ok=True)
-            with suppress(InUseError):
+            with suppress(InterpreterInUseError):
                 sweep(self.where)
             self.venv = vacant_venv(self.where)
             try:

@@ -13,7 +13,7 @@ from lram.agents.durable import flock
 from lram.harness.errors import LramError
 
 
-class InUseError(LramError):
+class InterpreterInUseError(LramError):
     """A run uses the interpreter."""
 
 
@@ -40,13 +40,13 @@ def locked(folder: Path) -> Iterator[IO[str]]:
 
 @contextmanager
 def unused(folder: Path) -> Iterator[None]:
-    """Keep runs off a domain's ``folder`` for a moment; InUseError where one uses it."""
+    """Keep runs off a domain's ``folder`` for a moment; InterpreterInUseError where one uses it."""
     file = _shared_file(folder)
     with _opened(file) as handle:
         try:
             flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, file)
         except durable.InUseError as error:
-            raise InUseError(
+            raise InterpreterInUseError(
                 f"the interpreter of {folder.name} is in use by a run; wait for it, or stop it"
             ) from error
         except OSError as error:

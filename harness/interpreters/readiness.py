@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from lram.envs.availability import InterpreterError, Probe, probe, required_modules
-from lram.envs.registry import SelectionError, load_domain
+from lram.envs.availability import Probe, probe, required_modules
+from lram.envs.errors import InterpreterError
+from lram.envs.registry import load_domain
 from lram.envs.session import Domain, EvaluationProtocol, SourceTree
 from lram.envs.task import Task
-from lram.harness.errors import LramError
+from lram.harness.errors import LramError, as_lram_error
 from lram.harness.interpreters.folder import place
 from lram.harness.interpreters.sources import clone_commands, repository_name
 
@@ -46,12 +46,10 @@ class Ready:
     versions: Mapping[str, str]
 
 
+@as_lram_error()
 def adapter(name: str) -> Domain:
     """Return the adapter of a domain; LramError where there is none."""
-    try:
-        return load_domain(name)
-    except SelectionError as error:
-        raise LramError(str(error)) from error
+    return load_domain(name)
 
 
 def readiness(
@@ -69,10 +67,8 @@ def readiness(
         LackingError: A package, or a checkout that one of the tasks needs, is not there.
         LramError: No such protocol; an interpreter that cannot be used; versions that do not fit.
     """
-    try:
+    with as_lram_error():
         candidates = domain.protocols if protocol is None else (domain.protocol(protocol),)
-    except KeyError as error:
-        raise LramError(cast(str, error.args[0])) from error
     distributions = sorted({name for one in domain.protocols for name in one.versions})
     try:
         found = probe(python, required_modules(domain, tasks), distributions)

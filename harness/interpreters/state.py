@@ -10,7 +10,8 @@ from lram.harness.interpreters.pythons import minor_version
 
 def state(there: Place) -> str:
     """Return ``installed``, or what is the matter."""
-    from lram.envs.registry import SelectionError, load_domain
+    from lram.envs.errors import SelectionError
+    from lram.envs.registry import load_domain
 
     if there.interpreter is None:
         return "unfinished"

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lram.envs.errors import WorkerStartError
 from lram.envs.registry import benchmark_tasks
 from lram.envs.session import Action, Domain, Observation, SessionSpec
-from lram.envs.workers.pool import Pool, WorkerStartError
+from lram.envs.workers.pool import Pool
 from lram.envs.workers.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
 from lram.harness.errors import LramError
 

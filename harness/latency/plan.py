@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lram.agents.api import Agent, AgentError
+from lram.agents.api import Agent
 from lram.agents.compute import FORMS, Precision, StepForm
 from lram.agents.seed import check_seed
-from lram.harness.errors import LramError
+from lram.harness.errors import LramError, as_lram_error
 from lram.harness.gate.equivalence import pass_gate
 from lram.harness.latency.feed import feed_of
 from lram.harness.latency.inputs import MARGIN, MOST, Inputs
@@ -138,10 +138,8 @@ def _agents(
             )
         forms: dict[StepForm, Agent] = {}
         for step in dict.fromkeys(request.steps):
-            try:
+            with as_lram_error():
                 agent = build_agent(spec, request.seed, frame.compute(step, 1))
-            except AgentError as error:
-                raise LramError(str(error)) from error
             if forms and type(agent) is not ModelAgent:
                 break  # it has no forms of a step
             forms[step] = agent
@@ -182,10 +180,8 @@ def _checked(
     return "; ".join(f"{rows} row{'s' if rows > 1 else ''}: {note}" for rows, note in by_rows.items())
 
 
+@as_lram_error()
 def _check_device(device: str) -> None:
     from lram.harness.bench.run import check_device
 
-    try:
-        check_device(device)
-    except AgentError as error:
-        raise LramError(str(error)) from error
+    check_device(device)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lram.agents.api import Action, Observation
-from lram.envs.workers.pool import Pool, WorkerStartError
+from lram.envs.workers.pool import Pool
 from lram.envs.workers.process import Begun, Deadlines, Stepped, WorkerProcess
-from lram.harness.errors import LramError
+from lram.harness.errors import LramError, as_lram_error
 from lram.harness.rollout import seeds
 from lram.harness.rollout.translation import checked_action, contradiction, task_spec
 from lram.harness.storage.records import PlannedTask
@@ -43,10 +43,11 @@ class Simulators:
         self._pool = Pool(log_folder=log_folder, interpreters=interpreters)
         count = min(lanes, len(os.sched_getaffinity(0)))
         try:
-            workers = [self._pool.acquire(planned.task.domain) for _ in range(count)]
-        except WorkerStartError as error:
+            with as_lram_error():
+                workers = [self._pool.acquire(planned.task.domain) for _ in range(count)]
+        except LramError:
             self._pool.close()
-            raise LramError(str(error)) from error
+            raise
         self._seats = [(workers[lane % count], lane // count) for lane in range(lanes)]
         self._lane = {seat: lane for lane, seat in enumerate(self._seats)}
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lram.envs.announced import AnnouncedError, load
+from lram.envs.announced import load
+from lram.envs.errors import AnnouncedError
 from lram.envs.registry import domain_names, load_domain
 from lram.envs.session import Domain, EvaluationProtocol, InterpreterRecipe, SourceTree
 from lram.envs.task import Task

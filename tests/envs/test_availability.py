@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lram.envs.availability import InterpreterError, environment, probe, required_modules
+from lram.envs.availability import environment, probe, required_modules
 from lram.envs.checkouts import package_folder
+from lram.envs.errors import InterpreterError
 from lram.envs.session import Domain, EvaluationProtocol, Session, SourceTree
 
 

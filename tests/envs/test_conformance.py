@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lram.envs.conformance import ConformanceError, check_session, trajectory_digest
+from lram.envs.conformance import check_session, trajectory_digest
+from lram.envs.errors import ConformanceError
 from lram.envs.session import Action, Observation, SessionError, SessionSpec, Step
 from lram.envs.simulator import SimulatorSession, vector_spec
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lram.envs.errors import FrameError
 from lram.envs.session import SessionSpec, Step
 from lram.envs.workers import answers, wire
-from lram.envs.workers.answers import FrameError, Layout
+from lram.envs.workers.answers import Layout
 from lram.envs.workers.process import Begun, Deadlines, Event, Failed, Stepped, WorkerProcess
 from lram.envs.workers.wire import HEADER, Kind, frame, pack_json
 

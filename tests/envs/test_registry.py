@@ -6,16 +6,8 @@ from collections import Counter
 
 import pytest
 
-from lram.envs.registry import (
-    DEMO_SUITE,
-    SelectionError,
-    all_tasks,
-    benchmark_tasks,
-    left_out,
-    load_domain,
-    select,
-    suites,
-)
+from lram.envs.errors import SelectionError
+from lram.envs.registry import DEMO_SUITE, all_tasks, benchmark_tasks, left_out, load_domain, select, suites
 from lram.envs.scores import audit, normalise
 
 SPLITS = {

@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from lram.envs.conformance import ConformanceError, check_session, trajectory_digest
+from lram.envs.conformance import check_session, trajectory_digest
 from lram.envs.domains.toy import DOMAIN, FAULT_DECISION, FLAKY_EVERY, make
+from lram.envs.errors import ConformanceError
 from lram.envs.session import SessionError, Step
 from lram.envs.simulator import SimulatorSession
 

@@ -19,7 +19,7 @@ import torch
 from lram.agents.api import AgentError, Episode, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.training.batches import Batch
-from lram.envs.registry import SelectionError
+from lram.envs.errors import SelectionError
 from lram.harness.cli import app
 from lram.harness.collection.collect import collect
 from lram.harness.errors import LramError

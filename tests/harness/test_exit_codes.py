@@ -15,7 +15,7 @@ from cyclopts import App
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.trajectories import StoreWriter, Trajectory
-from lram.envs.registry import SelectionError
+from lram.envs.errors import SelectionError
 from lram.harness.cli import app, main
 from lram.harness.cli.exits import ALWAYS, OWN, markdown
 from lram.harness.errors import LramError

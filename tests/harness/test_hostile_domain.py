@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lram.envs import registry
+from lram.envs.errors import SelectionError
 from lram.envs.workers.output import HEAD, TAIL
 from lram.harness.evaluation import Machine, evaluate
 from lram.harness.storage.records import EpisodeRecord
@@ -277,11 +278,11 @@ def test_a_package_that_cannot_be_loaded_is_named_and_takes_no_other_away(
         file.write("from dataclasses import replace\n" + content + "\n")
     assert "toy/steps" in registry.all_tasks()
     assert not any(name.startswith("hostile/") for name in registry.all_tasks())
-    with pytest.raises(registry.SelectionError) as caught:
+    with pytest.raises(SelectionError) as caught:
         registry.load_domain("hostile")
     assert words in str(caught.value)
     assert str(caught.value).isprintable()
-    with pytest.raises(registry.SelectionError, match="package that brings it"):
+    with pytest.raises(SelectionError, match="package that brings it"):
         registry.select("hostile/good")
 
 

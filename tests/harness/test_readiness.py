@@ -255,7 +255,8 @@ def test_an_interpreter_of_no_use_is_one_sentence_and_nothing_is_written(tmp_pat
 
 @pytest.mark.parametrize("minor", ["3.8", "3.7", "3.6", "2.7"])
 def test_pythons_that_are_too_old_can_say_so(tmp_path: Path, minor: str) -> None:
-    from lram.envs.availability import InterpreterError, probe
+    from lram.envs.availability import probe
+    from lram.envs.errors import InterpreterError
     from lram.harness.interpreters.pythons import find_python
 
     python = find_python(minor)

@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 
 from lram.agents.trajectories.trajectory import Trajectory
+from lram.envs.errors import WorkerStartError
 from lram.envs.registry import load_domain
-from lram.envs.workers.pool import Pool, WorkerStartError
+from lram.envs.workers.pool import Pool
 from lram.harness.errors import LramError
 from lram.harness.executors.ray import agents
 from lram.harness.executors.ray.messages import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from lram.harness.errors import LramError
+from lram.harness.errors import LramError, as_lram_error
 from lram.harness.executors.ray.connection import PROBE_S, Cluster, Lost, Node, by_value
 from lram.harness.executors.ray.messages import DomainFacts, NodeFacts
 from lram.harness.executors.ray.source import source_digest
@@ -111,10 +111,8 @@ class Roster:
         Raises:
             LramError: No node can play it, or not under the one that is ``chosen``.
         """
-        try:
+        with as_lram_error():
             candidates = adapter(domain).protocols if chosen is None else (adapter(domain).protocol(chosen),)
-        except KeyError as error:
-            raise LramError(str(error.args[0])) from error
         for candidate in candidates:
             if self.able(domain, candidate.name):
                 return candidate.name

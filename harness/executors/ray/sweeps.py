@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from lram.envs.registry import SelectionError, select
-from lram.harness.errors import LramError
+from lram.envs.registry import select
+from lram.harness.errors import LramError, as_lram_error
 from lram.harness.executors.ray.backend import RayBackend
 from lram.harness.executors.ray.connection import Cluster, Lost, Node
 from lram.harness.executors.ray.measuring import Asked, Heard, SweepOrder, measure
@@ -78,11 +78,9 @@ class _Bench:
                 raise LramError(f"agent {label} is a Python object, which cannot be sent to a cluster")
             specs[label] = spec
         domains: dict[str, list[str]] = {}
-        try:
+        with as_lram_error():
             for task in select(request.task):
                 domains.setdefault(task.domain, []).append(task.name)
-        except SelectionError as error:
-            raise LramError(str(error)) from error
         agents, files = shipped(specs, self._cluster.put)
         told = {field.name: getattr(request, field.name) for field in fields(request)}
         order = SweepOrder(agents, tuple(files), str(Path.cwd()), Asked(**{**told, "agents": specs}))

@@ -33,7 +33,7 @@ from lram.agents.trajectories import StoreWriter, TrajectoryStore
 from lram.agents.trajectories.readers import Options
 from lram.agents.trajectories.rebuilding import rebuild
 from lram.agents.trajectories.verification import verified
-from lram.envs.registry import SelectionError
+from lram.envs.errors import SelectionError
 from lram.harness.collection.importing import ImportTasks, import_data
 from lram.harness.collection.info import describe_store
 from lram.harness.errors import LramError
