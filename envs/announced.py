@@ -29,7 +29,7 @@ def load(name: str, point: Any) -> Domain:
     if not _NAME.fullmatch(name):
         raise AnnouncedError(
             f"the entry point {name!r} of group {GROUP} ({value}) has a name that is no domain's: letters, "
-            "digits, dots, dashes and underscores, at most 100; mend or remove the package that brings it"
+            "digits, dots, dashes and underscores, at most 100; fix or remove the package that brings it"
         )
     with _noting_interrupts() as interrupts:
         try:
@@ -38,18 +38,18 @@ def load(name: str, point: Any) -> Domain:
             if interrupts:
                 raise
             raise AnnouncedError(
-                f"the domain {name} ({value}) cannot be loaded: {_told(error)}; "
-                "mend or remove the package that brings it"
+                f"the domain {name} ({value}) cannot be loaded: {_described(error)}; "
+                "fix or remove the package that brings it"
             ) from error
         try:
             wrong = _flaw(name, domain)
         except BaseException as error:
             if interrupts:
                 raise
-            wrong = f"cannot be read: {_told(error)}"
+            wrong = f"cannot be read: {_described(error)}"
     if wrong:
         raise AnnouncedError(
-            f"the entry point {name!r} of group {GROUP} ({value}) {wrong}; mend the package that brings it"
+            f"the entry point {name!r} of group {GROUP} ({value}) {wrong}; fix the package that brings it"
         )
     return domain  # type: ignore[no-any-return]  # _flaw has seen that it is one
 
@@ -75,7 +75,7 @@ def _noting_interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     return printable(f"{type_of(error)}: {message_of(error)}", 300)
 
 

@@ -144,11 +144,11 @@ def _ask(python: str, modules: list[str], distributions: list[str]) -> dict[str,
         raise InterpreterError("cannot be run") from error
 
 
-def _facts(told: Any) -> dict[str, Any]:
-    """Return what an interpreter told of itself; ValueError where it is not what the probe tells."""
-    if not isinstance(told, dict) or told.keys() != {"python", "absent", "versions"}:
+def _facts(answer: Any) -> dict[str, Any]:
+    """Return the facts in an interpreter's answer; ValueError where it is not what the probe prints."""
+    if not isinstance(answer, dict) or answer.keys() != {"python", "absent", "versions"}:
         raise ValueError("these are not the facts that were asked for")
-    python, absent, versions = told["python"], told["absent"], told["versions"]
+    python, absent, versions = answer["python"], answer["absent"], answer["versions"]
     if not (
         isinstance(python, list)
         and len(python) == 3
@@ -159,7 +159,7 @@ def _facts(told: Any) -> dict[str, Any]:
         and all(isinstance(version, str) for version in versions.values())
     ):
         raise ValueError("these are not the facts that were asked for")
-    return {**told, "versions": {name: printable(version, 200) for name, version in versions.items()}}
+    return {**answer, "versions": {name: printable(version, 200) for name, version in versions.items()}}
 
 
 def _present(name: str) -> bool:
@@ -194,8 +194,8 @@ def _worker_path() -> list[str]:
     process alone; what PYTHONPATH names there reaches a worker, too.
     """
     own = {"", *_startup_folders()}
-    if told := os.environ.get("PYTHONPATH"):
-        own -= {str(Path(place).absolute()) for place in told.split(os.pathsep)}
+    if listed := os.environ.get("PYTHONPATH"):
+        own -= {str(Path(place).absolute()) for place in listed.split(os.pathsep)}
     library = str(Path(os.__file__).parent)
     first = sys.path.index(library) if library in sys.path else len(sys.path)
     return [place for index, place in enumerate(sys.path) if place and (index >= first or place not in own)]

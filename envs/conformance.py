@@ -8,7 +8,7 @@ In a test of your own package::
         check_session(lambda: DOMAIN.make("my-task", DOMAIN.protocol()), limit=200)
 
 and, for what one process cannot show, print ``trajectory_digest(...)`` in two processes and compare.
-The rules are those told in :mod:`lram.envs.session`.
+The rules are those of :mod:`lram.envs.session`.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def check_session(
         _check_refused_seeds(session)
         if limit is not None:
             _check_limit(session, seeds[0], limit, played)
-        fresh = make()
+        another = make()
         try:
-            again = _play(fresh, seeds[0], steps, played)
-            _require(again == first, "a fresh session with the same seed and actions must play the same")
+            again = _play(another, seeds[0], steps, played)
+            _require(again == first, "a new session with the same seed and actions must play the same")
         finally:
-            fresh.close()
+            another.close()
     finally:
         session.close()
         try:
@@ -187,7 +187,7 @@ def _check_step(step: Any, spec: SessionSpec) -> None:
         value = getattr(step, name)
         _require(type(value) is float, f"{name} must be a Python float, not {type(value).__name__}")
         _require(math.isfinite(value), f"{name} must be finite, not {value}")
-    for name in ("terminated", "truncated", "context_reset", "part_ends"):
+    for name in ("terminated", "truncated", "context_reset", "inner_episode_ends"):
         value = getattr(step, name)
         _require(type(value) is bool, f"{name} must be a Python bool, not {type(value).__name__}")
     _require(
@@ -197,7 +197,7 @@ def _check_step(step: Any, spec: SessionSpec) -> None:
     _require(not (step.terminated and step.truncated), "a step must not be both terminated and truncated")
     _require(
         not (step.context_reset and (step.terminated or step.truncated)),
-        "context_reset must not be told at an episode's end",
+        "context_reset must not be set at an episode's end",
     )
 
 

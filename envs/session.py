@@ -59,8 +59,8 @@ class Step(NamedTuple):
         signal: Reward that the agent is shown; it differs from ``reward`` where the protocol clips.
         context_reset: The agent's context starts anew with this observation although the episode
             goes on (Atari: a life was lost, and the protocol treats that as a boundary).
-        part_ends: An inner episode ended with this step, of a task that holds several in one context
-            (Dark-Room's trials). The agent is not reset; the last part ends with the episode.
+        inner_episode_ends: An inner episode ended with this step, of a task that holds several in one context
+            (Dark-Room). The agent is not reset; the last inner episode ends with the episode.
     """
 
     observation: Observation
@@ -70,7 +70,7 @@ class Step(NamedTuple):
     success: bool | None
     signal: float
     context_reset: bool = False
-    part_ends: bool = False
+    inner_episode_ends: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Dark-Room: find a goal that is not shown, and find it again, episode after episode in one context.
 
 The room has 10 x 10 cells. A task is a goal and a way of paying; the agent sees where it stands, never
-the goal. What the harness calls an episode is a *trial* here: several inner episodes one after the
-other, and the agent is not reset between them, so that what it found out in one can serve the next. An
+the goal. What the harness calls an episode holds several inner episodes here, one after the other, and
+the agent is not reset between them, so that what it found out in one can serve the next. An
 agent that learns in its context scores more in the later inner episodes than in the first.
 
 * ``sparse-00`` .. ``sparse-99``: reward 1 for reaching the goal, which ends the inner episode.
@@ -50,8 +50,8 @@ _ORDER = tuple(int(cell) for cell in np.random.RandomState(43).permutation(CELLS
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What a protocol sets: inner episodes of a trial, and steps of an inner episode at most."""
+class InnerEpisodes:
+    """What a protocol sets: inner episodes of an episode, and steps of an inner episode at most."""
 
     episodes: int
     steps: int
@@ -62,19 +62,19 @@ class DarkRoomSession(SimulatorSession):
 
     Observation (21): the row one-hot, the column one-hot, and 1 where an inner episode begins. The last
     step of an inner episode is answered with the first observation of the next one (at the end of the
-    trial: with where the agent stands). Success: on the goal after the step.
+    episode: with where the agent stands). Success: on the goal after the step.
 
     Args:
         name: ``sparse-NN`` or ``dense-NN``.
-        trial: Inner episodes and their steps.
+        inner: Inner episodes and their steps.
     """
 
-    def __init__(self, name: str, trial: Trial) -> None:
+    def __init__(self, name: str, inner: InnerEpisodes) -> None:
         super().__init__(f"darkroom/{name}", vector_spec(OBSERVATION_SIZE, "discrete", len(MOVES)), None)
         kind, _, number = name.partition("-")
         self._sparse = kind == "sparse"
         self._goal = goal_cell(int(number))
-        self._trial = trial
+        self._inner = inner
         self._rng = np.random.default_rng(0)
         self._cell = 0
         self._episode = 0
@@ -83,9 +83,9 @@ class DarkRoomSession(SimulatorSession):
     def _begin(self, seed: int) -> Observation:
         self._rng = np.random.default_rng(seed)
         self._episode = 0
-        return self._begin_part()
+        return self._begin_inner()
 
-    def _begin_part(self) -> Observation:
+    def _begin_inner(self) -> Observation:
         self._step = 0
         self._cell = int(self._rng.choice(_starts(self._goal)))
         return self._observation(first=True)
@@ -94,12 +94,14 @@ class DarkRoomSession(SimulatorSession):
         self._cell = moved(self._cell, int(action))
         self._step += 1
         there = self._cell == self._goal
-        part_ends = self._step == self._trial.steps or (there and self._sparse)
-        self._episode += part_ends
-        over = self._episode == self._trial.episodes
-        seen = self._begin_part() if part_ends and not over else self._observation(first=False)
+        inner_episode_ends = self._step == self._inner.steps or (there and self._sparse)
+        self._episode += inner_episode_ends
+        over = self._episode == self._inner.episodes
+        seen = self._begin_inner() if inner_episode_ends and not over else self._observation(first=False)
         # The number of inner episodes is the protocol's limit, so the end is never the task's own.
-        return Step(seen, float(there), False, over, there, float(there), part_ends=part_ends)
+        return Step(
+            seen, float(there), False, over, there, float(there), inner_episode_ends=inner_episode_ends
+        )
 
     def render(self) -> npt.NDArray[np.uint8]:
         """Return the room with the goal in green and the agent in white, uint8 (80, 80, 3)."""
@@ -139,8 +141,8 @@ def _starts(goal: int) -> npt.NDArray[np.int64]:
 
 
 @cache
-def random_returns(kind: str, trial: Trial) -> tuple[float, ...]:
-    """Return what uniformly random actions earn in a trial in expectation, by goal number; exact.
+def random_returns(kind: str, inner: InnerEpisodes) -> tuple[float, ...]:
+    """Return what uniformly random actions earn in an episode in expectation, by goal number; exact.
 
     By dynamic programming over the steps that are left: ``worth[goal, cell]`` is the expected return of an
     inner episode from ``cell``, and the expectation over its start is the mean over all other cells.
@@ -151,17 +153,17 @@ def random_returns(kind: str, trial: Trial) -> tuple[float, ...]:
             steps_to[cell, moved(cell, action)] += 1 / len(MOVES)
     goals = np.eye(CELLS)
     worth = np.zeros((CELLS, CELLS))
-    for _ in range(trial.steps):
+    for _ in range(inner.steps):
         after = np.where(goals, 1.0, worth) if kind == "sparse" else worth + goals
         worth = after @ steps_to.T
     worth[goals == 1] = 0.0
-    means = trial.episodes * worth.sum(axis=1) / (CELLS - 1)
+    means = inner.episodes * worth.sum(axis=1) / (CELLS - 1)
     return tuple(float(means[goal_cell(number)]) for number in range(CELLS))
 
 
 @cache
-def shortest_returns(kind: str, trial: Trial) -> tuple[float, ...]:
-    """Return what an agent that knows the goal earns in a trial in expectation, by goal number; exact.
+def shortest_returns(kind: str, inner: InnerEpisodes) -> tuple[float, ...]:
+    """Return what an agent that knows the goal earns in an episode in expectation, by goal number; exact.
 
     It takes a shortest path of d moves. Sparse, that pays 1 if d is within the steps; dense, it is on the
     goal after step d and stays.
@@ -169,27 +171,27 @@ def shortest_returns(kind: str, trial: Trial) -> tuple[float, ...]:
     returns = []
     for number in range(CELLS):
         goal = goal_cell(number)
-        left = [trial.steps - distance(int(cell), goal) + 1 for cell in _starts(goal)]
+        left = [inner.steps - distance(int(cell), goal) + 1 for cell in _starts(goal)]
         earned = [float(max(steps, 0) if kind == "dense" else steps > 0) for steps in left]
-        returns.append(trial.episodes * sum(earned) / len(earned))
+        returns.append(inner.episodes * sum(earned) / len(earned))
     return tuple(returns)
 
 
-def trial_of(protocol: EvaluationProtocol) -> Trial:
+def inner_episodes_of(protocol: EvaluationProtocol) -> InnerEpisodes:
     """Return what ``protocol`` sets."""
-    return Trial(protocol.options["episodes"], protocol.options["steps"])
+    return InnerEpisodes(protocol.options["episodes"], protocol.options["steps"])
 
 
 def under(task: Task, protocol: EvaluationProtocol) -> Task:
     """Return the task's row with horizon, target and score references as they are under ``protocol``."""
     kind, _, number = task.name.partition("-")
-    trial = trial_of(protocol)
-    best = round(shortest_returns(kind, trial)[int(number)], 6)
+    inner = inner_episodes_of(protocol)
+    best = round(shortest_returns(kind, inner)[int(number)], 6)
     return replace(
         task,
-        horizon=trial.episodes * trial.steps,
+        horizon=inner.episodes * inner.steps,
         target_return=best,
-        score_random=round(random_returns(kind, trial)[int(number)], 6),
+        score_random=round(random_returns(kind, inner)[int(number)], 6),
         score_reference=best,
     )
 
@@ -206,10 +208,10 @@ def least_return(task: Task) -> float:
 
 def greatest_return(task: Task, protocol: str) -> float | None:
     """Return 1 for each inner episode (sparse) or each step (dense); None for an unknown protocol."""
-    trial = next((trial_of(one) for one in PROTOCOLS if one.name == protocol), None)
-    if trial is None:
+    inner = next((inner_episodes_of(one) for one in PROTOCOLS if one.name == protocol), None)
+    if inner is None:
         return None
-    return float(trial.episodes * trial.steps if task.name.startswith("dense") else trial.episodes)
+    return float(inner.episodes * inner.steps if task.name.startswith("dense") else inner.episodes)
 
 
 def make(task_name: str, protocol: EvaluationProtocol) -> DarkRoomSession:
@@ -218,7 +220,7 @@ def make(task_name: str, protocol: EvaluationProtocol) -> DarkRoomSession:
         raise SessionError(
             f"darkroom has no task {task_name!r}; it has sparse-00 to sparse-99, dense-00 to dense-99"
         )
-    return DarkRoomSession(task_name, trial_of(protocol))
+    return DarkRoomSession(task_name, inner_episodes_of(protocol))
 
 
 def _names() -> Mapping[str, None]:

@@ -69,7 +69,7 @@ class DMControlSession(SimulatorSession):
         super().__init__(name, vector_spec(WIDTH, "continuous", action_size), options.limit)
 
     def _begin(self, seed: int) -> Observation:
-        # Same as a fresh suite.load(..., {"random": seed}), bit for bit: the task's generator is the
+        # Same as a new suite.load(..., {"random": seed}), bit for bit: the task's generator is the
         # only source of chance, and reset() starts the physics anew.
         self._environment.task._random = np.random.RandomState(seed)
         return self._observation(self._environment.reset().observation)
@@ -115,13 +115,13 @@ class DMControlSession(SimulatorSession):
 
 def _slots_of(name: str, environment: Any) -> dict[str, slice]:
     """Return each key's slot at the task's own size; SessionError for a key that does not fit."""
-    known = observation_slots()
+    layout = observation_slots()
     slots = {}
     for key, spec in environment.observation_spec().items():
         size = int(np.prod(spec.shape))
-        if key not in known or known[key].start + size > known[key].stop:
+        if key not in layout or layout[key].start + size > layout[key].stop:
             raise SessionError(f"{name}: observation {key!r} of size {size} does not fit the 204-wide layout")
-        slots[key] = slice(known[key].start, known[key].start + size)
+        slots[key] = slice(layout[key].start, layout[key].start + size)
     return slots
 
 

@@ -80,11 +80,11 @@ class ProcgenSession(SimulatorSession):
     def _begin(self, seed: int) -> Observation:
         options = self._options
         place = seed % options.levels
-        known = beginnings(self._game, options.distribution_mode, options.apart_from)
+        excluded = beginnings(self._game, options.distribution_mode, options.apart_from)
         while True:
             level = options.first_level + place
             self._environment, self._frame = begun(self._game, options.distribution_mode, level)
-            if self._frame.tobytes() not in known:
+            if self._frame.tobytes() not in excluded:
                 return self._observation()
             place = (place + 1) % options.levels
 

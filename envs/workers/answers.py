@@ -84,16 +84,16 @@ def check_header(number: int, length: int, request: Request | None, stepped: int
         number, length: Kind and bytes of the body.
         request: The oldest request without an answer, if any.
         stepped: Bytes of the body of a step's answer in the request's slot.
-        greeted: The worker has told of itself already.
+        greeted: The worker has sent its HELLO already.
 
     Raises:
         FrameError: It is no answer that is due, or longer than one.
     """
     if not greeted or number == Kind.HELLO:
         if greeted:
-            raise FrameError("told of itself (HELLO) a second time")
+            raise FrameError("sent a second HELLO frame")
         if number != Kind.HELLO:
-            raise FrameError(f"sent {_frame(number)} before it told of itself (HELLO)")
+            raise FrameError(f"sent {_frame(number)} before its HELLO")
         largest = LARGEST_TEXT
     elif request is None:
         raise unasked(number)
@@ -117,16 +117,16 @@ def unasked(number: int) -> FrameError:
 
 
 def read_hello(body: bytearray) -> dict[str, Any]:
-    """Return what a worker tells of itself: pid, python, packages (version by name)."""
+    """Return what a worker reports of itself: pid, python, packages (version by name)."""
     facts = _members(body, "HELLO", ("packages", "pid", "python"))
     pid, python, packages = facts["pid"], facts["python"], facts["packages"]
     if type(pid) is not int or not 0 < pid < _LARGEST_PID:
-        raise FrameError(f"told of itself the process id {_shown(pid)}")
+        raise FrameError(f"reported the process id {_shown(pid)}")
     if type(packages) is not dict or len(packages) > _MOST_PACKAGES:
-        raise FrameError(f"told of itself no table of at most {_MOST_PACKAGES} packages")
+        raise FrameError(f"reported no table of at most {_MOST_PACKAGES} packages")
     texts = [python, *packages.values()]
     if not all(type(text) is str for text in texts):
-        raise FrameError("told of itself versions that are no text")
+        raise FrameError("reported versions that are no text")
     return {
         "pid": pid,
         "python": printable(python, _LONGEST_FACT),
@@ -137,14 +137,14 @@ def read_hello(body: bytearray) -> dict[str, Any]:
 
 
 def read_begun(
-    body: bytearray, request: Request, known: Layout | None, now: float
+    body: bytearray, request: Request, earlier: Layout | None, now: float
 ) -> tuple[Layout, float, Observation]:
     """Return layout, seconds and first observation of a BEGUN frame.
 
     Args:
         body: The frame's.
         request: What it must answer.
-        known: Layout of the same task's earlier episodes, if any.
+        earlier: Layout of the same task's earlier episodes, if any.
         now: The clock's seconds.
     """
     if len(body) < wire.BEGUN.size:
@@ -154,13 +154,13 @@ def read_begun(
     _check_seconds(seconds, request, now)
     start = wire.BEGUN.size + length
     spec = _spec(_members(body[wire.BEGUN.size : start], "spec", _SPEC))
-    if known is not None and known.spec != spec:
+    if earlier is not None and earlier.spec != spec:
         raise FrameError(f"changed the spec of {request.task and request.task[0]} between two episodes")
     if len(body) - start != _observation_size(spec):
         raise FrameError(
             f"sent a first observation of {len(body) - start} bytes where {_observation_size(spec)} were due"
         )
-    layout = known or Layout.of(spec)
+    layout = earlier or Layout.of(spec)
     return layout, seconds, layout.observation(body[start:])
 
 
@@ -176,12 +176,14 @@ def read_stepped(
     largest = wire.LARGEST_REWARD
     if not (-largest <= reward <= largest and -largest <= signal <= largest):  # NaN is in no range
         raise FrameError(f"sent the reward {reward:g} (signal {signal:g}), which is not within +-{largest:g}")
-    known = _FLAGS[flags]
-    if known is None:
+    meaning = _FLAGS[flags]
+    if meaning is None:
         raise FrameError(f"sent the flags {flags}, which mean nothing")
-    terminated, truncated, success, context_reset, part_ends = known
+    terminated, truncated, success, context_reset, inner_episode_ends = meaning
     observation = layout.observation(buffer[start + wire.STEPPED.size : start + layout.stepped])
-    step = Step(observation, reward, terminated, truncated, success, signal, context_reset, part_ends)
+    step = Step(
+        observation, reward, terminated, truncated, success, signal, context_reset, inner_episode_ends
+    )
     return step, seconds, trajectory
 
 
@@ -252,7 +254,7 @@ def _check_request(kind: Kind, slot: int, number: int, request: Request) -> None
 def _check_seconds(seconds: float, request: Request, now: float) -> None:
     passed = now - request.sent
     if not 0.0 <= seconds <= passed + _SLACK_S:
-        raise FrameError(f"told of {seconds:g} s in the simulator, of {passed:.3g} s since it was asked")
+        raise FrameError(f"reported {seconds:g} s in the simulator, {passed:.3g} s after it was asked")
 
 
 def _frame(number: int) -> str:
@@ -270,22 +272,22 @@ def _shown(value: object) -> str:
 
 
 def _meanings(flags: int) -> tuple[bool, bool, bool | None, bool, bool] | None:
-    known = (
+    defined = (
         wire.TERMINATED
         | wire.TRUNCATED
         | wire.HAS_SUCCESS
         | wire.SUCCESS
         | wire.CONTEXT_RESET
-        | wire.PART_ENDS
+        | wire.INNER_EPISODE_ENDS
     )
-    if flags & ~known or (flags & wire.SUCCESS and not flags & wire.HAS_SUCCESS):
+    if flags & ~defined or (flags & wire.SUCCESS and not flags & wire.HAS_SUCCESS):
         return None
     return (
         bool(flags & wire.TERMINATED),
         bool(flags & wire.TRUNCATED),
         bool(flags & wire.SUCCESS) if flags & wire.HAS_SUCCESS else None,
         bool(flags & wire.CONTEXT_RESET),
-        bool(flags & wire.PART_ENDS),
+        bool(flags & wire.INNER_EPISODE_ENDS),
     )
 
 

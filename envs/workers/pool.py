@@ -1,4 +1,4 @@
-"""The worker processes of an evaluation: started, waited for, parked for reuse, buried.
+"""The worker processes of an evaluation: started, waited for, parked for reuse, removed.
 
 When a worker dies, misses a deadline or sends what is no right answer, the episode it was busy with is to
 blame, and the episodes of its other slots are lost without fault.
@@ -34,7 +34,7 @@ class Pool:
     """The worker processes of one evaluation, started when a domain needs them and kept for reuse.
 
     Attributes:
-        facts: What the first worker of each domain told of itself.
+        facts: What the first worker of each domain reported of itself.
         stood_still_s: Seconds, so far, for which nothing ran while the pool waited. No deadline counts them.
     """
 
@@ -94,7 +94,7 @@ class Pool:
         now = self._clock()
         end = now + timeout
         if now - self._left > _STANDSTILL_S:
-            # Whether nothing ran, or this process was busy and the workers were not, cannot be told.
+            # Whether nothing ran, or this process was busy and the workers were not, cannot be known.
             for worker in self._workers:
                 worker.count_anew(now)
         while True:
@@ -176,7 +176,7 @@ class Pool:
         return worker
 
     def _watch_room(self) -> None:
-        """Be told of room in the sockets of the workers that have unsent requests."""
+        """Be woken by room in the sockets of the workers that have unsent requests."""
         for worker in self._workers:
             wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.unsent else 0)
             if self._selector.get_key(worker.connection).events != wanted:
@@ -190,31 +190,31 @@ class Pool:
                 worker.postpone(seconds)
 
     def _drain(self, output: OutputFile) -> None:
-        if output.fileno() < 0:  # its worker has been buried meanwhile
+        if output.fileno() < 0:  # its worker has been removed meanwhile
             return
         output.drain()
         if output.ended:
             self._selector.unregister(output)
 
     def _read(self, worker: WorkerProcess) -> list[Event]:
-        if worker not in self._output:  # it has been buried meanwhile
+        if worker not in self._output:  # it has been removed meanwhile
             return []
         events, ended = worker.receive()
         if worker.facts:
             self.facts.setdefault(worker.domain, worker.facts)
         if ended:
-            events.append(self._bury(worker, "crash"))
+            events.append(self._remove(worker, "crash"))
         return events
 
     def _exited(self, worker: WorkerProcess) -> list[Event]:
-        """Bury a worker whose process has ended; one that it has forked may hold the connection open."""
+        """Remove a worker whose process has ended; one that it has forked may hold the connection open."""
         events: list[Event] = []
         more, ended = True, False
         while more and not ended:
             answered, ended = worker.receive()
             events.extend(answered)
             more = bool(answered)
-        return [*events, self._bury(worker, "crash")]
+        return [*events, self._remove(worker, "crash")]
 
     def _overdue(self, now: float) -> list[Event]:
         late = [w for w in self._workers if w.deadline is not None and w.deadline <= now]
@@ -224,10 +224,10 @@ class Pool:
             answered, ended = worker.receive()
             events.extend(answered)
             if ended or (worker.deadline is not None and worker.deadline <= now):
-                events.append(self._bury(worker, "crash" if ended else "timeout"))
+                events.append(self._remove(worker, "crash" if ended else "timeout"))
         return events
 
-    def _bury(self, worker: WorkerProcess, reason: Literal["crash", "timeout"]) -> Died:
+    def _remove(self, worker: WorkerProcess, reason: Literal["crash", "timeout"]) -> Died:
         culprit, over = worker.blamed
         if worker.fault:
             text = f"the {worker.domain} worker {worker.fault}, and was killed"

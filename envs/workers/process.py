@@ -27,7 +27,7 @@ from lram.envs.workers.wire import Kind
 _READ_SIZE = 1 << 18
 _STEPPED = int(Kind.STEPPED)
 _LAST_WORDS = 2000  # bytes of a worker's log that are looked at when it dies
-_LONGEST_LAST_WORDS = 600  # characters of them that are told
+_LONGEST_LAST_WORDS = 600  # characters of them that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class WorkerProcess:
     """One worker: its process, its end of the socket, and what it still owes an answer to.
 
     Attributes:
-        facts: What it told of itself; empty until then.
+        facts: What it reported of itself (HELLO); empty until then.
         fault: Why a frame of its was refused; empty when none was.
         clock: Seconds that deadlines are counted in.
     """
@@ -207,7 +207,7 @@ class WorkerProcess:
         return printable(" | ".join(lines[-3:]), _LONGEST_LAST_WORDS)
 
     def receive(self) -> tuple[list[Event], bool]:
-        """Read what is there; return its events, and whether the worker is to be buried.
+        """Read what is there; return its events, and whether the worker is to be removed.
 
         It is when the connection has ended, or when a frame is no right answer (``fault`` says why).
         """

@@ -1,9 +1,9 @@
 """``python -I -S reaper.py``: ends what simulators have started when the harness is gone, however it went.
 
-One such process a pool. It is told on its standard input, a line each: first ``TOKEN HARNESS``, a mark that
+One such process a pool. It reads from its standard input, a line each: first ``TOKEN HARNESS``, a mark that
 the environment of every worker has and the harness's process id; then ``+ NUMBER PID START`` for each worker
 that starts, ``- NUMBER`` for each that was ended, and ``.`` at the end. It waits; when the harness dies, or
-has told of the end, it kills every process that a worker of the pool has left, and ends. It is run as a
+has sent the end, it kills every process that a worker of the pool has left, and ends. It is run as a
 script, without any package.
 
 A process is a worker's when its environment has the worker's mark, when it is of the worker's session, or
@@ -37,8 +37,8 @@ class Workers:
 
     def end(self, number: str) -> None:
         """Kill what a worker that was ended has left."""
-        known = self._started.pop(number, None)
-        _kill(f"{VARIABLE}={self._token}-{number}\0", {} if known is None else dict([known]))
+        started = self._started.pop(number, None)
+        _kill(f"{VARIABLE}={self._token}-{number}\0", {} if started is None else dict([started]))
 
     def end_all(self) -> None:
         """Kill the workers and what they have left."""

@@ -25,7 +25,7 @@ STEPPED = struct.Struct("<HIddBdI")  # slot, request, reward, signal, flags, sec
 ANSWERED = struct.Struct("<HI")  # the beginning of both: slot, request
 _STEP_REQUEST = struct.Struct("<HIB")
 
-TERMINATED, TRUNCATED, HAS_SUCCESS, SUCCESS, CONTEXT_RESET, PART_ENDS = 1, 2, 4, 8, 16, 32
+TERMINATED, TRUNCATED, HAS_SUCCESS, SUCCESS, CONTEXT_RESET, INNER_EPISODE_ENDS = 1, 2, 4, 8, 16, 32
 REQUESTS = 1 << 32  # numbers of requests, after which they begin anew
 LARGEST_REWARD = 1e30
 """No reward and no signal lies beyond it, so that a sum over an episode is finite even as float32."""
@@ -96,7 +96,7 @@ def pack_stepped(slot: int, step: Step, seconds: float, trajectory: int, request
         | (0 if step.success is None else HAS_SUCCESS)
         | (SUCCESS if step.success else 0)
         | (CONTEXT_RESET if step.context_reset else 0)
-        | (PART_ENDS if step.part_ends else 0)
+        | (INNER_EPISODE_ENDS if step.inner_episode_ends else 0)
     )
     head = STEPPED.pack(slot, request, step.reward, step.signal, flags, seconds, trajectory)
     return frame(Kind.STEPPED, head + step.observation.tobytes())

@@ -117,7 +117,7 @@ class Lane:
         if step.success is not None:
             self.success_any = bool(self.success_any) or step.success
             self.success_last = step.success
-        if step.part_ends:
+        if step.inner_episode_ends:
             self.parts.append(self.part)
             self.part = 0.0
         self.observation = step.observation

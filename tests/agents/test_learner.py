@@ -40,7 +40,7 @@ def play(agent, names: Sequence[str], seed: int = 0, state=None) -> tuple[list[l
             parts[lane][-1].append((cell, action, step.reward))
             if step.truncated:
                 lanes.remove(lane)
-            elif step.part_ends:
+            elif step.inner_episode_ends:
                 parts[lane].append([])
     return parts, state
 

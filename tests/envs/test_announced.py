@@ -93,7 +93,7 @@ def test_a_domain_as_the_contract_has_it_is_loaded() -> None:
 def test_a_field_that_is_none_is_named_in_one_sentence(fields: dict[str, Any], sentence: str) -> None:
     with pytest.raises(AnnouncedError, match=sentence) as caught:
         loaded(replace(DOMAIN, **fields))
-    assert "mend the package that brings it" in str(caught.value)
+    assert "fix the package that brings it" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -196,7 +196,7 @@ def test_a_sound_session_passes() -> None:
         (ReadsCallersArray, "whatever the caller writes"),
         (GlobalRandomness, "global random generators"),
         (RemembersLastEpisode, "whatever it did before"),
-        (DiffersBetweenObjects, "a fresh session"),
+        (DiffersBetweenObjects, "a new session"),
         (IgnoresSeed, "seeds 7 and 8 must not give the same"),
         (TakesAnyAction, "too wide must raise SessionError"),
         (TakesAnySeed, "the seed -1 must raise SessionError"),
@@ -208,7 +208,7 @@ def test_a_sound_session_passes() -> None:
         (replaced(terminated=np.bool_(False)), "terminated must be a Python bool"),
         (replaced(success=1), "success must be None or a Python bool"),
         (replaced(terminated=True, truncated=True), "both terminated and truncated"),
-        (replaced(terminated=True, context_reset=True), "context_reset must not be told"),
+        (replaced(terminated=True, context_reset=True), "context_reset must not be set"),
     ],
 )
 def test_each_broken_rule_is_found_and_named(broken: Callable[[], Sound], rule: str) -> None:

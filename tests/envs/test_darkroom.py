@@ -14,14 +14,14 @@ from lram.envs.domains.darkroom import (
     MOVES,
     SIDE,
     DarkRoomSession,
-    Trial,
+    InnerEpisodes,
     distance,
     goal_cell,
+    inner_episodes_of,
     make,
     moved,
     random_returns,
     shortest_returns,
-    trial_of,
     under,
 )
 from lram.envs.registry import all_tasks, select
@@ -91,8 +91,10 @@ def test_walls_hold_back() -> None:
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
 def test_a_trial_holds_its_inner_episodes_and_ends_with_the_last(kind: str) -> None:
     _, steps = play(make(f"{kind}-11", SHORT), seed=4)
-    assert [place for place, step in enumerate(steps, start=1) if step.part_ends] == list(range(20, 201, 20))
-    assert steps[-1].part_ends
+    assert [place for place, step in enumerate(steps, start=1) if step.inner_episode_ends] == list(
+        range(20, 201, 20)
+    )
+    assert steps[-1].inner_episode_ends
     assert steps[-1].truncated
     assert not any(step.terminated or step.context_reset for step in steps)
 
@@ -102,7 +104,7 @@ def test_an_inner_episode_begins_elsewhere_marked_and_never_on_the_goal() -> Non
     for seed in range(60):
         session = make("dense-11", protocol_of(3, 4))
         seen, steps = play(session, seed)
-        firsts = [0, *(place for place, step in enumerate(steps[:-1], start=1) if step.part_ends)]
+        firsts = [0, *(place for place, step in enumerate(steps[:-1], start=1) if step.inner_episode_ends)]
         assert [place for place, observation in enumerate(seen) if observation[-1]] == firsts
         begun += [cell_of(seen[place]) for place in firsts]
     counts = Counter(begun)
@@ -118,10 +120,10 @@ def protocol_of(episodes: int, steps: int) -> EvaluationProtocol:
 def test_sparse_pays_once_and_goes_on_with_the_next_inner_episode() -> None:
     goal = goal_cell(5)
     seen, steps = play(make("sparse-05", SHORT), 9, goal)
-    assert sum(step.reward for step in steps) == sum(step.part_ends for step in steps) == 10
+    assert sum(step.reward for step in steps) == sum(step.inner_episode_ends for step in steps) == 10
     for place, step in enumerate(steps):
-        assert step.success == step.part_ends == (step.reward == 1.0)
-        if step.part_ends and place < len(steps) - 1:
+        assert step.success == step.inner_episode_ends == (step.reward == 1.0)
+        if step.inner_episode_ends and place < len(steps) - 1:
             assert step.observation[-1] == 1.0
     assert len(steps) == 10 + sum(distance(cell_of(s), goal) - 1 for s in seen[:-1] if s[-1])
 
@@ -146,7 +148,7 @@ def test_the_observation_does_not_depend_on_the_goal_beyond_where_one_stands() -
 @pytest.mark.parametrize("number", [0, 42, 99])
 def test_the_random_reference_is_the_expectation(kind: str, number: int) -> None:
     """By another way than the one it is computed in: where the agent may be, step by step."""
-    goal, trial = goal_cell(number), Trial(3, 12)
+    goal, trial = goal_cell(number), InnerEpisodes(3, 12)
     chances = {cell: 1 / 99 for cell in range(CELLS) if cell != goal}
     earned = 0.0
     for _ in range(trial.steps):
@@ -173,7 +175,7 @@ def test_random_play_earns_the_random_reference(kind: str) -> None:
             step = session.step(int(rng.integers(5)))
             total, over = total + step.reward, step.truncated
         returns.append(total)
-    expected = random_returns(kind, trial_of(SHORT))[30]
+    expected = random_returns(kind, inner_episodes_of(SHORT))[30]
     assert abs(np.mean(returns) - expected) < 4 * np.std(returns) / np.sqrt(len(returns))
 
 
@@ -182,11 +184,11 @@ def test_shortest_paths_score_one_on_average_over_all_starts(kind: str) -> None:
     goal = goal_cell(8)
     lengths = [distance(cell, goal) for cell in range(CELLS) if cell != goal]
     paid = [20 - length + 1 if kind == "dense" else 1 for length in lengths]
-    assert shortest_returns(kind, Trial(10, 20))[8] == pytest.approx(10 * np.mean(paid))
+    assert shortest_returns(kind, InnerEpisodes(10, 20))[8] == pytest.approx(10 * np.mean(paid))
 
 
 def test_a_path_that_is_longer_than_an_inner_episode_earns_nothing() -> None:
-    assert shortest_returns("sparse", Trial(1, 1))[0] == pytest.approx(
+    assert shortest_returns("sparse", InnerEpisodes(1, 1))[0] == pytest.approx(
         np.mean([distance(cell, goal_cell(0)) == 1 for cell in range(CELLS) if cell != goal_cell(0)])
     )
 

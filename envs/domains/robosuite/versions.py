@@ -40,12 +40,12 @@ def check_versions(domain: Domain, protocol: EvaluationProtocol) -> None:
     wrong = _wrong_versions(protocol)
     if not wrong:
         return
-    mend = f"run 'lram env install {domain.name}'"
+    advice = f"run 'lram env install {domain.name}'"
     fitting = [other.name for other in domain.protocols if not _wrong_versions(other)]
     if fitting:
-        mend += f", or choose what fits this interpreter: --protocol {domain.name}={fitting[0]}"
+        advice += f", or choose what fits this interpreter: --protocol {domain.name}={fitting[0]}"
     needed = " and ".join(f"{package} {needs} (here: {found})" for package, needs, found in wrong)
-    raise SessionError(f"the protocol {protocol.name} of {domain.name} needs {needed}; {mend}")
+    raise SessionError(f"the protocol {protocol.name} of {domain.name} needs {needed}; {advice}")
 
 
 def _wrong_versions(protocol: EvaluationProtocol) -> list[tuple[str, str, str]]:
@@ -61,19 +61,19 @@ def _wrong_versions(protocol: EvaluationProtocol) -> list[tuple[str, str, str]]:
 
 
 def import_robosuite(domain: str) -> Any:
-    """Import robosuite for a domain; SessionError names what failed and what mends it."""
-    mend = f"run 'lram env install {domain}'"
-    import_quietly("mujoco", mend)
+    """Import robosuite for a domain; SessionError names what failed and what fixes it."""
+    advice = f"run 'lram env install {domain}'"
+    import_quietly("mujoco", advice)
     # On its way in, robosuite loads EGL, which a machine without a screen may lack, and tells everything
     # that is imported later to use it. The word keeps it from that; what renders loads EGL then.
-    told = os.environ.get("MUJOCO_GL")
+    before = os.environ.get("MUJOCO_GL")
     os.environ["MUJOCO_GL"] = "glx"
     try:
-        return import_quietly("robosuite", mend)
+        return import_quietly("robosuite", advice)
     finally:
         del os.environ["MUJOCO_GL"]
-        if told is not None:
-            os.environ["MUJOCO_GL"] = told
+        if before is not None:
+            os.environ["MUJOCO_GL"] = before
 
 
 def load_opengl(name: str) -> None:
@@ -98,30 +98,30 @@ def load_opengl(name: str) -> None:
 def import_source(domain: Domain, tree: SourceTree) -> Any:
     """Import the package of a checkout, after robosuite; SessionError names the checkout's home."""
     import_robosuite(domain.name)
-    mend = f"run 'lram env install {domain.name} --source FOLDER' with a checkout of {tree.url}"
-    module = import_quietly(tree.module, mend)
+    advice = f"run 'lram env install {domain.name} --source FOLDER' with a checkout of {tree.url}"
+    module = import_quietly(tree.module, advice)
     if module.__file__ is None:  # any folder of that name imports as a namespace
         folder = next(iter(module.__path__))
-        raise SessionError(f"{tree.module} in {folder} is no checkout of {tree.url}; {mend}")
+        raise SessionError(f"{tree.module} in {folder} is no checkout of {tree.url}; {advice}")
     return module
 
 
-def import_quietly(module: str, mend: str) -> Any:
+def import_quietly(module: str, advice: str) -> Any:
     """Import a package that prints advice on its way in.
 
     Raises:
-        SessionError: What failed, and ``mend``: what to do about it.
+        SessionError: What failed, and ``advice``: what to do about it.
     """
-    advice = logging.getLogger("robosuite_logs")
-    level = advice.level
-    advice.setLevel(logging.ERROR)
+    logger = logging.getLogger("robosuite_logs")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     words = io.StringIO()
     try:
         with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
             return importlib.import_module(module)
     except Exception as error:
         raise SessionError(
-            f"{module} cannot be imported ({type(error).__name__}: {error}); {mend}"
+            f"{module} cannot be imported ({type(error).__name__}: {error}); {advice}"
         ) from error
     finally:
-        advice.setLevel(level)
+        logger.setLevel(level)
