@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
-from lram.agents.api import Agent, AgentError, AgentInfo, TaskSpec, checked_agent
+from lram.agents.api import Agent, AgentError, AgentInfo, MinimalAgent, TaskSpec, checked_agent
 from lram.agents.compute import Compute
 from lram.agents.factory import names_agent
 from lram.agents.own_code import changed, code_of, named_module
@@ -52,7 +52,7 @@ AgentsArgument = (
     str
     | os.PathLike[str]
     | Sequence["str | os.PathLike[str]"]
-    | Mapping[str, "str | os.PathLike[str] | Agent"]
+    | Mapping[str, "str | os.PathLike[str] | MinimalAgent"]
 )
 
 
@@ -185,7 +185,7 @@ def plan_for(request: Request, place: Place) -> tuple[RunPlan, Mapping[str, Play
 
 
 def reopen(
-    plan: RunPlan, given: Mapping[str, Agent] | None, interpreters: Mapping[str, str], place: Place
+    plan: RunPlan, given: Mapping[str, MinimalAgent] | None, interpreters: Mapping[str, str], place: Place
 ) -> Mapping[str, Player]:
     """Return the agents of an existing plan, after checking that nothing has changed since.
 
@@ -215,7 +215,7 @@ def reopen(
                     f"agent {entry.label} was given as a Python object; resume from Python with "
                     f"lram.harness.resume(run, agents={{{entry.label!r}: ...}})"
                 )
-            specs[entry.label] = given[entry.label]
+            specs[entry.label] = _entered(given[entry.label], f"agent {entry.label}")
         else:
             specs[entry.label] = entry.spec
     agents = place.players(specs, plan.tasks, plan.seed)
@@ -284,10 +284,18 @@ def build_agent(spec: str | Agent, seed: int, compute: Compute) -> Agent:
     """Return the agent that ``spec`` names; LramError when it cannot be built, or keeps no contract."""
     from lram.agents.factory import create_agent
 
+    if not isinstance(spec, str):
+        return _entered(spec, "the agent")
     try:
-        if not isinstance(spec, str):
-            return checked_agent(spec, "the agent")
         return create_agent(spec, seed=seed, compute=compute)
+    except AgentError as error:
+        raise LramError(str(error)) from error
+
+
+def _entered(agent: MinimalAgent, name: str) -> Agent:
+    """Return an agent that was given as an object, completed; LramError where it keeps no contract."""
+    try:
+        return checked_agent(agent, name)
     except AgentError as error:
         raise LramError(str(error)) from error
 
@@ -317,7 +325,9 @@ def labelled_specs(agents: AgentsArgument) -> dict[str, str | Agent]:
     return dict(pairs)
 
 
-def _labelled_objects(agents: Mapping[str, str | os.PathLike[str] | Agent]) -> list[tuple[str, str | Agent]]:
+def _labelled_objects(
+    agents: Mapping[str, str | os.PathLike[str] | MinimalAgent],
+) -> list[tuple[str, str | Agent]]:
     pairs: list[tuple[str, str | Agent]] = []
     for label, spec in agents.items():
         if not isinstance(label, str):
@@ -327,10 +337,7 @@ def _labelled_objects(agents: Mapping[str, str | os.PathLike[str] | Agent]) -> l
         elif isinstance(spec, os.PathLike):
             pairs.append((label, _path_of(spec)))
         else:
-            try:
-                pairs.append((label, checked_agent(spec, f"agent {label}")))
-            except AgentError as error:
-                raise LramError(str(error)) from error
+            pairs.append((label, _entered(spec, f"agent {label}")))
     return pairs
 
 

@@ -13,18 +13,19 @@ holds this.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
 from lram.agents.backbones.states import State, state_bytes
-from lram.agents.backbones.stepping import make_stepper
+from lram.agents.backbones.stepping import Stepper, make_stepper
 from lram.agents.checkpoints.known_tasks import KnownTasks
 from lram.agents.compute import Compute
 from lram.agents.model.config import ModelConfig
@@ -63,7 +64,53 @@ class LaneStates:
     blocks: list[State] = field(repr=False)
 
 
-class ModelAgent:
+@dataclass(frozen=True, slots=True)
+class PassReader:
+    """What computes a pass of a model, for its weights as they were when this was made (:func:`make_reader`).
+
+    Packed weights and compiled code cannot be copied or pickled: a copy, or what is unpickled, is made anew.
+
+    Attributes:
+        model: Whose passes.
+        form: The form of the step that was asked for.
+        rows: Of a pass.
+        stepper: Reads a pass.
+        action_head: Reads actions from hidden states: (rows, width) to (rows, 8, 274).
+        images: Encodes images: (n, 3, 64, 64) to (n, width).
+        device: Where the model computes.
+        here: Whether that is the processor. Kept beside ``device``, since between two passes nothing is left
+            in the processor's cache: each look-up then takes longer than it seems to.
+    """
+
+    model: ActionModel
+    form: str
+    rows: int
+    stepper: Stepper
+    action_head: Callable[[Tensor], Tensor]
+    images: Callable[[Tensor], Tensor]
+    device: torch.device
+    here: bool
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return make_reader, (self.model, self.form, self.rows)
+
+
+def make_reader(model: ActionModel, form: str, rows: int) -> PassReader:
+    """Return what computes passes of ``rows`` rows of ``model``, its step in the asked form.
+
+    Raises:
+        AgentError: The form does not exist, or cannot be used here.
+    """
+    stepper = make_stepper(model.backbone, form, rows=rows, tokens=model.config.pass_tokens)
+    action_head: Callable[[Tensor], Tensor] = model.action_logits
+    images: Callable[[Tensor], Tensor] = model.encoders.observation
+    if stepper.form == "fused":
+        action_head, images = _fused_ends(model, rows)
+    device = model.backbone.device
+    return PassReader(model, form, rows, stepper, action_head, images, device, device.type == "cpu")
+
+
+class ModelAgent(Agent):
     """An :class:`lram.agents.api.Agent` that acts by an action model, taking the likeliest class.
 
     Args:
@@ -76,12 +123,16 @@ class ModelAgent:
         compute: Form of the step, and rows of a pass (results of different ``rows`` may differ by
             rounding; 1 is for measuring the latency of a single lane). Device and precision are the
             model's.
+        reader: What computes a pass; None: it is made of the model, as ``compute`` says.
+        details: What is told of it beside what the model tells, for :class:`lram.agents.api.AgentInfo`.
 
     Attributes:
         model: The model. Its weights must not change while the agent acts.
         rows: Rows of a pass.
-        stepper: What reads a pass.
+        reader: What computes a pass.
     """
+
+    rows: int
 
     def __init__(
         self,
@@ -93,13 +144,14 @@ class ModelAgent:
         target_returns: Mapping[str, float] | None = None,
         known: KnownTasks = KnownTasks(None),  # noqa: B008 - a tuple
         compute: Compute | None = None,
+        reader: PassReader | None = None,
+        details: Sequence[tuple[str, str]] = (),
     ) -> None:
         compute = compute or Compute()
-        self._target_returns = dict(target_returns or {})
+        self.target_returns = dict(target_returns or {})
         self.model = model.eval()
-        self.rows = rows = compute.rows
-        self._form = compute.step
-        self._prepare()
+        self.rows = rows = compute.rows if reader is None else reader.rows
+        self.reader = reader or make_reader(model, compute.step, rows)
         self._info = AgentInfo(
             kind="model",
             description=description,
@@ -118,41 +170,27 @@ class ModelAgent:
                 ("rows a pass", str(rows)),
                 ("step", self.stepper.detail),
                 ("precision", str(next(model.parameters()).dtype).removeprefix("torch.")),
+                *details,
             ),
         )
 
-    def _prepare(self) -> None:
-        """Make what computes, from the model's weights as they are now."""
-        model, tokens = self.model, self.model.config.pass_tokens
-        self.stepper = make_stepper(model.backbone, self._form, rows=self.rows, tokens=tokens)
-        # Kept, since between two passes nothing is left in the processor's cache: each look-up then takes
-        # longer than it seems to.
-        self._device = model.backbone.device
-        self._here = self._device.type == "cpu"
-        self.action_head: Callable[[Tensor], Tensor] = model.action_logits
-        self._images: Callable[[Tensor], Tensor] = model.encoders.observation
-        if self.stepper.form == "fused":
-            self.action_head, self._images = _fused_ends(model, self.rows)
+    @property
+    def stepper(self) -> Stepper:
+        """What reads a pass's tokens."""
+        return self.reader.stepper
 
-    def with_model(self, model: ActionModel) -> ModelAgent:
+    def with_stepper(self, stepper: Stepper) -> Self:
+        """Return this agent, of the same description and weights, reading its passes by ``stepper``."""
+        twin = copy.copy(self)
+        twin.reader = replace(self.reader, stepper=stepper)
+        return twin
+
+    def with_model(self, model: ActionModel) -> Self:
         """Return this agent, of the same description, acting by ``model``."""
-        twin = object.__new__(type(self))
-        twin.__setstate__({**self.__getstate__(), "model": model})
+        twin = copy.copy(self)
+        twin.model = model.eval()
+        twin.reader = make_reader(model, self.reader.form, self.rows)
         return twin
-
-    def __copy__(self) -> ModelAgent:
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Packed weights and compiled code cannot be copied or pickled; they are made again.
-        made = ("stepper", "_device", "_here", "action_head", "_images")
-        return {name: value for name, value in self.__dict__.items() if name not in made}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._prepare()
 
     @property
     def info(self) -> AgentInfo:
@@ -238,12 +276,12 @@ class ModelAgent:
             state.last_classes[lane] = past_classes(action, self._task(state, lane))
 
     def _target(self, task: TaskSpec) -> float | None:
-        return self._target_returns.get(task.id, task.target_return)
+        return self.target_returns.get(task.id, task.target_return)
 
     def _asked_for(self) -> str:
         if not self.model.config.returns_in_context:
             return "none"
-        own = len(self._target_returns)
+        own = len(self.target_returns)
         table = "the task table's"
         return f"its own for {own} task{'s' * (own != 1)}, else {table}" if own else table
 
@@ -275,7 +313,7 @@ class ModelAgent:
         if images:
             size = min(IMAGES, self.rows)
             batches = [images[first : first + size] for first in range(0, len(images), size)]
-            tokens = torch.cat([self._images(self._given(_stacked(batch, size))) for batch in batches])
+            tokens = torch.cat([self.reader.images(self._given(_stacked(batch, size))) for batch in batches])
             first = 0
             for block, rows in shown.items():
                 encoded[block][rows] = tokens[first : first + len(rows)]
@@ -311,15 +349,15 @@ class ModelAgent:
             self._given(classes) if model.config.actions_in_context else None,
         )
         mask = None if valid.all() else self._given(valid)
-        hidden, state.blocks[block] = self.stepper.call(x, state.blocks[block], mask)
-        read = self.action_head(hidden[:, -1])
-        logits: npt.NDArray[np.float32] = (read if self._here else read.cpu()).float().numpy()
+        hidden, state.blocks[block] = self.reader.stepper.call(x, state.blocks[block], mask)
+        read = self.reader.action_head(hidden[:, -1])
+        logits: npt.NDArray[np.float32] = (read if self.reader.here else read.cpu()).float().numpy()
         return logits
 
     def _given(self, values: npt.NDArray[Any]) -> Tensor:
         """Return ``values`` where the model computes; it is read before they change."""
         tensor = torch.from_numpy(values)
-        return tensor if self._here else tensor.to(self._device)
+        return tensor if self.reader.here else tensor.to(self.reader.device)
 
     def _by_block(self, lanes: Sequence[int]) -> list[tuple[int, list[int]]]:
         blocks: dict[int, list[int]] = {}

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
 
 SIDE = 10
 UP, DOWN, RIGHT, LEFT, STAY = range(5)
@@ -45,7 +45,7 @@ class Trial:
     reached: int | None = None
 
 
-class LearnerAgent:
+class LearnerAgent(Agent):
     """Plays Dark-Room as the module's text tells; it learns within a trial and forgets it after."""
 
     @property
