@@ -22,6 +22,7 @@ from lram.agents.model.tokens import ACTION_DIMS, DISCRETE_ACTIONS
 from lram.agents.training.sampling import DomainEpisodes, Integers, chances, in_order
 
 if TYPE_CHECKING:
+    from lram.agents.training.recipe import DataSection
     from lram.agents.trajectories.store import TrajectoryStore
 
 Split = Literal["train", "valid"]
@@ -70,6 +71,19 @@ class Selection:
             raise AgentError(f"validation_share must be 0 or more and below 1, not {self.validation_share}")
         if self.seed < 0:
             raise AgentError(f"the selection's seed must be 0 or more, not {self.seed}")
+
+
+def selection_of(data: DataSection) -> Selection:
+    """Return which episodes the section ``data`` of a recipe uses."""
+    return Selection(
+        tasks=data.tasks,
+        policies=data.policies,
+        top_fraction=data.top_fraction,
+        episode_fraction=data.episode_fraction,
+        validation_share=data.validation_share,
+        seed=data.seed,
+        unit=data.validation_unit,
+    )
 
 
 class Selected(NamedTuple):
