@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from lram.agents.api import AgentError
 from lram.agents.model.config import ModelConfig, config_to_dict
@@ -33,7 +31,7 @@ class Weights(NamedTuple):
 
     dtype: str
     shape: tuple[int, ...]
-    content: bytes | npt.NDArray[np.uint8]
+    content: bytes | memoryview
 
 
 def digest_of_weights(

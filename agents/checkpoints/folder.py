@@ -73,7 +73,7 @@ def model_digest(model: ActionModel, target_returns: Mapping[str, float] | None 
     def weights(name: str) -> Weights:
         tensor = tensors[name]
         content = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
-        return Weights(str(tensor.dtype), tuple(tensor.shape), content)
+        return Weights(str(tensor.dtype), tuple(tensor.shape), content.data)
 
     return digest_of_weights(model.config, tensors, weights, target_returns)
 

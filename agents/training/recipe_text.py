@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 from lram.agents.api import AgentError
+from lram.agents.backbones.registry import renamed_presets
 from lram.agents.durable import read_regular
 from lram.agents.model.config import config_to_dict
 from lram.agents.shown import shown
 from lram.agents.training.recipe import (
-    EARLIER_PRESETS,
     MODEL_SECTION,
     ModelSection,
     OptimizerSection,
@@ -46,8 +46,6 @@ LARGEST_RECIPE = 1 << 20
 _WRITTEN_OUT = {"stores", "tasks", "policies", "top_fraction", "validation_share", "seed"}
 """Of ``[data]``: a recipe with all of these was written out by a training, or by ``--print-recipe``. One of
 earlier versions tells no ``validation_unit``, and its split is to stay what it was."""
-_NOW = {"transformer-1M": "transformer[recompute]-1M"}
-"""What the earlier names of ``EARLIER_PRESETS`` mean today, with brackets."""
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -100,10 +98,10 @@ def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Rec
     if isinstance(data, Mapping) and written_out and "validation_unit" not in data:
         nested["data"] = {**data, "validation_unit": "episode"}
     if isinstance(nested.get("model"), Mapping):
-        preset = nested["model"].get("preset")
-        if preset in EARLIER_PRESETS:
+        renamed = renamed_presets().get(str(nested["model"].get("preset")))
+        if renamed is not None:
             # Written out today, a name has its brackets; so one without them is of an earlier version.
-            nested["model"]["preset"] = EARLIER_PRESETS[preset] if written_out else _NOW[preset]
+            nested["model"]["preset"] = renamed.meant if written_out else renamed.means
     optimizer = nested.get("optimizer")
     if isinstance(optimizer, Mapping) and "warmup_updates" not in optimizer:
         updates = optimizer.get("updates")
@@ -259,8 +257,9 @@ def _over(base: Mapping[str, Any], plain: Mapping[str, Any], path: tuple[str, ..
         below = base.get(name)
         # A field that is a dictionary, such as sampling.domain_weights, is one value; the model's own tables
         # are the options of a backbone.
-        is_section = path in ((), ("model",)) and isinstance(value, Mapping) and isinstance(below, Mapping)
-        made[name] = _over(below, value, (*path, name)) if is_section else value
+        if path in ((), ("model",)) and isinstance(value, Mapping) and isinstance(below, Mapping):
+            value = _over(below, value, (*path, name))
+        made[name] = value
     return made
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from lram.agents.trajectories.store import TrajectoryStore
 
 Split = Literal["train", "valid"]
-Quality = Literal["all", "top", "bottom"]
 Unit = Literal["trajectory", "episode"]
 
 _VALIDATION, _FRACTION = 1, 2  # what a random number is for
@@ -125,7 +124,6 @@ def select(
     selection: Selection,
     split: Split,
     *,
-    quality: Quality = "all",
     state_width: int,
 ) -> Selected:
     """Return the episodes of ``split``; episodes of a task come in the order of stores and numbers.
@@ -134,7 +132,6 @@ def select(
         stores: Where they are; a task may be in several.
         selection: Which are used.
         split: ``train`` or ``valid``.
-        quality: ``top`` or ``bottom``: the better or the worse half of those of each task, by return.
         state_width: The widest vector observation that the model reads.
 
     Raises:
@@ -155,14 +152,13 @@ def select(
     _check_together(tasks, state_width)
     chosen: dict[str, list[tuple[int, _Episodes]]] = {}
     for index, spec in enumerate(tasks):
-        episodes = _of_quality(_of_split(stores, found[spec.id], spec.id, selection, split), quality)
+        episodes = _of_split(stores, found[spec.id], spec.id, selection, split)
         if len(episodes.numbers):
             chosen.setdefault(spec.domain, []).append((index, episodes))
     if not chosen:
-        what = "the worse half of the validation" if quality == "bottom" else "validation"
         raise AgentError(
-            f"there are no {what} episodes: no task has two or more different ones, or validation_share is "
-            "0; collect more, or train without validation (validation.windows = 0)"
+            "there are no validation episodes: no task has two or more different ones, or validation_share "
+            "is 0; collect more, or train without validation (validation.windows = 0)"
         )
     return Selected(tasks, {domain: _lined_up(domain, chosen[domain]) for domain in in_order(chosen)})
 
@@ -248,15 +244,6 @@ def digests_of(stores: Sequence[TrajectoryStore], places: Integers, numbers: Int
         for row, digest in zip(rows, stores[place].trajectory_digests(numbers[rows].tolist()), strict=True):
             found[row] = digest
     return found
-
-
-def _of_quality(episodes: _Episodes, quality: Quality) -> _Episodes:
-    if quality == "all":
-        return episodes
-    better = _part(len(episodes.numbers), 0.5)
-    if quality == "top":
-        return _best(episodes, better)
-    return episodes.take(np.sort(np.argsort(-episodes.returns, kind="stable")[better:]))
 
 
 def _best(episodes: _Episodes, count: int) -> _Episodes:
