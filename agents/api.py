@@ -16,17 +16,22 @@ What always holds:
   life lost in Atari): the lane's episode is the same task, with another seed.
 * Everything random is drawn from the episode's ``seed``, so an episode can be run again alone.
 
-An agent whose network reads lanes in passes of a fixed size may tell it by an attribute ``rows``: lanes 0 ..
-rows - 1 share a pass, and so on. It is then asked for the lanes of one pass at a time, while simulators
-step those of the others. :mod:`lram.agents.acting.padded` makes such an agent of a function that acts for a
-batch.
+Two parts of the contract have defaults that are right for most agents, and an agent from outside need not
+have them (:class:`MinimalAgent`; :func:`checked_agent` adds what is missing, where it enters):
+
+* ``rows``: an agent whose network reads lanes in passes of a fixed size tells the size: lanes 0 .. rows - 1
+  share a pass, and so on. It is then asked for the lanes of one pass at a time, while simulators step those
+  of the others. None (the default) and 0: no such passes. :mod:`lram.agents.acting.padded` makes such an
+  agent of a function that acts for a batch.
+* ``took``: an agent that remembers its own actions is told what lanes did instead of what it gave. By default
+  nothing is remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -161,8 +166,8 @@ class AgentInfo:
         object.__setattr__(self, "training_tasks_complete", complete)
 
 
-class Agent(Protocol):
-    """An agent; the module's text tells the contract. ``state`` is the agent's own business."""
+class MinimalAgent(Protocol):
+    """What every agent has; the module's text tells the contract. ``state`` is the agent's own business."""
 
     @property
     def info(self) -> AgentInfo:
@@ -206,29 +211,110 @@ class Agent(Protocol):
         ...
 
 
+@runtime_checkable
+class Agent(MinimalAgent, Protocol):
+    """The whole contract: subclasses inherit the defaults.
+
+    Attributes:
+        rows: Lanes that share a pass; None: the agent reads lanes in no passes of a fixed size.
+    """
+
+    rows: int | None = None
+
+    def took(self, state: Any, lanes: Sequence[int], actions: Sequence[Action]) -> None:
+        """Take note that ``lanes`` did ``actions`` instead of what the last ``act`` gave for them.
+
+        Item i of ``actions`` belongs to lanes[i]. By default nothing is remembered of actions.
+        """
+
+
+class CompletedAgent(Agent):
+    """An agent from outside with the defaults of what it lacks.
+
+    Args:
+        inner: The agent.
+        rows: Its own, where it has them.
+        took: Likewise.
+
+    Attributes:
+        inner: The agent.
+    """
+
+    def __init__(
+        self,
+        inner: MinimalAgent,
+        rows: int | None = None,
+        took: Callable[[Any, Sequence[int], Sequence[Action]], None] | None = None,
+    ) -> None:
+        self.inner, self.rows, self._took = inner, rows, took
+
+    @property
+    def info(self) -> AgentInfo:
+        """See :class:`MinimalAgent`."""
+        return self.inner.info
+
+    def refuses(self, task: TaskSpec) -> str | None:
+        """See :class:`MinimalAgent`."""
+        return self.inner.refuses(task)
+
+    def start(self, lanes: int) -> Any:
+        """See :class:`MinimalAgent`."""
+        return self.inner.start(lanes)
+
+    def reset(self, state: Any, lanes: Sequence[int], episodes: Sequence[Episode]) -> None:
+        """See :class:`MinimalAgent`."""
+        self.inner.reset(state, lanes, episodes)
+
+    def act(
+        self,
+        state: Any,
+        observations: Sequence[Observation],
+        rewards: Sequence[float],
+        lanes: Sequence[int],
+    ) -> tuple[list[Action], Any]:
+        """See :class:`MinimalAgent`."""
+        return self.inner.act(state, observations, rewards, lanes)
+
+    def took(self, state: Any, lanes: Sequence[int], actions: Sequence[Action]) -> None:
+        """See :class:`Agent`."""
+        if self._took is not None:
+            self._took(state, lanes, actions)
+
+    def state_bytes(self, state: Any) -> int:
+        """See :class:`MinimalAgent`."""
+        return self.inner.state_bytes(state)
+
+
 _METHODS = ("refuses", "start", "reset", "act", "state_bytes")
 
 
 def checked_agent(agent: object, name: str) -> Agent:
-    """Return ``agent``, which is called ``name`` for people and must have what the contract asks.
+    """Return ``agent``, which is called ``name`` for people and must have what :class:`MinimalAgent` asks.
+
+    This is the door for agents from outside, and the only place that looks what an object has: one that
+    lacks ``rows`` or ``took`` comes back within a :class:`CompletedAgent`, any other as it is.
 
     Raises:
         AgentError: It lacks a method, or its ``info`` is no :class:`AgentInfo`; one sentence.
     """
     if isinstance(agent, type):
         raise AgentError(f"{name} is the class {agent.__name__}; give an object of it, {agent.__name__}()")
+    part = "info"
     try:
         missing = [part for part in _METHODS if not callable(getattr(agent, part, None))]
         if not (hasattr(type(agent), "info") or hasattr(agent, "info")):
             missing.insert(0, "info")
         info: object = None if missing else agent.info  # type: ignore[attr-defined]
+        part = "rows"
+        rows, took = getattr(agent, "rows", None), getattr(agent, "took", None)
     except Exception as error:
         words = shown(f"{type(error).__name__}: {error}", 500)
-        raise AgentError(f"{name}: its info cannot be read: {words}") from error
+        raise AgentError(f"{name}: its {part} cannot be read: {words}") from error
     if missing:
         kind = type(agent).__name__
         raise AgentError(f"{name} is a {kind} without {', '.join(missing)}; see lram.agents.api.Agent")
     if not isinstance(info, AgentInfo):
         raise AgentError(f"{name}: its info is a {type(info).__name__}; give a lram.agents.api.AgentInfo")
-    found: Agent = agent  # type: ignore[assignment]
-    return found
+    if isinstance(agent, Agent):
+        return agent
+    return CompletedAgent(cast(MinimalAgent, agent), rows, took)

@@ -62,6 +62,19 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def publish_folder(folder: Path) -> None:
+    """Put a folder of files that ``tempfile.mkdtemp`` made on disk, readable for all as other folders are.
+
+    What is left is to rename it, and to put that on disk (:func:`sync_folder` of the folder above).
+    """
+    folder.chmod(0o755)  # mkdtemp makes it private, and safetensors its file
+    for file in folder.iterdir():
+        file.chmod(0o644)
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    sync_folder(folder)
+
+
 def open_regular(file: str | Path) -> BinaryIO:
     """Open ``file`` for reading; OSError also where it is a named pipe, a device or a folder."""
     handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -6,6 +6,7 @@ They find accidents (a flipped bit, half of a copy, the weights of another model
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,12 @@ from lram.agents.durable import read_regular
 SUMS_FILE = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\0\n]+)")
 _LARGEST = 1 << 16
+
+
+def file_sum(file: Path) -> str:
+    """Return the SHA-256 of a file's content, as hexadecimal digits; OSError where it cannot be read."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def render_sums(sums: Mapping[str, str]) -> bytes:

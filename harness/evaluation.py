@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lram.agents.api import Agent
+from lram.agents.api import MinimalAgent
 from lram.agents.places import placed
 from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
@@ -99,7 +99,7 @@ def evaluate(
 def resume(
     run: str | Path | Run,
     *,
-    agents: Mapping[str, Agent] | None = None,
+    agents: Mapping[str, MinimalAgent] | None = None,
     retry_errors: bool = False,
     machine: Machine | None = None,
     backend: Backend = LOCAL,
@@ -171,7 +171,7 @@ def machine_for(run: Run, machine: Machine | None) -> Machine:
 def go_on(
     writer: RunWriter,
     items: list[WorkItem],
-    agents: Mapping[str, Agent] | None,
+    agents: Mapping[str, MinimalAgent] | None,
     machine: Machine,
     progress: Progress,
     archive: Archive | None = None,

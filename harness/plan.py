@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
-from lram.agents.api import Agent, AgentInfo, TaskSpec, checked_agent
+from lram.agents.api import Agent, AgentInfo, MinimalAgent, TaskSpec, checked_agent
 from lram.agents.compute import Compute
 from lram.agents.factory import names_agent
 from lram.agents.own_code import changed, code_of, named_module
@@ -51,7 +51,7 @@ AgentsArgument = (
     str
     | os.PathLike[str]
     | Sequence["str | os.PathLike[str]"]
-    | Mapping[str, "str | os.PathLike[str] | Agent"]
+    | Mapping[str, "str | os.PathLike[str] | MinimalAgent"]
 )
 
 
@@ -184,7 +184,7 @@ def plan_for(request: Request, place: Place) -> tuple[RunPlan, Mapping[str, Play
 
 
 def reopen(
-    plan: RunPlan, given: Mapping[str, Agent] | None, interpreters: Mapping[str, str], place: Place
+    plan: RunPlan, given: Mapping[str, MinimalAgent] | None, interpreters: Mapping[str, str], place: Place
 ) -> Mapping[str, Player]:
     """Return the agents of an existing plan, after checking that nothing has changed since.
 
@@ -214,7 +214,7 @@ def reopen(
                     f"agent {entry.label} was given as a Python object; resume from Python with "
                     f"lram.harness.resume(run, agents={{{entry.label!r}: ...}})"
                 )
-            specs[entry.label] = given[entry.label]
+            specs[entry.label] = _entered(given[entry.label], f"agent {entry.label}")
         else:
             specs[entry.label] = entry.spec
     agents = place.players(specs, plan.tasks, plan.seed)
@@ -314,7 +314,9 @@ def labelled_specs(agents: AgentsArgument) -> dict[str, str | Agent]:
     return dict(pairs)
 
 
-def _labelled_objects(agents: Mapping[str, str | os.PathLike[str] | Agent]) -> list[tuple[str, str | Agent]]:
+def _labelled_objects(
+    agents: Mapping[str, str | os.PathLike[str] | MinimalAgent],
+) -> list[tuple[str, str | Agent]]:
     pairs: list[tuple[str, str | Agent]] = []
     for label, spec in agents.items():
         if not isinstance(label, str):

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from lram.agents.api import Agent, AgentError
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.states import State, tensors
 from lram.agents.backbones.stepping import StepFunction, Stepper
+from lram.agents.checkpoints.known_tasks import KnownTasks
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import ActionModel
 
@@ -36,7 +36,6 @@ class ContextAgent(ModelAgent):
     """
 
     def __init__(self, inner: ModelAgent, context: Context) -> None:
-        self.__dict__.update(inner.__dict__)
         self.inner, self.context = inner, context
         config, backbone, read = inner.model.config, inner.model.backbone, inner.stepper
         forgetful: Backbone
@@ -46,24 +45,26 @@ class ContextAgent(ModelAgent):
         else:
             forgetful = ResetBackbone(backbone, config, context.timesteps, read.call)
             detail = read.detail
-        self.model = _with_backbone(inner.model, forgetful)
-        self.stepper = Stepper(read.form, detail, forgetful.step)
         told = inner.info
-        self._info = replace(
-            told,
+        super().__init__(
+            inner.model.with_backbone(forgetful),
+            trained=bool(told.trained),
             description=f"{told.description}; {context.describe()}",
             digest=hashlib.sha256(f"{told.digest}{context.suffix}".encode()).hexdigest(),
-            details=(
-                *((name, detail if name == "step" else value) for name, value in told.details),
-                ("context", context.describe()),
-            ),
+            target_returns=inner.target_returns,
+            known=KnownTasks(told.training_tasks, told.training_tasks_complete),
+            # The head and what encodes images stay as they are, packed or not.
+            reader=replace(inner.reader, stepper=Stepper(read.form, detail, forgetful.step)),
+            details=(("context", context.describe()),),
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"inner": self.inner, "context": self.context}
+    def with_model(self, model: ActionModel) -> Self:
+        """Return this agent, with the same context, acting by ``model``."""
+        return type(self)(self.inner.with_model(model), self.context)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["inner"], state["context"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What limits the context is made again, around the copy of the inner agent.
+        return type(self), (self.inner, self.context)
 
 
 def with_context(agent: Agent, context: Context, spec: str) -> Agent:
@@ -213,11 +214,3 @@ def _push(memory: Tensor, new: Tensor) -> None:
     kept = memory[len(new) :].clone()
     memory[: len(kept)] = kept
     memory[len(kept) :] = new.to(memory.dtype)
-
-
-def _with_backbone(model: ActionModel, backbone: Backbone) -> ActionModel:
-    """Return a model of the same weights that has ``backbone``."""
-    twin = copy.copy(model)
-    # A copied module shares its table of parts with the original.
-    twin.__dict__["_modules"] = {**model.__dict__["_modules"], "backbone": backbone}
-    return twin

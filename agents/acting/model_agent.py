@@ -13,18 +13,20 @@ holds this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.acting.reader import IMAGES, PassReader, make_reader
+from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
 from lram.agents.backbones.states import State, state_bytes
-from lram.agents.backbones.stepping import make_stepper
+from lram.agents.backbones.stepping import Stepper
 from lram.agents.checkpoints.known_tasks import KnownTasks
 from lram.agents.compute import Compute
 from lram.agents.model.config import ModelConfig
@@ -32,16 +34,12 @@ from lram.agents.model.encoders import IMAGE_SHAPE
 from lram.agents.model.network import ActionModel
 from lram.agents.model.tokens import (
     ACTION_DIMS,
-    CLASSES,
     DISCRETE_ACTIONS,
     action_to_classes,
     classes_to_action,
 )
 
 _STILL = np.full(ACTION_DIMS, action_to_classes(0.0), dtype=np.int64)
-
-IMAGES = 4
-"""Images encoded at once; the convolutions are limited by arithmetic, so that few are waste."""
 
 
 @dataclass(slots=True)
@@ -63,7 +61,7 @@ class LaneStates:
     blocks: list[State] = field(repr=False)
 
 
-class ModelAgent:
+class ModelAgent(Agent):
     """An :class:`lram.agents.api.Agent` that acts by an action model, taking the likeliest class.
 
     Args:
@@ -76,12 +74,16 @@ class ModelAgent:
         compute: Form of the step, and rows of a pass (results of different ``rows`` may differ by
             rounding; 1 is for measuring the latency of a single lane). Device and precision are the
             model's.
+        reader: What computes a pass; None: it is made of the model, as ``compute`` says.
+        details: What is told of it beside what the model tells, for :class:`lram.agents.api.AgentInfo`.
 
     Attributes:
         model: The model. Its weights must not change while the agent acts.
         rows: Rows of a pass.
-        stepper: What reads a pass.
+        reader: What computes a pass.
     """
+
+    rows: int
 
     def __init__(
         self,
@@ -93,13 +95,14 @@ class ModelAgent:
         target_returns: Mapping[str, float] | None = None,
         known: KnownTasks = KnownTasks(None),  # noqa: B008 - a tuple
         compute: Compute | None = None,
+        reader: PassReader | None = None,
+        details: Sequence[tuple[str, str]] = (),
     ) -> None:
         compute = compute or Compute()
-        self._target_returns = dict(target_returns or {})
+        self.target_returns = dict(target_returns or {})
         self.model = model.eval()
-        self.rows = rows = compute.rows
-        self._form = compute.step
-        self._prepare()
+        self.rows = rows = compute.rows if reader is None else reader.rows
+        self.reader = reader or make_reader(model, compute.step, rows)
         self._info = AgentInfo(
             kind="model",
             description=description,
@@ -118,41 +121,27 @@ class ModelAgent:
                 ("rows a pass", str(rows)),
                 ("step", self.stepper.detail),
                 ("precision", str(next(model.parameters()).dtype).removeprefix("torch.")),
+                *details,
             ),
         )
 
-    def _prepare(self) -> None:
-        """Make what computes, from the model's weights as they are now."""
-        model, tokens = self.model, self.model.config.pass_tokens
-        self.stepper = make_stepper(model.backbone, self._form, rows=self.rows, tokens=tokens)
-        # Kept, since between two passes nothing is left in the processor's cache: each look-up then takes
-        # longer than it seems to.
-        self._device = model.backbone.device
-        self._here = self._device.type == "cpu"
-        self.action_head: Callable[[Tensor], Tensor] = model.action_logits
-        self._images: Callable[[Tensor], Tensor] = model.encoders.observation
-        if self.stepper.form == "fused":
-            self.action_head, self._images = _fused_ends(model, self.rows)
+    @property
+    def stepper(self) -> Stepper:
+        """What reads a pass's tokens."""
+        return self.reader.stepper
 
-    def with_model(self, model: ActionModel) -> ModelAgent:
+    def with_stepper(self, stepper: Stepper) -> Self:
+        """Return this agent, of the same description and weights, reading its passes by ``stepper``."""
+        twin = copy.copy(self)
+        twin.reader = replace(self.reader, stepper=stepper)
+        return twin
+
+    def with_model(self, model: ActionModel) -> Self:
         """Return this agent, of the same description, acting by ``model``."""
-        twin = object.__new__(type(self))
-        twin.__setstate__({**self.__getstate__(), "model": model})
+        twin = copy.copy(self)
+        twin.model = model.eval()
+        twin.reader = make_reader(model, self.reader.form, self.rows)
         return twin
-
-    def __copy__(self) -> ModelAgent:
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Packed weights and compiled code cannot be copied or pickled; they are made again.
-        made = ("stepper", "_device", "_here", "action_head", "_images")
-        return {name: value for name, value in self.__dict__.items() if name not in made}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._prepare()
 
     @property
     def info(self) -> AgentInfo:
@@ -238,12 +227,12 @@ class ModelAgent:
             state.last_classes[lane] = past_classes(action, self._task(state, lane))
 
     def _target(self, task: TaskSpec) -> float | None:
-        return self._target_returns.get(task.id, task.target_return)
+        return self.target_returns.get(task.id, task.target_return)
 
     def _asked_for(self) -> str:
         if not self.model.config.returns_in_context:
             return "none"
-        own = len(self._target_returns)
+        own = len(self.target_returns)
         table = "the task table's"
         return f"its own for {own} task{'s' * (own != 1)}, else {table}" if own else table
 
@@ -275,7 +264,7 @@ class ModelAgent:
         if images:
             size = min(IMAGES, self.rows)
             batches = [images[first : first + size] for first in range(0, len(images), size)]
-            tokens = torch.cat([self._images(self._given(_stacked(batch, size))) for batch in batches])
+            tokens = torch.cat([self.reader.images(self._given(_stacked(batch, size))) for batch in batches])
             first = 0
             for block, rows in shown.items():
                 encoded[block][rows] = tokens[first : first + len(rows)]
@@ -311,15 +300,15 @@ class ModelAgent:
             self._given(classes) if model.config.actions_in_context else None,
         )
         mask = None if valid.all() else self._given(valid)
-        hidden, state.blocks[block] = self.stepper.call(x, state.blocks[block], mask)
-        read = self.action_head(hidden[:, -1])
-        logits: npt.NDArray[np.float32] = (read if self._here else read.cpu()).float().numpy()
+        hidden, state.blocks[block] = self.reader.stepper.call(x, state.blocks[block], mask)
+        read = self.reader.action_head(hidden[:, -1])
+        logits: npt.NDArray[np.float32] = (read if self.reader.here else read.cpu()).float().numpy()
         return logits
 
     def _given(self, values: npt.NDArray[Any]) -> Tensor:
         """Return ``values`` where the model computes; it is read before they change."""
         tensor = torch.from_numpy(values)
-        return tensor if self._here else tensor.to(self._device)
+        return tensor if self.reader.here else tensor.to(self.reader.device)
 
     def _by_block(self, lanes: Sequence[int]) -> list[tuple[int, list[int]]]:
         blocks: dict[int, list[int]] = {}
@@ -333,18 +322,6 @@ class ModelAgent:
         if task is None:
             raise AgentError(f"lane {lane} holds no episode; reset it before it acts")
         return task
-
-
-def _fused_ends(
-    model: ActionModel, rows: int
-) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """Return what reads actions from hidden states, and what encodes images."""
-    from lram.agents.backbones.kernels.linear import PackedLinear
-    from lram.agents.model.compiled_images import FusedImageEncoder
-
-    head = PackedLinear.of(model.head, rows)
-    images = FusedImageEncoder(model.encoders.image, min(IMAGES, rows))
-    return lambda hidden: head(hidden).view(len(hidden), ACTION_DIMS, CLASSES), images
 
 
 def _stacked(images: Sequence[Observation], size: int) -> npt.NDArray[np.uint8]:

@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
 
 Predict: TypeAlias = Callable[[npt.NDArray[Any]], Any]
 """Maps observations (n, ...) to actions, an array or a tensor (n,) or (n, action_size)."""
@@ -77,7 +77,7 @@ def fixed_rows(predict: Predict, rows: int = ROWS) -> Callable[[npt.NDArray[Any]
     return predict_any
 
 
-class BatchedPolicy:
+class BatchedPolicy(Agent):
     """An agent whose action is a function of the observation, computed for many lanes in one pass.
 
     Args:

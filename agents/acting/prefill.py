@@ -155,7 +155,7 @@ def model_step(agent: ModelAgent, x: Tensor, past: State, valid: Tensor | None) 
     """Read one decision's tokens and return its logits (rows, 8, 274) and the state: no host, no encoder."""
     with torch.inference_mode():
         hidden, past = agent.stepper.call(x, past, valid)
-        return agent.action_head(hidden[:, -1]), past
+        return agent.reader.action_head(hidden[:, -1]), past
 
 
 def _reader(agent: ModelAgent) -> tuple[Callable[[Tensor, State, Tensor | None], State], int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import AgentError
 from lram.agents.backbones import cells, mamba, stack, transformer, xlstm
-from lram.agents.backbones.spec import BackboneSpec, ModelShape
+from lram.agents.backbones.spec import BackboneSpec, ModelShape, RenamedPreset
 from lram.agents.shown import shown
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ def points() -> tuple[EntryPoint, ...]:
     taken = {spec.kind for spec in BUILT_IN}
     found = {point.name: point for point in entry_points(group=GROUP) if point.name not in taken}
     return tuple(found[name] for name in sorted(found))
+
+
+def renamed_presets() -> dict[str, RenamedPreset]:
+    """Return the presets of the package whose names mean other models than in earlier versions, by name."""
+    return {one.name: one for spec in BUILT_IN for one in spec.renamed}
 
 
 def find_spec(name: str) -> BackboneSpec:

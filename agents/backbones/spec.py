@@ -57,6 +57,8 @@ class Past:
             ``step``
             and ``forward`` give then differs once a token was dropped.
         longest_forward: Tokens that ``forward`` can read at once; None for any number.
+        spare: The most slots that a cache has beyond ``tokens``: what should be forgotten may stand there
+            until they are written over. Checks read twice as many tokens beyond a full cache.
         words: What is kept, for people; empty where the other fields say it.
     """
 
@@ -65,6 +67,7 @@ class Past:
     restarts: bool = False
     anew: bool = False
     longest_forward: int | None = None
+    spare: int = 16
     words: str = ""
 
     @property
@@ -117,11 +120,28 @@ class Package:
         distribution: Its name for pip.
         module: What is imported.
         purpose: In a few words.
+        computes: Whether a kind computes with it where it is installed; otherwise it is only compared with.
     """
 
     distribution: str
     module: str
     purpose: str
+    computes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RenamedPreset:
+    """A preset whose name means another model now.
+
+    Attributes:
+        name: Such as ``transformer-1M``.
+        meant: The preset, with brackets, that it named in earlier versions.
+        means: The one that it names now.
+    """
+
+    name: str
+    meant: str
+    means: str
 
 
 class ReferenceChoices(Protocol):
@@ -197,6 +217,7 @@ class BackboneSpec:
         brackets: Regular expression of what may stand in a preset's brackets, ``KIND[...]-SIZE``.
         listed: Such brackets that listings show.
         preset: Options of a preset, given what stands in its brackets (empty without) and its size.
+        renamed: Names of presets that mean other models now.
         fused: ``module:Class`` of its compiled step, made with (backbone, tokens of a pass in all rows);
             empty
             where it has none.
@@ -220,6 +241,7 @@ class BackboneSpec:
     brackets: str = ""
     listed: tuple[str, ...] = ()
     preset: Callable[[str, Size], Any] | None = None
+    renamed: tuple[RenamedPreset, ...] = ()
     fused: str = ""
     attention: tuple[str, str] = ("none", "none")
     encoders: EncoderWeights = EncoderWeights()

@@ -8,13 +8,12 @@ wants to say, as plain JSON.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,15 @@ from safetensors.torch import save_file
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.registry import MissingBackboneError
+from lram.agents.checkpoints.digests import Weights, digest_of_weights
 from lram.agents.checkpoints.weights import FLOATS, WeightsError, WeightsFile, os_errors
-from lram.agents.durable import open_regular, read_regular, sync_folder
+from lram.agents.durable import open_regular, publish_folder, read_regular, sync_folder
 from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.model.network import ActionModel, check_memory, float32_by_default
 from lram.agents.model.tokens import ACTION_DIMS, CLASSES
 from lram.agents.places import placed
 from lram.agents.shown import shown
-from lram.agents.sums import SUMS_FILE, check_sum, read_sums, render_sums
+from lram.agents.sums import SUMS_FILE, check_sum, file_sum, read_sums, render_sums
 
 FORMAT = "lram-checkpoint"
 VERSION = 1
@@ -67,21 +67,15 @@ class CheckpointMeta:
 
 
 def model_digest(model: ActionModel, target_returns: Mapping[str, float] | None = None) -> str:
-    """Return the SHA-256 over configuration (without its name), weights and the returns asked for, as hex.
+    """Return the digest of a model and the returns it asks for (:mod:`lram.agents.checkpoints.digests`)."""
+    tensors = model.state_dict()
 
-    Args:
-        model: The model.
-        target_returns: The checkpoint's own, if any: who asks for another return is another agent.
-    """
-    digest = hashlib.sha256(
-        msgspec.json.encode(config_to_dict(replace(model.config, name="")), order="sorted")
-    )
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    if target_returns:
-        digest.update(msgspec.json.encode(dict(target_returns), order="sorted"))
-    return digest.hexdigest()
+    def weights(name: str) -> Weights:
+        tensor = tensors[name]
+        content = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+        return Weights(str(tensor.dtype), tuple(tensor.shape), content.data)
+
+    return digest_of_weights(model.config, tensors, weights, target_returns)
 
 
 def save_checkpoint(
@@ -143,17 +137,9 @@ def save_checkpoint(
                 raise AgentError(f"{name} has weights too large for {dtype}; choose another type")
         with os_errors():
             save_file(weights, partial / WEIGHTS_FILE)
-        sums = {}
-        for name in FILES:
-            with (partial / name).open("rb") as file:
-                sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        sums = {name: file_sum(partial / name) for name in FILES}
         (partial / SUMS_FILE).write_bytes(render_sums(sums))
-        for path in partial.iterdir():
-            path.chmod(0o644)  # safetensors makes its file private
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        partial.chmod(0o755)  # mkdtemp makes it private
-        sync_folder(partial)
+        publish_folder(partial)
         if folder.exists():
             replaced = partial.with_name(partial.name + "-replaced")
             folder.rename(replaced)

@@ -8,7 +8,6 @@ with ``weights_only=True`` alone, which builds tensors and plain containers and 
 from __future__ import annotations
 
 import errno
-import hashlib
 import pickle
 import re
 import shutil
@@ -41,6 +40,7 @@ from lram.agents.checkpoints.reference import (
 from lram.agents.model.config import ModelConfig, config_to_dict
 from lram.agents.model.network import ActionModel
 from lram.agents.shown import shown
+from lram.agents.sums import file_sum
 
 POLICY = "policy.pth"
 _MARKS = {"embed_ln.weight", "embed_state.weight"}
@@ -87,8 +87,7 @@ def import_checkpoint(
     if not source.is_file():
         what = "is a folder, not a file" if source.is_dir() else "does not exist"
         raise AgentError(f"{source} {what}; give the reference's own file, such as its .zip")
-    with source.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = file_sum(source)
     tensors = read_tensors(source)
     try:
         weights, config = convert(tensors, options)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lram.agents.api import Action, Agent, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.api import Action, AgentInfo, Episode, MinimalAgent, Observation, TaskSpec
 from lram.agents.shown import shown
 
 Status = Literal["passed", "failed", "skipped"]
@@ -69,7 +69,7 @@ class Check:
 
 
 def contract_checks(
-    agent: Agent,
+    agent: MinimalAgent,
     tasks: Sequence[TaskSpec] = (VECTOR_TASK, IMAGE_TASK),
     seed: int = 0,
     decisions: int = DECISIONS,
@@ -157,14 +157,14 @@ class _ContractBrokenError(Exception):
     """What came back from the agent is not even one action a lane."""
 
 
-def _check_info(agent: Agent) -> list[Check]:
+def _check_info(agent: MinimalAgent) -> list[Check]:
     info = agent.info
     good = isinstance(info, AgentInfo) and bool(info.description)
     shown = f"{info.kind}: {info.description}" if good else repr(info)
     return [_exact("the agent says what it is", "info", good, shown, "an AgentInfo with a description")]
 
 
-def _refusal(agent: Agent, task: TaskSpec) -> list[Check]:
+def _refusal(agent: MinimalAgent, task: TaskSpec) -> list[Check]:
     reason = agent.refuses(task)
     status: Status = "passed" if reason is None else "skipped"
     measured, why = ("plays it", "") if reason is None else ("refused", f"not played: {reason}")
@@ -174,7 +174,7 @@ def _refusal(agent: Agent, task: TaskSpec) -> list[Check]:
 
 
 def _episode_checks(
-    agent: Agent, task: TaskSpec, playable: Sequence[TaskSpec], seed: int, decisions: int
+    agent: MinimalAgent, task: TaskSpec, playable: Sequence[TaskSpec], seed: int, decisions: int
 ) -> list[Check]:
     script = _Script.make(task, seed + 1, decisions)
     own: list[list[Action]] = []
@@ -227,7 +227,7 @@ def _episode_checks(
     return checks
 
 
-def _play(agent: Agent, script: _Script, how: _Arrangement) -> tuple[list[Action], bool, Any]:
+def _play(agent: MinimalAgent, script: _Script, how: _Arrangement) -> tuple[list[Action], bool, Any]:
     """Return the episode's actions, whether an observation was changed in place, and the last state."""
     state = agent.start(how.lanes)
     if how.before is not None:
@@ -248,7 +248,7 @@ def _play(agent: Agent, script: _Script, how: _Arrangement) -> tuple[list[Action
 
 
 def _company(
-    agent: Agent, how: _Arrangement, seed: int
+    agent: MinimalAgent, how: _Arrangement, seed: int
 ) -> Callable[[Any], list[tuple[int, Observation, float]]]:
     """Return what tells, decision by decision, which other lanes act; it resets them at times."""
     rng = np.random.default_rng(seed)
@@ -271,7 +271,7 @@ def _company(
 
 
 def _act(
-    agent: Agent, state: Any, ready: Sequence[tuple[int, Observation, float]]
+    agent: MinimalAgent, state: Any, ready: Sequence[tuple[int, Observation, float]]
 ) -> tuple[list[Action], Any]:
     lanes, observations, rewards = zip(*ready, strict=True)
     given, state = agent.act(state, list(observations), list(rewards), list(lanes))
@@ -317,7 +317,7 @@ def _gap(one: Action, other: Action) -> float:
     return gap if gap == gap else float("inf")  # NaN on one side only
 
 
-def _count_state(agent: Agent, task: TaskSpec, state: Any) -> Check:
+def _count_state(agent: MinimalAgent, task: TaskSpec, state: Any) -> Check:
     size = agent.state_bytes(state)
     good = isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 0
     shown = f"{size} bytes" if good else repr(size)

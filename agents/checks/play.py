@@ -5,7 +5,6 @@ See :mod:`lram.agents.checks.stream`.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,8 +78,7 @@ def play(agent: ModelAgent, tasks: dict[int, TaskSpec], steps: int, seed: int) -
         passes.append((given, mask, y[:, -1].to("cpu", torch.float32, copy=True)))
         return y, state
 
-    player = copy.copy(agent)  # shares the weights
-    player.stepper = replace(agent.stepper, call=noted)
+    player = agent.with_stepper(replace(agent.stepper, call=noted))
     rng = np.random.default_rng([seed, 1])
     numbers = list(tasks)
     blocks = sorted({number // agent.rows for number in numbers})

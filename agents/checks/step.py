@@ -14,7 +14,6 @@ from torch import Tensor
 
 from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.backbones.states import State, copied, take, tensors
-from lram.agents.backbones.transformer.cache import RING_PASS
 from lram.agents.checks.basis import TwoForms
 from lram.agents.checks.contract import Check
 
@@ -47,7 +46,7 @@ class Extent:
     Attributes:
         lengths: Tokens of the streams on which the passes of a decision are compared with ``forward``.
         decisions: Decisions after which the state is looked at; at least those of the longest stream.
-        window: Longest window of a Transformer's cache that one more stream is to leave behind.
+        window: Longest window of a cache that one more stream is to leave behind.
     """
 
     lengths: tuple[int, ...]
@@ -132,8 +131,8 @@ class StepChecks(TwoForms):
             return [Check(FORWARD, f"more than {window} tokens", "skipped", "", "", reason)]
         rows, wide = (self.rows, self.size) if self.compiled else (min(2, self.rows), _WIDE)
         first = max(0, window // self.size - 2) * self.size
-        # A ring has some spare slots; the last passes write over the first tokens' own.
-        after = 2 + max(_AFTER, math.ceil(2 * RING_PASS / self.size))
+        # A cache may have spare slots; the last passes write over the first tokens' own.
+        after = 2 + max(_AFTER, math.ceil(2 * self.model.config.past.spare / self.size))
         x = self.tokens(rows, first // self.size + after, 10)
         valid = torch.ones(x.shape[:2], dtype=torch.bool, device=self.device)
         valid[1:, : 2 * self.size - 1] = False

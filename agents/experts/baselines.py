@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
 from lram.agents.experts.heuristics import CONTROLLERS, Controller
 from lram.agents.experts.noise import GENERATOR_BYTES, uniform_action
 
@@ -28,7 +28,7 @@ class RandomState:
     lanes: dict[int, tuple[TaskSpec, np.random.Generator]] = field(default_factory=dict)
 
 
-class RandomAgent:
+class RandomAgent(Agent):
     """Plays actions drawn uniformly from what the task has, from the episode's seed."""
 
     @property
@@ -64,7 +64,7 @@ class RandomAgent:
         return GENERATOR_BYTES * len(state.lanes)
 
 
-class ConstantAgent:
+class ConstantAgent(Agent):
     """Plays the same action always.
 
     Args:
@@ -131,7 +131,7 @@ class ConstantAgent:
         return int(self._value)
 
 
-class ScriptedAgent:
+class ScriptedAgent(Agent):
     """Plays the tasks that somebody wrote a controller for.
 
     Meta-World: the package's own scripted experts, all fifty, which read the goal in the observation.

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
 
 SIDE = 10
 UP, DOWN, RIGHT, LEFT, STAY = range(5)
@@ -29,7 +29,7 @@ _TABLE_BYTES = 100
 
 
 @dataclass(slots=True)
-class Trial:
+class LearnerLane:
     """What the learner knows in one lane.
 
     Attributes:
@@ -45,7 +45,7 @@ class Trial:
     reached: int | None = None
 
 
-class LearnerAgent:
+class LearnerAgent(Agent):
     """Plays Dark-Room as the module's text tells; it learns within a trial and forgets it after."""
 
     @property
@@ -59,24 +59,24 @@ class LearnerAgent:
         """Return None for Dark-Room's tasks."""
         return None if task.domain == "darkroom" else "the learner knows the rooms of darkroom only"
 
-    def start(self, lanes: int) -> dict[int, Trial]:
+    def start(self, lanes: int) -> dict[int, LearnerLane]:
         """Return a state without trials."""
         return {}
 
-    def reset(self, state: dict[int, Trial], lanes: Sequence[int], episodes: Sequence[Episode]) -> None:
+    def reset(self, state: dict[int, LearnerLane], lanes: Sequence[int], episodes: Sequence[Episode]) -> None:
         """Forget everything in ``lanes``; AgentError where ``refuses`` tells why."""
         for lane, episode in zip(lanes, episodes, strict=True):
             if (reason := self.refuses(episode.task)) is not None:
                 raise AgentError(reason)
-            state[lane] = Trial()
+            state[lane] = LearnerLane()
 
     def act(
         self,
-        state: dict[int, Trial],
+        state: dict[int, LearnerLane],
         observations: Sequence[Observation],
         rewards: Sequence[float],
         lanes: Sequence[int],
-    ) -> tuple[list[Action], dict[int, Trial]]:
+    ) -> tuple[list[Action], dict[int, LearnerLane]]:
         """Learn from the last step of each lane, and go on."""
         actions: list[Action] = []
         for lane, seen, reward in zip(lanes, observations, rewards, strict=True):
@@ -89,17 +89,17 @@ class LearnerAgent:
             trial.reached = _moved(trial.cell, actions[-1])
         return actions, state
 
-    def took(self, state: dict[int, Trial], lanes: Sequence[int], actions: Sequence[Action]) -> None:
+    def took(self, state: dict[int, LearnerLane], lanes: Sequence[int], actions: Sequence[Action]) -> None:
         """Take note that ``lanes`` took other actions than those that ``act`` gave last."""
         for lane, action in zip(lanes, actions, strict=True):
             state[lane].reached = _moved(state[lane].cell, action)
 
-    def state_bytes(self, state: dict[int, Trial]) -> int:
+    def state_bytes(self, state: dict[int, LearnerLane]) -> int:
         """Return the bytes of the tables."""
         return _TABLE_BYTES * len(state)
 
 
-def _decide(trial: Trial) -> Action:
+def _decide(trial: LearnerLane) -> Action:
     """Return the first move, in the order of the ties, of a shortest path to the nearest hope."""
     hopes = trial.hoped if trial.goal is None else {trial.goal}
     apart = {cell: _distance(trial.cell, cell) for cell in hopes}

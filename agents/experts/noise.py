@@ -97,12 +97,11 @@ class NoisyState:
     dice: dict[int, _Dice] = field(default_factory=dict)
 
 
-class NoisyAgent:
+class NoisyAgent(Agent):
     """Another agent with some of its actions replaced by random ones.
 
-    The inner agent is asked at every decision, so what it remembers goes on. If it remembers its own
-    actions, it says so by a method ``took(state, lanes, actions)``, and is told there what was taken
-    instead of what it gave.
+    The inner agent is asked at every decision, so what it remembers goes on; its ``took`` tells it which
+    actions were replaced.
 
     Args:
         inner: The agent.
@@ -112,18 +111,13 @@ class NoisyAgent:
     def __init__(self, inner: Agent, noise: Noise) -> None:
         self.inner = inner
         self.noise = noise
+        self.rows = inner.rows
 
     @property
     def info(self) -> AgentInfo:
         """See :class:`lram.agents.api.Agent`."""
         info = self.inner.info
         return replace(info, description=f"{info.description}; {self.noise.describe()}")
-
-    @property
-    def rows(self) -> int | None:
-        """Lanes that share a pass of the inner agent; None where it does not tell."""
-        rows: int | None = getattr(self.inner, "rows", None)
-        return rows
 
     def refuses(self, task: TaskSpec) -> str | None:
         """Return what the inner agent says."""
@@ -158,15 +152,13 @@ class NoisyAgent:
             if action is not None:
                 actions[place] = action
                 replaced.append(place)
-        took = getattr(self.inner, "took", None)
-        if replaced and took is not None:
-            took(state.inner, [lanes[place] for place in replaced], [actions[place] for place in replaced])
+        if replaced:
+            self.took(state, [lanes[place] for place in replaced], [actions[place] for place in replaced])
         return actions, state
 
     def took(self, state: NoisyState, lanes: Sequence[int], actions: Sequence[Action]) -> None:
         """Pass on what was taken instead of what this agent gave."""
-        if (took := getattr(self.inner, "took", None)) is not None:
-            took(state.inner, lanes, actions)
+        self.inner.took(state.inner, lanes, actions)
 
     def state_bytes(self, state: NoisyState) -> int:
         """Return the inner agent's bytes and those of the generators."""

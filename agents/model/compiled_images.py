@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lram.agents.backbones.kernels.linear import PackedLinear, available
+from lram.agents.backbones.kernels.linear import PackedLinear
+from lram.agents.backbones.linear import available
 from lram.agents.model.encoders import IMAGE_SHAPE, ImageBlock, ImageEncoder
 
 

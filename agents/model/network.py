@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.api import AgentError
+from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.linear import Linear, linear
 from lram.agents.backbones.registry import build_backbone
 from lram.agents.model.config import ModelConfig
@@ -38,14 +39,30 @@ class Prediction(NamedTuple):
 
 
 class ActionModel(nn.Module):
-    """See the module's text. Weights are PyTorch's defaults until they are loaded or drawn."""
+    """See the module's text. Weights are PyTorch's defaults until they are loaded or drawn.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Args:
+        config: What the model is.
+        encoders, backbone, head: Parts to take as they are; None: a new one, as ``config`` says.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        encoders: Encoders | None = None,
+        backbone: Backbone | None = None,
+        head: Linear | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.encoders = Encoders(config)
-        self.backbone = build_backbone(config)
-        self.head = Linear(config.width, ACTION_DIMS * CLASSES)
+        self.encoders = Encoders(config) if encoders is None else encoders
+        self.backbone = build_backbone(config) if backbone is None else backbone
+        self.head = Linear(config.width, ACTION_DIMS * CLASSES) if head is None else head
+
+    def with_backbone(self, backbone: Backbone) -> ActionModel:
+        """Return a model of the same encoders and head, sharing their weights, that has ``backbone``."""
+        return ActionModel(self.config, encoders=self.encoders, backbone=backbone, head=self.head)
 
     def forward(
         self,

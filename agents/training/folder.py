@@ -137,8 +137,8 @@ def recipe_of(run: Path, settings: tuple[str, ...] = ()) -> Recipe:
         raise AgentError(
             f"{run} is no training run: it has no {RECIPE_FILE}; 'lram train RECIPE -o {run}' starts one"
         )
-    recipe = read_recipe(path)
-    changed = read_recipe(path, settings)
+    recipe = read_recipe(path, written_out=True)
+    changed = read_recipe(path, settings, written_out=True)
     refuse_changes(run, recipe, changed)
     return changed
 

@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Meta
 
 from lram.agents.api import AgentError
-from lram.agents.backbones.registry import built_in, kinds
+from lram.agents.backbones.registry import built_in, kinds, renamed_presets
 from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.model.presets import parse_preset
 
@@ -267,10 +267,6 @@ EARLIER_DEFAULTS = {"data.validation_unit": "episode"}
 """What fields did by default when they were not there yet: keys over what differs from the defaults keep."""
 
 
-EARLIER_PRESETS = {"transformer-1M": "transformer[ring]-1M"}
-"""What presets were called that are called otherwise now, while the earlier name means another model."""
-
-
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """Return ``recipe`` as plain values, as a file has them: the model's overrides beside its preset."""
     plain: dict[str, Any] = msgspec.to_builtins(recipe)
@@ -287,9 +283,9 @@ def recipe_digest(recipe: Recipe) -> str:
         del decisive["sampling.fill"]
     if decisive["data.validation_unit"] == "episode":  # likewise
         del decisive["data.validation_unit"]
-    for earlier, now in EARLIER_PRESETS.items():  # a name that means another model today
-        if decisive.get("model.preset") == now:
-            decisive["model.preset"] = earlier
+    for one in renamed_presets().values():  # a name that means another model today
+        if decisive.get("model.preset") == one.meant:
+            decisive["model.preset"] = one.name
     return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()
 
 

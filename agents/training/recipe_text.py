@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 from lram.agents.api import AgentError
+from lram.agents.backbones.registry import renamed_presets
 from lram.agents.durable import read_regular
 from lram.agents.model.config import config_to_dict
 from lram.agents.shown import shown
 from lram.agents.training.recipe import (
-    EARLIER_PRESETS,
     MODEL_SECTION,
     ModelSection,
     OptimizerSection,
@@ -34,30 +34,44 @@ from lram.agents.training.settings import apply_setting, setting_names
 WARMUP_PART = 50
 """One update in so many is warm-up where no recipe says: 667 of 33,333 by default."""
 
+BASE = "base"
+"""What a recipe calls the recipe that it starts from."""
+
+MOST_BASES = 16
+"""Recipes below one, each the base of the one above."""
+
 LARGEST_RECIPE = 1 << 20
 """Bytes of the largest file that is read as a recipe."""
 
 _WRITTEN_OUT = {"stores", "tasks", "policies", "top_fraction", "validation_share", "seed"}
 """Of ``[data]``: a recipe with all of these was written out by a training, or by ``--print-recipe``. One of
 earlier versions tells no ``validation_unit``, and its split is to stay what it was."""
-_NOW = {"transformer-1M": "transformer[recompute]-1M"}
-"""What the earlier names of ``EARLIER_PRESETS`` mean today, with brackets."""
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def read_recipe(path: str | Path | None, settings: Sequence[str] = ()) -> Recipe:
-    """Read a recipe; what it does not name has the default.
+def read_recipe(
+    path: str | Path | None, settings: Sequence[str] = (), *, written_out: bool = False
+) -> Recipe:
+    """Read a recipe; what it does not name has the value of its base, or else the default.
+
+    ``base = "other.toml"`` at the top names another recipe, by its path from the folder of the one that names
+    it. Sections of the two are put together, and a field that the recipe names takes the place of the base's
+    as a whole. The base may have a base.
 
     Args:
         path: A TOML file; None: the defaults alone.
         settings: ``section.field=value`` each, over what the file says
             (:mod:`lram.agents.training.settings`).
+        written_out: It was written out by a training: it has every field and no base.
 
     Raises:
-        AgentError: One sentence that names the field, what is wrong with it and what it may be.
+        AgentError: One sentence that names the field, what is wrong with it and what it may be; or a base
+            that is not there, or that leads back to the recipe.
     """
-    plain = _read_file(Path(path)) if path is not None else {}
+    plain: dict[str, Any] = {}
+    if path is not None:
+        plain = _read_file(Path(path)) if written_out else _read_based(Path(path))
     for setting in settings:
         apply_setting(plain, setting)
     return recipe_from_dict(plain, str(path) if path is not None else "the recipe")
@@ -84,10 +98,10 @@ def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Rec
     if isinstance(data, Mapping) and written_out and "validation_unit" not in data:
         nested["data"] = {**data, "validation_unit": "episode"}
     if isinstance(nested.get("model"), Mapping):
-        preset = nested["model"].get("preset")
-        if preset in EARLIER_PRESETS:
+        renamed = renamed_presets().get(str(nested["model"].get("preset")))
+        if renamed is not None:
             # Written out today, a name has its brackets; so one without them is of an earlier version.
-            nested["model"]["preset"] = EARLIER_PRESETS[preset] if written_out else _NOW[preset]
+            nested["model"]["preset"] = renamed.meant if written_out else renamed.means
     optimizer = nested.get("optimizer")
     if isinstance(optimizer, Mapping) and "warmup_updates" not in optimizer:
         updates = optimizer.get("updates")
@@ -122,8 +136,8 @@ def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 
 def names_warmup(path: str | Path) -> bool:
-    """Return whether a recipe's file says ``optimizer.warmup_updates`` itself."""
-    optimizer = _read_file(Path(path)).get("optimizer")
+    """Return whether a recipe's file, or its base, says ``optimizer.warmup_updates`` itself."""
+    optimizer = _read_based(Path(path)).get("optimizer")
     return isinstance(optimizer, Mapping) and "warmup_updates" in optimizer
 
 
@@ -206,6 +220,47 @@ def _read_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and brackets without end
         raise AgentError(f"{path} is not TOML: {shown(str(error), 200)}; fix that place") from None
+
+
+def _read_based(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return the plain values of a recipe's file over those of its base; ``above`` is based on it."""
+    plain = _read_file(path)
+    if BASE not in plain:
+        return plain
+    named = plain.pop(BASE)
+    if not isinstance(named, str) or not named.isprintable() or not named:
+        raise AgentError(
+            f'{path}: {BASE} is {shown(str(named), 80)!r}, which names no recipe; write {BASE} = "other.toml"'
+        )
+    _refuse_unknown(plain, (), str(path))
+    chain, file = (*above, path), path.parent / named
+    try:
+        there, places = file.exists(), [one.resolve() for one in (file, *chain)]
+    except (OSError, RuntimeError):  # too long for a name, or links in a circle
+        there, places = False, []
+    if not there:
+        raise AgentError(f"{path}: there is no recipe {file}, which it names as its {BASE}; fix the path")
+    if places[0] in places[1:]:
+        circle = " -> ".join(one.name for one in (*chain, file))
+        raise AgentError(f"{path}: its {BASE} leads back to it ({circle}); take one of them away")
+    if len(chain) > MOST_BASES:
+        raise AgentError(
+            f"{path}: more than {MOST_BASES} recipes are based on one another; join some of them"
+        )
+    return _over(_read_based(file, chain), plain)
+
+
+def _over(base: Mapping[str, Any], plain: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the fields of ``base`` with those of ``plain`` over them, section by section."""
+    made = dict(base)
+    for name, value in plain.items():
+        below = base.get(name)
+        # A field that is a dictionary, such as sampling.domain_weights, is one value; the model's own tables
+        # are the options of a backbone.
+        if path in ((), ("model",)) and isinstance(value, Mapping) and isinstance(below, Mapping):
+            value = _over(below, value, (*path, name))
+        made[name] = value
+    return made
 
 
 def _refuse_unknown(plain: Mapping[str, Any], path: tuple[str, ...], where: str) -> None:

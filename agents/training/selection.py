@@ -22,10 +22,10 @@ from lram.agents.model.tokens import ACTION_DIMS, DISCRETE_ACTIONS
 from lram.agents.training.sampling import DomainEpisodes, Integers, chances, in_order
 
 if TYPE_CHECKING:
+    from lram.agents.training.recipe import DataSection
     from lram.agents.trajectories.store import TrajectoryStore
 
 Split = Literal["train", "valid"]
-Quality = Literal["all", "top", "bottom"]
 Unit = Literal["trajectory", "episode"]
 
 _VALIDATION, _FRACTION = 1, 2  # what a random number is for
@@ -72,6 +72,19 @@ class Selection:
             raise AgentError(f"the selection's seed must be 0 or more, not {self.seed}")
 
 
+def selection_of(data: DataSection) -> Selection:
+    """Return which episodes the section ``data`` of a recipe uses."""
+    return Selection(
+        tasks=data.tasks,
+        policies=data.policies,
+        top_fraction=data.top_fraction,
+        episode_fraction=data.episode_fraction,
+        validation_share=data.validation_share,
+        seed=data.seed,
+        unit=data.validation_unit,
+    )
+
+
 class Selected(NamedTuple):
     """The episodes of a split.
 
@@ -111,7 +124,6 @@ def select(
     selection: Selection,
     split: Split,
     *,
-    quality: Quality = "all",
     state_width: int,
 ) -> Selected:
     """Return the episodes of ``split``; episodes of a task come in the order of stores and numbers.
@@ -120,7 +132,6 @@ def select(
         stores: Where they are; a task may be in several.
         selection: Which are used.
         split: ``train`` or ``valid``.
-        quality: ``top`` or ``bottom``: the better or the worse half of those of each task, by return.
         state_width: The widest vector observation that the model reads.
 
     Raises:
@@ -141,14 +152,13 @@ def select(
     _check_together(tasks, state_width)
     chosen: dict[str, list[tuple[int, _Episodes]]] = {}
     for index, spec in enumerate(tasks):
-        episodes = _of_quality(_of_split(stores, found[spec.id], spec.id, selection, split), quality)
+        episodes = _of_split(stores, found[spec.id], spec.id, selection, split)
         if len(episodes.numbers):
             chosen.setdefault(spec.domain, []).append((index, episodes))
     if not chosen:
-        what = "the worse half of the validation" if quality == "bottom" else "validation"
         raise AgentError(
-            f"there are no {what} episodes: no task has two or more different ones, or validation_share is "
-            "0; collect more, or train without validation (validation.windows = 0)"
+            "there are no validation episodes: no task has two or more different ones, or validation_share "
+            "is 0; collect more, or train without validation (validation.windows = 0)"
         )
     return Selected(tasks, {domain: _lined_up(domain, chosen[domain]) for domain in in_order(chosen)})
 
@@ -234,15 +244,6 @@ def digests_of(stores: Sequence[TrajectoryStore], places: Integers, numbers: Int
         for row, digest in zip(rows, stores[place].trajectory_digests(numbers[rows].tolist()), strict=True):
             found[row] = digest
     return found
-
-
-def _of_quality(episodes: _Episodes, quality: Quality) -> _Episodes:
-    if quality == "all":
-        return episodes
-    better = _part(len(episodes.numbers), 0.5)
-    if quality == "top":
-        return _best(episodes, better)
-    return episodes.take(np.sort(np.argsort(-episodes.returns, kind="stable")[better:]))
 
 
 def _best(episodes: _Episodes, count: int) -> _Episodes:

@@ -62,7 +62,7 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
         rank: Which of several processes this is.
     """
     from lram.agents.training.heldout import KEY, card_facts, split_facts
-    from lram.agents.training.selection import Selection
+    from lram.agents.training.selection import selection_of
     from lram.agents.training.targets import target_returns
     from lram.agents.training.windows import Sampling, Windows, evaluation_windows
     from lram.agents.trajectories.store import TrajectoryStore
@@ -72,15 +72,7 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
     if len(set(digests)) < len(digests):
         raise AgentError(f"data.stores names the same trajectories twice: {', '.join(recipe.data.stores)}")
     data, drawing = recipe.data, recipe.sampling
-    selection = Selection(
-        tasks=data.tasks,
-        policies=data.policies,
-        top_fraction=data.top_fraction,
-        episode_fraction=data.episode_fraction,
-        validation_share=data.validation_share,
-        seed=data.seed,
-        unit=data.validation_unit,
-    )
+    selection = selection_of(data)
     sampling = Sampling(
         context=drawing.context,
         sequences=drawing.sequences,

@@ -12,8 +12,6 @@ random is in it: batches depend on their number only, and no model here has drop
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import shutil
 import sys
@@ -31,8 +29,9 @@ from torch import Tensor
 from lram.agents.api import AgentError
 from lram.agents.checkpoints.weights import WeightsError, WeightsFile, os_errors
 from lram.agents.checksums import ChecksumError, sign_file, verify_file
-from lram.agents.durable import read_regular, sync_folder
+from lram.agents.durable import publish_folder, read_regular, sync_folder
 from lram.agents.shown import shown
+from lram.agents.sums import file_sum
 from lram.agents.training.metrics import Meter
 
 FOLDER = "state"
@@ -88,7 +87,7 @@ def save_state(run: Path, state: TrainingState, tensors: Mapping[str, Tensor]) -
         with os_errors():
             save_file(plain, partial / TENSORS_FILE)
         described = msgspec.to_builtins(state)
-        described["tensors"] = _checksum(partial / TENSORS_FILE)
+        described["tensors"] = file_sum(partial / TENSORS_FILE)
         text = msgspec.json.format(msgspec.json.encode(described), indent=2)
         (partial / STATE_FILE).write_bytes(sign_file(text + b"\n"))
 
@@ -191,11 +190,6 @@ def _remove(state: Path) -> None:
         state.rmdir()
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Make a folder that is there whole, on disk, or not at all; one that is there is replaced.
 
@@ -206,12 +200,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
     try:
         write(partial)
-        partial.chmod(0o755)  # mkdtemp makes it private, and safetensors its file
-        for file in partial.iterdir():
-            file.chmod(0o644)
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        sync_folder(partial)
+        publish_folder(partial)
         if path.is_symlink() or path.exists():
             _remove(path)
         partial.rename(path)

@@ -6,7 +6,7 @@
     windows = Windows(stores, selection, Sampling(context=50), seed=0)
     batch = windows[1234]                                     # the same today and tomorrow
     for batch in Loader(windows, 1234, 5000, workers=4): ...  # read ahead
-    valid = validation_batches(stores, selection, Sampling(context=50), windows=512)
+    valid = evaluation_windows(stores, selection, context=50, windows=512)
 
 Micro-batch i of rank r is a pure function of seed, split, i and r: neither the number of workers nor
 an interruption changes what is trained on. Ranks hold consecutive sequences of one larger
@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.training.batches import Batch, Places, assemble
 from lram.agents.training.sampling import DomainEpisodes, Integers, chances, domain_cycle
-from lram.agents.training.selection import Quality, Selected, Selection, Split, select
+from lram.agents.training.selection import Selected, Selection, Split, select
 
 if TYPE_CHECKING:
     from lram.agents.trajectories.store import TrajectoryStore
@@ -34,7 +34,7 @@ STATE_WIDTH = 204
 """Of :class:`lram.agents.model.config.ModelConfig`."""
 
 _STREAMS = {"train": 1, "valid": 2}
-_FIXED, _SPREAD = 3, 4
+_SPREAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,40 +191,6 @@ class FixedBatches(Sequence[Batch]):
         return (self[item] for item in range(len(self)))
 
 
-def validation_batches(
-    stores: Sequence[TrajectoryStore],
-    selection: Selection,
-    sampling: Sampling,
-    *,
-    windows: int,
-    state_width: int = STATE_WIDTH,
-    quality: Quality = "all",
-) -> FixedBatches:
-    """Return random windows of the validation episodes, ``windows`` a domain, one domain after the other.
-
-    They depend on the selection's seed and on nothing of the training, so that runs can be compared.
-
-    Args:
-        stores: Where the episodes are.
-        selection: Its validation share is used.
-        sampling: How windows are drawn; domains of weight 0 are left out.
-        windows: Of each domain, in batches of as many as the sampling says; the last may be smaller.
-        state_width: Vector observations are filled up with zeros to this width.
-        quality: ``top`` or ``bottom``: of the better or the worse half of a task's validation episodes.
-
-    Raises:
-        AgentError: There are no validation episodes, or what :class:`Windows` tells.
-    """
-    _check_windows(windows)
-    selected = select(stores, selection, "valid", quality=quality, state_width=state_width)
-    places = []
-    for domain in dict.fromkeys(_cycle(selected, sampling, "valid")):
-        key = (selection.seed, _FIXED)
-        drawn = _drawn(selected.domains[domain], sampling, key, count=windows)
-        places += _parts(drawn, sampling.sequences_of(domain))
-    return FixedBatches(stores, selected.tasks, places, length=sampling.context, state_width=state_width)
-
-
 def evaluation_windows(
     stores: Sequence[TrajectoryStore],
     selection: Selection,
@@ -234,7 +200,6 @@ def evaluation_windows(
     sequences: int = 8,
     split: Split = "valid",
     state_width: int = STATE_WIDTH,
-    quality: Quality = "all",
 ) -> FixedBatches:
     """Return long windows, for metrics by position: how good is a prediction after so many timesteps?
 
@@ -254,14 +219,14 @@ def evaluation_windows(
         sequences: Windows of a batch.
         split: ``valid`` or ``train``.
         state_width: Vector observations are filled up with zeros to this width.
-        quality: ``top`` or ``bottom``: of the better or the worse half of a task's episodes.
 
     Raises:
         AgentError: There are no such episodes, or a number is below 1.
     """
-    _check_windows(windows)
+    if windows < 1:
+        raise AgentError(f"windows must be 1 or more, not {windows}")
     sampling = Sampling(context=context, sequences=sequences)
-    selected = select(stores, selection, split, quality=quality, state_width=state_width)
+    selected = select(stores, selection, split, state_width=state_width)
     places = []
     for episodes in selected.domains.values():
         rows, starts, stops = episodes.blocks(context)
@@ -283,14 +248,8 @@ def _cycle(selected: Selected, sampling: Sampling, split: Split) -> tuple[str, .
     return domain_cycle(list(selected.domains), weights)
 
 
-def _drawn(
-    episodes: DomainEpisodes,
-    sampling: Sampling,
-    key: Sequence[int],
-    rank: int = 0,
-    count: int | None = None,
-) -> Places:
-    count = sampling.sequences_of(episodes.domain) if count is None else count
+def _drawn(episodes: DomainEpisodes, sampling: Sampling, key: Sequence[int], rank: int = 0) -> Places:
+    count = sampling.sequences_of(episodes.domain)
     drawn = chances(key, 2 * count, skip=2 * count * rank).reshape(count, 2)
     last = episodes.draw(drawn, sampling.balance_tasks)
     return _placed(episodes, *episodes.windows(last, sampling.context, fill=sampling.fill))
@@ -303,8 +262,3 @@ def _placed(episodes: DomainEpisodes, rows: Integers, starts: Integers, stops: I
 
 def _parts(places: Places, size: int) -> list[Places]:
     return [places[first : first + size] for first in range(0, len(places.starts), size)]
-
-
-def _check_windows(windows: int) -> None:
-    if windows < 1:
-        raise AgentError(f"windows must be 1 or more, not {windows}")

@@ -108,7 +108,7 @@ def _facts(label: str, checks: Sequence[Check]) -> dict[str, Any]:
 def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
     from lram.harness.gate.equivalence import as_model, remedy
 
-    print(f"{label}: {_described(agent)}\n")
+    print(f"{label}: {agent.info.description}\n")
     shown = {"passed": "passed", "failed": "FAILED", "skipped": "skipped"}
     print_table(
         ("result", "check", "on", "measured", "allowed"),
@@ -140,11 +140,6 @@ def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
     if model is not None:
         advice = f"'lram eval' refuses a model without parity; {remedy(model, failed)}"
     print(f"\n{len(failed)} of {len(checks)} checks FAILED ({names}): {advice}\n")
-
-
-def _described(agent: Agent) -> str:
-    description = getattr(agent.info, "description", None)
-    return str(description) if description else type(agent).__name__
 
 
 COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((check, "check"),)

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from lram.agents.api import Agent
+from lram.agents.api import MinimalAgent
 from lram.agents.places import placed
 from lram.agents.trajectories import StoreWriter, TrajectoryStore
 from lram.agents.trajectories.card import read_card
@@ -150,7 +150,7 @@ def _new_run(
 def resume_collection(
     store: str | Path,
     *,
-    agents: Mapping[str, Agent] | None = None,
+    agents: Mapping[str, MinimalAgent] | None = None,
     machine: Callable[[Run], Machine] = started_machine,
     backend: Backend = LOCAL,
     progress: Progress = quiet,
@@ -210,7 +210,7 @@ def run_name(run: Run) -> str:
 def _resume_run(
     trajectories: StoreWriter,
     run: Run,
-    agents: Mapping[str, Agent] | None,
+    agents: Mapping[str, MinimalAgent] | None,
     machine: Machine,
     progress: Progress,
     backend: Backend,

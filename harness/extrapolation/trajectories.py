@@ -25,7 +25,7 @@ from lram.agents.model.tokens import ACTION_DIMS, DISCRETE_ACTIONS
 from lram.agents.training.heldout import trained_trajectories
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.agents.training.sampling import chances
-from lram.agents.training.selection import Selection, digests_of, select
+from lram.agents.training.selection import Selection, digests_of, select, selection_of
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.records import Stretch
@@ -277,18 +277,9 @@ def _selection(card: Mapping[str, Any], label: str) -> Selection:
             "a store that it never saw"
         )
     data = recipe_from_dict(told, f"the card of {label}").data
-    drawn = Selection(
-        tasks=data.tasks,
-        policies=data.policies,
-        top_fraction=data.top_fraction,
-        episode_fraction=data.episode_fraction,
-        validation_share=data.validation_share,
-        seed=data.seed,
-        unit=data.validation_unit,
-    )
     if not data.validation_share:
         raise LramError(f"{label} held nothing out of its stores; give a store that it never saw")
-    return drawn
+    return selection_of(data)
 
 
 def _names(labels: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 
 from lram.agents.acting.padded import BatchedPolicy
-from lram.agents.api import Agent, TaskSpec
+from lram.agents.api import Agent, CompletedAgent, TaskSpec
 from lram.agents.experts.noise import NoisyAgent
 from lram.envs.text import printable
 from lram.harness.gate.contract_note import BROKEN, NAME
@@ -85,7 +85,7 @@ def is_foreign(agent: Agent) -> bool:
     """Return whether what ``agent`` does is somebody else's code, with noise on it or without."""
     while isinstance(agent, NoisyAgent):
         agent = agent.inner
-    if isinstance(agent, BatchedPolicy):
+    if isinstance(agent, CompletedAgent | BatchedPolicy):
         return True
     return as_model(agent) is None and not type(agent).__module__.startswith("lram.agents.")
 

@@ -498,12 +498,12 @@ class Rollout:
 
 def _rows(label: str, agent: Agent) -> int | None:
     """Return how many lanes an agent reads in one pass, where it says so."""
-    rows = getattr(agent, "rows", None)
+    rows: object = agent.rows
     if rows is not None and (type(rows) is not int or rows < 0):
         raise LramError(
             f"agent {label} has rows {printable(str(rows), 60)}, not a whole number of lanes; mend it"
         )
-    return rows
+    return agent.rows
 
 
 def _longest(planned: PlannedTask) -> int:

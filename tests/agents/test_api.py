@@ -8,8 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from lram.agents.api import AgentError, AgentInfo, Episode, TaskSpec, checked_agent
-from lram.agents.experts.baselines import RandomAgent
+from lram.agents.acting.padded import BatchedPolicy
+from lram.agents.api import Agent, AgentError, AgentInfo, CompletedAgent, Episode, TaskSpec, checked_agent
+from lram.agents.experts.baselines import ConstantAgent, RandomAgent, ScriptedAgent
+from lram.agents.experts.learner import LearnerAgent
+from lram.agents.experts.noise import Noise, NoisyAgent
+from lram.agents.experts.planning import PlanningAgent
 
 FIELDS = {
     "id": "some/task",
@@ -97,6 +101,91 @@ def test_an_episode_is_of_a_task_and_a_seed() -> None:
     ):
         with pytest.raises(ValueError, match=sentence):
             Episode(*wrong)  # type: ignore[arg-type]
+
+
+class Minimal:
+    """An agent of five methods, as people write them."""
+
+    info = AgentInfo("mlp", "minimal")
+
+    def refuses(self, task: TaskSpec) -> str | None:
+        return "no" if task.domain == "none" else None
+
+    def start(self, lanes: int) -> list[object]:
+        return [lanes]
+
+    def reset(self, state: list[object], lanes: object, episodes: object) -> None:
+        state.append((lanes, episodes))
+
+    def act(
+        self, state: list[object], seen: object, rewards: object, lanes: list[int]
+    ) -> tuple[object, object]:
+        return [2 for _ in lanes], [*state, (seen, rewards)]
+
+    def state_bytes(self, state: list[object]) -> int:
+        return len(state)
+
+
+def test_an_agent_of_five_methods_is_given_the_rest_of_the_contract() -> None:
+    agent = checked_agent(Minimal(), "mine")
+    assert isinstance(agent, CompletedAgent)
+    assert (agent.info, agent.rows) == (Minimal.info, None)
+    task = TaskSpec(**{**FIELDS, "id": "none/task", "domain": "none"})  # type: ignore[arg-type]
+    assert agent.refuses(task) == "no"
+    state = agent.start(3)
+    agent.reset(state, [0], [])
+    actions, state = agent.act(state, ["seen"], [0.5], [0])  # type: ignore[list-item]
+    assert (actions, state) == ([2], [3, ([0], []), (["seen"], [0.5])])
+    agent.took(state, [0], [1])
+    assert agent.state_bytes(state) == 3
+    assert checked_agent(agent, "mine") is agent
+
+
+def test_what_an_agent_has_of_the_rest_is_its_own() -> None:
+    class Remembers(Minimal):
+        rows = 4
+
+        def took(self, state: list[object], lanes: object, actions: object) -> None:
+            state.append(actions)
+
+    class InPasses(Minimal):
+        rows = 4
+
+    whole, part = Remembers(), checked_agent(InPasses(), "mine")
+    assert checked_agent(whole, "mine") is whole
+    assert NoisyAgent(part, Noise(1.0)).rows == part.rows == 4
+    state: list[object] = []
+    part.took(state, [0], [1])
+    assert state == []
+    for inner, taken in ((Remembers(), 3), (Minimal(), 2)):
+        noisy = NoisyAgent(checked_agent(inner, "mine"), Noise(1.0))
+        play = noisy.start(1)
+        noisy.reset(play, [0], [Episode(TaskSpec(**FIELDS), 0)])  # type: ignore[arg-type]
+        _, play = noisy.act(play, ["seen"], [0.0], [0])  # type: ignore[list-item]
+        assert len(play.inner) == taken + 1
+
+
+def test_rows_that_cannot_be_read_are_named() -> None:
+    class Broken(Minimal):
+        @property
+        def rows(self) -> int:
+            raise OSError("no file")
+
+    with pytest.raises(AgentError, match="mine: its rows cannot be read: OSError: no file"):
+        checked_agent(Broken(), "mine")
+
+
+def test_agents_of_the_package_have_the_whole_contract() -> None:
+    policy = BatchedPolicy(
+        lambda seen: seen, observation_shape=(3,), action="discrete", action_size=4, info=Minimal.info
+    )
+    baselines = RandomAgent(), ConstantAgent(), ScriptedAgent(), PlanningAgent(), LearnerAgent()
+    noisy = NoisyAgent(policy, Noise(0.5))
+    for agent in (*baselines, policy, noisy):
+        assert isinstance(agent, Agent)
+        assert checked_agent(agent, "mine") is agent
+    assert {agent.rows for agent in baselines} == {None}
+    assert noisy.rows == policy.rows == 8
 
 
 def test_what_is_no_agent_is_told_by_what_it_lacks() -> None:

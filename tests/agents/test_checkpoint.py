@@ -23,6 +23,7 @@ from lram.agents.api import AgentError
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.checkpoints.digests import Weights, digest_of_file, digest_of_weights
 from lram.agents.checkpoints.folder import load_checkpoint, model_digest, save_checkpoint
 from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.model.network import build_model
@@ -54,6 +55,31 @@ def test_the_digest_tells_weights_and_configuration_apart_but_not_names() -> Non
     edge = build_model(replace(CONFIG, decode="lower"), 0)
     assert model_digest(model) == model_digest(same)
     assert len({model_digest(m) for m in (model, edge, build_model(CONFIG, 1))}) == 3
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16, torch.float64])
+def test_the_digest_of_the_file_is_that_of_the_loaded_model(
+    tmp_path: Path, dtype: torch.dtype | None
+) -> None:
+    folder, asked = tmp_path / "mine", {"toy/reach": 2.5}
+    save_checkpoint(
+        folder, build_model(CONFIG, 0), CONFIG, trained=True, card={}, dtype=dtype, target_returns=asked
+    )
+    model, meta = load_checkpoint(folder)
+    weights = folder / "model.safetensors"
+    assert digest_of_file(weights, meta.config, asked) == meta.digest == model_digest(model, asked)
+    assert digest_of_file(weights, meta.config) == model_digest(model) != meta.digest
+
+
+def test_the_digest_is_a_format() -> None:
+    """Runs and cards of earlier versions carry it: this value never changes."""
+    found = digest_of_weights(
+        CONFIG,
+        ["b", "a"],
+        lambda name: Weights("torch.float32", (1, 2), name.encode() * 8),
+        {"toy/reach": 2.5},
+    )
+    assert found == "0c28932aee18845e880bdf3533ab0d2da1bb2413fa4445dbe09a91c7208b782b"
 
 
 def test_an_existing_folder_is_kept_unless_it_is_a_checkpoint_to_overwrite(folder: Path) -> None:

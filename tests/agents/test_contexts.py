@@ -225,6 +225,21 @@ def test_noise_goes_over_a_context_and_tells_it_what_was_taken() -> None:
     assert "random" in create_agent("xlstm[7:1]-1M@reset=4~0.1").info.description
 
 
+def test_a_limited_agent_takes_another_model_with_its_context() -> None:
+    limited = _agent(CONFIGS["mamba"], Context("window", 3))
+    other = limited.with_model(build_model(CONFIGS["mamba"], seed=9))
+    assert isinstance(other, ContextAgent)
+    assert (other.context, other.info) == (limited.context, limited.info)
+    one, two = (_logits(_Play(agent, ARM), _inputs(ARM, 5)) for agent in (limited, other))
+    assert not np.array_equal(one, two)
+    # Only the last 3 timesteps are read, whatever was before them.
+    inputs = _inputs(ARM, 5)
+    assert np.array_equal(
+        _logits(_Play(other, ARM), inputs)[-1],
+        _logits(_Play(other, ARM), [(inputs[0][0] + 1, *inputs[0][1:]), *inputs[1:]])[-1],
+    )
+
+
 def test_a_limited_agent_survives_pickling() -> None:
     for mode in ("window", "reset"):
         agent = _agent(CONFIGS["mamba"], Context(mode, 3))  # type: ignore[arg-type]

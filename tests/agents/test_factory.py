@@ -78,8 +78,8 @@ def test_a_checkpoint_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("own_code")
 def test_own_code_is_called_with_the_seed_if_it_takes_one() -> None:
-    assert create_agent("own_agent_code:make", seed=5).seed == 5  # type: ignore[attr-defined]
-    assert create_agent("own_agent_code:inner.make").seed == -1  # type: ignore[attr-defined]
+    assert create_agent("own_agent_code:make", seed=5).inner.seed == 5  # type: ignore[attr-defined]
+    assert create_agent("own_agent_code:inner.make").inner.seed == -1  # type: ignore[attr-defined]
 
 
 @pytest.mark.usefixtures("own_code")
@@ -89,10 +89,10 @@ def test_a_factory_takes_the_arguments_that_stand_behind_its_name() -> None:
         ("sized(size=-2.5, name='a/b~c@d(e)=f')", (-2.5, "a/b~c@d(e)=f"), 7),
         ("sized([1, (2, None)], seed=1)", ([1, (2, None)], "small"), 1),
     ):
-        agent = create_agent(f"own_agent_code:{spec}", seed=7)
-        assert (agent.given, agent.seed) == (given, seed)  # type: ignore[attr-defined]
+        agent = create_agent(f"own_agent_code:{spec}", seed=7).inner  # type: ignore[attr-defined]
+        assert (agent.given, agent.seed) == (given, seed)
     noisy = create_agent("own_agent_code:sized('~0.5')~0.25x3")
-    assert noisy.inner.given == ("~0.5", "small")  # type: ignore[attr-defined]
+    assert noisy.inner.inner.given == ("~0.5", "small")  # type: ignore[attr-defined]
     assert noisy.noise.share == 0.25  # type: ignore[attr-defined]
 
 
@@ -116,9 +116,9 @@ def test_an_entry_point_is_an_agent(own_code: None, monkeypatch: pytest.MonkeyPa
     ]
     monkeypatch.setattr("lram.agents.factory.entry_points", lambda group: points)
     sys.path.insert(0, str(Path.cwd()))
-    assert create_agent("theirs").seed == -1  # type: ignore[attr-defined]
+    assert create_agent("theirs").inner.seed == -1  # type: ignore[attr-defined]
     points.append(EntryPoint("sized", "own_agent_code:sized", "lram.agents"))
-    assert create_agent("sized(4)").given == (4, "small")  # type: ignore[attr-defined]
+    assert create_agent("sized(4)").inner.given == (4, "small")  # type: ignore[attr-defined]
     assert ("theirs", "entry point") in [(row.name, row.kind) for row in list_agents()]
     with pytest.raises(AgentError, match=r"entry point gone .* cannot be loaded: ModuleNotFoundError"):
         create_agent("gone")

@@ -126,7 +126,7 @@ def test_a_decision_has_the_tokens_that_act_reads(task: TaskSpec, acts: bool, ro
         read.append((x, valid))
         return stepper.call(x, past, valid)
 
-    agent.stepper = replace(stepper, call=noted)
+    agent = agent.with_stepper(replace(stepper, call=noted))
     agent.act(state, seen[2][places], list(rewards[2, places]), lanes)
     ((theirs, their_valid),) = read
     assert x.shape == theirs.shape == (rows, agent.model.config.pass_tokens, 64)

@@ -148,7 +148,7 @@ def test_acting_reads_the_stream_of_training(
     torch.testing.assert_close(prediction.logits[0], torch.tensor(np.array(logits)), rtol=0, atol=2e-5)
 
 
-def test_lanes_of_two_domains_share_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lanes_of_two_domains_share_one_pass() -> None:
     agent, rng = _agent(CONFIGS["mamba"]), np.random.default_rng(0)
     passes = []
     step = agent.stepper
@@ -157,7 +157,7 @@ def test_lanes_of_two_domains_share_one_pass(monkeypatch: pytest.MonkeyPatch) ->
         passes.append(x.shape)
         return step.call(x, *rest)
 
-    monkeypatch.setattr(agent, "stepper", replace(step, call=counted))
+    agent = agent.with_stepper(replace(step, call=counted))
     state = agent.start(4)
     agent.reset(state, [0, 1, 3], [Episode(ARM, 0), Episode(GAME, 0), Episode(ARM, 0)])
     actions, _ = agent.act(state, [_see(ARM, rng), _see(GAME, rng), _see(ARM, rng)], [0.0] * 3, [3, 1, 0])
@@ -270,6 +270,25 @@ def test_an_agent_can_be_copied_and_pickled(step: StepForm) -> None:
             one.reset(state, [0], [Episode(ARM, 0)])
             actions.append(one.act(state, [np.ones(39, np.float32)], [0.0], [0])[0][0])
         np.testing.assert_array_equal(*actions)
+
+
+def test_an_agent_of_another_model_or_step_leaves_the_first_as_it_was() -> None:
+    agent, seen = _agent(CONFIGS["mamba"]), [np.ones(39, np.float32)]
+
+    def played(one: ModelAgent) -> Any:
+        state = one.start(1)
+        one.reset(state, [0], [Episode(ARM, 0)])
+        return one.act(state, seen, [0.0], [0])[0][0]
+
+    before = played(agent)
+    other = agent.with_model(build_model(CONFIGS["mamba"], seed=9))
+    assert other.info == agent.info
+    assert not np.array_equal(played(other), before)
+    call = agent.stepper.call
+    silent = agent.with_stepper(replace(agent.stepper, call=lambda x, *rest: (x * 0, call(x, *rest)[1])))
+    assert silent.model is agent.model
+    assert not np.array_equal(played(silent), before)
+    np.testing.assert_array_equal(played(agent), before)
 
 
 @pytest.mark.parametrize("change", [{"rows": 3}, {"rows": 8.0}, {"device": ""}, {"step": "quick"}])

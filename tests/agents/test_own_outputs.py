@@ -64,7 +64,7 @@ def sizes(state: State) -> list[torch.Size]:
 def test_a_step_that_writes_over_its_states_is_refused(name: str) -> None:
     agent = agent_of(name)
     assert all(check.status != "failed" for check in model_checks(agent))
-    agent.stepper = replace(agent.stepper, form="compile", call=reusing(agent.stepper.call))
+    agent = agent.with_stepper(replace(agent.stepper, form="compile", call=reusing(agent.stepper.call)))
     failed = {check.name for check in model_checks(agent) if check.status == "failed"}
     assert KEPT in failed
     with pytest.raises(LramError, match="does not act as its model was trained, so nothing was played"):

@@ -107,7 +107,7 @@ def test_a_compiled_step_is_only_asked_for_the_passes_of_a_decision() -> None:
         shapes.add((x.shape, x.is_contiguous()))
         return agent.model.backbone.step(x, state, valid)
 
-    agent.stepper = replace(agent.stepper, form="compile", call=call)
+    agent = agent.with_stepper(replace(agent.stepper, form="compile", call=call))
     checks = model_checks(agent, SHORT)
     assert not failed(checks)
     assert checks[0].status == "skipped"
@@ -199,7 +199,7 @@ STEPS = {
 @pytest.mark.parametrize(("fault", "names"), STEPS.items(), ids=[fault.__name__ for fault in STEPS])
 def test_a_faulty_step_is_found_by_the_checks_that_name_it(fault: Any, names: set[str]) -> None:
     agent = _agent(CONFIGS["mlstm and slstm"])
-    agent.stepper = replace(agent.stepper, call=fault(agent.stepper.call))
+    agent = agent.with_stepper(replace(agent.stepper, call=fault(agent.stepper.call)))
     assert failed(model_checks(agent, SHORT)) == names
 
 
@@ -212,13 +212,15 @@ def test_a_model_that_makes_much_of_rounding_is_allowed_more_but_no_fault() -> N
     assert check.limit is not None
     assert 1e-4 < check.limit <= 0.05
     assert "times this model's own sensitivity: relative noise of 1e-06 in its inputs" in check.reason
-    agent.stepper = replace(agent.stepper, call=reads_two_tokens_the_other_way_round(agent.stepper.call))
+    agent = agent.with_stepper(
+        replace(agent.stepper, call=reads_two_tokens_the_other_way_round(agent.stepper.call))
+    )
     assert failed(model_checks(agent, SHORT)) == {FORWARD, HOLES, STREAM}
 
 
 def test_what_was_measured_is_told_beside_what_is_allowed() -> None:
     agent = _agent(CONFIGS["mamba"])
-    agent.stepper = replace(agent.stepper, call=drifts(agent.stepper.call))
+    agent = agent.with_stepper(replace(agent.stepper, call=drifts(agent.stepper.call)))
     check = model_checks(agent, SHORT)[0]
     assert check.limit == pytest.approx(2e-5, rel=0.5)
     assert check.difference == pytest.approx(3e-4, rel=0.01)
@@ -234,7 +236,7 @@ def test_outputs_that_overflow_after_the_compared_stream_are_found() -> None:
         y, state = step(x, state, valid)
         return y.masked_fill(state["count"].view(-1, 1, 1) > 60, torch.inf), state
 
-    agent.stepper = replace(agent.stepper, call=call)
+    agent = agent.with_stepper(replace(agent.stepper, call=call))
     short = replace(SHORT, window=0)
     assert failed(model_checks(agent, short)) == {SOUND, MASKED}
     assert failed(model_checks(agent, replace(short, decisions=20))) == {MASKED}
@@ -242,7 +244,7 @@ def test_outputs_that_overflow_after_the_compared_stream_are_found() -> None:
 
 def test_with_several_threads_rows_are_allowed_what_rounding_is(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = _agent(CONFIGS["mamba"])
-    agent.stepper = replace(agent.stepper, call=mixes_rows_a_little(agent.stepper.call))
+    agent = agent.with_stepper(replace(agent.stepper, call=mixes_rows_a_little(agent.stepper.call)))
     assert failed(model_checks(agent, SHORT)) == {FRESH, PLACE, NEIGHBOURS}
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     checks = model_checks(agent, SHORT)
@@ -256,7 +258,7 @@ def test_a_step_that_raises_has_failed_with_its_message() -> None:
     def call(x: Tensor, state: Any, valid: Tensor | None) -> tuple[Tensor, Any]:
         raise IndexError("kernel fault")
 
-    agent.stepper = replace(agent.stepper, call=call)
+    agent = agent.with_stepper(replace(agent.stepper, call=call))
     checks = model_checks(agent, SHORT)
     assert failed(checks) == {FORWARD, FRESH, MASKED, HOLES, PLACE, KEPT, SOUND, REWARD, STREAM}
     assert checks[0].measured.startswith("raised IndexError: kernel fault (test_parity.py, line ")
@@ -407,7 +409,7 @@ def test_what_is_allowed_is_well_below_what_blindness_for_rewards_does() -> None
         y, state = step(x, state, valid)
         return y * 1.04, state
 
-    agent.stepper = replace(agent.stepper, call=call)
+    agent = agent.with_stepper(replace(agent.stepper, call=call))
     checks = model_checks(agent, SHORT)
     assert failed(checks) == {STREAM}
     assert (

@@ -22,9 +22,16 @@ from lram.agents.training.recipe import (
     model_config,
     recipe_digest,
 )
-from lram.agents.training.recipe_text import changed, read_recipe, recipe_from_dict, render_recipe
+from lram.agents.training.recipe_text import (
+    changed,
+    names_warmup,
+    read_recipe,
+    recipe_from_dict,
+    render_recipe,
+)
 from lram.agents.training.settings import parse_value
 
+RECIPES = Path(__file__).parents[2] / "agents" / "recipes"  # of the checkout: they are not installed
 ODD = """
 name = 'odd "name" \\ with an ö'
 [model]
@@ -317,3 +324,115 @@ def test_a_pipe_is_no_recipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "recipe.toml")
     with pytest.raises(AgentError, match="is not a regular file"):
         read_recipe(tmp_path / "recipe.toml")
+
+
+DIGESTS = {
+    "darkroom-xlstm-1-0": "1a4b6b37a0d1d2f7cd0bf7872c7f287a7b2549dd28bcf960e29c00c3d3e5d176",
+    "darkroom-xlstm-7-1": "9303af79814138479a8898d78bf441cf55f57dc0619d251a9963785478bb5db4",
+    "small-long": "2c973479fedbfd37490dea446c0e36020e829134d209890f708e991b488cc152",
+    "small-mamba": "118f60bd752d5e20ddb476ba68dd75b6b97e1194e39e65dd1392e5e9bd65f88f",
+    "small-transformer": "2da480b2d559e7e280bbeabcbc064eb1c0e679f0f04d0944062cfe9c09910418",
+    "small-xlstm-1-0": "13223420176d177ed622c307403bd92e40b1e8b50f24035ec5fb461bb9ee803e",
+    "small-xlstm-7-1": "6debf055b8c5560b3dbd7f6b8a75eb6326c798e1079b49dd71bc8da9f8b6e619",
+}
+"""Of the recipes as they were written out whole, before they had bases."""
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_the_recipes_of_the_shipped_trainings_say_what_they_always_said(name: str, tmp_path: Path) -> None:
+    recipe = read_recipe(RECIPES / f"{name}.toml")
+    assert (recipe.name, recipe_digest(recipe)) == (name, DIGESTS[name])
+    (tmp_path / "whole.toml").write_text(render_recipe(recipe, expand=True))
+    assert read_recipe(tmp_path / "whole.toml", written_out=True) == recipe
+
+
+def test_a_recipe_goes_field_by_field_over_its_base(tmp_path: Path) -> None:
+    (tmp_path / "bases").mkdir()
+    (tmp_path / "bases" / "first.toml").write_text(
+        """
+        name = "first"
+        seed = 3
+        [model]
+        preset = "xlstm-1M"
+        xlstm = {heads = 2, slstm_at = [1]}
+        [sampling]
+        context = 20
+        domain_weights = {atari = 8, toy = 2}
+        [optimizer]
+        updates = 90
+        """
+    )
+    (tmp_path / "bases" / "second.toml").write_text('base = "first.toml"\n[sampling]\nsequences = 4\n')
+    file = tmp_path / "third.toml"
+    file.write_text(
+        """
+        base = "bases/second.toml"
+        name = "third"
+        [model.xlstm]
+        slstm_at = [3]
+        [sampling]
+        sequences = 5
+        domain_weights = {toy = 1}
+        """
+    )
+    recipe = read_recipe(file, ["sampling.context=30"])
+    assert (recipe.name, recipe.seed) == ("third", 3)
+    assert recipe.model == ModelSection("xlstm-1M", overrides={"xlstm": {"heads": 2, "slstm_at": [3]}})
+    assert (recipe.sampling.context, recipe.sampling.sequences) == (30, 5)
+    assert recipe.sampling.domain_weights == {"toy": 1}, "a field that is a dictionary is one value"
+    assert (recipe.optimizer.updates, recipe.optimizer.warmup_updates) == (90, 1)
+    assert not names_warmup(file)
+    (tmp_path / "bases" / "second.toml").write_text('base = "first.toml"\noptimizer.warmup_updates = 7\n')
+    assert names_warmup(file)
+    assert read_recipe(file).optimizer.warmup_updates == 7
+
+
+@pytest.mark.parametrize(
+    ("base", "sentence"),
+    [
+        (
+            '"gone.toml"',
+            r"recipe.toml: there is no recipe .*gone.toml, which it names as its base; fix the path",
+        ),
+        ('"recipe.toml"', r"leads back to it \(recipe.toml -> recipe.toml\); take one of them away"),
+        (
+            '"round.toml"',
+            r"round.toml: its base leads back to it \(recipe.toml -> round.toml -> recipe.toml\)",
+        ),
+        (
+            '"odd.toml"',
+            r"odd.toml has a field sampling.contxt that is not known; did you mean sampling.context",
+        ),
+        ('"broken.toml"', r"broken.toml is not TOML"),
+        ('"folder"', r"folder cannot be read"),
+        ("3", r"recipe.toml: base is '3', which names no recipe; write base = \"other.toml\""),
+        ('""', r"base is '', which names no recipe"),
+        ('"a\\u0000b"', r"which names no recipe"),
+        (f'"{"x" * 400}"', r"there is no recipe"),
+    ],
+)
+def test_a_base_that_cannot_be_read_is_named(base: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(f"base = {base}\n")
+    (tmp_path / "round.toml").write_text('base = "recipe.toml"\n')
+    (tmp_path / "odd.toml").write_text('base = "whole.toml"\nsampling.contxt = 3\n')
+    (tmp_path / "whole.toml").write_text("seed = 1\n")
+    (tmp_path / "broken.toml").write_text("seed =\n")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(AgentError, match=sentence):
+        read_recipe(tmp_path / "recipe.toml")
+
+
+def test_a_recipe_that_a_training_wrote_out_has_no_base(tmp_path: Path) -> None:
+    (tmp_path / "whole.toml").write_text("seed = 1\n")
+    (tmp_path / "recipe.toml").write_text('base = "whole.toml"\n')
+    with pytest.raises(AgentError, match="has a field base that is not known"):
+        read_recipe(tmp_path / "recipe.toml", written_out=True)
+
+
+def test_a_tower_of_bases_has_an_end(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number}.toml").write_text(f'base = "{number + 1}.toml"\n')
+    (tmp_path / "40.toml").write_text("seed = 1\n")
+    assert read_recipe(tmp_path / "30.toml").seed == 1
+    with pytest.raises(AgentError, match="more than 16 recipes are based on one another"):
+        read_recipe(tmp_path / "0.toml")

@@ -25,7 +25,7 @@ from lram.agents.training.batches import Batch
 from lram.agents.training.loading import Loader
 from lram.agents.training.sampling import domain_cycle
 from lram.agents.training.selection import Selection
-from lram.agents.training.windows import Sampling, Windows, evaluation_windows, validation_batches
+from lram.agents.training.windows import Sampling, Windows, evaluation_windows
 from lram.agents.trajectories import StoreWriter, Trajectory, TrajectoryStore, returns_to_go
 
 REACH = TaskSpec("metaworld/reach", "metaworld", "vector", (5,), "continuous", 4, 100.0, 200.0)
@@ -383,32 +383,20 @@ def test_long_episodes_are_held_out_in_proportion_to_their_length(make_store: Ma
     assert drawn[1] / 300 == pytest.approx(0.2, abs=0.08)
 
 
-def test_validation_batches_are_fixed_and_of_the_validation_episodes(mixed: TrajectoryStore) -> None:
+def test_evaluation_windows_are_fixed_and_of_the_validation_episodes(mixed: TrajectoryStore) -> None:
     selection = Selection(validation_share=0.4)
-    batches = validation_batches([mixed], selection, SMALL, windows=10)
+    how: dict[str, Any] = {"context": 10, "windows": 3, "sequences": 2}
+    batches = evaluation_windows([mixed], selection, **how)
     assert [(batch.domain, len(batch.lengths)) for batch in batches] == [
-        (domain, size) for domain in ("metaworld", "dmcontrol", "atari") for size in (4, 4, 2)
+        (domain, size) for domain in ("metaworld", "dmcontrol", "atari") for size in (2, 1)
     ]
-    again = validation_batches([TrajectoryStore(mixed.path)], selection, SMALL, windows=10)
+    again = evaluation_windows([TrajectoryStore(mixed.path)], selection, **how)
     assert all(same(one, other) for one, other in zip(batches, again, strict=True))
     assert same(batches[-1], list(again)[-1])
     trained = Windows([mixed], selection, replace(SMALL, sequences=60), seed=0)
     assert not marks(batches, len(batches)) & marks(trained, 6)
     assert batches.tasks == trained.tasks
-    left_out = replace(SMALL, weights={"atari": 0})
-    assert validation_batches([mixed], selection, left_out, windows=1).domains == ("metaworld", "dmcontrol")
-
-
-def test_validation_on_the_better_and_the_worse_half(make_store: MakeStore) -> None:
-    store = make_store(*(episode(REACH, 20, mark=mark) for mark in range(8)))
-    selection, many = Selection(validation_share=0.5), Sampling(context=5, sequences=80)
-    halves = {
-        quality: marks(validation_batches([store], selection, many, windows=80, quality=quality), 1)
-        for quality in ("all", "top", "bottom")
-    }
-    assert len(halves["top"]) == len(halves["bottom"]) == 2
-    assert halves["top"] | halves["bottom"] == halves["all"]
-    assert min(halves["top"]) > max(halves["bottom"])
+    assert batches.domains == ("metaworld", "dmcontrol", "atari")
 
 
 def test_evaluation_windows_cut_contexts_into_contiguous_pieces(make_store: MakeStore) -> None:
@@ -548,7 +536,7 @@ def test_missing_validation_episodes_are_told(make_store: MakeStore) -> None:
     store = make_store(episode(REACH, 20), episode(PUSH, 20))
     for selection in (Selection(), ALL):
         with pytest.raises(AgentError, match="there are no validation episodes"):
-            validation_batches([store], selection, SMALL, windows=4)
+            evaluation_windows([store], selection, context=10, windows=4)
     with pytest.raises(AgentError, match="windows must be 1 or more"):
         evaluation_windows([store], ALL, context=10, windows=0)
     with pytest.raises(AgentError, match="hold no episode"):

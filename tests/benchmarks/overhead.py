@@ -111,10 +111,16 @@ def common(one: list[tuple[float, float]], other: list[tuple[float, float]]) -> 
 
 def watched(agent: Any, ledger: Ledger) -> Any:
     """Return ``agent`` with its network's time noted; a baseline has none."""
-    if hasattr(agent, "stepper"):
-        agent.stepper = replace(agent.stepper, call=ledger.timed("network", agent.stepper.call))
-        for name in ("action_head", "_images"):
-            setattr(agent, name, ledger.timed("network", getattr(agent, name)))
+    from lram.agents.acting.model_agent import ModelAgent
+
+    if isinstance(agent, ModelAgent):
+        reader = agent.reader
+        agent.reader = replace(
+            reader,
+            stepper=replace(reader.stepper, call=ledger.timed("network", reader.stepper.call)),
+            action_head=ledger.timed("network", reader.action_head),
+            images=ledger.timed("network", reader.images),
+        )
         # Methods of modules: what is set on the object is found before the class's.
         for owner, name in ((agent.model, "decision_tokens"), (agent.model.encoders, "observation")):
             object.__setattr__(owner, name, ledger.timed("network", getattr(owner, name)))

@@ -392,7 +392,7 @@ def test_a_step_that_parts_from_forward_late_is_found() -> None:
         y, state = call(x, state, valid)
         return (y + 0.01 if passes > 30 else y), state
 
-    agent.stepper = replace(agent.stepper, call=drifting)
+    agent = agent.with_stepper(replace(agent.stepper, call=drifting))
     record = check(agent, "m", _plan([]), [])
     assert not record.holds
     assert [point.difference is not None and point.difference < 1e-3 for point in record.points] == [
@@ -413,7 +413,7 @@ def test_a_state_that_is_not_finite_is_found() -> None:
         first.fill_(float("inf"))
         return y, state
 
-    agent.stepper = replace(agent.stepper, call=overflowing)
+    agent = agent.with_stepper(replace(agent.stepper, call=overflowing))
     record = check(agent, "m", _plan([]), [])
     assert not record.holds
     assert record.points[0].state is None
@@ -561,7 +561,7 @@ def test_models_pass_the_gate_where_nothing_is_played(
         y, state = call(x, state, valid)
         return y + 0.1, state
 
-    agent.stepper = replace(agent.stepper, call=off)
+    agent = agent.with_stepper(replace(agent.stepper, call=off))
     monkeypatch.setattr(planning, "build_agent", lambda *_: agent)
     with pytest.raises(LramError, match="does not act as its model was trained"):
         extrapolate(ExtrapolationRequest(["m"], stores=[unseen]), tmp_path / "found", machine=MACHINE)

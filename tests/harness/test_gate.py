@@ -93,7 +93,7 @@ def test_a_check_that_could_not_be_made_says_nothing_about_the_model(tmp_path: P
     def call(*arguments: Any) -> Any:
         raise OSError("No space left on device")
 
-    agent.stepper = replace(agent.stepper, form=form, call=call)
+    agent = agent.with_stepper(replace(agent.stepper, form=form, call=call))
     with pytest.raises(LramError) as refusal:
         evaluate({"m": agent}, "toy/steps", tmp_path / "run", episodes=1, machine=MACHINE)
     text = str(refusal.value)
@@ -115,7 +115,7 @@ def test_what_is_known_to_be_wrong_is_told_though_other_checks_raised() -> None:
             raise OSError("No space left on device")
         return step(x, state, valid)
 
-    agent.stepper = replace(agent.stepper, call=call)
+    agent = agent.with_stepper(replace(agent.stepper, call=call))
     with pytest.raises(LramError, match=r"m does not act as its model was trained, .*'a reset row is fresh'"):
         pass_gate({"m": agent})
 
@@ -126,7 +126,7 @@ def test_the_remedy_goes_to_the_plainest_form() -> None:
     assert remedy(ModelAgent(model, **options, compute=Compute(step="torch"))) == "mend its code"
     half = ModelAgent(model.bfloat16(), **options)
     assert remedy(half) == "try --precision float32, or mend its code"
-    half.stepper = replace(half.stepper, form="compile")
+    half = half.with_stepper(replace(half.stepper, form="compile"))
     assert remedy(half) == "try --step torch and --precision float32, or mend its code"
 
 

@@ -128,7 +128,9 @@ def test_what_a_compiler_does_is_no_decision(name: str, planned: tuple[LatencyPl
 
     def started(context):
         state = start(context)
-        subject._agent.stepper = dataclasses.replace(stepper, form="compile", call=compiling)
+        subject._agent = subject._agent.with_stepper(
+            dataclasses.replace(stepper, form="compile", call=compiling)
+        )
         return state
 
     subject._start = started  # type: ignore[method-assign]

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lram.agents.backbones.linear import available
+
 
 class PackedLinear:
     """``nn.Linear`` for inference, with a copy of the weights as they are now.
@@ -55,8 +57,3 @@ class PackedLinear:
             summed: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, base, self.weight, self.bias, "add")
             return summed
         return base + F.linear(x, self.weight, self.bias)
-
-
-def available(operator: str) -> bool:
-    """Return whether oneDNN is here with this operator."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, operator)  # type: ignore[no-untyped-call]

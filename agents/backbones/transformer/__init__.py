@@ -15,7 +15,7 @@ from typing import Literal
 from lram.agents.api import AgentError
 from lram.agents.backbones.limits import MOST_TOKENS, check_limits
 from lram.agents.backbones.sizes import table_sizes
-from lram.agents.backbones.spec import BackboneSpec, ModelShape, Past, Size
+from lram.agents.backbones.spec import BackboneSpec, ModelShape, Past, RenamedPreset, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,10 @@ class TransformerConfig:
     cache: Literal["ring", "full", "recompute"] = "recompute"
     max_positions: int = 1600
 
+
+RING_PASS = 16
+"""Most tokens that enter a ring at once. It has that many spare slots, because the first token of a
+pass must still see its whole band after the last is written."""
 
 _PRESETS = {
     # The reference acts on the last 50 timesteps, the newest without its reward: 3 x 50 - 1 tokens.
@@ -109,6 +113,7 @@ def _past(model: ModelShape) -> Past:
         restarts=section.cache == "full" and section.window is not None,
         anew=anew,
         longest_forward=section.max_positions if ends else None,
+        spare=RING_PASS,
     )
 
 
@@ -133,6 +138,7 @@ SPEC = BackboneSpec(
     brackets="|".join(_PRESETS),
     listed=tuple(_PRESETS),
     preset=_preset,
+    renamed=(RenamedPreset("transformer-1M", "transformer[ring]-1M", "transformer[recompute]-1M"),),
     fused="lram.agents.backbones.transformer.fused:FusedTransformer",
     attention=("PyTorch, scaled_dot_product_attention", "own kernel over the keys in use (numba)"),
     reference="lram.agents.backbones.transformer.reference",

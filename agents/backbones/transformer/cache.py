@@ -19,14 +19,11 @@ from torch import Tensor
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.spec import ModelShape
+from lram.agents.backbones.transformer import RING_PASS
 
 # Attention: layer, queries, keys, values (B, NH, S, DH) -> (B, NH, S, DH).
 Attend: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 State: TypeAlias = dict[str, Tensor]
-
-RING_PASS = 16
-"""Most tokens that enter a ring at once. It has that many spare slots, because the first token of a
-pass must still see its whole band after the last is written."""
 
 FULL_PASS = 512
 """The same of a full cache: more would need masks of many megabytes, and gain nothing."""

@@ -113,5 +113,5 @@ SPEC = BackboneSpec(
     fused="lram.agents.backbones.xlstm.fused:FusedXLSTM",
     encoders=EncoderWeights(normal_inputs=True, drawn_biases=True),
     reference="lram.agents.backbones.xlstm.reference",
-    packages=(Package("xlstm", "xlstm", "to compare with"),),
+    packages=(Package("xlstm", "xlstm", "to compare with", computes=False),),
 )

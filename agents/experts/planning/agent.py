@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lram.agents.api import Action, AgentError, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
 from lram.agents.experts.noise import GENERATOR_BYTES
 from lram.agents.experts.planning.problems import PROBLEMS, SearchTask
 from lram.agents.experts.planning.search import Array, interpolation, search, shifted
@@ -48,7 +48,7 @@ class PlanningState:
     lanes: dict[int, PlannedLane] = field(default_factory=dict)
 
 
-class PlanningAgent:
+class PlanningAgent(Agent):
     """Plays DMControl tasks by sampling plans on MuJoCo.
 
     Args:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from lram.agents.backbones.registry import BUILT_IN
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.records import LatencyPlan
 from lram.reports import text
@@ -22,7 +23,10 @@ from lram.reports.sections.registry import Chapter
 _KEY = "latency"
 _BUSY = 0.25  # cores kept busy by others, from which on a reader is warned
 _SPREAD = 1.25  # of process medians, likewise
-_PROVENANCE = ("torch", "numba", "numpy", "mamba-ssm", "lram-bench")
+_PROVENANCE = (
+    *("torch", "numba", "numpy", "lram-bench"),
+    *(one.distribution for spec in BUILT_IN for one in spec.packages if one.computes),
+)
 
 
 def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:

@@ -5,7 +5,6 @@ Read without torch: a report is made anywhere.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections import Counter
@@ -17,8 +16,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from lram.agents.api import AgentError
+from lram.agents.checkpoints.digests import digest_of_file
 from lram.agents.durable import read_regular
-from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
+from lram.agents.model.config import ModelConfig, config_from_dict
 from lram.agents.places import placed
 from lram.agents.training.heldout import KEY, SplitFacts, told_facts
 from lram.agents.training.recipe import EARLIER_DEFAULTS, flat, model_config, recipe_digest, recipe_to_dict
@@ -33,7 +33,6 @@ _CHECKPOINT = Path("checkpoint")
 _WEIGHTS = _CHECKPOINT / "model.safetensors"
 _LABELLED = re.compile(r"(?P<label>[^=/\\]+)=(?P<folder>.+)")
 _ADVICE = "restore it, or leave this training out"
-_FLOATS = ("F64", "F32", "F16")  # of those that a checkpoint may have, what numpy knows
 _T = TypeVar("_T")
 
 _LONGEST, _FASTEST = 1e12, 1e18  # seconds, and tokens a second
@@ -278,27 +277,10 @@ def _ended(folder: Path) -> Facts:
 
 
 def _digest(weights: Path, config: ModelConfig, target_returns: Mapping[str, float]) -> str:
-    """Return what :func:`lram.agents.checkpoints.folder.model_digest` gives for the loaded model, without
-    torch.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    digest = hashlib.sha256(msgspec.json.encode(config_to_dict(replace(config, name="")), order="sorted"))
     try:
-        with safe_open(weights, framework="numpy") as file:
-            for name in sorted(file.keys()):
-                if (kind := file.get_slice(name).get_dtype()) not in _FLOATS:
-                    raise LramError(
-                        f"{weights} has values of the type {kind}, as no training writes; {_ADVICE}"
-                    )
-                values = file.get_tensor(name).astype("<f4")  # models are loaded as float32
-                digest.update(f"{name} torch.float32 {values.shape}".encode())
-                digest.update(values.tobytes())
-    except (SafetensorError, TypeError, OSError, ValueError, MemoryError) as error:
-        raise LramError(f"{weights} is damaged or missing ({error}); {_ADVICE}") from error
-    if target_returns:
-        digest.update(msgspec.json.encode(dict(target_returns), order="sorted"))
-    return digest.hexdigest()
+        return digest_of_file(weights, config, target_returns)
+    except AgentError as error:
+        raise LramError(f"{error}; {_ADVICE}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +292,7 @@ class _State:
 
 
 def _on_the_way(folder: Path) -> Facts:
-    recipe = read_recipe(folder / _RECIPE_FILE)
+    recipe = read_recipe(folder / _RECIPE_FILE, written_out=True)
     plain = _flat(recipe_to_dict(recipe))
     facts = Facts(plain, recipe.seed, recipe.optimizer.updates, recipe_digest(recipe))
     states = [file for file in (folder / "state").glob("update-*/state.json") if file.is_file()]

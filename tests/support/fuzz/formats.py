@@ -385,7 +385,7 @@ def _read_source(folder: Path, reading: Reading) -> None:
 
 
 def _make_recipes(folder: Path) -> None:
-    for name in ("small-long", "darkroom-xlstm-7-1"):
+    for name in ("small", "small-long", "darkroom-xlstm-1-0", "darkroom-xlstm-7-1"):
         source = TESTS.parent / "agents" / "recipes" / f"{name}.toml"
         (folder / f"{name}.toml").write_bytes(source.read_bytes())
     for name, file in shipped_studies().items():
