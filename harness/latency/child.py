@@ -1,7 +1,7 @@
 """One process of a sweep: ``python -m lram.harness.latency.child``.
 
-Reads what to do as JSON from its standard input, and writes one ``Point`` a line to the descriptor that
-is named there. What else is printed goes to the log. It ends when its parent does.
+Reads what to do as JSON from its standard input, and writes one ``LatencyPoint`` a line to the descriptor
+that is named there. What else is printed goes to the log. It ends when its parent does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from lram.harness.latency.folder import LatencyRun
-from lram.harness.latency.records import OUT_OF_MEMORY, SCHEMA, Job, Point, end_of
+from lram.harness.latency.records import OUT_OF_MEMORY, SCHEMA, Job, LatencyPoint, end_of
 
 _WORDS = 500  # of an error, at most
 
@@ -44,21 +44,21 @@ class Order:
     parent: int = 0
 
 
-def measure(order: Order, send: Callable[[Point], object]) -> None:
+def measure(order: Order, send: Callable[[LatencyPoint], object]) -> None:
     """Measure all contexts of a process, and send each point as soon as it is known.
 
     An error ends it, after a point that tells of it.
     """
-    from lram.harness.latency import memory
+    from lram.harness.timing.memory import is_lack, limit_memory
 
     context = order.contexts[0]
     try:
         plan = LatencyRun(order.folder).plan
         if plan.device == "cpu":
-            memory.limit(plan.memory_gib)
-        from lram.harness.latency.session import Session
+            limit_memory(plan.memory_gib)
+        from lram.harness.latency.session import LatencySession
 
-        session = Session(plan, order.job, order.contexts, Path(order.folder))
+        session = LatencySession(plan, order.job, order.contexts, Path(order.folder))
         with session.simulators_closed():
             for context in order.contexts:
                 point = session.point(context)
@@ -67,10 +67,10 @@ def measure(order: Order, send: Callable[[Point], object]) -> None:
                     return
     except Exception as error:  # whatever it was, it belongs to this point, and the sweep goes on
         outcome = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"[:_WORDS]
-        if memory.is_lack(error):
+        if is_lack(error):
             outcome = OUT_OF_MEMORY
         traceback.print_exc()
-        send(Point(SCHEMA, order.job, context, outcome, started=time.time()))
+        send(LatencyPoint(SCHEMA, order.job, context, outcome, started=time.time()))
 
 
 def main() -> None:

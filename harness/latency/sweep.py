@@ -22,8 +22,6 @@ from lram.harness.errors import LramError
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.child import Order
 from lram.harness.latency.folder import PLAN_FILE, LatencyRun, LatencyWriter
-from lram.harness.latency.inputs import Inputs
-from lram.harness.latency.memory import is_lack_text
 from lram.harness.latency.plan import LatencyRequest, check_same, make_plan
 from lram.harness.latency.records import (
     OK,
@@ -33,12 +31,14 @@ from lram.harness.latency.records import (
     Effort,
     Job,
     LatencyPlan,
-    Point,
     end_of,
 )
+from lram.harness.latency.records import LatencyPoint as Point
 from lram.harness.storage.links import open_log
 from lram.harness.storage.provenance import collect
 from lram.harness.storage.records import Provenance
+from lram.harness.timing.inputs import Inputs
+from lram.harness.timing.memory import is_lack_text
 from lram.harness.trust import NONE, Trust, check_trusted
 from lram.harness.waiting import left
 

@@ -15,7 +15,7 @@ from lram.harness.errors import LramError
 from lram.harness.latency import sweep as sweeping
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.plan import LatencyRequest, make_plan
-from lram.harness.latency.records import Effort, Job, LatencyPlan, Point
+from lram.harness.latency.records import Effort, Job, LatencyPlan, LatencyPoint
 from lram.harness.latency.sweep import resume, sweep
 
 AGENTS = '''
@@ -287,7 +287,7 @@ def test_batches_are_passes_of_one_or_of_a_multiple_of_eight_rows() -> None:
     rows = {batch: plan.compute("auto", batch).rows for batch in (1, 2, 8, 9, 16)}
     assert rows == {1: 1, 2: 8, 8: 8, 9: 16, 16: 16}
     assert isinstance(plan, LatencyPlan)
-    assert Point(1, Job("a", "auto", 1, 0), 5, "ok").agent_ns == ()
+    assert LatencyPoint(1, Job("a", "auto", 1, 0), 5, "ok").agent_ns == ()
     assert os.environ.get("LRAM_HOME")
 
 
