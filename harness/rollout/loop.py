@@ -27,7 +27,7 @@ from lram.harness.rollout.groups import Groups
 from lram.harness.rollout.lane import LONGEST, Lane
 from lram.harness.rollout.occupancy import Occupancy
 from lram.harness.rollout.recorder import Tape
-from lram.harness.rollout.schedule import Choice, Pace, Queue, Seat
+from lram.harness.rollout.schedule import Choice, MeasuredTimes, Queue, Seat
 from lram.harness.rollout.translation import checked_action, contradiction, task_spec
 from lram.harness.storage.records import EpisodeRecord, Failure, PlannedTask, WorkItem
 from lram.harness.storage.soundness import errored, flaw
@@ -165,7 +165,7 @@ class Rollout:
         if start_s is None:
             start_s = {domain.name: domain.start_s for domain in domains}
         self._typical_step_s.update({domain.name: domain.step_s for domain in domains})
-        pace = Pace(start_s, self._typical_step_s, self._typical_pass_s)
+        pace = MeasuredTimes(start_s, self._typical_step_s, self._typical_pass_s)
         self._queue = Queue(items, cost, self._settings.shuffle_seed, pace)
         self._on_record, self._on_heartbeat = on_record, on_heartbeat
 

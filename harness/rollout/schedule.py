@@ -120,7 +120,7 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class MeasuredTimes:
     """Seconds that things take, as far as they are known; the mappings may change while they are used.
 
     Attributes:
@@ -155,7 +155,7 @@ class Queue:
         items: Iterable[WorkItem],
         cost: Mapping[str, int],
         shuffle_seed: int | None,
-        pace: Pace | None = None,
+        pace: MeasuredTimes | None = None,
     ) -> None:
         """Queue ``items``: those that take long first and equal ones in their order, or in a random one.
 
@@ -169,7 +169,7 @@ class Queue:
         if shuffle_seed is not None:
             random.Random(shuffle_seed).shuffle(order)
         self._cost = cost
-        self._pace = pace or Pace()
+        self._pace = pace or MeasuredTimes()
         self._waiting: dict[str, dict[str, _Lines]] = {}
         self._left: Counter[str] = Counter()
         self._alone: deque[Attempt] = deque()

@@ -11,6 +11,7 @@
   on :mod:`lram.harness.timing.inputs`, with :mod:`lram.harness.timing.facts`.
 * :mod:`lram.harness.timing.backbones`: likewise a model's backbone alone.
 * :mod:`lram.harness.timing.fitting`: caches and windows as long as a context needs.
+* :mod:`lram.harness.timing.fresh_process`: a measurement in a process of its own, read line by line.
 
 Nothing here knows of a plan, a folder or a command: those are the views' (``harness/latency``,
 ``harness/bench``, ``harness/studies``). Garbage is not collected while a decision is timed

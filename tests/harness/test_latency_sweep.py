@@ -17,6 +17,7 @@ from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.plan import LatencyRequest, make_plan
 from lram.harness.latency.records import Effort, Job, LatencyPlan, LatencyPoint
 from lram.harness.latency.sweep import resume, sweep
+from lram.harness.timing import fresh_process
 
 AGENTS = '''
 import os
@@ -121,8 +122,8 @@ def test_a_process_that_says_nothing_is_a_data_point(tmp_path: Path, monkeypatch
     silent = tmp_path / "silent"
     silent.write_text("#!/bin/sh\nexec sleep 60\n")
     silent.chmod(0o755)
-    monkeypatch.setattr(sweeping.sys, "executable", str(silent))
-    monkeypatch.setattr(sweeping, "SILENCE_S", 0.2)
+    monkeypatch.setattr(fresh_process.sys, "executable", str(silent))
+    monkeypatch.setattr(fresh_process, "SILENCE_S", 0.2)
     (point,) = sweeping.play(tmp_path, Job("a", "auto", 1, 0), (4, 100))
     assert (point.context, point.outcome) == (4, "failed: nothing was heard of the process for 0 s")
     assert "nothing was heard" in end_of(point, EFFORT), "it is not waited for again"
