@@ -28,6 +28,7 @@ from itertools import count, islice
 from typing import NamedTuple, TypeAlias
 
 from lram.envs.workers.process import WorkerProcess
+from lram.harness.rollout.measured_times import MeasuredTimes
 from lram.harness.storage.records import WorkItem
 
 SLOW_START_S = 0.5
@@ -117,21 +118,6 @@ class Seat:
         """Take note that the worker is gone, and its sessions with it."""
         self.worker = None
         self.resting.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredTimes:
-    """Seconds that things take, as far as they are known; the mappings may change while they are used.
-
-    Attributes:
-        start: To build a session, by domain.
-        step: A simulator's step, by domain.
-        decide: An agent's pass over its lanes, by label.
-    """
-
-    start: Mapping[str, float] = field(default_factory=dict)
-    step: Mapping[str, float] = field(default_factory=dict)
-    decide: Mapping[str, float] = field(default_factory=dict)
 
 
 class Choice(NamedTuple):

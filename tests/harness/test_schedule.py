@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lram.harness.rollout.schedule import Attempt, Choice, MeasuredTimes, Queue, Seat
+from lram.harness.rollout.measured_times import MeasuredTimes
+from lram.harness.rollout.schedule import Attempt, Choice, Queue, Seat
 from lram.harness.storage.records import WorkItem
 
 COST = {"x/one": 10, "x/two": 10, "y/one": 1000}
