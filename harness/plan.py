@@ -214,7 +214,8 @@ def reopen(
                     f"agent {entry.label} was given as a Python object; resume from Python with "
                     f"lram.harness.resume(run, agents={{{entry.label!r}: ...}})"
                 )
-            specs[entry.label] = _entered(given[entry.label], f"agent {entry.label}")
+            with as_lram_error():
+                specs[entry.label] = checked_agent(given[entry.label], f"agent {entry.label}")
         else:
             specs[entry.label] = entry.spec
     agents = place.players(specs, plan.tasks, plan.seed)

@@ -7,7 +7,6 @@ computed from ``rows`` and stand there for readers.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,13 +16,30 @@ from typing import Literal
 import msgspec
 
 from lram.agents.durable import read_regular, write_durably
-from lram.harness.bench.measure import Ratio, Timing
-from lram.harness.bench.memory import Bandwidth
+from lram.harness.bench.bandwidth import Bandwidth
 from lram.harness.errors import LramError
 from lram.harness.storage.json_files import DAMAGE, encode
 from lram.harness.storage.records import Provenance
+from lram.harness.timing.intervals import MedianInterval
+from lram.harness.timing.load import Load
+from lram.harness.timing.rounds import TimingSummary
 
 SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """How many times as long the baseline takes: above 1, the row is faster.
+
+    Attributes:
+        baseline: Its name.
+        times: Median of the rounds' ratios, with its interval.
+        fastest: The same of the fastest decision of each: what is left when others disturb neither.
+    """
+
+    baseline: str
+    times: MedianInterval
+    fastest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +56,8 @@ class Row:
         cache: How a Transformer keeps the past (``full``, ``ring``, ``recompute``, see
             :class:`lram.agents.backbones.transformer.TransformerConfig`); None for a recurrent state.
         timing: Milliseconds.
-        ratio: Against the baseline; None where there is none.
-        limit_ms: What memory alone would need, see :mod:`lram.harness.bench.memory`; None where nobody
+        ratio: Against a baseline, in records of ``tests/benchmarks`` and of earlier versions; else None.
+        limit_ms: What memory alone would need, see :mod:`lram.harness.bench.bandwidth`; None where nobody
             counted the bytes.
         read_bytes, update_bytes: What a decision must at least read, and read and write back.
         state_bytes: What all rows keep between decisions.
@@ -53,7 +69,7 @@ class Row:
     detail: str
     rows: int
     context: int | None
-    timing: Timing
+    timing: TimingSummary
     ratio: Ratio | None
     limit_ms: float | None
     read_bytes: int
@@ -86,20 +102,6 @@ class Crossover:
     rows: int
     where: Literal["at", "below", "beyond"]
     context: float
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What else the machine did.
-
-    Attributes:
-        before, after: Load average over one minute; the own process counts too.
-        other_cores: Cores that other processes kept busy on average; None where that cannot be read.
-    """
-
-    before: float
-    after: float
-    other_cores: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,29 +219,3 @@ def crossing(
         if slow >= steady:
             return "at", short + (long - short) * (steady - fast) / (slow - fast)
     return "beyond", float(points[-1][0])
-
-
-class LoadWatch:
-    """Watches what other processes do between its making and ``load``."""
-
-    def __init__(self) -> None:
-        self._before = os.getloadavg()[0]
-        self._begun = time.monotonic()
-        self._others = _busy_elsewhere()
-
-    def load(self) -> Load:
-        """Return what was seen so far."""
-        now, passed = _busy_elsewhere(), time.monotonic() - self._begun
-        cores = None if now is None or self._others is None else max(0.0, (now - self._others) / passed)
-        return Load(self._before, os.getloadavg()[0], cores)
-
-
-def _busy_elsewhere() -> float | None:
-    """Return the processor seconds of all processes but this one since the machine started."""
-    try:
-        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
-    except OSError:
-        return None
-    user, nice, system, _idle, _waiting, interrupts, soft, stolen = map(int, fields)
-    busy = (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
-    return busy - time.process_time()

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
-from lram.agents.api import AgentError
 from lram.agents.backbones.stepping import why_not_fused
 from lram.agents.compute import Compute
 from lram.agents.model.presets import parse_preset
 from lram.agents.seed import check_seed
-from lram.harness.bench.measure import Candidate, Effort, compare, measure, summarise
-from lram.harness.bench.memory import Bandwidth, bandwidths, limit_ms, stream_candidates
-from lram.harness.bench.models import READ, Point, Subject, Work, weight_bytes
-from lram.harness.bench.record import SCHEMA, BenchRecord, LoadWatch, Row, Settings, crossovers
+from lram.harness.bench.bandwidth import Bandwidth, bandwidths, limit_ms, stream_candidates
+from lram.harness.bench.record import SCHEMA, BenchRecord, Row, Settings, crossovers
 from lram.harness.errors import LramError
 from lram.harness.machine import threads
 from lram.harness.storage.provenance import collect
+from lram.harness.timing.backbones import READ, BenchCase, DecisionInputs, TimedBackbone, weight_bytes
+from lram.harness.timing.clock import check_device, stopwatch
+from lram.harness.timing.load import LoadWatch, environment
+from lram.harness.timing.memory import free_bytes
+from lram.harness.timing.rounds import RoundEffort, TimedCandidate, summarise, time_in_rounds
 
 PRESETS = ("xlstm[1:0]-16M", "xlstm[7:1]-16M", "mamba-16M", "transformer[full]-16M")
 CONTEXTS = (50, 200, 800, 1600)
 
-_ENVIRONMENT = ("OMP_", "KMP_", "GOMP_", "MKL_", "MALLOC_", "LD_PRELOAD", "NUMBA_", "TORCHINDUCTOR_")
 _SHARE = 0.6  # of the free memory that states may take: plain PyTorch needs temporaries beside them
 
 
@@ -54,7 +52,7 @@ class ModelBench:
     threads: int = 1
     seed: int = 0
     compute: Compute = field(default_factory=Compute)
-    effort: Effort = field(default_factory=Effort)
+    effort: RoundEffort = field(default_factory=RoundEffort)
 
 
 def bench_models(bench: ModelBench, say: Callable[[str], object] = lambda text: None) -> BenchRecord:
@@ -82,14 +80,14 @@ def bench_models(bench: ModelBench, say: Callable[[str], object] = lambda text: 
     notes: list[str] = []
     with threads(bench.threads):
         for count in bench.rows:
-            subjects = _subjects(bench, count)
-            forms, why = _forms(bench.forms, subjects)
-            chosen, left_out = _fitting(subjects, forms)
-            notes += [note for note in (*_lengthened(subjects), *why, *left_out) if note not in notes]
+            models = _models(bench, count)
+            forms, why = _forms(bench.forms, models)
+            chosen, left_out = _fitting(models, forms)
+            notes += [note for note in (*_lengthened(models), *why, *left_out) if note not in notes]
             say(f"rows {count}: {len(chosen)} candidates")
             found, speeds[str(count)] = run_group(chosen, effort, bench.compute.device)
             rows += found
-            del subjects, chosen
+            del models, chosen
             gc.collect()
     if not rows:
         raise LramError("; ".join(notes))
@@ -117,68 +115,42 @@ def bench_models(bench: ModelBench, say: Callable[[str], object] = lambda text: 
 
 
 def run_group(
-    candidates: Mapping[Point, Candidate], effort: Effort, device: str
+    candidates: Mapping[BenchCase, TimedCandidate], effort: RoundEffort, device: str
 ) -> tuple[list[Row], list[Bandwidth]]:
     """Time candidates against each other and the memory's speed beside them; return both."""
     if not candidates:
         return [], []
     with torch.inference_mode():
-        samples = measure(
-            [*candidates.values(), *stream_candidates(device)], effort, synchronise=synchroniser(device)
-        )
-    speeds = bandwidths(samples)
+        timed = time_in_rounds([*candidates.values(), *stream_candidates(device)], effort, stopwatch(device))
+    speeds = bandwidths(timed)
     rows = []
-    for point, candidate in candidates.items():
-        prepared = samples[candidate.name].prepared
+    for case, candidate in candidates.items():
+        prepared = timed[candidate.name].prepared
         rows.append(
             Row(
                 name=candidate.name,
-                model=point.model,
-                form=point.form,
+                model=case.model,
+                form=case.form,
                 detail=prepared.detail,
-                rows=point.rows,
-                context=point.context,
-                timing=summarise(samples[candidate.name]),
-                ratio=compare(samples, candidate.name, candidate.baselines),
+                rows=case.rows,
+                context=case.context,
+                timing=summarise(timed[candidate.name]),
+                ratio=None,
                 limit_ms=limit_ms(prepared, speeds) if prepared.read_bytes else None,
                 read_bytes=prepared.read_bytes,
                 update_bytes=prepared.update_bytes,
                 state_bytes=prepared.state_bytes,
-                cache=point.cache,
+                cache=case.cache,
             )
         )
     return rows, speeds
 
 
-def check_device(device: str) -> None:
-    """AgentError when decisions cannot be timed on ``device`` (:func:`synchroniser` knows two kinds)."""
-    try:
-        timed = torch.ones(1, device=device).device.type in ("cpu", "cuda")
-    except (RuntimeError, AssertionError, ImportError):
-        timed = False
-    if not timed:
-        raise AgentError(
-            f"the device {device!r} cannot be used here; use cpu, or cuda where 'lram doctor' shows a GPU"
-        )
-
-
-def synchroniser(device: str) -> Callable[[], object]:
-    """Return what waits until ``device`` has done what it was asked for."""
-    if torch.device(device).type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
-    return lambda: None
-
-
-def environment() -> dict[str, str]:
-    """Return the variables that change how fast threads and memory are."""
-    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_ENVIRONMENT)}
-
-
-def _subjects(bench: ModelBench, rows: int) -> list[Subject]:
-    subjects = []
+def _models(bench: ModelBench, rows: int) -> list[TimedBackbone]:
+    models = []
     for name in dict.fromkeys(bench.presets):
         config = parse_preset(name)
-        work = Work(
+        work = DecisionInputs(
             rows=rows,
             tokens=config.pass_tokens,
             width=config.width,
@@ -186,64 +158,55 @@ def _subjects(bench: ModelBench, rows: int) -> list[Subject]:
             device=bench.compute.device,
             dtype=getattr(torch, bench.compute.precision),
         )
-        subjects.append(Subject(name, config, work, bench.contexts))
-    return subjects
+        models.append(TimedBackbone(name, config, work, bench.contexts))
+    return models
 
 
-def _lengthened(subjects: Sequence[Subject]) -> list[str]:
+def _lengthened(models: Sequence[TimedBackbone]) -> list[str]:
     """Return what to say of full caches, which are not of their presets' length."""
     return [
-        f"{subject.name}: its full cache was made as long as each context needs; the model's own starts "
-        f"again after {past.tokens} tokens ({past.tokens // subject.work.tokens} timesteps)"
-        for subject in subjects
-        if (past := subject.config.past).restarts and past.tokens
+        f"{model.name}: its full cache was made as long as each context needs; the model's own starts "
+        f"again after {past.tokens} tokens ({past.tokens // model.work.tokens} timesteps)"
+        for model in models
+        if (past := model.config.past).restarts and past.tokens
     ]
 
 
-def _forms(asked: Sequence[str], subjects: Sequence[Subject]) -> tuple[dict[str, Sequence[str]], list[str]]:
-    """Return the forms of each subject, and why there are not more."""
+def _forms(
+    asked: Sequence[str], models: Sequence[TimedBackbone]
+) -> tuple[dict[str, Sequence[str]], list[str]]:
+    """Return the forms of each model, and why there are not more."""
     if asked:
-        return {subject.name: asked for subject in subjects}, []
+        return {model.name: asked for model in models}, []
     forms: dict[str, Sequence[str]] = {}
     notes = []
-    for subject in subjects:
-        reason = why_not_fused(subject.backbone)
-        forms[subject.name] = ("torch",) if reason else ("torch", "fused")
-        notes += [f"{subject.name} has no fused step here: {reason}"] if reason else []
+    for model in models:
+        reason = why_not_fused(model.backbone)
+        forms[model.name] = ("torch",) if reason else ("torch", "fused")
+        notes += [f"{model.name} has no fused step here: {reason}"] if reason else []
     return forms, notes
 
 
 def _fitting(
-    subjects: Sequence[Subject], forms: Mapping[str, Sequence[str]]
-) -> tuple[dict[Point, Candidate], list[str]]:
+    models: Sequence[TimedBackbone], forms: Mapping[str, Sequence[str]]
+) -> tuple[dict[BenchCase, TimedCandidate], list[str]]:
     """Return the candidates whose states fit into memory together, and what was left out."""
-    chosen: dict[Point, Candidate] = {}
+    chosen: dict[BenchCase, TimedCandidate] = {}
     left_out = []
-    free = _SHARE * free_bytes(subjects[0].work.device)
-    for subject in subjects:
-        for context in subject.contexts:
-            candidates = subject.candidates(forms[subject.name], context)
+    free = _SHARE * free_bytes(models[0].work.device)
+    for model in models:
+        for context in model.contexts:
+            candidates = model.candidates(forms[model.name], context)
             # Candidates of a recurrent model have a state each, copied from one more; the fused step has
             # weights of its own.
-            needed = subject.state_bytes(context) * (1 if subject.cache else len(candidates) + 1)
-            needed += weight_bytes(subject.backbone) * ("fused" in forms[subject.name])
+            needed = model.state_bytes(context) * (1 if model.cache else len(candidates) + 1)
+            needed += weight_bytes(model.backbone) * ("fused" in forms[model.name])
             if needed > free:
                 left_out.append(
-                    f"{subject.name} with rows {subject.work.rows}, context {context} was left out: its "
+                    f"{model.name} with rows {model.work.rows}, context {context} was left out: its "
                     f"states need {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are to be had"
                 )
                 continue
             free -= needed
             chosen.update(candidates)
     return chosen, left_out
-
-
-def free_bytes(device: str) -> float:
-    """Return the free memory of ``device``; infinity where the system does not tell."""
-    if torch.device(device).type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return math.inf
-    return next(1024 * float(line.split()[1]) for line in lines if line.startswith("MemAvailable"))

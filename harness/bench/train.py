@@ -24,14 +24,22 @@ from lram.agents.model.network import ActionModel, action_loss, build_model
 from lram.agents.model.presets import parse_preset
 from lram.agents.model.tokens import ACTION_DIMS, CLASSES, DISCRETE_ACTIONS
 from lram.agents.seed import check_seed
-from lram.harness.bench.measure import Candidate, Effort, Prepared, Ratio, Timing, compare, measure, summarise
-from lram.harness.bench.record import Load, LoadWatch, check_output
-from lram.harness.bench.run import check_device, environment, synchroniser
+from lram.harness.bench.record import Ratio, check_output
 from lram.harness.errors import LramError
 from lram.harness.machine import threads
 from lram.harness.storage.json_files import encode
 from lram.harness.storage.provenance import collect
 from lram.harness.storage.records import Provenance
+from lram.harness.timing.clock import check_device, stopwatch
+from lram.harness.timing.load import Load, LoadWatch, environment
+from lram.harness.timing.rounds import (
+    PreparedDecision,
+    RoundEffort,
+    TimedCandidate,
+    TimingSummary,
+    summarise,
+    time_in_rounds,
+)
 
 SCHEMA = 1
 PRESETS = tuple(
@@ -63,7 +71,7 @@ class TrainBench:
     threads: tuple[int, ...] = (1,)
     seed: int = 0
     compute: Compute = field(default_factory=Compute)
-    effort: Effort = field(default_factory=Effort)
+    effort: RoundEffort = field(default_factory=RoundEffort)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class TrainRow:
         tokens: Of a step, all sequences together.
         threads: Of PyTorch.
         timing: Milliseconds of a step.
-        ratio: Against the baseline; None where there is none.
+        ratio: Against a baseline, in records of ``tests/benchmarks`` and of earlier versions; else None.
     """
 
     name: str
@@ -91,7 +99,7 @@ class TrainRow:
     context: int
     tokens: int
     threads: int
-    timing: Timing
+    timing: TimingSummary
     ratio: Ratio | None
 
     @property
@@ -132,7 +140,7 @@ class TrainRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class TrainCase:
     """What a row of the table is about; see :class:`TrainRow`."""
 
     model: str
@@ -208,50 +216,46 @@ def make_record(
 
 
 def time_steps(
-    candidates: dict[Point, Candidate], effort: Effort, device: str, threads: int
+    candidates: dict[TrainCase, TimedCandidate], effort: RoundEffort, device: str, threads: int
 ) -> list[TrainRow]:
     """Time candidates against each other."""
-    samples = measure(list(candidates.values()), effort, synchronise=synchroniser(device))
+    timed = time_in_rounds(list(candidates.values()), effort, stopwatch(device))
     return [
         TrainRow(
-            name=point.name,
-            model=point.model,
-            form=point.form,
-            parameters=point.parameters,
-            sequences=point.sequences,
-            context=point.context,
-            tokens=point.tokens,
+            name=case.name,
+            model=case.model,
+            form=case.form,
+            parameters=case.parameters,
+            sequences=case.sequences,
+            context=case.context,
+            tokens=case.tokens,
             threads=threads,
-            timing=summarise(samples[point.name]),
-            ratio=compare(samples, point.name, candidate.baselines),
+            timing=summarise(timed[case.name]),
+            ratio=None,
         )
-        for point, candidate in candidates.items()
+        for case in candidates
     ]
 
 
 def _candidates(
     bench: TrainBench, preset: str, context: int, sequences: int, forms: Sequence[str]
-) -> dict[Point, Candidate]:
+) -> dict[TrainCase, TimedCandidate]:
     config = parse_preset(preset)
     with torch.device("meta"):
         parameters = ActionModel(config).parameter_count
     tokens = sequences * context * config.pass_tokens
-    points = [Point(preset, form, sequences, context, tokens, parameters) for form in dict.fromkeys(forms)]
+    cases = [TrainCase(preset, form, sequences, context, tokens, parameters) for form in dict.fromkeys(forms)]
     return {
-        point: Candidate(
-            point.name,
-            partial(_prepare, bench, point),
-            () if point.form == "torch" or "torch" not in forms else (points[0].name,),
-        )
-        for point in sorted(points, key=lambda point: point.form, reverse=True)
+        case: TimedCandidate(case.name, partial(_prepare, bench, case))
+        for case in sorted(cases, key=lambda case: case.form, reverse=True)
     }
 
 
-def _prepare(bench: TrainBench, point: Point) -> Prepared:
-    config, device = parse_preset(point.model), bench.compute.device
+def _prepare(bench: TrainBench, case: TrainCase) -> PreparedDecision:
+    config, device = parse_preset(case.model), bench.compute.device
     model = build_model(config, bench.seed).to(device).train()
     generator = torch.Generator().manual_seed(bench.seed)
-    shape = (point.sequences, point.context)
+    shape = (case.sequences, case.context)
     states = torch.randn(*shape, config.state_width, generator=generator).to(device)
     returns, rewards = torch.rand(2, *shape, generator=generator).to(device)
     classes = torch.randint(DISCRETE_ACTIONS, CLASSES, (*shape, ACTION_DIMS), generator=generator).to(device)
@@ -261,7 +265,8 @@ def _prepare(bench: TrainBench, point: Point) -> Prepared:
     def loss() -> torch.Tensor:
         return action_loss(model(states, returns, rewards, actions).logits, classes, mask)
 
-    return Prepared(training_step(model, loss, bench.compute, plain=point.form == "torch"), detail=point.form)
+    step = training_step(model, loss, bench.compute, plain=case.form == "torch")
+    return PreparedDecision(step, detail=case.form)
 
 
 def training_step(

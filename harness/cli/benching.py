@@ -17,6 +17,7 @@ from lram.harness.waiting import say, still
 if TYPE_CHECKING:
     from lram.harness.bench.record import BenchRecord, Crossover, Row
     from lram.harness.bench.train import TrainRecord, TrainRow
+    from lram.harness.timing.rounds import TimingSummary
 
 bench = App(
     name="bench",
@@ -63,19 +64,18 @@ def model(
 ) -> int:
     """Time one decision of each model's backbone, all in turns in this process.
 
-    A decision reads three tokens in each row. Every row says what it is compared with: plain PyTorch
-    token by token for recurrent models, plain PyTorch with the same cache for Transformers. 'x faster' is
-    the median over rounds, with its 95% interval, 'x at best' compares the fastest decisions. 'limit' is
-    the time that memory alone would need for the decision's bytes, measured in the same rounds.
+    A decision reads three tokens in each row, in one pass. Its time is the median over rounds, with its 95%
+    interval (of fewer than six rounds, their range). 'limit' is the time that memory alone would need for the
+    decision's bytes, measured in the same rounds.
 
     A Transformer is timed with the cache that its preset names: [full] made as long as each context
     needs, [ring] and [recompute] with the window that they have.
 
     Example: lram bench model 'xlstm[7:1]-16M' 'transformer[full]-16M' --rows 1,16 -o bench.json
     """
-    from lram.harness.bench.measure import Effort
     from lram.harness.bench.record import check_output, write_record
     from lram.harness.bench.run import PRESETS, ModelBench, bench_models
+    from lram.harness.timing.rounds import RoundEffort
 
     if output is not None:
         check_output(output)
@@ -83,7 +83,7 @@ def model(
         raise LramError(f"--repeats must be 1 or more, not {repeats}")
     usual = ("1", "50", 3) if quick else ("1,16", "50,200,800,1600", 15)
     rows, contexts, repeats = rows or usual[0], contexts or usual[1], repeats or usual[2]
-    effort = Effort(rounds=repeats, visit_s=0.01) if quick else Effort(rounds=repeats, limit_s=60.0)
+    effort = RoundEffort(rounds=repeats, visit_s=0.01) if quick else RoundEffort(rounds=repeats, limit_s=60.0)
     asked = ModelBench(
         presets=tuple(presets or PRESETS),
         rows=numbers(rows, "--rows"),
@@ -139,14 +139,14 @@ def train(
 ) -> int:
     """Time one training step of each model: forward, backward and AdamW, the forms in turns.
 
-    A step reads whole sequences with three tokens a timestep and predicts all action dimensions. 'x
-    faster' is the median over rounds of plain PyTorch's time over the form's, with its 95% interval.
+    A step reads whole sequences with three tokens a timestep and predicts all action dimensions. Its time is
+    the median over rounds, with its 95% interval (of fewer than six rounds, their range).
 
     Example: lram bench train mamba-1M 'xlstm[7:1]-1M' --threads 1,2 -o train.json
     """
-    from lram.harness.bench.measure import Effort
     from lram.harness.bench.record import check_output
     from lram.harness.bench.train import PRESETS, TrainBench, bench_training, write_train_record
+    from lram.harness.timing.rounds import RoundEffort
 
     if output is not None:
         check_output(output)
@@ -160,7 +160,7 @@ def train(
         threads=numbers(threads, "--threads"),
         seed=seed,
         compute=Compute(device=device, precision=precision),
-        effort=Effort(rounds=repeats, limit_s=60.0),
+        effort=RoundEffort(rounds=repeats, limit_s=60.0),
     )
     with still("making and timing the models"):
         record = bench_training(asked, say=say)
@@ -183,7 +183,7 @@ def print_train_record(record: TrainRecord) -> None:
     print(f"{provenance.gpu if record.device != 'cpu' else provenance.cpu}; {record.precision}\n{versions}\n")
     header = (
         *("model", "form", "parameters", "sequences", "context", "threads", "median ms", "spread %"),
-        *("tokens/s", "x faster", "x at best"),
+        "tokens/s",
     )
     print_table(header, [_train_cells(row) for row in record.rows])
     others = "" if load.other_cores is None else f"; other processes kept {load.other_cores:.1f} cores busy"
@@ -193,10 +193,6 @@ def print_train_record(record: TrainRecord) -> None:
 
 
 def _train_cells(row: TrainRow) -> tuple[object, ...]:
-    faster: tuple[object, ...] = ("", None)
-    if row.ratio is not None:
-        times = row.ratio.times
-        faster = f"{times.median:.2f} [{times.low:.2f}, {times.high:.2f}]", _rounded(row.ratio.fastest)
     return (
         row.model,
         row.form,
@@ -204,10 +200,9 @@ def _train_cells(row: TrainRow) -> tuple[object, ...]:
         row.sequences,
         row.context,
         row.threads,
-        _rounded(row.timing.median.median),
+        median_text(row.timing),
         round(100 * row.timing.spread),
         round(row.tokens_per_s),
-        *faster,
     )
 
 
@@ -237,9 +232,13 @@ def print_record(record: BenchRecord) -> None:
         f"{provenance.gpu if settings.device != 'cpu' else provenance.cpu}; {settings.threads} thread(s), "
         f"{settings.precision}, {settings.tokens} tokens a decision\n{versions}\n"
     )
-    known = {row.name: row for row in record.rows}
-    print_table(_HEADER, [_cells(row, known) for row in record.rows])
-    print("\n" + "".join(line + "\n" for line in _legend(record)))
+    print_table(_HEADER, list(map(_cells, record.rows)))
+    print()
+    if any(row.cache == "full" for row in record.rows):
+        print(
+            "state: beside keys and values, a full cache of lram-bench keeps the embedded tokens from which "
+            "it would start again\n"
+        )
     if record.crossovers:
         print(
             "The context (timesteps read) from which on a Transformer with a full cache of keys and values "
@@ -272,56 +271,27 @@ _HEADER = (
     "p90 ms",
     "spread %",
     "decisions/s",
-    "baseline",
-    "x faster",
-    "x at best",
     "limit ms",
     "x limit",
     "state MB/row",
 )
 
 
-def _legend(record: BenchRecord) -> list[str]:
-    """Return what to know of the table's columns."""
-    caches = {row.cache for row in record.rows}
-    lines = []
-    if record.benchmark == "model":
-        tokens = record.settings.tokens
-        kinds = [f"recurrent models in {tokens} passes of one token"] * (None in caches)
-        kinds += [f"Transformers in one pass of {tokens} tokens, with the same cache"] * bool(caches - {None})
-        lines.append(f"baseline: plain PyTorch, {', '.join(kinds)}")
-    if "full" in caches:
-        lines.append(
-            "state: beside keys and values, a full cache of lram-bench keeps the embedded tokens from which "
-            "it would start again"
-        )
-    return lines
-
-
-def _cells(row: Row, known: dict[str, Row]) -> tuple[object, ...]:
+def _cells(row: Row) -> tuple[object, ...]:
     median = row.timing.median.median
     return (
         row.model,
         row.form,
         row.rows,
         row.context,
-        _rounded(median),
+        median_text(row.timing),
         _rounded(row.timing.p90),
         round(100 * row.timing.spread),
         round(row.decisions_per_s),
-        *_against(row, known),
         None if row.limit_ms is None else _rounded(row.limit_ms),
         None if row.limit_ms is None else _rounded(median / row.limit_ms),
         _rounded(row.state_bytes / row.rows / 1e6),
     )
-
-
-def _against(row: Row, known: dict[str, Row]) -> tuple[str, str, float | None]:
-    if row.ratio is None:
-        return "", "", None
-    baseline, times = known[row.ratio.baseline], row.ratio.times
-    name = baseline.form if baseline.model == row.model else f"{baseline.model}, {baseline.form}"
-    return name, f"{times.median:.2f} [{times.low:.2f}, {times.high:.2f}]", _rounded(row.ratio.fastest)
 
 
 def _crossing(crossover: Crossover) -> tuple[object, ...]:
@@ -333,6 +303,12 @@ def _crossing(crossover: Crossover) -> tuple[object, ...]:
         crossover.against,
         f"{where}{crossover.context:.0f}",
     )
+
+
+def median_text(timing: TimingSummary) -> str:
+    """Return a median with its interval, three digits each."""
+    middle = timing.median
+    return f"{_rounded(middle.median)} [{_rounded(middle.low)}, {_rounded(middle.high)}]"
 
 
 def _rounded(value: float) -> float:

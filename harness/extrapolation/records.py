@@ -177,7 +177,7 @@ class LossRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class EquivalencePoint:
     """How step and forward agree up to a timestep.
 
     Attributes:
@@ -212,7 +212,7 @@ class ValidityRecord:
     scale: float | None
     allowed: float | None
     why: str
-    points: tuple[Point, ...]
+    points: tuple[EquivalencePoint, ...]
     compared: int = 0
 
     @property

@@ -19,7 +19,7 @@ from lram.agents.model.network import ActionModel
 from lram.agents.model.tokens import ACTION_DIMS
 from lram.agents.training.batches import Batch, Places, assemble
 from lram.agents.trajectories import TrajectoryStore
-from lram.harness.extrapolation.records import ExtrapolationPlan, Point, Stretch, ValidityRecord
+from lram.harness.extrapolation.records import EquivalencePoint, ExtrapolationPlan, Stretch, ValidityRecord
 
 LONG = 1000
 """Timesteps of a made-up stream, at least: as many as DMControl's episodes have."""
@@ -66,7 +66,7 @@ def check(
 
 def _compare(
     forms: TwoForms, passes: Sequence[Tensor], lengths: Sequence[int], compared: int
-) -> tuple[list[Point], float, Tensor]:
+) -> tuple[list[EquivalencePoint], float, Tensor]:
     """Return what is found at ``lengths``, the scale of the outputs, and the stream (1, tokens, width)."""
     reach = passes[:compared] if compared else passes
     x = torch.cat(list(reach)).unsqueeze(0)
@@ -79,7 +79,7 @@ def _compare(
             greatest = max(greatest, gap) if np.isfinite(gap) else float("inf")
             place += len(y)
         if number in lengths:
-            points.append(Point(number, _finite(round_(greatest)), _finite(round_(most))))
+            points.append(EquivalencePoint(number, _finite(round_(greatest)), _finite(round_(most))))
     return points, round_(scale), x
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lram.harness.latency.records import OK, LatencyPlan, Point
+from lram.harness.latency.records import OK, LatencyPlan, LatencyPoint
 from lram.harness.storage.number_checks import check_numbers, wrong
 
 MOST_POINTS = 1_000_000
@@ -32,7 +32,7 @@ def check_plan(file: Path, plan: LatencyPlan) -> None:
         raise wrong(file, f"it asks for {points:,} points, and a sweep has at most {MOST_POINTS:,}")
 
 
-def check_point(where: str | Path, point: Point) -> None:
+def check_point(where: str | Path, point: LatencyPoint) -> None:
     """Raise LramError, naming ``where``, for a point that no process can have measured."""
     check_numbers(point, where)
     of = f"what was measured of {point.job} at context {point.context}"

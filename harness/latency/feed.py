@@ -28,8 +28,8 @@ import numpy.typing as npt
 
 from lram.agents.api import Observation
 from lram.harness.errors import LramError
-from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.records import LatencyPlan
+from lram.harness.timing.inputs import Inputs, Shown
 
 TURNS = 20
 """Decisions with repeated and with distinct inputs at a context, at most."""
@@ -40,9 +40,6 @@ _STEPS = (64, 1024, 1 << 16, 1 << 22)
 _SETTLING = 8  # decisions before the warm-up, at most
 _WARMING = 128  # decisions of the warm-ups, and what asks whether there is a model step
 _LEAST_GAP = 4  # units in the last place between two values of a coordinate
-
-Shown = tuple[list[Observation], list[float]]
-"""One observation and one reward a lane."""
 
 
 class Feed:

@@ -23,12 +23,12 @@ from lram.agents.places import placed
 from lram.harness.errors import LramError
 from lram.harness.latency import inputs
 from lram.harness.latency.checks import check_plan, check_point
-from lram.harness.latency.inputs import Inputs
-from lram.harness.latency.records import SCHEMA, Job, LatencyPlan, Point
+from lram.harness.latency.records import SCHEMA, Job, LatencyPlan, LatencyPoint
 from lram.harness.storage.json_files import check_layout, files_in, read_json, read_signed
 from lram.harness.storage.links import refuse_links
 from lram.harness.storage.records import Provenance
 from lram.harness.storage.segments import FolderKind, Once, SegmentWriter, read_records, without_checksums
+from lram.harness.timing.inputs import Inputs
 from lram.harness.trust import remember
 
 PLAN_FILE = "latency.json"
@@ -49,13 +49,13 @@ class LatencyRun:
         check_layout(file, self.plan.schema, SCHEMA)
         check_plan(file, self.plan)
 
-    def points(self) -> list[Point]:
+    def points(self) -> list[LatencyPoint]:
         """Return what was measured, in the order of the plan, each point once."""
         planned = [(job, context) for job in self.plan.jobs() for context in self.plan.contexts]
         check = Once(set(planned), lambda point: (point.job, point.context))
         found = {
             (point.job, point.context): point
-            for point, _ in read_records(self.path / "records", Point, check)
+            for point, _ in read_records(self.path / "records", LatencyPoint, check)
         }
         for point in found.values():
             check_point(self.path / "records", point)
@@ -110,7 +110,7 @@ class LatencyWriter:
             held.close()
             raise
 
-    def append(self, point: Point) -> None:
+    def append(self, point: LatencyPoint) -> None:
         """Write one point; it is on disk when this returns."""
         self._segments.append("records", point)
 

@@ -1,29 +1,21 @@
-"""What agents see while they are timed: a real task, recorded once under random actions.
+"""The file of what agents see while they are timed: a real task, recorded once under random actions.
 
-One stream of timesteps serves all lanes: lane i reads it from another place on, so that no two lanes
-(of 4,096 at most) ever read the same timestep at once, and from its beginning again when it ends. That no
-observation is shown twice is seen to by :mod:`lram.harness.latency.feed`. Its
-rewards are those of the task; where it was recorded over several episodes, the first reward of each
-is 0.
+:mod:`lram.harness.timing.inputs` tells how lanes share it; that no observation is shown twice is seen to by
+:mod:`lram.harness.latency.feed`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from lram.agents.api import Action, Observation
 from lram.agents.durable import read_regular, write_durably
 from lram.harness.errors import LramError
 from lram.harness.storage.json_files import DAMAGE
+from lram.harness.timing.inputs import Inputs
 
 FILE = "inputs.npz"
 
@@ -34,47 +26,6 @@ MARGIN = 256
 """Timesteps recorded beyond the longest context, for the timed decisions."""
 
 _MOST_BYTES = 1 << 30  # of the file, and of what it unpacks to
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """A recorded stream of n timesteps.
-
-    Attributes:
-        observations: (n, *shape of the task).
-        rewards: Given with each observation: what the action before it earned, as agents see it, (n,).
-        actions: Taken at each, (n,) or (n, dimensions).
-    """
-
-    observations: npt.NDArray[Any]
-    rewards: npt.NDArray[np.float64]
-    actions: npt.NDArray[Any]
-
-    def __len__(self) -> int:
-        return len(self.rewards)
-
-    def places(self, timestep: int, batch: int) -> npt.NDArray[np.int64]:
-        """Return which recorded timestep each of ``batch`` lanes reads at ``timestep``: (batch,)."""
-        stride = max(1, len(self) // batch)
-        return (timestep + stride * np.arange(batch)) % len(self)
-
-    def seen(self, places: Sequence[int] | npt.NDArray[np.int64]) -> tuple[list[Observation], list[float]]:
-        """Return one observation and reward a lane."""
-        return [self.observations[place] for place in places], [float(self.rewards[p]) for p in places]
-
-    def action(self, place: int) -> Action:
-        """Return the action that was taken there."""
-        taken = self.actions[place]
-        return int(taken) if self.actions.ndim == 1 else taken
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of all arrays."""
-        hashed = hashlib.sha256()
-        for array in (self.observations, self.rewards, self.actions):
-            hashed.update(f"{array.dtype.str}{array.shape}".encode())
-            hashed.update(np.ascontiguousarray(array).tobytes())
-        return hashed.hexdigest()
 
 
 def write(folder: Path, inputs: Inputs) -> None:

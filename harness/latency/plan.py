@@ -13,7 +13,7 @@ from lram.agents.seed import check_seed
 from lram.harness.errors import LramError, as_lram_error
 from lram.harness.gate.equivalence import pass_gate
 from lram.harness.latency.feed import feed_of
-from lram.harness.latency.inputs import MARGIN, MOST, Inputs
+from lram.harness.latency.inputs import MARGIN, MOST
 from lram.harness.latency.recording import record
 from lram.harness.latency.records import SCHEMA, Effort, LatencyPlan, Variant, Windows
 from lram.harness.machine import threads
@@ -21,6 +21,8 @@ from lram.harness.plan import AgentsArgument, Request, agent_entry, build_agent,
 from lram.harness.plan import make_plan as plan_run
 from lram.harness.rollout.translation import task_spec
 from lram.harness.storage.records import AgentEntry
+from lram.harness.timing.clock import check_device
+from lram.harness.timing.inputs import Inputs
 
 CONTEXTS = (50, 200, 800, 1600)
 TASK = "atari/freeway"
@@ -182,6 +184,4 @@ def _checked(
 
 @as_lram_error()
 def _check_device(device: str) -> None:
-    from lram.harness.bench.run import check_device
-
     check_device(device)

@@ -1,6 +1,6 @@
 """What a sweep sets out to measure, and what one process measured at one context.
 
-``LatencyPlan`` is ``latency.json``; one ``Point`` is one line of ``records/*.jsonl``. Times are whole
+``LatencyPlan`` is ``latency.json``; one ``LatencyPoint`` is one line of ``records/*.jsonl``. Times are whole
 nanoseconds, every single decision of them, so that each percentile can be computed again.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lram.agents.compute import Compute, Precision, StepForm
-from lram.harness.bench.record import Load
 from lram.harness.storage.records import AgentEntry, PlannedTask
+from lram.harness.timing.load import Load
 
 SCHEMA = 1
 
@@ -158,7 +158,7 @@ class LatencyPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class LatencyPoint:
     """What one process measured at one context.
 
     Attributes:
@@ -213,7 +213,7 @@ class Point:
     facts: dict[str, str] = field(default_factory=dict)
 
 
-def end_of(point: Point, effort: Effort) -> str:
+def end_of(point: LatencyPoint, effort: Effort) -> str:
     """Return why a setting is not tried at this context again, nor at longer ones; empty where it is."""
     if point.outcome == OUT_OF_MEMORY:
         return f"{OUT_OF_MEMORY} at context {point.context}"

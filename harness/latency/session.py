@@ -10,19 +10,21 @@ from pathlib import Path
 
 import torch
 
-from lram.agents.api import Action
+from lram.agents.api import Action, Episode
 from lram.agents.factory import create_agent
-from lram.harness.bench.record import LoadWatch
-from lram.harness.bench.run import synchroniser
 from lram.harness.latency import inputs as recorded
-from lram.harness.latency.clocks import Stopwatch, time_decisions, time_in_turns, warm_up
-from lram.harness.latency.feed import TURNS, Shown, feed_of
-from lram.harness.latency.memory import Meter
-from lram.harness.latency.records import OK, SCHEMA, Job, LatencyPlan, Point
+from lram.harness.latency.feed import TURNS, feed_of
+from lram.harness.latency.records import OK, SCHEMA, Job, LatencyPlan, LatencyPoint
 from lram.harness.latency.simulators import Simulators
-from lram.harness.latency.subject import digest_of, make_subject
 from lram.harness.rollout import seeds
 from lram.harness.rollout.translation import task_spec
+from lram.harness.timing.agents import digest_of, make_timed_agent
+from lram.harness.timing.clock import stopwatch
+from lram.harness.timing.inputs import Shown
+from lram.harness.timing.load import LoadWatch
+from lram.harness.timing.memory import MemoryMeter
+from lram.harness.timing.sampling import time_decisions, time_in_turns
+from lram.harness.timing.warm_up import WarmUpRule, warm_up
 
 FIRST = 3
 """Decisions whose actions are kept: the least that a warm-up of a fast agent has."""
@@ -30,7 +32,21 @@ FIRST = 3
 _COMPILED = ("compile", "graphs")
 
 
-class Session:
+def warm_up_rule(seconds: float) -> WarmUpRule:
+    """Return a sweep's rule: stable or not, no decision is begun that is not worth its time.
+
+    Of an agent whose first decision takes longer than ``seconds``, that one is the whole warm-up.
+    """
+    return WarmUpRule(seconds=seconds, first_s=seconds)
+
+
+def episodes_of(plan: LatencyPlan, batch: int) -> list[Episode]:
+    """Return what each of ``batch`` lanes plays."""
+    task = task_spec(plan.task)
+    return [Episode(task, seeds.agent_seed(plan.seed, task.id, lane, 0)) for lane in range(batch)]
+
+
+class LatencySession:
     """An agent with its inputs and clocks; see :meth:`point`."""
 
     def __init__(self, plan: LatencyPlan, job: Job, contexts: Sequence[int], folder: Path) -> None:
@@ -44,24 +60,20 @@ class Session:
         """
         torch.set_num_threads(plan.threads)
         self._plan, self._job, self._folder = plan, job, folder
-        self._task = task_spec(plan.task)
         self._inputs = recorded.read(folder, plan.inputs)
         self._feed = feed_of(plan, job.batch, self._inputs)
         compute = plan.compute(job.step, job.batch)
-        self._subject = make_subject(
+        self._subject = make_timed_agent(
             create_agent(plan.entry(job.agent).spec, seed=plan.seed, compute=compute),
-            self._task,
+            episodes_of(plan, job.batch),
             self._inputs,
-            self._feed,
-            job.batch,
-            plan.windows,
-            max(plan.contexts),
-            plan.seed,
+            self._feed.past,
+            fitted=plan.windows == "whole",
+            longest=max(plan.contexts),
         )
         self._last = contexts[-1]
-        device = torch.device(plan.device)
-        self._meter = Meter(device)
-        self._watch = Stopwatch(synchroniser(plan.device))
+        self._meter = MemoryMeter(torch.device(plan.device))
+        self._watch = stopwatch(plan.device)
         self._timestep = 0
         self._settled = False
         self._simulators: Simulators | None = None
@@ -76,7 +88,7 @@ class Session:
         with self._stack:
             yield
 
-    def point(self, context: int) -> Point:
+    def point(self, context: int) -> LatencyPoint:
         """Reach ``context`` and measure there."""
         plan, effort, subject = self._plan, self._plan.effort, self._subject
         started, begun = time.time(), time.perf_counter()
@@ -98,7 +110,7 @@ class Session:
 
             return step
 
-        warm = warm_up(self._watch, noted, effort.warm_up_s)
+        warm = warm_up(self._watch, noted, warm_up_rule(effort.warm_up_s))
         slow = warm.typical_ns > 1e9 * effort.slow_s
         agent_ns: tuple[int, ...] = (warm.typical_ns,)  # slow ones: what was to warm up is what is measured
         if not slow:
@@ -126,7 +138,7 @@ class Session:
                 loop_ns = self._loop_clock()
         if context != self._last:
             subject.leave()
-        return Point(
+        return LatencyPoint(
             schema=SCHEMA,
             job=self._job,
             context=context,
@@ -189,7 +201,7 @@ class Session:
 
         if self._subject.model_step(*self._next()) is None:
             return ()
-        warm_up(self._watch, prepare, effort.warm_up_s / 2)
+        warm_up(self._watch, prepare, warm_up_rule(effort.warm_up_s / 2))
         return time_decisions(
             self._watch, prepare, seconds=effort.seconds / 2, least=effort.least, most=effort.most
         )

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from lram.agents.places import placed
-from lram.harness.children import child_environment
 from lram.harness.errors import LramError
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.child import Order
 from lram.harness.latency.folder import PLAN_FILE, LatencyRun, LatencyWriter
-from lram.harness.latency.inputs import Inputs
-from lram.harness.latency.memory import is_lack_text
 from lram.harness.latency.plan import LatencyRequest, check_same, make_plan
 from lram.harness.latency.records import (
     OK,
@@ -33,20 +25,16 @@ from lram.harness.latency.records import (
     Effort,
     Job,
     LatencyPlan,
-    Point,
     end_of,
 )
-from lram.harness.storage.links import open_log
+from lram.harness.latency.records import LatencyPoint as Point
 from lram.harness.storage.provenance import collect
 from lram.harness.storage.records import Provenance
+from lram.harness.timing import fresh_process
+from lram.harness.timing.fresh_process import FreshProcess
+from lram.harness.timing.inputs import Inputs
 from lram.harness.trust import NONE, Trust, check_trusted
 from lram.harness.waiting import left
-
-SILENCE_S = 1800.0
-"""A process that says nothing for so long is ended; that is a data point, too."""
-
-_READ = 1 << 16
-_LAST_WORDS = 2000  # bytes of a log
 
 Say = Callable[[str], object]
 
@@ -246,75 +234,21 @@ def _in_short(points: Sequence[Point]) -> str:
 
 def play(folder: Path, job: Job, contexts: tuple[int, ...], home: str | None = None) -> Iterator[Point]:
     """Run a process in ``home`` and yield its points as they come; if it dies, one more that tells of it."""
-    ours, theirs = os.pipe()
-    # The death signal is tied to the thread that starts the process.
-    parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
-    order = Order(str(folder.resolve()), job, contexts, theirs, parent)
+    order = Order(str(folder.resolve()), job, contexts)
     log = folder / "logs" / "processes.log"
-    with os.fdopen(open_log(log), "ab") as output:
-        output.write(f"{job}\n".encode())
-        start = output.tell()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lram.harness.latency.child"],
-            pass_fds=[theirs],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            # As 'lram eval' has it: idle OpenMP threads do not spin.
-            env=child_environment({"OMP_WAIT_POLICY": "PASSIVE"}),
-            cwd=home,
-        )
-    os.close(theirs)
-    assert process.stdin is not None
-    seen = 0
-    last = OK
-    silent = False
-    try:
-        with process.stdin as stdin:
-            stdin.write(msgspec.json.encode(order))
-        for line in _lines(ours):
+    process = FreshProcess("lram.harness.latency.child", order, log, title=str(job), home=home)
+    seen, last = 0, OK
+    with closing(iter(process)) as lines:
+        for line in lines:
             point = msgspec.json.decode(line, type=Point)
             seen, last = seen + 1, point.outcome
             yield point
-        code = process.wait()
-    except TimeoutError:
-        silent, code = True, 0
-    finally:
-        os.close(ours)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    if silent and seen < len(contexts):
-        outcome = f"{SILENT} for {SILENCE_S:.0f} s"
-        yield Point(SCHEMA, job, contexts[seen], outcome, started=time.time())
-    elif code != 0 and last == OK and seen < len(contexts):
-        words = log.read_bytes()[start:][-_LAST_WORDS:].decode(errors="replace")
-        yield Point(SCHEMA, job, contexts[seen], _death(code, words), started=time.time())
-
-
-def _lines(descriptor: int) -> Iterator[bytes]:
-    """Yield whole lines until the writer is gone; TimeoutError when it is silent for too long."""
-    rest = b""
-    while True:
-        if not select.select([descriptor], [], [], SILENCE_S)[0]:
-            raise TimeoutError
-        chunk = os.read(descriptor, _READ)
-        if not chunk:
-            return
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from whole
-
-
-def _death(code: int, words: str) -> str:
-    """Return the outcome of a process that ended by itself or was ended, by its exit code and last words."""
-    if is_lack_text(words) or code == -signal.SIGKILL:
-        # Nobody but the system's guard against lack of memory kills a process of ours.
-        return OUT_OF_MEMORY
-    try:
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    except ValueError:
-        name = f"signal {-code}"
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
-    fatal = [line for line in lines if line.startswith("Fatal Python error")]
-    last = (fatal or lines or [""])[-1][:200]
-    return f"failed: the process died ({name}){': ' * bool(last)}{last}"
+    end = process.end
+    assert end is not None, "all lines were read"
+    if seen == len(contexts) or not (end.silent or (end.code and last == OK)):
+        return
+    if end.silent:
+        outcome = f"{SILENT} for {fresh_process.SILENCE_S:.0f} s"
+    else:
+        outcome = OUT_OF_MEMORY if end.lack else f"failed: {end.cause}"
+    yield Point(SCHEMA, job, contexts[seen], outcome, started=time.time())

@@ -8,53 +8,33 @@ its simulator.
 from __future__ import annotations
 
 import time
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
-from typing import Any
 
-from lram.agents.api import Action, Agent, Episode
+from lram.agents.api import Action, Agent
 from lram.envs.registry import load_domain
-from lram.envs.text import message_of, printable, type_of
+from lram.envs.text import printable
 from lram.envs.workers.pool import Pool
 from lram.envs.workers.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
 from lram.harness.errors import LramError
 from lram.harness.rollout import seeds
+from lram.harness.rollout.agent_calls import AgentCalls, AgentRaisedError
+from lram.harness.rollout.batching import LONGEST_S, BatchingTimeout
 from lram.harness.rollout.failures import Tally
 from lram.harness.rollout.groups import Groups
 from lram.harness.rollout.lane import LONGEST, Lane
+from lram.harness.rollout.measured_times import MeasuredTimes
 from lram.harness.rollout.occupancy import Occupancy
 from lram.harness.rollout.recorder import Tape
-from lram.harness.rollout.schedule import Choice, Pace, Queue, Seat
+from lram.harness.rollout.schedule import Choice, Queue, Seat
+from lram.harness.rollout.settling import Settling
 from lram.harness.rollout.translation import checked_action, contradiction, task_spec
 from lram.harness.storage.records import EpisodeRecord, Failure, PlannedTask, WorkItem
-from lram.harness.storage.soundness import errored, flaw
 
-_HEARTBEAT_S = 0.25
-# Passes' time that is spent waiting for further lanes of a group: where a worker would idle meanwhile, and
-# where all have other lanes to step, so that a pass for few lanes would only take time from them.
-_PATIENCE = 0.25
-_PATIENCE_BUSY = 2.0
-_WARM_UP_DECISIONS = 5  # before a decision's time decides what the world does meanwhile
+__all__ = ["AgentRaisedError", "Rollout", "RolloutSettings"]
+
 # Decisions after which an episode is taken for one without an end: so many horizons, but so many at least.
 _LONGEST_HORIZONS, _SHORTEST_LONGEST = 10, 1000
-_SHORTEST_S = 1e-9  # a worker may tell of none at all, and others are divided by it
-_STRIDE = 1.05  # by which a median that is estimated moves with each value
-
-
-class AgentRaisedError(LramError):
-    """An agent raised, its exception is the cause; or it gave actions for other lanes than it was asked for.
-
-    Attributes:
-        label: The agent's.
-        story: What to keep of it, where there is no cause here: the traceback of another process.
-    """
-
-    def __init__(self, label: str, message: str, story: str = "") -> None:
-        super().__init__(message)
-        self.label, self.story = label, story
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +66,10 @@ class RolloutSettings:
     start_s: Mapping[str, float] | None = None
     realtime_hz: float = 0.0
 
+    def seed_of(self, label: str) -> int:
+        """Return the seed of the episodes of agent ``label``."""
+        return self.seeds.get(label, self.seed)
+
 
 class Rollout:
     """Plays work items with agents in a pool of workers and hands out a record for each.
@@ -113,19 +97,21 @@ class Rollout:
                 at once, so that nothing comes between them.
         """
         self._on_tape = on_tape
-        self._agents = agents
         self._tasks = tasks
         self._pool = pool
         self._settings = settings
         self._seats = [Seat() for _ in range(min(settings.lanes, settings.workers))]
         rows = {label: _rows(label, agent) or settings.lanes for label, agent in agents.items()}
         self._groups = Groups(settings.lanes, rows)
-        self._states: dict[str, Any] = {}
         self._flying: dict[tuple[WorkerProcess, int], Lane] = {}
-        self._pass_s: dict[str, float] = {}
-        # What passes and steps typically take: a single one may wait for a core, or compile something.
-        self._typical_pass_s: dict[str, float] = {}
-        self._typical_step_s: dict[str, float] = {}
+        self._times = MeasuredTimes()
+        self._calls = AgentCalls(
+            agents,
+            settings.lanes,
+            {label: settings.seed_of(label) for label in agents},
+            self._times,
+            warm_up=bool(settings.realtime_hz),
+        )
         self._decisions = 0
         self._stood_still_s = pool.stood_still_s
         self._tally = Tally(settings.quarantine_after, len(self._seats))
@@ -164,10 +150,13 @@ class Rollout:
         start_s = self._settings.start_s
         if start_s is None:
             start_s = {domain.name: domain.start_s for domain in domains}
-        self._typical_step_s.update({domain.name: domain.step_s for domain in domains})
-        pace = Pace(start_s, self._typical_step_s, self._typical_pass_s)
-        self._queue = Queue(items, cost, self._settings.shuffle_seed, pace)
-        self._on_record, self._on_heartbeat = on_record, on_heartbeat
+        self._times.start.update(start_s)
+        self._times.step.update({domain.name: domain.step_s for domain in domains})
+        self._queue = Queue(items, cost, self._settings.shuffle_seed, self._times)
+        self._settling = Settling(
+            self._tasks, self._settings.attempts, self._queue, self._tally, on_record, self._on_tape
+        )
+        self._on_heartbeat = on_heartbeat
 
     def turn(self) -> bool:
         """Wait for what comes next and act on it; return False when every item has its record."""
@@ -209,7 +198,7 @@ class Rollout:
             seat=seat,
             attempt=attempt,
             spec=task_spec(planned),
-            seed=seeds.simulator_seed(self._seed(item), item.task, item.episode),
+            seed=seeds.simulator_seed(self._settings.seed_of(item.agent), item.task, item.episode),
             started=time.time(),
             began=time.perf_counter(),
             longest=_longest(planned),
@@ -242,24 +231,14 @@ class Rollout:
     # Events
 
     def _gather(self) -> None:
-        """Wait for events; once a lane is ready, wait a little longer for the others of its group.
-
-        A network pass costs nearly the same for one lane as for all that share it. Without the patience,
-        lanes fall into two parties that take turns, each pass serving half of what it could.
-        """
-        began = time.perf_counter()
-        for event in self._wait(0.0 if self._groups else _HEARTBEAT_S):
+        """Wait for events; once a lane is ready, wait a little longer for the others of its group."""
+        timeout = BatchingTimeout(time.perf_counter())
+        for event in self._wait(0.0 if self._groups else LONGEST_S):
             self._take(event)
-        idle_since = None
         while self._groups and not self._groups.complete(self._comes):
-            now = time.perf_counter()
-            if all(seat.worker.culprit is not None for seat in self._seats if seat.busy and seat.worker):
-                since, patience, idle_since = began, _PATIENCE_BUSY, None
-            else:
-                since = idle_since = idle_since or now
-                patience = _PATIENCE
-            pass_s = max(self._pass_s.get(label, 0.0) for label in self._groups.agents)
-            left = since + min(patience * pass_s, _HEARTBEAT_S) - now
+            busy = all(seat.worker.culprit is not None for seat in self._seats if seat.busy and seat.worker)
+            pass_s = self._calls.longest_pass_s(self._groups.agents)
+            left = timeout.left(time.perf_counter(), pass_s, all_busy=busy)
             events = self._wait(max(0.0, left))
             for event in events:
                 self._take(event)
@@ -313,7 +292,7 @@ class Rollout:
     def _stepped(self, lane: Lane, event: Stepped) -> None:
         lane.stepped(event.step, event.seconds)
         self._decisions += 1
-        _follow(self._typical_step_s, lane.spec.domain, event.seconds)
+        self._times.stepped(lane.spec.domain, event.seconds)
         if event.step.terminated or event.step.truncated:
             self._land(lane)
             if overflow := lane.overflow:
@@ -347,25 +326,11 @@ class Rollout:
             if not event.over and event.culprit in (None, slot):
                 self._fail(lane, Failure(event.reason, event.message))
             else:
-                lane.attempt.note(
-                    f"repeated: {event.message}, busy with another episode (process {event.worker.pid})"
-                )
-                lane.attempt.losses += 1
-                self._queue.give_back(lane.attempt)
+                process = f"process {event.worker.pid}"
+                self._settling.repeat(lane, f"{event.message}, busy with another episode ({process})")
         for seat in self._seats:
             if seat.worker is event.worker:
                 seat.leave()
-
-    def _fail(self, lane: Lane, failure: Failure) -> None:
-        attempt = lane.attempt
-        attempt.failures += 1
-        worker = lane.seat.worker
-        where = f" (process {worker.pid})" if worker is not None else ""
-        attempt.note(f"attempt {attempt.failures}: {failure.message}{where}")
-        if failure.kind != "agent" and attempt.failures < self._settings.attempts:
-            self._queue.give_back(attempt)
-        else:
-            self._record(lane, failure=failure)
 
     # Decisions
 
@@ -375,14 +340,14 @@ class Rollout:
             lanes = self._groups.take()
             label = lanes[0].item.agent
             workers: dict[WorkerProcess, None] = {}
-            for lane, action in zip(lanes, self._ask(label, lanes), strict=True):
+            for lane, action in zip(lanes, self._calls.ask(label, lanes), strict=True):
                 checked, wrong = checked_action(lane.spec, action)
                 if wrong:
                     self._land(lane)
                     # The worker's session is in the middle of an episode; the next begin resets it.
                     self._fail(lane, Failure("agent", f"agent {label} {wrong}"))
                     continue
-                delay = int(self._settings.realtime_hz * self._pass_s[label])
+                delay = int(self._settings.realtime_hz * self._calls.pass_s[label])
                 workers[self._send(lane, lane.decided(checked, delay), flush=False)] = None
             # All at once: each time that a worker is woken costs more than a request.
             for worker in workers:
@@ -395,86 +360,21 @@ class Rollout:
         worker.step(lane.slot, action, self._settings.deadlines, flush=flush)
         return worker
 
-    def _ask(self, label: str, lanes: Sequence[Lane]) -> Sequence[Action]:
-        agent = self._agents[label]
-        started = time.perf_counter()
-        try:
-            if label not in self._states:
-                self._states[label] = agent.start(self._settings.lanes)
-                if self._settings.realtime_hz:
-                    self._warm_up(agent, lanes)
-                    started = time.perf_counter()
-            state = self._states[label]
-            fresh = [lane for lane in lanes if lane.needs_reset]
-            if fresh:
-                agent.reset(state, [lane.number for lane in fresh], [self._episode(lane) for lane in fresh])
-            given, self._states[label] = agent.act(
-                state,
-                [lane.observation for lane in lanes if lane.observation is not None],
-                [lane.signal for lane in lanes],
-                [lane.number for lane in lanes],
-            )
-            actions = list(islice(given, len(lanes) + 1))
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise AgentRaisedError(
-                label,
-                f"agent {label} raised {type_of(error)}: {message_of(error)} "
-                f"({Path(place.filename).name}, line {place.lineno}; "
-                f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run",
-            ) from error
-        if len(actions) != len(lanes):
-            raise AgentRaisedError(
-                label,
-                said := f"agent {label} gave {'more than ' if len(actions) > len(lanes) else ''}"
-                f"{min(len(actions), len(lanes))} actions for {len(lanes)} lanes; mend it and resume",
-                said,
-            )
-        if label in self._pass_s:
-            _follow(self._typical_pass_s, label, time.perf_counter() - started)
-        self._pass_s[label] = time.perf_counter() - started
-        share = self._pass_s[label] / len(lanes)
-        for lane in lanes:
-            lane.needs_reset = False
-            lane.agent_s += share
-        return actions
-
-    def _warm_up(self, agent: Agent, lanes: Sequence[Lane]) -> None:
-        """Let an agent decide a few times before its time counts; what it makes of it is forgotten."""
-        state = agent.start(self._settings.lanes)
-        numbers = [lane.number for lane in lanes]
-        agent.reset(state, numbers, [self._episode(lane) for lane in lanes])
-        for _ in range(_WARM_UP_DECISIONS):
-            # Copies: an agent that changes them in place must still be shown these when its time counts.
-            seen = [lane.observation.copy() for lane in lanes if lane.observation is not None]
-            _, state = agent.act(state, seen, [lane.signal for lane in lanes], numbers)
-
-    def _episode(self, lane: Lane) -> Episode:
-        item = lane.item
-        return Episode(lane.spec, seeds.agent_seed(self._seed(item), item.task, item.episode, lane.contexts))
-
-    def _seed(self, item: WorkItem) -> int:
-        return self._settings.seeds.get(item.agent, self._settings.seed)
-
     # Records
 
     def _record(self, lane: Lane, *, event: Stepped | None = None, failure: Failure | None = None) -> None:
-        record = lane.record(self._tasks[lane.item.task].protocol, event, failure)
-        if wrong := flaw(record):
-            event, failure = None, failure or Failure("session", f"the record of the episode {wrong}")
-            record = errored(record, failure)
-        if event is not None and lane.tape is not None and self._on_tape is not None:
-            self._on_tape(lane.tape, record)
-        else:
-            self._on_record(record)
-        item = lane.item
-        self._tally.count(item, failure)
-        if not self._queue.has_work_of(item.agent) and not any(
-            other.item.agent == item.agent for other in self._flying.values()
+        self._settling.record(lane, event=event, failure=failure)
+        self._forget_idle(lane.item.agent)
+
+    def _fail(self, lane: Lane, failure: Failure) -> None:
+        if self._settling.fail(lane, failure):
+            self._forget_idle(lane.item.agent)
+
+    def _forget_idle(self, label: str) -> None:
+        if not self._queue.has_work_of(label) and not any(
+            other.item.agent == label for other in self._flying.values()
         ):
-            self._states.pop(item.agent, None)
+            self._calls.forget(label)
 
     @property
     def playing(self) -> list[WorkItem]:
@@ -510,9 +410,3 @@ def _longest(planned: PlannedTask) -> int:
     """Return the decisions after which an episode is taken for one without an end."""
     horizon = planned.task.horizon
     return LONGEST if horizon is None else max(_LONGEST_HORIZONS * horizon, _SHORTEST_LONGEST)
-
-
-def _follow(medians: dict[str, float], name: str, value: float) -> None:
-    """Move the estimate of a median towards ``value``."""
-    known = medians.setdefault(name, max(value, _SHORTEST_S))
-    medians[name] = max(known * (_STRIDE if value > known else 1 / _STRIDE), _SHORTEST_S)

@@ -28,6 +28,7 @@ from itertools import count, islice
 from typing import NamedTuple, TypeAlias
 
 from lram.envs.workers.process import WorkerProcess
+from lram.harness.rollout.measured_times import MeasuredTimes
 from lram.harness.storage.records import WorkItem
 
 SLOW_START_S = 0.5
@@ -119,21 +120,6 @@ class Seat:
         self.resting.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Seconds that things take, as far as they are known; the mappings may change while they are used.
-
-    Attributes:
-        start: To build a session, by domain.
-        step: A simulator's step, by domain.
-        decide: An agent's pass over its lanes, by label.
-    """
-
-    start: Mapping[str, float] = field(default_factory=dict)
-    step: Mapping[str, float] = field(default_factory=dict)
-    decide: Mapping[str, float] = field(default_factory=dict)
-
-
 class Choice(NamedTuple):
     """What a free lane plays next, and where."""
 
@@ -155,7 +141,7 @@ class Queue:
         items: Iterable[WorkItem],
         cost: Mapping[str, int],
         shuffle_seed: int | None,
-        pace: Pace | None = None,
+        pace: MeasuredTimes | None = None,
     ) -> None:
         """Queue ``items``: those that take long first and equal ones in their order, or in a random one.
 
@@ -169,7 +155,7 @@ class Queue:
         if shuffle_seed is not None:
             random.Random(shuffle_seed).shuffle(order)
         self._cost = cost
-        self._pace = pace or Pace()
+        self._pace = pace or MeasuredTimes()
         self._waiting: dict[str, dict[str, _Lines]] = {}
         self._left: Counter[str] = Counter()
         self._alone: deque[Attempt] = deque()

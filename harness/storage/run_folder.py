@@ -29,6 +29,7 @@ import msgspec
 from lram.agents.durable import Lock
 from lram.agents.places import placed
 from lram.harness.errors import LramError
+from lram.harness.garbage import collection_off
 from lram.harness.storage.json_files import check_layout, files_in, read_json, read_signed
 from lram.harness.storage.record_checks import RecordCheck, check_plan, contradict
 from lram.harness.storage.records import (
@@ -44,7 +45,6 @@ from lram.harness.storage.segments import (
     FolderKind,
     SegmentWriter,
     WrongRecordError,
-    no_collection,
     read_records,
     without_checksums,
 )
@@ -93,7 +93,7 @@ class Run:
         latest: dict[tuple[str, str], dict[int, tuple[EpisodeRecord, str]]] = {}
         texts: dict[str, str] = {}
         check = RecordCheck(self.plan)
-        with no_collection():
+        with collection_off():  # all records stay: the collector would look at each again and again
             for found in read_records(self.path / "records", EpisodeRecord, check):
                 record = found[0]
                 _share(record, texts)

@@ -23,12 +23,11 @@ every record on disk at once.
 from __future__ import annotations
 
 import errno
-import gc
 import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -226,20 +225,6 @@ def _whole_lines(segment: Path) -> Iterator[bytes]:
                     )
     except OSError as error:
         raise LramError(f"{segment} cannot be read: {error.strerror}") from error
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Keep Python's collector of cycles away while very many objects are made that all stay: it would look
-    at all of them again and again.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def lock(file: Path, *, wait: bool = False) -> Lock:

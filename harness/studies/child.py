@@ -62,14 +62,14 @@ def make(cell: CellFolder, study: Study) -> None:
 def take_times(cell: CellFolder, study: Study) -> None:
     """Time the cell's decisions and close it; raises as :func:`make`."""
     from lram.agents.checkpoints.folder import load_checkpoint
-    from lram.harness.studies.timing import time_decisions
+    from lram.harness.studies.timing import time_checkpoint
 
     recipe = recipe_from_dict(cell.entry.recipe, cell.entry.title)
     if cell.times() is None:
 
         def measure() -> None:
             load = os.getloadavg()[0]
-            step, points = time_decisions(cell.checkpoint, recipe, study.timing)
+            step, points = time_checkpoint(cell.checkpoint, recipe, study.timing)
             cell.write("timing.json", Times(SCHEMA, step, round(load, 2), points, cell.entry.key))
 
         _timed(cell, "timing", measure)

@@ -1,14 +1,12 @@
 """The time of a decision of one trained model: observation in, action out, on inputs from its data.
 
-A small use of the agent's clock (``lram latency`` measures latency thoroughly). A cell is timed in a
+A small view on the agent's clock (``lram latency`` measures latency thoroughly). A cell is timed in a
 process of its own, when nothing else of the study runs; its study has a cell, so a process, for each seed.
 """
 
 from __future__ import annotations
 
-import gc
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,21 @@ from lram.agents.factory import create_agent
 from lram.agents.training.recipe import Recipe
 from lram.agents.training.selection import Selection, select
 from lram.agents.trajectories import TrajectoryStore
+from lram.harness.garbage import collection_off
 from lram.harness.machine import threads
 from lram.harness.studies.records import TimedPoint
 from lram.harness.studies.study import Timing
+from lram.harness.timing.agents import SteppedAgent
+from lram.harness.timing.clock import Stopwatch
+from lram.harness.timing.inputs import Shown
+from lram.harness.timing.sampling import time_decisions
+from lram.harness.timing.warm_up import WarmUpRule, warm_up
 
-_WARM_UP = 20
+WARM_UP = WarmUpRule(fewest=20, most=20)
+"""So many decisions, stable or not: cells of a study are timed alike."""
 
 
-def time_decisions(
+def time_checkpoint(
     checkpoint: str | Path, recipe: Recipe, timing: Timing
 ) -> tuple[str, tuple[TimedPoint, ...]]:
     """Return the form of the step, and the times of decisions at every batch and context, with one thread.
@@ -47,12 +52,12 @@ def time_decisions(
             assert isinstance(agent, ModelAgent)
             step = agent.stepper.detail
             lanes = _recorded(recipe, agent, batch)
-            found += _walk(agent, lanes, sorted(set(timing.contexts)), timing.decisions)
+            found += time_contexts(agent, lanes, sorted(set(timing.contexts)), timing.decisions)
     return step, tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
-class _Lane:
+class RecordedLane:
     """What a lane is shown: an episode of one task, begun at a place of its own, over and over."""
 
     episode: Episode
@@ -61,44 +66,46 @@ class _Lane:
     first: int
 
     def at(self, decision: int) -> tuple[Any, float]:
+        """Return the observation and the reward of its decision of this number."""
         place = (self.first + decision) % len(self.rewards)
         return self.observations[place].copy(), float(self.rewards[place - 1])
 
 
-def _walk(agent: Agent, lanes: Sequence[_Lane], contexts: Sequence[int], decisions: int) -> list[TimedPoint]:
-    numbers, made = list(range(len(lanes))), 0
+def time_contexts(
+    agent: Agent,
+    lanes: Sequence[RecordedLane],
+    contexts: Sequence[int],
+    decisions: int,
+    watch: Stopwatch | None = None,
+) -> list[TimedPoint]:
+    """Return so many timed ``decisions`` at each of ``contexts``, which rise.
+
+    The agent goes on from one context to the next, and begins anew where it has read beyond it: in the
+    warm-up, or in the decisions that were timed.
+    """
+
+    def shown(timestep: int) -> Shown:
+        observations, rewards = zip(*(lane.at(timestep) for lane in lanes), strict=True)
+        return list(observations), list(rewards)
+
+    def prepare() -> Callable[[], object]:
+        observations, rewards = shown(timed.read)
+        return lambda: timed.act(observations, rewards)
+
+    timed, watch = SteppedAgent(agent, [lane.episode for lane in lanes], shown), watch or Stopwatch()
     found: list[TimedPoint] = []
-    state = agent.start(len(lanes))
-    agent.reset(state, numbers, [lane.episode for lane in lanes])
-
-    def decide() -> float:
-        nonlocal state, made
-        observations, rewards = zip(*(lane.at(made) for lane in lanes), strict=True)
-        began = time.perf_counter()
-        _, state = agent.act(state, list(observations), list(rewards), numbers)
-        made += 1
-        return 1000 * (time.perf_counter() - began)
-
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        for _ in range(_WARM_UP):
-            decide()
+    with collection_off(collect_first=True):
+        timed.reach(0)
+        warm_up(watch, prepare, WARM_UP)
         for context in contexts:
-            if made > context:  # the warm-up, or the decisions that were timed, have read beyond it
-                state, made = agent.start(len(lanes)), 0
-                agent.reset(state, numbers, [lane.episode for lane in lanes])
-            while made < context:
-                decide()
-            times = tuple(round(decide(), 6) for _ in range(decisions))
-            found.append(TimedPoint(len(lanes), context, times, agent.state_bytes(state)))
-    finally:
-        if collecting:
-            gc.enable()
+            timed.reach(context)
+            taken = time_decisions(watch, prepare, least=decisions, most=decisions)
+            ms = tuple(ns / 1e6 for ns in taken)
+            found.append(TimedPoint(len(lanes), context, ms, timed.state_bytes()))
     return found
 
 
-def _recorded(recipe: Recipe, agent: ModelAgent, count: int) -> list[_Lane]:
+def _recorded(recipe: Recipe, agent: ModelAgent, count: int) -> list[RecordedLane]:
     """Return inputs of ``count`` lanes, from the longest episodes that the model can be shown."""
     stores = [TrajectoryStore(path) for path in recipe.data.stores]
     selection = Selection(
@@ -127,5 +134,5 @@ def _recorded(recipe: Recipe, agent: ModelAgent, count: int) -> list[_Lane]:
         trajectory = store.trajectory(number)
         spec = store.tasks[store.episodes[number].task]
         first = (lane // len(places)) * 7 % trajectory.length
-        lanes.append(_Lane(Episode(spec, lane), trajectory.observations, trajectory.signals, first))
+        lanes.append(RecordedLane(Episode(spec, lane), trajectory.observations, trajectory.signals, first))
     return lanes

@@ -18,16 +18,18 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from ratios import print_ratios, with_ratios
 
 from lram.agents.model.presets import parse_preset
-from lram.harness.bench.measure import Candidate, Effort
-from lram.harness.bench.memory import Bandwidth
-from lram.harness.bench.models import READ, Point, Subject, Work
-from lram.harness.bench.record import SCHEMA, BenchRecord, LoadWatch, Row, Settings, write_record
-from lram.harness.bench.run import environment, run_group
+from lram.harness.bench.bandwidth import Bandwidth
+from lram.harness.bench.record import SCHEMA, BenchRecord, Row, Settings, write_record
+from lram.harness.bench.run import run_group
 from lram.harness.cli.benching import numbers, print_record
 from lram.harness.machine import threads
 from lram.harness.storage.provenance import collect
+from lram.harness.timing.backbones import READ, BenchCase, DecisionInputs, TimedBackbone
+from lram.harness.timing.load import LoadWatch, environment
+from lram.harness.timing.rounds import RoundEffort, TimedCandidate
 
 AGREE = 1e-5
 
@@ -45,34 +47,38 @@ class Comparison:
     Attributes:
         candidates: Ours and public ones.
         same: Those with the same weights, whose outputs must agree.
+        baselines: What each is compared with, by name.
     """
 
-    candidates: dict[Point, Candidate]
-    same: tuple[Point, ...]
+    candidates: dict[BenchCase, TimedCandidate]
+    same: tuple[BenchCase, ...]
+    baselines: dict[str, tuple[str, ...]]
 
     @classmethod
     def of(
-        cls, ours: dict[Point, Candidate], public: dict[Point, Candidate], other: dict[Point, Candidate]
+        cls,
+        ours: dict[BenchCase, TimedCandidate],
+        public: dict[BenchCase, TimedCandidate],
+        other: dict[BenchCase, TimedCandidate],
     ) -> Comparison:
         """Compare ours with the fastest of all the rest.
 
         Args:
-            ours: Their own baselines are replaced.
+            ours: Our forms.
             public: Of the same weights.
             other: Of as many weights, but other ones.
         """
         names = tuple(candidate.name for candidate in (public | other).values())
-        against = {point: dataclasses.replace(one, baselines=names) for point, one in ours.items()}
-        return cls({**public, **other, **against}, (*public, *ours))
+        return cls({**public, **other, **ours}, (*public, *ours), {case.name: names for case in ours})
 
 
-def make_subject(preset: str, rows: int, seed: int, contexts: Sequence[int]) -> Subject:
+def make_model(preset: str, rows: int, seed: int, contexts: Sequence[int]) -> TimedBackbone:
     """Return a model whose weights are all at work: what starts at zero is moved away from it."""
     config = parse_preset(preset)
     if config.past.cache not in ("", "full"):
         sys.exit(f"{preset} keeps no full cache, as the packages do; name one such as transformer[full]-16M")
-    work = Work(rows=rows, tokens=config.pass_tokens, width=config.width, seed=seed)
-    subject = Subject(preset, config, work, contexts)
+    work = DecisionInputs(rows=rows, tokens=config.pass_tokens, width=config.width, seed=seed)
+    subject = TimedBackbone(preset, config, work, contexts)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in subject.backbone.parameters():
@@ -80,27 +86,27 @@ def make_subject(preset: str, rows: int, seed: int, contexts: Sequence[int]) -> 
     return subject
 
 
-def prepare_all(comparison: Comparison) -> tuple[dict[Point, Candidate], list[str]]:
+def prepare_all(comparison: Comparison) -> tuple[dict[BenchCase, TimedCandidate], list[str]]:
     """Build all candidates; return them, and how well those with the same weights agree.
 
     Compared is the hidden state of the last token of three decisions, after the context was read.
     """
-    prepared = {point: candidate.prepare() for point, candidate in comparison.candidates.items()}
+    prepared = {case: candidate.prepare() for case, candidate in comparison.candidates.items()}
     hidden = {
-        point: torch.stack([one.decide()[:, -1] for _ in range(3)])
-        for point, one in prepared.items()
-        if point in comparison.same
+        case: torch.stack([one.decide()[:, -1] for _ in range(3)])
+        for case, one in prepared.items()
+        if case in comparison.same
     }
     (reference, expected), *others = hidden.items()
     notes = []
-    for point, got in others:
+    for case, got in others:
         difference = float((got - expected).abs().max())
         if not difference <= AGREE:
-            sys.exit(f"{point.name} and {reference.name} differ by {difference:.1e}, more than {AGREE:.0e}")
-        notes.append(f"{point.name}: differs from {reference.form} by {difference:.0e}")
+            sys.exit(f"{case.name} and {reference.name} differ by {difference:.1e}, more than {AGREE:.0e}")
+        notes.append(f"{case.name}: differs from {reference.form} by {difference:.0e}")
     return {
-        point: dataclasses.replace(candidate, prepare=partial(prepared.__getitem__, point))
-        for point, candidate in comparison.candidates.items()
+        case: dataclasses.replace(candidate, prepare=partial(prepared.__getitem__, case))
+        for case, candidate in comparison.candidates.items()
     }, notes
 
 
@@ -121,24 +127,27 @@ def main() -> None:
     public = importlib.import_module(f"public_{options.package}")
     presets = options.presets.split(",") if options.presets else PRESETS[options.package]
     contexts = numbers(options.contexts, "--contexts") if options.package == "transformer" else (READ,)
-    effort = Effort(rounds=options.repeats, limit_s=120.0, seed=options.seed)
+    effort = RoundEffort(rounds=options.repeats, limit_s=120.0, seed=options.seed)
     watch = LoadWatch()
     rows: list[Row] = []
     speeds: dict[str, list[Bandwidth]] = {}
     notes: list[str] = []
     with threads(options.threads):
         for count, context in itertools.product(numbers(options.rows, "--rows"), contexts):
-            candidates: dict[Point, Candidate] = {}
+            candidates: dict[BenchCase, TimedCandidate] = {}
+            baselines: dict[str, tuple[str, ...]] = {}
             for preset in presets:
-                subject = make_subject(preset, count, options.seed, [context])
+                subject = make_model(preset, count, options.seed, [context])
                 with torch.inference_mode():
-                    found, agreement = prepare_all(public.compare(subject, options.forms.split(","), context))
+                    comparison = public.compare(subject, options.forms.split(","), context)
+                    found, agreement = prepare_all(comparison)
                 candidates |= found
+                baselines |= comparison.baselines
                 notes += agreement
             where = str(count) if len(contexts) == 1 else f"{count}, context {context}"
             print(f"rows {where}: {len(candidates)} candidates", file=sys.stderr)
             measured, speeds[where] = run_group(candidates, effort, "cpu")
-            rows += measured
+            rows += with_ratios(measured, baselines)
     provenance = collect({}, {})
     settings = Settings(
         tokens=3,
@@ -161,6 +170,7 @@ def main() -> None:
         notes=notes,
     )
     print_record(record)
+    print_ratios(rows)
     if options.output:
         write_record(options.output, record)
 

@@ -141,9 +141,14 @@ def measure(how: argparse.Namespace, tasks: list[str]) -> dict[str, float]:
     class Watched(Rollout):
         """Notes what the loop does."""
 
-        def _ask(self, label: str, lanes: Any) -> Any:
-            self.passes.append((time.perf_counter(), len(lanes)))
-            return super()._ask(label, lanes)
+        def watch_calls(self) -> None:
+            ask, self.passes = self._calls.ask, []
+
+            def noted(label: str, lanes: Any) -> Any:
+                self.passes.append((time.perf_counter(), len(lanes)))
+                return ask(label, lanes)
+
+            self._calls.ask = noted  # type: ignore[method-assign]
 
         passes: list[tuple[float, int]]
 
@@ -181,7 +186,8 @@ def measure(how: argparse.Namespace, tasks: list[str]) -> dict[str, float]:
     ):
         planned = {each.task.id: each for each in plan.tasks}
         rollout = Watched({plan.agents[0].label: agent}, planned, pool, settings)
-        rollout.passes, pool.waits, pool.rollout = [], [], rollout
+        rollout.watch_calls()
+        pool.waits, pool.rollout = [], rollout
         pool._selector.select = ledger.timed("select", pool._selector.select)  # type: ignore[method-assign]
         for name in ("act", "reset"):
             setattr(agent, name, ledger.timed("agent", getattr(agent, name)))

@@ -30,9 +30,10 @@ sys.modules["selective_scan_cuda"] = types.ModuleType("selective_scan_cuda")
 import mamba_ssm.modules.mamba_simple as official  # noqa: E402
 import mambapy.mamba as mambapy  # noqa: E402
 from compare_public import Comparison  # noqa: E402
+from ratios import token_by_token  # noqa: E402
 
-from lram.harness.bench.measure import Candidate, Prepared  # noqa: E402
-from lram.harness.bench.models import Point, Subject, weight_bytes  # noqa: E402
+from lram.harness.timing.backbones import BenchCase, TimedBackbone, weight_bytes  # noqa: E402
+from lram.harness.timing.rounds import PreparedDecision, TimedCandidate  # noqa: E402
 
 official.selective_state_update = None  # the branch without Triton
 
@@ -47,18 +48,19 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("mamba-ssm", "mambapy", "transformers")}
 
 
-def compare(subject: Subject, forms: Sequence[str], context: int) -> Comparison:
+def compare(subject: TimedBackbone, forms: Sequence[str], context: int) -> Comparison:
     """Return our forms beside the packages."""
     public = {}
     for package, make in (("mamba-ssm", make_official), ("mambapy", make_mambapy), ("transformers", make_hf)):
-        point = Point(subject.name, f"{package}, token by token", subject.work.rows, None)
-        public[point] = Candidate(point.name, partial(prepare, subject, make, package, context))
-    return Comparison.of(subject.candidates(forms, context), public, {})
+        case = BenchCase(subject.name, f"{package}, token by token", subject.work.rows, None)
+        public[case] = TimedCandidate(case.name, partial(prepare, subject, make, package, context))
+    ours = token_by_token(subject, context) | subject.candidates(forms, context)
+    return Comparison.of(ours, public, {})
 
 
 def prepare(
-    subject: Subject, make: Callable[[Subject], tuple[Step, States]], package: str, context: int
-) -> Prepared:
+    subject: TimedBackbone, make: Callable[[TimedBackbone], tuple[Step, States]], package: str, context: int
+) -> PreparedDecision:
     """Return a package's decision: one call a token, after the same past was read."""
     step, state = make(subject)
     for chunk in subject.work.past(0, context):
@@ -72,10 +74,12 @@ def prepare(
         return hidden
 
     size = sum(tensor.numel() * tensor.element_size() for tensor in state())
-    return Prepared(decide, weight_bytes(subject.backbone), size, size, f"{package} {version(package)}")
+    return PreparedDecision(
+        decide, weight_bytes(subject.backbone), size, size, f"{package} {version(package)}"
+    )
 
 
-def make_official(subject: Subject) -> tuple[Step, States]:
+def make_official(subject: TimedBackbone) -> tuple[Step, States]:
     """``mamba_ssm.modules.mamba_simple.Mamba.step`` in every block."""
     config, section = subject.config, subject.config.backbone
     assert section is not None
@@ -96,7 +100,7 @@ def make_official(subject: Subject) -> tuple[Step, States]:
     return step, lambda: [tensor for state in states for tensor in state]
 
 
-def make_mambapy(subject: Subject) -> tuple[Step, States]:
+def make_mambapy(subject: TimedBackbone) -> tuple[Step, States]:
     """``mambapy.mamba.Mamba.step``, which keeps the last inputs of the convolution outside."""
     config, section = subject.config, subject.config.backbone
     assert section is not None
@@ -113,7 +117,7 @@ def make_mambapy(subject: Subject) -> tuple[Step, States]:
     return step, lambda: [tensor for cache in caches for tensor in cache]
 
 
-def mambapy_stack(subject: Subject) -> nn.Module:
+def mambapy_stack(subject: TimedBackbone) -> nn.Module:
     """Return ``mambapy.mamba.Mamba`` with the weights of ``subject``; it has no norm at the end."""
     config, section = subject.config, subject.config.backbone
     assert section is not None
@@ -130,7 +134,7 @@ def mambapy_stack(subject: Subject) -> nn.Module:
     return stack
 
 
-def make_hf(subject: Subject) -> tuple[Step, States]:
+def make_hf(subject: TimedBackbone) -> tuple[Step, States]:
     """``transformers``' ``MambaModel`` with its cache, one token a call: with more it forgets its state."""
     config, model = subject.config, hf_model(subject)
     cache = DynamicCache(config=model.config)
@@ -145,7 +149,7 @@ def make_hf(subject: Subject) -> tuple[Step, States]:
     return step, state
 
 
-def hf_model(subject: Subject) -> hf.MambaModel:
+def hf_model(subject: TimedBackbone) -> hf.MambaModel:
     """Return ``transformers``' ``MambaModel`` with the weights of ``subject``."""
     config, section = subject.config, subject.config.backbone
     assert section is not None
@@ -164,7 +168,7 @@ def hf_model(subject: Subject) -> hf.MambaModel:
     return model
 
 
-def load(modules: nn.ModuleList, subject: Subject, prefix: str) -> None:
+def load(modules: nn.ModuleList, subject: TimedBackbone, prefix: str) -> None:
     """Give the blocks of ``modules`` the weights of our blocks, or of their parts named ``prefix``."""
     for module, block in zip(modules, subject.backbone.layers, strict=True):
         weights = {

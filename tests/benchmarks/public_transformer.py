@@ -20,8 +20,8 @@ from compare_public import Comparison
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, StaticCache
 
-from lram.harness.bench.measure import Candidate, Prepared
-from lram.harness.bench.models import Point, Subject
+from lram.harness.timing.backbones import BenchCase, TimedBackbone
+from lram.harness.timing.rounds import PreparedDecision, TimedCandidate
 
 WINDOW = 50
 """Timesteps that the reference implementation reads at each decision."""
@@ -32,12 +32,14 @@ def versions() -> dict[str, str]:
     return {"transformers": version("transformers")}
 
 
-def compare(subject: Subject, forms: Sequence[str], context: int) -> Comparison:
+def compare(subject: TimedBackbone, forms: Sequence[str], context: int) -> Comparison:
     """Return our forms beside the package's models."""
 
-    def candidate(form: str, prepare: Callable[[], Prepared], cache: str = "full") -> dict[Point, Candidate]:
-        point = Point(subject.name, form, subject.work.rows, context, cache)
-        return {point: Candidate(point.name, prepare)}
+    def candidate(
+        form: str, prepare: Callable[[], PreparedDecision], cache: str = "full"
+    ) -> dict[BenchCase, TimedCandidate]:
+        case = BenchCase(subject.name, form, subject.work.rows, context, cache)
+        return {case: TimedCandidate(case.name, prepare)}
 
     gpt2 = candidate("GPT2Model, StaticCache", partial(cached, subject, make_gpt2, context))
     llama = candidate("LlamaModel, StaticCache", partial(cached, subject, make_llama, context))
@@ -48,7 +50,9 @@ def compare(subject: Subject, forms: Sequence[str], context: int) -> Comparison:
     return comparison
 
 
-def cached(subject: Subject, make: Callable[[Subject, int], nn.Module], context: int) -> Prepared:
+def cached(
+    subject: TimedBackbone, make: Callable[[TimedBackbone, int], nn.Module], context: int
+) -> PreparedDecision:
     """Return a decision that reads its tokens in one call, with the keys and values of all before."""
     work = subject.work
     model = make(subject, context)
@@ -65,12 +69,12 @@ def cached(subject: Subject, make: Callable[[Subject, int], nn.Module], context:
 
     kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     new = kept // (context + 1)
-    return Prepared(
+    return PreparedDecision(
         decide, weight_bytes(model) + kept - new, new, kept, f"transformers {version('transformers')}"
     )
 
 
-def recomputed(subject: Subject) -> Prepared:
+def recomputed(subject: TimedBackbone) -> PreparedDecision:
     """Return a decision that reads the tokens of the last timesteps, its own among them."""
     work = subject.work
     model = make_gpt2(subject, WINDOW)
@@ -80,10 +84,12 @@ def recomputed(subject: Subject) -> Prepared:
     def decide() -> Tensor:
         return model(inputs_embeds=next(turns), use_cache=False).last_hidden_state
 
-    return Prepared(decide, weight_bytes(model), 0, past.nbytes, f"transformers {version('transformers')}")
+    return PreparedDecision(
+        decide, weight_bytes(model), 0, past.nbytes, f"transformers {version('transformers')}"
+    )
 
 
-def make_gpt2(subject: Subject, context: int) -> GPT2Model:
+def make_gpt2(subject: TimedBackbone, context: int) -> GPT2Model:
     """Return GPT-2 with the weights of ``subject``, whose linear layers it stores transposed."""
     config, section = subject.config, subject.config.backbone
     assert section is not None
@@ -108,7 +114,7 @@ def make_gpt2(subject: Subject, context: int) -> GPT2Model:
     return model.eval()
 
 
-def make_llama(subject: Subject, context: int) -> LlamaModel:
+def make_llama(subject: TimedBackbone, context: int) -> LlamaModel:
     """Return Llama of the same width, layers and heads; gated feed-forward of as many weights."""
     config, section = subject.config, subject.config.backbone
     assert section is not None

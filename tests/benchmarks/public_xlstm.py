@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from compare_public import Comparison
+from ratios import token_by_token
 from torch import Tensor
 from xlstm import (
     FeedForwardConfig,
@@ -20,8 +21,8 @@ from xlstm import (
     xLSTMBlockStackConfig,
 )
 
-from lram.harness.bench.measure import Candidate, Prepared
-from lram.harness.bench.models import Point, Subject, weight_bytes
+from lram.harness.timing.backbones import BenchCase, TimedBackbone, weight_bytes
+from lram.harness.timing.rounds import PreparedDecision, TimedCandidate
 
 
 def versions() -> dict[str, str]:
@@ -29,14 +30,15 @@ def versions() -> dict[str, str]:
     return {"xlstm": version("xlstm")}
 
 
-def compare(subject: Subject, forms: Sequence[str], context: int) -> Comparison:
+def compare(subject: TimedBackbone, forms: Sequence[str], context: int) -> Comparison:
     """Return our forms beside the package."""
-    point = Point(subject.name, "xlstm package, token by token", subject.work.rows, None)
-    public = {point: Candidate(point.name, partial(prepare, subject, context))}
-    return Comparison.of(subject.candidates(forms, context), public, {})
+    case = BenchCase(subject.name, "xlstm package, token by token", subject.work.rows, None)
+    public = {case: TimedCandidate(case.name, partial(prepare, subject, context))}
+    ours = token_by_token(subject, context) | subject.candidates(forms, context)
+    return Comparison.of(ours, public, {})
 
 
-def prepare(subject: Subject, context: int) -> Prepared:
+def prepare(subject: TimedBackbone, context: int) -> PreparedDecision:
     """Return the package's decision: one call of ``step`` a token, after the same past was read."""
     stack = make_stack(subject)
     state: dict[str, Any] | None = None
@@ -52,10 +54,12 @@ def prepare(subject: Subject, context: int) -> Prepared:
         return hidden
 
     size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(state))
-    return Prepared(decide, weight_bytes(subject.backbone), size, size, f"xlstm {version('xlstm')}, .step")
+    return PreparedDecision(
+        decide, weight_bytes(subject.backbone), size, size, f"xlstm {version('xlstm')}, .step"
+    )
 
 
-def make_stack(subject: Subject) -> xLSTMBlockStack:
+def make_stack(subject: TimedBackbone) -> xLSTMBlockStack:
     """Return the package's stack with the weights of ``subject``."""
     config, section = subject.config, subject.config.backbone
     assert section is not None

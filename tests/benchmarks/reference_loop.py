@@ -39,11 +39,11 @@ from lram.agents.compute import Compute
 from lram.envs.registry import load_domain
 from lram.envs.session import Session
 from lram.envs.workers.pool import Pool
-from lram.harness.bench.measure import median_interval
 from lram.harness.machine import calm_threads, threads
 from lram.harness.plan import Request, make_plan
 from lram.harness.rollout.loop import Rollout, RolloutSettings, seeds
 from lram.harness.rollout.translation import task_spec
+from lram.harness.timing.intervals import median_interval
 
 TASKS = {
     "atari": "breakout,freeway,qbert,seaquest",

@@ -195,7 +195,7 @@ def main() -> None:
         print(json.dumps(found))
         return
 
-    from lram.harness.bench.measure import median_interval
+    from lram.harness.timing.intervals import median_interval
 
     turns: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     # The first turn fills caches, and tells where the domain is played and how long its episodes are.

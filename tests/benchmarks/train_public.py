@@ -10,21 +10,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from compare_public import make_subject
+from compare_public import make_model
+from ratios import print_ratios, with_ratios
 from torch import Tensor, nn
 
 from lram.agents.compute import Compute
-from lram.harness.bench.measure import Candidate, Effort, Prepared
-from lram.harness.bench.models import Subject
-from lram.harness.bench.record import LoadWatch
 from lram.harness.bench.train import (
-    Point,
     TrainBench,
+    TrainCase,
     make_record,
     time_steps,
     training_step,
@@ -32,6 +29,9 @@ from lram.harness.bench.train import (
 )
 from lram.harness.cli.benching import print_train_record
 from lram.harness.machine import threads
+from lram.harness.timing.backbones import TimedBackbone
+from lram.harness.timing.load import LoadWatch
+from lram.harness.timing.rounds import PreparedDecision, RoundEffort, TimedCandidate
 
 AGREE = 1e-4
 
@@ -45,7 +45,7 @@ PRESETS = {
 Public = tuple[nn.Module, Callable[[Tensor], Tensor]]
 
 
-def public_models(package: str, subject: Subject) -> dict[str, Public]:
+def public_models(package: str, subject: TimedBackbone) -> dict[str, Public]:
     """Return the package's models with the weights of ``subject``."""
     if package == "xlstm":
         import public_xlstm
@@ -80,9 +80,9 @@ def results(read: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor
 
 def candidates(
     package: str, preset: str, rows: int, context: int, compute: Compute, seed: int
-) -> dict[Point, Candidate]:
-    """Return the package's models and ours; exit where they do not agree."""
-    subject = make_subject(preset, rows, seed, [context])
+) -> tuple[dict[TrainCase, TimedCandidate], tuple[str, ...]]:
+    """Return the package's models and ours, and the names of the former; exit where they do not agree."""
+    subject = make_model(preset, rows, seed, [context])
     ours = subject.backbone
     tokens = context * subject.work.tokens
     generator = torch.Generator().manual_seed(seed)
@@ -97,22 +97,22 @@ def candidates(
     parameters = sum(parameter.numel() for parameter in ours.parameters())
     chosen = {}
 
-    def add(form: str, model: nn.Module, read: Callable[[Tensor], Tensor], baselines: tuple[str, ...]) -> str:
-        point = Point(preset, form, rows, context, rows * tokens, parameters)
+    def add(form: str, model: nn.Module, read: Callable[[Tensor], Tensor]) -> str:
+        case = TrainCase(preset, form, rows, context, rows * tokens, parameters)
 
-        def prepare() -> Prepared:
+        def prepare() -> PreparedDecision:
             step = training_step(
                 model, lambda: read(x).float().square().mean(), compute, plain=form == "torch"
             )
-            return Prepared(step)
+            return PreparedDecision(step)
 
-        chosen[point] = Candidate(point.name, prepare, baselines)
-        return point.name
+        chosen[case] = TimedCandidate(case.name, prepare)
+        return case.name
 
-    baselines = tuple(add(name, model, read, ()) for name, (model, read) in models.items())
-    add("torch", ours, ours, baselines)
-    add("fused", ours, ours, baselines)
-    return chosen
+    public = tuple(add(name, model, read) for name, (model, read) in models.items())
+    add("torch", ours, ours)
+    add("fused", ours, ours)
+    return chosen, public
 
 
 def main() -> None:
@@ -130,16 +130,20 @@ def main() -> None:
     options = parser.parse_args()
 
     compute = Compute(precision=options.precision)
-    effort = Effort(rounds=options.repeats, visit_most=1, limit_s=300.0, seed=options.seed)
+    effort = RoundEffort(rounds=options.repeats, visit_most=1, limit_s=300.0, seed=options.seed)
     bench = TrainBench(seed=options.seed, compute=compute, effort=effort)
     watch, rows = LoadWatch(), []
     with threads(options.threads):
         for preset in (options.presets or PRESETS[options.package]).split(","):
             print(preset, file=sys.stderr)
-            make = partial(candidates, options.package, preset, options.sequences, options.context)
-            rows += time_steps(make(compute, options.seed), effort, "cpu", options.threads)
+            chosen, public = candidates(
+                options.package, preset, options.sequences, options.context, compute, options.seed
+            )
+            measured = time_steps(chosen, effort, "cpu", options.threads)
+            rows += with_ratios(measured, {row.name: public for row in measured if row.name not in public})
     record = make_record(f"train, public {options.package}", bench, rows, watch.load())
     print_train_record(record)
+    print_ratios(rows)
     if options.output:
         write_train_record(options.output, record)
 

@@ -26,14 +26,15 @@ from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine
 from lram.harness.rollout.seeds import evaluation_seed
 from lram.harness.storage.json_files import read_json, write_json
-from lram.harness.studies import running, timing
+from lram.harness.studies import running
 from lram.harness.studies.cells import cells_of
 from lram.harness.studies.copycat import counts
 from lram.harness.studies.folder import CellFolder, StudyFolder
 from lram.harness.studies.pace import CellPace, last_line
 from lram.harness.studies.running import ablate
 from lram.harness.studies.study import Study, read_study, shipped_studies, study_of
-from lram.harness.studies.timing import _Lane, _walk
+from lram.harness.studies.timing import RecordedLane, time_contexts
+from lram.harness.timing.clock import Stopwatch
 
 STUDY = """
 name = "tiny"
@@ -329,15 +330,15 @@ class Sleeper:
         return 7 * self.calls
 
 
-def test_a_decision_is_timed_as_long_as_it_takes_after_its_context_was_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_decision_is_timed_as_long_as_it_takes_after_its_context_was_read() -> None:
     spec = TaskSpec("toy/x", "toy", "vector", (1,), "discrete", 4, None, 1.0)
     observations = np.arange(9, dtype=np.float32)[:, None]
-    lanes = [_Lane(Episode(spec, n), observations, np.zeros(8), first) for n, first in enumerate((0, 5))]
+    lanes = [
+        RecordedLane(Episode(spec, n), observations, np.zeros(8), first) for n, first in enumerate((0, 5))
+    ]
     agent = Sleeper(0.02)
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: agent.now)
-    [point] = _walk(agent, lanes, [12], 5)  # type: ignore[arg-type]
+    watch = Stopwatch(clock=lambda: round(1e9 * agent.now))
+    [point] = time_contexts(agent, lanes, [12], 5, watch)  # type: ignore[arg-type]
     assert point.ms == pytest.approx([20] * 5)
     assert (point.batch, point.context, len(point.ms)) == (2, 12, 5)
     # Inputs go on through the episode, lane by lane from places of their own.

@@ -14,7 +14,7 @@ from lram.envs.domains import toy
 from lram.envs.workers.worker import Worker
 from lram.harness.evaluation import Machine, evaluate
 from lram.harness.latency.feed import Feed
-from lram.harness.latency.inputs import Inputs
+from lram.harness.timing.inputs import Inputs
 
 
 class Spoiling(RandomAgent):

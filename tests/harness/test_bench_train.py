@@ -7,27 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from lram.harness.bench.measure import Effort
 from lram.harness.bench.train import TrainBench, bench_training, write_train_record
 from lram.harness.cli.benching import print_train_record
 from lram.harness.errors import LramError
+from lram.harness.timing.rounds import RoundEffort
 
 TINY = TrainBench(
-    presets=("transformer-1M",), contexts=(2,), sequences=(1,), effort=Effort(rounds=2, visit_most=1)
+    presets=("transformer-1M",), contexts=(2,), sequences=(1,), effort=RoundEffort(rounds=2, visit_most=1)
 )
 
 
-def test_every_form_is_timed_and_compared_with_plain_pytorch(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_form_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("numba")
     record = bench_training(TINY)
     assert [row.form for row in record.rows] == ["torch", "fused"]
     plain, fused = record.rows
-    assert plain.ratio is None
-    assert fused.ratio is not None
-    assert fused.ratio.baseline == plain.name
-    assert fused.tokens == 2 * 3
+    assert plain.tokens == fused.tokens == 2 * 3
     assert fused.tokens_per_s == pytest.approx(1000 * fused.tokens / fused.timing.median.median)
     write_train_record(tmp_path / "train.json", record)
     written = json.loads((tmp_path / "train.json").read_text())

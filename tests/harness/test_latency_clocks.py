@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from lram.harness.latency.clocks import Stopwatch, time_decisions, time_in_turns, warm_up
 from lram.harness.latency.plan import LatencyRequest
 from lram.harness.latency.records import Effort
+from lram.harness.latency.session import warm_up_rule
 from lram.harness.latency.sweep import sweep
+from lram.harness.timing.clock import Stopwatch
+from lram.harness.timing.sampling import time_decisions, time_in_turns
+from lram.harness.timing.warm_up import warm_up
 
 SLEEP_S = 0.02
 
@@ -98,13 +101,13 @@ def test_an_agent_that_sleeps_a_known_time_is_measured_within_two_per_cent(
 def test_warm_up_goes_on_until_times_are_stable() -> None:
     times = iter([100, 50, 20, 10, 10, 10, 10])
     now = itertools.accumulate(x for t in times for x in (0, t * 10**6))
-    warm = warm_up(Stopwatch(clock=lambda: next(now)), lambda: lambda: None, seconds=1.0)
+    warm = warm_up(Stopwatch(clock=lambda: next(now)), lambda: lambda: None, warm_up_rule(1.0))
     assert (warm.decisions, warm.stable, warm.typical_ns) == (6, True, 10**7)
 
 
 def test_warm_up_that_never_settles_is_said_not_to() -> None:
     now = itertools.accumulate(x for t in itertools.cycle([1, 2]) for x in (0, t * 10**6))
-    warm = warm_up(Stopwatch(clock=lambda: next(now)), lambda: lambda: None, seconds=1.0)
+    warm = warm_up(Stopwatch(clock=lambda: next(now)), lambda: lambda: None, warm_up_rule(1.0))
     assert not warm.stable
     assert warm.decisions == 30
 

@@ -15,10 +15,10 @@ from lram.agents.api import Observation
 from lram.harness.errors import LramError
 from lram.harness.latency.feed import Feed
 from lram.harness.latency.folder import LatencyRun, LatencyWriter
-from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.plan import LatencyRequest, make_plan
-from lram.harness.latency.records import Effort, Point
+from lram.harness.latency.records import Effort, LatencyPoint
 from lram.harness.latency.sweep import resume, sweep
+from lram.harness.timing.inputs import Inputs
 from lram.reports.sections.latency.analysis import summarise
 
 CONTEXTS, DECISIONS = (5, 20, 40), 60
@@ -153,7 +153,7 @@ def remembering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LatencyReque
     )
 
 
-def of(run: LatencyRun, label: str) -> list[Point]:
+def of(run: LatencyRun, label: str) -> list[LatencyPoint]:
     return [point for point in run.points() if point.job.agent.endswith(label)]
 
 

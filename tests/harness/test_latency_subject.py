@@ -18,15 +18,15 @@ from lram.agents.compute import Compute
 from lram.agents.factory import create_agent
 from lram.agents.model.network import build_model
 from lram.agents.model.presets import parse_preset
-from lram.harness.latency.clocks import Stopwatch, time_in_turns
 from lram.harness.latency.feed import feed_of
 from lram.harness.latency.folder import LatencyWriter
-from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.plan import LatencyRequest, make_plan
 from lram.harness.latency.records import Effort, LatencyPlan
-from lram.harness.latency.session import Session
-from lram.harness.latency.subject import ModelSubject, digest_of, make_subject
-from lram.harness.rollout.translation import task_spec
+from lram.harness.latency.session import LatencySession, episodes_of
+from lram.harness.timing.agents import TimedModel, digest_of, make_timed_agent
+from lram.harness.timing.clock import Stopwatch
+from lram.harness.timing.inputs import Inputs
+from lram.harness.timing.sampling import time_in_turns
 
 AGENTS = (
     "xlstm[7:1]-1M",
@@ -62,19 +62,17 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[LatencyPlan, Inpu
     return plan, inputs, folder
 
 
-def subject_of(name: str, plan: LatencyPlan, inputs: Inputs, batch: int = 1) -> ModelSubject:
+def subject_of(name: str, plan: LatencyPlan, inputs: Inputs, batch: int = 1) -> TimedModel:
     agent = create_agent(name, seed=plan.seed, compute=plan.compute("auto", batch))
-    subject = make_subject(
+    subject = make_timed_agent(
         agent,
-        task_spec(plan.task),
+        episodes_of(plan, batch),
         inputs,
-        feed_of(plan, batch, inputs),
-        batch,
-        plan.windows,
-        plan.contexts[-1],
-        plan.seed,
+        feed_of(plan, batch, inputs).past,
+        fitted=plan.windows == "whole",
+        longest=plan.contexts[-1],
     )
-    assert isinstance(subject, ModelSubject)
+    assert isinstance(subject, TimedModel)
     return subject
 
 
@@ -85,14 +83,14 @@ def test_timed_actions_are_those_of_an_agent_that_nobody_times(
 ) -> None:
     plan, inputs, folder = planned
     job = next(job for job in plan.jobs() if (job.agent, job.batch) == (name, batch))
-    session = Session(plan, job, plan.contexts, folder)
+    session = LatencySession(plan, job, plan.contexts, folder)
     timed = {context: session.point(context).actions for context in plan.contexts}
 
     # The same life by hand: every timestep of the past by ``act``, then the decisions.
     agent = create_agent(name, seed=plan.seed, compute=plan.compute("auto", batch))
     feed = feed_of(plan, batch, inputs)
-    subject = make_subject(
-        agent, task_spec(plan.task), inputs, feed, batch, "whole", plan.contexts[-1], plan.seed
+    subject = make_timed_agent(
+        agent, episodes_of(plan, batch), inputs, feed.past, fitted=True, longest=plan.contexts[-1]
     )
     for context in plan.contexts:
         feed.at(context)
@@ -110,11 +108,11 @@ def test_what_a_compiler_does_is_no_decision(name: str, planned: tuple[LatencyPl
     plan, _, folder = planned
     plan = dataclasses.replace(plan, effort=dataclasses.replace(EFFORT, slow_s=0.5))
     job = next(job for job in plan.jobs() if (job.agent, job.batch) == (name, 1))
-    plain = Session(plan, job, plan.contexts, folder)
+    plain = LatencySession(plan, job, plan.contexts, folder)
     actions = [plain.point(context).actions for context in plan.contexts]
-    session = Session(plan, job, plan.contexts, folder)
+    session = LatencySession(plan, job, plan.contexts, folder)
     subject = session._subject
-    assert isinstance(subject, ModelSubject)
+    assert isinstance(subject, TimedModel)
     stepper, met = subject._agent.stepper, set()
 
     def compiling(x, past, valid):
@@ -243,13 +241,13 @@ def test_a_table_of_positions_that_is_too_short_is_lengthened(
         build_model(config, 0), trained=False, description="tiny", digest="", compute=Compute(rows=1)
     )
     feed = feed_of(plan, 1, inputs)
-    subject = make_subject(agent, task_spec(plan.task), inputs, feed, 1, "whole", 11, 0)
-    assert isinstance(subject, ModelSubject)
+    subject = make_timed_agent(agent, episodes_of(plan, 1), inputs, feed.past, fitted=True, longest=11)
+    assert isinstance(subject, TimedModel)
     subject.reach(11)
     assert subject.held
     assert len(subject.act(*inputs.seen([0]))) == 1
-    own = make_subject(agent, task_spec(plan.task), inputs, feed, 1, "own", 11, 0)
-    assert isinstance(own, ModelSubject)
+    own = make_timed_agent(agent, episodes_of(plan, 1), inputs, feed.past, fitted=False, longest=11)
+    assert isinstance(own, TimedModel)
     own.reach(11)
     assert own.reached.blocks[0]["keys"].shape[3] <= 20, "left as it is, it starts again when it is full"
     assert own.facts["past"].startswith("keys and values of up to 20 tokens, then restarts")

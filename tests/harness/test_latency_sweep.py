@@ -15,8 +15,9 @@ from lram.harness.errors import LramError
 from lram.harness.latency import sweep as sweeping
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.plan import LatencyRequest, make_plan
-from lram.harness.latency.records import Effort, Job, LatencyPlan, Point
+from lram.harness.latency.records import Effort, Job, LatencyPlan, LatencyPoint
 from lram.harness.latency.sweep import resume, sweep
+from lram.harness.timing import fresh_process
 
 AGENTS = '''
 import os
@@ -121,8 +122,8 @@ def test_a_process_that_says_nothing_is_a_data_point(tmp_path: Path, monkeypatch
     silent = tmp_path / "silent"
     silent.write_text("#!/bin/sh\nexec sleep 60\n")
     silent.chmod(0o755)
-    monkeypatch.setattr(sweeping.sys, "executable", str(silent))
-    monkeypatch.setattr(sweeping, "SILENCE_S", 0.2)
+    monkeypatch.setattr(fresh_process.sys, "executable", str(silent))
+    monkeypatch.setattr(fresh_process, "SILENCE_S", 0.2)
     (point,) = sweeping.play(tmp_path, Job("a", "auto", 1, 0), (4, 100))
     assert (point.context, point.outcome) == (4, "failed: nothing was heard of the process for 0 s")
     assert "nothing was heard" in end_of(point, EFFORT), "it is not waited for again"
@@ -287,7 +288,7 @@ def test_batches_are_passes_of_one_or_of_a_multiple_of_eight_rows() -> None:
     rows = {batch: plan.compute("auto", batch).rows for batch in (1, 2, 8, 9, 16)}
     assert rows == {1: 1, 2: 8, 8: 8, 9: 16, 16: 16}
     assert isinstance(plan, LatencyPlan)
-    assert Point(1, Job("a", "auto", 1, 0), 5, "ok").agent_ns == ()
+    assert LatencyPoint(1, Job("a", "auto", 1, 0), 5, "ok").agent_ns == ()
     assert os.environ.get("LRAM_HOME")
 
 

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lram.harness.rollout.schedule import Attempt, Choice, Pace, Queue, Seat
+from lram.harness.rollout.measured_times import MeasuredTimes
+from lram.harness.rollout.schedule import Attempt, Choice, Queue, Seat
 from lram.harness.storage.records import WorkItem
 
 COST = {"x/one": 10, "x/two": 10, "y/one": 1000}
 # A simulator that is slow to build: 200 steps a second, and an agent that takes no time.
-SLOW = Pace(start={"s": 1.0}, step={"s": 0.005}, decide={"a": 0.0, "b": 0.0})
+SLOW = MeasuredTimes(start={"s": 1.0}, step={"s": 0.005}, decide={"a": 0.0, "b": 0.0})
 
 
 def items(*names: str, agents: tuple[str, ...] = ("a",), episodes: int = 2) -> list[WorkItem]:
@@ -96,7 +97,7 @@ def test_shuffling_is_a_permutation_named_by_its_seed() -> None:
 
 
 def test_domains_that_start_fast_are_played_in_plan_order_with_the_smallest_free_slot() -> None:
-    queue = Queue(items("x/one", "x/two", episodes=3), COST, None, Pace(start={"x": 0.49}))
+    queue = Queue(items("x/one", "x/two", episodes=3), COST, None, MeasuredTimes(start={"x": 0.49}))
     seats = [Seat(), Seat()]
     tasks = [attempt.item.task for _, attempt in take_all(queue, seats)]
     assert tasks == ["x/one"] * 3 + ["x/two"] * 3
@@ -122,7 +123,7 @@ def test_agents_keep_their_order_however_long_their_work_is() -> None:
 def test_the_domain_with_the_longest_episodes_begins_first_by_seconds_not_by_decisions() -> None:
     cost = {"x/many": 1000, "y/slow": 100}
     for step, first in (({"x": 0.001, "y": 0.1}, "y/slow"), ({"x": 0.001, "y": 0.001}, "x/many")):
-        queue = Queue(items(*cost, episodes=1), cost, None, Pace(step=step, decide={"a": 0.0}))
+        queue = Queue(items(*cost, episodes=1), cost, None, MeasuredTimes(step=step, decide={"a": 0.0}))
         choice = queue.take([Seat()])
         assert choice is not None
         assert choice.attempt.item.task == first
@@ -130,7 +131,7 @@ def test_the_domain_with_the_longest_episodes_begins_first_by_seconds_not_by_dec
 
 def test_a_task_that_a_lane_stays_with_counts_with_all_its_episodes() -> None:
     cost = {"s/one": 100, "x/one": 500}
-    pace = Pace({"s": 1.0}, {"s": 0.01, "x": 0.01}, {"a": 0.0})
+    pace = MeasuredTimes({"s": 1.0}, {"s": 0.01, "x": 0.01}, {"a": 0.0})
     queue = Queue(items(*cost, episodes=10), cost, None, pace)
     choice = queue.take([Seat()])
     assert choice is not None
@@ -178,7 +179,11 @@ def test_taking_from_a_long_queue_looks_at_little_of_it() -> None:
 
 
 def slow_queue(
-    *names: str, episodes: int = 10, decisions: int = 500, agents: tuple[str, ...] = ("a",), pace: Pace = SLOW
+    *names: str,
+    episodes: int = 10,
+    decisions: int = 500,
+    agents: tuple[str, ...] = ("a",),
+    pace: MeasuredTimes = SLOW,
 ) -> Queue:
     return Queue(items(*names, agents=agents, episodes=episodes), dict.fromkeys(names, decisions), None, pace)
 
@@ -266,7 +271,7 @@ def test_a_task_in_a_crowded_worker_is_shared_sooner() -> None:
 def test_a_task_gets_further_sessions_only_where_that_pays(
     what: str, episodes: int, decisions: int, decide: float, busy: list[int]
 ) -> None:
-    pace = Pace(SLOW.start, SLOW.step, {"a": decide})
+    pace = MeasuredTimes(SLOW.start, SLOW.step, {"a": decide})
     queue, seats = slow_queue("s/1", episodes=episodes, decisions=decisions, pace=pace), [Seat(), Seat()]
     take_all(queue, seats)
     assert [seat.busy for seat in seats] == busy, what
@@ -289,7 +294,7 @@ def test_lanes_that_a_task_has_no_use_for_go_on_with_the_next_agent() -> None:
 
 def test_the_tail_of_a_slow_domain_keeps_no_seat_from_other_work() -> None:
     names = ("s/1", "x/one", "x/two")
-    pace = Pace({"s": 1.0}, {"s": 0.005}, {"a": 0.0})
+    pace = MeasuredTimes({"s": 1.0}, {"s": 0.005}, {"a": 0.0})
     queue = Queue(items(*names, episodes=3), dict.fromkeys(names, 50), None, pace)
     seats = [Seat(), Seat()]
     tasks = Counter(attempt.item.task for _, attempt in take_all(queue, seats))
@@ -394,7 +399,7 @@ def test_a_benchmarks_sessions_are_built_hardly_more_than_once(decide_s: float, 
     cost = {name: (400, 500, 1000)[place % 3] for place, name in enumerate(names)}
     played = {}
     for start_s in (0.0, 1.2):
-        pace = Pace({"s": start_s}, {"s": 0.006}, {"a": decide_s})
+        pace = MeasuredTimes({"s": start_s}, {"s": 0.006}, {"a": decide_s})
         queue = Queue(items(*names, episodes=10), cost, None, pace)
         played[start_s] = Floor(decide_s=decide_s).play(queue, cost, 8, [Seat(), Seat()])
     naive, ours = played[0.0], played[1.2]
@@ -413,7 +418,7 @@ def test_every_episode_is_played_once_whatever_happens(seed: int) -> None:
     every = items(*names, agents=("a", "b", "c")[: rng.randint(1, 3)], episodes=rng.randint(1, 5))
     cost = {name: rng.choice([5, 500, 500, 1000]) for name in names}
     decide = {"a": 0.0, "b": 0.02, "c": 0.1}
-    pace = Pace({"s": 1.0, "t": 4.0}, {"s": 0.005, "t": 0.01}, decide)
+    pace = MeasuredTimes({"s": 1.0, "t": 4.0}, {"s": 0.005, "t": 0.01}, decide)
     queue = Queue(every, cost, rng.choice([None, 1]), pace)
     seats = [Seat() for _ in range(rng.randint(1, 4))]
     lanes, trouble = rng.randint(len(seats), 9), 30
@@ -456,7 +461,7 @@ def test_no_lane_is_idle_while_nobody_plays_a_task_that_a_worker_could_begin(see
     names = [f"{domain}/{number}" for domain in ("s", "t") for number in range(rng.randint(1, 6))]
     every = items(*names, episodes=rng.randint(1, 4))
     cost = {name: rng.choice([5, 500]) for name in names}
-    queue = Queue(every, cost, None, Pace({"s": 1.0, "t": 4.0}))
+    queue = Queue(every, cost, None, MeasuredTimes({"s": 1.0, "t": 4.0}))
     seats, lanes = [Seat() for _ in range(rng.randint(1, 3))], rng.randint(3, 9)
     flying: list[Choice] = []
     waiting = Counter(item.task for item in every)

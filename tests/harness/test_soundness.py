@@ -13,6 +13,7 @@ from lram.envs.workers.process import Deadlines
 from lram.harness.evaluation import Machine, evaluate
 from lram.harness.rollout import loop as rollout
 from lram.harness.rollout.lane import Lane
+from lram.harness.rollout.measured_times import follow
 from lram.harness.rollout.schedule import Attempt, Seat
 from lram.harness.storage.records import EpisodeRecord, Failure, Measured, WorkItem
 from lram.harness.storage.soundness import errored, flaw
@@ -137,6 +138,6 @@ def test_the_typical_time_of_a_step_stays_above_nothing() -> None:
     """What tells of no seconds at all was divided by, after some thousands of steps."""
     medians = {"toy": 1e-5}
     for _ in range(20_000):
-        rollout._follow(medians, "toy", 0.0)
-        rollout._follow(medians, "other", 0.0)
+        follow(medians, "toy", 0.0)
+        follow(medians, "other", 0.0)
     assert min(medians.values()) > 0

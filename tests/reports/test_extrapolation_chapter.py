@@ -23,10 +23,10 @@ from lram.harness.errors import LramError
 from lram.harness.extrapolation.folder import SCORES, Extrapolation, Writer
 from lram.harness.extrapolation.records import (
     Candidate,
+    EquivalencePoint,
     ExtrapolationPlan,
     LossItem,
     LossRecord,
-    Point,
     Source,
     Stretch,
     ValidityRecord,
@@ -82,7 +82,7 @@ def _write(path: Path, plan: ExtrapolationPlan, predict: Predict = _rises, backw
             scale=5.0,
             allowed=2e-5,
             why="rounding of float32 weights",
-            points=(Point(20, 1e-6, 3.0), Point(100, 2e-6, 4.0)),
+            points=(EquivalencePoint(20, 1e-6, 3.0), EquivalencePoint(100, 2e-6, 4.0)),
         )
         for agent in plan.agents
     ]
@@ -259,7 +259,7 @@ def test_what_a_reader_must_know_stands_first(tmp_path: Path) -> None:
         "extrapolation-trained-length",
         "extrapolation-untrained",
     ]
-    worse = (Point(20, 1e-6, 3.0), Point(100, 1.0, None))
+    worse = (EquivalencePoint(20, 1e-6, 3.0), EquivalencePoint(100, 1.0, None))
 
     def spoil(one: Any) -> Any:
         return replace(one, points=worse) if isinstance(one, ValidityRecord) and one.agent == "a" else one
@@ -287,7 +287,7 @@ def test_what_is_not_finite_is_said_and_spoils_nothing_else(tmp_path: Path) -> N
 
     def broken(record: Any) -> Any:
         if isinstance(record, ValidityRecord) and record.agent == "a":
-            return replace(record, scale=None, points=(Point(100, None, None),))
+            return replace(record, scale=None, points=(EquivalencePoint(100, None, None),))
         if record.agent == "a" and isinstance(record, LossRecord) and record.stretch == 0:
             return (
                 replace(record, loss=(*record.loss[:60], *[None] * 40))
@@ -318,7 +318,7 @@ def test_what_is_not_finite_is_said_and_spoils_nothing_else(tmp_path: Path) -> N
 
 def test_of_two_checks_the_one_that_fails_counts(tmp_path: Path) -> None:
     paths = [_write(tmp_path / name, _plan(_candidate("a"))) for name in ("x", "y")]
-    shorter = (Point(20, 1.0, 3.0),)
+    shorter = (EquivalencePoint(20, 1.0, 3.0),)
     _again(paths[0], lambda one: replace(one, points=shorter) if isinstance(one, ValidityRecord) else one)
     for folders in (paths, paths[::-1]):
         caveats = {caveat.kind: caveat.items for caveat in chapter(folders).caveats}

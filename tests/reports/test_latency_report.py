@@ -17,10 +17,10 @@ from lram.agents.api import AgentInfo
 from lram.envs.registry import select
 from lram.harness.errors import LramError
 from lram.harness.latency.folder import LatencyRun, LatencyWriter
-from lram.harness.latency.inputs import Inputs
-from lram.harness.latency.records import SCHEMA, Effort, Job, LatencyPlan, Point, Variant
+from lram.harness.latency.records import SCHEMA, Effort, Job, LatencyPlan, LatencyPoint, Variant
 from lram.harness.storage.provenance import collect
 from lram.harness.storage.records import AgentEntry, PlannedTask
+from lram.harness.timing.inputs import Inputs
 from lram.reports.drawing import render
 from lram.reports.sections.latency.analysis import crossing, summarise
 from lram.reports.sections.latency.model import Bound
@@ -75,13 +75,13 @@ def write(
     return folder
 
 
-def point(job: Job, context: int, kind: str, ms: float, decisions: int) -> Point:
+def point(job: Job, context: int, kind: str, ms: float, decisions: int) -> LatencyPoint:
     if math.isinf(ms):
-        return Point(SCHEMA, job, context, "out of memory")
+        return LatencyPoint(SCHEMA, job, context, "out of memory")
     # One decision in five takes twice as long, the very last five times.
     slower = [5 if i == decisions - 1 else 2 if i % 5 == 4 else 1 for i in range(decisions)]
     taken = [round(1e6 * ms * times) for times in slower]
-    return Point(
+    return LatencyPoint(
         schema=SCHEMA,
         job=job,
         context=context,
@@ -239,7 +239,7 @@ def test_a_row_that_is_faster_on_seen_inputs_is_marked_and_enters_nothing(tmp_pa
     (segment,) = (folder / "records").glob("*.jsonl")
     lines = []
     for line in segment.read_bytes().splitlines():
-        one = msgspec.json.decode(line, type=Point)
+        one = msgspec.json.decode(line, type=LatencyPoint)
         if (one.job.agent, one.job.batch, one.context) == ("x", 1, 800):
             one = dataclasses.replace(one, repeated_ns=tuple(t // 2 for t in one.distinct_ns))
         lines.append(signed(msgspec.json.encode(one)))
@@ -304,7 +304,7 @@ def test_what_speaks_against_the_times_is_said_first(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {"x": ("xlstm", steady(3.0, 0.2)), "t": TRANSFORMER})
     (segment,) = (folder / "records").glob("*.jsonl")
     lines = segment.read_text().splitlines()
-    changed = msgspec.json.decode(lines[0], type=Point)
+    changed = msgspec.json.decode(lines[0], type=LatencyPoint)
     odd = signed(msgspec.json.encode(dataclasses.replace(changed, actions="00000000"))).decode()
     segment.write_text("\n".join([odd, *lines[1:-1]]) + "\n")
     caveats = {one.kind: one for one in chapter([folder]).caveats}
@@ -345,8 +345,8 @@ def test_few_processes_and_those_that_failed_are_said(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {"x": XLSTM})
     (segment,) = (folder / "records").glob("*.jsonl")
     first, *others = segment.read_bytes().splitlines()
-    job, context = msgspec.json.decode(first, type=Point).job, CONTEXTS[0]
-    failed = signed(msgspec.json.encode(Point(SCHEMA, job, context, "failed: ValueError: no")))
+    job, context = msgspec.json.decode(first, type=LatencyPoint).job, CONTEXTS[0]
+    failed = signed(msgspec.json.encode(LatencyPoint(SCHEMA, job, context, "failed: ValueError: no")))
     segment.write_bytes(b"\n".join([failed, *others]) + b"\n")
     caveats = {one.kind: one.items for one in chapter([folder]).caveats}
     assert caveats["latency-failed"] == ("x",)

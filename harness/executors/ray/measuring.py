@@ -17,7 +17,8 @@ from lram.harness.interpreters import resolve
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.folder import PLAN_FILE
 from lram.harness.latency.plan import LatencyRequest, check_same, make_plan
-from lram.harness.latency.records import Job, LatencyPlan, Point
+from lram.harness.latency.records import Job, LatencyPlan
+from lram.harness.latency.records import LatencyPoint as Point
 from lram.harness.latency.sweep import check_kind, walk
 from lram.harness.machine import calm_threads
 from lram.harness.storage.json_files import write_json

@@ -21,13 +21,14 @@ from lram.harness.executors.ray.roster import Roster
 from lram.harness.executors.ray.transfer import shipped
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.folder import LatencyRun
-from lram.harness.latency.inputs import Inputs
 from lram.harness.latency.plan import LatencyRequest
-from lram.harness.latency.records import LatencyPlan, Point, end_of
+from lram.harness.latency.records import LatencyPlan, end_of
+from lram.harness.latency.records import LatencyPoint as Point
 from lram.harness.latency.sweep import Bench, Say
 from lram.harness.plan import labelled_specs
 from lram.harness.storage.provenance import collect
 from lram.harness.storage.records import Provenance
+from lram.harness.timing.inputs import Inputs
 
 _WAIT_S = 1.0
 _TELL_S = 5.0

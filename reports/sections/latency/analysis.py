@@ -2,7 +2,7 @@
 
 A process is the unit of repetition: decisions of one process share its memory layout and its moment, so
 an interval is over processes, never over decisions. It is the range of order statistics of the process
-medians (:func:`lram.harness.bench.measure.median_interval`): no assumption on their distribution, and a
+medians (:func:`lram.harness.timing.intervals.median_interval`): no assumption on their distribution, and a
 coverage that is known: 94% for five processes, at least 95% from six on; below five there is none. Crossovers
 are computed in each round of processes and get their interval in the same way, so that a round without any
 (the one agent is faster everywhere) counts as what it is.
@@ -15,9 +15,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, pairwise
 
-from lram.harness.bench.measure import median_interval
 from lram.harness.latency.folder import LatencyRun
-from lram.harness.latency.records import OK, OUT_OF_MEMORY, Point, Variant
+from lram.harness.latency.records import OK, OUT_OF_MEMORY, LatencyPoint, Variant
+from lram.harness.timing.intervals import median_interval
 from lram.harness.words import count
 from lram.reports.model import rounded
 from lram.reports.readiness import ready
@@ -66,7 +66,7 @@ def summarise(runs: Sequence[LatencyRun]) -> Result:
     labels = list(dict.fromkeys(entry.label for run in runs for entry in run.plan.agents))
     names = _folder_names(runs)
     for folder, run in enumerate(runs):
-        by_setting: dict[tuple[tuple[str, str], int, int], list[Point]] = {}
+        by_setting: dict[tuple[tuple[str, str], int, int], list[LatencyPoint]] = {}
         for point in run.points():
             key = (point.job.agent, point.job.step), point.job.batch, point.context
             by_setting.setdefault(key, []).append(point)
@@ -116,7 +116,7 @@ def _subject(
     runs: Sequence[LatencyRun],
     folder: int,
     variant: Variant,
-    found: Iterable[Sequence[Point]],
+    found: Iterable[Sequence[LatencyPoint]],
     labels: Sequence[str],
     names: Sequence[str],
 ) -> Subject:
@@ -162,7 +162,7 @@ def _subject(
     )
 
 
-def _input_ratios(points: Sequence[Point]) -> list[float]:
+def _input_ratios(points: Sequence[LatencyPoint]) -> list[float]:
     """Return each process's time of decisions on repeated inputs over that on distinct ones."""
     return [
         statistics.median(point.repeated_ns) / statistics.median(point.distinct_ns)
@@ -171,7 +171,7 @@ def _input_ratios(points: Sequence[Point]) -> list[float]:
     ]
 
 
-def audit_of(points: Sequence[Point]) -> Audit:
+def audit_of(points: Sequence[LatencyPoint]) -> Audit:
     """Return whether an agent takes less time for inputs that it has seen, by the processes at one context.
 
     It fails where the median of the processes' ratios is below 1 / ``INPUTS`` and their interval, of few
@@ -184,7 +184,7 @@ def audit_of(points: Sequence[Point]) -> Audit:
     return "failed" if found.median < 1 / INPUTS and found.high < 1 else "passed"
 
 
-def _spot(subject: int, batch: int, context: int, points: Sequence[Point], audit: Audit) -> Spot:
+def _spot(subject: int, batch: int, context: int, points: Sequence[LatencyPoint], audit: Audit) -> Spot:
     good = [point for point in points if point.outcome == OK]
     if not good:
         outcome = points[0].outcome if points else "not measured yet"

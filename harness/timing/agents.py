@@ -5,12 +5,12 @@
   second copy of it counts as memory.
 * A Transformer is taken back to its context after each decision: the last one's tokens are forgotten by
   setting the count of tokens back. A full cache is made just as long as the context and one decision
-  need, and a window that is read anew too (``windows: own`` leaves both as the model has them, and a
-  cache that has no room then goes on and starts again when it is full).
+  need, and a window that is read anew too (or both are left as the model has them, and a cache that has no
+  room then goes on and starts again when it is full).
 * Any other agent is a black box: it reads the context by as many real decisions, and goes on.
 
-The past of an action model is read from the recording, whose timesteps lanes share. No decision that is timed
-is shown any of them: what it sees was never seen (:mod:`lram.harness.latency.feed`).
+The past of an action model is read from the recording, whose timesteps lanes share. What decisions are shown
+is the view's to say.
 """
 
 from __future__ import annotations
@@ -27,19 +27,16 @@ import torch
 
 from lram.agents.acting.model_agent import LaneStates, ModelAgent
 from lram.agents.acting.prefill import embed, encode, model_step, prefill
-from lram.agents.api import Action, Agent, Episode, Observation, TaskSpec
+from lram.agents.api import Action, Agent, Episode, Observation
 from lram.agents.backbones.states import State
-from lram.harness.latency.facts import agent_facts, model_facts
-from lram.harness.latency.feed import Feed
-from lram.harness.latency.inputs import Inputs
-from lram.harness.latency.records import Windows
-from lram.harness.latency.variants import variant
-from lram.harness.rollout import seeds
+from lram.harness.timing.facts import agent_facts, model_facts
+from lram.harness.timing.fitting import fit_agent, grows
+from lram.harness.timing.inputs import Inputs, Shown
 
 _GATHERED = 200  # timesteps whose tokens are copied at once on the way to a context
 
 
-class Subject(Protocol):
+class TimedAgent(Protocol):
     """An agent that is timed.
 
     Attributes:
@@ -79,46 +76,42 @@ class Subject(Protocol):
         ...
 
 
-def make_subject(
+def make_timed_agent(
     agent: Agent,
-    task: TaskSpec,
+    episodes: Sequence[Episode],
     inputs: Inputs,
-    feed: Feed,
-    batch: int,
-    windows: Windows,
+    shown: Callable[[int], Shown],
+    *,
+    fitted: bool,
     longest: int,
-    seed: int,
-) -> Subject:
-    """Return ``agent`` as a subject.
+) -> TimedAgent:
+    """Return ``agent`` as one that is timed.
 
     Args:
-        agent: Fresh.
-        task: Whose inputs these are.
+        agent: Nobody has played with it yet.
+        episodes: One a lane.
         inputs: What was recorded; the past of an action model is read from it.
-        feed: What other agents are shown on the way to a context.
-        batch: Lanes.
-        windows: Whether a Transformer's cache is made to fit.
+        shown: What other agents are shown at a timestep on the way to a context.
+        fitted: Whether a Transformer's cache, or its window that is read anew, is made to fit.
         longest: The longest context that it will reach.
-        seed: Of what agents draw in their episodes.
     """
-    episodes = [Episode(task, seeds.agent_seed(seed, task.id, lane, 0)) for lane in range(batch)]
     if type(agent) is ModelAgent:
-        return ModelSubject(agent, episodes, inputs, windows, longest)
-    return ForeignSubject(agent, episodes, feed)
+        return TimedModel(agent, episodes, inputs, fitted=fitted, longest=longest)
+    return SteppedAgent(agent, episodes, shown)
 
 
-class ModelSubject:
-    """An action model; see :class:`Subject` and the module's text."""
+class TimedModel:
+    """An action model; see :class:`TimedAgent` and the module's text."""
 
     def __init__(
-        self, agent: ModelAgent, episodes: Sequence[Episode], inputs: Inputs, windows: Windows, longest: int
+        self, agent: ModelAgent, episodes: Sequence[Episode], inputs: Inputs, *, fitted: bool, longest: int
     ) -> None:
-        self.episodes, self._inputs, self._windows = episodes, inputs, windows
+        self.episodes, self._inputs, self._fitted = episodes, inputs, fitted
         self._lanes = list(range(len(episodes)))
         self._agent, self._longest = agent, longest
         config = agent.model.config
         self._anew = config.past.anew
-        self._fits = windows == "whole" and config.holding(longest) != config.holding(longest + 1)
+        self._fits = fitted and grows(config)
         self._kept: tuple[Callable[[], State], npt.NDArray[Any], npt.NDArray[Any]] | None = None
         self._file: Path | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="lram-latency-")
@@ -131,14 +124,14 @@ class ModelSubject:
 
     def _start(self, context: int) -> LaneStates:
         if self._fits:
-            self._agent = variant(self._agent, context, self._longest)
+            self._agent = fit_agent(self._agent, context, self._longest)
         state = self._agent.start(len(self._lanes))
         self._agent.reset(state, self._lanes, self.episodes)
         self._read = 0
         return state
 
     def reach(self, context: int) -> int:
-        """See :class:`Subject`."""
+        """See :class:`TimedAgent`."""
         if self._anew and self._fits:
             self._state = self._start(context)  # its window is another one at each context
         state = self._state = self._state or self._start(self._longest)
@@ -153,7 +146,7 @@ class ModelSubject:
         self._read = max(context, self._read)
         self._keep(state)
         self.ready()
-        self.facts = model_facts(self._agent, self._windows, held=self.held)
+        self.facts = model_facts(self._agent, fitted=self._fitted, held=self.held)
         return self._read
 
     def _keep(self, state: LaneStates) -> None:
@@ -169,7 +162,7 @@ class ModelSubject:
         torch.save(state, self._file)
 
     def ready(self) -> None:
-        """See :class:`Subject`."""
+        """See :class:`TimedAgent`."""
         if self._kept is not None:
             rewind, earned, last_classes = self._kept
             state = self.reached
@@ -177,14 +170,14 @@ class ModelSubject:
             state.earned[:], state.last_classes[:] = earned, last_classes
 
     def act(self, observations: Sequence[Observation], rewards: Sequence[float]) -> list[Action]:
-        """See :class:`Subject`."""
+        """See :class:`TimedAgent`."""
         actions, self._state = self._agent.act(self.reached, observations, rewards, self._lanes)
         return actions
 
     def model_step(
         self, observations: Sequence[Observation], rewards: Sequence[float]
     ) -> Callable[[], object]:
-        """See :class:`Subject`."""
+        """See :class:`TimedAgent`."""
         encoded = encode(self._agent, observations)
         none: list[list[Action]] = [[]]  # of one timestep no action is read
         state = self.reached
@@ -206,7 +199,7 @@ class ModelSubject:
         return step
 
     def state_bytes(self) -> int:
-        """See :class:`Subject`."""
+        """See :class:`TimedAgent`."""
         return self._agent.state_bytes(self.reached)
 
     @property
@@ -216,7 +209,7 @@ class ModelSubject:
         return self._state
 
     def leave(self) -> None:
-        """See :class:`Subject`."""
+        """See :class:`TimedAgent`."""
         if not self.held and self._file is not None:
             self.reached.blocks.clear()  # so that there are never two
             with torch.inference_mode():
@@ -224,44 +217,54 @@ class ModelSubject:
         self.ready()
 
 
-class ForeignSubject:
-    """Any agent; see :class:`Subject` and the module's text."""
+class SteppedAgent:
+    """Any agent, which reads by real decisions; see :class:`TimedAgent` and the module's text.
+
+    Attributes:
+        read: Decisions since its episodes began.
+    """
 
     held = False
     weight_bytes = 0
 
-    def __init__(self, agent: Agent, episodes: Sequence[Episode], feed: Feed) -> None:
-        self._agent, self.episodes, self._feed = agent, episodes, feed
+    def __init__(self, agent: Agent, episodes: Sequence[Episode], shown: Callable[[int], Shown]) -> None:
+        """Take what its lanes are ``shown`` at a timestep on the way to a context."""
+        self._agent, self.episodes, self._shown = agent, episodes, shown
         self._lanes = list(range(len(episodes)))
-        self._state: Any = None
         self.facts = agent_facts(agent)
+        self._state: Any = None
+        self._begun = False
+        self.read = 0
 
     def reach(self, context: int) -> int:
-        """See :class:`Subject`."""
-        self._state = self._agent.start(len(self._lanes))
-        self._agent.reset(self._state, self._lanes, self.episodes)
-        for timestep in range(context):
-            self.act(*self._feed.past(timestep))
-        return context
+        """See :class:`TimedAgent`. It goes on from where it stands, unless that is beyond ``context``."""
+        if not self._begun or self.read > context:
+            self._state = self._agent.start(len(self._lanes))
+            self._agent.reset(self._state, self._lanes, self.episodes)
+            self._begun, self.read = True, 0
+        while self.read < context:
+            self.act(*self._shown(self.read))
+        return self.read
 
     def ready(self) -> None:
         """Nothing can be taken back."""
 
     def act(self, observations: Sequence[Observation], rewards: Sequence[float]) -> list[Action]:
-        """See :class:`Subject`."""
+        """See :class:`TimedAgent`."""
         actions, self._state = self._agent.act(self._state, observations, rewards, self._lanes)
+        self.read += 1
         return actions
 
     def model_step(self, observations: Sequence[Observation], rewards: Sequence[float]) -> None:
         """There is no model to look into."""
 
     def state_bytes(self) -> int:
-        """See :class:`Subject`."""
+        """See :class:`TimedAgent`."""
         return self._agent.state_bytes(self._state)
 
     def leave(self) -> None:
         """The next context is read from its beginning."""
-        self._state = None
+        self._state, self._begun = None, False
 
 
 def digest_of(actions: Sequence[Sequence[Action]]) -> str:

@@ -1,28 +1,27 @@
-"""Memory of a process or of its GPU: what it holds, its highest since, and how much it may take."""
+"""Memory of a process or of its GPU: what is free, what it holds, its highest since, how much it may take."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import resource
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lram.harness.bench.run import free_bytes
-
 if TYPE_CHECKING:
     import torch
 
 _STATUS = Path("/proc/self/status")
+_MACHINE = Path("/proc/meminfo")
 _SHARE = 0.85  # of the free memory: the last of it would take the system's own pages along
 _RESET_PEAK = "5"  # proc(5), /proc/pid/clear_refs: the highest resident size is made the present one
-
 
 _LACK = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc", "memoryerror")
 
 
-class Meter:
+class MemoryMeter:
     """Memory of a device, as this process uses it."""
 
     def __init__(self, device: torch.device) -> None:
@@ -52,7 +51,21 @@ class Meter:
         return _status("VmHWM")
 
 
-def limit(gib: float) -> None:
+def free_bytes(device: str) -> float:
+    """Return the free memory of ``device``; infinity where the system does not tell."""
+    if device != "cpu":
+        import torch
+
+        if torch.device(device).type == "cuda":
+            return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = _MACHINE.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return math.inf
+    return next(1024 * float(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+
+
+def limit_memory(gib: float) -> None:
     """Let this process allocate so many GiB, or most of what is free (0), and no more.
 
     Beyond that an allocation fails in this process; without a limit, the system would choose a process

@@ -5,10 +5,8 @@ A decision reads the tokens of one timestep (reward, state, return-to-go) of eve
 action head are not part of it: they are the same for all backbones.
 
 * A recurrent model goes on from decision to decision; its time does not depend on how many it has read.
-  Its baseline is plain PyTorch token by token: as many passes as tokens.
 * A Transformer is timed with the cache that its configuration names. What a timed decision appends is
-  forgotten before the next, so that the context stays as long as it is said to be. Its baseline is plain
-  PyTorch with the same cache, all tokens in one pass.
+  forgotten before the next, so that the context stays as long as it is said to be.
 
   * ``full``: the one thing that is changed is the cache's length: it holds the context and one decision,
     however long, and never starts again. A preset's own holds 1600 tokens, 533 timesteps.
@@ -35,20 +33,18 @@ from lram.agents.backbones.states import State, state_bytes, take
 from lram.agents.backbones.stepping import StepFunction, make_stepper
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import build_model
-from lram.harness.bench.measure import Candidate, Prepared
+from lram.harness.timing.fitting import fit_backbone, grows
+from lram.harness.timing.rounds import PreparedDecision, TimedCandidate
 
 READ = 50
 """Timesteps that a recurrent model has read before it is timed."""
-
-TOKEN_BY_TOKEN = "torch, token by token"
-"""Form of the baseline of recurrent models."""
 
 _INPUTS = 8  # different inputs, taken in turns
 _CHUNK = 50  # timesteps of a pass that reads a context
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class DecisionInputs:
     """What a decision is given, and where it is made."""
 
     rows: int
@@ -82,12 +78,12 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class BenchCase:
     """What a row of the table is about.
 
     Attributes:
         model: Name of the model.
-        form: A step form, or ``TOKEN_BY_TOKEN``.
+        form: A step form, or how else it is computed.
         rows: Rows that decide at once.
         context: Timesteps read before; None for recurrent models.
         cache: How a Transformer keeps the past; None for recurrent models.
@@ -101,12 +97,12 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Unique among the points of a benchmark."""
+        """Unique among the cases of a benchmark."""
         context = "" if self.context is None else f", context {self.context}"
         return f"{self.model}, {self.form}, rows {self.rows}{context}"
 
 
-class Subject:
+class TimedBackbone:
     """A model for ``work.rows`` rows, with random weights; built when it is first asked for.
 
     Attributes:
@@ -117,34 +113,33 @@ class Subject:
         contexts: Timesteps read before a decision, ascending; just ``READ`` for a recurrent model.
     """
 
-    def __init__(self, name: str, config: ModelConfig, work: Work, contexts: Sequence[int]) -> None:
+    def __init__(self, name: str, config: ModelConfig, work: DecisionInputs, contexts: Sequence[int]) -> None:
         self.name, self.config, self.work = name, config, work
         self.cache = config.past.cache or None
         self.contexts = [READ] if self.cache is None else sorted(set(contexts))
         self._read: dict[int, tuple[Backbone, State]] = {}
 
-    def candidates(self, forms: Sequence[str], context: int) -> dict[Point, Candidate]:
-        """Return a candidate for the baseline and for every form."""
-        baseline = TOKEN_BY_TOKEN if self.cache is None else "torch"
-        points = [
-            Point(self.name, form, self.work.rows, None if self.cache is None else context, self.cache)
-            for form in dict.fromkeys((baseline, *forms))
-        ]
-        return {
-            point: Candidate(
-                point.name,
-                partial(self.prepare, point.form, context),
-                () if point.form == baseline else (points[0].name,),
-            )
-            for point in points
-        }
+    def case(self, form: str, context: int) -> BenchCase:
+        """Return what a decision of ``form`` after ``context`` is called."""
+        return BenchCase(self.name, form, self.work.rows, None if self.cache is None else context, self.cache)
 
-    def prepare(self, form: str, context: int) -> Prepared:
-        """Return a decision of ``form``, after the timesteps of ``context`` were read."""
+    def candidates(self, forms: Sequence[str], context: int) -> dict[BenchCase, TimedCandidate]:
+        """Return a candidate for every form."""
+        cases = [self.case(form, context) for form in dict.fromkeys(forms)]
+        return {case: TimedCandidate(case.name, partial(self.prepare, case.form, context)) for case in cases}
+
+    def prepare(self, form: str, context: int, pass_tokens: int | None = None) -> PreparedDecision:
+        """Return a decision of ``form``, after the timesteps of ``context`` were read.
+
+        Args:
+            form: A step form.
+            context: Timesteps.
+            pass_tokens: Tokens that a pass reads; None: all of a decision in one.
+        """
         backbone, state = self.read(context)
         # A Transformer's serves all forms: what a decision appends is forgotten.
         own = take(state, range(self.work.rows)) if self.cache is None else state
-        return prepare_decision(backbone, form, own, self.work)
+        return prepare_decision(backbone, form, own, self.work, pass_tokens)
 
     def read(self, context: int) -> tuple[Backbone, State]:
         """Return a backbone, and what it keeps after the timesteps of ``context``."""
@@ -173,7 +168,7 @@ class Subject:
     @property
     def _grows(self) -> bool:
         """Whether it has a cache that is made as long as a context needs."""
-        return self.window is None and self.config.holding(1) != self.config.holding(2)
+        return self.window is None and grows(self.config)
 
     def holding(self, context: int, longest: int | None = None) -> ModelConfig:
         """Return the configuration, a growing cache made to hold ``context`` timesteps and one decision."""
@@ -194,39 +189,37 @@ class Subject:
         """Return ``backbone``, a full cache as long as ``context`` needs."""
         if not self._grows:
             return self.backbone
-        with torch.device("meta"):
-            variant = build_backbone(self.holding(context, self.contexts[-1]))
-        variant.load_state_dict(self.backbone.state_dict(), assign=True)
-        return variant.eval()
+        return fit_backbone(self.backbone, self.config, context, self.contexts[-1])
 
 
-def make_backbone(config: ModelConfig, work: Work) -> Backbone:
+def make_backbone(config: ModelConfig, work: DecisionInputs) -> Backbone:
     """Return the backbone of ``config`` with weights drawn from the seed of ``work``."""
     with torch.inference_mode(False):
         backbone: Backbone = build_model(config, work.seed).backbone.to(work.device, work.dtype)
     return backbone
 
 
-def prepare_decision(backbone: Backbone, form: str, state: State, work: Work) -> Prepared:
+def prepare_decision(
+    backbone: Backbone, form: str, state: State, work: DecisionInputs, pass_tokens: int | None = None
+) -> PreparedDecision:
     """Return a decision of ``backbone`` from ``state`` on; ``state`` is used up.
 
     Args:
         backbone: With the weights to use.
-        form: A step form, or ``TOKEN_BY_TOKEN``.
+        form: A step form.
         state: After what was read.
         work: What is decided.
+        pass_tokens: Tokens that a pass reads; None: all of a decision in one.
     """
-    one_by_one = form == TOKEN_BY_TOKEN
-    stepper = make_stepper(
-        backbone, "torch" if one_by_one else form, rows=work.rows, tokens=1 if one_by_one else work.tokens
-    )
+    pass_tokens = pass_tokens or work.tokens
+    stepper = make_stepper(backbone, form, rows=work.rows, tokens=pass_tokens)
     read, update = moved_bytes(backbone, state, work)
-    return Prepared(
+    return PreparedDecision(
         decide=decision(
             stepper.call,
             state,
             work.inputs(),
-            1 if one_by_one else work.tokens,
+            pass_tokens,
             backbone.rewinder(state, work.tokens),
         ),
         read_bytes=read,
@@ -262,7 +255,7 @@ def decision(
     return decide
 
 
-def moved_bytes(backbone: Backbone, state: State, work: Work) -> tuple[int, int]:
+def moved_bytes(backbone: Backbone, state: State, work: DecisionInputs) -> tuple[int, int]:
     """Return what a decision must at least read, and read and write back, in bytes."""
     read, update = backbone.moved_bytes(state, work.tokens)
     return weight_bytes(backbone) + read, update

@@ -11,10 +11,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
-from lram.harness.bench.measure import Candidate, Prepared, Samples
+from lram.harness.timing.rounds import PreparedDecision, TimedCandidate, TimedRounds
 
 SIZES_MIB = (2, 8, 32, 64, 128, 512)
 
@@ -34,7 +34,7 @@ class Bandwidth:
     update_gb_s: float
 
 
-def stream_candidates(device: str, sizes_mib: Sequence[int] = SIZES_MIB) -> list[Candidate]:
+def stream_candidates(device: str, sizes_mib: Sequence[int] = SIZES_MIB) -> list[TimedCandidate]:
     """Return the streams of all sizes, to be measured beside other candidates."""
     import torch
 
@@ -42,31 +42,31 @@ def stream_candidates(device: str, sizes_mib: Sequence[int] = SIZES_MIB) -> list
     def array() -> torch.Tensor:
         return torch.ones(max(sizes_mib) * 2**18, device=device)
 
-    def prepare(stream: str, size: int) -> Prepared:
+    def prepare(stream: str, size: int) -> PreparedDecision:
         part = array()[: size // 4]
         if stream == "read":
-            return Prepared(part.sum, read_bytes=size)
-        return Prepared(part.neg_, update_bytes=size)
+            return PreparedDecision(part.sum, read_bytes=size)
+        return PreparedDecision(part.neg_, update_bytes=size)
 
     return [
-        Candidate(_name(stream, mib * 2**20), lambda stream=stream, mib=mib: prepare(stream, mib * 2**20))  # type: ignore[misc]
+        TimedCandidate(_name(stream, mib * 2**20), partial(prepare, stream, mib * 2**20))
         for mib in sizes_mib
         for stream in ("read", "update")
     ]
 
 
-def bandwidths(samples: Mapping[str, Samples], sizes_mib: Sequence[int] = SIZES_MIB) -> list[Bandwidth]:
+def bandwidths(samples: Mapping[str, TimedRounds], sizes_mib: Sequence[int] = SIZES_MIB) -> list[Bandwidth]:
     """Return what the streams reached (medians over the rounds), by size."""
     result = []
     for size in (mib * 2**20 for mib in sizes_mib):
         read, update = (
             statistics.median(samples[_name(stream, size)].medians) for stream in ("read", "update")
         )
-        result.append(Bandwidth(size, size / read / 1e9, 2 * size / update / 1e9))
+        result.append(Bandwidth(size, size / read, 2 * size / update))
     return result
 
 
-def limit_ms(prepared: Prepared, measured: Sequence[Bandwidth]) -> float:
+def limit_ms(prepared: PreparedDecision, measured: Sequence[Bandwidth]) -> float:
     """Return the milliseconds that the bytes of a decision need at the measured speeds."""
     touched = prepared.read_bytes + prepared.update_bytes
     read = _at(touched, [(point.bytes, point.read_gb_s) for point in measured])

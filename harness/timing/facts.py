@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import Agent
-from lram.harness.latency.records import Windows
 
 FOREIGN = "other"
 
@@ -14,19 +13,18 @@ def agent_facts(agent: Agent) -> dict[str, str]:
     return {"backbone": FOREIGN, **dict(agent.info.details)}
 
 
-def model_facts(agent: ModelAgent, windows: Windows, *, held: bool) -> dict[str, str]:
+def model_facts(agent: ModelAgent, *, fitted: bool, held: bool) -> dict[str, str]:
     """Return what is to be told of a model at a context.
 
     Args:
         agent: The variant that is timed.
-        windows: Whether its cache was made to fit.
+        fitted: Whether its cache, or its window that is read anew, was made to fit.
         held: Whether the context is the same at every decision.
     """
     config, form = agent.model.config, agent.stepper.form
     past, tokens = config.past, config.pass_tokens
     plain, fused = config.spec.attention
     read, kernel = tokens, fused if form == "fused" else plain
-    fitted = windows == "whole"
     if past.words:
         words = past.words
     elif past.recurrent:

@@ -1,0 +1,138 @@
+"""Calls of agents: one ``act`` for the lanes of a group, its time, and what an agent may do wrong at it."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lram.agents.api import Action, Agent, Episode
+from lram.envs.text import message_of, type_of
+from lram.harness.errors import LramError
+from lram.harness.rollout import seeds
+from lram.harness.rollout.lane import Lane
+from lram.harness.rollout.measured_times import MeasuredTimes
+
+_WARM_UP_DECISIONS = 5  # before a decision's time decides what the world does meanwhile
+
+
+class AgentRaisedError(LramError):
+    """An agent raised, its exception is the cause; or it gave actions for other lanes than it was asked for.
+
+    Attributes:
+        label: The agent's.
+        story: What to keep of it, where there is no cause here: the traceback of another process.
+    """
+
+    def __init__(self, label: str, message: str, story: str = "") -> None:
+        super().__init__(message)
+        self.label, self.story = label, story
+
+
+class AgentCalls:
+    """The agents of a rollout with their states.
+
+    Attributes:
+        pass_s: Seconds of the last pass, by label.
+    """
+
+    def __init__(
+        self,
+        agents: Mapping[str, Agent],
+        lanes: int,
+        run_seeds: Mapping[str, int],
+        times: MeasuredTimes,
+        *,
+        warm_up: bool,
+    ) -> None:
+        """Take the agents; an agent's state is made at its first decision.
+
+        Args:
+            agents: By label.
+            lanes: Of each agent.
+            run_seeds: The run's seed, by label.
+            times: Told what passes take, from the second of an agent on.
+            warm_up: Whether an agent decides in vain before its time counts.
+        """
+        self._agents, self._lanes, self._seeds = agents, lanes, run_seeds
+        self._times, self._warms_up = times, warm_up
+        self._states: dict[str, Any] = {}
+        self.pass_s: dict[str, float] = {}
+
+    def ask(self, label: str, lanes: Sequence[Lane]) -> Sequence[Action]:
+        """Return the actions of agent ``label`` for ``lanes``, which share its time.
+
+        Raises:
+            AgentRaisedError: It raised, or gave more or fewer actions.
+        """
+        agent = self._agents[label]
+        started = time.perf_counter()
+        try:
+            if label not in self._states:
+                self._states[label] = agent.start(self._lanes)
+                if self._warms_up:
+                    self._warm_up(agent, lanes)
+                    started = time.perf_counter()
+            state = self._states[label]
+            begins = [lane for lane in lanes if lane.needs_reset]
+            if begins:
+                agent.reset(state, [lane.number for lane in begins], [self._episode(lane) for lane in begins])
+            given, self._states[label] = agent.act(
+                state,
+                [lane.observation for lane in lanes if lane.observation is not None],
+                [lane.signal for lane in lanes],
+                [lane.number for lane in lanes],
+            )
+            actions = list(islice(given, len(lanes) + 1))
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise AgentRaisedError(
+                label,
+                f"agent {label} raised {type_of(error)}: {message_of(error)} "
+                f"({Path(place.filename).name}, line {place.lineno}; "
+                f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run",
+            ) from error
+        if len(actions) != len(lanes):
+            raise AgentRaisedError(
+                label,
+                said := f"agent {label} gave {'more than ' if len(actions) > len(lanes) else ''}"
+                f"{min(len(actions), len(lanes))} actions for {len(lanes)} lanes; mend it and resume",
+                said,
+            )
+        taken = time.perf_counter() - started
+        if label in self.pass_s:  # the first may have compiled something
+            self._times.decided(label, taken)
+        self.pass_s[label] = taken
+        share = taken / len(lanes)
+        for lane in lanes:
+            lane.needs_reset = False
+            lane.agent_s += share
+        return actions
+
+    def longest_pass_s(self, labels: Iterable[str]) -> float:
+        """Return the seconds of the last pass of that agent of ``labels`` for which it was longest."""
+        return max(self.pass_s.get(label, 0.0) for label in labels)
+
+    def forget(self, label: str) -> None:
+        """Drop the state of an agent that has no more to play."""
+        self._states.pop(label, None)
+
+    def _warm_up(self, agent: Agent, lanes: Sequence[Lane]) -> None:
+        """Let an agent decide a few times before its time counts; what it makes of it is forgotten."""
+        state = agent.start(self._lanes)
+        numbers = [lane.number for lane in lanes]
+        agent.reset(state, numbers, [self._episode(lane) for lane in lanes])
+        for _ in range(_WARM_UP_DECISIONS):
+            # Copies: an agent that changes them in place must still be shown these when its time counts.
+            seen = [lane.observation.copy() for lane in lanes if lane.observation is not None]
+            _, state = agent.act(state, seen, [lane.signal for lane in lanes], numbers)
+
+    def _episode(self, lane: Lane) -> Episode:
+        item = lane.item
+        seed = seeds.agent_seed(self._seeds[item.agent], item.task, item.episode, lane.contexts)
+        return Episode(lane.spec, seed)
