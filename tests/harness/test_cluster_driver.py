@@ -18,7 +18,7 @@ from lram.harness import Machine
 from lram.harness.executors.contract import RolloutJob
 from lram.harness.executors.ray.connection import JobLost, Node
 from lram.harness.executors.ray.groups import Costs, tabled
-from lram.harness.executors.ray.loop import NodeCapacity
+from lram.harness.executors.ray.loop import ClusterContext
 from lram.harness.executors.ray.messages import (
     AgentOrder,
     DomainFacts,
@@ -115,26 +115,19 @@ class Played:
             registry.nodes[node.id] = node
             registry.facts[node.id] = NodeFacts(domains={"toy": DomainFacts(fits=("lram",))})
         machine = Machine(lanes=2)
-        self.capacity = NodeCapacity(registry)
-        placement = Placement(
-            registry, self.capacity, {"a": INFO}, {"toy": "lram"}, machine, ResourceRequest(episodes=size), {}
+        context = ClusterContext(
+            self.cluster,  # type: ignore[arg-type]
+            registry,
+            ArtifactTransfer(self.cluster),  # type: ignore[arg-type]
+            ResourceRequest(episodes=size),
+            self.said.append,
         )
+        placement = Placement(context, {"a": INFO}, {"toy": "lram"}, machine, {})
+        self.capacity = placement.capacity
         job = RolloutJob(plan, plan.items(), {}, [], {}, folder)
         order = AgentOrder("a", ShippedAgent("random"), 0, Compute(), 1)
         costs = Costs(tabled(planned, {"a": INFO}, "cpu"))
-        source = RolloutSource(
-            self.cluster,  # type: ignore[arg-type]
-            registry,
-            self.capacity,
-            placement,
-            job,
-            self.sink,
-            machine,
-            costs,
-            {"a": order},
-            ArtifactTransfer(self.cluster),  # type: ignore[arg-type]
-            self.said.append,
-        )
+        source = RolloutSource(context, placement, job, self.sink, machine, costs, {"a": order})
         source.run()
         self.items = plan.items()
 

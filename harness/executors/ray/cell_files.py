@@ -16,13 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lram.harness.executors.contract import Log
 from lram.harness.executors.ray import cell_node
 from lram.harness.executors.ray.cell_node import CELL, CellOrder
-from lram.harness.executors.ray.connection import Cluster, JobLost, Node
+from lram.harness.executors.ray.connection import JobLost, Node
+from lram.harness.executors.ray.loop import ClusterContext
 from lram.harness.executors.ray.transfer import (
     Artifacts,
-    ArtifactTransfer,
     ShippedAgent,
     names_in,
     put_piece,
@@ -33,11 +32,16 @@ from lram.harness.studies.folder import CellFolder, StudyFolder
 
 
 class CellFiles:
-    """Gives nodes what cells need, and takes what they have made."""
+    """Gives nodes what cells need, and takes what they have made.
 
-    def __init__(self, cluster: Cluster, study: StudyFolder, transfer: ArtifactTransfer, log: Log) -> None:
+    Attributes:
+        study: Whose cells.
+    """
+
+    def __init__(self, context: ClusterContext, study: StudyFolder) -> None:
         """Prepare, and undo what a power cut has left half done."""
-        self._cluster, self._study, self._transfer, self._log = cluster, study, transfer, log
+        self._cluster, self._transfer, self._log = context.cluster, context.transfer, context.log
+        self.study = study
         self._path = study.path.resolve()
         self._shared: dict[str, bool] = {}
         self._initial: dict[str, ShippedAgent] = {}
@@ -55,7 +59,7 @@ class CellFiles:
         content = secrets.token_hex(8)
         token = self._path / f".token-{content}"
         token.write_text(content, encoding="utf-8")
-        stores = dict(self._study.plan.stores)
+        stores = dict(self.study.plan.stores)
         try:
             asked = [
                 (
@@ -98,7 +102,7 @@ class CellFiles:
 
     def _copy(self, job: CellJob, order: CellOrder) -> tuple[CellOrder, Artifacts]:
         """Return the order for a copy, with what the driver has of the cell."""
-        plan, cell = self._study.plan, job.cell
+        plan, cell = self.study.plan, job.cell
         spec = str(dict(cell.entry.recipe.get("model", {})).get("init_from", ""))
         initial = None
         if spec and Path(spec).is_dir():

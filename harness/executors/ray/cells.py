@@ -11,13 +11,13 @@ import msgspec
 
 from lram.envs.registry import select
 from lram.harness.errors import LramError
-from lram.harness.executors.contract import JobUpdate, Log
+from lram.harness.executors.contract import JobUpdate
 from lram.harness.executors.ray.cell_files import CellFiles
 from lram.harness.executors.ray.cell_node import CellUpdate, work
-from lram.harness.executors.ray.connection import Cluster, JobLost, Node
-from lram.harness.executors.ray.loop import JobLoop, NodeCapacity, RunningJob
+from lram.harness.executors.ray.connection import JobLost, Node
+from lram.harness.executors.ray.loop import ClusterContext, JobLoop, JobSource, NodeCapacity, RunningJob
 from lram.harness.executors.ray.registry import NodeRegistry
-from lram.harness.executors.ray.resources import JobResources, ResourceRequest
+from lram.harness.executors.ray.resources import JobResources
 from lram.harness.interpreters.readiness import adapter
 from lram.harness.studies.cell_job import CellJob
 from lram.harness.studies.folder import StudyFolder
@@ -28,50 +28,46 @@ _TRAINING_MB = 1500  # a process with torch that trains a small model
 _Running = RunningJob[CellJob]
 
 
-def examine_for_cells(registry: NodeRegistry, study: StudyFolder) -> dict[str, str]:
-    """Ask every node whether it can play a study's evaluation; return the protocols by domain."""
+def examine_for_cells(registry: NodeRegistry, study: StudyFolder) -> None:
+    """Ask every node whether it can play a study's evaluation."""
     domains: dict[str, list[str]] = {}
     for task in select(list(study.plan.study.evaluation.tasks)):
         domains.setdefault(task.domain, []).append(task.name)
     registry.examine(domains, {})
+
+
+def protocols_of(study: StudyFolder) -> dict[str, str]:
+    """Return the names of the evaluation's protocols by domain."""
     plain = (one.partition("@")[0].partition(":") for one in study.plan.protocols)
     return {domain: name for domain, _, name in plain}
 
 
-class CellSource:
+class CellSource(JobSource[CellJob]):
     """Has cells of one study made, or timed, on a cluster."""
 
     waiting_text = "no node is there that could make the cells that are left; waiting for one to join"
 
+    stuck_text = (
+        "no node can make the cells that are left; what is made stands: the same command goes on when there "
+        "is one"
+    )
+
     def __init__(
-        self,
-        cluster: Cluster,
-        registry: NodeRegistry,
-        files: CellFiles,
-        protocols: dict[str, str],
-        request: ResourceRequest,
-        jobs: Sequence[CellJob],
-        at_once: int | None,
-        log: Log,
+        self, context: ClusterContext, files: CellFiles, jobs: Sequence[CellJob], at_once: int | None
     ) -> None:
         """Prepare; nothing starts before :meth:`run`.
 
         Args:
-            cluster: The connection.
-            registry: Its nodes, examined.
+            context: The cluster, its nodes examined.
             files: What nodes have of the study.
-            protocols: Of the evaluation, by domain.
-            request: What a cell is to ask for.
             jobs: The cells.
             at_once: Cells at a time (None: as many as fit).
-            log: Told what people should know.
         """
-        self._cluster, self._registry, self._files = cluster, registry, files
-        self._protocols, self._request, self._log = protocols, request, log
+        self._context, self._registry, self._files = context, context.registry, files
+        self._protocols = protocols_of(files.study)
         self._waiting, self._most = deque(jobs), at_once or len(jobs)
-        self._study = jobs[0].study
-        self._capacity = NodeCapacity(registry)
-        self._loop = JobLoop(cluster, registry, self._capacity, log)
+        self._capacity = NodeCapacity(context.registry)
+        self._loop = JobLoop(context, self._capacity)
         self._losses: dict[str, int] = {}
         self._updates: list[JobUpdate] = []
         self._timer: str | None = None
@@ -89,19 +85,6 @@ class CellSource:
 
     def __len__(self) -> int:
         return len(self._waiting)
-
-    def turn(self) -> None:
-        """Do nothing: updates tell enough."""
-
-    def nodes_changed(self) -> None:
-        """Do nothing: nodes are looked up when a job is chosen."""
-
-    def why_stuck(self) -> str:
-        """Return the sentence of the error that no node can do what is left."""
-        return (
-            "no node can make the cells that are left; what is made stands: the same command goes on "
-            "when there is one"
-        )
 
     def choose(self) -> _Running | None:
         """Take the next cell for the node with most room."""
@@ -124,7 +107,7 @@ class CellSource:
         """Start a job on its node; return the stream of its updates."""
         job, node, needs = running.job, running.node, running.needs
         order, artifacts = self._files.order(job, node)
-        stream = self._cluster.start(
+        stream = self._context.cluster.start(
             node,
             work,
             msgspec.json.encode(order),
@@ -183,11 +166,11 @@ class CellSource:
 
     def _needs(self, job: CellJob, node: Node) -> JobResources:
         megabytes = _TRAINING_MB + max((adapter(name).worker_mb for name in self._protocols), default=0)
-        asked = self._request.memory_gib.get("", 0.0)
+        asked = self._context.request.memory_gib.get("", 0.0)
         cuda = str(job.cell.entry.recipe.get("device", "cpu")).startswith("cuda")
         return JobResources(
-            node.cpus if job.what == "time" else self._request.cpus.get("", min(1.0, node.cpus)),
-            self._request.gpus.get("", 1.0) if cuda else 0.0,
+            node.cpus if job.what == "time" else self._context.request.cpus.get("", min(1.0, node.cpus)),
+            self._context.request.gpus.get("", 1.0) if cuda else 0.0,
             int(asked * 2**30 or megabytes * 2**20),
         )
 
@@ -197,11 +180,11 @@ class CellSource:
             return [node for node in able if node.id == self._timer]
         if not able:
             return []
-        made = [done.made.cpu for cell in self._study.cells() if (done := cell.done()) is not None]
+        made = [done.made.cpu for cell in self._files.study.cells() if (done := cell.done()) is not None]
         alike = [node for node in able if made and self._registry.facts[node.id].cpu == made[0]]
         chosen = (alike or list(able))[0]
         if made and not alike:
-            self._log(
+            self._context.log(
                 f"times of this study were taken on {made[0]} before, and no such node is there: the "
                 f"rest are of {self._registry.facts[chosen.id].cpu}, and do not compare"
             )

@@ -29,7 +29,7 @@ from lram.harness.executors.ray.cell_files import CellFiles
 from lram.harness.executors.ray.cells import CellSource, examine_for_cells
 from lram.harness.executors.ray.connection import Cluster, JobLost, Node, connected
 from lram.harness.executors.ray.groups import Costs, tabled
-from lram.harness.executors.ray.loop import NodeCapacity
+from lram.harness.executors.ray.loop import ClusterContext
 from lram.harness.executors.ray.messages import AgentOrder, Described
 from lram.harness.executors.ray.placement import Placement
 from lram.harness.executors.ray.registry import NodeRegistry
@@ -109,11 +109,10 @@ class _RaySession:
 
     def __init__(self, cluster: Cluster, machine: Machine, request: ResourceRequest, log: Log) -> None:
         self._cluster, self._machine, self._request, self._log = cluster, machine, request, log
-        self._registry = NodeRegistry(cluster, log)
-        self._transfer = ArtifactTransfer(cluster)
+        self._registry, self._transfer = NodeRegistry(cluster, log), ArtifactTransfer(cluster)
+        self._context = ClusterContext(cluster, self._registry, self._transfer, request, log)
         self._protocols: dict[str, str] = {}
         self._placement: Placement | None = None
-        self._capacity: NodeCapacity | None = None
         self._report = ExecutionReport()
         self._cells: CellFiles | None = None
 
@@ -123,17 +122,12 @@ class _RaySession:
         sweeps = [job for job in jobs if isinstance(job, SweepJob)]
         if cells:
             if self._cells is None:  # the same nodes make the cells and time them
-                protocols = examine_for_cells(self._registry, cells[0].study)
-                self._cells = CellFiles(self._cluster, cells[0].study, self._transfer, self._log)
-                self._protocols = protocols
-            source = CellSource(
-                *(self._cluster, self._registry, self._cells, self._protocols, self._request),
-                *(cells, at_once, self._log),
-            )
-            yield from source.run()
+                examine_for_cells(self._registry, cells[0].study)
+                self._cells = CellFiles(self._context, cells[0].study)
+            yield from CellSource(self._context, self._cells, cells, at_once).run()
         elif sweeps:
             [job] = sweeps
-            yield from SweepSource(self._cluster, self._registry, self._transfer, job).run()
+            yield from SweepSource(self._context, job).run()
 
     def protocols(
         self, tasks: Sequence[Task], chosen: Mapping[str, str], interpreters: Mapping[str, str]
@@ -232,37 +226,29 @@ class _RaySession:
             LramError: A job of one of them asks for more than any node has.
         """
         known = cast(Mapping[str, RemoteAgent], agents)
-        self._capacity = NodeCapacity(self._registry)
         self._placement = Placement(
-            self._registry,
-            self._capacity,
+            self._context,
             {label: agent.info for label, agent in known.items()},
             self._protocols,
             self._machine,
-            self._request,
             {label: agent.start_s for label, agent in known.items()},
         )
         return {label: agent.note for label, agent in known.items() if agent.note}
 
     def play(self, job: RolloutJob, sink: RecordSink) -> None:
         agents = cast(Mapping[str, RemoteAgent], job.agents)
-        assert self._placement is not None
-        assert self._capacity is not None, "check comes before play"
+        assert self._placement is not None, "check comes before play"
         self._placement.alone = job.plan.realtime_hz > 0
         self._placement.update()
         infos = {label: agent.info for label, agent in agents.items()}
         source = RolloutSource(
-            self._cluster,
-            self._registry,
-            self._capacity,
+            self._context,
             self._placement,
             job,
             sink,
             self._machine,
             Costs(tabled(job.plan.tasks, infos, self._machine.device)),
             {label: agent.order for label, agent in agents.items()},
-            self._transfer,
-            self._log,
         )
         self._note_nodes()
         try:

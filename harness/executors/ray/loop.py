@@ -8,15 +8,17 @@ process has died and when there is nothing to wait for any more is known here.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from lram.harness.errors import LramError
 from lram.harness.executors.contract import Log
 from lram.harness.executors.ray.connection import Cluster, JobLost, Node
 from lram.harness.executors.ray.registry import NodeRegistry
-from lram.harness.executors.ray.resources import JobResources
+from lram.harness.executors.ray.resources import JobResources, ResourceRequest
+from lram.harness.executors.ray.transfer import ArtifactTransfer
 
 _WAIT_S = 0.25
 _REFRESH_S = 3.0
@@ -25,6 +27,25 @@ _ANSWER_S = 30.0  # for a node that is there to say so
 _JOIN_S = 60.0  # for a node to join, when none is left that could do anything
 
 JobT = TypeVar("JobT")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClusterContext:
+    """What all kinds of work share.
+
+    Attributes:
+        cluster: The connection.
+        registry: Its nodes.
+        transfer: Has the files that go to them.
+        request: What jobs are to ask for.
+        log: Told what people should know.
+    """
+
+    cluster: Cluster
+    registry: NodeRegistry
+    transfer: ArtifactTransfer
+    request: ResourceRequest
+    log: Log
 
 
 class NodeCapacity:
@@ -91,47 +112,49 @@ class RunningJob(Generic[JobT]):
     began: float = field(default_factory=time.monotonic)
 
 
-class JobSource(Protocol[JobT]):
-    """A kind of work, as the loop sees it."""
+class JobSource(ABC, Generic[JobT]):
+    """A kind of work, as the loop sees it.
+
+    Attributes:
+        waiting_text: Said when no node is there that could do what is left.
+    """
 
     waiting_text: str
-    """Said when no node is there that could do what is left."""
 
+    @property
+    @abstractmethod
+    def stuck_text(self) -> str:
+        """The error that no such node has come."""
+
+    @abstractmethod
     def __len__(self) -> int:
         """Return how many jobs wait, or episodes of such."""
-        ...
 
+    @abstractmethod
     def choose(self) -> RunningJob[JobT] | None:
         """Return the next job with a node that has room for it, taken from what waits; None: not now.
 
         Raises:
             LramError: There will never be one.
         """
-        ...
 
+    @abstractmethod
     def start(self, running: RunningJob[JobT]) -> Any:
         """Start the job on its node and return the stream of its updates; JobLost where that cannot be."""
-        ...
 
+    @abstractmethod
     def handle_update(self, running: RunningJob[JobT], message: Any) -> bool:
         """Take what a job says; return whether that was its last word."""
-        ...
 
+    @abstractmethod
     def handle_loss(self, running: RunningJob[JobT], loss: JobLost) -> None:
         """Repeat or give up a job that has ended without a last word; ``loss`` tells why."""
-        ...
-
-    def nodes_changed(self) -> None:
-        """Take account of nodes that have joined or gone."""
-        ...
 
     def turn(self) -> None:
         """Take note that all was started that can be; comes several times a second."""
-        ...
 
-    def why_stuck(self) -> str:
-        """Return the sentence of the error that no node can do what is left."""
-        ...
+    def nodes_changed(self) -> None:
+        """Take account of nodes that have joined or gone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,8 +175,8 @@ class JobLoop:
         running: The jobs on nodes.
     """
 
-    def __init__(self, cluster: Cluster, registry: NodeRegistry, capacity: NodeCapacity, log: Log) -> None:
-        self._cluster, self._registry, self._log = cluster, registry, log
+    def __init__(self, context: ClusterContext, capacity: NodeCapacity) -> None:
+        self._cluster, self._registry, self._log = context.cluster, context.registry, context.log
         self.capacity = capacity
         self._by_stream: dict[int, RunningJob[Any]] = {}
         self._suspects: list[_Suspect] = []
@@ -291,4 +314,4 @@ class JobLoop:
         if self._by_stream or self._suspects:
             self._stuck_since = None
         elif now - self._stuck_since > _JOIN_S and not self._registry.asking:
-            raise LramError(source.why_stuck())
+            raise LramError(source.stuck_text)

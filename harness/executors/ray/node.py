@@ -17,7 +17,6 @@ from lram.harness.errors import LramError
 
 KEEP_S = 2 * 86400.0
 """Seconds that a node keeps what nobody asks for."""
-_FORGET_S = 3600.0
 _WATCH_S = 0.5
 
 
@@ -66,24 +65,6 @@ def own_folder(kind: str) -> Iterator[Path]:
 
 
 @contextmanager
-def room(kind: str) -> Iterator[Path]:
-    """Return a new folder on this node for a while; those that were left behind by a power cut go."""
-    rooms = scratch() / kind
-    rooms.mkdir(exist_ok=True)
-    for old in rooms.iterdir():
-        if time.time() - old.stat().st_mtime > _FORGET_S and not _in_use(old):
-            shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(dir=rooms))
-    try:
-        with (folder / "in-use").open("a") as handle:
-            with suppress(NoLocksError):  # it is not removed by others then, either
-                flock(handle.fileno(), fcntl.LOCK_EX)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
 def usual_priority() -> Iterator[int]:
     """Let this process wait its turn as any other for a while, and return how nice it then is.
 
@@ -98,15 +79,6 @@ def usual_priority() -> Iterator[int]:
     finally:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, before)
-
-
-def _in_use(folder: Path) -> bool:
-    try:
-        with (folder / "in-use").open("a") as handle:
-            flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    return False
 
 
 def die_with_raylet() -> None:

@@ -9,9 +9,8 @@ from lram.agents.api import AgentInfo
 from lram.harness.errors import LramError
 from lram.harness.executors.ray.connection import Node
 from lram.harness.executors.ray.groups import EpisodeQueue
-from lram.harness.executors.ray.loop import NodeCapacity
-from lram.harness.executors.ray.registry import NodeRegistry
-from lram.harness.executors.ray.resources import JobResources, ResourceRequest, needs
+from lram.harness.executors.ray.loop import ClusterContext, NodeCapacity
+from lram.harness.executors.ray.resources import JobResources, needs
 from lram.harness.interpreters.readiness import adapter
 from lram.harness.machine import Machine
 
@@ -26,6 +25,7 @@ class Placement:
     """Tells what a run's jobs ask for, and which node gets the next one.
 
     Attributes:
+        capacity: What is free of each node.
         request: What the user asks for.
         most: The most jobs that can run at the same time.
         alone: A job has its node to itself.
@@ -33,37 +33,33 @@ class Placement:
 
     def __init__(
         self,
-        registry: NodeRegistry,
-        capacity: NodeCapacity,
+        context: ClusterContext,
         infos: Mapping[str, AgentInfo],
         protocols: Mapping[str, str],
         machine: Machine,
-        request: ResourceRequest,
         starts: Mapping[str, float],
     ) -> None:
         """Prepare.
 
         Args:
-            registry: The nodes.
-            capacity: What is free of them.
+            context: The cluster.
             infos: Of the agents that have something to play, by label.
             protocols: Name of the protocol by domain.
             machine: How each job is played.
-            request: What the user asks for.
             starts: Seconds to build each agent, by label.
 
         Raises:
             LramError: A job asks for more than any node has.
         """
-        self._registry, self._capacity = registry, capacity
-        self._protocols, self.request = protocols, request
+        self._registry, self._protocols, self.request = context.registry, protocols, context.request
+        self.capacity = NodeCapacity(context.registry)
         self.alone = False
         self._starts = dict(starts)
         self._started: dict[tuple[str, str], float] = {}
         self._excluded: dict[tuple[str, str, str], str] = {}
         self._nodes: dict[tuple[str, str], set[str]] = {}
         self._needs = {
-            (label, domain): needs(adapter(domain), info, machine.device, machine.lanes, request)
+            (label, domain): needs(adapter(domain), info, machine.device, machine.lanes, self.request)
             for label, info in infos.items()
             for domain in protocols
         }
@@ -112,13 +108,13 @@ class Placement:
         """Return a node with room, and agent and task of the line to take its next job from."""
         pairs = queue.pairs()
         able = {pair: self._able(*pair) for pair in pairs}
-        for node in self._capacity.open_nodes():
-            if self._capacity.cpus(node) < _LEAST_CPUS:
+        for node in self.capacity.open_nodes():
+            if self.capacity.cpus(node) < _LEAST_CPUS:
                 continue
             playable = {
                 pair: len(nodes)
                 for pair, nodes in able.items()
-                if node.id in nodes and self._capacity.has_room(node, self.needs(*pair, node))
+                if node.id in nodes and self.capacity.has_room(node, self.needs(*pair, node))
             }
             if playable and (best := queue.best(playable)) is not None:
                 return node, *best

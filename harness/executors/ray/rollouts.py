@@ -13,16 +13,14 @@ from typing import Any
 import msgspec
 
 from lram.harness.errors import LramError
-from lram.harness.executors.contract import Log, RecordSink, RolloutJob
-from lram.harness.executors.ray.connection import Cluster, JobLost
+from lram.harness.executors.contract import RecordSink, RolloutJob
+from lram.harness.executors.ray.connection import JobLost
 from lram.harness.executors.ray.groups import Costs, EpisodeGroup, EpisodeQueue
-from lram.harness.executors.ray.loop import JobLoop, NodeCapacity, RunningJob
+from lram.harness.executors.ray.loop import ClusterContext, JobLoop, JobSource, RunningJob
 from lram.harness.executors.ray.messages import AgentOrder, JobError, JobOrder, RolloutUpdate
 from lram.harness.executors.ray.placement import Placement
-from lram.harness.executors.ray.registry import NodeRegistry
 from lram.harness.executors.ray.rollout_node import play
 from lram.harness.executors.ray.run_state import RunState
-from lram.harness.executors.ray.transfer import ArtifactTransfer
 from lram.harness.machine import Machine
 from lram.harness.rollout.loop import AgentRaisedError
 from lram.harness.rollout.occupancy import Occupancy
@@ -58,44 +56,36 @@ class _GroupJob:
 _Running = RunningJob[_GroupJob]
 
 
-class RolloutSource:
+class RolloutSource(JobSource[_GroupJob]):
     """Plays the episodes of one run on a cluster."""
 
     waiting_text = "no node is there that could play what is left; waiting for one to join"
 
     def __init__(
         self,
-        cluster: Cluster,
-        registry: NodeRegistry,
-        capacity: NodeCapacity,
+        context: ClusterContext,
         placement: Placement,
         job: RolloutJob,
         sink: RecordSink,
         machine: Machine,
         costs: Costs,
         orders: Mapping[str, AgentOrder],
-        transfer: ArtifactTransfer,
-        log: Log,
     ) -> None:
         """Prepare; nothing starts before :meth:`run`.
 
         Args:
-            cluster: The connection.
-            registry: Its nodes, examined.
-            capacity: What is free of them.
+            context: The cluster, its nodes examined.
             placement: What fits where.
             job: What is to be played.
             sink: Takes the records.
             machine: How each job is played.
             costs: Of an episode.
             orders: How nodes build the agents, by label.
-            transfer: Has their files.
-            log: Told what people should know.
         """
-        self._cluster, self._registry, self._placement = cluster, registry, placement
-        self._job, self._sink, self._machine, self._costs = job, sink, machine, costs
-        self._orders, self._transfer, self._log = orders, transfer, log
-        self._loop = JobLoop(cluster, registry, capacity, log)
+        self._context, self._placement, self._log = context, placement, context.log
+        self._job, self._sink, self._machine = job, sink, machine
+        self._costs, self._orders = costs, orders
+        self._loop = JobLoop(context, placement.capacity)
         self._queue = EpisodeQueue(job.items, costs, placement.request.episodes)
         self._state = RunState(job, sink, machine.quarantine_after, placement.slots())
         self._decisions = 0
@@ -129,8 +119,9 @@ class RolloutSource:
         """Take account of nodes that have joined or gone."""
         self._placement.update()
 
-    def why_stuck(self) -> str:
-        """Return the sentence of the error that no node can do what is left."""
+    @property
+    def stuck_text(self) -> str:
+        """Why no node can play what is left."""
         return (
             f"no node can play what is left ({self._placement.why_not(self._queue)}); what is recorded "
             "stands: mend that, then resume the run"
@@ -158,7 +149,7 @@ class RolloutSource:
         job = JobOrder(
             agent=order,
             task=self._state.tasks[group.task],
-            python=self._registry.facts[node.id].domains[group.domain].python,
+            python=self._context.registry.facts[node.id].domains[group.domain].python,
             episodes=tuple(attempt.item.episode for attempt in group.attempts),
             settled=self._state.settled(group.task),
             seed=self._job.plan.seed,
@@ -172,11 +163,11 @@ class RolloutSource:
             tapes=self._job.trajectories,
             begun=(node.id, group.domain) in self._begun,
         )
-        stream = self._cluster.start(
+        stream = self._context.cluster.start(
             node,
             play,
             msgspec.json.encode(job),
-            self._transfer.of(order.agent),
+            self._context.transfer.of(order.agent),
             cpus=needs.cpus,
             gpus=needs.gpus,
             memory=needs.memory,

@@ -11,7 +11,7 @@ import msgspec
 
 from lram.agents.api import AgentError
 from lram.harness.errors import LramError
-from lram.harness.executors.ray.node import die_with_raylet, room, usual_priority
+from lram.harness.executors.ray.node import die_with_raylet, own_folder, usual_priority
 from lram.harness.executors.ray.transfer import Artifacts, ShippedAgent
 from lram.harness.interpreters import resolve
 from lram.harness.latency import inputs as recorded
@@ -93,7 +93,7 @@ def measure(order: bytes, artifacts: Artifacts, inputs: bytes) -> Iterator[Messa
     calm_threads()
     asked = msgspec.json.decode(order, type=SweepOrder)
     try:
-        with usual_priority() as niceness, room("sweeps") as folder:
+        with usual_priority() as niceness, own_folder("sweeps") as folder:
             sweep = _Sweep(asked, artifacts, folder)
             yield from sweep.run(inputs, niceness)
     except (LramError, AgentError) as error:

@@ -15,12 +15,10 @@ import msgspec
 from lram.envs.registry import SelectionError, select
 from lram.harness.errors import LramError
 from lram.harness.executors.contract import JobUpdate
-from lram.harness.executors.ray.connection import Cluster, JobLost, Node
-from lram.harness.executors.ray.loop import JobLoop, NodeCapacity, RunningJob
-from lram.harness.executors.ray.registry import NodeRegistry
+from lram.harness.executors.ray.connection import JobLost, Node
+from lram.harness.executors.ray.loop import ClusterContext, JobLoop, JobSource, NodeCapacity, RunningJob
 from lram.harness.executors.ray.resources import JobResources
 from lram.harness.executors.ray.sweep_node import SweepOrder, SweepRequest, SweepUpdate, measure
-from lram.harness.executors.ray.transfer import ArtifactTransfer
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.plan import LatencyRequest
@@ -32,16 +30,17 @@ from lram.harness.storage.records import Provenance
 _TELL_S = 5.0
 
 
-class SweepSource:
+class SweepSource(JobSource[SweepJob]):
     """Has one sweep measured on one node of a cluster."""
 
     waiting_text = "no node is there that could be measured; waiting for one to join"
+    stuck_text = "no node is there that could be measured"
 
-    def __init__(
-        self, cluster: Cluster, registry: NodeRegistry, transfer: ArtifactTransfer, job: SweepJob
-    ) -> None:
+    def __init__(self, context: ClusterContext, job: SweepJob) -> None:
         """Prepare; the node is chosen in :meth:`run`, and held from the plan, or the check, on."""
-        self._cluster, self._registry, self._transfer, self._job = cluster, registry, transfer, job
+        # Which other nodes come and go is nothing to a sweep.
+        self._context, self._job = replace(context, log=lambda line: None), job
+        self._registry, self._transfer = context.registry, context.transfer
         self._updates: list[JobUpdate] = []
         self._nodes: list[Node] = []
         self._order: SweepOrder | None = None
@@ -55,8 +54,7 @@ class SweepSource:
             self._prepare_new(self._job.request)
         else:
             self._prepare_resumed(LatencyRun(self._job.path))
-        # Which other nodes come and go is nothing to a sweep.
-        loop = JobLoop(self._cluster, self._registry, NodeCapacity(self._registry), lambda line: None)
+        loop = JobLoop(self._context, NodeCapacity(self._registry))
         with closing(loop.run(self)) as turns:
             for _ in turns:
                 while self._updates:
@@ -139,13 +137,6 @@ class SweepSource:
             self._told = True
             self._job.log(f"waiting for the node {self._node}, until nothing else of the cluster runs there")
 
-    def nodes_changed(self) -> None:
-        """Do nothing: nodes are looked up when a job is chosen."""
-
-    def why_stuck(self) -> str:
-        """Return the sentence of the error that no node can do what is left."""
-        return "no node is there that could be measured"
-
     def choose(self) -> RunningJob[SweepJob] | None:
         """Return the next job for a node that has room for it."""
         if self._began:
@@ -159,7 +150,7 @@ class SweepSource:
         order, node, needs = self._order, running.node, running.needs
         assert order is not None
         self._began = time.monotonic()
-        return self._cluster.start(
+        return self._context.cluster.start(
             node,
             measure,
             msgspec.json.encode(order),
