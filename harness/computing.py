@@ -13,7 +13,7 @@ import msgspec
 
 from lram.agents.api import AgentInfo
 from lram.agents.compute import Compute
-from lram.harness.plan import Player
+from lram.harness.plan import PlannedAgent
 from lram.harness.storage.records import RunPlan
 from lram.harness.storage.run_folder import Run
 
@@ -40,7 +40,9 @@ def facts(info: AgentInfo, compute: Compute, threads: int) -> dict[str, str]:
     return {**asked, **told, "threads": str(threads)}
 
 
-def of_models(agents: Mapping[str, Player], compute: Compute, threads: int) -> dict[str, dict[str, str]]:
+def of_models(
+    agents: Mapping[str, PlannedAgent], compute: Compute, threads: int
+) -> dict[str, dict[str, str]]:
     """Return by label how each model among ``agents`` computes."""
     return {
         label: facts(agent.info, compute, threads)

@@ -14,10 +14,19 @@ from lram.agents.api import MinimalAgent
 from lram.agents.places import placed
 from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
-from lram.harness.executors.contract import LOCAL, Backend, Stage, Work
+from lram.harness.executors.contract import Executor, ExecutorSession, RolloutJob
+from lram.harness.executors.local import LOCAL
 from lram.harness.interpreters import used
 from lram.harness.machine import Machine, calm_threads
-from lram.harness.plan import AgentsArgument, Player, Request, interpreters_of, plan_for, reopen, sources_of
+from lram.harness.plan import (
+    AgentsArgument,
+    PlannedAgent,
+    RunRequest,
+    interpreters_of,
+    plan_for,
+    reopen,
+    sources_of,
+)
 from lram.harness.progress import Progress, Reporter, quiet
 from lram.harness.rollout.loop import AgentRaisedError
 from lram.harness.storage.provenance import collect
@@ -42,7 +51,7 @@ def evaluate(
     protocols: Mapping[str, str] | None = None,
     realtime_hz: float = 0.0,
     machine: Machine | None = None,
-    backend: Backend = LOCAL,
+    executor: Executor = LOCAL,
     progress: Progress = quiet,
 ) -> Run:
     """Play every agent on every task and return the run.
@@ -60,7 +69,7 @@ def evaluate(
             with the agent's last action. One episode is played at a time, whatever ``machine`` says, and
             labels tell the rate. Scores then depend on the machine.
         machine: How to spread the work over a machine.
-        backend: Where to play: this machine, or :class:`lram.harness.executors.ray.RayBackend`.
+        executor: Where to play: this machine, or :class:`lram.harness.executors.ray.RayExecutor`.
         progress: Told what happens; see :mod:`lram.harness.progress`.
 
     Returns:
@@ -70,13 +79,13 @@ def evaluate(
         LramError: Bad input, or a model that fails the gate (:mod:`lram.harness.gate.equivalence`), and
             nothing was written; or an agent raised, and the run can be resumed.
     """
-    check_arguments(machine, backend)
+    check_arguments(machine, executor)
     machine = machine or Machine()
     machine.check()
     output = placed(output)
     calm_threads()
     RunWriter.check_vacant(output)
-    request = Request(
+    request = RunRequest(
         agents=agents,
         tasks=tasks,
         episodes=episodes,
@@ -87,12 +96,12 @@ def evaluate(
         threads=machine.threads,
         realtime_hz=realtime_hz,
     )
-    with backend.open(machine) as stage:
-        plan, players = plan_for(request, stage)
+    with executor.open(machine) as session:
+        plan, built = plan_for(request, session)
         items = plan.items()
-        noted = checked(stage, players, items)
+        noted = checked(session, built, items)
         with RunWriter.create(output, plan) as writer:
-            play(stage, writer, players, items, machine, progress, noted)
+            play(session, writer, built, items, machine, progress, noted)
     return Run(output)
 
 
@@ -102,7 +111,7 @@ def resume(
     agents: Mapping[str, MinimalAgent] | None = None,
     retry_errors: bool = False,
     machine: Machine | None = None,
-    backend: Backend = LOCAL,
+    executor: Executor = LOCAL,
     progress: Progress = quiet,
     trust: Trust = NONE,
 ) -> Run:
@@ -115,7 +124,7 @@ def resume(
         machine: How to spread the work (None: models compute as the run was started, the rest as
             usual). Device, step, rows and threads may differ from the run's start: that is said on
             standard error, kept with the session and named by reports.
-        backend: Where to play, whatever the run was started on.
+        executor: Where to play, whatever the run was started on.
         progress: Told what happens.
         trust: What the caller vouches for, of the modules and interpreters that the run's plan names.
 
@@ -124,7 +133,7 @@ def resume(
             has another precision than the run, an agent is not the one it was started with, or a model has
             no parity.
     """
-    check_arguments(machine, backend)
+    check_arguments(machine, executor)
     opened = run if isinstance(run, Run) else Run(run)
     if opened.plan.collected:
         raise LramError(
@@ -139,19 +148,19 @@ def resume(
             again = errored | set(items)
             items = [item for item in opened.plan.items() if item in again]
         if items:
-            go_on(writer, items, agents, machine, progress, backend=backend, trust=trust)
+            go_on(writer, items, agents, machine, progress, executor=executor, trust=trust)
     return Run(opened.path)
 
 
-def check_arguments(machine: object, backend: object) -> None:
-    """Raise LramError for a machine or a backend that is given as something else."""
+def check_arguments(machine: object, executor: object) -> None:
+    """Raise LramError for a machine or an executor that is given as something else."""
     if machine is not None and not isinstance(machine, Machine):
         raise LramError(
             f"machine is a {type(machine).__name__}; give a lram.harness.Machine, such as Machine(workers=2)"
         )
-    if not hasattr(backend, "open"):
+    if not hasattr(executor, "open"):
         raise LramError(
-            f"backend is {backend!r:.80}; leave it out, or give lram.harness.executors.ray.RayBackend()"
+            f"executor is {executor!r:.80}; leave it out, or give lram.harness.executors.ray.RayExecutor()"
         )
 
 
@@ -175,7 +184,7 @@ def go_on(
     machine: Machine,
     progress: Progress,
     archive: Archive | None = None,
-    backend: Backend = LOCAL,
+    executor: Executor = LOCAL,
     trust: Trust = NONE,
 ) -> None:
     """Play ``items`` of a run that was started before, after checking that its agents are still the same.
@@ -187,7 +196,7 @@ def go_on(
         machine: What :func:`machine_for` gave.
         progress: Told what happens.
         archive: Where trajectories and records go instead of ``writer`` alone.
-        backend: Where to play.
+        executor: Where to play.
         trust: As for :func:`resume`; interpreters that ``machine`` names are vouched for.
     """
     calm_threads()
@@ -200,10 +209,10 @@ def go_on(
         resume_command(opened),
     )
     interpreters = interpreters_of(opened.plan, machine.interpreters)
-    with backend.open(machine) as stage:
-        players = reopen(opened.plan, agents, interpreters, stage)
-        noted = checked(stage, players, items)
-        if changed := _changed(opened, _playing(players, items), machine):
+    with executor.open(machine) as session:
+        built = reopen(opened.plan, agents, interpreters, session)
+        noted = checked(session, built, items)
+        if changed := _changed(opened, _playing(built, items), machine):
             # To where progress goes, too; a reader that is gone must not end the run.
             with suppress(OSError):
                 print(
@@ -213,7 +222,7 @@ def go_on(
                     flush=True,
                 )
             noted["changed since the run's start"] = changed
-        play(stage, writer, players, items, machine, progress, noted, archive)
+        play(session, writer, built, items, machine, progress, noted, archive)
 
 
 def started_machine(run: Run) -> Machine:
@@ -223,9 +232,9 @@ def started_machine(run: Run) -> Machine:
 
 
 def play(
-    stage: Stage,
+    session: ExecutorSession,
     writer: RunWriter,
-    players: Mapping[str, Player],
+    built: Mapping[str, PlannedAgent],
     items: list[WorkItem],
     machine: Machine,
     progress: Progress,
@@ -235,9 +244,9 @@ def play(
     """Play ``items`` with agents that were checked, and write their records.
 
     Args:
-        stage: Where to play.
+        session: Where to play.
         writer: Of the run.
-        players: Agents by label, as ``stage`` made them.
+        built: Agents by label, as ``session`` made them.
         items: What to play.
         machine: How to spread the work over a machine.
         progress: Told what happens.
@@ -247,29 +256,29 @@ def play(
     plan = writer.run.plan
     interpreters = interpreters_of(plan, machine.interpreters)
     facts = {**asdict(machine), "interpreters": interpreters, **noted}
-    compute = of_models(_playing(players, items), machine.compute(), machine.threads)
-    playing = _playing(players, items)
+    compute = of_models(_playing(built, items), machine.compute(), machine.threads)
+    playing = _playing(built, items)
     entries = [entry for entry in plan.agents if entry.label in playing]
     sources = {entry.label: sources_of(entry, playing[entry.label].info) for entry in entries}
     provenance = collect(facts, {}, compute=compute, sources=sources)
     writer.write_provenance(provenance)
     again = set(items)
-    work = Work(
+    job = RolloutJob(
         plan,
         items,
-        players,
+        built,
         [(item, failure) for item, failure in writer.run.outcomes() if item not in again],
         interpreters,
         writer.log_folder(),
-        tapes=archive is not None,
+        trajectories=archive is not None,
     )
     raised: dict[str, str] = {}
     with used(interpreters.values()), progress(items, len(plan.pairs()) * plan.episodes) as report:
         try:
-            stage.play(work, _Desk(writer, archive, report))
+            session.play(job, _RecordWriter(writer, archive, report))
         except AgentRaisedError as error:
             raised[error.label] = str(error)
-            log = work.logs / "agent-error.log"
+            log = job.logs / "agent-error.log"
             story = error.story or "".join(traceback.format_exception(error.__cause__))
             try:
                 log.write_text(story[-(1 << 20) :], "utf-8", "backslashreplace")
@@ -281,14 +290,14 @@ def play(
         finally:
             if archive is not None:
                 archive.flush()
-            told = stage.told()
-            settings = {**provenance.settings, **told.notes}
+            known = session.report()
+            settings = {**provenance.settings, **known.notes}
             writer.write_provenance(
-                replace(provenance, workers=told.workers, settings=settings, raised=raised)
+                replace(provenance, workers=known.workers, settings=settings, raised=raised)
             )
 
 
-class _Desk:
+class _RecordWriter:
     """Where records arrive: the only place that writes them."""
 
     def __init__(self, writer: RunWriter, archive: Archive | None, report: Reporter) -> None:
@@ -308,20 +317,22 @@ class _Desk:
         self._report.heartbeat(active, decisions)
 
 
-def checked(stage: Stage, players: Mapping[str, Player], items: list[WorkItem]) -> dict[str, str]:
+def checked(
+    session: ExecutorSession, built: Mapping[str, PlannedAgent], items: list[WorkItem]
+) -> dict[str, str]:
     """Let the agents that have something to play pass the gate; return what to note of them."""
-    noted = stage.check(_playing(players, items))
+    noted = session.check(_playing(built, items))
     return {f"check of {label}": text for label, text in noted.items()}
 
 
-def _playing(players: Mapping[str, Player], items: list[WorkItem]) -> dict[str, Player]:
+def _playing(built: Mapping[str, PlannedAgent], items: list[WorkItem]) -> dict[str, PlannedAgent]:
     """Return the agents that have something to play."""
     playing = {item.agent for item in items}
-    return {label: player for label, player in players.items() if label in playing}
+    return {label: agent for label, agent in built.items() if label in playing}
 
 
-def _changed(run: Run, players: Mapping[str, Player], machine: Machine) -> str:
-    """Return how ``players`` compute otherwise than at the run's start; empty where they do not."""
-    now = of_models(players, machine.compute(), machine.threads)
+def _changed(run: Run, built: Mapping[str, PlannedAgent], machine: Machine) -> str:
+    """Return how ``built`` compute otherwise than at the run's start; empty where they do not."""
+    now = of_models(built, machine.compute(), machine.threads)
     found = changes(run.plan, started_with(run), now)
     return "; ".join(f"{what} ({', '.join(labels)})" for what, labels in found.items())

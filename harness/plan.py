@@ -34,7 +34,7 @@ _BY_LABEL = "give agents as texts, such as 'random', or objects by label, such a
 _CHECKPOINT = "checkpoint"  # where a training puts its last weights
 
 
-class Player(Protocol):
+class PlannedAgent(Protocol):
     """An agent as a plan sees it: here, or elsewhere."""
 
     @property
@@ -56,7 +56,7 @@ AgentsArgument = (
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RunRequest:
     """What a user asks for, before anything is looked up.
 
     Attributes:
@@ -85,7 +85,7 @@ class Request:
     realtime_hz: float = 0.0
 
 
-class Place(Protocol):
+class PlanningPlace(Protocol):
     """What planning asks of the place where a run is played: a part of an executor's ``Stage``."""
 
     def protocols(
@@ -94,14 +94,14 @@ class Place(Protocol):
         """Return the protocol id of each domain of ``tasks``."""
         ...
 
-    def players(
+    def agents(
         self, specs: Mapping[str, str | Agent], tasks: Sequence[PlannedTask], seed: int
-    ) -> Mapping[str, Player]:
+    ) -> Mapping[str, PlannedAgent]:
         """Return the agents by label."""
         ...
 
 
-class Here:
+class LocalPlanning:
     """This machine, where models compute as told."""
 
     def __init__(self, compute: Compute) -> None:
@@ -113,20 +113,20 @@ class Here:
         """Return the protocol id of each domain of ``tasks``."""
         return protocols_here(tasks, chosen, interpreters)
 
-    def players(
+    def agents(
         self, specs: Mapping[str, str | Agent], tasks: Sequence[PlannedTask], seed: int
     ) -> Mapping[str, Agent]:
         """Return the agents by label."""
         return {label: build_agent(spec, seed, self._compute) for label, spec in specs.items()}
 
 
-def make_plan(request: Request) -> tuple[RunPlan, dict[str, Agent]]:
+def make_plan(request: RunRequest) -> tuple[RunPlan, dict[str, Agent]]:
     """Return a plan for this machine and its agents by label; raises as :func:`plan_for`."""
-    plan, agents = plan_for(request, Here(request.compute))
+    plan, agents = plan_for(request, LocalPlanning(request.compute))
     return plan, dict(cast(Mapping[str, Agent], agents))
 
 
-def plan_for(request: Request, place: Place) -> tuple[RunPlan, Mapping[str, Player]]:
+def plan_for(request: RunRequest, place: PlanningPlace) -> tuple[RunPlan, Mapping[str, PlannedAgent]]:
     """Return a plan for ``place`` and its agents by label.
 
     Raises:
@@ -151,7 +151,7 @@ def plan_for(request: Request, place: Place) -> tuple[RunPlan, Mapping[str, Play
     check_size(len(specs), len(tasks), request.episodes)
     if hz:
         specs = {f"{label} ({hz:g} Hz)": spec for label, spec in specs.items()}
-    agents = place.players(specs, tasks, request.seed)
+    agents = place.agents(specs, tasks, request.seed)
     skipped = [
         Skipped(label, planned.task.id, reason)
         for label, agent in agents.items()
@@ -184,8 +184,8 @@ def plan_for(request: Request, place: Place) -> tuple[RunPlan, Mapping[str, Play
 
 
 def reopen(
-    plan: RunPlan, given: Mapping[str, MinimalAgent] | None, interpreters: Mapping[str, str], place: Place
-) -> Mapping[str, Player]:
+    plan: RunPlan, given: Mapping[str, MinimalAgent] | None, interpreters: Mapping[str, str], place: PlanningPlace
+) -> Mapping[str, PlannedAgent]:
     """Return the agents of an existing plan, after checking that nothing has changed since.
 
     Args:
@@ -218,7 +218,7 @@ def reopen(
                 specs[entry.label] = checked_agent(given[entry.label], f"agent {entry.label}")
         else:
             specs[entry.label] = entry.spec
-    agents = place.players(specs, plan.tasks, plan.seed)
+    agents = place.agents(specs, plan.tasks, plan.seed)
     for entry in plan.agents:
         check_same(entry, agents[entry.label].info)
     return agents
@@ -353,7 +353,7 @@ def _path_of(folder: os.PathLike[str]) -> str:
     return str(Path(folder).resolve())
 
 
-def refusal(label: str, agent: Player, planned: PlannedTask) -> str | None:
+def refusal(label: str, agent: PlannedAgent, planned: PlannedTask) -> str | None:
     """Return why an agent cannot play a task, None when it can; LramError where it raises when asked."""
     spec = task_spec(planned)
     try:
@@ -417,7 +417,7 @@ def _in_folder(spec: str) -> bool:
     return not names_agent(spec) and parse_agent(spec).folder != ""
 
 
-def _planned_tasks(request: Request, place: Place) -> tuple[list[PlannedTask], dict[str, str]]:
+def _planned_tasks(request: RunRequest, place: PlanningPlace) -> tuple[list[PlannedTask], dict[str, str]]:
     """Return the tasks with their protocols, and the executables of the domains played elsewhere."""
     with as_lram_error():
         tasks = selected(request.tasks)

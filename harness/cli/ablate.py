@@ -11,10 +11,10 @@ from cyclopts import Parameter
 from lram.harness.cli.output import print_table
 from lram.harness.cli.running import ClusterOptions
 from lram.harness.errors import LramError
+from lram.harness.executors.contract import Executor
 from lram.harness.plan import labelled_specs
 from lram.harness.progress import shown
 from lram.harness.studies.folder import STAGES, StudyFolder
-from lram.harness.studies.running import HERE, Crew
 from lram.harness.studies.running import ablate as run
 from lram.harness.studies.study import Study, read_study, shipped_studies
 from lram.harness.trust import Trust, foreign, trusted
@@ -75,7 +75,7 @@ def ablate(
     try:
         asked = read_study(study)
         _check_trusted(study, asked, trusted(trust))
-        crew = _crew(cluster, asked)
+        executor = _executor(cluster, asked)
         doing = "looking the study's names up"
 
         def tell(line: str) -> None:
@@ -85,7 +85,7 @@ def ablate(
 
         with still(lambda: doing):
             opened, failed = run(
-                asked, output, jobs=jobs, only=only or (), say=tell, crew=crew, progress=shown
+                asked, output, jobs=jobs, only=only or (), say=tell, executor=executor, progress=shown
             )
     except KeyboardInterrupt:
         print(f"\ninterrupted; the same command continues: lram ablate {study} -o {output}")
@@ -111,18 +111,13 @@ def _check_trusted(name: str, study: Study, trust: Trust) -> None:
         )
 
 
-def _crew(cluster: ClusterOptions, study: Study) -> Crew:
+def _executor(cluster: ClusterOptions, study: Study) -> Executor:
     """Return where cells are made; LramError for options that do not go together."""
-    backend = cluster.chosen()
-    if backend.name == "local":
-        return HERE
+    executor = cluster.chosen()
     if cluster.job_episodes is not None and not study.data.collect:
         raise LramError("--job-episodes has no meaning here: the study collects no data")
-    from lram.harness.executors.ray import RayBackend
-    from lram.harness.executors.ray.studies import Nodes
-
-    assert isinstance(backend, RayBackend)
-    return Nodes(backend)
+    executor.check_for_cells()
+    return executor
 
 
 def _list_shipped() -> None:

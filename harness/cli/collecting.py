@@ -83,7 +83,7 @@ def collect(
             runs = collection.resume_collection(
                 resume,
                 machine=machine.machine,
-                backend=cluster.chosen(machine),
+                executor=cluster.chosen(machine),
                 progress=progress,
                 trust=trusted(trust),
             )
@@ -100,7 +100,7 @@ def collect(
             protocols=pairs(protocol, "--protocol"),
             machine=machine.machine(),
             notes=collection.Notes(note, licence),
-            backend=cluster.chosen(machine),
+            executor=cluster.chosen(machine),
             progress=progress,
         )
     return _conclude(output, [run])

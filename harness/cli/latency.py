@@ -18,8 +18,8 @@ from lram.harness.trust import trusted
 from lram.harness.waiting import say, still
 
 if TYPE_CHECKING:
+    from lram.harness.executors.contract import Executor
     from lram.harness.latency.folder import LatencyRun
-    from lram.harness.latency.sweep import Place
     from lram.reports.sections.latency.model import Middle, Result
 
 _QUICK = ("10,50", "1", 2)
@@ -99,7 +99,7 @@ def latency(
     from lram.harness.latency.sweep import resume as resume_sweep
     from lram.harness.latency.sweep import sweep
 
-    place = _place(cluster, node)
+    executor = _executor(cluster, node)
     if (resume is None) == (output is None):
         raise LramError("give the folder of a new sweep with -o, or that of an old one with --resume")
     folder = resume or output
@@ -111,7 +111,7 @@ def latency(
             if agents:
                 raise LramError("a sweep that is resumed has its agents; name none beside --resume")
             with still("the process that is measured now"):
-                run = resume_sweep(resume, say=say, place=place, trust=trusted(trust))
+                run = resume_sweep(resume, say=say, executor=executor, node=node or "", trust=trusted(trust))
         else:
             request = LatencyRequest(
                 agents=agents or [],
@@ -130,32 +130,26 @@ def latency(
                 memory_gib=memory_limit,
             )
             with still("recording inputs, and the process that is measured now"):
-                run = sweep(request, folder, say=say, place=place)
+                run = sweep(request, folder, say=say, executor=executor, node=node or "")
     except KeyboardInterrupt:
         return _interrupted(folder)
     return _conclude(run, json)
 
 
-def _place(cluster: ClusterOptions, node: str | None) -> Place:
-    """Return the machine to measure; LramError for options that do not go together."""
-    backend = cluster.chosen()
-    if backend.name == "local":
-        from lram.harness.latency.sweep import HERE
-
+def _executor(cluster: ClusterOptions, node: str | None) -> Executor:
+    """Return where to measure; LramError for options that do not go together."""
+    executor = cluster.chosen()
+    if executor.name == "local":
         if node is not None:
             raise LramError("--node belongs to a cluster: add --backend ray")
-        return HERE
+        return executor
     for option in ("job_cpus", "job_gpus", "job_memory", "job_episodes"):
         if getattr(cluster, option) is not None:
             raise LramError(
                 f"--{option.replace('_', '-')} has no meaning here: a sweep has one node to itself, with all "
                 "its cores"
             )
-    from lram.harness.executors.ray import RayBackend
-    from lram.harness.executors.ray.sweeps import OneNode
-
-    assert isinstance(backend, RayBackend)
-    return OneNode(backend, node or "")
+    return executor
 
 
 def _interrupted(folder: Path) -> int:

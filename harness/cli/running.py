@@ -19,7 +19,8 @@ from lram.harness.cli.output import print_table
 from lram.harness.errors import LramError
 from lram.harness.evaluation import evaluate, started_machine
 from lram.harness.evaluation import resume as resume_run
-from lram.harness.executors.contract import LOCAL, Backend
+from lram.harness.executors.contract import Executor
+from lram.harness.executors.local import LOCAL
 from lram.harness.machine import Machine
 from lram.harness.progress import quiet, shown
 from lram.harness.storage.run_folder import Run, RunWriter
@@ -187,8 +188,8 @@ class ClusterOptions:
         ),
     ] = None
 
-    def chosen(self, machine: MachineOptions | None = None) -> Backend:
-        """Return the backend; LramError for options that do not go together, with ``machine`` or not."""
+    def chosen(self, machine: MachineOptions | None = None) -> Executor:
+        """Return where to work; LramError for options that do not go together, with ``machine`` or not."""
         if self.backend == "local":
             for option in ("address", "job_cpus", "job_gpus", "job_memory", "job_episodes"):
                 if getattr(self, option) is not None:
@@ -196,15 +197,15 @@ class ClusterOptions:
             return LOCAL
         if machine is not None and machine.workers is not None:
             raise LramError("--workers is for one machine; with --backend ray, give --job-cpus")
-        from lram.harness.executors.ray import RayBackend, Wishes
+        from lram.harness.executors.ray import RayExecutor, ResourceRequest
 
-        wishes = Wishes(
+        request = ResourceRequest(
             numbers(self.job_cpus, "--job-cpus"),
             numbers(self.job_gpus, "--job-gpus"),
             numbers(self.job_memory, "--job-memory"),
             self.job_episodes,
         )
-        return RayBackend(self.address, wishes)
+        return RayExecutor(self.address, request)
 
 
 _HERE = ClusterOptions()
@@ -262,7 +263,7 @@ def eval_(
             protocols=pairs(protocol, "--protocol"),
             realtime_hz=realtime or 0.0,
             machine=how,
-            backend=cluster.chosen(machine),
+            executor=cluster.chosen(machine),
             progress=quiet if machine.quiet else shown,
         )
     except KeyboardInterrupt:
@@ -292,7 +293,7 @@ def resume(
             opened,
             retry_errors=retry_errors,
             machine=machine.machine(opened),
-            backend=cluster.chosen(machine),
+            executor=cluster.chosen(machine),
             progress=quiet if machine.quiet else shown,
             trust=trusted(trust),
         )

@@ -30,13 +30,14 @@ from lram.agents.trajectories.writer import check_writable
 from lram.harness.collection.sink import COMMIT_BYTES, Archive
 from lram.harness.errors import LramError
 from lram.harness.evaluation import checked, go_on, machine_for, play, started_machine
-from lram.harness.executors.contract import LOCAL, Backend, Stage
+from lram.harness.executors.contract import Executor, ExecutorSession
+from lram.harness.executors.local import LOCAL
 from lram.harness.machine import Machine, calm_threads
 from lram.harness.plan import (
     OBJECT_SPEC,
     AgentsArgument,
-    Player,
-    Request,
+    PlannedAgent,
+    RunRequest,
     domains_of,
     labelled_specs,
     plan_for,
@@ -74,7 +75,7 @@ def collect(
     protocols: Mapping[str, str] | None = None,
     machine: Machine | None = None,
     notes: Notes | None = None,
-    backend: Backend = LOCAL,
+    executor: Executor = LOCAL,
     progress: Progress = quiet,
 ) -> Run:
     """Play every agent on every task, keep the trajectories in ``store``, and return the run.
@@ -91,7 +92,7 @@ def collect(
         protocols: Protocol by domain, where it is not the domain's default.
         machine: How to spread the work over a machine.
         notes: What to say of the data.
-        backend: Where to play; see :func:`lram.harness.evaluate`.
+        executor: Where to play; see :func:`lram.harness.evaluate`.
         progress: Told what happens.
 
     Raises:
@@ -103,7 +104,7 @@ def collect(
     calm_threads()
     path = placed(store)
     check_writable(path)
-    request = Request(
+    request = RunRequest(
         agents=agents,
         tasks=tasks,
         episodes=episodes,
@@ -113,36 +114,36 @@ def collect(
         compute=machine.compute(),
         threads=machine.threads,
     )
-    with backend.open(machine) as stage:
-        plan, players = plan_for(request, stage)
+    with executor.open(machine) as session:
+        plan, built = plan_for(request, session)
         plan = replace(plan, collected=True)
         started = _started(path, plan)
         if started is None:
-            return _new_run(stage, path, plan, players, machine, notes or Notes(), progress)
+            return _new_run(session, path, plan, built, machine, notes or Notes(), progress)
     with StoreWriter(path, part_bytes=COMMIT_BYTES, resume=RESUME) as writer:
         named = labelled_specs(agents)
         given = {label: one for label, one in named.items() if not isinstance(one, str)}
         trust = Trust(specs=[one for one in named.values() if isinstance(one, str)])
-        return _resume_run(writer, started, given, machine, progress, backend, trust)
+        return _resume_run(writer, started, given, machine, progress, executor, trust)
 
 
 def _new_run(
-    stage: Stage,
+    session: ExecutorSession,
     path: Path,
     plan: RunPlan,
-    players: Mapping[str, Player],
+    built: Mapping[str, PlannedAgent],
     machine: Machine,
     notes: Notes,
     progress: Progress,
 ) -> Run:
     items = plan.items()
-    noted = checked(stage, players, items)
+    noted = checked(session, built, items)
     with StoreWriter(path, part_bytes=COMMIT_BYTES, resume=RESUME) as writer:
         folder = _next_folder(path)
         folder.parent.mkdir(exist_ok=True)
         with RunWriter.create(folder, plan) as run:
             writer.describe(_card(run.run, notes))
-            play(stage, run, players, items, machine, progress, noted, _archive(writer, run))
+            play(session, run, built, items, machine, progress, noted, _archive(writer, run))
         writer.describe(_card(run.run, notes))
     return Run(folder)
 
@@ -152,7 +153,7 @@ def resume_collection(
     *,
     agents: Mapping[str, MinimalAgent] | None = None,
     machine: Callable[[Run], Machine] = started_machine,
-    backend: Backend = LOCAL,
+    executor: Executor = LOCAL,
     progress: Progress = quiet,
     trust: Trust = NONE,
 ) -> list[Run]:
@@ -162,7 +163,7 @@ def resume_collection(
         store: Folder of the store.
         agents: Agents that a run knows as Python objects only.
         machine: Tells how to spread the work of a run; by default, models compute as it was started.
-        backend: Where to play.
+        executor: Where to play.
         progress: Told what happens.
         trust: What the caller vouches for; see :func:`lram.harness.resume`.
 
@@ -178,7 +179,7 @@ def resume_collection(
         machines = [machine(run) for run in runs]
         _check_interpreters(runs, machines)
         return [
-            _resume_run(writer, run, agents, _restricted(its, run), progress, backend, trust)
+            _resume_run(writer, run, agents, _restricted(its, run), progress, executor, trust)
             for run, its in zip(runs, machines, strict=True)
         ]
 
@@ -213,7 +214,7 @@ def _resume_run(
     agents: Mapping[str, MinimalAgent] | None,
     machine: Machine,
     progress: Progress,
-    backend: Backend,
+    executor: Executor,
     trust: Trust,
 ) -> Run:
     machine = machine_for(run, machine)
@@ -222,7 +223,7 @@ def _resume_run(
     if items:
         with RunWriter(run) as writer:
             archive = _archive(trajectories, writer)
-            go_on(writer, items, agents, machine, progress, archive, backend, trust)
+            go_on(writer, items, agents, machine, progress, archive, executor, trust)
     trajectories.describe(_card(run, _notes(trajectories.path, run)))
     return Run(run.path)
 

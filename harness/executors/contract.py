@@ -1,38 +1,40 @@
-"""Where the episodes of a run are played: the contract, and this machine, which is the usual place.
+"""Where work is done: the contract that every executor keeps.
 
-Whoever plays hands records to a :class:`Sink` as episodes end, one for every item and in any order; the
-sink writes them. So the same plan gives the same records wherever it is played.
+An :class:`Executor` is this machine (:mod:`.local`) or a Ray cluster (:mod:`.ray`). Opened, it is an
+:class:`ExecutorSession`, which does work of two shapes:
+
+* :meth:`ExecutorSession.play` plays the episodes of a run (evaluation and collection). Records are pushed
+  to a :class:`RecordSink` as episodes end, one for every item and in any order: a record must be written
+  before the rollout goes on. So the same plan gives the same records wherever it is played.
+* :meth:`ExecutorSession.run` does independent :class:`Job` objects (cells of a study, a sweep of latencies)
+  and gives a stream of :class:`JobUpdate`. To stop reading is to cancel: closing the stream ends what runs,
+  after it has saved what it can.
+
+What is lost (a process, a node) is done again by the executor, as often as is reasonable; a stream tells of
+it, and records note it.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from lram.agents.api import Agent
-from lram.envs.errors import WorkerStartError
-from lram.envs.workers.pool import Pool
-from lram.harness.errors import LramError
-from lram.harness.gate.contract import contract_note
-from lram.harness.gate.equivalence import pass_gate
-from lram.harness.machine import Machine, cores, rollout_settings, threads
-from lram.harness.plan import Here, Place, Player
-from lram.harness.rollout.loop import Rollout
+from lram.harness.machine import Machine
+from lram.harness.plan import PlannedAgent, PlanningPlace
 from lram.harness.rollout.occupancy import Occupied
-from lram.harness.storage.provenance import worker_versions
-from lram.harness.storage.records import EpisodeRecord, Failure, PlannedTask, RunPlan, WorkItem
+from lram.harness.storage.records import EpisodeRecord, Failure, RunPlan, WorkItem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lram.agents.trajectories.trajectory import Trajectory
 
+Log = Callable[[str], object]
+"""Is told what is done, line by line, for people who wait."""
 
-class Sink(Protocol):
+
+class RecordSink(Protocol):
     """Takes what is played."""
 
     def record(self, record: EpisodeRecord, trajectory: Trajectory | None = None) -> None:
@@ -45,30 +47,30 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What is to be played.
+class RolloutJob:
+    """Episodes of a run that are to be played.
 
     Attributes:
         plan: Of the run.
         items: Those of its items that are to be played, in plan order.
-        players: Agents by label, as the stage made them.
+        agents: By label, as the session made them.
         settled: How other items were settled before: scored (None), or errored.
         interpreters: Executable by domain, where it is not played in this interpreter.
         logs: Folder for what workers print.
-        tapes: Trajectories are wanted.
+        trajectories: Whether they are wanted.
     """
 
     plan: RunPlan
     items: Sequence[WorkItem]
-    players: Mapping[str, Player]
+    agents: Mapping[str, PlannedAgent]
     settled: Sequence[tuple[WorkItem, Failure | None]]
     interpreters: Mapping[str, str]
     logs: Path
-    tapes: bool = False
+    trajectories: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ExecutionReport:
     """What became known of the machines while they played.
 
     Attributes:
@@ -80,17 +82,76 @@ class Told:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-class Stage(Place, Protocol):
-    """A place that is ready to plan for, and to play."""
+class JobFailedError(Exception):
+    """A job has failed for a reason of its own, in one sentence; other jobs are still done."""
 
-    def check(self, players: Mapping[str, Player]) -> dict[str, str]:
-        """Let models among ``players`` pass the gate, and check others' contract; return what to note.
+
+ResultT_co = TypeVar("ResultT_co", covariant=True)
+
+
+class Job(Protocol[ResultT_co]):
+    """One thing to be done at one place."""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        ...
+
+    def work(self) -> Iterator[ResultT_co | None]:
+        """Do it on this machine, and yield results as they come; None: nothing new yet.
+
+        Closing the iterator ends what works on it, and waits for that.
+
+        Raises:
+            JobFailedError: It has failed.
+            LramError: Nothing of its kind can be done.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Ask what works on it to save what it can and end; the iterator is closed after that."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobUpdate:
+    """What happened to a job.
+
+    Attributes:
+        job: Which.
+        state: ``started``; ``result``: it gave one; ``done``; ``failed``: it is not tried again; ``lost``:
+            its process or node has gone, and it is done again.
+        result: What it gave.
+        reason: Why it failed or was lost.
+        seconds: That it took, when it is done.
+        node: Where it is, as people know it; empty: on this machine.
+    """
+
+    job: Any
+    state: Literal["started", "result", "done", "failed", "lost"]
+    result: Any = None
+    reason: str = ""
+    seconds: float = 0.0
+    node: str = ""
+
+
+class ExecutorSession(PlanningPlace, Protocol):
+    """An executor that is ready to plan for, and to work.
+
+    Attributes:
+        remote: Whether jobs are done by other processes than this one's, perhaps on other machines.
+    """
+
+    remote: bool
+
+    def check(self, agents: Mapping[str, PlannedAgent]) -> dict[str, str]:
+        """Let models among ``agents`` pass the gate, and check others' contract; return what to note.
 
         What is noted comes by label. Raises LramError where a model does not pass.
         """
         ...
 
-    def play(self, work: Work, sink: Sink) -> None:
+    def play(self, job: RolloutJob, sink: RecordSink) -> None:
         """Play; every item's record has gone to ``sink`` when this returns.
 
         Raises:
@@ -99,13 +160,25 @@ class Stage(Place, Protocol):
         """
         ...
 
-    def told(self) -> Told:
+    def report(self) -> ExecutionReport:
         """Return what is known so far, also after ``play`` has raised."""
         ...
 
+    def run(self, jobs: Sequence[Job[Any]], at_once: int | None = None) -> Iterator[JobUpdate | None]:
+        """Do ``jobs``, all of one kind; yield what happens to them, and None while nothing does.
 
-class Backend(Protocol):
-    """A kind of place.
+        Args:
+            jobs: What is to be done, in the order in which they are begun.
+            at_once: Jobs at a time (None: as many as is usual for the executor).
+
+        Raises:
+            LramError: Nothing can be done any more; what is done stands.
+        """
+        ...
+
+
+class Executor(Protocol):
+    """A place to work.
 
     Attributes:
         name: ``local`` or ``ray``.
@@ -113,77 +186,20 @@ class Backend(Protocol):
 
     name: str
 
-    def open(self, machine: Machine) -> AbstractContextManager[Stage]:
-        """Return a stage for as long as the context is held; ``machine`` tells how each machine works."""
+    def check_for_cells(self) -> None:
+        """Raise LramError where its settings make no sense for cells of studies."""
         ...
 
+    def open(
+        self, machine: Machine | None = None, log: Log | None = None
+    ) -> AbstractContextManager[ExecutorSession]:
+        """Return a session for as long as the context is held.
 
-class Local:
-    """This machine."""
-
-    name = "local"
-
-    @contextmanager
-    def open(self, machine: Machine) -> Iterator[Stage]:
-        """Return a stage on this machine."""
-        yield _LocalStage(machine)
-
-
-LOCAL = Local()
-
-
-class _LocalStage(Here):
-    def __init__(self, machine: Machine) -> None:
-        super().__init__(machine.compute())
-        self._machine = machine
-        self._told = Told()
-        self._tasks: Sequence[PlannedTask] = ()
-
-    def players(
-        self, specs: Mapping[str, str | Agent], tasks: Sequence[PlannedTask], seed: int
-    ) -> Mapping[str, Agent]:
-        self._tasks = tasks
-        return super().players(specs, tasks, seed)
-
-    def check(self, players: Mapping[str, Player]) -> dict[str, str]:
-        agents = cast(Mapping[str, Agent], players)
-        with threads(self._machine.threads):
-            noted = pass_gate(agents)
-            for label, agent in agents.items():
-                if label not in noted and (note := contract_note(label, agent, self._tasks)):
-                    noted[label] = note
-            return noted
-
-    def play(self, work: Work, sink: Sink) -> None:
-        machine = self._machine
-        _tell(work.plan, work.interpreters)
-        settings = rollout_settings(work.plan, machine, len(work.items), machine.workers or cores())
-        pool = Pool(
-            log_folder=work.logs,
-            interpreters=work.interpreters,
-            parked=settings.workers + 2,
-        )
-        rollout = Rollout(
-            cast(Mapping[str, Agent], work.players),
-            {planned.task.id: planned for planned in work.plan.tasks},
-            pool,
-            settings,
-            (lambda tape, record: sink.record(record, tape.trajectory(record))) if work.tapes else None,
-        )
-        for item, failure in work.settled:
-            rollout.note(item, failure)
-        self._told.notes.update(lanes=str(settings.lanes), workers=str(settings.workers))
-        with pool, threads(machine.threads):
-            try:
-                rollout.run(work.items, sink.record, sink.heartbeat)
-            except WorkerStartError as error:
-                raise LramError(f"{error}; free what it lacks, then resume the run") from error
-            finally:
-                self._told.workers.update(worker_versions(pool.facts))
-                self._told.notes["spread"] = spread_text(rollout.occupancy.result(), "lanes")
-
-    def told(self) -> Told:
-        return self._told
+        Args:
+            machine: How each machine plays episodes (None: as usual).
+            log: Told what is done (None: as the executor was made).
+        """
+        ...
 
 
 def spread_text(occupied: Occupied, places: str) -> str:
@@ -194,15 +210,3 @@ def spread_text(occupied: Occupied, places: str) -> str:
         f"{occupied.places} {places} busy {occupied.busy_share:.0%} of {occupied.wall_s:.1f} s; in the last "
         f"{occupied.tail_s:.1f} s, when nothing waited any more, {occupied.tail_share:.1%} of all stood idle"
     )
-
-
-def _tell(plan: RunPlan, interpreters: Mapping[str, str]) -> None:
-    """Say on standard error which domains are played elsewhere; nothing where all are played here."""
-    protocols = {task.task.domain: task.protocol for task in plan.tasks}
-    by_place: dict[str, list[str]] = {}
-    for name, protocol in protocols.items():
-        by_place.setdefault(interpreters.get(name, "this interpreter"), []).append(protocol)
-    if interpreters:
-        places = "; ".join(f"{', '.join(names)} in {where}" for where, names in by_place.items())
-        with suppress(OSError):
-            print(f"lram: {places}", file=sys.stderr, flush=True)

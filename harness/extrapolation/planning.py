@@ -11,11 +11,11 @@ from lram.agents.acting.contexts import MODES, Mode
 from lram.agents.seed import check_seed
 from lram.harness import evaluation, waiting
 from lram.harness.errors import LramError
-from lram.harness.executors.contract import LOCAL
+from lram.harness.executors.local import LOCAL
 from lram.harness.extrapolation.records import SCHEMA, Candidate, ExtrapolationPlan, Source, Stretch
 from lram.harness.gate.equivalence import as_model, pass_gate
 from lram.harness.machine import Machine, threads
-from lram.harness.plan import Request, build_agent, labelled_specs, plan_for
+from lram.harness.plan import RunRequest, build_agent, labelled_specs, plan_for
 from lram.harness.training import task_patterns
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def scores_plan_of(plan: ExtrapolationPlan, machine: Machine) -> Any:
         for agent in plan.agents
         for context in plan.variants()
     }
-    request_of_run = Request(
+    request_of_run = RunRequest(
         agents=variants,
         tasks=list(plan.tasks),
         episodes=plan.episodes,
@@ -225,9 +225,9 @@ def scores_plan_of(plan: ExtrapolationPlan, machine: Machine) -> Any:
         compute=machine.compute(),
         threads=machine.threads,
     )
-    with LOCAL.open(machine) as stage:
-        made, players = plan_for(request_of_run, stage)
-        evaluation.checked(stage, players, made.items())
+    with LOCAL.open(machine) as session:
+        made, players = plan_for(request_of_run, session)
+        evaluation.checked(session, players, made.items())
     return made
 
 

@@ -69,7 +69,7 @@ class Interpreter:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class InterpreterFolder:
     """A domain's folder, whatever it holds.
 
     Attributes:
@@ -109,14 +109,14 @@ def data_folder() -> Path:
     return base / "lram-bench"
 
 
-def place(domain: str) -> Place:
+def place(domain: str) -> InterpreterFolder:
     """Return the folder of ``domain`` with what is installed in it; LramError for a name of no folder."""
     if domain in ("", "..") or Path(domain).name != domain:
         raise LramError(f"{domain!r} is no name of a domain; 'lram domains' lists them")
     return _place(data_folder() / INTERPRETERS / domain)
 
 
-def places() -> list[Place]:
+def places() -> list[InterpreterFolder]:
     """Return every domain's folder that there is, finished or not, by name."""
     folders = data_folder() / INTERPRETERS
     if not folders.is_dir():
@@ -146,12 +146,12 @@ def used(pythons: Iterable[str]) -> AbstractContextManager[None]:
     return shared(sorted(folder for folder in folders if (folder / MANIFEST).is_file()))
 
 
-def commit(where: Place, manifest: Interpreter) -> None:
+def commit(where: InterpreterFolder, manifest: Interpreter) -> None:
     """Let the interpreter in ``where`` count as installed, from now on and on disk."""
     write_durably(where.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
 
 
-def remove(domain: str) -> Place:
+def remove(domain: str) -> InterpreterFolder:
     """Remove the interpreter of ``domain``, finished or not; return what was there.
 
     Raises:
@@ -174,7 +174,7 @@ def remove(domain: str) -> Place:
     return found
 
 
-def sweep(where: Place, pattern: str = "*") -> None:
+def sweep(where: InterpreterFolder, pattern: str = "*") -> None:
     """Delete what does not count, of the entries that match ``pattern``; its lock must be held.
 
     That is what unfinished installs left, and environments that another has replaced.
@@ -193,7 +193,7 @@ def sweep(where: Place, pattern: str = "*") -> None:
             raise refused(where.folder, error) from error
 
 
-def vacant_venv(where: Place) -> Path:
+def vacant_venv(where: InterpreterFolder) -> Path:
     """Return where the next virtual environment goes, ``venv``, ``venv-2`` or so; never one that counts."""
     venv, number = where.folder / "venv", 1
     while os.path.lexists(venv) or (where.interpreter is not None and venv == where.venv):
@@ -210,8 +210,8 @@ def _delete(entries: Iterable[Path]) -> None:
             entry.unlink()
 
 
-def _place(folder: Path) -> Place:
-    return Place(folder.name, folder, _manifest(folder))
+def _place(folder: Path) -> InterpreterFolder:
+    return InterpreterFolder(folder.name, folder, _manifest(folder))
 
 
 def _manifest(folder: Path) -> Interpreter | None:

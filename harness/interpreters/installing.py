@@ -21,7 +21,7 @@ from typing import IO, Any
 from lram.envs.session import Domain, InterpreterRecipe
 from lram.harness.errors import LramError
 from lram.harness.interpreters.causes import cause
-from lram.harness.interpreters.folder import Interpreter, Place, commit, place, sweep, vacant_venv
+from lram.harness.interpreters.folder import Interpreter, InterpreterFolder, commit, place, sweep, vacant_venv
 from lram.harness.interpreters.locks import InterpreterInUseError, locked
 from lram.harness.interpreters.pythons import base_python, is_made_from, minor_version
 from lram.harness.interpreters.sources import Found, find_sources, left_out
@@ -108,7 +108,9 @@ def install(
     return manifest
 
 
-def _check_same(where: Place, recipe: InterpreterRecipe, found: Found, python: str | None) -> None:
+def _check_same(
+    where: InterpreterFolder, recipe: InterpreterRecipe, found: Found, python: str | None
+) -> None:
     there = where.interpreter
     assert there is not None
     again = f"'lram env install {there.domain} --force', with the --source that is new, installs it anew"
@@ -128,7 +130,7 @@ def _check_same(where: Place, recipe: InterpreterRecipe, found: Found, python: s
 class _Install:
     domain: Domain
     recipe: InterpreterRecipe
-    where: Place
+    where: InterpreterFolder
     lock: IO[str]
     say: Say
     venv: Path = field(init=False)

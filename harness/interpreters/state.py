@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lram.harness.interpreters.folder import Place
+from lram.harness.interpreters.folder import InterpreterFolder
 from lram.harness.interpreters.pythons import minor_version
 
 
-def state(there: Place) -> str:
+def state(there: InterpreterFolder) -> str:
     """Return ``installed``, or what is the matter."""
     from lram.envs.errors import SelectionError
     from lram.envs.registry import load_domain
@@ -25,7 +25,7 @@ def state(there: Place) -> str:
     return "outdated: its versions have changed since" if changed else "installed"
 
 
-def broken(there: Place) -> str:
+def broken(there: InterpreterFolder) -> str:
     """Return why nothing can be played in what is installed, a clause; empty where that is not known."""
     if minor_version(str(there.python)) is None:
         return "its Python is gone"

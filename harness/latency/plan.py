@@ -17,7 +17,7 @@ from lram.harness.latency.inputs import MARGIN, MOST
 from lram.harness.latency.recording import record
 from lram.harness.latency.records import SCHEMA, Effort, LatencyPlan, Variant, Windows
 from lram.harness.machine import threads
-from lram.harness.plan import AgentsArgument, Request, agent_entry, build_agent, check_code, labelled_specs
+from lram.harness.plan import AgentsArgument, RunRequest, agent_entry, build_agent, check_code, labelled_specs
 from lram.harness.plan import make_plan as plan_run
 from lram.harness.rollout.translation import task_spec
 from lram.harness.storage.records import AgentEntry
@@ -76,7 +76,7 @@ def make_plan(request: LatencyRequest, say: Callable[[str], object]) -> tuple[La
     """Return the plan and the inputs, recorded now; LramError for what cannot be measured."""
     request.check()
     _check_device(request.device)
-    run, _ = plan_run(Request(agents="random", tasks=request.task, interpreters=request.interpreters))
+    run, _ = plan_run(RunRequest(agents="random", tasks=request.task, interpreters=request.interpreters))
     if len(run.tasks) != 1:
         raise LramError(f"latencies are measured on one task, and {request.task} is {len(run.tasks)}")
     planned = run.tasks[0]

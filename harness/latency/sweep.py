@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import cast
 
 import msgspec
 
 from lram.agents.places import placed
 from lram.harness.errors import LramError
+from lram.harness.executors.contract import Executor, JobUpdate, Log
+from lram.harness.executors.local import LOCAL
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.child import Order
 from lram.harness.latency.folder import PLAN_FILE, LatencyRun, LatencyWriter
@@ -36,71 +39,77 @@ from lram.harness.timing.inputs import Inputs
 from lram.harness.trust import NONE, Trust, check_trusted
 from lram.harness.waiting import left
 
-Say = Callable[[str], object]
+SILENCE_S = 1800.0
+"""A process that says nothing for so long is ended; that is a data point, too."""
+
+_READ = 1 << 16
+_LAST_WORDS = 2000  # bytes of a log
 
 
-class Bench(Protocol):
-    """The one machine that a sweep is measured on, ready to."""
+@dataclass(frozen=True, slots=True)
+class SweepReady:
+    """A result of a sweep's job: it can be measured; points come when this was taken.
 
-    def plan(self, request: LatencyRequest) -> tuple[LatencyPlan, Inputs]:
-        """Return the plan and the inputs, recorded there; LramError for what cannot be measured."""
-        ...
+    Attributes:
+        plan, inputs: Of a new sweep, recorded where it is measured.
+    """
 
-    def check(self, run: LatencyRun) -> None:
-        """Raise LramError when a sweep cannot be gone on with there."""
-        ...
-
-    def provenance(self, settings: Mapping[str, object]) -> Provenance:
-        """Return where and with what the points are made."""
-        ...
-
-    def measure(self, run: LatencyRun) -> Iterator[Point | str]:
-        """Yield what the sweep still misses, and lines for people who wait."""
-        ...
+    plan: LatencyPlan | None = None
+    inputs: Inputs | None = None
 
 
-class Place(Protocol):
-    """Where a sweep can be measured."""
-
-    def open(self, say: Say) -> AbstractContextManager[Bench]:
-        """Return the machine for as long as the context is held; ``say`` is told what is done there."""
-        ...
+SweepResult = SweepReady | Provenance | Point | str
+"""What the job of a sweep gives: that it is ready, where points are made, points, and lines for people."""
 
 
-class Here:
-    """This machine."""
+@dataclass(frozen=True, slots=True)
+class SweepJob:
+    """A sweep that is to be measured on one machine.
 
-    @contextmanager
-    def open(self, say: Say) -> Iterator[Bench]:
-        """Return this machine."""
-        yield _HereBench(say)
+    Attributes:
+        path: Its folder; of a new one, it is made before anything but the plan is asked for.
+        log: Told what is done.
+        request: What a new sweep is to measure (None: what one that exists still misses).
+        node: On a cluster: host, address or the start of the id of the node to measure; empty: one that can
+            play the task, on ``cuda`` one with a graphics processor, and of those the one with most cores.
+    """
 
+    path: Path
+    log: Log
+    request: LatencyRequest | None = None
+    node: str = ""
 
-HERE = Here()
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return str(self.path)
 
+    def work(self) -> Iterator[SweepResult | None]:
+        """Measure on this machine; see :class:`lram.harness.executors.contract.Job`."""
+        if self.request is not None:
+            yield SweepReady(*make_plan(self.request, self.log))
+        else:
+            old = LatencyRun(self.path)
+            check_same(old.plan)
+            sessions = old.provenance()
+            if any("node" in session.settings for session in sessions):
+                check_kind(sessions[0], collect({}, {}), old.plan.device, "this machine")
+            yield SweepReady()
+        yield collect({}, {})
+        run = LatencyRun(self.path)
+        yield from walk(run.path, run.plan.effort, run.missing(), run.points())
 
-class _HereBench:
-    def __init__(self, say: Say) -> None:
-        self._say = say
-
-    def plan(self, request: LatencyRequest) -> tuple[LatencyPlan, Inputs]:
-        return make_plan(request, self._say)
-
-    def check(self, run: LatencyRun) -> None:
-        check_same(run.plan)
-        sessions = run.provenance()
-        if any("node" in session.settings for session in sessions):
-            check_kind(sessions[0], collect({}, {}), run.plan.device, "this machine")
-
-    def provenance(self, settings: Mapping[str, object]) -> Provenance:
-        return collect(settings, {})
-
-    def measure(self, run: LatencyRun) -> Iterator[Point | str]:
-        return walk(run.path, run.plan.effort, run.missing(), run.points())
+    def cancel(self) -> None:
+        """Do nothing: closing the iterator ends the process that is measured."""
 
 
 def sweep(
-    request: LatencyRequest, output: str | Path, *, say: Say = lambda text: None, place: Place = HERE
+    request: LatencyRequest,
+    output: str | Path,
+    *,
+    say: Log = lambda text: None,
+    executor: Executor = LOCAL,
+    node: str = "",
 ) -> LatencyRun:
     """Measure what ``request`` asks for; return the sweep.
 
@@ -108,34 +117,38 @@ def sweep(
         request: What.
         output: Folder; it must not hold anything yet.
         say: Told what is done, line by line.
-        place: Where: this machine, or a cluster's node (:class:`lram.harness.executors.ray.sweeps.OneNode`).
+        executor: Where: this machine, or a node of a cluster.
+        node: On a cluster, which; see :class:`SweepJob`.
 
     Raises:
         LramError: Bad input, and nothing was written; or the node was lost, and the sweep can be resumed.
     """
     output = placed(output)
     LatencyWriter.check_vacant(output)
-    with place.open(say) as bench:
-        plan, inputs = bench.plan(request)
-        with LatencyWriter.create(output, plan, inputs) as writer:
-            _run(bench, writer, say)
+    _run(SweepJob(output, say, request, node), executor)
     return LatencyRun(output)
 
 
 def resume(
-    path: str | Path, *, say: Say = lambda text: None, place: Place = HERE, trust: Trust = NONE
+    path: str | Path,
+    *,
+    say: Log = lambda text: None,
+    executor: Executor = LOCAL,
+    node: str = "",
+    trust: Trust = NONE,
 ) -> LatencyRun:
     """Measure what a sweep still misses; return it.
 
     Args:
         path: Its folder.
         say: Told what is done, line by line.
-        place: As for :func:`sweep`.
+        executor: As for :func:`sweep`.
+        node: Likewise.
         trust: What the caller vouches for, of the modules and interpreters that its plan names.
 
     Raises:
         LramError: It is no sweep, it is in use, its inputs are damaged, an agent is not the one it was
-            started with, or ``place`` has no machine of the kind that it was started on.
+            started with, or ``executor`` has no machine of the kind that it was started on.
     """
     run = LatencyRun(path)
     if run.missing():
@@ -147,10 +160,7 @@ def resume(
             f"lram latency --resume {run.path}",
         )
         recorded.read(run.path, run.plan.inputs)  # else every process would fail, and be recorded so
-        with place.open(say) as bench:
-            bench.check(run)
-            with LatencyWriter(run) as writer:
-                _run(bench, writer, say)
+        _run(SweepJob(run.path, say, node=node), executor)
     return LatencyRun(path)
 
 
@@ -165,15 +175,41 @@ def check_kind(first: Provenance, now: Provenance, device: str, name: str) -> No
         )
 
 
-def _run(bench: Bench, writer: LatencyWriter, say: Say) -> None:
-    run = writer.run
-    settings = {"threads": run.plan.threads, "device": run.plan.device, "precision": run.plan.precision}
-    writer.write_provenance(bench.provenance(settings))
-    for one in bench.measure(run):
-        if isinstance(one, Point):
-            writer.append(one)
-        else:
-            say(one)
+def _run(job: SweepJob, executor: Executor) -> None:
+    """Do the job and write what it gives: the only place that writes a sweep."""
+    with (
+        ExitStack() as stack,
+        executor.open(log=job.log) as session,
+        closing(cast(Generator[JobUpdate | None, None, None], session.run([job], 1))) as updates,
+    ):
+        writer: LatencyWriter | None = None
+        made: Provenance | None = None
+        noted = False
+        for update in updates:
+            result: SweepResult | None = update.result if update is not None else None
+            if isinstance(result, SweepReady):
+                if result.plan is not None and result.inputs is not None:
+                    writer = LatencyWriter.create(job.path, result.plan, result.inputs)
+                else:
+                    writer = LatencyWriter(LatencyRun(job.path))
+                stack.enter_context(writer)
+            elif isinstance(result, Provenance):
+                made = result
+            elif isinstance(result, Point):
+                assert writer is not None, "a sweep is ready before it has points"
+                writer.append(result)
+            elif result is not None:
+                job.log(result)
+            if writer is not None and made is not None and not noted:
+                writer.write_provenance(_signed(made, writer.run.plan))
+                noted = True
+
+
+def _signed(made: Provenance, plan: LatencyPlan) -> Provenance:
+    """Return where points are made, with this process's command and the settings of ``plan``."""
+    settings = {"threads": plan.threads, "device": plan.device, "precision": plan.precision}
+    here = collect(settings, {})
+    return replace(made, command=here.command, settings={**here.settings, **made.settings})
 
 
 def walk(

@@ -11,14 +11,14 @@ from lram.agents.training.recipe import Recipe, model_config
 from lram.agents.trajectories import TrajectoryStore
 from lram.envs.registry import select
 from lram.harness.errors import LramError
-from lram.harness.executors.contract import Backend
+from lram.harness.executors.contract import Executor
 from lram.harness.machine import Machine
-from lram.harness.plan import Request, plan_for
+from lram.harness.plan import RunRequest, plan_for
 from lram.harness.studies.cells import Cell, cells_of
 from lram.harness.studies.study import Evaluation, Study
 
 
-def check_study(study: Study, backend: Backend) -> tuple[tuple[str, ...], list[Cell]]:
+def check_study(study: Study, executor: Executor) -> tuple[tuple[str, ...], list[Cell]]:
     """Return the evaluation's protocols, and the study's cells but for their keys.
 
     Agents that collect are made, tasks and protocols looked up, and every cell's recipe and model made, so
@@ -28,18 +28,18 @@ def check_study(study: Study, backend: Backend) -> tuple[tuple[str, ...], list[C
         LramError, AgentError: A name, a field or a value that is not right; one sentence.
     """
     known = {task for path in study.data.stores for task in TrajectoryStore(path).tasks}
-    with backend.open(Machine(workers=1)) as stage:
+    with executor.open(Machine(workers=1)) as session:
         for asked in study.data.collect:
-            request = Request(
+            request = RunRequest(
                 agents=list(asked.agents),
                 tasks=list(asked.tasks),
                 episodes=asked.episodes,
                 seed=asked.seed,
                 protocols=asked.protocols,
             )
-            plan_for(request, stage)
+            plan_for(request, session)
             known |= {task.id for task in select(list(asked.tasks))}
-        planned, _ = plan_for(_of(study.evaluation), stage)
+        planned, _ = plan_for(_of(study.evaluation), session)
     protocols = tuple(sorted({task.protocol for task in planned.tasks}))
     # No key is asked for yet, so any digests will do.
     stores = dict.fromkeys([*study.data.stores, *(["collected"] if study.data.collect else [])], "")
@@ -49,8 +49,8 @@ def check_study(study: Study, backend: Backend) -> tuple[tuple[str, ...], list[C
     return protocols, cells
 
 
-def _of(asked: Evaluation) -> Request:
-    return Request(
+def _of(asked: Evaluation) -> RunRequest:
+    return RunRequest(
         agents="random",
         tasks=list(asked.tasks),
         episodes=asked.episodes,

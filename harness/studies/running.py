@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
+from typing import cast
 
 import msgspec
 
 from lram.agents.places import placed
 from lram.agents.training.recipe import recipe_to_dict
 from lram.agents.trajectories import TrajectoryStore
-from lram.harness.children import child_environment
 from lram.harness.collection.collect import Notes, collect
 from lram.harness.errors import LramError
-from lram.harness.executors.contract import LOCAL, Backend
+from lram.harness.executors.contract import Executor, ExecutorSession, JobUpdate
+from lram.harness.executors.local import LOCAL
 from lram.harness.machine import Machine
 from lram.harness.progress import Progress, quiet
 from lram.harness.storage.json_files import read_json, write_json
-from lram.harness.storage.links import open_log, refuse_links
+from lram.harness.storage.links import refuse_links
 from lram.harness.storage.segments import LOCK
+from lram.harness.studies.cell_job import CellJob, What
 from lram.harness.studies.cells import Cell, cells_of
 from lram.harness.studies.folder import (
     STUDY_FILE,
@@ -57,72 +56,14 @@ SHARED_STARTS = (
 )
 
 _SHOWN = 24  # cells that are listed
-_POLL_S = 0.2
-_STOP_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedCell:
     """A cell that could not be made, and why."""
 
     cell: CellFolder
     reason: str
-
-
-class Team(Protocol):
-    """Makes cells."""
-
-    def run(self, what: str, cells: Sequence[CellFolder], jobs: int | None) -> list[Failed]:
-        """Work on ``cells``, ``jobs`` at a time (None: as many as is usual); return those that failed.
-
-        Args:
-            what: ``make``, or ``time``: one after the other, on one machine with nothing beside them.
-            cells: What is to be worked on.
-            jobs: At a time.
-
-        Raises:
-            LramError: Nothing can be made any more.
-            KeyboardInterrupt: The cells in work have been told to save what they can.
-        """
-        ...
-
-
-class Crew(Protocol):
-    """Where cells are made.
-
-    Attributes:
-        backend: Where data are collected, and whose simulators play the evaluation.
-    """
-
-    backend: Backend
-
-    def open(self, study: StudyFolder, say: Say) -> AbstractContextManager[Team]:
-        """Return a team for as long as the context is held."""
-        ...
-
-
-class Here:
-    """This machine."""
-
-    backend: Backend = LOCAL
-
-    @contextmanager
-    def open(self, study: StudyFolder, say: Say) -> Iterator[Team]:
-        """Return a team of processes."""
-        yield _HereTeam(study.path, say)
-
-
-HERE = Here()
-
-
-@dataclass(frozen=True, slots=True)
-class _HereTeam:
-    path: Path
-    say: Say
-
-    def run(self, what: str, cells: Sequence[CellFolder], jobs: int | None) -> list[Failed]:
-        pace = CellPace(what, StudyFolder(self.path).cells())
-        return _Children(self.path, what, self.say, pace).run(cells, 1 if what == "time" else jobs or 1)
 
 
 def ablate(
@@ -132,9 +73,9 @@ def ablate(
     jobs: int | None = None,
     only: Sequence[str] = (),
     say: Say = lambda line: None,
-    crew: Crew = HERE,
+    executor: Executor = LOCAL,
     progress: Progress = quiet,
-) -> tuple[StudyFolder, list[Failed]]:
+) -> tuple[StudyFolder, list[FailedCell]]:
     """Make the cells of ``study`` that ``folder`` does not have yet.
 
     Args:
@@ -144,7 +85,7 @@ def ablate(
         jobs: Cells that are made at the same time, one thread each (None: one; on a cluster as many as fit).
         only: Patterns of cells' titles, level names or folders; none: all cells.
         say: Told what happens.
-        crew: Where: this machine, or a cluster (:class:`lram.harness.executors.ray.studies.Nodes`).
+        executor: Where: this machine, or a cluster; data are collected there, too.
         progress: Told of the episodes that are collected.
 
     Returns:
@@ -156,11 +97,12 @@ def ablate(
     """
     if jobs is not None and jobs < 1:
         raise LramError(f"jobs is {jobs}; it must be 1 or more")
+    executor.check_for_cells()
     path = placed(folder)
     check_place(path)
     with held(path / LOCK):
         refuse_links(path, (STUDY_FILE, "data", "cells"))
-        protocols, cells = check_study(study, crew.backend)
+        protocols, cells = check_study(study, executor)
         # A folder that was begun by an earlier version keeps its rule, so that its cells stay what they are.
         own_starts = not os.path.lexists(path / STUDY_FILE) or StudyFolder(path).plan.own_starts
         if not own_starts:
@@ -168,7 +110,7 @@ def ablate(
         say(_listed(_named(cells, only)))
         stores = {one: TrajectoryStore(one).digest for one in study.data.stores}
         for asked in study.data.collect:
-            where, digest = _collected(asked, path / "data", jobs, say, crew.backend, progress)
+            where, digest = _collected(asked, path / "data", jobs, say, executor, progress)
             stores[str(where.resolve())] = digest
         plan = _plan(study, stores, protocols, own_starts=own_starts)
         write_plan(path, plan)
@@ -177,18 +119,18 @@ def ablate(
         if made := sum(cell.done() is not None for cell in chosen):
             say(f"{made} of {count(len(chosen), 'cell')} made already")
         unmade = [cell for cell in chosen if cell.stage() not in ("", "timing")]
-        failed: list[Failed] = []
+        failed: list[FailedCell] = []
         if any(cell.stage() for cell in chosen):
-            with crew.open(opened, say) as team:
-                failed = team.run("make", unmade, jobs)
+            with executor.open(log=say) as session:
+                failed = _work(session, opened, "make", unmade, jobs, say)
                 lost = {one.cell.entry.folder for one in failed}
                 untimed = [cell for cell in chosen if cell.stage() and cell.entry.folder not in lost]
-                failed += team.run("time", untimed, 1)
+                failed += _work(session, opened, "time", untimed, 1, say)
     return opened, failed
 
 
 def _collected(
-    asked: Collect, folder: Path, jobs: int | None, say: Say, backend: Backend, progress: Progress
+    asked: Collect, folder: Path, jobs: int | None, say: Say, executor: Executor, progress: Progress
 ) -> tuple[Path, str]:
     """Return the store with what is asked for, and its digest; it is collected as far as it is not there."""
     key = hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()[:8]
@@ -205,7 +147,7 @@ def _collected(
             protocols=asked.protocols,
             machine=Machine(workers=jobs or 1),
             notes=Notes("collected by a study"),
-            backend=backend,
+            executor=executor,
             progress=progress,
         )
         if errored := sum(record.status != "scored" for record in run.records()):
@@ -288,94 +230,55 @@ def _names(cell: CellFolder) -> tuple[str, ...]:
     return (cell.entry.title, cell.entry.folder, *cell.entry.levels, f"seed {cell.entry.seed}")
 
 
-@dataclass(slots=True)
-class _Child:
-    cell: CellFolder
-    process: subprocess.Popen[bytes]
-    began: float
+def _work(
+    session: ExecutorSession,
+    study: StudyFolder,
+    what: What,
+    cells: Sequence[CellFolder],
+    at_once: int | None,
+    say: Say,
+) -> list[FailedCell]:
+    """Make or time ``cells``, telling how far it is; return those that failed."""
+    pace = CellPace(what, study.cells())
+    began: dict[str, float] = {}
+    failed: list[FailedCell] = []
+    finished, told = 0, time.monotonic()
+    jobs = [CellJob(study, cell, what) for cell in cells]
+    stream = cast(Generator[JobUpdate | None, None, None], session.run(jobs, at_once))
 
-
-class _Children:
-    """Child processes that each work on one cell."""
-
-    def __init__(self, study: Path, what: str, say: Say, pace: CellPace) -> None:
-        self._study, self._what, self._say, self._pace = study, what, say, pace
-        self._running: list[_Child] = []
-
-    def run(self, cells: Sequence[CellFolder], jobs: int) -> list[Failed]:
-        """Work on ``cells``, ``jobs`` at a time; return those that failed."""
-        waiting, failed, finished = list(cells), [], 0
-        told = time.monotonic()
-        try:
-            while waiting or self._running:
-                while waiting and len(self._running) < jobs:
-                    self._running.append(self._start(waiting.pop(0)))
-                time.sleep(_POLL_S)
-                for child in [one for one in self._running if one.process.poll() is not None]:
-                    self._running.remove(child)
-                    finished += 1
-                    seconds = time.monotonic() - child.began
-                    why = reason(child.process.returncode, child.cell.path / "log.txt")
-                    how = f"failed: {why}" if why else f"{self._what} took {seconds:.0f} s"
-                    if why:
-                        failed.append(Failed(child.cell, why))
-                    else:
-                        self._pace.add(seconds)
-                    ahead = self._left(len(waiting), jobs)
-                    self._say(f"{finished}/{len(cells)}  {child.cell.entry.title}: {how}{ahead}")
-                    told = time.monotonic()
-                if self._running and time.monotonic() - told >= LINE_EVERY_S:
-                    told = time.monotonic()
-                    for child in self._running:
-                        at = last_line(child.cell.path / "log.txt") or "begins"
-                        self._say(f"{finished}/{len(cells)}  {child.cell.entry.title}: {at}")
-                    self._say(f"{finished}/{len(cells)} cells{self._left(len(waiting), jobs)}")
-        except BaseException:
-            self._stop()
-            raise
-        return failed
-
-    def _left(self, waiting: int, jobs: int) -> str:
+    def ahead() -> str:
         now = time.monotonic()
-        return self._pace.words(waiting, [now - child.began for child in self._running], jobs)
+        running = [now - start for start in began.values()]
+        return pace.words(len(cells) - finished - len(began), running, at_once or len(running))
 
-    def _start(self, cell: CellFolder) -> _Child:
-        return _Child(cell, begin(self._study, cell, self._what), time.monotonic())
-
-    def _stop(self) -> None:
-        for child in self._running:
-            with suppress(OSError):
-                child.process.terminate()
-        deadline = time.monotonic() + _STOP_S
-        for child in self._running:
-            try:
-                child.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-
-
-def begin(study: Path, cell: CellFolder, what: str) -> subprocess.Popen[bytes]:
-    """Start the process that works on a cell; it stops as if asked to when this one is gone."""
-    refuse_links(cell.path.parent, (cell.path.name,))
-    refuse_links(cell.path, ("train", "eval", LOCK))
-    cell.path.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "lram.harness.studies.child"]
-    with os.fdopen(open_log(cell.path / "log.txt"), "ab") as log:
-        return subprocess.Popen(
-            [*command, str(study.resolve()), cell.entry.folder, what],
-            stdin=subprocess.PIPE,  # closed when this process is gone, by which the child knows
-            stdout=log,
-            stderr=log,
-            env={**child_environment(), "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is for this process, which then asks its children
-        )
-
-
-def reason(code: int, log: Path) -> str:
-    """Return why a process with that exit code and log has failed; empty where it has not."""
-    if code == 0:
-        return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-    if code == 2 and lines[-1].startswith("lram: "):
-        return lines[-1].removeprefix("lram: ")
-    return f"its process ended with {code} (see {log}): {lines[-1][:200]}"
+    with closing(stream) as updates:
+        for update in updates:
+            if update is None:
+                if began and not session.remote and time.monotonic() - told >= LINE_EVERY_S:
+                    told = time.monotonic()
+                    for job in [job for job in jobs if job.cell.entry.folder in began]:
+                        at = last_line(job.cell.path / "log.txt") or "begins"
+                        say(f"{finished}/{len(cells)}  {job.title}: {at}")
+                    say(f"{finished}/{len(cells)} cells{ahead()}")
+                continue
+            cell, title = update.job.cell, update.job.title
+            if update.state == "started":
+                began[cell.entry.folder] = time.monotonic()
+                continue
+            began.pop(cell.entry.folder, None)
+            if update.state == "lost":
+                say(
+                    f"{title} was lost with its process on the node {update.node} and is made again: "
+                    f"{update.reason}"
+                )
+                continue
+            finished += 1
+            if update.state == "failed":
+                failed.append(FailedCell(cell, update.reason))
+                how = f"failed: {update.reason}"
+            else:
+                pace.add(update.seconds)
+                how = f"{what} took {update.seconds:.0f} s" + (f" on {update.node}" if update.node else "")
+            say(f"{finished}/{len(cells)}  {title}: {how}{ahead()}")
+            told = time.monotonic()
+    return failed

@@ -18,7 +18,7 @@ import numpy as np
 
 from lram.agents.api import AgentInfo
 from lram.envs.registry import load_domain, select
-from lram.harness.executors.ray.groups import LAUNCH_S, Costs, Lines, tabled
+from lram.harness.executors.ray.groups import LAUNCH_S, Costs, EpisodeQueue, tabled
 from lram.harness.rollout.occupancy import Occupancy
 from lram.harness.storage.records import PlannedTask, WorkItem
 
@@ -40,7 +40,7 @@ def simulate(agents: int, episodes: int, nodes: int, cores: int) -> tuple[float,
     infos = {label: AgentInfo("model", "16M", True, 16_000_000, label) for label in labels}
     told = tabled(planned, infos, "cpu")
     items = [WorkItem(a, one.task.id, e) for a in labels for one in planned for e in range(episodes)]
-    lines = Lines(items, Costs(told))
+    lines = EpisodeQueue(items, Costs(told))
     slots = nodes * cores
     domains = {one.task.domain for one in planned}
     everywhere = {(label, domain): nodes for label in labels for domain in domains}

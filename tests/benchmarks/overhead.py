@@ -132,7 +132,7 @@ def measure(how: argparse.Namespace, tasks: list[str]) -> dict[str, float]:
     from lram.envs.workers.pool import Pool
     from lram.envs.workers.process import Begun, Event, Stepped, WorkerProcess
     from lram.harness.machine import calm_threads, threads
-    from lram.harness.plan import Request, make_plan
+    from lram.harness.plan import RunRequest, make_plan
     from lram.harness.rollout.loop import Rollout, RolloutSettings
 
     calm_threads()
@@ -175,7 +175,7 @@ def measure(how: argparse.Namespace, tasks: list[str]) -> dict[str, float]:
         waits: list[tuple[float, float, str]]
 
     plan, agents = make_plan(
-        Request(agents=how.agent, tasks=tasks, episodes=how.episodes, compute=how.compute)
+        RunRequest(agents=how.agent, tasks=tasks, episodes=how.episodes, compute=how.compute)
     )
     agent = watched(dict(agents)[plan.agents[0].label], ledger)
     settings = RolloutSettings(seed=0, lanes=how.lanes, workers=how.workers)

@@ -40,7 +40,7 @@ from lram.envs.registry import load_domain
 from lram.envs.session import Session
 from lram.envs.workers.pool import Pool
 from lram.harness.machine import calm_threads, threads
-from lram.harness.plan import Request, make_plan
+from lram.harness.plan import RunRequest, make_plan
 from lram.harness.rollout.loop import Rollout, RolloutSettings, seeds
 from lram.harness.rollout.translation import task_spec
 from lram.harness.timing.intervals import median_interval
@@ -160,7 +160,7 @@ def loop(player: TokenByToken | OneLane, planned: list[Any], count: int) -> Turn
 def lanes(how: argparse.Namespace, tasks: list[str], number: int, rows: int, stack: ExitStack) -> Turn:
     """Return turns of the driver that ``lram eval`` has."""
     plan, agents = make_plan(
-        Request(agents=how.agent, tasks=tasks, episodes=1000, compute=Compute(rows=rows))
+        RunRequest(agents=how.agent, tasks=tasks, episodes=1000, compute=Compute(rows=rows))
     )
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     pool = stack.enter_context(Pool(log_folder=Path(folder), interpreters=plan.interpreters))
@@ -179,9 +179,9 @@ def lanes(how: argparse.Namespace, tasks: list[str], number: int, rows: int, sta
 
 def measure(how: argparse.Namespace, tasks: list[str]) -> dict[str, list[float]]:
     """Return decisions a second by way, one number a round."""
-    base = Request(agents=how.agent, tasks=tasks, episodes=1)
-    plan, plain = make_plan(Request(**{**vars_of(base), "compute": Compute(step="torch", rows=1)}))
-    _, fused = make_plan(Request(**{**vars_of(base), "compute": Compute(rows=1)}))
+    base = RunRequest(agents=how.agent, tasks=tasks, episodes=1)
+    plan, plain = make_plan(RunRequest(**{**vars_of(base), "compute": Compute(step="torch", rows=1)}))
+    _, fused = make_plan(RunRequest(**{**vars_of(base), "compute": Compute(rows=1)}))
     (plain_agent,), (fused_agent,) = dict(plain).values(), dict(fused).values()
     planned = list(plan.tasks)
     with ExitStack() as stack:
@@ -211,7 +211,7 @@ def measure(how: argparse.Namespace, tasks: list[str]) -> dict[str, list[float]]
     return rates
 
 
-def vars_of(request: Request) -> dict[str, Any]:
+def vars_of(request: RunRequest) -> dict[str, Any]:
     """Return a request's fields."""
     return {name: getattr(request, name) for name in request.__dataclass_fields__}
 

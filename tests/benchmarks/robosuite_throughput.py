@@ -104,7 +104,7 @@ def pooled(domain: str, tasks: list[str], how: argparse.Namespace, way: str) -> 
     """Play with this project's pool. A session counts as built when its slot held another task before."""
     from lram.envs.workers.pool import Pool
     from lram.envs.workers.process import Begun, Stepped
-    from lram.harness.plan import Request, make_plan
+    from lram.harness.plan import RunRequest, make_plan
     from lram.harness.rollout.loop import Rollout, RolloutSettings
     from lram.harness.storage.records import EpisodeRecord
 
@@ -123,7 +123,7 @@ def pooled(domain: str, tasks: list[str], how: argparse.Namespace, way: str) -> 
             super()._stepped(lane, event)
 
     plan, agents = make_plan(
-        Request(
+        RunRequest(
             agents="random",
             tasks=[f"{domain}/{task}" for task in tasks],
             episodes=how.episodes,

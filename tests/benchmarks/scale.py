@@ -149,11 +149,11 @@ def write(folder: Path, items: int) -> dict[str, Any]:
 
 def plan(shape: str, items: int) -> dict[str, Any]:
     """Plan so many items and queue them."""
-    from lram.harness.plan import Request, make_plan
+    from lram.harness.plan import RunRequest, make_plan
     from lram.harness.rollout.schedule import Queue, Seat
 
     made = (
-        make_plan(Request(agents="random", tasks="toy/blink", episodes=items))[0]
+        make_plan(RunRequest(agents="random", tasks="toy/blink", episodes=items))[0]
         if shape == "one task"
         else synthetic_plan(items)
     )

@@ -238,7 +238,7 @@ def test_the_levels_of_a_training_seed_share_their_initial_states_and_no_seeds_d
 def test_a_study_of_an_earlier_version_keeps_its_keys_and_is_continued_by_its_own_rule(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running._Children, "run", lambda self, cells, jobs: [])
+    monkeypatch.setattr(running, "_work", lambda *arguments: [])
     own, _ = ablate(study, tmp_path / "new")
     shared = cells_of(study, own.plan.stores, own.plan.protocols, own_starts=False)
     assert {cell.evaluation_seed for cell in shared} == {None}
@@ -264,7 +264,7 @@ def test_a_study_of_an_earlier_version_keeps_its_keys_and_is_continued_by_its_ow
 def test_a_plan_with_the_evaluation_seed_of_another_cell_is_refused(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running._Children, "run", lambda self, cells, jobs: [])
+    monkeypatch.setattr(running, "_work", lambda *arguments: [])
     opened, _ = ablate(study, tmp_path / "study")
     first, *rest = opened.plan.cells
     for seed in (None, 7):
@@ -523,7 +523,7 @@ def test_a_bad_name_in_a_study_is_told_before_anything_is_collected(
 def test_the_cells_are_listed_before_data_are_collected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running._Children, "run", lambda self, cells, jobs: [])
+    monkeypatch.setattr(running, "_work", lambda *arguments: [])
     asked = {"collect": [{"agents": ["random"], "tasks": ["toy/reach"], "episodes": 2}]}
     said: list[str] = []
     ablate(of(data=asked), tmp_path / "study", only=["seed 1"], say=said.append)
@@ -558,7 +558,7 @@ def test_a_level_with_few_updates_takes_the_default_warm_up_along(tmp_path: Path
 
 def test_a_study_collects_its_data_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {"collect": [{"agents": ["random"], "tasks": ["toy/reach"], "episodes": 3}]}
-    monkeypatch.setattr(running._Children, "run", lambda self, cells, jobs: [])
+    monkeypatch.setattr(running, "_work", lambda *arguments: [])
     first, _ = ablate(of(data=asked), tmp_path / "study")
     said: list[str] = []
     second, _ = ablate(of(data=asked), tmp_path / "study", say=said.append)

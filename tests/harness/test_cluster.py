@@ -18,7 +18,7 @@ from lram.agents.trajectories import TrajectoryStore
 from lram.envs.workers.process import Deadlines
 from lram.harness import LramError, Machine, evaluate, resume
 from lram.harness.collection.collect import collect
-from lram.harness.executors.ray import RayBackend, Wishes
+from lram.harness.executors.ray import RayExecutor, ResourceRequest
 from lram.harness.progress import Progress
 from lram.harness.storage.records import EpisodeRecord, Measured
 from lram.harness.storage.run_folder import Run
@@ -41,8 +41,8 @@ def said() -> list[str]:
     return []
 
 
-def backend(cluster: Any, said: list[str] | None = None, **wishes: Any) -> RayBackend:
-    return RayBackend(cluster.address, Wishes(**wishes), (said if said is not None else []).append)
+def executor(cluster: Any, said: list[str] | None = None, **request: Any) -> RayExecutor:
+    return RayExecutor(cluster.address, ResourceRequest(**request), (said if said is not None else []).append)
 
 
 def comparable(run: Run, *, failures: bool = True) -> list[EpisodeRecord]:
@@ -72,7 +72,7 @@ def test_two_nodes_give_the_records_of_one_machine(tmp_path: Path, cluster: Any,
         episodes=6,
         seed=3,
         machine=MACHINE,
-        backend=backend(cluster, episodes=2),
+        executor=executor(cluster, episodes=2),
     )
     assert comparable(run) == comparable(local)
     assert run.plan == local.plan
@@ -87,7 +87,7 @@ def test_two_nodes_give_the_records_of_one_machine(tmp_path: Path, cluster: Any,
 
 def test_the_number_of_episodes_in_a_job_changes_nothing(tmp_path: Path, cluster: Any, local: Run) -> None:
     run = evaluate(
-        AGENTS, TASKS, tmp_path / "run", episodes=6, seed=3, machine=MACHINE, backend=backend(cluster)
+        AGENTS, TASKS, tmp_path / "run", episodes=6, seed=3, machine=MACHINE, executor=executor(cluster)
     )
     assert comparable(run) == comparable(local)
 
@@ -125,7 +125,7 @@ def test_a_node_that_is_lost_costs_its_unfinished_episodes_a_retry(
 ) -> None:
     whole = slow_run(tmp_path / "whole")
     progress: Progress = At(15, lambda: cluster.kill(cluster.second))
-    run = slow_run(tmp_path / "run", backend=backend(cluster, said, episodes=20), progress=progress)
+    run = slow_run(tmp_path / "run", executor=executor(cluster, said, episodes=20), progress=progress)
     assert comparable(run) == comparable(whole)
     repeated = [record for record in run.records() if record.measured.incidents]
     assert repeated
@@ -143,7 +143,7 @@ def test_a_node_that_joins_is_used(tmp_path: Path, cluster: Any, said: list[str]
     run = slow_run(
         tmp_path / "run",
         machine=replace(MACHINE, lanes=1),
-        backend=backend(cluster, said, episodes=4),
+        executor=executor(cluster, said, episodes=4),
         progress=progress,
     )
     assert comparable(run) == comparable(slow_run(tmp_path / "whole"))
@@ -212,8 +212,8 @@ def test_a_run_begun_on_a_cluster_goes_on_locally_and_the_other_way_round(
         raise StopError
 
     for place, first, then in (
-        ("wide", {"backend": backend(cluster, episodes=1)}, {}),
-        ("here", {}, {"backend": backend(cluster)}),
+        ("wide", {"executor": executor(cluster, episodes=1)}, {}),
+        ("here", {}, {"executor": executor(cluster)}),
     ):
         folder = tmp_path / place
         with pytest.raises(StopError):
@@ -234,7 +234,7 @@ def test_failures_are_retried_recorded_and_given_up_as_on_one_machine(tmp_path: 
         tmp_path / "wide",
         episodes=8,
         machine=machine,
-        backend=backend(cluster, episodes=4),
+        executor=executor(cluster, episodes=4),
     )
     for task in ("toy/steps", "toy/flaky"):
         mine = [record for record in comparable(here) if record.task == task]
@@ -257,7 +257,7 @@ def test_a_job_whose_process_is_killed_is_played_again_episode_by_episode(
         killed.append(min(cluster.simulators().values()))
         os.kill(killed[0], signal.SIGKILL)
 
-    run = slow_run(tmp_path / "run", backend=backend(cluster, said, episodes=20), progress=At(4, kill))
+    run = slow_run(tmp_path / "run", executor=executor(cluster, said, episodes=20), progress=At(4, kill))
     assert killed
     assert comparable(run) == comparable(slow_run(tmp_path / "whole"))
     incidents = [record.measured.incidents for record in run.records() if record.measured.incidents]
@@ -277,7 +277,7 @@ def test_an_agent_that_raises_ends_the_run_with_its_traceback(
     )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LramError, match=r"agent own:Bad raised ValueError: no idea \(own.py, line 4"):
-        evaluate(["own:Bad"], "toy/reach", tmp_path / "run", backend=backend(cluster), machine=MACHINE)
+        evaluate(["own:Bad"], "toy/reach", tmp_path / "run", executor=executor(cluster), machine=MACHINE)
     assert "no idea" in (tmp_path / "run/logs/0001/agent-error.log").read_text()
 
 
@@ -289,7 +289,7 @@ def test_a_checkpoint_is_shipped_and_named_as_on_one_machine(tmp_path: Path, clu
     agents = {"plain": str(folder), "noisy": f"{folder}~0.2", "short": f"{folder}@reset=10"}
     here = evaluate(agents, "toy/reach", tmp_path / "here", episodes=2, machine=MACHINE)
     wide = evaluate(
-        agents, "toy/reach", tmp_path / "wide", episodes=2, machine=MACHINE, backend=backend(cluster)
+        agents, "toy/reach", tmp_path / "wide", episodes=2, machine=MACHINE, executor=executor(cluster)
     )
     assert wide.plan == here.plan
     assert comparable(wide) == comparable(here)
@@ -297,7 +297,7 @@ def test_a_checkpoint_is_shipped_and_named_as_on_one_machine(tmp_path: Path, clu
 
 def test_a_collection_keeps_the_same_trajectories(tmp_path: Path, cluster: Any) -> None:
     stores = []
-    for place, more in (("here", {}), ("wide", {"backend": backend(cluster, episodes=3)})):
+    for place, more in (("here", {}), ("wide", {"executor": executor(cluster, episodes=3)})):
         collect(
             ["random"], "toy/image,toy/lives,toy/reach", tmp_path / place, episodes=6, machine=MACHINE, **more
         )
@@ -328,19 +328,19 @@ def test_a_python_object_cannot_be_sent(tmp_path: Path, cluster: Any) -> None:
     from lram.agents.experts.baselines import RandomAgent
 
     with pytest.raises(LramError, match="given as a Python object, which cannot be sent"):
-        evaluate({"mine": RandomAgent()}, "toy/reach", tmp_path / "run", backend=backend(cluster))
+        evaluate({"mine": RandomAgent()}, "toy/reach", tmp_path / "run", executor=executor(cluster))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_job_that_asks_for_too_much_is_refused(tmp_path: Path, cluster: Any) -> None:
-    for wishes, words in (({"cpus": {"": 64}}, "64 cores"), ({"memory_gib": {"toy": 1e6}}, "GiB memory")):
+    for request, words in (({"cpus": {"": 64}}, "64 cores"), ({"memory_gib": {"toy": 1e6}}, "GiB memory")):
         with pytest.raises(LramError, match=words):
-            evaluate(["random"], "toy/reach", tmp_path / "run", backend=backend(cluster, **wishes))
+            evaluate(["random"], "toy/reach", tmp_path / "run", executor=executor(cluster, **request))
 
 
 def test_an_address_where_nobody_answers(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(LramError, match=r"no Ray cluster answers at 127\.0\.0\.1:9"):
-        evaluate(["random"], "toy/reach", tmp_path / "run", backend=RayBackend("127.0.0.1:9"))
+        evaluate(["random"], "toy/reach", tmp_path / "run", executor=RayExecutor("127.0.0.1:9"))
     assert not (tmp_path / "run").exists()
     assert time.monotonic() - started < 120

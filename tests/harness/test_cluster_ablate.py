@@ -19,11 +19,11 @@ from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness import LramError, Machine
 from lram.harness.collection.collect import collect, collected_runs
-from lram.harness.executors.ray import RayBackend, Wishes, studies
-from lram.harness.executors.ray.couriers import Courier
-from lram.harness.executors.ray.shipping import scratch
-from lram.harness.executors.ray.studies import Nodes
+from lram.harness.executors.ray import RayExecutor, ResourceRequest
+from lram.harness.executors.ray.cell_files import CellFiles
+from lram.harness.executors.ray.node import scratch
 from lram.harness.storage.records import Measured
+from lram.harness.studies import running
 from lram.harness.studies.folder import CellFolder, StudyFolder
 from lram.harness.studies.running import ablate
 from lram.harness.studies.study import Study, read_study
@@ -90,11 +90,12 @@ def local(study: Study, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder
 @pytest.fixture
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """No node sees the driver's files."""
-    monkeypatch.setattr(Courier, "_told", lambda self, reference: False)
+    seen = CellFiles._view
+    monkeypatch.setattr(CellFiles, "_view", lambda self, reference: (False, seen(self, reference)[1]))
 
 
-def crew(cluster: Any, **wishes: Any) -> Nodes:
-    return Nodes(RayBackend(cluster.address, Wishes(**wishes), lambda line: None))
+def executor(cluster: Any, **request: Any) -> RayExecutor:
+    return RayExecutor(cluster.address, ResourceRequest(**request), lambda line: None)
 
 
 def content(cell: CellFolder) -> tuple[object, ...]:
@@ -127,7 +128,7 @@ def test_nodes_without_the_drivers_files_make_the_cells_of_one_machine(
     study: Study, local: StudyFolder, tmp_path: Path, cluster: Any, apart: None
 ) -> None:
     said: list[str] = []
-    opened, failed = ablate(study, tmp_path / "study", say=said.append, crew=crew(cluster))
+    opened, failed = ablate(study, tmp_path / "study", say=said.append, executor=executor(cluster))
     assert not failed, failed
     same(opened, local)
     assert opened.plan == local.plan
@@ -144,7 +145,7 @@ def test_nodes_without_the_drivers_files_make_the_cells_of_one_machine(
         assert str(study.data.stores[0]) in (cell.train / "recipe.toml").read_text()
     assert not list((tmp_path / "study" / "cells").glob(".*"))
     again: list[str] = []
-    ablate(study, tmp_path / "study", say=again.append, crew=crew(cluster))
+    ablate(study, tmp_path / "study", say=again.append, executor=executor(cluster))
     assert again[0].startswith("2 cells: ")
     assert again[1:] == ["2 of 2 cells made already"]
 
@@ -154,8 +155,8 @@ def test_data_are_collected_on_the_cluster(
 ) -> None:
     text = STUDY.replace('stores = ["store"]', 'collect = [{agents = ["random"], tasks = ["toy/reach"]}]')
     (tmp_path / "tiny.toml").write_text(text)
-    monkeypatch.setattr(studies._Team, "run", lambda self, what, cells, jobs: [])
-    opened, _ = ablate(read_study(tmp_path / "tiny.toml"), tmp_path / "study", crew=crew(cluster))
+    monkeypatch.setattr(running, "_work", lambda *arguments: [])
+    opened, _ = ablate(read_study(tmp_path / "tiny.toml"), tmp_path / "study", executor=executor(cluster))
     [store] = opened.plan.stores
     assert len(TrajectoryStore(store).episodes) == 10
     [run] = collected_runs(store)
@@ -166,7 +167,7 @@ def test_nodes_that_see_the_folder_work_in_it(
     study: Study, local: StudyFolder, tmp_path: Path, cluster: Any
 ) -> None:
     said: list[str] = []
-    opened, failed = ablate(study, tmp_path / "study", jobs=1, say=said.append, crew=crew(cluster))
+    opened, failed = ablate(study, tmp_path / "study", jobs=1, say=said.append, executor=executor(cluster))
     assert not failed, failed
     same(opened, local)
     assert not [line for line in said if line.startswith("sending ")]
@@ -184,14 +185,14 @@ DRIVER = """
 import sys
 from lram.harness.studies.running import ablate
 from lram.harness.studies.study import read_study
-from lram.harness.executors.ray import RayBackend
-from lram.harness.executors.ray.couriers import Courier
-from lram.harness.executors.ray.studies import Nodes
+from lram.harness.executors.ray import RayExecutor
+from lram.harness.executors.ray.cell_files import CellFiles
 study, folder, address, sees = sys.argv[1:]
 if sees == "no":
-    Courier._told = lambda self, reference: False
+    seen = CellFiles._view
+    CellFiles._view = lambda self, reference: (False, seen(self, reference)[1])
 say = lambda line: print(line, flush=True)
-_, failed = ablate(read_study(study), folder, say=say, crew=Nodes(RayBackend(address)))
+_, failed = ablate(read_study(study), folder, say=say, executor=RayExecutor(address))
 assert not failed, failed
 """
 
@@ -245,7 +246,7 @@ def test_a_cell_that_fails_is_told_with_its_log(
     (broken.path / "copycat.json").unlink()
     (broken.checkpoint / "model.safetensors").write_bytes(b"no weights")
     before = (broken.path / "log.txt").read_text()
-    opened, failed = ablate(study, folder, crew=crew(cluster))
+    opened, failed = ablate(study, folder, executor=executor(cluster))
     assert [one.cell.entry.title for one in failed] == ["off, seed 0"]
     assert "model.safetensors is damaged or incomplete" in failed[0].reason
     log = (broken.path / "log.txt").read_text()
@@ -257,6 +258,7 @@ def test_a_cell_that_fails_is_told_with_its_log(
 
 def test_wishes_that_no_cell_can_have_are_one_sentence(study: Study, tmp_path: Path, cluster: Any) -> None:
     with pytest.raises(LramError, match="--job-cpus takes a number here"):
-        crew(cluster, cpus={"toy": 2})
+        ablate(study, tmp_path / "study", executor=executor(cluster, cpus={"toy": 2}))
+    assert not (tmp_path / "study").exists()
     with pytest.raises(LramError, match=r"a cell asks for 64 cores.*no node has that"):
-        ablate(study, tmp_path / "study", crew=crew(cluster, cpus={"": 64}))
+        ablate(study, tmp_path / "study", executor=executor(cluster, cpus={"": 64}))

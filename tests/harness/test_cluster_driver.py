@@ -15,14 +15,23 @@ from lram.agents.api import AgentInfo
 from lram.agents.compute import Compute
 from lram.envs.registry import select
 from lram.harness import Machine
-from lram.harness.executors.contract import Work
-from lram.harness.executors.ray.connection import Lost, Node
-from lram.harness.executors.ray.driver import Driver
+from lram.harness.executors.contract import RolloutJob
+from lram.harness.executors.ray.connection import JobLost, Node
 from lram.harness.executors.ray.groups import Costs, tabled
-from lram.harness.executors.ray.messages import AgentOrder, DomainFacts, JobOrder, News, NodeFacts, Trouble
-from lram.harness.executors.ray.placing import Placing
-from lram.harness.executors.ray.resources import Wishes
-from lram.harness.executors.ray.roster import Roster
+from lram.harness.executors.ray.loop import ClusterContext
+from lram.harness.executors.ray.messages import (
+    AgentOrder,
+    DomainFacts,
+    JobError,
+    JobOrder,
+    NodeFacts,
+    RolloutUpdate,
+)
+from lram.harness.executors.ray.placement import Placement
+from lram.harness.executors.ray.registry import NodeRegistry
+from lram.harness.executors.ray.resources import ResourceRequest
+from lram.harness.executors.ray.rollouts import RolloutSource
+from lram.harness.executors.ray.transfer import ArtifactTransfer, ShippedAgent
 from lram.harness.storage.records import (
     SCHEMA,
     AgentEntry,
@@ -34,7 +43,7 @@ from lram.harness.storage.records import (
 )
 
 INFO = AgentInfo("baseline", "random")
-Script = Callable[[Node, JobOrder], Iterator[News]]
+Script = Callable[[Node, JobOrder], Iterator[RolloutUpdate]]
 
 
 class Cluster:
@@ -62,7 +71,7 @@ class Cluster:
         try:
             return msgspec.json.encode(next(stream)), []
         except StopIteration as error:
-            raise Lost("ended", "its process ended early") from error
+            raise JobLost("ended", "its process ended early") from error
 
     def cancel(self, stream: Any) -> None:
         stream.close()
@@ -101,28 +110,25 @@ class Played:
         planned = tuple(PlannedTask(task, "toy:lram@1") for task in select(tasks))
         plan = RunPlan(SCHEMA, 0, episodes, (AgentEntry("a", "random", INFO),), planned)
         self.cluster, self.sink, self.said = Cluster(script, nodes), Sink(), list[str]()
-        roster = Roster(self.cluster, self.said.append)  # type: ignore[arg-type]
+        registry = NodeRegistry(self.cluster, self.said.append)  # type: ignore[arg-type]
         for node in self.cluster.there:
-            roster.nodes[node.id] = node
-            roster.facts[node.id] = NodeFacts(domains={"toy": DomainFacts(fits=("lram",))})
+            registry.nodes[node.id] = node
+            registry.facts[node.id] = NodeFacts(domains={"toy": DomainFacts(fits=("lram",))})
         machine = Machine(lanes=2)
-        self.placing = Placing(roster, {"a": INFO}, {"toy": "lram"}, machine, Wishes(episodes=size), {})
-        work = Work(plan, plan.items(), {}, [], {}, folder)
-        order = AgentOrder("a", "random", "", "", "", 0, Compute(), 1)
-        costs = Costs(tabled(planned, {"a": INFO}, "cpu"))
-        driver = Driver(
-            self.cluster,
-            roster,
-            self.placing,
-            work,
-            self.sink,
-            machine,
-            costs,
-            {"a": order},
-            {},
-            self.said.append,  # type: ignore[arg-type]
+        context = ClusterContext(
+            self.cluster,  # type: ignore[arg-type]
+            registry,
+            ArtifactTransfer(self.cluster),  # type: ignore[arg-type]
+            ResourceRequest(episodes=size),
+            self.said.append,
         )
-        driver.run()
+        placement = Placement(context, {"a": INFO}, {"toy": "lram"}, machine, {})
+        self.capacity = placement.capacity
+        job = RolloutJob(plan, plan.items(), {}, [], {}, folder)
+        order = AgentOrder("a", ShippedAgent("random"), 0, Compute(), 1)
+        costs = Costs(tabled(planned, {"a": INFO}, "cpu"))
+        source = RolloutSource(context, placement, job, self.sink, machine, costs, {"a": order})
+        source.run()
         self.items = plan.items()
 
     @property
@@ -135,7 +141,7 @@ class Played:
             item.id for item in self.items
         )
         for node in self.cluster.there:
-            assert self.placing._free[node.id] == [node.cpus, node.gpus, node.memory]
+            assert self.capacity._free[node.id] == [node.cpus, node.gpus, node.memory]
 
 
 def scored(job: JobOrder, episode: int, failure: Failure | None = None, failures: int = 0) -> EpisodeRecord:
@@ -161,8 +167,8 @@ def scored(job: JobOrder, episode: int, failure: Failure | None = None, failures
     )
 
 
-def play(job: JobOrder) -> Iterator[News]:
-    yield News(tuple(scored(job, episode) for episode in job.episodes), 0, 9, done=True, wall_s=1.0)
+def play(job: JobOrder) -> Iterator[RolloutUpdate]:
+    yield RolloutUpdate(tuple(scored(job, episode) for episode in job.episodes), 0, 9, done=True, wall_s=1.0)
 
 
 def test_jobs_that_go_well(tmp_path: Path) -> None:
@@ -173,10 +179,10 @@ def test_jobs_that_go_well(tmp_path: Path) -> None:
 
 
 def test_a_node_on_which_simulators_die_leaves_the_domain_to_others(tmp_path: Path) -> None:
-    def script(node: Node, job: JobOrder) -> Iterator[News]:
+    def script(node: Node, job: JobOrder) -> Iterator[RolloutUpdate]:
         if node.host == "host0":
-            yield News(
-                done=True, trouble=Trouble("dead", "the domain toy was given up: 4 workers died, none began")
+            yield RolloutUpdate(
+                done=True, error=JobError("dead", "the domain toy was given up: 4 workers died, none began")
             )
         else:
             yield from play(job)
@@ -191,10 +197,10 @@ def test_a_node_on_which_simulators_die_leaves_the_domain_to_others(tmp_path: Pa
 def test_a_task_whose_simulators_die_on_all_nodes_is_given_up_and_the_others_are_played(
     tmp_path: Path,
 ) -> None:
-    def script(node: Node, job: JobOrder) -> Iterator[News]:
+    def script(node: Node, job: JobOrder) -> Iterator[RolloutUpdate]:
         if job.task.task.id == "toy/crash":
-            yield News(
-                done=True, trouble=Trouble("dead", "the domain toy was given up: 4 workers died, none began")
+            yield RolloutUpdate(
+                done=True, error=JobError("dead", "the domain toy was given up: 4 workers died, none began")
             )
         else:
             yield from play(job)
@@ -206,9 +212,9 @@ def test_a_task_whose_simulators_die_on_all_nodes_is_given_up_and_the_others_are
 
 
 def test_a_domain_that_lives_nowhere_is_given_up(tmp_path: Path) -> None:
-    def script(node: Node, job: JobOrder) -> Iterator[News]:
-        yield News(
-            done=True, trouble=Trouble("dead", "the domain toy was given up: 4 workers died, none began")
+    def script(node: Node, job: JobOrder) -> Iterator[RolloutUpdate]:
+        yield RolloutUpdate(
+            done=True, error=JobError("dead", "the domain toy was given up: 4 workers died, none began")
         )
 
     played = Played(tmp_path, script, tasks="toy/reach,toy/steps")
@@ -217,10 +223,10 @@ def test_a_domain_that_lives_nowhere_is_given_up(tmp_path: Path) -> None:
 
 
 def test_a_task_that_is_given_up_frees_its_nodes_once(tmp_path: Path) -> None:
-    def script(node: Node, job: JobOrder) -> Iterator[News]:
+    def script(node: Node, job: JobOrder) -> Iterator[RolloutUpdate]:
         failed = Failure("session", "it raised")
         records = tuple(scored(job, episode, failed, 2) for episode in job.episodes)
-        yield News(records, 0, 9, done=True, words={"worker-001-toy.log": "its last words"})
+        yield RolloutUpdate(records, 0, 9, done=True, words={"worker-001-toy.log": "its last words"})
 
     played = Played(tmp_path, script, episodes=12)
     played.check()
@@ -231,10 +237,10 @@ def test_a_task_that_is_given_up_frees_its_nodes_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("why", ["ended", "memory"])
 def test_the_episode_that_ends_its_process_is_found_and_only_it_pays(tmp_path: Path, why: str) -> None:
-    def script(node: Node, job: JobOrder) -> Iterator[News]:
-        yield News((), 2, 1, flying=job.episodes[:2])
+    def script(node: Node, job: JobOrder) -> Iterator[RolloutUpdate]:
+        yield RolloutUpdate((), 2, 1, flying=job.episodes[:2])
         if 5 in job.episodes:
-            raise Lost(why, "its process died")
+            raise JobLost(why, "its process died")
         yield from play(job)
 
     played = Played(tmp_path, script, episodes=12, nodes=1)
@@ -250,11 +256,11 @@ def test_the_episode_that_ends_its_process_is_found_and_only_it_pays(tmp_path: P
 def test_an_attempt_that_has_paid_shares_no_job_with_others(tmp_path: Path) -> None:
     died: list[int] = []
 
-    def script(node: Node, job: JobOrder) -> Iterator[News]:
-        yield News((), 1, 1, flying=job.episodes)
+    def script(node: Node, job: JobOrder) -> Iterator[RolloutUpdate]:
+        yield RolloutUpdate((), 1, 1, flying=job.episodes)
         if 2 in job.episodes and len(died) < 2:
             died.append(2)
-            raise Lost("ended", "its process died")
+            raise JobLost("ended", "its process died")
         yield from play(job)
 
     played = Played(tmp_path, script, nodes=1)
@@ -264,12 +270,12 @@ def test_an_attempt_that_has_paid_shares_no_job_with_others(tmp_path: Path) -> N
 
 
 def test_a_lost_node_costs_nobody_a_try(tmp_path: Path) -> None:
-    def script(node: Node, job: JobOrder) -> Iterator[News]:
-        yield News((scored(job, job.episodes[0]),), 1, 1)
+    def script(node: Node, job: JobOrder) -> Iterator[RolloutUpdate]:
+        yield RolloutUpdate((scored(job, job.episodes[0]),), 1, 1)
         if node.host == "host0":
             cluster.there = [one for one in cluster.there if one.host != "host0"]
-            raise Lost("ended", "its process died")
-        yield News(tuple(scored(job, e) for e in job.episodes[1:]), 0, 9, done=True, wall_s=1.0)
+            raise JobLost("ended", "its process died")
+        yield RolloutUpdate(tuple(scored(job, e) for e in job.episodes[1:]), 0, 9, done=True, wall_s=1.0)
 
     cluster: Cluster
     original = Cluster.__init__
@@ -295,17 +301,17 @@ def test_a_job_runs_in_a_folder_of_its_own_that_is_removed_also_after_a_kill(
 ) -> None:
     import tempfile
 
-    from lram.harness.executors.ray import shipping
+    from lram.harness.executors.ray import node
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with shipping.own_folder("jobs") as folder:
+    with node.own_folder("jobs") as folder:
         assert tempfile.gettempdir() == str(folder)
         left = folder.with_name("999999999")
         left.mkdir()
         (left / "log").write_text("of a process that was killed")
     assert not folder.exists()
     assert tempfile.gettempdir() == str(tmp_path)
-    with shipping.own_folder("jobs"):
+    with node.own_folder("jobs"):
         assert not left.exists()
     assert folder.name == str(os.getpid())
 
@@ -316,12 +322,18 @@ def test_a_checkpoint_that_does_not_come_whole_is_refused_and_leaves_nothing(
     import tempfile
 
     from lram.harness import LramError
-    from lram.harness.executors.ray.shipping import digest_of, unpacked
+    from lram.harness.executors.ray import transfer
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    files = {"config.json": b"{}", "model.safetensors": b"weights"}
+    monkeypatch.setattr(transfer, "follow", lambda reference: reference)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    files = {"config.json": b"{}", "model.safetensors": b"weights", "empty": b""}
+    for name, content in files.items():
+        (mine / name).write_bytes(content)
+    digest, sent = transfer.digest_of(mine), list(transfer.pieces(mine, list(files)))
     with pytest.raises(LramError, match="has not come whole"):
-        unpacked(lambda: {**files, "config.json": b""}, digest_of(files), "mine")
-    folder = unpacked(lambda: files, digest_of(files), "mine")
+        transfer.unpacked([("config.json", 0, b""), *sent[1:]], digest, "mine")
+    folder = transfer.unpacked(sent, digest, "mine")
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == files
-    assert unpacked(dict, digest_of(files), "mine") == folder
+    assert transfer.unpacked([], digest, "mine") == folder

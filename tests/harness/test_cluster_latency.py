@@ -19,8 +19,7 @@ from support.files import edit
 from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.harness import LramError
 from lram.harness.cli import app
-from lram.harness.executors.ray import RayBackend
-from lram.harness.executors.ray.sweeps import OneNode
+from lram.harness.executors.ray import RayExecutor
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.plan import LatencyRequest
 from lram.harness.latency.records import Effort
@@ -78,8 +77,8 @@ def test_a_node_gives_the_plan_and_the_points_of_this_machine(
     asked = request(str(mine), "own:Crashing", loop=True, batches=(8,))
     here = sweep(asked, tmp_path / "here")
     said: list[str] = []
-    place = OneNode(RayBackend(cluster.address))
-    there = sweep(asked, tmp_path / "there", say=said.append, place=place)
+    executor = RayExecutor(cluster.address)
+    there = sweep(asked, tmp_path / "there", say=said.append, executor=executor)
     assert there.plan == here.plan
     assert points(there) == points(here)
     assert {p.outcome for p in there.points()} >= {"ok"}
@@ -95,17 +94,17 @@ def test_a_node_gives_the_plan_and_the_points_of_this_machine(
 
 
 def test_what_the_node_finds_wrong_is_a_sentence_and_nothing_is_written(tmp_path: Path, cluster: Any) -> None:
-    place = OneNode(RayBackend(cluster.address))
+    executor = RayExecutor(cluster.address)
     for words, asked in {
         "cannot play toy/reach": request("planner"),
         "contexts must be 1 or more": request("random", contexts=(0,)),
         "no node that can play the task offers a GPU": request("random", device="cuda"),
     }.items():
         with pytest.raises(LramError, match=words):
-            sweep(asked, tmp_path / "x", place=place)
+            sweep(asked, tmp_path / "x", executor=executor)
         assert not (tmp_path / "x").exists()
     with pytest.raises(LramError, match="--node elsewhere: there is no such node"):
-        sweep(request("random"), tmp_path / "x", place=OneNode(RayBackend(cluster.address), "elsewhere"))
+        sweep(request("random"), tmp_path / "x", executor=RayExecutor(cluster.address), node="elsewhere")
 
 
 def lram(*arguments: str) -> subprocess.Popen[str]:
@@ -180,21 +179,23 @@ def test_a_node_that_is_lost_leaves_a_sweep_that_goes_on(tmp_path: Path, cluster
     folder = tmp_path / "sweep"
     asked = request("random", contexts=(2, 300), batches=(1,), repeats=3, task="toy/steps")
     with pytest.raises(LramError, match=r"was lost .*what is recorded stands: lram latency --resume"):
-        sweep(asked, folder, say=say, place=OneNode(RayBackend(cluster.address), node))
+        sweep(asked, folder, say=say, executor=RayExecutor(cluster.address), node=node)
     assert 2 <= len(LatencyRun(folder).points()) < 6
-    run = resume(folder, place=OneNode(RayBackend(cluster.address)))
+    run = resume(folder, executor=RayExecutor(cluster.address))
     assert [p.outcome for p in run.points()] == ["ok"] * 6
 
 
 def test_a_sweep_goes_on_only_where_the_machine_is_of_the_same_kind(tmp_path: Path, cluster: Any) -> None:
-    place = OneNode(RayBackend(cluster.address))
-    run = sweep(request("random", contexts=(2,), batches=(1,), repeats=1), tmp_path / "sweep", place=place)
+    executor = RayExecutor(cluster.address)
+    run = sweep(
+        request("random", contexts=(2,), batches=(1,), repeats=1), tmp_path / "sweep", executor=executor
+    )
     [segment] = (run.path / "records").glob("*.jsonl")
     segment.write_bytes(b"")
     [file] = (run.path / "provenance").glob("*.json")
     made = file.read_bytes()
     edit(file, lambda plain: plain.update(cpu="another processor"))
-    for where in ({"place": place}, {}):
+    for where in ({"executor": executor}, {}):
         with pytest.raises(LramError, match=r"begun on another processor, .* times of two machines"):
             resume(run.path, **where)
     file.write_bytes(made)

@@ -24,7 +24,7 @@ from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import build_model
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
-from lram.harness.executors import contract as backends
+from lram.harness.executors import local as local_executor
 from lram.harness.gate.equivalence import pass_gate, remedy
 from lram.harness.storage.records import EpisodeRecord, Measured
 from lram.harness.storage.run_folder import Run
@@ -161,7 +161,7 @@ def test_records_are_the_same_with_the_gate_and_without(
     runs = []
     for place in ("with", "without"):
         runs.append(evaluate(agents, "toy/reach,toy/lives", tmp_path / place, episodes=2, machine=MACHINE))
-        monkeypatch.setattr(backends, "pass_gate", lambda agents: {})
+        monkeypatch.setattr(local_executor, "pass_gate", lambda agents: {})
     assert records(runs[0]) == records(runs[1])
     assert "check of xlstm[7:1]-1M" in runs[0].provenance()[0].settings
     assert "check of xlstm[7:1]-1M" not in runs[1].provenance()[0].settings

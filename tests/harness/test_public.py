@@ -76,7 +76,7 @@ def test_evaluations_say_what_they_cannot_take(run: Run, tmp_path: Path) -> None
         ({"machine": {"workers": 2}}, "machine is a dict; give a lram.harness.Machine"),
         (
             {"backend": "ray"},
-            "backend is 'ray'; leave it out, or give lram.harness.executors.ray.RayBackend()",
+            "executor is 'ray'; leave it out, or give lram.harness.executors.ray.RayExecutor()",
         ),
         ({"episodes": "3"}, "episodes is '3'; give a whole number"),
         ({"seed": 1.5}, "seed is 1.5; give a whole number"),

@@ -14,11 +14,11 @@ from lram.harness.errors import LramError
 from lram.harness.extrapolation.planning import ExtrapolationRequest, plan_of
 from lram.harness.latency.plan import LatencyRequest
 from lram.harness.machine import Machine
-from lram.harness.plan import Request, make_plan
+from lram.harness.plan import RunRequest, make_plan
 from lram.reports import summarise, write_report
 
 TAKERS: dict[str, Callable[[int, Path], object]] = {
-    "eval": lambda seed, _: make_plan(Request(agents="random", tasks="toy/reach", seed=seed)),
+    "eval": lambda seed, _: make_plan(RunRequest(agents="random", tasks="toy/reach", seed=seed)),
     "latency": lambda seed, _: LatencyRequest(agents=["random"], seed=seed).check(),
     "extrapolate": lambda seed, _: plan_of(ExtrapolationRequest(agents=["random"], seed=seed), Machine()),
     "bench model": lambda seed, _: bench_models(ModelBench(seed=seed)),

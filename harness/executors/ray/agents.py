@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from lram.agents.api import Agent, AgentInfo
 from lram.harness.errors import LramError
 from lram.harness.executors.ray.messages import AgentOrder, Described
-from lram.harness.executors.ray.shipping import held, scratch, unpacked
+from lram.harness.executors.ray.node import held, scratch
 from lram.harness.executors.ray.source import source_digest
+from lram.harness.executors.ray.transfer import Artifacts
 from lram.harness.gate.contract import contract_note
 from lram.harness.gate.equivalence import pass_gate
 from lram.harness.machine import calm_threads, threads
@@ -26,23 +26,11 @@ _held: dict[bytes, tuple[Agent, str]] = {}
 """The agent that this process has built last, by its order: jobs mostly come with the same."""
 
 
-Files = Sequence[Any] | None
-"""Of a checkpoint: in a list as Ray's reference to them, which is followed only where they are needed."""
-
-
-def fetched(files: Sequence[Any]) -> Mapping[str, bytes]:
-    """Return the files."""
-    from lram.harness.executors.ray.connection import follow
-
-    found: Mapping[str, bytes] = follow(files[0])
-    return found
-
-
-def describe(order: AgentOrder, files: Files, tasks: Sequence[PlannedTask]) -> Described:
+def describe(order: AgentOrder, artifacts: Artifacts, tasks: Sequence[PlannedTask]) -> Described:
     """Build an agent, let it pass the gate, and tell what a plan needs to know of it."""
     began = time.perf_counter()
     try:
-        agent, note = prepared(order, files)
+        agent, note = prepared(order, artifacts)
         took = time.perf_counter() - began
         refusals = {}
         for planned in tasks:
@@ -55,7 +43,7 @@ def describe(order: AgentOrder, files: Files, tasks: Sequence[PlannedTask]) -> D
     return Described(agent.info, refusals, note, took)
 
 
-def prepared(order: AgentOrder, files: Files) -> tuple[Agent, str]:
+def prepared(order: AgentOrder, artifacts: Artifacts) -> tuple[Agent, str]:
     """Return the agent of ``order``, checked, and what the gate noted.
 
     Raises:
@@ -64,19 +52,15 @@ def prepared(order: AgentOrder, files: Files) -> tuple[Agent, str]:
     key = msgspec.json.encode(order)
     if key not in _held:
         _held.clear()  # before the next one is loaded
-        _held[key] = _prepare(order, files)
+        _held[key] = _prepare(order, artifacts)
     return _held[key]
 
 
-def _prepare(order: AgentOrder, files: Files) -> tuple[Agent, str]:
+def _prepare(order: AgentOrder, artifacts: Artifacts) -> tuple[Agent, str]:
     calm_threads()
     if order.place and Path(order.place).is_dir() and order.place not in sys.path:
         sys.path.insert(0, order.place)
-    spec = order.spec
-    if files is not None:
-        here = unpacked(lambda: fetched(files), order.files, order.name)
-        spec = str(here) + spec.removeprefix(order.folder)
-    agent = build_agent(spec, order.seed, order.compute)
+    agent = build_agent(order.agent.there(artifacts), order.seed, order.compute)
     _check_same(order, agent.info)
     with threads(order.threads):
         return agent, _gate(order, agent)

@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import Any
 
 from lram.harness.errors import LramError
+from lram.harness.executors.contract import Log
 
 _KNOCK_S = 10.0
 PROBE_S = 180.0
@@ -43,12 +44,12 @@ class Node:
         return f"{self.host} ({self.id[:8]})"
 
 
-class Lost(Exception):  # noqa: N818 (it is news, not a mistake)
+class JobLost(Exception):  # noqa: N818 (it is news, not a mistake)
     """A task has ended without an answer.
 
     Attributes:
-        why: ``raised``; ``memory``: Ray has ended it because its node had none left; or ``ended``: its
-            process is gone, and perhaps the whole node.
+        why: ``raised``; ``memory``: Ray has ended it because its node had none left; ``ended``: its process
+            is gone, and perhaps the whole node; ``process`` or ``node``: which of them, once that is known.
     """
 
     def __init__(self, why: str, message: str) -> None:
@@ -72,8 +73,11 @@ class Cluster:
         return sorted((_node(one) for one in found if one["Alive"]), key=lambda node: node.id)
 
     def put(self, value: object) -> Any:
-        """Ship ``value`` to the cluster's store, from which each node fetches it once."""
-        return self._ray.put(value)
+        """Ship ``value`` to the cluster's object store; LramError where that does not take it."""
+        try:
+            return self._ray.put(value)
+        except Exception as error:
+            raise _gone(error) from error
 
     def start(
         self,
@@ -124,22 +128,22 @@ class Cluster:
         return list(found)
 
     def next(self, stream: Any) -> Any:
-        """Return the next item of a stream that is ready; Lost where there is none any more."""
+        """Return the next item of a stream that is ready; JobLost where there is none any more."""
         try:
             return self._ray.get(next(stream))
         except StopIteration as error:
-            raise Lost("ended", "its process ended early") from error
+            raise JobLost("ended", "its process ended early") from error
         except Exception as error:
             raise self._lost(error) from error
 
     def result(self, reference: Any, timeout: float = PROBE_S) -> Any:
-        """Return what a function that was started on ``node`` has returned; Lost where nothing comes."""
+        """Return what a function that was started on ``node`` has returned; JobLost where nothing comes."""
         try:
             return self._ray.get(reference, timeout=timeout)
         except Exception as error:
             if isinstance(error, self._ray.exceptions.GetTimeoutError):
                 self.cancel(reference)
-                raise Lost("ended", f"no answer within {timeout:.0f} s") from error
+                raise JobLost("ended", f"no answer within {timeout:.0f} s") from error
             raise self._lost(error) from error
 
     def cancel(self, reference: Any) -> None:
@@ -160,27 +164,27 @@ class Cluster:
         except Exception:  # the node cannot be reached, for one reason or another
             return False
 
-    def _lost(self, error: Exception) -> Lost:
+    def _lost(self, error: Exception) -> JobLost:
         exceptions = self._ray.exceptions
         words = " ".join(str(error).split())[:300]
         if isinstance(error, exceptions.RayTaskError):
             cause = getattr(error, "cause", None)
             last = f"{type(cause).__name__}: {cause}" if cause is not None else words
-            return Lost("raised", " ".join(last.split())[:300])
+            return JobLost("raised", " ".join(last.split())[:300])
         if isinstance(error, exceptions.OutOfMemoryError):
-            return Lost("memory", "Ray ended a job because the node's memory ran out")
+            return JobLost("memory", "Ray ended a job because the node's memory ran out")
         if isinstance(error, exceptions.WorkerCrashedError):
-            return Lost("ended", "its process died")
-        return Lost("ended", words or type(error).__name__)
+            return JobLost("ended", "its process died")
+        return JobLost("ended", words or type(error).__name__)
 
 
 @contextmanager
-def connected(address: str | None, say: Callable[[str], None]) -> Iterator[Cluster]:
+def connected(address: str | None, log: Log) -> Iterator[Cluster]:
     """Connect to the cluster at ``address``, or to the one on this machine; start one where there is none.
 
     Args:
         address: Such as ``10.0.0.1:6379`` (None: ``RAY_ADDRESS``, else the cluster on this machine).
-        say: Told where one is started, and where one is open to whoever reaches it.
+        log: Told where one is started, and where one is open to whoever reaches it.
 
     Raises:
         LramError: Ray is not installed, or nobody answers.
@@ -200,10 +204,10 @@ def connected(address: str | None, say: Callable[[str], None]) -> Iterator[Clust
             raise LramError("this process is connected to Ray already; call ray.shutdown() first")
         _divert(ray)
         if own:
-            say("no Ray cluster runs here; one is started on this machine for as long as this takes")
+            log("no Ray cluster runs here; one is started on this machine for as long as this takes")
             usual["include_dashboard"] = False
         elif os.environ.get("RAY_AUTH_MODE") != "token":
-            say(
+            log(
                 "the Ray cluster asks for no token: whoever reaches its ports can run programs on its nodes; "
                 "docs/cluster.md tells how to start one with RAY_AUTH_MODE=token"
             )

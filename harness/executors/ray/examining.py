@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import msgspec
 
 from lram.harness.doctor import Finding
-from lram.harness.executors.ray import jobs
-from lram.harness.executors.ray.connection import Lost, connected
-from lram.harness.executors.ray.roster import Roster
+from lram.harness.executors.ray import rollout_node
+from lram.harness.executors.ray.connection import JobLost, connected
+from lram.harness.executors.ray.registry import NodeRegistry
 
 _MOST_S = 900.0
 
@@ -37,23 +37,23 @@ def examine_nodes(address: str | None) -> list[Examined]:
     with connected(address, lambda line: print(f"lram: {line}", file=sys.stderr)) as cluster:
         problems: dict[str, str] = {}
         nodes = cluster.nodes()
-        roster = Roster(cluster, lambda line: None)
-        roster.examine({}, {}, needed=False)
+        registry = NodeRegistry(cluster, lambda line: None)
+        registry.examine({}, {}, needed=False)
         asked = {
-            node.id: cluster.start(node, jobs.examine, cpus=min(1.0, node.cpus))
-            for node in roster.nodes.values()
+            node.id: cluster.start(node, rollout_node.examine, cpus=min(1.0, node.cpus))
+            for node in registry.nodes.values()
         }
         found: dict[str, tuple[Finding, ...]] = {}
         for id_, reference in asked.items():
             try:
                 found[id_] = msgspec.json.decode(cluster.result(reference, _MOST_S), type=tuple[Finding, ...])
-            except Lost as lost:
+            except JobLost as lost:
                 problems[id_] = str(lost)
         return [
             Examined(
                 str(node),
                 f"{node.cpus:g} cores, {node.memory / 2**30:.0f} GiB and {node.gpus:g} GPUs offered",
-                problems.get(node.id) or roster.problems.get(node.id, ""),
+                problems.get(node.id) or registry.problems.get(node.id, ""),
                 found.get(node.id, ()),
             )
             for node in nodes

@@ -5,7 +5,7 @@ little idle at the end. With W seconds of work left for S slots and a start-up o
 cost each slot about (W / S) / T starts and leave T / 2 idle at the end on average: together least at
 T = sqrt(2 s W / S). W shrinks while a run goes on, and so do its jobs.
 
-Lines of work (an agent's episodes of one task) are begun with the most expensive first, so that the
+EpisodeQueue of work (an agent's episodes of one task) are begun with the most expensive first, so that the
 longest do not come last, agent by agent, so that nodes load few models. Costs are tabled until they are
 measured: an episode's decisions times what a decision takes in its domain and with its agent.
 """
@@ -34,7 +34,7 @@ _RECKON_EVERY = 64  # jobs: there are thousands of lines to add up
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class EpisodeGroup:
     """The episodes of a job; all of one agent and one task."""
 
     attempts: tuple[Attempt, ...]
@@ -139,7 +139,7 @@ class Costs:
         self._ratio[agent, domain] = real + seconds, told + max(1e-9, tabled)
 
 
-class Lines:
+class EpisodeQueue:
     """All work that waits for a job."""
 
     def __init__(self, items: Iterable[WorkItem], costs: Costs, episodes: int | None = None) -> None:
@@ -219,7 +219,7 @@ class Lines:
                 return line.agent, line.task
         return None
 
-    def cut(self, agent: str, task: str, start_s: float, slots: int) -> Group:
+    def cut(self, agent: str, task: str, start_s: float, slots: int) -> EpisodeGroup:
         """Take the next job of a line.
 
         Args:
@@ -230,10 +230,12 @@ class Lines:
         """
         line = self._lines[agent][task]
         if line.alone:
-            group = Group((line.alone.popleft(),))
+            group = EpisodeGroup((line.alone.popleft(),))
         else:
             size = self._episodes or self._size(line, start_s, slots)
-            group = Group(tuple(line.take() for _ in range(min(size, len(line.back) + len(line.fresh)))))
+            group = EpisodeGroup(
+                tuple(line.take() for _ in range(min(size, len(line.back) + len(line.fresh))))
+            )
         self._add(line, -len(group.attempts))
         if not len(line):
             del self._lines[agent][task]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from lram.agents.api import AgentInfo
 from lram.agents.compute import Compute
 from lram.envs.workers.process import Deadlines
+from lram.harness.executors.ray.transfer import ShippedAgent
 from lram.harness.storage.records import EpisodeRecord, Failure, PlannedTask
 
 
@@ -16,10 +17,7 @@ class AgentOrder:
 
     Attributes:
         label: Its label.
-        spec: Its specification, as the driver's user wrote it.
-        folder: The part of ``spec`` that is a checkpoint's folder; empty where there is none.
-        files: SHA-256 over the folder's files, by which nodes know that they have them.
-        name: Of the folder, links followed: it goes into what reports say.
+        agent: Its specification.
         seed: Of the run.
         compute: How models compute.
         threads: Threads of the tensor library.
@@ -29,10 +27,7 @@ class AgentOrder:
     """
 
     label: str
-    spec: str
-    folder: str
-    files: str
-    name: str
+    agent: ShippedAgent
     seed: int
     compute: Compute
     threads: int
@@ -100,7 +95,7 @@ class JobOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class JobError:
     """Why a job ended early.
 
     Attributes:
@@ -115,7 +110,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class RolloutUpdate:
     """What a job says, now and then.
 
     Attributes:
@@ -123,7 +118,7 @@ class News:
         active: Episodes in flight.
         decisions: Decisions so far.
         done: It is over: without this, a stream that ends was cut off.
-        trouble: Why it ended early.
+        error: Why it ended early.
         workers: Versions in the domain's interpreter, at the end.
         start_s: Seconds from its begin to the first episode's, at the end.
         wall_s: Seconds that it took, at the end.
@@ -135,7 +130,7 @@ class News:
     active: int = 0
     decisions: int = 0
     done: bool = False
-    trouble: Trouble | None = None
+    error: JobError | None = None
     workers: dict[str, str] = field(default_factory=dict)
     start_s: float = 0.0
     wall_s: float = 0.0

@@ -16,7 +16,7 @@ _COPIES = 2.5  # of a model's weights: its own, packed ones for its step, and ro
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class JobResources:
     """What one job takes while it runs.
 
     Attributes:
@@ -36,7 +36,7 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ResourceRequest:
     """What the user asks for instead of what is usual; each by domain, and under ``""`` for all others.
 
     Attributes:
@@ -65,8 +65,16 @@ class Wishes:
         if self.episodes is not None and self.episodes < 1:
             raise LramError(f"episodes of a job: {self.episodes}; it must be 1 or more")
 
+    def check_for_cells(self) -> None:
+        """Raise LramError for what a cell of a study cannot have: it belongs to no single domain."""
+        for option, given in (("cpus", self.cpus), ("gpus", self.gpus), ("memory", self.memory_gib)):
+            if given.keys() - {""}:
+                raise LramError(
+                    f"--job-{option} takes a number here: a cell trains and plays all that its study names"
+                )
 
-def needs(domain: Domain, info: AgentInfo, device: str, lanes: int, wishes: Wishes) -> Needs:
+
+def needs(domain: Domain, info: AgentInfo, device: str, lanes: int, request: ResourceRequest) -> JobResources:
     """Return what a job of an agent in a domain asks for.
 
     Args:
@@ -74,18 +82,18 @@ def needs(domain: Domain, info: AgentInfo, device: str, lanes: int, wishes: Wish
         info: The agent's.
         device: Where models act.
         lanes: Episodes in flight.
-        wishes: What the user wants instead.
+        request: What the user wants instead.
     """
-    cpus = _wish(wishes.cpus, domain.name, 1.0)
+    cpus = _requested(request.cpus, domain.name, 1.0)
     workers = max(1, int(cpus))
     on_gpu = info.kind == "model" and device != "cpu"
-    gpus = _wish(wishes.gpus, domain.name, 1.0) if on_gpu else 0.0
+    gpus = _requested(request.gpus, domain.name, 1.0) if on_gpu else 0.0
     megabytes = _HARNESS_MB + workers * domain.worker_mb + lanes * domain.session_mb
     if info.kind == "model":
         megabytes += _MODEL_MB + (0 if on_gpu else (info.parameters or 0) * 4 * _COPIES / 2**20)
-    memory = _wish(wishes.memory_gib, domain.name, 0.0) * 2**30 or megabytes * 2**20
-    return Needs(cpus, gpus, int(memory))
+    memory = _requested(request.memory_gib, domain.name, 0.0) * 2**30 or megabytes * 2**20
+    return JobResources(cpus, gpus, int(memory))
 
 
-def _wish(given: Mapping[str, float], domain: str, usual: float) -> float:
+def _requested(given: Mapping[str, float], domain: str, usual: float) -> float:
     return given.get(domain, given.get("", usual))

@@ -1,11 +1,11 @@
-"""The driver of a sweep of latencies: chooses the one node that is measured, and writes what it says."""
+"""A sweep of latencies on a cluster: a job that has one node to itself."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,64 +14,55 @@ import msgspec
 
 from lram.envs.registry import select
 from lram.harness.errors import LramError, as_lram_error
-from lram.harness.executors.ray.backend import RayBackend
-from lram.harness.executors.ray.connection import Cluster, Lost, Node
-from lram.harness.executors.ray.measuring import Asked, Heard, SweepOrder, measure
-from lram.harness.executors.ray.roster import Roster
-from lram.harness.executors.ray.transfer import shipped
+from lram.harness.executors.contract import JobUpdate
+from lram.harness.executors.ray.connection import JobLost, Node
+from lram.harness.executors.ray.loop import ClusterContext, JobLoop, JobSource, NodeCapacity, RunningJob
+from lram.harness.executors.ray.resources import JobResources
+from lram.harness.executors.ray.sweep_node import SweepOrder, SweepRequest, SweepUpdate, measure
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.plan import LatencyRequest
 from lram.harness.latency.records import LatencyPlan, end_of
-from lram.harness.latency.records import LatencyPoint as Point
-from lram.harness.latency.sweep import Bench, Say
+from lram.harness.latency.sweep import SweepJob, SweepReady, SweepResult
 from lram.harness.plan import labelled_specs
-from lram.harness.storage.provenance import collect
 from lram.harness.storage.records import Provenance
 from lram.harness.timing.inputs import Inputs
 
-_WAIT_S = 1.0
 _TELL_S = 5.0
 
 
-class OneNode:
-    """One node of a cluster."""
+class SweepSource(JobSource[SweepJob]):
+    """Has one sweep measured on one node of a cluster."""
 
-    def __init__(self, backend: RayBackend, node: str = "") -> None:
-        """Prepare.
+    waiting_text = "no node is there that could be measured; waiting for one to join"
+    stuck_text = "no node is there that could be measured"
 
-        Args:
-            backend: The cluster.
-            node: Host, address or the start of the id of the node to measure; empty: one that can play the
-                task, on ``cuda`` one that has a graphics processor, and of those the one with most cores.
-        """
-        self._backend, self._node = backend, node
+    def __init__(self, context: ClusterContext, job: SweepJob) -> None:
+        """Prepare; the node is chosen in :meth:`run`, and held from the plan, or the check, on."""
+        # Which other nodes come and go is nothing to a sweep.
+        self._context, self._job = replace(context, log=lambda line: None), job
+        self._registry, self._transfer = context.registry, context.transfer
+        self._updates: list[JobUpdate] = []
+        self._nodes: list[Node] = []
+        self._order: SweepOrder | None = None
+        self._device, self._inputs = "cpu", b""
+        self._folder = ""  # once there is something to resume
+        self._began, self._told = 0.0, False
 
-    @contextmanager
-    def open(self, say: Say) -> Iterator[Bench]:
-        """Connect; the node is held from the plan, or the check, on."""
-        with self._backend.connect() as cluster:
-            bench = _Bench(cluster, self._node, say)
-            try:
-                yield bench
-            finally:
-                bench.close()
+    def run(self) -> Iterator[JobUpdate | None]:
+        """Measure; see :meth:`lram.harness.executors.contract.ExecutorSession.run`."""
+        if self._job.request is not None:
+            self._prepare_new(self._job.request)
+        else:
+            self._prepare_resumed(LatencyRun(self._job.path))
+        loop = JobLoop(self._context, NodeCapacity(self._registry))
+        with closing(loop.run(self)) as turns:
+            for _ in turns:
+                while self._updates:
+                    yield self._updates.pop(0)
+                yield None
 
-
-class _Bench:
-    def __init__(self, cluster: Cluster, wanted: str, say: Say) -> None:
-        self._cluster, self._wanted, self._say = cluster, wanted, say
-        self._roster = Roster(cluster, self._tell)
-        self._node: Node | None = None
-        self._stream: Any = None
-        self._made: Provenance | None = None
-        self._folder = ""
-
-    def _tell(self, line: str) -> None:
-        self._say(line)
-
-    def plan(self, request: LatencyRequest) -> tuple[LatencyPlan, Inputs]:
-        """See :class:`lram.harness.latency.sweep.Bench`."""
+    def _prepare_new(self, request: LatencyRequest) -> None:
         request.check()
         specs: dict[str, str] = {}
         for label, spec in labelled_specs(request.agents).items():
@@ -82,29 +73,20 @@ class _Bench:
         with as_lram_error():
             for task in select(request.task):
                 domains.setdefault(task.domain, []).append(task.name)
-        agents, files = shipped(specs, self._cluster.put)
-        told = {field.name: getattr(request, field.name) for field in fields(request)}
-        order = SweepOrder(agents, tuple(files), str(Path.cwd()), Asked(**{**told, "agents": specs}))
-        self._roster.examine(domains, request.interpreters or {})
-        able = [self._roster.able(name, self._roster.protocol(name, None)) for name in domains]
+        asked = {field.name: getattr(request, field.name) for field in fields(request)}
+        agents = {label: self._transfer.agent(spec) for label, spec in specs.items()}
+        self._order = SweepOrder(agents, str(Path.cwd()), SweepRequest(**{**asked, "agents": specs}))
+        self._registry.examine(domains, request.interpreters or {})
+        able = [self._registry.able(name, self._registry.protocol(name, None)) for name in domains]
         nodes = [node for node in able[0] if all(node in others for others in able)]
-        self._start(self._best(nodes, request.device, None)[0], order, b"", files)
-        while (heard := self._hear())[0].plan is None:
-            pass
-        plan = heard[0].plan
-        assert plan is not None
-        with tempfile.TemporaryDirectory(prefix="lram-latency-") as folder:
-            (Path(folder) / recorded.FILE).write_bytes(heard[1])
-            return plan, recorded.read(Path(folder), plan.inputs)
+        self._device = request.device
+        self._nodes = self._best(nodes, None)[:1]
 
-    def check(self, run: LatencyRun) -> None:
-        """See :class:`lram.harness.latency.sweep.Bench`."""
+    def _prepare_resumed(self, run: LatencyRun) -> None:
         plan, sessions = run.plan, run.provenance()
-        agents, files = shipped({agent.label: agent.spec for agent in plan.agents}, self._cluster.put)
         first = sessions[0] if sessions else None
-        order = SweepOrder(
-            agents,
-            tuple(files),
+        self._order = SweepOrder(
+            {agent.label: self._transfer.agent(agent.spec) for agent in plan.agents},
             str(Path.cwd()),
             plan=plan,
             missing=tuple(run.missing()),
@@ -112,116 +94,119 @@ class _Bench:
             first=first,
         )
         domain, protocol = plan.task.task.domain, plan.task.protocol.partition(":")[2].partition("@")[0]
-        self._roster.examine({domain: [plan.task.task.name]} if plan.loop else {}, {})
-        nodes = self._roster.able(domain, protocol) if plan.loop else list(self._roster.nodes.values())
+        self._registry.examine({domain: [plan.task.task.name]} if plan.loop else {}, {})
+        nodes = self._registry.able(domain, protocol) if plan.loop else list(self._registry.nodes.values())
         if not nodes:
             raise LramError(f"no node can play {plan.task.task.id}, whose simulator this sweep times, too")
-        inputs = (run.path / recorded.FILE).read_bytes()
+        self._inputs = (run.path / recorded.FILE).read_bytes()
         self._folder = str(run.path)
-        refusal = ""
-        for node in self._best(nodes, plan.device, first):
-            self._start(node, order, inputs, files)
-            while not (heard := self._hear(patient=True)[0]).checked:
-                if heard.problem:
-                    break
-            if heard.checked:
-                return
-            refusal = heard.problem.replace("this node", f"the node {node}")
-            self.close()
-        raise LramError(refusal)
+        self._device = plan.device
+        self._nodes = self._best(nodes, first)
 
-    def provenance(self, settings: Mapping[str, object]) -> Provenance:
-        """See :class:`lram.harness.latency.sweep.Bench`."""
-        assert self._made is not None
-        told = {name: str(value) for name, value in settings.items()}
-        where = {"backend": "ray", "node": str(self._node)}
-        return replace(
-            self._made,
-            command=collect({}, {}).command,
-            settings={**told, **where, **self._made.settings},
-        )
-
-    def measure(self, run: LatencyRun) -> Iterator[Point | str]:
-        """See :class:`lram.harness.latency.sweep.Bench`."""
-        self._folder = str(run.path)
-        while True:
-            heard, _ = self._hear()
-            if heard.log:
-                with suppress(OSError), (run.path / "logs" / "processes.log").open("a") as log:
-                    log.write(heard.log)
-            if heard.point is not None:
-                yield heard.point
-            if heard.done:
-                self._stream = None
-                return
-
-    def close(self) -> None:
-        """End what runs on the node."""
-        if self._stream is not None:
-            self._cluster.cancel(self._stream)
-            self._stream = None
-
-    def _best(self, nodes: Sequence[Node], device: str, first: Provenance | None) -> list[Node]:
+    def _best(self, nodes: Sequence[Node], first: Provenance | None) -> list[Node]:
         """Return the nodes that could be measured, the best one first."""
-        found = [node for node in nodes if device == "cpu" or node.gpus >= 1]
+        found = [node for node in nodes if self._device == "cpu" or node.gpus >= 1]
         if not found:
-            raise LramError(f"no node that can play the task offers a GPU, and the sweep is on {device}")
-        if self._wanted:
-            found = [node for node in found if _named(node, self._wanted)]
+            raise LramError(
+                f"no node that can play the task offers a GPU, and the sweep is on {self._device}"
+            )
+        if wanted := self._job.node:
+            found = [node for node in found if _named(node, wanted)]
             if not found:
                 raise LramError(
-                    f"--node {self._wanted}: there is no such node that can be measured; there are "
+                    f"--node {wanted}: there is no such node that can be measured; there are "
                     f"{', '.join(f'{node} at {node.address}' for node in nodes)}"
                 )
 
         def rank(node: Node) -> tuple[object, ...]:
             again = first is not None and first.settings.get("node") == str(node)
-            alike = first is not None and self._roster.facts[node.id].cpu == first.cpu
+            alike = first is not None and self._registry.facts[node.id].cpu == first.cpu
             return not again, not alike, -node.cpus, str(node)
 
         return sorted(found, key=rank)
 
-    def _start(self, node: Node, order: SweepOrder, inputs: bytes, files: Mapping[str, Any]) -> None:
-        device = order.asked.device if order.asked is not None else order.plan.device if order.plan else "cpu"
-        self._node = node
-        self._stream = self._cluster.start(
+    # What the loop asks
+
+    def __len__(self) -> int:
+        return len(self._nodes) if self._order is not None else 0
+
+    def turn(self) -> None:
+        """Take note of how the run goes."""
+        if not self._told and self._began and time.monotonic() - self._began > _TELL_S:
+            self._told = True
+            self._job.log(f"waiting for the node {self._node}, until nothing else of the cluster runs there")
+
+    def choose(self) -> RunningJob[SweepJob] | None:
+        """Return the next job for a node that has room for it."""
+        if self._began:
+            return None
+        node = self._node = self._nodes.pop(0)
+        gpus = 0.0 if self._device == "cpu" else node.gpus
+        return RunningJob(self._job, node, JobResources(node.cpus, gpus, 0))
+
+    def start(self, running: RunningJob[SweepJob]) -> Any:
+        """Start a job on its node; return the stream of its updates."""
+        order, node, needs = self._order, running.node, running.needs
+        assert order is not None
+        self._began = time.monotonic()
+        return self._context.cluster.start(
             node,
             measure,
             msgspec.json.encode(order),
-            inputs,
-            *files.values(),
-            cpus=node.cpus,
-            gpus=0.0 if device == "cpu" else node.gpus,
+            self._transfer.of(*order.agents.values()),
+            self._inputs,
+            cpus=needs.cpus,
+            gpus=needs.gpus,
             stream=True,
         )
 
-    def _hear(self, *, patient: bool = False) -> tuple[Heard, bytes]:
-        """Return what the node says next.
+    def handle_update(self, running: RunningJob[SweepJob], message: Any) -> bool:
+        """Take what a job says; return whether that was its last word."""
+        content, inputs = message
+        node, log = running.node, self._job.log
+        update = msgspec.json.decode(content, type=SweepUpdate)
+        if update.made is not None:
+            self._told = True
+            log(f"measuring on the node {node}: {update.made.cpu}, {update.made.cores} cores")
+            where = {"backend": "ray", "node": str(node)}
+            self._give(replace(update.made, settings={**where, **update.made.settings}))
+        for text in update.text:
+            self._give(text)
+        if update.problem:
+            if update.other and self._nodes:
+                self._began = 0.0  # the next node may be of the sweep's kind
+                return True
+            if update.other:
+                raise LramError(update.problem.replace("this node", f"the node {node}"))
+            raise LramError(f"{update.problem} (on the node {node})")
+        if update.plan is not None:
+            self._give(_ready(update.plan, inputs))
+        elif update.checked:
+            self._give(SweepReady())
+        if update.log:
+            with suppress(OSError), (self._job.path / "logs" / "processes.log").open("a") as file:
+                file.write(update.log)
+        if update.point is not None:
+            self._folder = str(self._job.path)
+            self._give(update.point)
+        if update.done:
+            self._order = None  # nothing is left for another node
+        return update.done
 
-        Raises:
-            LramError: It says what is wrong (``patient``: not where that is its kind), or it was lost.
-        """
-        began, told = time.monotonic(), self._made is not None
-        while not self._cluster.ready([self._stream], _WAIT_S):
-            if not told and time.monotonic() - began > _TELL_S:
-                told = True
-                self._say(f"waiting for the node {self._node}, until nothing else of the cluster runs there")
-        try:
-            content, inputs = self._cluster.next(self._stream)
-        except Lost as lost:
-            self._stream = None
-            on = f"; what is recorded stands: lram latency --resume {self._folder}" if self._folder else ""
-            how = "failed" if lost.why == "raised" else "was lost"
-            raise LramError(f"the node {self._node} {how} ({lost}){on}") from lost
-        heard = msgspec.json.decode(content, type=Heard)
-        if heard.made is not None:
-            self._made = heard.made
-            self._say(f"measuring on the node {self._node}: {heard.made.cpu}, {heard.made.cores} cores")
-        for text in heard.text:
-            self._say(text)
-        if heard.problem and not (patient and heard.other):
-            raise LramError(f"{heard.problem} (on the node {self._node})")
-        return heard, inputs
+    def handle_loss(self, running: RunningJob[SweepJob], loss: JobLost) -> None:
+        """Repeat or give up a job that has ended without a last word."""
+        on = f"; what is recorded stands: lram latency --resume {self._folder}" if self._folder else ""
+        how = "failed" if loss.why == "raised" else "was lost"
+        raise LramError(f"the node {running.node} {how} ({loss}){on}") from loss
+
+    def _give(self, result: SweepResult) -> None:
+        self._updates.append(JobUpdate(self._job, "result", result))
+
+
+def _ready(plan: LatencyPlan, inputs: bytes) -> SweepReady:
+    with tempfile.TemporaryDirectory(prefix="lram-latency-") as folder:
+        (Path(folder) / recorded.FILE).write_bytes(inputs)
+        return SweepReady(plan, recorded.read(Path(folder), plan.inputs))
 
 
 def _named(node: Node, name: str) -> bool:

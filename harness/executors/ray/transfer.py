@@ -1,35 +1,50 @@
-"""Folders that go to nodes and back: agents' files, and whole folders in pieces."""
+"""Artefacts on their way to nodes and back: checkpoints, stores, and cells of studies.
+
+All of them go as pieces of files through Ray's object store, from which a node fetches what it does not have
+yet: an artefact is known by its content's digest, lies on a node once, and is checked there before it
+counts. What a node has made comes back as pieces, too, among the updates of its job.
+"""
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lram.agents.durable import NoLocksError, flock
-from lram.harness.executors.ray.shipping import digest_of, folder_of, read_folder, scratch, unpacked
+from lram.agents.api import AgentError
+from lram.agents.spec import parse_agent
+from lram.agents.trajectories import TrajectoryStore
+from lram.agents.trajectories.index import read_index
+from lram.agents.trajectories.layout import CARD_FILE, INDEX_FILE
+from lram.harness.errors import LramError
+from lram.harness.executors.ray.connection import Cluster, follow
+from lram.harness.executors.ray.node import KEEP_S, held, scratch
 
 PIECE_BYTES = 8 << 20
 """Most bytes of a file in one message."""
 
-_FORGET_S = 3600.0
+_MOST_BYTES = 64 << 30
+
+Pieces = Sequence[tuple[str, int, Any]]
+"""Files as name, offset and Ray's reference to the content; references are followed where they are needed."""
+Artifacts = Mapping[str, Pieces]
+"""What comes along with a job, by digest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shipped:
-    """A specification on its way to a node.
+class ShippedAgent:
+    """An agent's specification on its way to a node.
 
     Attributes:
         spec: As the driver's user wrote it.
         folder: The part of it that is a checkpoint's folder; empty where there is none.
-        files: SHA-256 over the folder's files.
+        files: SHA-256 over the folder's files, by which nodes know that they have them.
         name: Of the folder, links followed: it goes into what reports say.
     """
 
@@ -38,78 +53,153 @@ class Shipped:
     files: str = ""
     name: str = ""
 
-    def there(self, files: Mapping[str, Mapping[str, bytes]]) -> str:
-        """Return what it is called on the node that this runs on; ``files`` are folders by digest."""
+    def there(self, artifacts: Artifacts) -> str:
+        """Return what it is called on the node that this runs on."""
         if not self.folder:
             return self.spec
-        here = unpacked(lambda: files[self.files], self.files, self.name)
+        here = unpacked(artifacts.get(self.files, ()), self.files, self.name)
         return str(here) + self.spec.removeprefix(self.folder)
 
 
-def shipped(
-    specs: Mapping[str, str], put: Callable[[object], Any]
-) -> tuple[dict[str, Shipped], dict[str, Any]]:
-    """Return specifications for nodes, by the same keys, and their folders by digest, as ``put`` names them.
+class ArtifactTransfer:
+    """The driver's side: puts artefacts into the cluster's object store, each once."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._put: dict[str, Pieces] = {}
+
+    def agent(self, spec: str) -> ShippedAgent:
+        """Return a specification for nodes, and put its folder; LramError where that cannot be read."""
+        folder = parse_agent(spec).folder
+        if not folder:
+            return ShippedAgent(spec)
+        path = Path(folder)
+        try:
+            names = [file.name for file in sorted(path.iterdir()) if file.is_file()]
+            if sum((path / name).stat().st_size for name in names) > _MOST_BYTES:
+                raise LramError(
+                    f"{folder} holds more than {_MOST_BYTES >> 30} GiB; give a checkpoint's own folder"
+                )
+            digest = digest_of(path)
+            if digest not in self._put:
+                self._put[digest] = self.put(path, names)
+        except OSError as error:
+            raise LramError(f"{folder} cannot be read: {error.strerror}") from error
+        return ShippedAgent(spec, folder, digest, path.resolve().name)
+
+    def store(self, path: str, digest: str) -> None:
+        """Put a trajectory store."""
+        if digest not in self._put:
+            names = [CARD_FILE, *(line.part for line in read_index(Path(path)).lines), INDEX_FILE]
+            self._put[digest] = self.put(Path(path), names)
+
+    def put(self, folder: Path, names: Sequence[str]) -> Pieces:
+        """Put the named files of a folder, to be sent along with one job."""
+        return [(name, place, self._cluster.put(content)) for name, place, content in pieces(folder, names)]
+
+    def of(self, *agents: ShippedAgent) -> dict[str, Pieces]:
+        """Return what must come along with a job of ``agents``."""
+        return self.by_digest(*(agent.files for agent in agents if agent.files))
+
+    def by_digest(self, *digests: str) -> dict[str, Pieces]:
+        """Return those of the artefacts that were put."""
+        return {digest: self._put[digest] for digest in digests if digest in self._put}
+
+
+def digest_of(folder: Path) -> str:
+    """Return a SHA-256 over names and contents of the files in ``folder``, in hex."""
+    digest = hashlib.sha256()
+    for file in sorted(one for one in folder.iterdir() if one.is_file()):
+        digest.update(f"{len(file.name)} {file.name} {file.stat().st_size} ".encode())
+        with file.open("rb") as content:
+            while piece := content.read(PIECE_BYTES):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+# On a node
+
+
+def fetch(sent: Pieces, folder: Path) -> None:
+    """Write files that were put into ``folder``, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, place, reference in sent:
+        put_piece(folder, name, place, follow(reference))
+
+
+def unpacked(sent: Pieces, digest: str, name: str) -> Path:
+    """Return a folder on this node, called ``name``, with the files of a checkpoint; once written, kept.
+
+    The name goes into what a report says of a checkpoint, so the same files may lie there under several.
 
     Raises:
-        LramError: A folder cannot be read.
+        LramError: What came is not what was sent.
     """
-    found, references = {}, {}
-    for key, spec in specs.items():
-        folder = folder_of(spec)
-        if not folder:
-            found[key] = Shipped(spec)
-            continue
-        files = read_folder(folder)
-        digest = digest_of(files)
-        if digest not in references:
-            references[digest] = put(files)
-        found[key] = Shipped(spec, folder, digest, Path(folder).resolve().name)
-    return found, references
+    folder = scratch() / "checkpoints" / digest[:32] / Path(name).name
+    with held(f"checkpoint-{digest[:16]}"):
+        if not folder.is_dir():
+            _clean(folder.parent.parent)
+            partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+            shutil.rmtree(partial, ignore_errors=True)
+            fetch(sent, partial)
+            if digest_of(partial) != digest:
+                shutil.rmtree(partial)
+                raise LramError(f"the checkpoint {name} has not come whole; start the command again")
+            partial.rename(folder)
+        os.utime(folder.parent)
+    return folder
 
 
-@contextmanager
-def room(kind: str) -> Iterator[Path]:
-    """Return a new folder on this node for a while; those that were left behind by a power cut go."""
-    rooms = scratch() / kind
-    rooms.mkdir(exist_ok=True)
-    for old in rooms.iterdir():
-        if time.time() - old.stat().st_mtime > _FORGET_S and not _in_use(old):
+def unpacked_store(sent: Pieces, digest: str) -> Path:
+    """Return this node's copy of a trajectory store; LramError where it has not come as it was."""
+    stores = _stores()
+    with held(f"store-{digest[:16]}"):
+        if not (stores / digest).is_dir():
+            partial = stores / f".{digest}.{os.getpid()}"
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                fetch(sent, partial)
+                store = TrajectoryStore(partial)
+                store.verify()
+                if store.digest != digest:
+                    raise LramError(
+                        f"the store {digest[:12]} has come as {store.digest[:12]}: it was added to meanwhile"
+                    )
+            except BaseException as error:
+                shutil.rmtree(partial, ignore_errors=True)
+                if isinstance(error, AgentError):
+                    raise LramError(str(error)) from error
+                raise
+            partial.rename(stores / digest)
+        os.utime(stores / digest)
+    return stores / digest
+
+
+def missing_stores(digests: Sequence[str]) -> list[str]:
+    """Return which of the stores this node does not have; those that nobody has used for days go."""
+    stores = _stores()
+    for old in stores.iterdir():
+        if old.name not in digests and time.time() - old.stat().st_mtime > KEEP_S:
             shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(dir=rooms))
-    try:
-        with (folder / "in-use").open("a") as handle:
-            with suppress(NoLocksError):  # it is not removed by others then, either
-                flock(handle.fileno(), fcntl.LOCK_EX)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    for digest in digests:
+        if (stores / digest).is_dir():
+            os.utime(stores / digest)
+    return [digest for digest in digests if not (stores / digest).is_dir()]
 
 
-@contextmanager
-def as_others() -> Iterator[int]:
-    """Let this process wait its turn as any other for a while, and return how nice it then is.
-
-    Ray makes its processes nice. Only the system's administrator may undo that; others are told.
-    """
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    if before > 0:
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, 0)
-    try:
-        yield os.getpriority(os.PRIO_PROCESS, 0)
-    finally:
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, before)
+def _stores() -> Path:
+    folder = scratch().resolve() / "stores"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
-def _in_use(folder: Path) -> bool:
-    try:
-        with (folder / "in-use").open("a") as handle:
-            flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    return False
+def _clean(folder: Path) -> None:
+    """Remove what nobody has asked for in two days, verdicts of gates among it."""
+    old = [*(folder.iterdir() if folder.is_dir() else ()), *scratch().glob("gate-*.txt")]
+    for one in old:
+        with suppress(OSError):  # another process was faster
+            if time.time() - one.stat().st_mtime > KEEP_S:
+                shutil.rmtree(one) if one.is_dir() else one.unlink()
 
 
 def pieces(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:

@@ -11,8 +11,8 @@ import msgspec
 
 from lram.agents.api import AgentError
 from lram.harness.errors import LramError
-from lram.harness.executors.ray.jobs import die_with_raylet
-from lram.harness.executors.ray.transfer import Shipped, as_others, room
+from lram.harness.executors.ray.node import die_with_raylet, own_folder, usual_priority
+from lram.harness.executors.ray.transfer import Artifacts, ShippedAgent
 from lram.harness.interpreters import resolve
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.folder import PLAN_FILE
@@ -29,7 +29,7 @@ _MOST_LOG = 1 << 16  # bytes of a process's words
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(LatencyRequest):
+class SweepRequest(LatencyRequest):
     """A request whose agents are by label, as nodes know them."""
 
     agents: dict[str, str]
@@ -41,7 +41,6 @@ class SweepOrder:
 
     Attributes:
         agents: By label.
-        files: Digests of the folders that come along, in their order.
         place: The driver's working directory, where a node that shares it finds ``module:factory``.
         asked: A new sweep; None: one that is gone on with, by the next four.
         plan: Of the sweep, with the driver's specifications.
@@ -50,10 +49,9 @@ class SweepOrder:
         first: Where the sweep was begun.
     """
 
-    agents: dict[str, Shipped]
-    files: tuple[str, ...]
+    agents: dict[str, ShippedAgent]
     place: str
-    asked: Asked | None = None
+    asked: SweepRequest | None = None
     plan: LatencyPlan | None = None
     missing: tuple[tuple[Job, tuple[int, ...]], ...] = ()
     known: tuple[Point, ...] = ()
@@ -61,7 +59,7 @@ class SweepOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class SweepUpdate:
     """What a node says; the recorded inputs come beside a plan.
 
     Attributes:
@@ -90,27 +88,27 @@ class Heard:
 Message = tuple[bytes, bytes]
 
 
-def measure(order: bytes, inputs: bytes, *folders: Mapping[str, bytes]) -> Iterator[Message]:
-    """Do what ``order`` says; yield a :class:`Heard` as JSON each, and inputs where they are new."""
+def measure(order: bytes, artifacts: Artifacts, inputs: bytes) -> Iterator[Message]:
+    """Do what ``order`` says; yield a :class:`SweepUpdate` as JSON each, and inputs where they are new."""
     die_with_raylet()
     calm_threads()
     asked = msgspec.json.decode(order, type=SweepOrder)
     try:
-        with as_others() as niceness, room("sweeps") as folder:
-            sweep = _Sweep(asked, dict(zip(asked.files, folders, strict=True)), folder)
+        with usual_priority() as niceness, own_folder("sweeps") as folder:
+            sweep = _Sweep(asked, artifacts, folder)
             yield from sweep.run(inputs, niceness)
     except (LramError, AgentError) as error:
-        yield _said(Heard(problem=str(error)))
+        yield _message(SweepUpdate(problem=str(error)))
 
 
-def _said(heard: Heard, inputs: bytes = b"") -> Message:
+def _message(heard: SweepUpdate, inputs: bytes = b"") -> Message:
     return msgspec.json.encode(heard), inputs
 
 
 class _Sweep:
-    def __init__(self, order: SweepOrder, folders: Mapping[str, Mapping[str, bytes]], folder: Path) -> None:
+    def __init__(self, order: SweepOrder, artifacts: Artifacts, folder: Path) -> None:
         self._order, self._folder = order, folder
-        self._specs = {label: agent.there(folders) for label, agent in order.agents.items()}
+        self._specs = {label: agent.there(artifacts) for label, agent in order.agents.items()}
         self._home = order.place if Path(order.place).is_dir() else None
         if self._home and self._home not in sys.path:
             sys.path.insert(0, self._home)
@@ -128,23 +126,23 @@ class _Sweep:
             try:
                 check_kind(order.first, made, order.plan.device, "this node")
             except LramError as error:
-                yield _said(Heard(problem=str(error), other=True))
+                yield _message(SweepUpdate(problem=str(error), other=True))
                 return
-        yield _said(Heard(made=made))
+        yield _message(SweepUpdate(made=made))
         if order.asked is not None:
             yield from self._new(order.asked)
         else:
             yield from self._again(inputs)
-        yield _said(Heard(done=True))
+        yield _message(SweepUpdate(done=True))
 
-    def _new(self, asked: Asked) -> Iterator[Message]:
+    def _new(self, asked: SweepRequest) -> Iterator[Message]:
         texts: list[str] = []
         plan, inputs = make_plan(replace(asked, agents=self._specs), texts.append)
         recorded.write(self._folder, inputs)
         write_json(self._folder / PLAN_FILE, plan)
         named = {label: agent.spec for label, agent in self._order.agents.items()}
         told = replace(plan, agents=_renamed(plan, named))
-        yield _said(Heard(plan=told, text=tuple(texts)), (self._folder / recorded.FILE).read_bytes())
+        yield _message(SweepUpdate(plan=told, text=tuple(texts)), (self._folder / recorded.FILE).read_bytes())
         missing = [(job, plan.contexts) for job in plan.jobs()]
         yield from self._walk(plan, missing, ())
 
@@ -160,7 +158,7 @@ class _Sweep:
         (self._folder / recorded.FILE).write_bytes(inputs)
         recorded.read(self._folder, plan.inputs)
         write_json(self._folder / PLAN_FILE, plan)
-        yield _said(Heard(checked=True))
+        yield _message(SweepUpdate(checked=True))
         yield from self._walk(plan, self._order.missing, self._order.known)
 
     def _walk(
@@ -171,9 +169,9 @@ class _Sweep:
     ) -> Iterator[Message]:
         for one in walk(self._folder, plan.effort, missing, known, self._home):
             if isinstance(one, Point):
-                yield _said(Heard(point=one))
+                yield _message(SweepUpdate(point=one))
             else:
-                yield _said(Heard(text=(one,), log=self._words()))
+                yield _message(SweepUpdate(text=(one,), log=self._words()))
 
     def _words(self) -> str:
         """Return what the processes have printed since the last time."""

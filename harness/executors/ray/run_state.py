@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from lram.agents.trajectories.trajectory import Trajectory
-from lram.harness.executors.contract import Sink, Work
+from lram.harness.executors.contract import RecordSink, RolloutJob
 from lram.harness.rollout import seeds
 from lram.harness.rollout.failures import Tally
 from lram.harness.rollout.lane import Lane
@@ -18,7 +18,7 @@ from lram.harness.rollout.translation import task_spec
 from lram.harness.storage.records import EpisodeRecord, Failure, WorkItem
 
 
-class Ledger:
+class RunState:
     """Hands records to the sink, makes those of episodes that nobody played, and tells what to give up.
 
     Attributes:
@@ -26,15 +26,15 @@ class Ledger:
         own_seeds: What agents have instead of the run's seed, by label.
     """
 
-    def __init__(self, work: Work, sink: Sink, quarantine_after: int, slots: int) -> None:
+    def __init__(self, job: RolloutJob, sink: RecordSink, quarantine_after: int, slots: int) -> None:
         """Begin with what was settled before, as :class:`lram.harness.rollout.failures.Tally` does."""
-        self.tasks = {planned.task.id: planned for planned in work.plan.tasks}
-        self.own_seeds = seeds.own_seeds(work.plan)
-        self._seed, self._sink, self._limit = work.plan.seed, sink, quarantine_after
+        self.tasks = {planned.task.id: planned for planned in job.plan.tasks}
+        self.own_seeds = seeds.own_seeds(job.plan)
+        self._seed, self._sink, self._limit = job.plan.seed, sink, quarantine_after
         self._tally = Tally(quarantine_after, slots)
         self._failed: dict[str, list[tuple[str, int, Failure | None]]] = {}
         self._scored: dict[str, dict[str, int]] = {}
-        for item, failure in work.settled:
+        for item, failure in job.settled:
             self._settle(item, failure)
 
     def write(self, record: EpisodeRecord, tape: Mapping[str, Any] | None = None) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,13 +21,14 @@ from lram.harness.executors.ray import agents
 from lram.harness.executors.ray.messages import (
     AgentOrder,
     DomainFacts,
+    JobError,
     JobOrder,
-    News,
     NodeFacts,
-    Trouble,
+    RolloutUpdate,
 )
-from lram.harness.executors.ray.shipping import own_folder
+from lram.harness.executors.ray.node import die_with_raylet, own_folder
 from lram.harness.executors.ray.source import source_digest
+from lram.harness.executors.ray.transfer import Artifacts
 from lram.harness.interpreters import resolve, used
 from lram.harness.interpreters.readiness import LackingError, adapter, readiness
 from lram.harness.machine import threads
@@ -40,7 +39,6 @@ from lram.harness.storage.records import EpisodeRecord, PlannedTask, WorkItem
 
 _SPEAK_S = 0.2  # how long a record waits for others to share its message
 _HEARTBEAT_S = 2.0
-_WATCH_S = 0.5
 _WORDS = 4000  # of a worker's log
 
 
@@ -88,7 +86,7 @@ def examine() -> bytes:
     return msgspec.json.encode(doctor.examine())
 
 
-def describe(order: bytes, files: agents.Files, tasks: bytes) -> bytes:
+def describe(order: bytes, files: Artifacts, tasks: bytes) -> bytes:
     """Build an agent and tell of it; JSON of messages in and out."""
     return msgspec.json.encode(
         agents.describe(
@@ -99,8 +97,8 @@ def describe(order: bytes, files: agents.Files, tasks: bytes) -> bytes:
     )
 
 
-def play(order: bytes, files: agents.Files) -> Iterator[tuple[bytes, list[dict[str, Any]]]]:
-    """Play a job; yield :class:`News` as JSON, each with the trajectories of its scored records in order."""
+def play(order: bytes, files: Artifacts) -> Iterator[tuple[bytes, list[dict[str, Any]]]]:
+    """Play a job; yield :class:`RolloutUpdate` as JSON, with the trajectories of its scored records."""
     die_with_raylet()
     job = msgspec.json.decode(order, type=JobOrder)
     with own_folder("jobs") as folder:
@@ -108,7 +106,7 @@ def play(order: bytes, files: agents.Files) -> Iterator[tuple[bytes, list[dict[s
 
 
 class _Job:
-    def __init__(self, order: JobOrder, files: agents.Files, logs: Path) -> None:
+    def __init__(self, order: JobOrder, files: Artifacts, logs: Path) -> None:
         self._order, self._files, self._logs = order, files, logs
         self._records: list[EpisodeRecord] = []
         self._tapes: list[dict[str, Any]] = []
@@ -120,7 +118,7 @@ class _Job:
 
     def play(self) -> Iterator[tuple[bytes, list[dict[str, Any]]]]:
         """Play, speaking now and then."""
-        job, trouble = self._order, None
+        job, failed = self._order, None
         pool: Pool | None = None
         try:
             agent, _ = agents.prepared(job.agent, self._files)
@@ -145,17 +143,17 @@ class _Job:
                 while rollout.turn():
                     wait = _SPEAK_S if self._records and not self._silent else _HEARTBEAT_S
                     if time.perf_counter() - spoke >= wait:
-                        yield self._news()
+                        yield self._update()
                         spoke = time.perf_counter()
         except AgentRaisedError as error:
             story = "".join(traceback.format_exception(error.__cause__))
-            trouble = Trouble("agent", str(error), story)
+            failed = JobError("agent", str(error), story)
         except (LramError, WorkerStartError) as error:
-            trouble = Trouble("node", str(error))
-        if trouble is None and self._rollout is not None and (dead := self._rollout.dead(domain)):
+            failed = JobError("node", str(error))
+        if failed is None and self._rollout is not None and (dead := self._rollout.dead(domain)):
             # It is this node's, as far as is known here: others may play what was to be played.
-            self._records, trouble = [], Trouble("dead", dead)
-        yield self._last(trouble, pool)
+            self._records, failed = [], JobError("dead", dead)
+        yield self._last(failed, pool)
 
     def _settings(self) -> RolloutSettings:
         job = self._order
@@ -195,10 +193,10 @@ class _Job:
         if decisions and self._first is None:
             self._first = time.perf_counter()
 
-    def _news(self) -> tuple[bytes, list[dict[str, Any]]]:
+    def _update(self) -> tuple[bytes, list[dict[str, Any]]]:
         told = [] if self._silent else self._records
         flying = self._rollout.playing if self._rollout is not None else []
-        news = News(
+        update = RolloutUpdate(
             tuple(told),
             self._active,
             self._decisions,
@@ -208,24 +206,24 @@ class _Job:
         tapes = self._tapes
         if told:
             self._records, self._tapes = [], []
-            return msgspec.json.encode(news), tapes
-        return msgspec.json.encode(news), []
+            return msgspec.json.encode(update), tapes
+        return msgspec.json.encode(update), []
 
-    def _last(self, trouble: Trouble | None, pool: Pool | None) -> tuple[bytes, list[dict[str, Any]]]:
+    def _last(self, error: JobError | None, pool: Pool | None) -> tuple[bytes, list[dict[str, Any]]]:
         now = time.perf_counter()
         versions = worker_versions(pool.facts) if pool is not None else {}
-        news = News(
+        update = RolloutUpdate(
             tuple(self._records),
             0,
             self._decisions,
             done=True,
-            trouble=trouble,
+            error=error,
             workers=versions.get(self._order.task.task.domain, {}),
             start_s=(self._first or now) - self._began,
             wall_s=now - self._began,
             words=self._words() if self._failed else {},
         )
-        return msgspec.json.encode(news), self._tapes
+        return msgspec.json.encode(update), self._tapes
 
     def _words(self) -> dict[str, str]:
         said = {}
@@ -247,25 +245,3 @@ def _plain(trajectory: Trajectory) -> dict[str, Any]:
         "context_starts": list(trajectory.context_starts),
         "record": trajectory.record,
     }
-
-
-def die_with_raylet() -> None:
-    """End this process as soon as its node's Ray is gone.
-
-    Ray lets a task finish first: it would play on for minutes, unheard, beside those who repeat its
-    episodes. Simulators end with this process.
-    """
-    raylet = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == raylet:
-            time.sleep(_WATCH_S)
-        os._exit(1)
-
-    global _watching
-    if not _watching:
-        _watching = True
-        threading.Thread(target=watch, name="lram-raylet-watch", daemon=True).start()
-
-
-_watching = False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from lram.harness.errors import LramError, as_lram_error
-from lram.harness.executors.ray.connection import PROBE_S, Cluster, Lost, Node, by_value
+from lram.harness.executors.contract import Log
+from lram.harness.executors.ray.connection import PROBE_S, Cluster, JobLost, Node, by_value
 from lram.harness.executors.ray.messages import DomainFacts, NodeFacts
 from lram.harness.executors.ray.source import source_digest
 from lram.harness.interpreters.readiness import adapter
@@ -20,7 +21,7 @@ def _ask(domains: dict[str, list[str]], told: dict[str, str]) -> bytes:
     try:
         import msgspec as json
 
-        from lram.harness.executors.ray.jobs import facts
+        from lram.harness.executors.ray.rollout_node import facts
     except Exception as error:
         import sys
 
@@ -29,11 +30,11 @@ def _ask(domains: dict[str, list[str]], told: dict[str, str]) -> bytes:
     return json.json.encode(facts(domains, told))
 
 
-class Roster:
+class NodeRegistry:
     """Nodes by id, with their facts. Nodes that are of no use are named once and left alone."""
 
-    def __init__(self, cluster: Cluster, say: Callable[[str], None]) -> None:
-        self._cluster, self._say = cluster, say
+    def __init__(self, cluster: Cluster, log: Log) -> None:
+        self._cluster, self._log = cluster, log
         self._question: tuple[dict[str, list[str]], dict[str, str]] = ({}, {})
         self._asked: dict[str, tuple[Node, Any]] = {}
         self._refused: set[str] = set()
@@ -61,19 +62,18 @@ class Roster:
             self._ask(node)
         end = time.monotonic() + PROBE_S
         for node in nodes:
-            self._hear(node, max(1.0, end - time.monotonic()))
+            self._take_answer(node, max(1.0, end - time.monotonic()))
         if needed and not self.nodes:
             raise LramError(
                 f"none of the cluster's {len(nodes)} nodes can be used; see the reasons above, and "
                 "'lram doctor --backend ray'"
             )
 
-    def refresh(self) -> list[Node]:
-        """Take account of nodes that have joined or gone; return those that are gone."""
+    def refresh(self) -> tuple[list[Node], list[Node]]:
+        """Return the nodes that have gone, which are to be removed, and those that have joined."""
         alive = {node.id: node for node in self._cluster.nodes()}
         gone = [node for node in self.nodes.values() if node.id not in alive]
-        for node in gone:
-            self.drop(node)
+        joined = []
         for node in alive.values():
             if node.id not in self.nodes and node.id not in self._refused and node.id not in self._asked:
                 self._ask(node)
@@ -81,16 +81,18 @@ class Roster:
             if node.id not in alive:
                 del self._asked[node.id]
             elif self._cluster.ready([reference], 0.0):
-                self._hear(node)
+                self._take_answer(node)
                 if node.id in self.nodes:
-                    self._say(f"the node {node} has joined")
-        return gone
+                    joined.append(node)
+        return gone, joined
 
-    def drop(self, node: Node) -> None:
-        """Forget a node that is gone; should it come back, Ray gives it another id."""
-        if self.nodes.pop(node.id, None) is not None:
-            self._say(f"the node {node} was lost; what it had in work is done again")
+    def remove(self, node: Node) -> bool:
+        """Forget a node that is gone; return False where that was known.
+
+        Should it come back, Ray gives it another id.
+        """
         self._refused.add(node.id)
+        return self.nodes.pop(node.id, None) is not None
 
     @property
     def asking(self) -> bool:
@@ -134,18 +136,18 @@ class Roster:
         domains, told = self._question
         self._asked[node.id] = node, self._cluster.start(node, _ASK, domains, told)
 
-    def _hear(self, node: Node, patience: float = PROBE_S) -> None:
+    def _take_answer(self, node: Node, timeout: float = PROBE_S) -> None:
         _, reference = self._asked.pop(node.id)
         try:
-            answer: bytes = self._cluster.result(reference, patience)
-        except Lost as lost:
+            answer: bytes = self._cluster.result(reference, timeout)
+        except JobLost as lost:
             found = NodeFacts(problem=str(lost))
         else:
             found = _facts(answer)
         if found.problem:
             self._refused.add(node.id)
             self.problems[node.id] = found.problem
-            self._say(f"the node {node} is not used: {found.problem}")
+            self._log(f"the node {node} is not used: {found.problem}")
             return
         self.nodes[node.id], self.facts[node.id] = node, found
 
