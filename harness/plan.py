@@ -184,7 +184,10 @@ def plan_for(request: RunRequest, place: PlanningPlace) -> tuple[RunPlan, Mappin
 
 
 def reopen(
-    plan: RunPlan, given: Mapping[str, MinimalAgent] | None, interpreters: Mapping[str, str], place: PlanningPlace
+    plan: RunPlan,
+    given: Mapping[str, MinimalAgent] | None,
+    interpreters: Mapping[str, str],
+    place: PlanningPlace,
 ) -> Mapping[str, PlannedAgent]:
     """Return the agents of an existing plan, after checking that nothing has changed since.
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from lram.agents.api import Agent
-from lram.envs.workers.pool import Pool, WorkerStartError
+from lram.envs.errors import WorkerStartError
+from lram.envs.workers.pool import Pool
 from lram.harness.errors import LramError
 from lram.harness.executors.contract import (
     ExecutionReport,

@@ -26,7 +26,6 @@ from lram.harness.latency.records import LatencyPlan, end_of
 from lram.harness.latency.sweep import SweepJob, SweepReady, SweepResult
 from lram.harness.plan import labelled_specs
 from lram.harness.storage.records import Provenance
-from lram.harness.timing.inputs import Inputs
 
 _TELL_S = 5.0
 
