@@ -9,7 +9,7 @@ import pytest
 from lram.agents.checkpoints.known_tasks import known_tasks
 from lram.harness.storage.records import AgentEntry
 from lram.reports import summarise
-from lram.reports.sections.scores.groups import tables
+from lram.reports.summary.groups import tables
 
 TASKS = ("metaworld/reach-v3", "metaworld/push-v3", "metaworld/door-lock-v3")
 
