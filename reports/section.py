@@ -55,7 +55,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SectionSettings:
     """How sections are made.
 
     Attributes:
@@ -85,4 +85,4 @@ class SectionSpec:
 
     key: str
     marker: str
-    build: Callable[[Any, Settings], Section | None]
+    build: Callable[[Any, SectionSettings], Section | None]

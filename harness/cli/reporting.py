@@ -64,7 +64,7 @@ def report(
     from lram.reports import load_trainings, summary_json, write_report
     from lram.reports.comparison.pairs import read_pairs
     from lram.reports.evidence.collect import collect
-    from lram.reports.section import Settings
+    from lram.reports.section import SectionSettings
     from lram.reports.sections.registry import load_folders, make_sections
     from lram.reports.writing.export import whole_summary
 
@@ -78,7 +78,7 @@ def report(
         if json:
             doing = "summing up"
             evidence = collect(opened, normaliser) if opened else ()
-            sections = make_sections(evidence, others, Settings(seed, pairs, normaliser))
+            sections = make_sections(evidence, others, SectionSettings(seed, pairs, normaliser))
             summary = whole_summary(evidence, seed, trainings, sections, pairs, normaliser)
             sys.stdout.write(visible(summary_json(summary, sections).decode()))
         if output is not None:

@@ -34,17 +34,9 @@ _ESCAPED = {
     "<": r"$<$",
     ">": r"$>$",
     "|": r"\textbar{}",
-    '"': "''",  # \\textquotedbl is not in every font encoding
+    '"': "''",  # \textquotedbl is not in every font encoding
     "`": "{`}",
-    # A bracket or a star after the end of a row would be taken for its option, two signs for one.
-    "[": "{[}",
-    "]": "{]}",
-    "*": "{*}",
-    "-": "{-}",
-    "'": "{'}",
-    ",": "{,}",
-    "?": "{?}",
-    "!": "{!}",
+    "\0": "{}",
     "−": "$-$",
     "–": "--",
     "—": "---",
@@ -82,7 +74,9 @@ _ACCENTS = {
 
 def escaped(text: str) -> str:
     """Return ``text`` so that LaTeX sets it as it is, on one line."""
-    return "".join(map(_sign, visible(" ".join(text.split()))))
+    plain = visible(" ".join(text.split()))
+    # Two of these signs would be set as one.
+    return "".join(map(_sign, re.sub(r"([-,'])(?=\1)", "\\1\0", plain)))
 
 
 def _sign(sign: str) -> str:
@@ -100,18 +94,24 @@ def latex(whole: PrintedTable) -> bytes:
     """Return the file of one table; of a very large one its first rows, as on the page."""
     table = shown(whole)
     layout = "".join("r" if column.numeric else "l" for column in table.columns)
-    rows = [" & ".join(map(_cell, row)) + r" \\" for row in table.rows]
+    rows = [_row(map(_cell, row)) for row in table.rows]
     lines = [
         rf"% {escaped(table.caption)}",
         rf"\begin{{tabular}}{{{layout}}}",
         r"\toprule",
-        " & ".join(escaped(column.heading) for column in table.columns) + r" \\",
+        _row(escaped(column.heading) for column in table.columns),
         r"\midrule",
         *rows,
         r"\bottomrule",
         r"\end{tabular}",
     ]
     return (MARK + "\n".join(lines) + "\n").encode("ascii")
+
+
+def _row(cells: Iterable[str]) -> str:
+    line = " & ".join(cells) + r" \\"
+    # After the end of a row, or a rule, these would be taken for its option.
+    return "{}" + line if line.startswith(("[", "*")) else line
 
 
 def _cell(cell: TableCell) -> str:

@@ -45,7 +45,7 @@ def markdown(summary: Summary, trainings: Sequence[Training] = (), sections: Seq
 
 
 def _evaluation(summary: Summary, scores: EvaluationTables) -> list[str]:
-    parts = ["## Scores", _table(scores.headline)]
+    parts = ["## Scores", _table(scores.headline), _table(scores.counts)]
     if scores.success:
         parts += ["### Success", _table(scores.success)]
     if scores.errors:

@@ -13,7 +13,7 @@ from pathlib import Path
 from lram.harness.errors import LramError
 from lram.harness.storage.run_folder import PLAN_FILE, Run, load_runs
 from lram.reports.evidence.evidence import Evidence
-from lram.reports.section import Section, SectionSpec, Settings
+from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections import extrapolation, inner_episodes, latency, study
 
 SECTIONS: tuple[SectionSpec, ...] = (
@@ -45,7 +45,9 @@ def load_folders(paths: Sequence[Path]) -> tuple[list[Run], dict[str, list[Path]
 
 
 def make_sections(
-    runs: Sequence[Run] | Evidence, others: Mapping[str, Sequence[Path]], settings: Settings | None = None
+    runs: Sequence[Run] | Evidence,
+    others: Mapping[str, Sequence[Path]],
+    settings: SectionSettings | None = None,
 ) -> list[Section]:
     """Return the sections of a report, in the order of the page.
 
@@ -54,7 +56,7 @@ def make_sections(
         others: Folders by key, as :func:`load_folders` gave them.
         settings: How the sections are made; the usual way where nothing is said.
     """
-    how = settings or Settings()
+    how = settings or SectionSettings()
     made = []
     for spec in SECTIONS:
         records = others.get(spec.key, ()) if spec.marker else runs

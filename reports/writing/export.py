@@ -27,7 +27,7 @@ from lram.reports.model import Summary
 from lram.reports.rendering.latex import MARK, latex_files
 from lram.reports.rendering.markdown import markdown
 from lram.reports.rendering.page import page
-from lram.reports.section import Section, Settings
+from lram.reports.section import Section, SectionSettings
 from lram.reports.sections.registry import SECTIONS, make_sections
 from lram.reports.sections.scores import programs
 from lram.reports.sections.scores.figures import NAMES, draw
@@ -192,7 +192,7 @@ def _contents(
     normaliser: Normaliser,
 ) -> dict[str, bytes]:
     evidence = collect(runs, normaliser) if runs else None
-    sections = make_sections(evidence or (), others, Settings(seed, pairs, normaliser))
+    sections = make_sections(evidence or (), others, SectionSettings(seed, pairs, normaliser))
     summary = whole_summary(evidence or (), seed, trainings, sections, pairs, normaliser)
     drawings, training_drawings = draw(summary), training_figures.draw(summary, trainings)
     contents = {

@@ -33,7 +33,7 @@ from lram.harness.extrapolation.records import (
 )
 from lram.harness.storage.records import AgentEntry, WorkItem
 from lram.reports.drawing import render
-from lram.reports.section import Section, Settings
+from lram.reports.section import Section, SectionSettings
 from lram.reports.sections.extrapolation.section import section
 
 TRAINED, LENGTH = 20, 100
@@ -418,7 +418,7 @@ def test_scores_follow_the_normaliser_and_say_so(
     monkeypatch.setattr(random_play, "measurements", lambda: measured)
     lost = []
     for normaliser in NORMALISERS:
-        made = section([folder], Settings(normaliser=normaliser))
+        made = section([folder], SectionSettings(normaliser=normaliser))
         (row,) = [
             row
             for row in _rows(made, "extrapolation_pairs.csv")

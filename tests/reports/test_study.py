@@ -32,7 +32,7 @@ from lram.harness.studies.records import (
 from lram.harness.studies.study import Axis, Data, Evaluation, Level, Study
 from lram.reports.drawing import render
 from lram.reports.samples import Resampling
-from lram.reports.section import Settings
+from lram.reports.section import SectionSettings
 from lram.reports.sections.study.cells import CellValues, StudyValues
 from lram.reports.sections.study.effects import CANNOT_TELL, Effect, effects, seeds_needed
 from lram.reports.sections.study.section import section
@@ -510,7 +510,8 @@ def test_scores_follow_the_normaliser_and_say_so(folder: Folder, monkeypatch: py
         ("toy/one", "toy:lram@1"): RandomPlay("toy/one", "toy:lram@1", 100, 0, 0.2, 0.1, 0.1, 0.3, "made up")
     }
     monkeypatch.setattr(random_play, "measurements", lambda: measured)
-    paper, made = (section([folder.path], Settings(normaliser=name)) for name in ("paper", "measured-random"))
+    settings = [SectionSettings(normaliser=name) for name in ("paper", "measured-random")]
+    paper, made = (section([folder.path], how) for how in settings)
     effects_of = [
         next(effect for effect in one.summary[0]["effects"] if effect["measure"] == "score")
         for one in (paper, made)

@@ -122,8 +122,8 @@ def test_any_text_is_set_as_it_is(text: str) -> None:
 def test_what_latex_says_of_signs() -> None:
     assert escaped("a_b & 5% of $x") == r"a\_b \& 5\% of \$x"
     assert escaped("é Č 中") == r"\'{e} \v{C} U+4E2D"
-    assert escaped("−0.5 [1, 2]†") == r"$-$0.5 {[}1{,} 2{]}$\dagger$"
-    assert escaped("a--b") == "a{-}{-}b"
+    assert escaped("−0.5 [1, 2]†") == r"$-$0.5 [1, 2]$\dagger$"
+    assert escaped("a--b,,c") == "a-{}-b,{},c"
 
 
 def test_two_tables_never_share_a_file() -> None:

@@ -11,7 +11,7 @@ from lram.harness.extrapolation.folder import SCORES, Extrapolation
 from lram.reports import text
 from lram.reports.model import Caveat, Estimate
 from lram.reports.samples import Resampling
-from lram.reports.section import Section, SectionSpec, Settings
+from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.extrapolation.curves import curves, gaps
 from lram.reports.sections.extrapolation.figures import draw
 from lram.reports.sections.extrapolation.model import (
@@ -23,7 +23,7 @@ from lram.reports.sections.extrapolation.model import (
     scores,
     without_base,
 )
-from lram.reports.sections.extrapolation.tables import Found, tables, validity
+from lram.reports.sections.extrapolation.tables import ExtrapolationNumbers, tables, validity
 from lram.reports.sections.extrapolation.values import Values, load
 from lram.reports.summary.caveats import no_checksums
 
@@ -31,7 +31,7 @@ KEY = "extrapolation"
 RESAMPLES, LEVEL = 2000, 0.95
 
 
-def section(folders: Sequence[Path], settings: Settings | None = None) -> Section:
+def section(folders: Sequence[Path], settings: SectionSettings | None = None) -> Section:
     """Return the section on the extrapolations in ``folders``.
 
     Args:
@@ -41,7 +41,7 @@ def section(folders: Sequence[Path], settings: Settings | None = None) -> Sectio
     Raises:
         LramError: A folder is none or damaged, or they contradict each other.
     """
-    settings = settings or Settings()
+    settings = settings or SectionSettings()
     normaliser = settings.normaliser
     values, how = load(folders, normaliser), Resampling(settings.seed, RESAMPLES, LEVEL)
     unsigned = [f"{folder.name}: {name}" for folder in folders for name in unsigned_files(folder)]
@@ -51,7 +51,9 @@ def section(folders: Sequence[Path], settings: Settings | None = None) -> Sectio
         key=KEY,
         title="Beyond the trained context",
         lead=_lead(values, normaliser),
-        tables=tables(Found(values, by_context, pairs, at_and_past, by_timestep, LEVEL, normaliser)),
+        tables=tables(
+            ExtrapolationNumbers(values, by_context, pairs, at_and_past, by_timestep, LEVEL, normaliser)
+        ),
         drawings=draw(values, by_context, by_timestep, by_length, LEVEL),
         summary=_summary(values, by_context, pairs, at_and_past),
         caveats=[*no_checksums(unsigned, "extrapolation-no-checksums"), *_caveats(values)],

@@ -21,7 +21,7 @@ _NOT_FINITE = TableCell("not finite")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ExtrapolationNumbers:
     """Everything that extrapolations say."""
 
     values: Values
@@ -33,7 +33,7 @@ class Found:
     normaliser: Normaliser
 
 
-def tables(found: Found) -> list[Table[Any]]:
+def tables(found: ExtrapolationNumbers) -> list[Table[Any]]:
     """Return the tables that there is something for, in the order of the page."""
     made: list[Table[Any]] = [
         _losses(found.losses, found.level),
@@ -65,7 +65,7 @@ class _ByDomain:
     scores: list[Aggregate]
 
 
-def _scores(found: Found) -> Table[_ByDomain]:
+def _scores(found: ExtrapolationNumbers) -> Table[_ByDomain]:
     rows: dict[tuple[str, Context], _ByDomain] = {}
     for score in found.scores:
         key = score.agent, score.context
@@ -93,7 +93,7 @@ def _scores(found: Found) -> Table[_ByDomain]:
     return Table("extrapolation-scores", caption, columns, list(rows.values()))
 
 
-def _score_records(found: Found) -> Table[Score]:
+def _score_records(found: ExtrapolationNumbers) -> Table[Score]:
     """Return one row an agent, context and domain, for programs."""
     trained = {agent.label: agent.trained for agent in found.values.agents}
     columns: list[Column[Score]] = [
@@ -111,7 +111,7 @@ def _score_records(found: Found) -> Table[Score]:
     return Table("", "", columns, found.scores, "extrapolation_scores")
 
 
-def _pairs(pairs: Sequence[ScorePair], found: Found) -> Table[ScorePair]:
+def _pairs(pairs: Sequence[ScorePair], found: ExtrapolationNumbers) -> Table[ScorePair]:
     level = found.level
     columns: list[Column[ScorePair]] = [
         words("Model", "agent", lambda pair: pair.agent),

@@ -118,7 +118,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class PartsResult:
-    """All of it; what ``summary.json`` keeps of the chapter."""
+    """All of it; what ``summary.json`` keeps of the section."""
 
     level: float
     groups: tuple[TaskGroup, ...]

@@ -15,7 +15,7 @@ from lram.reports import text
 from lram.reports.evidence.collect import gathered
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.model import Caveat
-from lram.reports.section import Section, SectionSpec, Settings
+from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.inner_episodes.figures import parts_figure
 from lram.reports.sections.inner_episodes.model import (
     LEVEL,
@@ -32,7 +32,7 @@ KEY = "parts"
 TITLE = "Score by episode within the context"
 
 
-def section(runs: Sequence[Run] | Evidence, settings: Settings | None = None) -> Section | None:
+def section(runs: Sequence[Run] | Evidence, settings: SectionSettings | None = None) -> Section | None:
     """Return the section on the inner episodes of ``runs``; None where no record has any.
 
     Args:
@@ -42,7 +42,7 @@ def section(runs: Sequence[Run] | Evidence, settings: Settings | None = None) ->
     Raises:
         LramError: The runs do not go together, or one is damaged.
     """
-    settings = settings or Settings()
+    settings = settings or SectionSettings()
     evidence = gathered(runs)
     result = estimate_parts(evidence, settings.seed, settings.pairs)
     if result is None:

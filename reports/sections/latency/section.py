@@ -11,7 +11,7 @@ from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.records import LatencyPlan
 from lram.reports import text
 from lram.reports.model import Caveat
-from lram.reports.section import Section, SectionSpec, Settings
+from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.latency.analysis import FEWEST, INPUTS, summarise
 from lram.reports.sections.latency.figures import draw
 from lram.reports.sections.latency.model import ContextLatency, LatencyResult
@@ -24,7 +24,7 @@ _SPREAD = 1.25  # of process medians, likewise
 _PROVENANCE = ("torch", "numba", "numpy", "mamba-ssm", "lram-bench")
 
 
-def section(folders: Sequence[Path], settings: Settings | None = None) -> Section:
+def section(folders: Sequence[Path], settings: SectionSettings | None = None) -> Section:
     """Return the section on these sweeps.
 
     Args:

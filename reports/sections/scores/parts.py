@@ -17,6 +17,7 @@ class EvaluationTables:
     """The tables of an evaluation; None where there is nothing for one."""
 
     headline: PrintedTable
+    counts: PrintedTable
     success: PrintedTable | None
     errors: PrintedTable | None
     domains: PrintedTable
@@ -30,7 +31,15 @@ class EvaluationTables:
     @property
     def all(self) -> list[PrintedTable]:
         """Every table, in the order of the page."""
-        found = (self.headline, self.success, self.errors, self.domains, *self.groups, self.matrix)
+        found = (
+            self.headline,
+            self.counts,
+            self.success,
+            self.errors,
+            self.domains,
+            *self.groups,
+            self.matrix,
+        )
         return [table for table in (*found, *self.tasks, self.comparisons, self.agents) if table is not None]
 
 
@@ -42,6 +51,7 @@ def evaluation_tables(summary: Summary) -> EvaluationTables:
 
     return EvaluationTables(
         headline=tables.headline(summary).printed,
+        counts=tables.counts(summary).printed,
         success=printed(tables.success(summary)),
         errors=printed(tables.errors(summary)),
         domains=tables.domains(summary).printed,

@@ -35,21 +35,29 @@ def headline(summary: Summary) -> Table[AgentResult]:
         words("Agent", "", lambda agent: agent.name),
         *(Column(metric.title, "", of(metric), forms.scores) for metric in metrics),
         Column("Tasks", "", lambda agent: _reach(agent.mean_of_domain_means), _of),
-        Column("Domains", "", lambda agent: len(agent.mean_of_domain_means.rests_on.domains)),
         Column("Episodes", "", lambda agent: agent.mean_of_domain_means.rests_on.episodes),
-        Column("Scored", "", lambda agent: agent.scored),
-        Column("Errored", "", lambda agent: agent.errored),
-        Column("Missing", "", lambda agent: agent.missing),
-        Column("Not playable", "", lambda agent: agent.skipped),
     ]
     caption = (
         f"Normalised scores with {summary.level:.0%} intervals of the episode noise. The interquartile "
         "mean is over task means, so it is not rliable's (over episodes); it and the median have no "
-        "interval: noise moves them themselves, by an amount that few episodes do not tell. Tasks, "
-        "domains and episodes are what all aggregates rest on; scored, errored and missing count all "
-        "planned episodes, not playable counts tasks."
+        "interval: noise moves them themselves, by an amount that few episodes do not tell. Tasks and "
+        "episodes are what all aggregates rest on."
     ) + text.score_words(summary.normaliser)
     return Table("headline", caption, columns, summary.agents)
+
+
+def counts(summary: Summary) -> Table[AgentResult]:
+    """Return what became of the planned episodes of every agent."""
+    columns: list[Column[AgentResult]] = [
+        words("Agent", "", lambda agent: agent.name),
+        Column("Scored", "", lambda agent: agent.scored),
+        Column("Errored", "", lambda agent: agent.errored),
+        Column("Missing", "", lambda agent: agent.missing),
+        Column("Tasks not playable", "", lambda agent: agent.skipped),
+        Column("Domains with a score", "", lambda agent: len(agent.mean_of_domain_means.rests_on.domains)),
+    ]
+    caption = "What became of all planned episodes, and how many tasks an agent cannot play."
+    return Table("counts", caption, columns, summary.agents)
 
 
 def _reach(aggregate: Aggregate) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from lram.harness.studies.folder import StudyFolder
 from lram.reports import text
 from lram.reports.model import Caveat
 from lram.reports.samples import Resampling
-from lram.reports.section import Section, SectionSpec, Settings
+from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.study.cells import StudyValues, read_cells
 from lram.reports.sections.study.effects import CANNOT_TELL, LEAST_SEEDS, Effect, effects
 from lram.reports.sections.study.figures import drawings
@@ -28,7 +28,7 @@ BUSY = 1.5
 """Load average of the minute before the timing, from which on a reader is warned."""
 
 
-def section(folders: Sequence[Path], settings: Settings | None = None) -> Section:
+def section(folders: Sequence[Path], settings: SectionSettings | None = None) -> Section:
     """Return the section on the studies in ``folders``.
 
     Args:
@@ -40,7 +40,7 @@ def section(folders: Sequence[Path], settings: Settings | None = None) -> Sectio
     Raises:
         LramError: One is no study, or a record in it is damaged.
     """
-    settings = settings or Settings()
+    settings = settings or SectionSettings()
     normaliser, how = settings.normaliser, Resampling(settings.seed, RESAMPLES, LEVEL)
     studies = [read_cells(folder, normaliser) for folder in folders]
     unsigned = [
