@@ -13,7 +13,16 @@ import numpy as np
 from lram.envs.task import Task
 from lram.harness.errors import LramError
 from lram.harness.words import visible
-from lram.reports.model import ALL_EQUAL, FEW, Aggregate, ConfidenceInterval, Estimate, rounded
+from lram.reports.model import (
+    ALL_EQUAL,
+    FEW,
+    UNSIMULATED,
+    Aggregate,
+    ConfidenceInterval,
+    Doubt,
+    Estimate,
+    rounded,
+)
 from lram.reports.samples import NO_NOISE, AgentSamples, Resampling, Weights, estimate_of, untold
 from lram.reports.statistics import (
     Array,
@@ -47,8 +56,8 @@ def bootstrapped(
 ) -> Aggregate:
     """Draw episodes again within each task; tasks are fixed (a stratified bootstrap).
 
-    The interval is centred on the estimate. It is marked where it rests on few episodes; how often it holds
-    for a metric of one's own, only a simulation tells.
+    The interval is centred on the estimate, and always marked: how often it holds for a metric, only a
+    simulation of that metric tells.
     """
     places, rests_on = samples.entered(tasks, covered)
     if not places:
@@ -205,6 +214,6 @@ def _bootstrap_estimate(value: float, replicates: Array, scores: TaskScores, lev
         return Estimate(rounded(value), None, untold(int(moments.episodes.sum())))
     low, high = centred_interval(replicates, value, level)
     few = bool(spread.few) or bool((moments.episodes == 1).any())
-    doubts = (FEW,) if few else ()
+    doubts: tuple[Doubt, ...] = (FEW, UNSIMULATED) if few else (UNSIMULATED,)
     interval = ConfidenceInterval(rounded(min(low, value)), rounded(max(high, value)), "bootstrap", doubts)
     return Estimate(rounded(value), interval)

@@ -21,15 +21,17 @@ UNTOLD = "cannot be told from"
 NO_IQM_INTERVAL = "no interval holds"
 """The note of an interquartile mean of task means: :mod:`lram.reports.statistics.aggregates` tells why."""
 
-Doubt = Literal["few episodes", "borrowed noise"]
+Doubt = Literal["few episodes", "borrowed noise", "not simulated"]
 """Why an interval may hold less often than its level says.
 
 ``few episodes``: it rests on so few that it holds for returns near a normal law only. ``borrowed noise``: it
-holds if a task whose own episodes show no noise is as noisy as its neighbours.
+holds if a task whose own episodes show no noise is as noisy as its neighbours. ``not simulated``: how often
+it holds for this metric was not looked at.
 """
 
 FEW: Doubt = "few episodes"
 BORROWED: Doubt = "borrowed noise"
+UNSIMULATED: Doubt = "not simulated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,8 @@ def test_a_metric_of_another_package_enters_by_its_entry_point(
         assert worst["value"] == pytest.approx(min(means))
         assert worst["interval"]["method"] == "bootstrap"
         assert worst["interval"]["low"] <= worst["value"] <= worst["interval"]["high"]
-        assert worst["interval"]["doubts"] == ["few episodes"]
+        assert worst["interval"]["doubts"] == ["few episodes", "not simulated"]
+        assert "§ Not simulated" in (folder / "index.html").read_text()
     assert ",worst_task," in (folder / "tables/aggregates.csv").read_text()
     for name in ("index.html", "summary.md", "tables/headline.tex"):
         assert "Worst task" in (folder / name).read_text()

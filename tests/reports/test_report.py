@@ -66,7 +66,7 @@ def test_a_report_has_its_files(report):
         *(f"tables/{name}.csv" for name in ("per_task", "per_domain", "per_group", "aggregates")),
         *(f"tables/{name}.csv" for name in ("comparisons", "pair_aggregates", "episodes", "audit", "timing")),
         *(f"tables/{name}.tex" for name in ("headline", "counts", "success", "errors", "domains", "scores")),
-        *(f"tables/{name}.tex" for name in ("comparisons", "agents", "group-scores")),
+        *(f"tables/{name}.tex" for name in ("comparisons", "agents")),
         *(f"tables/tasks-{name}.tex" for name in ("metaworld", "dmcontrol", "procgen", "atari")),
         *(
             f"figures/{name}.{kind}"

@@ -9,7 +9,7 @@ import pytest
 from lram.agents.checkpoints.known_tasks import known_tasks
 from lram.harness.storage.records import AgentEntry
 from lram.reports import summarise
-from lram.reports.summary.groups import tables
+from lram.reports.sections.scores.groups import tables
 
 TASKS = ("metaworld/reach-v3", "metaworld/push-v3", "metaworld/door-lock-v3")
 
@@ -77,7 +77,7 @@ def test_the_table_of_seen_tasks_has_a_row_for_each_trained_agent(synthetic):
         agent(synthetic, "c", None),
     ]
     summary = summary_of(synthetic, *agents, agent(synthetic, "random", None, trained=None))
-    table = tables(summary)[0]
+    table = tables(summary)[0].printed
     rows = [[cell.text for cell in row] for row in table.rows]
     assert table.id == "seen"
     assert [row[:3] for row in rows] == [
