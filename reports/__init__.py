@@ -6,20 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lram.reports.aggregate import summarise
-    from lram.reports.export import summary_json, write_report
+    from lram.reports.evidence.trainings import load_trainings
     from lram.reports.model import Summary
-    from lram.reports.sections.training.folder import load_trainings
+    from lram.reports.summary.summarise import summarise
+    from lram.reports.writing.export import summary_json, write_report
 
 __all__ = ["Summary", "load_trainings", "summarise", "summary_json", "write_report"]
 
 # Loaded when first asked for: numpy, matplotlib and Jinja2 are not needed to list tasks.
 _HOMES = {
     "Summary": "lram.reports.model",
-    "load_trainings": "lram.reports.sections.training.folder",
-    "summarise": "lram.reports.aggregate",
-    "summary_json": "lram.reports.export",
-    "write_report": "lram.reports.export",
+    "load_trainings": "lram.reports.evidence.trainings",
+    "summarise": "lram.reports.summary.summarise",
+    "summary_json": "lram.reports.writing.export",
+    "write_report": "lram.reports.writing.export",
 }
 
 

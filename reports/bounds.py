@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from lram.reports.drawing import Drawing
 from lram.reports.model import AgentResult, Summary
-from lram.reports.views import Table
+from lram.reports.table import PrintedTable
 
 DRAWN_AGENTS = 40
 """Agents that the figures show."""
@@ -53,7 +53,7 @@ def drawn(summary: Summary) -> tuple[Summary, str]:
 
 
 def _height(agent: AgentResult) -> float:
-    estimate = agent.mean_of_domains.estimate
+    estimate = agent.mean_of_domain_means.estimate
     return float("-inf") if estimate is None else estimate.value
 
 
@@ -62,7 +62,7 @@ def with_note(drawings: list[Drawing], note: str) -> list[Drawing]:
     return [replace(drawing, caption=drawing.caption + note) for drawing in drawings] if note else drawings
 
 
-def shown(table: Table, cells: int = TABLE_CELLS) -> Table:
+def shown(table: PrintedTable, cells: int = TABLE_CELLS) -> PrintedTable:
     """Return ``table``, or as many of its first rows as ``cells`` allows, and its caption says so."""
     rows = max(1, cells // max(1, len(table.columns)))
     if len(table.rows) <= rows:
@@ -71,7 +71,7 @@ def shown(table: Table, cells: int = TABLE_CELLS) -> Table:
     return replace(table, caption=table.caption + note, rows=table.rows[:rows])
 
 
-def shown_together(tables: Iterable[Table], cells: int = CELLS_TOGETHER) -> list[Table]:
+def shown_together(tables: Iterable[PrintedTable], cells: int = CELLS_TOGETHER) -> list[PrintedTable]:
     """Return ``tables``, each with the first rows that are left of ``cells``; at least one row each."""
     found = []
     for table in tables:

@@ -13,17 +13,16 @@ from lram.envs.returns import Range, return_range
 from lram.envs.scores import audit, normalise
 from lram.envs.task import Task
 from lram.harness.storage.records import EpisodeRecord, PlannedTask
-from lram.reports.collect import Evidence
+from lram.reports.evidence.evidence import Evidence
 from lram.reports.model import (
     ALL_EQUAL,
     BORROWED,
     FEW,
-    NO_IQM_INTERVAL,
     UNTOLD,
     Aggregate,
+    ConfidenceInterval,
     Doubt,
     Estimate,
-    Interval,
     LeftOut,
     RestsOn,
     rounded,
@@ -33,7 +32,7 @@ from lram.reports.statistics import (
     Array,
     MeanInterval,
     Moments,
-    interquartile_mean,
+    TaskScores,
     mean_interval,
     rate_interval,
 )
@@ -67,7 +66,7 @@ class Resampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class EpisodeMeasure:
     """A number that one scored episode gives.
 
     Attributes:
@@ -87,24 +86,30 @@ def _score(task: Task, record: EpisodeRecord) -> float | None:
     return None if record.episode_return is None else normalise(task, record.episode_return)
 
 
-RETURN = Measure(lambda task, record: record.episode_return)
-SCORE = Measure(_score)
-SUCCESS_ANY = Measure(lambda task, record: _flag(record.success_any), rate=True)
-SUCCESS_LAST = Measure(lambda task, record: _flag(record.success_last), rate=True)
+RETURN = EpisodeMeasure(lambda task, record: record.episode_return)
+SCORE = EpisodeMeasure(_score)
+SUCCESS_ANY = EpisodeMeasure(lambda task, record: _flag(record.success_any), rate=True)
+SUCCESS_LAST = EpisodeMeasure(lambda task, record: _flag(record.success_last), rate=True)
 
 
-def values_of(evidence: Evidence, agent: str, task: Task, measure: Measure) -> Array:
+def values_of(evidence: Evidence, agent: str, task: Task, measure: EpisodeMeasure) -> Array:
     """Return one value an episode that counts, ordered by run seed and episode; often empty."""
     cell = evidence.cells.get((agent, task.id))
     found = [measure.of(task, record) for record in cell.counted.values()] if cell else []
     return np.array([value for value in found if value is not None], dtype=np.float64)
 
 
-class Samples:
-    """One agent's values of one measure on every task that has any, and what they tell of means."""
+class AgentSamples:
+    """One agent's values of one measure on every task that has any, and what they tell of means.
 
-    def __init__(self, evidence: Evidence, agent: str, measure: Measure, how: Resampling) -> None:
-        self._evidence, self._agent, self._measure, self._how = evidence, agent, measure, how
+    Attributes:
+        agent, how: The agent's label, and how intervals are made.
+        tasks, values: The tasks that have any, and their values, (episodes,) each.
+    """
+
+    def __init__(self, evidence: Evidence, agent: str, measure: EpisodeMeasure, how: Resampling) -> None:
+        self._evidence, self._measure = evidence, measure
+        self.agent, self.how = agent, how
         found = [(p, values_of(evidence, agent, p.task, measure)) for p in evidence.tasks]
         kept = [(planned, values) for planned, values in found if len(values)]
         self.tasks = [planned.task for planned, _ in kept]
@@ -119,38 +124,50 @@ class Samples:
         place = self._place.get(task_id)
         return None if place is None else self._singles[place]
 
-    def aggregate(self, tasks: Sequence[Task], covered: set[str], weights: Weights) -> Aggregate:
+    def aggregate(
+        self,
+        tasks: Sequence[Task],
+        covered: set[str],
+        weights: Weights,
+        of: Callable[[Array], Array] | None = None,
+    ) -> Aggregate:
         """Return the weighted mean over those of ``tasks`` that have a value.
 
         Args:
             tasks: The planned tasks that it is about.
             covered: Ids of all tasks that could have a value (:func:`covered`).
             weights: Of the tasks that entered, from their domains.
+            of: What of each value is averaged, a function that only rises or only falls (None: the value).
         """
-        places, rests_on = self._entered(tasks, covered)
+        places, rests_on = self.entered(tasks, covered)
         if self._moments is None or not places:
             return Aggregate(None, rests_on)
-        moments = self._moments.take(np.array(places, np.int64))
         domains = [self.tasks[place].domain for place in places]
-        by_task = weights(domains)
+        by_task, ranges = weights(domains), [self._ranges[place] for place in places]
+        if of is None:
+            moments = self._moments.take(np.array(places, np.int64))
+        else:
+            moments = Moments.of([of(self.values[place]) for place in places])
+            ranges = [_range_through(of, bounds) for bounds in ranges]
         if self._measure.rate:
-            (rate,) = _rates(moments, by_task, self._how.level)
+            (rate,) = _rates(moments, by_task, self.how.level)
             return Aggregate(rate, rests_on)
-        found = mean_interval(by_task, moments, self._how.level, domains)
-        bounds = mean_range([self._ranges[place] for place in places], by_task)
+        found = mean_interval(by_task, moments, self.how.level, domains)
+        bounds = mean_range(ranges, by_task)
         rests_on = replace(rests_on, borrowed_noise=int(found.borrowed) if found.told else 0)
         note = NO_NOISE if rests_on.tasks > 1 or moments.episodes[0] == 1 else ALL_EQUAL
         return Aggregate(estimate_of(found, bounds, note, untold(rests_on.episodes)), rests_on)
 
-    def iqm_of_task_means(self, tasks: Sequence[Task], covered: set[str]) -> Aggregate:
-        """Return the interquartile mean over the means of those of ``tasks`` that have a value."""
-        places, rests_on = self._entered(tasks, covered)
-        if self._moments is None or not places:
-            return Aggregate(None, rests_on)
-        value = float(interquartile_mean(self._moments.mean[places]))
-        return Aggregate(Estimate(rounded(value), None, NO_IQM_INTERVAL), rests_on)
+    def scores(self, places: Sequence[int]) -> TaskScores:
+        """Return the values of the tasks at ``places``."""
+        return TaskScores(
+            tuple(self.values[place] for place in places), tuple(self.tasks[place].domain for place in places)
+        )
 
-    def _entered(self, tasks: Sequence[Task], covered: set[str]) -> tuple[list[int], RestsOn]:
+    def entered(self, tasks: Sequence[Task], covered: set[str]) -> tuple[list[int], RestsOn]:
+        """Return the places of those of ``tasks`` that have a value, and what an aggregate of them rests
+        on.
+        """
         places = [self._place[task.id] for task in tasks if task.id in self._place]
         absent = [task for task in tasks if task.id not in self._place]
         return places, RestsOn(
@@ -176,21 +193,21 @@ class Samples:
             places = np.flatnonzero(self._moments.episodes == episodes)
             moments = self._moments.each(places)
             if self._measure.rate:
-                rates = _rates(moments, np.ones(1), self._how.level)
+                rates = _rates(moments, np.ones(1), self.how.level)
                 found.update(zip(places.tolist(), rates, strict=True))
                 continue
             note = ONE_EPISODE if episodes == 1 else ALL_EQUAL
-            intervals = mean_interval(np.ones(1), moments, self._how.level)
+            intervals = mean_interval(np.ones(1), moments, self.how.level)
             for at, place in enumerate(places):
                 found[place] = estimate_of(intervals, self._ranges[place], note, untold(int(episodes)), at)
         return [found[place] for place in range(len(self.tasks))]
 
     def _lacks_records(self, task: Task) -> bool:
-        cell = self._evidence.cells.get((self._agent, task.id))
+        cell = self._evidence.cells.get((self.agent, task.id))
         return cell is not None and len(cell.records) < cell.planned
 
     def _why_not(self, task: Task) -> str:
-        cell = self._evidence.cells.get((self._agent, task.id))
+        cell = self._evidence.cells.get((self.agent, task.id))
         reference = audit(task) if self._measure is SCORE else None
         if cell is None:
             return "not in this agent's runs"
@@ -206,12 +223,17 @@ class Samples:
         return "no notion of success"
 
 
-def _range_of(planned: PlannedTask, values: Array, measure: Measure) -> Range:
+def _range_of(planned: PlannedTask, values: Array, measure: EpisodeMeasure) -> Range:
     """Return the range of one episode's value, as far as the task's rules and its values tell it."""
     if measure.rate:
         return 0.0, 1.0
     bounds = return_range(planned.task, planned.protocol)
     return within(values, score_range(planned.task, bounds) if measure is SCORE else bounds)
+
+
+def _range_through(of: Callable[[Array], Array], bounds: Range) -> Range:
+    low, high = sorted(float(end) for end in of(np.array(bounds)))
+    return low, high
 
 
 def estimate_of(
@@ -252,12 +274,12 @@ def _interval(
     value: float,
     method: Literal["t", "score"],
     doubts: tuple[Doubt, ...] = (),
-) -> Interval:
+) -> ConfidenceInterval:
     """Return the interval; rounding must not put its own estimate outside."""
-    return Interval(rounded(min(low, value)), rounded(max(high, value)), method, doubts)
+    return ConfidenceInterval(rounded(min(low, value)), rounded(max(high, value)), method, doubts)
 
 
-def covered(evidence: Evidence, measure: Measure) -> set[str]:
+def covered(evidence: Evidence, measure: EpisodeMeasure) -> set[str]:
     """Return the ids of the planned tasks that could have a value.
 
     For scores these are the tasks with a usable reference, whether or not anybody has played them.
@@ -276,7 +298,7 @@ def covered(evidence: Evidence, measure: Measure) -> set[str]:
     return valued | unknown
 
 
-def _anybody(evidence: Evidence, task: Task, measure: Measure) -> bool:
+def _anybody(evidence: Evidence, task: Task, measure: EpisodeMeasure) -> bool:
     cells = (evidence.cells.get((agent.label, task.id)) for agent in evidence.agents)
     return any(
         measure.of(task, record) is not None

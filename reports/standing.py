@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lram.reports.aggregate import display_name
-from lram.reports.collect import Evidence
+from lram.reports.evidence.evidence import Evidence, display_name
 from lram.reports.model import Aggregate, Estimate
-from lram.reports.samples import RETURN, SCORE, SUCCESS_ANY, Resampling, Samples, covered
+from lram.reports.samples import RETURN, SCORE, SUCCESS_ANY, AgentSamples, Resampling, covered
 from lram.reports.statistics import equal_domain_weights
 
 _LEVEL = 0.95
@@ -55,7 +54,7 @@ def standings(evidence: Evidence) -> Iterator[Standing]:
     tasks = [planned.task for planned in evidence.tasks]
     for agent in evidence.agents:
         score, success, returns = (
-            Samples(evidence, agent.label, measure, how) for measure in (SCORE, SUCCESS_ANY, RETURN)
+            AgentSamples(evidence, agent.label, measure, how) for measure in (SCORE, SUCCESS_ANY, RETURN)
         )
         yield Standing(
             display_name(agent),

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from lram.envs.scores import Normaliser
 from lram.harness.words import count as count
-from lram.reports.model import ALL_EQUAL, BORROWED, FEW, Doubt, Estimate
+from lram.reports.model import ALL_EQUAL, BORROWED, FEW, UNSIMULATED, Doubt, Estimate
 
 NONE = "–"
 
-MARKS: dict[Doubt, str] = {FEW: "†", BORROWED: "‡"}
+MARKS: dict[Doubt, str] = {FEW: "†", BORROWED: "‡", UNSIMULATED: "§"}
 """The sign of each doubt, behind the interval."""
 
 _LEGEND: dict[Doubt, str] = {
@@ -22,6 +22,10 @@ _LEGEND: dict[Doubt, str] = {
     BORROWED: (
         "Borrowed noise: a task with one episode, or with equal ones and much weight, is taken to be as "
         "noisy as its neighbours."
+    ),
+    UNSIMULATED: (
+        "Not simulated: a bootstrap interval of a metric for which its coverage is not known. For the least "
+        "of 50 tasks' means such intervals held the truth in 58 to 92 of 100 simulated evaluations."
     ),
 }
 

@@ -70,7 +70,10 @@ def user(tmp_path: Path) -> Path:
     announced = tmp_path / "line-1.0.dist-info"
     announced.mkdir()
     (announced / "METADATA").write_text("Metadata-Version: 2.1\nName: line\nVersion: 1.0\n")
-    (announced / "entry_points.txt").write_text("[lram.domains]\nnumber_line = number_line:DOMAIN\n")
+    points = (
+        "[lram.domains]\nnumber_line = number_line:DOMAIN\n[lram.aggregates]\nworst_task = worst_task:WORST\n"
+    )
+    (announced / "entry_points.txt").write_text(points)
     return tmp_path
 
 
@@ -117,6 +120,11 @@ def test_an_agent_with_other_weights_or_other_code_does_not_continue_a_run(user:
     module = user / "weighted_agent.py"
     module.write_text(module.read_text().replace("np.sign", "np.tanh"))
     lram("resume", "run", "-q", stops="the source of weighted_agent has changed since")
+
+
+def test_the_metric_is_in_reports(user: Path) -> None:
+    lookup = "from lram.reports.aggregates import aggregate_metrics as found"
+    python(user, "-c", f"{lookup}; assert found()[-1].key == 'worst_task'")
 
 
 @pytest.mark.timeout(900)  # a dozen commands

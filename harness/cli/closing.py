@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lram.harness.cli.output import print_table
 
 if TYPE_CHECKING:
-    from lram.reports.collect import Evidence
+    from lram.reports.evidence.evidence import Evidence
     from lram.reports.model import Estimate
 
 _MOST_ROWS = 24

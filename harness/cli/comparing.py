@@ -19,8 +19,8 @@ from lram.harness.waiting import still
 from lram.harness.words import one_line
 
 if TYPE_CHECKING:
-    from lram.reports.sides import Side
-    from lram.reports.verdict import Verdict
+    from lram.reports.verdict.judging import Verdict
+    from lram.reports.verdict.sides import Side
 
 EXITS = {"better": 0, "no difference shown": 10, "worse": 11, "not comparable": 12}
 
@@ -51,8 +51,8 @@ def compare(
     """
     if not 0.5 <= level <= 0.999:  # 2,000 sign patterns tell no p below 0.0005
         raise LramError(f"--level is a share from 0.5 to 0.999, such as 0.95, not {level:g}")
-    from lram.reports.sides import find_side
-    from lram.reports.verdict import judge
+    from lram.reports.verdict.judging import judge
+    from lram.reports.verdict.sides import find_side
 
     with still("reading and comparing the runs"):
         opened = load_runs(runs or ())

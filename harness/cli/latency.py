@@ -20,7 +20,7 @@ from lram.harness.waiting import say, still
 if TYPE_CHECKING:
     from lram.harness.executors.contract import Executor
     from lram.harness.latency.folder import LatencyRun
-    from lram.reports.sections.latency.model import Middle, Result
+    from lram.reports.sections.latency.model import LatencyResult, MedianInterval
 
 _QUICK = ("10,50", "1", 2)
 _HERE = ClusterOptions()
@@ -177,7 +177,7 @@ def _conclude(run: LatencyRun, json: bool) -> int:
     return 0 if any(spot.agent is not None for spot in result.spots) else 1
 
 
-def print_result(result: Result) -> None:
+def print_result(result: LatencyResult) -> None:
     """Print a sweep's numbers for people."""
     header = ("agent", "batch", "context", "decisions", "p50 ms", "interval", "p90", "p99", "model", "loop")
     rows: list[tuple[object, ...]] = []
@@ -228,7 +228,7 @@ def print_result(result: Result) -> None:
         print(f"\n{note}")
 
 
-def _interval(middle: Middle) -> str:
+def _interval(middle: MedianInterval) -> str:
     if middle.low is None or middle.high is None:
         return "too few"
     return f"[{middle.low:.3g}, {middle.high:.3g}]"

@@ -62,10 +62,11 @@ def report(
     if not runs and not training:
         raise LramError("there is nothing to report on; name a run's folder, or --training and a training's")
     from lram.reports import load_trainings, summary_json, write_report
-    from lram.reports.collect import collect
-    from lram.reports.export import whole_summary
-    from lram.reports.pairs import read_pairs
-    from lram.reports.sections.registry import load_folders, make_chapters
+    from lram.reports.comparison.pairs import read_pairs
+    from lram.reports.evidence.collect import collect
+    from lram.reports.section import SectionSettings
+    from lram.reports.sections.registry import load_folders, make_sections
+    from lram.reports.writing.export import whole_summary
 
     doing = "reading the folders"
     with still(lambda: doing):
@@ -77,9 +78,9 @@ def report(
         if json:
             doing = "summing up"
             evidence = collect(opened, normaliser) if opened else ()
-            chapters = make_chapters(evidence, others, seed, pairs, normaliser)
-            summary = whole_summary(evidence, seed, trainings, chapters, pairs, normaliser)
-            sys.stdout.write(visible(summary_json(summary, chapters).decode()))
+            sections = make_sections(evidence, others, SectionSettings(seed, pairs, normaliser))
+            summary = whole_summary(evidence, seed, trainings, sections, pairs, normaliser)
+            sys.stdout.write(visible(summary_json(summary, sections).decode()))
         if output is not None:
             doing = "making tables, comparisons and figures"
             page = write_report(

@@ -350,7 +350,7 @@ def conclude(run: Run, *, hint: bool = True) -> int:
 
     Returns 1 when an agent scored nothing on some task.
     """
-    from lram.reports.collect import collect
+    from lram.reports.evidence.collect import collect
 
     evidence = collect([run])
     if any(cell.counted for cell in evidence.cells.values()):

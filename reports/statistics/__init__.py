@@ -6,12 +6,25 @@ not the noise between training runs, which no number of episodes of one checkpoi
 
 from __future__ import annotations
 
-from lram.reports.statistics.aggregates import equal_domain_weights, equal_task_weights, interquartile_mean
+from lram.reports.statistics.aggregates import (
+    TaskScores,
+    equal_domain_weights,
+    equal_task_weights,
+    interquartile_mean,
+    iqm_of_task_means,
+    mean_of_domain_means,
+    median_of_task_means,
+    optimality_gap,
+    probability_of_improvement,
+    shortfall,
+    win_contributions,
+    wins,
+)
 from lram.reports.statistics.means import MeanInterval, Moments, mean_interval, shows_noise
 from lram.reports.statistics.paired import SignFlips, fewest_pairs, holm
 from lram.reports.statistics.power import POWER, Reach, reach
 from lram.reports.statistics.rates import rate_interval
-from lram.reports.statistics.resampling import centred_interval, resampled_means, task_replicates
+from lram.reports.statistics.resampling import centred_interval, redrawn, resampled_means, task_replicates
 from lram.reports.statistics.streams import Array, stream
 from lram.reports.statistics.unseen import Stakes
 
@@ -23,17 +36,27 @@ __all__ = [
     "Reach",
     "SignFlips",
     "Stakes",
+    "TaskScores",
     "centred_interval",
     "equal_domain_weights",
     "equal_task_weights",
     "fewest_pairs",
     "holm",
     "interquartile_mean",
+    "iqm_of_task_means",
     "mean_interval",
+    "mean_of_domain_means",
+    "median_of_task_means",
+    "optimality_gap",
+    "probability_of_improvement",
     "rate_interval",
     "reach",
+    "redrawn",
     "resampled_means",
+    "shortfall",
     "shows_noise",
     "stream",
     "task_replicates",
+    "win_contributions",
+    "wins",
 ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from lram.reports.statistics.means import shows_noise
 from lram.reports.statistics.streams import Array
@@ -71,3 +72,13 @@ def centred_interval(replicates: Array, estimate: float, level: float) -> tuple[
     tail = (1 - level) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail]) + (estimate - replicates.mean())
     return float(low), float(high)
+
+
+def redrawn(episodes: int, resamples: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return which of a task's ``episodes`` each replicate has, (resamples, draws).
+
+    One fewer than there are is drawn (Rao and Wu 1988): then the mean of a replicate has the unbiased
+    variance s^2 / n without any scaling, so that the values stay what they are, and any function of them
+    has replicates. A single episode is drawn as it is.
+    """
+    return generator.integers(0, episodes, size=(resamples, max(1, episodes - 1)))

@@ -232,7 +232,7 @@ def read(folder: Path, reader: str) -> dict[str, Any]:
     if reader == "frame":
         import pandas  # noqa: F401
     if reader == "report":
-        from lram.reports import export
+        from lram.reports.writing import export
     began = time.perf_counter()
     if reader == "missing":
         run.missing()

@@ -12,7 +12,7 @@ from lram.harness.cli.running import conclude
 from lram.harness.machine import Machine
 from lram.harness.storage.run_folder import Run
 from lram.reports import summarise
-from lram.reports.collect import collect
+from lram.reports.evidence.collect import collect
 from lram.reports.standing import standings
 
 MACHINE = Machine(workers=1)
@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_agents_stand_where_the_report_puts_them(run: Run) -> None:
     summary, found = summarise([run]), list(standings(collect([run])))
     assert [one.name for one in found] == [agent.name for agent in summary.agents]
-    assert [one.score for one in found] == [agent.mean_of_domains for agent in summary.agents]
+    assert [one.score for one in found] == [agent.mean_of_domain_means for agent in summary.agents]
     assert [one.success for one in found] == [agent.domains[0].success_any for agent in summary.agents]
     here = {(a.name, t.task): (t.score, t.success, t.returns) for a in found for t in a.tasks}
     there = {(r.agent, r.task): (r.score, r.success_any, r.mean_return) for r in summary.results}

@@ -15,7 +15,7 @@ import lram.reports
 from lram.envs.registry import select
 from lram.harness import LramError, Machine, Run, evaluate, resume
 from lram.reports import load_trainings, summarise, summary_json, write_report
-from lram.reports.collect import opened
+from lram.reports.evidence.collect import opened
 
 
 @pytest.mark.parametrize("package", [lram.harness, lram.reports])
@@ -28,7 +28,7 @@ def test_every_public_name_is_there_and_documented(package: object) -> None:
 
 def test_the_short_names_stay_what_they_are_after_their_modules_are_imported() -> None:
     script = (
-        "import lram.harness.evaluation, lram.reports.aggregate, lram.harness, lram.reports; "
+        "import lram.harness.evaluation, lram.reports.summary.summarise, lram.harness, lram.reports; "
         "assert callable(lram.harness.evaluate) and callable(lram.reports.summarise)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

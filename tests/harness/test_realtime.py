@@ -16,8 +16,8 @@ from lram.harness.evaluation import Machine, evaluate
 from lram.harness.rollout.lane import Lane, bins_of, still
 from lram.harness.rollout.schedule import Attempt, Seat
 from lram.harness.storage.records import WorkItem
-from lram.reports.aggregate import summarise
-from lram.reports.collect import collect
+from lram.reports.evidence.collect import collect
+from lram.reports.summary.summarise import summarise
 
 TASK = TaskSpec("toy/steps", "toy", "vector", (4,), "discrete", 4, None, 1.0)
 MOVES = TaskSpec("toy/reach", "toy", "vector", (6,), "continuous", 2, None, 1.0)

@@ -27,7 +27,9 @@ NO_LOCKS = "import fcntl, os\ndef flock(*_):\n    raise OSError({0}, os.strerror
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    imports = "import torch, lram.harness.evaluation, lram.reports.export, lram.reports.verdict"
+    imports = (
+        "import torch, lram.harness.evaluation, lram.reports.writing.export, lram.reports.verdict.judging"
+    )
     with Server(tmp_path_factory.mktemp("server"), imports) as made:
         yield made
 

@@ -120,7 +120,7 @@ def make_folders(folder: Path) -> dict[str, Path]:
         contexts=(50, 200),
         batches=(1,),
     )
-    extrapolation = _module("test_extrapolation_chapter")
+    extrapolation = _module("test_extrapolation_section")
     plan = extrapolation._plan(
         modes=("window", "carry"), contexts=(20, 40), tasks=extrapolation.TASKS, episodes=2, trajectories=1
     )

@@ -9,9 +9,10 @@ import pytest
 
 from lram.harness.storage.records import Failure, WorkItem, given_up_words
 from lram.harness.storage.run_folder import Run, RunWriter
-from lram.reports import summarise, views
-from lram.reports.collect import collect
-from lram.reports.counting import barrier
+from lram.reports import summarise
+from lram.reports.comparison.barrier import barrier
+from lram.reports.evidence.collect import collect
+from lram.reports.sections.scores import tables
 
 NAN = Failure("agent", "agent b gave an action with NaN or infinity for toy/t")
 CRASH = Failure("crash", "worker died")
@@ -39,7 +40,7 @@ def test_an_agent_that_fails_in_its_bad_episodes_scores_no_more_than_one_that_pl
     assert failing.score.value == 4.5  # 0 for each of the two, where it had 0 and 2
     assert (failing.scored, failing.errored, failing.failed_by_agent) == (2, 2, 2)
     assert summary.agent("b").failed_by_agent == 2
-    assert summary.agent("b").mean_of_domains.rests_on.comparable
+    assert summary.agent("b").mean_of_domain_means.rests_on.comparable
     assert "own errors" in {found.kind for found in summary.caveats}
     assert not caveat(summary, "errored"), "that caveat is about simulators"
 
@@ -70,11 +71,11 @@ def test_where_no_least_return_is_known_there_is_no_score_and_it_is_said(synthet
     result = summary.result("b", "atari/pong")
     assert (result.score, result.mean_return, result.scored) == (None, None, 3)
     assert "1 of 4 episodes failed by the agent's own errors" in result.uncounted
-    aggregate = summary.agent("b").mean_of_domains
+    aggregate = summary.agent("b").mean_of_domain_means
     assert not aggregate.rests_on.comparable
     assert aggregate.rests_on.left_out[0].reason == result.uncounted
     assert "not comparable" in caveat(summary, "own errors")[0].items[0]
-    cells = {cell.small for row in views.matrix(summary).rows for cell in row}
+    cells = {cell.small for row in tables.matrix(summary).printed.rows for cell in row}
     assert "not comparable: failed by its own errors" in cells
 
 

@@ -10,9 +10,10 @@ import pytest
 from lram.envs.attributes import task_attributes
 from lram.envs.registry import benchmark_tasks
 from lram.reports import summarise
-from lram.reports.collect import collect
+from lram.reports.csv_files import csv_files
+from lram.reports.evidence.collect import collect
+from lram.reports.sections.scores import programs
 from lram.reports.sections.scores.groups import tables
-from lram.reports.tables import csv_files
 
 SUITE = {
     "composuite/IIWA_Box_None_Push": 0.1,
@@ -63,11 +64,15 @@ def test_where_nothing_differs_there_is_no_table(synthetic):
 def test_people_and_programs_read_the_same_groups(synthetic):
     run = played(synthetic, SUITE)
     summary = summarise([run])
-    scores, success = tables(summary)
+    scores, success = (table.printed for table in tables(summary))
     assert [cell.text for cell in scores.rows[0][:4]] == ["composuite", "robot", "IIWA", "2"]
     assert scores.rows[0][4].text == "0.200"
     assert success.rows[0][4].text == "50"
-    rows = list(csv.DictReader(io.StringIO(csv_files(summary, collect([run]))["per_group.csv"].decode())))
+    rows = list(
+        csv.DictReader(
+            io.StringIO(csv_files(programs.tables(summary, collect([run])))["per_group.csv"].decode())
+        )
+    )
     assert (rows[0]["facet"], rows[0]["group"], rows[0]["measure"], rows[0]["tasks"]) == (
         "robot",
         "IIWA",

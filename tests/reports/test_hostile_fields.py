@@ -17,10 +17,12 @@ import pytest
 
 from lram.agents.api import AgentError
 from lram.harness.errors import LramError
-from lram.reports import export, load_trainings, page, write_report
+from lram.reports import load_trainings, write_report
+from lram.reports.rendering import page
 from lram.reports.sections.registry import load_folders
-from lram.reports.sides import find_side
-from lram.reports.verdict import judge
+from lram.reports.verdict.judging import judge
+from lram.reports.verdict.sides import find_side
+from lram.reports.writing import export
 
 CHANGES = int(os.environ.get("LRAM_HOSTILE_CHANGES", "63"))
 SEED = int(os.environ.get("LRAM_HOSTILE_SEED", "0"))

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from lram.harness.cli.output import nothing_hidden, print_json, print_table
 from lram.harness.words import one_line, visible
 from lram.reports import write_report
+from lram.reports.csv_files import written
 from lram.reports.drawing import Drawing, file_word, inline_svg, look, render
-from lram.reports.markdown import _block, _code, _plain
-from lram.reports.tables import csv_of
+from lram.reports.rendering.markdown import _block, _code, _plain
 
 HOSTILE = (
     "=cmd|'/C calc'!A0",
@@ -56,7 +56,7 @@ HOSTILE = (
     ],
 )
 def test_a_csv_cell_that_would_be_a_formula_is_text(text):
-    (row,) = csv.reader(io.StringIO(csv_of([{"a": text}]).decode().split("\n", 1)[1], newline=""))
+    (row,) = csv.reader(io.StringIO(written(["a"], [[text]]).decode().split("\n", 1)[1], newline=""))
     assert row[0].startswith("'")
     assert row[0].replace("\\u000d", "\r") == f"'{text}"
 
@@ -65,7 +65,7 @@ def test_a_csv_cell_that_would_be_a_formula_is_text(text):
     "value", [-0.5, float("-inf"), -3, "-0.5", "+1e3", "-inf", "a=b", "x@y", "", None, "–"]
 )
 def test_numbers_and_other_text_stay_what_they_are_in_csv(value):
-    assert csv_of([{"a": value, "b": 1}]).decode().split("\n")[1] == f"{'' if value is None else value},1"
+    assert written(["a", "b"], [[value, 1]]).decode().split("\n")[1] == f"{'' if value is None else value},1"
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def test_numbers_and_other_text_stay_what_they_are_in_csv(value):
     ],
 )
 def test_no_formula_begins_where_a_spreadsheet_may_end_a_cell(text, cell):
-    (row,) = csv.reader(io.StringIO(csv_of([{"a": text}]).decode().split("\n", 1)[1], newline=""))
+    (row,) = csv.reader(io.StringIO(written(["a"], [[text]]).decode().split("\n", 1)[1], newline=""))
     assert row == [cell]
 
 
 def test_a_carriage_return_makes_no_row_of_a_csv_file():
-    assert b"\r" not in csv_of([{"a": "x\r=cmd", "=b": "y"}])
-    assert csv_of([{"=b": "y"}]).startswith(b"'=b\n")
+    assert b"\r" not in written(["a", "=b"], [["x\r=cmd", "y"]])
+    assert written(["=b"], [["y"]]).startswith(b"'=b\n")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The chapter on latencies: numbers that follow from the records, and verdicts that they carry."""
+"""The section on latencies: numbers that follow from the records, and verdicts that they carry."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from lram.harness.timing.inputs import Inputs
 from lram.reports.drawing import render
 from lram.reports.sections.latency.analysis import crossing, summarise
 from lram.reports.sections.latency.model import Bound
-from lram.reports.sections.latency.section import chapter
-from lram.reports.views import Table
+from lram.reports.sections.latency.section import section
+from lram.reports.table import PrintedTable
 
 CONTEXTS = (50, 200, 800, 1600)
 INPUTS = Inputs(np.zeros((2, 1), np.float32), np.zeros(2), np.zeros(2, np.int64))
@@ -126,12 +126,12 @@ XLSTM = ("xlstm", steady(3.0))
 TRANSFORMER = ("transformer", growing(2.0, 0.002))  # as fast as XLSTM at context 500
 
 
-def cell(table: Table, row: int, heading: str) -> str:
+def cell(table: PrintedTable, row: int, heading: str) -> str:
     place = [column.heading for column in table.columns].index(heading)
     return table.rows[row][place].text
 
 
-def table_of(tables: Sequence[Table], name: str) -> Table:
+def table_of(tables: Sequence[PrintedTable], name: str) -> PrintedTable:
     return next(table for table in tables if table.id == f"latency-{name}")
 
 
@@ -206,10 +206,10 @@ def test_few_processes_give_no_verdict(tmp_path: Path) -> None:
 @pytest.mark.parametrize("repeats", [1, 2, 4])
 def test_below_five_processes_no_crossover_and_no_interval_is_told(tmp_path: Path, repeats: int) -> None:
     folder = write(tmp_path / "a", {"x": XLSTM, "t": TRANSFORMER}, repeats=repeats)
-    made = chapter([folder])
+    made = section([folder])
     for one in summarise([LatencyRun(folder)]).crossings:
         assert (one.at, one.low, one.high) == (None, None, None)
-    table = table_of(made.tables, "crossovers")
+    table = table_of(made.printed, "crossovers")
     assert {cell(table, row, "First faster from") for row in range(len(table.rows))} == {"cannot tell"}
     assert {cell(table, row, "Interval") for row in range(len(table.rows))} == {"no interval"}
     lines = made.csv["latency_crossovers.csv"].decode().splitlines()
@@ -228,7 +228,7 @@ def test_control_rates_are_held_by_the_bound_of_the_late_share(tmp_path: Path) -
     fits = {(f.subject, f.batch, f.hz): f for f in summarise([LatencyRun(few)]).fits}
     assert fits[0, 1, 50].unknown == CONTEXTS, "250 decisions in time do not show it"
     assert fits[0, 16, 100].misses == CONTEXTS  # a median of 12 ms is late, however few were measured
-    rates = table_of(chapter([few]).tables, "rates")
+    rates = table_of(section([few]).printed, "rates")
     assert cell(rates, 0, "50 Hz (20 ms)") == "cannot tell"
     place = [column.heading for column in rates.columns].index("50 Hz (20 ms)")
     assert rates.rows[0][place].small.startswith("at "), "what the cell says is not said again below it"
@@ -252,48 +252,48 @@ def test_a_row_that_is_faster_on_seen_inputs_is_marked_and_enters_nothing(tmp_pa
     assert all(
         800 not in (*f.fits, *f.misses, *f.unknown) for f in result.fits if (f.subject, f.batch) == (0, 1)
     )
-    made = chapter([folder])
-    flags = [row[0].flag for row in table_of(made.tables, "curves").rows if row[0].flag]
+    made = section([folder])
+    flags = [row[0].flag for row in table_of(made.printed, "curves").rows if row[0].flag]
     assert flags == ["faster on inputs that it has seen"]
-    assert cell(table_of(made.tables, "audits"), 0, "Contexts with that audit") == "4 of 4"
+    assert cell(table_of(made.printed, "audits"), 0, "Contexts with that audit") == "4 of 4"
     assert [one.kind for one in made.caveats] == ["latency-inputs"]
     assert made.csv["latency_points.csv"].decode().count(",failed,0.5,") == 1
     assert [spot["audit"] for spot in made.summary["spots"]].count("failed") == 1
 
 
 def test_a_sweep_of_an_earlier_version_says_what_it_lacks(tmp_path: Path) -> None:
-    made = chapter([write(tmp_path / "a", {"x": XLSTM}, distinct=False)])
+    made = section([write(tmp_path / "a", {"x": XLSTM}, distinct=False)])
     assert [one.kind for one in made.caveats] == ["latency-shared-inputs"]
 
 
 def test_out_of_memory_is_told_and_everything_else_stands(tmp_path: Path) -> None:
     hungry = ("transformer", lambda context, process: math.inf if context > 200 else 2.0)
     folder = write(tmp_path / "a", {"x": XLSTM, "t": hungry})
-    made = chapter([folder])
-    curves = table_of(made.tables, "curves")
+    made = section([folder])
+    curves = table_of(made.printed, "curves")
     flagged = [row for row in curves.rows if row[0].flag == "out of memory"]
     assert len(flagged) == 4
     assert len(curves.rows) == 16
     assert "out of memory" in made.csv["latency_points.csv"].decode()
-    rates = table_of(made.tables, "rates")
+    rates = table_of(made.printed, "rates")
     assert cell(rates, 2, "20 Hz (50 ms)") == "50, 200", "all that was measured is not all"
     json.dumps(made.summary, allow_nan=False)
 
 
-def test_the_chapter_holds_to_its_contract(tmp_path: Path) -> None:
+def test_the_section_holds_to_its_contract(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {"x": XLSTM, "t": TRANSFORMER})
-    made = chapter([folder])
+    made = section([folder])
     assert made.key == "latency"
-    assert all(table.id.startswith("latency-") for table in made.tables)
+    assert all(table.id.startswith("latency-") for table in made.printed)
     assert all(drawing.name.startswith("latency-") for drawing in made.drawings)
     assert all(name.startswith("latency_") for name in made.csv)
     assert [d.name for d in made.drawings] == ["latency-curves", "latency-memory", "latency-tails"]
-    assert cell(table_of(made.tables, "crossovers"), 0, "First faster from") == "500"
-    assert cell(table_of(made.tables, "crossovers"), 0, "Second faster at") == "50, 200"
-    assert cell(table_of(made.tables, "fairness"), 0, "Parameters") == "16.0M"
-    assert cell(table_of(made.tables, "rates"), 0, "50 Hz (20 ms)") == "all"
+    assert cell(table_of(made.printed, "crossovers"), 0, "First faster from") == "500"
+    assert cell(table_of(made.printed, "crossovers"), 0, "Second faster at") == "50, 200"
+    assert cell(table_of(made.printed, "fairness"), 0, "Parameters") == "16.0M"
+    assert cell(table_of(made.printed, "rates"), 0, "50 Hz (20 ms)") == "all"
     assert not made.caveats
-    again = chapter([folder])
+    again = section([folder])
     assert msgspec.json.encode(made.summary) == msgspec.json.encode(again.summary)
     assert made.csv == again.csv
     for one, other in zip(made.drawings, again.drawings, strict=True):
@@ -307,7 +307,7 @@ def test_what_speaks_against_the_times_is_said_first(tmp_path: Path) -> None:
     changed = msgspec.json.decode(lines[0], type=LatencyPoint)
     odd = signed(msgspec.json.encode(dataclasses.replace(changed, actions="00000000"))).decode()
     segment.write_text("\n".join([odd, *lines[1:-1]]) + "\n")
-    caveats = {one.kind: one for one in chapter([folder]).caveats}
+    caveats = {one.kind: one for one in section([folder]).caveats}
     kinds = {"latency-unfinished", "latency-processes", "latency-spread", "latency-actions"}
     assert set(caveats) == kinds
     assert "1 point is missing" in caveats["latency-unfinished"].text
@@ -339,7 +339,7 @@ def test_folders_of_one_name_and_their_lines_are_told_apart(tmp_path: Path) -> N
 
 
 def test_few_processes_and_those_that_failed_are_said(tmp_path: Path) -> None:
-    few = chapter([write(tmp_path / "few", {"x": XLSTM}, repeats=2)])
+    few = section([write(tmp_path / "few", {"x": XLSTM}, repeats=2)])
     assert "50 times in 100" in {one.kind: one.text for one in few.caveats}["latency-processes"]
 
     folder = write(tmp_path / "a", {"x": XLSTM})
@@ -348,10 +348,10 @@ def test_few_processes_and_those_that_failed_are_said(tmp_path: Path) -> None:
     job, context = msgspec.json.decode(first, type=LatencyPoint).job, CONTEXTS[0]
     failed = signed(msgspec.json.encode(LatencyPoint(SCHEMA, job, context, "failed: ValueError: no")))
     segment.write_bytes(b"\n".join([failed, *others]) + b"\n")
-    caveats = {one.kind: one.items for one in chapter([folder]).caveats}
+    caveats = {one.kind: one.items for one in section([folder]).caveats}
     assert caveats["latency-failed"] == ("x",)
 
 
 def test_a_folder_without_a_sweep_is_named(tmp_path: Path) -> None:
     with pytest.raises(LramError, match="holds no latencies"):
-        chapter([tmp_path])
+        section([tmp_path])

@@ -14,9 +14,9 @@ from lram.harness.cli import main
 from lram.harness.errors import LramError
 from lram.reports import summarise, write_report
 from lram.reports.bounds import DRAWN_AGENTS, TABLE_CELLS, shown, shown_together
-from lram.reports.pairs import ALL_PAIRS, Pairs, read_pairs
+from lram.reports.comparison.pairs import ALL_PAIRS, Pairs, read_pairs
 from lram.reports.sections.scores.figures import draw
-from lram.reports.views import Cell, Table, columns
+from lram.reports.table import Table, words
 
 
 @pytest.fixture
@@ -118,7 +118,8 @@ def test_tables_of_many_agents_are_complete_and_no_wider_than_the_tasks(many, tm
 
 
 def test_a_table_beyond_the_bound_shows_its_first_rows_and_says_so():
-    table = Table("t", "Caption.", columns(["a", "b"]), tuple((Cell(str(i)), Cell("")) for i in range(100)))
+    columns = [words("a", "", str), words("b", "", lambda row: "")]
+    table = Table("t", "Caption.", columns, range(100)).printed
     assert shown(table) is table
     cut = shown(table, 20)
     assert cut.rows == table.rows[:10]

@@ -54,7 +54,7 @@ def test_scores_recompute_from_the_measured_mean(run: Run) -> None:
 
 def test_tasks_without_a_measurement_are_left_out_by_name_and_counted(run: Run) -> None:
     summary = summarise([run], normaliser="measured-random")
-    rests_on = summary.agent("good").mean_of_domains.rests_on
+    rests_on = summary.agent("good").mean_of_domain_means.rests_on
     left_out = {left.task: left.reason for left in rests_on.left_out}
     assert left_out["procgen/unmeasured"] == "random play was not measured under procgen:lram@1"
     caveats = [one for one in summary.caveats if one.kind == "reference"]

@@ -17,8 +17,8 @@ from lram.envs.task import Task
 from lram.harness.storage.records import EpisodeRecord, Failure, RunPlan, WorkItem
 from lram.harness.storage.run_folder import Run, RunWriter
 from lram.reports.drawing import render
-from lram.reports.export import write_report
-from lram.reports.sections.inner_episodes.section import chapter
+from lram.reports.sections.inner_episodes.section import section
+from lram.reports.writing.export import write_report
 
 PARTS = 4
 GOALS = 8
@@ -71,15 +71,15 @@ def rows(content: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(content.decode())))
 
 
-def test_episodes_without_parts_make_no_chapter(synthetic: Any) -> None:
+def test_episodes_without_parts_make_no_section(synthetic: Any) -> None:
     run = synthetic.run(
         synthetic.plan([synthetic.agent("a")], [synthetic.task("toy/a")], 2), lambda item: 1.0
     )
-    assert chapter([run]) is None
+    assert section([run]) is None
 
 
 def test_a_curve_is_the_mean_of_the_tasks_means(trials: Trials) -> None:
-    made = chapter([trials.write(trials.plan())])
+    made = section([trials.write(trials.plan())])
     curve = made.summary["curves"][0]
     expected = 0.1 + 0.01 * 3.5
     assert curve["agent"] == "student"
@@ -97,7 +97,7 @@ def test_a_task_with_more_trials_does_not_weigh_more(trials: Trials) -> None:
             return (7.0,) * PARTS
         return lost if item.episode else (1.0,) * PARTS
 
-    [curve] = chapter([trials.write(plan, of)]).summary["curves"]
+    [curve] = section([trials.write(plan, of)]).summary["curves"]
     assert curve["parts"][0]["value"] == pytest.approx((7 + 7 * 1) / 8)
     assert (curve["trials"], curve["of_trials"]) == (3 + 7, 24)
 
@@ -105,10 +105,10 @@ def test_a_task_with_more_trials_does_not_weigh_more(trials: Trials) -> None:
 def test_trials_that_are_lost_are_told(trials: Trials) -> None:
     plan = trials.plan(("habit",))
     lost = Failure("session", "it broke")
-    made = chapter([trials.write(plan, lambda item: lost if item.episode == 0 else returns(item))])
+    made = section([trials.write(plan, lambda item: lost if item.episode == 0 else returns(item))])
     [caveat] = made.caveats
     assert "habit 16 of 24" in caveat.text
-    assert not chapter([trials.write(plan, name="whole")]).caveats
+    assert not section([trials.write(plan, name="whole")]).caveats
 
 
 def test_a_gain_is_told_of_the_one_that_has_one(trials: Trials) -> None:
@@ -117,7 +117,7 @@ def test_a_gain_is_told_of_the_one_that_has_one(trials: Trials) -> None:
     def of(item: WorkItem) -> tuple[float, ...]:
         return tuple(value + noise.normal(0, 0.5) for value in returns(item))
 
-    made = chapter([trials.write(trials.plan(), of)])
+    made = section([trials.write(trials.plan(), of)])
     student, habit = made.summary["curves"]
     assert student["gain"]["interval"]["low"] > 1.5
     assert habit["gain"]["interval"]["low"] < 0 < habit["gain"]["interval"]["high"]
@@ -136,7 +136,7 @@ def test_the_interval_is_that_of_other_goals(trials: Trials) -> None:
     widths = []
     for episodes in (2, 20):
         run = trials.write(trials.plan(("habit",), episodes), of, name=f"run-{episodes}")
-        interval = chapter([run]).summary["curves"][0]["whole"]["interval"]
+        interval = section([run]).summary["curves"][0]["whole"]["interval"]
         widths.append(interval["high"] - interval["low"])
     assert widths[0] == widths[1]
     # 2.365 (t, 7 degrees of freedom) standard errors of the mean of 0, 1, .. 7, either side.
@@ -144,7 +144,7 @@ def test_the_interval_is_that_of_other_goals(trials: Trials) -> None:
 
 
 def test_equal_values_have_no_interval_of_no_width(trials: Trials) -> None:
-    made = chapter([trials.write(trials.plan(("habit",)), lambda item: (1.0,) * PARTS)])
+    made = section([trials.write(trials.plan(("habit",)), lambda item: (1.0,) * PARTS)])
     [curve] = made.summary["curves"]
     assert curve["parts"][0] == {"value": 1.0, "interval": None, "note": "all equal"}
 
@@ -156,7 +156,7 @@ def test_models_are_compared_on_the_trials_that_both_have(trials: Trials) -> Non
     def of(item: WorkItem) -> tuple[float, ...] | Failure:
         return lost if item.agent == "habit" and item.episode == 2 else returns(item)
 
-    [pair] = chapter([trials.write(plan, of)]).summary["differences"]
+    [pair] = section([trials.write(plan, of)]).summary["differences"]
     assert (pair["first"], pair["second"], pair["trials"]) == ("student", "habit", 16)
     assert pair["whole"]["value"] == pytest.approx(0.5)
     assert pair["last"]["value"] == pytest.approx(2.0)
@@ -174,7 +174,7 @@ def noisy(spread: float, shift: float = 0.0) -> Callable[[WorkItem], tuple[float
 
 def test_models_are_told_apart_by_a_test_that_is_corrected_for_the_rows_shown(trials: Trials) -> None:
     agents = ("student", "habit", "other")
-    summary = chapter([trials.write(trials.plan(agents), noisy(0.3, 2.0))]).summary
+    summary = section([trials.write(trials.plan(agents), noisy(0.3, 2.0))]).summary
     pairs = {(one["first"], one["second"]): one for one in summary["differences"]}
     shown = pairs["student", "habit"]
     assert (shown["p"], shown["p_holm"]) == (2 / 2**GOALS, 3 * 2 / 2**GOALS)
@@ -188,24 +188,24 @@ def test_few_goals_cannot_tell_models_apart(trials: Trials, synthetic: Any) -> N
     """Five goals whose intervals would all leave out 0: the least p is 0.0625."""
     agents = [synthetic.agent(name) for name in ("student", "habit")]
     plan = synthetic.plan(agents, rooms(synthetic, "sparse", "heldout")[:5], 3)
-    made = chapter([trials.write(plan, noisy(0.1, 3.0))])
+    made = section([trials.write(plan, noisy(0.1, 3.0))])
     [pair] = made.summary["differences"]
     assert (pair["p"], pair["whole"]["interval"]) == (2 / 2**5, None)
-    assert made.tables[1].rows[0][-1].text == "cannot tell"
-    assert made.tables[0].rows[0][6].value == 0.0
+    assert made.printed[1].rows[0][-1].text == "cannot tell"
+    assert made.printed[0].rows[0][6].value == 0.0
 
 
 def test_baselines_are_not_compared(trials: Trials, synthetic: Any) -> None:
     agents = [synthetic.agent("student"), synthetic.agent("random", trained=None)]
     plan = synthetic.plan(agents, rooms(synthetic, "dense", "train"), 2)
-    assert not chapter([trials.write(plan)]).summary["differences"]
+    assert not section([trials.write(plan)]).summary["differences"]
 
 
 def test_groups_keep_rewards_and_splits_apart_and_have_their_references(
     trials: Trials, synthetic: Any
 ) -> None:
     tasks = [*rooms(synthetic, "sparse", "heldout"), *rooms(synthetic, "dense", "train")[:2]]
-    made = chapter([trials.write(synthetic.plan([synthetic.agent("habit")], tasks, 1))])
+    made = section([trials.write(synthetic.plan([synthetic.agent("habit")], tasks, 1))])
     groups = made.summary["groups"]
     assert [group["name"] for group in groups] == ["darkroom, heldout, sparse", "darkroom, train, dense"]
     assert [group["tasks"] for group in groups] == [8, 2]
@@ -215,7 +215,7 @@ def test_groups_keep_rewards_and_splits_apart_and_have_their_references(
 
 def test_the_tables_for_programs_hold_every_trial(trials: Trials) -> None:
     plan = trials.plan()
-    made = chapter([trials.write(plan)])
+    made = section([trials.write(plan)])
     told = rows(made.csv["parts_trials.csv"])
     assert len(told) == len(plan.items()) * PARTS
     one = next(
@@ -229,8 +229,8 @@ def test_the_tables_for_programs_hold_every_trial(trials: Trials) -> None:
 
 def test_equal_records_give_equal_bytes_in_any_order(trials: Trials) -> None:
     plan = trials.plan()
-    one = chapter([trials.write(plan)])
-    other = chapter([trials.write(plan, name="again", order=lambda items: items[::-1])])
+    one = section([trials.write(plan)])
+    other = section([trials.write(plan, name="again", order=lambda items: items[::-1])])
     assert one.csv == other.csv
     assert one.summary == other.summary
     assert render(one.drawings[0], "svg") == render(other.drawings[0], "svg")
@@ -238,10 +238,10 @@ def test_equal_records_give_equal_bytes_in_any_order(trials: Trials) -> None:
 
 def test_two_runs_of_other_seeds_add_up(trials: Trials) -> None:
     runs = [trials.write(trials.plan(seed=seed), name=f"seed-{seed}") for seed in (0, 1)]
-    assert chapter(runs).summary["curves"][0]["trials"] == 48
+    assert section(runs).summary["curves"][0]["trials"] == 48
 
 
-def test_the_report_has_the_chapter(trials: Trials, tmp_path: Path) -> None:
+def test_the_report_has_the_section(trials: Trials, tmp_path: Path) -> None:
     write_report([trials.write(trials.plan())], tmp_path / "report")
     summary = json.loads((tmp_path / "report/summary.json").read_text())
     assert summary["chapters"]["parts"]["curves"][0]["agent"] == "student"

@@ -11,9 +11,9 @@ import pytest
 
 from lram.agents.durable import Lock
 from lram.harness.errors import LramError
-from lram.reports import place as module
-from lram.reports.export import _check_place
-from lram.reports.place import recover, replace_report
+from lram.reports.writing import place as module
+from lram.reports.writing.export import _check_place
+from lram.reports.writing.place import recover, replace_report
 
 CONTENTS = {"index.html": b"new", "tables/a.csv": b"1"}
 

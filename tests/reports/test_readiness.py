@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lram.reports.readiness import decisions_needed, design_effect, late_share, processes_like_these, ready
+from lram.reports.sections.latency.readiness import (
+    decisions_needed,
+    design_effect,
+    late_share,
+    processes_like_these,
+    ready,
+)
 
 
 def test_as_many_decisions_are_needed_as_make_99_in_100_improbable_otherwise() -> None:

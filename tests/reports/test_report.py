@@ -13,7 +13,7 @@ import lram.reports
 from lram.harness.errors import LramError
 from lram.harness.storage.records import Failure
 from lram.reports import summarise, summary_json, write_report
-from lram.reports.markdown import markdown
+from lram.reports.rendering.markdown import markdown
 from lram.reports.text import setting
 
 HOSTILE = "--></title><script>alert(1)</script>*`$x_1$&amp;\"'"
@@ -64,7 +64,10 @@ def test_a_report_has_its_files(report):
         "summary.json",
         "summary.md",
         *(f"tables/{name}.csv" for name in ("per_task", "per_domain", "per_group", "aggregates")),
-        *(f"tables/{name}.csv" for name in ("comparisons", "episodes", "audit", "timing")),
+        *(f"tables/{name}.csv" for name in ("comparisons", "pair_aggregates", "episodes", "audit", "timing")),
+        *(f"tables/{name}.tex" for name in ("headline", "counts", "success", "errors", "domains", "scores")),
+        *(f"tables/{name}.tex" for name in ("comparisons", "agents")),
+        *(f"tables/tasks-{name}.tex" for name in ("metaworld", "dmcontrol", "procgen", "atari")),
         *(
             f"figures/{name}.{kind}"
             for name in ("aggregates", "domains", "success", "tasks")
@@ -336,7 +339,7 @@ def test_the_public_names_exist_and_cost_nothing_until_used():
 
 def test_reports_load_nothing_that_runs():
     code = (
-        "import sys, lram.reports.export\n"
+        "import sys, lram.reports.writing.export\n"
         "print([m for m in ('torch', 'gymnasium', 'mujoco', 'lram.envs.workers.pool') if m in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -77,7 +77,7 @@ def test_the_table_of_seen_tasks_has_a_row_for_each_trained_agent(synthetic):
         agent(synthetic, "c", None),
     ]
     summary = summary_of(synthetic, *agents, agent(synthetic, "random", None, trained=None))
-    table = tables(summary)[0]
+    table = tables(summary)[0].printed
     rows = [[cell.text for cell in row] for row in table.rows]
     assert table.id == "seen"
     assert [row[:3] for row in rows] == [

@@ -32,9 +32,10 @@ from lram.harness.studies.records import (
 from lram.harness.studies.study import Axis, Data, Evaluation, Level, Study
 from lram.reports.drawing import render
 from lram.reports.samples import Resampling
+from lram.reports.section import SectionSettings
 from lram.reports.sections.study.cells import CellValues, StudyValues
 from lram.reports.sections.study.effects import CANNOT_TELL, Effect, effects, seeds_needed
-from lram.reports.sections.study.section import chapter
+from lram.reports.sections.study.section import section
 
 HOW = Resampling(0, 400, 0.95)
 TASKS = ("toy/one", "toy/two")
@@ -383,8 +384,8 @@ def folder(tmp_path: Path, synthetic) -> Folder:
     return Folder(tmp_path / "study", synthetic)
 
 
-def test_a_chapter_says_what_the_records_say(folder: Folder) -> None:
-    made = chapter([folder.path])
+def test_a_section_says_what_the_records_say(folder: Folder) -> None:
+    made = section([folder.path])
     [summary] = made.summary
     by_measure = {effect["measure"]: effect for effect in summary["effects"]}
     assert by_measure["score"]["verdict"] == "worse"
@@ -400,7 +401,7 @@ def test_a_chapter_says_what_the_records_say(folder: Folder) -> None:
     assert cell["step_ratio"] == pytest.approx(0.8)
     assert "on scores worse than off" in " ".join(made.lead)
     assert not made.caveats
-    for name in [table.id for table in made.tables] + [drawing.name for drawing in made.drawings]:
+    for name in [table.id for table in made.printed] + [drawing.name for drawing in made.drawings]:
         assert name.startswith("study-a-study-")
     assert all(name.startswith("study_") for name in made.csv)
     assert made.csv["study_cells.csv"].count(b"\n") == 1 + 6
@@ -408,17 +409,17 @@ def test_a_chapter_says_what_the_records_say(folder: Folder) -> None:
 
 
 def test_equal_records_give_equal_bytes(folder: Folder, tmp_path: Path, synthetic) -> None:
-    one, other = chapter([folder.path]), chapter([Folder(tmp_path / "again", synthetic).path])
+    one, other = section([folder.path]), section([Folder(tmp_path / "again", synthetic).path])
     assert one.csv == other.csv
     assert one.summary == other.summary
-    assert one.tables == other.tables
+    assert one.printed == other.printed
     drawn = [[render(drawing, "svg") for drawing in made.drawings] for made in (one, other)]
     assert drawn[0] == drawn[1]
 
 
 def test_two_studies_of_one_name_stand_apart(folder: Folder, tmp_path: Path, synthetic) -> None:
-    made = chapter([folder.path, Folder(tmp_path / "again", synthetic).path])
-    ids = [table.id for table in made.tables]
+    made = section([folder.path, Folder(tmp_path / "again", synthetic).path])
+    ids = [table.id for table in made.printed]
     assert len(set(ids)) == len(ids) == 6
     assert ids[3] == "study-a-study-2-effects"
 
@@ -428,7 +429,7 @@ def test_an_unfinished_study_says_so_and_rests_on_what_is_there(folder: Folder) 
     (cells[1].path / "done.json").unlink()
     (cells[3].path / "done.json").unlink()
     (cells[3].checkpoint / "config.json").unlink()
-    made = chapter([folder.path])
+    made = section([folder.path])
     [caveat] = made.caveats
     assert (caveat.kind, caveat.items) == (
         "study_unfinished",
@@ -444,7 +445,7 @@ def test_losses_on_different_windows_are_not_compared(folder: Folder) -> None:
         for entry in folder.plan.cells
     )
     write_plan(folder.path, replace(folder.plan, cells=cells))
-    made = chapter([folder.path])
+    made = section([folder.path])
     assert [caveat.kind for caveat in made.caveats] == ["study_losses"]
     measures = {effect["measure"] for effect in made.summary[0]["effects"]}
     assert not measures & {"validation_loss", "repeated_predictions"}
@@ -455,7 +456,7 @@ def test_losses_on_different_windows_are_not_compared(folder: Folder) -> None:
 def test_a_loss_that_is_no_number_is_left_out_and_said(folder: Folder) -> None:
     cell = CellFolder(folder.path, folder.plan.cells[1])
     (cell.train / "metrics.jsonl").write_text('{"kind":"validation","update":9,"loss":null}\n')
-    made = chapter([folder.path])
+    made = section([folder.path])
     [caveat] = made.caveats
     assert (caveat.kind, caveat.items) == ("study_diverged", ("on, seed 0",))
     seeds = {
@@ -470,7 +471,7 @@ def test_few_seeds_errors_and_a_busy_machine_are_said(tmp_path: Path, synthetic)
     times = cell.times()
     assert times is not None
     cell.write("timing.json", replace(times, load=3.5))
-    made = chapter([folder.path])
+    made = section([folder.path])
     assert [caveat.kind for caveat in made.caveats] == ["study_seeds", "study_load"]
     assert {effect["verdict"] for effect in made.summary[0]["effects"]} == {CANNOT_TELL}
     assert "Whether on scores otherwise than off cannot be told from 2 seeds: " in made.lead[1]
@@ -480,16 +481,16 @@ def test_few_seeds_errors_and_a_busy_machine_are_said(tmp_path: Path, synthetic)
 def test_a_study_whose_seeds_share_their_initial_states_is_read_and_says_so(
     tmp_path: Path, synthetic
 ) -> None:
-    made = chapter([Folder(tmp_path / "old", synthetic, own_starts=False).path])
+    made = section([Folder(tmp_path / "old", synthetic, own_starts=False).path])
     assert [caveat.kind for caveat in made.caveats] == ["study_shared_starts"]
     assert len(made.summary[0]["effects"]) == 5
 
 
-def test_a_study_without_any_cell_has_a_chapter(tmp_path: Path, folder: Folder) -> None:
+def test_a_study_without_any_cell_has_a_section(tmp_path: Path, folder: Folder) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     write_plan(empty, folder.plan)
-    made = chapter([empty])
+    made = section([empty])
     assert made.drawings == []
     assert "No score can be compared yet." in made.lead
 
@@ -509,7 +510,8 @@ def test_scores_follow_the_normaliser_and_say_so(folder: Folder, monkeypatch: py
         ("toy/one", "toy:lram@1"): RandomPlay("toy/one", "toy:lram@1", 100, 0, 0.2, 0.1, 0.1, 0.3, "made up")
     }
     monkeypatch.setattr(random_play, "measurements", lambda: measured)
-    paper, made = (chapter([folder.path], normaliser=name) for name in ("paper", "measured-random"))
+    settings = [SectionSettings(normaliser=name) for name in ("paper", "measured-random")]
+    paper, made = (section([folder.path], how) for how in settings)
     effects_of = [
         next(effect for effect in one.summary[0]["effects"] if effect["measure"] == "score")
         for one in (paper, made)

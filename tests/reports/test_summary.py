@@ -10,11 +10,15 @@ from support.files import without_checksum
 from lram.harness.errors import LramError
 from lram.harness.storage.records import Failure, Skipped
 from lram.harness.storage.run_folder import Run, RunWriter
-from lram.reports import Summary, summarise, views, words
-from lram.reports.collect import collect
-from lram.reports.markdown import markdown
+from lram.reports import Summary, summarise
+from lram.reports.aggregates import AGGREGATES
+from lram.reports.evidence.collect import collect
 from lram.reports.model import rounded
-from lram.reports.tables import aggregates
+from lram.reports.rendering import words
+from lram.reports.rendering.markdown import markdown
+from lram.reports.sections.scores import tables
+from lram.reports.sections.scores.comparisons import comparisons
+from lram.reports.sections.scores.programs import aggregates
 
 CRASH = Failure("crash", "worker died")
 
@@ -55,12 +59,15 @@ def test_aggregates_are_those_of_the_task_means(synthetic):
     )
     agent = summarise([run]).agent("a")
     assert [d.score.estimate.value for d in agent.domains] == [2.0, 5.5]
-    assert agent.mean_of_domains.estimate.value == 3.75
-    assert agent.iqm_of_task_means.estimate.value == 3.0  # 0 1 2 3 4 5 6 less one at each end
-    assert agent.iqm_of_task_means.estimate.interval is None
-    assert agent.iqm_of_task_means.rests_on == agent.mean_of_domains.rests_on
-    assert (agent.mean_of_domains.rests_on.tasks, agent.mean_of_domains.rests_on.episodes) == (7, 14)
-    assert agent.mean_of_domains.rests_on.domains == ("x", "y")
+    assert agent.mean_of_domain_means.estimate.value == 3.75
+    assert agent.aggregates["iqm_of_task_means"].estimate.value == 3.0  # 0 1 2 3 4 5 6 less one at each end
+    assert agent.aggregates["iqm_of_task_means"].estimate.interval is None
+    assert agent.aggregates["iqm_of_task_means"].rests_on == agent.mean_of_domain_means.rests_on
+    assert (agent.mean_of_domain_means.rests_on.tasks, agent.mean_of_domain_means.rests_on.episodes) == (
+        7,
+        14,
+    )
+    assert agent.mean_of_domain_means.rests_on.domains == ("x", "y")
 
 
 def test_a_task_with_one_episode_has_no_interval(synthetic):
@@ -70,9 +77,9 @@ def test_a_task_with_one_episode_has_no_interval(synthetic):
     assert result.mean_return.interval is None
     assert result.score.interval is None
     assert result.score.note == "one episode"
-    assert agent.mean_of_domains.estimate.value == 2.0
-    assert agent.mean_of_domains.estimate.interval is None
-    assert "one episode" in agent.mean_of_domains.estimate.note
+    assert agent.mean_of_domain_means.estimate.value == 2.0
+    assert agent.mean_of_domain_means.estimate.interval is None
+    assert "one episode" in agent.mean_of_domain_means.estimate.note
     assert caveat(summary, "single episode")
 
 
@@ -82,7 +89,7 @@ def test_a_task_with_one_episode_borrows_noise_in_the_aggregate(synthetic):
         synthetic.plan([synthetic.agent("a")], tasks, 3),
         lambda item: float(item.episode) if item.task == "toy/t" or item.episode == 0 else CRASH,
     )
-    aggregate = summarise([run]).agent("a").mean_of_domains
+    aggregate = summarise([run]).agent("a").mean_of_domain_means
     assert aggregate.rests_on.borrowed_noise == 1
     assert aggregate.estimate.interval.low < aggregate.estimate.value < aggregate.estimate.interval.high
 
@@ -100,7 +107,7 @@ def test_every_task_outside_an_aggregate_is_named_with_its_reason(synthetic):
     )
     run = synthetic.run(plan, lambda item: CRASH if item.task == "toy/broken" else 1.0)
     summary = summarise([run])
-    rests_on = summary.agent("a").mean_of_domains.rests_on
+    rests_on = summary.agent("a").mean_of_domain_means.rests_on
     reasons = {left.task: left.reason for left in rests_on.left_out}
     assert rests_on.tasks == 1
     assert set(reasons) == {task.id for task in tasks[1:]}
@@ -122,13 +129,13 @@ def test_agents_with_fewer_tasks_are_not_comparable(synthetic):
         skipped=[Skipped("half", "y/2", "it cannot")],
     )
     summary = summarise([synthetic.run(plan, by_episode(1.0, 2.0))])
-    assert summary.agent("all").mean_of_domains.rests_on.comparable
+    assert summary.agent("all").mean_of_domain_means.rests_on.comparable
     half = summary.agent("half")
-    assert not half.mean_of_domains.rests_on.comparable
-    assert (half.mean_of_domains.rests_on.tasks, half.mean_of_domains.rests_on.of_tasks) == (1, 2)
+    assert not half.mean_of_domain_means.rests_on.comparable
+    assert (half.mean_of_domain_means.rests_on.tasks, half.mean_of_domain_means.rests_on.of_tasks) == (1, 2)
     assert [d.score.rests_on.comparable for d in half.domains] == [True, False]
     assert summary.comparisons[0].tasks == 1
-    assert half.mean_of_domains.rests_on.unfinished == 0
+    assert half.mean_of_domain_means.rests_on.unfinished == 0
     assert caveat(summary, "coverage")[0].items == ("half: 1 of 2 tasks",)
 
 
@@ -142,7 +149,7 @@ def test_coverage_is_that_of_the_plan_not_of_what_anybody_has_scored(synthetic):
         return (1.0, True, False) if item.task in ("metaworld/0", "metaworld/1") else None
 
     summary = summarise([synthetic.run(plan, outcome)])
-    a, b = (agent.mean_of_domains.rests_on for agent in summary.agents)
+    a, b = (agent.mean_of_domain_means.rests_on for agent in summary.agents)
     assert (a.tasks, a.of_tasks, a.unfinished, a.comparable) == (2, 4, 2, False)
     assert (b.tasks, b.of_tasks, b.unfinished, b.comparable) == (0, 4, 0, False)
     success = summary.agent("a").domains[0].success_any.rests_on
@@ -160,7 +167,7 @@ def test_what_an_agent_cannot_play_is_one_line_and_one_reason(synthetic):
     summary = summarise([synthetic.run(plan, by_episode(1.0, 2.0))])
     line = "a cannot play 3 tasks: x/1, x/2, x/3: no scripted controller"
     assert caveat(summary, "skipped")[0].items == (line,)
-    (omission,) = views.omissions(summary)
+    (omission,) = tables.omissions(summary)
     assert (omission.reason, omission.tasks) == (
         "cannot play it: no scripted controller",
         ("x/1", "x/2", "x/3"),
@@ -220,7 +227,7 @@ def test_failure_messages_are_listed_the_most_frequent_first_and_the_rest_counte
     failures = summary.result("a", "x/1").failures
     assert (failures[0].kind, failures[0].message, failures[0].episodes) == ("crash", "signal 11", 12)
     assert len(failures) == 13
-    table = views.errors(summary)
+    table = tables.errors(summary).printed
     assert [cell.text for cell in table.rows[0]] == ["signal 11", "crash", "a, b", "x/1", "24"]
     assert len(table.rows) == 10
     assert "Not shown: 3 more messages, 6 episodes." in table.caption
@@ -289,7 +296,7 @@ def test_a_run_without_records_gives_a_summary_that_says_so(synthetic):
     summary = summarise([run])
     assert summary.caveats[0].kind == "empty"
     assert summary.agent("a").missing == 3
-    assert summary.agent("a").mean_of_domains.estimate is None
+    assert summary.agent("a").mean_of_domain_means.estimate is None
 
 
 def test_the_summary_survives_json(synthetic):
@@ -307,7 +314,7 @@ def test_intervals_of_scores_draw_nothing_and_comparisons_follow_the_seed(synthe
 
 def test_another_agent_does_not_move_an_agents_intervals(synthetic):
     few, many = summarise([synthetic.study(agents=2)]), summarise([synthetic.study(agents=5)])
-    assert few.agents[0].mean_of_domains == many.agents[0].mean_of_domains
+    assert few.agents[0].mean_of_domain_means == many.agents[0].mean_of_domain_means
 
 
 @pytest.mark.parametrize("wrong", [{"resamples": 0}, {"level": 1.0}, {"level": 0.0}])
@@ -409,7 +416,7 @@ def test_paired_differences_cancel_shared_luck(synthetic):
     )
     summary = summarise([run])
     pair = summary.comparisons[0]
-    own = summary.agent("a").mean_of_domains.estimate.interval
+    own = summary.agent("a").mean_of_domain_means.estimate.interval
     assert pair.difference.value == pytest.approx(0.02)
     assert 0.01 < pair.difference.interval.low < 0.02 < pair.difference.interval.high < 0.03
     assert own.high - own.low > 0.5
@@ -479,10 +486,10 @@ def test_a_difference_that_holms_correction_takes_back_is_marked(synthetic):
     summary = summarise([synthetic.run(plan, outcome)])
     pairs = {(pair.first, pair.second): pair for pair in summary.comparisons}
     assert (pairs["a", "b"].p, pairs["a", "b"].p_holm) == (2 / 2**7, 3 * 2 / 2**7)
-    flags = {row[2].flag for row in views.comparisons(summary).rows}
+    flags = {row[2].flag for row in comparisons(summary).printed.rows}
     assert flags == {""}
     few = summarise([synthetic.run(replace(plan, episodes=6), outcome)])
-    assert {row[2].flag for row in views.comparisons(few).rows} == {"not after Holm's correction"}
+    assert {row[2].flag for row in comparisons(few).printed.rows} == {"not after Holm's correction"}
 
 
 def test_equal_episodes_have_no_interval_and_borrow_noise_only_where_they_weigh_most(synthetic):
@@ -499,7 +506,7 @@ def test_equal_episodes_have_no_interval_and_borrow_noise_only_where_they_weigh_
     assert x.estimate.interval.high - x.estimate.interval.low == pytest.approx((own.high - own.low) / 2)
     assert (y.estimate.interval, y.estimate.note) == (None, "all equal")
     # y/1 weighs as much as x's two tasks together.
-    whole = summary.agent("a").mean_of_domains
+    whole = summary.agent("a").mean_of_domain_means
     assert (whole.rests_on.borrowed_noise, whole.rests_on.alike) == (1, 2)
     assert whole.estimate.interval.doubts == ("few episodes", "borrowed noise")
 
@@ -510,7 +517,7 @@ def test_episodes_that_are_too_few_to_tell_give_no_interval_and_say_so(synthetic
     summary = summarise([synthetic.run(plan, lambda item: jackpot[item.task][item.episode])])
     estimate = summary.result("a", "x/1").mean_return
     assert (estimate.interval, estimate.note) == (None, "cannot be told from 5 episodes")
-    whole = summary.agent("a").mean_of_domains.estimate
+    whole = summary.agent("a").mean_of_domain_means.estimate
     assert (whole.interval, whole.note) == (None, "cannot be told from 10 episodes")
     text = markdown(summary).decode()
     assert "cannot be told from 10 episodes" in text
@@ -519,14 +526,14 @@ def test_episodes_that_are_too_few_to_tell_give_no_interval_and_say_so(synthetic
 
 def test_doubts_stand_beside_the_number_with_a_legend(synthetic):
     few = summarise([synthetic.study(episodes=5)])
-    table = views.headline(few)
+    table = tables.headline(few).printed
     assert all(row[1].small.endswith("†") for row in table.rows)
     assert "† Few episodes" in table.caption
     many = summarise([synthetic.study(episodes=25, agents=2)])
-    table = views.headline(many)
+    table = tables.headline(many).printed
     assert not any("†" in row[1].small for row in table.rows)
     assert "†" not in table.caption
-    assert many.agents[0].mean_of_domains.estimate.interval.doubts == ()
+    assert many.agents[0].mean_of_domain_means.estimate.interval.doubts == ()
 
 
 def test_intervals_end_where_no_return_can_lie(synthetic):
@@ -625,11 +632,11 @@ def test_whatever_was_recorded_the_counts_and_means_are_right(synthetic, outcome
         if values:
             means.setdefault(task.domain, []).append(np.mean(values))
             assert result.score.value == pytest.approx(np.mean(values), abs=1e-9)
-    rests_on = agent.mean_of_domains.rests_on
+    rests_on = agent.mean_of_domain_means.rests_on
     assert rests_on.tasks + len(rests_on.left_out) == 4
     if means:
         expected = np.mean([np.mean(values) for values in means.values()])
-        assert agent.mean_of_domains.estimate.value == pytest.approx(expected, abs=1e-9)
+        assert agent.mean_of_domain_means.estimate.value == pytest.approx(expected, abs=1e-9)
 
 
 def test_details_for_provenance_do_not_make_another_agent(synthetic):
@@ -727,13 +734,18 @@ def test_the_iqm_is_named_apart_and_has_no_interval(synthetic):
     run = synthetic.study(agents=2)
     summary = summarise([run])
     for agent in summary.agents:
-        assert agent.iqm_of_task_means.estimate.interval is None
-        assert agent.iqm_of_task_means.estimate.note == "no interval holds"
-    table = views.headline(summary)
+        assert agent.aggregates["iqm_of_task_means"].estimate.interval is None
+        assert agent.aggregates["iqm_of_task_means"].estimate.note == "no interval holds"
+    table = tables.headline(summary).printed
     assert table.columns[2].heading == "IQM of task means"
     assert all(row[2].small == row[2].flag == "" for row in table.rows)
     assert "not rliable's" in table.caption
-    rows = list(aggregates(summary, collect([run])))
-    assert {row["aggregate"] for row in rows} == {"mean_of_domain_means", "iqm_of_task_means"}
+    rows = list(aggregates(summary).records())
+    assert {row["aggregate"] for row in rows} == {metric.key for metric in AGGREGATES}
     doubts = {row["aggregate"]: row["value_doubt"] for row in rows}
-    assert doubts == {"mean_of_domain_means": "few episodes", "iqm_of_task_means": None}
+    assert doubts == {
+        "mean_of_domain_means": "few episodes",
+        "iqm_of_task_means": None,
+        "median": None,
+        "optimality_gap": "few episodes",
+    }

@@ -27,12 +27,13 @@ from lram.agents.training.recipe_text import read_recipe, render_recipe
 from lram.harness.cli import main
 from lram.harness.errors import LramError
 from lram.reports import load_trainings, summarise, summary_json, write_report
+from lram.reports.csv_files import csv_files
 from lram.reports.drawing import render, style_of
-from lram.reports.markdown import markdown
-from lram.reports.page import page
+from lram.reports.evidence.trainings import Training
+from lram.reports.rendering.markdown import markdown
+from lram.reports.rendering.page import page
 from lram.reports.sections.training.figures import draw
-from lram.reports.sections.training.folder import Training
-from lram.reports.sections.training.views import csv_files
+from lram.reports.sections.training.tables import tables
 
 DOMAINS = ("atari", "metaworld", "procgen")
 
@@ -157,7 +158,7 @@ def make(tmp_path: Path):
 
 
 def table(trainings: Sequence[Training], name: str) -> list[dict[str, str]]:
-    content = csv_files(summarise([], trainings=trainings), trainings)[f"{name}.csv"]
+    content = csv_files(tables(summarise([], trainings=trainings), trainings))[f"{name}.csv"]
     return list(csv.DictReader(io.StringIO(content.decode())))
 
 

@@ -15,9 +15,9 @@ from lram.harness.cli.comparing import EXITS, compare, lines
 from lram.harness.errors import LramError
 from lram.harness.storage.records import WorkItem
 from lram.harness.storage.run_folder import Run
-from lram.reports.aggregate import summarise
-from lram.reports.sides import find_side
-from lram.reports.verdict import judge
+from lram.reports.summary.summarise import summarise
+from lram.reports.verdict.judging import judge
+from lram.reports.verdict.sides import find_side
 
 TASKS = ("metaworld/a", "metaworld/b", "dmcontrol/c")
 

@@ -17,7 +17,7 @@ from lram.reports.statistics import Array
 
 
 @dataclass(frozen=True)
-class Curve:
+class PositionCurve:
     """Means by timestep, each task alike, in bins.
 
     Attributes:
@@ -56,7 +56,7 @@ class Gap:
     high: Array | None
 
 
-def curves(values: Values, bins: int = 50) -> tuple[Curve, ...]:
+def curves(values: Values, bins: int = 50) -> tuple[PositionCurve, ...]:
     """Return the means by timestep of every agent, domain and reading.
 
     A curve ends where the first of its tasks has no trajectory that is long enough.
@@ -71,7 +71,7 @@ def curves(values: Values, bins: int = 50) -> tuple[Curve, ...]:
     return tuple(found)
 
 
-def _curve(agent: str, domain: str, reading: str, reads: Sequence[Read], bins: int) -> Curve:
+def _curve(agent: str, domain: str, reading: str, reads: Sequence[Read], bins: int) -> PositionCurve:
     tasks = sorted({read.task for read in reads})
     reach = min(max(len(read.loss) for read in reads if read.task == task) for task in tasks)
     edges = _edges(reach, bins)
@@ -81,7 +81,7 @@ def _curve(agent: str, domain: str, reading: str, reads: Sequence[Read], bins: i
         mean = np.mean(by_task, axis=0)
         return np.array([rounded(mean[a:b].mean()) for a, b in pairwise(edges)])
 
-    return Curve(
+    return PositionCurve(
         agent=agent,
         domain=domain,
         reading=reading,

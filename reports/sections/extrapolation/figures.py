@@ -22,7 +22,7 @@ from lram.reports.drawing import (
     style_of,
 )
 from lram.reports.model import Aggregate
-from lram.reports.sections.extrapolation.curves import Curve, Gap
+from lram.reports.sections.extrapolation.curves import Gap, PositionCurve
 from lram.reports.sections.extrapolation.model import Score
 from lram.reports.sections.extrapolation.values import Values
 
@@ -32,7 +32,11 @@ _MODES = {"window": "window, read anew", "reset": "state made fresh"}
 
 
 def draw(
-    values: Values, scores: Sequence[Score], curves: Sequence[Curve], gaps: Sequence[Gap], level: float
+    values: Values,
+    scores: Sequence[Score],
+    curves: Sequence[PositionCurve],
+    gaps: Sequence[Gap],
+    level: float,
 ) -> list[Drawing]:
     """Return the figures that there is something for, in the order of the page."""
     with look():
@@ -151,7 +155,7 @@ def _value(score: Aggregate) -> float:
     return score.estimate.value
 
 
-def _positions(values: Values, curves: Sequence[Curve], measure: str) -> Drawing | None:
+def _positions(values: Values, curves: Sequence[PositionCurve], measure: str) -> Drawing | None:
     domains = list(dict.fromkeys(curve.domain for curve in curves))
     if not domains:
         return None

@@ -10,10 +10,10 @@ import numpy as np
 from lram.agents.acting.contexts import Context
 from lram.envs.returns import UNBOUNDED
 from lram.harness.extrapolation.records import Candidate
-from lram.reports.collect import Evidence
-from lram.reports.comparison import compare
+from lram.reports.comparison.compare import compare
+from lram.reports.evidence.evidence import Evidence
 from lram.reports.model import Aggregate, Estimate, rounded
-from lram.reports.samples import SCORE, Resampling, Samples, covered, estimate_of, untold
+from lram.reports.samples import SCORE, AgentSamples, Resampling, covered, estimate_of, untold
 from lram.reports.sections.extrapolation.values import MEASURES, Read, Values
 from lram.reports.statistics import Array, Moments, equal_task_weights, holm, mean_interval
 
@@ -84,7 +84,7 @@ def scores(values: Values, how: Resampling) -> tuple[Score, ...]:
     reach, found = covered(evidence, SCORE), []
     for agent in values.agents:
         for context in values.contexts[agent.label]:
-            samples = Samples(evidence, agent.variant(context), SCORE, how)
+            samples = AgentSamples(evidence, agent.variant(context), SCORE, how)
             for domain in evidence.domains:
                 tasks = [planned.task for planned in evidence.tasks if planned.task.domain == domain]
                 found.append(

@@ -1,4 +1,4 @@
-"""The chapter on extrapolation: what becomes of models beyond the context that they were trained on."""
+"""The section on extrapolation: what becomes of models beyond the context that they were trained on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from lram.envs.scores import Normaliser
 from lram.harness.extrapolation.folder import SCORES, Extrapolation
 from lram.reports import text
-from lram.reports.caveats import no_checksums
 from lram.reports.model import Caveat, Estimate
 from lram.reports.samples import Resampling
+from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.extrapolation.curves import curves, gaps
 from lram.reports.sections.extrapolation.figures import draw
 from lram.reports.sections.extrapolation.model import (
@@ -23,51 +23,38 @@ from lram.reports.sections.extrapolation.model import (
     scores,
     without_base,
 )
+from lram.reports.sections.extrapolation.tables import ExtrapolationNumbers, tables, validity
 from lram.reports.sections.extrapolation.values import Values, load
-from lram.reports.sections.extrapolation.views import (
-    curve_rows,
-    loss_rows,
-    pair_rows,
-    score_rows,
-    tables,
-    validity_rows,
-)
-from lram.reports.sections.registry import Chapter
-from lram.reports.tables import csv_of, with_normaliser
+from lram.reports.summary.caveats import no_checksums
 
 KEY = "extrapolation"
 RESAMPLES, LEVEL = 2000, 0.95
 
 
-def chapter(folders: Sequence[Path], *, seed: int = 0, normaliser: Normaliser = "paper") -> Chapter:
-    """Return the chapter on the extrapolations in ``folders``.
+def section(folders: Sequence[Path], settings: SectionSettings | None = None) -> Section:
+    """Return the section on the extrapolations in ``folders``.
 
     Args:
         folders: Of 'lram extrapolate'.
-        seed: Of the resampling.
-        normaliser: Whose references scores have.
+        settings: Seed of the resampling, and whose references scores have.
 
     Raises:
         LramError: A folder is none or damaged, or they contradict each other.
     """
-    values, how = load(folders, normaliser), Resampling(seed, RESAMPLES, LEVEL)
+    settings = settings or SectionSettings()
+    normaliser = settings.normaliser
+    values, how = load(folders, normaliser), Resampling(settings.seed, RESAMPLES, LEVEL)
     unsigned = [f"{folder.name}: {name}" for folder in folders for name in unsigned_files(folder)]
     by_context, pairs = scores(values, how), score_pairs(values, how)
     at_and_past, by_timestep, by_length = losses(values, how), curves(values), gaps(values, how)
-    csv = {
-        "extrapolation_scores.csv": csv_of(with_normaliser(score_rows(values, by_context), normaliser)),
-        "extrapolation_pairs.csv": csv_of(with_normaliser(pair_rows(pairs), normaliser)),
-        "extrapolation_losses.csv": csv_of(loss_rows(at_and_past)),
-        "extrapolation_positions.csv": csv_of(curve_rows(by_timestep)),
-        "extrapolation_validity.csv": csv_of(validity_rows(values)),
-    }
-    return Chapter(
+    return Section(
         key=KEY,
         title="Beyond the trained context",
         lead=_lead(values, normaliser),
-        tables=tables(values, by_context, pairs, at_and_past, LEVEL),
+        tables=tables(
+            ExtrapolationNumbers(values, by_context, pairs, at_and_past, by_timestep, LEVEL, normaliser)
+        ),
         drawings=draw(values, by_context, by_timestep, by_length, LEVEL),
-        csv={name: content for name, content in csv.items() if content},
         summary=_summary(values, by_context, pairs, at_and_past),
         caveats=[*no_checksums(unsigned, "extrapolation-no-checksums"), *_caveats(values)],
         methods=_METHODS,
@@ -219,7 +206,7 @@ def _summary(
             }
             for one in at_and_past
         ],
-        "validity": list(validity_rows(values)),
+        "validity": list(validity(values).records()),
     }
 
 
@@ -246,3 +233,5 @@ _METHODS = (
         "trajectories, then tasks; intervals are Welch's, over the trajectories of each task.",
     ),
 )
+
+SPEC = SectionSpec(KEY, "extrapolation.json", section)

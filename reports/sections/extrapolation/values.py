@@ -13,7 +13,8 @@ from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.folder import Extrapolation
 from lram.harness.extrapolation.records import Candidate, LossRecord, Reading, Stretch, ValidityRecord
-from lram.reports.collect import Evidence, collect
+from lram.reports.evidence.collect import collect
+from lram.reports.evidence.evidence import Evidence
 from lram.reports.statistics import Array
 
 ALL = "mean over domains"

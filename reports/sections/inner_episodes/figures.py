@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lram.reports.bounds import DRAWN_AGENTS, DRAWN_DOMAINS
 from lram.reports.drawing import MUTED, PAPER, WIDTH, Drawing, legend_of, look, style_of
-from lram.reports.sections.inner_episodes.model import Curve, Group, PartsResult
+from lram.reports.sections.inner_episodes.model import InnerEpisodeCurve, PartsResult, TaskGroup
 
 
 def parts_figure(whole: PartsResult) -> Drawing:
@@ -58,7 +58,7 @@ def _drawn(result: PartsResult) -> tuple[PartsResult, str]:
     return replace(result, groups=result.groups[:DRAWN_DOMAINS], curves=curves), note
 
 
-def _panel(axes: Axes, group: Group, curves: list[Curve]) -> None:
+def _panel(axes: Axes, group: TaskGroup, curves: list[InnerEpisodeCurve]) -> None:
     for curve in curves:
         _line(axes, curve)
     for value, dashes in ((group.random, (1, 2)), (group.reference, (5, 2))):
@@ -71,7 +71,7 @@ def _panel(axes: Axes, group: Group, curves: list[Curve]) -> None:
     axes.set_title(f"{group.name} ({group.tasks} {tasks})")
 
 
-def _line(axes: Axes, curve: Curve) -> None:
+def _line(axes: Axes, curve: InnerEpisodeCurve) -> None:
     colour, marker = style_of(curve.place)
     # Lines of several agents stand beside each other, so that their intervals can be told apart.
     at = np.arange(1, len(curve.parts) + 1) + 0.07 * ((curve.place % 5) - 2)

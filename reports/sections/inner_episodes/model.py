@@ -22,10 +22,9 @@ from scipy.stats import t as student
 from lram.envs.attributes import task_attributes
 from lram.envs.scores import audit
 from lram.envs.task import Task
-from lram.reports.aggregate import display_name
-from lram.reports.collect import EpisodeKey, Evidence
-from lram.reports.model import ALL_EQUAL, Estimate, Interval, rounded
-from lram.reports.pairs import ALL_OR_NONE, Pairs
+from lram.reports.comparison.pairs import ALL_OR_NONE, Pairs
+from lram.reports.evidence.evidence import EpisodeKey, Evidence, display_name
+from lram.reports.model import ALL_EQUAL, ConfidenceInterval, Estimate, rounded
 from lram.reports.statistics import Array, SignFlips, holm, shows_noise, stream
 
 LEVEL = 0.95
@@ -40,7 +39,7 @@ Trials = dict[str, dict[EpisodeKey, Array]]
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class TaskGroup:
     """Tasks that are shown together.
 
     Attributes:
@@ -61,7 +60,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class InnerEpisodeCurve:
     """One agent on one group: the mean return of each inner episode.
 
     Attributes:
@@ -119,11 +118,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class PartsResult:
-    """All of it; what ``summary.json`` keeps of the chapter."""
+    """All of it; what ``summary.json`` keeps of the section."""
 
     level: float
-    groups: tuple[Group, ...]
-    curves: tuple[Curve, ...]
+    groups: tuple[TaskGroup, ...]
+    curves: tuple[InnerEpisodeCurve, ...]
     differences: tuple[Difference, ...]
 
 
@@ -173,7 +172,7 @@ def _members(evidence: Evidence) -> dict[str, list[Task]]:
     return members
 
 
-def _group(name: str, tasks: Sequence[Task], evidence: Evidence) -> Group:
+def _group(name: str, tasks: Sequence[Task], evidence: Evidence) -> TaskGroup:
     lengths = {
         len(parts)
         for task in tasks
@@ -183,7 +182,7 @@ def _group(name: str, tasks: Sequence[Task], evidence: Evidence) -> Group:
     parts = min(lengths)
     usable = all(audit(task) is None for task in tasks) and len(lengths) == 1
     protocols = {planned.task.id: planned.protocol for planned in evidence.tasks}
-    return Group(
+    return TaskGroup(
         name,
         protocols[tasks[0].id],
         parts,
@@ -212,17 +211,17 @@ def _planned(evidence: Evidence, agent: str, task: Task) -> int:
 
 def _curve(
     agent: str, name: str, place: int, group: int, planned: int, trials: Trials, seed: int, stratum: str
-) -> Curve:
+) -> InnerEpisodeCurve:
     clusters = [np.array(list(of_task.values())) for of_task in trials.values()]
     units = _units(clusters)
     parts = tuple(_mean_over(units[:, part]) for part in range(units.shape[1]))
     gain, p = _tested(units[:, -1] - units[:, 0], stream(seed, "parts", "flips", agent, stratum))
     whole = _mean_over(units.mean(axis=1))
     count = sum(map(len, clusters))
-    return Curve(agent, name, place, group, len(clusters), count, planned, parts, gain, p, whole)
+    return InnerEpisodeCurve(agent, name, place, group, len(clusters), count, planned, parts, gain, p, whole)
 
 
-def _corrected(curves: Sequence[Curve]) -> list[Curve]:
+def _corrected(curves: Sequence[InnerEpisodeCurve]) -> list[InnerEpisodeCurve]:
     """Return the curves with p-values that are corrected for how many gains are tested."""
     known = [curve.gain_p for curve in curves if curve.gain_p is not None]
     adjusted = iter(holm(known))
@@ -269,7 +268,7 @@ def _mean_over(units: Array) -> Estimate:
     if not shows_noise(units):
         return Estimate(rounded(value), None, ALL_EQUAL)
     half = float(student.ppf((1 + LEVEL) / 2, count - 1) * units.std(ddof=1) / np.sqrt(count))
-    return Estimate(rounded(value), Interval(rounded(value - half), rounded(value + half), "t"))
+    return Estimate(rounded(value), ConfidenceInterval(rounded(value - half), rounded(value + half), "t"))
 
 
 def _tested(units: Array, generator: np.random.Generator) -> tuple[Estimate, float | None]:
@@ -284,5 +283,7 @@ def _tested(units: Array, generator: np.random.Generator) -> tuple[Estimate, flo
     elif interval is None:
         estimate = Estimate(value, None, TOO_FEW)
     else:
-        estimate = Estimate(value, Interval(rounded(interval[0]), rounded(interval[1]), "sign flips"))
+        estimate = Estimate(
+            value, ConfidenceInterval(rounded(interval[0]), rounded(interval[1]), "sign flips")
+        )
     return estimate, rounded(test.p())

@@ -20,18 +20,18 @@ from lram.harness.latency.records import OK, OUT_OF_MEMORY, LatencyPoint, Varian
 from lram.harness.timing.intervals import median_interval
 from lram.harness.words import count
 from lram.reports.model import rounded
-from lram.reports.readiness import ready
 from lram.reports.sections.latency.model import (
     Audit,
     Bound,
     Clock,
+    ContextLatency,
     Crossing,
     Fit,
-    Middle,
-    Result,
-    Spot,
-    Subject,
+    LatencyResult,
+    MedianInterval,
+    TimedAgent,
 )
+from lram.reports.sections.latency.readiness import ready
 
 RATES = (10, 20, 50, 100)
 """Control rates that decisions are held to, in Hz."""
@@ -56,10 +56,10 @@ Taken = dict[tuple[int, int, int], list[tuple[int, ...]]]
 """Nanoseconds of every agent step by (subject, batch, context), a process each."""
 
 
-def summarise(runs: Sequence[LatencyRun]) -> Result:
+def summarise(runs: Sequence[LatencyRun]) -> LatencyResult:
     """Return what ``runs`` say together."""
-    subjects: list[Subject] = []
-    spots: list[Spot] = []
+    subjects: list[TimedAgent] = []
+    spots: list[ContextLatency] = []
     medians: Medians = {}
     decisions: Taken = {}
     notes: list[str] = []
@@ -95,7 +95,7 @@ def summarise(runs: Sequence[LatencyRun]) -> Result:
                         medians[place, batch, context] = taken
     batches = tuple(sorted({spot.batch for spot in spots}))
     contexts = tuple(sorted({spot.context for spot in spots}))
-    return Result(
+    return LatencyResult(
         subjects=tuple(subjects),
         spots=tuple(spots),
         crossings=tuple(_crossings(subjects, batches, contexts, medians)),
@@ -119,7 +119,7 @@ def _subject(
     found: Iterable[Sequence[LatencyPoint]],
     labels: Sequence[str],
     names: Sequence[str],
-) -> Subject:
+) -> TimedAgent:
     plan = runs[folder].plan
     entry = plan.entry(variant.agent)
     steps = [one.step for one in plan.variants if one.agent == variant.agent]
@@ -143,7 +143,7 @@ def _subject(
         for one in run.plan.variants
         if one.agent == entry.label
     ]
-    return Subject(
+    return TimedAgent(
         name=name,
         label=entry.label,
         spec=entry.spec,
@@ -184,15 +184,15 @@ def audit_of(points: Sequence[LatencyPoint]) -> Audit:
     return "failed" if found.median < 1 / INPUTS and found.high < 1 else "passed"
 
 
-def _spot(subject: int, batch: int, context: int, points: Sequence[LatencyPoint], audit: Audit) -> Spot:
+def _spot(subject: int, batch: int, context: int, points: Sequence[LatencyPoint], audit: Audit) -> ContextLatency:
     good = [point for point in points if point.outcome == OK]
     if not good:
         outcome = points[0].outcome if points else "not measured yet"
-        return Spot(subject, batch, context, outcome)
+        return ContextLatency(subject, batch, context, outcome)
     ratios = _input_ratios(good)
     digests = {point.actions for point in good if point.actions}
     loads = [p.load.other_cores for p in good if p.load is not None and p.load.other_cores is not None]
-    return Spot(
+    return ContextLatency(
         subject=subject,
         batch=batch,
         context=context,
@@ -234,16 +234,18 @@ def _percentile(ordered: Sequence[int], share: float) -> float | None:
     return rounded(ordered[math.ceil(share * len(ordered)) - 1] / 1e6)
 
 
-def _middle(values: Sequence[float]) -> Middle:
+def _middle(values: Sequence[float]) -> MedianInterval:
     found = median_interval(values)
     if len(values) < FEWEST:
         covered = rounded(found.coverage) if len(values) > 1 else 0.0
-        return Middle(rounded(found.median), None, None, covered)
-    return Middle(rounded(found.median), rounded(found.low), rounded(found.high), rounded(found.coverage))
+        return MedianInterval(rounded(found.median), None, None, covered)
+    return MedianInterval(
+        rounded(found.median), rounded(found.low), rounded(found.high), rounded(found.coverage)
+    )
 
 
 def _crossings(
-    subjects: Sequence[Subject], batches: Sequence[int], contexts: Sequence[int], medians: Medians
+    subjects: Sequence[TimedAgent], batches: Sequence[int], contexts: Sequence[int], medians: Medians
 ) -> Iterable[Crossing]:
     for one, other in combinations(range(len(subjects)), 2):
         if not _comparable(subjects[one], subjects[other]):
@@ -265,7 +267,7 @@ def _crossings(
             yield _crossing(first, second, batch, shared, medians, differ)
 
 
-def _comparable(one: Subject, other: Subject) -> bool:
+def _comparable(one: TimedAgent, other: TimedAgent) -> bool:
     """Return whether two subjects were treated alike: one sweep, one form of the step where both have any."""
     if one.folder != other.folder:
         return False
@@ -336,7 +338,7 @@ def _bounds(found: Sequence[Bound]) -> tuple[Bound, Bound]:
     return by_value[ordered[int(ranks.low)]], by_value[ordered[int(ranks.high)]]
 
 
-def _fits(spots: Sequence[Spot], taken: Taken) -> Iterable[Fit]:
+def _fits(spots: Sequence[ContextLatency], taken: Taken) -> Iterable[Fit]:
     for subject, batch in dict.fromkeys((spot.subject, spot.batch) for spot in spots):
         mine = [
             s

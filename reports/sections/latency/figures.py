@@ -12,17 +12,17 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from lram.reports.drawing import INK, MUTED, PAPER, RULE, WIDTH, Drawing, look, short, style_of
 from lram.reports.sections.latency.analysis import RATES
-from lram.reports.sections.latency.model import Result, Spot
+from lram.reports.sections.latency.model import ContextLatency, LatencyResult
 
 _Dash: TypeAlias = Literal["solid"] | tuple[float, tuple[float, ...]]
 _DASHES: tuple[_Dash, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
 _LINEAR_TO = 4.0  # ratio of the most to the least memory from which on its axis is logarithmic
 _MIB = 2**20
 
-Value = Callable[[Spot], float | None]
+Value = Callable[[ContextLatency], float | None]
 
 
-def draw(result: Result) -> list[Drawing]:
+def draw(result: LatencyResult) -> list[Drawing]:
     """Return the figures that there are data for, in the order of the page."""
     if not any(spot.agent is not None for spot in result.spots):
         return []
@@ -33,7 +33,7 @@ def draw(result: Result) -> list[Drawing]:
     return drawn
 
 
-def _curves(result: Result) -> Drawing:
+def _curves(result: LatencyResult) -> Drawing:
     figure, panels = _panels(len(result.batches))
     for axes, batch in zip(panels, result.batches, strict=True):
         for place in range(len(result.subjects)):
@@ -61,7 +61,7 @@ def _curves(result: Result) -> Drawing:
     )
 
 
-def _tails(result: Result) -> Drawing:
+def _tails(result: LatencyResult) -> Drawing:
     figure, panels = _panels(len(result.batches))
     for axes, batch in zip(panels, result.batches, strict=True):
         for place in range(len(result.subjects)):
@@ -103,7 +103,7 @@ def _tails(result: Result) -> Drawing:
     )
 
 
-def _memory(result: Result) -> Drawing:
+def _memory(result: LatencyResult) -> Drawing:
     batches = result.batches
     figure = Figure(figsize=(WIDTH, 2.9 + 2.3), layout="constrained")
     cells = figure.subplots(2, len(batches), squeeze=False, sharex=True, sharey="row")
@@ -144,20 +144,22 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, list(cells[0])
 
 
-def _of(result: Result, subject: int, batch: int) -> list[Spot]:
+def _of(result: LatencyResult, subject: int, batch: int) -> list[ContextLatency]:
     return [spot for spot in result.spots if (spot.subject, spot.batch) == (subject, batch)]
 
 
-def _audited(result: Result, subject: int, batch: int) -> list[Spot]:
+def _audited(result: LatencyResult, subject: int, batch: int) -> list[ContextLatency]:
     """Return the points whose times are those of new inputs and of seen ones alike."""
     return [spot for spot in _of(result, subject, batch) if spot.audit != "failed"]
 
 
-def _style(result: Result, subject: int) -> tuple[str, str]:
+def _style(result: LatencyResult, subject: int) -> tuple[str, str]:
     return style_of(result.subjects[subject].place)
 
 
-def _line(axes: Axes, result: Result, subject: int, spots: Sequence[Spot], value: Value) -> None:
+def _line(
+    axes: Axes, result: LatencyResult, subject: int, spots: Sequence[ContextLatency], value: Value
+) -> None:
     points = [(spot.context, found) for spot in spots if (found := value(spot)) is not None]
     if not points:
         return
@@ -177,7 +179,7 @@ def _line(axes: Axes, result: Result, subject: int, spots: Sequence[Spot], value
     )
 
 
-def _log_axes(axes: Axes, result: Result) -> None:
+def _log_axes(axes: Axes, result: LatencyResult) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(FixedLocator(list(result.contexts)))
@@ -195,7 +197,7 @@ def _lanes(batch: int) -> str:
     return "1 lane" if batch == 1 else f"{batch} lanes"
 
 
-def _finished(result: Result, figure: Figure, name: str, title: str, caption: str) -> Drawing:
+def _finished(result: LatencyResult, figure: Figure, name: str, title: str, caption: str) -> Drawing:
     """Name the agents above the panels, and their forms where there are several."""
     handles = []
     for place, one in enumerate(result.subjects):

@@ -9,7 +9,7 @@ Audit = Literal["passed", "failed", "not made"]
 
 
 @dataclass(frozen=True, slots=True)
-class Middle:
+class MedianInterval:
     """A median over processes with its interval; without one where processes are too few for its level."""
 
     value: float
@@ -29,7 +29,7 @@ class Clock:
         spread: Largest over smallest process median.
     """
 
-    median: Middle
+    median: MedianInterval
     p90: float | None
     p99: float | None
     decisions: int
@@ -38,7 +38,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class TimedAgent:
     """An agent in one form of the step, of one sweep.
 
     Attributes:
@@ -80,7 +80,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class ContextLatency:
     """A subject with one batch at one context.
 
     Attributes:
@@ -108,7 +108,7 @@ class Spot:
     held: bool = False
     state_bytes: int = 0
     peak_bytes: int = 0
-    repeated: Middle | None = None
+    repeated: MedianInterval | None = None
     audit: Audit = "not made"
     agree: bool | None = None
     warm: int = 0
@@ -170,7 +170,7 @@ class Fit:
 
     Attributes:
         fits, misses, unknown: Contexts at which they are, are not, and at which that cannot be told
-            (:mod:`lram.reports.readiness`).
+            (:mod:`lram.reports.sections.latency.readiness`).
     """
 
     subject: int
@@ -182,11 +182,11 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class LatencyResult:
     """Everything that sweeps say."""
 
-    subjects: tuple[Subject, ...]
-    spots: tuple[Spot, ...]
+    subjects: tuple[TimedAgent, ...]
+    spots: tuple[ContextLatency, ...]
     crossings: tuple[Crossing, ...]
     fits: tuple[Fit, ...]
     contexts: tuple[int, ...]

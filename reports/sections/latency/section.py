@@ -1,4 +1,4 @@
-"""The chapter on latency and memory against context: what sweeps of ``lram latency`` measured."""
+"""The section on latency and memory against context: what sweeps of ``lram latency`` measured."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from lram.agents.backbones.registry import BUILT_IN
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.records import LatencyPlan
 from lram.reports import text
-from lram.reports.caveats import no_checksums
 from lram.reports.model import Caveat
+from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.latency.analysis import FEWEST, INPUTS, summarise
-from lram.reports.sections.latency.csv import csv_files
 from lram.reports.sections.latency.figures import draw
-from lram.reports.sections.latency.model import Result, Spot
-from lram.reports.sections.latency.tables import audits, crossovers, curves, fairness, rates
-from lram.reports.sections.registry import Chapter
+from lram.reports.sections.latency.model import ContextLatency, LatencyResult
+from lram.reports.sections.latency.tables import tables
+from lram.reports.summary.caveats import no_checksums
 
 _KEY = "latency"
 _BUSY = 0.25  # cores kept busy by others, from which on a reader is warned
@@ -29,12 +28,12 @@ _PROVENANCE = (
 )
 
 
-def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
-    """Return the chapter of these sweeps.
+def section(folders: Sequence[Path], settings: SectionSettings | None = None) -> Section:
+    """Return the section on these sweeps.
 
     Args:
         folders: Each with a ``latency.json``.
-        seed: Not used: nothing here is drawn.
+        settings: Not used: nothing here is drawn.
 
     Raises:
         LramError: A folder is no sweep.
@@ -42,21 +41,19 @@ def chapter(folders: Sequence[Path], *, seed: int = 0) -> Chapter:
     runs = [LatencyRun(folder) for folder in folders]
     result = summarise(runs)
     unsigned = [f"{run.path.name}: {name}" for run in runs for name in run.without_checksums()]
-    found = [curves(result), crossovers(result), rates(result), fairness(result), audits(result)]
-    return Chapter(
+    return Section(
         key=_KEY,
         title="Latency and memory against context",
         lead=_lead(runs, result),
-        tables=tuple(table for table in found if table is not None),
+        tables=tables(runs, result),
         drawings=tuple(draw(result)),
-        csv=csv_files(runs, result),
         summary=msgspec.to_builtins(result),
         caveats=(*no_checksums(unsigned, "latency-no-checksums"), *_caveats(result)),
         methods=_METHODS,
     )
 
 
-def _lead(runs: Sequence[LatencyRun], result: Result) -> tuple[str, ...]:
+def _lead(runs: Sequence[LatencyRun], result: LatencyResult) -> tuple[str, ...]:
     plans = [run.plan for run in runs]
     machines = {
         one.gpu if plan.device != "cpu" and one.gpu else one.cpu: None
@@ -106,7 +103,7 @@ def _settings(plans: Sequence[LatencyPlan]) -> str:
     return " ".join(sentence[0].upper() + sentence[1:] for sentence in told)
 
 
-def _caveats(result: Result) -> Iterator[Caveat]:
+def _caveats(result: LatencyResult) -> Iterator[Caveat]:
     for note in result.notes:
         yield Caveat("latency-unfinished", f"Latency: {note}.")
     names = {place: one.name for place, one in enumerate(result.subjects)}
@@ -176,7 +173,7 @@ def _caveats(result: Result) -> Iterator[Caveat]:
         )
 
 
-def _named(names: dict[int, str], spots: Sequence[Spot]) -> tuple[str, ...]:
+def _named(names: dict[int, str], spots: Sequence[ContextLatency]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names[spot.subject] for spot in spots))
 
 
@@ -211,3 +208,5 @@ _METHODS = (
         "one case of twenty.",
     ),
 )
+
+SPEC = SectionSpec(_KEY, "latency.json", section)

@@ -1,76 +1,150 @@
-"""The tables of latencies, for people: times, crossovers, control rates, fairness, audits."""
+"""The tables of latencies: times, crossovers, control rates, fairness, audits."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.records import OK
-from lram.reports import text
-from lram.reports.readiness import LEVEL, SHARE, decisions_needed, processes_like_these
+from lram.reports import forms, text
 from lram.reports.sections.latency.analysis import ENOUGH, FEWEST, RATES
-from lram.reports.sections.latency.model import Clock, Fit, Middle, Result
-from lram.reports.views import EMPTY, Cell, Table, columns, integer
+from lram.reports.sections.latency.audits import audits, fairness, processes
+from lram.reports.sections.latency.model import (
+    Clock,
+    ContextLatency,
+    Crossing,
+    Fit,
+    LatencyResult,
+    MedianInterval,
+    TimedAgent,
+)
+from lram.reports.sections.latency.readiness import LEVEL, SHARE, decisions_needed, processes_like_these
+from lram.reports.table import EMPTY, Column, Part, Table, TableCell, hidden, words
 
 _KEY = "latency"
 
 
-def curves(result: Result) -> Table:
+def tables(runs: Sequence[LatencyRun], result: LatencyResult) -> list[Table[Any]]:
+    """Return every table, in the order of the page."""
+    return [
+        curves(result),
+        *crossovers(result),
+        *rates(result),
+        fairness(result),
+        audits(result),
+        processes(runs),
+    ]
+
+
+def _part(end: str, of: Callable[[Clock], float | None]) -> Part:
+    return end, lambda clock: None if clock is None else of(clock)
+
+
+_CLOCK: tuple[Part, ...] = (
+    _part("_ms", lambda clock: clock.median.value),
+    _part("_ms_low", lambda clock: clock.median.low),
+    _part("_ms_high", lambda clock: clock.median.high),
+    _part("_p90_ms", lambda clock: clock.p90),
+    _part("_p99_ms", lambda clock: clock.p99),
+    _part("_decisions", lambda clock: clock.decisions),
+    _part("_processes", lambda clock: clock.processes),
+)
+"""A clock for programs; its name begins the keys."""
+
+
+def curves(result: LatencyResult) -> Table[ContextLatency]:
     """Return the times and the memory of every agent, batch and context."""
-    headings = ["Agent", "Lanes", "Context", "Decisions", "Agent step, ms", "p90", "p99", "Model step, ms"]
-    headings += ["Loop, ms", "State or cache", "Peak memory"]
-    rows = []
-    for spot in result.spots:
-        flag = "" if spot.outcome == OK else spot.outcome
-        if spot.audit == "failed":
-            flag = "faster on inputs that it has seen"
-        name = Cell(result.subjects[spot.subject].name, flag=flag)
-        head = (name, integer(spot.batch), integer(spot.context))
-        if spot.agent is None:
-            rows.append((*head, *[EMPTY] * 8))
-            continue
-        rows.append(
-            (
-                *head,
-                Cell(str(spot.agent.decisions), f"{spot.agent.processes} proc.", value=spot.agent.decisions),
-                _median(spot.agent),
-                _figure(spot.agent.p90),
-                _figure(spot.agent.p99),
-                _median(spot.model),
-                _median(spot.loop),
-                _bytes(spot.state_bytes),
-                _bytes(spot.peak_bytes),
-            )
-        )
+
+    def of(row: ContextLatency) -> TimedAgent:
+        return result.subjects[row.subject]
+
+    def warning(row: ContextLatency) -> str:
+        if row.audit == "failed":
+            return "faster on inputs that it has seen"
+        return "" if row.outcome == OK else row.outcome
+
+    def measured(value: Callable[[ContextLatency], int]) -> Callable[[ContextLatency], int | None]:
+        return lambda row: None if row.agent is None else value(row)
+
+    def percentile(clock: Callable[[Clock], float | None]) -> Callable[[ContextLatency], float | None]:
+        return lambda row: None if row.agent is None else clock(row.agent)
+
+    figures, bytes_ = forms.numbers(text.figures), forms.numbers(lambda value: size(int(value)))
+    columns: list[Column[ContextLatency]] = [
+        Column("Agent", "", lambda row: of(row).name, flag=warning, numeric=False),
+        hidden("agent", lambda row: of(row).label),
+        hidden("step", lambda row: of(row).step),
+        hidden("form", lambda row: of(row).facts.get("form")),
+        hidden("folder", lambda row: of(row).folder),
+        Column("Lanes", "batch", lambda row: row.batch),
+        Column("Context", "context", lambda row: row.context),
+        hidden("outcome", lambda row: row.outcome),
+        hidden("input_audit", lambda row: row.audit),
+        hidden("repeated_over_distinct", lambda row: None if row.repeated is None else row.repeated.value),
+        hidden("distinct_inputs", lambda row: of(row).distinct),
+        hidden("held", lambda row: row.held),
+        hidden("state_bytes", lambda row: row.state_bytes),
+        hidden("peak_bytes", lambda row: row.peak_bytes),
+        Column("Decisions", "", lambda row: row.agent, _decisions),
+        Column("Agent step, ms", "agent", lambda row: row.agent, _median, parts=_CLOCK),
+        Column("p90", "", percentile(lambda clock: clock.p90), figures),
+        Column("p99", "", percentile(lambda clock: clock.p99), figures),
+        Column("Model step, ms", "model", lambda row: row.model, _median, parts=_CLOCK),
+        Column("Loop, ms", "loop", lambda row: row.loop, _median, parts=_CLOCK),
+        Column("State or cache", "", measured(lambda row: row.state_bytes), bytes_),
+        Column("Peak memory", "", measured(lambda row: row.peak_bytes), bytes_),
+    ]
     caption = (
         "Time of one decision of all lanes: median over processes of the process medians, and its interval; "
         f"p90 and p99 of all decisions together, told from {ENOUGH[0.9]} and {ENOUGH[0.99]} decisions on. "
         "State or cache: what all lanes keep between decisions. Peak memory: of the whole process, "
         "libraries, weights and inputs included."
     )
-    return Table(f"{_KEY}-curves", caption, columns(headings), tuple(rows))
+    return Table(f"{_KEY}-curves", caption, columns, result.spots, "latency_points")
 
 
-def crossovers(result: Result) -> Table | None:
-    """Return where one agent becomes faster than another; None where there are no two to compare."""
+def _decisions(clock: Clock | None) -> TableCell:
+    if clock is None:
+        return EMPTY
+    return TableCell(str(clock.decisions), f"{clock.processes} proc.", value=clock.decisions)
+
+
+def _spaced(contexts: Sequence[int]) -> str:
+    return " ".join(map(str, contexts))
+
+
+def crossovers(result: LatencyResult) -> list[Table[Crossing]]:
+    """Return where one agent becomes faster than another, for people and for programs; people see pairs of an
+    agent that keeps the tokens it has read with one that does not, where there are any.
+    """
+
+    def name(place: int) -> str:
+        return result.subjects[place].name
+
+    columns: list[Column[Crossing]] = [
+        words("First", "first", lambda one: name(one.first)),
+        words("Second", "second", lambda one: name(one.second)),
+        Column("Lanes", "batch", lambda one: one.batch),
+        Column("First faster from", "", lambda one: one, _crossing),
+        hidden("where", lambda one: "cannot tell" if one.at is None else one.at.where),
+        hidden("context", lambda one: None if one.at is None else one.at.context),
+        Column("Interval", "", lambda one: one.interval_text),
+        hidden("low", lambda one: None if one.low is None else str(one.low)),
+        hidden("high", lambda one: None if one.high is None else str(one.high)),
+        Column("First faster at", "", lambda one: one.first_faster, _contexts),
+        Column("Second faster at", "", lambda one: one.second_faster, _contexts),
+        Column("Cannot tell at", "", lambda one: one.unclear, _contexts),
+        hidden("first_faster_at", lambda one: _spaced(one.first_faster)),
+        hidden("second_faster_at", lambda one: _spaced(one.second_faster)),
+        hidden("cannot_tell_at", lambda one: _spaced(one.unclear)),
+    ]
+    whole = Table("", "", columns, result.crossings, "latency_crossovers")
     shown = [one for one in result.crossings if one.kinds_differ] or list(result.crossings)
     if not shown:
-        return None
-    headings = ["First", "Second", "Lanes", "First faster from", "Interval", "First faster at"]
-    headings += ["Second faster at", "Cannot tell at"]
-    rows = tuple(
-        (
-            Cell(result.subjects[one.first].name),
-            Cell(result.subjects[one.second].name),
-            integer(one.batch),
-            Cell(one.text, value=None if one.at is None else one.at.context),
-            Cell(one.interval_text),
-            _contexts(one.first_faster),
-            _contexts(one.second_faster),
-            _contexts(one.unclear),
-        )
-        for one in shown
-    )
+        return [whole]
     caption = (
         "The context from which on the first agent's step takes less time than the second's, up to the "
         "longest measured; times between two contexts are taken to lie on a line. The first is the one "
@@ -82,27 +156,53 @@ def crossovers(result: Result) -> Table | None:
             f" Pairs of a Transformer with another agent; latency_crossovers.csv has all "
             f"{len(result.crossings)}."
         )
-    return Table(f"{_KEY}-crossovers", caption, columns(headings, words=2), rows)
+    return [Table(f"{_KEY}-crossovers", caption, columns, shown), whole]
 
 
-def rates(result: Result) -> Table | None:
-    """Return which control rates each agent holds; None where nothing was measured."""
+def _crossing(one: Crossing) -> TableCell:
+    return TableCell(one.text, value=None if one.at is None else one.at.context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """What a subject with one batch holds, by control rate."""
+
+    subject: int
+    batch: int
+    fits: tuple[Fit, ...]
+
+
+def rates(result: LatencyResult) -> list[Table[Any]]:
+    """Return which control rates each agent holds, for people and for programs."""
+
+    def name(subject: int) -> str:
+        return result.subjects[subject].name
+
+    programs: list[Column[Fit]] = [
+        hidden("agent", lambda fit: name(fit.subject)),
+        hidden("batch", lambda fit: fit.batch),
+        hidden("hz", lambda fit: fit.hz),
+        hidden("fits_at", lambda fit: _spaced(fit.fits)),
+        hidden("late_at", lambda fit: _spaced(fit.misses)),
+        hidden("unknown_at", lambda fit: _spaced(fit.unknown)),
+    ]
+    whole = Table("", "", programs, result.fits, "latency_rates")
     if not result.fits:
-        return None
-    headings = ["Agent", "Lanes", *(f"{hz} Hz ({1000 / hz:g} ms)" for hz in RATES)]
+        return [whole]
     by_row: dict[tuple[int, int], list[Fit]] = {}
     for fit in result.fits:
         by_row.setdefault((fit.subject, fit.batch), []).append(fit)
     processes = {(s.subject, s.batch, s.context): s.agent.processes for s in result.spots if s.agent}
     planned = Counter((spot.subject, spot.batch) for spot in result.spots)
-    rows = tuple(
-        (
-            Cell(result.subjects[subject].name),
-            integer(batch),
-            *(_fit(fit, planned[subject, batch]) for fit in fits),
-        )
-        for (subject, batch), fits in by_row.items()
-    )
+
+    def at(place: int) -> Callable[[_Rates], tuple[Fit, int]]:
+        return lambda row: (row.fits[place], planned[row.subject, row.batch])
+
+    columns: list[Column[_Rates]] = [
+        words("Agent", "", lambda row: name(row.subject)),
+        words("Lanes", "", lambda row: row.batch, forms.whole),
+        *(words(f"{hz} Hz ({1000 / hz:g} ms)", "", at(place), _fit) for place, hz in enumerate(RATES)),
+    ]
     caption = (
         "Contexts at which 99 of 100 decisions are ready within the period of a control rate: where the "
         f"exact one-sided {LEVEL:.0%} bound of the share of late ones is at most {1 - SHARE:.0%}; late: "
@@ -120,107 +220,20 @@ def rates(result: Result) -> Table | None:
         ", and not corrected for the number of contexts and rates. A context where nothing was measured is "
         "not listed. The simulator's own time, sensors and actuators come on top."
     )
-    return Table(f"{_KEY}-rates", caption, columns(headings, words=len(headings)), rows)
+    rows = [_Rates(subject, batch, tuple(fits)) for (subject, batch), fits in by_row.items()]
+    return [Table(f"{_KEY}-rates", caption, columns, rows), whole]
 
 
-def fairness(result: Result) -> Table:
-    """Return what every agent reads and how it is computed."""
-    headings = ["Agent", "Parameters", "Weights", "Tokens a decision", "Passes", "Precision", "Keeps"]
-    headings += ["Attention", "Step"]
-    rows = []
-    for one in result.subjects:
-        facts = one.facts
-        tokens = Cell(facts.get("tokens", text.NONE))
-        if facts.get("cache") == "recompute":
-            tokens = Cell(facts["tokens"], "and the window anew")
-        weights = "untrained" if one.trained is False else "trained" if one.trained else text.NONE
-        rows.append(
-            (
-                Cell(one.name, one.spec if one.spec != one.label else ""),
-                Cell(text.parameters(one.parameters), value=one.parameters),
-                Cell(weights, one.digest[:12]),
-                tokens,
-                Cell(facts.get("passes", text.NONE)),
-                Cell(facts.get("precision", text.NONE)),
-                Cell(facts.get("past", "not known: a black box")),
-                Cell(facts.get("attention", text.NONE)),
-                Cell(facts.get("step", text.NONE)),
-            )
-        )
-    caption = (
-        "What a decision is made of, for each lane. A full cache and a ring attend to every key and value "
-        "that they keep; a window that is read anew passes all of its tokens through all layers at every "
-        "decision, as the reference implementation does by default."
-    )
-    return Table(f"{_KEY}-fairness", caption, columns(headings, words=len(headings)), tuple(rows))
-
-
-def audits(result: Result) -> Table:
-    """Return what speaks for or against the times: stability, equal actions, repeated inputs, load."""
-    headings = ["Agent", "Lanes", "Processes warm", "Largest / smallest median", "Repeated / distinct inputs"]
-    headings += ["Contexts with that audit", "Same first actions", "Others' load, cores"]
-    rows = []
-    for place, one in enumerate(result.subjects):
-        for batch in result.batches:
-            mine = [s for s in result.spots if (s.subject, s.batch) == (place, batch) and s.agent]
-            if not mine:
-                continue
-            clocks = [spot.agent for spot in mine if spot.agent]
-            processes, spread = sum(c.processes for c in clocks), max(c.spread for c in clocks)
-            audited = [spot for spot in mine if spot.repeated]
-            repeated = min((s.repeated for s in audited if s.repeated), key=lambda m: m.value, default=None)
-            marked = sum(spot.audit == "failed" for spot in mine)
-            agree = [spot.agree for spot in mine if spot.agree is not None]
-            loads = [spot.other_cores for spot in mine if spot.other_cores is not None]
-            rows.append(
-                (
-                    Cell(one.name),
-                    integer(batch),
-                    Cell(f"{sum(spot.warm for spot in mine)} of {processes}"),
-                    Cell(text.number(spread, 2), value=spread),
-                    _ratio(repeated, f"{marked} of {len(mine)} contexts marked" if marked else ""),
-                    Cell(f"{len(audited)} of {len(mine)}", value=len(audited)),
-                    Cell(text.NONE if not agree else "yes" if all(agree) else "no"),
-                    Cell(text.number(max(loads), 2), value=max(loads)) if loads else EMPTY,
-                )
-            )
-    caption = (
-        "Processes warm: of all contexts' processes, those whose last three warm-up decisions were within a "
-        "tenth of each other. Largest / smallest median: of the processes at one context, the worst context. "
-        "Repeated inputs: decisions on one and the same observation against others on new ones, made in "
-        "turns, at the context where the ratio is least; 1 is no difference. A context at which an agent "
-        "decides faster on what it has seen is marked, and enters no crossover, no control rate and no "
-        "figure of times. Same first actions: all processes gave the same first actions at every "
-        "context. Load: cores that other processes kept busy, at the worst context."
-    )
-    return Table(f"{_KEY}-audits", caption, columns(headings), tuple(rows))
-
-
-def _median(clock: Clock | None) -> Cell:
+def _median(clock: Clock | None) -> TableCell:
     if clock is None:
         return EMPTY
-    return Cell(text.figures(clock.median.value), _span(clock.median), value=clock.median.value)
+    return TableCell(text.figures(clock.median.value), _span(clock.median), value=clock.median.value)
 
 
-def _span(middle: Middle) -> str:
+def _span(middle: MedianInterval) -> str:
     if middle.low is None or middle.high is None:
         return "no interval"
     return f"[{text.figures(middle.low)}, {text.figures(middle.high)}]"
-
-
-def _ratio(middle: Middle | None, flag: str) -> Cell:
-    if middle is None:
-        return EMPTY
-    span = "" if middle.low is None or middle.high is None else f"[{middle.low:.2f}, {middle.high:.2f}]"
-    return Cell(text.number(middle.value, 2), span, flag, middle.value)
-
-
-def _figure(value: float | None) -> Cell:
-    return EMPTY if value is None else Cell(text.figures(value), value=value)
-
-
-def _bytes(value: int) -> Cell:
-    return Cell(size(value), value=value)
 
 
 def size(value: int) -> str:
@@ -231,17 +244,18 @@ def size(value: int) -> str:
     return f"{value} B"
 
 
-def _contexts(contexts: Sequence[int]) -> Cell:
-    return Cell(", ".join(map(str, contexts)) or text.NONE)
+def _contexts(contexts: Sequence[int]) -> str:
+    return ", ".join(map(str, contexts)) or text.NONE
 
 
-def _fit(fit: Fit, planned: int) -> Cell:
+def _fit(found: tuple[Fit, int]) -> TableCell:
+    fit, planned = found
     if len(fit.fits) == planned:
-        return Cell("all", value=max(fit.fits))
+        return TableCell("all", value=max(fit.fits))
     unknown = "cannot tell at " if fit.fits or fit.misses else "at "  # the cell itself says the rest
     parts = [("late at ", fit.misses), (unknown, fit.unknown)] if fit.fits or fit.unknown else []
     small = "; ".join(words + ", ".join(map(str, contexts)) for words, contexts in parts if contexts)
-    return Cell(
+    return TableCell(
         ", ".join(map(str, fit.fits)) or ("cannot tell" if fit.unknown else "none"),
         small,
         value=max(fit.fits, default=0),

@@ -9,6 +9,7 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lram.reports.aggregates import aggregate_metrics
 from lram.reports.bounds import drawn, with_note
 from lram.reports.drawing import (
     SCORE_LABEL,
@@ -21,6 +22,7 @@ from lram.reports.drawing import (
     reference_lines,
 )
 from lram.reports.model import AgentResult, Aggregate, DomainResult, Summary
+from lram.reports.sections.scores.tables import WIDE
 from lram.reports.sections.scores.task_figures import tasks_figure
 from lram.reports.text import score_words
 
@@ -48,28 +50,36 @@ def draw(summary: Summary) -> list[Drawing]:
 
 
 def aggregates_figure(summary: Summary) -> Drawing | None:
-    """Return both aggregates side by side, one row an agent; None without any score."""
+    """Return every aggregate in a panel of its own, one row an agent; None without any score."""
     agents = summary.agents
-    if not any(agent.mean_of_domains.estimate for agent in agents):
+    if not any(agent.mean_of_domain_means.estimate for agent in agents):
         return None
-    figure = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(agents)), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    _score_rows(panels[0], agents, lambda agent: agent.mean_of_domains)
-    _score_rows(panels[1], agents, lambda agent: agent.iqm_of_task_means)
-    panels[0].set_title("Mean of domain means")
-    panels[1].set_title("IQM of task means")
+    metrics = aggregate_metrics()
+    # Many agents make rows that are high enough; two panels stand side by side, or all.
+    down = 1 if len(agents) > WIDE else -(-len(metrics) // 2)
+    figure = Figure(figsize=(WIDTH, down * (0.5 + 0.27 * len(agents)) + 0.25), layout="constrained")
+    panels = list(figure.subplots(down, -(-len(metrics) // down), sharey=True, squeeze=False).ravel())
+    for axes, metric in zip(panels, metrics, strict=False):
+        _score_rows(axes, agents, partial(_aggregate, metric.key), references=metric.better == "higher")
+        axes.set_title(metric.title)
+    for axes in panels[len(metrics) :]:
+        axes.set_visible(False)
     figure.supxlabel(SCORE_LABEL, fontsize=8.5)
-    some_hollow = any(not agent.mean_of_domains.rests_on.comparable for agent in agents)
+    some_hollow = any(not agent.mean_of_domain_means.rests_on.comparable for agent in agents)
     return Drawing(
         "aggregates",
         "Normalised score over all tasks",
-        f"Points with {summary.level:.0%} intervals of the episode noise; an interquartile mean has none, "
-        "and is over task means, not over episodes as rliable's. Dotted line at 0: the random reference; "
-        "dashed line at 1: the reference (human or training data)."
+        f"Points with {summary.level:.0%} intervals of the episode noise; interquartile mean and median "
+        "have none, and are over task means, not over episodes as rliable's interquartile mean. Dotted "
+        "line at 0: the random reference; dashed line at 1: the reference (human or training data)."
         + (" Hollow points rest on fewer tasks and do not compare with the others." if some_hollow else "")
-        + in_doubt(agent.mean_of_domains.estimate for agent in agents),
+        + in_doubt(agent.aggregates[metric.key].estimate for agent in agents for metric in metrics),
         figure,
     )
+
+
+def _aggregate(key: str, agent: AgentResult) -> Aggregate:
+    return agent.aggregates[key]
 
 
 def domains_figure(summary: Summary) -> Drawing | None:
@@ -134,14 +144,19 @@ def _domain_score(domain: str, agent: AgentResult) -> Aggregate:
 
 
 def _score_rows(
-    axes: Axes, agents: Sequence[AgentResult], aggregate_of: Callable[[AgentResult], Aggregate]
+    axes: Axes,
+    agents: Sequence[AgentResult],
+    aggregate_of: Callable[[AgentResult], Aggregate],
+    *,
+    references: bool = True,
 ) -> None:
     for place, agent in enumerate(agents):
         aggregate = aggregate_of(agent)
         if aggregate.estimate is not None:
             point(axes, aggregate.estimate, place, place, hollow=not aggregate.rests_on.comparable)
     agent_rows(axes, agents)
-    reference_lines(axes)
+    if references:
+        reference_lines(axes)
 
 
 def _grid(summary: Summary, domains: Sequence[str]) -> tuple[Figure, list[Axes]]:

@@ -1,133 +1,119 @@
-"""Results by group of tasks: by split over all domains, and by what a domain's tasks differ in."""
+"""The tables of groups of tasks: what agents have seen in training, and what tasks differ in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from lram.envs.attributes import task_attributes
-from lram.envs.task import Task
-from lram.reports import seen
-from lram.reports.model import GroupResult, Summary
-from lram.reports.samples import Samples
-from lram.reports.statistics import equal_domain_weights, equal_task_weights
-from lram.reports.views import WIDE, Cell, Table, aggregate_cell, columns, with_legend
-
-ALL = "all domains"
+from lram.reports import forms
+from lram.reports.model import AgentResult, AgentSplit, Aggregate, GroupResult, Summary
+from lram.reports.sections.scores.tables import WIDE
+from lram.reports.table import Column, Table, words
+from lram.reports.text import count
 
 
-def groups_of(tasks: Sequence[Task]) -> Iterator[tuple[str, str, str, list[Task]]]:
-    """Yield domain, attribute, value and tasks of each group worth showing, in the order of the tasks.
-
-    An attribute with one value in a domain is no division, and neither is a split over all domains when
-    there is one domain: that domain's own groups say the same.
-    """
-    domains = list(dict.fromkeys(task.domain for task in tasks))
-    if len(domains) > 1:
-        yield from _divided(ALL, tasks, ["split"])
-    for domain in domains:
-        mine = [task for task in tasks if task.domain == domain]
-        yield from _divided(
-            domain, mine, list(dict.fromkeys(name for task in mine for name in task_attributes(task)))
-        )
-
-
-def _divided(
-    domain: str, tasks: Sequence[Task], names: Sequence[str]
-) -> Iterator[tuple[str, str, str, list[Task]]]:
-    for name in names:
-        values: dict[str, list[Task]] = {}
-        for task in tasks:
-            values.setdefault(task_attributes(task).get(name, "none"), []).append(task)
-        if len(values) > 1:
-            for value, members in values.items():
-                yield domain, name, value, members
-
-
-def group_results(
-    tasks: Sequence[Task],
-    score: Samples,
-    success: Samples,
-    score_reach: set[str],
-    success_reach: set[str],
-) -> tuple[GroupResult, ...]:
-    """Return one agent's aggregates over every group of ``tasks``.
-
-    Args:
-        tasks: The planned tasks.
-        score: The agent's normalised scores.
-        success: Its success at any step.
-        score_reach: Ids of the tasks that could have a score (:func:`lram.reports.samples.covered`).
-        success_reach: Likewise for success.
-    """
-    return tuple(
-        GroupResult(
-            domain=domain,
-            facet=name,
-            value=value,
-            score=score.aggregate(members, score_reach, equal_domain_weights),
-            success_any=(
-                success.aggregate(members, success_reach, equal_task_weights)
-                if domain != ALL and any(task.id in success_reach for task in members)
-                else None
-            ),
-        )
-        for domain, name, value, members in groups_of(tasks)
-    )
-
-
-def tables(summary: Summary) -> list[Table]:
+def tables(summary: Summary) -> list[Table[Any]]:
     """Return the tables of groups for people: what agents have seen, scores, and success where known."""
-    found = []
-    if (own := seen.table(summary)) is not None:
+    found: list[Table[Any]] = []
+    if (own := seen(summary)) is not None:
         found.append(own)
-    score = _table(summary, "group-scores", success=False)
-    if score.rows:
-        found.append(score)
-    success = _table(summary, "group-success", success=True)
-    if success.rows:
-        found.append(success)
+    for name, success in (("group-scores", False), ("group-success", True)):
+        table = (_long_table if len(summary.agents) > WIDE else _table)(summary, name, success)
+        if table is not None:
+            found.append(table)
     return found
 
 
-def _table(summary: Summary, name: str, *, success: bool) -> Table:
-    if len(summary.agents) > WIDE:
-        return _long_table(summary, name, success=success)
+def seen(summary: Summary) -> Table[tuple[AgentResult, AgentSplit]] | None:
+    """Return the scores on seen and unseen tasks, a row an agent; None where no agent tells its own tasks."""
+    if not any(agent.split and agent.split.source == "card" for agent in summary.agents):
+        return None
+    columns: list[Column[tuple[AgentResult, AgentSplit]]] = [
+        words("Agent", "", lambda row: row[0].name),
+        words("Told by", "", lambda row: _source(row[1])),
+        Column("Tasks seen", "", lambda row: len(row[1].seen)),
+        Column("Score, seen", "", lambda row: row[1].seen_score if row[1].seen else None, forms.scores),
+        Column("Tasks unseen", "", lambda row: len(row[1].unseen)),
+        Column("Score, unseen", "", lambda row: row[1].unseen_score if row[1].unseen else None, forms.scores),
+    ]
+    caption = (
+        "Mean of domain means of the normalised score on the tasks that an agent was trained on, and on the "
+        f"others, with {summary.level:.0%} intervals. Agents that were trained on other tasks are measured "
+        "on other ones in the same column, so the columns do not rank them."
+    )
+    rows = [(agent, agent.split) for agent in summary.agents if agent.split is not None]
+    return Table("seen", caption, columns, rows)
+
+
+def _source(split: AgentSplit) -> str:
+    if split.source == "paper":
+        return "the paper's split"
+    kinds = f"its {count(split.training_tasks, 'training task')}"
+    return kinds if split.complete else f"{kinds}, of its last training"
+
+
+@dataclass(frozen=True, slots=True)
+class _GroupOfAgents:
+    """What every agent measured on one group, in the order of the agents."""
+
+    group: GroupResult
+    measured: tuple[Aggregate | None, ...]
+
+    @property
+    def reach(self) -> int:
+        return max(aggregate.rests_on.of_tasks for aggregate in self.measured if aggregate is not None)
+
+
+def _table(summary: Summary, name: str, success: bool) -> Table[_GroupOfAgents] | None:
     rows = []
     for place, group in enumerate(summary.agents[0].groups if summary.agents else ()):
         mine = [agent.groups[place] for agent in summary.agents]
-        measured = [one.success_any if success else one.score for one in mine]
-        if all(aggregate is None for aggregate in measured):
-            continue
-        reach = max(aggregate.rests_on.of_tasks for aggregate in measured if aggregate is not None)
-        rows.append(
-            (
-                Cell(group.domain),
-                Cell(_by(group.facet)),
-                Cell(group.value),
-                Cell(str(reach), value=reach),
-                *(aggregate_cell(aggregate, percent=success) for aggregate in measured),
-            )
-        )
-    headings = ["Domain", "By", "Group", "Tasks", *(agent.name for agent in summary.agents)]
-    return with_legend(
-        Table(name, _caption(summary, success=success), columns(headings, words=3), tuple(rows))
-    )
+        measured = tuple(one.success_any if success else one.score for one in mine)
+        if any(aggregate is not None for aggregate in measured):
+            rows.append(_GroupOfAgents(group, measured))
+
+    def of(place: int) -> Callable[[_GroupOfAgents], Aggregate | None]:
+        return lambda row: row.measured[place]
+
+    form = forms.rates if success else forms.scores
+    columns: list[Column[_GroupOfAgents]] = [
+        words("Domain", "", lambda row: row.group.domain),
+        words("By", "", lambda row: _by(row.group.facet)),
+        words("Group", "", lambda row: row.group.value, str),
+        Column("Tasks", "", lambda row: row.reach),
+        *(Column(agent.name, "", of(place), form) for place, agent in enumerate(summary.agents)),
+    ]
+    return Table(name, _caption(summary, success=success), columns, rows) if rows else None
 
 
-def _long_table(summary: Summary, name: str, *, success: bool) -> Table:
+def _long_table(
+    summary: Summary, name: str, success: bool
+) -> Table[tuple[AgentResult, GroupResult, Aggregate]] | None:
     """Return one row a group and agent: with many agents no page is wide enough for a column of each."""
-    rows = []
-    for agent in summary.agents:
-        for group in agent.groups:
-            aggregate = group.success_any if success else group.score
-            if aggregate is not None:
-                cells = (Cell(agent.name), Cell(group.domain), Cell(_by(group.facet)), Cell(group.value))
-                reach = Cell(str(aggregate.rests_on.of_tasks), value=aggregate.rests_on.of_tasks)
-                rows.append((*cells, reach, aggregate_cell(aggregate, percent=success)))
-    headings = ["Agent", "Domain", "By", "Group", "Tasks", "Success" if success else "Score"]
-    return with_legend(
-        Table(name, _caption(summary, success=success), columns(headings, words=4), tuple(rows))
-    )
+
+    def rows() -> Iterator[tuple[AgentResult, GroupResult, Aggregate]]:
+        for agent in summary.agents:
+            for group in agent.groups:
+                aggregate = group.success_any if success else group.score
+                if aggregate is not None:
+                    yield agent, group, aggregate
+
+    columns: list[Column[tuple[AgentResult, GroupResult, Aggregate]]] = [
+        words("Agent", "", lambda row: row[0].name),
+        words("Domain", "", lambda row: row[1].domain),
+        words("By", "", lambda row: _by(row[1].facet)),
+        words("Group", "", lambda row: row[1].value, str),
+        Column("Tasks", "", lambda row: row[2].rests_on.of_tasks),
+        Column(
+            "Success" if success else "Score",
+            "",
+            lambda row: row[2],
+            forms.rates if success else forms.scores,
+        ),
+    ]
+    found = list(rows())
+    return Table(name, _caption(summary, success=success), columns, found) if found else None
 
 
 def _by(attribute: str) -> str:

@@ -22,15 +22,15 @@ from lram.harness.storage.run_folder import Run
 from lram.harness.studies.folder import CellFolder, StudyFolder
 from lram.harness.studies.records import Copies, Times
 from lram.harness.studies.study import Axis, Study
-from lram.reports.checks import last_loss
-from lram.reports.collect import collect
+from lram.reports.evidence.collect import collect
+from lram.reports.sections.study.checks import last_loss
 
 Values = Mapping[str, Mapping[int, float]]
 """By task, by episode. What a cell has one number of has the task ``""`` and the episode 0."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class StudyMeasure:
     """Something that is measured of every cell, and by which levels are compared.
 
     Attributes:
@@ -50,11 +50,11 @@ class Measure:
     unit: str = ""
 
 
-SCORE = Measure("score", "normalised score", "higher", episodes=True)
-LOSS = Measure("validation_loss", "validation loss", "lower")
-REPEATED = Measure("repeated_in_play", "repeated actions in play", None, episodes=True)
-COPIED = Measure("repeated_predictions", "predicted repetitions", None)
-LATENCY = Measure("decision_ms", "time of a decision", "lower", ratio=True, unit="ms")
+SCORE = StudyMeasure("score", "normalised score", "higher", episodes=True)
+LOSS = StudyMeasure("validation_loss", "validation loss", "lower")
+REPEATED = StudyMeasure("repeated_in_play", "repeated actions in play", None, episodes=True)
+COPIED = StudyMeasure("repeated_predictions", "predicted repetitions", None)
+LATENCY = StudyMeasure("decision_ms", "time of a decision", "lower", ratio=True, unit="ms")
 MEASURES = (SCORE, LOSS, COPIED, REPEATED, LATENCY)
 
 
@@ -130,7 +130,7 @@ class StudyValues:
         """The study's axes; the first level of each is the base."""
         return self.study.axes
 
-    def measured(self, measure: Measure) -> dict[tuple[tuple[str, ...], int], CellValues]:
+    def measured(self, measure: StudyMeasure) -> dict[tuple[tuple[str, ...], int], CellValues]:
         """Return the cells that have values of ``measure``, by levels and seed."""
         return {(cell.levels, cell.seed): cell for cell in self.cells if cell.values.get(measure.key)}
 

@@ -28,7 +28,7 @@ from scipy import stats
 
 from lram.reports.model import rounded
 from lram.reports.samples import Resampling
-from lram.reports.sections.study.cells import MEASURES, CellValues, Measure, StudyValues
+from lram.reports.sections.study.cells import MEASURES, CellValues, StudyMeasure, StudyValues
 from lram.reports.statistics import (
     Array,
     centred_interval,
@@ -126,7 +126,7 @@ class _Pair:
         return float((self.weights * [one.mean() for one in self.differences]).sum())
 
 
-def _effect(study: StudyValues, place: int, level: str, measure: Measure, how: Resampling) -> Effect:
+def _effect(study: StudyValues, place: int, level: str, measure: StudyMeasure, how: Resampling) -> Effect:
     axis = study.axes[place]
     base = axis.levels[0].name
     cells = study.measured(measure)
@@ -170,7 +170,7 @@ def _effect(study: StudyValues, place: int, level: str, measure: Measure, how: R
     )
 
 
-def _pair(cell: CellValues, partner: CellValues, measure: Measure) -> _Pair | None:
+def _pair(cell: CellValues, partner: CellValues, measure: StudyMeasure) -> _Pair | None:
     """Return what two cells have in common; episodes count where both began in the same state."""
     mine, theirs = cell.values[measure.key], partner.values[measure.key]
     tasks, differences, base, level = [], [], [], []
@@ -258,7 +258,7 @@ def _judged(found: Sequence[Effect], level: float) -> list[Effect]:
     return judged
 
 
-def _word(measure: Measure, up: bool) -> str:
+def _word(measure: StudyMeasure, up: bool) -> str:
     if measure.better is None:
         return "higher" if up else "lower"
     return "better" if up == (measure.better == "higher") else "worse"

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from lram.reports import text
 from lram.reports.drawing import MUTED, PAPER, SCORE_LABEL, WIDTH, Drawing, legend_of, look, short, style_of
-from lram.reports.sections.study.cells import MEASURES, SCORE, Measure, StudyValues
+from lram.reports.sections.study.cells import MEASURES, SCORE, StudyMeasure, StudyValues
 from lram.reports.sections.study.effects import CANNOT_TELL, Effect
-from lram.reports.sections.study.views import combinations, measured, tasks_of
+from lram.reports.sections.study.tables import combinations, measured, tasks_of
 
 _COLUMNS = 3
 _LABELS = {
@@ -65,7 +65,9 @@ def forest(study: StudyValues, found: Sequence[Effect], key: str, level: float) 
     return Drawing(f"{key}-effects", f"{study.study.name}: effects", caption, figure)
 
 
-def _panel(axes: Axes, found: Sequence[Effect], names: Sequence[tuple[str, str]], measure: Measure) -> None:
+def _panel(
+    axes: Axes, found: Sequence[Effect], names: Sequence[tuple[str, str]], measure: StudyMeasure
+) -> None:
     scale = 100.0 if measure.key in _PERCENT else 1.0
     if measure.ratio:
         axes.set_xscale("log")

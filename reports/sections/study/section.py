@@ -1,74 +1,63 @@
-"""The chapter on studies: which choice of a recipe made the difference, and how sure that is."""
+"""The section on studies: which choice of a recipe made the difference, and how sure that is."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from lram.envs.scores import Normaliser
 from lram.harness.studies.folder import StudyFolder
 from lram.reports import text
-from lram.reports.caveats import no_checksums
 from lram.reports.model import Caveat
 from lram.reports.samples import Resampling
-from lram.reports.sections.registry import Chapter
+from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.study.cells import StudyValues, read_cells
 from lram.reports.sections.study.effects import CANNOT_TELL, LEAST_SEEDS, Effect, effects
 from lram.reports.sections.study.figures import drawings
-from lram.reports.sections.study.views import NAMES, cell_rows, effect_rows, tables, task_rows
-from lram.reports.tables import Row, csv_of, with_normaliser
-from lram.reports.views import Table
+from lram.reports.sections.study.tables import NAMES, cell_records, effects_of, tables
+from lram.reports.summary.caveats import no_checksums
+from lram.reports.table import PrintedTable
 
+KEY = "study"
 RESAMPLES = 2000
 LEVEL = 0.95
 BUSY = 1.5
 """Load average of the minute before the timing, from which on a reader is warned."""
 
 
-def chapter(folders: Sequence[Path], *, seed: int = 0, normaliser: Normaliser = "paper") -> Chapter:
-    """Return the chapter on the studies in ``folders``.
+def section(folders: Sequence[Path], settings: SectionSettings | None = None) -> Section:
+    """Return the section on the studies in ``folders``.
 
     Args:
         folders: Of studies, made or half made.
-        seed: Of the resampling behind the intervals of the episode noise.
-        normaliser: Whose references scores have.
+        settings: Seed of the resampling behind the intervals of the episode noise, and whose references
+        scores
+            have.
 
     Raises:
         LramError: One is no study, or a record in it is damaged.
     """
-    how = Resampling(seed, RESAMPLES, LEVEL)
+    settings = settings or SectionSettings()
+    normaliser, how = settings.normaliser, Resampling(settings.seed, RESAMPLES, LEVEL)
     studies = [read_cells(folder, normaliser) for folder in folders]
     unsigned = [
         f"{folder.name}: {name}" for folder in folders for name in StudyFolder(folder).without_checksums()
     ]
     found = [effects(study, how) for study in studies]
-    keys = _keys(studies)
-    both = list(zip(studies, found, keys, strict=True))
-    return Chapter(
-        key="study",
+    both = list(zip(studies, found, _keys(studies), strict=True))
+    return Section(
+        key=KEY,
         title="Studies",
         lead=[
             line + (text.score_words(normaliser) if place == 0 else "")
             for study, effect, _ in both
             for place, line in enumerate(_lead(study, effect))
         ],
-        tables=[table for study, effect, key in both for table in tables(study, effect, key, how.level)],
+        tables=tables(both, how.level, normaliser),
         drawings=[one for study, effect, key in both for one in drawings(study, effect, key, how.level)],
-        csv={
-            "study_effects.csv": csv_of(
-                with_normaliser(_rows(effect_rows(study, effect) for study, effect, _ in both), normaliser)
-            ),
-            "study_cells.csv": csv_of(
-                with_normaliser(_rows(cell_rows(study) for study, _, _ in both), normaliser)
-            ),
-            "study_tasks.csv": csv_of(
-                with_normaliser(_rows(task_rows(study) for study, _, _ in both), normaliser)
-            ),
-        },
         summary=[_summary(study, effect) for study, effect, _ in both],
         caveats=[
             *no_checksums(unsigned, "study-no-checksums"),
@@ -78,11 +67,11 @@ def chapter(folders: Sequence[Path], *, seed: int = 0, normaliser: Normaliser = 
     )
 
 
-def effects_table(folder: Path) -> Table:
-    """Return the table of effects of the study in ``folder``; raises as :func:`chapter`."""
+def effects_table(folder: Path) -> PrintedTable:
+    """Return the table of effects of the study in ``folder``; raises as :func:`section`."""
     study = read_cells(folder)
     found = effects(study, Resampling(0, RESAMPLES, LEVEL))
-    return tables(study, found, "study", LEVEL)[0]
+    return effects_of(study, found, KEY, LEVEL).printed
 
 
 _METHODS = (
@@ -129,10 +118,6 @@ def _keys(studies: Sequence[StudyValues]) -> list[str]:
     return keys
 
 
-def _rows(parts: Iterable[Iterable[Row]]) -> list[Row]:
-    return [row for part in parts for row in part]
-
-
 def _lead(study: StudyValues, found: Sequence[Effect]) -> list[str]:
     """Return what was asked, what was done, and what the score says, in two paragraphs."""
     asked, plan = study.study, study.study.evaluation
@@ -175,7 +160,7 @@ def _summary(study: StudyValues, found: Sequence[Effect]) -> dict[str, Any]:
         "question": study.study.question,
         "axes": {axis.name: [level.name for level in axis.levels] for axis in study.axes},
         "seeds": list(study.study.seeds),
-        "cells": list(cell_rows(study)),
+        "cells": cell_records(study),
         "effects": [msgspec.to_builtins(effect) for effect in found],
     }
 
@@ -235,3 +220,6 @@ def _caveats(study: StudyValues) -> list[Caveat]:
         )
         found.append(Caveat("study_load", text_, busy))
     return found
+
+
+SPEC = SectionSpec(KEY, "study.json", section)

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from lram.reports.drawing import PAPER, WIDTH, Drawing, legend_of, look, style_of
+from lram.reports.evidence.trainings import Training, ValidationLine
 from lram.reports.model import Summary
-from lram.reports.sections.training.folder import Training, ValidationLine
-from lram.reports.sections.training.model import Measures
+from lram.reports.model.training import Measures
 from lram.reports.statistics import Array
 
 NAMES = ("training-loss", "training-loss-tokens", "training-positions")
@@ -34,7 +34,7 @@ _LOG_FROM = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class LossCurve:
     """One training in one domain: losses of updates by their middle, and of validations; NaN: no number."""
 
     place: int
@@ -83,13 +83,13 @@ def _places(summary: Summary) -> list[int]:
     return [taken[one.label] if one.label in taken else next(behind) for one in summary.training]
 
 
-def _curve(training: Training, place: int, domain: str) -> Curve:
+def _curve(training: Training, place: int, domain: str) -> LossCurve:
     ends = np.array([0.0, *(line.update for line in training.lines)])
     read = np.array([0.0, *training.tokens])
     losses = [_loss_of(line.domains, domain, training) for line in training.lines]
     middles = (ends[1:] + ends[:-1]) / 2
     at = np.array([float(line.update) for line in training.validations])
-    return Curve(
+    return LossCurve(
         place=place,
         updates=middles,
         tokens=np.interp(middles, ends, read),
@@ -119,7 +119,7 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _loss(panels: dict[str, list[Curve]], named: Sequence[tuple[int, str]], against: str) -> Drawing:
+def _loss(panels: dict[str, list[LossCurve]], named: Sequence[tuple[int, str]], against: str) -> Drawing:
     figure, cells = _grid(len(panels))
     values = [v for curves in panels.values() for c in curves for v in (*c.losses, *c.validated) if v > 0]
     logarithmic = bool(values) and max(values) > _LOG_FROM * min(values)
@@ -155,7 +155,7 @@ def _loss(panels: dict[str, list[Curve]], named: Sequence[tuple[int, str]], agai
     return Drawing(name, title, caption, figure)
 
 
-def _draw_curve(axes: Axes, curve: Curve, x: Array, points: Array) -> None:
+def _draw_curve(axes: Axes, curve: LossCurve, x: Array, points: Array) -> None:
     colour, marker = style_of(curve.place)
     there = np.isfinite(curve.losses)
     x, losses = _thinned(x[there]), _thinned(curve.losses[there])

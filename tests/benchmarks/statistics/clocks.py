@@ -2,8 +2,9 @@
 
     python tests/benchmarks/statistics/clocks.py [--quick] [--sweeps 4000] [--seed 0] [--cost]
 
-The first table simulates sweeps through ``lram.reports.readiness``: an agent is late in a share of its
-decisions, those of one process being alike to a degree (the correlation of two decisions of one process).
+The first table simulates sweeps through ``lram.reports.sections.latency.readiness``: an agent is late in a
+share of its decisions, those of one process being alike to a degree (the correlation of two decisions of one
+process).
 Beside the verdict of now stands that of before: the 99th of 100 decisions of all processes together, from 100
 decisions on. ``--cost`` measures sweeps of a random agent and of a small model with and without distinct
 inputs and their audit at every context, in turns. Prints Markdown.
@@ -23,7 +24,7 @@ import numpy as np
 from lram.harness.latency.folder import LatencyWriter
 from lram.harness.latency.plan import LatencyRequest, make_plan
 from lram.harness.latency.sweep import resume
-from lram.reports.readiness import ready
+from lram.reports.sections.latency.readiness import ready
 
 
 def simulated(

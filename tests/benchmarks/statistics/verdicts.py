@@ -21,8 +21,8 @@ from statistics import NormalDist
 import numpy as np
 
 from lram.envs.task import Task
-from lram.reports.comparison import over_tasks
-from lram.reports.paired_episodes import PairedTask
+from lram.reports.comparison.compare import over_tasks
+from lram.reports.comparison.paired_episodes import PairedTask
 from lram.reports.samples import Resampling
 from lram.reports.sections.inner_episodes.model import _mean_over, _tested
 from lram.reports.statistics import SignFlips, equal_domain_weights, reach, shows_noise

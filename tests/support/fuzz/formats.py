@@ -46,7 +46,7 @@ from lram.harness.studies.cells import cells_of
 from lram.harness.studies.folder import StudyFolder
 from lram.harness.studies.study import read_study, shipped_studies
 from lram.reports import load_trainings, summarise
-from lram.reports.sections.registry import load_folders, make_chapters
+from lram.reports.sections.registry import load_folders, make_sections
 
 TESTS = Path(__file__).parents[2]
 EPISODES, STEPS = 2, 12
@@ -241,7 +241,7 @@ def _report(path: Path, reading: Reading) -> None:
         runs, others = load_folders([path])
         if runs:
             summarise(runs, resamples=20)
-        make_chapters(runs, others)
+        make_sections(runs, others)
 
 
 def _read_run(path: Path, reading: Reading) -> None:

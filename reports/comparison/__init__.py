@@ -1,0 +1,1 @@
+"""Agents against each other, in pairs of episodes that began alike."""

@@ -1,0 +1,1 @@
+"""What runs and trainings recorded, read and checked to agree."""

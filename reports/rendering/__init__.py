@@ -1,0 +1,1 @@
+"""A report's forms: page, Markdown, CSV and LaTeX."""

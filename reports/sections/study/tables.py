@@ -1,0 +1,313 @@
+"""The tables of studies: effects, what every combination measured, tasks."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lram.envs.scores import Normaliser
+from lram.reports import forms, text
+from lram.reports.model import rounded
+from lram.reports.sections.study.cells import (
+    LATENCY,
+    MEASURES,
+    REPEATED,
+    SCORE,
+    CellValues,
+    StudyMeasure,
+    StudyValues,
+)
+from lram.reports.sections.study.effects import CANNOT_TELL, MOST_SEEDS, Effect, Span
+from lram.reports.statistics import equal_domain_weights
+from lram.reports.table import EMPTY, Column, Table, TableCell, hidden, normaliser_column, words
+
+NAMES = {measure.key: measure.name for measure in MEASURES}
+
+Made = tuple[StudyValues, Sequence[Effect], str]
+"""A study, its effects, and what the ids of its tables begin with."""
+
+
+def tables(made: Sequence[Made], level: float, normaliser: Normaliser) -> list[Table[Any]]:
+    """Return the tables of studies, for people in the order of the page, then for programs."""
+    found: list[Table[Any]] = []
+    for study, effects, key in made:
+        found += [effects_of(study, effects, key, level), _combinations(study, key)]
+        if any(cell.by_task for cell in study.cells):
+            found.append(_tasks(study, key))
+    last = normaliser_column(normaliser)
+    every = [(study, effect) for study, effects, _ in made for effect in effects]
+    whole: list[Table[Any]] = [
+        Table("", "", [*_effect_columns(axes=False), last], every, "study_effects"),
+        Table("", "", [*_CELLS, last], [(s, cell) for s, _, _ in made for cell in s.cells], "study_cells"),
+        _task_records([study for study, _, _ in made], last),
+    ]
+    return [*found, *whole]
+
+
+_Effect = tuple[StudyValues, Effect]
+
+
+def _effect_columns(*, axes: bool) -> list[Column[_Effect]]:
+    """Return what is known of an effect; people see its axis where there are several ``axes``."""
+
+    def ends(key: str, of: Callable[[Effect], Span | None]) -> list[Column[_Effect]]:
+        def end(which: str) -> Callable[[_Effect], float | None]:
+            return lambda row: None if (span := of(row[1])) is None else getattr(span, which)
+
+        return [hidden(f"{key}low", end("low")), hidden(f"{key}high", end("high"))]
+
+    return [
+        hidden("study", lambda row: row[0].study.name),
+        words("Axis" if axes else "", "axis", lambda row: row[1].axis),
+        words("Measure", "", lambda row: NAMES[row[1].measure]),
+        words("Level", "level", lambda row: row[1].level),
+        words("against", "base", lambda row: row[1].base),
+        hidden("measure", lambda row: row[1].measure),
+        hidden("ratio", lambda row: row[1].measure == LATENCY.key),
+        words("Verdict", "", lambda row: row[1], _verdict),
+        Column("Effect", "", lambda row: row[1], _value),
+        hidden("effect", lambda row: row[1].value),
+        *ends("", lambda effect: effect.interval),
+        *ends("episode_noise_", lambda effect: effect.episode_interval),
+        hidden("episode_noise_share", lambda row: row[1].episode_share),
+        Column("Base", "", lambda row: row[1], lambda effect: _number(effect, effect.base_value)),
+        Column("Level's", "", lambda row: row[1], lambda effect: _number(effect, effect.level_value)),
+        Column("p", "p", lambda row: row[1].p, forms.p_values),
+        Column("p, Holm", "p_holm", lambda row: row[1].p_holm, forms.p_values),
+        Column("Episode noise alone", "", lambda row: row[1], _episode_noise),
+        hidden("verdict", lambda row: row[1].verdict),
+        hidden("reason", lambda row: row[1].reason),
+        Column("Training seeds", "seeds", lambda row: len(row[1].seeds)),
+        hidden("seeds_needed", lambda row: row[1].needed),
+        hidden("base_value", lambda row: row[1].base_value),
+        hidden("level_value", lambda row: row[1].level_value),
+        hidden("pairs", lambda row: row[1].pairs),
+    ]
+
+
+def effects_of(study: StudyValues, found: Sequence[Effect], key: str, level: float) -> Table[_Effect]:
+    """Return the effects of one study, for people; ``key`` begins the table's id."""
+    several = len(study.axes) > 1
+    caption = (
+        f"{study.study.name}: level minus base (times of a decision: level over base), with {level:.0%} "
+        "t intervals over the training seeds, which hold the noise of training and of episodes. Episode "
+        "noise alone: a bootstrap interval for these same trained models, and the share of the variance "
+        "between seeds that it explains. Holm corrects for all levels and measures together."
+    )
+    if several:
+        caption += (
+            " A level's effect is the mean over the levels of the other axes; interactions are not shown."
+        )
+    rows = [(study, effect) for effect in found]
+    return Table(f"{key}-effects", caption, _effect_columns(axes=several), rows)
+
+
+def _episode_noise(effect: Effect) -> TableCell:
+    if not effect.episode_interval:
+        return EMPTY
+    return TableCell(_span(effect.episode_interval, effect), _share(effect))
+
+
+def _verdict(effect: Effect) -> TableCell:
+    if effect.value is None:
+        return TableCell(text.NONE, "nothing to compare")
+    if effect.verdict != CANNOT_TELL:
+        return TableCell(effect.verdict)
+    if effect.reason:
+        return TableCell(CANNOT_TELL, effect.reason)
+    if effect.needed is None:
+        return TableCell(CANNOT_TELL, f"more than {MOST_SEEDS} seeds would be needed")
+    return TableCell(CANNOT_TELL, f"about {effect.needed} seeds would, if this is the effect")
+
+
+def _value(effect: Effect) -> TableCell:
+    if effect.value is None:
+        return EMPTY
+    flag = ""
+    if effect.verdict == CANNOT_TELL and effect.interval is not None and effect.p_holm is not None:
+        neutral = 1.0 if effect.measure == LATENCY.key else 0.0
+        outside = not effect.interval.low <= neutral <= effect.interval.high
+        flag = "not after Holm's correction" if outside else ""
+    return TableCell(_form(effect)(effect.value), _span(effect.interval, effect), flag, effect.value)
+
+
+def _number(effect: Effect, value: float | None) -> TableCell:
+    if value is None:
+        return EMPTY
+    return TableCell(
+        f"{text.figures(value)} ms" if effect.measure == LATENCY.key else text.number(value, 3), value=value
+    )
+
+
+def _form(effect: Effect) -> Callable[[float], str]:
+    if effect.measure == LATENCY.key:
+        return lambda value: f"×{text.number(value, 2)}"
+    return lambda value: ("+" if value > 0 else "") + text.number(value, 3)
+
+
+def _span(span: Span | None, effect: Effect) -> str:
+    form = _form(effect)
+    return f"[{form(span.low)}, {form(span.high)}]" if span else "no interval"
+
+
+def _share(effect: Effect) -> str:
+    return "" if effect.episode_share is None else f"{text.percent(effect.episode_share)}% of the variance"
+
+
+_Combination = tuple[tuple[str, ...], list[CellValues]]
+"""The levels of a combination, and its cells: one a training seed."""
+
+
+def _combinations(study: StudyValues, key: str) -> Table[_Combination]:
+    def level(place: int) -> Callable[[_Combination], str]:
+        return lambda row: row[0][place]
+
+    def mean(
+        heading: str, of: Callable[[CellValues], float | None], form: Callable[[float], str]
+    ) -> Column[_Combination]:
+        return Column(heading, "", lambda row: row[1], _over(of, form))
+
+    def percent(share: float) -> str:
+        return text.number(100 * share, 1)
+
+    columns: list[Column[_Combination]] = [
+        *(words(axis.name, "", level(place)) for place, axis in enumerate(study.axes)),
+        Column("Cells", "", lambda row: row[1], _counted),
+        mean("Score", lambda cell: measured(cell, SCORE), forms.three),
+        mean("Validation loss", lambda cell: cell.loss, forms.three),
+        mean("Predicted repetitions, %", lambda cell: cell.copied, percent),
+        mean("of the data, %", lambda cell: cell.data_copied, percent),
+        mean("Step, of the data's", lambda cell: cell.step_ratio, forms.two),
+        mean("Repeated in play, %", lambda cell: measured(cell, REPEATED), percent),
+        mean("ms a decision", lambda cell: cell.decision_ms, text.figures),
+        Column("Parameters", "", lambda row: row[1], _parameters),
+        mean("Training, s", lambda cell: cell.train_s, forms.decimals(0)),
+    ]
+    caption = (
+        f"{study.study.name}: what every combination measured; mean over its training seeds, and least to "
+        "most. Predicted repetitions: held-out decisions whose prediction lies in the same bins as the "
+        "data's last action (mean over tasks), beside how often the data repeats itself. Step: mean distance "
+        "of the prediction from the last action, over that of the data's action. Repeated in play: actions "
+        "of the evaluation in the same bins as the one before."
+    )
+    return Table(f"{key}-cells", caption, columns, list(combinations(study).items()))
+
+
+def _counted(cells: Sequence[CellValues]) -> TableCell:
+    made = sum(cell.is_evaluated for cell in cells)
+    return TableCell(str(made), f"of {len(cells)}" if made < len(cells) else "", value=made)
+
+
+def _over(
+    of: Callable[[CellValues], float | None], form: Callable[[float], str]
+) -> Callable[[Sequence[CellValues]], TableCell]:
+    """Return the form of cells: the mean over them, and least to most."""
+
+    def made(cells: Sequence[CellValues]) -> TableCell:
+        found = [value for cell in cells if (value := of(cell)) is not None]
+        if not found:
+            return EMPTY
+        mean = statistics.fmean(found)
+        ends = form(min(found)), form(max(found))
+        return TableCell(form(mean), f"{ends[0]} to {ends[1]}" if ends[0] != ends[1] else "", value=mean)
+
+    return made
+
+
+def _parameters(cells: Sequence[CellValues]) -> TableCell:
+    found = {cell.parameters for cell in cells if cell.parameters is not None}
+    return TableCell(text.parameters(min(found)), value=min(found)) if found else EMPTY
+
+
+def _tasks(study: StudyValues, key: str) -> Table[str]:
+    def score(cells: Sequence[CellValues]) -> Callable[[str], TableCell]:
+        return lambda task: _over(lambda cell: cell.by_task.get(task), forms.two)(cells)
+
+    columns: list[Column[str]] = [
+        words("Task", "", lambda task: task),
+        *(
+            Column(", ".join(levels), "", lambda task: task, score(cells))
+            for levels, cells in combinations(study).items()
+        ),
+    ]
+    caption = (
+        f"{study.study.name}: normalised score by task; mean over the training seeds, and least to most."
+    )
+    return Table(f"{key}-tasks", caption, columns, tasks_of(study))
+
+
+def combinations(study: StudyValues) -> dict[tuple[str, ...], list[CellValues]]:
+    """Return the cells by their levels, in the order of the plan."""
+    grouped: dict[tuple[str, ...], list[CellValues]] = {}
+    for cell in study.cells:
+        grouped.setdefault(cell.levels, []).append(cell)
+    return grouped
+
+
+def tasks_of(study: StudyValues) -> list[str]:
+    """Return the tasks that any cell has a score of."""
+    return list(dict.fromkeys(task for cell in study.cells for task in cell.by_task))
+
+
+def measured(cell: CellValues, measure: StudyMeasure) -> float | None:
+    """Return the mean of domain means of the tasks' means over episodes; None where there are none."""
+    found = cell.values.get(measure.key)
+    if not found:
+        return None
+    means = [statistics.fmean(episodes.values()) for episodes in found.values()]
+    weights = equal_domain_weights([task.partition("/")[0] for task in found])
+    return float((weights * means).sum())
+
+
+_CELLS: list[Column[tuple[StudyValues, CellValues]]] = [
+    hidden("study", lambda row: row[0].study.name),
+    hidden("cell", lambda row: row[1].title),
+    hidden("key", lambda row: row[1].key),
+    hidden("seed", lambda row: row[1].seed),
+    hidden("levels", lambda row: ", ".join(row[1].levels)),
+    hidden("to_do", lambda row: row[1].stage),
+    hidden("score", lambda row: _rounded(measured(row[1], SCORE))),
+    hidden("validation_loss", lambda row: _rounded(row[1].loss)),
+    hidden("repeated_predictions", lambda row: _rounded(row[1].copied)),
+    hidden("data_repeated", lambda row: _rounded(row[1].data_copied)),
+    hidden("step_ratio", lambda row: _rounded(row[1].step_ratio)),
+    hidden("repeated_in_play", lambda row: _rounded(measured(row[1], REPEATED))),
+    hidden("decision_ms", lambda row: _rounded(row[1].decision_ms)),
+    hidden("load", lambda row: row[1].load),
+    hidden("parameters", lambda row: row[1].parameters),
+    hidden("train_s", lambda row: row[1].train_s),
+    hidden("errored_episodes", lambda row: row[1].errored),
+]
+
+
+def cell_records(study: StudyValues) -> list[dict[str, Any]]:
+    """Return one record a cell, for ``summary.json``."""
+    rows = [(study, cell) for cell in study.cells]
+    return list(Table("", "", _CELLS, rows).records())
+
+
+def _task_records(
+    studies: Sequence[StudyValues], last: Column[Any]
+) -> Table[tuple[str, CellValues, str, float]]:
+    """Return one row a cell and task, for programs."""
+    columns: list[Column[tuple[str, CellValues, str, float]]] = [
+        hidden("study", lambda row: row[0]),
+        hidden("cell", lambda row: row[1].title),
+        hidden("seed", lambda row: row[1].seed),
+        hidden("levels", lambda row: ", ".join(row[1].levels)),
+        hidden("task", lambda row: row[2]),
+        hidden("score", lambda row: rounded(row[3])),
+        last,
+    ]
+    rows = [
+        (study.study.name, cell, task, score)
+        for study in studies
+        for cell in study.cells
+        for task, score in cell.by_task.items()
+    ]
+    return Table("", "", columns, rows, "study_tasks")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else rounded(value)

@@ -1,0 +1,1 @@
+"""From records to what a report says in numbers and caveats."""

@@ -1,0 +1,1 @@
+"""Two checkpoints against each other: one word, and what it rests on."""
