@@ -28,9 +28,9 @@ from lram.harness.latency.records import (
     Effort,
     Job,
     LatencyPlan,
+    LatencyPoint,
     end_of,
 )
-from lram.harness.latency.records import LatencyPoint as Point
 from lram.harness.storage.provenance import collect
 from lram.harness.storage.records import Provenance
 from lram.harness.timing import fresh_process
@@ -58,7 +58,7 @@ class SweepReady:
     inputs: Inputs | None = None
 
 
-SweepResult = SweepReady | Provenance | Point | str
+SweepResult = SweepReady | Provenance | LatencyPoint | str
 """What the job of a sweep gives: that it is ready, where points are made, points, and lines for people."""
 
 
@@ -195,7 +195,7 @@ def _run(job: SweepJob, executor: Executor) -> None:
                 stack.enter_context(writer)
             elif isinstance(result, Provenance):
                 made = result
-            elif isinstance(result, Point):
+            elif isinstance(result, LatencyPoint):
                 assert writer is not None, "a sweep is ready before it has points"
                 writer.append(result)
             elif result is not None:
@@ -216,9 +216,9 @@ def walk(
     folder: Path,
     effort: Effort,
     missing: Sequence[tuple[Job, tuple[int, ...]]],
-    known: Iterable[Point],
+    known: Iterable[LatencyPoint],
     home: str | None = None,
-) -> Iterator[Point | str]:
+) -> Iterator[LatencyPoint | str]:
     """Run one process after the other here; yield their points as they come, and a line after each.
 
     Args:
@@ -236,7 +236,7 @@ def walk(
     for number, (job, contexts) in enumerate(missing, start=1):
         begun = time.monotonic()
         beyond = ends.get(job.setting, (sys.maxsize, ""))[0]
-        made: list[Point] = []
+        made: list[LatencyPoint] = []
         if tried := tuple(context for context in contexts if context < beyond):
             tried_so_far += 1
             for point in play(folder, job, tried, home):
@@ -245,21 +245,21 @@ def walk(
                 _note(ends, point, effort)
         reason = ends[job.setting][1] if job.setting in ends else "an earlier context failed"
         for context in contexts[len(made) :]:
-            yield Point(SCHEMA, job, context, f"not tried: {reason}")
+            yield LatencyPoint(SCHEMA, job, context, f"not tried: {reason}")
         took = time.monotonic() - begun
         each = (time.monotonic() - started) / tried_so_far if tried_so_far else 0.0
         ahead = f", {left(each * (len(missing) - number))}" if number < len(missing) else ""
         yield f"{number} of {len(missing)}: {job}: {_in_short(made)} ({took:.0f} s{ahead})"
 
 
-def _note(ends: dict[tuple[str, str, int], tuple[int, str]], point: Point, effort: Effort) -> None:
+def _note(ends: dict[tuple[str, str, int], tuple[int, str]], point: LatencyPoint, effort: Effort) -> None:
     reason = end_of(point, effort)
     setting = point.job.setting
     if reason and (setting not in ends or point.context < ends[setting][0]):
         ends[setting] = point.context, reason
 
 
-def _in_short(points: Sequence[Point]) -> str:
+def _in_short(points: Sequence[LatencyPoint]) -> str:
     """Return the median agent steps of a process, for people who wait."""
     if not points:
         return "not tried again"
@@ -268,7 +268,9 @@ def _in_short(points: Sequence[Point]) -> str:
     return ", ".join([*texts, *(f"{p.context}: {p.outcome}" for p in points if p.outcome != OK)])
 
 
-def play(folder: Path, job: Job, contexts: tuple[int, ...], home: str | None = None) -> Iterator[Point]:
+def play(
+    folder: Path, job: Job, contexts: tuple[int, ...], home: str | None = None
+) -> Iterator[LatencyPoint]:
     """Run a process in ``home`` and yield its points as they come; if it dies, one more that tells of it."""
     order = Order(str(folder.resolve()), job, contexts)
     log = folder / "logs" / "processes.log"
@@ -276,7 +278,7 @@ def play(folder: Path, job: Job, contexts: tuple[int, ...], home: str | None = N
     seen, last = 0, OK
     with closing(iter(process)) as lines:
         for line in lines:
-            point = msgspec.json.decode(line, type=Point)
+            point = msgspec.json.decode(line, type=LatencyPoint)
             seen, last = seen + 1, point.outcome
             yield point
     end = process.end
@@ -287,4 +289,4 @@ def play(folder: Path, job: Job, contexts: tuple[int, ...], home: str | None = N
         outcome = f"{SILENT} for {fresh_process.SILENCE_S:.0f} s"
     else:
         outcome = OUT_OF_MEMORY if end.lack else f"failed: {end.cause}"
-    yield Point(SCHEMA, job, contexts[seen], outcome, started=time.time())
+    yield LatencyPoint(SCHEMA, job, contexts[seen], outcome, started=time.time())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lram.envs.facets import facets
+from lram.envs.attributes import task_attributes
 from lram.envs.task import Task
 from lram.reports.model import GroupResult
 from lram.reports.samples import AgentSamples
@@ -24,7 +24,9 @@ def groups_of(tasks: Sequence[Task]) -> Iterator[tuple[str, str, str, list[Task]
         yield from _divided(ALL, tasks, ["split"])
     for domain in domains:
         mine = [task for task in tasks if task.domain == domain]
-        yield from _divided(domain, mine, list(dict.fromkeys(name for task in mine for name in facets(task))))
+        yield from _divided(
+            domain, mine, list(dict.fromkeys(name for task in mine for name in task_attributes(task)))
+        )
 
 
 def _divided(
@@ -33,7 +35,7 @@ def _divided(
     for name in names:
         values: dict[str, list[Task]] = {}
         for task in tasks:
-            values.setdefault(facets(task).get(name, "none"), []).append(task)
+            values.setdefault(task_attributes(task).get(name, "none"), []).append(task)
         if len(values) > 1:
             for value, members in values.items():
                 yield domain, name, value, members

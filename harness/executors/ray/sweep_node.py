@@ -17,8 +17,7 @@ from lram.harness.interpreters import resolve
 from lram.harness.latency import inputs as recorded
 from lram.harness.latency.folder import PLAN_FILE
 from lram.harness.latency.plan import LatencyRequest, check_same, make_plan
-from lram.harness.latency.records import Job, LatencyPlan
-from lram.harness.latency.records import LatencyPoint as Point
+from lram.harness.latency.records import Job, LatencyPlan, LatencyPoint
 from lram.harness.latency.sweep import check_kind, walk
 from lram.harness.machine import calm_threads
 from lram.harness.storage.json_files import write_json
@@ -54,7 +53,7 @@ class SweepOrder:
     asked: SweepRequest | None = None
     plan: LatencyPlan | None = None
     missing: tuple[tuple[Job, tuple[int, ...]], ...] = ()
-    known: tuple[Point, ...] = ()
+    known: tuple[LatencyPoint, ...] = ()
     first: Provenance | None = None
 
 
@@ -77,7 +76,7 @@ class SweepUpdate:
     made: Provenance | None = None
     plan: LatencyPlan | None = None
     checked: bool = False
-    point: Point | None = None
+    point: LatencyPoint | None = None
     text: tuple[str, ...] = field(default_factory=tuple)
     log: str = ""
     problem: str = ""
@@ -165,10 +164,10 @@ class _Sweep:
         self,
         plan: LatencyPlan,
         missing: tuple[tuple[Job, tuple[int, ...]], ...] | list[tuple[Job, tuple[int, ...]]],
-        known: tuple[Point, ...],
+        known: tuple[LatencyPoint, ...],
     ) -> Iterator[Message]:
         for one in walk(self._folder, plan.effort, missing, known, self._home):
-            if isinstance(one, Point):
+            if isinstance(one, LatencyPoint):
                 yield _message(SweepUpdate(point=one))
             else:
                 yield _message(SweepUpdate(text=(one,), log=self._words()))

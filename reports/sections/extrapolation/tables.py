@@ -9,7 +9,7 @@ from typing import Any
 
 from lram.agents.acting.contexts import Context
 from lram.envs.scores import Normaliser
-from lram.harness.extrapolation.records import Point, ValidityRecord
+from lram.harness.extrapolation.records import EquivalencePoint, ValidityRecord
 from lram.reports import forms, text
 from lram.reports.model import Aggregate, Estimate
 from lram.reports.sections.extrapolation.curves import PositionCurve
@@ -220,7 +220,7 @@ class _Checked:
 
     agent: str
     record: ValidityRecord
-    point: Point
+    point: EquivalencePoint
 
 
 def _checked(values: Values) -> Iterator[_Checked]:

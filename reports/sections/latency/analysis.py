@@ -184,7 +184,9 @@ def audit_of(points: Sequence[LatencyPoint]) -> Audit:
     return "failed" if found.median < 1 / INPUTS and found.high < 1 else "passed"
 
 
-def _spot(subject: int, batch: int, context: int, points: Sequence[LatencyPoint], audit: Audit) -> ContextLatency:
+def _spot(
+    subject: int, batch: int, context: int, points: Sequence[LatencyPoint], audit: Audit
+) -> ContextLatency:
     good = [point for point in points if point.outcome == OK]
     if not good:
         outcome = points[0].outcome if points else "not measured yet"

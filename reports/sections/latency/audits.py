@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lram.harness.latency.folder import LatencyRun
-from lram.harness.latency.records import Point
+from lram.harness.latency.records import LatencyPoint
 from lram.reports import forms, text
 from lram.reports.sections.latency.model import (
     Clock,
@@ -144,7 +144,7 @@ class _Process:
     """What one process measured at one context."""
 
     folder: int
-    point: Point
+    point: LatencyPoint
 
 
 def processes(runs: Sequence[LatencyRun]) -> Table[_Process]:
