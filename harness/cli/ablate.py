@@ -116,7 +116,6 @@ def _executor(cluster: ClusterOptions, study: Study) -> Executor:
     executor = cluster.chosen()
     if cluster.job_episodes is not None and not study.data.collect:
         raise LramError("--job-episodes has no meaning here: the study collects no data")
-    executor.check_for_cells()
     return executor
 
 

@@ -6,7 +6,7 @@ An :class:`Executor` is this machine (:mod:`.local`) or a Ray cluster (:mod:`.ra
 * :meth:`ExecutorSession.play` plays the episodes of a run (evaluation and collection). Records are pushed
   to a :class:`RecordSink` as episodes end, one for every item and in any order: a record must be written
   before the rollout goes on. So the same plan gives the same records wherever it is played.
-* :meth:`ExecutorSession.run` does independent :class:`Job` objects (cells of a study, a sweep of latencies)
+* :meth:`ExecutorSession.run` does independent :class:`ExecutorJob` objects (cells of a study, a sweep)
   and gives a stream of :class:`JobUpdate`. To stop reading is to cancel: closing the stream ends what runs,
   after it has saved what it can.
 
@@ -89,7 +89,7 @@ class JobFailedError(Exception):
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
-class Job(Protocol[ResultT_co]):
+class ExecutorJob(Protocol[ResultT_co]):
     """One thing to be done at one place."""
 
     @property
@@ -164,7 +164,7 @@ class ExecutorSession(PlanningPlace, Protocol):
         """Return what is known so far, also after ``play`` has raised."""
         ...
 
-    def run(self, jobs: Sequence[Job[Any]], at_once: int | None = None) -> Iterator[JobUpdate | None]:
+    def run(self, jobs: Sequence[ExecutorJob[Any]], at_once: int | None = None) -> Iterator[JobUpdate | None]:
         """Do ``jobs``, all of one kind; yield what happens to them, and None while nothing does.
 
         Args:

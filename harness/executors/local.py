@@ -16,8 +16,8 @@ from lram.envs.workers.pool import Pool
 from lram.harness.errors import LramError
 from lram.harness.executors.contract import (
     ExecutionReport,
+    ExecutorJob,
     ExecutorSession,
-    Job,
     JobFailedError,
     JobUpdate,
     Log,
@@ -54,10 +54,10 @@ LOCAL = LocalExecutor()
 
 
 @dataclass(slots=True, eq=False)
-class _Work:
+class _LocalWork:
     """A job that is worked on."""
 
-    job: Job[Any]
+    job: ExecutorJob[Any]
     results: Iterator[Any]
     began: float
 
@@ -117,13 +117,13 @@ class _LocalSession(LocalPlanning):
     def report(self) -> ExecutionReport:
         return self._report
 
-    def run(self, jobs: Sequence[Job[Any]], at_once: int | None = None) -> Iterator[JobUpdate | None]:
-        waiting, running = deque(jobs), list[_Work]()
+    def run(self, jobs: Sequence[ExecutorJob[Any]], at_once: int | None = None) -> Iterator[JobUpdate | None]:
+        waiting, running = deque(jobs), list[_LocalWork]()
         try:
             while waiting or running:
                 while waiting and len(running) < (at_once or 1):
                     job = waiting.popleft()
-                    running.append(_Work(job, job.work(), time.monotonic()))
+                    running.append(_LocalWork(job, job.work(), time.monotonic()))
                     yield JobUpdate(job, "started")
                 updates = [update for work in list(running) for update in _advance(work, running)]
                 yield from updates
@@ -139,7 +139,7 @@ class _LocalSession(LocalPlanning):
             raise
 
 
-def _advance(work: _Work, running: list[_Work]) -> list[JobUpdate]:
+def _advance(work: _LocalWork, running: list[_LocalWork]) -> list[JobUpdate]:
     """Return what has come of a job since the last time; one that is over leaves ``running``."""
     try:
         result = next(work.results)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lram.agents.places import placed
 from lram.harness.computing import facts
 from lram.harness.errors import LramError
-from lram.harness.extrapolation.folder import MARKER, SCORES, Extrapolation, Writer, check_vacant
+from lram.harness.extrapolation.folder import MARKER, SCORES, Extrapolation, Writer
 from lram.harness.extrapolation.planning import ExtrapolationRequest, plan_of, say, scores_plan_of
 from lram.harness.extrapolation.playing import play
 from lram.harness.extrapolation.records import Candidate, ExtrapolationPlan
@@ -50,7 +50,7 @@ def extrapolate(
     machine.check()
     calm_threads()
     folder = placed(output)
-    check_vacant(folder)
+    Writer.check_vacant(folder)
     plan = plan_of(request, machine)
     scores = scores_plan_of(plan, machine)
     with Writer.create(folder, plan) as writer:

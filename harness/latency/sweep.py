@@ -85,7 +85,7 @@ class SweepJob:
         return str(self.path)
 
     def work(self) -> Iterator[SweepResult | None]:
-        """Measure on this machine; see :class:`lram.harness.executors.contract.Job`."""
+        """Measure on this machine; see :class:`lram.harness.executors.contract.ExecutorJob`."""
         if self.request is not None:
             yield SweepReady(*make_plan(self.request, self.log))
         else:

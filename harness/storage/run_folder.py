@@ -21,17 +21,15 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from lram.agents.durable import Lock
-from lram.agents.places import placed
 from lram.harness.errors import LramError
 from lram.harness.garbage import collection_off
-from lram.harness.storage.json_files import check_layout, files_in, read_json, read_signed
 from lram.harness.storage.record_checks import RecordCheck, check_plan, contradict
+from lram.harness.storage.record_folder import RecordFolder, RecordWriter
 from lram.harness.storage.records import (
     SCHEMA,
     EpisodeRecord,
@@ -43,12 +41,9 @@ from lram.harness.storage.records import (
 )
 from lram.harness.storage.segments import (
     FolderKind,
-    SegmentWriter,
     WrongRecordError,
     read_records,
-    without_checksums,
 )
-from lram.harness.trust import remember
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,20 +64,18 @@ class _Outcome(msgspec.Struct, gc=False):
     failure: Failure | None
 
 
-class Run:
+class Run(RecordFolder[RunPlan]):
     """A run that exists on disk, for reading; :class:`RunWriter` adds to it."""
+
+    plan_file = PLAN_FILE
+    lacks_plan = f"{{path}} is not a run: it has no {PLAN_FILE}; 'lram eval' makes runs"
+    segments = ("records",)
 
     def __init__(self, path: str | Path) -> None:
         """Read the plan of the run in ``path``; LramError where there is none."""
         if not isinstance(path, str | os.PathLike):
             raise LramError(f"a run is named by its folder, not by a {type(path).__name__}; give its path")
-        self.path = placed(path)
-        plan_file = self.path / PLAN_FILE
-        if not plan_file.is_file():
-            raise LramError(f"{self.path} is not a run: it has no {PLAN_FILE}; 'lram eval' makes runs")
-        self.plan, self._signed = read_signed(plan_file, RunPlan)
-        check_layout(plan_file, self.plan.schema, SCHEMA)
-        check_plan(plan_file, self.plan)
+        super().__init__(path, RunPlan, SCHEMA, check_plan)
 
     def records(self) -> list[EpisodeRecord]:
         """Return the settled items' records, in plan order, one each."""
@@ -143,27 +136,10 @@ class Run:
             latest.setdefault((found.agent, found.task), {})[found.episode] = found.failure
         return latest
 
-    def provenance(self) -> list[Provenance]:
-        """Return where each segment was made, oldest first."""
-        return [read_json(file, Provenance) for file in files_in(self.path / "provenance", "*.json")]
-
-    def without_checksums(self) -> list[str]:
-        """Return which of the plan and the segments carry no checksum, as those of earlier versions do not:
-        a change to them would not be noticed.
-        """
-        plan = [] if self._signed else [PLAN_FILE]
-        return [*plan, *(f"records/{file.name}" for file in without_checksums(self.path / "records"))]
-
     def origins(self) -> dict[WorkItem, Provenance]:
         """Return where each settled item's record was made; without those of which nothing is known."""
         made = self.sessions()
         return {record.item: made[segment] for record, segment in self.settled() if segment in made}
-
-    def sessions(self) -> dict[str, Provenance]:
-        """Return where each segment was made, by its number; without those of which nothing is known."""
-        return {
-            file.stem: read_json(file, Provenance) for file in files_in(self.path / "provenance", "*.json")
-        }
 
     def episodes(self) -> pd.DataFrame:
         """Return one row a record: the fields of EpisodeRecord, its times as ``measured_*``."""
@@ -191,38 +167,27 @@ class Run:
             rows.append({"task": planned.task.id, **row, "protocol": planned.protocol})
         return pd.DataFrame(rows)
 
-    def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
 
-
-class RunWriter:
+class RunWriter(RecordWriter):
     """The one writer of a run: holds its lock and appends records to a segment of its own."""
+
+    kind = _KIND
+    folder_type = Run
 
     def __init__(self, run: Run, held: Lock | None = None) -> None:
         """Lock ``run``; LramError when another process holds it. The first record opens a new segment.
 
         ``held`` is the run's lock, where this process has it already.
         """
+        super().__init__(run, held)
         self.run = run
         self._check = RecordCheck(run.plan)
-        self._segments = SegmentWriter(run.path, _PARTS, resume_command(run), held)
         self.segment = self._segments.number
 
     @classmethod
     def create(cls, path: str | Path, plan: RunPlan) -> RunWriter:
         """Make a new run in ``path`` (absent, empty, or left so by a killed beginning) and lock it."""
-        held = _KIND.begin(Path(path), plan)
-        try:
-            remember(Path(path) / PLAN_FILE, [agent.spec for agent in plan.agents], plan.interpreters)
-            return cls(Run(path), held)
-        except BaseException:
-            held.close()
-            raise
-
-    @staticmethod
-    def check_vacant(path: str | Path) -> None:
-        """Raise LramError when a new run cannot go into ``path`` because something is there."""
-        _KIND.check_vacant(Path(path))
+        return cls._begin(path, plan, plan.interpreters)
 
     def append(self, record: EpisodeRecord) -> None:
         """Write one record: the end of this process cannot lose it, and it is on disk soon
@@ -242,21 +207,8 @@ class RunWriter:
         """Return the folder for what this segment's workers print; it exists."""
         return self._segments.folder("logs")
 
-    def write_provenance(self, provenance: Provenance) -> None:
-        """Write where this segment is made (again, when more became known)."""
-        self._segments.write("provenance", provenance)
-
-    def close(self) -> None:
-        """Close the segment and free the lock."""
-        self._segments.close()
-
-    def __enter__(self) -> RunWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _resume(self, folder: Run) -> str:
+        return resume_command(folder)
 
 
 def _share(record: EpisodeRecord, texts: dict[str, str]) -> None:

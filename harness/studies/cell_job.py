@@ -40,7 +40,7 @@ class CellJob:
         return self.cell.entry.title
 
     def work(self) -> Iterator[None]:
-        """Work on the cell in a process; see :class:`lram.harness.executors.contract.Job`."""
+        """Work on the cell in a process; see :class:`lram.harness.executors.contract.ExecutorJob`."""
         process = self._process = begin(self.study.path, self.cell, self.what)
         try:
             while process.poll() is None:

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from lram.agents.durable import is_scratch_of, laid_by_desktop
-from lram.agents.places import placed
 from lram.harness.errors import LramError
-from lram.harness.storage.json_files import check_layout, read_json, read_signed, write_json
+from lram.harness.storage.json_files import read_json, write_json
+from lram.harness.storage.record_folder import RecordFolder
 from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.harness.storage.segments import LOCK, lock
 from lram.harness.studies.checks import check_copies, check_done, check_plan, check_times
@@ -41,7 +41,7 @@ STAGES = ("train", "eval", "copycat", "timing")
 _T = TypeVar("_T", Copies, Times, Done)
 
 
-class StudyFolder:
+class StudyFolder(RecordFolder[StudyPlan]):
     """A study that exists on disk, for reading.
 
     Attributes:
@@ -49,17 +49,12 @@ class StudyFolder:
         plan: The study as it was asked for last.
     """
 
+    plan_file = STUDY_FILE
+    lacks_plan = f"{{path}} is not a study: it has no {STUDY_FILE}; 'lram ablate' makes studies"
+
     def __init__(self, path: str | Path) -> None:
         """Read the plan in ``path``; LramError where there is none, or of another layout."""
-        self.path = placed(path)
-        file = self.path / STUDY_FILE
-        if not file.is_file():
-            raise LramError(
-                f"{self.path} is not a study: it has no {STUDY_FILE}; 'lram ablate' makes studies"
-            )
-        self.plan, self._signed = read_signed(file, StudyPlan)
-        check_layout(file, self.plan.schema, SCHEMA)
-        check_plan(file, self.plan)
+        super().__init__(path, StudyPlan, SCHEMA, check_plan)
 
     def without_checksums(self) -> list[str]:
         """Return which of plan and evaluations carry no checksum, as those of earlier versions do not."""
@@ -70,7 +65,7 @@ class StudyFolder:
             if run is not None
             for name in run.without_checksums()
         ]
-        return [*([] if self._signed else [STUDY_FILE]), *evals]
+        return [*super().without_checksums(), *evals]
 
     def cell(self, folder: str) -> CellFolder:
         """Return the cell in the folder of that name; LramError when the plan has none."""

@@ -16,8 +16,8 @@ from lram.envs.task import Task
 from lram.harness.errors import LramError
 from lram.harness.executors.contract import (
     ExecutionReport,
+    ExecutorJob,
     ExecutorSession,
-    Job,
     JobUpdate,
     Log,
     RecordSink,
@@ -116,7 +116,7 @@ class _RaySession:
         self._report = ExecutionReport()
         self._cells: CellFiles | None = None
 
-    def run(self, jobs: Sequence[Job[Any]], at_once: int | None = None) -> Iterator[JobUpdate | None]:
+    def run(self, jobs: Sequence[ExecutorJob[Any]], at_once: int | None = None) -> Iterator[JobUpdate | None]:
         """Do cells of one study, or one sweep."""
         cells = [job for job in jobs if isinstance(job, CellJob)]
         sweeps = [job for job in jobs if isinstance(job, SweepJob)]

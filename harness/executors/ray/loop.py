@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from lram.harness.errors import LramError
@@ -109,7 +109,6 @@ class RunningJob(Generic[JobT]):
     node: Node
     needs: JobResources
     stream: Any = None
-    began: float = field(default_factory=time.monotonic)
 
 
 class JobSource(ABC, Generic[JobT]):
