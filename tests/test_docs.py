@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md are run as they stand."""
+"""The examples of docs/how-to/extending.md are run as they stand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 from lram.harness.storage.run_folder import Run
 
-PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "extending.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 STUDY = """

@@ -205,7 +205,7 @@ def connected(address: str | None, say: Callable[[str], None]) -> Iterator[Clust
         elif os.environ.get("RAY_AUTH_MODE") != "token":
             say(
                 "the Ray cluster asks for no token: whoever reaches its ports can run programs on its nodes; "
-                "docs/cluster.md tells how to start one with RAY_AUTH_MODE=token"
+                "docs/how-to/cluster.md tells how to start one with RAY_AUTH_MODE=token"
             )
         try:
             ray.init(address="local" if own else told or "auto", **usual)
