@@ -2,7 +2,7 @@
 
 A mean return below the least is not to be had, so intervals end there; and an agent that fails by its own
 fault is given the least, the worst that could have come of the episode. Random play on Meta-World, DMControl
-and Procgen (docs/references.md) stayed within these ranges in each of its episodes.
+and Procgen (docs/explanation/references.md) stayed within these ranges in each of its episodes.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ What always holds, and is checked by :mod:`lram.envs.conformance`:
 * The protocol's time limit is the session's work: it ends an episode with ``truncated``.
 
 :class:`lram.envs.simulator.SimulatorSession` keeps most of these rules for an adapter that derives from
-it; ``docs/extending.md`` has a whole example.
+it; ``docs/how-to/extending.md`` has a whole example.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ An :class:`AggregateMetric` makes one number of an agent's normalised scores by 
 :class:`PairMetric` one of the scores of two agents in episodes that began alike. ``summary.json``, CSV
 files, page, Markdown, figures and the text on methods loop over :func:`aggregate_metrics` and
 :func:`pair_metrics`: to add one, add an entry here, or announce one of either kind by the entry point group
-``lram.aggregates`` (``docs/extending.md``).
+``lram.aggregates`` (``docs/how-to/extending.md``).
 """
 
 from __future__ import annotations

@@ -1,20 +1,26 @@
-"""The examples of docs/extending.md are run as they stand."""
+"""The examples of docs/how-to/extending.md run as they stand, links lead somewhere, the reference is whole."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
+from lram.harness.cli import app
 from lram.harness.storage.run_folder import Run
 
-PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "how-to" / "extending.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 STUDY = """
@@ -209,3 +215,115 @@ def _reference_name(ours: str) -> str:
         if ours.startswith(own):
             return theirs + ours[len(own) :]
     raise AssertionError(ours)
+
+
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "tests" / "benchmarks" / "README.md"],
+    key=str,
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_of_a_page_leads_to_a_file(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)", page.read_text(encoding="utf-8"))
+    files = [link for link in links if not re.match(r"[a-z]+:", link)]
+    assert [link for link in files if not (page.parent / link).exists()] == []
+
+
+def test_every_page_that_the_code_names_is_there() -> None:
+    code = [file for room in ("envs", "agents", "harness", "reports") for file in (ROOT / room).rglob("*.py")]
+    named = {
+        name for file in code for name in re.findall(r"docs/[\w/-]+\.md", file.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert {name for name in named if not (ROOT / name).is_file()} == set()
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "site" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def section(page: str, heading: str) -> str:
+    """Return what stands below a heading, down to the next one of its level."""
+    level = re.escape(heading.partition(" ")[0])
+    found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^{level} |\Z)", page, re.DOTALL | re.MULTILINE)
+    assert found is not None, f"there is no {heading!r}"
+    return found[1]
+
+
+def test_every_command_and_option_is_in_the_reference(generate: ModuleType) -> None:
+    page = generate.commands()
+    commands = dict(generate.walk(app))
+    assert ("eval",) in commands
+    assert ("data", "import") in commands
+    for path, command in commands.items():
+        text = section(page, f"## `lram {' '.join(path)}`")
+        for argument in command.assemble_argument_collection():
+            if argument.show:
+                for name in argument.names:
+                    assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text), (path, name)
+
+
+def test_every_field_of_every_record_is_in_the_reference(generate: ModuleType) -> None:
+    page = generate.records()
+    for title, name in generate.RECORDS.items():
+        records = section(page, f"## {title}")
+        for one in vars(importlib.import_module(name)).values():
+            if dataclasses.is_dataclass(one) and one.__module__ == name:
+                text = section(records, f"### {one.__name__}")
+                for field in dataclasses.fields(one):
+                    assert f"| `{field.name}` |" in text, (one, field.name)
+
+
+def test_every_key_of_recipes_and_studies_is_in_the_reference(generate: ModuleType) -> None:
+    from lram.agents.training.recipe import Recipe
+
+    recipe, study = generate.recipes().split("## Study")
+    for field in dataclasses.fields(Recipe):
+        part = getattr(Recipe(), field.name)
+        if not dataclasses.is_dataclass(part):
+            assert f"| `{field.name}` |" in section(recipe, "### At the top")
+            continue
+        text = section(recipe, f"### `[{field.name}]`")
+        for inner in dataclasses.fields(part):
+            assert f"| `{inner.name}` |" in text, (field.name, inner.name)
+    assert "`> 0, at most 1`" not in recipe
+    assert "| `top_fraction` | `float, > 0, at most 1` |" in section(recipe, "### `[data]`")
+    assert "| `changes` |" in section(study, "### `[axes.levels]`")
+
+
+@pytest.mark.slow
+def test_every_key_and_column_of_a_report_is_in_the_reference(generate: ModuleType) -> None:
+    """The sample has every section, so nothing that reports write is missing."""
+    summary, tables = generate.sample_report()
+    assert set(summary["chapters"]) == {"parts", "latency", "extrapolation", "study"}
+    for name in (
+        "per_task",
+        "episodes",
+        "latency_points",
+        "extrapolation_scores",
+        "study_effects",
+        "training",
+    ):
+        assert len(tables[f"{name}.csv"]) > 2, name
+    for name, columns in tables.items():
+        assert len(set(columns)) == len(columns), name
+    page = generate.report_files((summary, tables))
+    assert all(f"### `{name}`" in page for name in tables)
+    assert "chapters.latency" in page
+    for field in dataclasses.fields(generate._found(generate.SUMMARY)):
+        assert f"| `{field.name}` |" in section(page, "### Summary")
+
+
+def test_every_module_of_the_code_is_in_the_reference(generate: ModuleType) -> None:
+    text = "\n".join(generate.rooms().values())
+    for room in ("envs", "agents", "harness", "reports"):
+        for file in (ROOT / room).rglob("*.py"):
+            name = ".".join(("lram", *file.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+            assert name.endswith("__main__") or f"::: {name}\n" in text + "\n", name

@@ -3,7 +3,7 @@
 A backbone from outside is a module with a specification, named as ``my_module:SPEC`` or announced by the
 entry
 point group ``lram.backbones``; those that come with the package are in :mod:`lram.agents.backbones.registry`.
-``docs/extending.md`` shows a whole one.
+``docs/how-to/extending.md`` shows a whole one.
 """
 
 from __future__ import annotations

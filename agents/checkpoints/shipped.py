@@ -1,7 +1,7 @@
 """Trained models that come with the package: small ones, to try everything on real checkpoints.
 
 Each is a checkpoint's folder in ``data/checkpoints``. How they were made, and what they score:
-``docs/models.md``. This module imports no torch.
+``docs/reference/models.md``. This module imports no torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Recipes: everything that decides what a training run does, as one frozen dataclass.
 
 Each field carries its own description and bounds, from which errors, ``lram train --help`` and
-``docs/training.md`` are made. The defaults are the LRAM reference implementation's recipe, counted in
+``docs/how-to/training.md`` are made. The defaults are the LRAM reference implementation's recipe, counted in
 optimiser updates. The reference counts micro-steps: 200,000 of them, one update in each 6 (a micro-batch
 of each of its 6 domains), make 33,333 updates, and its 4,000 micro-steps of warm-up make 667 (ml-jku/LRAM,
 ``configs/agent_params/model_kwargs``, ``configs/run_params/pretrain.yaml``, ``lr_sched_kwargs/cosine.yaml``;

@@ -59,9 +59,10 @@ def ablate(
 ) -> int:
     """Train, evaluate and time every cell of a study, to find which choice made the difference.
 
-    A study names a base recipe, axes of changes to it, seeds, data and tasks; docs/ablations.md says how to
-    write one. Interrupt it whenever you like: the same command continues it. 'lram report FOLDER' shows the
-    effects. With --backend ray every cell is a task on a node of a cluster, and one node times them all.
+    A study names a base recipe, axes of changes to it, seeds, data and tasks; docs/how-to/ablations.md says
+    how to write one. Interrupt it whenever you like: the same command continues it. 'lram report FOLDER'
+    shows the effects. With --backend ray every cell is a task on a node of a cluster, and one node times
+    them all.
 
     Example: lram ablate actions-in-context -o runs/actions --jobs 2
     """

@@ -85,7 +85,8 @@ def import_(
 
     Layouts: 'lram' (the paper's reference implementation: a folder a task, a file an episode),
     'composuite' (CompoSuite's offline data from Dryad), 'robomimic' (demonstrations of robomimic and
-    MimicGen) and 'minari' (Minari data sets, and stores of lram). docs/data.md tells what is converted.
+    MimicGen) and 'minari' (Minari data sets, and stores of lram). docs/how-to/data.md tells what is
+    converted.
 
     An episode that the store has already is not added again: an interrupted import continues when it is run
     again.

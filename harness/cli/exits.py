@@ -1,4 +1,4 @@
-"""Exit codes: what each of them says of a command. docs/exit-codes.md is this table."""
+"""Exit codes: what each of them says of a command. docs/reference/exit-codes.md is this table."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
 
 
 def markdown() -> str:
-    """Return the tables of docs/exit-codes.md: commands that say the same by a code share a line."""
+    """Return the tables of docs/reference/exit-codes.md: commands that say the same share a line."""
     sharing: dict[tuple[int, str], list[str]] = {}
     for command, codes in OWN.items():
         for code, text in codes.items():

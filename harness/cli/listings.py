@@ -47,7 +47,7 @@ def tasks(
 ) -> None:
     """List tasks with their targets and score references.
 
-    'measured' is the mean return of random play as measured here; docs/references.md tells more.
+    'measured' is the mean return of random play as measured here; docs/explanation/references.md tells more.
 
     A selection is a comma list of domains (atari), tasks (atari/freeway), patterns (metaworld/door-*),
     splits (@train, @heldout, dmcontrol@heldout) and suites (lram432; see 'lram suites'). A term after

@@ -151,7 +151,7 @@ class ClusterOptions:
 
     backend: Annotated[
         Literal["local", "ray"],
-        Parameter(help="Play on this machine, or on a Ray cluster (docs/cluster.md)."),
+        Parameter(help="Play on this machine, or on a Ray cluster (docs/how-to/cluster.md)."),
     ] = "local"
     address: Annotated[
         str | None,
@@ -312,8 +312,8 @@ def demo(
 ) -> int:
     """Evaluate baselines and a small trained model of each backbone on four domains, and report.
 
-    The models were trained on five of the eight tasks; docs/models.md says how. A demo that was interrupted
-    is continued by the same command.
+    The models were trained on five of the eight tasks; docs/reference/models.md says how. A demo that was
+    interrupted is continued by the same command.
     """
     from lram.envs.registry import DEMO_SUITE
     from lram.harness.cli.reporting import report

@@ -69,7 +69,7 @@ def contract_note(label: str, agent: Agent, tasks: Sequence[PlannedTask]) -> str
         with suppress(OSError):
             print(
                 f"lram: results of agent {label} depend on chance: {found} ('lram check' shows all; "
-                "docs/extending.md tells the remedy for policies that act on batches)",
+                "docs/how-to/extending.md tells the remedy for policies that act on batches)",
                 file=sys.stderr,
                 flush=True,
             )

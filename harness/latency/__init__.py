@@ -9,5 +9,5 @@
 * :mod:`lram.harness.latency.child`: one process: an agent, a batch, its contexts upward.
 * :mod:`lram.harness.latency.sweep`: all processes, one after the other, in an order that mixes them.
 
-``docs/latency.md`` tells the protocol and what its numbers do and do not show.
+``docs/how-to/latency.md`` tells the protocol and what its numbers do and do not show.
 """

@@ -10,7 +10,7 @@ intervals.
   takes the place of another there. Simulated with noise that grows with the score, 3 to 10 episodes and 50
   to 200 tasks, the estimate lay two to six of its own standard errors beside the true value, and centred,
   bias-corrected and widened bootstrap intervals held it in as few as 0, 5 and 21 of 100 evaluations
-  (``docs/statistics.md``); no number in the data tells which of these cases one has.
+  (``docs/explanation/statistics.md``); no number in the data tells which of these cases one has.
 """
 
 from __future__ import annotations

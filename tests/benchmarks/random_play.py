@@ -214,7 +214,7 @@ def _page(lines: list[str], rows: dict[tuple[str, str], RandomPlay]) -> str:
             "",
             "Made by `python tests/benchmarks/random_play.py RUN... --markdown docs/results/random-play.md`; "
             "the returns of every task, with intervals and versions, are in `envs/data/random_play.csv`. "
-            "[references.md](../references.md) tells what they are for.",
+            "[references.md](../explanation/references.md) tells what they are for.",
             "",
             "Mean normalised score of random play under the paper's references, where 0 would be random play "
             "if the references were (95% intervals of the noise between episodes):",

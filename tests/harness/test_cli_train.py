@@ -261,10 +261,10 @@ def test_help_names_every_field_with_its_default(capsys: pytest.CaptureFixture[s
 def test_the_document_names_every_field_with_its_default() -> None:
     from lram.harness.cli.training import field_rows
 
-    document = Path(__file__).parents[2] / "docs" / "training.md"
+    document = Path(__file__).parents[2] / "docs" / "how-to" / "training.md"
     text = document.read_text(encoding="utf-8")
     for row in field_rows():
-        assert row in text, f"docs/training.md lacks or differs in: {row}"
+        assert row in text, f"docs/how-to/training.md lacks or differs in: {row}"
 
 
 def test_a_printed_recipe_can_be_trained_by(

@@ -20,7 +20,7 @@ from lram.harness.cli import app, main
 from lram.harness.cli.exits import ALWAYS, OWN, markdown
 from lram.harness.errors import LramError
 
-PAGE = Path(__file__).parents[2] / "docs/exit-codes.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/exit-codes.md"
 
 pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")
 

@@ -209,7 +209,7 @@ def connected(address: str | None, log: Log) -> Iterator[Cluster]:
         elif os.environ.get("RAY_AUTH_MODE") != "token":
             log(
                 "the Ray cluster asks for no token: whoever reaches its ports can run programs on its nodes; "
-                "docs/cluster.md tells how to start one with RAY_AUTH_MODE=token"
+                "docs/how-to/cluster.md tells how to start one with RAY_AUTH_MODE=token"
             )
         try:
             ray.init(address="local" if own else told or "auto", **usual)

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 nice python tests/benchmarks/statistics/aggregates.py            # some minutes
     OMP_NUM_THREADS=1 python tests/benchmarks/statistics/aggregates.py --quick         # a first look
 
-Prints Markdown tables (those of docs/statistics.md): the optimality gap and the probability of
+Prints Markdown tables (those of docs/explanation/statistics.md): the optimality gap and the probability of
 improvement, with the methods that reports call; and the bootstrap that a metric of another package gets
 by default, on a median (which has no interval in reports), on the least of all tasks' means and on a
 mean. A cell is the per cent of the printed 95% intervals that held the truth; then, where that was not

@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=1 nice python tests/benchmarks/statistics/coverage.py            # some minutes
     OMP_NUM_THREADS=1 python tests/benchmarks/statistics/coverage.py --quick         # a first look
 
-Prints Markdown tables (those of docs/statistics.md). ``before`` is the percentile bootstrap that reports had,
-``after`` calls the functions that reports call. A cell reads ``before -> after`` in per cent of the intervals
-that were printed; then, where that was not always, the share of evaluations that printed one. † marks cells
-where most printed intervals carry a doubt; where some do, the coverage of those without stands behind.
+Prints the Markdown tables of docs/explanation/statistics.md. ``before`` is the percentile bootstrap that
+reports had, ``after`` calls the functions that reports call. A cell reads ``before -> after`` in per cent of
+the intervals that were printed; then, where that was not always, the share of evaluations that printed one. †
+marks cells where most printed intervals carry a doubt; where some do, the coverage of those without stands
+behind.
 
 Ends with the least coverage among the cells that carry no doubt, and with exit code 1 where it breaks the
 promise of 90%.
