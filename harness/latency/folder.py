@@ -21,10 +21,10 @@ from pathlib import Path
 from lram.agents.durable import Lock
 from lram.harness.latency import inputs
 from lram.harness.latency.checks import check_plan, check_point
-from lram.harness.timing.inputs import Inputs
 from lram.harness.latency.records import SCHEMA, Job, LatencyPlan, LatencyPoint
 from lram.harness.storage.record_folder import RecordFolder, RecordWriter
 from lram.harness.storage.segments import FolderKind
+from lram.harness.timing.inputs import Inputs
 
 PLAN_FILE = "latency.json"
 _PARTS = ("records", "provenance")
@@ -45,7 +45,9 @@ class LatencyRun(RecordFolder[LatencyPlan]):
     def points(self) -> list[LatencyPoint]:
         """Return what was measured, in the order of the plan, each point once."""
         planned = [(job, context) for job in self.plan.jobs() for context in self.plan.contexts]
-        return self._planned("records", LatencyPoint, planned, lambda point: (point.job, point.context), check_point)
+        return self._planned(
+            "records", LatencyPoint, planned, lambda point: (point.job, point.context), check_point
+        )
 
     def missing(self) -> list[tuple[Job, tuple[int, ...]]]:
         """Return the processes that are still to run and the contexts they are to measure, in order."""
