@@ -8,13 +8,13 @@ import importlib.util
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from support.ready import ready_python
 
 from lram.harness.cli import app
 from lram.harness.storage.run_folder import Run
@@ -85,7 +85,7 @@ def user(tmp_path: Path) -> Path:
 
 def python(user: Path, *arguments: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(user)}
-    command = [sys.executable, *arguments]
+    command = [*ready_python(), *arguments]
     answer = subprocess.run(command, cwd=user, env=environment, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
 
@@ -99,7 +99,7 @@ def test_the_agent_plays(user: Path) -> None:
 def test_an_agent_with_other_weights_or_other_code_does_not_continue_a_run(user: Path) -> None:
     def lram(*words: str, stops: str = "") -> None:
         environment = {**os.environ, "PYTHONPATH": str(user)}
-        command = [sys.executable, "-m", "lram.harness.cli", *words]
+        command = [*ready_python(), "-m", "lram.harness.cli", *words]
         answer = subprocess.run(
             command, cwd=user, env=environment, capture_output=True, text=True, check=False
         )
@@ -139,7 +139,7 @@ def test_the_backbone_goes_the_whole_way(user: Path) -> None:
 
     def lram(*words: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(user)}
-        command = [sys.executable, "-m", "lram.harness.cli", *words]
+        command = [*ready_python(), "-m", "lram.harness.cli", *words]
         answer = subprocess.run(
             command, cwd=user, env=environment, capture_output=True, text=True, check=False
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,13 +180,35 @@ def _parent(process: int) -> int:
         return 0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole_cluster() -> Iterator[TwoNodes]:
-    """Two nodes for a module's tests."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = TwoNodes()
-    yield cluster
+    """Two nodes for all tests of this process, which stays connected to them.
+
+    A connection has processes of its own on the nodes, and each of them imports torch: a test that came with
+    a new connection would wait for that. What connects and parts within a test is answered from the one
+    connection that is there.
+    """
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        cluster = TwoNodes()
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="CRITICAL")
+        shutdown = ray.shutdown
+        patch.setattr(ray, "is_initialized", lambda: False)
+        patch.setattr(ray, "init", _connect_again(cluster.address))
+        patch.setattr(ray, "shutdown", lambda *_, **__: None)
+        yield cluster
+        shutdown()
     cluster.close()
+
+
+def _connect_again(address: str) -> Callable[..., None]:
+    def init(*, address: str = address, **_: object) -> None:
+        assert address == known, "another cluster than the tests' own"
+
+    known = address
+    return init
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.ready import ready_python
 
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.transformer import TransformerConfig
@@ -316,7 +316,7 @@ TRANSFORMERS = ("transformer[full]-1M", "transformer[ring]-1M", "transformer[rec
 def answer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     file = tmp_path_factory.mktemp("bench") / "record.json"
     presets = ["xlstm[7:1]-1M", "mamba-1M", *TRANSFORMERS]
-    command = [sys.executable, "-m", "lram.harness.cli", "bench", "model", *presets]
+    command = [*ready_python(), "-m", "lram.harness.cli", "bench", "model", *presets]
     options = ["--quick", "--repeats", "1", "--rows", "1,2", "--contexts", "3,6", "--forms", "torch"]
     done = subprocess.run(
         [*command, *options, "-o", str(file)], capture_output=True, text=True, timeout=120, check=False
@@ -426,7 +426,7 @@ def test_what_does_not_fit_into_memory_is_left_out_and_named(monkeypatch: pytest
 )
 def test_bad_input_is_one_sentence(arguments: list[str], sentence: str) -> None:
     presets = [] if arguments[0] == "nonsense-1M" else ["mamba-1M"]
-    command = [sys.executable, "-m", "lram.harness.cli", "bench", "model", *presets, "--quick", *arguments]
+    command = [*ready_python(), "-m", "lram.harness.cli", "bench", "model", *presets, "--quick", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("lram:"))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.ready import ready_python
 
 from lram.harness.storage.run_folder import Run
 
@@ -27,7 +28,7 @@ HEAVY = (
 
 def lram(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "lram.harness.cli", *arguments],
+        [*ready_python(), "-m", "lram.harness.cli", *arguments],
         capture_output=True,
         text=True,
         timeout=120,

@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from support.ready import ready_python
 
 from lram.agents.trajectories import TrajectoryStore
 from lram.agents.trajectories.readers import Shapes
@@ -367,7 +368,7 @@ def test_verify_and_info_of_what_is_no_store(tmp_path: Path, capsys: pytest.Capt
 
 
 def shell(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lram.harness.cli", *map(str, arguments)]
+    command = [*ready_python(), "-m", "lram.harness.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

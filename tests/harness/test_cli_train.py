@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from support.ready import ready_python
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
@@ -97,7 +98,7 @@ def recipe(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(*arguments: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", HEED_CTRL_C, "train", *map(str, arguments)],
+        [*ready_python(), "-c", HEED_CTRL_C, "train", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ready import ready_python
 
 from lram.agents.trajectories import TrajectoryStore
 from lram.envs.workers.process import Deadlines
@@ -152,7 +152,7 @@ def test_a_node_that_joins_is_used(tmp_path: Path, cluster: Any, said: list[str]
 
 def lram(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", HEED_CTRL_C, *arguments],
+        [*ready_python(), "-c", HEED_CTRL_C, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

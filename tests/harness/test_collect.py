@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 import zlib
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from support.ready import ready_python
 
 from lram.agents.api import AgentInfo
 from lram.agents.compute import Compute
@@ -57,7 +57,7 @@ main()
 
 def lram(*arguments: str, seconds: float = 0.05, more: str = "", **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", LRAM.format(seconds=seconds, more=more), *arguments],
+        [*ready_python(), "-c", LRAM.format(seconds=seconds, more=more), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import re
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.ready import ready_python
 
 from lram.agents.experts.baselines import RandomAgent
 from lram.agents.experts.noise import NoisyAgent, parse_noise
@@ -157,7 +157,7 @@ def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
         "        actions, state = super().act(state, observations, rewards, lanes)\n"
         "        return [np.abs(a) - np.float32(3e-8 * (len(lanes) > 1)) for a in actions], state\n"
     )
-    command = [sys.executable, "-m", "lram.harness.cli", "eval", "mine:Shifted", "-t", "toy/reach"]
+    command = [*ready_python(), "-m", "lram.harness.cli", "eval", "mine:Shifted", "-t", "toy/reach"]
     answer = subprocess.run(
         [*command, "-n", "1", "-o", "run", "-q", "-w", "1"],
         capture_output=True,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.files import edit, replace_text
+from support.ready import ready_python
 
 from lram.agents.backbones import stepping
 from lram.agents.compute import PRECISIONS, Compute, Precision
@@ -167,7 +167,7 @@ def test_domains_and_agents_of_other_packages_come_in_by_entry_point(tmp_path: P
     )
     answer = subprocess.run(
         [
-            sys.executable,
+            *ready_python(),
             "-m",
             "lram.harness.cli",
             "eval",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from support.files import edit, replace_text
+from support.ready import ready_python
 
 from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import AgentError
@@ -593,7 +593,7 @@ def test_the_command_measures_and_goes_on(tmp_path: Path, unseen: Path) -> None:
     asked = [str(model), "-d", str(unseen), "--trajectories", "1", "-c", "4", "-o", str(found)]
     for arguments in (asked, ["--resume", str(found)]):
         answer = subprocess.run(
-            [sys.executable, "-m", "lram.harness.cli", "extrapolate", *arguments],
+            [*ready_python(), "-m", "lram.harness.cli", "extrapolate", *arguments],
             capture_output=True,
             text=True,
             timeout=120,

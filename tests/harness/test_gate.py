@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.ready import ready_python
 
 from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.backbones.xlstm import XLSTMConfig
@@ -203,7 +203,7 @@ def model():
 
 
 def lram(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lram.harness.cli", *arguments]
+    command = [*ready_python(), "-m", "lram.harness.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder, check=False)
 
 

@@ -6,10 +6,10 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.ready import ready_python
 
 from lram.envs.registry import load_domain
 from lram.envs.workers.pool import Pool
@@ -136,7 +136,7 @@ def test_a_worker_that_died_while_parked_is_not_handed_out(tmp_path: Path) -> No
 
 
 def run_lram(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lram.harness.cli", *arguments]
+    command = [*ready_python(), "-m", "lram.harness.cli", *arguments]
     return subprocess.run(command, text=True, check=False, timeout=120, **options)  # type: ignore[call-overload, no-any-return]
 
 

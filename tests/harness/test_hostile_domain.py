@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.ready import ready_python
 
 from lram.envs import registry
 from lram.envs.errors import SelectionError
@@ -302,7 +303,7 @@ def test_ctrl_c_while_a_package_is_loaded_is_no_fault_of_the_package(site: Path)
 def test_commands_live_with_a_package_that_exits(site: Path) -> None:
     (site / "hostile.py").write_text("import sys\nsys.exit('goodbye')\n")
     for arguments in (["tasks", "toy/steps"], ["domains"]):
-        command = [sys.executable, "-m", "lram.harness.cli", *arguments]
+        command = [*ready_python(), "-m", "lram.harness.cli", *arguments]
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert answer.returncode == 0, answer.stderr
         assert "Traceback" not in answer.stderr

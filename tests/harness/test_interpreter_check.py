@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ready import ready_python
 
 from lram.envs.workers.pool import Pool
 from lram.harness.errors import LramError
@@ -17,7 +18,7 @@ from lram.harness.interpreters.trial import check_domain, try_task
 
 
 def check(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lram.harness.cli", "env", "check", *arguments]
+    command = [*ready_python(), "-m", "lram.harness.cli", "env", "check", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ready import ready_python
 
 from lram.envs.checkouts import commit_of, git_environment, version_text
 from lram.harness.errors import LramError
@@ -258,7 +259,7 @@ def test_a_domain_plays_with_its_checkout_where_it_lies(custom: Any, tmp_path: P
     assert any("trying custom/steady" in text for text in said)
 
     def lram(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "lram.harness.cli", *arguments]
+        command = [*ready_python(), "-m", "lram.harness.cli", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     answer = lram("eval", "random", "-t", "custom/steady", "-n", "1", "-o", str(tmp_path / "run"), "-q")

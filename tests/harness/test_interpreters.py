@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support.files import edit
+from support.ready import ready_python
 
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
@@ -35,7 +36,7 @@ TASKS = "toy/reach,toy/steps,toy/image,toy/lives"
 
 def lram(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "lram.harness.cli", *arguments],
+        [*ready_python(), "-m", "lram.harness.cli", *arguments],
         capture_output=True,
         text=True,
         timeout=240,

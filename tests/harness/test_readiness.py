@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ready import ready_python
 
 from lram.envs.availability import Probe
 from lram.envs.session import (
@@ -270,7 +270,7 @@ def test_listings_and_doctor_know_what_is_installed(custom: Any, home: Path) -> 
     custom.write(requires=("no_such_module",), protocols="EvaluationProtocol('p', 1, 'P.', {}, {'x': '1'}),")
 
     def lram(*arguments: str) -> str:
-        command = [sys.executable, "-m", "lram.harness.cli", *arguments]
+        command = [*ready_python(), "-m", "lram.harness.cli", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     text = "custom is not installed here: lram env install custom or pip install 'custom-domain'"

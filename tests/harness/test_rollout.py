@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.ready import ready_python
 
 from lram.agents.api import Action, AgentInfo, Episode, Observation, TaskSpec
 from lram.envs.registry import all_tasks
@@ -305,7 +305,7 @@ def built(tmp_path: Path, start_s: float) -> tuple[list[str], list[EpisodeRecord
     (announced / "entry_points.txt").write_text("[lram.domains]\nworkshop = workshop:DOMAIN\n")
     (site / "workshop.py").write_text(WORKSHOP)
     log, run = tmp_path / f"builds-{start_s}", tmp_path / f"run-{start_s}"
-    command = [sys.executable, "-m", "lram.harness.cli", "eval", "random", "--tasks", "workshop", "-q"]
+    command = [*ready_python(), "-m", "lram.harness.cli", "eval", "random", "--tasks", "workshop", "-q"]
     command += ["-o", str(run), "--episodes", "6", "--lanes", "4", "--workers", "2"]
     path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "BUILDS": str(log), "START_S": str(start_s)}

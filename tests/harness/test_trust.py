@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.ready import ready_python
 
 from lram.agents.checksums import sign_file
 from lram.agents.own_code import source_digests
@@ -58,7 +59,7 @@ def spec(folder: Path) -> str:
 
 def lram(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "lram.harness.cli", *arguments], cwd=folder, capture_output=True, text=True
+        [*ready_python(), "-m", "lram.harness.cli", *arguments], cwd=folder, capture_output=True, text=True
     )
 
 

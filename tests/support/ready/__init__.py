@@ -1,0 +1,50 @@
+"""A Python that has imported already what a command needs, for tests that start many commands.
+
+``ready_python()`` stands for ``[sys.executable]`` before ``-m module ...`` or ``-c code ...``. The command
+is a process of its own, with its own folder, environment, streams and exit code. It is forked from a server
+that has imported torch, pandas and matplotlib once, where a new interpreter takes two seconds for that.
+Ctrl-C, SIGTERM and SIGHUP are passed on to it, and it is killed when what the test has started is killed.
+
+Use a new interpreter where a test is about starting it, about closed streams, about its process number, or
+about what is imported. ``PYTHONPATH`` is heard; other variables that it reads at its start are not.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+
+
+def ready_python() -> list[str]:
+    """Return the beginning of a command line; the server is started by the first call in a process."""
+    return [sys.executable, "-I", "-S", str(_FOLDER / "client.py"), _server(os.getpid())]
+
+
+@cache
+def _server(process: int) -> str:
+    folder = tempfile.TemporaryDirectory(prefix="lram-ready-")
+    address = str(Path(folder.name) / "socket")
+    server = subprocess.Popen(
+        [sys.executable, str(_FOLDER / "server.py"), address],
+        stdin=subprocess.PIPE,  # its end of file tells the server that this process is gone
+        stdout=subprocess.PIPE,
+        env={**os.environ, "MPLBACKEND": "agg", "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n", "the server of ready processes did not start"
+
+    def end() -> None:
+        if os.getpid() == process:
+            server.kill()
+            server.wait()
+            folder.cleanup()
+
+    atexit.register(end)
+    return address

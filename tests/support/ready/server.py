@@ -1,0 +1,149 @@
+"""``python server.py SOCKET``: imports what commands need, then forks a process for each request."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import struct
+import sys
+import traceback
+from contextlib import suppress
+
+IMPORTED = (
+    "lram.harness.cli",
+    "lram.harness.evaluation",
+    "lram.agents.factory",
+    "lram.agents.acting.model_agent",
+    "lram.reports.export",
+    "pandas",
+    "h5py",
+    "scipy.stats",
+    "matplotlib.pyplot",
+)
+
+
+def run(request: dict[str, object], streams: list[int]) -> None:
+    """Be the command: never returns."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL if number != signal.SIGPIPE else signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    environment: dict[str, str] = request["environment"]  # type: ignore[assignment]
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(str(request["folder"]))
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        stream = open(  # noqa: SIM115
+            number,
+            "r" if number == 0 else "w",
+            encoding="utf-8",
+            errors="backslashreplace" if number == 2 else "strict",
+            buffering=1 if number == 2 else -1,
+            closefd=False,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    arguments: list[str] = request["arguments"]  # type: ignore[assignment]
+    own = [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
+    isolated = arguments[0] == "-P"
+    option, what, *rest = arguments[1:] if isolated else arguments
+    here = [] if isolated else [os.getcwd() if option == "-m" else ""]  # noqa: PTH109
+    sys.path[:] = [*here, *own, *sys.path]
+    sys.argv = [option, *rest]
+    code: object = 0
+    try:
+        if option == "-m":
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        else:
+            exec(compile(what, "<string>", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)
+        code = 1
+    import atexit
+    import threading
+
+    with suppress(BaseException):
+        threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter does at its end
+    with suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit((code or 0) & 0xFF)
+
+
+def serve(address: str) -> None:
+    """Answer each connection with a process's number, and with its status when it has ended."""
+    for name in IMPORTED:
+        __import__(name)
+    sys.path.pop(0)  # the folder of this file
+    gc.freeze()  # what is shared with children is not copied by their garbage collection
+    waiting = selectors.DefaultSelector()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen(64)
+        waiting.register(listening, selectors.EVENT_READ)
+        waiting.register(sys.stdin, selectors.EVENT_READ)
+        os.write(1, b"ready\n")
+        while True:
+            for key, _ in waiting.select():
+                if key.fileobj is sys.stdin:
+                    return
+                if key.fileobj is listening:
+                    _begin(listening, waiting)
+                elif isinstance(key.data, int):
+                    _follow(key, waiting)
+                else:
+                    _end(key, waiting)
+
+
+def _begin(listening: socket.socket, waiting: selectors.BaseSelector) -> None:
+    connection, _ = listening.accept()
+    head, streams, _, _ = socket.recv_fds(connection, 4, 3)
+    size = struct.unpack("!I", head)[0]
+    request = json.loads(connection.recv(size, socket.MSG_WAITALL))
+    child = os.fork()
+    if child == 0:
+        connection.close()
+        listening.close()
+        run(request, streams)
+    for stream in streams:
+        os.close(stream)
+    connection.sendall(struct.pack("!i", child))
+    waiting.register(os.pidfd_open(child), selectors.EVENT_READ, (child, connection))
+    waiting.register(connection, selectors.EVENT_READ, child)
+
+
+def _follow(key: selectors.SelectorKey, waiting: selectors.BaseSelector) -> None:
+    """End a process whose client was killed: a SIGKILL cannot be forwarded."""
+    waiting.unregister(key.fileobj)
+    with suppress(ProcessLookupError):
+        os.kill(key.data, signal.SIGKILL)
+
+
+def _end(key: selectors.SelectorKey, waiting: selectors.BaseSelector) -> None:
+    child, connection = key.data
+    _, status = os.waitpid(child, 0)
+    waiting.unregister(key.fileobj)
+    os.close(key.fd)
+    with suppress(KeyError):
+        waiting.unregister(connection)
+    with suppress(OSError):  # a test that gave up does not wait for the status
+        connection.sendall(struct.pack("!i", status))
+    connection.close()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
