@@ -38,7 +38,8 @@ The others never reach a user: whoever catches them knows which file or agent th
         InUseError              another process holds a lock
         NoLocksError            the file system has no locks
     Exception
-        Lost                    a task of a cluster has ended without an answer
+        JobFailedError          a job of an executor cannot be done; an update tells of it
+        JobLost                 a task of a cluster has ended without an answer
         _ContractBrokenError    an agent under check gave not even one action a lane
 """
 

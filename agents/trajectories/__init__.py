@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from lram.agents.trajectories.store import Summary, TrajectoryStore, Window
+from lram.agents.trajectories.store import EpisodeSummary, TrajectoryStore, Window
 from lram.agents.trajectories.trajectory import Trajectory, check_trajectory, returns_to_go
 from lram.agents.trajectories.writer import StoreWriter
 
 __all__ = [
+    "EpisodeSummary",
     "StoreWriter",
-    "Summary",
     "Trajectory",
     "TrajectoryStore",
     "Window",

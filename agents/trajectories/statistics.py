@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lram.agents.trajectories.store import Summary, TrajectoryStore
+from lram.agents.trajectories.store import EpisodeSummary, TrajectoryStore
 from lram.agents.trajectories.trajectory import Actions
 
 
@@ -56,7 +56,7 @@ class Copying:
     difference: float | None
 
 
-def facts(episodes: Sequence[Summary]) -> Facts:
+def facts(episodes: Sequence[EpisodeSummary]) -> Facts:
     """Return the numbers of ``episodes``, from the index alone."""
     returns = [episode.episode_return for episode in episodes]
     steps = sum(episode.length for episode in episodes)

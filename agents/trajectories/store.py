@@ -41,7 +41,7 @@ CACHE_BYTES = 256 << 20
 """Bytes of episodes that a process keeps in memory: vector episodes whole, of images all but the images."""
 
 
-class Summary(NamedTuple):  # made in a quarter of a frozen dataclass's time, which is most of opening
+class EpisodeSummary(NamedTuple):  # made in a quarter of a frozen dataclass's time, which is most of opening
     """The facts of one episode of a store.
 
     Attributes:
@@ -142,7 +142,7 @@ class TrajectoryStore:
         self.unsigned: tuple[str, ...] = (*(() if signed else ("card.json",)), *unsigned)
         self._cache_bytes = cache_bytes
         self.tasks: dict[str, TaskSpec] = {line.task.id: line.task for line in self._parts}
-        self.episodes: list[Summary] = []
+        self.episodes: list[EpisodeSummary] = []
         self._lines: dict[str, PartLine] = {}
         for line in self._parts:
             self._lines[line.part] = line
@@ -264,12 +264,12 @@ class TrajectoryStore:
             returns_to_go=columns.returns_to_go[rows],
         )
 
-    def _summary(self, number: int) -> Summary:
+    def _summary(self, number: int) -> EpisodeSummary:
         if not 0 <= number < len(self.episodes):
             raise AgentError(f"{self.path} has {len(self.episodes)} episodes; there is no number {number}")
         return self.episodes[number]
 
-    def _load(self, summary: Summary) -> _Columns:
+    def _load(self, summary: EpisodeSummary) -> _Columns:
         file = self._files.open(summary.part)
         images = self._lines[summary.part].task.observation == "image"
         try:
@@ -294,7 +294,7 @@ class TrajectoryStore:
             self._cached -= self._cache.popitem(last=False)[1].nbytes
         return columns
 
-    def _images(self, summary: Summary, rows: slice) -> Observations:
+    def _images(self, summary: EpisodeSummary, rows: slice) -> Observations:
         file = self._files.open(summary.part)
         try:
             group = group_in(file, f"episode_{summary.place}")
@@ -303,12 +303,12 @@ class TrajectoryStore:
             raise damaged(self.path / summary.part, summary.place, error) from error
         return images
 
-    def _array(self, group: Any, summary: Summary, name: str) -> npt.NDArray[Any]:
+    def _array(self, group: Any, summary: EpisodeSummary, name: str) -> npt.NDArray[Any]:
         """Return the array ``name`` of an episode without an observation after the last action."""
         array = self._stored_array(group, summary, name)
         return read(array, slice(summary.length) if name == "observations" else None)
 
-    def _stored_array(self, group: Any, summary: Summary, name: str) -> Any:
+    def _stored_array(self, group: Any, summary: EpisodeSummary, name: str) -> Any:
         """Return the array ``name`` of an episode, unread; ValueError where it is none of its task's."""
         array = array_in(group, name)
         task, length = self._lines[summary.part].task, summary.length
@@ -337,7 +337,7 @@ class TrajectoryStore:
         return f"TrajectoryStore({str(self.path)!r})"
 
 
-def _summaries(line: PartLine, first: int) -> Iterable[Summary]:
+def _summaries(line: PartLine, first: int) -> Iterable[EpisodeSummary]:
     count = len(line.lengths)
     columns = zip(
         range(first, first + count),
@@ -358,4 +358,4 @@ def _summaries(line: PartLine, first: int) -> Iterable[Summary]:
         line.origins,
         strict=False,  # repeat() has no end; the columns' lengths were compared when they were read
     )
-    return map(Summary._make, columns)
+    return map(EpisodeSummary._make, columns)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lram.agents.trajectories import Summary, TrajectoryStore
+from lram.agents.trajectories import EpisodeSummary, TrajectoryStore
 from lram.harness.cli.listings import terms
 from lram.harness.cli.output import print_table
 from lram.harness.cli.running import ClusterOptions, MachineOptions, TrustOption, conclude, pairs
@@ -137,7 +137,7 @@ def _conclude(store: Path, runs: Sequence[Run]) -> int:
 def _show_tasks(store: TrajectoryStore, runs: Sequence[Run]) -> None:
     """Print what the store has of ``runs``, task by task, and what it has in all."""
     names = {collection.run_name(run) for run in runs}
-    by_task: dict[str, list[Summary]] = {}
+    by_task: dict[str, list[EpisodeSummary]] = {}
     for episode in store.episodes:
         if episode.origin.partition("|")[0] in names:
             by_task.setdefault(episode.task, []).append(episode)

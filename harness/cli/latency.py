@@ -20,7 +20,7 @@ from lram.harness.waiting import say, still
 if TYPE_CHECKING:
     from lram.harness.executors.contract import Executor
     from lram.harness.latency.folder import LatencyRun
-    from lram.reports.sections.latency.model import LatencyResult, MedianInterval
+    from lram.reports.sections.latency.model import LatencyMedian, LatencyResult
 
 _QUICK = ("10,50", "1", 2)
 _HERE = ClusterOptions()
@@ -228,7 +228,7 @@ def print_result(result: LatencyResult) -> None:
         print(f"\n{note}")
 
 
-def _interval(middle: MedianInterval) -> str:
+def _interval(middle: LatencyMedian) -> str:
     if middle.low is None or middle.high is None:
         return "too few"
     return f"[{middle.low:.3g}, {middle.high:.3g}]"

@@ -36,7 +36,7 @@ from lram.agents.trajectories.readers import (
 from lram.agents.trajectories.writer import StoreWriter
 from lram.envs import registry
 from lram.envs.attributes import task_attributes
-from lram.harness.collection.listing import UNLISTED, Skipped, skipped
+from lram.harness.collection.listing import UNLISTED, LeftOutFiles, skipped
 from lram.harness.errors import LramError
 from lram.harness.rollout.translation import task_spec
 from lram.harness.storage.records import PlannedTask
@@ -204,7 +204,7 @@ class ImportReport:
     known: int = 0
     problems: list[str] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: list[LeftOutFiles] = field(default_factory=list)
 
     @property
     def episodes(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lram.agents.trajectories.digests import repeats
 from lram.agents.trajectories.statistics import Copying, Facts, copying, facts, part_bytes
-from lram.agents.trajectories.store import Summary, TrajectoryStore
+from lram.agents.trajectories.store import EpisodeSummary, TrajectoryStore
 from lram.envs import registry
 from lram.envs.scores import normalise
 
@@ -109,7 +109,7 @@ def describe_store(path: Path, *, quick: bool = False) -> StoreInfo:
         quick: Read the index only, and leave ``copying`` out.
     """
     store = TrajectoryStore(path)
-    by_task: dict[str, list[Summary]] = defaultdict(list)
+    by_task: dict[str, list[EpisodeSummary]] = defaultdict(list)
     for episode in store.episodes:
         by_task[episode.task].append(episode)
     alike_tasks, alike_domains = ({}, {}) if quick else copying(store)
@@ -147,14 +147,14 @@ def describe_store(path: Path, *, quick: bool = False) -> StoreInfo:
     )
 
 
-def _policies(episodes: Sequence[Summary]) -> list[Group]:
-    found: dict[str, list[Summary]] = defaultdict(list)
+def _policies(episodes: Sequence[EpisodeSummary]) -> list[Group]:
+    found: dict[str, list[EpisodeSummary]] = defaultdict(list)
     for episode in episodes:
         found[episode.policy].append(episode)
     return [Group(policy, facts(theirs), _score(theirs)) for policy, theirs in sorted(found.items())]
 
 
-def _score(episodes: Sequence[Summary]) -> float | None:
+def _score(episodes: Sequence[EpisodeSummary]) -> float | None:
     task = registry.all_tasks().get(episodes[0].task)
     if task is None:
         return None

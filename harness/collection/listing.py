@@ -45,7 +45,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class LeftOutFiles:
     """What a reader does not look at, of one kind.
 
     Attributes:
@@ -63,7 +63,7 @@ class Skipped:
         return f"{len(self.names)} {self.why} ({shown}{more})"
 
 
-def skipped(source: Path, layout: str, *, store: bool = False) -> list[Skipped]:
+def skipped(source: Path, layout: str, *, store: bool = False) -> list[LeftOutFiles]:
     """Return what in the folder ``source`` is not read in a layout; nothing for a file.
 
     Args:
@@ -77,7 +77,7 @@ def skipped(source: Path, layout: str, *, store: bool = False) -> list[Skipped]:
     for why, path in _looked_at(source, READ[layout]):
         found.setdefault(why, []).append(path.relative_to(source).as_posix() or ".")
     order = (UNLISTED, LINKED, HIDDEN, OTHER)
-    return [Skipped(why, tuple(sorted(found[why]))) for why in order if why in found]
+    return [LeftOutFiles(why, tuple(sorted(found[why]))) for why in order if why in found]
 
 
 def _looked_at(source: Path, endings: tuple[str, ...]) -> Iterator[tuple[str, Path]]:

@@ -24,7 +24,7 @@ from lram.harness.interpreters.causes import cause
 from lram.harness.interpreters.folder import Interpreter, InterpreterFolder, commit, place, sweep, vacant_venv
 from lram.harness.interpreters.locks import InterpreterInUseError, locked
 from lram.harness.interpreters.pythons import base_python, is_made_from, minor_version
-from lram.harness.interpreters.sources import Found, find_sources, left_out
+from lram.harness.interpreters.sources import FoundTree, find_sources, left_out
 from lram.harness.interpreters.state import broken
 from lram.harness.interpreters.surroundings import clean_environment, environment_for_uv
 from lram.harness.words import count
@@ -109,7 +109,7 @@ def install(
 
 
 def _check_same(
-    where: InterpreterFolder, recipe: InterpreterRecipe, found: Found, python: str | None
+    where: InterpreterFolder, recipe: InterpreterRecipe, found: FoundTree, python: str | None
 ) -> None:
     there = where.interpreter
     assert there is not None
@@ -135,7 +135,7 @@ class _Install:
     say: Say
     venv: Path = field(init=False)
 
-    def run(self, found: Found, python: str | None) -> Interpreter:
+    def run(self, found: FoundTree, python: str | None) -> Interpreter:
         uv = _uv()
         base = base_python(self.domain.name, self.recipe, python, uv=bool(uv))
         if (minor := minor_version(base)) is not None and minor not in self.recipe.pythons:
@@ -167,7 +167,7 @@ class _Install:
     def python(self) -> str:
         return str(self.venv / "bin" / "python")
 
-    def _build(self, found: Found, base: str, uv: list[str]) -> Interpreter:
+    def _build(self, found: FoundTree, base: str, uv: list[str]) -> Interpreter:
         self.say(f"making a virtual environment from {base} in {self.venv}")
         variables = environment_for_uv() if uv else clean_environment()
         if uv:
@@ -206,7 +206,7 @@ class _Install:
         commit(self.where, manifest)
         return manifest
 
-    def _try(self, found: Found) -> None:
+    def _try(self, found: FoundTree) -> None:
         """Play a few steps in a worker; that also compiles what the simulator compiles when it first runs."""
         from lram.envs.workers.pool import Pool
         from lram.harness.interpreters.readiness import LackingError, readiness

@@ -28,7 +28,7 @@ class SourcesNeededError(LramError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundTree:
     """The checkouts for a domain.
 
     Attributes:
@@ -60,7 +60,7 @@ def find_sources(
     *,
     clone: bool,
     say: Callable[[str], None],
-) -> Found:
+) -> FoundTree:
     """Return the checkouts for ``domain``: given, used by it before, cloned before, or cloned now.
 
     Args:
@@ -107,7 +107,7 @@ def find_sources(
         for tree, source in zip(trees, used, strict=True)
         if source.commit != tree.commit
     ]
-    return Found(tuple(used), tuple(absent), tuple(warnings))
+    return FoundTree(tuple(used), tuple(absent), tuple(warnings))
 
 
 def _check_line(root: Path) -> None:

@@ -15,7 +15,7 @@ from lram.envs.checkouts import commit_of, git_environment, version_text
 from lram.harness.errors import LramError
 from lram.harness.interpreters import SourcesNeededError, UsedSource, install, installed
 from lram.harness.interpreters.readiness import adapter
-from lram.harness.interpreters.sources import Found, find_sources
+from lram.harness.interpreters.sources import FoundTree, find_sources
 from lram.harness.storage.run_folder import Run
 
 NOBODY = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
@@ -42,7 +42,7 @@ def tree(module: str, commit: str = "0" * 40, url: str = "", tasks: tuple[str, .
     return f"SourceTree({module!r}, {url!r}, {commit!r}, 'MIT', {tasks!r}),"
 
 
-def sources(*given: Path, clone: bool = False) -> Found:
+def sources(*given: Path, clone: bool = False) -> FoundTree:
     return find_sources(adapter("custom"), given, (), clone=clone, say=lambda text: None)
 
 

@@ -27,9 +27,9 @@ from lram.reports.sections.latency.model import (
     ContextLatency,
     Crossing,
     Fit,
+    LatencyMedian,
     LatencyResult,
-    MedianInterval,
-    TimedAgent,
+    MeasuredAgent,
 )
 from lram.reports.sections.latency.readiness import ready
 
@@ -58,7 +58,7 @@ Taken = dict[tuple[int, int, int], list[tuple[int, ...]]]
 
 def summarise(runs: Sequence[LatencyRun]) -> LatencyResult:
     """Return what ``runs`` say together."""
-    subjects: list[TimedAgent] = []
+    subjects: list[MeasuredAgent] = []
     spots: list[ContextLatency] = []
     medians: Medians = {}
     decisions: Taken = {}
@@ -119,7 +119,7 @@ def _subject(
     found: Iterable[Sequence[LatencyPoint]],
     labels: Sequence[str],
     names: Sequence[str],
-) -> TimedAgent:
+) -> MeasuredAgent:
     plan = runs[folder].plan
     entry = plan.entry(variant.agent)
     steps = [one.step for one in plan.variants if one.agent == variant.agent]
@@ -143,7 +143,7 @@ def _subject(
         for one in run.plan.variants
         if one.agent == entry.label
     ]
-    return TimedAgent(
+    return MeasuredAgent(
         name=name,
         label=entry.label,
         spec=entry.spec,
@@ -236,18 +236,18 @@ def _percentile(ordered: Sequence[int], share: float) -> float | None:
     return rounded(ordered[math.ceil(share * len(ordered)) - 1] / 1e6)
 
 
-def _middle(values: Sequence[float]) -> MedianInterval:
+def _middle(values: Sequence[float]) -> LatencyMedian:
     found = median_interval(values)
     if len(values) < FEWEST:
         covered = rounded(found.coverage) if len(values) > 1 else 0.0
-        return MedianInterval(rounded(found.median), None, None, covered)
-    return MedianInterval(
+        return LatencyMedian(rounded(found.median), None, None, covered)
+    return LatencyMedian(
         rounded(found.median), rounded(found.low), rounded(found.high), rounded(found.coverage)
     )
 
 
 def _crossings(
-    subjects: Sequence[TimedAgent], batches: Sequence[int], contexts: Sequence[int], medians: Medians
+    subjects: Sequence[MeasuredAgent], batches: Sequence[int], contexts: Sequence[int], medians: Medians
 ) -> Iterable[Crossing]:
     for one, other in combinations(range(len(subjects)), 2):
         if not _comparable(subjects[one], subjects[other]):
@@ -269,7 +269,7 @@ def _crossings(
             yield _crossing(first, second, batch, shared, medians, differ)
 
 
-def _comparable(one: TimedAgent, other: TimedAgent) -> bool:
+def _comparable(one: MeasuredAgent, other: MeasuredAgent) -> bool:
     """Return whether two subjects were treated alike: one sweep, one form of the step where both have any."""
     if one.folder != other.folder:
         return False

@@ -12,22 +12,22 @@ from lram.reports import forms, text
 from lram.reports.sections.latency.model import (
     Clock,
     ContextLatency,
+    LatencyMedian,
     LatencyResult,
-    MedianInterval,
-    TimedAgent,
+    MeasuredAgent,
 )
 from lram.reports.table import EMPTY, Column, Part, Table, TableCell, hidden, words
 
 _KEY = "latency"
 
 
-def fairness(result: LatencyResult) -> Table[TimedAgent]:
+def fairness(result: LatencyResult) -> Table[MeasuredAgent]:
     """Return what every agent reads and how it is computed."""
 
-    def fact(heading: str, name: str, without: str = text.NONE) -> Column[TimedAgent]:
+    def fact(heading: str, name: str, without: str = text.NONE) -> Column[MeasuredAgent]:
         return words(heading, "", lambda one: one.facts.get(name, without))
 
-    columns: list[Column[TimedAgent]] = [
+    columns: list[Column[MeasuredAgent]] = [
         words(
             "Agent",
             "",
@@ -51,12 +51,12 @@ def fairness(result: LatencyResult) -> Table[TimedAgent]:
     return Table(f"{_KEY}-fairness", caption, columns, result.subjects)
 
 
-def _weights(one: TimedAgent) -> TableCell:
+def _weights(one: MeasuredAgent) -> TableCell:
     weights = "untrained" if one.trained is False else "trained" if one.trained else text.NONE
     return TableCell(weights, one.digest[:12])
 
 
-def _tokens(one: TimedAgent) -> TableCell:
+def _tokens(one: MeasuredAgent) -> TableCell:
     if one.facts.get("cache") == "recompute":
         return TableCell(one.facts["tokens"], "and the window anew")
     return TableCell(one.facts.get("tokens", text.NONE))
@@ -79,7 +79,7 @@ class _Audited:
         return f"{sum(row.warm for row in self.contexts)} of {sum(clock.processes for clock in self.clocks)}"
 
     @property
-    def repeated(self) -> MedianInterval | None:
+    def repeated(self) -> LatencyMedian | None:
         ratios = (row.repeated for row in self.contexts if row.repeated)
         return min(ratios, key=lambda found: found.value, default=None)
 
@@ -179,7 +179,7 @@ def processes(runs: Sequence[LatencyRun]) -> Table[_Process]:
     return Table("", "", columns, rows(), "latency_processes")
 
 
-def _ratio(middle: MedianInterval | None) -> TableCell:
+def _ratio(middle: LatencyMedian | None) -> TableCell:
     if middle is None:
         return EMPTY
     span = "" if middle.low is None or middle.high is None else f"[{middle.low:.2f}, {middle.high:.2f}]"

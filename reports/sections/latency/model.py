@@ -9,7 +9,7 @@ Audit = Literal["passed", "failed", "not made"]
 
 
 @dataclass(frozen=True, slots=True)
-class MedianInterval:
+class LatencyMedian:
     """A median over processes with its interval; without one where processes are too few for its level."""
 
     value: float
@@ -29,7 +29,7 @@ class Clock:
         spread: Largest over smallest process median.
     """
 
-    median: MedianInterval
+    median: LatencyMedian
     p90: float | None
     p99: float | None
     decisions: int
@@ -38,7 +38,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class TimedAgent:
+class MeasuredAgent:
     """An agent in one form of the step, of one sweep.
 
     Attributes:
@@ -108,7 +108,7 @@ class ContextLatency:
     held: bool = False
     state_bytes: int = 0
     peak_bytes: int = 0
-    repeated: MedianInterval | None = None
+    repeated: LatencyMedian | None = None
     audit: Audit = "not made"
     agree: bool | None = None
     warm: int = 0
@@ -185,7 +185,7 @@ class Fit:
 class LatencyResult:
     """Everything that sweeps say."""
 
-    subjects: tuple[TimedAgent, ...]
+    subjects: tuple[MeasuredAgent, ...]
     spots: tuple[ContextLatency, ...]
     crossings: tuple[Crossing, ...]
     fits: tuple[Fit, ...]

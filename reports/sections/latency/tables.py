@@ -17,9 +17,9 @@ from lram.reports.sections.latency.model import (
     ContextLatency,
     Crossing,
     Fit,
+    LatencyMedian,
     LatencyResult,
-    MedianInterval,
-    TimedAgent,
+    MeasuredAgent,
 )
 from lram.reports.sections.latency.readiness import LEVEL, SHARE, decisions_needed, processes_like_these
 from lram.reports.table import EMPTY, Column, Part, Table, TableCell, hidden, words
@@ -58,7 +58,7 @@ _CLOCK: tuple[Part, ...] = (
 def curves(result: LatencyResult) -> Table[ContextLatency]:
     """Return the times and the memory of every agent, batch and context."""
 
-    def of(row: ContextLatency) -> TimedAgent:
+    def of(row: ContextLatency) -> MeasuredAgent:
         return result.subjects[row.subject]
 
     def warning(row: ContextLatency) -> str:
@@ -230,7 +230,7 @@ def _median(clock: Clock | None) -> TableCell:
     return TableCell(text.figures(clock.median.value), _span(clock.median), value=clock.median.value)
 
 
-def _span(middle: MedianInterval) -> str:
+def _span(middle: LatencyMedian) -> str:
     if middle.low is None or middle.high is None:
         return "no interval"
     return f"[{text.figures(middle.low)}, {text.figures(middle.high)}]"

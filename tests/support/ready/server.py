@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -14,12 +15,13 @@ import sys
 import traceback
 from contextlib import suppress
 
+import lram.reports
+
 IMPORTED = (
     "lram.harness.cli",
     "lram.harness.evaluation",
     "lram.agents.factory",
     "lram.agents.acting.model_agent",
-    "lram.reports.export",
     "pandas",
     "h5py",
     "scipy.stats",
@@ -87,7 +89,8 @@ def run(request: dict[str, object], streams: list[int]) -> None:
 def serve(address: str) -> None:
     """Answer each connection with a process's number, and with its status when it has ended."""
     for name in IMPORTED:
-        __import__(name)
+        importlib.import_module(name)
+    _ = lram.reports.write_report  # a face that imports when it is asked
     sys.path.pop(0)  # the folder of this file
     gc.freeze()  # what is shared with children is not copied by their garbage collection
     waiting = selectors.DefaultSelector()
