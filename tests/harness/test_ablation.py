@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from lram.agents.api import AgentError, Episode, TaskSpec
+from lram.agents.api import AgentError, AgentInfo, Episode, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.training.batches import Batch
 from lram.envs.errors import SelectionError
@@ -310,6 +310,8 @@ def test_discrete_copies_are_equal_actions() -> None:
 class Sleeper:
     """An agent that takes a known time of a clock of its own, and notes what it is shown."""
 
+    info = AgentInfo("baseline", "sleeps")
+
     def __init__(self, seconds: float) -> None:
         self.seconds, self.seen, self.calls, self.now = seconds, [], 0, 0.0
 
@@ -344,6 +346,18 @@ def test_a_decision_is_timed_as_long_as_it_takes_after_its_context_was_read() ->
     # Inputs go on through the episode, lane by lane from places of their own.
     assert agent.seen[:5] == [(0, 5), (1, 6), (2, 7), (3, 0), (4, 1)]
     assert agent.calls == 12 + 5
+    assert len(agent.seen) == 20 + 12 + 5, "twenty decisions warm up, and have read beyond the context"
+
+
+def test_an_agent_goes_on_to_the_next_context_unless_it_has_read_beyond_it() -> None:
+    spec = TaskSpec("toy/x", "toy", "vector", (1,), "discrete", 4, None, 1.0)
+    agent = Sleeper(0.02)
+    lane = RecordedLane(Episode(spec, 0), np.zeros((9, 1), np.float32), np.zeros(8), 0)
+    points = time_contexts(agent, [lane], [30, 33, 50], 5)  # type: ignore[arg-type]
+    assert [point.context for point in points] == [30, 33, 50]
+    # 30 and its five; anew to 33 and its five; on to 50 and its five.
+    assert len(agent.seen) == (30 + 5) + (33 + 5) + (50 - 38 + 5)
+    assert points[-1].state_bytes == 7 * 55
 
 
 # A study as a whole
