@@ -1,4 +1,4 @@
-"""The examples of extending.md run as they stand, links lead somewhere, the reference is whole."""
+"""The examples of docs/how-to/extending.md run as they stand, links lead on, the reference is whole."""
 
 from __future__ import annotations
 
