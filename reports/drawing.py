@@ -220,9 +220,12 @@ def in_doubt(estimates: Iterable[Estimate | None]) -> str:
     return DASHED if any(interval.doubts for interval in found if interval is not None) else ""
 
 
-def reference_lines(axes: Axes) -> None:
-    """Draw the lines of the random reference (0) and of the reference (1), and keep both in view."""
-    for value, dashes in ((0.0, (1, 2)), (1.0, (5, 2))):
+def reference_lines(axes: Axes, *, gap: bool = False) -> None:
+    """Draw the lines of the random reference (0) and of the reference (1), and keep both in view.
+
+    Where the axis has a ``gap`` to the reference, the reference is at 0.
+    """
+    for value, dashes in ((0.0, (5, 2) if gap else (1, 2)), (1.0, (1, 2) if gap else (5, 2))):
         axes.axvline(value, color=MUTED, linewidth=0.8, linestyle=(0, dashes), zorder=0)
     left, right = axes.get_xlim()
     margin = 0.04 * (max(right, 1.0) - min(left, 0.0))

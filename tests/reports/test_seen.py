@@ -87,7 +87,7 @@ def test_the_table_of_seen_tasks_has_a_row_for_each_trained_agent(synthetic):
     ]
     assert rows[1][4:] == ["0", "–"]
     assert caveats(summary, "seen before")[0].items == ("b",)
-    by_split = next(found for found in tables(summary) if found.id == "group-scores")
+    by_split = next(found.printed for found in tables(summary) if found.id == "group-scores")
     assert {row[1].text for row in by_split.rows} == {"the paper's split"}
 
 

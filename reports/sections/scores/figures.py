@@ -60,18 +60,23 @@ def aggregates_figure(summary: Summary) -> Drawing | None:
     figure = Figure(figsize=(WIDTH, down * (0.5 + 0.27 * len(agents)) + 0.25), layout="constrained")
     panels = list(figure.subplots(down, -(-len(metrics) // down), sharey=True, squeeze=False).ravel())
     for axes, metric in zip(panels, metrics, strict=False):
-        _score_rows(axes, agents, partial(_aggregate, metric.key), references=metric.better == "higher")
+        _score_rows(axes, agents, partial(_aggregate, metric.key), gap=metric.better == "lower")
         axes.set_title(metric.title)
     for axes in panels[len(metrics) :]:
         axes.set_visible(False)
     figure.supxlabel(SCORE_LABEL, fontsize=8.5)
+    # Rows and columns of panels settle in several passes; later ones must not move them any more.
+    for _ in range(3):
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     some_hollow = any(not agent.mean_of_domain_means.rests_on.comparable for agent in agents)
     return Drawing(
         "aggregates",
         "Normalised score over all tasks",
         f"Points with {summary.level:.0%} intervals of the episode noise; interquartile mean and median "
         "have none, and are over task means, not over episodes as rliable's interquartile mean. Dotted "
-        "line at 0: the random reference; dashed line at 1: the reference (human or training data)."
+        "line at 0: the random reference; dashed line at 1: the reference (human or training data); where "
+        "less is better they change places."
         + (" Hollow points rest on fewer tasks and do not compare with the others." if some_hollow else "")
         + in_doubt(agent.aggregates[metric.key].estimate for agent in agents for metric in metrics),
         figure,
@@ -148,15 +153,14 @@ def _score_rows(
     agents: Sequence[AgentResult],
     aggregate_of: Callable[[AgentResult], Aggregate],
     *,
-    references: bool = True,
+    gap: bool = False,
 ) -> None:
     for place, agent in enumerate(agents):
         aggregate = aggregate_of(agent)
         if aggregate.estimate is not None:
             point(axes, aggregate.estimate, place, place, hollow=not aggregate.rests_on.comparable)
     agent_rows(axes, agents)
-    if references:
-        reference_lines(axes)
+    reference_lines(axes, gap=gap)
 
 
 def _grid(summary: Summary, domains: Sequence[str]) -> tuple[Figure, list[Axes]]:
