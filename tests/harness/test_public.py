@@ -75,7 +75,7 @@ def test_evaluations_say_what_they_cannot_take(run: Run, tmp_path: Path) -> None
     for given, sentence in (
         ({"machine": {"workers": 2}}, "machine is a dict; give a lram.harness.Machine"),
         (
-            {"backend": "ray"},
+            {"executor": "ray"},
             "executor is 'ray'; leave it out, or give lram.harness.executors.ray.RayExecutor()",
         ),
         ({"episodes": "3"}, "episodes is '3'; give a whole number"),
