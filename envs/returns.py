@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 
 from lram.envs.errors import SelectionError
+from lram.envs.protocol_id import ProtocolId
 from lram.envs.registry import load_domain
 from lram.envs.session import Domain
 from lram.envs.task import Task
@@ -38,7 +39,11 @@ def return_range(task: Task, protocol: str) -> Range:
     domain, least = _domain(task), least_return(task)
     if domain is None or least is None:
         return UNBOUNDED
-    greatest = _number(domain.greatest_return, task, protocol.partition(":")[2].partition("@")[0])
+    try:
+        name = ProtocolId.parse(protocol).name
+    except SelectionError:  # a run that was changed by hand is reported all the same
+        return UNBOUNDED
+    greatest = _number(domain.greatest_return, task, name)
     return UNBOUNDED if greatest is None or greatest < least else (least, greatest)
 
 

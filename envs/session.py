@@ -41,6 +41,7 @@ import numpy.typing as npt
 
 from lram.envs.errors import SelectionError
 from lram.envs.errors import SessionError as SessionError  # a part of the contract
+from lram.envs.protocol_id import ProtocolId
 from lram.envs.task import ActionKind, ObservationKind, Task
 
 Observation = Union[npt.NDArray[np.float32], npt.NDArray[np.uint8]]
@@ -129,7 +130,7 @@ class EvaluationProtocol:
 
     def id(self, domain: str) -> str:
         """``domain:name@version``, as records carry it."""
-        return f"{domain}:{self.name}@{self.version}"
+        return str(ProtocolId(domain, self.name, self.version))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lram.agents.factory import names_agent
 from lram.agents.own_code import changed, code_of, named_module
 from lram.agents.seed import check_seed
 from lram.agents.spec import parse_agent
+from lram.envs.protocol_id import ProtocolId
 from lram.envs.task import Task
 from lram.envs.text import message_of, printable, type_of
 from lram.harness.errors import LramError, as_lram_error
@@ -201,7 +202,8 @@ def reopen(
         LramError: An agent or a protocol is another one now, or a simulator is not installed.
     """
     planned = {task.task.domain: task.protocol for task in plan.tasks}
-    names = {name: protocol.partition(":")[2].partition("@")[0] for name, protocol in planned.items()}
+    with as_lram_error():
+        names = {name: ProtocolId.parse(protocol).name for name, protocol in planned.items()}
     for name, protocol in place.protocols([task.task for task in plan.tasks], names, interpreters).items():
         if protocol != planned[name]:
             raise LramError(
@@ -440,7 +442,7 @@ def _under(task: Task, protocol: str) -> Task:
     domain = adapter(task.domain)
     if domain.under is None:
         return task
-    return domain.under(task, domain.protocol(protocol.partition(":")[2].partition("@")[0]))
+    return domain.under(task, domain.protocol(ProtocolId.parse(protocol).name))
 
 
 def _check_named(what: str, given: Iterable[str], names: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lram.agents.api import Action, Observation
+from lram.envs.protocol_id import ProtocolId
 from lram.envs.workers.pool import Pool
 from lram.envs.workers.process import Begun, Deadlines, Stepped, WorkerProcess
 from lram.harness.errors import LramError, as_lram_error
@@ -53,7 +54,8 @@ class Simulators:
 
     def renew(self) -> None:
         """Begin a new episode in every lane whose last one has ended."""
-        protocol = self._planned.protocol.partition(":")[2].partition("@")[0]
+        with as_lram_error():
+            protocol = ProtocolId.parse(self._planned.protocol).name
         waiting = 0
         for lane, (worker, slot) in enumerate(self._seats):
             if self._over[lane]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lram.agents.api import Action, Agent
+from lram.envs.protocol_id import ProtocolId
 from lram.envs.registry import load_domain
 from lram.envs.text import printable
 from lram.envs.workers.pool import Pool
@@ -216,7 +217,7 @@ class Rollout:
         lane.slot = slot
         seat.begin(slot, item.task)
         self._flying[seat.worker, slot] = lane
-        protocol = planned.protocol.partition(":")[2].partition("@")[0]
+        protocol = ProtocolId.parse(planned.protocol).name
         seat.worker.begin(slot, planned.task.name, protocol, lane.seed, self._settings.deadlines)
 
     def _land(self, lane: Lane, *, rests: bool = True) -> None:

@@ -24,7 +24,8 @@ from lram.agents.api import AgentError
 from lram.agents.durable import read_regular, write_durably
 from lram.agents.training.recipe import Recipe
 from lram.agents.training.recipe_text import recipe_from_dict
-from lram.harness.errors import LramError
+from lram.envs.protocol_id import ProtocolId
+from lram.harness.errors import LramError, as_lram_error
 from lram.harness.evaluation import evaluate, resume
 from lram.harness.machine import Machine, calm_threads
 from lram.harness.progress import shown
@@ -135,10 +136,10 @@ def _set_aside(folder: Path) -> None:
     print(f"{folder} is begun again; what was there is in {aside}", flush=True)
 
 
+@as_lram_error()
 def _settled(plan: StudyPlan) -> Study:
     """Return the study with the protocols of its plan: another machine could play others that fit it, too."""
-    named = (protocol.partition("@")[0].partition(":") for protocol in plan.protocols)
-    protocols = {domain: name for domain, _, name in named}
+    protocols = {one.domain: one.name for one in map(ProtocolId.parse, plan.protocols)}
     return replace(plan.study, evaluation=replace(plan.study.evaluation, protocols=protocols))
 
 

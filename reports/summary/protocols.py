@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lram.envs.errors import SelectionError
+from lram.envs.protocol_id import ProtocolId
 from lram.envs.registry import load_domain
 from lram.envs.session import EvaluationProtocol
 from lram.reports.model import TaskEntry
@@ -11,8 +13,10 @@ from lram.reports.model import TaskEntry
 
 def summary_of(protocol_id: str) -> str:
     """Return a protocol's sentence, empty where its adapter is not at hand."""
-    domain = protocol_id.partition(":")[0]
-    found = [known.summary for known in _known(domain) if known.id(domain) == protocol_id]
+    parsed = _parsed(protocol_id)
+    if parsed is None:
+        return ""
+    found = [known.summary for known in _known(parsed.domain) if known.id(parsed.domain) == protocol_id]
     return found[0] if found else ""
 
 
@@ -23,11 +27,19 @@ def departures(tasks: Sequence[TaskEntry]) -> dict[str, tuple[str, str]]:
     """
     found = {}
     for domain, protocol_id in dict.fromkeys((task.domain, task.protocol) for task in tasks):
-        name = protocol_id.partition(":")[2]
+        parsed = _parsed(protocol_id)
         defaults = [protocol.name for protocol in _known(domain)[:1]]
-        if defaults and name.partition("@")[0] != defaults[0]:
-            found[domain] = (name, defaults[0])
+        if defaults and (parsed is None or parsed.name != defaults[0]):
+            found[domain] = (parsed.versioned_name if parsed else protocol_id, defaults[0])
     return found
+
+
+def _parsed(protocol_id: str) -> ProtocolId | None:
+    """Return the id; None for what is none, in a run that was changed by hand."""
+    try:
+        return ProtocolId.parse(protocol_id)
+    except SelectionError:
+        return None
 
 
 def _known(domain: str) -> tuple[EvaluationProtocol, ...]:

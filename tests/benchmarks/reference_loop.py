@@ -36,6 +36,7 @@ import torch
 from lram.agents.acting.model_agent import choose_action
 from lram.agents.api import Episode, TaskSpec
 from lram.agents.compute import Compute
+from lram.envs.protocol_id import ProtocolId
 from lram.envs.registry import load_domain
 from lram.envs.session import Session
 from lram.envs.workers.pool import Pool
@@ -120,7 +121,7 @@ def loop(player: TokenByToken | OneLane, planned: list[Any], count: int) -> Turn
 
     def session_of(each: Any) -> Session:
         if each.task.id not in made:
-            name = each.protocol.partition(":")[2].partition("@")[0]
+            name = ProtocolId.parse(each.protocol).name
             domain = load_domain(each.task.domain)
             made[each.task.id] = domain.make(each.task.name, domain.protocol(name))
         return made[each.task.id]

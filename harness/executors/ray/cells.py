@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from lram.envs.protocol_id import ProtocolId
 from lram.envs.registry import select
-from lram.harness.errors import LramError
+from lram.harness.errors import LramError, as_lram_error
 from lram.harness.executors.contract import JobUpdate
 from lram.harness.executors.ray.cell_files import CellFiles
 from lram.harness.executors.ray.cell_node import CellUpdate, work
@@ -36,10 +37,10 @@ def examine_for_cells(registry: NodeRegistry, study: StudyFolder) -> None:
     registry.examine(domains, {})
 
 
+@as_lram_error()
 def protocols_of(study: StudyFolder) -> dict[str, str]:
     """Return the names of the evaluation's protocols by domain."""
-    plain = (one.partition("@")[0].partition(":") for one in study.plan.protocols)
-    return {domain: name for domain, _, name in plain}
+    return {one.domain: one.name for one in map(ProtocolId.parse, study.plan.protocols)}
 
 
 class CellSource(JobSource[CellJob]):

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from lram.envs.protocol_id import ProtocolId
 from lram.envs.registry import select
 from lram.harness.errors import LramError, as_lram_error
 from lram.harness.executors.contract import JobUpdate
@@ -92,7 +93,8 @@ class SweepSource(JobSource[SweepJob]):
             known=tuple(point for point in run.points() if end_of(point, plan.effort)),
             first=first,
         )
-        domain, protocol = plan.task.task.domain, plan.task.protocol.partition(":")[2].partition("@")[0]
+        with as_lram_error():
+            domain, protocol = plan.task.task.domain, ProtocolId.parse(plan.task.protocol).name
         self._registry.examine({domain: [plan.task.task.name]} if plan.loop else {}, {})
         nodes = self._registry.able(domain, protocol) if plan.loop else list(self._registry.nodes.values())
         if not nodes:
