@@ -87,7 +87,7 @@ class RunRequest:
 
 
 class PlanningPlace(Protocol):
-    """What planning asks of the place where a run is played: a part of an executor's ``Stage``."""
+    """What planning asks of the place where a run is played: a part of an ``ExecutorSession``."""
 
     def protocols(
         self, tasks: Sequence[Task], chosen: Mapping[str, str], interpreters: Mapping[str, str]

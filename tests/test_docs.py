@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import importlib.util
 import os
 import re
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -237,6 +239,74 @@ def test_every_page_that_the_code_names_is_there() -> None:
     }
     assert named
     assert {name for name in named if not (ROOT / name).is_file()} == set()
+
+
+ARCHITECTURE = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+ROOMS = ("envs", "agents", "harness", "reports")
+CODE = sorted(file.relative_to(ROOT).as_posix() for room in ROOMS for file in (ROOT / room).rglob("*.py"))
+
+
+def defined_names(place: str) -> set[str]:
+    """Return what a module, or a folder of modules, defines at its top, and in classes as ``Class.name``."""
+    files = sorted((ROOT / place).glob("*.py")) if place.endswith("/") else [ROOT / place]
+    return {
+        name
+        for file in files
+        for name in _defined(ast.parse(file.read_text(encoding="utf-8")).body, prefix="")
+    }
+
+
+def _defined(statements: Sequence[ast.stmt], prefix: str) -> Iterator[str]:
+    for one in statements:
+        if isinstance(one, ast.ClassDef):
+            yield prefix + one.name
+            yield from _defined(one.body, f"{prefix}{one.name}.")
+        elif isinstance(one, ast.FunctionDef):
+            yield prefix + one.name
+        elif isinstance(one, ast.Assign | ast.AnnAssign):
+            targets = one.targets if isinstance(one, ast.Assign) else [one.target]
+            yield from (prefix + target.id for target in targets if isinstance(target, ast.Name))
+
+
+def walked() -> list[tuple[str, str]]:
+    """Return each file, or folder, and name of the tables of the page on architecture."""
+    found = []
+    for table in re.findall(r"(?:^\|.*\n)+", ARCHITECTURE, re.MULTILINE):
+        head, _, *rows = [
+            [cell.strip() for cell in line.strip("|\n").split(" | ")] for line in table.splitlines()
+        ]
+        place, names = head.index("file"), head.index("names")
+        for row in rows:
+            assert re.fullmatch(r"`[\w/.]+`", row[place]), row
+            assert re.fullmatch(r"`[\w.]+`(, `[\w.]+`)*", row[names]), row
+            found += [(row[place].strip("`"), name.strip("`")) for name in row[names].split(", ")]
+    return found
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    named = set(re.findall(r"`([\w/]+\.py)`", ARCHITECTURE))
+    assert len(named) > 60
+    whole = {name for name in named if name.partition("/")[0] in ROOMS}
+    assert whole - set(CODE) == set()
+    # The others are told by their name within a folder that the sentence tells.
+    assert {one for one in named - whole if not any(code.endswith(f"/{one}") for code in CODE)} == set()
+
+
+def test_every_name_of_the_walks_is_where_the_architecture_says() -> None:
+    assert len(walked()) > 100
+    assert {one for one in walked() if one[1] not in defined_names(one[0])} == set()
+
+
+def test_every_other_name_of_the_architecture_is_where_it_says() -> None:
+    beside = set(re.findall(r"`([A-Za-z_][\w.]*)`\s+\(`(\w+/[\w/]+\.py)`", ARCHITECTURE))
+    dotted = re.findall(
+        rf"`(?:lram\.)?((?:{'|'.join(ROOMS)})(?:\.[a-z_]\w*)+)\.([A-Za-z_]\w*)`", ARCHITECTURE
+    )
+    for module, name in dotted:
+        if f"{module}.{name}".replace(".", "/") not in {str(Path(file).parent) for file in CODE}:
+            beside.add((name, module.replace(".", "/") + ".py"))
+    assert len(beside) > 5
+    assert {one for one in beside if one[0] not in defined_names(one[1])} == set()
 
 
 @pytest.fixture(scope="module")
