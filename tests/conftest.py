@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says what else the machine does: pytest's limit a test is enough.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 TOGETHER = {
     "test_cluster": "cluster",

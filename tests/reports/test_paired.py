@@ -60,7 +60,7 @@ def test_for_one_task_it_is_the_plain_sign_flip_test_and_for_many_pairs_the_t_te
     assert test.interval(0.95) == pytest.approx(expected, abs=0.01)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.integers(-4, 6), min_size=1, max_size=6), min_size=1, max_size=5),
     st.sampled_from([0.8, 0.95, 0.99]),

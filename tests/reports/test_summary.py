@@ -612,7 +612,7 @@ def test_episodes_that_began_differently_are_no_pair(synthetic):
 OUTCOMES = st.one_of(st.none(), st.just(CRASH), st.floats(-100, 100).map(rounded))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(OUTCOMES, min_size=12, max_size=12))
 def test_whatever_was_recorded_the_counts_and_means_are_right(synthetic, outcomes):
     tasks = [synthetic.task(f"{d}/{i}") for d in "xy" for i in range(2)]
