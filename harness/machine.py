@@ -29,7 +29,8 @@ class Machine:
         device: Where models act, as torch names it; another device gives other last digits.
         precision: Type of the models' weights, ``float32`` or ``bfloat16``; it is part of what an agent is.
         step: Form of the models' step (:mod:`lram.agents.backbones.stepping`); another form gives other last
-        digits. rows: Lanes that share a pass of a model, 1 or a multiple of 8; likewise.
+            digits.
+        rows: Lanes that share a pass of a model, 1 or a multiple of 8; likewise.
         interpreters: By domain, where it is neither the one that is installed for it nor this one: a
             Python executable, the folder of a virtual environment, or ``main`` for this one. A run that
             is gone on with keeps those that it was started with.
