@@ -1,4 +1,8 @@
-"""The command ``lram``: one module a command, and one place where errors become sentences."""
+"""The command ``lram``: one module a command, named as it, and one place where errors become sentences.
+
+What commands share: :mod:`lram.harness.cli.options` (options), :mod:`lram.harness.cli.exits` (exit codes) and
+:mod:`lram.harness.cli.printing` (what is printed).
+"""
 
 from __future__ import annotations
 
@@ -6,35 +10,71 @@ import difflib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from typing import Any
 
 from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
 
 from lram.harness.children import SAFE_PATH
 from lram.harness.cli import (
     ablate,
-    benching,
-    checking,
-    collecting,
-    comparing,
+    agents,
+    bench,
+    cast,
+    check,
+    collect,
+    compare,
+    create,
     data,
+    demo,
+    doctor,
+    domains,
+    env,
+    eval,
     extrapolate,
-    interpreters,
+    finetune,
+    import_checkpoint,
     latency,
-    listings,
-    making,
-    reporting,
-    running,
-    training,
+    report,
+    resume,
+    suites,
+    tasks,
+    train,
 )
-from lram.harness.cli.output import lead_nowhere, nothing_hidden, placed_argument
+from lram.harness.cli.exits import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+from lram.harness.cli.printing.paths import placed_argument
+from lram.harness.cli.printing.streams import lead_nowhere, nothing_hidden
 from lram.harness.errors import ROOTS, LramError
 from lram.harness.words import brief
 
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
+COMMANDS: tuple[tuple[str, App | Callable[..., Any]], ...] = (
+    ("ablate", ablate.ablate),
+    ("agents", agents.agents),
+    ("bench", bench.app),
+    ("cast", cast.cast),
+    ("check", check.check),
+    ("collect", collect.collect),
+    ("compare", compare.compare),
+    ("create", create.create),
+    ("data", data.app),
+    ("demo", demo.demo),
+    ("doctor", doctor.doctor),
+    ("domains", domains.domains),
+    ("env", env.app),
+    ("eval", eval.eval_),
+    ("extrapolate", extrapolate.extrapolate),
+    ("finetune", finetune.finetune),
+    ("import-checkpoint", import_checkpoint.import_checkpoint),
+    ("latency", latency.latency),
+    ("report", report.report),
+    ("resume", resume.resume),
+    ("suites", suites.suites),
+    ("tasks", tasks.tasks),
+    ("train", train.train),
+)
+"""Every command, in the order of the help. Its module has its name; a family is a folder."""
 
 app = App(
     name="lram",
@@ -42,24 +82,8 @@ app = App(
     version=lambda: version("lram-bench"),
     help_flags=["--help", "-h"],
 )
-for module in (
-    running,
-    collecting,
-    reporting,
-    comparing,
-    checking,
-    listings,
-    making,
-    benching,
-    data,
-    training,
-    latency,
-    extrapolate,
-    ablate,
-    interpreters,
-):
-    for command, name in module.COMMANDS:
-        app.command(command, name=name)
+for name, command in COMMANDS:
+    app.command(command, name=name)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -1,15 +1,15 @@
-"""The command that runs studies: which choice of a recipe made the difference."""
+"""``lram ablate``: studies of which choice of a recipe made the difference."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from lram.harness.cli.output import print_table
-from lram.harness.cli.running import ClusterOptions
+from lram.harness.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from lram.harness.cli.options import DEFAULT_CLUSTER, ClusterOptions
+from lram.harness.cli.printing.output import print_table
 from lram.harness.errors import LramError
 from lram.harness.executors.contract import Executor
 from lram.harness.plan import labelled_specs
@@ -20,9 +20,6 @@ from lram.harness.studies.study import Study, read_study, shipped_studies
 from lram.harness.trust import Trust, foreign, trusted
 from lram.harness.waiting import say, still
 
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
-_HERE = ClusterOptions()
 _FINE = ("Base", "Level's", "p", "Episode noise alone", "Training seeds")
 
 
@@ -55,7 +52,7 @@ def ablate(
     trust: Annotated[
         bool, Parameter(help="Import the modules that a study's file names as agents.", negative=())
     ] = False,
-    cluster: ClusterOptions = _HERE,
+    cluster: ClusterOptions = DEFAULT_CLUSTER,
 ) -> int:
     """Train, evaluate and time every cell of a study, to find which choice made the difference.
 
@@ -157,6 +154,3 @@ def _show_effects(folder: Path) -> None:
             [column.heading for column, one in zip(table.columns, shown, strict=True) if one],
             rows,
         )
-
-
-COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((ablate, "ablate"),)

@@ -1,18 +1,24 @@
-"""Exit codes: what each of them says of a command. docs/reference/exit-codes.md is this table."""
+"""Exit codes, and what each of them says of a command. docs/reference/exit-codes.md is this table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from lram.harness.cli.comparing import EXITS as VERDICTS
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+VERDICTS: Mapping[str, int] = MappingProxyType(
+    {"better": 0, "no difference shown": 10, "worse": 11, "not comparable": 12}
+)
+"""Codes of ``lram compare``, by the verdict's word."""
 
 ALWAYS: Mapping[int, str] = MappingProxyType(
     {
-        2: "refused, or could not go on: one sentence on standard error says what, why and what to do; what "
-        "was recorded before stands",
-        130: "interrupted by Ctrl-C, SIGTERM or SIGHUP; what was recorded stands, and the last line says how "
-        "to continue, where that is possible",
+        EXIT_BAD_INPUT: "refused, or could not go on: one sentence on standard error says what, why and "
+        "what to do; what was recorded before stands",
+        EXIT_INTERRUPTED: "interrupted by Ctrl-C, SIGTERM or SIGHUP; what was recorded stands, and the last "
+        "line says how to continue, where that is possible",
     }
 )
 """Codes that every command may end with, besides its own."""

@@ -1,8 +1,8 @@
-"""The command that measures what becomes of models beyond the context that they were trained on."""
+"""``lram extrapolate``: what becomes of models beyond the context that they were trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from lram.agents.acting.contexts import MODES
-from lram.harness.cli.benching import numbers
-from lram.harness.cli.listings import terms
-from lram.harness.cli.output import print_table
-from lram.harness.cli.running import MachineOptions, TrustOption, pairs
+from lram.harness.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from lram.harness.cli.options import (
+    DEFAULT_MACHINE,
+    ExcludeOption,
+    MachineOptions,
+    ProtocolOption,
+    TrustOption,
+    pairs,
+    parse_int_list,
+    terms,
+)
+from lram.harness.cli.printing.output import print_table
 from lram.harness.errors import LramError
 from lram.harness.progress import quiet, shown
 from lram.harness.trust import Trust, trusted
 
 if TYPE_CHECKING:
     from lram.harness.extrapolation.folder import Extrapolation
-
-EXIT_NOT_VALID = 1
-
-_DEFAULT_MACHINE = MachineOptions()
 
 
 def extrapolate(
@@ -40,9 +44,7 @@ def extrapolate(
             negative=(),
         ),
     ] = None,
-    exclude: Annotated[
-        list[str] | None, Parameter(help="Tasks to leave out of the selection.", negative=())
-    ] = None,
+    exclude: ExcludeOption = None,
     contexts: Annotated[
         str | None,
         Parameter(
@@ -85,15 +87,13 @@ def extrapolate(
             name=["--seed", "-s"], help="Seed of initial states and of everything random (default: 0)."
         ),
     ] = None,
-    protocol: Annotated[
-        list[str] | None, Parameter(help="domain=NAME: another protocol; see 'lram domains'.", negative=())
-    ] = None,
+    protocol: ProtocolOption = None,
     output: Annotated[
         Path | None, Parameter(name=["--output", "-o"], help="Folder of the extrapolation; must be new.")
     ] = None,
     resume: Annotated[Path | None, Parameter(help="Continue the extrapolation in this folder.")] = None,
     trust: TrustOption = False,
-    machine: MachineOptions = _DEFAULT_MACHINE,
+    machine: MachineOptions = DEFAULT_MACHINE,
 ) -> int:
     """Measure models at contexts below and beyond the length that they were trained on.
 
@@ -132,7 +132,7 @@ def extrapolate(
     request = ExtrapolationRequest(
         agents=agents,
         tasks=terms(tasks, exclude) if tasks else (),
-        contexts=numbers("25,50,100,200,400" if contexts is None else contexts, "--contexts"),
+        contexts=parse_int_list("25,50,100,200,400" if contexts is None else contexts, "--contexts"),
         modes=MODES if modes is None else tuple(dict.fromkeys(name.strip() for name in modes.split(","))),
         stores=data or (),
         policies=policies or ("*",),
@@ -197,7 +197,7 @@ def _conclude(found: Extrapolation) -> int:
         again = f"lram extrapolate --resume {found.path}"
         print(f"\n{missing} episodes could not be played, as agents raised; to try them again: {again}")
     print(f"\nnext: lram report {found.path} -o {found.path}-report")
-    return EXIT_NOT_VALID if missing or not all(one.holds for one in validity.values()) else 0
+    return EXIT_FAILED if missing or not all(one.holds for one in validity.values()) else 0
 
 
 def _interrupted(folder: Path) -> int:
@@ -212,7 +212,4 @@ def _interrupted(folder: Path) -> int:
         f"\ninterrupted: {len(found.missing_losses())} of {len(found.plan.readings())} readings{played} are "
         f"missing; continue with: lram extrapolate --resume {folder}"
     )
-    return 130
-
-
-COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((extrapolate, "extrapolate"),)
+    return EXIT_INTERRUPTED

@@ -1,18 +1,26 @@
-"""The command that measures decisions and memory against context."""
+"""``lram latency``: decisions and memory against context."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from lram.agents.compute import FORMS, PRECISIONS, Precision
-from lram.harness.cli.benching import names, numbers
-from lram.harness.cli.listings import Json
-from lram.harness.cli.output import print_json, print_table
-from lram.harness.cli.running import ClusterOptions, TrustOption
+from lram.agents.compute import FORMS
+from lram.harness.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from lram.harness.cli.options import (
+    AGENTS,
+    DEFAULT_CLUSTER,
+    ClusterOptions,
+    JsonOption,
+    TimedDeviceOption,
+    TimedPrecisionOption,
+    TrustOption,
+    parse_int_list,
+    parse_step_forms,
+)
+from lram.harness.cli.printing.output import print_json, print_table, three_digits
 from lram.harness.errors import LramError
 from lram.harness.trust import trusted
 from lram.harness.waiting import say, still
@@ -23,14 +31,11 @@ if TYPE_CHECKING:
     from lram.reports.sections.latency.model import LatencyMedian, LatencyResult
 
 _QUICK = ("10,50", "1", 2)
-_HERE = ClusterOptions()
 _USUAL = ("50,200,800,1600", "1,16", 5)
 
 
 def latency(
-    agents: Annotated[
-        list[str] | None, Parameter(help="Names, presets, checkpoint folders or module:factory.")
-    ] = None,
+    agents: Annotated[list[str] | None, AGENTS] = None,
     /,
     *,
     output: Annotated[
@@ -51,10 +56,8 @@ def latency(
     task: Annotated[
         str, Parameter(name=["--task", "-t"], help="Task whose observations are read.")
     ] = "atari/freeway",
-    device: Annotated[str, Parameter(help="Where models decide, such as cpu or cuda.")] = "cpu",
-    precision: Annotated[
-        Precision, Parameter(help=f"Type of the weights: {' or '.join(PRECISIONS)}; states are float32.")
-    ] = "float32",
+    device: TimedDeviceOption = "cpu",
+    precision: TimedPrecisionOption = "float32",
     repeats: Annotated[int | None, Parameter(help="Fresh processes of each setting (default: 5).")] = None,
     threads: Annotated[int, Parameter(help="Threads for the models.")] = 1,
     seed: Annotated[
@@ -82,8 +85,8 @@ def latency(
             "the task (on cuda: that has a GPU), with most cores."
         ),
     ] = None,
-    cluster: ClusterOptions = _HERE,
-    json: Json = False,
+    cluster: ClusterOptions = DEFAULT_CLUSTER,
+    json: JsonOption = False,
 ) -> int:
     """Measure the time of a decision, and memory, at growing contexts that were really read.
 
@@ -115,9 +118,9 @@ def latency(
         else:
             request = LatencyRequest(
                 agents=agents or [],
-                contexts=numbers(contexts or usual[0], "--contexts"),
-                batches=numbers(batch or usual[1], "--batch"),
-                steps=names(step, "--step"),  # type: ignore[arg-type]
+                contexts=parse_int_list(contexts or usual[0], "--contexts"),
+                batches=parse_int_list(batch or usual[1], "--batch"),
+                steps=parse_step_forms(step, "--step"),  # type: ignore[arg-type]
                 task=task,
                 device=device,
                 precision=precision,
@@ -159,7 +162,7 @@ def _interrupted(folder: Path) -> int:
     if not (folder / PLAN_FILE).is_file():
         raise KeyboardInterrupt
     print(f"\ninterrupted; what was measured is kept; continue with: lram latency --resume {folder}")
-    return 130
+    return EXIT_INTERRUPTED
 
 
 def _conclude(run: LatencyRun, json: bool) -> int:
@@ -174,7 +177,7 @@ def _conclude(run: LatencyRun, json: bool) -> int:
     else:
         print_result(result)
         print(f"\nnext: lram report {run.path} -o {run.path}-report")
-    return 0 if any(spot.agent is not None for spot in result.spots) else 1
+    return 0 if any(spot.agent is not None for spot in result.spots) else EXIT_FAILED
 
 
 def print_result(result: LatencyResult) -> None:
@@ -191,12 +194,12 @@ def print_result(result: LatencyResult) -> None:
             (
                 *head,
                 clock.decisions,
-                _rounded(clock.median.value),
+                three_digits(clock.median.value),
                 _interval(clock.median),
-                _rounded(clock.p90),
-                _rounded(clock.p99),
-                None if spot.model is None else _rounded(spot.model.median.value),
-                None if spot.loop is None else _rounded(spot.loop.median.value),
+                three_digits(clock.p90),
+                three_digits(clock.p99),
+                None if spot.model is None else three_digits(spot.model.median.value),
+                None if spot.loop is None else three_digits(spot.loop.median.value),
                 round(spot.state_bytes / 2**20, 2),
                 round(spot.peak_bytes / 2**20),
             )
@@ -232,10 +235,3 @@ def _interval(middle: LatencyMedian) -> str:
     if middle.low is None or middle.high is None:
         return "too few"
     return f"[{middle.low:.3g}, {middle.high:.3g}]"
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.3g}")
-
-
-COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((latency, "latency"),)

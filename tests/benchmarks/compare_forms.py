@@ -20,7 +20,9 @@ from lram.agents.model.presets import parse_preset
 from lram.harness.bench import run, train
 from lram.harness.bench.record import SCHEMA, BenchRecord, Row, Settings, write_record
 from lram.harness.bench.train import TrainBench, TrainRecord, bench_training, write_train_record
-from lram.harness.cli.benching import numbers, print_record, print_train_record
+from lram.harness.cli.bench.model import print_record
+from lram.harness.cli.bench.train import print_train_record
+from lram.harness.cli.options import parse_int_list
 from lram.harness.machine import threads
 from lram.harness.storage.provenance import collect
 from lram.harness.timing.backbones import READ, BenchCase, DecisionInputs, TimedBackbone
@@ -49,13 +51,13 @@ def compare_models(options: argparse.Namespace) -> BenchRecord:
     effort = RoundEffort(rounds=options.repeats, limit_s=60.0, seed=options.seed)
     watch, rows, speeds = LoadWatch(), list[Row](), {}
     with threads(options.threads):
-        for count in numbers(options.rows, "--rows"):
+        for count in parse_int_list(options.rows, "--rows"):
             chosen: dict[BenchCase, TimedCandidate] = {}
             baselines: dict[str, tuple[str, ...]] = {}
             for preset in presets:
                 config = parse_preset(preset)
                 work = DecisionInputs(count, config.pass_tokens, config.width, options.seed)
-                contexts = numbers(options.contexts, "--contexts")
+                contexts = parse_int_list(options.contexts, "--contexts")
                 found, against = candidates_of(
                     TimedBackbone(preset, config, work, contexts), options.forms.split(",")
                 )
@@ -80,8 +82,8 @@ def compare_training(options: argparse.Namespace) -> TrainRecord:
     """Time training steps."""
     bench = TrainBench(
         presets=tuple(options.presets.split(",")) if options.presets else train.PRESETS,
-        contexts=numbers(options.contexts, "--contexts"),
-        sequences=numbers(options.rows, "--rows"),
+        contexts=parse_int_list(options.contexts, "--contexts"),
+        sequences=parse_int_list(options.rows, "--rows"),
         forms=("torch", *(form for form in options.forms.split(",") if form != "torch")),
         threads=(options.threads,),
         seed=options.seed,

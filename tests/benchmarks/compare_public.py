@@ -24,7 +24,8 @@ from lram.agents.model.presets import parse_preset
 from lram.harness.bench.bandwidth import Bandwidth
 from lram.harness.bench.record import SCHEMA, BenchRecord, Row, Settings, write_record
 from lram.harness.bench.run import run_group
-from lram.harness.cli.benching import numbers, print_record
+from lram.harness.cli.bench.model import print_record
+from lram.harness.cli.options import parse_int_list
 from lram.harness.machine import threads
 from lram.harness.storage.provenance import collect
 from lram.harness.timing.backbones import READ, BenchCase, DecisionInputs, TimedBackbone
@@ -126,14 +127,14 @@ def main() -> None:
 
     public = importlib.import_module(f"public_{options.package}")
     presets = options.presets.split(",") if options.presets else PRESETS[options.package]
-    contexts = numbers(options.contexts, "--contexts") if options.package == "transformer" else (READ,)
+    contexts = parse_int_list(options.contexts, "--contexts") if options.package == "transformer" else (READ,)
     effort = RoundEffort(rounds=options.repeats, limit_s=120.0, seed=options.seed)
     watch = LoadWatch()
     rows: list[Row] = []
     speeds: dict[str, list[Bandwidth]] = {}
     notes: list[str] = []
     with threads(options.threads):
-        for count, context in itertools.product(numbers(options.rows, "--rows"), contexts):
+        for count, context in itertools.product(parse_int_list(options.rows, "--rows"), contexts):
             candidates: dict[BenchCase, TimedCandidate] = {}
             baselines: dict[str, tuple[str, ...]] = {}
             for preset in presets:

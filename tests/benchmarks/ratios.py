@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from lram.harness.bench.record import Ratio, Row
 from lram.harness.bench.train import TrainRow
-from lram.harness.cli.output import print_table
+from lram.harness.cli.printing.output import print_table
 from lram.harness.timing.backbones import BenchCase, TimedBackbone
 from lram.harness.timing.intervals import median_interval
 from lram.harness.timing.rounds import TimedCandidate, TimingSummary

@@ -27,7 +27,7 @@ from lram.harness.bench.train import (
     training_step,
     write_train_record,
 )
-from lram.harness.cli.benching import print_train_record
+from lram.harness.cli.bench.train import print_train_record
 from lram.harness.machine import threads
 from lram.harness.timing.backbones import TimedBackbone
 from lram.harness.timing.load import LoadWatch

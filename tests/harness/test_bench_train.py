@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lram.harness.bench.train import TrainBench, bench_training, write_train_record
-from lram.harness.cli.benching import print_train_record
+from lram.harness.cli.bench.train import print_train_record
 from lram.harness.errors import LramError
 from lram.harness.timing.rounds import RoundEffort
 

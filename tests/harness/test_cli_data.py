@@ -403,14 +403,14 @@ def test_help_and_info_need_neither_torch_nor_a_simulator(source: Path, tmp_path
 def test_an_interrupted_import_keeps_what_it_has_and_goes_on(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lram.harness.cli import data
+    from lram.harness.cli.data import import_
 
-    def asked(progress: data._Progress, report: object) -> None:
+    def asked(progress: import_._Progress, report: object) -> None:
         signal.raise_signal(signal.SIGTERM)
         before(progress, report)  # type: ignore[arg-type]
 
-    before = data._Progress.__call__
-    monkeypatch.setattr(data._Progress, "__call__", asked)
+    before = import_._Progress.__call__
+    monkeypatch.setattr(import_._Progress, "__call__", asked)
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit, match="130"):
         lram(capsys, "data", "import", source, "-o", tmp_path / "store")

@@ -24,8 +24,8 @@ from lram.agents.training.sinks import read_metrics
 from lram.agents.trajectories import StoreWriter, Trajectory
 from lram.envs.registry import select
 from lram.harness.cli import app
-from lram.harness.cli.output import nothing_hidden
-from lram.harness.cli.training import conclude
+from lram.harness.cli.printing.closing import conclude_training
+from lram.harness.cli.printing.streams import nothing_hidden
 from lram.harness.errors import LramError
 from lram.harness.rollout.translation import task_spec
 from lram.harness.storage.records import PlannedTask
@@ -250,7 +250,7 @@ def test_from_store_to_scores(store: Path, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_help_names_every_field_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
-    from lram.harness.cli.training import train as command
+    from lram.harness.cli.train import train as command
 
     text = command.__doc__ or ""
     for row in describe_fields():
@@ -260,7 +260,7 @@ def test_help_names_every_field_with_its_default(capsys: pytest.CaptureFixture[s
 
 
 def test_the_document_names_every_field_with_its_default() -> None:
-    from lram.harness.cli.training import field_rows
+    from lram.harness.cli.train import field_rows
 
     document = Path(__file__).parents[2] / "docs" / "how-to" / "training.md"
     text = document.read_text(encoding="utf-8")
@@ -319,7 +319,7 @@ def test_a_sentence_is_all_that_a_user_sees(tmp_path: Path) -> None:
 )
 def test_a_validation_that_no_training_wrote_is_one_sentence(line: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(LramError, match=r"metrics\.jsonl is not what a training writes; restore the file"):
-        conclude(Outcome(True, 3, line), tmp_path)
+        conclude_training(Outcome(True, 3, line), tmp_path)
 
 
 def test_names_from_a_folder_reach_the_terminal_without_control_characters(
@@ -327,7 +327,8 @@ def test_names_from_a_folder_reach_the_terminal_without_control_characters(
 ) -> None:
     means = {"loss": 1.0, "perplexity": 1.0, "top1": 1.0, "action_error": 1.0}
     with nothing_hidden():
-        assert conclude(Outcome(True, 3, {"update": 3, "domains": {"a\x1b[2J\n": means}}), tmp_path) == 0
+        ended = Outcome(True, 3, {"update": 3, "domains": {"a\x1b[2J\n": means}})
+        assert conclude_training(ended, tmp_path) == 0
     said = capsys.readouterr().out
     assert "a\\u001b[2J\\n" in said
     assert "\x1b" not in said

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 from cyclopts import App, CycloptsError
 
-from lram.harness.cli import _usage, app
-from lram.harness.cli.training import COMMANDS, field_rows
+from lram.harness.cli import COMMANDS, _usage, app
+from lram.harness.cli.train import field_rows
+
+FOLDER = Path(__file__).parents[2] / "harness/cli"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +44,43 @@ def test_an_unknown_command_is_answered_with_all_that_there_are() -> None:
     assert _usage(error.value) == f"lram has no command 'foo'; it has {', '.join(sorted(known))}"
 
 
+NO_COMMANDS = {"__main__", "exits", "options", "printing"}
+"""What commands share."""
+
+
+def test_each_command_is_one_module_that_has_its_name() -> None:
+    there = {Path(place.name).stem for place in FOLDER.iterdir() if place.name[0] not in "_."}
+    modules = {name.replace("-", "_") for name, _ in COMMANDS}
+    assert there | {"__main__"} == modules | NO_COMMANDS
+    for name, command in COMMANDS:
+        if not isinstance(command, App):
+            assert command.__module__ == f"lram.harness.cli.{name.replace('-', '_')}"
+            continue
+        below = [inner for inner in command if not inner.startswith("-")]
+        files = {file.stem for file in (FOLDER / name).glob("*.py")} - {"__init__"}
+        assert {file.removesuffix("_") for file in files} == set(below)  # import_: import is a keyword
+        for inner in below:
+            default = command[inner].default_command
+            assert default is not None
+            assert default.__module__.removesuffix("_") == f"lram.harness.cli.{name}.{inner}"
+
+
+def test_commands_are_registered_in_the_order_of_the_help() -> None:
+    names = [name for name, _ in COMMANDS]
+    assert names == sorted(names) == [name for name in app if not name.startswith("-")]
+
+
+def test_an_option_with_the_same_words_is_declared_once() -> None:
+    """In options.py, and not again by each command."""
+    places: dict[str, set[str]] = {}
+    for file in sorted(FOLDER.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Parameter":
+                text = ast.unparse(node)
+                places.setdefault(text, set()).add(str(file.relative_to(FOLDER)))
+    assert {text: files for text, files in places.items() if len(files) > 1} == {}
+
+
 def documented(level: App) -> list[tuple[str, str]]:
     """Return every command below a level, with its help."""
     found = []
@@ -58,6 +100,6 @@ def test_help_is_whole_and_in_plain_words() -> None:
         assert text.strip(), name
         for riddle in ("gone on with", "fields above", "Goes on", "come along", "told"):
             assert riddle not in text, (name, riddle)
-    (finetune,) = [command for command, name in COMMANDS if name == "finetune"]
+    finetune = dict(COMMANDS)["finetune"]
     for row in field_rows(defaults=False):
         assert row in str(finetune.__doc__)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lram.harness import evaluate
-from lram.harness.cli import closing
-from lram.harness.cli.running import conclude
+from lram.harness.cli.printing import closing
+from lram.harness.cli.printing.closing import conclude_run
 from lram.harness.machine import Machine
 from lram.harness.storage.run_folder import Run
 from lram.reports import summarise
@@ -39,7 +39,7 @@ def test_agents_stand_where_the_report_puts_them(run: Run) -> None:
 def test_the_last_table_says_score_success_and_return_with_intervals(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert conclude(run) == 0
+    assert conclude_run(run) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["agent", "score", "success", "tasks", "with", "a", "score"]
     (random, constant) = list(standings(collect([run])))
@@ -53,14 +53,14 @@ def test_the_last_table_says_score_success_and_return_with_intervals(
     assert row.split()[4] == f"{returns.value:.3f}"
     assert "agent     scored  errored  missing  what it is" in lines
     monkeypatch.setattr(closing, "_MOST_ROWS", 5)
-    conclude(run)
+    conclude_run(run)
     said = capsys.readouterr().out
     assert "toy/noscore" not in said
     assert "6 results by agent and task, with returns, are in the report" in said
 
 
 def test_one_task_is_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    conclude(evaluate("random", "toy/reach", tmp_path / "run", episodes=2, machine=MACHINE))
+    conclude_run(evaluate("random", "toy/reach", tmp_path / "run", episodes=2, machine=MACHINE))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["agent", "score", "success", "return"]
     assert lines[2].startswith("In brackets: 95% intervals.")

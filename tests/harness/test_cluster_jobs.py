@@ -180,6 +180,7 @@ def test_a_job_order_survives_its_way() -> None:
     from lram.envs.workers.process import Deadlines
     from lram.harness.executors.ray.messages import AgentOrder
     from lram.harness.executors.ray.transfer import ShippedAgent
+    from lram.harness.rollout.loop import RolloutSettings
     from lram.harness.storage.records import Failure
 
     agent = AgentOrder("a", ShippedAgent("random"), 0, Compute(), 1)
@@ -190,12 +191,6 @@ def test_a_job_order_survives_its_way() -> None:
         "",
         (3, 4),
         (("a", 0, None), ("b", 1, Failure("crash", "it died"))),
-        0,
-        None,
-        8,
-        2,
-        2,
-        3,
-        Deadlines(),
+        RolloutSettings(0, 8, 2, deadlines=Deadlines(30.0, 2.0), seeds={"a": 5}, realtime_hz=20.0),
     )
     assert msgspec.json.decode(msgspec.json.encode(order), type=JobOrder) == order

@@ -14,7 +14,8 @@ from lram.agents.api import TaskSpec
 from lram.agents.trajectories import StoreWriter, Trajectory
 from lram.agents.trajectories.index import decode_line, encode_line
 from lram.agents.trajectories.layout import INDEX_FILE
-from lram.harness.cli.data import info, verify
+from lram.harness.cli.data.info import info
+from lram.harness.cli.data.verify import verify
 
 GAME = TaskSpec("atari/freeway", "atari", "image", (3, 64, 64), "discrete", 18, 30.0, 1.0)
 

@@ -61,7 +61,7 @@ def test_a_task_that_does_not_repeat_itself_fails(custom: Any) -> None:
 
 
 def test_away_from_a_terminal_every_fifty_tasks_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    from lram.harness.cli.interpreters import _Progress
+    from lram.harness.cli.env.check import _Progress
     from lram.harness.interpreters.trial import TaskCheck
 
     progress = _Progress("custom", 120)

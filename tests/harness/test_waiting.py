@@ -11,7 +11,7 @@ import pytest
 from lram.agents.training.recipe import OptimizerSection, Recipe, ValidationSection
 from lram.harness import progress as playing
 from lram.harness import training, waiting
-from lram.harness.cli.listings import tasks
+from lram.harness.cli.tasks import tasks
 from lram.harness.waiting import Pace, duration, left, remaining, still
 
 

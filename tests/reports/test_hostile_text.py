@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 import pytest
 from matplotlib.figure import Figure
 
-from lram.harness.cli.output import nothing_hidden, print_json, print_table
+from lram.harness.cli.printing.output import print_json, print_table
+from lram.harness.cli.printing.streams import nothing_hidden
 from lram.harness.words import one_line, visible
 from lram.reports import write_report
 from lram.reports.csv_files import written

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from lram.envs.task import Task
-from lram.harness.cli.comparing import EXITS, compare, lines
+from lram.harness.cli.compare import compare, lines
+from lram.harness.cli.exits import VERDICTS
 from lram.harness.errors import LramError
 from lram.harness.storage.records import WorkItem
 from lram.harness.storage.run_folder import Run
@@ -142,15 +143,15 @@ def test_the_command_tells_scripts_by_its_exit_code(
 ) -> None:
     run = run_of(synthetic, {"good": 0.3, "bad": 0.0})
     folder = Path(run.path)
-    assert compare("good", "bad", runs=[folder]) == EXITS["better"] == 0
-    assert compare("bad", "good", runs=[folder]) == EXITS["worse"]
+    assert compare("good", "bad", runs=[folder]) == VERDICTS["better"] == 0
+    assert compare("bad", "good", runs=[folder]) == VERDICTS["worse"]
     capsys.readouterr()
-    assert compare("bad", "good", runs=[folder], json=True) == EXITS["worse"]
+    assert compare("bad", "good", runs=[folder], json=True) == VERDICTS["worse"]
     assert json.loads(capsys.readouterr().out)["word"] == "worse"
     other = run_of(synthetic, {"x": 0.0}, seed=5)
-    assert compare(str(other.path), "good", runs=[folder]) == EXITS["not comparable"]
-    assert len(set(EXITS.values())) == 4
-    assert not set(EXITS.values()) & {1, 2, 130}
+    assert compare(str(other.path), "good", runs=[folder]) == VERDICTS["not comparable"]
+    assert len(set(VERDICTS.values())) == 4
+    assert not set(VERDICTS.values()) & {1, 2, 130}
     with pytest.raises(LramError, match="--level"):
         compare("good", "bad", runs=[folder], level=95)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from lram.agents.api import AgentInfo
 from lram.agents.compute import Compute
-from lram.envs.workers.process import Deadlines
 from lram.harness.executors.ray.transfer import ShippedAgent
+from lram.harness.rollout.loop import RolloutSettings
 from lram.harness.storage.records import EpisodeRecord, Failure, PlannedTask
 
 
@@ -65,14 +65,7 @@ class JobOrder:
         python: Executable for the task's domain on that node; empty: the node's own.
         episodes: Their numbers, in plan order.
         settled: How other episodes of the task were settled, by agent label and number.
-        seed: Of the run.
-        own_seed: What this agent has instead (None: the run's).
-        lanes: Episodes in flight.
-        workers: Simulator processes.
-        attempts: How often an episode is tried.
-        quarantine_after: A task whose first so many episodes all errored is given up.
-        deadlines: How long a worker may take.
-        realtime_hz: As in :class:`lram.harness.rollout.loop.RolloutSettings`.
+        settings: How; ``start_s`` is the node's to say.
         tapes: Trajectories are wanted.
         begun: An episode of the domain has begun on some node: its simulator can live.
     """
@@ -82,14 +75,7 @@ class JobOrder:
     python: str
     episodes: tuple[int, ...]
     settled: tuple[tuple[str, int, Failure | None], ...]
-    seed: int
-    own_seed: int | None
-    lanes: int
-    workers: int
-    attempts: int
-    quarantine_after: int
-    deadlines: Deadlines
-    realtime_hz: float = 0.0
+    settings: RolloutSettings
     tapes: bool = False
     begun: bool = False
 

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ class _Job:
             agent, _ = agents.prepared(job.agent, self._files)
             domain = job.task.task.domain
             python = {domain: job.python} if job.python else {}
-            pool = Pool(log_folder=self._logs, interpreters=python, parked=job.workers)
+            pool = Pool(log_folder=self._logs, interpreters=python, parked=job.settings.workers)
             with used(python.values()), pool, threads(job.agent.threads):
                 self._rollout = rollout = Rollout(
                     {job.agent.label: agent},
@@ -157,17 +158,8 @@ class _Job:
 
     def _settings(self) -> RolloutSettings:
         job = self._order
-        return RolloutSettings(
-            seed=job.seed,
-            lanes=job.lanes,
-            workers=job.workers,
-            attempts=job.attempts,
-            quarantine_after=job.quarantine_after,
-            deadlines=job.deadlines,
-            seeds={} if job.own_seed is None else {job.agent.label: job.own_seed},
-            start_s={job.task.task.domain: load_domain(job.task.task.domain).start_s},
-            realtime_hz=job.realtime_hz,
-        )
+        domain = job.task.task.domain
+        return replace(job.settings, start_s={domain: load_domain(domain).start_s})
 
     def _taped(self) -> Any:
         if not self._order.tapes:

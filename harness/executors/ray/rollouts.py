@@ -22,7 +22,7 @@ from lram.harness.executors.ray.placement import Placement
 from lram.harness.executors.ray.rollout_node import play
 from lram.harness.executors.ray.run_state import RunState
 from lram.harness.machine import Machine
-from lram.harness.rollout.loop import AgentRaisedError
+from lram.harness.rollout.loop import AgentRaisedError, RolloutSettings
 from lram.harness.rollout.occupancy import Occupancy
 from lram.harness.rollout.schedule import Attempt
 from lram.harness.storage.records import EpisodeRecord, Failure, WorkItem
@@ -152,14 +152,16 @@ class RolloutSource(JobSource[_GroupJob]):
             python=self._context.registry.facts[node.id].domains[group.domain].python,
             episodes=tuple(attempt.item.episode for attempt in group.attempts),
             settled=self._state.settled(group.task),
-            seed=self._job.plan.seed,
-            own_seed=self._state.own_seeds.get(group.agent),
-            lanes=lanes,
-            workers=min(lanes, max(1, int(needs.cpus))),
-            attempts=max(1, self._machine.attempts - paid),
-            quarantine_after=self._machine.quarantine_after,
-            deadlines=self._machine.deadlines,
-            realtime_hz=realtime,
+            settings=RolloutSettings(
+                seed=self._job.plan.seed,
+                lanes=lanes,
+                workers=min(lanes, max(1, int(needs.cpus))),
+                attempts=max(1, self._machine.attempts - paid),
+                quarantine_after=self._machine.quarantine_after,
+                deadlines=self._machine.deadlines,
+                seeds=self._state.own_seeds,
+                realtime_hz=realtime,
+            ),
             tapes=self._job.trajectories,
             begun=(node.id, group.domain) in self._begun,
         )

@@ -1,9 +1,9 @@
-"""The command that says whether agents can be trusted: check."""
+"""``lram check``: whether agents keep their contract, and models act as they were trained."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +11,9 @@ from cyclopts import Parameter
 
 from lram.agents.compute import ROWS, Compute, Precision, StepForm
 from lram.agents.seed import check_seed
-from lram.harness.cli.listings import Json
-from lram.harness.cli.output import print_json, print_table
+from lram.harness.cli.exits import EXIT_FAILED
+from lram.harness.cli.options import AGENTS, JsonOption
+from lram.harness.cli.printing.output import print_json, print_table
 from lram.harness.errors import LramError
 from lram.harness.waiting import still
 
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
     from lram.agents.api import Agent, TaskSpec
     from lram.agents.checks.contract import Check
 
-EXIT_FAILED = 1
-
 
 def check(
-    agents: Annotated[list[str], Parameter(help="Names, presets, checkpoint folders or module:factory.")],
+    agents: Annotated[list[str], AGENTS],
     /,
     *,
     tasks: Annotated[
@@ -49,7 +48,7 @@ def check(
     precision: Annotated[Precision, Parameter(help="Type of the models' weights.")] = "float32",
     step: Annotated[StepForm, Parameter(help="How a model's step is computed.")] = "auto",
     rows: Annotated[int, Parameter(help="Lanes that share a pass of a model.")] = ROWS,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> int:
     """Check that agents keep their contract, and that models act as they were trained.
 
@@ -140,6 +139,3 @@ def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
     if model is not None:
         advice = f"'lram eval' refuses a model without parity; {remedy(model, failed)}"
     print(f"\n{len(failed)} of {len(checks)} checks FAILED ({names}): {advice}\n")
-
-
-COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((check, "check"),)

@@ -1,88 +1,18 @@
-"""How commands print: aligned text for people, JSON for programs, and nothing that steers a terminal."""
+"""Standard output and error: nothing that is printed steers a terminal, and a closed one is no error."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TextIO
 
-from lram.agents.places import placed
-from lram.harness.errors import LramError
-from lram.harness.words import one_line, visible
+from lram.harness.cli.printing.paths import as_typed
+from lram.harness.words import visible
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def print_json(value: Any) -> None:
-    """Print ``value`` as indented JSON."""
-    print(visible(json.dumps(value, indent=2, ensure_ascii=False)))
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows under a header, columns aligned; numbers to the right."""
-    cells = [[_text(value) for value in row] for row in rows]
-    numeric = [
-        bool(rows) and all(isinstance(row[column], int | float | None) for row in rows)
-        for column in range(len(header))
-    ]
-    widths = [max(len(line[column]) for line in [list(header), *cells]) for column in range(len(header))]
-    for line in [list(header), *cells]:
-        parts = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
-        ]
-        print("  ".join(parts).rstrip())
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:g}" if isinstance(value, float) else one_line(str(value))
-
-
-_typed: dict[str, str] = {}  # what the user wrote, by the path from the root that it means
-
-
-def placed_argument(value: Any) -> Any:
-    """Return an argument of a command with its paths from the root; what is printed shows them as typed."""
-    if isinstance(value, list | tuple):
-        return type(value)(map(placed_argument, value))
-    if not isinstance(value, Path) or value.is_absolute():
-        return value
-    place = placed(value)
-    if place.is_absolute() and value != Path():
-        _typed[str(place)] = str(value)
-    return place
-
-
-def as_typed(text: str) -> str:
-    """Return ``text`` with the paths that were given to this command as they were typed."""
-    for place in sorted(_typed, key=len, reverse=True):
-        if place in text:
-            # Not within a longer path or an address; what follows is a part of the name or of the path.
-            pieces = re.split(rf"(?<![^\s'\"=:,;(\[]){re.escape(place)}", text)
-            text = _typed[place].join(pieces)
-    return text
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the system refuses while ``path`` is written, whole or not at all, into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None and not os.fsdecode(error.filename).startswith(str(path.parent)):
-            raise  # of what is read meanwhile
-        raise LramError(
-            f"{path} cannot be written ({error.strerror or error}), and nothing of it is left; make room "
-            "there or give another place with -o, and repeat the command"
-        ) from error
 
 
 class SteadyStream:

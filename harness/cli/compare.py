@@ -1,17 +1,18 @@
-"""The command that gives a verdict on two checkpoints."""
+"""``lram compare``: a verdict on two checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from lram.envs.scores import Normaliser, audit, normalised_by
-from lram.harness.cli.listings import Json, NormaliserOption
-from lram.harness.cli.output import print_json
+from lram.harness.cli.exits import VERDICTS
+from lram.harness.cli.options import JsonOption, NormaliserOption
+from lram.harness.cli.printing.output import print_json
 from lram.harness.errors import LramError
 from lram.harness.storage.listing import show_not_read
 from lram.harness.storage.run_folder import load_runs
@@ -21,8 +22,6 @@ from lram.harness.words import one_line
 if TYPE_CHECKING:
     from lram.reports.verdict.judging import Verdict
     from lram.reports.verdict.sides import Side
-
-EXITS = {"better": 0, "no difference shown": 10, "worse": 11, "not comparable": 12}
 
 
 def compare(
@@ -39,7 +38,7 @@ def compare(
     ] = 0.95,
     seed: Annotated[int, Parameter(help="Seed of the sign flips behind interval and p.")] = 0,
     normaliser: NormaliserOption = "paper",
-    json: Json = False,
+    json: JsonOption = False,
 ) -> int:
     """Say whether a checkpoint is better than another, by how much, and what it would take to tell.
 
@@ -66,7 +65,7 @@ def compare(
         print_json({**msgspec.to_builtins(verdict), "normaliser": normaliser, "unscored": unscored})
     else:
         print("\n".join(map(one_line, [*lines(verdict), *_references(normaliser, unscored)])))
-    return EXITS[verdict.word]
+    return VERDICTS[verdict.word]
 
 
 def _unscored(sides: Sequence[Side]) -> dict[str, str]:
@@ -151,6 +150,3 @@ def _reach(verdict: Verdict) -> list[str]:
             "as often"
         )
     return told
-
-
-COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((compare, "compare"),)

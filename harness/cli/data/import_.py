@@ -1,35 +1,26 @@
-"""The command ``lram data``: import data sets into a trajectory store, look at it, verify and rebuild it."""
+"""``lram data import``: a data set into a trajectory store."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from lram.agents.signals import heeded
-from lram.harness.cli.listings import Json
-from lram.harness.cli.output import print_json, print_table
+from lram.harness.cli.exits import EXIT_FAILED
+from lram.harness.cli.options import JsonOption, LicenceOption
+from lram.harness.cli.printing.output import print_json, print_table
+from lram.harness.cli.printing.problems import counted, show_problems
 from lram.harness.errors import LramError
 from lram.harness.waiting import still
 
 if TYPE_CHECKING:
-    from lram.agents.trajectories.verification import Verified
     from lram.harness.collection.importing import ImportReport
 
-EXIT_BAD_DATA = 1
-_SHOWN = 20  # problems named on the screen; the JSON has all
 
-app = App(
-    name="data",
-    help="Trajectories to learn from: import data sets, look at a store, verify it, rebuild its index.",
-)
-
-
-@app.command(name="import")
 def import_(
     source: Annotated[Path, Parameter(help="A file or folder of a data set.")],
     /,
@@ -50,9 +41,7 @@ def import_(
     ] = None,
     limit: Annotated[int | None, Parameter(help="At most so many episodes of each task.")] = None,
     policy: Annotated[str, Parameter(help="Policy that acted (default: as the source says).")] = "",
-    licence: Annotated[
-        str, Parameter(name=["--licence", "--license"], help="Licence of the data, for the store's card.")
-    ] = "",
+    licence: LicenceOption = "",
     clip_actions: Annotated[
         bool, Parameter(help="Clip actions to [-1, 1]; otherwise those beyond are refused.", negative=())
     ] = False,
@@ -79,7 +68,7 @@ def import_(
     skip_bad: Annotated[
         bool, Parameter(help="Import the rest where something is bad, name that, end with 1.", negative=())
     ] = False,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> int:
     """Import a data set into a trajectory store.
 
@@ -119,7 +108,7 @@ def import_(
         print_json(_import_facts(report))
     else:
         _show_import(report, output)
-    return EXIT_BAD_DATA if report.problems else 0
+    return EXIT_FAILED if report.problems else 0
 
 
 def _bounds(text: str | None) -> tuple[float, float] | None:
@@ -193,156 +182,11 @@ def _show_import(report: ImportReport, output: Path) -> None:
         )
         print()
     steps = sum(one.steps for one in report.tasks.values())
-    print(f"imported: {_count(report.episodes, 'episode')}, {_count(steps, 'step')}")
+    print(f"imported: {counted(report.episodes, 'episode')}, {counted(steps, 'step')}")
     if report.known:
-        print(f"already there: {_count(report.known, 'episode')}")
+        print(f"already there: {counted(report.known, 'episode')}")
     for text, count in report.notes.items():
         if text not in LEFT_OUT:  # these are in the last line
             print(f"{count} {text}")
-    _show_problems("left out", report.problems)
+    show_problems("left out", report.problems)
     print(f"store: {output}: {report.closing()}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
-def _show_problems(what: str, problems: list[str]) -> None:
-    for problem in problems[:_SHOWN]:
-        print(f"{what}: {problem}")
-    if len(problems) > _SHOWN:
-        print(f"... and {len(problems) - _SHOWN} more; --json names all")
-
-
-@app.command
-def info(
-    stores: Annotated[list[Path], Parameter(help="Folders of trajectory stores.")],
-    /,
-    *,
-    quick: Annotated[
-        bool, Parameter(help="Only what the index says: leave out how alike actions are.", negative=())
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Show what trajectory stores hold: by domain, by task, and by who acted.
-
-    'repeated' is the share of actions that equal the one before, and 'difference' the mean squared
-    difference of consecutive actions (continuous ones; independent uniform actions would have 0.67).
-    Where the one is high or the other small, a model that sees its last action can copy it instead of
-    learning to act: this is why the paper leaves actions out of the context. 'score' is the normalised
-    score of the mean return, where the task has a reference. Trajectories that are there more than once, in
-    a store or in several of those named, are counted: they are one piece of evidence.
-    """
-    from lram.harness.collection.info import describe_stores
-
-    with still("reading every action of the stores (--quick leaves that out)"):
-        described = describe_stores(stores, quick=quick)
-    if json:
-        print_json([asdict(one) for one in described])
-        return
-    from lram.harness.cli.data_tables import show_store
-
-    for one in described:
-        show_store(one)
-
-
-@app.command
-def verify(
-    stores: Annotated[list[Path], Parameter(help="Folders of trajectory stores.")],
-    /,
-    *,
-    json: Json = False,
-) -> int:
-    """Read every checksum and trajectory of stores; exit with 1 when something is bad.
-
-    Trajectories that are there more than once, in a store or in several of those named, are counted; nothing
-    is wrong with that. With --json several stores are a list.
-    """
-    from lram.agents.trajectories.verification import verified_all
-
-    with still("reading every trajectory"):
-        verdicts = verified_all(stores)
-    if json:
-        facts = [asdict(found) for found in verdicts]
-        print_json(facts[0] if len(facts) == 1 else facts)
-    else:
-        for store, found in zip(stores, verdicts, strict=True):
-            _show_verified(store, found)
-    return EXIT_BAD_DATA if any(found.bad for found in verdicts) else 0
-
-
-def _verdict(found: Verified) -> str:
-    """Return what can be said of a whole store, but not of what has no checksum or no place in the index."""
-    if found.bad:
-        return _count(len(found.bad), "fault")
-    if found.unsigned:
-        return "no fault found, in what carries a checksum"
-    return "no fault found, in what the index names" if found.unnamed or found.pending else "all good"
-
-
-def _show_verified(store: Path, found: Verified) -> None:
-    _show_problems("bad", found.bad)
-    for text in found.repeats[:_SHOWN]:
-        print(f"repeated: {text}")
-    if len(found.repeats) > _SHOWN:
-        print(f"... and {len(found.repeats) - _SHOWN} more tasks; --json names all")
-    if found.pending:
-        print(f"of a commit that goes on or was interrupted: {', '.join(found.pending)}")
-    if found.unnamed:
-        print(f"not in the index, and left where it is: {', '.join(found.unnamed)}")
-    if found.unsigned:
-        print(f"written by an earlier version, without a checksum: {', '.join(found.unsigned)}")
-    if found.recorded:
-        print(
-            f"{found.recorded} of {_count(found.episodes, 'episode')} carry the checksum of what was played, "
-            "and were compared with it"
-        )
-    verdict = _verdict(found)
-    held = ", ".join(
-        _count(number, what)
-        for number, what in ((found.parts, "part"), (found.episodes, "episode"), (found.steps, "step"))
-    )
-    for other, number in found.shared.items():
-        print(f"{number} of {_count(found.episodes, 'episode')} are also in {other}")
-    print(f"{store}: {held}: {verdict}")
-
-
-@app.command
-def rebuild(
-    store: Annotated[Path, Parameter(help="Folder of a trajectory store.")],
-    /,
-    *,
-    json: Json = False,
-) -> int:
-    """Rebuild a damaged or lost index of a store (and its card) from its parts.
-
-    Each part is read whole and checked. The old index is kept beside the new one as
-    index.jsonl.before-rebuild-N. Parts that are damaged, and parts that hold what others hold already, are
-    moved to set-aside/ in the store. Nothing is deleted. Ends with 1 when a part was damaged.
-
-    Example: lram data rebuild data/reach
-    """
-    from lram.agents.trajectories.rebuilding import rebuild
-
-    with still("reading every part"):
-        made = rebuild(store)
-    if json:
-        print_json(asdict(made))
-        return EXIT_BAD_DATA if made.damaged else 0
-    _show_problems("set aside", made.damaged)
-    _show_problems("set aside", made.copies)
-    if made.by_content:
-        print(
-            f"of {_count(len(made.by_content), 'part')} the old index had no checksum: their content was "
-            "checked only"
-        )
-    for name in made.kept:
-        print(f"kept: {store / name}")
-    print(
-        f"{store}: {_count(made.parts, 'part')}, {_count(made.episodes, 'episode')}, "
-        f"{_count(made.steps, 'step')} in the index"
-    )
-    return EXIT_BAD_DATA if made.damaged else 0
-
-
-COMMANDS: tuple[tuple[App | Callable[..., Any], str], ...] = ((app, "data"),)

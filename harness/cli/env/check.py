@@ -1,4 +1,4 @@
-"""The command ``lram env``: interpreters of a domain's own, installed, listed, removed and checked."""
+"""``lram env check``: whether every task of a domain works, and repeats itself by its seed."""
 
 from __future__ import annotations
 
@@ -6,119 +6,31 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from lram.harness.cli.listings import Json, terms
-from lram.harness.cli.output import print_json, print_table
+from lram.harness.cli.exits import EXIT_FAILED
+from lram.harness.cli.options import DomainArgument, JsonOption, terms
+from lram.harness.cli.printing.output import print_json, print_table, three_digits
 from lram.harness.errors import LramError
 from lram.harness.selecting import explain, selected
 from lram.harness.waiting import left, remaining, say, still
-from lram.harness.words import count, visible
+from lram.harness.words import count
 
 if TYPE_CHECKING:
     from lram.envs.session import Domain
     from lram.harness.interpreters.trial import TaskCheck
 
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 _COUNT_EVERY = 50
 
-app = App(name="env", help="Interpreters of a domain's own: install, list, remove and check them.")
 
-
-@app.command
-def install(
-    domain: Annotated[str, Parameter(help="Name of a domain; see 'lram domains'.")],
-    /,
-    *,
-    source: Annotated[
-        list[Path] | None,
-        Parameter(help="A checkout that the domain needs; used where it lies.", negative=()),
-    ] = None,
-    clone: Annotated[bool, Parameter(help="Clone the checkouts that are missing.", negative=())] = False,
-    python: Annotated[
-        str | None, Parameter(help="Python to make it from: a path, or a version such as 3.11.")
-    ] = None,
-    force: Annotated[bool, Parameter(help="Install again what is installed.", negative=())] = False,
-) -> int:
-    """Install an interpreter for a domain, with the versions that its scores were proven with.
-
-    'lram eval' and the other commands play the domain in it from then on; --python DOMAIN=main tells them
-    not to. It lies in $LRAM_HOME, or in ~/.local/share/lram-bench. What is installed already is left alone.
-
-    Example: lram env install composuite --source ~/code/CompoSuite
-    """
-    from lram.harness.interpreters import SourcesNeededError, installed
-    from lram.harness.interpreters import install as install_interpreter
-
-    try:
-        with _steps() as say:
-            done = install_interpreter(
-                domain, source or (), python=python, clone=clone, force=force, progress=say
-            )
-    except SourcesNeededError as error:
-        for command in error.commands:
-            print(command)
-        raise
-    except KeyboardInterrupt:
-        stays = installed().get(domain)
-        now = f"what was installed stays, in {stays.path}" if stays else f"{domain} is not installed"
-        print(f"\ninterrupted: {now}; the same command starts over")
-        return EXIT_INTERRUPTED
-    print(f"{domain} plays in {done.path} (Python {done.python}, {count(len(done.packages), 'package')})")
-    return 0
-
-
-@app.command(name="list")
-def list_(*, json: Json = False) -> None:
-    """List the interpreters that are installed, and what is left of installs that did not end."""
-    from lram.harness.interpreters.folder import data_folder, places
-    from lram.harness.interpreters.sources import short_commit
-    from lram.harness.interpreters.state import state
-
-    found = places()
-    if json:
-        print_json(
-            [
-                {"domain": one.domain, "folder": str(one.folder), "state": state(one)}
-                | (asdict(one.interpreter) if one.interpreter is not None else {})
-                for one in found
-            ]
-        )
-        return
-    if not found:
-        print(f"none in {data_folder()}; 'lram env install DOMAIN' installs one")
-        return
-    rows = []
-    for one in found:
-        its = one.interpreter
-        shown = f"{its.python}: {_pins(its.requirements)}" if its is not None else ""
-        rows.append((one.domain, state(one), shown, str(one.folder)))
-    print_table(("domain", "state", "python and requirements", "folder"), rows)
-    for one in found:
-        for source in one.interpreter.sources if one.interpreter is not None else ():
-            commit = short_commit(source.commit)
-            print(f"\n{one.domain} uses {source.module} in {source.path} ({commit}; {source.licence})")
-
-
-@app.command
-def remove(domain: Annotated[str, Parameter(help="Name of a domain.")], /) -> None:
-    """Remove a domain's interpreter. Checkouts stay where they are."""
-    from lram.harness.interpreters import remove as remove_interpreter
-
-    print(f"removed {remove_interpreter(domain).folder}")
-
-
-@app.command
 def check(
-    domain: Annotated[str, Parameter(help="Name of a domain.")],
+    domain: DomainArgument,
     /,
     *,
     tasks: Annotated[
@@ -141,7 +53,7 @@ def check(
         int | None, Parameter(name=["--workers", "-w"], help="Processes (default: one a core).")
     ] = None,
     steps: Annotated[int, Parameter(help="Decisions to make in each task.")] = 20,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> int:
     """Build every task of a domain, reset it and step it: the same seed must give the same again.
 
@@ -251,7 +163,7 @@ def _show(domain: str, results: Sequence[TaskCheck]) -> None:
         known = {r.task: v for r, v in zip(results, values, strict=True) if v is not None}
         if known:
             extreme = worst(known, key=known.__getitem__)
-            rows.append((name, _rounded(median(known.values())), _rounded(known[extreme]), extreme))
+            rows.append((name, three_digits(median(known.values())), three_digits(known[extreme]), extreme))
     if rows:
         print_table(("time", "median", "worst", "in"), rows)
     total = f"{count(len(results), 'task')} {'works' if len(results) == 1 else 'work'}"
@@ -285,45 +197,3 @@ class _Progress:
 
     def _print(self, text: str, end: str = "\n") -> None:
         say(text, end)
-
-
-@contextmanager
-def _steps() -> Iterator[Callable[[str], None]]:
-    """Show on standard error what is done: a spinner on a terminal, plain lines elsewhere."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        doing = "preparing"
-
-        def line(text: str) -> None:
-            nonlocal doing
-            doing = text
-            say(text)
-
-        with still(lambda: doing):
-            yield line
-        return
-    with console.status("") as status:
-
-        def spin(text: str) -> None:
-            if text.startswith("note: "):
-                console.print(visible(text), markup=False, highlight=False)
-            else:
-                status.update(escape(visible(text)))
-
-        yield spin
-
-
-def _pins(requirements: Sequence[str]) -> str:
-    shown = 3
-    more = f" and {len(requirements) - shown} more" if len(requirements) > shown else ""
-    return ", ".join(requirements[:shown]) + more
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.3g}")
-
-
-COMMANDS: tuple[tuple[App | Callable[..., Any], str], ...] = ((app, "env"),)

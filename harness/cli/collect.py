@@ -1,66 +1,65 @@
-"""The command that collects trajectories."""
+"""``lram collect``: play agents and keep what they did as trajectories."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from lram.agents.trajectories import EpisodeSummary, TrajectoryStore
-from lram.harness.cli.listings import terms
-from lram.harness.cli.output import print_table
-from lram.harness.cli.running import ClusterOptions, MachineOptions, TrustOption, conclude, pairs
+from lram.harness.cli.options import (
+    AGENTS,
+    DEFAULT_CLUSTER,
+    DEFAULT_MACHINE,
+    TASKS,
+    ClusterOptions,
+    EpisodesOption,
+    ExcludeOption,
+    LicenceOption,
+    MachineOptions,
+    PlaySeedOption,
+    ProtocolOption,
+    TrustOption,
+    pairs,
+    terms,
+)
+from lram.harness.cli.printing.closing import conclude_run
+from lram.harness.cli.printing.output import print_table
 from lram.harness.collection import collect as collection
 from lram.harness.errors import LramError
 from lram.harness.progress import quiet, shown
 from lram.harness.storage.run_folder import Run
 from lram.harness.trust import trusted
 
-_DEFAULT_MACHINE = MachineOptions()
-_HERE = ClusterOptions()
-
 
 def collect(
-    agents: Annotated[
-        list[str] | None, Parameter(help="Names, presets, checkpoint folders or module:factory.")
-    ] = None,
+    agents: Annotated[list[str] | None, AGENTS] = None,
     /,
     *,
-    tasks: Annotated[
-        list[str] | None,
-        Parameter(name=["--tasks", "-t"], help="A selection; see 'lram tasks --help'.", negative=()),
-    ] = None,
+    tasks: Annotated[list[str] | None, TASKS] = None,
     output: Annotated[
         Path | None,
         Parameter(
             name=["--output", "-o"], help="Folder of the store; episodes are added to an existing store."
         ),
     ] = None,
-    exclude: Annotated[
-        list[str] | None, Parameter(help="Tasks to leave out of the selection.", negative=())
-    ] = None,
-    episodes: Annotated[int, Parameter(name=["--episodes", "-n"], help="Episodes per agent and task.")] = 10,
-    seed: Annotated[
-        int, Parameter(name=["--seed", "-s"], help="Seed of initial states and of everything random.")
-    ] = 0,
-    protocol: Annotated[
-        list[str] | None, Parameter(help="domain=NAME: another protocol; see 'lram domains'.", negative=())
-    ] = None,
+    exclude: ExcludeOption = None,
+    episodes: EpisodesOption = 10,
+    seed: PlaySeedOption = 0,
+    protocol: ProtocolOption = None,
     resume: Annotated[
         Path | None,
         Parameter(help="Continue the collections of this store that were interrupted; give no agents."),
     ] = None,
     trust: TrustOption = False,
     note: Annotated[str, Parameter(help="A note on the data, for the store's card.")] = "",
-    licence: Annotated[
-        str, Parameter(name=["--licence", "--license"], help="Licence of the data, for the store's card.")
-    ] = "",
-    machine: MachineOptions = _DEFAULT_MACHINE,
-    cluster: ClusterOptions = _HERE,
+    licence: LicenceOption = "",
+    machine: MachineOptions = DEFAULT_MACHINE,
+    cluster: ClusterOptions = DEFAULT_CLUSTER,
 ) -> int:
     """Play agents and keep every scored episode as a trajectory, for training.
 
@@ -125,7 +124,7 @@ def _conclude(store: Path, runs: Sequence[Run]) -> int:
     """Print what the runs have added; return 1 when an agent scored nothing on some task."""
     codes = []
     for run in runs:
-        codes.append(conclude(run, hint=False))
+        codes.append(conclude_run(run, hint=False))
         print()
     _show_tasks(TrajectoryStore(store), runs)
     for run in runs:
@@ -161,6 +160,3 @@ def _show_tasks(store: TrajectoryStore, runs: Sequence[Run]) -> None:
         f"\n{store.path}: {len(store):,} episodes, {store.steps:,} steps, {store.bytes / 1e6:,.1f} MB, "
         f"digest {store.digest[:12]}"
     )
-
-
-COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((collect, "collect"),)

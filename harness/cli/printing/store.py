@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lram.agents.trajectories.hdf5 import printable
-from lram.harness.cli.output import print_table
+from lram.harness.cli.printing.output import print_table
 from lram.harness.collection.info import Group, StoreInfo
 
 _COLUMNS = (

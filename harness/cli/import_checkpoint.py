@@ -1,36 +1,15 @@
-"""Commands that make checkpoints."""
+"""``lram import-checkpoint``: a checkpoint from one of the paper's reference implementation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from lram.harness.cli.output import writing
-
-
-def create(
-    preset: Annotated[str, Parameter(help="A preset, such as 'xlstm[7:1]-16M'; see 'lram agents'.")],
-    /,
-    *,
-    output: Annotated[
-        Path, Parameter(name=["--output", "-o"], help="Folder of the checkpoint; must be new.")
-    ],
-    seed: Annotated[int, Parameter(name=["--seed", "-s"], help="Seed of the random weights.")] = 0,
-) -> int:
-    """Write a checkpoint with random weights: config.json and model.safetensors."""
-    from lram.agents.checkpoints.folder import save_checkpoint
-    from lram.agents.model.network import build_model
-    from lram.agents.model.presets import parse_preset
-
-    config = parse_preset(preset)
-    card = {"made_by": f"lram create {preset} --seed {seed}", "note": "random weights, not trained"}
-    with writing(output):
-        save_checkpoint(output, build_model(config, seed), config, trained=False, card=card)
-    print(f"checkpoint: {output}")
-    return 0
+from lram.harness.cli.options import NewCheckpointOption
+from lram.harness.cli.printing.paths import writing
 
 
 def import_checkpoint(
@@ -42,9 +21,7 @@ def import_checkpoint(
     ],
     /,
     *,
-    output: Annotated[
-        Path, Parameter(name=["--output", "-o"], help="Folder of the checkpoint; must be new.")
-    ],
+    output: NewCheckpointOption,
     actions_in_context: Annotated[
         bool,
         Parameter(help="Past actions were tokens in training (action_condition=True).", negative=()),
@@ -100,9 +77,3 @@ def _settings(settings: Mapping[str, Any]) -> str:
         for name, value in settings.items()
     }
     return ", ".join(f"{name} {text}" for name, text in texts.items())
-
-
-COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = (
-    (create, "create"),
-    (import_checkpoint, "import-checkpoint"),
-)

@@ -1,16 +1,15 @@
-"""The command that turns runs and trainings into a report."""
+"""``lram report``: runs and trainings as a page, tables, figures and a summary."""
 
 from __future__ import annotations
 
 import sys
 import webbrowser
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from lram.harness.cli.listings import NormaliserOption
+from lram.harness.cli.options import NormaliserOption
 from lram.harness.errors import LramError
 from lram.harness.storage.listing import show_not_read
 from lram.harness.waiting import still
@@ -97,6 +96,3 @@ def report(
         if show and sys.stdout.isatty():
             webbrowser.open(page.resolve().as_uri())
     return 0
-
-
-COMMANDS: tuple[tuple[Callable[..., Any], str], ...] = ((report, "report"),)

@@ -1,0 +1,298 @@
+"""Options that commands share, each declared once, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from lram.agents.compute import FORMS, PRECISIONS, ROWS, Precision, StepForm
+from lram.envs.registry import domain_names
+from lram.envs.scores import Normaliser
+from lram.harness.errors import LramError
+from lram.harness.evaluation import started_machine
+from lram.harness.executors.contract import Executor
+from lram.harness.executors.local import LOCAL
+from lram.harness.machine import Machine
+from lram.harness.storage.run_folder import Run
+
+# What is played. Where a command needs it and another does not, the type is the command's.
+AGENTS = Parameter(help="Names, presets, checkpoint folders or module:factory.")
+TASKS = Parameter(name=["--tasks", "-t"], help="A selection; see 'lram tasks --help'.", negative=())
+RUN_FOLDER = Parameter(name=["--output", "-o"], help="Folder of the run; must be new.")
+
+ExcludeOption = Annotated[
+    list[str] | None, Parameter(help="Tasks to leave out of the selection.", negative=())
+]
+EpisodesOption = Annotated[int, Parameter(name=["--episodes", "-n"], help="Episodes per agent and task.")]
+PlaySeedOption = Annotated[
+    int, Parameter(name=["--seed", "-s"], help="Seed of initial states and of everything random.")
+]
+ProtocolOption = Annotated[
+    list[str] | None, Parameter(help="domain=NAME: another protocol; see 'lram domains'.", negative=())
+]
+
+TrustOption = Annotated[
+    bool,
+    Parameter(
+        help="Also run the modules and interpreters that the folder names, although it was not started on "
+        "this machine. Look at the folder first.",
+        negative=(),
+    ),
+]
+
+# What is shown, and where it goes.
+JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
+QuietOption = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Show no progress.", negative=())]
+
+NormaliserOption = Annotated[
+    Normaliser,
+    Parameter(
+        help="What a score of 0 is: the random return of the paper's implementation, or random play as it "
+        "was measured here, where it was measured under the run's protocol."
+    ),
+]
+
+# What is read or written.
+DomainArgument = Annotated[str, Parameter(help="Name of a domain.")]
+CheckpointArgument = Annotated[Path, Parameter(help="Folder of the checkpoint.")]
+StoresArgument = Annotated[list[Path], Parameter(help="Folders of trajectory stores.")]
+NewCheckpointOption = Annotated[
+    Path, Parameter(name=["--output", "-o"], help="Folder of the checkpoint; must be new.")
+]
+LicenceOption = Annotated[
+    str, Parameter(name=["--licence", "--license"], help="Licence of the data, for the store's card.")
+]
+
+# Of models that are trained.
+SettingsOption = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--set",
+        help="section.field=value: set a field of the recipe (listed above); repeat it for several, such as "
+        "--set optimizer.updates=500 --set data.tasks=toy/reach,toy/steps.",
+        negative=(),
+    ),
+]
+
+# Of models that are timed.
+TimedDeviceOption = Annotated[str, Parameter(help="Where models decide, such as cpu or cuda.")]
+TimedPrecisionOption = Annotated[
+    Precision, Parameter(help=f"Type of the weights: {' or '.join(PRECISIONS)}; states are float32.")
+]
+BenchSeedOption = Annotated[
+    int, Parameter(name=["--seed", "-s"], help="Seed of weights, inputs and the order of visits.")
+]
+BenchRecordOption = Annotated[
+    Path | None, Parameter(name=["--output", "-o"], help="Write the record to this JSON file.")
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class MachineOptions:
+    """How the work is spread over the machine; None: as the run was started, or as usual for a new one."""
+
+    lanes: Annotated[
+        int,
+        Parameter(
+            name=["--lanes", "-l"], help="Episodes played at the same time; best twice --rows or more."
+        ),
+    ] = 16
+    workers: Annotated[
+        int | None, Parameter(name=["--workers", "-w"], help="Simulator processes (default: one a core).")
+    ] = None
+    threads: Annotated[
+        int | None,
+        Parameter(
+            help="Threads for the models; more than 1 may change the last digits (default: as the run was "
+            "started; for a new run 1)."
+        ),
+    ] = None
+    device: Annotated[
+        str | None,
+        Parameter(
+            help="Where models act, such as cpu or cuda (default: as the run was started; for a new run cpu)."
+        ),
+    ] = None
+    precision: Annotated[
+        Precision | None,
+        Parameter(
+            help="Type of the models' weights; states are float32 (default: as started; new: float32)."
+        ),
+    ] = None
+    step: Annotated[
+        StepForm | None,
+        Parameter(
+            help="How a model's step is computed (default: as started; new: auto, fused kernels where "
+            "possible)."
+        ),
+    ] = None
+    rows: Annotated[
+        int | None,
+        Parameter(
+            help="Lanes that share a pass of a model: 1, or a multiple of 8 (default: as started; new: "
+            f"{ROWS})."
+        ),
+    ] = None
+    python: Annotated[
+        list[str] | None,
+        Parameter(
+            help="domain=PATH: play a domain in another Python; domain=main: in lram's own. Default: the one "
+            "that 'lram env install' made, if any; to resume, those the run was started with.",
+            negative=(),
+        ),
+    ] = None
+    attempts: Annotated[int, Parameter(help="How often an episode is tried when its simulator fails.")] = 2
+    quarantine_after: Annotated[
+        int, Parameter(help="Give up a task when its first N episodes all failed.")
+    ] = 3
+    begin_deadline: Annotated[
+        float, Parameter(help="Seconds to create a simulator and reset it; then it counts as hung.")
+    ] = 180.0
+    step_deadline: Annotated[
+        float, Parameter(help="Seconds for one step of a simulator; then it counts as hung.")
+    ] = 60.0
+    shuffle: Annotated[bool, Parameter(help="Play the episodes in random order.", negative=())] = False
+    quiet: QuietOption = False
+
+    def machine(self, run: Run | None = None) -> Machine:
+        """Return the settings as the library takes them, for a new run or to go on with ``run``."""
+        from lram.envs.workers.process import Deadlines
+
+        usual = started_machine(run) if run is not None else Machine()
+        given = {name: getattr(self, name) for name in ("threads", "device", "precision", "step", "rows")}
+        return replace(
+            usual,
+            **{name: value for name, value in given.items() if value is not None},
+            lanes=self.lanes,
+            workers=self.workers,
+            interpreters=pairs(self.python, "--python"),
+            attempts=self.attempts,
+            quarantine_after=self.quarantine_after,
+            deadlines=Deadlines(self.begin_deadline, self.step_deadline),
+            shuffle=self.shuffle,
+        )
+
+
+DEFAULT_MACHINE = MachineOptions()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where to play: on this machine, or on a Ray cluster."""
+
+    backend: Annotated[
+        Literal["local", "ray"],
+        Parameter(help="Play on this machine, or on a Ray cluster (docs/how-to/cluster.md)."),
+    ] = "local"
+    address: Annotated[
+        str | None,
+        Parameter(
+            help="Address of the Ray cluster, such as 10.0.0.1:6379 (default: RAY_ADDRESS, or a cluster "
+            "on this machine)."
+        ),
+    ] = None
+    job_cpus: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Ray: cores of a job, each with a simulator process, as 2 or domain=2 (default: 1).",
+            negative=(),
+        ),
+    ] = None
+    job_gpus: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Ray: GPUs of a job whose model is on cuda, as 0.25 or domain=0.25 (default: 1).",
+            negative=(),
+        ),
+    ] = None
+    job_memory: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Ray: GiB of memory of a job, as 4 or domain=4 (default: from domain, model and lanes).",
+            negative=(),
+        ),
+    ] = None
+    job_episodes: Annotated[
+        int | None,
+        Parameter(
+            help="Ray: episodes of a job (default: few enough for an even end, many enough for start-up)."
+        ),
+    ] = None
+
+    def chosen(self, machine: MachineOptions | None = None) -> Executor:
+        """Return where to work; LramError for options that do not go together, with ``machine`` or not."""
+        if self.backend == "local":
+            for option in ("address", "job_cpus", "job_gpus", "job_memory", "job_episodes"):
+                if getattr(self, option) is not None:
+                    raise LramError(f"--{option.replace('_', '-')} belongs to a cluster: add --backend ray")
+            return LOCAL
+        if machine is not None and machine.workers is not None:
+            raise LramError("--workers is for one machine; with --backend ray, give --job-cpus")
+        from lram.harness.executors.ray import RayExecutor, ResourceRequest
+
+        request = ResourceRequest(
+            numbers_by_domain(self.job_cpus, "--job-cpus"),
+            numbers_by_domain(self.job_gpus, "--job-gpus"),
+            numbers_by_domain(self.job_memory, "--job-memory"),
+            self.job_episodes,
+        )
+        return RayExecutor(self.address, request)
+
+
+DEFAULT_CLUSTER = ClusterOptions()
+
+
+def terms(selection: Sequence[str], exclude: Sequence[str] | None) -> list[str]:
+    """Return the terms of a selection and of its ``--exclude``."""
+    return [*selection, *(f"!{term}" for part in exclude or () for term in part.split(","))]
+
+
+def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Return ``domain=value`` texts as a dictionary; LramError for one without both sides."""
+    result = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise LramError(f"{option} takes domain=value, not {text!r}")
+        result[name] = value
+    return result
+
+
+def numbers_by_domain(texts: Sequence[str] | None, option: str) -> dict[str, float]:
+    """Return ``2`` and ``domain=2`` texts by domain, the first under ""; LramError for what is no number."""
+    result = {}
+    for text in texts or ():
+        name, equals, value = text.rpartition("=")
+        try:
+            result[name] = float(value)
+        except ValueError:
+            raise LramError(f"{option} takes a number or domain=number, not {text!r}") from None
+        if equals and not name:
+            raise LramError(f"{option} takes a number or domain=number, not {text!r}")
+        if name and name not in domain_names():
+            raise LramError(f"{option} {text}: there is no domain {name}; 'lram domains' lists them")
+    return result
+
+
+def parse_int_list(text: str, option: str) -> tuple[int, ...]:
+    """Return the whole numbers of a comma list; LramError for anything else."""
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise LramError(f"{option} takes whole numbers such as 1,16, not {text!r}") from None
+
+
+def parse_step_forms(text: str, option: str) -> tuple[str, ...]:
+    """Return the step forms of a comma list; LramError where one is empty."""
+    parts = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if not all(parts):
+        raise LramError(
+            f"{option} takes step forms such as torch,fused (there are {', '.join(FORMS)}), not {text!r}"
+        )
+    return parts

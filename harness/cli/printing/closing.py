@@ -1,0 +1,208 @@
+"""The end of a command: what a run or a training holds, and what to do next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lram.harness.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from lram.harness.cli.printing.hints import show_unseen, trained_tasks
+from lram.harness.cli.printing.output import print_table
+from lram.harness.errors import LramError
+from lram.harness.storage.run_folder import Run
+from lram.harness.words import brief
+
+if TYPE_CHECKING:
+    from lram.agents.training.run import Outcome
+    from lram.reports.evidence.evidence import Evidence
+    from lram.reports.model import Estimate
+
+_REASONS_SHOWN = 5
+_MOST_ROWS = 24
+"""Agents times tasks that are shown one by one; a report has them all."""
+
+
+def conclude_run(run: Run, *, hint: bool = True) -> int:
+    """Print what a run shows, what it holds and what to do next.
+
+    Returns 1 when an agent scored nothing on some task.
+    """
+    from lram.reports.evidence.collect import collect
+
+    evidence = collect([run])
+    if any(cell.counted for cell in evidence.cells.values()):
+        show_standing(evidence)
+        print()
+    rows = []
+    for agent in run.plan.agents:
+        mine = [cell for (label, _), cell in evidence.cells.items() if label == agent.label]
+        recorded, scored = sum(len(cell.records) for cell in mine), sum(len(cell.scored) for cell in mine)
+        missing = sum(cell.planned for cell in mine) - recorded
+        rows.append((agent.label, scored, recorded - scored, missing, agent.info.description))
+    print_table(("agent", "scored", "errored", "missing", "what it is"), rows)
+    records = [record for cell in evidence.cells.values() for record in cell.records.values()]
+    reasons = Counter(r.failure.message for r in records if r.failure and r.failure.kind != "quarantine")
+    given_up = sorted({r.task for r in records if r.failure and r.failure.kind == "quarantine"})
+    for reason, times in reasons.most_common(_REASONS_SHOWN):
+        print(f"\n{times} errored: {reason}")
+    if own := sum(record.failed_by_agent for record in records):
+        print(
+            f"\n{own} of the errored failed by the agent's own fault: they count as the worst outcome, and "
+            "where no least return is known the agent has no score on the task"
+        )
+    if len(reasons) > _REASONS_SHOWN:
+        print(f"\nand {len(reasons) - _REASONS_SHOWN} other reasons; the records have them")
+    if given_up:
+        print(f"\ngiven up after repeated failures: {', '.join(given_up)}; see {run.path / 'logs'}")
+    for agent in run.plan.agents:
+        skipped = [skip for skip in run.plan.skipped if skip.agent == agent.label]
+        if skipped:
+            print(
+                f"\n{agent.label} cannot play {len(skipped)} of {len(run.plan.tasks)} tasks, such as "
+                f"{skipped[0].task}: {skipped[0].reason}"
+            )
+    show_unseen(run)
+    sessions = run.provenance()
+    if sessions and (spread := sessions[-1].settings.get("spread")):
+        print(f"\n{spread}")
+    empty = sorted(set(run.plan.pairs()) - {(r.agent, r.task) for r in records if r.status == "scored"})
+    if empty:
+        label, task = empty[0]
+        more = f", and {len(empty) - 1} more of {len(run.plan.pairs())}" if len(empty) > 1 else ""
+        print(f"\nno episode was scored of {label} on {task}{more}; the exit code is {EXIT_FAILED}")
+    if hint and any(record.status == "errored" for record in records):
+        print(f"\nto play the errored episodes again: lram resume {run.path} --retry-errors")
+    if hint:
+        print(f"\nnext: lram report {run.path} -o {run.path}-report")
+    return EXIT_FAILED if empty else 0
+
+
+def interrupted(folder: Path, command: str = "") -> int:
+    """Say how to go on after Ctrl-C; return the exit code."""
+    if not (folder / "run.json").is_file():
+        raise KeyboardInterrupt
+    run = Run(folder)
+    planned = len(run.plan.pairs()) * run.plan.episodes
+    print(
+        f"\ninterrupted: {planned - len(run.missing())} of {planned} episodes are recorded; "
+        f"go on with: {command or f'lram resume {folder}'}"
+    )
+    return EXIT_INTERRUPTED
+
+
+def show_standing(evidence: Evidence) -> None:
+    """Print score, success rate and return of each agent, with 95% intervals, as a report has them.
+
+    Returns of different tasks have no common scale: where there are several tasks, the returns stand task by
+    task, unless these are too many.
+    """
+    from lram.reports import text
+    from lram.reports.standing import standings
+
+    found = list(standings(evidence))
+    tasks = len(evidence.tasks)
+    score, percent = partial(text.number, digits=3), _percent
+    if tasks == 1:
+        only = [agent.tasks[0] if agent.tasks else None for agent in found]
+        rows = [
+            (
+                agent.name,
+                _shown(agent.score.estimate, score),
+                _shown(agent.success.estimate, percent),
+                _shown(one.returns if one else None, text.figures),
+            )
+            for agent, one in zip(found, only, strict=True)
+        ]
+        print_table(("agent", "score", "success", "return"), rows)
+        _explain(rows)
+        return
+    rows = [
+        (
+            agent.name,
+            _shown(agent.score.estimate, score),
+            _shown(agent.success.estimate, percent),
+            f"{agent.score.rests_on.tasks} of {agent.score.rests_on.of_tasks}",
+        )
+        for agent in found
+    ]
+    print_table(("agent", "score", "success", "tasks with a score"), rows)
+    number = sum(len(agent.tasks) for agent in found)
+    if number > _MOST_ROWS:
+        _explain(rows)
+        print(f"{number:,} results by agent and task, with returns, are in the report")
+        return
+    by_task = [
+        (
+            agent.name,
+            one.task,
+            _shown(one.score, score),
+            _shown(one.success, percent),
+            _shown(one.returns, text.figures),
+        )
+        for agent in found
+        for one in agent.tasks
+    ]
+    print()
+    print_table(("agent", "task", "score", "success", "return"), by_task)
+    _explain([*rows, *by_task])
+
+
+def _percent(share: float) -> str:
+    from lram.reports import text
+
+    return f"{text.percent(share)}%"
+
+
+def _shown(estimate: Estimate | None, form: Callable[[float], str]) -> str:
+    from lram.reports import text
+
+    return text.NONE if estimate is None else f"{form(estimate.value)} {text.span(estimate, form)}"
+
+
+def _explain(rows: Iterable[tuple[str, ...]]) -> None:
+    from lram.reports import text
+
+    print(f"In brackets: 95% intervals.{text.legend(cell for row in rows for cell in row)}")
+
+
+def conclude_training(outcome: Outcome, run: Path) -> int:
+    """Print how a run ended and what to do next; return the exit code."""
+    if os.environ.get("RANK", "0") != "0":  # of several processes, one talks
+        return 0 if outcome.finished else EXIT_INTERRUPTED
+    if not outcome.finished:
+        print(
+            f"\ninterrupted: the state after update {outcome.update} is saved; go on with: "
+            f"lram train --resume {run}"
+        )
+        return EXIT_INTERRUPTED
+    domains: list[str] = []
+    if outcome.validation is not None:
+        try:
+            domains = _show_validation(outcome.validation)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise LramError(
+                f"the last validation in {run / 'metrics.jsonl'} is not what a training writes; restore the "
+                f"file; the model is in {run / 'checkpoint'}"
+            ) from None
+    print(f"\ntrained: {outcome.update} updates\ncheckpoint: {run / 'checkpoint'}")
+    tasks = " ".join(map(shlex.quote, trained_tasks(run / "checkpoint", domains))) or "TASKS"
+    print(f"next: lram eval {run / 'checkpoint'} --tasks {tasks} -o {run / 'eval'}")
+    return 0
+
+
+def _show_validation(line: Any) -> list[str]:
+    """Print a line of validation; return its domains."""
+    names = ("loss", "perplexity", "top1", "action_error")
+    rows: list[Sequence[object]] = [
+        (domain, *(f"{one[name]:.4g}" for name in names)) for domain, one in line["domains"].items()
+    ]
+    if len(rows) > 1:
+        rows.append(("mean", *(f"{line[name]:.4g}" for name in names)))
+    print(f"\nvalidation after update {line['update']}:\n")
+    print_table(("domain", "loss", "perplexity", "top-1", "action error"), rows)
+    return [brief(domain, 80) for domain in line["domains"]]
