@@ -92,12 +92,14 @@ def python(user: Path, *arguments: str) -> None:
     assert answer.returncode == 0, answer.stderr
 
 
+@pytest.mark.slow
 def test_the_agent_plays(user: Path) -> None:
     lram = ("-m", "lram.harness.cli", "eval", "pendulum_agent:PendulumAgent")
     python(user, *lram, "--tasks", "toy/reach", "-n", "2", "-o", "run", "-q")
     assert [record.status for record in Run(user / "run").records()] == ["scored"] * 2
 
 
+@pytest.mark.slow
 def test_an_agent_with_other_weights_or_other_code_does_not_continue_a_run(user: Path) -> None:
     def lram(*words: str, stops: str = "") -> None:
         environment = {**os.environ, "PYTHONPATH": str(user)}
@@ -135,6 +137,7 @@ def test_the_metric_is_in_reports(user: Path) -> None:
     python(user, "-c", f"{lookup}; assert found()[-1].key == 'worst_task'")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # a dozen commands
 def test_the_backbone_goes_the_whole_way(user: Path) -> None:
     """Trained, checked, evaluated, timed, extrapolated, and compared with the package's own in a study."""

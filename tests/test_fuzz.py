@@ -18,6 +18,7 @@ ROUNDS = 4
 SEED = 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", FORMATS, ids=lambda one: one.name)
 def test_what_is_damaged_is_read_or_refused_in_one_sentence(one: Format, tmp_path: Path) -> None:
     sample = make_samples(tmp_path, (one,))[one.name]

@@ -6,6 +6,8 @@ import ast
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("envs", "agents", "harness", "reports")
 
@@ -22,6 +24,7 @@ def test_every_folder_of_code_is_in_the_wheel_and_no_other() -> None:
     assert set(setuptools["packages"]) == there
 
 
+@pytest.mark.slow
 def test_a_class_has_its_name_alone() -> None:
     """So that a search for it finds it, and nothing else."""
     places: dict[str, list[str]] = {}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lram.envs import registry
-from lram.envs.protocol_id import ProtocolId
 from lram.envs.errors import SelectionError
+from lram.envs.protocol_id import ProtocolId
 from lram.harness.cli.options import JsonOption
 from lram.harness.cli.printing.output import print_json, print_table
 

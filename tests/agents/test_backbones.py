@@ -111,6 +111,7 @@ def _steps(backbone: Stepped, x: Tensor, size: int, state: Any = None) -> tuple[
     return torch.cat(outputs, dim=1), state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3, 11, 66])
 @torch.no_grad()
 def test_steps_of_any_size_equal_forward(backbone: Stepped, size: int) -> None:
@@ -137,6 +138,7 @@ def test_a_masked_token_leaves_the_state_as_it_was_bit_for_bit(backbone: Stepped
     assert torch.isfinite(y).all()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_masked_tokens_are_as_if_they_were_not_there(backbone: Stepped) -> None:
     """Rows with holes in different places, against the same rows without the holes."""
@@ -204,6 +206,7 @@ def test_steps_in_bfloat16_stay_within_its_rounding_of_forward(kind: str, size: 
     assert (y - exact).abs().max() < 0.1 * exact.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2, 8])
 @torch.no_grad()
 def test_steps_equal_forward_at_several_times_the_trained_length(kind: str, form: str, times: int) -> None:
@@ -213,6 +216,7 @@ def test_steps_equal_forward_at_several_times_the_trained_length(kind: str, form
     torch.testing.assert_close(_steps(backbone, x, 3)[0], backbone(x), rtol=0, atol=5e-5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_thousand_timesteps_stay_finite(backbone: Stepped) -> None:
     state = backbone.initial_state(1)

@@ -90,6 +90,7 @@ def test_the_default_constant_does_nothing_in_each_kind_of_task() -> None:
     assert played == {0: [0], 1: [4], 2: [[0.0] * 6]}
 
 
+@pytest.mark.slow
 def test_doing_nothing_in_procgen_is_told_right() -> None:
     pytest.importorskip("gym3", reason="needs lram-bench[procgen]")
     from procgen import ProcgenGym3Env
@@ -150,6 +151,7 @@ def test_scripted_has_an_expert_for_all_fifty_metaworld_tasks() -> None:
     assert "no scripted controller" in (agent.refuses(unknown) or "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task",
     ["reach-v3", "door-close-v3", "drawer-open-v3", "button-press-v3", "window-open-v3", "pick-place-v3"],
@@ -170,6 +172,7 @@ def test_metaworld_experts_of_two_lanes_do_not_share_their_memory() -> None:
 
 
 # Half of the gap between random and scripted play that the heuristics' table tells.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "least"),
     [
@@ -192,6 +195,7 @@ def test_walking_up_crosses_the_freeway() -> None:
     assert 15 <= play(ScriptedAgent(), "atari/freeway", 1100)[0] <= 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "least"), [("atari/breakout", 15), ("atari/road-runner", 480), ("atari/kangaroo", 200)]
 )
@@ -200,6 +204,7 @@ def test_atari_controllers_score_far_above_random_play(task: str, least: float) 
     assert play(ScriptedAgent(), task, 1100)[0] > least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "gap"), [("procgen/bigfish", 4), ("procgen/bossfight", 0.4)])
 def test_procgen_controllers_score_above_random_play(task: str, gap: float) -> None:
     pytest.importorskip("gym3", reason="needs lram-bench[procgen]")

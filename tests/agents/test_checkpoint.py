@@ -266,6 +266,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_checkpoint_is_refused_in_one_sentence(
     folder: Path, damage: Callable[[Path], None], message: str
@@ -288,6 +289,7 @@ def test_sha256sum_itself_agrees(folder: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "config.json: OK\nmodel.safetensors: OK\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "SHA256SUMS"])
 def test_no_flipped_bit_and_no_cut_is_taken_for_what_was_saved(folder: Path, name: str) -> None:
     digest = load_checkpoint(folder)[1].digest

@@ -102,6 +102,7 @@ def _close(one: Any, other: Any) -> None:
     np.testing.assert_allclose(one, other, rtol=0, atol=2e-5 * np.abs(other).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [ARM, GAME], ids=["arm", "game"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize("mode", ["window", "reset"])
@@ -118,6 +119,7 @@ def test_within_the_context_a_limited_agent_decides_as_the_plain_one(
             _close(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [ARM, GAME], ids=["arm", "game"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize("step", ["torch", "auto"])
@@ -166,6 +168,7 @@ def test_what_lies_before_the_context_plays_no_part(mode: Any) -> None:
     assert not np.allclose(*carried, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 8])
 @pytest.mark.parametrize("mode", ["window", "reset"])
 @pytest.mark.parametrize("name", ["xlstm", "mamba", "transformer, ring"])

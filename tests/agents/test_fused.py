@@ -186,6 +186,7 @@ def _run_square(tmp_path: Path, cache: Path, code: str = SQUARE) -> tuple[Path, 
     return Path(done.stdout.strip()), done.stderr
 
 
+@pytest.mark.slow
 def test_a_kernel_is_compiled_once_and_kept_for_this_user_alone(tmp_path: Path) -> None:
     folder, said = _run_square(tmp_path, tmp_path / "cache")
     (kept,) = folder.iterdir()
@@ -195,6 +196,7 @@ def test_a_kernel_is_compiled_once_and_kept_for_this_user_alone(tmp_path: Path) 
     assert (kept.stat().st_mtime_ns, kept.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
+@pytest.mark.slow
 def test_a_damaged_kernel_costs_a_compilation_and_is_said_and_replaced(tmp_path: Path) -> None:
     folder, _ = _run_square(tmp_path, tmp_path / "cache")
     (kept,) = folder.iterdir()
@@ -253,6 +255,7 @@ def test_what_other_users_could_write_is_not_read(
     assert "can be written by other users, so it is not used" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_kernels_are_kept_by_processes_at_once_and_read_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "square.py").write_text(SQUARE)
     with ThreadPoolExecutor(3) as pool:

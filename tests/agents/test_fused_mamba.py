@@ -65,6 +65,7 @@ def _bits(state: Any, row: int) -> list[bytes]:
     return [tensor[row].numpy().tobytes() for layer in state for tensor in layer]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", [1, 2, 3, 11, 64])
 @pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize("masked", [False, True])

@@ -71,6 +71,7 @@ def _bits(tensor: Tensor) -> bytes:
     return tensor.contiguous().numpy().tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3, 11])
 @pytest.mark.parametrize("length", [WINDOW, 8 * WINDOW])
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -145,6 +146,7 @@ def test_idle_rows_keep_their_bits_while_others_grow_and_restart(kind: str, form
     assert after["count"].tolist() == [20, 20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
 @torch.inference_mode()
 def test_a_row_has_the_same_bits_at_any_place_beside_neighbours_of_any_length(kind: str, form: str) -> None:
@@ -162,6 +164,7 @@ def test_a_row_has_the_same_bits_at_any_place_beside_neighbours_of_any_length(ki
     assert len(seen) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
 @torch.inference_mode()
 def test_rows_move_between_states_whose_caches_have_grown_differently(kind: str, form: str) -> None:
@@ -180,6 +183,7 @@ def test_rows_move_between_states_whose_caches_have_grown_differently(kind: str,
         torch.testing.assert_close(y[1], expected[1, 150:], rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
 @torch.inference_mode()
 def test_a_long_past_can_be_read_at_once_and_continued(kind: str, form: str) -> None:

@@ -404,6 +404,7 @@ def test_rewards_whose_sum_overflows_are_refused(tmp_path: Path) -> None:
     assert "not finite" in problems[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_flipped_bits_in_a_source_give_episodes_or_sentences(tmp_path: Path, layout: str) -> None:
     path = source(tmp_path / "raw", layout)

@@ -125,6 +125,7 @@ def _views(weights: Weights) -> Weights:
     return views
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_wrapping_gives_the_same_checkpoint(golden: Load, name: str, tmp_path: Path) -> None:
     expected, weights = golden(name), reference(name)

@@ -62,6 +62,7 @@ def _lived(task: TaskSpec, steps: int) -> tuple[list[list[Any]], Any, list[list[
     return seen, rng.uniform(0, 2, shape), actions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("acts", [False, True], ids=["", "actions in context"])
 @pytest.mark.parametrize(

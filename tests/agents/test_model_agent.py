@@ -93,6 +93,7 @@ def _play(
     return trace
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["torch", "fused"])
 @pytest.mark.parametrize("task", [ARM, GAME], ids=["vector", "image"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

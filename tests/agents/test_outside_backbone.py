@@ -134,6 +134,7 @@ def test_its_checkpoint_is_read_with_the_same_digest(tmp_path: Path) -> None:
     assert meta.digest == model_digest(model)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_whose_code_is_not_here_says_what_to_install(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "checkpoint", build_model(CONFIG, 3), CONFIG, trained=False, card={})
     config = tmp_path / "checkpoint" / "config.json"
@@ -161,6 +162,7 @@ SPEC = BackboneSpec("mine", Options, lambda model: None)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["by --set", "by the recipe"])
 def test_code_of_the_working_directory_is_run_where_the_command_line_names_it(
     tmp_path: Path, named: str

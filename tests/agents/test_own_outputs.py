@@ -60,6 +60,7 @@ def sizes(state: State) -> list[torch.Size]:
     return [tensor.shape for tensor in tensors(state)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_step_that_writes_over_its_states_is_refused(name: str) -> None:
     agent = agent_of(name)
@@ -71,6 +72,7 @@ def test_a_step_that_writes_over_its_states_is_refused(name: str) -> None:
         pass_gate({"reusing": agent})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_what_graphs_give_is_copied(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda call, **how: reusing(call))
@@ -102,6 +104,7 @@ def test_copies_make_a_step_right_that_writes_over_its_outputs() -> None:
     assert not torch.equal(torch.stack(two_blocks(reusing(call), agent)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 16])
 def test_a_sweep_checks_the_form_that_it_measures(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plain form is sound; the compiled one is not, for the rows of one batch only."""

@@ -55,6 +55,7 @@ def failed(checks: Sequence[Check]) -> set[str]:
     return {check.name for check in checks if check.status == "failed"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_context", [False, True], ids=["no actions", "actions in context"])
 @pytest.mark.parametrize("rows", [1, 8])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -74,6 +75,7 @@ def test_fused_steps_pass(kind: str) -> None:
     assert not failed(model_checks(_agent(CONFIGS[kind], step="fused"), SHORT))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_bfloat16_weights_pass_with_an_allowance_of_their_own(config: ModelConfig) -> None:
     agent = ModelAgent(_model(config).bfloat16(), trained=False, description="test", digest="")
@@ -196,6 +198,7 @@ STEPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "names"), STEPS.items(), ids=[fault.__name__ for fault in STEPS])
 def test_a_faulty_step_is_found_by_the_checks_that_name_it(fault: Any, names: set[str]) -> None:
     agent = _agent(CONFIGS["mlstm and slstm"])
@@ -335,6 +338,7 @@ AGENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "names"), AGENTS.items(), ids=[kind.__name__ for kind in AGENTS])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_a_faulty_agent_is_found_though_its_model_is_right(
@@ -384,6 +388,7 @@ UNFED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize(("fault", "tokens"), UNFED.items())
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -512,6 +517,7 @@ def test_models_keep_the_contract_of_agents_too(kind: str) -> None:
     assert not failed(contract_checks(_agent(CONFIGS[kind])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [ForgetsTheReset, ReadsTheFreshReward])
 def test_the_contract_finds_a_models_faults_too(kind: type[ModelAgent]) -> None:
     name = {

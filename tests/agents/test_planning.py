@@ -53,6 +53,7 @@ def decided(agent: PlanningAgent, plan: dict[int, tuple[Episode, Sequence[Any]]]
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task_id", list(PROBLEMS))
 def test_the_state_read_from_an_observation_leads_to_the_environments_next_one(task_id: str) -> None:
     needs_the_suite()
@@ -110,6 +111,7 @@ def test_a_lane_that_is_reset_is_exactly_fresh() -> None:
     assert agent.state_bytes(state) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task_id", "least"),
     [

@@ -124,6 +124,7 @@ def test_every_flipped_byte_is_found_or_harmless(store: Path, name: str) -> None
     assert found > 0.9 * len(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["index.jsonl", "card.json"])
 def test_every_cut_is_found(store: Path, name: str) -> None:
     content = (store / name).read_bytes()
@@ -133,6 +134,7 @@ def test_every_cut_is_found(store: Path, name: str) -> None:
             TrajectoryStore(store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["index.jsonl", "card.json"])
 @pytest.mark.parametrize("signed", [True, False], ids=["signed", "of an earlier version"])
 def test_a_writer_deletes_nothing_and_a_rebuild_gives_the_same_store(
@@ -598,6 +600,7 @@ def in_a_child(store: Path, fails_at: int, error: int | None) -> tuple[bool, set
     os._exit(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [None, errno.EIO, errno.ENOSPC], ids=["kill", "EIO", "ENOSPC"])
 @pytest.mark.parametrize("begun", [True, False], ids=["added to", "made"])
 def test_a_kill_or_a_refusal_at_each_file_operation_costs_nothing_that_was_promised(

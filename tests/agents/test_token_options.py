@@ -58,6 +58,7 @@ def _agent(config: ModelConfig, step: str = "torch") -> ModelAgent:
     return ModelAgent(_model(config), trained=False, description="test", digest="", compute=compute)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("config", BACKBONES.values(), ids=BACKBONES)
 def test_every_choice_of_tokens_acts_as_it_is_trained(config: ModelConfig, options: dict[str, bool]) -> None:
@@ -71,6 +72,7 @@ def test_every_choice_of_tokens_acts_as_it_is_trained(config: ModelConfig, optio
     assert kinds == {"observations"} | {name for option, name in names.items() if options[option]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("kind", ["xlstm", "mamba", "transformer, ring"])
 def test_fused_steps_read_every_choice_of_tokens(kind: str, options: dict[str, bool]) -> None:
@@ -81,6 +83,7 @@ def test_fused_steps_read_every_choice_of_tokens(kind: str, options: dict[str, b
     assert not [check for check in checks if check.status == "failed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_every_choice_of_tokens_keeps_the_agents_contract(options: dict[str, bool]) -> None:
     checks = contract_checks(_agent(replace(BACKBONES["xlstm"], **options)))

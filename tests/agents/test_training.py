@@ -128,6 +128,7 @@ class Crashing(Silent):
 # --- the same bits --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_gives_the_same_bits_again(recipe: Callable[..., Recipe], tmp_path: Path, whole: Path) -> None:
     torch.manual_seed(1)  # what surrounds a run must not matter
     start(recipe(), tmp_path / "again")
@@ -142,6 +143,7 @@ def test_workers_change_no_bit(recipe: Callable[..., Recipe], tmp_path: Path, wh
     assert lines(whole) == lines(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", [1, 3, 4, 5, 8, 10, 12])
 def test_a_run_that_crashed_anywhere_goes_on_to_the_same_bits(
     update: int, recipe: Callable[..., Recipe], tmp_path: Path, whole: Path
@@ -153,6 +155,7 @@ def test_a_run_that_crashed_anywhere_goes_on_to_the_same_bits(
     assert lines(tmp_path / "cut") == lines(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["save_file", "write_bytes", "rename", "unlink"])
 def test_a_crash_while_a_state_is_written_loses_nothing_before_it(
     moment: str, recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
@@ -520,6 +523,7 @@ def test_a_tracker_that_fails_does_not_end_training(
 # --- models and checkpoints -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["xlstm", "mamba", "transformer"])
 def test_every_kind_of_model_learns(kind: str, precision: str, store: Path, tmp_path: Path) -> None:
@@ -564,6 +568,7 @@ def test_the_card_tells_recipe_data_and_metrics(
     assert (card["update"], card["versions"]) == (12, {"torch": "x"})
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint(
     recipe: Callable[..., Recipe], store: Path, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def _bits(results: dict[str, Tensor]) -> dict[str, bytes]:
     return {name: one.contiguous().numpy().tobytes() for name, one in results.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "count"), [(1, 1), (3, 2), (2, 33), (9, 50), (1, 150)])
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_kernels_equal_plain_pytorch_with_all_gradients(name: str, rows: int, count: int) -> None:

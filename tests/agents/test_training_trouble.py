@@ -325,6 +325,7 @@ REFUSALS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("owner", "name", "count"), REFUSALS)
 def test_an_error_at_any_file_costs_a_sentence_and_no_bit(
     owner: Any,
@@ -374,6 +375,7 @@ start(read_recipe(sys.argv[1]), sys.argv[2], Surroundings(Telling()))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_trainer_leaves_neither_lock_nor_workers(
     recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:

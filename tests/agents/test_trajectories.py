@@ -491,6 +491,7 @@ with StoreWriter({path!r}) as store:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "moment"),
     [("fsync", 0), ("fsync", 1), ("fsync", 2), ("fsync", 5), ("fdatasync", 1), ("write", 0), ("write", 2)],

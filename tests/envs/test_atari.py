@@ -20,11 +20,13 @@ def actions(count: int, seed: int = 0) -> list[int]:
     return [int(a) for a in np.random.default_rng(seed).integers(18, size=count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", [p.name for p in DOMAIN.protocols])
 def test_every_protocol_keeps_the_contract(protocol: str) -> None:
     check_session(lambda: make("breakout", DOMAIN.protocol(protocol)), limit=6750, steps=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", ["qbert", "amidar", "assault"])
 def test_games_that_remember_or_do_not_restore_still_play_the_same_after_a_reset(game: str) -> None:
     check_session(lambda: make(game, DOMAIN.protocol()), steps=150)
@@ -103,6 +105,7 @@ class ReferenceStack:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("game", "env_id"),
     [

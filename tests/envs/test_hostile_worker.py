@@ -382,6 +382,7 @@ def random_frame(rng: random.Random, kind: int, right: dict[int, bytes]) -> byte
     return HEADER.pack(length, kind) + body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*Kind, 0, 99])
 def test_of_a_thousand_random_frames_of_a_kind_none_gives_what_was_not_asked(kind: int) -> None:
     rng = random.Random(kind)

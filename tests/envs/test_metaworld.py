@@ -99,6 +99,7 @@ def test_all_tasks_of_the_paper_exist_and_unknown_ones_are_named() -> None:
         make("door-open-v2", DOMAIN.protocol())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_library("EGL") is None, reason="rendering needs a GL library (libegl1)")
 def test_rendering_shows_the_scene_and_leaves_the_trajectory_as_it_was() -> None:
     # In a process of its own: a GL context here would hang the workers that later tests fork.

@@ -30,6 +30,7 @@ def test_sessions_keep_the_contract(game: str, limit: int, protocol: str) -> Non
     check_session(lambda: make(game, DOMAIN.protocol(protocol)), limit=limit)
 
 
+@pytest.mark.slow
 def test_another_process_plays_the_same_trajectory() -> None:
     program = (
         "from lram.envs.domains.procgen import DOMAIN, make\n"
@@ -54,6 +55,7 @@ def test_a_seed_is_a_level_of_the_training_set_or_never_one_of_them() -> None:
     unseen.reset(2**31 - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", ["ninja", "maze", "coinrun", "leaper"])
 def test_no_unseen_level_begins_as_one_that_is_trained_on(game: str) -> None:
     trained = make(game, DOMAIN.protocol())

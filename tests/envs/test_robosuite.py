@@ -52,11 +52,13 @@ def with_options(**changes: object) -> EvaluationProtocol:
     return replace(PROTOCOL, options={**PROTOCOL.options, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["Lift-Sawyer", "Stack", "Door", "NutAssemblySquare", "PickPlaceCan"])
 def test_sessions_keep_the_contract(task: str) -> None:
     check_session(lambda: make(task, PROTOCOL), steps=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [task.name for task in DOMAIN.tasks])
 def test_observations_are_as_wide_as_the_task_s_row_says(task: str) -> None:
     session = make(task, PROTOCOL)
@@ -65,6 +67,7 @@ def test_observations_are_as_wide_as_the_task_s_row_says(task: str) -> None:
     session.close()
 
 
+@pytest.mark.slow
 def test_another_process_plays_the_same_trajectory_without_a_word_on_the_terminal() -> None:
     program = (
         "from lram.envs.domains.robosuite.suite import DOMAIN, make\n"
@@ -85,6 +88,7 @@ def test_the_protocol_ends_an_episode_at_its_limit_and_nothing_does_before() -> 
     assert not any(step.terminated for step in ends)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("end", "reward"), [(False, None), (True, 1.0)])
 def test_success_is_told_as_it_comes_and_ends_the_episode_where_the_protocol_says_so(
     end: bool, reward: float | None
@@ -108,6 +112,7 @@ def test_success_is_told_as_it_comes_and_ends_the_episode_where_the_protocol_say
         assert fallen.success is False
 
 
+@pytest.mark.slow
 def test_global_random_generators_are_neither_felt_nor_changed() -> None:
     np.random.seed(5)
     random.seed(5)
@@ -125,6 +130,7 @@ def test_global_random_generators_are_neither_felt_nor_changed() -> None:
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["Lift", "Stack"])  # Lift's XML is another one with each seed
 def test_a_copied_model_plays_as_a_compiled_one_bit_for_bit(task: str) -> None:
     digests: list[list[str]] = []
@@ -141,6 +147,7 @@ def test_a_copied_model_plays_as_a_compiled_one_bit_for_bit(task: str) -> None:
     assert digests[0][0] == digests[0][2] == digests[0][3] != digests[0][1]
 
 
+@pytest.mark.slow
 def test_a_model_is_compiled_again_only_where_its_xml_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
 
@@ -230,6 +237,7 @@ def test_corrections_keep_options_and_contacts_that_are_there() -> None:
     assert len(root.findall("contact/pair")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(version("mujoco") != "3.3.0", reason="corrections are for MuJoCo 3.3.0")
 def test_sawyer_builds_on_mujoco_3_with_the_corrections_only() -> None:
     make("Lift-Sawyer", PROTOCOL).close()
@@ -257,6 +265,7 @@ def on_mujoco_2(isolated_robosuite: str, tmp_path_factory: pytest.TempPathFactor
         return dict(plays)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(version("mujoco") != "3.3.0", reason="compares MuJoCo 3.3.0 with 2.3.2")
 @pytest.mark.parametrize("task", COMPARED)
 def test_mujoco_3_with_corrections_plays_as_mujoco_2_does(
@@ -273,6 +282,7 @@ def test_mujoco_3_with_corrections_plays_as_mujoco_2_does(
         assert np.abs(wrong - on_mujoco_2[task]).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_library("EGL") is None, reason="rendering needs a GL library (libegl1)")
 def test_rendering_shows_each_session_its_scene_and_leaves_trajectories_as_they_were() -> None:
     # In a process of its own: a GL context here would hang the workers that later tests fork.

@@ -124,6 +124,7 @@ def test_flaky_is_sound_in_the_episodes_of_other_seeds() -> None:
     assert sum(step.reward for step in play_out("flaky", FLAKY_EVERY + 1)) == 20 + FLAKY_EVERY + 1
 
 
+@pytest.mark.slow
 def test_hang_never_comes_back() -> None:
     program = (
         "from lram.envs.domains.toy import DOMAIN, make\n"

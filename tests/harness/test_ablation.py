@@ -363,6 +363,7 @@ def test_an_agent_goes_on_to_the_next_context_unless_it_has_read_beyond_it() -> 
 # A study as a whole
 
 
+@pytest.mark.slow
 def test_every_cell_is_trained_evaluated_and_measured(made: StudyFolder) -> None:
     cells = made.cells()
     assert [cell.entry.title for cell in cells] == ["off, seed 0", "on, seed 0"]
@@ -409,6 +410,7 @@ def test_a_changed_study_keeps_the_cells_of_the_same_content(
     assert by_title["on, seed 2"].stage() == "train"
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_and_its_cell_is_that_of_one_that_was_not(
     study: Study, made: StudyFolder, tmp_path: Path
 ) -> None:
@@ -439,6 +441,7 @@ def test_a_killed_study_goes_on_and_its_cell_is_that_of_one_that_was_not(
     assert [r.trajectory for r in one.records()] == [r.trajectory for r in other.records()]
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_told_and_the_others_are_made(
     study: Study, made: StudyFolder, tmp_path: Path
 ) -> None:
@@ -455,6 +458,7 @@ def test_a_cell_that_fails_is_told_and_the_others_are_made(
     assert opened.cells()[1].done() is not None
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_interrupted_begins_again_in_a_folder_that_was_moved(
     study: Study, made: StudyFolder, tmp_path: Path
 ) -> None:

@@ -57,6 +57,7 @@ def compare_forms(what: str, *options: str) -> tuple[dict[str, Any], str]:
     return found, done.stdout
 
 
+@pytest.mark.slow
 def test_recurrent_models_are_held_against_token_by_token_and_transformers_against_one_pass(
     ratios: ModuleType, tmp_path: Path
 ) -> None:
@@ -74,6 +75,7 @@ def test_recurrent_models_are_held_against_token_by_token_and_transformers_again
     assert "x faster" in table
 
 
+@pytest.mark.slow
 def test_a_training_step_is_held_against_plain_pytorch(tmp_path: Path) -> None:
     pytest.importorskip("numba")
     options = ["--presets", "transformer-1M", "--rows", "1", "--contexts", "2", "--repeats", "2"]

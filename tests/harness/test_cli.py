@@ -37,6 +37,7 @@ def lram(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["tasks", "--json"], ["suites"], ["domains"], ["agents"]])
 def test_help_and_listings_import_nothing_heavy(arguments: list[str]) -> None:
     script = (
@@ -108,6 +109,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD_INPUT)
 def test_bad_input_is_one_sentence_exit_2_and_nothing_written(tmp_path: Path, case: str) -> None:
     arguments, words = BAD_INPUT[case]
@@ -162,6 +164,7 @@ def test_eval_tells_what_it_recorded_and_what_next(tmp_path: Path) -> None:
     assert "errored" in answer.stdout
 
 
+@pytest.mark.slow
 def test_resume_takes_from_the_run_what_is_not_given(tmp_path: Path) -> None:
     folder = str(tmp_path / "run")
     started = ("--precision", "bfloat16", "--rows", "16", "--threads", "2")
@@ -184,6 +187,7 @@ def test_resume_takes_from_the_run_what_is_not_given(tmp_path: Path) -> None:
     assert (settings["precision"], settings["threads"]) == ("bfloat16", "2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["eval", "resume"])
 @pytest.mark.parametrize("device", ["meta", "warp-drive"])
 def test_a_device_that_cannot_be_used_is_one_sentence(tmp_path: Path, command: str, device: str) -> None:
@@ -230,6 +234,7 @@ def test_users_own_agents_are_found_beside_their_code(tmp_path: Path) -> None:
     assert "other" in answer.stderr
 
 
+@pytest.mark.slow
 def test_a_created_checkpoint_is_evaluated_and_called_untrained(tmp_path: Path) -> None:
     assert (
         lram("create", "transformer[ring]-1M", "-o", str(tmp_path / "checkpoint"), "-s", "3").returncode == 0
@@ -239,6 +244,7 @@ def test_a_created_checkpoint_is_evaluated_and_called_untrained(tmp_path: Path) 
     assert "untrained" in answer.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["pickle", "truncated", "other shape", "no config"])
 def test_a_bad_checkpoint_is_one_sentence(tmp_path: Path, damage: str) -> None:
     checkpoint = tmp_path / "checkpoint"
@@ -273,6 +279,7 @@ def test_an_argument_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_end_no_command(tmp_path: Path, closed: str) -> None:
     command = f"exec {sys.executable} -m lram.harness.cli eval random -t toy/steps -n 1 -o run {closed}"

@@ -372,6 +372,7 @@ def shell(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_bad_data_is_one_line_and_exit_code_2(source: Path, tmp_path: Path) -> None:
     cut_short(source / "cartpole-balance" / "0.hdf5")
     answer = shell("data", "import", source, "-o", tmp_path / "store")
@@ -381,6 +382,7 @@ def test_bad_data_is_one_line_and_exit_code_2(source: Path, tmp_path: Path) -> N
     assert "--skip-bad" in answer.stderr
 
 
+@pytest.mark.slow
 def test_help_and_info_need_neither_torch_nor_a_simulator(source: Path, tmp_path: Path) -> None:
     script = (
         "import sys\nfrom lram.harness.cli import main\n"

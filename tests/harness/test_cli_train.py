@@ -131,6 +131,7 @@ def wait_for_updates(run: Path, process: subprocess.Popen[str], more: int) -> No
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # several processes that each import torch
 def test_a_run_killed_and_interrupted_again_and_again_ends_with_the_same_bits(
     recipe: Path, tmp_path: Path
@@ -194,6 +195,7 @@ def test_two_processes_train_as_one_with_their_batches_together(recipe: Path, tm
         assert line["domains"]["atari"]["top1"] == pytest.approx(other["domains"]["atari"]["top1"])
 
 
+@pytest.mark.slow
 def test_from_store_to_scores(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Train, halve, fine-tune, start from scratch to compare, and act with each."""
     settings = [

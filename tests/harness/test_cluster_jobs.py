@@ -71,6 +71,7 @@ def test_jobs_shrink_as_work_runs_out() -> None:
     assert sizes[-1] * 0.1 < 8 * LAUNCH_S
 
 
+@pytest.mark.slow
 def test_no_job_is_longer_than_what_a_lost_node_may_cost() -> None:
     lines = EpisodeQueue(items(episodes=100_000), costs(1.0))
     assert len(lines.cut("a", "toy/reach", 1000.0, 1).attempts) <= MOST_S

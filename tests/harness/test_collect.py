@@ -121,6 +121,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_scored_episode_is_a_trajectory_and_agrees_with_its_record(whole: Path) -> None:
     store, (run,) = TrajectoryStore(whole), collected_runs(whole)
     store.verify()
@@ -205,6 +206,7 @@ def test_no_start_is_an_evaluations_or_another_agents(tmp_path: Path) -> None:
     assert_equal(contents(first), contents(second))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", range(4))
 def test_a_collection_killed_at_a_random_moment_goes_on_to_the_same_store(
     tmp_path: Path, whole: Path, moment: int
@@ -223,6 +225,7 @@ def test_a_collection_killed_at_a_random_moment_goes_on_to_the_same_store(
     assert_settled(folder, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [0, 1, 5, 30])
 def test_what_is_committed_without_a_record_is_not_played_again(
     tmp_path: Path, whole: Path, call: int
@@ -267,6 +270,7 @@ def assert_settled(folder: Path, whole: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(
     tmp_path: Path, whole: Path, how: signal.Signals
@@ -284,6 +288,7 @@ def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(
     assert_settled(folder, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [1, 6, 7])
 def test_a_signal_between_a_trajectory_and_its_record_leaves_both(
     tmp_path: Path, whole: Path, call: int
@@ -306,6 +311,7 @@ StoreWriter.append = append
     assert_settled(folder, whole)
 
 
+@pytest.mark.slow
 def test_another_seed_adds_a_run_and_the_same_seed_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     collect("random", "toy/reach", folder, episodes=2, machine=MACHINE)
@@ -347,6 +353,7 @@ def test_errored_episodes_leave_a_record_and_no_trajectory(tmp_path: Path) -> No
     assert {episode.task for episode in TrajectoryStore(folder).episodes} == {"toy/reach"}
 
 
+@pytest.mark.slow
 def test_a_repeated_attempt_is_stored_once_and_whole(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     run = collect("random", "toy/flaky,toy/lives", folder, episodes=10, machine=MACHINE)
@@ -468,6 +475,7 @@ def test_a_store_in_use_is_not_written_to(tmp_path: Path) -> None:
     assert "in use by another process" in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replaced", [False, True], ids=["moved", "replaced"])
 def test_a_store_that_is_moved_while_it_is_collected_into_is_whole_and_leaves_no_ghost(
     tmp_path: Path, replaced: bool
@@ -491,6 +499,7 @@ def test_a_store_that_is_moved_while_it_is_collected_into_is_whole_and_leaves_no
     assert [file.name for file in folder.rglob("*")] == (["mine.txt"] if replaced else [])
 
 
+@pytest.mark.slow
 def test_a_collection_killed_before_its_plan_was_there_is_begun_again_under_the_same_name(
     tmp_path: Path,
 ) -> None:

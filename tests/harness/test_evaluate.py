@@ -39,6 +39,7 @@ def play(
     return [replace(record, measured=blank) for record in run.records()]
 
 
+@pytest.mark.slow
 def test_toy_records_do_not_depend_on_lanes_workers_or_order(tmp_path: Path) -> None:
     tasks = "toy/reach,toy/steps,toy/image,toy/lives,toy/slow,toy/noscore"
     runs = [
@@ -67,6 +68,7 @@ def test_a_folder_does_not_hide_the_agent_that_is_called_as_it(
         evaluate("./random", "toy/reach", "other", episodes=1)
 
 
+@pytest.mark.slow
 def test_a_models_trajectories_do_not_depend_on_lanes_workers_or_order(tmp_path: Path) -> None:
     """Bit for bit: every network pass has the same shape, whichever lanes are ready."""
     agents = ["xlstm[7:1]-1M", "mamba-1M", "transformer[ring]-1M"]
@@ -191,6 +193,7 @@ def test_domains_and_agents_of_other_packages_come_in_by_entry_point(tmp_path: P
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["nonsense", "meta", "cuda:99"])
 def test_a_device_that_is_not_there_is_named(tmp_path: Path, device: str) -> None:
     with pytest.raises(LramError, match=f"the device '{device}' cannot be used here"):
@@ -244,6 +247,7 @@ def mixed_computing(run: Run) -> list[Caveat]:
     return [caveat for caveat in summarise([run]).caveats if caveat.kind == "mixed computing"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("older", [False, True])
 def test_a_run_goes_on_computing_as_it_was_started(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], older: bool
@@ -264,6 +268,7 @@ def test_a_run_goes_on_computing_as_it_was_started(
     assert not mixed_computing(finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("started", "later"), [("bfloat16", "float32"), ("float32", "bfloat16")])
 def test_a_run_is_not_resumed_in_another_precision(
     tmp_path: Path, started: Precision, later: Precision
@@ -274,6 +279,7 @@ def test_a_run_is_not_resumed_in_another_precision(
     assert len(run.records()) == 1
 
 
+@pytest.mark.slow
 def test_another_precision_is_named_as_the_cause_where_only_the_agent_shows_it(tmp_path: Path) -> None:
     machine = Machine(lanes=1, workers=1)
     agents = {
@@ -285,6 +291,7 @@ def test_another_precision_is_named_as_the_cause_where_only_the_agent_shows_it(t
         resume(run, agents={"m": agents["float32"]}, machine=machine)
 
 
+@pytest.mark.slow
 def test_a_session_that_computes_otherwise_says_so_and_the_report_names_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -300,6 +307,7 @@ def test_a_session_that_computes_otherwise_says_so_and_the_report_names_it(
     assert caveat.items == ("xlstm-1M: rows a pass 8 and 16; threads 1 and 2",)
 
 
+@pytest.mark.slow
 def test_a_step_that_resolves_to_another_form_is_a_difference(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +320,7 @@ def test_a_step_that_resolves_to_another_form_is_a_difference(
     assert re.fullmatch(r"mamba-1M: step fused kernels, .* and plain PyTorch \S+", caveat.items[0])
 
 
+@pytest.mark.slow
 def test_sessions_without_a_model_or_without_a_record_make_no_caveat(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

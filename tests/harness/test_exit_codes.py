@@ -91,6 +91,7 @@ def test_every_command_has_its_codes_in_the_table_and_the_page_is_the_table() ->
     assert not any(set(codes) & set(ALWAYS) for codes in OWN.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_ends_with_0_and_an_option_that_is_none_with_2(command: str, code: Code) -> None:
     assert code(*command.split(), "--help") == 0
@@ -146,6 +147,7 @@ def some() -> Trajectory:
     )
 
 
+@pytest.mark.slow
 def test_the_codes_of_plain_commands(code: Code, some: Trajectory) -> None:
     """Each code of the table that a second reaches, by the command that ends with it."""
     reached: set[tuple[str, int]] = set()
@@ -190,6 +192,7 @@ def test_the_codes_of_plain_commands(code: Code, some: Trajectory) -> None:
     assert {command for command, _ in missing} == {"compare"}  # below
 
 
+@pytest.mark.slow
 def test_the_codes_of_a_comparison_are_its_verdicts(code: Code) -> None:
     play = ("-n", 10, "-w", 1, "-q", "-t")
     assert code("eval", "random", "constant", "scripted", *play, "toy/reach,toy/steps", "-o", "run") == 0

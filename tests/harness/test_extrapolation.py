@@ -85,6 +85,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, unseen: Path) -> Extrapol
     return extrapolate(request, folder / "found", machine=MACHINE)
 
 
+@pytest.mark.slow
 def test_every_context_is_played_on_every_task(finished: Extrapolation) -> None:
     limited = {f"model@{mode}={length}" for mode in ("window", "reset") for length in (4, 8, 60)}
     assert finished.scores is not None
@@ -486,6 +487,7 @@ def test_what_is_not_finite_is_recorded_and_read_again(unseen: Path, tmp_path: P
     assert Extrapolation(tmp_path / "x").losses() == [loss]
 
 
+@pytest.mark.slow
 def test_a_model_that_breaks_down_in_play_does_not_keep_others_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -541,6 +543,7 @@ def test_what_a_model_cannot_read_whole_is_left_out_and_said(
         extrapolate(request, tmp_path / "none", machine=MACHINE)
 
 
+@pytest.mark.slow
 def test_the_trained_length_is_among_the_contexts_that_are_played(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -588,6 +591,7 @@ def test_options_that_would_be_ignored_are_refused(
         command(given.pop("agents", None), **given)
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_goes_on(tmp_path: Path, unseen: Path) -> None:
     model, found = _checkpoint(tmp_path / "model", _card(8)), tmp_path / "found"
     asked = [str(model), "-d", str(unseen), "--trajectories", "1", "-c", "4", "-o", str(found)]
@@ -613,6 +617,7 @@ def test_a_shipped_model_s_card_tells_its_trained_length() -> None:
     assert create_agent("small-mamba@window=50").info.digest != create_agent("small-mamba").info.digest
 
 
+@pytest.mark.slow
 def test_an_extrapolation_that_was_ended_before_it_had_its_scores_is_continued(
     finished: Extrapolation, tmp_path: Path
 ) -> None:

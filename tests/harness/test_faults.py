@@ -24,6 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_folder_survives_a_fault_at_any_file_operation(server: Server, tmp_path: Path, name: str) -> None:
     scenario, place = SCENARIOS[name], tmp_path / "whole"

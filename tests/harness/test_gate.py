@@ -46,6 +46,7 @@ def records(run: Run) -> list[EpisodeRecord]:
     return [replace(record, measured=blank) for record in run.records()]
 
 
+@pytest.mark.slow
 def test_the_run_says_what_the_gate_found(tmp_path: Path) -> None:
     agents: dict[str, Any] = {"random": "random", "small": model_agent()}
     run = evaluate(agents, "toy/steps", tmp_path / "run", episodes=1, machine=MACHINE)
@@ -56,6 +57,7 @@ def test_the_run_says_what_the_gate_found(tmp_path: Path) -> None:
     assert "check of random" not in provenance.settings
 
 
+@pytest.mark.slow
 def test_a_model_without_parity_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     agents = {"sound": model_agent(), "broken": model_agent(sound=False)}
     with pytest.raises(LramError) as refusal:
@@ -130,6 +132,7 @@ def test_the_remedy_goes_to_the_plainest_form() -> None:
     assert remedy(half) == "try --step torch and --precision float32, or mend its code"
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_with_a_model_that_has_lost_its_parity(tmp_path: Path) -> None:
     run = evaluate({"m": model_agent()}, "toy/steps", tmp_path / "run", episodes=2, machine=MACHINE)
     segment = run.path / "records" / "0001.jsonl"
@@ -143,6 +146,7 @@ def test_a_run_is_not_resumed_with_a_model_that_has_lost_its_parity(tmp_path: Pa
     assert all("check of m" in provenance.settings for provenance in finished.provenance())
 
 
+@pytest.mark.slow
 def test_what_has_nothing_left_to_play_is_not_checked_again(tmp_path: Path) -> None:
     agents = {"done": model_agent(), "other": model_agent()}
     run = evaluate(agents, "toy/steps", tmp_path / "run", episodes=1, machine=MACHINE)
@@ -154,6 +158,7 @@ def test_what_has_nothing_left_to_play_is_not_checked_again(tmp_path: Path) -> N
     assert "check of done" not in finished.provenance()[-1].settings
 
 
+@pytest.mark.slow
 def test_records_are_the_same_with_the_gate_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +216,7 @@ def rows(answer: subprocess.CompletedProcess[str], result: str) -> list[str]:
     return [line for line in answer.stdout.splitlines() if line.startswith(result)]
 
 
+@pytest.mark.slow
 def test_the_command_shows_every_check_of_every_agent(tmp_path: Path) -> None:
     more = ("--tokens", "150", "--tasks", "toy/steps", "--step", "torch")
     answer = lram(tmp_path, "check", "random", "small=mamba-1M", *more)
@@ -223,6 +229,7 @@ def test_the_command_shows_every_check_of_every_agent(tmp_path: Path) -> None:
     assert not rows(answer, "FAILED")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "name", "advice"),
     [

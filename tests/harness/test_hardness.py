@@ -35,6 +35,7 @@ def test_more_lanes_than_a_socket_holds_requests_do_not_block_each_other(tmp_pat
     assert [record.status for record in run.records()] == ["scored"] * 320
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 5, 8])
 def test_episodes_that_could_be_played_are_not_lost_to_their_neighbours_crashes(
     tmp_path: Path, seed: int
@@ -47,6 +48,7 @@ def test_episodes_that_could_be_played_are_not_lost_to_their_neighbours_crashes(
     assert statuses[0] == statuses[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [1, 2, 5])
 def test_a_resumed_run_gives_up_what_a_whole_one_does(tmp_path: Path, kept: int) -> None:
     machine = Machine(lanes=1, workers=1)
@@ -140,6 +142,7 @@ def run_lram(*arguments: str, **options: object) -> subprocess.CompletedProcess[
     return subprocess.run(command, text=True, check=False, timeout=120, **options)  # type: ignore[call-overload, no-any-return]
 
 
+@pytest.mark.slow
 def test_a_reader_of_the_progress_that_goes_away_does_not_end_the_run(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)

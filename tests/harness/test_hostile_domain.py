@@ -176,6 +176,7 @@ def settled(run: Run) -> dict[str, tuple[object, ...]]:
     }
 
 
+@pytest.mark.slow
 def test_hostile_simulators_end_in_sentences_and_cost_no_other_episode_anything(
     site: Path, tmp_path: Path
 ) -> None:
@@ -205,6 +206,7 @@ def test_hostile_simulators_end_in_sentences_and_cost_no_other_episode_anything(
     assert run.missing() == []
 
 
+@pytest.mark.slow
 def test_what_a_simulator_has_forked_ends_with_lram_after_kill_9(site: Path, tmp_path: Path) -> None:
     mark = str(tmp_path / "mark")
     command = [sys.executable, "-m", "lram.harness.cli", "eval", "random", "-t", "hostile/forks", "-n", "2"]

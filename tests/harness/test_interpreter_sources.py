@@ -243,6 +243,7 @@ def test_a_clone_that_fails_leaves_nothing_and_tells_what_to_run(
     assert list((home / "sources").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_domain_plays_with_its_checkout_where_it_lies(custom: Any, tmp_path: Path) -> None:
     """Installed for real; the checkout is read and never written."""
     commit = checkout(tmp_path / "place", "gadget")

@@ -100,6 +100,7 @@ def old_python(tmp_path_factory: pytest.TempPathFactory) -> str:
 # Installing, listing, removing
 
 
+@pytest.mark.slow
 def test_an_installed_interpreter_holds_the_pins_and_says_so(toy: str) -> None:
     manifest = installed()["toy"]
     assert (manifest.domain, manifest.path) == ("toy", toy)
@@ -119,6 +120,7 @@ def test_installing_again_leaves_it_alone(toy: str) -> None:
     assert (place("toy").folder / "interpreter.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_installed_interpreter_plays_its_domain_and_gives_the_same_records(
     toy: str, tmp_path: Path
 ) -> None:
@@ -136,6 +138,7 @@ def test_an_installed_interpreter_plays_its_domain_and_gives_the_same_records(
     assert comparable(there) == comparable(here)
 
 
+@pytest.mark.slow
 def test_a_killed_install_counts_for_nothing_and_the_next_one_starts_over(home: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "lram.harness.cli", "env", "install", "toy"],
@@ -198,6 +201,7 @@ def test_ctrl_c_leaves_no_process_and_nothing_that_counts(home: Path) -> None:
         assert installed() == {}
 
 
+@pytest.mark.slow
 def test_an_interpreter_that_lost_its_python_is_called_broken_and_is_installed_anew(
     toy_home: Path, home: Path
 ) -> None:
@@ -219,6 +223,7 @@ def test_an_interpreter_that_lost_its_python_is_called_broken_and_is_installed_a
     assert not lost.parent.parent.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", ".", "..", "../precious", "{folder}", "toy/../../precious", "toy.lock"])
 def test_only_what_is_listed_is_removed(home: Path, tmp_path: Path, name: str) -> None:
     precious = tmp_path / "home" / "precious"
@@ -248,6 +253,7 @@ def copied(toy_home: Path, home: Path) -> str:
     return str(place("toy").python)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["failed step", "failed trial", "interrupt"])
 def test_an_install_that_fails_leaves_the_one_before(
     toy_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch, how: str
@@ -279,6 +285,7 @@ def test_an_install_that_fails_leaves_the_one_before(
     assert lram("eval", "random", "-t", "toy/steps", "-n", "1", "-o", str(home / "run"), "-q").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_killed_install_leaves_the_one_before_and_the_next_one_cleans_up(
     toy_home: Path, home: Path, tmp_path: Path
 ) -> None:
@@ -310,6 +317,7 @@ def test_a_killed_install_leaves_the_one_before_and_the_next_one_cleans_up(
     assert str(folder / "venv-2") in resumed.provenance()[-1].settings["interpreters"]
 
 
+@pytest.mark.slow
 def test_what_a_run_plays_in_is_neither_removed_nor_replaced_under_it(
     toy_home: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +346,7 @@ def test_what_a_run_plays_in_is_neither_removed_nor_replaced_under_it(
     assert installed() == {}
 
 
+@pytest.mark.slow
 def test_a_data_folder_that_only_can_be_read_does_not_stop_a_run(
     toy_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +405,7 @@ def test_a_domain_without_a_python_it_was_proven_with_names_them(
         install("custom")
 
 
+@pytest.mark.slow
 def test_another_python_than_the_installed_one_is_not_passed_over(
     toy_home: Path, home: Path, old_python: str
 ) -> None:
@@ -436,6 +446,7 @@ def failing(custom: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     assert resolve(["custom"]) == {}
 
 
+@pytest.mark.slow
 def test_a_package_that_does_not_exist_is_named(failing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     failing.write(recipe="InterpreterRecipe(('there-is-no-such-package==1.0',))")
@@ -447,6 +458,7 @@ def test_a_package_that_does_not_exist_is_named(failing: Any, monkeypatch: pytes
     assert "no-such-package" in place("custom").log.read_text()
 
 
+@pytest.mark.slow
 def test_a_simulator_that_cannot_be_played_there_is_a_failed_install(failing: Any) -> None:
     failing.write(made="raise RuntimeError('no assets')")
     with pytest.raises(LramError, match=r"custom/steady cannot be played in it: RuntimeError: no assets"):
@@ -606,6 +618,7 @@ def test_a_worker_on_python_3_9_gives_the_same_records(old_python: str, tmp_path
     assert len({record.trajectory for record in old.records()}) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", ["toy", "old_python"])
 def test_folders_in_the_working_directory_do_not_reach_a_worker(
     python: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -636,6 +649,7 @@ def interrupted(folder: Path, python: str) -> Run:
     return Run(folder)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_the_interpreters_that_it_was_started_with(
     old_python: str, toy: str, tmp_path: Path
 ) -> None:
@@ -665,6 +679,7 @@ def test_a_resumed_run_can_be_told_another_interpreter(toy: str, tmp_path: Path)
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_run_whose_interpreter_is_gone_says_so_and_is_not_touched(toy: str, tmp_path: Path) -> None:
     shutil.copytree(Path(toy).parent.parent, tmp_path / "venv", symlinks=True)
     python = str(tmp_path / "venv" / "bin" / "python")
@@ -685,6 +700,7 @@ def test_a_run_of_a_version_that_knew_no_interpreters_still_opens(tmp_path: Path
     assert not resume(run.path).missing()
 
 
+@pytest.mark.slow
 def test_a_collection_remembers_and_can_be_told_otherwise(toy: str, tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     answer = lram("collect", "random", "-t", "toy/steps", "-n", "2", "-o", store, "-q")
@@ -703,6 +719,7 @@ def test_a_folder_of_a_virtual_environment_is_as_good_as_its_python(toy: str) ->
     assert resolve(["toy"], {"toy": "main"}) == {}
 
 
+@pytest.mark.slow
 def test_remove_keeps_what_is_not_the_domains(toy_home: Path, home: Path) -> None:
     shutil.copytree(toy_home, home, symlinks=True)
     (home / "sources" / "gadget").mkdir(parents=True)

@@ -86,6 +86,7 @@ def comparable(run: Run) -> list[EpisodeRecord]:
     return [replace(record, failures=0, measured=blank) for record in run.records()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", range(3))
 def test_a_run_killed_at_a_random_moment_resumes_to_the_same_summary(
     tmp_path: Path, whole: Run, moment: int
@@ -113,6 +114,7 @@ def test_a_run_killed_at_a_random_moment_resumes_to_the_same_summary(
     assert summaries[0] == summaries[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_is_killed_or_stopped_costs_a_repetition_and_the_record_says_so(
     tmp_path: Path, whole: Run, how: signal.Signals
@@ -129,6 +131,7 @@ def test_a_worker_that_is_killed_or_stopped_costs_a_repetition_and_the_record_sa
     assert any("SIGKILL" in note if how == signal.SIGKILL else "no answer within 1" in note for note in notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_and_sigterm_leave_a_run_that_resumes_and_say_how(
     tmp_path: Path, whole: Run, how: signal.Signals
@@ -145,6 +148,7 @@ def test_ctrl_c_and_sigterm_leave_a_run_that_resumes_and_say_how(
     assert comparable(Run(folder)) == comparable(whole)
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused_while_the_first_plays(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     long = ["3000" if word == "30" else word for word in ARGUMENTS]  # until it is ended here

@@ -76,6 +76,7 @@ class Sleeper(RandomAgent):
 """
 
 
+@pytest.mark.slow
 def test_an_agent_that_sleeps_a_known_time_is_measured_within_two_per_cent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

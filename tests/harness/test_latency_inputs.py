@@ -157,6 +157,7 @@ def of(run: LatencyRun, label: str) -> list[LatencyPoint]:
     return [point for point in run.points() if point.job.agent.endswith(label)]
 
 
+@pytest.mark.slow
 def test_an_agent_that_remembers_inputs_is_as_slow_as_it_is_on_new_ones_and_marked(
     remembering: LatencyRequest, tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def test_an_agent_that_remembers_inputs_is_as_slow_as_it_is_on_new_ones_and_mark
     assert {fit.subject for fit in result.fits} == {1}, "and no control rate"
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_begun_by_an_earlier_version_is_resumed_by_its_own_rule(
     remembering: LatencyRequest, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ def subject_of(name: str, plan: LatencyPlan, inputs: Inputs, batch: int = 1) -> 
     return subject
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*AGENTS, "random"])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_timed_actions_are_those_of_an_agent_that_nobody_times(
@@ -103,6 +104,7 @@ def test_timed_actions_are_those_of_an_agent_that_nobody_times(
         assert timed[context] == digest_of(actions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mamba-1M", "transformer[full]-1M"])
 def test_what_a_compiler_does_is_no_decision(name: str, planned: tuple[LatencyPlan, Inputs, Path]) -> None:
     plan, _, folder = planned
@@ -141,6 +143,7 @@ def test_what_a_compiler_does_is_no_decision(name: str, planned: tuple[LatencyPl
         assert point.actions == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["xlstm[7:1]-1M", "mamba-1M", "transformer[full]-1M"])
 def test_a_context_that_was_reached_is_that_of_real_decisions(
     name: str, planned: tuple[LatencyPlan, Inputs, Path]
@@ -174,6 +177,7 @@ def test_a_context_that_was_reached_is_that_of_real_decisions(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["transformer[full]-1M", "transformer[recompute]-1M", "transformer[ring]-1M"]
 )

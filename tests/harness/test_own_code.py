@@ -109,6 +109,7 @@ class Weighted:
         return 0
 
 
+@pytest.mark.slow
 def test_changed_weights_are_refused_where_an_agent_tells_their_digest(tmp_path: Path) -> None:
     weights = tmp_path / "weights.npy"
     np.save(weights, np.array([0.5, 0.5]))

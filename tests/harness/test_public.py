@@ -26,6 +26,7 @@ def test_every_public_name_is_there_and_documented(package: object) -> None:
         assert inspect.getdoc(value), name
 
 
+@pytest.mark.slow
 def test_the_short_names_stay_what_they_are_after_their_modules_are_imported() -> None:
     script = (
         "import lram.harness.evaluation, lram.reports.summary.summarise, lram.harness, lram.reports; "
@@ -45,6 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return evaluate("random", "toy/reach", folder, episodes=1, machine=Machine(workers=1))
 
 
+@pytest.mark.slow
 def test_reports_take_a_run_its_folder_or_a_list_of_them(run: Run, tmp_path: Path) -> None:
     expected = summarise([run])
     for given in (run, run.path, str(run.path), [run.path], (str(run.path),)):

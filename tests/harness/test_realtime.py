@@ -86,6 +86,7 @@ def test_actions_are_the_same_where_all_their_bins_are() -> None:
     assert bins_of(2) != bins_of(3)
 
 
+@pytest.mark.slow
 def test_a_world_that_is_slower_than_the_agent_gives_what_a_waiting_one_gives(tmp_path: Path) -> None:
     waiting = evaluate({"t": Thinker(0)}, "toy/steps", tmp_path / "a", episodes=3).records()
     running = evaluate({"t": Thinker(0)}, "toy/steps", tmp_path / "b", episodes=3, realtime_hz=0.5).records()
@@ -94,6 +95,7 @@ def test_a_world_that_is_slower_than_the_agent_gives_what_a_waiting_one_gives(tm
     assert [r.repeated for r in waiting] == [r.repeated for r in running]
 
 
+@pytest.mark.slow
 def test_a_late_agent_loses_score_and_the_record_tells_how_often_it_was_late(tmp_path: Path) -> None:
     agent = Thinker(0.12)
     run = evaluate({"t": agent}, "toy/steps", tmp_path / "run", episodes=1, realtime_hz=10)

@@ -106,6 +106,7 @@ def test_lanes_that_are_ready_together_share_one_call(tmp_path: Path) -> None:
     assert max(len(lanes) for _, lanes in agent.calls) >= 2
 
 
+@pytest.mark.slow
 def test_an_agent_that_reads_lanes_in_passes_is_asked_for_the_lanes_of_one_pass_at_a_time(
     tmp_path: Path,
 ) -> None:
@@ -126,6 +127,7 @@ def test_an_agent_that_reads_lanes_in_passes_is_asked_for_the_lanes_of_one_pass_
     assert told(records) == told(plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["crash", "hang", "nan", "raise"])
 def test_a_task_that_always_fails_is_recorded_retried_and_given_up_and_the_run_ends(
     tmp_path: Path, fault: str
@@ -144,6 +146,7 @@ def test_a_task_that_always_fails_is_recorded_retried_and_given_up_and_the_run_e
     assert all(record.episode_return is None and record.length is None for record in bad)
 
 
+@pytest.mark.slow
 def test_neighbours_of_a_crash_are_repeated_and_lose_nothing(tmp_path: Path) -> None:
     records = play(tmp_path, Solver(), "toy/flaky,toy/slow", episodes=8, lanes=6, workers=1)
     slow = [record for record in records if record.task == "toy/slow"]
@@ -155,6 +158,7 @@ def test_neighbours_of_a_crash_are_repeated_and_lose_nothing(tmp_path: Path) -> 
     assert all((record.status == "errored") == (record.seed % 4 == 0) for record in flaky)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
@@ -193,6 +197,7 @@ class _Number(int):
     __le__ = __repr__ = __ge__  # type: ignore[assignment]
 
 
+@pytest.mark.slow
 def test_an_agent_that_raises_anything_stops_the_run_with_a_sentence(tmp_path: Path) -> None:
     for number, mistake in enumerate((_Odd(), SystemExit(0), GeneratorExit(), ValueError("\udcff\x1b[2J"))):
         with pytest.raises(LramError, match=f"agent solver raised {type(mistake).__name__}: ") as caught:
@@ -313,6 +318,7 @@ def built(tmp_path: Path, start_s: float) -> tuple[list[str], list[EpisodeRecord
     return [line.split()[1] for line in log.read_text().splitlines()], Run(run).records()
 
 
+@pytest.mark.slow
 def test_a_session_that_is_slow_to_build_is_built_once_a_task_and_no_score_depends_on_it(
     tmp_path: Path,
 ) -> None:

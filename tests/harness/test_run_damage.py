@@ -108,6 +108,7 @@ def changes(content: bytes, seed: int, count: int) -> list[bytes]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("records/0001.jsonl", 400), ("run.json", 200)])
 def test_every_change_to_a_byte_is_found_or_harmless(folder: Path, name: str, count: int) -> None:
     file = folder / name

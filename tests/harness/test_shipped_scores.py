@@ -11,6 +11,7 @@ from lram.harness.evaluation import evaluate
 pytest.importorskip("metaworld", reason="needs the extra metaworld")
 
 
+@pytest.mark.slow
 def test_every_small_model_solves_tasks_that_random_play_does_not(tmp_path: Path) -> None:
     models = ["small-xlstm[1:0]", "small-xlstm[7:1]", "small-mamba", "small-transformer"]
     tasks = "metaworld/window-close-v3,metaworld/drawer-close-v3,metaworld/door-close-v3"

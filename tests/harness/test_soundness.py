@@ -97,6 +97,7 @@ def test_sums_that_overflow_are_named() -> None:
     assert "inner episode" in one.overflow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "words"), [("total", "sum of the rewards is inf"), ("agent_s", "agent_s")]
 )

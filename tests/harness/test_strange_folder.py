@@ -23,6 +23,7 @@ def strange(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_processes_of_a_sweep_import_nothing_from_the_working_directory(
     strange: Path, tmp_path: Path

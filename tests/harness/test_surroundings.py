@@ -66,6 +66,7 @@ def run(server: Server, made: Path, here: Path, words: tuple[str, ...], setup: s
     return server.run(*told, setup=setup)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_streams_and_encodings_change_no_exit_code(
     server: Server, made: Path, tmp_path: Path, words: tuple[str, ...]
@@ -90,6 +91,7 @@ def test_what_an_encoding_lacks_is_written_as_its_escape(server: Server, made: P
     assert ascii_only.output == plain.output.decode().encode("ascii", "backslashreplace")
 
 
+@pytest.mark.slow
 def test_files_are_utf_8_whatever_the_locale(server: Server, made: Path, tmp_path: Path) -> None:
     words = ("report", "MADE/run", "-o", "HERE/report")
     posix = "import locale\nlocale.getencoding = lambda: 'ascii'\n" + ENCODED.format("ascii")
@@ -123,6 +125,7 @@ class Late(RandomAgent):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["hyd:make", "hyd:Late"])
 @pytest.mark.parametrize("command", ["eval", "collect"])
 def test_an_agent_that_changes_the_directory_moves_no_output(
@@ -162,6 +165,7 @@ def test_an_agent_object_that_changes_the_directory_moves_no_run(
     assert [record.status for record in found.records()] == ["scored"]
 
 
+@pytest.mark.slow
 def test_a_file_system_without_locks_is_told_as_one(server: Server, made: Path, tmp_path: Path) -> None:
     setup = "import errno\n" + NO_LOCKS.format("errno.ENOLCK")
     for name, words in (
@@ -182,6 +186,7 @@ def test_a_file_system_without_locks_is_told_as_one(server: Server, made: Path, 
             assert "has no locks" in done.errors
 
 
+@pytest.mark.slow
 def test_a_report_needs_no_lock(server: Server, made: Path, tmp_path: Path) -> None:
     setup = "import errno\n" + NO_LOCKS.format("errno.ENOLCK")
     done = run(server, made, tmp_path / "here", ("report", "MADE/run", "-o", "HERE/report"), setup)
@@ -189,6 +194,7 @@ def test_a_report_needs_no_lock(server: Server, made: Path, tmp_path: Path) -> N
     assert [entry.name for entry in (tmp_path / "here").iterdir()] == ["report"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 4])
 @pytest.mark.parametrize("command", ["create", "import"])
 def test_a_full_disk_is_one_sentence_with_the_path_and_leaves_nothing_half_written(

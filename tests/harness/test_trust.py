@@ -101,6 +101,7 @@ def test_a_program_that_only_the_folder_names_is_not_started(mine: Path) -> None
     assert (mine / "mark").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_begun_here_is_resumed_without_a_question(mine: Path) -> None:
     begun = lram(mine, "eval", spec(mine), "-t", "toy/reach", "-n", "2", "-o", "run", "-q")
     assert begun.returncode == 0, begun.stderr
@@ -112,6 +113,7 @@ def test_a_run_that_was_begun_here_is_resumed_without_a_question(mine: Path) -> 
     assert not Run(mine / "moved").missing()
 
 
+@pytest.mark.slow
 def test_an_agent_whose_source_changed_is_another_agent(mine: Path) -> None:
     begun = lram(mine, "eval", f"me={spec(mine)}", "-t", "toy/reach", "-n", "2", "-o", "run", "-q")
     assert begun.returncode == 0, begun.stderr
@@ -130,6 +132,7 @@ def test_an_agent_whose_source_changed_is_another_agent(mine: Path) -> None:
     assert lram(mine, "resume", "run", "-q").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_collection_continues_with_agents_that_the_command_names(mine: Path) -> None:
     collect(spec(mine), "toy/reach", mine / "store", episodes=1)
     run = mine / "store" / "runs" / "0001"

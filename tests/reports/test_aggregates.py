@@ -103,6 +103,7 @@ def test_replicates_of_a_mean_have_its_unbiased_variance() -> None:
     assert drawn.var() == pytest.approx(values.var(ddof=1) / len(values), rel=0.02)
 
 
+@pytest.mark.slow
 def test_every_form_of_a_report_has_every_metric(synthetic: Any, tmp_path: Path) -> None:
     run = synthetic.study(agents=3)
     folder = write_report([run], tmp_path / "report").parent
@@ -180,6 +181,7 @@ METRIC = AggregateMetric(
 """
 
 
+@pytest.mark.slow
 def test_a_metric_of_another_package_enters_by_its_entry_point(
     synthetic: Any, tmp_path: Path, announce: Announce
 ) -> None:

@@ -62,6 +62,7 @@ def column(page, table, place):
     )
 
 
+@pytest.mark.slow
 def test_a_click_sorts_a_column_and_a_third_one_restores_it(open_page):
     page = open_page()
     before = column(page, "table-headline", 0)
@@ -101,6 +102,7 @@ def test_the_filter_leaves_the_rows_that_match(open_page):
     assert shown == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 768, 1200])
 def test_only_boxes_scroll_sideways_never_the_page(open_page, width):
     page = open_page(width)

@@ -37,6 +37,7 @@ BESIDE_45 = np.array([1 / 90] * 45 + [1 / 2])
 TWO_DOMAINS = ["a"] * 45 + ["b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("episodes", [3, 5, 10, 20])
 @pytest.mark.parametrize("tasks", [1, 8, 50])
 def test_normal_returns_are_covered_at_any_number_of_episodes(tasks, episodes):
@@ -51,6 +52,7 @@ def test_a_domain_of_one_task_beside_one_of_45_is_covered_and_in_doubt(episodes)
     assert found.few.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize(("tasks", "episodes"), [(8, 20), (50, 5), (50, 10)])
 def test_without_a_doubt_an_interval_holds_for_every_law(law, tasks, episodes):
@@ -111,6 +113,7 @@ def coverage_of_rates(p, counts, simulations=3000):
     return float(((low <= np.mean(p) + 1e-12) & (np.mean(p) - 1e-12 <= high)).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.5, 0.9, 0.98])
 @pytest.mark.parametrize("episodes", [3, 5, 10, 50])
 @pytest.mark.parametrize("tasks", [1, 2, 8, 50])
@@ -118,6 +121,7 @@ def test_success_rates_are_covered_at_equal_counts(tasks, episodes, p):
     assert coverage_of_rates([p] * tasks, [episodes] * tasks) >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [(30, 3), (3, 30), (1, 10, 50, 5), (2, 100, 2, 100)])
 @pytest.mark.parametrize("p", [(0.97, 0.03), (0.9, 0.9), (0.98, 0.98), (0.8, 0.4)])
 def test_success_rates_are_covered_at_unequal_counts(p, counts):

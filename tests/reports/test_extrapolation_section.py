@@ -223,6 +223,7 @@ def test_where_no_episode_outlasts_the_trained_length_nothing_is_compared(
     assert "extrapolation-pairs" not in {table.id for table in made.printed}
 
 
+@pytest.mark.slow
 def test_equal_records_give_equal_bytes_in_whatever_order_they_were_written(tmp_path: Path) -> None:
     one = section([_write(tmp_path / "x", _plan())])
     other = section([_write(tmp_path / "y", _plan(), backwards=True)])
@@ -232,6 +233,7 @@ def test_equal_records_give_equal_bytes_in_whatever_order_they_were_written(tmp_
     assert [render(d, "svg") for d in one.drawings] == [render(d, "svg") for d in other.drawings]
 
 
+@pytest.mark.slow
 def test_several_folders_are_one_body_of_evidence(tmp_path: Path) -> None:
     _write(tmp_path / "a", _plan(_candidate("a")))
     _write(tmp_path / "b", _plan(_candidate("b")))
@@ -350,6 +352,7 @@ def test_the_caption_promises_equal_starts_only_within_one_seed(tmp_path: Path, 
     assert "contexts may have met other initial states" in captions[1]
 
 
+@pytest.mark.slow
 def test_scores_without_the_trained_length_among_the_contexts_are_named(
     tmp_path: Path, synthetic: Any
 ) -> None:
@@ -406,6 +409,7 @@ def test_captions_say_what_a_figure_shows_and_does_not(tmp_path: Path, name: str
     assert ("phase of the episode" if name.endswith("loss") else "only scores tell") in drawing.caption
 
 
+@pytest.mark.slow
 def test_scores_follow_the_normaliser_and_say_so(
     tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ def figure(summary, name):
     return next(drawing for drawing in draw(summary) if drawing.name == name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tasks", [1, 2, DOT_PLOT_TASKS])
 def test_every_task_has_a_row_while_they_are_few(synthetic, tasks):
     drawing = figure(study(synthetic, tasks), "tasks")
@@ -44,6 +45,7 @@ def test_many_tasks_are_drawn_as_profiles(synthetic):
         assert share[threshold] == pytest.approx(sum(v > threshold for v in own) / len(own))
 
 
+@pytest.mark.slow
 def test_an_agent_keeps_its_colour_and_marker_in_every_figure(synthetic):
     summary = summarise([synthetic.study()], resamples=100)
     expert = len(summary.agents) - 1
@@ -73,6 +75,7 @@ def test_far_scores_are_drawn_on_a_compressed_axis(synthetic):
     assert drawing.figure.axes[0].get_xscale() == "symlog"
 
 
+@pytest.mark.slow
 def test_points_that_do_not_compare_are_hollow_and_explained(synthetic):
     drawing = figure(summarise([synthetic.study()], resamples=100), "aggregates")
     faces = [
@@ -98,6 +101,7 @@ def test_hollow_means_the_same_in_the_figure_of_success(synthetic):
     assert points[0].get_markersize() > points[1].get_markersize()
 
 
+@pytest.mark.slow
 def test_untrained_agents_are_called_so_beside_the_axis(synthetic):
     for drawing in draw(summarise([synthetic.study()], resamples=100)):
         texts = [label.get_text() for axes in drawing.figure.axes for label in axes.get_yticklabels()]
@@ -106,6 +110,7 @@ def test_untrained_agents_are_called_so_beside_the_axis(synthetic):
         assert "xlstm-1-0-16m" not in texts
 
 
+@pytest.mark.slow
 def test_any_label_can_be_drawn(synthetic):
     labels = ["_hidden", "$x_", "日本 🙂", "a" * 300, "two  words"]
     run = synthetic.run(
@@ -118,6 +123,7 @@ def test_any_label_can_be_drawn(synthetic):
             assert len(legend.get_texts()) == len(labels)
 
 
+@pytest.mark.slow
 def test_drawing_reads_and_leaves_no_setting(synthetic):
     summary = study(synthetic, 2)
     expected = render(figure(summary, "aggregates"), "svg")
@@ -127,6 +133,7 @@ def test_drawing_reads_and_leaves_no_setting(synthetic):
         assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.slow
 def test_files_carry_no_date_and_no_version(synthetic):
     drawing = figure(study(synthetic, 2), "aggregates")
     for kind in ("svg", "png", "pdf"):

@@ -64,6 +64,7 @@ def look(kind: str, path: Path) -> None:
             pytest.fail(f"not one sentence: {error}")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hostile_field_ends_in_a_report_or_in_a_sentence(folders, kind, tmp_path, monkeypatch):

@@ -134,6 +134,7 @@ class _Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
+@pytest.mark.slow
 def test_a_report_of_hostile_names_shows_them_and_does_nothing(synthetic, tmp_path):
     agents = [
         synthetic.agent(

@@ -203,6 +203,7 @@ def test_few_processes_give_no_verdict(tmp_path: Path) -> None:
         assert one.unclear == CONTEXTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repeats", [1, 2, 4])
 def test_below_five_processes_no_crossover_and_no_interval_is_told(tmp_path: Path, repeats: int) -> None:
     folder = write(tmp_path / "a", {"x": XLSTM, "t": TRANSFORMER}, repeats=repeats)
@@ -234,6 +235,7 @@ def test_control_rates_are_held_by_the_bound_of_the_late_share(tmp_path: Path) -
     assert rates.rows[0][place].small.startswith("at "), "what the cell says is not said again below it"
 
 
+@pytest.mark.slow
 def test_a_row_that_is_faster_on_seen_inputs_is_marked_and_enters_nothing(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {"x": XLSTM, "t": TRANSFORMER})
     (segment,) = (folder / "records").glob("*.jsonl")
@@ -280,6 +282,7 @@ def test_out_of_memory_is_told_and_everything_else_stands(tmp_path: Path) -> Non
     json.dumps(made.summary, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_the_section_holds_to_its_contract(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {"x": XLSTM, "t": TRANSFORMER})
     made = section([folder])
@@ -338,6 +341,7 @@ def test_folders_of_one_name_and_their_lines_are_told_apart(tmp_path: Path) -> N
     assert one.style != other.style
 
 
+@pytest.mark.slow
 def test_few_processes_and_those_that_failed_are_said(tmp_path: Path) -> None:
     few = section([write(tmp_path / "few", {"x": XLSTM}, repeats=2)])
     assert "50 times in 100" in {one.kind: one.text for one in few.caveats}["latency-processes"]

@@ -45,6 +45,7 @@ def test_of_many_agents_none_is_compared_unasked_and_the_report_says_so(many):
     assert "--compare A,B" in said
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_is_compared_and_corrected_for_no_more_than_that(many):
     run = many(20)
     base = summarise([run], pairs=Pairs(baselines=("a3",))).comparisons
@@ -58,6 +59,7 @@ def test_what_is_asked_for_is_compared_and_corrected_for_no_more_than_that(many)
     assert twice == [("a3", "a5"), ("a7", "a3")]
 
 
+@pytest.mark.slow
 def test_differences_of_many_pairs_survive_the_correction(synthetic):
     """2,000 sign patterns give no p below 0.0005, which 120 pairs make 0.06."""
     labels = [f"a{place}" for place in range(121)]
@@ -86,6 +88,7 @@ def test_labels_with_commas_are_read_and_unknown_ones_are_refused():
     assert read_pairs(["all"], (), labels).every
 
 
+@pytest.mark.slow
 def test_the_command_takes_comparisons(many, tmp_path, monkeypatch):
     given = [str(many(15).path), "-o", str(tmp_path / "r"), "--baseline", "a0", "--compare", "a1,a2"]
     monkeypatch.setattr("sys.argv", ["lram", "report", *given])
@@ -98,6 +101,7 @@ def test_the_command_takes_comparisons(many, tmp_path, monkeypatch):
     assert "for the 15 pairs that this report compares" in (tmp_path / "r/summary.md").read_text()
 
 
+@pytest.mark.slow
 def test_figures_of_many_agents_are_bounded_and_say_what_they_leave_out(many):
     summary = summarise([many(DRAWN_AGENTS + 10)])
     for drawing in draw(summary):
@@ -106,6 +110,7 @@ def test_figures_of_many_agents_are_bounded_and_say_what_they_leave_out(many):
     assert "Not all" not in draw(summarise([many(DRAWN_AGENTS)]))[0].caption
 
 
+@pytest.mark.slow
 def test_tables_of_many_agents_are_complete_and_no_wider_than_the_tasks(many, tmp_path):
     write_report([many(30, tasks=2)], tmp_path / "r")
     page = (tmp_path / "r/index.html").read_text()

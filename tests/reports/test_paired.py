@@ -98,6 +98,7 @@ LAWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
 def test_at_exchangeable_laws_the_error_is_what_is_promised(law: str) -> None:
     rejected = [
@@ -109,6 +110,7 @@ def test_at_exchangeable_laws_the_error_is_what_is_promised(law: str) -> None:
     assert np.mean(rejected) <= 0.06
 
 
+@pytest.mark.slow
 def test_intervals_cover_where_tasks_have_differences_of_their_own() -> None:
     """Bootstrap intervals of 45 + 1 tasks with 3 and 10 pairs leave out the truth in 17 and 8 of 100."""
     for tasks, pairs in ((8, 5), (46, 3), (46, 10)):
@@ -139,6 +141,7 @@ def test_what_stays_unseen_is_the_worst_that_the_pairs_allow() -> None:
     assert (one.p(2.0), Stakes(np.ones(1), np.ones(1), np.zeros(1)).p(0.1)) == (0.0, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tasks", "pairs"), [(1, 6), (8, 4)])
 def test_what_is_called_detectable_is_shown_four_times_in_five(tasks: int, pairs: int) -> None:
     """Over data sets from which it is estimated; each named difference is tried on new data."""
@@ -153,6 +156,7 @@ def test_what_is_called_detectable_is_shown_four_times_in_five(tasks: int, pairs
     assert 0.68 <= np.mean(shown) <= 0.92
 
 
+@pytest.mark.slow
 def test_the_episodes_that_are_called_needed_suffice() -> None:
     draw, weights, shown = seeded(3), weights_of(3), []
     counts = (4, 9, 6)
@@ -168,6 +172,7 @@ def test_the_episodes_that_are_called_needed_suffice() -> None:
     assert 0.68 <= np.mean(shown) <= 0.94
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_power_without_noise_or_pairs() -> None:
     assert statistics.reach([np.arange(5.0)], np.ones(1), 0.95, seeded(0)) is None
     assert statistics.reach([np.full(20, 0.3)], np.ones(1), 0.95, seeded(0)) is None

@@ -241,6 +241,7 @@ def test_two_runs_of_other_seeds_add_up(trials: Trials) -> None:
     assert section(runs).summary["curves"][0]["trials"] == 48
 
 
+@pytest.mark.slow
 def test_the_report_has_the_section(trials: Trials, tmp_path: Path) -> None:
     write_report([trials.write(trials.plan())], tmp_path / "report")
     summary = json.loads((tmp_path / "report/summary.json").read_text())

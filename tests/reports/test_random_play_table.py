@@ -38,6 +38,7 @@ def played(
     return synthetic.run(plan, outcome)
 
 
+@pytest.mark.slow
 def test_rows_are_the_runs_returns_and_what_is_unfinished_is_left_out_and_named(
     synthetic: Any, tmp_path: Path
 ) -> None:
@@ -69,6 +70,7 @@ def test_rows_are_the_runs_returns_and_what_is_unfinished_is_left_out_and_named(
     ]
 
 
+@pytest.mark.slow
 def test_a_run_of_another_agent_is_refused(synthetic: Any, tmp_path: Path) -> None:
     run = played(synthetic, [COINRUN], spec="scripted")
     answer = script(run.path, "-o", tmp_path / "table.csv")

@@ -63,6 +63,7 @@ def shares(late: float, processes: int, decisions: int, correlation: float) -> t
     return float(np.mean([one is True for one in given])), float(np.mean([one is False for one in given]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decisions", [30, 75, 200])
 def test_an_agent_that_is_late_too_often_passes_seldom(decisions: int) -> None:
     assert shares(0.02, 5, decisions, 0.0)[0] <= 0.05
@@ -70,6 +71,7 @@ def test_an_agent_that_is_late_too_often_passes_seldom(decisions: int) -> None:
     assert shares(0.02, 5, decisions, 0.02)[0] <= 0.05  # processes differ
 
 
+@pytest.mark.slow
 def test_an_agent_that_is_in_time_is_seldom_called_late_and_often_ready() -> None:
     ready_, late = shares(0.001, 5, 200, 0.0)
     assert ready_ > 0.9

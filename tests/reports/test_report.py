@@ -57,6 +57,7 @@ def report(tmp_path_factory, request):
     return run, write_report([run], folder / "report").parent
 
 
+@pytest.mark.slow
 def test_a_report_has_its_files(report):
     _, folder = report
     assert set(contents(folder)) == {
@@ -76,6 +77,7 @@ def test_a_report_has_its_files(report):
     }
 
 
+@pytest.mark.slow
 def test_a_second_report_has_the_same_bytes(report, tmp_path):
     run, folder = report
     again = write_report([run], tmp_path / "again").parent
@@ -84,6 +86,7 @@ def test_a_second_report_has_the_same_bytes(report, tmp_path):
     assert [name for name in first if first[name] != second[name]] == []
 
 
+@pytest.mark.slow
 def test_the_order_and_segments_of_records_leave_no_trace(report, synthetic):
     _, folder = report
     shuffled = synthetic.study(
@@ -95,6 +98,7 @@ def test_the_order_and_segments_of_records_leave_no_trace(report, synthetic):
     assert [name for name in first if first[name] != second.get(name)] == []
 
 
+@pytest.mark.slow
 def test_only_the_timing_depends_on_what_was_measured(synthetic, tmp_path):
     plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 2)
     reports = []
@@ -177,6 +181,7 @@ def test_csv_tables_hold_every_episode_and_result(report):
     assert {row["note"] != "" for row in audit if row["task"].startswith("metaworld")} == {True}
 
 
+@pytest.mark.slow
 def test_a_hostile_label_stays_text(synthetic, tmp_path):
     agents = [synthetic.agent(HOSTILE), synthetic.agent("_b")]
     tasks = [synthetic.task("metaworld/<img src=x onerror=alert(1)>")]
@@ -231,6 +236,7 @@ def test_a_run_without_records_gives_a_report_that_says_so(synthetic, tmp_path):
     assert not (folder / "figures").exists()
 
 
+@pytest.mark.slow
 def test_an_earlier_report_is_replaced_whole(synthetic, tmp_path):
     plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 2)
     full = synthetic.run(plan, lambda item: float(item.episode))
@@ -266,6 +272,7 @@ def test_a_folder_that_is_no_report_is_left_alone(synthetic, tmp_path, files):
     assert {file.name: file.read_text() for file in folder.iterdir()} == dict.fromkeys(files, "mine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["tables/analysis.csv", "figures/talk.svg", "figures/old/aggregates.svg", "tables/.keep"]
 )
@@ -281,6 +288,7 @@ def test_a_users_file_inside_an_earlier_report_is_left_alone_and_named(synthetic
     assert contents(folder) == before
 
 
+@pytest.mark.slow
 def test_a_link_inside_an_earlier_report_is_left_alone(synthetic, tmp_path):
     run = synthetic.run(synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 1), lambda item: 1.0)
     folder = write_report([run], tmp_path / "report").parent
@@ -324,6 +332,7 @@ def test_a_failure_while_writing_keeps_the_earlier_report(synthetic, tmp_path, m
     assert [entry.name for entry in tmp_path.iterdir() if "report" in entry.name] == ["report"]
 
 
+@pytest.mark.slow
 def test_the_public_names_exist_and_cost_nothing_until_used():
     for name in lram.reports.__all__:
         assert getattr(lram.reports, name) is not None
@@ -337,6 +346,7 @@ def test_the_public_names_exist_and_cost_nothing_until_used():
     assert printed.split("\n")[:2] == ["[]", "False"]
 
 
+@pytest.mark.slow
 def test_reports_load_nothing_that_runs():
     code = (
         "import sys, lram.reports.writing.export\n"

@@ -30,6 +30,7 @@ def test_the_interval_of_one_rate_is_wilsons_as_published(successes, trials, low
     assert rate([successes], [trials]) == pytest.approx((low, high), abs=5e-5)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.data())
 def test_an_interval_of_rates_holds_its_estimate_and_is_symmetric(trials, data):
     successes = [data.draw(st.integers(0, n)) for n in trials]
@@ -140,6 +141,7 @@ def test_streams_are_reproducible_and_their_own():
     assert all(statistics.stream(*names).integers(1 << 62) != same for names in others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("episodes", [3, 5])
 def test_intervals_cover_the_truth_as_often_as_they_promise(episodes):
     """Without the scaling, 3 episodes a task give about 87% and 5 about 91%."""
@@ -153,6 +155,7 @@ def test_intervals_cover_the_truth_as_often_as_they_promise(episodes):
     assert 0.92 <= covered / trials <= 0.985
 
 
+@pytest.mark.slow
 def test_intervals_of_the_interquartile_mean_cover_what_another_evaluation_gives():
     """The plain percentile interval holds the expectation about 73 times in 100 here."""
     generator = np.random.default_rng(1)

@@ -223,6 +223,7 @@ def test_what_cannot_be_told_is_not(seeds: tuple[int, ...]) -> None:
     assert (effect.verdict, effect.interval, effect.p, effect.needed) == (CANNOT_TELL, None, None, None)
 
 
+@pytest.mark.slow
 def test_no_effect_is_found_about_as_often_as_is_promised() -> None:
     study = study_of({"a": ("base", "other")}, range(4), episodes=2)
     how = Resampling(0, 5, 0.95)
@@ -231,6 +232,7 @@ def test_no_effect_is_found_about_as_often_as_is_promised() -> None:
     assert 0.01 < share < 0.09  # 0.05 +- 3 standard errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 10])
 def test_what_a_level_does_to_a_few_initial_states_is_no_effect(seeds: int) -> None:
     """An interaction of levels and initial states, and hardly any noise of training: no level is better."""
@@ -408,6 +410,7 @@ def test_a_section_says_what_the_records_say(folder: Folder) -> None:
     assert made.csv["study_tasks.csv"].count(b"\n") == 1 + 12
 
 
+@pytest.mark.slow
 def test_equal_records_give_equal_bytes(folder: Folder, tmp_path: Path, synthetic) -> None:
     one, other = section([folder.path]), section([Folder(tmp_path / "again", synthetic).path])
     assert one.csv == other.csv
@@ -505,6 +508,7 @@ def test_levels_that_are_not_tested_yet_are_corrected_for() -> None:
     assert (untested.p, untested.p_holm, untested.verdict) == (None, None, CANNOT_TELL)
 
 
+@pytest.mark.slow
 def test_scores_follow_the_normaliser_and_say_so(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = {
         ("toy/one", "toy:lram@1"): RandomPlay("toy/one", "toy:lram@1", 100, 0, 0.2, 0.1, 0.1, 0.3, "made up")

@@ -299,11 +299,13 @@ def test_a_run_without_records_gives_a_summary_that_says_so(synthetic):
     assert summary.agent("a").mean_of_domain_means.estimate is None
 
 
+@pytest.mark.slow
 def test_the_summary_survives_json(synthetic):
     summary = summarise([synthetic.study()])
     assert msgspec.json.decode(msgspec.json.encode(summary), type=Summary) == summary
 
 
+@pytest.mark.slow
 def test_intervals_of_scores_draw_nothing_and_comparisons_follow_the_seed(synthetic):
     run = synthetic.study()
     assert summarise([run], seed=1) == summarise([run], seed=1)
@@ -312,6 +314,7 @@ def test_intervals_of_scores_draw_nothing_and_comparisons_follow_the_seed(synthe
     assert one.results == other.results
 
 
+@pytest.mark.slow
 def test_another_agent_does_not_move_an_agents_intervals(synthetic):
     few, many = summarise([synthetic.study(agents=2)]), summarise([synthetic.study(agents=5)])
     assert few.agents[0].mean_of_domain_means == many.agents[0].mean_of_domain_means
@@ -524,6 +527,7 @@ def test_episodes_that_are_too_few_to_tell_give_no_interval_and_say_so(synthetic
     assert "(cannot be told from" not in text, "the reason stands in place of the interval, and not twice"
 
 
+@pytest.mark.slow
 def test_doubts_stand_beside_the_number_with_a_legend(synthetic):
     few = summarise([synthetic.study(episodes=5)])
     table = tables.headline(few).printed
@@ -612,6 +616,7 @@ def test_episodes_that_began_differently_are_no_pair(synthetic):
 OUTCOMES = st.one_of(st.none(), st.just(CRASH), st.floats(-100, 100).map(rounded))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(OUTCOMES, min_size=12, max_size=12))
 def test_whatever_was_recorded_the_counts_and_means_are_right(synthetic, outcomes):

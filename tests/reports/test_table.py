@@ -132,6 +132,7 @@ def test_two_tables_never_share_a_file() -> None:
     assert set(latex_files([empty, other])) == {"tasks-a-b.tex", "tasks-a-b-2.tex"}
 
 
+@pytest.mark.slow
 def test_every_table_of_a_report_is_there_for_latex(synthetic: Any, tmp_path: Path) -> None:
     folder = write_report([synthetic.study()], tmp_path / "report").parent
     page = (folder / "index.html").read_text()
@@ -152,6 +153,7 @@ def test_every_table_of_a_report_is_there_for_latex(synthetic: Any, tmp_path: Pa
         assert done.returncode == 0, done.stdout[-2000:]
 
 
+@pytest.mark.slow
 def test_a_report_is_replaced_with_its_latex_but_takes_nobody_elses(synthetic: Any, tmp_path: Path) -> None:
     run = synthetic.study(agents=2)
     place = tmp_path / "report"

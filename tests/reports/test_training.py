@@ -194,6 +194,7 @@ def report(make_synthetic, tmp_path_factory):
     return [run], trainings, write_report([run], folder / "report", trainings=trainings).parent
 
 
+@pytest.mark.slow
 def test_a_report_of_trainings_has_its_section_tables_and_figures(report):
     _, _, folder = report
     text = (folder / "index.html").read_text()
@@ -212,6 +213,7 @@ def test_a_report_of_trainings_has_its_section_tables_and_figures(report):
     assert "| mamba | Mamba" in plain
 
 
+@pytest.mark.slow
 def test_equal_trainings_give_equal_bytes_and_an_earlier_report_is_replaced(report, tmp_path):
     runs, trainings, folder = report
     again = write_report(runs, tmp_path / "again", trainings=trainings).parent
@@ -302,6 +304,7 @@ def test_a_long_curve_is_drawn_with_few_points_that_keep_its_mean(make):
     assert np.mean(faint.get_ydata()) == pytest.approx(np.mean(losses))
 
 
+@pytest.mark.slow
 def test_a_hostile_label_stays_text(make, tmp_path):
     folder = Made().write(tmp_path / "plain")
     hostile = f"<script>alert(1)<b>|*`$x_1$&amp;={folder}"
@@ -398,6 +401,7 @@ def test_speeds_of_other_machines_are_told(make):
 # --- folders of all conditions --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", [True, False])
 def test_an_unfinished_training_is_shown_and_called_so(state, make):
     trainings = load_trainings([make("a"), make("b", updates=14, finished=False, state=state)])
@@ -429,6 +433,7 @@ def test_a_torn_last_line_is_left_out(make):
     assert len(load_trainings([folder])[0].lines) == 7
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_leaves_a_gap(make):
     _, _, folder = make("a").partition("=")
     path = Path(folder) / "metrics.jsonl"
@@ -521,6 +526,7 @@ def command(monkeypatch, capsys, *words: object) -> tuple[int, str, str]:
     return (int(caught.value.code), *capsys.readouterr())
 
 
+@pytest.mark.slow
 def test_the_command_reports_runs_and_trainings(report, tmp_path, monkeypatch, capsys):
     (run,), _, folder = report
     trained = folder.parent
@@ -556,6 +562,7 @@ def test_the_command_refuses_nothing_and_a_training_in_the_place_of_a_run(
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_trainings_are_read_without_torch(make):
     code = (
         "import sys; from lram.reports import load_trainings, summarise\n"

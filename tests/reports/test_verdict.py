@@ -138,6 +138,7 @@ def test_what_is_missing_is_noted(synthetic: Any) -> None:
     assert any("random weights" in note and "(two)" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_the_command_tells_scripts_by_its_exit_code(
     synthetic: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +197,7 @@ def test_a_steady_agent_is_not_better_than_one_whose_rare_successes_may_not_have
     assert "rarer outcomes are not known (steady on 1 task and rare on 1 task)" in verdict.notes[0]
 
 
+@pytest.mark.slow
 def test_what_a_report_warns_of_a_verdict_says_too(synthetic: Any) -> None:
     """Repeated trajectories, files without checksums, splits, notes on scores; of the two agents only."""
     tasks = [
