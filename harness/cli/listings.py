@@ -11,7 +11,6 @@ from cyclopts import Parameter
 
 from lram.envs import registry
 from lram.envs.errors import SelectionError
-from lram.envs.protocol_id import ProtocolId
 from lram.envs.random_play import RandomPlay, random_play
 from lram.envs.scores import HALF, Normaliser, audit, normalise
 from lram.envs.task import Task
@@ -191,7 +190,7 @@ def domains(*, json: Json = False) -> None:
     print_table(
         ("domain", "protocol", "what it is"),
         [
-            (domain.name, ProtocolId.parse(p.id(domain.name)).versioned_name, p.summary)
+            (domain.name, p.id(domain.name).partition(":")[2], p.summary)
             for domain in adapters
             for p in domain.protocols
         ],
