@@ -148,6 +148,8 @@ def test_a_run_killed_and_interrupted_again_and_again_ends_with_the_same_bits(
         process.wait(timeout=300)
         if number == signal.SIGINT:
             assert f"go on with: lram train --resume {cut}" in finished(process, 130)
+        else:
+            process.communicate()  # closes the pipes
         assert not (cut / "checkpoint").exists()
         process = train("--resume", cut, "-q")
     finished(process)

@@ -265,7 +265,7 @@ def test_an_attempt_that_has_paid_shares_no_job_with_others(tmp_path: Path) -> N
 
     played = Played(tmp_path, script, nodes=1)
     played.check()
-    assert all(len(job.episodes) == 1 for _, job in played.cluster.orders if job.attempts == 1)
+    assert all(len(job.episodes) == 1 for _, job in played.cluster.orders if job.settings.attempts == 1)
     assert {record.episode: record.failures for record in played.sink.records if record.failures} == {2: 1}
 
 

@@ -139,6 +139,16 @@ def test_a_run_is_not_resumed_under_another_protocol_version(tmp_path: Path) -> 
         resume(tmp_path / "run", machine=machine)
 
 
+def test_a_run_whose_protocol_is_no_id_is_not_resumed(tmp_path: Path) -> None:
+    machine = Machine(lanes=1, workers=1)
+    evaluate("random", "toy/steps", tmp_path / "run", episodes=1, machine=machine)
+    replace_text(tmp_path / "run" / "run.json", "toy:plain@1", "toy-plain-1")
+    (segment,) = (tmp_path / "run" / "records").iterdir()
+    segment.unlink()
+    with pytest.raises(LramError, match="'toy-plain-1' is no id of a protocol; one is domain:name@version"):
+        resume(tmp_path / "run", machine=machine)
+
+
 def test_a_run_is_not_resumed_with_other_weights(tmp_path: Path) -> None:
     machine = Machine(lanes=1, workers=1)
     evaluate("mamba-1M", "toy/steps", tmp_path / "run", episodes=1, machine=machine)
