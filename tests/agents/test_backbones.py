@@ -195,6 +195,7 @@ def test_states_stay_float32_under_bfloat16_weights(kind: str) -> None:
     assert torch.isfinite(y).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 11])
 @torch.no_grad()
 def test_steps_in_bfloat16_stay_within_its_rounding_of_forward(kind: str, size: int) -> None:

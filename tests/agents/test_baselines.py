@@ -190,6 +190,7 @@ def test_dmcontrol_controllers_score_far_above_random_play(task: str, least: flo
     assert min(play(ScriptedAgent(), task, seed)[0] for seed in (1100, 1101)) > least
 
 
+@pytest.mark.slow
 def test_walking_up_crosses_the_freeway() -> None:
     pytest.importorskip("ale_py", reason="needs lram-bench[atari]")
     assert 15 <= play(ScriptedAgent(), "atari/freeway", 1100)[0] <= 25
@@ -225,6 +226,7 @@ def test_a_paddle_follows_the_ball_and_fires_where_there_is_none() -> None:
         assert breakout(shown) == action
 
 
+@pytest.mark.slow
 def test_running_right_gets_the_coin_more_often_than_random_play() -> None:
     pytest.importorskip("gym3", reason="needs lram-bench[procgen]")
     seeds = range(1100, 1130)

@@ -33,6 +33,7 @@ def is_random(actions: list[Action]) -> np.ndarray:
     return np.array([bool(np.any(np.asarray(action))) for action in actions])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [Noise(0.3), Noise(0.3, 5), Noise(0.8, 20), Noise(0.05, 50)])
 def test_the_share_of_random_decisions_is_as_asked_from_the_first_decision_on(noise: Noise) -> None:
     agent = NoisyAgent(ConstantAgent(), noise)

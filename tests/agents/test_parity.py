@@ -485,6 +485,7 @@ def test_a_model_whose_decisions_see_their_own_reward_is_found() -> None:
     assert failed(model_checks(agent, SHORT)) == {OWN_REWARD, STREAM, TOKENS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_checking_leaves_generators_weights_and_a_playing_agent_as_they_were(config: ModelConfig) -> None:
     agent = _agent(config)

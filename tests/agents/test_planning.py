@@ -80,6 +80,7 @@ def test_the_state_read_from_an_observation_leads_to_the_environments_next_one(t
     session.close()
 
 
+@pytest.mark.slow
 def test_actions_depend_neither_on_other_lanes_nor_on_threads_nor_on_what_was_played_before() -> None:
     needs_the_suite()
     cup, cups = seen_in("dmcontrol/ball_in_cup-catch", 5, 6)

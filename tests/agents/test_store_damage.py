@@ -111,6 +111,7 @@ def flipped(content: bytes, place: int, bit: int) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["index.jsonl", "card.json"])
 def test_every_flipped_byte_is_found_or_harmless(store: Path, name: str) -> None:
     whole, content = read_all(store), (store / name).read_bytes()

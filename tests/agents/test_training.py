@@ -137,6 +137,7 @@ def test_a_run_gives_the_same_bits_again(recipe: Callable[..., Recipe], tmp_path
     assert lines(whole) == lines(tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_workers_change_no_bit(recipe: Callable[..., Recipe], tmp_path: Path, whole: Path) -> None:
     start(recipe("sampling.workers=2"), tmp_path / "run")
     assert weights(whole) == weights(tmp_path / "run")
@@ -309,6 +310,7 @@ def test_one_process_writes_a_run(stopped: Path) -> None:
 # --- trouble --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_costs_no_state(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any, **named: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -126,6 +126,7 @@ def test_diverged_physics_end_the_episode_with_a_session_error() -> None:
     session.reset(0)
 
 
+@pytest.mark.slow
 def test_all_tasks_of_the_paper_fit_the_layout() -> None:
     tasks = [task for task in benchmark_tasks() if task.domain == "dmcontrol"]
     assert len(tasks) == 16

@@ -16,11 +16,13 @@ from lram.envs.registry import benchmark_tasks
 from lram.envs.session import SessionError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["door-open-v3", "pick-place-v3"])
 def test_sessions_keep_the_contract(task: str) -> None:
     check_session(lambda: make(task, DOMAIN.protocol()), limit=200)
 
 
+@pytest.mark.slow
 def test_another_process_plays_the_same_trajectory() -> None:
     program = (
         "from lram.envs.domains.metaworld import DOMAIN, make\n"

@@ -21,6 +21,7 @@ IDS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(IDS)
 def test_what_is_put_together_is_read_back(one: ProtocolId) -> None:
     assert ProtocolId.parse(str(one)) == one

@@ -392,6 +392,7 @@ def modified(cell: CellFolder) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in sorted(cell.path.rglob("*.json*"))}
 
 
+@pytest.mark.slow
 def test_a_changed_study_keeps_the_cells_of_the_same_content(
     study: Study, made: StudyFolder, tmp_path: Path
 ) -> None:

@@ -350,6 +350,7 @@ def test_the_command_measures_every_model_form_and_context_once(answer: tuple[Pa
     assert "1600 tokens (533 timesteps)" in note
 
 
+@pytest.mark.slow
 def test_the_table_has_a_line_for_every_row_of_the_record(answer: tuple[Path, str]) -> None:
     file, table = answer
     lines = table.splitlines()

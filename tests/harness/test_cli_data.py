@@ -424,6 +424,7 @@ def test_an_interrupted_import_keeps_what_it_has_and_goes_on(
     assert "already there: 1 episode" in output
 
 
+@pytest.mark.slow
 def test_rebuild_makes_a_damaged_store_whole_and_says_what_it_did(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

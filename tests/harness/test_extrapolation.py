@@ -95,6 +95,7 @@ def test_every_context_is_played_on_every_task(finished: Extrapolation) -> None:
     assert all(record.status == "scored" for record in records)
 
 
+@pytest.mark.slow
 def test_contexts_as_long_as_the_episode_end_in_the_same_trajectory(finished: Extrapolation) -> None:
     assert finished.scores is not None
     ends: dict[str, list[str]] = {}

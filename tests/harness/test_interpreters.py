@@ -112,6 +112,7 @@ def test_an_installed_interpreter_holds_the_pins_and_says_so(toy: str) -> None:
     assert "numpy==1.26.4" in lram("env", "list").stdout
 
 
+@pytest.mark.slow
 def test_installing_again_leaves_it_alone(toy: str) -> None:
     before = (place("toy").folder / "interpreter.json").read_bytes()
     answer = lram("env", "install", "toy")
@@ -608,6 +609,7 @@ def test_a_run_and_its_disk_are_not_shared_with_uvs_other_settings(
 # Python 3.9, and folders that lie in wait
 
 
+@pytest.mark.slow
 def test_a_worker_on_python_3_9_gives_the_same_records(old_python: str, tmp_path: Path) -> None:
     old = evaluate(
         ["random"], TASKS, tmp_path / "old", episodes=3, machine=Machine(interpreters={"toy": old_python})

@@ -200,6 +200,7 @@ def test_a_transformer_is_taken_back_to_its_context(
     assert int(subject.reached.blocks[0]["count"]) == 3 * 11 - 1
 
 
+@pytest.mark.slow
 def test_a_recurrent_state_goes_on_and_comes_back_bit_for_bit(
     planned: tuple[LatencyPlan, Inputs, Path],
 ) -> None:

@@ -83,6 +83,7 @@ def test_streams_and_encodings_change_no_exit_code(
         assert "Traceback" not in done.errors, f"{name}: {done.errors}"
 
 
+@pytest.mark.slow
 def test_what_an_encoding_lacks_is_written_as_its_escape(server: Server, made: Path, tmp_path: Path) -> None:
     words = ("compare", "constant=0.5", "constant=-0.5", "-r", "MADE/run")
     plain = run(server, made, tmp_path / "plain", words, ENCODED.format("utf-8"))

@@ -78,6 +78,7 @@ def test_a_click_sorts_a_column_and_a_third_one_restores_it(open_page):
     assert column(page, "table-headline", 0) == before
 
 
+@pytest.mark.slow
 def test_sorting_works_from_the_keyboard_and_leaves_empty_cells_last(open_page):
     page = open_page()
     heading = page.locator("#table-domains thead th").nth(2).locator("button")

@@ -111,6 +111,7 @@ def test_only_the_timing_depends_on_what_was_measured(synthetic, tmp_path):
     assert [name for name in reports[0] if reports[0][name] != reports[1][name]] == ["tables/timing.csv"]
 
 
+@pytest.mark.slow
 def test_summary_json_is_what_the_command_prints(report):
     run, folder = report
     assert (folder / "summary.json").read_bytes() == summary_json(summarise([run]))

@@ -222,6 +222,7 @@ def test_equal_trainings_give_equal_bytes_and_an_earlier_report_is_replaced(repo
     assert not [name for name in contents(again) if "training" in name]
 
 
+@pytest.mark.slow
 def test_summary_json_has_trainings_only_where_there_are_some(report):
     runs, _, folder = report
     summary = json.loads((folder / "summary.json").read_text())
