@@ -486,6 +486,7 @@ def test_a_level_is_named_by_its_brackets_too() -> None:
     assert not running._fits("on, seed 1", "o")
 
 
+@pytest.mark.slow
 def test_one_folder_is_one_studys_and_one_process_at_a_time(
     study: Study, made: StudyFolder, tmp_path: Path
 ) -> None:
