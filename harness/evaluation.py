@@ -36,7 +36,7 @@ from lram.harness.trust import NONE, Trust, check_trusted
 
 if TYPE_CHECKING:
     from lram.agents.trajectories.trajectory import Trajectory
-    from lram.harness.collection.sink import Archive
+    from lram.harness.storage.trajectory_sink import TrajectorySink
 
 __all__ = ["Machine", "evaluate", "go_on", "machine_for", "play", "resume", "started_machine"]
 
@@ -183,7 +183,7 @@ def go_on(
     agents: Mapping[str, MinimalAgent] | None,
     machine: Machine,
     progress: Progress,
-    archive: Archive | None = None,
+    sink: TrajectorySink | None = None,
     executor: Executor = LOCAL,
     trust: Trust = NONE,
 ) -> None:
@@ -195,7 +195,7 @@ def go_on(
         agents: Agents that the run knows as Python objects only.
         machine: What :func:`machine_for` gave.
         progress: Told what happens.
-        archive: Where trajectories and records go instead of ``writer`` alone.
+        sink: Where trajectories and records go instead of ``writer`` alone.
         executor: Where to play.
         trust: As for :func:`resume`; interpreters that ``machine`` names are vouched for.
     """
@@ -222,7 +222,7 @@ def go_on(
                     flush=True,
                 )
             noted["changed since the run's start"] = changed
-        play(session, writer, built, items, machine, progress, noted, archive)
+        play(session, writer, built, items, machine, progress, noted, sink)
 
 
 def started_machine(run: Run) -> Machine:
@@ -239,7 +239,7 @@ def play(
     machine: Machine,
     progress: Progress,
     noted: Mapping[str, str],
-    archive: Archive | None = None,
+    sink: TrajectorySink | None = None,
 ) -> None:
     """Play ``items`` with agents that were checked, and write their records.
 
@@ -251,7 +251,7 @@ def play(
         machine: How to spread the work over a machine.
         progress: Told what happens.
         noted: What :func:`checked` gave, and whatever else belongs to the provenance.
-        archive: Where trajectories and records go instead of ``writer`` alone.
+        sink: Where trajectories and records go instead of ``writer`` alone.
     """
     plan = writer.run.plan
     interpreters = interpreters_of(plan, machine.interpreters)
@@ -270,12 +270,12 @@ def play(
         [(item, failure) for item, failure in writer.run.outcomes() if item not in again],
         interpreters,
         writer.log_folder(),
-        trajectories=archive is not None,
+        trajectories=sink is not None,
     )
     raised: dict[str, str] = {}
     with used(interpreters.values()), progress(items, len(plan.pairs()) * plan.episodes) as report:
         try:
-            session.play(job, _RecordWriter(writer, archive, report))
+            session.play(job, _RecordWriter(writer, sink, report))
         except AgentRaisedError as error:
             raised[error.label] = str(error)
             log = job.logs / "agent-error.log"
@@ -288,8 +288,8 @@ def play(
                 ) from error
             raise LramError(f"{error}; its traceback is in {log}") from error
         finally:
-            if archive is not None:
-                archive.flush()
+            if sink is not None:
+                sink.flush()
             known = session.report()
             settings = {**provenance.settings, **known.notes}
             writer.write_provenance(
@@ -300,19 +300,19 @@ def play(
 class _RecordWriter:
     """Where records arrive: the only place that writes them."""
 
-    def __init__(self, writer: RunWriter, archive: Archive | None, report: Reporter) -> None:
-        self._writer, self._archive, self._report = writer, archive, report
+    def __init__(self, writer: RunWriter, sink: TrajectorySink | None, report: Reporter) -> None:
+        self._writer, self._sink, self._report = writer, sink, report
 
     def record(self, record: EpisodeRecord, trajectory: Trajectory | None = None) -> None:
-        if self._archive is None:
+        if self._sink is None:
             self._writer.append(record)
         else:
-            self._archive.append(record, trajectory)
+            self._sink.append(record, trajectory)
         self._report.record(record)
 
     def heartbeat(self, active: int, decisions: int) -> None:
-        if self._archive is not None:
-            self._archive.heartbeat()
+        if self._sink is not None:
+            self._sink.heartbeat()
         self._writer.heartbeat()
         self._report.heartbeat(active, decisions)
 

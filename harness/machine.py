@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from lram.agents.compute import ROWS, Compute, Precision, StepForm
 from lram.envs.workers.process import Deadlines
 from lram.harness.errors import LramError, as_lram_error
-from lram.harness.rollout import seeds
 from lram.harness.rollout.loop import RolloutSettings
+from lram.harness.storage import seeds
 from lram.harness.storage.records import RunPlan
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from lram.agents.durable import read_regular
 from lram.agents.own_code import named_module
+from lram.harness.data_folder import INTERPRETERS, data_folder
 from lram.harness.errors import LramError
-from lram.harness.interpreters.folder import INTERPRETERS, data_folder
 
 _BEGUN = "begun"
 

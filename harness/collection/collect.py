@@ -27,7 +27,6 @@ from lram.agents.places import placed
 from lram.agents.trajectories import StoreWriter, TrajectoryStore
 from lram.agents.trajectories.card import read_card
 from lram.agents.trajectories.writer import check_writable
-from lram.harness.collection.sink import COMMIT_BYTES, Archive
 from lram.harness.errors import LramError
 from lram.harness.evaluation import checked, go_on, machine_for, play, started_machine
 from lram.harness.executors.contract import Executor, ExecutorSession
@@ -45,6 +44,7 @@ from lram.harness.plan import (
 from lram.harness.progress import Progress, quiet
 from lram.harness.storage.records import AgentEntry, EpisodeRecord, RunPlan
 from lram.harness.storage.run_folder import PLAN_FILE, Run, RunWriter
+from lram.harness.storage.trajectory_sink import COMMIT_BYTES, TrajectorySink
 from lram.harness.trust import NONE, Trust
 
 RUNS = "runs"
@@ -143,7 +143,7 @@ def _new_run(
         folder.parent.mkdir(exist_ok=True)
         with RunWriter.create(folder, plan) as run:
             writer.describe(_card(run.run, notes))
-            play(session, run, built, items, machine, progress, noted, _archive(writer, run))
+            play(session, run, built, items, machine, progress, noted, _sink(writer, run))
         writer.describe(_card(run.run, notes))
     return Run(folder)
 
@@ -222,8 +222,8 @@ def _resume_run(
     items = run.missing()
     if items:
         with RunWriter(run) as writer:
-            archive = _archive(trajectories, writer)
-            go_on(writer, items, agents, machine, progress, archive, executor, trust)
+            sink = _sink(trajectories, writer)
+            go_on(writer, items, agents, machine, progress, sink, executor, trust)
     trajectories.describe(_card(run, _notes(trajectories.path, run)))
     return Run(run.path)
 
@@ -256,9 +256,9 @@ def _record(store: TrajectoryStore, number: int) -> EpisodeRecord:
         ) from error
 
 
-def _archive(trajectories: StoreWriter, run: RunWriter) -> Archive:
+def _sink(trajectories: StoreWriter, run: RunWriter) -> TrajectorySink:
     policies = {agent.label: _policy(agent) for agent in run.run.plan.agents}
-    return Archive(trajectories, run, run_name(run.run), policies)
+    return TrajectorySink(trajectories, run, run_name(run.run), policies)
 
 
 def _policy(agent: AgentEntry) -> str:

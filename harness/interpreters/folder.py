@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 from lram.agents.durable import read_regular, sync_folder, write_durably
+from lram.harness.data_folder import INTERPRETERS, data_folder
 from lram.harness.errors import LramError
 from lram.harness.interpreters.locks import locked, refused, shared, unused
 from lram.harness.storage.json_files import DAMAGE
 
-INTERPRETERS = "interpreters"
 MANIFEST = "interpreter.json"
 LOG = "install.log"
 _VENV = re.compile(r"venv(-[0-9]+)?")
@@ -97,16 +97,6 @@ class InterpreterFolder:
     def log(self) -> Path:
         """What the installers said."""
         return self.folder / LOG
-
-
-def data_folder() -> Path:
-    """Return the user's data folder, which need not exist."""
-    if own := os.environ.get("LRAM_HOME"):
-        return Path(own).expanduser().absolute()
-    shared = os.environ.get("XDG_DATA_HOME", "")
-    # The XDG specification has relative paths ignored.
-    base = Path(shared) if Path(shared).is_absolute() else Path.home() / ".local" / "share"
-    return base / "lram-bench"
 
 
 def place(domain: str) -> InterpreterFolder:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from lram.envs.checkouts import commit_of, git_environment
 from lram.envs.session import Domain, SourceTree
+from lram.harness.data_folder import data_folder
 from lram.harness.errors import LramError
-from lram.harness.interpreters.folder import UsedSource, data_folder
+from lram.harness.interpreters.folder import UsedSource
 from lram.harness.words import count
 
 _CLONE_TIMEOUT_S = 1800

@@ -10,8 +10,8 @@ import numpy as np
 from lram.agents.api import Action, Observation, TaskSpec
 from lram.agents.experts.noise import uniform_action
 from lram.harness.latency.simulators import Simulators
-from lram.harness.rollout import seeds
 from lram.harness.rollout.translation import task_spec
+from lram.harness.storage import seeds
 from lram.harness.storage.records import PlannedTask
 from lram.harness.timing.inputs import Inputs
 

@@ -16,8 +16,8 @@ from lram.harness.latency import inputs as recorded
 from lram.harness.latency.feed import TURNS, feed_of
 from lram.harness.latency.records import OK, SCHEMA, Job, LatencyPlan, LatencyPoint
 from lram.harness.latency.simulators import Simulators
-from lram.harness.rollout import seeds
 from lram.harness.rollout.translation import task_spec
+from lram.harness.storage import seeds
 from lram.harness.timing.agents import digest_of, make_timed_agent
 from lram.harness.timing.clock import stopwatch
 from lram.harness.timing.inputs import Shown

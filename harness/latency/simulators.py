@@ -11,8 +11,8 @@ from lram.envs.protocol_id import ProtocolId
 from lram.envs.workers.pool import Pool
 from lram.envs.workers.process import Begun, Deadlines, Stepped, WorkerProcess
 from lram.harness.errors import LramError, as_lram_error
-from lram.harness.rollout import seeds
 from lram.harness.rollout.translation import checked_action, contradiction, task_spec
+from lram.harness.storage import seeds
 from lram.harness.storage.records import PlannedTask
 
 _WAIT_S = 1.0

@@ -1,1 +1,1 @@
-"""Episodes being played: lanes, the loop over them, their schedule and their seeds."""
+"""Episodes being played: lanes, the loop over them, and their schedule."""

@@ -12,9 +12,9 @@ from typing import Any
 from lram.agents.api import Action, Agent, Episode
 from lram.envs.text import message_of, type_of
 from lram.harness.errors import LramError
-from lram.harness.rollout import seeds
 from lram.harness.rollout.lane import Lane
 from lram.harness.rollout.measured_times import MeasuredTimes
+from lram.harness.storage import seeds
 
 _WARM_UP_DECISIONS = 5  # before a decision's time decides what the world does meanwhile
 

@@ -18,7 +18,6 @@ from lram.envs.text import printable
 from lram.envs.workers.pool import Pool
 from lram.envs.workers.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
 from lram.harness.errors import LramError
-from lram.harness.rollout import seeds
 from lram.harness.rollout.agent_calls import AgentCalls, AgentRaisedError
 from lram.harness.rollout.batching import LONGEST_S, BatchingTimeout
 from lram.harness.rollout.failures import Tally
@@ -30,6 +29,7 @@ from lram.harness.rollout.recorder import TrajectoryRecorder
 from lram.harness.rollout.schedule import Choice, Queue, WorkerSlot
 from lram.harness.rollout.settling import Settling
 from lram.harness.rollout.translation import checked_action, contradiction, task_spec
+from lram.harness.storage import seeds
 from lram.harness.storage.records import EpisodeRecord, Failure, PlannedTask, WorkItem
 
 __all__ = ["AgentRaisedError", "Rollout", "RolloutSettings"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lram.envs.scores import audit
 from lram.harness.errors import LramError
-from lram.harness.rollout import seeds
+from lram.harness.storage import seeds
 from lram.harness.storage.number_checks import check_numbers, wrong
 from lram.harness.storage.records import SCHEMA, EpisodeRecord, RunPlan
 from lram.harness.storage.segments import WrongRecordError

@@ -41,13 +41,14 @@ class CellJob:
 
     def work(self) -> Iterator[None]:
         """Work on the cell in a process; see :class:`lram.harness.executors.contract.ExecutorJob`."""
-        process = self._process = begin(self.study.path, self.cell, self.what)
-        try:
-            while process.poll() is None:
-                yield None
-        finally:
-            if process.poll() is None:
-                self._wait(process)
+        with begin(self.study.path, self.cell, self.what) as process:
+            self._process = process
+            try:
+                while process.poll() is None:
+                    yield None
+            finally:
+                if process.poll() is None:
+                    self._wait(process)
         if why := reason(process.returncode, self.cell.path / "log.txt"):
             raise JobFailedError(why)
 

@@ -22,7 +22,7 @@ import msgspec
 
 from lram.agents.training.recipe import EARLIER_DEFAULTS, FREE, Recipe, flat, recipe_to_dict
 from lram.agents.training.recipe_text import recipe_from_dict
-from lram.harness.rollout.seeds import evaluation_seed
+from lram.harness.storage.seeds import evaluation_seed
 from lram.harness.studies.study import Evaluation, Study, Timing
 
 CONTENT = 1

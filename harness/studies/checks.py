@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lram.harness.rollout.seeds import evaluation_seed
 from lram.harness.storage.number_checks import check_numbers, wrong
+from lram.harness.storage.seeds import evaluation_seed
 from lram.harness.studies.records import Copies, Done, StudyPlan, Times
 
 

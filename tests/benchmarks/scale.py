@@ -85,8 +85,8 @@ def synthetic_plan(items: int) -> Any:
 
 def drawn_record(item: Any, planned: Any, rng: random.Random, skill: float) -> Any:
     """Return a record of ``item`` as a run would have it, its return drawn around ``skill``."""
-    from lram.harness.rollout.seeds import simulator_seed
     from lram.harness.storage.records import SCHEMA, EpisodeRecord, Failure, Measured
+    from lram.harness.storage.seeds import simulator_seed
 
     task, errored = planned.task, rng.random() < 1 / 200
     low, high = task.score_random or 0.0, task.score_reference or 100.0

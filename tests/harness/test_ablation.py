@@ -24,8 +24,8 @@ from lram.harness.cli import app
 from lram.harness.collection.collect import collect
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine
-from lram.harness.rollout.seeds import evaluation_seed
 from lram.harness.storage.json_files import read_json, write_json
+from lram.harness.storage.seeds import evaluation_seed
 from lram.harness.studies import running
 from lram.harness.studies.cells import cells_of
 from lram.harness.studies.copycat import counts

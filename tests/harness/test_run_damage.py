@@ -14,7 +14,6 @@ from lram.agents.api import AgentInfo
 from lram.agents.checksums import sign_file, sign_line
 from lram.envs.registry import all_tasks
 from lram.harness.errors import LramError
-from lram.harness.rollout.seeds import collection_seed, simulator_seed
 from lram.harness.storage.json_files import encode
 from lram.harness.storage.record_checks import MOST_EPISODES
 from lram.harness.storage.records import (
@@ -27,6 +26,7 @@ from lram.harness.storage.records import (
     RunPlan,
 )
 from lram.harness.storage.run_folder import PLAN_FILE, Run, RunWriter
+from lram.harness.storage.seeds import collection_seed, simulator_seed
 
 PLAN = RunPlan(
     schema=SCHEMA,

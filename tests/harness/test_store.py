@@ -15,7 +15,6 @@ from lram.agents.compute import Compute
 from lram.envs.registry import all_tasks
 from lram.harness.computing import started_with
 from lram.harness.errors import LramError
-from lram.harness.rollout.seeds import simulator_seed
 from lram.harness.storage.records import (
     SCHEMA,
     AgentEntry,
@@ -27,6 +26,7 @@ from lram.harness.storage.records import (
     Skipped,
 )
 from lram.harness.storage.run_folder import Run, RunWriter
+from lram.harness.storage.seeds import simulator_seed
 
 PLAN = RunPlan(
     schema=SCHEMA,

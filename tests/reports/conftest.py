@@ -12,7 +12,6 @@ import pytest
 
 from lram.agents.api import AgentInfo
 from lram.envs.task import Task
-from lram.harness.rollout.seeds import simulator_seed
 from lram.harness.storage.records import (
     SCHEMA,
     AgentEntry,
@@ -26,6 +25,7 @@ from lram.harness.storage.records import (
     WorkItem,
 )
 from lram.harness.storage.run_folder import Run, RunWriter
+from lram.harness.storage.seeds import simulator_seed
 
 Outcome = float | tuple[float, bool, bool] | Failure | None
 """A return; with success at any and at the last step; a failure; or None for no record."""

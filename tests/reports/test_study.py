@@ -15,9 +15,9 @@ from scipy import stats
 
 from lram.envs import random_play
 from lram.envs.random_play import RandomPlay
-from lram.harness.rollout.seeds import evaluation_seed, simulator_seed
 from lram.harness.storage.records import EpisodeRecord, WorkItem
 from lram.harness.storage.run_folder import Run, RunWriter
+from lram.harness.storage.seeds import evaluation_seed, simulator_seed
 from lram.harness.studies.folder import CellFolder, write_plan
 from lram.harness.studies.records import (
     SCHEMA,

@@ -11,7 +11,8 @@ from lram.harness.cli.printing.output import print_json, print_table
 
 def list_(*, json: JsonOption = False) -> None:
     """List the interpreters that are installed, and what is left of installs that did not end."""
-    from lram.harness.interpreters.folder import data_folder, places
+    from lram.harness.data_folder import data_folder
+    from lram.harness.interpreters.folder import places
     from lram.harness.interpreters.sources import short_commit
     from lram.harness.interpreters.state import state
 

@@ -13,6 +13,7 @@ import msgspec
 
 from lram.agents.api import Agent, AgentInfo, TaskSpec
 from lram.envs.task import Task
+from lram.harness.data_folder import data_folder
 from lram.harness.errors import LramError
 from lram.harness.executors.contract import (
     ExecutionReport,
@@ -37,7 +38,6 @@ from lram.harness.executors.ray.resources import ResourceRequest
 from lram.harness.executors.ray.rollouts import RolloutSource
 from lram.harness.executors.ray.sweeps import SweepSource
 from lram.harness.executors.ray.transfer import ArtifactTransfer
-from lram.harness.interpreters.folder import data_folder
 from lram.harness.interpreters.readiness import adapter
 from lram.harness.latency.sweep import SweepJob
 from lram.harness.machine import Machine

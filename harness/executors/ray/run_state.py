@@ -10,11 +10,11 @@ import msgspec
 
 from lram.agents.trajectories.trajectory import Trajectory
 from lram.harness.executors.contract import RecordSink, RolloutJob
-from lram.harness.rollout import seeds
 from lram.harness.rollout.failures import Tally
 from lram.harness.rollout.lane import Lane
 from lram.harness.rollout.schedule import Attempt, WorkerSlot
 from lram.harness.rollout.translation import task_spec
+from lram.harness.storage import seeds
 from lram.harness.storage.records import EpisodeRecord, Failure, WorkItem
 
 

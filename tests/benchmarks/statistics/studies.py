@@ -2,7 +2,7 @@
 
     python tests/benchmarks/statistics/studies.py [--quick] [--studies 1000] [--seed 0]
 
-Simulated studies go through the product's own functions: the seeds of ``lram.harness.rollout.seeds`` name
+Simulated studies go through the product's own functions: the seeds of ``lram.harness.storage.seeds`` name
 the initial states of every cell's episodes, and ``lram.reports.sections.study.effects.effects`` says the
 verdicts. A level does something of its own to each initial state (the interaction) and each training has
 its luck; over all initial states no level is better. So every "better" and "worse" is false.
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lram.harness.rollout.seeds import evaluation_seed, simulator_seed
+from lram.harness.storage.seeds import evaluation_seed, simulator_seed
 from lram.harness.studies.study import Axis, Data, Evaluation, Level, Study
 from lram.reports.samples import Resampling
 from lram.reports.sections.study.cells import CellValues, StudyValues

@@ -26,7 +26,7 @@ COMMIT_S = 30.0
 """Seconds that an episode is held at most, so that a crash costs no more than those."""
 
 
-class Archive:
+class TrajectorySink:
     """Takes the episodes of one run of a collection.
 
     Args:
