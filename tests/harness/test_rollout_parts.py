@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lram.envs.registry import all_tasks
-from lram.harness.rollout import agent_calls, seeds
+from lram.harness.rollout import agent_calls
 from lram.harness.rollout.agent_calls import AgentCalls, AgentRaisedError
 from lram.harness.rollout.batching import LONGEST_S, BatchingTimeout
 from lram.harness.rollout.failures import Tally
@@ -20,6 +20,7 @@ from lram.harness.rollout.measured_times import MeasuredTimes
 from lram.harness.rollout.schedule import Attempt, Queue, WorkerSlot
 from lram.harness.rollout.settling import Settling
 from lram.harness.rollout.translation import task_spec
+from lram.harness.storage import seeds
 from lram.harness.storage.records import EpisodeRecord, Failure, PlannedTask, WorkItem
 
 PLANNED = PlannedTask(all_tasks()["toy/steps"], "toy:plain@1")

@@ -1,8 +1,9 @@
 """A Python that has imported already what a command needs, for tests that start many commands.
 
 ``ready_python()`` stands for ``[sys.executable]`` before ``-m module ...``, ``-c code ...`` or ``file ...``.
-The command is a process of its own, with its own folder, environment, streams and exit code. It is forked from
-a server that has imported torch, pandas and matplotlib once, where a new interpreter takes two seconds for that.
+The command is a process of its own, with its own folder, environment, streams and exit code. It is forked
+from a server that has imported torch, pandas and matplotlib once, where a new interpreter takes two seconds
+for that.
 Ctrl-C, SIGTERM and SIGHUP are passed on to it, and it is killed when what the test has started is killed.
 
 Use a new interpreter where a test is about starting it, about closed streams, about its process number, or
