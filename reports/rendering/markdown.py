@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from lram.harness.words import visible
+from lram.reports.answer import Answer
 from lram.reports.bounds import shown
 from lram.reports.evidence.trainings import Training
 from lram.reports.model import Summary
@@ -21,14 +22,22 @@ _OMITTED = 1_000  # tasks outside the aggregates that are named
 _NAMED = 12  # tasks or agents of a caveat that are named; summary.json names all
 
 
-def markdown(summary: Summary, trainings: Sequence[Training] = (), sections: Sequence[Section] = ()) -> bytes:
+def markdown(
+    summary: Summary,
+    trainings: Sequence[Training] = (),
+    sections: Sequence[Section] = (),
+    first: Answer | None = None,
+) -> bytes:
     """Return the summary as Markdown, in the order of the page."""
     parts = [f"# {_plain(words.title(summary, sections))}"]
     scores = evaluation_tables(summary)
+    if first:
+        parts += [f"**{_plain(first.verdict)}**", _table(first.table.printed)]
+    if summary.caveats:
+        parts += ["## Before you quote these numbers"]
+        parts += ["\n".join(_caveat(c.text, c.items) for c in summary.caveats)]
     if lead := words.lead(summary):
         parts.append(_block(lead))
-    if summary.caveats:
-        parts += ["## Read first", "\n".join(_caveat(c.text, c.items) for c in summary.caveats)]
     if summary.agents:
         parts += _evaluation(summary, scores)
     if summary.training:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from lram.harness.storage.run_folder import Run
 from lram.harness.words import visible
 from lram.reports import bounds, text
+from lram.reports.answer import Answer
 from lram.reports.drawing import Drawing, inline_svg
 from lram.reports.evidence.trainings import Training
 from lram.reports.model import Summary
@@ -22,6 +23,9 @@ from lram.reports.sections.training.tables import tables as training_tables
 _OPEN_TASKS = 60
 """Up to so many tasks their tables stand open; beyond, the reader opens them."""
 
+_LONG = 25
+"""A table with more rows scrolls by itself, below headings that stay."""
+
 
 def page(
     summary: Summary,
@@ -30,8 +34,9 @@ def page(
     trainings: Sequence[Training] = (),
     training_drawings: Sequence[Drawing] = (),
     sections: Sequence[Section] = (),
+    first: Answer | None = None,
 ) -> bytes:
-    """Return the page.
+    """Return the page; ``first`` is what it begins with.
 
     Only its part ``measured``, the speeds of trainings, and the caveats on how models were computed and
     which simulators played depend on the machine.
@@ -48,26 +53,30 @@ def page(
     environment.filters["listing"] = text.listing
     environment.filters["shown"] = bounds.shown
     environment.globals["most_items"] = bounds.ITEMS
+    environment.globals["long_rows"] = _LONG
     rendered = environment.get_template("page.html.j2").render(
         summary=summary,
         title=words.title(summary, sections),
         lead=words.lead(summary),
+        answer=first,
+        answer_figures=_drawn([first.drawing] if first and first.drawing else ()),
         scores=(scores := evaluation_tables(summary)),
-        # The drawings are ours; what labels they hold, matplotlib has escaped.
-        figures=[(drawing, Markup(inline_svg(drawing))) for drawing in drawings],
+        figures=_drawn(drawings),
         training=[table.printed for table in training_tables(summary, trainings) if table.id],
-        training_figures=[(drawing, Markup(inline_svg(drawing))) for drawing in training_drawings],
+        training_figures=_drawn(training_drawings),
         tasks=bounds.shown_together(scores.tasks),
         open_tasks=len(summary.tasks) <= _OPEN_TASKS,
         methods=words.methods(summary, sections),
-        sections=[
-            (section, [(drawing, Markup(inline_svg(drawing))) for drawing in section.drawings])
-            for section in sections
-        ],
+        sections=[(section, _drawn(section.drawings)) for section in sections],
         protocols=words.protocols(summary),
         runs=[(run.path.resolve().name, run.provenance()) for run in runs],
     )
     return rendered.encode()
+
+
+def _drawn(drawings: Sequence[Drawing]) -> list[tuple[Drawing, Markup]]:
+    # The drawings are ours; what labels they hold, matplotlib has escaped.
+    return [(drawing, Markup(inline_svg(drawing))) for drawing in drawings]
 
 
 def _shown(value: object) -> object:

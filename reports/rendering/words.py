@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lram.envs.scores import Normaliser
 from lram.reports.aggregates import aggregate_metrics, pair_metrics
+from lram.reports.answer import ranking
 from lram.reports.model import Summary
 from lram.reports.section import Section
 from lram.reports.statistics import fewest_pairs
@@ -92,6 +93,7 @@ def _evaluation_methods(summary: Summary) -> list[tuple[str, str]]:
         ),
         _normalised_score(summary.normaliser),
         *((metric.heading, metric.method) for metric in aggregate_metrics()),
+        ("Ranks", ranking.method(summary)),
         (
             "Intervals",
             f"{level} intervals of what other episodes of the same checkpoint on the same tasks would give. "

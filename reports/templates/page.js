@@ -43,15 +43,14 @@ for (const table of document.querySelectorAll("table")) {
   });
 }
 
-const filter = document.querySelector(".filter");
-if (filter) {
+for (const filter of document.querySelectorAll(".filter")) {
   const label = document.createElement("label");
   const input = document.createElement("input");
   input.type = "search";
   input.placeholder = "part of a name";
-  label.append("Show only tasks or agents with", input);
+  label.append(filter.dataset.label, input);
   filter.append(label);
-  const rows = [...document.querySelectorAll("#tasks tbody tr")];
+  const rows = [...document.querySelectorAll(filter.dataset.rows)];
   const texts = rows.map((row) =>
     [...row.cells].filter((cell) => !cell.classList.contains("n")).map((cell) => cell.textContent).join(" ").toLowerCase());
   input.addEventListener("input", () => {

@@ -17,6 +17,7 @@ from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
 from lram.harness.storage.json_files import encode
 from lram.harness.storage.run_folder import Run
+from lram.reports.answer import answer, leaderboard
 from lram.reports.comparison.pairs import ALL_OR_NONE, Pairs
 from lram.reports.csv_files import csv_files
 from lram.reports.drawing import KINDS, render
@@ -48,8 +49,12 @@ _FILES = frozenset(
         "index.html",
         "summary.json",
         "summary.md",
-        *(f"tables/{name}.csv" for name in (*programs.NAMES, *training_tables.NAMES)),
-        *(f"figures/{name}.{kind}" for name in (*NAMES, *training_figures.NAMES) for kind in KINDS),
+        *(f"tables/{name}.csv" for name in (leaderboard.NAME, *programs.NAMES, *training_tables.NAMES)),
+        *(
+            f"figures/{name}.{kind}"
+            for name in (leaderboard.NAME, *NAMES, *training_figures.NAMES)
+            for kind in KINDS
+        ),
     }
 )
 """Every file that a report can have, but for LaTeX tables, which begin with a mark, and for those of
@@ -195,21 +200,32 @@ def _contents(
     sections = make_sections(evidence or (), others, SectionSettings(seed, pairs, normaliser))
     summary = whole_summary(evidence or (), seed, trainings, sections, pairs, normaliser)
     drawings, training_drawings = draw(summary), training_figures.draw(summary, trainings)
-    contents = {
-        "summary.json": summary_json(summary, sections),
-        "summary.md": markdown(summary, trainings, sections),
-        "index.html": page(summary, drawings, runs, trainings, training_drawings, sections),
-    }
+    first = answer(summary)
+    opening = [first.table] if first else []
     trained = training_tables.tables(summary, trainings)
-    told = [*(programs.tables(summary, evidence) if evidence else ()), *trained]
+    told = [*opening, *(programs.tables(summary, evidence) if evidence else ()), *trained]
     tables = csv_files(told)
     for section in sections:
         tables |= section.csv
-    contents |= {f"tables/{name}": table for name, table in tables.items()}
-    scores = evaluation_tables(summary).all if summary.agents else []
-    printed = [*(table.printed for table in trained if table.id), *(t for s in sections for t in s.printed)]
-    contents |= {f"tables/{name}": table for name, table in latex_files([*scores, *printed]).items()}
-    for drawing in (*drawings, *training_drawings, *(d for section in sections for d in section.drawings)):
+    printed = [
+        *(table.printed for table in opening),
+        *(evaluation_tables(summary).all if summary.agents else ()),
+        *(table.printed for table in trained if table.id),
+        *(table for section in sections for table in section.printed),
+    ]
+    figures = [
+        *([first.drawing] if first and first.drawing else ()),
+        *drawings,
+        *training_drawings,
+        *(drawing for section in sections for drawing in section.drawings),
+    ]
+    contents = {
+        "summary.json": summary_json(summary, sections),
+        "summary.md": markdown(summary, trainings, sections, first),
+        "index.html": page(summary, drawings, runs, trainings, training_drawings, sections, first),
+        **{f"tables/{name}": table for name, table in (tables | latex_files(printed)).items()},
+    }
+    for drawing in figures:
         for kind in KINDS:
             contents[f"figures/{drawing.name}.{kind}"] = render(drawing, kind)
     return contents

@@ -1,0 +1,118 @@
+"""The leaderboard: one table and one figure of all agents, the best first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from matplotlib.figure import Figure
+
+from lram.reports import forms, text
+from lram.reports.answer.notes import of_agents
+from lram.reports.answer.ranking import RankedAgent
+from lram.reports.bounds import drawn, with_note
+from lram.reports.drawing import (
+    SCORE_LABEL,
+    WIDTH,
+    Drawing,
+    agent_rows,
+    in_doubt,
+    look,
+    point,
+    reference_lines,
+)
+from lram.reports.model import Aggregate, Summary
+from lram.reports.table import Column, Part, Table, TableCell, hidden, normaliser_column
+
+NAME = "leaderboard"
+"""Of the figure and of the tables' files."""
+
+_MOST_DOMAINS = 6
+"""Up to so many domains have columns here; the table of domains has all."""
+
+_ENDS: tuple[Part, ...] = tuple(
+    (end, lambda aggregate, of=of: of(aggregate.estimate)) for end, of in forms.INTERVAL
+)
+_RANK: tuple[Part, ...] = (("", lambda one: one.rank),)
+_LABEL: tuple[Part, ...] = (("", lambda agent: agent.label),)
+_JOINED: tuple[Part, ...] = (("", "; ".join),)
+
+
+def table(summary: Summary, ranking: Sequence[RankedAgent]) -> Table[RankedAgent]:
+    """Return the agents by score, with what warns about each."""
+    flags = of_agents(summary)
+    entered = sum(one.rank is not None for one in ranking)
+
+    def domain(place: int) -> Callable[[RankedAgent], Aggregate]:
+        return lambda one: one.agent.domains[place].score
+
+    domains = list(enumerate(summary.domains))
+    columns: list[Column[RankedAgent]] = [
+        Column(
+            "Agent",
+            "agent",
+            lambda one: one.agent,
+            lambda agent: TableCell(agent.name),
+            flag=lambda one: flags[one.agent.label],
+            numeric=False,
+            parts=_LABEL,
+        ),
+        Column("Rank", "rank", lambda one: one, _rank, parts=_RANK),
+        hidden("tied", lambda one: one.tied),
+        Column("Score", "score", lambda one: one.agent.mean_of_domain_means, forms.scores, parts=_ENDS),
+        *(
+            Column(name, "", domain(place), forms.scores)
+            for place, name in (domains if 1 < len(domains) <= _MOST_DOMAINS else ())
+        ),
+        hidden("tasks", lambda one: one.agent.mean_of_domain_means.rests_on.tasks),
+        hidden("of_tasks", lambda one: one.agent.mean_of_domain_means.rests_on.of_tasks),
+        Column(
+            "Shown better than" if entered > 1 else "",
+            "shown_better_than",
+            lambda one: one.beats,
+            lambda beats: TableCell(f"{len(beats)} of {entered - 1}", value=len(beats)),
+            parts=_JOINED,
+        ),
+        hidden("not_told_apart_from", lambda one: "; ".join(one.open)),
+        hidden("notes", lambda one: flags[one.agent.label]),
+        normaliser_column(summary.normaliser),
+    ]
+    caption = (
+        f"Agents by normalised score, the mean of domain means, with {summary.level:.0%} intervals of the "
+        "noise between episodes; = marks a tie."
+    )
+    return Table(NAME, caption + text.score_words(summary.normaliser), columns, ranking, NAME)
+
+
+def _rank(one: RankedAgent) -> TableCell:
+    return TableCell(one.shown, value=one.rank)
+
+
+def figure(summary: Summary, ranking: Sequence[RankedAgent]) -> Drawing | None:
+    """Return the scores as points with intervals, the best on top; None without any score."""
+    part, note = drawn(summary)
+    inside = {agent.label: place for place, agent in enumerate(part.agents)}
+    rows = [one for one in ranking if one.agent.label in inside]
+    if not any(one.estimate for one in rows):
+        return None
+    with look():
+        canvas = Figure(figsize=(WIDTH, 0.6 + 0.27 * len(rows)), layout="constrained")
+        axes = canvas.subplots()
+        for row, one in enumerate(rows):
+            if one.estimate is not None:
+                point(axes, one.estimate, row, inside[one.agent.label], hollow=one.rank is None)
+        agent_rows(axes, [replace(one.agent, name=f"{one.agent.name}  {one.shown}") for one in rows])
+        reference_lines(axes)
+        axes.set_xlabel(SCORE_LABEL, fontsize=8.5)
+    hollow = any(one.rank is None for one in rows)
+    made = Drawing(
+        NAME,
+        "Score, the best first",
+        f"Mean of domain means with {summary.level:.0%} intervals; the number behind a name is its rank. "
+        "Dotted line at 0: the random reference; dashed line at 1: the reference."
+        + (" Hollow points rest on fewer tasks and do not compare with the others." if hollow else "")
+        + in_doubt(one.estimate for one in rows)
+        + text.score_words(summary.normaliser),
+        canvas,
+    )
+    return with_note([made], note)[0]

@@ -1,0 +1,64 @@
+"""Who is better, in sentences that say no more than the tests do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lram.reports import text
+from lram.reports.answer.ranking import RankedAgent
+from lram.reports.model import Estimate, Summary
+
+_NAMED = 3
+
+
+def verdict(summary: Summary, ranking: Sequence[RankedAgent]) -> str:
+    """Return what the scores say; empty where there is no agent."""
+    if not ranking:
+        return ""
+    entered = [one for one in ranking if one.rank is not None]
+    others = [one.agent.name for one in ranking if one.rank is None]
+    if not entered:
+        return f"No score compares yet: {_reason(summary)}."
+    first = entered[0]
+    scale = "on a scale from random play (0) to the reference (1)"
+    assert first.estimate is not None
+    score = _score(first.estimate)
+    if len(entered) == 1:
+        said = f"{first.agent.name} scores {score} {scale}"
+    else:
+        said = f"{first.agent.name} has the highest score, {score} {scale}{_against(first, entered)}"
+    if others:
+        has = "has" if len(others) == 1 else "have"
+        said += f". {text.names_up_to(others, _NAMED)} {has} no score on some of the tasks and no rank"
+    return f"{said}."
+
+
+def _score(estimate: Estimate) -> str:
+    shown = text.number(estimate.value, 2)
+    return (
+        f"{shown} {text.span(estimate, lambda value: text.number(value, 2))}" if estimate.interval else shown
+    )
+
+
+def _against(first: RankedAgent, entered: Sequence[RankedAgent]) -> str:
+    """Return against whom that is shown."""
+    name = {one.agent.label: one.agent.name for one in entered}
+    beaten, unclear = ([name[label] for label in labels] for labels in (first.beats, first.open))
+    if not unclear:
+        only = "the other" if len(beaten) == 1 else f"each of the {len(beaten)} others"
+        return f", and is shown to be better than {only}"
+    if not beaten:
+        only = "the other" if len(unclear) == 1 else f"any of the {len(unclear)} others"
+        return f", but is not shown to be better than {only}"
+    return (
+        f"; it is shown to be better than {text.listing(beaten, _NAMED)}, and not than "
+        f"{text.listing(unclear, _NAMED)}"
+    )
+
+
+def _reason(summary: Summary) -> str:
+    if not any(agent.scored for agent in summary.agents):
+        return "no episode has been scored"
+    if all(task.audit for task in summary.tasks):
+        return "no task has a usable score reference; the tables have the returns"
+    return "every agent lacks scores on some of the planned tasks; the tables have what there is"
