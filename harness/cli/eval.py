@@ -14,7 +14,9 @@ from lram.harness.cli.options import (
     DEFAULT_MACHINE,
     RUN_FOLDER,
     TASKS,
+    AllowErrorsOption,
     ClusterOptions,
+    CountsOption,
     EpisodesOption,
     ExcludeOption,
     MachineOptions,
@@ -48,6 +50,8 @@ def eval_(
             negative=(),
         ),
     ] = None,
+    counts: CountsOption = False,
+    allow_errors: AllowErrorsOption = False,
     machine: MachineOptions = DEFAULT_MACHINE,
     cluster: ClusterOptions = DEFAULT_CLUSTER,
 ) -> int:
@@ -77,4 +81,4 @@ def eval_(
         )
     except KeyboardInterrupt:
         return interrupted(output)
-    return conclude_run(run)
+    return conclude_run(run, counts=counts, allow_errors=allow_errors)

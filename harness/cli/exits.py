@@ -23,6 +23,11 @@ ALWAYS: Mapping[int, str] = MappingProxyType(
 )
 """Codes that every command may end with, besides its own."""
 
+_EVALUATED: Mapping[int, str] = {
+    0: "every planned episode has a score; with --allow-errors: each agent has a scored episode on each task "
+    "that it can play",
+    1: "planned episodes have no score; how many, and why, is printed",
+}
 _SCORED: Mapping[int, str] = {
     0: "each agent has a scored episode on each task that it can play",
     1: "an agent has no scored episode on a task; it is named",
@@ -33,9 +38,9 @@ _STORE: Mapping[int, str] = {0: "nothing is wrong", 1: "something is damaged; it
 
 OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
     {
-        "demo": _SCORED,
-        "eval": _SCORED,
-        "resume": _SCORED,
+        "demo": _EVALUATED,
+        "eval": _EVALUATED,
+        "resume": _EVALUATED,
         "collect": _SCORED,
         "report": _WRITTEN,
         "compare": {code: f"the verdict is '{word}'" for word, code in VERDICTS.items()},

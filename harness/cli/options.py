@@ -48,6 +48,22 @@ TrustOption = Annotated[
 JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
 QuietOption = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Show no progress.", negative=())]
 
+CountsOption = Annotated[
+    bool,
+    Parameter(
+        help="Also print at the end what became of the planned episodes, and how they were spread over lanes "
+        "and workers.",
+        negative=(),
+    ),
+]
+AllowErrorsOption = Annotated[
+    bool,
+    Parameter(
+        help="Exit with 0 although planned episodes have no score, where each agent has one on each task.",
+        negative=(),
+    ),
+]
+
 NormaliserOption = Annotated[
     Normaliser,
     Parameter(

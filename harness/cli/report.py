@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,11 @@ from lram.harness.words import visible
 
 def report(
     runs: Annotated[
-        list[Path] | None, Parameter(help="Folders of evaluations, latencies, extrapolations and studies.")
+        list[str] | None,
+        Parameter(
+            help="Folders of evaluations, latencies, extrapolations and studies; of an evaluation also "
+            "RUN:AGENT for one agent, and NEW=RUN:AGENT for one under another label."
+        ),
     ] = None,
     /,
     *,
@@ -28,7 +33,13 @@ def report(
             help="Folder of a training run, plain or as label=folder; repeat it for several.", negative=()
         ),
     ] = None,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="Folder for the report.")] = None,
+    output: Annotated[
+        Path | None,
+        Parameter(
+            name=["--output", "-o"],
+            help="Folder for the report; of one run, RUN/report where it is not given.",
+        ),
+    ] = None,
     compare: Annotated[
         list[str] | None,
         Parameter(
@@ -40,7 +51,11 @@ def report(
     ] = None,
     baseline: Annotated[
         list[str] | None,
-        Parameter(help="Compare every agent with this one; repeat it for several.", negative=()),
+        Parameter(
+            name=["--baseline", "--against"],
+            help="Compare every agent with this one; repeat it for several.",
+            negative=(),
+        ),
     ] = None,
     normaliser: NormaliserOption = "paper",
     json: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative=())] = False,
@@ -54,12 +69,12 @@ def report(
     Takes the folders of 'lram eval', 'lram latency', 'lram extrapolate' and 'lram ablate' together.
     With --training, also how models were trained: losses, lengths, data, and what forbids comparing them.
 
-    Example: lram report runs/first --training runs/mamba --training xlstm=runs/7 -o runs/first-report
+    Example: lram report runs/first old=runs/may:xlstm --training runs/mamba -o runs/first-report
     """
-    if output is None and not json:
-        raise LramError("give a folder for the report with -o, or --json for the summary on standard output")
     if not runs and not training:
         raise LramError("there is nothing to report on; name a run's folder, or --training and a training's")
+    if output is None and not json:
+        output = _beside(runs or [])
     from lram.reports import load_trainings, summary_json, write_report
     from lram.reports.comparison.pairs import read_pairs
     from lram.reports.evidence.collect import collect
@@ -96,3 +111,17 @@ def report(
         if show and sys.stdout.isatty():
             webbrowser.open(page.resolve().as_uri())
     return 0
+
+
+def _beside(runs: Sequence[str]) -> Path:
+    """Return where the report of one folder goes."""
+    from lram.reports.evidence.named_runs import named_folder
+
+    folders = {named_folder(text).folder for text in runs}
+    if len(folders) != 1:
+        raise LramError(
+            "give a folder for the report with -o, or --json for the summary on standard output; only the "
+            "report of a single run has a place of its own, RUN/report"
+        )
+    [folder] = folders
+    return folder / "report"

@@ -10,7 +10,9 @@ from cyclopts import Parameter
 from lram.harness.cli.options import (
     DEFAULT_CLUSTER,
     DEFAULT_MACHINE,
+    AllowErrorsOption,
     ClusterOptions,
+    CountsOption,
     MachineOptions,
     TrustOption,
 )
@@ -34,6 +36,8 @@ def resume(
     *,
     retry_errors: Annotated[bool, Parameter(help="Play errored episodes again, too.", negative=())] = False,
     trust: TrustOption = False,
+    counts: CountsOption = False,
+    allow_errors: AllowErrorsOption = False,
     machine: MachineOptions = DEFAULT_MACHINE,
     cluster: ClusterOptions = DEFAULT_CLUSTER,
 ) -> int:
@@ -56,4 +60,4 @@ def resume(
         )
     except KeyboardInterrupt:
         return interrupted(run)
-    return conclude_run(finished)
+    return conclude_run(finished, counts=counts, allow_errors=allow_errors)

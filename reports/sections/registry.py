@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lram.harness.errors import LramError
-from lram.harness.storage.run_folder import PLAN_FILE, Run, load_runs
+from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.reports.evidence.evidence import Evidence
+from lram.reports.evidence.named_runs import NamedFolder, named_folder, open_named
 from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections import extrapolation, inner_episodes, latency, study
 
@@ -25,23 +26,32 @@ SECTIONS: tuple[SectionSpec, ...] = (
 """In the order of the page."""
 
 
-def load_folders(paths: Sequence[Path]) -> tuple[list[Run], dict[str, list[Path]]]:
-    """Return the evaluations among ``paths``, and the other folders by the key of their section.
+def load_folders(texts: Sequence[str | Path]) -> tuple[list[Run], dict[str, list[Path]]]:
+    """Return the evaluations among ``texts``, and the other folders by the key of their section.
+
+    Args:
+        texts: Folders; of evaluations also some of their agents or under other labels
+            (:mod:`lram.reports.evidence.named_runs`).
 
     Raises:
         LramError: A folder is none of them; the sentence says what it is, where that is known.
     """
-    runs: list[Path] = []
+    runs: list[NamedFolder] = []
     others: dict[str, list[Path]] = {}
-    for path in paths:
+    for named in map(named_folder, texts):
+        path = named.folder
         spec = next((spec for spec in SECTIONS if spec.marker and (path / spec.marker).is_file()), None)
+        if spec is not None and named.label:
+            raise LramError(
+                f"{path} is no evaluation: its agents have the labels of its own plan; name {path}"
+            )
         if spec is not None:
             others.setdefault(spec.key, []).append(path)
         elif (path / "recipe.toml").is_file() and not (path / PLAN_FILE).is_file():
             raise LramError(f"{path} is a training run, not an evaluation; give it with --training {path}")
         else:
-            runs.append(path)
-    return load_runs(runs), others
+            runs.append(named)
+    return open_named(runs), others
 
 
 def make_sections(

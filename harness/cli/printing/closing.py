@@ -21,30 +21,79 @@ if TYPE_CHECKING:
     from lram.agents.training.run import Outcome
     from lram.reports.evidence.evidence import Evidence
     from lram.reports.model import Estimate
+    from lram.reports.standing import Standing
 
 _REASONS_SHOWN = 5
 _MOST_ROWS = 24
 """Agents times tasks that are shown one by one; a report has them all."""
 
 
-def conclude_run(run: Run, *, hint: bool = True) -> int:
-    """Print what a run shows, what it holds and what to do next.
+def conclude_run(run: Run, *, hint: bool = True, counts: bool = False, allow_errors: bool = False) -> int:
+    """Print what a run shows, what went wrong and what to do next.
 
-    Returns 1 when an agent scored nothing on some task.
+    Args:
+        run: The run.
+        hint: Also print what to do next.
+        counts: Also print what became of the planned episodes where all were scored, and how they were spread
+            over lanes and workers.
+        allow_errors: Episodes without a score are no failure, unless an agent has none on some task.
+
+    Returns:
+        1 when planned episodes have no score.
     """
     from lram.reports.evidence.collect import collect
 
     evidence = collect([run])
     if any(cell.counted for cell in evidence.cells.values()):
         show_standing(evidence)
+    lost = sum(cell.planned - len(cell.scored) for cell in evidence.cells.values())
+    if counts or lost:
         print()
-    rows = []
+        _show_counts(evidence)
+    _show_errors(run, evidence)
     for agent in run.plan.agents:
+        skipped = [skip for skip in run.plan.skipped if skip.agent == agent.label]
+        if skipped:
+            print(
+                f"\n{agent.label} cannot play {len(skipped)} of {len(run.plan.tasks)} tasks, such as "
+                f"{skipped[0].task}: {skipped[0].reason}"
+            )
+    show_unseen(run)
+    sessions = run.provenance()
+    if counts and sessions and (spread := sessions[-1].settings.get("spread")):
+        print(f"\n{spread}")
+    empty = [pair for pair in run.plan.pairs() if not evidence.cells[pair].scored]
+    if empty:
+        label, task = min(empty)
+        more = f", and {len(empty) - 1} more of {len(run.plan.pairs())}" if len(empty) > 1 else ""
+        print(f"\nno episode was scored of {label} on {task}{more}; the exit code is {EXIT_FAILED}")
+    elif lost and not allow_errors:
+        planned = sum(cell.planned for cell in evidence.cells.values())
+        print(
+            f"\n{lost:,} of {planned:,} planned episodes have no score; the exit code is {EXIT_FAILED} "
+            "(0 with --allow-errors)"
+        )
+    errored = any(len(cell.scored) < len(cell.records) for cell in evidence.cells.values())
+    if hint and errored:
+        print(f"\nto play the errored episodes again: lram resume {run.path} --retry-errors")
+    if hint:
+        print(f"\nnext: lram report {run.path}")
+    return EXIT_FAILED if empty or (lost and not allow_errors) else 0
+
+
+def _show_counts(evidence: Evidence) -> None:
+    """Print what became of the planned episodes of each agent."""
+    rows = []
+    for agent in evidence.agents:
         mine = [cell for (label, _), cell in evidence.cells.items() if label == agent.label]
         recorded, scored = sum(len(cell.records) for cell in mine), sum(len(cell.scored) for cell in mine)
         missing = sum(cell.planned for cell in mine) - recorded
         rows.append((agent.label, scored, recorded - scored, missing, agent.info.description))
     print_table(("agent", "scored", "errored", "missing", "what it is"), rows)
+
+
+def _show_errors(run: Run, evidence: Evidence) -> None:
+    """Print why episodes errored, and whose fault it was."""
     records = [record for cell in evidence.cells.values() for record in cell.records.values()]
     reasons = Counter(r.failure.message for r in records if r.failure and r.failure.kind != "quarantine")
     given_up = sorted({r.task for r in records if r.failure and r.failure.kind == "quarantine"})
@@ -59,27 +108,6 @@ def conclude_run(run: Run, *, hint: bool = True) -> int:
         print(f"\nand {len(reasons) - _REASONS_SHOWN} other reasons; the records have them")
     if given_up:
         print(f"\ngiven up after repeated failures: {', '.join(given_up)}; see {run.path / 'logs'}")
-    for agent in run.plan.agents:
-        skipped = [skip for skip in run.plan.skipped if skip.agent == agent.label]
-        if skipped:
-            print(
-                f"\n{agent.label} cannot play {len(skipped)} of {len(run.plan.tasks)} tasks, such as "
-                f"{skipped[0].task}: {skipped[0].reason}"
-            )
-    show_unseen(run)
-    sessions = run.provenance()
-    if sessions and (spread := sessions[-1].settings.get("spread")):
-        print(f"\n{spread}")
-    empty = sorted(set(run.plan.pairs()) - {(r.agent, r.task) for r in records if r.status == "scored"})
-    if empty:
-        label, task = empty[0]
-        more = f", and {len(empty) - 1} more of {len(run.plan.pairs())}" if len(empty) > 1 else ""
-        print(f"\nno episode was scored of {label} on {task}{more}; the exit code is {EXIT_FAILED}")
-    if hint and any(record.status == "errored" for record in records):
-        print(f"\nto play the errored episodes again: lram resume {run.path} --retry-errors")
-    if hint:
-        print(f"\nnext: lram report {run.path} -o {run.path}-report")
-    return EXIT_FAILED if empty else 0
 
 
 def interrupted(folder: Path, command: str = "") -> int:
@@ -96,7 +124,8 @@ def interrupted(folder: Path, command: str = "") -> int:
 
 
 def show_standing(evidence: Evidence) -> None:
-    """Print score, success rate and return of each agent, with 95% intervals, as a report has them.
+    """Print score, success rate and return of each agent, with 95% intervals, as a report has them; the
+    highest score first.
 
     Returns of different tasks have no common scale: where there are several tasks, the returns stand task by
     task, unless these are too many.
@@ -104,7 +133,7 @@ def show_standing(evidence: Evidence) -> None:
     from lram.reports import text
     from lram.reports.standing import standings
 
-    found = list(standings(evidence))
+    found = sorted(standings(evidence), key=_descending)
     tasks = len(evidence.tasks)
     score, percent = partial(text.number, digits=3), _percent
     if tasks == 1:
@@ -150,6 +179,11 @@ def show_standing(evidence: Evidence) -> None:
     print()
     print_table(("agent", "task", "score", "success", "return"), by_task)
     _explain([*rows, *by_task])
+
+
+def _descending(standing: Standing) -> tuple[bool, float]:
+    estimate = standing.score.estimate
+    return estimate is None, 0.0 if estimate is None else -estimate.value
 
 
 def _percent(share: float) -> str:

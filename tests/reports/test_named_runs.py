@@ -1,0 +1,84 @@
+"""Runs as a user names them for a report: parts of them, under other labels, several as one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lram.harness.cli import app
+from lram.harness.errors import LramError
+from lram.reports import summarise
+from lram.reports.evidence.named_runs import named_folder, open_named
+
+
+@pytest.fixture
+def run(synthetic):
+    agents = [synthetic.agent("a"), synthetic.agent("b:c")]
+    plan = synthetic.plan(agents, [synthetic.task("d/x")], 3)
+    values = {"a": 0.25, "b:c": 0.75}
+    computes = ({"a": {"device": "cpu"}, "b:c": {"device": "cpu"}},)
+    return synthetic.run(plan, lambda item: values[item.agent], computes=computes)
+
+
+def labels(*texts: str) -> list[list[str]]:
+    return [[a.label for a in one.plan.agents] for one in open_named([named_folder(text) for text in texts])]
+
+
+def test_a_run_is_named_whole_in_part_and_under_other_labels(run) -> None:
+    path = str(run.path)
+    assert labels(path) == [["a", "b:c"]]
+    assert labels(f"{path}:a") == [["a"]]
+    assert labels(f"{path}:b:c") == [["b:c"]]
+    assert labels(f"new={path}:a") == [["new"]]
+    assert labels(f"new={path}:a", f"{path}:b:c") == [["new", "b:c"]]
+    assert labels(path, f"new={path}:a") == [["new", "b:c"]], "one run, one label of it another"
+
+
+def test_numbers_of_a_relabelled_agent_are_those_of_the_run(run) -> None:
+    [part] = open_named([named_folder(f"new={run.path}:b:c")])
+    whole, found = summarise(run), summarise(part)
+    assert found.agent("new").mean_of_domain_means == whole.agent("b:c").mean_of_domain_means
+    assert [one.agent for one in found.results] == ["new"]
+    assert [session.compute for session in part.provenance()] == [{"new": {"device": "cpu"}}]
+    assert [record.agent for record in part.records()] == ["new"] * 3
+
+
+def test_runs_of_two_days_with_equal_labels_stand_side_by_side(synthetic, tmp_path) -> None:
+    runs = []
+    for number, value in enumerate((0.2, 0.8)):
+        plan = synthetic.plan([synthetic.agent("mine", digest=str(number))], [synthetic.task("d/x")], 3)
+        runs.append(synthetic.run(plan, lambda item, value=value: value).path)
+    with pytest.raises(LramError, match="mine"):
+        app(["report", *map(str, runs), "-o", str(tmp_path / "x")], exit_on_error=False, print_error=False)
+    words = ["report", f"may={runs[0]}", f"june={runs[1]}", "-o", str(tmp_path / "report")]
+    app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    found = json.loads((tmp_path / "report/summary.json").read_text())
+    assert [agent["label"] for agent in found["agents"]] == ["may", "june"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{run}:x", "has no agent 'x'; it has a, b:c"),
+        ("new={run}", "has 2 agents .*write new={run}:AGENT"),
+        (" ={run}:a", "cannot label an agent"),
+        ("x|y={run}:a", "cannot label an agent"),
+        ("b:c={run}:a", "two agents .* would be called 'b:c'"),
+    ],
+)
+def test_what_names_no_agent_is_one_sentence(run, text, words) -> None:
+    with pytest.raises(LramError, match=words.format(run=run.path)):
+        open_named([named_folder(str(run.path)), named_folder(text.format(run=run.path))])
+
+
+def test_the_report_of_one_run_lies_in_it(run) -> None:
+    ended = {"exit_on_error": False, "print_error": False, "result_action": "return_value"}
+    before = sorted(file.name for file in run.path.iterdir())
+    assert app(["report", str(run.path)], **ended) == 0
+    assert (run.path / "report/index.html").is_file()
+    assert sorted(file.name for file in run.path.iterdir()) == sorted([*before, "report"])
+    assert app(["report", str(run.path)], **ended) == 0, "an earlier report is replaced"
+    with pytest.raises(LramError, match="give a folder for the report with -o"):
+        app(["report", str(run.path), str(Path(run.path).parent)], **ended)
