@@ -13,13 +13,14 @@ from lram.agents.backbones import stepping
 from lram.agents.backbones.states import State, copied, tensors
 from lram.agents.backbones.stepping import StepFunction, make_stepper, with_own_outputs
 from lram.agents.checks.equivalence import model_checks
-from lram.agents.checks.step import KEPT
+from lram.agents.checks.step import KEPT, Extent
 from lram.agents.compute import Compute
 from lram.agents.factory import create_agent
 from lram.harness.errors import LramError
 from lram.harness.gate.equivalence import pass_gate
 from lram.harness.latency.plan import LatencyRequest, make_plan
 
+SHORT = Extent(lengths=(60,), decisions=25)
 MODELS = ("xlstm[7:1]-1M", "mamba-1M", "transformer[ring]-1M")
 
 
@@ -64,9 +65,9 @@ def sizes(state: State) -> list[torch.Size]:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_step_that_writes_over_its_states_is_refused(name: str) -> None:
     agent = agent_of(name)
-    assert all(check.status != "failed" for check in model_checks(agent))
+    assert all(check.status != "failed" for check in model_checks(agent, SHORT))
     agent = agent.with_stepper(replace(agent.stepper, form="compile", call=reusing(agent.stepper.call)))
-    failed = {check.name for check in model_checks(agent) if check.status == "failed"}
+    failed = {check.name for check in model_checks(agent, SHORT) if check.status == "failed"}
     assert KEPT in failed
     with pytest.raises(LramError, match="does not act as its model was trained, so nothing was played"):
         pass_gate({"reusing": agent})
@@ -78,9 +79,9 @@ def test_what_graphs_give_is_copied(name: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch, "compile", lambda call, **how: reusing(call))
     agent = agent_of(name, "graphs")
     assert agent.stepper.form == "graphs"
-    assert all(check.status != "failed" for check in model_checks(agent))
+    assert all(check.status != "failed" for check in model_checks(agent, SHORT))
     agent = agent_of(name, "compile")  # the same double, whose outputs nobody copies
-    assert any(check.name == KEPT and check.status == "failed" for check in model_checks(agent))
+    assert any(check.name == KEPT and check.status == "failed" for check in model_checks(agent, SHORT))
 
 
 def two_blocks(call: StepFunction, plain: ModelAgent) -> list[Tensor]:
