@@ -323,7 +323,9 @@ def test_a_plain_step_gives_states_of_the_layout_that_they_begin_with(preset: st
     begun = backbone.initial_state(8)
     layout = [tensor.stride() for tensor in tensors(begun)]
     valid = torch.ones(8, 3, dtype=torch.bool) if masked else None
-    _, state = make_stepper(backbone, "torch").call(torch.ones(8, 3, parse_preset(preset).width), begun, valid)
+    _, state = make_stepper(backbone, "torch").call(
+        torch.ones(8, 3, parse_preset(preset).width), begun, valid
+    )
     assert [tensor.stride() for tensor in tensors(state)] == layout
 
 

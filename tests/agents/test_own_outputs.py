@@ -12,6 +12,7 @@ from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.backbones import stepping
 from lram.agents.backbones.states import State, copied, tensors
 from lram.agents.backbones.stepping import StepFunction, make_stepper, with_own_outputs
+from lram.agents.checks import equivalence
 from lram.agents.checks.equivalence import model_checks
 from lram.agents.checks.step import KEPT, Extent
 from lram.agents.compute import Compute
@@ -27,6 +28,12 @@ MODELS = ("xlstm[7:1]-1M", "mamba-1M", "transformer[ring]-1M")
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def short_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate that looks at shorter streams: what is checked here shows in the first passes."""
+    monkeypatch.setattr(equivalence, "model_checks", lambda agent: model_checks(agent, SHORT))
 
 
 def agent_of(name: str, step: str = "torch") -> ModelAgent:
@@ -61,7 +68,7 @@ def sizes(state: State) -> list[torch.Size]:
     return [tensor.shape for tensor in tensors(state)]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("short_gate")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_step_that_writes_over_its_states_is_refused(name: str) -> None:
     agent = agent_of(name)
@@ -73,7 +80,6 @@ def test_a_step_that_writes_over_its_states_is_refused(name: str) -> None:
         pass_gate({"reusing": agent})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_what_graphs_give_is_copied(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda call, **how: reusing(call))
@@ -105,7 +111,7 @@ def test_copies_make_a_step_right_that_writes_over_its_outputs() -> None:
     assert not torch.equal(torch.stack(two_blocks(reusing(call), agent)), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("short_gate")
 @pytest.mark.parametrize("batch", [1, 16])
 def test_a_sweep_checks_the_form_that_it_measures(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plain form is sound; the compiled one is not, for the rows of one batch only."""

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import traceback
 import warnings
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from support.ready import server
@@ -45,9 +47,10 @@ def _forked(words: list[str], executables: object, close: bool, keep: tuple[int,
         signal.set_wakeup_fd(-1)
         given = [streams[0], streams[3], streams[5]]  # of each pair of a pipe's ends, the child's
         own = [os.dup(number if stream == -1 else stream) for number, stream in enumerate(given)]
-        for name in os.listdir("/proc/self/fd"):
-            if int(name) > 2 and int(name) not in {*own, *keep} - {failures}:
-                _close(int(name))
+        kept = {0, 1, 2, *own, *keep} - {failures}
+        for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+            if number not in kept:
+                _close(number)
         if session:
             os.setsid()
         for place in keep:
@@ -69,7 +72,5 @@ def _forked(words: list[str], executables: object, close: bool, keep: tuple[int,
 
 
 def _close(number: int) -> None:
-    try:
+    with suppress(OSError):  # that of the listing itself
         os.close(number)
-    except OSError:  # that of the listing itself
-        pass
