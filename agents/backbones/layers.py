@@ -54,7 +54,8 @@ def causal_conv_step(conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | N
     y = sum((inputs[:, place : place + tokens] * kernel[place] for place in range(kept + 1)), conv.bias)
     y = y.to(x.dtype)
     if valid is None:
-        return y, inputs[:, tokens:]
+        # A state of the layout that it began with: torch.compile would compile another step for another.
+        return y, inputs[:, tokens:].contiguous()
     ranks = order.argsort(dim=1)
     y = y.gather(1, ranks.unsqueeze(-1).expand_as(y))
     newest = valid.sum(dim=1, keepdim=True) + torch.arange(kept, device=x.device)  # (rows, K - 1)

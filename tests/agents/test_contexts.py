@@ -119,10 +119,15 @@ def test_within_the_context_a_limited_agent_decides_as_the_plain_one(
             _close(one, other)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("task", [ARM, GAME], ids=["arm", "game"])
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-@pytest.mark.parametrize("step", ["torch", "auto"])
+# Every model in either form and on either task; each form on both tasks.
+@pytest.mark.parametrize(
+    ("config", "task", "step"),
+    [
+        pytest.param(config, task, ("torch", "auto")[(row + column) % 2], id=f"{name}-{task.domain}")
+        for row, (name, config) in enumerate(CONFIGS.items())
+        for column, task in enumerate((ARM, GAME))
+    ],
+)
 def test_beyond_it_a_window_reads_its_timesteps_as_an_episode_with_what_was_earned_before(
     config: ModelConfig, task: TaskSpec, step: StepForm
 ) -> None:

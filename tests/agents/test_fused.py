@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from lram.agents.api import AgentError
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.registry import build_backbone
+from lram.agents.backbones.states import tensors
 from lram.agents.backbones.stepping import make_stepper
 from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.model.config import ModelConfig
@@ -311,6 +312,21 @@ def test_a_fused_step_may_be_called_with_gradients_switched_on_and_has_none(kind
         state = backbone.initial_state(8)
     y, _ = make_stepper(backbone, "fused").call(torch.zeros(8, 3, 96, requires_grad=True), state, None)
     assert not y.requires_grad
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("preset", ["xlstm[7:1]-1M", "mamba-1M"])
+@torch.inference_mode()
+def test_a_plain_step_gives_states_of_the_layout_that_they_begin_with(preset: str, masked: bool) -> None:
+    """Or torch.compile would compile the step a second time."""
+    backbone = build_model(parse_preset(preset), 0).backbone
+    begun = backbone.initial_state(8)
+    layout = [tensor.stride() for tensor in tensors(begun)]
+    valid = torch.ones(8, 3, dtype=torch.bool) if masked else None
+    _, state = make_stepper(backbone, "torch").call(
+        torch.ones(8, 3, parse_preset(preset).width), begun, valid
+    )
+    assert [tensor.stride() for tensor in tensors(state)] == layout
 
 
 @pytest.mark.slow

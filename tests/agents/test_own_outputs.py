@@ -12,20 +12,28 @@ from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.backbones import stepping
 from lram.agents.backbones.states import State, copied, tensors
 from lram.agents.backbones.stepping import StepFunction, make_stepper, with_own_outputs
+from lram.agents.checks import equivalence
 from lram.agents.checks.equivalence import model_checks
-from lram.agents.checks.step import KEPT
+from lram.agents.checks.step import KEPT, Extent
 from lram.agents.compute import Compute
 from lram.agents.factory import create_agent
 from lram.harness.errors import LramError
 from lram.harness.gate.equivalence import pass_gate
 from lram.harness.latency.plan import LatencyRequest, make_plan
 
+SHORT = Extent(lengths=(60,), decisions=25)
 MODELS = ("xlstm[7:1]-1M", "mamba-1M", "transformer[ring]-1M")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def short_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate that looks at shorter streams: what is checked here shows in the first passes."""
+    monkeypatch.setattr(equivalence, "model_checks", lambda agent: model_checks(agent, SHORT))
 
 
 def agent_of(name: str, step: str = "torch") -> ModelAgent:
@@ -60,27 +68,26 @@ def sizes(state: State) -> list[torch.Size]:
     return [tensor.shape for tensor in tensors(state)]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("short_gate")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_step_that_writes_over_its_states_is_refused(name: str) -> None:
     agent = agent_of(name)
-    assert all(check.status != "failed" for check in model_checks(agent))
+    assert all(check.status != "failed" for check in model_checks(agent, SHORT))
     agent = agent.with_stepper(replace(agent.stepper, form="compile", call=reusing(agent.stepper.call)))
-    failed = {check.name for check in model_checks(agent) if check.status == "failed"}
+    failed = {check.name for check in model_checks(agent, SHORT) if check.status == "failed"}
     assert KEPT in failed
     with pytest.raises(LramError, match="does not act as its model was trained, so nothing was played"):
         pass_gate({"reusing": agent})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_what_graphs_give_is_copied(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda call, **how: reusing(call))
     agent = agent_of(name, "graphs")
     assert agent.stepper.form == "graphs"
-    assert all(check.status != "failed" for check in model_checks(agent))
+    assert all(check.status != "failed" for check in model_checks(agent, SHORT))
     agent = agent_of(name, "compile")  # the same double, whose outputs nobody copies
-    assert any(check.name == KEPT and check.status == "failed" for check in model_checks(agent))
+    assert any(check.name == KEPT and check.status == "failed" for check in model_checks(agent, SHORT))
 
 
 def two_blocks(call: StepFunction, plain: ModelAgent) -> list[Tensor]:
@@ -104,7 +111,7 @@ def test_copies_make_a_step_right_that_writes_over_its_outputs() -> None:
     assert not torch.equal(torch.stack(two_blocks(reusing(call), agent)), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("short_gate")
 @pytest.mark.parametrize("batch", [1, 16])
 def test_a_sweep_checks_the_form_that_it_measures(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plain form is sound; the compiled one is not, for the rows of one batch only."""

@@ -1,8 +1,9 @@
 """Commands that meet a fault at one of their file operations: killed there, or refused by the disk.
 
 A server process imports what the commands need and forks for every trial, so that a trial costs what the
-command costs. In the fork every file operation below one folder is counted: opening for writing, each
-write, synchronising, renaming, making and removing folders and files. At the chosen one the process
+command costs; the processes of ours that a command starts are forked, too (``support.forked``). In the fork
+every file operation below one folder is counted: opening for writing, each write, synchronising, renaming,
+making and removing folders and files. At the chosen one the process
 
 * is killed (``kill``; a write is done by half before, as a machine that loses power leaves it),
 * or is given ``EIO`` or ``ENOSPC`` (a write is done by half before, as a full disk leaves it).
@@ -222,8 +223,15 @@ class Server:
 
 
 def _serve() -> None:
+    sys.path[0] = str(Path(__file__).parents[1])
+    from support.ready import server
+
+    server.warm()
     exec(sys.argv[1])  # what the tests give
     from lram.harness.cli import main
+    from support import forked
+
+    forked.install()
 
     for line in sys.stdin:
         trial = json.loads(line)

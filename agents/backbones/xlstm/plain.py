@@ -209,7 +209,8 @@ def _read_chunk(
     h = h / (torch.maximum(normalizer.abs(), torch.exp(-m)) + 1e-6)
 
     last = weights[..., -1, :].unsqueeze(-1) * k  # (B, NH, T, DH)
-    n_new, m_new = last.sum(dim=-2), m[..., -1, 0]
+    n_new = last.sum(dim=-2)
+    m_new = m[..., -1, 0].contiguous()  # as an initial state is laid out, else torch.compile compiles twice
     if memory is None:
         return h, (last.transpose(-2, -1) @ v, n_new, m_new)
     decay = past[..., -1, :]  # (B, NH, 1)

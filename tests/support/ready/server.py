@@ -32,6 +32,15 @@ IMPORTED = (
     "h5py",
     "scipy.stats",
     "matplotlib.pyplot",
+    "matplotlib.backends.backend_pdf",
+    "matplotlib.backends.backend_svg",
+    "fontTools.subset",
+    "torch._dynamo",  # PyTorch imports it when an optimizer is made
+    "lram.agents.training.run",
+    "lram.harness.collection.collect",
+    "lram.harness.latency.sweep",
+    "lram.harness.studies.running",
+    "lram.harness.studies.timing",
 )
 ON_CLUSTERS = (
     "lram.harness.executors.ray.rollout_node",
@@ -111,14 +120,19 @@ def run(request: dict[str, object], files: list[int], address: str) -> None:
     os._exit((code or 0) & 0xFF)
 
 
-def serve(address: str) -> None:
-    """Answer each connection with a process's number, and with its status when it has ended."""
+def warm() -> None:
+    """Import what commands need."""
     for name in IMPORTED:
         importlib.import_module(name)
     for name in ON_CLUSTERS:
         with suppress(ModuleNotFoundError):
             importlib.import_module(name)
     _ = lram.reports.write_report  # a face that imports when it is asked
+
+
+def serve(address: str) -> None:
+    """Answer each connection with a process's number, and with its status when it has ended."""
+    warm()
     sys.path.pop(0)  # the folder of this file
     gc.freeze()  # what is shared with children is not copied by their garbage collection
     waiting = selectors.DefaultSelector()
