@@ -121,6 +121,26 @@ def custom(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     forget()
 
 
+@pytest.fixture(scope="module")
+def checked_once() -> Iterator[None]:
+    """A gate that finds of a model what it has found of the same weights, computed alike, in this module."""
+    import torch
+
+    from lram.agents.checks import equivalence
+
+    check, found = equivalence.model_checks, {}
+
+    def once(model: Any) -> list[Any]:
+        facts = (model.info.digest, model.info.details, torch.get_num_threads())
+        if facts not in found:
+            found[facts] = check(model)
+        return found[facts]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(equivalence, "model_checks", once)
+        yield
+
+
 class TwoNodes:
     """A head and a second node, each with one core, as two machines would be."""
 
