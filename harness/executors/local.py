@@ -100,7 +100,9 @@ class _LocalSession(LocalPlanning):
             {planned.task.id: planned for planned in job.plan.tasks},
             pool,
             settings,
-            (lambda tape, record: sink.record(record, tape.trajectory(record))) if job.trajectories else None,
+            (lambda recorder, record: sink.record(record, recorder.trajectory(record)))
+            if job.trajectories
+            else None,
         )
         for item, failure in job.settled:
             rollout.note(item, failure)

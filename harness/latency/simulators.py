@@ -49,15 +49,15 @@ class Simulators:
         except LramError:
             self._pool.close()
             raise
-        self._seats = [(workers[lane % count], lane // count) for lane in range(lanes)]
-        self._lane = {seat: lane for lane, seat in enumerate(self._seats)}
+        self._worker_slots = [(workers[lane % count], lane // count) for lane in range(lanes)]
+        self._lane = {worker_slot: lane for lane, worker_slot in enumerate(self._worker_slots)}
 
     def renew(self) -> None:
         """Begin a new episode in every lane whose last one has ended."""
         with as_lram_error():
             protocol = ProtocolId.parse(self._planned.protocol).name
         waiting = 0
-        for lane, (worker, slot) in enumerate(self._seats):
+        for lane, (worker, slot) in enumerate(self._worker_slots):
             if self._over[lane]:
                 seed = seeds.simulator_seed(self._seed, self._spec.id, self._episode)
                 self._episode += 1
@@ -67,12 +67,12 @@ class Simulators:
 
     def step(self, actions: Sequence[Action]) -> None:
         """Step every lane and wait for all of them; LramError for what is no action."""
-        for (worker, slot), action in zip(self._seats, actions, strict=True):
+        for (worker, slot), action in zip(self._worker_slots, actions, strict=True):
             sent, wrong = checked_action(self._spec, action)
             if wrong:
                 raise LramError(f"the agent {wrong}")
             worker.step(slot, sent, self._deadlines)
-        self._gather(len(self._seats))
+        self._gather(len(self._worker_slots))
 
     def _gather(self, waiting: int) -> None:
         while waiting:

@@ -15,12 +15,12 @@ class Tally:
     the agent's failure and condemns the task for that agent only.
     """
 
-    def __init__(self, limit: int, seats: int) -> None:
+    def __init__(self, limit: int, worker_slots: int) -> None:
         """Give up a task after its first ``limit`` episodes, a domain after more than ``limit`` deaths
-        a seat (of ``seats``) before any of its episodes began.
+        a worker slot (of ``worker_slots``) before any of its episodes began.
         """
         self._limit = limit
-        self._most_deaths = limit * seats
+        self._most_deaths = limit * worker_slots
         self._errored: dict[tuple[str | None, str], set[int]] = {}
         self._scored: set[tuple[str | None, str]] = set()
         self._reasons: dict[tuple[str | None, str], str] = {}

@@ -12,8 +12,8 @@ from lram.agents.api import Action, TaskSpec
 from lram.agents.model.tokens import BINS
 from lram.envs.session import Observation, Step
 from lram.envs.workers.process import Stepped
-from lram.harness.rollout.recorder import Tape
-from lram.harness.rollout.schedule import Attempt, Seat
+from lram.harness.rollout.recorder import TrajectoryRecorder
+from lram.harness.rollout.schedule import Attempt, WorkerSlot
 from lram.harness.storage.records import SCHEMA, EpisodeRecord, Failure, Measured, WorkItem
 
 LONGEST = 10_000_000
@@ -37,7 +37,7 @@ class Lane:
     """
 
     number: int
-    seat: Seat
+    worker_slot: WorkerSlot
     attempt: Attempt
     spec: TaskSpec
     seed: int
@@ -64,7 +64,7 @@ class Lane:
     pending: Action | None = None
     hold: int = 0
     held: int = 0
-    tape: Tape | None = None
+    recorder: TrajectoryRecorder | None = None
 
     @property
     def item(self) -> WorkItem:
@@ -102,8 +102,8 @@ class Lane:
         bins = bins_of(action)
         self.repeated += bins == self.bins
         self.last, self.bins = action, bins
-        if self.tape is not None:
-            self.tape.actions.append(action)
+        if self.recorder is not None:
+            self.recorder.actions.append(action)
 
     def stepped(self, step: Step, seconds: float) -> None:
         """Take what an action led to."""
@@ -112,8 +112,8 @@ class Lane:
         self.part += step.reward
         self.signal += step.signal
         self.length += 1
-        if self.tape is not None:
-            self.tape.add(step)
+        if self.recorder is not None:
+            self.recorder.add(step)
         if step.success is not None:
             self.success_any = bool(self.success_any) or step.success
             self.success_last = step.success

@@ -26,8 +26,8 @@ from lram.harness.rollout.groups import Groups
 from lram.harness.rollout.lane import LONGEST, Lane
 from lram.harness.rollout.measured_times import MeasuredTimes
 from lram.harness.rollout.occupancy import Occupancy
-from lram.harness.rollout.recorder import Tape
-from lram.harness.rollout.schedule import Choice, Queue, Seat
+from lram.harness.rollout.recorder import TrajectoryRecorder
+from lram.harness.rollout.schedule import Choice, Queue, WorkerSlot
 from lram.harness.rollout.settling import Settling
 from lram.harness.rollout.translation import checked_action, contradiction, task_spec
 from lram.harness.storage.records import EpisodeRecord, Failure, PlannedTask, WorkItem
@@ -85,7 +85,7 @@ class Rollout:
         tasks: Mapping[str, PlannedTask],
         pool: Pool,
         settings: RolloutSettings,
-        on_tape: Callable[[Tape, EpisodeRecord], None] | None = None,
+        on_trajectory: Callable[[TrajectoryRecorder, EpisodeRecord], None] | None = None,
     ) -> None:
         """Prepare; nothing starts before :meth:`run`.
 
@@ -97,11 +97,11 @@ class Rollout:
             on_tape: Given each scored episode step by step with its record, in place of ``on_record``: both
                 at once, so that nothing comes between them.
         """
-        self._on_tape = on_tape
+        self._on_trajectory = on_trajectory
         self._tasks = tasks
         self._pool = pool
         self._settings = settings
-        self._seats = [Seat() for _ in range(min(settings.lanes, settings.workers))]
+        self._worker_slots = [WorkerSlot() for _ in range(min(settings.lanes, settings.workers))]
         rows = {label: _rows(label, agent) or settings.lanes for label, agent in agents.items()}
         self._groups = Groups(settings.lanes, rows)
         self._flying: dict[tuple[WorkerProcess, int], Lane] = {}
@@ -115,7 +115,7 @@ class Rollout:
         )
         self._decisions = 0
         self._stood_still_s = pool.stood_still_s
-        self._tally = Tally(settings.quarantine_after, len(self._seats))
+        self._tally = Tally(settings.quarantine_after, len(self._worker_slots))
         self.occupancy = Occupancy(settings.lanes)
 
     def run(
@@ -155,7 +155,7 @@ class Rollout:
         self._times.step.update({domain.name: domain.step_s for domain in domains})
         self._queue = Queue(items, cost, self._settings.shuffle_seed, self._times)
         self._settling = Settling(
-            self._tasks, self._settings.attempts, self._queue, self._tally, on_record, self._on_tape
+            self._tasks, self._settings.attempts, self._queue, self._tally, on_record, self._on_trajectory
         )
         self._on_heartbeat = on_heartbeat
 
@@ -177,26 +177,26 @@ class Rollout:
         """Give every free lane its next episode, where there is one for it."""
         if not self._groups.room:
             return
-        while self._groups.room and (choice := self._queue.take(self._seats)) is not None:
+        while self._groups.room and (choice := self._queue.take(self._worker_slots)) is not None:
             self._begin(choice)
-        for seat in self._seats:
-            if not seat.busy and seat.worker is not None:
-                self._pool.release(seat.worker)
-                seat.leave()
-                seat.domain = None
+        for worker_slot in self._worker_slots:
+            if not worker_slot.busy and worker_slot.worker is not None:
+                self._pool.release(worker_slot.worker)
+                worker_slot.leave()
+                worker_slot.domain = None
         self._count_lanes()
 
     def _count_lanes(self) -> None:
         self.occupancy.note(time.perf_counter(), len(self._flying), waits=not self._queue.empty)
 
     def _begin(self, choice: Choice) -> None:
-        seat, slot, attempt = choice
+        worker_slot, slot, attempt = choice
         item = attempt.item
         reason = self._tally.given_up(item)
         planned = self._tasks[item.task]
         lane = Lane(
             number=self._groups.number(item.agent, planned.task.domain),
-            seat=seat,
+            worker_slot=worker_slot,
             attempt=attempt,
             spec=task_spec(planned),
             seed=seeds.simulator_seed(self._settings.seed_of(item.agent), item.task, item.episode),
@@ -207,25 +207,27 @@ class Rollout:
         if reason:
             self._record(lane, failure=Failure("quarantine", reason))
             return
-        if seat.worker is not None and (attempt.alone or seat.worker.domain != planned.task.domain):
-            self._pool.release(seat.worker)
-            seat.leave()
-        if seat.worker is None:
-            seat.worker = self._pool.acquire(planned.task.domain, new=attempt.alone)
-        seat.closed = attempt.alone
+        if worker_slot.worker is not None and (
+            attempt.alone or worker_slot.worker.domain != planned.task.domain
+        ):
+            self._pool.release(worker_slot.worker)
+            worker_slot.leave()
+        if worker_slot.worker is None:
+            worker_slot.worker = self._pool.acquire(planned.task.domain, new=attempt.alone)
+        worker_slot.closed = attempt.alone
         self._groups.enter(lane)
         lane.slot = slot
-        seat.begin(slot, item.task)
-        self._flying[seat.worker, slot] = lane
+        worker_slot.begin(slot, item.task)
+        self._flying[worker_slot.worker, slot] = lane
         protocol = ProtocolId.parse(planned.protocol).name
-        seat.worker.begin(slot, planned.task.name, protocol, lane.seed, self._settings.deadlines)
+        worker_slot.worker.begin(slot, planned.task.name, protocol, lane.seed, self._settings.deadlines)
 
     def _land(self, lane: Lane, *, rests: bool = True) -> None:
         """Free the lane of an episode that is over, one way or the other; ``rests``: its session is left."""
-        seat = lane.seat
-        if seat.worker is not None:
-            self._flying.pop((seat.worker, lane.slot), None)
-        seat.end(lane.slot, rests=rests)
+        worker_slot = lane.worker_slot
+        if worker_slot.worker is not None:
+            self._flying.pop((worker_slot.worker, lane.slot), None)
+        worker_slot.end(lane.slot, rests=rests)
         self._count_lanes()
         self._groups.leave(lane)
 
@@ -237,7 +239,11 @@ class Rollout:
         for event in self._wait(0.0 if self._groups else LONGEST_S):
             self._take(event)
         while self._groups and not self._groups.complete(self._comes):
-            busy = all(seat.worker.culprit is not None for seat in self._seats if seat.busy and seat.worker)
+            busy = all(
+                worker_slot.worker.culprit is not None
+                for worker_slot in self._worker_slots
+                if worker_slot.busy and worker_slot.worker
+            )
             pass_s = self._calls.longest_pass_s(self._groups.agents)
             left = timeout.left(time.perf_counter(), pass_s, all_busy=busy)
             events = self._wait(max(0.0, left))
@@ -257,7 +263,7 @@ class Rollout:
 
     def _comes(self, lane: Lane) -> bool:
         """Return whether a lane's step is under way, and no session is built or reset before it is made."""
-        worker = lane.seat.worker
+        worker = lane.worker_slot.worker
         if worker is None or worker.culprit is None:
             return True
         first = self._flying.get((worker, worker.culprit))
@@ -286,8 +292,8 @@ class Rollout:
             self._fail(lane, Failure("session", wrong))
             return
         lane.observation = event.observation
-        if self._on_tape is not None:
-            lane.tape = Tape(lane.spec, [event.observation.copy()])
+        if self._on_trajectory is not None:
+            lane.recorder = TrajectoryRecorder(lane.spec, [event.observation.copy()])
         self._groups.wait(lane)
 
     def _stepped(self, lane: Lane, event: Stepped) -> None:
@@ -329,9 +335,9 @@ class Rollout:
             else:
                 process = f"process {event.worker.pid}"
                 self._settling.repeat(lane, f"{event.message}, busy with another episode ({process})")
-        for seat in self._seats:
-            if seat.worker is event.worker:
-                seat.leave()
+        for worker_slot in self._worker_slots:
+            if worker_slot.worker is event.worker:
+                worker_slot.leave()
 
     # Decisions
 
@@ -355,7 +361,7 @@ class Rollout:
                 worker.flush()
 
     def _send(self, lane: Lane, action: Action, *, flush: bool = True) -> WorkerProcess:
-        worker = lane.seat.worker
+        worker = lane.worker_slot.worker
         assert worker is not None
         lane.sent(action)
         worker.step(lane.slot, action, self._settings.deadlines, flush=flush)

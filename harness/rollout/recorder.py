@@ -19,7 +19,7 @@ Successes: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True, eq=False)
-class Tape:
+class TrajectoryRecorder:
     """The observations, actions and steps of one episode, in order."""
 
     task: TaskSpec

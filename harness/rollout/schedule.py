@@ -1,10 +1,10 @@
 """Which episode is played next, in which worker and in which of its slots.
 
-An evaluation has W seats, each with room for one worker, and N lanes that go wherever there is work. A
-seat serves one domain at a time, because a worker's process is its domain's, and changes only when it
+An evaluation has W worker slots, each with room for one worker, and N lanes that go wherever there is work. A
+worker slot serves one domain at a time, because a worker's process is its domain's, and changes only when it
 holds no episode. Work is taken agent by agent, so that the lanes that are ready at the same time mostly
-belong to one agent and share its network pass. While what is left of the current agent waits for a
-seat, the seat that is nearest to being empty takes nothing new and the others go on with the next agent.
+belong to one agent and share its network pass. While what is left of the current agent waits for a worker
+slot, the one that is nearest to being empty takes nothing new and the others go on with the next agent.
 
 Of an agent's work the longest is begun first, so that little is left to play when lanes begin to stand empty.
 What a lane stays with is an episode, or a task with all its episodes where building a session is slow; it is
@@ -67,14 +67,14 @@ class Attempt:
 
 
 @dataclass(slots=True, eq=False)
-class Seat:
-    """Room for one worker, and what is known of the worker's slots.
+class WorkerSlot:
+    """Room for one worker, and what is known of the slots that it keeps sessions in.
 
-    Slots are numbered by the seat, not by the lane: a worker keeps a session a slot, and lanes come and
-    go between workers.
+    These are numbered here, not by the lane: a worker keeps a session a slot, and lanes come and go between
+    workers.
 
     Attributes:
-        domain: What the seat serves, while it does.
+        domain: What the worker slot serves, while it does.
         worker: Its process, while it has one.
         playing: Task by slot, of the episodes in flight.
         resting: Task by free slot that holds the task's session, the longest rested first.
@@ -123,7 +123,7 @@ class Seat:
 class Choice(NamedTuple):
     """What a free lane plays next, and where."""
 
-    seat: Seat
+    worker_slot: WorkerSlot
     slot: int
     attempt: Attempt
 
@@ -186,64 +186,68 @@ class Queue:
         """Whether nothing waits."""
         return not self._agents_with_work()
 
-    def take(self, seats: Sequence[Seat]) -> Choice | None:
-        """Return the next attempt, the seat and the slot for it, or None when a free lane should stay idle.
+    def take(self, worker_slots: Sequence[WorkerSlot]) -> Choice | None:
+        """Return the next attempt with the worker slot and the slot for it; None: a free lane stays idle.
 
-        May change the domain of a seat that holds no episode; its worker is then the caller's to
+        May change the domain of a worker slot that holds no episode; its worker is then the caller's to
         exchange. The slot is not yet counted in use. With no episode in flight, whatever waits is given.
         """
-        open_seats = [seat for seat in seats if not seat.closed]
-        if self._alone and open_seats:
-            first, *open_seats = sorted(open_seats, key=lambda seat: seat.busy)
+        open_slots = [worker_slot for worker_slot in worker_slots if not worker_slot.closed]
+        if self._alone and open_slots:
+            first, *open_slots = sorted(open_slots, key=lambda worker_slot: worker_slot.busy)
             if not first.busy:
                 return self._apart(first)
             # Nothing new for the one that is nearest to being empty.
         for agent in self._agents_with_work():
-            choice = self._choose(agent, open_seats, seats)
+            choice = self._choose(agent, open_slots, worker_slots)
             if choice is not None:
                 return choice
             waiting = self._waiting_of(agent)
-            if waiting.keys() - {seat.domain for seat in seats if seat.busy}:
-                # What is left of the agent waits for a seat: one must run empty, and none that still
+            if waiting.keys() - {worker_slot.domain for worker_slot in worker_slots if worker_slot.busy}:
+                # What is left of the agent waits for a worker slot: one must run empty, and none that still
                 # has sessions of what is left.
-                open_seats = sorted(open_seats, key=lambda seat: (seat.domain in waiting, seat.busy))[1:]
+                open_slots = sorted(
+                    open_slots, key=lambda worker_slot: (worker_slot.domain in waiting, worker_slot.busy)
+                )[1:]
         return None
 
     def has_work_of(self, agent: str) -> bool:
         """Return whether anything waits for ``agent``."""
         return self._left[agent] > 0
 
-    def _apart(self, seat: Seat) -> Choice:
-        """Return an attempt to be played alone; ``seat`` holds no episode."""
+    def _apart(self, worker_slot: WorkerSlot) -> Choice:
+        """Return an attempt to be played alone; ``worker_slot`` holds no episode."""
         attempt = self._alone.popleft()
         self._left[attempt.item.agent] -= 1
-        seat.serve(attempt.item.task.partition("/")[0])
-        return Choice(seat, seat.free_slot(), attempt)
+        worker_slot.serve(attempt.item.task.partition("/")[0])
+        return Choice(worker_slot, worker_slot.free_slot(), attempt)
 
-    def _choose(self, agent: str, open_seats: Sequence[Seat], seats: Sequence[Seat]) -> Choice | None:
+    def _choose(
+        self, agent: str, open_slots: Sequence[WorkerSlot], worker_slots: Sequence[WorkerSlot]
+    ) -> Choice | None:
         """Return what a lane may play of ``agent`` in one of ``open_seats``."""
         waiting = self._waiting_of(agent)
-        empty = [seat for seat in open_seats if not seat.busy]
-        unserved = waiting.keys() - {seat.domain for seat in open_seats if seat.busy}
+        empty = [worker_slot for worker_slot in open_slots if not worker_slot.busy]
+        unserved = waiting.keys() - {worker_slot.domain for worker_slot in open_slots if worker_slot.busy}
         if unserved and empty:
             domain = max(sorted(unserved), key=lambda name: self._longest(agent, name, waiting[name]))
-            return self._begin(waiting[domain], domain, empty, seats)
-        places: dict[str, list[Seat]] = {}
-        for seat in sorted(open_seats, key=lambda s: (s.busy, not _rests_for(s, waiting))):
-            if seat.busy and seat.domain in waiting:
-                places.setdefault(seat.domain or "", [*empty]).append(seat)
+            return self._begin(waiting[domain], domain, empty, worker_slots)
+        places: dict[str, list[WorkerSlot]] = {}
+        for worker_slot in sorted(open_slots, key=lambda s: (s.busy, not _rests_for(s, waiting))):
+            if worker_slot.busy and worker_slot.domain in waiting:
+                places.setdefault(worker_slot.domain or "", [*empty]).append(worker_slot)
         for domain, there in places.items():
-            choice = self._begin(waiting[domain], domain, there, seats)
+            choice = self._begin(waiting[domain], domain, there, worker_slots)
             if choice is not None:
                 return choice
         for domain, there in places.items():
-            choice = self._share(agent, waiting[domain], domain, there, seats)
+            choice = self._share(agent, waiting[domain], domain, there, worker_slots)
             if choice is not None:
                 return choice
         return None
 
     def _begin(
-        self, lines: _Lines, domain: str, places: Sequence[Seat], seats: Sequence[Seat]
+        self, lines: _Lines, domain: str, places: Sequence[WorkerSlot], worker_slots: Sequence[WorkerSlot]
     ) -> Choice | None:
         """Return an attempt that needs no second session of its task; prefers the first of ``places``."""
         if not self._slow(domain):
@@ -253,26 +257,35 @@ class Queue:
         again = self._again(first, domain, lines)
         if again is not None:
             return again
-        held = {task for seat in seats for task in (*seat.playing.values(), *seat.resting.values())}
+        held = {
+            task
+            for worker_slot in worker_slots
+            for task in (*worker_slot.playing.values(), *worker_slot.resting.values())
+        }
         fresh = [task for task in lines if task not in held]
         if fresh:
             return self._open(first, domain, lines, max(fresh, key=lambda task: self._work(lines, task)))
-        return next(filter(None, (self._again(seat, domain, lines) for seat in places)), None)
+        return next(filter(None, (self._again(worker_slot, domain, lines) for worker_slot in places)), None)
 
     def _share(
-        self, agent: str, lines: _Lines, domain: str, places: Sequence[Seat], seats: Sequence[Seat]
+        self,
+        agent: str,
+        lines: _Lines,
+        domain: str,
+        places: Sequence[WorkerSlot],
+        worker_slots: Sequence[WorkerSlot],
     ) -> Choice | None:
         """Return an attempt of a task that is played already, for a second session, where that pays."""
-        seat = _first(places, domain)
+        worker_slot = _first(places, domain)
         step = self._pace.step.get(domain, _STEP_S)
         decision = step + self._pace.decide.get(agent, 0.0)
         # While the agent decides for one session, its worker steps others. Of a further one's steps this
         # share fits into what time is left; the rest would only delay the others.
-        share = min(1.0, decision / step - seat.busy)
+        share = min(1.0, decision / step - worker_slot.busy)
         if share <= 0:
             return None
-        lanes = Counter(task for each in seats for task in each.playing.values())
-        busiest_first = sorted(seats, key=lambda each: -each.busy)
+        lanes = Counter(task for each in worker_slots for task in each.playing.values())
+        busiest_first = sorted(worker_slots, key=lambda each: -each.busy)
         load = {task: each.busy for each in busiest_first for task in each.playing.values()}
         best, ahead = "", self._pace.start[domain]
         for task, line in lines.items():
@@ -281,22 +294,30 @@ class Queue:
                 episodes = len(line) / lanes[task] - 0.5
                 seconds = share * episodes * self._cost[task] * max(decision, load[task] * step)
                 best, ahead = (task, seconds) if seconds > ahead else (best, ahead)
-        return self._open(seat, domain, lines, best) if best else None
+        return self._open(worker_slot, domain, lines, best) if best else None
 
-    def _open(self, seat: Seat, domain: str, lines: _Lines, task: str) -> Choice:
+    def _open(self, worker_slot: WorkerSlot, domain: str, lines: _Lines, task: str) -> Choice:
         """Give ``task`` the slot whose session is needed least; a new slot only if all are in use."""
-        seat.serve(domain)
+        worker_slot.serve(domain)
         wanted = {name for agent in self._agents_with_work() for name in self._waiting[agent].get(domain, {})}
-        spare = min(seat.resting, key=lambda slot: seat.resting[slot] in wanted, default=seat.free_slot())
-        return Choice(seat, spare, self._pop(lines, task))
+        spare = min(
+            worker_slot.resting,
+            key=lambda slot: worker_slot.resting[slot] in wanted,
+            default=worker_slot.free_slot(),
+        )
+        return Choice(worker_slot, spare, self._pop(lines, task))
 
-    def _again(self, seat: Seat, domain: str, lines: _Lines) -> Choice | None:
-        """Return an attempt of a task whose session rests in ``seat``, of that with the most work left."""
-        useful = [slot for slot, task in seat.resting.items() if seat.domain == domain and task in lines]
+    def _again(self, worker_slot: WorkerSlot, domain: str, lines: _Lines) -> Choice | None:
+        """Return an attempt of a task whose session rests here, of that with the most work left."""
+        useful = [
+            slot
+            for slot, task in worker_slot.resting.items()
+            if worker_slot.domain == domain and task in lines
+        ]
         if not useful:
             return None
-        slot = max(useful, key=lambda slot: self._work(lines, seat.resting[slot]))
-        return Choice(seat, slot, self._pop(lines, seat.resting[slot]))
+        slot = max(useful, key=lambda slot: self._work(lines, worker_slot.resting[slot]))
+        return Choice(worker_slot, slot, self._pop(lines, worker_slot.resting[slot]))
 
     def _work(self, lines: _Lines, task: str) -> int:
         return self._cost[task] * len(lines[task])
@@ -338,12 +359,12 @@ class Queue:
         return list(islice(following, _AGENTS_AT_ONCE))
 
 
-def _rests_for(seat: Seat, waiting: Mapping[str, _Lines]) -> bool:
-    """Return whether ``seat`` keeps a session of something that waits."""
-    lines = waiting.get(seat.domain or "", {})
-    return any(task in lines for task in seat.resting.values())
+def _rests_for(worker_slot: WorkerSlot, waiting: Mapping[str, _Lines]) -> bool:
+    """Return whether ``worker_slot`` keeps a session of something that waits."""
+    lines = waiting.get(worker_slot.domain or "", {})
+    return any(task in lines for task in worker_slot.resting.values())
 
 
-def _first(places: Sequence[Seat], domain: str) -> Seat:
-    """Return the seat with the fewest episodes, of several the one that serves ``domain`` already."""
-    return min(places, key=lambda seat: (seat.busy, seat.domain != domain))
+def _first(places: Sequence[WorkerSlot], domain: str) -> WorkerSlot:
+    """Return the worker slot with the fewest episodes, of several the one that serves ``domain`` already."""
+    return min(places, key=lambda worker_slot: (worker_slot.busy, worker_slot.domain != domain))

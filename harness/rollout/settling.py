@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from lram.envs.workers.process import Stepped
 from lram.harness.rollout.failures import Tally
 from lram.harness.rollout.lane import Lane
-from lram.harness.rollout.recorder import Tape
+from lram.harness.rollout.recorder import TrajectoryRecorder
 from lram.harness.rollout.schedule import Queue
 from lram.harness.storage.records import EpisodeRecord, Failure, PlannedTask
 from lram.harness.storage.soundness import errored, flaw
@@ -23,7 +23,7 @@ class Settling:
         queue: Queue,
         tally: Tally,
         on_record: Callable[[EpisodeRecord], None],
-        on_tape: Callable[[Tape, EpisodeRecord], None] | None,
+        on_trajectory: Callable[[TrajectoryRecorder, EpisodeRecord], None] | None,
     ) -> None:
         """Say where things go.
 
@@ -37,14 +37,14 @@ class Settling:
         """
         self._tasks, self._attempts = tasks, attempts
         self._queue, self._tally = queue, tally
-        self._on_record, self._on_tape = on_record, on_tape
+        self._on_record, self._on_trajectory = on_record, on_trajectory
 
     def fail(self, lane: Lane, failure: Failure) -> bool:
         """Try the episode of ``lane`` again, or record its failure; return whether it is recorded.
 
         What the agent did wrong is not tried again: it would do the same.
         """
-        attempt, worker = lane.attempt, lane.seat.worker
+        attempt, worker = lane.attempt, lane.worker_slot.worker
         attempt.failures += 1
         where = f" (process {worker.pid})" if worker is not None else ""
         attempt.note(f"attempt {attempt.failures}: {failure.message}{where}")
@@ -66,8 +66,8 @@ class Settling:
         if wrong := flaw(record):
             event, failure = None, failure or Failure("session", f"the record of the episode {wrong}")
             record = errored(record, failure)
-        if event is not None and lane.tape is not None and self._on_tape is not None:
-            self._on_tape(lane.tape, record)
+        if event is not None and lane.recorder is not None and self._on_trajectory is not None:
+            self._on_trajectory(lane.recorder, record)
         else:
             self._on_record(record)
         self._tally.count(lane.item, failure)

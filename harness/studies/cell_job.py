@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lram.harness.children import child_environment
+from lram.harness.children import child_command, child_environment
 from lram.harness.executors.contract import JobFailedError
 from lram.harness.storage.links import open_log, refuse_links
 from lram.harness.storage.segments import LOCK
@@ -70,10 +69,9 @@ def begin(study: Path, cell: CellFolder, what: str) -> subprocess.Popen[bytes]:
     refuse_links(cell.path.parent, (cell.path.name,))
     refuse_links(cell.path, ("train", "eval", LOCK))
     cell.path.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "lram.harness.studies.child"]
     with os.fdopen(open_log(cell.path / "log.txt"), "ab") as log:
         return subprocess.Popen(
-            [*command, str(study.resolve()), cell.entry.folder, what],
+            child_command("lram.harness.studies.child", str(study.resolve()), cell.entry.folder, what),
             stdin=subprocess.PIPE,  # closed when this process is gone, by which the child knows
             stdout=log,
             stderr=log,

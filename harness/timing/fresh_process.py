@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from lram.harness.children import child_environment
+from lram.harness.children import child_command, child_environment
 from lram.harness.storage.links import open_log
 from lram.harness.timing.memory import is_lack_text
 
@@ -111,7 +111,7 @@ class FreshProcess:
             output.write(f"{self._title}\n".encode())
             start = output.tell()
             process = subprocess.Popen(
-                [sys.executable, "-m", self._module],
+                child_command(self._module),
                 pass_fds=[theirs],
                 stdin=subprocess.PIPE,
                 stdout=output,

@@ -150,7 +150,7 @@ def write(folder: Path, items: int) -> dict[str, Any]:
 def plan(shape: str, items: int) -> dict[str, Any]:
     """Plan so many items and queue them."""
     from lram.harness.plan import RunRequest, make_plan
-    from lram.harness.rollout.schedule import Queue, Seat
+    from lram.harness.rollout.schedule import Queue, WorkerSlot
 
     made = (
         make_plan(RunRequest(agents="random", tasks="toy/blink", episodes=items))[0]
@@ -162,14 +162,14 @@ def plan(shape: str, items: int) -> dict[str, Any]:
     planned = time.perf_counter() - began
     began = time.perf_counter()
     costs = {planned.task.id: planned.task.horizon or 1000 for planned in made.tasks}
-    queue, seats = Queue(listed, costs, None), [Seat(), Seat()]
+    queue, worker_slots = Queue(listed, costs, None), [WorkerSlot(), WorkerSlot()]
     queued = time.perf_counter() - began
     began, calls = time.perf_counter(), min(len(listed), 1000)
     for _ in range(calls):
-        choice = queue.take(seats)
+        choice = queue.take(worker_slots)
         assert choice is not None
-        choice.seat.begin(choice.slot, choice.attempt.item.task)
-        choice.seat.end(choice.slot, rests=False)
+        choice.worker_slot.begin(choice.slot, choice.attempt.item.task)
+        choice.worker_slot.end(choice.slot, rests=False)
     took = (time.perf_counter() - began) / calls
     return {"items": len(listed), "plan": planned, "queue": queued, "take": took, "grew": memory() - base}
 

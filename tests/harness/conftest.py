@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ready import ready_children, ready_ray_workers
 
 from lram.envs import registry
 
@@ -147,16 +148,20 @@ class TwoNodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        self._cluster = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20},
-        )
+        self._cluster = Cluster()
+        self._start(include_dashboard=False)
         self.address: str = self._cluster.address
         self.second = self.add()
 
     def add(self) -> Any:
         """Add a node with one core."""
-        return self._cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+        return self._start()
+
+    def _start(self, **more: Any) -> Any:
+        with ready_ray_workers() as setup:
+            return self._cluster.add_node(
+                num_cpus=1, object_store_memory=100 << 20, setup_worker_path=setup, **more
+            )
 
     def kill(self, node: Any) -> None:
         """End a node as a power cut would: its raylet first, by SIGKILL."""
@@ -171,18 +176,16 @@ class TwoNodes:
 
     def simulators(self) -> dict[int, int]:
         """Return the process that plays a job, by each of the simulators' processes that it has started."""
-        raylets = {
-            entry.process.pid
-            for node in self._cluster.list_all_nodes()
-            for entry in node.all_processes.get("raylet", ())
-        }
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 words = (folder / "cmdline").read_bytes().split(b"\0")
                 if b"lram.envs.workers.worker" in words:
                     job = int(words[words.index(b"--parent") + 1])
-                    if _parent(job) in raylets or not Path(f"/proc/{job}").exists():
+                    if (
+                        not Path(f"/proc/{job}").exists()
+                        or b"ray::" in Path(f"/proc/{job}/cmdline").read_bytes()
+                    ):
                         found[int(folder.name)] = job
             except OSError:
                 continue
@@ -191,13 +194,6 @@ class TwoNodes:
     def close(self) -> None:
         """End all of it."""
         self._cluster.shutdown()
-
-
-def _parent(process: int) -> int:
-    try:
-        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
 
 
 @pytest.fixture(scope="session")
@@ -210,7 +206,7 @@ def whole_cluster() -> Iterator[TwoNodes]:
     """
     import ray
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ready_children():
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         cluster = TwoNodes()
         ray.init(address=cluster.address, log_to_driver=False, logging_level="CRITICAL")

@@ -120,10 +120,14 @@ def slow_run(folder: Path, machine: Machine = MACHINE, **more: Any) -> Run:
     return evaluate(["random"], "toy/slow,toy/reach", folder, episodes=60, seed=5, machine=machine, **more)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return slow_run(tmp_path_factory.mktemp("whole") / "run")
+
+
 def test_a_node_that_is_lost_costs_its_unfinished_episodes_a_retry(
-    tmp_path: Path, cluster: Any, said: list[str]
+    tmp_path: Path, cluster: Any, whole: Run, said: list[str]
 ) -> None:
-    whole = slow_run(tmp_path / "whole")
     progress: Progress = At(15, lambda: cluster.kill(cluster.second))
     run = slow_run(tmp_path / "run", executor=executor(cluster, said, episodes=20), progress=progress)
     assert comparable(run) == comparable(whole)
@@ -136,7 +140,7 @@ def test_a_node_that_is_lost_costs_its_unfinished_episodes_a_retry(
     assert written == len(run.plan.items())
 
 
-def test_a_node_that_joins_is_used(tmp_path: Path, cluster: Any, said: list[str]) -> None:
+def test_a_node_that_joins_is_used(tmp_path: Path, cluster: Any, whole: Run, said: list[str]) -> None:
     cluster.kill(cluster.second)
     time.sleep(3)
     progress: Progress = At(5, cluster.mend)
@@ -146,7 +150,7 @@ def test_a_node_that_joins_is_used(tmp_path: Path, cluster: Any, said: list[str]
         executor=executor(cluster, said, episodes=4),
         progress=progress,
     )
-    assert comparable(run) == comparable(slow_run(tmp_path / "whole"))
+    assert comparable(run) == comparable(whole)
     assert any("has joined" in line for line in said)
 
 
@@ -178,7 +182,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_is_ended_resumes_to_the_same_run(
-    tmp_path: Path, cluster: Any, number: signal.Signals
+    tmp_path: Path, cluster: Any, whole: Run, number: signal.Signals
 ) -> None:
     folder = tmp_path / "run"
     arguments = ["random", "-t", "toy/slow,toy/reach", "-n", "60", "-s", "5", "-l", "4", "-q"]
@@ -196,7 +200,6 @@ def test_a_driver_that_is_ended_resumes_to_the_same_run(
     again = lram("resume", str(folder), *where, "-q")
     _, errors = again.communicate(timeout=400)
     assert again.returncode == 0, errors
-    whole = slow_run(tmp_path / "whole")
     assert comparable(Run(folder)) == comparable(whole)
     assert summary(folder) == summary(whole.path)
     assert recorded(folder) == 120
@@ -249,7 +252,7 @@ def test_failures_are_retried_recorded_and_given_up_as_on_one_machine(tmp_path: 
 
 
 def test_a_job_whose_process_is_killed_is_played_again_episode_by_episode(
-    tmp_path: Path, cluster: Any, said: list[str]
+    tmp_path: Path, cluster: Any, whole: Run, said: list[str]
 ) -> None:
     killed: list[int] = []
 
@@ -259,7 +262,7 @@ def test_a_job_whose_process_is_killed_is_played_again_episode_by_episode(
 
     run = slow_run(tmp_path / "run", executor=executor(cluster, said, episodes=20), progress=At(4, kill))
     assert killed
-    assert comparable(run) == comparable(slow_run(tmp_path / "whole"))
+    assert comparable(run) == comparable(whole)
     incidents = [record.measured.incidents for record in run.records() if record.measured.incidents]
     assert incidents
     assert all("its process died while it played" in one[0] for one in incidents)

@@ -411,9 +411,9 @@ def test_a_collected_run_is_reported_apart_from_evaluations_and_resumed_as_a_col
 
 def test_an_evaluation_notes_nothing_step_by_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any) -> None:
-        raise AssertionError("a tape was begun")
+        raise AssertionError("a trajectory was recorded")
 
-    monkeypatch.setattr(rollout, "Tape", refused)
+    monkeypatch.setattr(rollout, "TrajectoryRecorder", refused)
     run = evaluate("random", "toy/reach", tmp_path / "run", episodes=1, machine=MACHINE)
     assert [record.status for record in run.records()] == ["scored"]
 

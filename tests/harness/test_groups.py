@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lram.agents.api import TaskSpec
 from lram.harness.rollout.groups import Groups
 from lram.harness.rollout.lane import Lane
-from lram.harness.rollout.schedule import Attempt, Seat
+from lram.harness.rollout.schedule import Attempt, WorkerSlot
 from lram.harness.storage.records import WorkItem
 
 
@@ -16,7 +16,9 @@ def entered(groups: Groups, task: str, agent: str = "a") -> Lane:
     domain = task.partition("/")[0]
     spec = TaskSpec(task, domain, "vector", (4,), "discrete", 4, 1.0, 1.0)
     number = groups.number(agent, domain)
-    lane = Lane(number=number, seat=Seat(), attempt=Attempt(WorkItem(agent, task, 0)), spec=spec, seed=0)
+    lane = Lane(
+        number=number, worker_slot=WorkerSlot(), attempt=Attempt(WorkItem(agent, task, 0)), spec=spec, seed=0
+    )
     groups.enter(lane)
     return lane
 

@@ -19,7 +19,7 @@ from lram.envs.workers.worker import Worker, _answer
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.rollout.failures import Tally
-from lram.harness.rollout.schedule import Seat
+from lram.harness.rollout.schedule import WorkerSlot
 from lram.harness.storage.records import EpisodeRecord, Failure, WorkItem
 from lram.harness.storage.run_folder import Run, RunWriter
 
@@ -62,7 +62,7 @@ def test_a_resumed_run_gives_up_what_a_whole_one_does(tmp_path: Path, kept: int)
 
 def test_the_tally_judges_by_the_first_episodes_and_never_a_task_that_scored() -> None:
     crash = Failure("crash", "gone")
-    tally = Tally(limit=2, seats=1)
+    tally = Tally(limit=2, worker_slots=1)
     for episode in (5, 6, 7):
         tally.count(WorkItem("a", "x/y", episode), crash)
     assert tally.given_up(WorkItem("a", "x/y", 8)) is None
@@ -76,7 +76,7 @@ def test_the_tally_judges_by_the_first_episodes_and_never_a_task_that_scored() -
 
 
 def test_a_domain_whose_workers_never_live_is_given_up() -> None:
-    tally = Tally(limit=3, seats=2)
+    tally = Tally(limit=3, worker_slots=2)
     for _ in range(7):
         assert tally.given_up(WorkItem("a", "dead/x", 0)) is None
         tally.died("dead")
@@ -86,8 +86,8 @@ def test_a_domain_whose_workers_never_live_is_given_up() -> None:
 
 
 def test_slots_are_used_again_so_that_a_worker_holds_few_sessions() -> None:
-    seat = Seat(playing={0: "x/one", 1: "x/one", 3: "x/two"})
-    assert seat.free_slot() == 2
+    worker_slot = WorkerSlot(playing={0: "x/one", 1: "x/one", 3: "x/two"})
+    assert worker_slot.free_slot() == 2
 
 
 @pytest.mark.parametrize("text", ["\udcff lone surrogate", "x" * 5_000_000])

@@ -14,7 +14,7 @@ from lram.agents.api import Action, AgentInfo, Episode, Observation, TaskSpec
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate
 from lram.harness.rollout.lane import Lane, bins_of, still
-from lram.harness.rollout.schedule import Attempt, Seat
+from lram.harness.rollout.schedule import Attempt, WorkerSlot
 from lram.harness.storage.records import WorkItem
 from lram.reports.evidence.collect import collect
 from lram.reports.summary.summarise import summarise
@@ -54,7 +54,9 @@ class Thinker:
 
 
 def lane(spec: TaskSpec = TASK) -> Lane:
-    return Lane(number=0, seat=Seat(), attempt=Attempt(WorkItem("a", spec.id, 0)), spec=spec, seed=0)
+    return Lane(
+        number=0, worker_slot=WorkerSlot(), attempt=Attempt(WorkItem("a", spec.id, 0)), spec=spec, seed=0
+    )
 
 
 def test_until_a_late_decision_is_there_the_world_goes_on_with_the_action_before() -> None:

@@ -345,13 +345,15 @@ def test_the_end_of_a_worker_is_charged_to_the_episode_that_is_to_blame(
     planned = PlannedTask(all_tasks()["toy/steps"], "toy:plain@1")
     rollout = Rollout({}, {"toy/steps": planned}, pool, RolloutSettings(seed=0, lanes=2, workers=1))
     rollout.start([], lambda record: None)
-    (seat,) = rollout._seats
-    seat.worker = worker
+    (worker_slot,) = rollout._worker_slots
+    worker_slot.worker = worker
     attempts = [Attempt(WorkItem("a", "toy/steps", number)) for number in range(2)]
     for slot, attempt in enumerate(attempts):
-        lane = Lane(number=slot, seat=seat, attempt=attempt, spec=task_spec(planned), seed=0, slot=slot)
+        lane = Lane(
+            number=slot, worker_slot=worker_slot, attempt=attempt, spec=task_spec(planned), seed=0, slot=slot
+        )
         rollout._groups.enter(lane)
-        seat.begin(slot, "toy/steps")
+        worker_slot.begin(slot, "toy/steps")
         rollout._flying[worker, slot] = lane
     rollout._bury(Died(worker, "session", "it answered twice", culprit, over))
     assert [attempt.failures for attempt in attempts] == charged

@@ -17,7 +17,7 @@ from lram.harness.rollout.batching import LONGEST_S, BatchingTimeout
 from lram.harness.rollout.failures import Tally
 from lram.harness.rollout.lane import Lane
 from lram.harness.rollout.measured_times import MeasuredTimes
-from lram.harness.rollout.schedule import Attempt, Queue, Seat
+from lram.harness.rollout.schedule import Attempt, Queue, WorkerSlot
 from lram.harness.rollout.settling import Settling
 from lram.harness.rollout.translation import task_spec
 from lram.harness.storage.records import EpisodeRecord, Failure, PlannedTask, WorkItem
@@ -27,7 +27,9 @@ PLANNED = PlannedTask(all_tasks()["toy/steps"], "toy:plain@1")
 
 def lane_of(number: int, agent: str = "a") -> Lane:
     attempt = Attempt(WorkItem(agent, "toy/steps", number))
-    lane = Lane(number=number, seat=Seat(), attempt=attempt, spec=task_spec(PLANNED), seed=number)
+    lane = Lane(
+        number=number, worker_slot=WorkerSlot(), attempt=attempt, spec=task_spec(PLANNED), seed=number
+    )
     lane.observation, lane.signal = np.full(3, number, np.float32), float(number)
     return lane
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lram.harness.rollout.measured_times import MeasuredTimes
-from lram.harness.rollout.schedule import Attempt, Choice, Queue, Seat
+from lram.harness.rollout.schedule import Attempt, Choice, Queue, WorkerSlot
 from lram.harness.storage.records import WorkItem
 
 COST = {"x/one": 10, "x/two": 10, "y/one": 1000}
@@ -25,64 +25,75 @@ def items(*names: str, agents: tuple[str, ...] = ("a",), episodes: int = 2) -> l
     ]
 
 
-def take_all(queue: Queue, seats: list[Seat]) -> list[tuple[int, Attempt]]:
+def take_all(queue: Queue, worker_slots: list[WorkerSlot]) -> list[tuple[int, Attempt]]:
     """Take until nothing more is given, every episode staying in flight."""
     taken = []
-    while (choice := queue.take(seats)) is not None:
-        seat, slot, attempt = choice
-        seat.begin(slot, attempt.item.task)
-        taken.append((seats.index(seat), attempt))
+    while (choice := queue.take(worker_slots)) is not None:
+        worker_slot, slot, attempt = choice
+        worker_slot.begin(slot, attempt.item.task)
+        taken.append((worker_slots.index(worker_slot), attempt))
     return taken
 
 
-def test_seats_spread_over_domains_the_costliest_first() -> None:
-    seats = [Seat(), Seat()]
-    taken = take_all(Queue(items("x/one", "y/one", episodes=1), COST, None), seats)
+def test_worker_slots_spread_over_domains_the_costliest_first() -> None:
+    worker_slots = [WorkerSlot(), WorkerSlot()]
+    taken = take_all(Queue(items("x/one", "y/one", episodes=1), COST, None), worker_slots)
     assert [(place, attempt.item.task) for place, attempt in taken] == [(0, "y/one"), (1, "x/one")]
 
 
-def test_seats_of_one_domain_share_its_episodes_evenly() -> None:
-    seats = [Seat(), Seat()]
-    take_all(Queue(items("x/one", "x/two", episodes=3), COST, None), seats)
-    assert [(seat.domain, seat.busy) for seat in seats] == [("x", 3), ("x", 3)]
+def test_worker_slots_of_one_domain_share_its_episodes_evenly() -> None:
+    worker_slots = [WorkerSlot(), WorkerSlot()]
+    take_all(Queue(items("x/one", "x/two", episodes=3), COST, None), worker_slots)
+    assert [(worker_slot.domain, worker_slot.busy) for worker_slot in worker_slots] == [("x", 3), ("x", 3)]
 
 
-def test_a_seat_keeps_its_domain_while_it_holds_an_episode() -> None:
-    queue, seat = Queue(items("x/one", "y/one", episodes=1), COST, None), Seat()
-    assert [attempt.item.task for _, attempt in take_all(queue, [seat])] == ["y/one"]
-    assert queue.take([seat]) is None
-    seat.playing.clear()
-    assert [attempt.item.task for _, attempt in take_all(queue, [seat])] == ["x/one"]
-    assert seat.domain == "x"
+def test_a_worker_slot_keeps_its_domain_while_it_holds_an_episode() -> None:
+    queue, worker_slot = Queue(items("x/one", "y/one", episodes=1), COST, None), WorkerSlot()
+    assert [attempt.item.task for _, attempt in take_all(queue, [worker_slot])] == ["y/one"]
+    assert queue.take([worker_slot]) is None
+    worker_slot.playing.clear()
+    assert [attempt.item.task for _, attempt in take_all(queue, [worker_slot])] == ["x/one"]
+    assert worker_slot.domain == "x"
 
 
 def test_free_lanes_help_where_there_is_work_and_leave_no_domain_waiting_for_ever() -> None:
     queue = Queue(items("x/one", "y/one", "z/one", agents=("a", "b"), episodes=2), {**COST, "z/one": 1}, None)
-    seats = [Seat(), Seat()]
-    first = take_all(queue, seats)
-    # Both seats are busy and z of agent a waits: one seat takes nothing new, the other goes on with b.
+    worker_slots = [WorkerSlot(), WorkerSlot()]
+    first = take_all(queue, worker_slots)
+    # Both are busy and z of agent a waits: one worker slot takes nothing new, the other goes on with b.
     assert [attempt.item.task for _, attempt in first[:4]].count("z/one") == 0
     assert {attempt.item.agent for _, attempt in first[4:]} == {"b"}
     assert len({place for place, _ in first[4:]}) == 1
-    drained = min(seats, key=lambda seat: seat.busy)
+    drained = min(worker_slots, key=lambda worker_slot: worker_slot.busy)
     drained.playing.clear()
-    choice = queue.take(seats)
+    choice = queue.take(worker_slots)
     assert choice is not None
-    assert (choice.seat, choice.attempt.item.agent, choice.attempt.item.task) == (drained, "a", "z/one")
+    assert (choice.worker_slot, choice.attempt.item.agent, choice.attempt.item.task) == (
+        drained,
+        "a",
+        "z/one",
+    )
 
 
 def test_work_is_taken_agent_by_agent() -> None:
     queue = Queue(items("x/one", agents=("a", "b", "c"), episodes=2), COST, None)
-    assert [attempt.item.agent for _, attempt in take_all(queue, [Seat()])] == ["a", "a", "b", "b", "c", "c"]
+    assert [attempt.item.agent for _, attempt in take_all(queue, [WorkerSlot()])] == [
+        "a",
+        "a",
+        "b",
+        "b",
+        "c",
+        "c",
+    ]
 
 
 def test_a_given_back_attempt_is_next_and_keeps_its_history() -> None:
-    queue, seat = Queue(items("x/one"), COST, None), Seat()
-    choice = queue.take([seat])
+    queue, worker_slot = Queue(items("x/one"), COST, None), WorkerSlot()
+    choice = queue.take([worker_slot])
     assert choice is not None
     choice.attempt.failures = 1
     queue.give_back(choice.attempt)
-    again = queue.take([seat])
+    again = queue.take([worker_slot])
     assert again is not None
     assert again.attempt is choice.attempt
 
@@ -90,7 +101,7 @@ def test_a_given_back_attempt_is_next_and_keeps_its_history() -> None:
 def test_shuffling_is_a_permutation_named_by_its_seed() -> None:
     def order(seed: int | None) -> list[WorkItem]:
         queue = Queue(items("x/one", "x/two", episodes=20), COST, seed)
-        return [attempt.item for _, attempt in take_all(queue, [Seat()])]
+        return [attempt.item for _, attempt in take_all(queue, [WorkerSlot()])]
 
     assert order(1) == order(1) != order(2)
     assert sorted(order(1), key=str) == sorted(order(None), key=str)
@@ -98,16 +109,16 @@ def test_shuffling_is_a_permutation_named_by_its_seed() -> None:
 
 def test_domains_that_start_fast_are_played_in_plan_order_with_the_smallest_free_slot() -> None:
     queue = Queue(items("x/one", "x/two", episodes=3), COST, None, MeasuredTimes(start={"x": 0.49}))
-    seats = [Seat(), Seat()]
-    tasks = [attempt.item.task for _, attempt in take_all(queue, seats)]
+    worker_slots = [WorkerSlot(), WorkerSlot()]
+    tasks = [attempt.item.task for _, attempt in take_all(queue, worker_slots)]
     assert tasks == ["x/one"] * 3 + ["x/two"] * 3
-    assert [sorted(seat.playing) for seat in seats] == [[0, 1, 2]] * 2
+    assert [sorted(worker_slot.playing) for worker_slot in worker_slots] == [[0, 1, 2]] * 2
 
 
 def test_of_domains_that_start_fast_the_longest_episodes_begin_first_and_equal_ones_in_plan_order() -> None:
     cost = {"x/short": 10, "x/long": 100, "x/long2": 100, "x/middle": 50}
     every = items("x/short", "x/long", "x/middle", "x/long2", episodes=2)
-    tasks = [attempt.item for _, attempt in take_all(Queue(every, cost, None), [Seat()])]
+    tasks = [attempt.item for _, attempt in take_all(Queue(every, cost, None), [WorkerSlot()])]
     assert [(item.task, item.episode) for item in tasks] == [
         *(("x/long", 0), ("x/long", 1), ("x/long2", 0), ("x/long2", 1)),
         *(("x/middle", 0), ("x/middle", 1), ("x/short", 0), ("x/short", 1)),
@@ -116,7 +127,7 @@ def test_of_domains_that_start_fast_the_longest_episodes_begin_first_and_equal_o
 
 def test_agents_keep_their_order_however_long_their_work_is() -> None:
     every = [WorkItem("a", "x/one", 0), WorkItem("b", "y/one", 0), WorkItem("a", "x/two", 0)]
-    taken = take_all(Queue(every, COST, None), [Seat(), Seat(), Seat()])
+    taken = take_all(Queue(every, COST, None), [WorkerSlot(), WorkerSlot(), WorkerSlot()])
     assert [attempt.item.agent for _, attempt in taken] == ["a", "a", "b"]
 
 
@@ -124,7 +135,7 @@ def test_the_domain_with_the_longest_episodes_begins_first_by_seconds_not_by_dec
     cost = {"x/many": 1000, "y/slow": 100}
     for step, first in (({"x": 0.001, "y": 0.1}, "y/slow"), ({"x": 0.001, "y": 0.001}, "x/many")):
         queue = Queue(items(*cost, episodes=1), cost, None, MeasuredTimes(step=step, decide={"a": 0.0}))
-        choice = queue.take([Seat()])
+        choice = queue.take([WorkerSlot()])
         assert choice is not None
         assert choice.attempt.item.task == first
 
@@ -133,7 +144,7 @@ def test_a_task_that_a_lane_stays_with_counts_with_all_its_episodes() -> None:
     cost = {"s/one": 100, "x/one": 500}
     pace = MeasuredTimes({"s": 1.0}, {"s": 0.01, "x": 0.01}, {"a": 0.0})
     queue = Queue(items(*cost, episodes=10), cost, None, pace)
-    choice = queue.take([Seat()])
+    choice = queue.take([WorkerSlot()])
     assert choice is not None
     assert choice.attempt.item.task == "s/one"
 
@@ -141,20 +152,20 @@ def test_a_task_that_a_lane_stays_with_counts_with_all_its_episodes() -> None:
 def test_a_shuffled_order_is_not_sorted() -> None:
     names = [f"x/{number}" for number in range(30)]
     cost = {name: place + 1 for place, name in enumerate(names)}
-    tasks = [attempt.item.task for _, attempt in take_all(Queue(items(*names), cost, 3), [Seat()])]
+    tasks = [attempt.item.task for _, attempt in take_all(Queue(items(*names), cost, 3), [WorkerSlot()])]
     assert tasks != sorted(tasks, key=lambda name: -cost[name])
 
 
 def test_a_queue_knows_whether_anything_waits_for_whom() -> None:
-    queue, seat = Queue(items("x/one", agents=("a", "b"), episodes=1), COST, None), Seat()
+    queue, worker_slot = Queue(items("x/one", agents=("a", "b"), episodes=1), COST, None), WorkerSlot()
     assert not queue.empty
     assert (queue.has_work_of("a"), queue.has_work_of("b"), queue.has_work_of("c")) == (True, True, False)
-    (_, first), (_, second) = take_all(queue, [seat])
+    (_, first), (_, second) = take_all(queue, [worker_slot])
     assert queue.empty
     assert not queue.has_work_of("a")
     queue.give_back(second)
     queue.give_back(first)
-    assert [attempt for _, attempt in take_all(queue, [seat])] == [first, second]
+    assert [attempt for _, attempt in take_all(queue, [worker_slot])] == [first, second]
 
 
 def test_taking_from_a_long_queue_looks_at_little_of_it() -> None:
@@ -166,12 +177,12 @@ def test_taking_from_a_long_queue_looks_at_little_of_it() -> None:
             return super().__getitem__(name)
 
     every = [WorkItem(agent, "x/one", episode) for agent in "abc" for episode in range(2000)]
-    queue, seats = Queue(every, Counted(COST), None), [Seat(), Seat()]
+    queue, worker_slots = Queue(every, Counted(COST), None), [WorkerSlot(), WorkerSlot()]
     Counted.looks = 0
     for _ in range(6000):
-        choice = queue.take(seats)
+        choice = queue.take(worker_slots)
         assert choice is not None
-    assert queue.take(seats) is None
+    assert queue.take(worker_slots) is None
     assert Counted.looks <= 2 * 6000
 
 
@@ -188,65 +199,68 @@ def slow_queue(
     return Queue(items(*names, agents=agents, episodes=episodes), dict.fromkeys(names, decisions), None, pace)
 
 
-def taken(queue: Queue, seats: list[Seat]) -> Choice:
-    choice = queue.take(seats)
+def taken(queue: Queue, worker_slots: list[WorkerSlot]) -> Choice:
+    choice = queue.take(worker_slots)
     assert choice is not None
-    choice.seat.begin(choice.slot, choice.attempt.item.task)
+    choice.worker_slot.begin(choice.slot, choice.attempt.item.task)
     return choice
 
 
 def ended(choice: Choice) -> None:
-    choice.seat.end(choice.slot, rests=True)
+    choice.worker_slot.end(choice.slot, rests=True)
 
 
 def test_lanes_begin_different_tasks_and_the_longest_first() -> None:
     names = ("s/short", "s/long", "s/middle", "s/middle2")
     cost = dict(zip(names, (100, 1000, 500, 500), strict=True))
     queue = Queue(items(*names, episodes=4), cost, None, SLOW)
-    seats = [Seat(), Seat()]
-    tasks = [taken(queue, seats).attempt.item.task for _ in names]
+    worker_slots = [WorkerSlot(), WorkerSlot()]
+    tasks = [taken(queue, worker_slots).attempt.item.task for _ in names]
     assert tasks == ["s/long", "s/middle", "s/middle2", "s/short"]
-    assert [seat.busy for seat in seats] == [2, 2]
+    assert [worker_slot.busy for worker_slot in worker_slots] == [2, 2]
 
 
 def test_a_lane_goes_on_with_its_task_in_the_slot_that_holds_the_session() -> None:
-    queue, seats = slow_queue("s/1", "s/2", "s/3", "s/4", "s/5", episodes=3), [Seat(), Seat()]
-    first = [taken(queue, seats) for _ in range(4)]
+    queue, worker_slots = (
+        slow_queue("s/1", "s/2", "s/3", "s/4", "s/5", episodes=3),
+        [WorkerSlot(), WorkerSlot()],
+    )
+    first = [taken(queue, worker_slots) for _ in range(4)]
     for _ in range(2):
         for choice in first[::-1]:
             ended(choice)
-            again = taken(queue, seats)
-            assert (again.seat, again.slot) == (choice.seat, choice.slot)
+            again = taken(queue, worker_slots)
+            assert (again.worker_slot, again.slot) == (choice.worker_slot, choice.slot)
             assert again.attempt.item.task == choice.attempt.item.task
 
 
 def test_the_next_task_takes_the_slot_of_one_that_is_done() -> None:
-    queue, seat = slow_queue("s/1", "s/2", "s/3", "s/4", episodes=1), Seat()
-    _, second = taken(queue, [seat]), taken(queue, [seat])
+    queue, worker_slot = slow_queue("s/1", "s/2", "s/3", "s/4", episodes=1), WorkerSlot()
+    _, second = taken(queue, [worker_slot]), taken(queue, [worker_slot])
     ended(second)
-    third = taken(queue, [seat])
+    third = taken(queue, [worker_slot])
     assert (third.attempt.item.task, third.slot) == ("s/3", second.slot)
-    assert not seat.resting
+    assert not worker_slot.resting
 
 
 def test_the_session_that_gives_way_is_one_that_no_agent_waits_for() -> None:
-    queue, seat = slow_queue("s/1", "s/2", "s/3", episodes=1), Seat()
+    queue, worker_slot = slow_queue("s/1", "s/2", "s/3", episodes=1), WorkerSlot()
     queue.give_back(Attempt(WorkItem("b", "s/1", 0)))
-    first, second = taken(queue, [seat]), taken(queue, [seat])
+    first, second = taken(queue, [worker_slot]), taken(queue, [worker_slot])
     ended(first)
     ended(second)
-    third = taken(queue, [seat])
+    third = taken(queue, [worker_slot])
     assert (third.attempt.item.task, third.slot) == ("s/3", second.slot)
-    assert taken(queue, [seat]).slot == first.slot
+    assert taken(queue, [worker_slot]).slot == first.slot
 
 
 def test_a_task_in_a_crowded_worker_is_shared_sooner() -> None:
     names = [f"s/{number}" for number in range(4)]
-    crowded, free = Seat("s"), Seat()
+    crowded, free = WorkerSlot("s"), WorkerSlot()
     queue = slow_queue(*names, episodes=2, decisions=150)
     crowd = [taken(queue, [crowded]) for _ in names]
     shared = taken(queue, [crowded, free])
-    assert shared.seat is free
+    assert shared.worker_slot is free
     for choice in crowd[1:]:
         crowded.end(choice.slot, rests=True)
         taken(queue, [crowded])  # its last episode
@@ -272,77 +286,83 @@ def test_a_task_gets_further_sessions_only_where_that_pays(
     what: str, episodes: int, decisions: int, decide: float, busy: list[int]
 ) -> None:
     pace = MeasuredTimes(SLOW.start, SLOW.step, {"a": decide})
-    queue, seats = slow_queue("s/1", episodes=episodes, decisions=decisions, pace=pace), [Seat(), Seat()]
-    take_all(queue, seats)
-    assert [seat.busy for seat in seats] == busy, what
+    queue, worker_slots = (
+        slow_queue("s/1", episodes=episodes, decisions=decisions, pace=pace),
+        [WorkerSlot(), WorkerSlot()],
+    )
+    take_all(queue, worker_slots)
+    assert [worker_slot.busy for worker_slot in worker_slots] == busy, what
     assert queue.has_work_of("a")
 
 
 def test_lanes_that_a_task_has_no_use_for_go_on_with_the_next_agent() -> None:
-    queue, seats = slow_queue("s/1", "s/2", episodes=2, decisions=50, agents=("a", "b")), [Seat(), Seat()]
-    first, second = taken(queue, seats), taken(queue, seats)
-    assert queue.take(seats) is None, "both tasks are played, for the next agent as well"
+    queue, worker_slots = (
+        slow_queue("s/1", "s/2", episodes=2, decisions=50, agents=("a", "b")),
+        [WorkerSlot(), WorkerSlot()],
+    )
+    first, second = taken(queue, worker_slots), taken(queue, worker_slots)
+    assert queue.take(worker_slots) is None, "both tasks are played, for the next agent as well"
     ended(first)
-    again = taken(queue, seats)
+    again = taken(queue, worker_slots)
     assert (again.attempt.item, again.slot) == (WorkItem("a", "s/1", 1), first.slot)
     ended(again)
-    following = taken(queue, seats)
-    assert (following.attempt.item, following.seat) == (WorkItem("b", "s/1", 0), first.seat)
+    following = taken(queue, worker_slots)
+    assert (following.attempt.item, following.worker_slot) == (WorkItem("b", "s/1", 0), first.worker_slot)
     ended(second)
-    assert taken(queue, seats).attempt.item == WorkItem("a", "s/2", 1)
+    assert taken(queue, worker_slots).attempt.item == WorkItem("a", "s/2", 1)
 
 
-def test_the_tail_of_a_slow_domain_keeps_no_seat_from_other_work() -> None:
+def test_the_tail_of_a_slow_domain_keeps_no_worker_slot_from_other_work() -> None:
     names = ("s/1", "x/one", "x/two")
     pace = MeasuredTimes({"s": 1.0}, {"s": 0.005}, {"a": 0.0})
     queue = Queue(items(*names, episodes=3), dict.fromkeys(names, 50), None, pace)
-    seats = [Seat(), Seat()]
-    tasks = Counter(attempt.item.task for _, attempt in take_all(queue, seats))
+    worker_slots = [WorkerSlot(), WorkerSlot()]
+    tasks = Counter(attempt.item.task for _, attempt in take_all(queue, worker_slots))
     assert tasks == {"s/1": 1, "x/one": 3, "x/two": 3}
 
 
-def test_the_seat_that_runs_empty_for_waiting_work_is_none_with_a_session_of_it() -> None:
+def test_the_worker_slot_that_runs_empty_for_waiting_work_is_none_with_a_session_of_it() -> None:
     names = ("s/1", "s/2", "x/one", "y/one")
     every = [WorkItem("a", "s/1", episode) for episode in range(3)] + items("x/one", "y/one", episodes=3)
     every += items("s/2", "x/one", agents=("b",))
     queue = Queue(every, {**dict.fromkeys(names, 50), "y/one": 1}, None, SLOW)
-    seats = [Seat(), Seat()]
-    served = [taken(queue, seats) for _ in range(4)]
+    worker_slots = [WorkerSlot(), WorkerSlot()]
+    served = [taken(queue, worker_slots) for _ in range(4)]
     assert [choice.attempt.item.task for choice in served] == ["s/1", "x/one", "x/one", "x/one"]
-    following = taken(queue, seats)
-    assert (following.attempt.item, following.seat) == (WorkItem("b", "s/2", 0), served[0].seat)
-    assert queue.take(seats) is None, "the other seat is needed for y"
+    following = taken(queue, worker_slots)
+    assert (following.attempt.item, following.worker_slot) == (WorkItem("b", "s/2", 0), served[0].worker_slot)
+    assert queue.take(worker_slots) is None, "the other worker slot is needed for y"
 
 
 def test_a_dead_workers_sessions_are_forgotten() -> None:
-    queue, seats = slow_queue("s/1", "s/2", episodes=3, decisions=50), [Seat(), Seat()]
-    choice, other = taken(queue, seats), taken(queue, seats)
-    choice.seat.end(choice.slot, rests=False)
-    choice.seat.leave()
+    queue, worker_slots = slow_queue("s/1", "s/2", episodes=3, decisions=50), [WorkerSlot(), WorkerSlot()]
+    choice, other = taken(queue, worker_slots), taken(queue, worker_slots)
+    choice.worker_slot.end(choice.slot, rests=False)
+    choice.worker_slot.leave()
     queue.give_back(choice.attempt)
-    again = taken(queue, seats)
+    again = taken(queue, worker_slots)
     assert again.attempt is choice.attempt
-    assert again.seat is not other.seat
+    assert again.worker_slot is not other.worker_slot
 
 
-def test_a_seat_that_changes_its_domain_keeps_no_session() -> None:
+def test_a_worker_slot_that_changes_its_domain_keeps_no_session() -> None:
     names = ("s/1", "x/one")
     queue = Queue(items(*names, episodes=1), {"s/1": 1, "x/one": 50}, None, SLOW)
-    seats = [Seat("s", resting={0: "s/1"}), Seat()]
-    choices = [taken(queue, seats) for _ in names]
-    assert [(choice.attempt.item.task, choice.seat) for choice in choices] == [
-        ("x/one", seats[0]),
-        ("s/1", seats[1]),
+    worker_slots = [WorkerSlot("s", resting={0: "s/1"}), WorkerSlot()]
+    choices = [taken(queue, worker_slots) for _ in names]
+    assert [(choice.attempt.item.task, choice.worker_slot) for choice in choices] == [
+        ("x/one", worker_slots[0]),
+        ("s/1", worker_slots[1]),
     ]
 
 
 def test_a_session_that_failed_is_not_waited_for() -> None:
-    queue, seats = slow_queue("s/1", "s/2", episodes=2, decisions=50), [Seat(), Seat()]
-    choice, _ = taken(queue, seats), taken(queue, seats)
-    choice.seat.end(choice.slot, rests=False)
-    assert not choice.seat.resting
+    queue, worker_slots = slow_queue("s/1", "s/2", episodes=2, decisions=50), [WorkerSlot(), WorkerSlot()]
+    choice, _ = taken(queue, worker_slots), taken(queue, worker_slots)
+    choice.worker_slot.end(choice.slot, rests=False)
+    assert not choice.worker_slot.resting
     queue.give_back(choice.attempt)
-    assert taken(queue, seats).attempt is choice.attempt
+    assert taken(queue, worker_slots).attempt is choice.attempt
 
 
 @dataclass
@@ -358,14 +378,14 @@ class Floor:
     most: int = 0
     held: dict[int, dict[int, str]] = field(default_factory=dict)
 
-    def play(self, queue: Queue, cost: dict[str, int], lanes: int, seats: list[Seat]) -> Floor:
+    def play(self, queue: Queue, cost: dict[str, int], lanes: int, worker_slots: list[WorkerSlot]) -> Floor:
         """Play all that waits."""
         rng, flying = random.Random(0), list[tuple[Choice, list[float]]]()
         while True:
-            while len(flying) < lanes and (choice := queue.take(seats)) is not None:
+            while len(flying) < lanes and (choice := queue.take(worker_slots)) is not None:
                 decisions = cost[choice.attempt.item.task] * rng.uniform(0.7, 1.3)
-                flying.append((choice, [self._entered(choice, seats), decisions]))
-                choice.seat.begin(choice.slot, choice.attempt.item.task)
+                flying.append((choice, [self._entered(choice, worker_slots), decisions]))
+                choice.worker_slot.begin(choice.slot, choice.attempt.item.task)
             if not flying:
                 return self
             needs = [self._seconds(choice, *left) for choice, left in flying]
@@ -378,8 +398,8 @@ class Floor:
                     flying.remove((choice, left))
                     ended(choice)
 
-    def _entered(self, choice: Choice, seats: list[Seat]) -> float:
-        held = self.held.setdefault(seats.index(choice.seat), {})
+    def _entered(self, choice: Choice, worker_slots: list[WorkerSlot]) -> float:
+        held = self.held.setdefault(worker_slots.index(choice.worker_slot), {})
         built = held.get(choice.slot) != choice.attempt.item.task
         held[choice.slot] = choice.attempt.item.task
         self.builds += built
@@ -387,7 +407,7 @@ class Floor:
         return self.reset_s + built * self.start_s
 
     def _seconds(self, choice: Choice, entering: float, decisions: float) -> float:
-        busy = choice.seat.busy
+        busy = choice.worker_slot.busy
         if entering > 0:
             return entering * busy
         return decisions * max(self.step_s + self.decide_s, busy * self.step_s)
@@ -401,7 +421,7 @@ def test_a_benchmarks_sessions_are_built_hardly_more_than_once(decide_s: float, 
     for start_s in (0.0, 1.2):
         pace = MeasuredTimes({"s": start_s}, {"s": 0.006}, {"a": decide_s})
         queue = Queue(items(*names, episodes=10), cost, None, pace)
-        played[start_s] = Floor(decide_s=decide_s).play(queue, cost, 8, [Seat(), Seat()])
+        played[start_s] = Floor(decide_s=decide_s).play(queue, cost, 8, [WorkerSlot(), WorkerSlot()])
     naive, ours = played[0.0], played[1.2]
     least = (20 * 1.2 + sum(cost.values()) * 10 * 0.006 + 200 * 0.3) / 2
     assert naive.builds > 120
@@ -420,38 +440,41 @@ def test_every_episode_is_played_once_whatever_happens(seed: int) -> None:
     decide = {"a": 0.0, "b": 0.02, "c": 0.1}
     pace = MeasuredTimes({"s": 1.0, "t": 4.0}, {"s": 0.005, "t": 0.01}, decide)
     queue = Queue(every, cost, rng.choice([None, 1]), pace)
-    seats = [Seat() for _ in range(rng.randint(1, 4))]
-    lanes, trouble = rng.randint(len(seats), 9), 30
+    worker_slots = [WorkerSlot() for _ in range(rng.randint(1, 4))]
+    lanes, trouble = rng.randint(len(worker_slots), 9), 30
     flying: list[Choice] = []
     scored: list[WorkItem] = []
     while True:
-        while len(flying) < lanes and (choice := queue.take(seats)) is not None:
-            assert choice.slot not in choice.seat.playing
+        while len(flying) < lanes and (choice := queue.take(worker_slots)) is not None:
+            assert choice.slot not in choice.worker_slot.playing
             task = choice.attempt.item.task
-            assert choice.seat.domain == task.partition("/")[0]
-            assert all(other.startswith(f"{choice.seat.domain}/") for other in choice.seat.playing.values())
-            choice.seat.begin(choice.slot, task)
+            assert choice.worker_slot.domain == task.partition("/")[0]
+            assert all(
+                other.startswith(f"{choice.worker_slot.domain}/")
+                for other in choice.worker_slot.playing.values()
+            )
+            choice.worker_slot.begin(choice.slot, task)
             flying.append(choice)
             decide["a"] = rng.choice([0.0, 0.03])
-        for seat in seats:
-            if not seat.busy:
-                seat.leave()
-                seat.domain = None
+        for worker_slot in worker_slots:
+            if not worker_slot.busy:
+                worker_slot.leave()
+                worker_slot.domain = None
         if not flying:
             break
         choice = rng.choice(flying)
         outcome = rng.choice(["scored", "failed", "died"]) if trouble else "scored"
         trouble -= outcome != "scored"
-        for lost in [other for other in flying if other.seat is choice.seat or other is choice]:
+        for lost in [other for other in flying if other.worker_slot is choice.worker_slot or other is choice]:
             if outcome == "died" or lost is choice:
                 flying.remove(lost)
-                lost.seat.end(lost.slot, rests=outcome == "scored")
+                lost.worker_slot.end(lost.slot, rests=outcome == "scored")
                 if outcome == "scored":
                     scored.append(lost.attempt.item)
                 else:
                     queue.give_back(lost.attempt)
         if outcome == "died":
-            choice.seat.leave()
+            choice.worker_slot.leave()
     assert sorted(scored, key=str) == sorted(every, key=str)
 
 
@@ -462,49 +485,49 @@ def test_no_lane_is_idle_while_nobody_plays_a_task_that_a_worker_could_begin(see
     every = items(*names, episodes=rng.randint(1, 4))
     cost = {name: rng.choice([5, 500]) for name in names}
     queue = Queue(every, cost, None, MeasuredTimes({"s": 1.0, "t": 4.0}))
-    seats, lanes = [Seat() for _ in range(rng.randint(1, 3))], rng.randint(3, 9)
+    worker_slots, lanes = [WorkerSlot() for _ in range(rng.randint(1, 3))], rng.randint(3, 9)
     flying: list[Choice] = []
     waiting = Counter(item.task for item in every)
     while True:
-        while len(flying) < lanes and (choice := queue.take(seats)) is not None:
-            choice.seat.begin(choice.slot, choice.attempt.item.task)
+        while len(flying) < lanes and (choice := queue.take(worker_slots)) is not None:
+            choice.worker_slot.begin(choice.slot, choice.attempt.item.task)
             flying.append(choice)
             waiting[choice.attempt.item.task] -= 1
         if not flying:
             return
         if len(flying) < lanes:
-            played = {task for seat in seats for task in seat.playing.values()}
-            served = {seat.domain for seat in seats if seat.busy}
+            played = {task for worker_slot in worker_slots for task in worker_slot.playing.values()}
+            served = {worker_slot.domain for worker_slot in worker_slots if worker_slot.busy}
             unplayed = {task for task, number in waiting.items() if number} - played
             assert not [task for task in unplayed if task[0] in served]
-            assert not unplayed or all(seat.busy for seat in seats)
+            assert not unplayed or all(worker_slot.busy for worker_slot in worker_slots)
         ended(flying.pop(rng.randrange(len(flying))))
 
 
 def test_an_attempt_that_failed_is_played_where_no_other_is() -> None:
-    queue, seats = Queue(items("x/one", episodes=4), COST, None), [Seat(), Seat()]
-    for seat in seats:
-        choice = queue.take([seat])
+    queue, worker_slots = Queue(items("x/one", episodes=4), COST, None), [WorkerSlot(), WorkerSlot()]
+    for worker_slot in worker_slots:
+        choice = queue.take([worker_slot])
         assert choice is not None
-        seat.begin(choice.slot, "x/one")
+        worker_slot.begin(choice.slot, "x/one")
     attempt = choice.attempt
     attempt.failures = 1
     queue.give_back(attempt)
-    seats[0].begin(1, "x/one")
-    other = queue.take(seats)
+    worker_slots[0].begin(1, "x/one")
+    other = queue.take(worker_slots)
     assert other is not None
-    nearest = seats[1]
-    assert other.seat is seats[0], "the one nearest to being empty takes nothing new"
-    other.seat.begin(other.slot, "x/one")
+    nearest = worker_slots[1]
+    assert other.worker_slot is worker_slots[0], "the one nearest to being empty takes nothing new"
+    other.worker_slot.begin(other.slot, "x/one")
     nearest.end(0, rests=False)
-    alone = queue.take(seats)
+    alone = queue.take(worker_slots)
     assert alone is not None
-    assert (alone.seat, alone.attempt) == (nearest, attempt)
-    alone.seat.closed = True
-    alone.seat.begin(alone.slot, "x/one")
-    last = queue.take(seats)
+    assert (alone.worker_slot, alone.attempt) == (nearest, attempt)
+    alone.worker_slot.closed = True
+    alone.worker_slot.begin(alone.slot, "x/one")
+    last = queue.take(worker_slots)
     assert last is not None
-    assert last.seat is not nearest
+    assert last.worker_slot is not nearest
     assert queue.take([nearest]) is None
     nearest.end(alone.slot, rests=True)
     assert not nearest.closed

@@ -14,7 +14,7 @@ from lram.harness.evaluation import Machine, evaluate
 from lram.harness.rollout import loop as rollout
 from lram.harness.rollout.lane import Lane
 from lram.harness.rollout.measured_times import follow
-from lram.harness.rollout.schedule import Attempt, Seat
+from lram.harness.rollout.schedule import Attempt, WorkerSlot
 from lram.harness.storage.records import EpisodeRecord, Failure, Measured, WorkItem
 from lram.harness.storage.soundness import errored, flaw
 
@@ -85,7 +85,7 @@ def test_a_sound_record_has_no_flaw() -> None:
 
 def lane() -> Lane:
     attempt = Attempt(WorkItem("random", "toy/steps", 0))
-    return Lane(number=0, seat=Seat(), attempt=attempt, spec=None, seed=0)  # type: ignore[arg-type]
+    return Lane(number=0, worker_slot=WorkerSlot(), attempt=attempt, spec=None, seed=0)  # type: ignore[arg-type]
 
 
 def test_sums_that_overflow_are_named() -> None:

@@ -66,7 +66,7 @@ class JobOrder:
         episodes: Their numbers, in plan order.
         settled: How other episodes of the task were settled, by agent label and number.
         settings: How; ``start_s`` is the node's to say.
-        tapes: Trajectories are wanted.
+        trajectories: Trajectories are wanted.
         begun: An episode of the domain has begun on some node: its simulator can live.
     """
 
@@ -76,7 +76,7 @@ class JobOrder:
     episodes: tuple[int, ...]
     settled: tuple[tuple[str, int, Failure | None], ...]
     settings: RolloutSettings
-    tapes: bool = False
+    trajectories: bool = False
     begun: bool = False
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +17,6 @@ from lram.harness.errors import LramError
 
 KEEP_S = 2 * 86400.0
 """Seconds that a node keeps what nobody asks for."""
-_WATCH_S = 0.5
 
 
 def scratch() -> Path:
@@ -87,17 +86,23 @@ def die_with_raylet() -> None:
     Ray lets a task finish first: it would play on for minutes, unheard, beside those who repeat its
     episodes. Simulators end with this process.
     """
-    raylet = os.getppid()
+    global _watching
+    if _watching:
+        return
+    _watching = True
+    # Ray tells its workers who started them: a container or a shell may stand between.
+    try:
+        raylet = os.pidfd_open(int(os.environ.get("RAY_RAYLET_PID") or os.getppid()))
+    except ProcessLookupError:
+        os._exit(1)
+    waiting = select.poll()
+    waiting.register(raylet, select.POLLIN)
 
     def watch() -> None:
-        while os.getppid() == raylet:
-            time.sleep(_WATCH_S)
+        waiting.poll()
         os._exit(1)
 
-    global _watching
-    if not _watching:
-        _watching = True
-        threading.Thread(target=watch, name="lram-raylet-watch", daemon=True).start()
+    threading.Thread(target=watch, name="lram-raylet-watch", daemon=True).start()
 
 
 _watching = False

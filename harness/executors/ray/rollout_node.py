@@ -34,7 +34,7 @@ from lram.harness.interpreters import resolve, used
 from lram.harness.interpreters.readiness import LackingError, adapter, readiness
 from lram.harness.machine import threads
 from lram.harness.rollout.loop import AgentRaisedError, Rollout, RolloutSettings
-from lram.harness.rollout.recorder import Tape
+from lram.harness.rollout.recorder import TrajectoryRecorder
 from lram.harness.storage.provenance import collect, worker_versions
 from lram.harness.storage.records import EpisodeRecord, PlannedTask, WorkItem
 
@@ -110,7 +110,7 @@ class _Job:
     def __init__(self, order: JobOrder, files: Artifacts, logs: Path) -> None:
         self._order, self._files, self._logs = order, files, logs
         self._records: list[EpisodeRecord] = []
-        self._tapes: list[dict[str, Any]] = []
+        self._trajectories: list[dict[str, Any]] = []
         self._active = self._decisions = 0
         self._failed = False
         self._rollout: Rollout | None = None
@@ -132,7 +132,7 @@ class _Job:
                     {job.task.task.id: job.task},
                     pool,
                     self._settings(),
-                    self._taped(),
+                    self._recorded(),
                 )
                 if job.begun:
                     rollout.begun(domain)
@@ -161,12 +161,12 @@ class _Job:
         domain = job.task.task.domain
         return replace(job.settings, start_s={domain: load_domain(domain).start_s})
 
-    def _taped(self) -> Any:
-        if not self._order.tapes:
+    def _recorded(self) -> Any:
+        if not self._order.trajectories:
             return None
 
-        def take(tape: Tape, record: EpisodeRecord) -> None:
-            self._tapes.append(_plain(tape.trajectory(record)))
+        def take(recorder: TrajectoryRecorder, record: EpisodeRecord) -> None:
+            self._trajectories.append(_plain(recorder.trajectory(record)))
             self._record(record)
 
         return take
@@ -195,10 +195,10 @@ class _Job:
             words=self._words() if any(record.failure for record in told) else {},
             flying=tuple(item.episode for item in flying),
         )
-        tapes = self._tapes
+        trajectories = self._trajectories
         if told:
-            self._records, self._tapes = [], []
-            return msgspec.json.encode(update), tapes
+            self._records, self._trajectories = [], []
+            return msgspec.json.encode(update), trajectories
         return msgspec.json.encode(update), []
 
     def _last(self, error: JobError | None, pool: Pool | None) -> tuple[bytes, list[dict[str, Any]]]:
@@ -215,7 +215,7 @@ class _Job:
             wall_s=now - self._began,
             words=self._words() if self._failed else {},
         )
-        return msgspec.json.encode(update), self._tapes
+        return msgspec.json.encode(update), self._trajectories
 
     def _words(self) -> dict[str, str]:
         said = {}

@@ -162,7 +162,7 @@ class RolloutSource(JobSource[_GroupJob]):
                 seeds=self._state.own_seeds,
                 realtime_hz=realtime,
             ),
-            tapes=self._job.trajectories,
+            trajectories=self._job.trajectories,
             begun=(node.id, group.domain) in self._begun,
         )
         stream = self._context.cluster.start(
@@ -183,7 +183,7 @@ class RolloutSource(JobSource[_GroupJob]):
 
     def handle_update(self, running: _Running, message: Any) -> bool:
         """Take what a job says; return whether that was its last word."""
-        content, tapes = message
+        content, trajectories = message
         job = running.job
         update = msgspec.json.decode(content, type=RolloutUpdate)
         self._decisions += update.decisions - job.decisions
@@ -192,15 +192,15 @@ class RolloutSource(JobSource[_GroupJob]):
             self._begun.add((running.node.id, job.group.domain))
         for name, words in update.words.items():
             self._keep(f"{running.node.id[:8]}-{job.number:05d}-{name}", words)
-        waiting = iter(tapes)
+        waiting = iter(trajectories)
         for record in update.records:
-            tape = next(waiting, None) if record.status == "scored" and self._job.trajectories else None
-            self._take(running, record, tape)
+            trajectory = next(waiting, None) if record.status == "scored" and self._job.trajectories else None
+            self._take(running, record, trajectory)
         if update.done:
             self._finish(running, update)
         return update.done
 
-    def _take(self, running: _Running, record: EpisodeRecord, tape: Mapping[str, Any] | None) -> None:
+    def _take(self, running: _Running, record: EpisodeRecord, trajectory: Mapping[str, Any] | None) -> None:
         attempt = running.job.left.pop(record.episode, None)
         if attempt is None:
             return
@@ -210,7 +210,7 @@ class RolloutSource(JobSource[_GroupJob]):
             node=running.node.host,
         )
         record = replace(record, failures=record.failures + attempt.failures, measured=measured)
-        self._state.write(record, tape)
+        self._state.write(record, trajectory)
         running.job.scored += record.failure is None
         if record.failure is not None:
             self._mark_failed(record.item)

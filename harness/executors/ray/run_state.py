@@ -13,7 +13,7 @@ from lram.harness.executors.contract import RecordSink, RolloutJob
 from lram.harness.rollout import seeds
 from lram.harness.rollout.failures import Tally
 from lram.harness.rollout.lane import Lane
-from lram.harness.rollout.schedule import Attempt, Seat
+from lram.harness.rollout.schedule import Attempt, WorkerSlot
 from lram.harness.rollout.translation import task_spec
 from lram.harness.storage.records import EpisodeRecord, Failure, WorkItem
 
@@ -37,9 +37,9 @@ class RunState:
         for item, failure in job.settled:
             self._settle(item, failure)
 
-    def write(self, record: EpisodeRecord, tape: Mapping[str, Any] | None = None) -> None:
+    def write(self, record: EpisodeRecord, trajectory: Mapping[str, Any] | None = None) -> None:
         """Take a record, with the arrays of its trajectory where its job has sent them."""
-        self._sink.record(record, None if tape is None else self._trajectory(record, tape))
+        self._sink.record(record, None if trajectory is None else self._trajectory(record, trajectory))
         self._settle(record.item, record.failure)
 
     def settled(self, task: str) -> tuple[tuple[str, int, Failure | None], ...]:
@@ -57,7 +57,7 @@ class RunState:
         seed = self.own_seeds.get(item.agent, self._seed)
         lane = Lane(
             number=0,
-            seat=Seat(),
+            worker_slot=WorkerSlot(),
             attempt=attempt,
             spec=task_spec(planned),
             seed=seeds.simulator_seed(seed, item.task, item.episode),
@@ -71,18 +71,18 @@ class RunState:
         for attempt in attempts:
             self.give_up(attempt, Failure("quarantine", reason))
 
-    def _trajectory(self, record: EpisodeRecord, tape: Mapping[str, Any]) -> Trajectory:
+    def _trajectory(self, record: EpisodeRecord, trajectory: Mapping[str, Any]) -> Trajectory:
         """Return the trajectory of a record, from the arrays that its job has sent."""
         return Trajectory(
             task=task_spec(self.tasks[record.task]),
-            observations=tape["observations"],
-            actions=tape["actions"],
-            rewards=tape["rewards"],
-            signals=tape["signals"],
+            observations=trajectory["observations"],
+            actions=trajectory["actions"],
+            rewards=trajectory["rewards"],
+            signals=trajectory["signals"],
             terminated=record.terminated,
             truncated=record.truncated,
-            success=tape["success"],
-            context_starts=tuple(tape["context_starts"]),
+            success=trajectory["success"],
+            context_starts=tuple(trajectory["context_starts"]),
             seed=record.seed,
             protocol=record.protocol,
             record=msgspec.json.encode(record).decode(),

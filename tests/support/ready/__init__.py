@@ -1,8 +1,8 @@
 """A Python that has imported already what a command needs, for tests that start many commands.
 
-``ready_python()`` stands for ``[sys.executable]`` before ``-m module ...`` or ``-c code ...``. The command
-is a process of its own, with its own folder, environment, streams and exit code. It is forked from a server
-that has imported torch, pandas and matplotlib once, where a new interpreter takes two seconds for that.
+``ready_python()`` stands for ``[sys.executable]`` before ``-m module ...``, ``-c code ...`` or ``file ...``.
+The command is a process of its own, with its own folder, environment, streams and exit code. It is forked from
+a server that has imported torch, pandas and matplotlib once, where a new interpreter takes two seconds for that.
 Ctrl-C, SIGTERM and SIGHUP are passed on to it, and it is killed when what the test has started is killed.
 
 Use a new interpreter where a test is about starting it, about closed streams, about its process number, or
@@ -16,15 +16,40 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+
+import pytest
+
+from support.ready.client import ADDRESS, command
 
 _FOLDER = Path(__file__).parent
 
 
 def ready_python() -> list[str]:
     """Return the beginning of a command line; the server is started by the first call in a process."""
-    return [sys.executable, "-I", "-S", str(_FOLDER / "client.py"), _server(os.getpid())]
+    return command(_server(os.getpid()))
+
+
+@contextmanager
+def ready_children() -> Iterator[None]:
+    """Let the processes that this one starts for cells of studies and for measurements be ready ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lram.harness.children.PYTHON", ready_python())
+        yield
+
+
+@contextmanager
+def ready_ray_workers() -> Iterator[str]:
+    """Let the nodes of a Ray cluster that start meanwhile have ready workers, with ready children.
+
+    Yields the file that they take as ``setup_worker_path``.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ADDRESS, _server(os.getpid()))
+        yield str(_FOLDER / "ray_worker.py")
 
 
 @cache

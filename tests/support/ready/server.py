@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import importlib
 import json
@@ -14,8 +15,13 @@ import struct
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
+
+import torch
+from client import ADDRESS, command
 
 import lram.reports
+from lram.harness import children
 
 IMPORTED = (
     "lram.harness.cli",
@@ -27,20 +33,36 @@ IMPORTED = (
     "scipy.stats",
     "matplotlib.pyplot",
 )
+ON_CLUSTERS = (
+    "lram.harness.executors.ray.rollout_node",
+    "lram.harness.executors.ray.cell_node",
+    "lram.harness.executors.ray.sweep_node",
+)
 
 
-def run(request: dict[str, object], streams: list[int]) -> None:
+def run(request: dict[str, object], files: list[int], address: str) -> None:
     """Be the command: never returns."""
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
+    above = 1 + max(*files, *request["files"])  # type: ignore[misc]
+    moved = [fcntl.fcntl(file, fcntl.F_DUPFD, above) for file in files]
+    for file in files:
+        os.close(file)
+    for number, file in zip(request["files"], moved, strict=True):  # type: ignore[call-overload]
+        os.dup2(file, number)
+        os.close(file)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL if number != signal.SIGPIPE else signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     environment: dict[str, str] = request["environment"]  # type: ignore[assignment]
     os.environ.clear()
     os.environ.update(environment)
+    if "OMP_NUM_THREADS" in environment:
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    parent = request["parent"]
+    os.getppid = lambda: parent  # type: ignore[assignment,return-value]
+    if ADDRESS in environment:
+        children.PYTHON[:] = command(address)
     os.chdir(str(request["folder"]))
+    os.nice(int(str(request["nice"])))
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         stream = open(  # noqa: SIM115
             number,
@@ -55,14 +77,17 @@ def run(request: dict[str, object], streams: list[int]) -> None:
     arguments: list[str] = request["arguments"]  # type: ignore[assignment]
     own = [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
     isolated = arguments[0] == "-P"
-    option, what, *rest = arguments[1:] if isolated else arguments
-    here = [] if isolated else [os.getcwd() if option == "-m" else ""]  # noqa: PTH109
-    sys.path[:] = [*here, *own, *sys.path]
+    option, *rest = arguments[1:] if isolated else arguments
+    what = rest.pop(0) if option in ("-m", "-c") else option
+    here = {"-m": [os.getcwd()], "-c": [""]}.get(option, [str(Path(what).parent)])  # noqa: PTH109
+    sys.path[:] = [*([] if isolated else here), *own, *sys.path]
     sys.argv = [option, *rest]
     code: object = 0
     try:
         if option == "-m":
             runpy.run_module(what, run_name="__main__", alter_sys=True)
+        elif option != "-c":
+            runpy.run_path(what, run_name="__main__")
         else:
             exec(compile(what, "<string>", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
     except SystemExit as stop:
@@ -90,6 +115,9 @@ def serve(address: str) -> None:
     """Answer each connection with a process's number, and with its status when it has ended."""
     for name in IMPORTED:
         importlib.import_module(name)
+    for name in ON_CLUSTERS:
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     _ = lram.reports.write_report  # a face that imports when it is asked
     sys.path.pop(0)  # the folder of this file
     gc.freeze()  # what is shared with children is not copied by their garbage collection
@@ -114,16 +142,17 @@ def serve(address: str) -> None:
 
 def _begin(listening: socket.socket, waiting: selectors.BaseSelector) -> None:
     connection, _ = listening.accept()
-    head, streams, _, _ = socket.recv_fds(connection, 4, 3)
+    head, files, _, _ = socket.recv_fds(connection, 4, 200)
     size = struct.unpack("!I", head)[0]
     request = json.loads(connection.recv(size, socket.MSG_WAITALL))
     child = os.fork()
     if child == 0:
+        address = listening.getsockname()
         connection.close()
         listening.close()
-        run(request, streams)
-    for stream in streams:
-        os.close(stream)
+        run(request, files, address)
+    for file in files:
+        os.close(file)
     connection.sendall(struct.pack("!i", child))
     waiting.register(os.pidfd_open(child), selectors.EVENT_READ, (child, connection))
     waiting.register(connection, selectors.EVENT_READ, child)
