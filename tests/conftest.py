@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             return TOGETHER.get(Path(file).stem, file)
 
     return ByModule(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported to the end: searching it for garbage takes a fifth of a second, each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from support.ready import ready_python
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.model.presets import parse_preset
+from lram.harness.bench import run
 from lram.harness.bench.bandwidth import Bandwidth, limit_ms
 from lram.harness.bench.record import Row, crossing, crossovers, read_record, write_record
 from lram.harness.bench.run import ModelBench, bench_models
@@ -316,11 +318,21 @@ def test_a_transformer_reads_weights_and_what_is_kept_of_the_tokens_that_are_see
 TRANSFORMERS = ("transformer[full]-1M", "transformer[ring]-1M", "transformer[recompute]-1M")
 
 
+# The memory's speed at half a gigabyte takes longer than all else.
+SMALL_STREAMS = """
+from functools import partial
+from lram.harness.bench import run
+from lram.harness.cli import main
+run.stream_candidates = partial(run.stream_candidates, sizes_mib=(1, 2))
+run.bandwidths = partial(run.bandwidths, sizes_mib=(1, 2))
+"""
+
+
 @pytest.fixture(scope="module")
 def answer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     file = tmp_path_factory.mktemp("bench") / "record.json"
     presets = ["xlstm[7:1]-1M", "mamba-1M", *TRANSFORMERS]
-    command = [*ready_python(), "-m", "lram.harness.cli", "bench", "model", *presets]
+    command = [*ready_python(), "-c", f"{SMALL_STREAMS}\nmain()", "bench", "model", *presets]
     options = ["--quick", "--repeats", "1", "--rows", "1,2", "--contexts", "3,6", "--forms", "torch"]
     done = subprocess.run(
         [*command, *options, "-o", str(file)], capture_output=True, text=True, timeout=120, check=False
@@ -405,6 +417,8 @@ def test_crossovers_compare_like_with_like(answer: tuple[Path, str]) -> None:
 @pytest.mark.slow
 def test_what_does_not_fit_into_memory_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lram.harness.bench.run.free_bytes", lambda device: 1.2e6)
+    monkeypatch.setattr(run, "stream_candidates", partial(run.stream_candidates, sizes_mib=(1, 2)))
+    monkeypatch.setattr(run, "bandwidths", partial(run.bandwidths, sizes_mib=(1, 2)))
     presets, effort = ("transformer[full]-1M",), RoundEffort(rounds=1, visit_s=0.0)
     bench = ModelBench(presets, (1,), (3, 100), ("torch",), effort=effort)
     record = bench_models(bench)

@@ -13,14 +13,8 @@ from support.files import edit, replace_text
 from support.ready import ready_python
 
 from lram.agents.backbones import stepping
-from lram.agents.backbones.mamba import MambaConfig
-from lram.agents.backbones.transformer import TransformerConfig
-from lram.agents.backbones.xlstm import XLSTMConfig
-from lram.agents.checkpoints.folder import save_checkpoint
 from lram.agents.compute import PRECISIONS, Compute, Precision
 from lram.agents.factory import create_agent
-from lram.agents.model.config import ModelConfig
-from lram.agents.model.network import build_model
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.plan import labelled_specs
@@ -37,22 +31,6 @@ SPREADS = {
     "eight lanes in one worker": Machine(lanes=8, workers=1),
     "three lanes in two workers": Machine(lanes=3, workers=2),
 }
-
-
-@pytest.fixture(scope="module")
-def shallow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Checkpoints by kind: of two blocks, as wide as the smallest presets, whose passes have their shapes."""
-    made = {}
-    for name, backbone in {
-        "xlstm": XLSTMConfig(slstm_at=(1,)),
-        "mamba": MambaConfig(),
-        "transformer": TransformerConfig(heads=4, positions="rotary", window=150, cache="ring"),
-    }.items():
-        config = ModelConfig(96, 2, backbone=backbone)
-        folder = tmp_path_factory.mktemp("shallow") / name
-        save_checkpoint(folder, build_model(config, 0), config, trained=False, card={})
-        made[name] = str(folder)
-    return made
 
 
 def play(
@@ -176,9 +154,9 @@ def test_a_run_whose_protocol_is_no_id_is_not_resumed(tmp_path: Path) -> None:
         resume(tmp_path / "run", machine=machine)
 
 
-def test_a_run_is_not_resumed_with_other_weights(tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_other_weights(tmp_path: Path, shallow: dict[str, str]) -> None:
     machine = Machine(lanes=1, workers=1)
-    evaluate("mamba-1M", "toy/steps", tmp_path / "run", episodes=1, machine=machine)
+    evaluate(shallow["mamba"], "toy/steps", tmp_path / "run", episodes=1, machine=machine)
     replace_text(tmp_path / "run" / "run.json", '"digest":"[0-9a-f]{8}', '"digest":"00000000')
     (segment,) = (tmp_path / "run" / "records").iterdir()
     segment.unlink()
@@ -232,11 +210,11 @@ def test_domains_and_agents_of_other_packages_come_in_by_entry_point(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["nonsense", "meta", "cuda:99"])
-def test_a_device_that_is_not_there_is_named(tmp_path: Path, device: str) -> None:
+def test_a_device_that_is_not_there_is_named(tmp_path: Path, shallow: dict[str, str], device: str) -> None:
     with pytest.raises(LramError, match=f"the device '{device}' cannot be used here"):
-        evaluate("mamba-1M", "toy/steps", tmp_path / "run", machine=Machine(device=device))
+        evaluate(shallow["mamba"], "toy/steps", tmp_path / "run", machine=Machine(device=device))
     assert not (tmp_path / "run").exists()
-    run = interrupted(tmp_path / "run", ["mamba-1M"], Machine(lanes=1, workers=1))
+    run = interrupted(tmp_path / "run", [shallow["mamba"]], Machine(lanes=1, workers=1))
     with pytest.raises(LramError, match=f"the device '{device}' cannot be used here"):
         resume(run, machine=Machine(device=device))
 
@@ -308,19 +286,22 @@ def test_a_run_goes_on_computing_as_it_was_started(
 @pytest.mark.slow
 @pytest.mark.parametrize(("started", "later"), [("bfloat16", "float32"), ("float32", "bfloat16")])
 def test_a_run_is_not_resumed_in_another_precision(
-    tmp_path: Path, started: Precision, later: Precision
+    tmp_path: Path, shallow: dict[str, str], started: Precision, later: Precision
 ) -> None:
-    run = interrupted(tmp_path / "run", ["mamba-1M"], Machine(lanes=1, workers=1, precision=started))
+    run = interrupted(tmp_path / "run", [shallow["mamba"]], Machine(lanes=1, workers=1, precision=started))
     with pytest.raises(LramError, match=f"^the run was started with --precision {started}, and {later} "):
         resume(run, machine=Machine(lanes=1, workers=1, precision=later))
     assert len(run.records()) == 1
 
 
 @pytest.mark.slow
-def test_another_precision_is_named_as_the_cause_where_only_the_agent_shows_it(tmp_path: Path) -> None:
+def test_another_precision_is_named_as_the_cause_where_only_the_agent_shows_it(
+    tmp_path: Path, shallow: dict[str, str]
+) -> None:
     machine = Machine(lanes=1, workers=1)
     agents = {
-        precision: create_agent("mamba-1M", compute=Compute(precision=precision)) for precision in PRECISIONS
+        precision: create_agent(shallow["mamba"], compute=Compute(precision=precision))
+        for precision in PRECISIONS
     }
     run = evaluate({"m": agents["bfloat16"]}, "toy/steps", tmp_path / "run", episodes=1, machine=machine)
     (run.path / "records" / "0001.jsonl").unlink()
@@ -347,25 +328,28 @@ def test_a_session_that_computes_otherwise_says_so_and_the_report_names_it(
 
 @pytest.mark.slow
 def test_a_step_that_resolves_to_another_form_is_a_difference(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    shallow: dict[str, str],
 ) -> None:
     pytest.importorskip("numba")
-    run = interrupted(tmp_path / "run", ["mamba-1M"], Machine(lanes=1, workers=1))
+    run = interrupted(tmp_path / "run", [f"m={shallow['mamba']}"], Machine(lanes=1, workers=1))
     monkeypatch.setattr(stepping, "why_not_fused", lambda backbone: "numba is not installed")
     finished = resume(run)
     assert re.search(r"step plain PyTorch \S+ instead of fused kernels, numba", capsys.readouterr().err)
     (caveat,) = mixed_computing(finished)
-    assert re.fullmatch(r"mamba-1M: step fused kernels, .* and plain PyTorch \S+", caveat.items[0])
+    assert re.fullmatch(r"m: step fused kernels, .* and plain PyTorch \S+", caveat.items[0])
 
 
 @pytest.mark.slow
 def test_sessions_without_a_model_or_without_a_record_make_no_caveat(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shallow: dict[str, str]
 ) -> None:
     plain, other = Machine(lanes=1, workers=1), Machine(lanes=1, workers=1, rows=16, threads=2)
     run = resume(interrupted(tmp_path / "baseline", ["random"], plain), machine=other)
     assert capsys.readouterr().err == ""
     assert not mixed_computing(run)
-    run = resume(interrupted(tmp_path / "model", ["mamba-1M"], plain, keep=0), machine=other)
+    run = resume(interrupted(tmp_path / "model", [shallow["mamba"]], plain, keep=0), machine=other)
     assert "threads 2 instead of 1" in capsys.readouterr().err
     assert not mixed_computing(run)
