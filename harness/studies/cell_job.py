@@ -47,6 +47,8 @@ class CellJob:
         finally:
             if process.poll() is None:
                 self._wait(process)
+            if process.stdin is not None:
+                process.stdin.close()
         if why := reason(process.returncode, self.cell.path / "log.txt"):
             raise JobFailedError(why)
 

@@ -156,7 +156,7 @@ def checked_once() -> Iterator[None]:
 
     def once(model: Any) -> list[Any]:
         facts = (model.info.digest, model.info.details, torch.get_num_threads())
-        if facts not in found:
+        if facts not in found or not model.info.digest:
             found[facts] = check(model)
         return found[facts]
 

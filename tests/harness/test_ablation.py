@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.ready import ready_children, ready_python
+from support.ready import ready_children
 
 from lram.agents.api import AgentError, AgentInfo, Episode, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
@@ -430,7 +431,7 @@ def test_a_killed_study_goes_on_and_its_cell_is_that_of_one_that_was_not(
     )
     slow = tmp_path / "tiny.toml"
     slow.write_text(text_of(study))
-    process = subprocess.Popen([*ready_python(), "-c", code, str(slow), str(folder)])
+    process = subprocess.Popen([sys.executable, "-c", code, str(slow), str(folder)])
     states = folder / "cells"
     while not list(states.glob("off-seed0-*/train/state/*")) and process.poll() is None:
         time.sleep(0.005)
