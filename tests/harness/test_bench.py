@@ -63,7 +63,6 @@ class Clock:
         return TimedCandidate(name, lambda: PreparedDecision(decide))
 
 
-@pytest.mark.slow
 def test_a_sleep_is_measured_as_long_as_it_says_itself() -> None:
     slept: list[float] = []
 
@@ -80,7 +79,6 @@ def test_a_sleep_is_measured_as_long_as_it_says_itself() -> None:
     assert timing.median.median == pytest.approx(1000 * middle, abs=0.2 + 200 * (max(slept) - min(slept)))
 
 
-@pytest.mark.slow
 def test_every_round_visits_every_candidate_in_an_order_of_its_own() -> None:
     clock = Clock()
     names = ["a", "b", "c", "d"]
@@ -95,7 +93,6 @@ def test_every_round_visits_every_candidate_in_an_order_of_its_own() -> None:
     assert all(visited[at] == visited[at + 1] for at in range(0, len(visited), 2))
 
 
-@pytest.mark.slow
 def test_the_order_of_visits_comes_from_the_seed() -> None:
     def visits(seed: int) -> list[str]:
         clock = Clock()
@@ -138,7 +135,6 @@ def test_warm_up_goes_on_until_the_times_are_stable() -> None:
     assert summarise(samples["never"]).noisy
 
 
-@pytest.mark.slow
 def test_a_time_limit_ends_the_rounds_only_when_there_are_enough_for_an_interval() -> None:
     clock = Clock()
     effort = RoundEffort(rounds=100, limit_s=-1.0)
@@ -414,7 +410,6 @@ def test_crossovers_compare_like_with_like(answer: tuple[Path, str]) -> None:
     assert (crossover.where, crossover.context) == ("at", pytest.approx(175))
 
 
-@pytest.mark.slow
 def test_what_does_not_fit_into_memory_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lram.harness.bench.run.free_bytes", lambda device: 1.2e6)
     monkeypatch.setattr(run, "stream_candidates", partial(run.stream_candidates, sizes_mib=(1, 2)))

@@ -208,7 +208,6 @@ def test_domains_and_agents_of_other_packages_come_in_by_entry_point(tmp_path: P
     }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("device", ["nonsense", "meta", "cuda:99"])
 def test_a_device_that_is_not_there_is_named(tmp_path: Path, shallow: dict[str, str], device: str) -> None:
     with pytest.raises(LramError, match=f"the device '{device}' cannot be used here"):
@@ -294,7 +293,6 @@ def test_a_run_is_not_resumed_in_another_precision(
     assert len(run.records()) == 1
 
 
-@pytest.mark.slow
 def test_another_precision_is_named_as_the_cause_where_only_the_agent_shows_it(
     tmp_path: Path, shallow: dict[str, str]
 ) -> None:

@@ -137,7 +137,6 @@ def test_a_process_that_says_nothing_is_a_data_point(tmp_path: Path, monkeypatch
     assert "nothing was heard" in end_of(point, EFFORT), "it is not waited for again"
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("_ready")
 def test_damaged_inputs_stop_a_resumed_sweep_before_any_process_fails(tmp_path: Path) -> None:
     run = sweep(request("random", contexts=(2,), repeats=1), tmp_path / "sweep")
@@ -284,7 +283,6 @@ def test_a_sweep_is_not_gone_on_with_other_weights(tmp_path: Path) -> None:
         resume(run.path)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("_ready")
 def test_a_torn_line_is_not_read_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     run = sweep(request("random", contexts=(2, 3), repeats=1), tmp_path / "sweep")
@@ -307,7 +305,6 @@ def test_batches_are_passes_of_one_or_of_a_multiple_of_eight_rows() -> None:
     assert os.environ.get("LRAM_HOME")
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("_ready")
 def test_the_command_prints_every_point_and_what_to_do_next(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
