@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 _PLAIN = """
 import sys
 from lram.agents.factory import create_agent
@@ -40,9 +42,11 @@ def _printed(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_an_agent_is_made_without_the_compiler() -> None:
     assert _printed(_PLAIN) == "False"
 
 
+@pytest.mark.slow
 def test_a_marked_method_runs_as_it_is_within_compiled_code() -> None:
     assert _printed(_MARKED) == "[(False, 3)]"
