@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm as normal
-from scipy.stats import t as student
+from scipy import special
 
 from lram.reports.statistics.flips import flip
 from lram.reports.statistics.paired import fewest_pairs
@@ -150,8 +149,8 @@ class _Design:
             estimated = self._parts(counts, generator)
             degrees = estimated.sum(axis=1) ** 2 / (estimated**2 / np.maximum(freedom, 1)).sum(axis=1)
             # Evenly spaced, so that which number of pairs suffices is not decided by the draw.
-            means = normal.ppf((np.arange(_DRAWN) + 0.5) / _DRAWN) * math.sqrt(terms.sum())
-            factor = student.ppf(1 - self._alpha / 2, degrees)
+            means = special.ndtri((np.arange(_DRAWN) + 0.5) / _DRAWN) * math.sqrt(terms.sum())
+            factor = special.stdtrit(degrees, 1 - self._alpha / 2)
             return np.asarray(means - factor * np.sqrt(estimated.sum(axis=1)))
         drawn = [
             math.sqrt(variance) * generator.normal(size=(_SETS, int(n)))

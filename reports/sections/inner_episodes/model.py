@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import t as student
+from scipy import special
 
 from lram.envs.attributes import task_attributes
 from lram.envs.scores import audit
@@ -267,7 +267,7 @@ def _mean_over(units: Array) -> Estimate:
         return Estimate(rounded(value), None, "one trial")
     if not shows_noise(units):
         return Estimate(rounded(value), None, ALL_EQUAL)
-    half = float(student.ppf((1 + LEVEL) / 2, count - 1) * units.std(ddof=1) / np.sqrt(count))
+    half = float(special.stdtrit(count - 1, (1 + LEVEL) / 2) * units.std(ddof=1) / np.sqrt(count))
     return Estimate(rounded(value), ConfidenceInterval(rounded(value - half), rounded(value + half), "t"))
 
 

@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 SHARE = 0.99
 """Share of the decisions that are to be ready in time."""
@@ -55,8 +55,8 @@ def late_share(late: Sequence[int], decisions: Sequence[int]) -> tuple[float, fl
     effect = design_effect(late, decisions)
     total = sum(decisions) / effect
     count = sum(late) / effect
-    low = 0.0 if count == 0 else float(stats.beta.ppf(1 - LEVEL, count, total - count + 1))
-    high = 1.0 if count >= total else float(stats.beta.ppf(LEVEL, count + 1, total - count))
+    low = 0.0 if count == 0 else float(special.betaincinv(count, total - count + 1, 1 - LEVEL))
+    high = 1.0 if count >= total else float(special.betaincinv(count + 1, total - count, LEVEL))
     return low, high
 
 

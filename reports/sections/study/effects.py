@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from lram.reports.model import rounded
 from lram.reports.samples import Resampling
@@ -209,8 +209,8 @@ def _over_seeds(values: Array, level: float) -> tuple[tuple[float, float] | None
     if n < 2 or np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
         return None, None
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(n)
-    reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, n - 1))
+    reach = float(special.stdtrit(n - 1, (1 + level) / 2)) * error
+    p = float(2 * special.stdtr(n - 1, -abs(mean) / error))
     return (mean - reach, mean + reach), p if n >= LEAST_SEEDS else None
 
 
@@ -274,12 +274,14 @@ def seeds_needed(values: Array, alpha: float) -> int | None:
     Returns:
         At least one more than there are; None beyond ``MOST_SEEDS``.
     """
+    from scipy.stats import nct  # takes a second to import
+
     spread = float(np.std(values, ddof=1))
     size = abs(float(np.mean(values))) / spread if spread else 0.0
     if not size:
         return None
     n = np.arange(len(values) + 1, MOST_SEEDS + 1)
-    bar = stats.t.ppf(1 - alpha / 2, n - 1)
+    bar = special.stdtrit(n - 1, 1 - alpha / 2)
     shift = size * np.sqrt(n)
-    enough = stats.nct.sf(bar, n - 1, shift) + stats.nct.cdf(-bar, n - 1, shift) >= POWER
+    enough = nct.sf(bar, n - 1, shift) + nct.cdf(-bar, n - 1, shift) >= POWER
     return int(n[enough.argmax()]) if enough.any() else None
