@@ -186,8 +186,10 @@ def _entry_points():  # type: ignore[no-untyped-def]  # importlib's types differ
     return {printable(point.name, 200): point for point in points}
 
 
-def _domains() -> list[str]:
-    return list(dict.fromkeys(task.domain for task in benchmark_tasks()))
+@cache
+def _domains() -> tuple[str, ...]:
+    """Return the domains of the paper, in the order of the table."""
+    return tuple(dict.fromkeys(task.domain for task in benchmark_tasks()))
 
 
 def _matches(term: str) -> dict[str, Task]:

@@ -27,6 +27,7 @@ from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.registry import spec_of_class
 from lram.agents.backbones.sequences import numba_problem
 from lram.agents.backbones.states import State, copied
+from lram.agents.backbones.uncompiled import leave_marked_alone
 from lram.agents.compute import FORMS, StepForm
 
 StepFunction = Callable[[Tensor, State, "Tensor | None"], tuple[Tensor, State]]
@@ -104,6 +105,7 @@ def _fused_class(backbone: Backbone) -> str:
 
 def _compiled(backbone: Backbone, form: str) -> Stepper:
     mode = "reduce-overhead" if form == "graphs" else "default"
+    leave_marked_alone()
     call = torch.compile(backbone.step, mode=mode, dynamic=False)
     detail = f"torch.compile, mode {mode}, PyTorch {torch.__version__}"
     if form == "graphs":

@@ -28,7 +28,7 @@ from lram.agents.checkpoints.digests import Weights, digest_of_weights
 from lram.agents.checkpoints.weights import FLOATS, WeightsError, WeightsFile, os_errors
 from lram.agents.durable import open_regular, publish_folder, read_regular, sync_folder
 from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
-from lram.agents.model.network import ActionModel, check_memory, float32_by_default
+from lram.agents.model.network import ActionModel, check_memory, float32_by_default, without_memory
 from lram.agents.model.tokens import ACTION_DIMS, CLASSES
 from lram.agents.places import placed
 from lram.agents.shown import shown
@@ -257,7 +257,7 @@ def _load_model(config: ModelConfig, path: Path, sums: Mapping[str, str] | None)
         with WeightsFile(path) as file:
             found = {name: entry.shape for name, entry in file.entries.items()}
             _check_sizes(config, path, found)
-            with torch.device("meta"), float32_by_default():
+            with without_memory(), float32_by_default():
                 model = ActionModel(config)
             _check_shapes(model, path, found)
             check_memory(model, str(path.parent))

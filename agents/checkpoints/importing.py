@@ -38,7 +38,7 @@ from lram.agents.checkpoints.reference import (
     their_name,
 )
 from lram.agents.model.config import ModelConfig, config_to_dict
-from lram.agents.model.network import ActionModel
+from lram.agents.model.network import ActionModel, without_memory
 from lram.agents.shown import shown
 from lram.agents.sums import file_sum
 
@@ -93,7 +93,7 @@ def import_checkpoint(
         weights, config = convert(tensors, options)
     except AgentError as error:
         raise AgentError(f"{source}: {error}") from None
-    with torch.device("meta"):
+    with without_memory():
         model = ActionModel(config)
     model.load_state_dict(weights, strict=True, assign=True)
     kept = {their_name(name) for name in weights}
@@ -128,7 +128,7 @@ def convert(
     kind = kind_of(filter(None, map(our_name, tensors)))
     weights = from_reference(tensors, kind, actions_in_context=options.actions_in_context)
     config = read_config(weights, options)
-    with torch.device("meta"):
+    with without_memory():
         expected = {name: tuple(tensor.shape) for name, tensor in ActionModel(config).state_dict().items()}
     for problem, names in (
         (f"a {kind} of the reference has no tensor", sorted(weights.keys() - expected.keys())),

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.contract import Backbone
@@ -148,7 +149,7 @@ def build_model(config: ModelConfig, seed: int) -> ActionModel:
         AgentError: This machine's memory cannot hold it, or the seed is none.
     """
     check_seed(seed)
-    with torch.device("meta"), float32_by_default():
+    with without_memory(), float32_by_default():
         check_memory(ActionModel(config), f"a model of {config.layers} blocks of width {config.width}")
     with torch.random.fork_rng(devices=[]), float32_by_default():
         # torch.manual_seed would seed the GPUs' generators too, which fork_rng then does not restore.
@@ -170,6 +171,25 @@ def check_memory(model: ActionModel, name: str) -> None:
             f"{name} needs {needed / 2**30:,.0f} GiB for its weights, and this machine has "
             f"{here / 2**30:,.0f} GiB of memory; take a smaller model"
         )
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves normal weights undrawn: on ``meta`` that would load PyTorch's compiler, for two seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is nn.init.normal_ or func is Tensor.normal_:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Make new modules on the device ``meta``, which has their shapes and no numbers."""
+    with torch.device("meta"), _Undrawn():
+        yield
 
 
 @contextmanager

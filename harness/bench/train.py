@@ -20,7 +20,7 @@ import torch
 from lram.agents.backbones.sequences import compiled_for, plain_sequences
 from lram.agents.compute import Compute
 from lram.agents.durable import write_durably
-from lram.agents.model.network import ActionModel, action_loss, build_model
+from lram.agents.model.network import ActionModel, action_loss, build_model, without_memory
 from lram.agents.model.presets import parse_preset
 from lram.agents.model.tokens import ACTION_DIMS, CLASSES, DISCRETE_ACTIONS
 from lram.agents.seed import check_seed
@@ -241,7 +241,7 @@ def _candidates(
     bench: TrainBench, preset: str, context: int, sequences: int, forms: Sequence[str]
 ) -> dict[TrainCase, TimedCandidate]:
     config = parse_preset(preset)
-    with torch.device("meta"):
+    with without_memory():
         parameters = ActionModel(config).parameter_count
     tokens = sequences * context * config.pass_tokens
     cases = [TrainCase(preset, form, sequences, context, tokens, parameters) for form in dict.fromkeys(forms)]

@@ -32,7 +32,7 @@ from lram.agents.backbones.registry import build_backbone
 from lram.agents.backbones.states import State, state_bytes, take
 from lram.agents.backbones.stepping import StepFunction, make_stepper
 from lram.agents.model.config import ModelConfig
-from lram.agents.model.network import build_model
+from lram.agents.model.network import build_model, without_memory
 from lram.harness.timing.fitting import fit_backbone, grows
 from lram.harness.timing.rounds import PreparedDecision, TimedCandidate
 
@@ -176,7 +176,7 @@ class TimedBackbone:
 
     def state_bytes(self, context: int) -> int:
         """Return the bytes that all rows keep at ``context``, without keeping any."""
-        with torch.device("meta"):
+        with without_memory():
             backbone = build_backbone(self.holding(context))
         return backbone.bytes_after(self.work.rows, (context + 1) * self.work.tokens)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.registry import build_backbone
 from lram.agents.model.config import ModelConfig
-from lram.agents.model.network import ActionModel
+from lram.agents.model.network import ActionModel, without_memory
 
 _BACKBONE = "backbone."
 
@@ -29,7 +27,7 @@ def fit_backbone(backbone: Backbone, config: ModelConfig, context: int, longest:
         context: Timesteps of the past.
         longest: The most of any variant of this model.
     """
-    with torch.device("meta"):
+    with without_memory():
         fitted = build_backbone(config.holding(context, longest))
     fitted.load_state_dict(fitted.fitted_weights(backbone.state_dict()), assign=True)
     return fitted.eval()
@@ -40,7 +38,7 @@ def fit_agent(agent: ModelAgent, context: int, longest: int) -> ModelAgent:
     config = agent.model.config.holding(context, longest)
     if config == agent.model.config:
         return agent
-    with torch.device("meta"):
+    with without_memory():
         model = ActionModel(config)
     fitted = fit_backbone(agent.model.backbone, agent.model.config, context, longest).state_dict()
     others = {name: one for name, one in agent.model.state_dict().items() if not name.startswith(_BACKBONE)}

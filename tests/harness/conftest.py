@@ -122,6 +122,49 @@ def custom(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     forget()
 
 
+@pytest.fixture(scope="session")
+def shallow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Checkpoints by kind: of two blocks, as wide as the smallest presets, whose passes have their shapes."""
+    from lram.agents.backbones.mamba import MambaConfig
+    from lram.agents.backbones.transformer import TransformerConfig
+    from lram.agents.backbones.xlstm import XLSTMConfig
+    from lram.agents.checkpoints.folder import save_checkpoint
+    from lram.agents.model.config import ModelConfig
+    from lram.agents.model.network import build_model
+
+    made = {}
+    for name, backbone in {
+        "xlstm": XLSTMConfig(slstm_at=(1,)),
+        "mamba": MambaConfig(),
+        "transformer": TransformerConfig(heads=4, positions="rotary", window=150, cache="ring"),
+    }.items():
+        config = ModelConfig(96, 2, backbone=backbone)
+        folder = tmp_path_factory.mktemp("shallow") / name
+        save_checkpoint(folder, build_model(config, 0), config, trained=False, card={})
+        made[name] = str(folder)
+    return made
+
+
+@pytest.fixture(scope="module")
+def checked_once() -> Iterator[None]:
+    """A gate that finds of a model what it has found of the same weights, computed alike, in this module."""
+    import torch
+
+    from lram.agents.checks import equivalence
+
+    check, found = equivalence.model_checks, {}
+
+    def once(model: Any) -> list[Any]:
+        facts = (model.info.digest, model.info.details, torch.get_num_threads())
+        if facts not in found or not model.info.digest:
+            found[facts] = check(model)
+        return found[facts]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(equivalence, "model_checks", once)
+        yield
+
+
 class TwoNodes:
     """A head and a second node, each with one core, as two machines would be."""
 

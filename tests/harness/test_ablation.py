@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.ready import ready_children
 
 from lram.agents.api import AgentError, AgentInfo, Episode, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
@@ -77,6 +79,12 @@ decisions = 20
 """
 
 STORES, PROTOCOLS = {"/a": "aa", "/b": "bb"}, ["toy:lram@1"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ready() -> Iterator[None]:
+    with ready_children():
+        yield
 
 
 @pytest.fixture(scope="module")

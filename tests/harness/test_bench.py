@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from support.ready import ready_python
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.model.presets import parse_preset
+from lram.harness.bench import run
 from lram.harness.bench.bandwidth import Bandwidth, limit_ms
 from lram.harness.bench.record import Row, crossing, crossovers, read_record, write_record
 from lram.harness.bench.run import ModelBench, bench_models
@@ -61,7 +63,6 @@ class Clock:
         return TimedCandidate(name, lambda: PreparedDecision(decide))
 
 
-@pytest.mark.slow
 def test_a_sleep_is_measured_as_long_as_it_says_itself() -> None:
     slept: list[float] = []
 
@@ -78,7 +79,6 @@ def test_a_sleep_is_measured_as_long_as_it_says_itself() -> None:
     assert timing.median.median == pytest.approx(1000 * middle, abs=0.2 + 200 * (max(slept) - min(slept)))
 
 
-@pytest.mark.slow
 def test_every_round_visits_every_candidate_in_an_order_of_its_own() -> None:
     clock = Clock()
     names = ["a", "b", "c", "d"]
@@ -93,7 +93,6 @@ def test_every_round_visits_every_candidate_in_an_order_of_its_own() -> None:
     assert all(visited[at] == visited[at + 1] for at in range(0, len(visited), 2))
 
 
-@pytest.mark.slow
 def test_the_order_of_visits_comes_from_the_seed() -> None:
     def visits(seed: int) -> list[str]:
         clock = Clock()
@@ -136,7 +135,6 @@ def test_warm_up_goes_on_until_the_times_are_stable() -> None:
     assert summarise(samples["never"]).noisy
 
 
-@pytest.mark.slow
 def test_a_time_limit_ends_the_rounds_only_when_there_are_enough_for_an_interval() -> None:
     clock = Clock()
     effort = RoundEffort(rounds=100, limit_s=-1.0)
@@ -316,11 +314,21 @@ def test_a_transformer_reads_weights_and_what_is_kept_of_the_tokens_that_are_see
 TRANSFORMERS = ("transformer[full]-1M", "transformer[ring]-1M", "transformer[recompute]-1M")
 
 
+# The memory's speed at half a gigabyte takes longer than all else.
+SMALL_STREAMS = """
+from functools import partial
+from lram.harness.bench import run
+from lram.harness.cli import main
+run.stream_candidates = partial(run.stream_candidates, sizes_mib=(1, 2))
+run.bandwidths = partial(run.bandwidths, sizes_mib=(1, 2))
+"""
+
+
 @pytest.fixture(scope="module")
 def answer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     file = tmp_path_factory.mktemp("bench") / "record.json"
     presets = ["xlstm[7:1]-1M", "mamba-1M", *TRANSFORMERS]
-    command = [*ready_python(), "-m", "lram.harness.cli", "bench", "model", *presets]
+    command = [*ready_python(), "-c", f"{SMALL_STREAMS}\nmain()", "bench", "model", *presets]
     options = ["--quick", "--repeats", "1", "--rows", "1,2", "--contexts", "3,6", "--forms", "torch"]
     done = subprocess.run(
         [*command, *options, "-o", str(file)], capture_output=True, text=True, timeout=120, check=False
@@ -402,9 +410,10 @@ def test_crossovers_compare_like_with_like(answer: tuple[Path, str]) -> None:
     assert (crossover.where, crossover.context) == ("at", pytest.approx(175))
 
 
-@pytest.mark.slow
 def test_what_does_not_fit_into_memory_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lram.harness.bench.run.free_bytes", lambda device: 1.2e6)
+    monkeypatch.setattr(run, "stream_candidates", partial(run.stream_candidates, sizes_mib=(1, 2)))
+    monkeypatch.setattr(run, "bandwidths", partial(run.bandwidths, sizes_mib=(1, 2)))
     presets, effort = ("transformer[full]-1M",), RoundEffort(rounds=1, visit_s=0.0)
     bench = ModelBench(presets, (1,), (3, 100), ("torch",), effort=effort)
     record = bench_models(bench)

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -175,8 +174,8 @@ def test_two_processes_train_as_one_with_their_batches_together(recipe: Path, tm
     two = subprocess.run(
         [
             # A port that is found beforehand may be taken when it is used.
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-            "-m", "lram.harness.cli", "train", str(recipe), "-q",
+            *ready_python(), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            "--no-python", *ready_python(), "-m", "lram.harness.cli", "train", str(recipe), "-q",
             "-o", str(tmp_path / "two"), *settings, *each,
         ],
         capture_output=True,

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections import Counter
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def test_no_start_is_an_evaluations_or_another_agents(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", range(4))
+@pytest.mark.parametrize("moment", range(2))
 def test_a_collection_killed_at_a_random_moment_goes_on_to_the_same_store(
     tmp_path: Path, whole: Path, moment: int
 ) -> None:
@@ -226,7 +227,7 @@ def test_a_collection_killed_at_a_random_moment_goes_on_to_the_same_store(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("call", [0, 1, 5, 30])
+@pytest.mark.parametrize("call", [0, 1, 30])
 def test_what_is_committed_without_a_record_is_not_played_again(
     tmp_path: Path, whole: Path, call: int
 ) -> None:
@@ -253,11 +254,16 @@ store.RunWriter.append = append
     assert {origin: after[origin].record for origin in before} == {o: t.record for o, t in before.items()}
 
 
+@cache
+def contents_of(whole: Path) -> dict[str, Trajectory]:
+    return contents(TrajectoryStore(whole))
+
+
 def assert_settled(folder: Path, whole: Path) -> None:
     store = TrajectoryStore(folder)
     store.verify()
     assert set(Counter(episode.origin for episode in store.episodes).values()) == {1}
-    assert_equal(contents(store), contents(TrajectoryStore(whole)))
+    assert_equal(contents(store), contents_of(whole))
     (run,), (expected,) = collected_runs(folder), collected_runs(whole)
     lines = [
         line for part in (run.path / "records").glob("*.jsonl") for line in part.read_bytes().splitlines()

@@ -42,6 +42,8 @@ from lram.harness.extrapolation.running import extrapolate, resume
 from lram.harness.extrapolation.trajectories import Wanted, choose, trained_length
 from lram.harness.extrapolation.validity import check
 
+pytestmark = pytest.mark.usefixtures("checked_once")
+
 MACHINE = Machine(lanes=4, workers=1)
 TASKS = "toy/reach,toy/lives"
 CONFIG = ModelConfig(64, 2, backbone=XLSTMConfig(slstm_at=(1,)))

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.ready import ready_python
 
 from lram.harness.storage.records import EpisodeRecord, Measured
 from lram.harness.storage.run_folder import Run
 
 TASKS = "toy/slow,toy/reach,toy/image,toy/lives"
-ARGUMENTS = ["eval", "random", "--tasks", TASKS, "-n", "30", "-s", "5", "-l", "6", "-w", "2", "-q"]
+ARGUMENTS = ["eval", "random", "--tasks", TASKS, "-n", "20", "-s", "5", "-l", "6", "-w", "2", "-q"]
 
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
@@ -31,8 +32,18 @@ HEED_CTRL_C = (
 
 
 def lram(*arguments: str, **options: object) -> subprocess.Popen[str]:
+    """Start a process of its own number, whose workers are known by that."""
+    return started([sys.executable], *arguments, **options)
+
+
+def ready_lram(*arguments: str) -> subprocess.Popen[str]:
+    """Start what nothing happens to."""
+    return started(ready_python(), *arguments)
+
+
+def started(python: list[str], *arguments: str, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", HEED_CTRL_C, *arguments],
+        [*python, "-c", HEED_CTRL_C, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -76,7 +87,7 @@ def recorded(folder: Path) -> int:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("whole") / "run"
-    finished(lram(*ARGUMENTS, "-o", str(folder)))
+    finished(ready_lram(*ARGUMENTS, "-o", str(folder)))
     return Run(folder)
 
 
@@ -87,30 +98,30 @@ def comparable(run: Run) -> list[EpisodeRecord]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", range(3))
+@pytest.mark.parametrize("moment", range(2))
 def test_a_run_killed_at_a_random_moment_resumes_to_the_same_summary(
     tmp_path: Path, whole: Run, moment: int
 ) -> None:
     folder = tmp_path / "run"
     draw = random.Random(moment)
     process = lram(*ARGUMENTS, "-o", str(folder))
-    target = draw.randrange(1, 60)
+    target = draw.randrange(1, 40)
     wait_for(lambda: (folder / "records").is_dir() and recorded(folder) >= target, "records")
     time.sleep(draw.random() * 0.05)
-    started = workers_of(process.pid)
+    playing = workers_of(process.pid)
     process.kill()
     process.communicate()
-    assert started, "the run was killed before it had workers"
+    assert playing, "the run was killed before it had workers"
     wait_for(lambda: not workers_of(process.pid), "the workers to follow their parent")
-    assert recorded(folder) < 120, "the run was over before it was killed"
+    assert recorded(folder) < 80, "the run was over before it was killed"
 
-    finished(lram("resume", str(folder), "-q", "-l", "3", "-w", "1"))
+    finished(ready_lram("resume", str(folder), "-q", "-l", "3", "-w", "1"))
 
     lines = [line for part in (folder / "records").glob("*.jsonl") for line in part.read_bytes().splitlines()]
     counts = Counter(msgspec.json.decode(line, type=EpisodeRecord).item for line in lines)
     assert set(counts.values()) == {1}
     assert comparable(Run(folder)) == comparable(whole)
-    summaries = [finished(lram("report", str(path), "--json")) for path in (folder, whole.path)]
+    summaries = [finished(ready_lram("report", str(path), "--json")) for path in (folder, whole.path)]
     assert summaries[0] == summaries[1]
 
 
@@ -144,17 +155,17 @@ def test_ctrl_c_and_sigterm_leave_a_run_that_resumes_and_say_how(
     assert process.returncode == 130
     assert f"lram resume {folder}" in output
     assert not workers_of(process.pid)
-    finished(lram("resume", str(folder), "-q"))
+    finished(ready_lram("resume", str(folder), "-q"))
     assert comparable(Run(folder)) == comparable(whole)
 
 
 @pytest.mark.slow
 def test_a_second_writer_is_refused_while_the_first_plays(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    long = ["3000" if word == "30" else word for word in ARGUMENTS]  # until it is ended here
+    long = ["3000" if word == "20" else word for word in ARGUMENTS]  # until it is ended here
     process = lram(*long, "-o", str(folder))
     wait_for(lambda: (folder / "records").is_dir() and recorded(folder) >= 1, "records")
-    second = lram("resume", str(folder))
+    second = ready_lram("resume", str(folder))
     _, errors = second.communicate(timeout=60)
     assert second.returncode == 2
     assert "in use by another process" in errors

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.ready import ready_children, ready_python
 
 from lram.harness.errors import LramError
 from lram.harness.latency import sweep as sweeping
@@ -69,6 +70,12 @@ EFFORT = Effort(seconds=0.01, most=4, least=2, warm_up_s=0.01, give_up_s=0.25, s
 
 
 @pytest.fixture
+def _ready() -> Iterator[None]:
+    with ready_children():
+        yield
+
+
+@pytest.fixture
 def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "own_agents.py").write_text(AGENTS)
     monkeypatch.chdir(tmp_path)
@@ -94,6 +101,7 @@ def outcomes(run: LatencyRun, label: str, repeat: int) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_ready")
 def test_every_end_of_a_process_is_a_data_point_and_the_sweep_goes_on(agents: Path) -> None:
     names = [f"own_agents:{name}" for name in ("Crashing", "Raising", "Hungry", "Slow")]
     run = sweep(request(*names, "random"), agents / "sweep")
@@ -129,7 +137,7 @@ def test_a_process_that_says_nothing_is_a_data_point(tmp_path: Path, monkeypatch
     assert "nothing was heard" in end_of(point, EFFORT), "it is not waited for again"
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("_ready")
 def test_damaged_inputs_stop_a_resumed_sweep_before_any_process_fails(tmp_path: Path) -> None:
     run = sweep(request("random", contexts=(2,), repeats=1), tmp_path / "sweep")
     (segment,) = (tmp_path / "sweep" / "records").glob("*.jsonl")
@@ -176,7 +184,7 @@ def test_a_sweep_that_is_ended_is_gone_on_with(tmp_path: Path, number: signal.Si
         "--no-loop",
     ]
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "latency", *words, "-o", str(folder)],
+        [*ready_python(), "-c", COMMAND, "latency", *words, "-o", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -196,7 +204,8 @@ def test_a_sweep_that_is_ended_is_gone_on_with(tmp_path: Path, number: signal.Si
     assert LatencyRun(folder).missing(), "it was ended too late to test anything"
     _wait_for_none_left(str(folder))
 
-    run = resume(folder)
+    with ready_children():
+        run = resume(folder)
     assert not run.missing()
     points = run.points()
     assert len(points) == 6
@@ -257,6 +266,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_ready")
 def test_a_sweep_is_not_gone_on_with_other_weights(tmp_path: Path) -> None:
     import shutil
 
@@ -273,7 +283,7 @@ def test_a_sweep_is_not_gone_on_with_other_weights(tmp_path: Path) -> None:
         resume(run.path)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("_ready")
 def test_a_torn_line_is_not_read_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     run = sweep(request("random", contexts=(2, 3), repeats=1), tmp_path / "sweep")
     (segment,) = (tmp_path / "sweep" / "records").glob("*.jsonl")
@@ -295,7 +305,7 @@ def test_batches_are_passes_of_one_or_of_a_multiple_of_eight_rows() -> None:
     assert os.environ.get("LRAM_HOME")
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("_ready")
 def test_the_command_prints_every_point_and_what_to_do_next(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

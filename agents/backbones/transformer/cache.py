@@ -20,6 +20,7 @@ from torch import Tensor
 from lram.agents.api import AgentError
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.transformer import RING_PASS
+from lram.agents.backbones.uncompiled import uncompiled
 
 # Attention: layer, queries, keys, values (B, NH, S, DH) -> (B, NH, S, DH).
 Attend: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -113,7 +114,7 @@ class KeyValueCache:
             if not left.any():
                 return y, state
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @uncompiled
     def _restart_rows(self, state: State, rows: Tensor, dtype: torch.dtype, read: ReadCached) -> None:
         """Make ``rows`` (B,) what fresh rows are after reading the newest half of their tokens."""
         assert self.window is not None
@@ -139,7 +140,7 @@ class KeyValueCache:
         past = CachedPass(state["keys"], state["values"], position, valid, state["count"], band)
         return read(x, past), state
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @uncompiled
     def with_room(self, state: State, free: int) -> State:
         """Return the state with ``free`` slots after each row's last, or as many as the window allows.
 
