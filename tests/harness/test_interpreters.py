@@ -493,6 +493,20 @@ exec {text}""".replace("exec echo 'b", "echo 'b").replace("exec exit", "exit")
     assert "[" not in str(error.value)
 
 
+def test_where_no_pip_of_here_runs_with_that_python_it_gets_its_own(
+    custom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    custom.write(recipe="InterpreterRecipe((), pythons=('3.77',))")
+    made = """if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; exit; fi
+case "$*" in *version_info*) echo 3.77;; *ensurepip*) touch "$0.pip";; *__pip-runner__*) exit 1;;
+"-m pip --version") if [ -e "$0.pip" ]; then echo pip 25; else exit 1; fi;; *) echo its pip is there;; esac"""
+    fake = command(tmp_path / "bin", "python3.77", made)
+    monkeypatch.setattr(installing_module, "_uv", list)
+    with pytest.raises(LramError, match="its Python does not tell what it holds"):  # which comes after pip
+        install("custom", python=str(fake))
+    assert "-m ensurepip" in place("custom").log.read_text()
+
+
 def test_an_installer_that_does_not_answer_is_named(
     custom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
