@@ -173,9 +173,14 @@ class _Install:
         if uv:
             self._command([*uv, "venv", "--no-project", "--python", base, str(self.venv)], variables)
         else:
-            self._command([base, "-m", "venv", str(self.venv)], variables)
-        tool = uv or [self.python, "-m", "pip"]
+            self._command([base, "-m", "venv", str(self.venv), "--without-pip"], variables)
+        tool = uv or [sys.executable, "-m", "pip", "--python", self.python]
         installer = _version_of(tool)
+        if not installer and not uv:
+            # There is no pip here, or one that is too old for --python or too new for that Python.
+            self._command([self.python, "-I", "-m", "ensurepip", "--default-pip"], variables)
+            tool = [self.python, "-m", "pip"]
+            installer = _version_of(tool)
         if not installer:
             raise self._failed(f"'{shlex.join([*tool, '--version'])}' gives no answer")
         if requirements := list(self.recipe.requirements):
@@ -184,7 +189,9 @@ class _Install:
             if uv:
                 pip = [*uv, "pip", "install", "--python", self.python]
             else:
-                pip = [self.python, "-m", "pip", "install", "--no-input", "--no-user"]
+                pip = [*tool, "install", "--no-input", "--no-user"]
+                # As with uv, Python compiles what is imported, much of it in the trial, unless told not to.
+                pip += [] if sys.dont_write_bytecode else ["--no-compile"]
             self._command([*pip, *more, *requirements], variables)
         contents = self._contents()
         if found.used:

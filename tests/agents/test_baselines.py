@@ -1,7 +1,7 @@
 """Baselines keep the Agent contract, and the scripted ones do solve what they claim to solve."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,15 @@ PROCGEN = TaskSpec("procgen/maze", "procgen", "image", (3, 64, 64), "discrete", 
 CONTINUOUS = TaskSpec("dmcontrol/walker-run", "dmcontrol", "vector", (204,), "continuous", 6, None, 100.0)
 
 
-def play(agent: Agent, task_id: str, seed: int) -> tuple[float, bool]:
-    """Return an episode's return, and whether it was solved at any step."""
+def play(agent: Agent, task_id: str, seeds: Iterable[int]) -> list[float]:
+    """Return the return of an episode from each seed."""
+    return [total for total, _ in played(agent, task_id, seeds)]
+
+
+def played(
+    agent: Agent, task_id: str, seeds: Iterable[int], *, until_solved: bool = False
+) -> list[tuple[float, bool]]:
+    """Return the return of an episode from each seed, and whether it was solved at any step."""
     domain = load_domain(task_id.split("/")[0])
     session = domain.make(task_id.split("/")[1], domain.protocol())
     spec = session.spec
@@ -27,17 +34,20 @@ def play(agent: Agent, task_id: str, seed: int) -> tuple[float, bool]:
     )
     assert agent.refuses(task) is None
     state = agent.start(1)
-    agent.reset(state, [0], [Episode(task, seed)])
-    observation, reward, total, solved = session.reset(seed), 0.0, 0.0, False
-    while True:
-        (action,), state = agent.act(state, [observation], [reward], [0])
-        step = session.step(action)
-        observation, reward = step.observation, step.signal
-        total += step.reward
-        solved = solved or bool(step.success)
-        if step.terminated or step.truncated:
-            session.close()
-            return total, solved
+    results = []
+    for seed in seeds:
+        agent.reset(state, [0], [Episode(task, seed)])
+        observation, reward, total, solved, over = session.reset(seed), 0.0, 0.0, False, False
+        while not over:
+            (action,), state = agent.act(state, [observation], [reward], [0])
+            step = session.step(action)
+            observation, reward = step.observation, step.signal
+            total += step.reward
+            solved = solved or bool(step.success)
+            over = step.terminated or step.truncated or (solved and until_solved)
+        results.append((total, solved))
+    session.close()
+    return results
 
 
 def acts(agent: Agent, episodes: dict[int, Episode], order: Sequence[int], count: int = 4) -> dict[int, Any]:
@@ -158,8 +168,8 @@ def test_scripted_has_an_expert_for_all_fifty_metaworld_tasks() -> None:
 )
 def test_metaworld_experts_solve_their_tasks_within_the_protocols_200_steps(task: str) -> None:
     pytest.importorskip("metaworld", reason="needs lram-bench[metaworld]")
-    solved = [play(ScriptedAgent(), f"metaworld/{task}", seed)[1] for seed in (1100, 1101, 1102)]
-    assert all(solved)
+    plays = played(ScriptedAgent(), f"metaworld/{task}", (1100, 1101, 1102), until_solved=True)
+    assert [solved for _, solved in plays] == [True] * 3
 
 
 def test_metaworld_experts_of_two_lanes_do_not_share_their_memory() -> None:
@@ -187,13 +197,13 @@ def test_metaworld_experts_of_two_lanes_do_not_share_their_memory() -> None:
 )
 def test_dmcontrol_controllers_score_far_above_random_play(task: str, least: float) -> None:
     pytest.importorskip("dm_control", reason="needs lram-bench[dmcontrol]")
-    assert min(play(ScriptedAgent(), task, seed)[0] for seed in (1100, 1101)) > least
+    assert min(play(ScriptedAgent(), task, (1100, 1101))) > least
 
 
 @pytest.mark.slow
 def test_walking_up_crosses_the_freeway() -> None:
     pytest.importorskip("ale_py", reason="needs lram-bench[atari]")
-    assert 15 <= play(ScriptedAgent(), "atari/freeway", 1100)[0] <= 25
+    assert 15 <= play(ScriptedAgent(), "atari/freeway", [1100])[0] <= 25
 
 
 @pytest.mark.slow
@@ -202,7 +212,7 @@ def test_walking_up_crosses_the_freeway() -> None:
 )
 def test_atari_controllers_score_far_above_random_play(task: str, least: float) -> None:
     pytest.importorskip("ale_py", reason="needs lram-bench[atari]")
-    assert play(ScriptedAgent(), task, 1100)[0] > least
+    assert play(ScriptedAgent(), task, [1100])[0] > least
 
 
 @pytest.mark.slow
@@ -210,8 +220,8 @@ def test_atari_controllers_score_far_above_random_play(task: str, least: float) 
 def test_procgen_controllers_score_above_random_play(task: str, gap: float) -> None:
     pytest.importorskip("gym3", reason="needs lram-bench[procgen]")
     seeds = range(1100, 1130)
-    scripted = np.mean([play(ScriptedAgent(), task, seed)[0] for seed in seeds])
-    chance = np.mean([play(RandomAgent(), task, seed)[0] for seed in seeds])
+    scripted = np.mean(play(ScriptedAgent(), task, seeds))
+    chance = np.mean(play(RandomAgent(), task, seeds))
     assert scripted > chance + gap
 
 
@@ -230,8 +240,8 @@ def test_a_paddle_follows_the_ball_and_fires_where_there_is_none() -> None:
 def test_running_right_gets_the_coin_more_often_than_random_play() -> None:
     pytest.importorskip("gym3", reason="needs lram-bench[procgen]")
     seeds = range(1100, 1130)
-    scripted = np.mean([play(ScriptedAgent(), "procgen/coinrun", seed)[0] for seed in seeds])
-    chance = np.mean([play(RandomAgent(), "procgen/coinrun", seed)[0] for seed in seeds])
+    scripted = np.mean(play(ScriptedAgent(), "procgen/coinrun", seeds))
+    chance = np.mean(play(RandomAgent(), "procgen/coinrun", seeds))
     assert scripted > chance + 2
 
 
@@ -239,7 +249,7 @@ def test_running_right_gets_the_coin_more_often_than_random_play() -> None:
 def test_toy_controllers_solve_the_toy_tasks(task: str) -> None:
     row = next(row for row in load_domain("toy").tasks if row.id == task)
     assert row.score_reference is not None
-    mean = np.mean([play(ScriptedAgent(), task, seed)[0] for seed in range(77)])
+    mean = np.mean(play(ScriptedAgent(), task, range(77)))
     assert mean == pytest.approx(row.score_reference, rel=0.05)
 
 

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from ctypes.util import find_library
 from dataclasses import replace
 from importlib.metadata import version
@@ -36,46 +37,74 @@ import sys
 import numpy as np
 from lram.envs.domains.robosuite.suite import DOMAIN, make
 
-def play(task, protocol):
-    session = make(task, protocol)
+def play(session):
     rng = np.random.default_rng(4)
     observations = [session.reset(11)]
     for _ in range(50):
         observations.append(session.step(rng.uniform(-1, 1, 7).astype(np.float32)).observation)
-    session.close()
     return np.array(observations)
 """
 COMPARED = ("Lift", "NutAssemblySquare", "Lift-Sawyer")
+
+
+Shared = Callable[[str], RobosuiteSession]
 
 
 def with_options(**changes: object) -> EvaluationProtocol:
     return replace(PROTOCOL, options={**PROTOCOL.options, **changes})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("task", ["Lift-Sawyer", "Stack", "Door", "NutAssemblySquare", "PickPlaceCan"])
-def test_sessions_keep_the_contract(task: str) -> None:
-    check_session(lambda: make(task, PROTOCOL), steps=8)
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Shared]:
+    """A session of a task under the protocol as it is, made once, for tests that are not about making one."""
+    made: dict[str, RobosuiteSession] = {}
+
+    def of(task: str) -> RobosuiteSession:
+        if task not in made:
+            made[task] = make(task, PROTOCOL)
+        return made[task]
+
+    yield of
+    for session in made.values():
+        session.close()
+
+
+IN_CONTRACT = ("Lift-Sawyer", "Stack", "Door", "NutAssemblySquare", "PickPlaceCan")
+
+
+def is_as_wide_as_its_row(task: str, session: RobosuiteSession) -> bool:
+    return session.spec.observation_shape == (all_tasks()[f"robosuite/{task}"].observation_size,)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", [task.name for task in DOMAIN.tasks])
-def test_observations_are_as_wide_as_the_task_s_row_says(task: str) -> None:
-    session = make(task, PROTOCOL)
-    assert session.spec.observation_shape == (all_tasks()[f"robosuite/{task}"].observation_size,)
+@pytest.mark.parametrize("task", IN_CONTRACT)
+def test_sessions_keep_the_contract_and_are_as_wide_as_the_task_s_row_says(task: str) -> None:
+    made: list[RobosuiteSession] = []
+
+    def another() -> RobosuiteSession:
+        made.append(make(task, PROTOCOL))
+        return made[-1]
+
+    check_session(another, steps=8)  # every observation is as wide as the session says
+    assert [is_as_wide_as_its_row(task, session) for session in made] == [True, True]
+
+
+@pytest.mark.parametrize("task", [task.name for task in DOMAIN.tasks if task.name not in IN_CONTRACT])
+def test_observations_are_as_wide_as_the_task_s_row_says(task: str, shared: Shared) -> None:
+    session = shared(task)
+    assert is_as_wide_as_its_row(task, session)
     assert session.reset(0).shape == session.spec.observation_shape
-    session.close()
 
 
 @pytest.mark.slow
-def test_another_process_plays_the_same_trajectory_without_a_word_on_the_terminal() -> None:
+def test_another_process_plays_the_same_trajectory_without_a_word_on_the_terminal(shared: Shared) -> None:
     program = (
         "from lram.envs.domains.robosuite.suite import DOMAIN, make\n"
         "from lram.envs.conformance import trajectory_digest\n"
         f"print(trajectory_digest(make('Lift-IIWA', DOMAIN.protocol({PROTOCOL.name!r})), 11, 20))"
     )
     there = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert there.stdout.strip() == trajectory_digest(make("Lift-IIWA", PROTOCOL), 11, 20)
+    assert there.stdout.strip() == trajectory_digest(shared("Lift-IIWA"), 11, 20)
     assert there.stderr == ""
 
 
@@ -88,12 +117,12 @@ def test_the_protocol_ends_an_episode_at_its_limit_and_nothing_does_before() -> 
     assert not any(step.terminated for step in ends)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("end", "reward"), [(False, None), (True, 1.0)])
 def test_success_is_told_as_it_comes_and_ends_the_episode_where_the_protocol_says_so(
-    end: bool, reward: float | None
+    end: bool, reward: float | None, shared: Shared
 ) -> None:
-    session = make("Lift", with_options(end_on_success=end, success_reward=end))
+    # The protocol as it is neither ends an episode so nor rewards it.
+    session = make("Lift", with_options(end_on_success=True, success_reward=True)) if end else shared("Lift")
     session.reset(3)
     rest = np.zeros(7, np.float32)
     before = session.step(rest)
@@ -112,16 +141,18 @@ def test_success_is_told_as_it_comes_and_ends_the_episode_where_the_protocol_say
         assert fallen.success is False
 
 
-@pytest.mark.slow
 def test_global_random_generators_are_neither_felt_nor_changed() -> None:
     np.random.seed(5)
     random.seed(5)
     expected = np.random.random(3).tolist(), random.random()
+    np.random.seed(5)
+    random.seed(5)
+    session = make("Lift", PROTOCOL)
+    assert (np.random.random(3).tolist(), random.random()) == expected
     digests = []
     for seed in (5, 6):
         np.random.seed(5)
         random.seed(5)
-        session = make("Lift", PROTOCOL)
         session.reset(1)
         session.step(np.zeros(7, np.float32))
         assert (np.random.random(3).tolist(), random.random()) == expected
@@ -132,23 +163,24 @@ def test_global_random_generators_are_neither_felt_nor_changed() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["Lift", "Stack"])  # Lift's XML is another one with each seed
-def test_a_copied_model_plays_as_a_compiled_one_bit_for_bit(task: str) -> None:
-    digests: list[list[str]] = []
-    for reuse in (True, False):
-        session = make(task, with_options(reuse_models=reuse))
-        played = []
-        for seed in (1, 2, 1, 1):
-            played.append(trajectory_digest(session, seed, 12))
+def test_a_copied_model_plays_as_a_compiled_one_bit_for_bit(task: str, shared: Shared) -> None:
+    reusing, compiling = shared(task), make(task, with_options(reuse_models=False))
+
+    def played(session: RobosuiteSession, seeds: tuple[int, ...]) -> Iterator[str]:
+        for seed in seeds:
+            yield trajectory_digest(session, seed, 6)
             # As tasks do that move their fixtures: the next episode's model must not have heard of it.
             session._environment.sim.model.body_mass[:] *= 2.0
-        digests.append(played)
-        session.close()
-    assert digests[0] == digests[1]
-    assert digests[0][0] == digests[0][2] == digests[0][3] != digests[0][1]
+
+    first, second = played(compiling, (1, 2))
+    compiling.close()
+    assert list(played(reusing, (1, 2, 1, 1))) == [first, second, first, first]
+    assert first != second
 
 
-@pytest.mark.slow
-def test_a_model_is_compiled_again_only_where_its_xml_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_compiled_again_only_where_its_xml_changed(
+    monkeypatch: pytest.MonkeyPatch, shared: Shared
+) -> None:
     compiled = []
 
     class Compiler:
@@ -158,8 +190,8 @@ def test_a_model_is_compiled_again_only_where_its_xml_changed(monkeypatch: pytes
             return original(xml)
 
     original = mujoco.MjModel.from_xml_string
-    session = make("Stack", PROTOCOL)
-    changing = make("Lift", PROTOCOL)
+    session, changing = shared("Stack"), shared("Lift")
+    changing.reset(0)  # whose XML is another one than that of the seeds to come
     monkeypatch.setattr(mujoco, "MjModel", Compiler)
     for seed in (1, 2, 3):
         session.reset(seed)
@@ -184,9 +216,11 @@ def test_robosuite_is_as_it_was_outside_the_session_and_after_an_error() -> None
     assert logging.getLogger("robosuite_logs").level == logging.NOTSET
 
 
-def test_physics_that_diverged_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_physics_that_diverged_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared: Shared
+) -> None:
     monkeypatch.chdir(tmp_path)  # MuJoCo writes a log of it to the working directory
-    session = make("Lift", PROTOCOL)
+    session = shared("Lift")
     session.reset(0)
     velocity = session._environment.sim.data.get_joint_qvel("cube_joint0")
     velocity[:] = 1e12
@@ -237,10 +271,9 @@ def test_corrections_keep_options_and_contacts_that_are_there() -> None:
     assert len(root.findall("contact/pair")) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(version("mujoco") != "3.3.0", reason="corrections are for MuJoCo 3.3.0")
-def test_sawyer_builds_on_mujoco_3_with_the_corrections_only() -> None:
-    make("Lift-Sawyer", PROTOCOL).close()
+def test_sawyer_builds_on_mujoco_3_with_the_corrections_only(shared: Shared) -> None:
+    shared("Lift-Sawyer")
     with pytest.raises(ValueError, match="robot0_head_1"):
         make("Lift-Sawyer", with_options(corrections=False))
 
@@ -253,7 +286,7 @@ def on_mujoco_2(isolated_robosuite: str, tmp_path_factory: pytest.TempPathFactor
     (folder / "lram" / "envs").symlink_to(Path(lram.envs.__file__).parent, target_is_directory=True)
     program = (
         f"{PLAY}\n"
-        f"plays = {{task: play(task, DOMAIN.protocol('mujoco2')) for task in {COMPARED!r}}}\n"
+        f"plays = {{task: play(make(task, DOMAIN.protocol('mujoco2'))) for task in {COMPARED!r}}}\n"
         "np.savez(sys.argv[1], **plays)"
     )
     subprocess.run(
@@ -269,16 +302,16 @@ def on_mujoco_2(isolated_robosuite: str, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.skipif(version("mujoco") != "3.3.0", reason="compares MuJoCo 3.3.0 with 2.3.2")
 @pytest.mark.parametrize("task", COMPARED)
 def test_mujoco_3_with_corrections_plays_as_mujoco_2_does(
-    task: str, on_mujoco_2: dict[str, np.ndarray]
+    task: str, on_mujoco_2: dict[str, np.ndarray], shared: Shared
 ) -> None:
     namespace: dict[str, object] = {}
     exec(PLAY, namespace)
-    here = namespace["play"](task, PROTOCOL)  # type: ignore[operator]
+    here = namespace["play"](shared(task))  # type: ignore[operator]
     # Velocities are observed as well, and differ most. The fingers meet the table from step 40 on; soon
     # after, contacts have grown even the last digits in which processors' BLAS kernels differ to 1e-3.
     assert np.abs(here - on_mujoco_2[task]).max() < 1e-6
     if task == "Lift":
-        wrong = namespace["play"](task, with_options(corrections=False))  # type: ignore[operator]
+        wrong = namespace["play"](make(task, with_options(corrections=False)))  # type: ignore[operator]
         assert np.abs(wrong - on_mujoco_2[task]).max() > 1e-2
 
 
@@ -339,12 +372,12 @@ def test_what_cannot_be_made_is_named() -> None:
         import_quietly("no_such_simulator", "do this")
 
 
-def test_a_robot_that_takes_other_actions_is_refused() -> None:
+def test_a_robot_that_takes_other_actions_is_refused(shared: Shared) -> None:
     class Wide:
         action_spec = (np.full(2, -2.0), np.full(2, 2.0))
 
     with pytest.raises(SessionError, match="from -1 to 1"):
-        RobosuiteSession("robosuite/Wide", Wide, make("Lift", PROTOCOL)._options)
+        RobosuiteSession("robosuite/Wide", Wide, shared("Lift")._options)
 
 
 def test_the_tasks_are_listed_outside_the_paper_s() -> None:

@@ -182,10 +182,10 @@ def test_hostile_simulators_end_in_sentences_and_cost_no_other_episode_anything(
 ) -> None:
     good = "hostile/good,hostile/last,toy/steps,toy/reach"
     machine = Machine(lanes=8, workers=2)
-    alone = evaluate("random", good, tmp_path / "alone", episodes=3, machine=machine)
-    assert len(settled(alone)) == 12
+    alone = evaluate("random", good, tmp_path / "alone", episodes=2, machine=machine)
+    assert len(settled(alone)) == 8
     bad = ",".join(f"hostile/{name}" for name in WORDS)
-    run = evaluate("random", f"{good},{bad}", tmp_path / "run", episodes=3, machine=machine)
+    run = evaluate("random", f"{good},{bad}", tmp_path / "run", episodes=2, machine=machine)
     last = settled(run)
     assert {item: last[item] for item in settled(alone)} == settled(alone)
     errored: dict[str, list[EpisodeRecord]] = {}
@@ -195,7 +195,7 @@ def test_hostile_simulators_end_in_sentences_and_cost_no_other_episode_anything(
     assert errored.keys() == WORDS.keys()
     for name, records in errored.items():
         kinds = [record.failure.kind for record in records if record.failure]
-        assert len(kinds) == 3
+        assert len(kinds) == 2
         for record in records:
             assert record.failure is not None
             assert record.failure.message.isprintable()

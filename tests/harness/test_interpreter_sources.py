@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +180,7 @@ def test_without_a_checkout_the_commands_are_told_and_nothing_is_built(
     with pytest.raises(SourcesNeededError):
         install("custom")
     answer = subprocess.run(
-        [sys.executable, "-m", "lram.harness.cli", "env", "install", "custom"],
+        [*ready_python(), "-m", "lram.harness.cli", "env", "install", "custom"],
         capture_output=True,
         text=True,
         check=False,

@@ -97,6 +97,21 @@ def old_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     return installed_with_pip(tmp_path_factory.mktemp("old"), "toy", python="3.9")
 
 
+def copied(toy_home: Path, home: Path) -> str:
+    """Give ``home`` an installed toy; return its Python."""
+
+    def copy(source: str, target: str) -> None:
+        # What is installed is deleted or replaced, never written to; the files beside it are, and locks lie
+        # on them.
+        if Path(source).relative_to(toy_home).parts[2:3] == ("venv",):
+            os.link(source, target)
+        else:
+            shutil.copy2(source, target)
+
+    shutil.copytree(toy_home, home, symlinks=True, copy_function=copy)
+    return str(place("toy").python)
+
+
 # Installing, listing, removing
 
 
@@ -142,7 +157,7 @@ def test_an_installed_interpreter_plays_its_domain_and_gives_the_same_records(
 @pytest.mark.slow
 def test_a_killed_install_counts_for_nothing_and_the_next_one_starts_over(home: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "lram.harness.cli", "env", "install", "toy"],
+        [*ready_python(), "-m", "lram.harness.cli", "env", "install", "toy"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -179,14 +194,7 @@ def test_a_domain_is_not_installed_twice_at_once(home: Path) -> None:
 
 def test_ctrl_c_leaves_no_process_and_nothing_that_counts(home: Path) -> None:
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            # A shell that starts the tests in the background has them ignore Ctrl-C.
-            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from lram.harness.cli import main; main()",
-            *("env", "install", "toy"),
-        ],
+        [*ready_python(), "-m", "lram.harness.cli", "env", "install", "toy"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -206,7 +214,7 @@ def test_ctrl_c_leaves_no_process_and_nothing_that_counts(home: Path) -> None:
 def test_an_interpreter_that_lost_its_python_is_called_broken_and_is_installed_anew(
     toy_home: Path, home: Path
 ) -> None:
-    shutil.copytree(toy_home, home, symlinks=True)
+    copied(toy_home, home)
     assert list(installed()) == ["toy"]
     lost = place("toy").python
     lost.unlink()
@@ -248,12 +256,6 @@ def test_a_place_is_one_folder_of_the_data_folder(home: Path) -> None:
 # Installing anew
 
 
-def copied(toy_home: Path, home: Path) -> str:
-    """Give ``home`` an installed toy; return its Python."""
-    shutil.copytree(toy_home, home, symlinks=True)
-    return str(place("toy").python)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["failed step", "failed trial", "interrupt"])
 def test_an_install_that_fails_leaves_the_one_before(
@@ -293,7 +295,7 @@ def test_a_killed_install_leaves_the_one_before_and_the_next_one_cleans_up(
     python = copied(toy_home, home)
     run = interrupted(tmp_path / "run", python)
     process = subprocess.Popen(
-        [sys.executable, "-m", "lram.harness.cli", "env", "install", "toy", "--force"],
+        [*ready_python(), "-m", "lram.harness.cli", "env", "install", "toy", "--force"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -491,6 +493,20 @@ exec {text}""".replace("exec echo 'b", "echo 'b").replace("exec exit", "exit")
     assert "[" not in str(error.value)
 
 
+def test_where_no_pip_of_here_runs_with_that_python_it_gets_its_own(
+    custom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    custom.write(recipe="InterpreterRecipe((), pythons=('3.77',))")
+    made = """if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; exit; fi
+case "$*" in *version_info*) echo 3.77;; *ensurepip*) touch "$0.pip";; *__pip-runner__*) exit 1;;
+"-m pip --version") if [ -e "$0.pip" ]; then echo pip 25; else exit 1; fi;; *) echo its pip is there;; esac"""
+    fake = command(tmp_path / "bin", "python3.77", made)
+    monkeypatch.setattr(installing_module, "_uv", list)
+    with pytest.raises(LramError, match="its Python does not tell what it holds"):  # which comes after pip
+        install("custom", python=str(fake))
+    assert "-m ensurepip" in place("custom").log.read_text()
+
+
 def test_an_installer_that_does_not_answer_is_named(
     custom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -628,7 +644,7 @@ def test_folders_in_the_working_directory_do_not_reach_a_worker(
     for name in ("numpy", "lram", "argparse", "json"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')\n")
-    start = [sys.executable, "-P", "-c", "from lram.harness.cli import main; main()"]
+    start = [*ready_python(), "-P", "-c", "from lram.harness.cli import main; main()"]
     path = request.getfixturevalue(python)
     told = ["--python", f"toy={path}"]
     arguments = ["eval", "random", "-t", "toy/steps", "-n", "1", "-o", "run", "-q", *told]
@@ -683,7 +699,7 @@ def test_a_resumed_run_can_be_told_another_interpreter(toy: str, tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_run_whose_interpreter_is_gone_says_so_and_is_not_touched(toy: str, tmp_path: Path) -> None:
-    shutil.copytree(Path(toy).parent.parent, tmp_path / "venv", symlinks=True)
+    shutil.copytree(Path(toy).parent.parent, tmp_path / "venv", symlinks=True, copy_function=os.link)
     python = str(tmp_path / "venv" / "bin" / "python")
     run = interrupted(tmp_path / "run", python)
     shutil.rmtree(tmp_path / "venv")
@@ -723,7 +739,7 @@ def test_a_folder_of_a_virtual_environment_is_as_good_as_its_python(toy: str) ->
 
 @pytest.mark.slow
 def test_remove_keeps_what_is_not_the_domains(toy_home: Path, home: Path) -> None:
-    shutil.copytree(toy_home, home, symlinks=True)
+    copied(toy_home, home)
     (home / "sources" / "gadget").mkdir(parents=True)
     remove("toy")
     assert {path.name for path in home.iterdir()} - {"begun"} == {"interpreters", "sources"}
