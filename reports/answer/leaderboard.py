@@ -30,9 +30,12 @@ NAME = "leaderboard"
 _MOST_DOMAINS = 6
 """Up to so many domains have columns here; the table of domains has all."""
 
-_ENDS: tuple[Part, ...] = tuple(
-    (end, lambda aggregate, of=of: of(aggregate.estimate)) for end, of in forms.INTERVAL
-)
+def _of_estimate(part: Part) -> Part:
+    end, of = part
+    return end, lambda aggregate: of(aggregate.estimate)
+
+
+_ENDS: tuple[Part, ...] = tuple(map(_of_estimate, forms.INTERVAL))
 _RANK: tuple[Part, ...] = (("", lambda one: one.rank),)
 _LABEL: tuple[Part, ...] = (("", lambda agent: agent.label),)
 _JOINED: tuple[Part, ...] = (("", "; ".join),)

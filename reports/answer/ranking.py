@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from lram.reports.model import AgentResult, Comparison, Estimate, Summary
 
@@ -87,7 +87,7 @@ def _better(summary: Summary, entered: int) -> Callable[[AgentResult, AgentResul
     pairs = max(1, entered * (entered - 1) // 2)
     # By the normal law, though the intervals are Student's: that two do not overlap asks for more than that
     # their difference leaves out 0, which pays for the longer tails (tests/reports/test_answer.py).
-    widened = float(norm.isf((1 - summary.level) / (2 * pairs)) / norm.isf((1 - summary.level) / 2))
+    widened = float(ndtri((1 - summary.level) / (2 * pairs)) / ndtri((1 - summary.level) / 2))
     compared: Mapping[frozenset[str], Comparison] = {
         frozenset((one.first, one.second)): one for one in summary.comparisons
     }
