@@ -170,7 +170,9 @@ def render_recipe(recipe: Recipe, *, expand: bool = False) -> str:
 def _blocks(name: str, section: Mapping[str, Any], preset: Mapping[str, Any]) -> list[str]:
     # The model's sections are tables of their own; short dictionaries stand on one line.
     nested = {key for key, value in section.items() if name.startswith("model") and _is_table(value)}
-    lines = [f"{_key(key)} = {render_value(value)}\n" for key, value in section.items() if key not in nested]
+    lines = [
+        f"{render_key(key)} = {render_value(value)}\n" for key, value in section.items() if key not in nested
+    ]
     unset = {key: value for key, value in preset.items() if key not in section}
     if unset and name == "model":
         lines.append(
@@ -188,8 +190,9 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else json.dumps(name)
+def render_key(name: str) -> str:
+    """Return a key as TOML writes it, in quotes where it needs them."""
+    return name if _BARE.fullmatch(name) else render_value(name)
 
 
 def render_value(value: Any) -> str:
@@ -199,7 +202,11 @@ def render_value(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(name)} = {render_value(inner)}" for name, inner in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{render_key(name)} = {render_value(inner)}" for name, inner in value.items())
+            + "}"
+        )
     if isinstance(value, Sequence):
         return "[" + ", ".join(map(render_value, value)) + "]"
     return repr(value)

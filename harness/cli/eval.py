@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -9,16 +10,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lram.harness.cli.options import (
-    AGENTS,
     DEFAULT_CLUSTER,
     DEFAULT_MACHINE,
     RUN_FOLDER,
     TASKS,
     ClusterOptions,
-    EpisodesOption,
     ExcludeOption,
+    GivenPlaySeedOption,
     MachineOptions,
-    PlaySeedOption,
     ProtocolOption,
     pairs,
     terms,
@@ -26,18 +25,27 @@ from lram.harness.cli.options import (
 from lram.harness.cli.printing.closing import conclude_run, interrupted
 from lram.harness.errors import LramError
 from lram.harness.evaluation import evaluate
+from lram.harness.evaluation_files.content import EvaluationFile
 from lram.harness.progress import quiet, shown
 
 
 def eval_(
-    agents: Annotated[list[str], AGENTS],
+    agents: Annotated[
+        list[str],
+        Parameter(
+            help="Names, presets, checkpoint folders or module:factory; or one evaluation file, FILE.toml, "
+            "which names agents, tasks and options."
+        ),
+    ],
     /,
     *,
-    tasks: Annotated[list[str], TASKS],
-    output: Annotated[Path, RUN_FOLDER],
+    tasks: Annotated[list[str] | None, TASKS] = None,
+    output: Annotated[Path | None, RUN_FOLDER] = None,
     exclude: ExcludeOption = None,
-    episodes: EpisodesOption = 10,
-    seed: PlaySeedOption = 0,
+    episodes: Annotated[
+        int | None, Parameter(name=["--episodes", "-n"], help="Episodes per agent and task (default: 10).")
+    ] = None,
+    seed: GivenPlaySeedOption = None,
     protocol: ProtocolOption = None,
     realtime: Annotated[
         float | None,
@@ -48,6 +56,15 @@ def eval_(
             negative=(),
         ),
     ] = None,
+    print_: Annotated[
+        bool,
+        Parameter(
+            name="--print",
+            help="Print the evaluation as a file for this command, with all options that were given, and "
+            "play nothing.",
+            negative=(),
+        ),
+    ] = False,
     machine: MachineOptions = DEFAULT_MACHINE,
     cluster: ClusterOptions = DEFAULT_CLUSTER,
 ) -> int:
@@ -55,26 +72,69 @@ def eval_(
 
     Interrupt with Ctrl-C whenever you like: 'lram resume' continues with what is missing.
 
+    An evaluation file says what is played, and can be kept beside the results; options go over what it
+    says. A folder in it is meant from the folder of the file.
+
     Example: lram eval random scripted --tasks 'metaworld/reach-v3,atari/freeway' -n 3 -o runs/first
+
+    Example: lram eval first.toml -n 3 -o runs/first
     """
     if realtime is not None and not realtime > 0:
         raise LramError(f"--realtime takes the world's steps a second, such as 20, not {realtime:g}")
-    how = machine.machine()
-    if realtime is not None and machine.rows is None:
+    given = {"tasks": tasks, "exclude": exclude, "episodes": episodes, "seed": seed, "realtime": realtime}
+    asked = _asked(agents, given, pairs(protocol, "--protocol"), machine)
+    if print_:
+        from lram.harness.evaluation_files.writing import render_evaluation
+
+        print(render_evaluation(asked), end="")
+        return 0
+    if output is None:
+        raise LramError("the folder of the run is missing; give it with -o; see 'lram eval --help'")
+    options = MachineOptions.of(asked.machine)
+    how = options.machine()
+    if asked.realtime and options.rows is None:
         how = replace(how, rows=1)  # a pass for one lane
     try:
         run = evaluate(
-            agents,
-            terms(tasks, exclude),
+            asked.agents,
+            terms(asked.tasks, asked.exclude),
             output,
-            episodes=episodes,
-            seed=seed,
-            protocols=pairs(protocol, "--protocol"),
-            realtime_hz=realtime or 0.0,
+            episodes=asked.episodes,
+            seed=asked.seed,
+            protocols=asked.protocols,
+            realtime_hz=asked.realtime,
             machine=how,
-            executor=cluster.chosen(machine),
+            executor=cluster.chosen(options),
             progress=quiet if machine.quiet else shown,
         )
     except KeyboardInterrupt:
         return interrupted(output)
     return conclude_run(run)
+
+
+def _asked(
+    agents: list[str], given: Mapping[str, object], protocols: dict[str, str], machine: MachineOptions
+) -> EvaluationFile:
+    """Return what to play: the agents and options of the command line, or a file with options over it."""
+    from lram.harness.evaluation_files.reading import evaluation_file, located, read_evaluation
+
+    file = evaluation_file(agents)
+    if file is None:
+        if not given["tasks"]:
+            raise LramError("no tasks are given; say which with --tasks, such as --tasks toy/reach")
+        base = located(EvaluationFile(agents=tuple(agents)), Path.cwd())
+    else:
+        base = read_evaluation(file)
+    over = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    asked = replace(
+        base,
+        **over,  # type: ignore[arg-type]
+        protocols={**base.protocols, **protocols},
+        machine=machine.over(base.machine),
+    )
+    asked.check(str(file or "the command"))
+    return asked
