@@ -117,8 +117,8 @@ def recipes() -> str:
         "# Recipes, studies and evaluation files",
         _made_from("the dataclasses that recipes, studies and evaluation files are read into"),
         "A recipe is a TOML file ([training](../how-to/training.md)), and so is a study "
-        "([ablations](../how-to/ablations.md)) and an evaluation ([evaluations](../how-to/evaluations.md)). A key "
-        "of a recipe's section is set as `--set section.key=value`.",
+        "([ablations](../how-to/ablations.md)) and an evaluation ([evaluations](../how-to/evaluations.md)). "
+        "A key of a recipe's section is set as `--set section.key=value`.",
         "",
         "## Recipe",
         "",

@@ -26,7 +26,12 @@ from lram.harness.cli.printing.closing import conclude_run, interrupted
 from lram.harness.errors import LramError
 from lram.harness.evaluation import evaluate
 from lram.harness.evaluation_files.content import EvaluationFile
+from lram.harness.executors.contract import Executor
+from lram.harness.executors.local import LOCAL
+from lram.harness.machine import Machine
+from lram.harness.plan import RunRequest
 from lram.harness.progress import quiet, shown
+from lram.harness.storage.run_folder import RunWriter
 
 
 def eval_(
@@ -65,6 +70,15 @@ def eval_(
             negative=(),
         ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            help="Say what would be played, whether it can be, how long and on how much disk, from the runs "
+            "that lie beside -o (without it: in this folder) or else from a short trial. Nothing is written.",
+            negative=(),
+        ),
+    ] = False,
+    json: Annotated[bool, Parameter(name="--json", negative=(), help="With --dry-run: print JSON.")] = False,
     machine: MachineOptions = DEFAULT_MACHINE,
     cluster: ClusterOptions = DEFAULT_CLUSTER,
 ) -> int:
@@ -83,17 +97,23 @@ def eval_(
         raise LramError(f"--realtime takes the world's steps a second, such as 20, not {realtime:g}")
     given = {"tasks": tasks, "exclude": exclude, "episodes": episodes, "seed": seed, "realtime": realtime}
     asked = _asked(agents, given, pairs(protocol, "--protocol"), machine)
+    if json and not dry_run:
+        raise LramError("--json belongs to --dry-run; 'lram report RUN --json' has the results of a run")
     if print_:
+        if dry_run:
+            raise LramError("--print shows the file and --dry-run what it would play; give one of them")
         from lram.harness.evaluation_files.writing import render_evaluation
 
         print(render_evaluation(asked), end="")
         return 0
-    if output is None:
-        raise LramError("the folder of the run is missing; give it with -o; see 'lram eval --help'")
     options = MachineOptions.of(asked.machine)
     how = options.machine()
     if asked.realtime and options.rows is None:
         how = replace(how, rows=1)  # a pass for one lane
+    if dry_run:
+        return _forecast(asked, how, output, cluster.chosen(options), silent=machine.quiet, json=json)
+    if output is None:
+        raise LramError("the folder of the run is missing; give it with -o; see 'lram eval --help'")
     try:
         run = evaluate(
             asked.agents,
@@ -110,6 +130,41 @@ def eval_(
     except KeyboardInterrupt:
         return interrupted(output)
     return conclude_run(run)
+
+
+def _forecast(
+    asked: EvaluationFile,
+    machine: Machine,
+    output: Path | None,
+    executor: Executor,
+    *,
+    silent: bool,
+    json: bool,
+) -> int:
+    """Print what would be played; LramError where it would be refused."""
+    from lram.harness.cli.printing.forecast import show_forecast
+    from lram.harness.forecast.forecast import forecast
+
+    if executor is not LOCAL:
+        raise LramError("--dry-run measures this machine, not a cluster; leave --backend out")
+    if output is not None:
+        RunWriter.check_vacant(output)
+    request = RunRequest(
+        agents=asked.agents,
+        tasks=terms(asked.tasks, asked.exclude),
+        episodes=asked.episodes,
+        seed=asked.seed,
+        protocols=asked.protocols,
+        interpreters=machine.interpreters,
+        compute=machine.compute(),
+        threads=machine.threads,
+        realtime_hz=asked.realtime,
+    )
+    found = forecast(request, machine, output.parent if output else Path.cwd(), silent=silent)
+    show_forecast(found, json=json)
+    if found.problems:
+        raise LramError("; ".join(found.problems))
+    return 0
 
 
 def _asked(
