@@ -61,6 +61,14 @@ def eval_(
             negative=(),
         ),
     ] = None,
+    tracker: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Send progress and scores there, too: wandb, mlflow, trackio, tensorboard, or a tracker of "
+            "your own; repeat it for several.",
+            negative=(),
+        ),
+    ] = None,
     print_: Annotated[
         bool,
         Parameter(
@@ -95,7 +103,14 @@ def eval_(
     """
     if realtime is not None and not realtime > 0:
         raise LramError(f"--realtime takes the world's steps a second, such as 20, not {realtime:g}")
-    given = {"tasks": tasks, "exclude": exclude, "episodes": episodes, "seed": seed, "realtime": realtime}
+    given = {
+        "tasks": tasks,
+        "exclude": exclude,
+        "episodes": episodes,
+        "seed": seed,
+        "realtime": realtime,
+        "trackers": tracker,
+    }
     asked = _asked(agents, given, pairs(protocol, "--protocol"), machine)
     if json and not dry_run:
         raise LramError("--json belongs to --dry-run; 'lram report RUN --json' has the results of a run")
@@ -112,21 +127,29 @@ def eval_(
         how = replace(how, rows=1)  # a pass for one lane
     if dry_run:
         return _forecast(asked, how, output, cluster.chosen(options), silent=machine.quiet, json=json)
+    from lram.harness.evaluation_files.writing import evaluation_to_dict
+    from lram.harness.tracking import RunTrackers
+
     if output is None:
         raise LramError("the folder of the run is missing; give it with -o; see 'lram eval --help'")
     try:
-        run = evaluate(
-            asked.agents,
-            terms(asked.tasks, asked.exclude),
-            output,
-            episodes=asked.episodes,
-            seed=asked.seed,
-            protocols=asked.protocols,
-            realtime_hz=asked.realtime,
-            machine=how,
-            executor=cluster.chosen(options),
-            progress=quiet if machine.quiet else shown,
-        )
+        with RunTrackers(asked.trackers, evaluation_to_dict(asked), output) as trackers:
+            run = evaluate(
+                asked.agents,
+                terms(asked.tasks, asked.exclude),
+                output,
+                episodes=asked.episodes,
+                seed=asked.seed,
+                protocols=asked.protocols,
+                realtime_hz=asked.realtime,
+                machine=how,
+                executor=cluster.chosen(options),
+                progress=trackers.over(quiet if machine.quiet else shown),
+            )
+            if asked.trackers:
+                from lram.reports.tracked import scores_line
+
+                trackers.write(scores_line(run))
     except KeyboardInterrupt:
         return interrupted(output)
     return conclude_run(run)

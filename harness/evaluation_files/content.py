@@ -83,6 +83,7 @@ class EvaluationFile:
         episodes: Episodes per agent and task.
         seed: Of initial states and of everything random.
         realtime: Steps a second of a world that does not wait for the agent; 0: it waits.
+        trackers: Where progress and scores go, too, such as wandb.
         protocols: Protocol by domain, where it is not the domain's default.
         machine: How the work is spread over the machine.
     """
@@ -93,6 +94,7 @@ class EvaluationFile:
     episodes: _Count = 10
     seed: Annotated[int, Meta(ge=0, le=LARGEST_SEED)] = 0
     realtime: Annotated[float, Meta(ge=0)] = 0.0
+    trackers: tuple[_Text, ...] = ()
     protocols: Mapping[str, _Text] = field(default_factory=dict)
     machine: MachineSection = field(default_factory=MachineSection)
 

@@ -11,7 +11,7 @@ from lram.envs.task import Task
 from lram.harness.computing import of_models
 from lram.harness.errors import LramError, as_lram_error
 from lram.harness.executors.local import LOCAL
-from lram.harness.forecast.costs import NOTHING, Range, MeasuredSession, episode_cost
+from lram.harness.forecast.costs import NOTHING, MeasuredSession, Range, episode_cost
 from lram.harness.forecast.past import past_sessions
 from lram.harness.forecast.trial import play_trials
 from lram.harness.interpreters.choosing import resolve

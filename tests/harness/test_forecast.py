@@ -16,7 +16,7 @@ from lram.envs.registry import select
 from lram.harness.cli import app
 from lram.harness.errors import LramError
 from lram.harness.forecast import forecast as forecasting
-from lram.harness.forecast.costs import Range, MeasuredSession, episode_cost, measured_session
+from lram.harness.forecast.costs import MeasuredSession, Range, episode_cost, measured_session
 from lram.harness.forecast.forecast import Forecast, forecast
 from lram.harness.machine import Machine
 from lram.harness.plan import RunRequest
