@@ -79,6 +79,12 @@ class Summary:
                 return agent
         raise KeyError(label)
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the agents' scores, and caveats."""
+        from lram.reports.model.html import summary_html
+
+        return summary_html(self)
+
     @property
     def domains(self) -> tuple[str, ...]:
         """The domains, in plan order."""
