@@ -200,7 +200,8 @@ def render_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        text = json.dumps(value, ensure_ascii=False)
+        return text if text.isprintable() else "".join(map(_printable, text))
     if isinstance(value, Mapping):
         return (
             "{"
@@ -210,6 +211,14 @@ def render_value(value: Any) -> str:
     if isinstance(value, Sequence):
         return "[" + ", ".join(map(render_value, value)) + "]"
     return repr(value)
+
+
+def _printable(letter: str) -> str:
+    """Return a letter as it is, or as the escape of TOML where a terminal would not show it."""
+    if letter.isprintable():
+        return letter
+    code = ord(letter)
+    return f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -133,15 +133,17 @@ def forecast(
     ready = {one.domain for one in domains if not one.problem}
     if not ready:
         return Forecast((), len(tasks), request.episodes, 0, (), domains, 0, 0, (), None, None, ())
-    known = {task.domain for task in tasks} - ready
+    lacking = {task.domain for task in tasks} - ready
     with LOCAL.open(machine) as session:
         plan, built = plan_for(
             replace(
                 request,
                 tasks=[task.id for task in tasks if task.domain in ready],
-                protocols={name: one for name, one in (request.protocols or {}).items() if name not in known},
+                protocols={
+                    name: one for name, one in (request.protocols or {}).items() if name not in lacking
+                },
                 interpreters={
-                    name: one for name, one in (request.interpreters or {}).items() if name not in known
+                    name: one for name, one in (request.interpreters or {}).items() if name not in lacking
                 },
             ),
             session,

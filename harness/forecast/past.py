@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from lram.harness.errors import LramError
@@ -32,24 +33,34 @@ def past_sessions(
         Sessions, and a sentence for each run that cannot be read.
     """
     here = collect({}, {})
-    found: dict[tuple[str, str], tuple[str, MeasuredSession]] = {}
+    wanted = {(agent, task.partition("/")[0]) for agent, task in plan.pairs()}
+    found: Sessions = {}
     unread = []
-    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not (place / PLAN_FILE).is_file():
-            continue
+    for place in _newest_first(folder):
+        if wanted <= found.keys():
+            break
         try:
-            for made, key, session in _of_run(Run(place), plan, compute, here):
-                if key not in found or found[key][0] <= made:
-                    found[key] = made, session
+            of_run = dict(_of_run(Run(place), plan, compute, here))  # of several sessions the last one counts
         except LramError as error:
             unread.append(str(error))
-    return {key: session for key, (_, session) in found.items()}, unread
+        else:
+            found = {**of_run, **found}
+    return found, unread
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    """Return the runs in a folder, the one that was begun last first."""
+    begun = {}
+    for plan in folder.glob(f"*/{PLAN_FILE}") if folder.is_dir() else ():
+        with suppress(OSError):  # it has just been moved away
+            begun[plan.parent] = plan.stat().st_mtime_ns
+    return sorted(begun, key=lambda place: (-begun[place], place))
 
 
 def _of_run(
     run: Run, plan: RunPlan, compute: Mapping[str, Mapping[str, str]], here: Provenance
-) -> Iterator[tuple[str, tuple[str, str], MeasuredSession]]:
-    """Yield when a session of ``run`` was made, an agent and a domain of ``plan``, and what it measured."""
+) -> Iterator[tuple[tuple[str, str], MeasuredSession]]:
+    """Yield an agent and a domain of ``plan``, and what a session of ``run`` measured of them."""
     if run.plan.realtime_hz != plan.realtime_hz or run.plan.collected:
         return
     same = {
@@ -67,7 +78,7 @@ def _of_run(
     for record, segment in run.settled():
         if not record.measured.node:
             played.setdefault(segment, []).append(record)
-    for segment, records in played.items():
+    for segment, records in sorted(played.items()):
         made = sessions.get(segment)
         if made is None or (made.cpu, made.cores, made.gpu) != (here.cpu, here.cores, here.gpu):
             continue
@@ -81,7 +92,7 @@ def _of_run(
                 mine = [one for one in records if (one.agent, one.task.partition("/")[0]) == (theirs, domain)]
                 session = measured_session(f"run {run.path}", int(lanes), int(workers), records, mine)
                 if session is not None:
-                    yield made.started, (ours, domain), session
+                    yield (ours, domain), session
 
 
 def _identity(entry: AgentEntry) -> tuple[object, ...]:

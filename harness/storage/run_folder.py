@@ -163,7 +163,7 @@ class Run(RecordFolder[RunPlan]):
         import pandas as pd
 
         records = self.records()
-        columns: dict[str, pd.Series[Any]] = dict.fromkeys(EPISODE_COLUMNS)  # type: ignore[arg-type]
+        columns: dict[str, pd.Series[Any]] = dict.fromkeys(EPISODE_COLUMNS)
         rows = {one.task.id: normalised_by(normaliser, one.task, one.protocol) for one in self.plan.tasks}
         columns["run_seed"] = pd.Series([self.plan.seed] * len(records), dtype="int64")
         columns["return"] = pd.Series([record.episode_return for record in records], dtype="float64")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from lram.harness.notebook import html_table
 from lram.reports.model.estimates import Aggregate
-
-if TYPE_CHECKING:
-    from lram.reports.model.summary import Summary
+from lram.reports.model.results import AgentResult
 
 _CAVEATS = 5
 
 
-def summary_html(summary: Summary) -> str:
-    """Return a table of the agents' headline scores, and the first caveats below it."""
+def summary_html(agents: Sequence[AgentResult], tasks: int, level: float, caveats: Sequence[str]) -> str:
+    """Return a table of the agents' headline scores, and the first caveats below it.
+
+    Args:
+        agents: Of the summary.
+        tasks: How many it has.
+        level: Of its intervals.
+        caveats: Their texts.
+    """
     rows = [
         (
             agent.name,
@@ -24,14 +29,14 @@ def summary_html(summary: Summary) -> str:
             agent.errored,
             agent.missing,
         )
-        for agent in summary.agents
+        for agent in agents
     ]
-    notes = [caveat.text for caveat in summary.caveats[:_CAVEATS]]
-    if (more := len(summary.caveats) - _CAVEATS) > 0:
+    notes = [*caveats[:_CAVEATS]]
+    if (more := len(caveats) - _CAVEATS) > 0:
         notes.append(f"and {more} more caveats, in summary.caveats")
     caption = (
-        f"Score: mean of domain means of normalised scores over {len(summary.tasks)} tasks, with "
-        f"{summary.level:.0%} intervals of the noise between episodes"
+        f"Score: mean of domain means of normalised scores over {tasks} tasks, with "
+        f"{level:.0%} intervals of the noise between episodes"
     )
     return html_table(
         caption, ("agent", "score", "tasks with a score", "scored", "errored", "missing"), rows, notes

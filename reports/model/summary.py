@@ -83,7 +83,8 @@ class Summary:
         """Return what a notebook shows: the agents' scores, and caveats."""
         from lram.reports.model.html import summary_html
 
-        return summary_html(self)
+        texts = [caveat.text for caveat in self.caveats]
+        return summary_html(self.agents, len(self.tasks), self.level, texts)
 
     @property
     def domains(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lram.harness.cli import app
 from lram.harness.cli.options import MachineOptions
+from lram.harness.cli.printing.streams import nothing_hidden
 from lram.harness.errors import LramError
 from lram.harness.evaluation_files.content import EvaluationFile, MachineSection
 from lram.harness.evaluation_files.reading import evaluation_file, read_evaluation
@@ -90,6 +91,17 @@ def test_a_command_is_printed_as_the_file_that_stands_for_it(
     assert lram(*words, "-o", "command", "-q") == lram("eval", "made.toml", "-o", "file", "-q") == 0
     assert Run("command").plan == Run("file").plan
     assert records(here / "command") == records(here / "file")
+
+
+def test_what_is_printed_is_the_file_also_where_a_terminal_would_hide_it(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label = "a\u202eb\x85\u200b\U000e0001"
+    with nothing_hidden():
+        assert lram("eval", f"{label}=random", "-t", "toy/reach", "--print") == 0
+    (here / "made.toml").write_text(printed := capsys.readouterr().out, encoding="utf-8")
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert read_evaluation(here / "made.toml").agents == (f"{label}=random",)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(

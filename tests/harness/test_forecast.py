@@ -84,7 +84,7 @@ def test_the_words_say_what_was_measured_and_that_ranges_are_no_intervals(
 def test_a_domain_that_cannot_be_played_is_said_and_refused_as_the_command_does(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("eval", "random", "-t", "toy/reach,composuite16", "-q", "-o", "run")
+    words = ("eval", "random", "-t", "toy/reach,composuite16", "--python", "toy=main", "-q", "-o", "run")
     with pytest.raises(LramError, match="not installed: composuite") as dry:
         lram(*words, "--dry-run", "--json")
     found = json.loads(capsys.readouterr().out)
