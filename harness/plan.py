@@ -378,14 +378,22 @@ def refusal(label: str, agent: PlannedAgent, planned: PlannedTask) -> str | None
     return None if reason is None else printable(reason)
 
 
+def split_label(text: str) -> tuple[str, str]:
+    """Return the label and the specification of an agent as it is named; no label: the first is empty."""
+    match = None if _is_call(text) else _LABELLED.fullmatch(text)
+    # constant=0.5 is an agent with its value, not a label with its agent
+    if match and match["label"] != "constant" and not _is_context_like(text):
+        return match["label"].strip(), match["spec"]
+    return "", text
+
+
 def _labelled(text: str) -> tuple[str, str]:
     if _is_call(text):
         return text, text
-    match = _LABELLED.fullmatch(text)
-    # constant=0.5 is an agent with its value, not a label with its agent
-    if match and match["label"] != "constant" and not _is_context_like(text):
-        return match["label"].strip(), _located(match["spec"])
-    located = _located(text)
+    label, spec = split_label(text)
+    located = _located(spec)
+    if spec != text:
+        return label, located
     return (_name_of(Path(located)) if _in_folder(text) else text), located
 
 

@@ -357,7 +357,8 @@ def test_every_field_of_every_record_is_in_the_reference(generate: ModuleType) -
 def test_every_key_of_recipes_and_studies_is_in_the_reference(generate: ModuleType) -> None:
     from lram.agents.training.recipe import Recipe
 
-    recipe, study = generate.recipes().split("## Study")
+    recipe, rest = generate.recipes().split("## Study")
+    study, evaluation = rest.split("## Evaluation file")
     for field in dataclasses.fields(Recipe):
         part = getattr(Recipe(), field.name)
         if not dataclasses.is_dataclass(part):
@@ -369,6 +370,8 @@ def test_every_key_of_recipes_and_studies_is_in_the_reference(generate: ModuleTy
     assert "`> 0, at most 1`" not in recipe
     assert "| `top_fraction` | `float, > 0, at most 1` |" in section(recipe, "### `[data]`")
     assert "| `changes` |" in section(study, "### `[axes.levels]`")
+    assert "| `exclude` |" in section(evaluation, "### At the top")
+    assert "| `quarantine_after` |" in section(evaluation, "### `[machine]`")
 
 
 @pytest.mark.slow

@@ -199,7 +199,8 @@ class SavingSection:
     ] = 0
     keep: Annotated[Count, Meta(description="so many of these checkpoints are kept, the newest")] = 3
     trackers: Annotated[
-        tuple[str, ...], Meta(description="besides metrics.jsonl: tensorboard (if installed), entry points")
+        tuple[str, ...],
+        Meta(description="besides metrics.jsonl: tensorboard, wandb, mlflow, trackio, entry points"),
     ] = ("tensorboard",)
 
 

@@ -170,7 +170,9 @@ def render_recipe(recipe: Recipe, *, expand: bool = False) -> str:
 def _blocks(name: str, section: Mapping[str, Any], preset: Mapping[str, Any]) -> list[str]:
     # The model's sections are tables of their own; short dictionaries stand on one line.
     nested = {key for key, value in section.items() if name.startswith("model") and _is_table(value)}
-    lines = [f"{_key(key)} = {render_value(value)}\n" for key, value in section.items() if key not in nested]
+    lines = [
+        f"{render_key(key)} = {render_value(value)}\n" for key, value in section.items() if key not in nested
+    ]
     unset = {key: value for key, value in preset.items() if key not in section}
     if unset and name == "model":
         lines.append(
@@ -188,8 +190,9 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else json.dumps(name)
+def render_key(name: str) -> str:
+    """Return a key as TOML writes it, in quotes where it needs them."""
+    return name if _BARE.fullmatch(name) else render_value(name)
 
 
 def render_value(value: Any) -> str:
@@ -197,12 +200,25 @@ def render_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        text = json.dumps(value, ensure_ascii=False)
+        return text if text.isprintable() else "".join(map(_printable, text))
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(name)} = {render_value(inner)}" for name, inner in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{render_key(name)} = {render_value(inner)}" for name, inner in value.items())
+            + "}"
+        )
     if isinstance(value, Sequence):
         return "[" + ", ".join(map(render_value, value)) + "]"
     return repr(value)
+
+
+def _printable(letter: str) -> str:
+    """Return a letter as it is, or as the escape of TOML where a terminal would not show it."""
+    if letter.isprintable():
+        return letter
+    code = ord(letter)
+    return f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
 
 
 def _read_file(path: Path) -> dict[str, Any]:

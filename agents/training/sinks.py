@@ -6,7 +6,9 @@ checksum of itself, ``crc32``, which is verified whenever lines are read; earlie
 
 A tracker of one's own is an entry point of the group ``lram.trackers``: a callable that is given the
 run's folder, the recipe as a dictionary and the update that training goes on after, and returns an
-object with ``write(line)`` and ``close()``. ``saving.trackers`` in the recipe names it.
+object with ``write(line)`` and ``close()``. ``saving.trackers`` in the recipe names it. Evaluations give the
+same callable the evaluation as a dictionary, and write lines of other kinds (:mod:`lram.harness.tracking`).
+:data:`BUILT_IN` has those that come with the package; nothing is imported unless it is named.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +30,15 @@ from lram.agents.durable import read_regular, write_durably
 from lram.agents.shown import shown
 
 GROUP = "lram.trackers"
+BUILT_IN: Mapping[str, tuple[str, str]] = {
+    "tensorboard": ("lram.agents.training.sinks:TensorBoard", "tensorboard"),
+    "wandb": ("lram.agents.training.trackers.wandb:WandbTracker", "wandb"),
+    "mlflow": ("lram.agents.training.trackers.mlflow:MlflowTracker", "mlflow"),
+    "trackio": ("lram.agents.training.trackers.wandb:TrackioTracker", "trackio"),
+}
+"""Trackers that come with the package, by name: where each is, and the package that it needs."""
+EXTRAS: Mapping[str, str] = {"tensorboard": "train", "wandb": "wandb", "mlflow": "mlflow"}
+"""Extras of lram-bench that bring such packages."""
 METRICS_FILE = "metrics.jsonl"
 LARGEST_METRICS = 4 << 30
 """Bytes; a line has some hundred to some thousand."""
@@ -147,8 +159,7 @@ class TensorBoard:
     def write(self, line: Mapping[str, Any]) -> None:
         """See :class:`Sink`."""
         self._check()
-        numbers = {name: value for name, value in line.items() if name not in ("kind", "update")}
-        for name, value in _numbers(numbers, line["kind"]):
+        for name, value in numbers_of(line):
             self._writer.add_scalar(name, value, line["update"])
 
     def close(self) -> None:
@@ -166,6 +177,12 @@ class TensorBoard:
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def numbers_of(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the numbers of a line with their names, such as ``train/loss``."""
+    numbers = {name: value for name, value in line.items() if name not in ("kind", "update")}
+    return _numbers(numbers, line["kind"])
 
 
 def _numbers(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
@@ -199,7 +216,7 @@ class Trackers:
                 raise
             except BaseException as error:
                 del self._open[name]
-                print(f"lram: the tracker {name} failed and is given up: {_cause(error)}", file=sys.stderr)
+                print(f"lram: the tracker {name} failed and is given up: {cause_of(error)}", file=sys.stderr)
 
     def close(self) -> None:
         """See :class:`Sink`."""
@@ -209,29 +226,46 @@ class Trackers:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                print(f"lram: the tracker {name} failed at its end: {_cause(error)}", file=sys.stderr)
+                print(f"lram: the tracker {name} failed at its end: {cause_of(error)}", file=sys.stderr)
+
+
+def known_trackers() -> list[str]:
+    """Return the names of the trackers that can be named, also of those whose package is not installed."""
+    return [*BUILT_IN, *sorted({point.name for point in entry_points(group=GROUP)} - BUILT_IN.keys())]
+
+
+def is_announced(name: str) -> bool:
+    """Return whether another package announces the tracker ``name``: it comes before ours of that name."""
+    return name != "tensorboard" and any(point.name == name for point in entry_points(group=GROUP))
+
+
+def open_tracker(name: str, folder: Path, settings: Mapping[str, Any], update: int) -> Sink:
+    """Return the tracker ``name``, which must be known; raises whatever its package raises."""
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    if not is_announced(name):
+        module, _, attribute = BUILT_IN[name][0].partition(":")
+        return getattr(import_module(module), attribute)(folder, settings, update)  # type: ignore[no-any-return]
+    return points[name].load()(folder, settings, update)  # type: ignore[no-any-return]
 
 
 def _open(name: str, folder: Path, recipe: Mapping[str, Any], update: int) -> Sink | None:
-    points = {point.name: point for point in entry_points(group=GROUP)}
-    if name != "tensorboard" and name not in points:
-        known = ", ".join(["tensorboard", *sorted(points)])
-        raise AgentError(f"saving.trackers names {shown(name)!r}, which is not installed; known: {known}")
+    if name not in (known := known_trackers()):
+        raise AgentError(
+            f"saving.trackers names {shown(name)!r}, which is not installed; known: {', '.join(known)}"
+        )
     try:
-        if name == "tensorboard":
-            return TensorBoard(folder, recipe, update)
-        sink: Sink = points[name].load()(folder, recipe, update)
+        return open_tracker(name, folder, recipe, update)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         if name == "tensorboard" and isinstance(error, ImportError):  # an extra; metrics.jsonl has it all
             return None
         raise AgentError(
-            f"the tracker {name} cannot be opened ({_cause(error)}); fix it, or leave it out of "
+            f"the tracker {name} cannot be opened ({cause_of(error)}); fix it, or leave it out of "
             "saving.trackers"
         ) from error
-    return sink
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
+    """Return what an error says, with its type, on one line."""
     return shown(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 300)

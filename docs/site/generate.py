@@ -41,7 +41,8 @@ RECORDS = {
 SUMMARY = "lram.reports.model:Summary"
 RECIPE = "lram.agents.training.recipe:Recipe"
 STUDY = "lram.harness.studies.study:Study"
-"""The dataclasses that a summary, a recipe and a study are read from and written by."""
+EVALUATION = "lram.harness.evaluation_files.content:EvaluationFile"
+"""The dataclasses that a summary, a recipe, a study and an evaluation are read from and written by."""
 
 
 def pages() -> dict[str, str]:
@@ -111,12 +112,13 @@ def records() -> str:
 
 
 def recipes() -> str:
-    """Return every key of recipes and studies."""
+    """Return every key of recipes, studies and evaluation files."""
     text = [
-        "# Recipes and studies",
-        _made_from("the dataclasses that recipes and studies are read into"),
+        "# Recipes, studies and evaluation files",
+        _made_from("the dataclasses that recipes, studies and evaluation files are read into"),
         "A recipe is a TOML file ([training](../how-to/training.md)), and so is a study "
-        "([ablations](../how-to/ablations.md)). A key of a section is set as `--set section.key=value`.",
+        "([ablations](../how-to/ablations.md)) and an evaluation ([evaluations](../how-to/evaluations.md)). "
+        "A key of a recipe's section is set as `--set section.key=value`.",
         "",
         "## Recipe",
         "",
@@ -124,6 +126,9 @@ def recipes() -> str:
         "## Study",
         "",
         _keys(_found(STUDY)),
+        "## Evaluation file",
+        "",
+        _keys(_found(EVALUATION)),
     ]
     return "\n".join(text)
 

@@ -14,6 +14,7 @@ from lram.harness.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from lram.harness.cli.options import (
     DEFAULT_MACHINE,
     ExcludeOption,
+    GivenPlaySeedOption,
     MachineOptions,
     ProtocolOption,
     TrustOption,
@@ -81,12 +82,7 @@ def extrapolate(
         int | None,
         Parameter(help="Timesteps that all models were trained on (default: as their cards tell)."),
     ] = None,
-    seed: Annotated[
-        int | None,
-        Parameter(
-            name=["--seed", "-s"], help="Seed of initial states and of everything random (default: 0)."
-        ),
-    ] = None,
+    seed: GivenPlaySeedOption = None,
     protocol: ProtocolOption = None,
     output: Annotated[
         Path | None, Parameter(name=["--output", "-o"], help="Folder of the extrapolation; must be new.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +14,7 @@ from lram.envs.registry import domain_names
 from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
 from lram.harness.evaluation import started_machine
+from lram.harness.evaluation_files.content import MachineSection
 from lram.harness.executors.contract import Executor
 from lram.harness.executors.local import LOCAL
 from lram.harness.machine import Machine
@@ -28,6 +29,10 @@ ExcludeOption = Annotated[
     list[str] | None, Parameter(help="Tasks to leave out of the selection.", negative=())
 ]
 EpisodesOption = Annotated[int, Parameter(name=["--episodes", "-n"], help="Episodes per agent and task.")]
+GivenPlaySeedOption = Annotated[
+    int | None,
+    Parameter(name=["--seed", "-s"], help="Seed of initial states and of everything random (default: 0)."),
+]
 PlaySeedOption = Annotated[
     int, Parameter(name=["--seed", "-s"], help="Seed of initial states and of everything random.")
 ]
@@ -107,17 +112,25 @@ BenchRecordOption = Annotated[
 ]
 
 
+_USUAL = Machine()
+_OF_MACHINE = (
+    *("lanes", "workers", "threads", "device", "precision", "step", "rows"),
+    *("attempts", "quarantine_after", "shuffle"),
+)
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class MachineOptions:
     """How the work is spread over the machine; None: as the run was started, or as usual for a new one."""
 
     lanes: Annotated[
-        int,
+        int | None,
         Parameter(
-            name=["--lanes", "-l"], help="Episodes played at the same time; best twice --rows or more."
+            name=["--lanes", "-l"],
+            help=f"Episodes played at the same time; best twice --rows or more (default: {_USUAL.lanes}).",
         ),
-    ] = 16
+    ] = None
     workers: Annotated[
         int | None, Parameter(name=["--workers", "-w"], help="Simulator processes (default: one a core).")
     ] = None
@@ -162,17 +175,33 @@ class MachineOptions:
             negative=(),
         ),
     ] = None
-    attempts: Annotated[int, Parameter(help="How often an episode is tried when its simulator fails.")] = 2
+    attempts: Annotated[
+        int | None,
+        Parameter(
+            help=f"How often an episode is tried when its simulator fails (default: {_USUAL.attempts})."
+        ),
+    ] = None
     quarantine_after: Annotated[
-        int, Parameter(help="Give up a task when its first N episodes all failed.")
-    ] = 3
+        int | None,
+        Parameter(
+            help=f"Give up a task when its first N episodes all failed (default: {_USUAL.quarantine_after})."
+        ),
+    ] = None
     begin_deadline: Annotated[
-        float, Parameter(help="Seconds to create a simulator and reset it; then it counts as hung.")
-    ] = 180.0
+        float | None,
+        Parameter(
+            help="Seconds to create a simulator and reset it; then it counts as hung (default: "
+            f"{_USUAL.deadlines.begin_s:g})."
+        ),
+    ] = None
     step_deadline: Annotated[
-        float, Parameter(help="Seconds for one step of a simulator; then it counts as hung.")
-    ] = 60.0
-    shuffle: Annotated[bool, Parameter(help="Play the episodes in random order.", negative=())] = False
+        float | None,
+        Parameter(
+            help="Seconds for one step of a simulator; then it counts as hung (default: "
+            f"{_USUAL.deadlines.step_s:g})."
+        ),
+    ] = None
+    shuffle: Annotated[bool | None, Parameter(help="Play the episodes in random order.", negative=())] = None
     quiet: QuietOption = False
 
     def machine(self, run: Run | None = None) -> Machine:
@@ -180,18 +209,33 @@ class MachineOptions:
         from lram.envs.workers.process import Deadlines
 
         usual = started_machine(run) if run is not None else Machine()
-        given = {name: getattr(self, name) for name in ("threads", "device", "precision", "step", "rows")}
+        given = {name: getattr(self, name) for name in _OF_MACHINE}
+        deadlines = Deadlines(
+            usual.deadlines.begin_s if self.begin_deadline is None else self.begin_deadline,
+            usual.deadlines.step_s if self.step_deadline is None else self.step_deadline,
+        )
         return replace(
             usual,
             **{name: value for name, value in given.items() if value is not None},
-            lanes=self.lanes,
-            workers=self.workers,
             interpreters=pairs(self.python, "--python"),
-            attempts=self.attempts,
-            quarantine_after=self.quarantine_after,
-            deadlines=Deadlines(self.begin_deadline, self.step_deadline),
-            shuffle=self.shuffle,
+            deadlines=deadlines,
         )
+
+    def over(self, section: MachineSection) -> MachineSection:
+        """Return what an evaluation file says, with what was given here over it."""
+        given = {one.name: getattr(self, one.name) for one in fields(section) if one.name != "python"}
+        return replace(
+            section,
+            **{name: value for name, value in given.items() if value is not None},
+            python={**section.python, **pairs(self.python, "--python")},
+        )
+
+    @classmethod
+    def of(cls, section: MachineSection) -> MachineOptions:
+        """Return the options that say the same as the section of an evaluation file."""
+        given = {one.name: getattr(section, one.name) for one in fields(section)}
+        python = [f"{domain}={path}" for domain, path in section.python.items()]
+        return cls(**{**given, "python": python or None})
 
 
 DEFAULT_MACHINE = MachineOptions()

@@ -18,6 +18,7 @@ record, is refused by name (:mod:`lram.harness.storage.record_checks`).
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lram.agents.durable import Lock
+from lram.envs.scores import Normaliser, normalise, normalised_by
 from lram.harness.errors import LramError
 from lram.harness.garbage import collection_off
 from lram.harness.storage.record_checks import RecordCheck, check_plan, contradict
@@ -51,6 +53,12 @@ if TYPE_CHECKING:
 __all__ = ["PLAN_FILE", "Run", "RunWriter", "load_runs"]
 
 PLAN_FILE = "run.json"
+EPISODE_COLUMNS = (
+    *("agent", "task", "run_seed", "episode", "seed", "protocol", "status", "return", "score", "length"),
+    *("success_any", "success_last", "terminated", "truncated", "trajectory", "failures"),
+    *("failure_kind", "failure_message", "failed_by_agent", "normaliser"),
+)
+"""Columns of a report's ``tables/episodes.csv``, with which :meth:`Run.episodes` begins."""
 _PARTS = ("records", "provenance", "logs")
 _KIND = FolderKind(PLAN_FILE, "a run", "lram resume", _PARTS)
 
@@ -141,12 +149,33 @@ class Run(RecordFolder[RunPlan]):
         made = self.sessions()
         return {record.item: made[segment] for record, segment in self.settled() if segment in made}
 
-    def episodes(self) -> pd.DataFrame:
-        """Return one row a record: the fields of EpisodeRecord, its times as ``measured_*``."""
+    def episodes(self, normaliser: Normaliser = "paper") -> pd.DataFrame:
+        """Return one row a record, in plan order, with its normalised score.
+
+        The first columns are those of a report's ``tables/episodes.csv``, by the same names
+        (:data:`EPISODE_COLUMNS`). ``score`` is not a number where the task has no usable reference, or the
+        episode no return. The others are the remaining fields of EpisodeRecord, its times as
+        ``measured_*``, and ``domain``; ``episode_return`` is ``return`` by its field's name.
+
+        Args:
+            normaliser: Whose random returns the scores are measured from, as of ``lram report``.
+        """
         import pandas as pd
 
         records = self.records()
-        columns: dict[str, pd.Series[Any]] = {}
+        columns: dict[str, pd.Series[Any]] = dict.fromkeys(EPISODE_COLUMNS)
+        rows = {one.task.id: normalised_by(normaliser, one.task, one.protocol) for one in self.plan.tasks}
+        columns["run_seed"] = pd.Series([self.plan.seed] * len(records), dtype="int64")
+        columns["return"] = pd.Series([record.episode_return for record in records], dtype="float64")
+        columns["score"] = pd.Series(
+            [
+                None if record.episode_return is None else normalise(rows[record.task], record.episode_return)
+                for record in records
+            ],
+            dtype="float64",
+        )
+        columns["failed_by_agent"] = pd.Series([record.failed_by_agent for record in records], dtype="bool")
+        columns["normaliser"] = pd.Series([normaliser] * len(records), dtype="object")
         for name in (f.name for f in fields(EpisodeRecord) if f.name not in ("measured", "failure")):
             columns[name] = pd.Series([getattr(record, name) for record in records])
         for name in (f.name for f in fields(Failure)):
@@ -155,6 +184,32 @@ class Run(RecordFolder[RunPlan]):
             columns[f"measured_{name}"] = pd.Series([getattr(record.measured, name) for record in records])
         columns["domain"] = pd.Series([record.task.partition("/")[0] for record in records])
         return pd.DataFrame(columns)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: how many episodes of each agent are recorded."""
+        from lram.harness.notebook import html_table
+
+        counts = {agent.label: [0, 0] for agent in self.plan.agents}
+        planned = Counter(agent for agent, _ in self.plan.pairs())
+        try:
+            for item, failure in self.outcomes():
+                counts[item.agent][failure is not None] += 1
+        except LramError as error:
+            return html_table(f"run {self.path}", (), (), [str(error)])
+        rows = [
+            (
+                agent.label,
+                *counts[agent.label],
+                planned[agent.label] * self.plan.episodes - sum(counts[agent.label]),
+                agent.info.description,
+            )
+            for agent in self.plan.agents
+        ]
+        tasks = f"{len(self.plan.tasks)} tasks, {self.plan.episodes} episodes each, seed {self.plan.seed}"
+        missing = any(row[3] for row in rows)
+        notes = [f"to continue: {resume_command(self)}"] if missing else []
+        header = ("agent", "scored", "errored", "missing", "what it is")
+        return html_table(f"run {self.path}: {tasks}", header, rows, notes)
 
     def tasks(self) -> pd.DataFrame:
         """Return one row a planned task: its facts and the protocol it runs under."""

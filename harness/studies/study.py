@@ -28,21 +28,19 @@ The cells are the full product of the axes' levels, once for every seed. This mo
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta
 
-from lram.agents.durable import read_regular
 from lram.agents.seed import LARGEST_SEED
 from lram.agents.training.recipe import flat, recipe_to_dict
 from lram.agents.training.recipe_text import names_warmup, read_recipe
 from lram.harness.errors import LramError
+from lram.harness.strict_toml import converted, read_toml
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0, le=LARGEST_SEED)]
@@ -161,14 +159,7 @@ def read_study(source: str | Path) -> Study:
                 f"{', '.join(shipped)}"
             )
         file = shipped[str(source)]
-    try:
-        plain = tomllib.loads(read_regular(file).decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LramError(f"{file} is not TOML: {error}; fix that place") from None
-    except RecursionError:
-        raise LramError(f"{file} is nested too deeply; fix that place") from None
-    except OSError as error:
-        raise LramError(f"{file} cannot be read ({error.strerror}); give a TOML file") from None
+    plain = read_toml(file, "a study")
     return study_of(plain, str(file), file.resolve().parent)
 
 
@@ -188,15 +179,7 @@ def study_of(plain: Mapping[str, Any], where: str, folder: Path) -> Study:
         made["recipe"] = _recipe_of(folder / made["recipe"])
     if isinstance(made.get("axes"), list):
         made["axes"] = [_flat_axis(axis) for axis in made["axes"]]
-    _refuse_unknown(made, Study, where)
-    try:
-        study = msgspec.convert(made, Study)
-    except msgspec.ValidationError as error:
-        text, _, place = str(error).partition(" - at `$.")
-        at = place.rstrip("`") or "it"
-        raise LramError(
-            f"{where}: {at} does not fit: {text[:1].lower() + text[1:].replace('`', '')}; fix the value"
-        ) from None
+    study = converted(made, Study, where)
     stores = tuple(str((folder / Path(path).expanduser()).resolve()) for path in study.data.stores)
     study = replace(study, data=replace(study.data, stores=stores))
     study.check()
@@ -223,23 +206,6 @@ def _flat_axis(axis: Any) -> Any:
         for level in axis["levels"]
     ]
     return {**axis, "levels": levels}
-
-
-def _refuse_unknown(plain: Any, kind: Any, where: str, path: str = "") -> None:
-    """Raise LramError for a field that no part of a study has: msgspec drops those in silence."""
-    if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    if get_origin(kind) is tuple and isinstance(plain, Sequence) and not isinstance(plain, str):
-        for place, one in enumerate(plain):
-            _refuse_unknown(one, get_args(kind)[0], where, f"{path}[{place}]")
-    if not is_dataclass(kind) or not isinstance(plain, Mapping):
-        return
-    hints = get_type_hints(kind, include_extras=True)
-    for name, value in plain.items():
-        full = f"{path}.{name}".lstrip(".")
-        if name not in hints:
-            raise LramError(f"{where} has a field {full} that is not known; known: {', '.join(hints)}")
-        _refuse_unknown(value, hints[name], where, full)
 
 
 def _distinct(what: str, names: Sequence[object]) -> None:

@@ -79,6 +79,13 @@ class Summary:
                 return agent
         raise KeyError(label)
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the agents' scores, and caveats."""
+        from lram.reports.model.html import summary_html
+
+        texts = [caveat.text for caveat in self.caveats]
+        return summary_html(self.agents, len(self.tasks), self.level, texts)
+
     @property
     def domains(self) -> tuple[str, ...]:
         """The domains, in plan order."""

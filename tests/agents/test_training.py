@@ -518,7 +518,7 @@ def test_a_tracker_that_fails_does_not_end_training(
     monkeypatch.setattr(sinks, "entry_points", lambda group: [Broken()])
     assert start(recipe("saving.trackers=broken"), tmp_path / "run").finished
     assert capsys.readouterr().err.count("broken failed and is given up: ConnectionError: no network") == 1
-    with pytest.raises(AgentError, match="not installed; known: tensorboard, broken"):
+    with pytest.raises(AgentError, match="not installed; known: tensorboard, wandb, mlflow, trackio, broken"):
         start(recipe("saving.trackers=nothing"), tmp_path / "other")
 
 

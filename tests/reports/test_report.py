@@ -64,14 +64,17 @@ def test_a_report_has_its_files(report):
         "index.html",
         "summary.json",
         "summary.md",
-        *(f"tables/{name}.csv" for name in ("per_task", "per_domain", "per_group", "aggregates")),
+        *(
+            f"tables/{name}.csv"
+            for name in ("leaderboard", "per_task", "per_domain", "per_group", "aggregates")
+        ),
         *(f"tables/{name}.csv" for name in ("comparisons", "pair_aggregates", "episodes", "audit", "timing")),
         *(f"tables/{name}.tex" for name in ("headline", "counts", "success", "errors", "domains", "scores")),
-        *(f"tables/{name}.tex" for name in ("comparisons", "agents")),
+        *(f"tables/{name}.tex" for name in ("comparisons", "agents", "leaderboard")),
         *(f"tables/tasks-{name}.tex" for name in ("metaworld", "dmcontrol", "procgen", "atari")),
         *(
             f"figures/{name}.{kind}"
-            for name in ("aggregates", "domains", "success", "tasks")
+            for name in ("leaderboard", "aggregates", "domains", "success", "tasks")
             for kind in ("svg", "png", "pdf")
         ),
     }
@@ -142,7 +145,15 @@ def test_tables_are_accessible(report):
 def test_the_page_has_its_parts_in_order(report):
     _, folder = report
     text = (folder / "index.html").read_text()
-    order = ["<h1", 'id="read-first"', 'id="table-headline"', 'id="figure-aggregates"', 'id="table-domains"']
+    order = [
+        "<h1",
+        'class="verdict"',
+        'id="table-leaderboard"',
+        'id="read-first"',
+        'id="table-headline"',
+        'id="figure-aggregates"',
+        'id="table-domains"',
+    ]
     order += [
         'id="table-scores"',
         'id="table-comparisons"',

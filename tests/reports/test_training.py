@@ -547,7 +547,7 @@ def test_the_command_reports_trainings_alone(make, tmp_path, monkeypatch, capsys
     text = page_of(load_trainings([tmp_path / "trained" / "a"]))
     assert "<h1>Training of 1 model</h1>" in text
     assert 'id="scores"' not in text
-    assert not re.findall(r'href="#(?!training|methods|provenance)', text)
+    assert not re.findall(r'href="#(?!read-first|training|methods|provenance)', text)
 
 
 def test_the_command_refuses_nothing_and_a_training_in_the_place_of_a_run(

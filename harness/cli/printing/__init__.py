@@ -2,6 +2,7 @@
 
 * :mod:`lram.harness.cli.printing.output`: tables and JSON.
 * :mod:`lram.harness.cli.printing.closing`: the last lines of a run or a training, and what to do next.
+* :mod:`lram.harness.cli.printing.forecast`: what an evaluation would play, and what it would cost.
 * :mod:`lram.harness.cli.printing.hints`: what is said of the tasks that a model knows.
 * :mod:`lram.harness.cli.printing.store`: what a trajectory store holds.
 * :mod:`lram.harness.cli.printing.problems`: what is wrong with data.
