@@ -14,9 +14,10 @@ from lram.harness.errors import LramError
 from lram.harness.storage.run_folder import PLAN_FILE, Run, load_runs
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.section import Section, SectionSettings, SectionSpec
-from lram.reports.sections import extrapolation, inner_episodes, latency, study
+from lram.reports.sections import extrapolation, inner_episodes, latency, literature, study
 
 SECTIONS: tuple[SectionSpec, ...] = (
+    literature.SPEC,
     inner_episodes.SPEC,
     latency.SPEC,
     extrapolation.SPEC,
