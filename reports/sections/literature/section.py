@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -76,10 +76,22 @@ def _lead(found: Literature) -> tuple[str, ...]:
         )
     else:
         told = "No published number of this report's tasks that comes with the package has their protocol."
-    left = [f"{one.system} ({one.domain}, {text.count(len(one.tasks), 'task')})" for one in found.unmatched]
+    left = [
+        f"{system} ({domain}, {text.count(number, 'task')})" for system, domain, number in _left_out(found)
+    ]
     if not left:
         return (told,)
     return (told, f"Left out, for the reasons that the last table gives: {text.names(left)}.")
+
+
+def _left_out(found: Literature) -> Iterator[tuple[str, str, int]]:
+    """Yield systems with the number of tasks of a domain of which no number of theirs agrees."""
+    others: dict[tuple[str, str], set[str]] = {}
+    for one in found.unmatched:
+        others.setdefault((one.system, one.domain), set()).update(one.tasks)
+    for (system, domain), tasks in others.items():
+        if lacking := tasks - set(found.of(system, domain)):
+            yield system, domain, len(lacking)
 
 
 def _reach(found: Literature, system: str, domain: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lram.envs.scores import Normaliser
@@ -16,11 +17,11 @@ def tables(
     found: Literature, means: Sequence[MeansOnSharedTasks], normaliser: Normaliser
 ) -> list[Table[Any]]:
     """Return the tables that have rows, in the order of the page."""
-    made = (_means(means, normaliser), _tasks(found, normaliser), _unmatched(found))
+    made = (_means(means, normaliser), _tasks(found, normaliser), _sources(found), _unmatched(found))
     return [table for table in made if table.rows]
 
 
-def published_return(cell: PublishedCell) -> TableCell:
+def published_number(cell: PublishedCell) -> TableCell:
     """Return a published number as people read it, its interval below."""
     form = text.figures if cell.metric == "return" else forms.two
     ends = "" if cell.low is None or cell.high is None else f"[{form(cell.low)}, {form(cell.high)}]"
@@ -59,25 +60,64 @@ def _tasks(found: Literature, normaliser: Normaliser) -> Table[PublishedScore]:
         words("Task", "task", lambda one: one.cell.task),
         words("Published system", "system", lambda one: one.cell.system),
         hidden("metric", lambda one: one.cell.metric),
-        Column("Published", "", lambda one: one.cell, published_return),
+        Column("Published", "", lambda one: one.cell, published_number),
         hidden("value", lambda one: one.cell.value),
         hidden("low", lambda one: one.cell.low),
         hidden("high", lambda one: one.cell.high),
-        words("Interval", "interval", lambda one: one.cell.interval),
+        hidden("interval", lambda one: one.cell.interval),
         Column("Score", "score", lambda one: one.score, forms.numbers(forms.two)),
         hidden("protocol", lambda one: one.cell.agrees_with),
-        words("Played as", "played_as", lambda one: one.cell.protocol),
-        words("Source", "source", lambda one: one.cell.source),
-        words("File", "file", lambda one: one.cell.file),
+        hidden("played_as", lambda one: one.cell.protocol),
+        hidden("source", lambda one: one.cell.source),
+        hidden("file", lambda one: one.cell.file),
         hidden("commit", lambda one: one.cell.commit),
         normaliser_column(normaliser),
     ]
     caption = (
         "Published numbers of single tasks whose protocol agrees. In brackets what the source publishes of "
         "its runs; it is no interval of the mean. The score is the published return by this report's "
-        "references."
+        "references. tables/literature_tasks.csv names the file of each."
     ) + text.score_words(normaliser)
     return Table("literature-tasks", caption, columns, list(found.scores), "literature_tasks")
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """How a system was measured, and where that is published: what several of its cells share."""
+
+    system: str
+    protocol: str
+    played_as: str
+    interval: str
+    reason: str
+    source: str
+    commit: str
+
+    @classmethod
+    def of(cls, cell: PublishedCell) -> _Source:
+        return cls(
+            cell.system,
+            cell.agrees_with,
+            cell.protocol,
+            cell.interval,
+            cell.reason,
+            cell.source,
+            cell.commit,
+        )
+
+
+def _sources(found: Literature) -> Table[_Source]:
+    columns: list[Column[_Source]] = [
+        words("Published system", "", lambda one: one.system),
+        words("Agrees with", "", lambda one: one.protocol),
+        words("Played as", "", lambda one: one.played_as),
+        words("Because", "", lambda one: one.reason),
+        words("In brackets", "", lambda one: one.interval),
+        words("Source", "", lambda one: f"{one.source}, commit {one.commit[:7]}"),
+    ]
+    caption = "How the published systems were measured, and where it is published."
+    rows = list(dict.fromkeys(_Source.of(one.cell) for one in found.scores))
+    return Table("literature-sources", caption, columns, rows)
 
 
 def _unmatched(found: Literature) -> Table[Unmatched]:
@@ -85,8 +125,8 @@ def _unmatched(found: Literature) -> Table[Unmatched]:
         words("Published system", "system", lambda one: one.system),
         words("Domain", "domain", lambda one: one.domain),
         words("Metric", "metric", lambda one: one.metric, lambda metric: metric.replace("_", " ")),
-        Column("Tasks", "tasks", lambda one: len(one.tasks)),
         words("Why it does not agree", "reason", lambda one: one.reason),
+        Column("Tasks", "tasks", lambda one: len(one.tasks)),
         hidden("which_tasks", lambda one: "; ".join(one.tasks)),
     ]
     caption = "Published numbers of this report's tasks that stand in no figure and no mean, and why."

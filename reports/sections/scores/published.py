@@ -26,21 +26,24 @@ def draw_means(axes: Axes, means: Sequence[PublishedMean], systems: Sequence[str
     for mean in means:
         dashes = _DASHES[systems.index(mean.system) % len(_DASHES)]
         width = 1.3 if mean.complete else 0.7
-        axes.axvline(mean.score, color=INK, linewidth=width, linestyle=(0, dashes), zorder=1, gid="published")
+        axes.axvline(
+            mean.score, color=INK, linewidth=width, linestyle=(0, dashes), zorder=1, label=f"_{mean.system}"
+        )
         left, right = axes.get_xlim()
         margin = 0.04 * (max(right, mean.score) - min(left, mean.score))
         axes.set_xlim(min(left, mean.score - margin), max(right, mean.score + margin))
 
 
 def name_systems(figure: Figure, systems: Sequence[str]) -> None:
-    """Name the lines of published systems below the panels."""
+    """Name the lines of published systems above the panels."""
     lines = [
         Line2D([], [], color=INK, linewidth=1.3, linestyle=(0, _DASHES[place % len(_DASHES)]))
         for place in range(len(systems))
     ]
     named = [f"{short(system)}, published" for system in systems]
     if named:
-        figure.legend(lines, named, loc="outside lower left", ncols=2, handlelength=4)
+        figure.set_figheight(figure.get_figheight() + 0.22 * -(-len(named) // 2))
+        figure.legend(lines, named, loc="outside upper left", ncols=2, handlelength=4)
 
 
 def words_of(means: Sequence[PublishedMean]) -> str:
@@ -75,7 +78,7 @@ def task_columns(found: Literature, domain: str) -> list[Column[TaskResult]]:
         of = _finder(found.of(system, domain))
         if any(one.cell.metric == "return" for one in found.of(system, domain).values()):
             columns.append(Column(f"{system}, return (published)", "", of, _return))
-        columns.append(Column(f"{system}, score", "", of, _score))
+        columns.append(Column(f"{system}, score (published)", "", of, _score))
     return columns
 
 
