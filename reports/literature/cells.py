@@ -92,14 +92,16 @@ def parse(text: str) -> tuple[PublishedCell, ...]:
     rows = csv.DictReader(text.splitlines())
     if tuple(rows.fieldnames or ()) != COLUMNS:
         raise LramError(f"{FILE} does not have the columns {', '.join(COLUMNS)}")
-    found: dict[tuple[str, str, str, str], PublishedCell] = {}
+    found: dict[tuple[str, ...], PublishedCell] = {}
     for row in rows:
         where = f"{FILE}, line {rows.line_num}"
         try:
             cell = _read(row)
         except ValueError as error:
             raise LramError(f"{where}: {error}") from error
-        key = (cell.system, cell.task, cell.metric, cell.protocol)
+        # Beside a report's own there is place for one number of a system.
+        key = (cell.agrees_with,) if cell.agrees_with else (cell.metric, cell.protocol)
+        key = (cell.system, cell.task, *key)
         if key in found:
             raise LramError(f"{where}: {cell.system} has two numbers for {cell.task} under one protocol")
         found[key] = cell

@@ -136,8 +136,9 @@ def test_a_row_that_contradicts_itself_is_refused_with_its_line(changes: Any, wh
 
 
 def test_two_numbers_of_one_system_on_one_task_are_refused() -> None:
+    second = as_text(metric="return", normaliser="", protocol="as there").splitlines()[1]
     with pytest.raises(LramError, match="line 3: somebody has two numbers"):
-        parse(as_text() + as_text().splitlines()[1])
+        parse(as_text() + second)
 
 
 # What may stand beside a report's own
