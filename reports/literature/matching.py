@@ -7,6 +7,7 @@ the same tasks is kept with the reason, so that a report can say it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -104,7 +105,7 @@ class Literature:
             scores = {task: one.score for task, one in self.of(system, domain).items()}
             values = {task: score for task in could if (score := scores.get(task)) is not None}
             if values:
-                mean = rounded(sum(values.values()) / len(values))
+                mean = rounded(sum(value / len(values) for value in values.values()))
                 lacking = tuple(task for task in could if task not in values)
                 found.append(PublishedMean(system, domain, mean, tuple(values), lacking))
         return found
@@ -156,9 +157,13 @@ def _why_not(cell: PublishedCell, task: ReportTask, normaliser: Normaliser) -> s
 
 
 def _score(cell: PublishedCell, task: ReportTask) -> float | None:
+    """Return the normalised score; None also where references of a damaged plan make none of it."""
     if task.references is None:
         return None
-    return cell.value if cell.metric == "score" else rounded(scaled(cell.value, *task.references))
+    if cell.metric == "score":
+        return cell.value
+    score = scaled(cell.value, *task.references)
+    return rounded(score) if math.isfinite(score) else None
 
 
 def _references(random: float | None, reference: float | None, audit: str) -> tuple[float, float] | None:

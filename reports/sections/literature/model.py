@@ -83,4 +83,4 @@ def _references(task: Task) -> tuple[float, float] | None:
 
 
 def _mean(values: list[float]) -> float | None:
-    return rounded(sum(values) / len(values)) if values else None
+    return rounded(sum(value / len(values) for value in values)) if values else None
