@@ -46,7 +46,12 @@ def normalise(task: Task, value: float) -> float | None:
         return None
     assert task.score_random is not None
     assert task.score_reference is not None
-    return (value - task.score_random) / (task.score_reference - task.score_random)
+    return scaled(value, task.score_random, task.score_reference)
+
+
+def scaled(value: float, random: float, reference: float) -> float:
+    """Return the normalised score of the return ``value`` by references that carry one."""
+    return (value - random) / (reference - random)
 
 
 def normalised_by(normaliser: Normaliser, task: Task, protocol: str) -> Task:

@@ -15,9 +15,10 @@ from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.evidence.named_runs import NamedFolder, named_folder, open_named
 from lram.reports.section import Section, SectionSettings, SectionSpec
-from lram.reports.sections import extrapolation, inner_episodes, latency, study
+from lram.reports.sections import extrapolation, inner_episodes, latency, literature, study
 
 SECTIONS: tuple[SectionSpec, ...] = (
+    literature.SPEC,
     inner_episodes.SPEC,
     latency.SPEC,
     extrapolation.SPEC,

@@ -14,6 +14,7 @@ from lram.harness.errors import LramError
 from lram.harness.storage.records import Failure
 from lram.reports import summarise, summary_json, write_report
 from lram.reports.rendering.markdown import markdown
+from lram.reports.sections.registry import make_sections
 from lram.reports.text import setting
 
 HOSTILE = "--></title><script>alert(1)</script>*`$x_1$&amp;\"'"
@@ -71,6 +72,8 @@ def test_a_report_has_its_files(report):
         *(f"tables/{name}.csv" for name in ("comparisons", "pair_aggregates", "episodes", "audit", "timing")),
         *(f"tables/{name}.tex" for name in ("headline", "counts", "success", "errors", "domains", "scores")),
         *(f"tables/{name}.tex" for name in ("comparisons", "agents", "leaderboard")),
+        *(f"tables/literature_{name}.csv" for name in ("means", "tasks", "not_shown")),
+        *(f"tables/literature-{name}.tex" for name in ("means", "tasks", "sources", "not-shown")),
         *(f"tables/tasks-{name}.tex" for name in ("metaworld", "dmcontrol", "procgen", "atari")),
         *(
             f"figures/{name}.{kind}"
@@ -117,7 +120,8 @@ def test_only_the_timing_depends_on_what_was_measured(synthetic, tmp_path):
 @pytest.mark.slow
 def test_summary_json_is_what_the_command_prints(report):
     run, folder = report
-    assert (folder / "summary.json").read_bytes() == summary_json(summarise([run]))
+    sections = make_sections([run], {})
+    assert (folder / "summary.json").read_bytes() == summary_json(summarise([run]), sections)
     assert json.loads((folder / "summary.json").read_text())["agents"][0]["label"] == "xlstm-7-1-16m"
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lram.reports import literature
 from lram.reports.aggregates import aggregate_metrics
 from lram.reports.bounds import drawn, with_note
 from lram.reports.drawing import (
@@ -22,6 +23,7 @@ from lram.reports.drawing import (
     reference_lines,
 )
 from lram.reports.model import AgentResult, Aggregate, DomainResult, Summary
+from lram.reports.sections.scores import published
 from lram.reports.sections.scores.tables import WIDE
 from lram.reports.sections.scores.task_figures import tasks_figure
 from lram.reports.text import score_words
@@ -93,17 +95,23 @@ def domains_figure(summary: Summary) -> Drawing | None:
     if not domains:
         return None
     figure, panels = _grid(summary, domains)
+    found = literature.beside_summary(summary)
+    means = [mean for domain in domains for mean in found.means(domain)]
+    systems = list(dict.fromkeys(mean.system for mean in means))
     for axes, domain in zip(panels, domains, strict=True):
         _score_rows(axes, summary.agents, partial(_domain_score, domain))
+        published.draw_means(axes, [mean for mean in means if mean.domain == domain], systems)
         tasks = _domain(summary.agents[0], domain).score.rests_on.of_tasks
         axes.set_title(f"{domain} ({tasks} {'task' if tasks == 1 else 'tasks'})")
     figure.supxlabel(SCORE_LABEL, fontsize=8.5)
+    published.name_systems(figure, systems)
     return Drawing(
         "domains",
         "Normalised score by domain",
         f"Mean over the domain's tasks that have a score, with {summary.level:.0%} intervals. Dotted line "
         "at 0: the random reference; dashed line at 1: the reference. A hollow point rests on fewer tasks "
         "than the panel's title says; an agent without a point has no score in the domain."
+        + published.words_of(means)
         + in_doubt(result.score.estimate for agent in summary.agents for result in agent.domains),
         figure,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lram.reports import forms, text
+from lram.reports import forms, literature, text
 from lram.reports.aggregates import HEADLINE, AggregateMetric, aggregate_metrics
 from lram.reports.model import (
     AgentResult,
@@ -15,6 +15,7 @@ from lram.reports.model import (
     TaskEntry,
     TaskResult,
 )
+from lram.reports.sections.scores import published
 from lram.reports.table import EMPTY, Column, Table, TableCell, hidden, normaliser_column, words
 
 WIDE = 12
@@ -285,13 +286,14 @@ def tasks(summary: Summary) -> list[Table[TaskResult]]:
     by_task: dict[str, list[TaskResult]] = {}
     for result in summary.results:
         by_task.setdefault(result.task, []).append(result)
+    found = literature.beside_summary(summary)
     tables = []
     for place, (domain, inside) in enumerate(by_domain.items()):
         rows = [result for task in inside for result in by_task.get(task, ())]
         protocols = text.names(dict.fromkeys(task.protocol for task in inside.values()))
         caption = f"{domain}, {text.count(len(inside), 'task')}, protocol {protocols}."
         has_success = any(agent.domains[place].success_any for agent in summary.agents)
-        columns = _task_columns(summary, success=has_success)
+        columns = [*_task_columns(summary, success=has_success), *published.task_columns(found, domain)]
         tables.append(Table(f"tasks-{domain}", caption, columns, rows, first=("Task", "Agent")))
     return tables
 
