@@ -30,6 +30,7 @@ NAME = "leaderboard"
 _MOST_DOMAINS = 6
 """Up to so many domains have columns here; the table of domains has all."""
 
+
 def _of_estimate(part: Part) -> Part:
     end, of = part
     return end, lambda aggregate: of(aggregate.estimate)
