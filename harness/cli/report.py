@@ -11,6 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lram.harness.cli.options import NormaliserOption
+from lram.harness.cli.printing.paths import placed_argument
 from lram.harness.errors import LramError
 from lram.harness.storage.listing import show_not_read
 from lram.harness.waiting import still
@@ -73,8 +74,10 @@ def report(
     """
     if not runs and not training:
         raise LramError("there is nothing to report on; name a run's folder, or --training and a training's")
+    # Folders as all commands take them; a part of a run is a text.
+    named = [placed_argument(Path(text)) if Path(text).is_dir() else text for text in runs or ()]
     if output is None and not json:
-        output = _beside(runs or [])
+        output = _beside(named)
     from lram.reports import load_trainings, summary_json, write_report
     from lram.reports.comparison.pairs import read_pairs
     from lram.reports.evidence.collect import collect
@@ -85,7 +88,7 @@ def report(
     doing = "reading the folders"
     with still(lambda: doing):
         trainings = load_trainings(training or ())
-        opened, others = load_folders(runs or ())
+        opened, others = load_folders(named)
         show_not_read(run.path for run in opened)
         labels = [agent.label for run in opened for agent in run.plan.agents]
         pairs = read_pairs(compare or (), baseline or (), labels)
@@ -113,7 +116,7 @@ def report(
     return 0
 
 
-def _beside(runs: Sequence[str]) -> Path:
+def _beside(runs: Sequence[str | Path]) -> Path:
     """Return where the report of one folder goes."""
     from lram.reports.evidence.named_runs import named_folder
 
