@@ -45,10 +45,10 @@ def _against(first: RankedAgent, entered: Sequence[RankedAgent]) -> str:
     name = {one.agent.label: one.agent.name for one in entered}
     beaten, unclear = ([name[label] for label in labels] for labels in (first.beats, first.open))
     if not unclear:
-        only = "the other" if len(beaten) == 1 else f"each of the {len(beaten)} others"
+        only = beaten[0] if len(beaten) == 1 else f"each of the {len(beaten)} others"
         return f", and is shown to be better than {only}"
     if not beaten:
-        only = "the other" if len(unclear) == 1 else f"any of the {len(unclear)} others"
+        only = unclear[0] if len(unclear) == 1 else f"any of the {len(unclear)} others"
         return f", but is not shown to be better than {only}"
     return (
         f"; it is shown to be better than {text.listing(beaten, _NAMED)}, and not than "

@@ -140,9 +140,7 @@ def test_an_agent_that_changes_the_directory_moves_no_output(
     assert list((tmp_path / "other").iterdir()) == []
     assert (tmp_path / "made" / "run").is_dir()
     # As it was typed, so that the line can be copied.
-    next_words = (
-        "made/run -o made/run-report" if command == "eval" else "made/run/runs/0001 -o made/run-report"
-    )
+    next_words = "made/run" if command == "eval" else "made/run/runs/0001 -o made/run-report"
     assert f"next: lram report {next_words}\n" in done.output.decode()
     folder = tmp_path / "made" / "run" / ("" if command == "eval" else "runs/0001")
     assert "-o made/run" in Run(folder).provenance()[0].command
