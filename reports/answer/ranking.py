@@ -67,8 +67,6 @@ def ranked(summary: Summary) -> list[RankedAgent]:
         )
         for agent in entered
     ]
-    # A higher score at a worse rank would read as a fault: ranks go first.
-    found.sort(key=lambda one: (one.rank or 0, _descending(one.agent)))
     return [*found, *(RankedAgent(agent, None, False, (), ()) for agent in others)]
 
 
