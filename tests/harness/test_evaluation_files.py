@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lram.envs.registry import select
@@ -110,6 +110,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 )
 
 
+@settings(max_examples=30)
 @given(
     agents=st.lists(TEXT, min_size=1, max_size=3).map(tuple)
     | st.dictionaries(TEXT, TEXT, min_size=1, max_size=3),
