@@ -62,7 +62,7 @@ class RunTrackers:
         self._open: list[_TrackerThread] = []
 
     def over(self, progress: Progress) -> Progress:
-        """Return a progress that is told what ``progress`` is, and tells the trackers."""
+        """Return a progress that passes everything on to ``progress``, and to the trackers."""
         if not self._names:
             return progress
 

@@ -98,8 +98,8 @@ def eval_(
 
     Interrupt with Ctrl-C whenever you like: 'lram resume' continues with what is missing.
 
-    An evaluation file says what is played, and can be kept beside the results; options go over what it
-    says. A folder in it is meant from the folder of the file.
+    An evaluation file, FILE.toml, names agents, tasks and options. Options on the command line override it,
+    and paths in it are relative to its folder.
 
     Example: lram eval random scripted --tasks 'metaworld/reach-v3,atari/freeway' -n 3 -o runs/first
 

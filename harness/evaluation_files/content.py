@@ -16,7 +16,7 @@
     rows = 8
     python = {procgen = "envs/procgen"}
 
-A folder is meant from the folder of the file. This module imports nothing heavy.
+Paths are relative to the folder of the file. This module imports nothing heavy.
 """
 
 from __future__ import annotations

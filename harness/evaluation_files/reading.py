@@ -51,7 +51,7 @@ def read_evaluation(file: Path) -> EvaluationFile:
 
 
 def located(asked: EvaluationFile, folder: Path) -> EvaluationFile:
-    """Return ``asked`` with its paths, which are meant from ``folder``, absolute."""
+    """Return ``asked`` with its paths, which are relative to ``folder``, made absolute."""
     agents = asked.agents
     python = {domain: _python(text, folder) for domain, text in asked.machine.python.items()}
     return replace(

@@ -18,7 +18,7 @@ ENOUGH = 5
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The least and the most that something comes to, under assumptions that are told beside it."""
+    """The least and the most that something comes to, under assumptions that are stated beside it."""
 
     low: float
     high: float
@@ -130,7 +130,7 @@ def episode_cost(task: Task, session: MeasuredSession) -> EpisodeCost:
 
 
 def _lengths(task: Task, own: Sequence[EpisodeRecord], session: MeasuredSession) -> Range:
-    """Return the decisions of the shortest and of the longest episode that is reckoned with."""
+    """Return the decisions of the shortest and of the longest episode to expect."""
     horizon = float(task.horizon or 0)
     if own:
         found = span(record.length or 1 for record in own)

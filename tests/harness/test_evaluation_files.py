@@ -8,9 +8,10 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lram.envs.registry import select
 from lram.harness.cli import app
 from lram.harness.cli.options import MachineOptions
 from lram.harness.cli.printing.streams import nothing_hidden
@@ -109,6 +110,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 )
 
 
+@settings(max_examples=30)
 @given(
     agents=st.lists(TEXT, min_size=1, max_size=3).map(tuple)
     | st.dictionaries(TEXT, TEXT, min_size=1, max_size=3),
@@ -132,6 +134,15 @@ def test_any_text_survives_the_way_through_a_file(
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_text(render_evaluation(asked), encoding="utf-8", newline="")
     assert read_evaluation(file) == asked
+
+
+def test_the_documented_file_is_one(here: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "evaluations.md").read_text(encoding="utf-8")
+    (here / "told.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
+    made = read_evaluation(here / "told.toml")
+    assert made.agents == ("random", f"mine={here}/checkpoints/last")
+    assert (made.protocols, made.machine.workers) == ({"atari": "sticky"}, 8)
+    assert select([*made.tasks, *(f"!{one}" for one in made.exclude)])
 
 
 def test_folders_are_meant_from_the_folder_of_the_file(here: Path) -> None:

@@ -55,6 +55,7 @@ def parsed(html: str) -> Elements:
 TABLE = {"table", "caption", "thead", "tbody", "tr", "th", "td", "p"}
 
 
+@pytest.mark.slow
 def test_a_frame_of_episodes_is_the_reports_table(run: Run, tmp_path: Path) -> None:
     frame = run.episodes()
     assert tuple(frame.columns[: len(EPISODE_COLUMNS)]) == EPISODE_COLUMNS
