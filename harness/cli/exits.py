@@ -52,6 +52,7 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
         "suites": _LISTED,
         "domains": _LISTED,
         "agents": _LISTED,
+        "literature": _LISTED,
         "doctor": {0: "everything was tried, whatever of it works"},
         "create": _WRITTEN,
         "import-checkpoint": _WRITTEN,

@@ -7,7 +7,6 @@ the same tasks is kept with the reason, so that a report can say it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -157,13 +156,9 @@ def _why_not(cell: PublishedCell, task: ReportTask, normaliser: Normaliser) -> s
 
 
 def _score(cell: PublishedCell, task: ReportTask) -> float | None:
-    """Return the normalised score; None also where references of a damaged plan make none of it."""
     if task.references is None:
         return None
-    if cell.metric == "score":
-        return cell.value
-    score = scaled(cell.value, *task.references)
-    return rounded(score) if math.isfinite(score) else None
+    return cell.value if cell.metric == "score" else rounded(scaled(cell.value, *task.references))
 
 
 def _references(random: float | None, reference: float | None, audit: str) -> tuple[float, float] | None:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +81,12 @@ def test_every_number_has_its_source_and_agrees_with_a_protocol_that_there_is() 
         assert re.fullmatch("[0-9a-f]{40}", cell.commit)
         assert not cell.agrees_with or cell.agrees_with in protocols
         assert cell.task in TASKS or cell.domain in ("atari", "dmcontrol")
+
+
+def test_the_pages_tell_how_many_there_are() -> None:
+    root = Path(__file__).parents[2]
+    for page in ("README.md", "docs/explanation/literature.md"):
+        assert re.search(rf"\b{len(published())}\b", (root / page).read_text(encoding="utf-8")), page
 
 
 def test_the_humans_scores_are_those_that_the_tasks_refer_to() -> None:
@@ -251,6 +258,13 @@ def test_an_agent_without_a_score_has_no_mean_to_compare(synthetic: Any) -> None
     means = {one["agent"]: one for one in found.summary["means"]}
     assert (means["b"]["tasks"], means["b"]["measured"], means["b"]["published"]) == ((), None, None)
     assert means["a"]["measured"] is not None
+
+
+def test_an_agent_for_which_the_world_did_not_wait_is_marked(synthetic: Any) -> None:
+    plan = replace(synthetic.plan([synthetic.agent("a")], [CATCH], 3), realtime_hz=15.0)
+    found = section([synthetic.run(plan, lambda item: 500.0 + item.episode)])
+    assert found is not None
+    assert [row[2].flag for row in found.printed[0].rows] == ["the world did not wait"]
 
 
 def test_the_table_of_tasks_has_columns_of_what_agrees_and_only_there(synthetic: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from lram.envs.scores import Normaliser
 from lram.reports import forms, text
 from lram.reports.literature import Literature, PublishedCell, PublishedScore, Unmatched
+from lram.reports.literature.forms import published_number
 from lram.reports.sections.literature.model import MeansOnSharedTasks
 from lram.reports.table import Column, Table, TableCell, hidden, normaliser_column, words
 
@@ -19,13 +20,6 @@ def tables(
     """Return the tables that have rows, in the order of the page."""
     made = (_means(means, normaliser), _tasks(found, normaliser), _sources(found), _unmatched(found))
     return [table for table in made if table.rows]
-
-
-def published_number(cell: PublishedCell) -> TableCell:
-    """Return a published number as people read it, its interval below."""
-    form = text.figures if cell.metric == "return" else forms.two
-    ends = "" if cell.low is None or cell.high is None else f"[{form(cell.low)}, {form(cell.high)}]"
-    return TableCell(form(cell.value), ends, value=cell.value)
 
 
 def _means(means: Sequence[MeansOnSharedTasks], normaliser: Normaliser) -> Table[MeansOnSharedTasks]:

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from lram.reports import forms, text
 from lram.reports.drawing import INK, short
 from lram.reports.literature import Literature, PublishedMean, PublishedScore
+from lram.reports.literature.forms import published_number
 from lram.reports.model import TaskResult
 from lram.reports.table import EMPTY, Column, TableCell
 
@@ -87,11 +88,7 @@ def _finder(known: dict[str, PublishedScore]) -> Callable[[TaskResult], Publishe
 
 
 def _return(one: PublishedScore | None) -> TableCell:
-    if one is None or one.cell.metric != "return":
-        return EMPTY
-    low, high = one.cell.low, one.cell.high
-    ends = "" if low is None or high is None else f"[{text.figures(low)}, {text.figures(high)}]"
-    return TableCell(text.figures(one.cell.value), ends, value=one.cell.value)
+    return EMPTY if one is None or one.cell.metric != "return" else published_number(one.cell)
 
 
 def _score(one: PublishedScore | None) -> TableCell:
