@@ -47,9 +47,9 @@ LRAM = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-from lram.harness.collection import sink as archive
+from lram.harness.storage import trajectory_sink as sink
 from lram.harness.storage import run_folder as store
-archive.COMMIT_S = {seconds}
+sink.COMMIT_S = {seconds}
 {more}
 from lram.harness.cli import main
 main()

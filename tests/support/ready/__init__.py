@@ -58,12 +58,18 @@ def _server(process: int) -> str:
     folder = tempfile.TemporaryDirectory(prefix="lram-ready-")
     address = str(Path(folder.name) / "socket")
     server = subprocess.Popen(
-        [sys.executable, str(_FOLDER / "server.py"), address],
+        [sys.executable, "-m", "support.ready.server", address],
         stdin=subprocess.PIPE,  # its end of file tells the server that this process is gone
         stdout=subprocess.PIPE,
         # Commands set OMP_WAIT_POLICY before they load torch (lram.harness.machine.calm_threads); here it is
         # loaded already, and two threads of a model would spin for minutes beside a busy neighbour.
-        env={**os.environ, "MPLBACKEND": "agg", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(_FOLDER.parents[1]),
+            "MPLBACKEND": "agg",
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+        },
     )
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n", "the server of ready processes did not start"

@@ -1,4 +1,7 @@
-"""``python server.py SOCKET``: imports what commands need, then forks a process for each request."""
+"""``python -m support.ready.server SOCKET``: imports what commands need, then forks a process for each request.
+
+The folder of the tests is on its PYTHONPATH, and not on the path of the processes that it forks.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from client import ADDRESS, command
+from support.ready.client import ADDRESS, command
 
 import lram.reports
 from lram.harness import children
@@ -133,7 +136,8 @@ def warm() -> None:
 def serve(address: str) -> None:
     """Answer each connection with a process's number, and with its status when it has ended."""
     warm()
-    sys.path.pop(0)  # the folder of this file
+    own = {os.getcwd(), str(Path(__file__).parents[2])}  # noqa: PTH109
+    sys.path[:] = [place for place in sys.path if place not in own]  # as if it had never been this one
     gc.freeze()  # what is shared with children is not copied by their garbage collection
     waiting = selectors.DefaultSelector()
     with socket.socket(socket.AF_UNIX) as listening:
