@@ -1,4 +1,4 @@
-"""``python -m support.ready.server SOCKET``: imports what commands need, then forks a process for each request.
+"""``python -m support.ready.server SOCKET``: imports what commands need, then forks a process a request.
 
 The folder of the tests is on its PYTHONPATH, and not on the path of the processes that it forks.
 """
@@ -21,10 +21,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from support.ready.client import ADDRESS, command
 
 import lram.reports
 from lram.harness import children
+from support.ready.client import ADDRESS, command
 
 IMPORTED = (
     "lram.harness.cli",
