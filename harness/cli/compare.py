@@ -125,7 +125,7 @@ class _Gate:
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """Write what refuses a comparison as its error: a file of an earlier job must not pass for this one."""
+        """Write what refuses a comparison as its error, lest an earlier job's file pass for it."""
         try:
             yield
         except ROOTS as error:
