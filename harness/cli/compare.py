@@ -121,7 +121,9 @@ class _Gate:
             "seed": str(verdict.seed),
             "normaliser": normaliser,
         }
-        self._write(cases(verdict, judge_parts(judged), notes), about)
+        with still("comparing domains or tasks"):
+            parts = judge_parts(judged)
+        self._write(cases(verdict, parts, notes), about)
 
     @contextmanager
     def refusals(self) -> Iterator[None]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lram.harness.watching.running import WatchRequest
 
 _SAID_EVERY_S = 60.0
+_LONGEST_POLL_S = 86_400.0
 
 
 def watch(
@@ -71,8 +72,8 @@ def watch(
 
     Example: lram watch runs/first --tasks 'toy/reach,toy/steps' -n 20 -o runs/first-watch
     """
-    if not poll > 0:
-        raise LramError(f"--poll takes seconds above 0, not {poll:g}")
+    if not 0 < poll <= _LONGEST_POLL_S:
+        raise LramError(f"--poll takes seconds above 0, up to a day ({_LONGEST_POLL_S:g}), not {poll:g}")
     if confirm is not None and confirm < 1:
         raise LramError(f"--confirm takes a number of episodes, 1 or more, not {confirm}")
     from lram.harness.watching.running import UnscoredCheckpoint, WatchRequest, follow, opened
@@ -157,7 +158,7 @@ def _sentence(run: Run) -> tuple[bool, str]:
     rests = f"{counted} of {count(planned, 'episode')} of {count(len(evidence.tasks), 'task')}"
     estimate = found.score.estimate
     if estimate is None:
-        return False, f"no score, {rests}"
+        return counted == planned, f"no score, {rests}"
     return (
         counted == planned,
         f"score {text.number(estimate.value, 3)} {text.span(estimate, _three)}, {rests}",
@@ -200,7 +201,7 @@ def _conclude(
     lacking = sorted({*lacking, *(point.update for point in curve.points if not whole(point))})
     if lacking:
         print(
-            f"\nwithout a whole score: {', '.join(f'update {one}' for one in lacking)}; the exit code is "
+            f"\nwithout all episodes: {', '.join(f'update {one}' for one in lacking)}; the exit code is "
             f"{EXIT_FAILED}"
         )
         if any(point.update in lacking for point in curve.points):

@@ -21,6 +21,8 @@ from lram.reports.samples import Resampling
 from lram.reports.statistics import holm
 from lram.reports.verdict.judging import Judged, Word
 
+_PATTERNS = 2000
+
 Kind = Literal["domain", "task"]
 
 
@@ -62,10 +64,11 @@ def judge_parts(judged: Judged) -> tuple[PartVerdict, ...]:
     parts = _grouped(shared, (lambda task: task.domain) if kind == "domain" else (lambda task: task.id))
     if len(parts) < 2:
         return ()
-    patterns = max(2000, math.ceil(2 * len(parts) / (1 - verdict.level)))
-    how = Resampling(verdict.seed, patterns, verdict.level)
+    how = Resampling(verdict.seed, _PATTERNS, verdict.level)
+    # So many patterns that the least p stays below 1 - level after the correction.
+    fine = replace(how, resamples=max(_PATTERNS, math.ceil(2 * len(parts) / (1 - verdict.level))))
     pairs = {one.task.id: one for one in judged.pairing.tasks}
-    found = [_compared(names.first, names.second, tasks, pairs, how) for tasks in parts.values()]
+    found = [_compared(names.first, names.second, tasks, pairs, (how, fine)) for tasks in parts.values()]
     corrected = _corrected(found)
     return tuple(
         _part(kind, name, tasks, one, verdict.level)
@@ -86,10 +89,16 @@ def _grouped(tasks: Sequence[Task], name: Callable[[Task], str]) -> dict[str, li
 
 
 def _compared(
-    first: str, second: str, tasks: Sequence[Task], pairs: dict[str, PairedTask], how: Resampling
+    first: str, second: str, tasks: Sequence[Task], pairs: dict[str, PairedTask], ways: Sequence[Resampling]
 ) -> Comparison | None:
+    """Return the comparison by the first of ``ways`` whose patterns can tell its p from their least."""
     mine = [pairs[task.id] for task in tasks if task.id in pairs]
-    return over_tasks(first, second, mine, how).comparison if mine else None
+    found = None
+    for how in ways if mine else ():
+        found = over_tasks(first, second, mine, how)
+        if not found.at_least:
+            break
+    return None if found is None else found.comparison
 
 
 def _corrected(found: Sequence[Comparison | None]) -> list[Comparison | None]:

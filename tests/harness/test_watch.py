@@ -156,7 +156,7 @@ def test_a_checkpoint_that_cannot_be_played_is_named_and_the_others_are_scored(
     assert watch(broken, **more) == EXIT_FAILED
     said = capsys.readouterr().out
     assert "update 4: not scored: " in said
-    assert "without a whole score: update 4; the exit code is 1" in said
+    assert "without all episodes: update 4; the exit code is 1" in said
     assert list(WatchFolder(out).runs()) == [2, 6]
     weights.write_bytes(content)
     assert watch(broken, **more) == 0
@@ -237,7 +237,7 @@ def test_what_cannot_be_watched_is_refused_before_anything_is_written(
         score(tmp_path, tmp_path / "out", request_for(tmp_path))
     with pytest.raises(LramError, match="toy/nothing"):
         score(training, tmp_path / "out", replace(request_for(training), tasks="toy/nothing"))
-    for wrong in ({"poll": 0.0}, {"confirm": 0}):
+    for wrong in ({"poll": 0.0}, {"poll": float("inf")}, {"confirm": 0}):
         with pytest.raises(LramError, match=next(iter(wrong))):
             watch(training, tasks=["toy/reach"], output=tmp_path / "out", **wrong)
     assert not (tmp_path / "out").exists()

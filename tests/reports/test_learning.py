@@ -15,7 +15,7 @@ import pytest
 
 from lram.harness.errors import LramError
 from lram.harness.storage.json_files import write_json
-from lram.harness.storage.records import WorkItem
+from lram.harness.storage.records import Skipped, WorkItem
 from lram.harness.storage.seeds import confirmation_seed
 from lram.harness.watching.folder import CONFIRMATION, MARKER, RUNS, WatchFolder, label_of
 from lram.harness.watching.records import SCHEMA, WatchPlan
@@ -129,6 +129,30 @@ def test_what_does_not_compare_or_is_not_there_is_said(synthetic: Any) -> None:
     assert best is not None
     assert (best.update, best.among) == (400, 3)  # not of one that lacks episodes
     assert section(watches[2:]).tables == ()
+
+
+def test_a_task_without_a_score_and_one_that_is_not_played_keep_nothing_from_being_chosen(
+    synthetic: Any,
+) -> None:
+    path: Path = synthetic.folder / "watch"
+    path.mkdir()
+    tasks = [
+        synthetic.task("metaworld/a"),
+        synthetic.task("atari/b", reference=None),
+        synthetic.task("atari/c"),
+    ]
+    ids = tuple(task.id for task in tasks)
+    write_json(path / MARKER, WatchPlan(SCHEMA, "/t", "0" * 64, 200, ids, 6, 0))
+    (path / RUNS).mkdir()
+    for update in (100, 200):
+        label = label_of(update)
+        skipped = [Skipped(label, "atari/c", "it cannot")]
+        plan = synthetic.plan([synthetic.agent(label)], tasks, 6, skipped=skipped)
+        synthetic.run(plan, returns({label: update / 400}), name=f"watch/{RUNS}/{label}")
+    (curve,) = read_curves([path])
+    assert curve.best is not None
+    assert (curve.best.update, curve.best.tasks, curve.best.episodes) == (200, 1, 6)
+    assert not section([path]).caveats
 
 
 def test_the_section_is_part_of_a_report_that_gives_the_same_bytes(synthetic: Any, tmp_path: Path) -> None:

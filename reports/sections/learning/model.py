@@ -166,7 +166,7 @@ def _best(
     normaliser: Normaliser,
     generator: np.random.Generator,
 ) -> BestCheckpoint | None:
-    finished = [point for point in points if whole(point)]
+    finished = [point for point in points if whole(point) and point.score.estimate is not None]
     if not finished:
         return None
     scores = [scores_of(evidence, label_of(point.update)) for point in finished]
@@ -198,10 +198,8 @@ def _best(
 
 
 def whole(point: LearningPoint) -> bool:
-    """Return whether every planned episode of a checkpoint counts, on every task that has a score."""
-    return (
-        point.scored == point.planned and point.score.rests_on.comparable and point.score.estimate is not None
-    )
+    """Return whether every planned episode of a checkpoint counts."""
+    return point.scored == point.planned
 
 
 def confirmed_score(run: Run, normaliser: Normaliser = "paper") -> Aggregate:

@@ -93,7 +93,7 @@ def _caveats(curves: Sequence[LearningCurve]) -> Iterator[Caveat]:
     if lacking:
         yield Caveat(
             "learning-unfinished",
-            "These checkpoints lack episodes, or tasks with a score, and the best one is not chosen from "
+            "These checkpoints lack episodes that count, and the best one is not chosen from "
             "them; the same 'lram watch' goes on with what is missing.",
             lacking,
         )

@@ -100,7 +100,7 @@ def _best(rows: Sequence[_Best], normaliser: Normaliser) -> Table[_Best]:
     columns: list[Column[_Best]] = [
         words("Training", "training", lambda row: row.curve.name),
         Column("Best update", "update", lambda row: row.best.update),
-        Column("of", "checkpoints", lambda row: row.best.among),
+        Column("Checkpoints", "checkpoints", lambda row: row.best.among),
         Column("Score that chose", "score", lambda row: row.best.score, forms.numbers(forms.three)),
         Column("Corrected", "corrected", lambda row: row.best.corrected, forms.numbers(forms.three)),
         Column("Same choice", "agreement", lambda row: row.best.agreement, forms.numbers(_share)),
