@@ -378,7 +378,14 @@ def test_every_key_of_recipes_and_studies_is_in_the_reference(generate: ModuleTy
 def test_every_key_and_column_of_a_report_is_in_the_reference(generate: ModuleType) -> None:
     """The sample has every section, so nothing that reports write is missing."""
     summary, tables = generate.sample_report()
-    assert set(summary["chapters"]) == {"literature", "parts", "latency", "extrapolation", "study"}
+    assert set(summary["chapters"]) == {
+        "literature",
+        "parts",
+        "latency",
+        "extrapolation",
+        "study",
+        "learning",
+    }
     for name in (
         "per_task",
         "episodes",

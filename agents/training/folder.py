@@ -22,9 +22,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoints.folder import CONFIG_FILE, remove_checkpoint
+from lram.agents.checkpoints.folder import CONFIG_FILE, WEIGHTS_FILE, remove_checkpoint
 from lram.agents.checksums import ChecksumError
 from lram.agents.durable import InUseError, Lock, is_scratch_of, laid_by_desktop, read_regular, write_durably
 from lram.agents.shown import shown
@@ -140,6 +141,8 @@ def recipe_of(run: Path, settings: tuple[str, ...] = ()) -> Recipe:
     recipe = read_recipe(path, written_out=True)
     changed = read_recipe(path, settings, written_out=True)
     refuse_changes(run, recipe, changed)
+    if settings:
+        changed.check_saving()
     return changed
 
 
@@ -193,16 +196,38 @@ def is_finished(run: Path) -> bool:
     return (run / FINAL / CONFIG_FILE).is_file()
 
 
-def prune_checkpoints(run: Path, keep: int) -> None:
-    """Remove all but the newest checkpoints on the way; what others put into them stays."""
+def checkpoints_on_the_way(run: Path) -> dict[int, Path]:
+    """Return the folders of a run's checkpoints but the final one, by update, in their order."""
     found = {}
     for path in (run / BETWEEN).glob("step-*"):
         number = path.name.removeprefix("step-")
         own = number.isdecimal() and path.name == f"step-{int(number)}" and not path.is_symlink()
         if own and (path / CONFIG_FILE).is_file():
             found[int(number)] = path
-    for old in sorted(found)[:-keep]:
-        remove_checkpoint(found[old])
+    return dict(sorted(found.items()))
+
+
+def kept_checkpoints(run: Path) -> dict[int, Path]:
+    """Return the folders of all of a run's checkpoints by update, the final one last where it is there.
+
+    One that was half removed when its process ended is none.
+
+    Raises:
+        AgentError: It is no training run.
+    """
+    recipe = recipe_of(run)
+    final = {recipe.optimizer.updates: run / FINAL} if is_finished(run) else {}
+    found = {**checkpoints_on_the_way(run), **final}
+    return {update: path for update, path in found.items() if (path / WEIGHTS_FILE).is_file()}
+
+
+def prune_checkpoints(run: Path, keep: int | Literal["all"]) -> None:
+    """Remove all but the newest checkpoints on the way; what others put into them stays."""
+    if keep == "all":
+        return
+    found = list(checkpoints_on_the_way(run).values())
+    for old in found[:-keep]:
+        remove_checkpoint(old)
 
 
 def say(sentence: str) -> None:

@@ -197,7 +197,10 @@ class SavingSection:
     checkpoint_updates: Annotated[
         UpdatesOrZero, Meta(description="updates between checkpoints; 0: the final one only")
     ] = 0
-    keep: Annotated[Count, Meta(description="so many of these checkpoints are kept, the newest")] = 3
+    keep: Annotated[
+        Count | Literal["all"],
+        Meta(description='so many of these checkpoints are kept, the newest; "all": every one'),
+    ] = 3
     trackers: Annotated[
         tuple[str, ...],
         Meta(description="besides metrics.jsonl: tensorboard, wandb, mlflow, trackio, entry points"),
@@ -243,9 +246,19 @@ class Recipe:
                     f"{name} = {count} windows of sampling.context = {sampling.context} timesteps are more "
                     f"than the {MOST_TIMESTEPS} timesteps that a micro-batch may have; set smaller ones"
                 )
+        self.check_saving()
         if not self.data.stores:
             raise AgentError(
                 "the recipe names no data; set data.stores to folders that 'lram collect' has written"
+            )
+
+    def check_saving(self) -> None:
+        """Raise AgentError where checkpoints are to be kept that are not written."""
+        if self.saving.keep == "all" and not self.saving.checkpoint_updates:
+            raise AgentError(
+                'saving.keep is "all", and saving.checkpoint_updates = 0 writes no checkpoint but the final '
+                "one; set it to the updates between checkpoints, for instance "
+                f"{max(1, self.optimizer.updates // 10)}"
             )
 
 
@@ -348,7 +361,19 @@ def known_fields(path: tuple[str, ...]) -> tuple[str, ...] | None:
 def choices(name: str) -> tuple[str, ...]:
     """Return the values that a field of dotted name may have, where they are a fixed few."""
     kind = _kind(name)
+    if kind is int and _or_words(name):  # beside numbers
+        return ("a whole number", *_or_words(name))
     return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def _or_words(name: str) -> tuple[str, ...]:
+    """Return the words that a field of numbers may have instead of one."""
+    section, _, field_name = name.rpartition(".")
+    kind = _kind(section) if section else Recipe
+    hint = get_type_hints(kind).get(field_name) if is_dataclass(kind) else None
+    return tuple(
+        word for one in get_args(hint) if get_origin(one) is Literal for word in get_args(one) if word
+    )
 
 
 def is_list(name: str) -> bool:

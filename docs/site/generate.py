@@ -34,6 +34,7 @@ RECORDS = {
     "A sweep of latencies": "lram.harness.latency.records",
     "An extrapolation": "lram.harness.extrapolation.records",
     "A study": "lram.harness.studies.records",
+    "A watch": "lram.harness.watching.records",
     "A benchmark of steps": "lram.harness.bench.record",
 }
 """Modules whose dataclasses are what is written, by what they are records of."""

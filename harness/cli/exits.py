@@ -67,6 +67,10 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
         "data rebuild": {0: "the index is whole again", 1: "a damaged part was set aside; it is named"},
         "train": {0: "trained to the end"},
         "finetune": {0: "trained to the end"},
+        "watch": {
+            0: "every checkpoint that is kept has all of its episodes",
+            1: "a checkpoint could not be played or lacks episodes, or none is kept; it is named",
+        },
         "cast": _WRITTEN,
         "latency": {0: "something was measured; what did not fit is named", 1: "nothing could be measured"},
         "extrapolate": {

@@ -57,6 +57,14 @@ def evaluation_seed(study_seed: int, training_seed: int) -> int:
     return derive("evaluation", study_seed, training_seed)
 
 
+def confirmation_seed(run_seed: int) -> int:
+    """Return the run seed of the episodes that a chosen checkpoint is confirmed on.
+
+    They begin otherwise than those that it was chosen by, so that they owe nothing to the choice.
+    """
+    return derive("confirmation", run_seed)
+
+
 def own_seeds(plan: RunPlan) -> dict[str, int]:
     """Return by label what agents have instead of the run's seed: those of a collection."""
     labels = [agent.label for agent in plan.agents] if plan.collected else []

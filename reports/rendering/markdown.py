@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-from lram.harness.words import visible
 from lram.reports.answer import Answer
 from lram.reports.bounds import shown
 from lram.reports.evidence.trainings import Training
 from lram.reports.model import Summary
 from lram.reports.rendering import words
+from lram.reports.rendering.escaping import block as _block
+from lram.reports.rendering.escaping import code as _code
+from lram.reports.rendering.escaping import plain as _plain
 from lram.reports.section import Section
 from lram.reports.sections.scores.parts import EvaluationTables, evaluation_tables
 from lram.reports.sections.scores.tables import Omission
@@ -95,24 +96,3 @@ def _table(whole: PrintedTable) -> str:
 def _cell(cell: TableCell) -> str:
     flag = f"({cell.flag})" if cell.flag else ""
     return " ".join(_plain(part) for part in (cell.text, cell.small, flag) if part)
-
-
-def _plain(text: str) -> str:
-    """Return ``text`` so that Markdown shows it as it is, on one line, and makes no link of it."""
-    one_line = visible(" ".join(text.split()))
-    one_line = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    escaped = re.sub(r"([\\`*\[\]|$])", r"\\\1", one_line)
-    # GitHub makes links of bare addresses too; of an address of mail it does so behind an escape as well.
-    escaped = re.sub(r"(?i):(?=//)|(?<=www)\.|(?<=mailto):|(?<=xmpp):", r"\\\g<0>", escaped)
-    return re.sub(r"@(?=[\w.-]*\.\w)", "@<!-- -->", escaped)
-
-
-def _block(text: str) -> str:
-    """Return ``text`` as ``_plain`` does, where a line begins: it begins no heading, list, rule or fence."""
-    return re.sub(r"^(\d{1,9}(?=[.)])|(?=[#+=~_-]))", r"\1\\", _plain(text))
-
-
-def _code(name: str) -> str:
-    """Return ``name`` as code, or as plain text where it holds what would end that."""
-    shown = visible(" ".join(name.split()))
-    return _plain(name) if "`" in shown or not shown else f"`{shown}`"

@@ -67,8 +67,30 @@ class Verdict:
     unseen_rate: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict with what it was made from.
+
+    Attributes:
+        verdict: It.
+        evidence: On both sides, each under its name.
+        pairing: Their pairs of episodes; None where the two do not compare.
+    """
+
+    verdict: Verdict
+    evidence: Evidence
+    pairing: Pairing | None = None
+
+
 def judge(first: Side, second: Side, *, seed: int = 0, resamples: int = 2000, level: float = 0.95) -> Verdict:
-    """Return the verdict on ``first`` against ``second``.
+    """Return the verdict on ``first`` against ``second``; takes and raises what :func:`judge_pairs` does."""
+    return judge_pairs(first, second, seed=seed, resamples=resamples, level=level).verdict
+
+
+def judge_pairs(
+    first: Side, second: Side, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
+) -> Judged:
+    """Return the verdict on ``first`` against ``second``, and the pairs that it rests on.
 
     Args:
         first, second: The two agents.
@@ -102,12 +124,12 @@ def judge(first: Side, second: Side, *, seed: int = 0, resamples: int = 2000, le
         fewest_pairs=fewest_pairs(level),
     )
     if verdict.reason:
-        return verdict
+        return Judged(verdict, evidence)
     if found.difference is None or found.p is None:
-        return replace(verdict, reason=without_pairs(*sides))
+        return Judged(replace(verdict, reason=without_pairs(*sides)), evidence)
     shown = found.p < 1 - level
     able, why_not = _reach(pairing, level, seed)
-    return replace(
+    whole = replace(
         verdict,
         word=("better" if found.difference.value > 0 else "worse") if shown else "no difference shown",
         difference=found.difference,
@@ -121,6 +143,7 @@ def judge(first: Side, second: Side, *, seed: int = 0, resamples: int = 2000, le
         not_detectable=why_not,
         unseen_rate=rounded(1 - (1 - level) ** (1 / min(len(task.first) for task in pairing.tasks))),
     )
+    return Judged(whole, evidence, pairing)
 
 
 def _reach(pairing: Pairing, level: float, seed: int) -> tuple[Reach | None, str]:

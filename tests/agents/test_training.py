@@ -28,10 +28,10 @@ from lram.agents.training import run as running
 from lram.agents.training import state as states
 from lram.agents.training import trainer as training
 from lram.agents.training.batches import Batch
-from lram.agents.training.folder import recipe_of
+from lram.agents.training.folder import kept_checkpoints, recipe_of
 from lram.agents.training.metrics import batch_sums, pair_values
 from lram.agents.training.optimizer import decayed_names, learning_rate, make_optimizer
-from lram.agents.training.recipe import OptimizerSection, Recipe
+from lram.agents.training.recipe import OptimizerSection, Recipe, recipe_digest
 from lram.agents.training.recipe_text import read_recipe
 from lram.agents.training.run import Outcome, Silent, Surroundings, go_on, start
 from lram.agents.training.sinks import read_metrics
@@ -208,6 +208,50 @@ def test_two_states_and_the_newest_checkpoints_are_kept(
     assert kept == [6, 8, 10]
     _, meta = load_checkpoint(tmp_path / "run" / "checkpoints" / "step-10")
     assert meta.card["update"] == 10
+
+
+def test_all_checkpoints_are_kept_where_the_recipe_says_so_also_over_an_interruption(
+    recipe: Callable[..., Recipe], tmp_path: Path, whole: Path
+) -> None:
+    run, keeping = tmp_path / "run", recipe("saving.checkpoint_updates=2", "saving.keep=all")
+    assert recipe_digest(keeping) == recipe_digest(recipe())
+    with pytest.raises(CrashError):
+        start(keeping, run, Surroundings(Crashing(9)))
+    before = {
+        update: (path / "model.safetensors").read_bytes() for update, path in kept_checkpoints(run).items()
+    }
+    assert list(before) == [2, 4, 6, 8]
+    go_on(run)
+    kept = kept_checkpoints(run)
+    assert list(kept) == [2, 4, 6, 8, 10, 12]
+    assert kept[12] == run / "checkpoint"
+    assert weights(run) == weights(whole)
+    assert not list(run.glob("**/.*"))
+    for update, path in kept.items():
+        assert before.get(update, b"") in (b"", (path / "model.safetensors").read_bytes())
+        _, meta = load_checkpoint(path)
+        assert (meta.card["update"], meta.verified) == (update, True)
+    (kept[4] / "model.safetensors").unlink()  # as a process that is killed while it removes one leaves it
+    assert list(kept_checkpoints(run)) == [2, 6, 8, 10, 12]
+
+
+def test_a_training_that_kept_few_keeps_all_from_where_it_is_resumed(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(CrashError):
+        start(recipe("saving.checkpoint_updates=2", "saving.keep=1"), run, Surroundings(Crashing(7)))
+    assert list(kept_checkpoints(run)) == [6]
+    go_on(run, ["saving.keep=all"])
+    assert list(kept_checkpoints(run)) == [6, 8, 10, 12]
+
+
+def test_what_is_not_written_cannot_all_be_kept(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    with pytest.raises(AgentError, match=r"saving\.checkpoint_updates = 0 writes no checkpoint"):
+        start(recipe("saving.keep=all"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(AgentError, match="not one of a whole number, all"):
+        recipe("saving.keep=most")
 
 
 def test_a_request_to_stop_saves_the_last_update(

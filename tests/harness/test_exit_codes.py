@@ -39,6 +39,8 @@ ELSEWHERE = {
     ("latency", 1): "test_latency_sweep",
     ("extrapolate", 0): "test_extrapolation",
     ("extrapolate", 1): "test_extrapolation",
+    ("watch", 0): "test_watch",
+    ("watch", 1): "test_watch",
     ("ablate", 0): "test_ablation",
     ("ablate", 1): "test_ablation",
     ("env install", 0): "test_interpreters",

@@ -126,6 +126,9 @@ def make_folders(folder: Path) -> dict[str, Path]:
     )
     made["extrapolation"] = extrapolation._scored(synthetic, folder / "extrapolation", plan, 200)
     made["study"] = _module("test_study").Folder(folder / "study", synthetic, seeds=(0, 1)).path
+    made["watch"] = _module("test_learning").write(
+        synthetic, "watch", skill={100: 0.2, 200: 0.5}, confirmed=200, episodes=2
+    )
     training = _module("test_training").Made
     made["training"] = training(updates=10, of_updates=10).write(folder / "training")
     made["unfinished"] = training(updates=10, of_updates=10, finished=False).write(folder / "unfinished")

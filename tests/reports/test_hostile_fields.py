@@ -1,4 +1,4 @@
-"""Single fields of run, latency, extrapolation, study and training folders changed to hostile values.
+"""Single fields of run, latency, extrapolation, study, watch and training folders changed to hostile values.
 
 Each change ends in a report or in one sentence. ``LRAM_HOSTILE_CHANGES=5000`` makes as many changes as that
 (about a second each) in place of the sample, ``LRAM_HOSTILE_SEED`` other ones.
@@ -26,7 +26,7 @@ from lram.reports.writing import export
 
 CHANGES = int(os.environ.get("LRAM_HOSTILE_CHANGES", "63"))
 SEED = int(os.environ.get("LRAM_HOSTILE_SEED", "0"))
-KINDS = ("run", "parts", "latency", "extrapolation", "study", "training", "unfinished")
+KINDS = ("run", "parts", "latency", "extrapolation", "study", "watch", "training", "unfinished")
 
 
 def _hostile_fields():

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from lram.envs.task import Task
-from lram.harness.cli.compare import compare, lines
+from lram.harness.cli.compare import compare
 from lram.harness.cli.exits import VERDICTS
 from lram.harness.errors import LramError
 from lram.harness.storage.records import WorkItem
 from lram.harness.storage.run_folder import Run
 from lram.reports.summary.summarise import summarise
 from lram.reports.verdict.judging import judge
+from lram.reports.verdict.sentences import lines
 from lram.reports.verdict.sides import find_side
 
 TASKS = ("metaworld/a", "metaworld/b", "dmcontrol/c")

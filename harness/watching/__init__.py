@@ -1,0 +1,1 @@
+"""The checkpoints of a training, scored one by one as they appear: ``lram watch``."""

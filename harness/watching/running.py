@@ -1,0 +1,234 @@
+"""Score the checkpoints of a training, each as a run of its own, as they appear or afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from lram.agents.places import placed
+from lram.agents.shown import shown
+from lram.agents.training.folder import is_finished, kept_checkpoints, recipe_of
+from lram.agents.training.recipe import recipe_digest
+from lram.harness.errors import LramError, as_lram_error
+from lram.harness.evaluation import evaluate, resume
+from lram.harness.machine import Machine
+from lram.harness.plan import RunRequest, make_plan
+from lram.harness.progress import Progress, quiet
+from lram.harness.storage.run_folder import PLAN_FILE, Run
+from lram.harness.storage.seeds import confirmation_seed
+from lram.harness.watching.folder import CONFIRMATION, MARKER, RUNS, WatchFolder, begin, hold, label_of
+from lram.harness.watching.records import SCHEMA, WatchPlan
+
+POLL_S = 10.0
+"""Seconds between two looks at a training's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    """What a user asks for.
+
+    Attributes:
+        training: Folder of the training.
+        tasks: A selection (:mod:`lram.envs.registry`).
+        episodes: Of each checkpoint on each task.
+        seed: Names the initial states: the same for every checkpoint.
+        protocols: Protocol by domain, where it is not the domain's default.
+        machine: How to spread the work, and how checkpoints compute.
+        progress: Told what happens.
+    """
+
+    training: str | Path
+    tasks: str | Sequence[str]
+    episodes: int = 10
+    seed: int = 0
+    protocols: Mapping[str, str] | None = None
+    machine: Machine = field(default_factory=Machine)
+    progress: Progress = quiet
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCheckpoint:
+    """A checkpoint and the run that it played.
+
+    Attributes:
+        update: Updates that it was trained for.
+        run: Of the one agent ``update-000500``.
+    """
+
+    update: int
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class UnscoredCheckpoint:
+    """A checkpoint that could not be played, and why."""
+
+    update: int
+    reason: str
+
+
+@contextmanager
+def opened(folder: str | Path, request: WatchRequest) -> Iterator[WatchFolder]:
+    """Begin a watch in ``folder``, or go on with the one that is there, and hold its lock.
+
+    Raises:
+        LramError: There is no such training, a task cannot be played, another process watches there, or the
+            watch that is there does something else.
+    """
+    path = placed(folder)
+    request.machine.check()
+    plan = _plan(request)
+    if (path / MARKER).is_file():
+        held = hold(path)
+        try:
+            _same(WatchFolder(path), plan)
+        except BaseException:
+            held.close()
+            raise
+    else:
+        held = begin(path, plan)
+    with held:
+        yield WatchFolder(path)
+
+
+def follow(
+    watch: WatchFolder,
+    request: WatchRequest,
+    *,
+    once: bool = False,
+    poll_s: float = POLL_S,
+    wait: Callable[[float], None] = time.sleep,
+) -> Iterator[ScoredCheckpoint | UnscoredCheckpoint]:
+    """Score every checkpoint that is kept and yield it, in the order of the updates.
+
+    A checkpoint that cannot be played is yielded with the reason, and the others are played. What could not
+    be played while the training went on is tried once more at its end.
+
+    Args:
+        watch: What :func:`opened` gave.
+        request: What it was opened with.
+        once: Look once; otherwise until the training has ended.
+        poll_s: Seconds between two looks.
+        wait: Waits so long.
+
+    Raises:
+        LramError: The folder of the training is none any more.
+    """
+    training, settled, failed = Path(watch.plan.training), set[int](), dict[int, str]()
+    while True:
+        last = once or is_finished(training)  # before the listing: what comes after it is seen next time
+        with as_lram_error():
+            kept = kept_checkpoints(training)
+        for update, checkpoint in kept.items():
+            if update in settled or (update in failed and not last):
+                continue
+            try:
+                run = _score(watch, RUNS, update, checkpoint, request)
+            except LramError as error:
+                if failed.get(update) != str(error):
+                    yield UnscoredCheckpoint(update, str(error))
+                failed[update] = str(error)
+            else:
+                settled.add(update)
+                failed.pop(update, None)
+                yield ScoredCheckpoint(update, run)
+        if last:
+            return
+        wait(poll_s)
+
+
+def confirm(watch: WatchFolder, request: WatchRequest, update: int, episodes: int) -> Run:
+    """Play the checkpoint of ``update``, which was chosen, ``episodes`` times a task from other starts.
+
+    Raises:
+        LramError: It cannot be played, or was confirmed before on another number of episodes.
+    """
+    with as_lram_error():
+        checkpoint = kept_checkpoints(Path(watch.plan.training)).get(update)
+    if checkpoint is None:
+        raise LramError(
+            f"{watch.plan.training} no longer has the checkpoint of update {update}, so it cannot be "
+            'confirmed; train with saving.keep = "all"'
+        )
+    before = watch.confirmations().get(update)
+    if before is not None and before.plan.episodes != episodes:
+        raise LramError(
+            f"{before.path} confirms update {update} on {before.plan.episodes} episodes a task; give "
+            f"--confirm {before.plan.episodes}, or move it away"
+        )
+    return _score(watch, CONFIRMATION, update, checkpoint, request, episodes)
+
+
+def _score(
+    watch: WatchFolder, part: str, update: int, checkpoint: Path, request: WatchRequest, episodes: int = 0
+) -> Run:
+    plan, place = watch.plan, watch.path / part / label_of(update)
+    machine = replace(request.machine, **asdict(plan.compute), threads=plan.threads)
+    if (place / PLAN_FILE).is_file():
+        run = (watch.runs() if part == RUNS else watch.confirmations())[update]
+        if not run.missing():
+            return run
+        return resume(run, machine=machine, progress=request.progress)
+    return evaluate(
+        {label_of(update): checkpoint},
+        list(plan.tasks),
+        place,
+        episodes=episodes or plan.episodes,
+        seed=plan.seed if part == RUNS else confirmation_seed(plan.seed),
+        protocols=plan.protocols,
+        machine=machine,
+        progress=request.progress,
+    )
+
+
+def _plan(request: WatchRequest) -> WatchPlan:
+    training = placed(request.training)
+    with as_lram_error():
+        recipe = recipe_of(training)
+    # Whatever tasks, protocols and simulators are refused for is refused now, not once a checkpoint.
+    planned, _ = make_plan(
+        RunRequest(
+            agents="random",
+            tasks=request.tasks,
+            episodes=request.episodes,
+            seed=request.seed,
+            protocols=request.protocols,
+            interpreters=request.machine.interpreters,
+        )
+    )
+    return WatchPlan(
+        schema=SCHEMA,
+        training=str(training),
+        recipe=recipe_digest(recipe),
+        updates=recipe.optimizer.updates,
+        tasks=tuple(one.task.id for one in planned.tasks),
+        episodes=request.episodes,
+        seed=request.seed,
+        protocols=dict(request.protocols or {}),
+        compute=request.machine.compute(),
+        threads=request.machine.threads,
+    )
+
+
+def _same(watch: WatchFolder, asked: WatchPlan) -> None:
+    """Raise LramError for the first thing that is asked for otherwise than the watch was begun with."""
+    before, now = asdict(watch.plan), asdict(asked)
+    for name in before:
+        if before[name] != now[name]:
+            raise LramError(
+                f"{watch.path} was begun with {_told(name, before[name])}, and {_told(name, now[name])} is "
+                "asked for now; checkpoints are compared on equal terms: repeat the command that began it, "
+                "or give another folder"
+            )
+
+
+def _told(name: str, value: object) -> str:
+    if isinstance(value, tuple):
+        more = f" and {len(value) - 3} more" if len(value) > 3 else ""
+        return f"{name} = {', '.join(map(str, value[:3]))}{more}"
+    if isinstance(value, dict):
+        return f"{name} = {', '.join(f'{key} {one}' for key, one in value.items()) or 'as usual'}"
+    return f"{'digest of the recipe' if name == 'recipe' else name} = {shown(str(value))}"

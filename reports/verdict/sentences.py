@@ -1,0 +1,65 @@
+"""A verdict in sentences, as the command line, JUnit files and summaries of CI print it."""
+
+from __future__ import annotations
+
+from lram.harness.words import count
+from lram.reports import text
+from lram.reports.verdict.judging import Verdict
+
+
+def lines(verdict: Verdict) -> list[str]:
+    """Return a verdict in sentences."""
+
+    def three(value: float) -> str:
+        return text.number(value, 3)
+
+    found = verdict.difference
+    if found is None:
+        told = [f"not comparable: {verdict.reason}"]
+    else:
+        more = "more" if found.value >= 0 else "less"
+        p = text.p_value(verdict.p)
+        span = text.span(found, three)
+        interval = (
+            f"{100 * verdict.level:.3g}% interval {span}" if found.interval else f"no interval: {found.note}"
+        )
+        spoken = f"{verdict.first} scores {three(abs(found.value))} {more} than {verdict.second}"
+        told = [
+            f"{verdict.word}: {spoken} ({three(found.value)}, {interval}, "
+            f"p {'' if p.startswith('<') else '= '}{p})",
+            f"rests on {count(verdict.tasks, 'task')} of {text.names(verdict.domains)}, "
+            f"{count(verdict.episodes, 'pair')} of episodes that began alike",
+        ]
+        told += [*_scope(verdict), *_reach(verdict)]
+    return [*told, *(f"note: {note}" for note in verdict.notes)]
+
+
+def _scope(verdict: Verdict) -> list[str]:
+    """Return what kind of outcomes a verdict is about."""
+    if verdict.word not in ("better", "worse") or verdict.unseen_rate is None:
+        return []
+    return [
+        f"as far as outcomes were seen: one that comes in fewer than {100 * verdict.unseen_rate:.0f} of 100 "
+        "episodes of a task may not be among them"
+    ]
+
+
+def _reach(verdict: Verdict) -> list[str]:
+    """Return what the evidence could show, and what it would take to show more."""
+    found = verdict.difference
+    if found is not None and found.value == 0 and verdict.p == 1 and found.interval is None:
+        return ["all pairs of episodes ended alike", *filter(None, [verdict.not_detectable])]
+    if verdict.detectable is None:
+        return [verdict.not_detectable]
+    per_task = verdict.episodes / verdict.tasks
+    told = [
+        f"with {per_task:.3g} episodes a task, true differences of {verdict.detectable:.3f} and more are "
+        "shown four times in five, if the noise is what was seen"
+    ]
+    needed = verdict.episodes_needed
+    if verdict.word == "no difference shown" and needed is not None and needed > per_task:
+        told.append(
+            f"were the true difference the one seen, about {count(needed, 'episode')} a task would show it "
+            "as often"
+        )
+    return told
