@@ -73,7 +73,8 @@ def _show_totals(found: Forecast) -> None:
         "These are ranges, not intervals of a known probability. Costs run from those of the shortest to "
         f"those of the longest measured episode (of fewer than {ENOUGH}, and of other tasks than those "
         "measured, up to the task's horizon). The least time is that of lanes and processes used as well as "
-        "they can be; the most, that of no better pace than was measured. Loading and checking the agents comes on top."
+        "they can be; the most, that of no better pace than was measured. Loading and checking the agents "
+        "comes on top."
     )
 
 
