@@ -42,6 +42,7 @@ from lram.harness.cli import (
     suites,
     tasks,
     train,
+    verify,
 )
 from lram.harness.cli.exits import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from lram.harness.cli.printing.paths import placed_argument
@@ -73,6 +74,7 @@ COMMANDS: tuple[tuple[str, App | Callable[..., Any]], ...] = (
     ("suites", suites.suites),
     ("tasks", tasks.tasks),
     ("train", train.train),
+    ("verify", verify.verify),
 )
 """Every command, in the order of the help. Its module has its name; a family is a folder."""
 

@@ -46,6 +46,9 @@ ELSEWHERE = {
     ("env check", 0): "test_interpreter_check",
     ("env check", 1): "test_interpreter_check",
     ("doctor", 0): "test_interpreters",
+    ("verify", 0): "test_replay",
+    ("verify", 1): "test_replay",
+    ("verify", 12): "test_replay",
 }
 """Codes that take minutes or machinery to reach, and the module of tests that reaches them."""
 
