@@ -40,6 +40,11 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
         "collect": _SCORED,
         "report": _WRITTEN,
         "compare": {code: f"the verdict is '{word}'" for word, code in VERDICTS.items()},
+        "film": {
+            0: "every film that was asked for is there, and equals its record",
+            1: "an episode has no film, because its replay is not its record or could not be rendered, or "
+            "because two agents do not differ in it; it is named",
+        },
         "verify": {
             0: "every replayed episode equals its record",
             EXIT_FAILED: "an episode differs from its record although it was replayed under the same "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ def replay(
     progress: Progress = quiet,
     observer: RolloutObserver | None = None,
     on_replayed: Callable[[Replayed], None] = lambda replayed: None,
+    around: Callable[[Mapping[str, str]], AbstractContextManager[None]] = lambda interpreters: nullcontext(),
+    on_agents: Callable[[Mapping[str, PlannedAgent]], None] = lambda agents: None,
     command: str = "lram verify",
 ) -> list[Replayed]:
     """Play the episodes of ``records`` again and return what became of each, in plan order.
@@ -55,6 +58,9 @@ def replay(
         progress: Told what happens.
         observer: Watches the episodes; from here on, images may be asked for.
         on_replayed: Told of each episode as soon as it ends; conditions are not known yet then.
+        around: Given the interpreters by domain, returns what is to be held meanwhile; called once it is
+            clear that they may be started.
+        on_agents: Given the agents by label, before they play.
         command: What asks for it, for sentences.
 
     Raises:
@@ -81,9 +87,14 @@ def replay(
     interpreters = interpreters_of(plan, machine.interpreters)
     by_item = {record.item: record for record in records}
     items = [item for item in plan.items() if item in by_item]
-    with LOCAL.open(machine) as session, tempfile.TemporaryDirectory(prefix="lram-replay-") as logs:
+    with (
+        around(interpreters),
+        LOCAL.open(machine) as session,
+        tempfile.TemporaryDirectory(prefix="lram-replay-") as logs,
+    ):
         built = reopen(plan, agents, interpreters, session)
         checked(session, built, items)
+        on_agents(built)
         job = RolloutJob(plan, items, built, (), interpreters, Path(logs), observer=observer)
         with used(interpreters.values()), progress(items, len(items)) as report:
             sink = _Sink(by_item, report, on_replayed)
