@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lram.agents.api import MinimalAgent
+from lram.agents.places import placed
 from lram.harness.errors import LramError
 from lram.harness.films.choosing import ChosenEpisode
 from lram.harness.films.encoding import FORMATS, check_encoder, encode
@@ -98,6 +99,9 @@ class FilmMaker:
     trust: Trust = NONE
     progress: Progress = quiet
     _films: list[FilmEntry] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.place = placed(self.place)  # agents may change the working directory
 
     def check(self) -> None:
         """Raise LramError where no film could be written, before anything is played."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lram.agents.durable import write_durably
+from lram.agents.durable import open_regular, write_durably
 from lram.harness.errors import LramError
 from lram.harness.storage.json_files import check_layout, encode, read_json
 
@@ -87,7 +87,7 @@ def read_films(folder: Path) -> tuple[FilmEntry, ...]:
     found = read_json(file, FilmList)
     check_layout(file, found.schema, SCHEMA)
     for film in found.films:
-        if not _NAME.fullmatch(film.file):
+        if not _NAME.fullmatch(film.file) or not film.episodes:
             raise LramError(
                 f"{file} names {film.file!r}, which is no film in its folder; make the films anew"
             )
@@ -96,5 +96,5 @@ def read_films(folder: Path) -> tuple[FilmEntry, ...]:
 
 def digest(file: Path) -> str:
     """Return the SHA-256 of a film."""
-    with file.open("rb") as handle:
+    with open_regular(file) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

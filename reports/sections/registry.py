@@ -14,13 +14,14 @@ from lram.harness.errors import LramError
 from lram.harness.storage.run_folder import PLAN_FILE, Run, load_runs
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.section import Section, SectionSettings, SectionSpec
-from lram.reports.sections import extrapolation, inner_episodes, latency, study
+from lram.reports.sections import extrapolation, films, inner_episodes, latency, study
 
 SECTIONS: tuple[SectionSpec, ...] = (
     inner_episodes.SPEC,
     latency.SPEC,
     extrapolation.SPEC,
     study.SPEC,
+    films.SPEC,
 )
 """In the order of the page."""
 
