@@ -335,6 +335,8 @@ class Rollout:
             self._send(lane, lane.next_action())
 
     def _rendered(self, lane: Lane, event: Rendered) -> None:
+        if lane.observation is None:  # of the slot's episode before, which ended while it was made
+            return
         assert self._observer is not None
         self._observer.rendered(lane.item, event.image)
         if lane.ending is not None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from lram.agents.durable import open_regular, write_durably
 from lram.harness.errors import LramError
@@ -97,4 +97,4 @@ def read_films(folder: Path) -> tuple[FilmEntry, ...]:
 def digest(file: Path) -> str:
     """Return the SHA-256 of a film."""
     with open_regular(file) as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        return hashlib.file_digest(cast(Any, handle), "sha256").hexdigest()

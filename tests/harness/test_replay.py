@@ -329,6 +329,25 @@ def test_images_come_with_every_step_and_leave_the_trajectory_as_it_was(made: Pa
         assert len({image.tobytes() for image in images}) > 1
 
 
+class Breaks(Moody):
+    """Its first action is none."""
+
+    def act(self, *given: Any) -> tuple[list[Action], Any]:
+        actions, state = super().act(*given)
+        broken, self.mood = self.mood, 1
+        return [broken for _ in actions], state
+
+
+def test_an_image_of_an_episode_that_has_failed_is_not_taken_for_the_next_ones(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", {"moody": Moody(1)}, "toy/steps")
+    watcher = Watcher()
+    again = replay(run, scored(run), agents={"moody": Breaks(99)}, machine=Machine(lanes=1), observer=watcher)
+    assert [one.verdict for one in again] == ["not judged", "same", "same"]
+    assert "gave action 99" in again[0].differences[0]
+    for one in again[1:]:
+        assert len(watcher.images[one.record.item]) == (one.record.length or 0) + 1
+
+
 def test_who_wants_no_images_gets_none(made: Path) -> None:
     opened, watcher = Run(made), Watcher(wants=False)
     replay(opened, scored(opened)[:1], observer=watcher)
