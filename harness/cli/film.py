@@ -79,7 +79,8 @@ def film(
     Example: lram film runs/first --agent scripted --task toy/reach --episodes best,worst -o films
     """
     from lram.harness.films.choosing import choose, pairs_to_compare, read_divergence, read_words
-    from lram.harness.films.making import FilmMaker, FilmSettings
+    from lram.harness.films.making import FilmMaker
+    from lram.harness.films.settings import FilmSettings
     from lram.harness.replay.sampling import scored
 
     words = read_words(episodes or ["median"])

@@ -7,7 +7,7 @@ said why.
 * :mod:`.choosing`: which episodes: best, worst, median, by number, or where two agents first differ.
 * :mod:`.spool`, :mod:`.watching`: what a replay showed, kept until its record is known to agree.
 * :mod:`.drawing`, :mod:`.scenes`, :mod:`.encoding`: frames with their captions, and PyAV.
-* :mod:`.making`: films of episodes, side by side and in a grid.
+* :mod:`.making`, :mod:`.settings`, :mod:`.place`: films of episodes, side by side and in a grid.
 
 The list of a folder's films, which reports read, is :mod:`lram.harness.storage.films`.
 """
@@ -15,7 +15,8 @@ The list of a folder's films, which reports read, is :mod:`lram.harness.storage.
 from __future__ import annotations
 
 from lram.harness.films.choosing import ChosenEpisode, choose
-from lram.harness.films.making import FilmMaker, FilmSettings
+from lram.harness.films.making import FilmMaker
+from lram.harness.films.settings import FilmSettings
 from lram.harness.storage.films import FILMS_FILE, FilmedEpisode, FilmEntry, read_films
 
 __all__ = [

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lram.agents.api import MinimalAgent
-from lram.agents.places import placed
 from lram.harness.errors import LramError
 from lram.harness.films.choosing import ChosenEpisode
-from lram.harness.films.encoding import FORMATS, check_encoder, encode
+from lram.harness.films.place import FilmPlace
 from lram.harness.films.scenes import Scene, in_grid, usual_size
-from lram.harness.films.spool import Image, Spool, first_divergence
+from lram.harness.films.settings import FilmSettings
+from lram.harness.films.spool import Spool, first_divergence
 from lram.harness.films.watching import Camera
 from lram.harness.machine import Machine
 from lram.harness.opengl import rendering
 from lram.harness.progress import Progress, quiet
 from lram.harness.replay.comparison import Replayed
 from lram.harness.replay.replaying import replay
-from lram.harness.storage.films import FilmedEpisode, FilmEntry, digest, write_films
+from lram.harness.storage.films import FilmedEpisode, FilmEntry
 from lram.harness.storage.records import EpisodeRecord, WorkItem
 from lram.harness.storage.run_folder import Run
 from lram.harness.trust import NONE, Trust
@@ -30,36 +30,6 @@ BEFORE, AFTER = 60, 120
 
 MOST_SCENES = 36
 """Of a grid."""
-
-_LARGEST = 2160
-
-
-@dataclass(frozen=True, slots=True)
-class FilmSettings:
-    """How films look.
-
-    Attributes:
-        fps: Frames a second.
-        every: Steps from one frame to the next; the start and the end are always shown. Simulators render
-            only what is shown.
-        size: Height of a scene in pixels (None: its own, small ones enlarged; 240 beside others).
-        suffix: Of films in a folder: ``.mp4`` (H.264) or ``.webm`` (VP9).
-    """
-
-    fps: int = 30
-    every: int = 1
-    size: int | None = None
-    suffix: str = ".mp4"
-
-    def check(self) -> None:
-        """Raise LramError for what cannot be encoded."""
-        if not 1 <= self.fps <= 240:
-            raise LramError(f"a film of {self.fps} frames a second is none; give --fps from 1 to 240")
-        if self.every < 1:
-            raise LramError(f"--every is {self.every}; it must be 1 or more")
-        if self.size is not None and (not 16 <= self.size <= _LARGEST or self.size % 2):
-            raise LramError(f"--size {self.size} is no height; give an even number from 16 to {_LARGEST}")
-        check_encoder(self.suffix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +68,15 @@ class FilmMaker:
     machine: Machine | None = None
     trust: Trust = NONE
     progress: Progress = quiet
-    _films: list[FilmEntry] = field(default_factory=list)
+    _place: FilmPlace = field(init=False)
 
     def __post_init__(self) -> None:
-        self.place = placed(self.place)  # agents may change the working directory
+        self._place = FilmPlace(self.place, self.settings, self.run.path.resolve().name)
 
     def check(self) -> None:
         """Raise LramError where no film could be written, before anything is played."""
         self.settings.check()
-        if self._single:
-            check_encoder(self.place.suffix)
-            if self.place.exists():
-                raise LramError(f"{self.place} is there already; give a new file with -o")
-        elif self.place.exists() and (not self.place.is_dir() or any(self.place.iterdir())):
-            raise LramError(
-                f"{self.place} is not empty; give a new folder with -o, or a file such as film.mp4"
-            )
+        self._place.check()
 
     def episodes(self, chosen: Sequence[ChosenEpisode]) -> list[FilmOutcome]:
         """Make one film an episode; an episode whose replay is not its record has none.
@@ -122,7 +85,7 @@ class FilmMaker:
             LramError: Nothing can be replayed, rendered or written here.
         """
         self.check()
-        if self._single and len(chosen) > 1:
+        if self._place.single and len(chosen) > 1:
             raise LramError(
                 f"{self.place} is one film, and {len(chosen)} episodes are chosen; choose one with --agent, "
                 "--task and --episodes, give a folder with -o, or --grid for all in one"
@@ -131,24 +94,23 @@ class FilmMaker:
         made: dict[WorkItem, FilmEntry] = {}
 
         def take(replayed: Replayed, spool: Spool) -> None:
-            with _closing([spool]):
-                scene = Scene.of(replayed.record, spool)
+            record = replayed.record
+            with _closing({record.item: spool}):
                 height = self.settings.size or usual_size(spool)
-                name = self._name(replayed.record, why[replayed.record.item])
-                shown = [_filmed(replayed.record, why[replayed.record.item])]
-                frames = in_grid([scene], height, self._steps(0, len(spool) - 1))
-                made[replayed.record.item] = self._write(frames, name, "episode", shown)
+                frames = in_grid([Scene.of(record, spool)], height, self._steps(0, len(spool) - 1))
+                chosen_as = why[record.item]
+                words = [record.agent, record.task, record.episode, *_told(chosen_as)]
+                made[record.item] = self._place.write(frames, words, "episode", [_filmed(record, chosen_as)])
 
         done = self._replay([one.record for one in chosen], take)
-        if not self._single and made:  # listed so far in the order in which they ended
-            self._films = [made[one.record.item] for one in done if one.record.item in made]
-            write_films(self.place, self._films)
+        # Listed so far in the order in which they ended.
+        self._place.list_films([made[one.record.item] for one in done if one.record.item in made])
         return [FilmOutcome(_title(one.record), made.get(one.record.item), _refusal(one)) for one in done]
 
     def divergences(self, pairs: Sequence[tuple[EpisodeRecord, EpisodeRecord]]) -> list[FilmOutcome]:
         """Make a film a pair of episodes with the same start, around the first step at which they differ."""
         self.check()
-        if self._single and len(pairs) > 1:
+        if self._place.single and len(pairs) > 1:
             raise LramError(
                 f"{self.place} is one film, and {len(pairs)} tasks are chosen; choose one with --task, or "
                 "give a folder with -o"
@@ -177,16 +139,12 @@ class FilmMaker:
             last = max(len(scene.spool) for scene in scenes) - 1
             frames = in_grid(scenes, self._beside, self._steps(0, last))
             shown = [_filmed(one.record, one.why) for one in chosen]
-            return [FilmOutcome(title, self._write(frames, "grid", "grid", shown))]
+            return [FilmOutcome(title, self._place.write(frames, ["grid"], "grid", shown))]
 
     def _steps(self, first: int, last: int) -> list[int]:
         """Return the steps that are shown: those of which there are images, and the first and last."""
         every = self.settings.every
         return sorted({first, *range(-(-first // every) * every, last, every), last})
-
-    @property
-    def _single(self) -> bool:
-        return self.place.suffix in FORMATS
 
     @property
     def _beside(self) -> int:
@@ -208,8 +166,9 @@ class FilmMaker:
         last = max(len(one), len(other)) - 1
         steps = self._steps(max(0, step - BEFORE), min(last, step + AFTER))
         shown = [_filmed(record, "first divergence") for record in records]
-        name = f"{_slug(first.agent)}-and-{_slug(second.agent)}-{_slug(first.task)}-{first.episode}"
-        entry = self._write(in_grid(scenes, self._beside, steps), name, "divergence", shown, step)
+        words = [first.agent, "and", second.agent, first.task, first.episode]
+        frames = in_grid(scenes, self._beside, steps)
+        entry = self._place.write(frames, words, "divergence", shown, step)
         return FilmOutcome(title, entry, note=f"they first differ at step {step}")
 
     def _replay(
@@ -245,60 +204,14 @@ class FilmMaker:
         finally:
             camera.close()
 
-    def _write(
-        self,
-        frames: Iterator[Image],
-        name: str,
-        kind: str,
-        shown: Sequence[FilmedEpisode],
-        divergence: int | None = None,
-    ) -> FilmEntry:
-        folder = self.place.parent if self._single else self.place
-        folder.mkdir(parents=True, exist_ok=True)
-        file = self.place if self._single else folder / self._free(name)
-        count, height, width = encode(frames, file, self.settings.fps)
-        entry = FilmEntry(
-            file=file.name,
-            kind=kind,  # type: ignore[arg-type]
-            run=self.run.path.resolve().name,
-            episodes=tuple(shown),
-            frames=count,
-            fps=self.settings.fps,
-            height=height,
-            width=width,
-            sha256=digest(file),
-            divergence=divergence,
-        )
-        self._films.append(entry)
-        if not self._single:
-            write_films(folder, self._films)
-        return entry
 
-    def _name(self, record: EpisodeRecord, why: str) -> str:
-        words = [record.agent, record.task, str(record.episode), *([] if why == "chosen" else [why])]
-        return "-".join(map(_slug, words))
-
-    def _free(self, name: str) -> str:
-        """Return a file name that no film has; labels that differ in odd characters only share a slug."""
-        names = {film.file.casefold() for film in self._films}
-        file, number = f"{name}{self.settings.suffix}", 1
-        while file.casefold() in names:
-            number += 1
-            file = f"{name}-{number}{self.settings.suffix}"
-        return file
-
-
-class _closing:  # noqa: N801
-    """Closes spools at the end of a block."""
-
-    def __init__(self, spools: Sequence[Spool] | Mapping[WorkItem, Spool]) -> None:
-        self._spools = spools
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None:
-        spools = self._spools
-        for spool in list(spools.values() if isinstance(spools, Mapping) else spools):
+@contextmanager
+def _closing(spools: Mapping[WorkItem, Spool]) -> Iterator[None]:
+    """Close at the end what ``spools`` holds then."""
+    try:
+        yield
+    finally:
+        for spool in spools.values():
             spool.close()
 
 
@@ -336,5 +249,6 @@ def _title(record: EpisodeRecord) -> str:
     return f"{record.agent} on {record.task}, episode {record.episode}"
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-._")[:60] or "film"
+def _told(why: str) -> list[str]:
+    """Return what a film's name says of why its episode was chosen."""
+    return [] if why == "chosen" else [why]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from lram.agents.durable import open_regular, write_durably
 from lram.harness.errors import LramError
@@ -16,6 +16,7 @@ from lram.harness.storage.json_files import check_layout, encode, read_json
 FILMS_FILE = "films.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.(mp4|webm)")
 SCHEMA = 1
+FilmKind: TypeAlias = Literal["episode", "divergence", "grid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class FilmEntry:
     """
 
     file: str
-    kind: Literal["episode", "divergence", "grid"]
+    kind: FilmKind
     run: str
     episodes: tuple[FilmedEpisode, ...]
     frames: int

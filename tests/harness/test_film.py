@@ -217,6 +217,8 @@ def test_what_is_no_choice_is_said(made: Path, tmp_path: Path) -> None:
             settings.check()
     with pytest.raises(LramError, match="is one film, and 12 episodes are chosen"):
         FilmMaker(Run(made), tmp_path / "one.mp4").episodes(choose(records, ["0", "1", "2"]))
+    with pytest.raises(LramError, match=r"ends with .mp4 or .webm, not with '.gif'"):
+        FilmMaker(Run(made), tmp_path / "one.gif").episodes(choose(records, ["0"]))
     with pytest.raises(LramError, match="nowhere is not a run"):
         film(tmp_path / "nowhere", output=tmp_path / "x", machine=QUIET)
 
