@@ -97,8 +97,9 @@ def conclude(replayed: Sequence[Replayed], episodes: int) -> int:
     if forged:
         print(
             f"{count(len(forged), 'record')} made under the same conditions (processor, library, versions) "
-            f"{'is' if len(forged) == 1 else 'are'} not what the agent does in the episode: changed by hand, "
-            "or played by something else"
+            f"{'is' if len(forged) == 1 else 'are'} not what the agent does in the episode now: changed by "
+            "hand, played by something else, or of an agent or simulator that is not deterministic, which "
+            "'lram check' and 'lram env check' find"
         )
         return EXIT_FAILED
     print(f"whether these records are true cannot be judged here: {_why(other)}")

@@ -45,6 +45,11 @@ def conditions(
         found += _others("", _computing(then), _computing(now))
         before, after = then.compute.get(record.agent), now.compute.get(record.agent)
         found += _others(f"{record.agent}'s ", before, after)
+        if before and before.get("threads", "1") != "1":
+            found.append(
+                f"{record.agent} computed with {before['threads']} threads, which may split a sum in other "
+                "ways each time"
+            )
         if after and not after.get("device", "cpu").startswith("cpu"):
             found.append(_other("GPU", then.gpu, now.gpu))
     return tuple(filter(None, found))

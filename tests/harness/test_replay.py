@@ -24,6 +24,7 @@ from lram.harness.cli.verify import conclude, verify
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate
 from lram.harness.replay import Replayed, detection, differences, replay, sample, scored
+from lram.harness.replay.conditions import conditions
 from lram.harness.replay.detection import found_with
 from lram.harness.storage.records import WorkItem
 from lram.harness.storage.run_folder import Run
@@ -150,6 +151,23 @@ def test_what_was_recorded_without_provenance_or_on_a_cluster_is_not_judged(run:
     (one,) = replay(opened, [replace(scored(opened)[-1], length=3)])
     assert one.verdict == "not judged"
     assert "no provenance" in one.conditions[0]
+
+
+def test_what_a_model_computes_with_is_a_condition_and_of_other_agents_it_is_none(made: Path) -> None:
+    opened = Run(made)
+    record, (then,) = scored(opened)[0], opened.provenance()
+    compute = {"device": "cuda", "threads": "1"}
+    then = replace(then, compute={"random": compute}, gpu="A", packages={**then.packages, "torch": "2.0"})
+    now = replace(then, gpu="B", packages={**then.packages, "torch": "2.1"})
+    assert conditions(record, then, now, model=False) == ()
+    assert conditions(record, then, now, model=True) == ("torch 2.0 then, 2.1 now", "GPU A then, B now")
+    several = replace(then, compute={"random": {**compute, "threads": "2"}})
+    (told,) = conditions(record, several, several, model=True)
+    assert "random computed with 2 threads" in told
+    for field, words in (("platform", "C library"), ("python", "Python"), ("git", "lram-bench")):
+        value = "Linux-with-glibc1" if field == "platform" else "1.0"
+        (told,) = conditions(record, replace(then, **{field: value}), then, model=False)
+        assert words in told
 
 
 class Moody:
