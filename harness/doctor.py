@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lram.envs import registry
@@ -15,17 +15,12 @@ from lram.envs.availability import missing_requirements
 from lram.envs.errors import InterpreterError, SelectionError
 from lram.envs.session import Domain
 from lram.envs.workers.pool import Pool
-from lram.harness.children import child_environment
+from lram.harness import opengl
 from lram.harness.errors import LramError
 from lram.harness.interpreters import resolve
 from lram.harness.interpreters.readiness import LackingError, absent_sources, readiness
 from lram.harness.interpreters.sources import left_out
 from lram.harness.interpreters.trial import task_names, trial_task, try_task
-
-_RENDER_PROBE = (
-    "from dm_control import suite; "
-    "print(suite.load('cartpole', 'balance').physics.render(64, 64, camera_id=0).shape)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +45,7 @@ def examine() -> list[Finding]:
     findings = [_python()]
     with tempfile.TemporaryDirectory(prefix="lram-doctor-") as folder:
         findings += [_domain(name, Path(folder)) for name in registry.domain_names()]
-    findings += [_renderer(), *_devices(), *_kernels(), _browser()]
+    findings += [_renderer(), _films(), *_devices(), *_kernels(), _browser()]
     return findings
 
 
@@ -104,25 +99,22 @@ def _renderer() -> Finding:
         return Finding(name, None, f"{python} {error}")
     if absent:
         return Finding(name, None, "dm_control is not installed")
-    for backend in dict.fromkeys(filter(None, (os.environ.get("MUJOCO_GL"), "egl", "osmesa"))):
-        try:
-            subprocess.run(
-                [python or sys.executable, "-c", _RENDER_PROBE],
-                env={**child_environment(), "MUJOCO_GL": backend},
-                cwd="/",  # an interpreter before 3.11 would import from the working directory
-                capture_output=True,
-                timeout=60,
-                check=True,
-            )
-        except subprocess.SubprocessError:
-            continue
-        return Finding(name, True, f"MUJOCO_GL={backend}")
+    for backend in opengl.candidates():
+        if opengl.renders("dmcontrol", python, backend):
+            return Finding(name, True, f"{opengl.VARIABLE}={backend}")
     return Finding(
         name,
         False,
-        "neither egl nor osmesa renders",
-        "on Debian or Ubuntu: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri; only videos need it",
+        f"neither {' nor '.join(opengl.candidates())} renders",
+        f"{opengl.INSTALL}; only films need it",
     )
+
+
+def _films() -> Finding:
+    try:
+        return Finding("films (PyAV)", True, version("av"))
+    except PackageNotFoundError:
+        return Finding("films (PyAV)", None, "not installed (optional: pip install 'lram-bench[film]')")
 
 
 def _devices() -> list[Finding]:

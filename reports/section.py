@@ -18,6 +18,24 @@ from lram.reports.model import Caveat
 from lram.reports.table import PrintedTable, Table
 
 
+@dataclass(frozen=True, slots=True)
+class SectionFilm:
+    """A film of a section.
+
+    Attributes:
+        name: Of the file that the report has in ``films``.
+        source: The file that it is a copy of.
+        caption: What it shows.
+        width, height: Pixels.
+    """
+
+    name: str
+    source: Path
+    caption: str
+    width: int
+    height: int
+
+
 @dataclass(frozen=True)
 class Section:
     """One section.
@@ -29,6 +47,7 @@ class Section:
         lead: Paragraphs: what was measured, what it shows, and what it does not.
         tables: For people and programs.
         drawings: In the order of the page.
+        films: Likewise; the report has copies of them.
         summary: Plain values for ``summary.json``, under ``chapters`` and the key.
         caveats: What to read first.
         methods: (term, sentence) for the section on how the numbers were made.
@@ -39,6 +58,7 @@ class Section:
     lead: Sequence[str]
     tables: Sequence[Table[Any]] = ()
     drawings: Sequence[Drawing] = ()
+    films: Sequence[SectionFilm] = ()
     summary: Any = None
     caveats: Sequence[Caveat] = ()
     methods: Sequence[tuple[str, str]] = ()

@@ -226,6 +226,12 @@ class ModelAgent(Agent):
         for lane, action in zip(lanes, actions, strict=True):
             state.last_classes[lane] = past_classes(action, self._task(state, lane))
 
+    def asks_for(self, task: TaskSpec) -> float | None:
+        """Return the return, in unscaled reward, that the model's returns-to-go of ``task`` start from; None
+        where it reads none.
+        """
+        return self._target(task) if self.model.config.returns_in_context else None
+
     def _target(self, task: TaskSpec) -> float | None:
         return self.target_returns.get(task.id, task.target_return)
 

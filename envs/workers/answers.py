@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from lram.envs.errors import FrameError
 from lram.envs.session import Observation, SessionSpec, Step
@@ -21,6 +22,7 @@ from lram.envs.workers.wire import Kind
 LARGEST_TEXT = 1 << 16  # bytes of a HELLO, a FAILED, or a spec
 LARGEST_OBSERVATION = 1 << 22  # bytes
 LARGEST_BEGUN = wire.BEGUN.size + LARGEST_TEXT + LARGEST_OBSERVATION
+LARGEST_RENDERED = wire.RENDERED.size + wire.LARGEST_IMAGE
 LARGEST_ACTION = 1 << 16  # actions to choose from, or dimensions
 _MOST_PACKAGES, _LONGEST_FACT = 200, 200
 _LARGEST_PID = 1 << 31
@@ -32,11 +34,11 @@ class Request:
     """What a worker was asked for and has not answered yet.
 
     Attributes:
-        kind: Of the answer, BEGUN or STEPPED; FAILED is one to either.
+        kind: Of the answer, BEGUN, STEPPED or RENDERED; FAILED is one to each.
         slot, number: What the answer must repeat.
         limit_s: Seconds for it.
         sent: When it was asked, in the clock's seconds.
-        task: Task and protocol that an episode begins of; None for a step.
+        task: Task and protocol that an episode begins of; None for a step or an image.
     """
 
     kind: Kind
@@ -104,7 +106,7 @@ def check_header(number: int, length: int, request: Request | None, stepped: int
     elif number == Kind.FAILED:
         largest = LARGEST_TEXT
     elif number == request.kind:
-        largest = LARGEST_BEGUN
+        largest = LARGEST_RENDERED if number == Kind.RENDERED else LARGEST_BEGUN
     else:
         raise FrameError(f"sent {_frame(number)} where {request.kind.name} was due")
     if length > largest:
@@ -185,6 +187,21 @@ def read_stepped(
         observation, reward, terminated, truncated, success, signal, context_reset, inner_episode_ends
     )
     return step, seconds, trajectory
+
+
+def read_rendered(body: bytearray, request: Request, now: float) -> npt.NDArray[np.uint8]:
+    """Return the image of a RENDERED frame, uint8 (height, width, 3); it keeps the body as its memory."""
+    if len(body) < wire.RENDERED.size:
+        raise FrameError(f"sent a RENDERED frame of {len(body)} bytes, which has no head")
+    slot, number, seconds, height, width = wire.RENDERED.unpack_from(body)
+    _check_request(Kind.RENDERED, slot, number, request)
+    _check_seconds(seconds, request, now)
+    size = 3 * height * width
+    if not size or len(body) - wire.RENDERED.size != size:
+        bytes_sent = len(body) - wire.RENDERED.size
+        raise FrameError(f"sent an image of {bytes_sent} bytes as {height} by {width} pixels")
+    image = np.frombuffer(body, np.uint8, offset=wire.RENDERED.size)
+    return image.reshape(height, width, 3)
 
 
 def read_failed(body: bytearray, request: Request) -> str:

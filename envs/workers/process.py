@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from lram.envs.errors import FrameError
 from lram.envs.session import Action, Observation, SessionSpec, Step
 from lram.envs.text import printable
@@ -26,6 +29,7 @@ from lram.envs.workers.wire import Kind
 
 _READ_SIZE = 1 << 18
 _STEPPED = int(Kind.STEPPED)
+_NUMBERED = (Kind.BEGUN, Kind.STEPPED, Kind.RENDERED)  # answers whose beginning tells their request
 _LAST_WORDS = 2000  # bytes of a worker's log that are looked at when it dies
 _LONGEST_LAST_WORDS = 600  # characters of them that are shown
 
@@ -62,6 +66,15 @@ class Stepped:
 
 
 @dataclass(frozen=True, slots=True)
+class Rendered:
+    """A slot has shown its scene, uint8 (height, width, 3)."""
+
+    worker: WorkerProcess
+    slot: int
+    image: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The simulator in a slot raised or broke its contract; the worker lives on."""
 
@@ -89,7 +102,7 @@ class Died:
     over: bool = False
 
 
-Event: TypeAlias = Begun | Stepped | Failed | Died
+Event: TypeAlias = Begun | Stepped | Rendered | Failed | Died
 
 
 @dataclass(slots=True, eq=False)
@@ -142,6 +155,15 @@ class WorkerProcess:
         number = self._number()
         request = Request(Kind.STEPPED, slot, number, deadlines.step_s, self.clock())
         self._send(wire.pack_step(slot, action, number), request, flush=flush)
+
+    def render(self, slot: int, deadlines: Deadlines) -> None:
+        """Ask for an image of the scene in ``slot``, of an episode that goes on or has just ended.
+
+        The first one may take as long as an episode's beginning: a GL context is made.
+        """
+        number = self._number()
+        request = Request(Kind.RENDERED, slot, number, deadlines.begin_s, self.clock())
+        self._send(wire.pack_render(slot, number), request)
 
     @property
     def deadline(self) -> float | None:
@@ -234,7 +256,8 @@ class WorkerProcess:
         while len(buffer) - start >= size:
             length, number = unpack(buffer, start)
             request = owed[0] if owed else None
-            layout = self._layouts.get(request.slot) if request is not None and request.task is None else None
+            steps = request is not None and request.kind is Kind.STEPPED
+            layout = self._layouts.get(request.slot) if request is not None and steps else None
             stepped = layout.stepped if layout is not None else -1
             if number != _STEPPED or length != stepped or not self.facts:
                 self._check_header(number, length, request, stepped, start + size)
@@ -264,6 +287,10 @@ class WorkerProcess:
             events.append(Failed(self, request.slot, message))
             self._answered(request, now, ends=True)
             return
+        if number == Kind.RENDERED:
+            events.append(Rendered(self, request.slot, answers.read_rendered(body, request, now)))
+            self._answered(request, now, ends=False)
+            return
         assert request.task is not None
         layout, seconds, first = answers.read_begun(body, request, self._known.get(request.task), now)
         self._known[request.task] = self._layouts[request.slot] = layout
@@ -282,7 +309,7 @@ class WorkerProcess:
 
     def _repeats(self, number: int, place: int) -> bool:
         """Return whether a frame names the request that was answered last."""
-        if number not in (Kind.BEGUN, Kind.STEPPED) or len(self._buffer) < place + wire.ANSWERED.size:
+        if number not in _NUMBERED or len(self._buffer) < place + wire.ANSWERED.size:
             return False
         _, request = wire.ANSWERED.unpack_from(self._buffer, place)
         return bool(self._owed) and request == (self._owed[0].number - 1) % wire.REQUESTS

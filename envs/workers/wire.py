@@ -16,19 +16,24 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lram.envs.session import Action, Observation, SessionSpec, Step
 
 HEADER = struct.Struct("<IB")
 BEGUN = struct.Struct("<HIdH")  # slot, request, seconds, bytes of the spec's text
 STEPPED = struct.Struct("<HIddBdI")  # slot, request, reward, signal, flags, seconds, trajectory
-ANSWERED = struct.Struct("<HI")  # the beginning of both: slot, request
+RENDERED = struct.Struct("<HIdHH")  # slot, request, seconds, height, width
+ANSWERED = struct.Struct("<HI")  # the beginning of all three: slot, request
 _STEP_REQUEST = struct.Struct("<HIB")
 
 TERMINATED, TRUNCATED, HAS_SUCCESS, SUCCESS, CONTEXT_RESET, INNER_EPISODE_ENDS = 1, 2, 4, 8, 16, 32
 REQUESTS = 1 << 32  # numbers of requests, after which they begin anew
 LARGEST_REWARD = 1e30
 """No reward and no signal lies beyond it, so that a sum over an episode is finite even as float32."""
+
+LARGEST_IMAGE = 1 << 24
+"""Bytes of the largest image of a scene, such as 2048 by 2048 pixels."""
 
 _DISCRETE, _CONTINUOUS = 0, 1
 
@@ -43,6 +48,8 @@ class Kind(IntEnum):
     STEPPED = 5  # worker: what it led to
     FAILED = 6  # worker: JSON slot, request, message; the slot's episode is over
     CLOSE = 7  # harness: close everything and exit
+    RENDER = 8  # harness: slot and request; show the scene to people
+    RENDERED = 9  # worker: the scene, uint8 (height, width, 3)
 
 
 def frame(kind: Kind, body: bytes) -> bytes:
@@ -70,6 +77,17 @@ def unpack_step(body: bytes) -> tuple[int, int, Action]:
     if kind == _DISCRETE:
         return slot, request, int.from_bytes(rest, "little")
     return slot, request, np.frombuffer(rest, dtype=np.float32).copy()
+
+
+def pack_render(slot: int, request: int = 0) -> bytes:
+    """Return the request for an image of the scene in ``slot``."""
+    return frame(Kind.RENDER, ANSWERED.pack(slot, request))
+
+
+def pack_rendered(slot: int, image: npt.NDArray[np.uint8], seconds: float, request: int = 0) -> bytes:
+    """Return the answer to RENDER: seconds spent, and the image, uint8 (height, width, 3)."""
+    head = RENDERED.pack(slot, request, seconds, image.shape[0], image.shape[1])
+    return frame(Kind.RENDERED, head + image.tobytes())
 
 
 def pack_begun(

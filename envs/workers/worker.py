@@ -89,6 +89,18 @@ class Worker:
         holder.trajectory = zlib.crc32(step.observation.tobytes(), checksum)
         return wire.pack_stepped(slot, step, time.perf_counter() - started, holder.trajectory, request)
 
+    def render(self, slot: int, request: int = 0) -> bytes:
+        """Show the scene of the episode in ``slot``, over or not; return the frame that answers."""
+        started = time.perf_counter()
+        image = np.asarray(self._slots[slot].session.render())
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise SessionError(
+                f"render() gave {image.dtype}{image.shape}, not an image: uint8 (height, width, 3)"
+            )
+        if image.nbytes > wire.LARGEST_IMAGE:
+            raise SessionError(f"render() gave {image.nbytes} bytes, and {wire.LARGEST_IMAGE} are the most")
+        return wire.pack_rendered(slot, image, time.perf_counter() - started, request)
+
     def drop(self, slot: int) -> None:
         """Close the session of ``slot``: after an error it is not to be trusted."""
         holder = self._slots.pop(slot, None)
@@ -150,6 +162,9 @@ def _answer(worker: Worker, kind: Kind, body: bytes) -> bytes:
         if kind is Kind.STEP:
             slot, number, action = wire.unpack_step(body)
             return worker.step(slot, action, number)
+        if kind is Kind.RENDER:
+            slot, number = wire.ANSWERED.unpack(body)
+            return worker.render(slot, number)
         asked = json.loads(body)
         slot, number = asked["slot"], asked.get("request", 0)
         if kind is Kind.BEGIN:

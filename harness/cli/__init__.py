@@ -34,6 +34,7 @@ from lram.harness.cli import (
     env,
     eval,
     extrapolate,
+    film,
     finetune,
     import_checkpoint,
     latency,
@@ -43,6 +44,7 @@ from lram.harness.cli import (
     suites,
     tasks,
     train,
+    verify,
     watch,
 )
 from lram.harness.cli.exits import EXIT_BAD_INPUT, EXIT_INTERRUPTED
@@ -67,6 +69,7 @@ COMMANDS: tuple[tuple[str, App | Callable[..., Any]], ...] = (
     ("env", env.app),
     ("eval", eval.eval_),
     ("extrapolate", extrapolate.extrapolate),
+    ("film", film.film),
     ("finetune", finetune.finetune),
     ("import-checkpoint", import_checkpoint.import_checkpoint),
     ("latency", latency.latency),
@@ -76,6 +79,7 @@ COMMANDS: tuple[tuple[str, App | Callable[..., Any]], ...] = (
     ("suites", suites.suites),
     ("tasks", tasks.tasks),
     ("train", train.train),
+    ("verify", verify.verify),
     ("watch", watch.watch),
 )
 """Every command, in the order of the help. Its module has its name; a family is a folder."""

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+EXIT_NOT_JUDGED = 12
 EXIT_INTERRUPTED = 130
 VERDICTS: Mapping[str, int] = MappingProxyType(
     {"better": 0, "no difference shown": 10, "worse": 11, "not comparable": 12}
@@ -44,6 +45,18 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
         "collect": _SCORED,
         "report": _WRITTEN,
         "compare": {code: f"the verdict is '{word}'" for word, code in VERDICTS.items()},
+        "film": {
+            0: "every film that was asked for is there, and equals its record",
+            1: "an episode has no film, because its replay is not its record or could not be rendered, or "
+            "because two agents do not differ in it; it is named",
+        },
+        "verify": {
+            0: "every replayed episode equals its record",
+            EXIT_FAILED: "an episode differs from its record although it was replayed under the same "
+            "conditions; it is named, with what differs",
+            EXIT_NOT_JUDGED: "an episode differs, and other conditions (processor, C library, versions, how "
+            "a model computes) or a failed replay may be why; they are named",
+        },
         "check": {
             0: "every agent passed every check that was made",
             1: "a check failed, or an agent could not be tried on any task",

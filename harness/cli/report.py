@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from lram.harness.cli.options import NormaliserOption
 from lram.harness.cli.printing.paths import placed_argument
 from lram.harness.errors import LramError
+from lram.harness.storage.films import FILMS_FILE
 from lram.harness.storage.listing import show_not_read
 from lram.harness.waiting import still
 from lram.harness.words import visible
@@ -58,6 +59,13 @@ def report(
             negative=(),
         ),
     ] = None,
+    film: Annotated[
+        list[Path] | None,
+        Parameter(
+            help="Folder of films that 'lram film' made of these runs, to show; repeat it for several.",
+            negative=(),
+        ),
+    ] = None,
     normaliser: NormaliserOption = "paper",
     json: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative=())] = False,
     seed: Annotated[int, Parameter(help="Seed of the resampling in comparisons.")] = 0,
@@ -72,7 +80,10 @@ def report(
 
     Example: lram report runs/first old=runs/may:xlstm --training runs/mamba -o runs/first-report
     """
-    if not runs and not training:
+    for folder in film or ():
+        if not (folder / FILMS_FILE).is_file():
+            raise LramError(f"{folder} has no {FILMS_FILE}; 'lram film RUN -o FOLDER' makes folders of films")
+    if not runs and not training and not film:
         raise LramError("there is nothing to report on; name a run's folder, or --training and a training's")
     # Folders as all commands take them; a part of a run is a text.
     named = [placed_argument(Path(text)) if Path(text).is_dir() else text for text in runs or ()]
@@ -82,13 +93,17 @@ def report(
     from lram.reports.comparison.pairs import read_pairs
     from lram.reports.evidence.collect import collect
     from lram.reports.section import SectionSettings
+    from lram.reports.sections import films
+    from lram.reports.sections.films.section import check_films
     from lram.reports.sections.registry import load_folders, make_sections
     from lram.reports.writing.export import whole_summary
 
     doing = "reading the folders"
     with still(lambda: doing):
         trainings = load_trainings(training or ())
-        opened, others = load_folders(named)
+        opened, others = load_folders([*named, *(film or ())])
+        if opened and others.get(films.SPEC.key):
+            check_films(others[films.SPEC.key], opened)
         show_not_read(run.path for run in opened)
         labels = [agent.label for run in opened for agent in run.plan.agents]
         pairs = read_pairs(compare or (), baseline or (), labels)

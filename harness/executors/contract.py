@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from lram.harness.machine import Machine
 from lram.harness.plan import PlannedAgent, PlanningPlace
+from lram.harness.rollout.observer import RolloutObserver
 from lram.harness.rollout.occupancy import Occupied
 from lram.harness.storage.records import EpisodeRecord, Failure, RunPlan, WorkItem
 
@@ -58,6 +59,7 @@ class RolloutJob:
         interpreters: Executable by domain, where it is not played in this interpreter.
         logs: Folder for what workers print.
         trajectories: Whether they are wanted.
+        observer: Sees each step and the images that it wants; on this machine only.
     """
 
     plan: RunPlan
@@ -67,6 +69,7 @@ class RolloutJob:
     interpreters: Mapping[str, str]
     logs: Path
     trajectories: bool = False
+    observer: RolloutObserver | None = None
 
 
 @dataclass(frozen=True, slots=True)

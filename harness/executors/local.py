@@ -103,6 +103,7 @@ class _LocalSession(LocalPlanning):
             (lambda recorder, record: sink.record(record, recorder.trajectory(record)))
             if job.trajectories
             else None,
+            job.observer,
         )
         for item, failure in job.settled:
             rollout.note(item, failure)

@@ -164,7 +164,7 @@ class _Trial:
             self._end(event.message)
         elif isinstance(event, Begun):
             self._begun(event)
-        else:
+        elif isinstance(event, Stepped):
             self._stepped(event)
 
     def _begun(self, event: Begun) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from lram.agents.api import Action, Observation
 from lram.envs.protocol_id import ProtocolId
 from lram.envs.workers.pool import Pool
-from lram.envs.workers.process import Begun, Deadlines, Stepped, WorkerProcess
+from lram.envs.workers.process import Begun, Deadlines, Died, Failed, Stepped, WorkerProcess
 from lram.harness.errors import LramError, as_lram_error
 from lram.harness.rollout.translation import checked_action, contradiction, task_spec
 from lram.harness.storage import seeds
@@ -87,7 +87,7 @@ class Simulators:
                     lane, step = self._of(event.worker, event.slot), event.step
                     self.observations[lane], self.rewards[lane] = step.observation, step.signal
                     self._over[lane] = step.terminated or step.truncated
-                else:
+                elif isinstance(event, Failed | Died):
                     raise LramError(f"{self._spec.id} failed while it was played: {event.message}")
                 waiting -= 1
 

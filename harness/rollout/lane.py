@@ -34,6 +34,7 @@ class Lane:
         hold: Steps that the world still takes until then.
         longest: Decisions after which the episode is taken for one without an end.
         still_s: Seconds of it for which the machine stood still.
+        ending: The step that ended the episode, while an image of its end is still to come.
     """
 
     number: int
@@ -65,6 +66,7 @@ class Lane:
     hold: int = 0
     held: int = 0
     recorder: TrajectoryRecorder | None = None
+    ending: Stepped | None = None
 
     @property
     def item(self) -> WorkItem:

@@ -16,7 +16,16 @@ from lram.envs.protocol_id import ProtocolId
 from lram.envs.registry import load_domain
 from lram.envs.text import printable
 from lram.envs.workers.pool import Pool
-from lram.envs.workers.process import Begun, Deadlines, Died, Event, Failed, Stepped, WorkerProcess
+from lram.envs.workers.process import (
+    Begun,
+    Deadlines,
+    Died,
+    Event,
+    Failed,
+    Rendered,
+    Stepped,
+    WorkerProcess,
+)
 from lram.harness.errors import LramError
 from lram.harness.rollout.agent_calls import AgentCalls, AgentRaisedError
 from lram.harness.rollout.batching import LONGEST_S, BatchingTimeout
@@ -24,6 +33,7 @@ from lram.harness.rollout.failures import Tally
 from lram.harness.rollout.groups import Groups
 from lram.harness.rollout.lane import LONGEST, Lane
 from lram.harness.rollout.measured_times import MeasuredTimes
+from lram.harness.rollout.observer import RolloutObserver
 from lram.harness.rollout.occupancy import Occupancy
 from lram.harness.rollout.recorder import TrajectoryRecorder
 from lram.harness.rollout.schedule import Choice, Queue, WorkerSlot
@@ -86,6 +96,7 @@ class Rollout:
         pool: Pool,
         settings: RolloutSettings,
         on_trajectory: Callable[[TrajectoryRecorder, EpisodeRecord], None] | None = None,
+        observer: RolloutObserver | None = None,
     ) -> None:
         """Prepare; nothing starts before :meth:`run`.
 
@@ -94,9 +105,11 @@ class Rollout:
             tasks: By task id.
             pool: Where the simulators live; the caller closes it.
             settings: How to play.
-            on_tape: Given each scored episode step by step with its record, in place of ``on_record``: both
-                at once, so that nothing comes between them.
+            on_trajectory: Given each scored episode step by step with its record, in place of ``on_record``:
+                both at once, so that nothing comes between them.
+            observer: Sees each step, and the images that it wants.
         """
+        self._observer = observer
         self._on_trajectory = on_trajectory
         self._tasks = tasks
         self._pool = pool
@@ -280,6 +293,8 @@ class Rollout:
             self._begun(lane, event)
         elif isinstance(event, Stepped):
             self._stepped(lane, event)
+        elif isinstance(event, Rendered):
+            self._rendered(lane, event)
         else:
             self._failed(lane, event)
 
@@ -294,18 +309,22 @@ class Rollout:
         lane.observation = event.observation
         if self._on_trajectory is not None:
             lane.recorder = TrajectoryRecorder(lane.spec, [event.observation.copy()])
+        if self._observer is not None and self._observer.begun(lane.item):
+            event.worker.render(lane.slot, self._settings.deadlines)
         self._groups.wait(lane)
 
     def _stepped(self, lane: Lane, event: Stepped) -> None:
         lane.stepped(event.step, event.seconds)
         self._decisions += 1
         self._times.stepped(lane.spec.domain, event.seconds)
+        wanted = self._observer is not None and self._observer.stepped(lane.item, lane.last, event)
+        if wanted:
+            event.worker.render(lane.slot, self._settings.deadlines)
         if event.step.terminated or event.step.truncated:
-            self._land(lane)
-            if overflow := lane.overflow:
-                self._fail(lane, Failure("session", overflow))
+            if wanted:
+                lane.ending = event
             else:
-                self._record(lane, event=event)
+                self._end(lane, event)
         elif lane.length >= lane.longest:
             self._land(lane)
             text = f"the simulator has not ended the episode after {lane.length} decisions"
@@ -314,6 +333,21 @@ class Rollout:
             self._groups.wait(lane)
         else:
             self._send(lane, lane.next_action())
+
+    def _rendered(self, lane: Lane, event: Rendered) -> None:
+        if lane.observation is None:  # of the slot's episode before, which ended while it was made
+            return
+        assert self._observer is not None
+        self._observer.rendered(lane.item, event.image)
+        if lane.ending is not None:
+            self._end(lane, lane.ending)
+
+    def _end(self, lane: Lane, event: Stepped) -> None:
+        self._land(lane)
+        if overflow := lane.overflow:
+            self._fail(lane, Failure("session", overflow))
+        else:
+            self._record(lane, event=event)
 
     def _failed(self, lane: Lane, event: Failed) -> None:
         self._land(lane, rests=False)

@@ -15,7 +15,15 @@ from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.evidence.named_runs import NamedFolder, named_folder, open_named
 from lram.reports.section import Section, SectionSettings, SectionSpec
-from lram.reports.sections import extrapolation, inner_episodes, latency, learning, literature, study
+from lram.reports.sections import (
+    extrapolation,
+    films,
+    inner_episodes,
+    latency,
+    learning,
+    literature,
+    study,
+)
 
 SECTIONS: tuple[SectionSpec, ...] = (
     literature.SPEC,
@@ -24,6 +32,7 @@ SECTIONS: tuple[SectionSpec, ...] = (
     extrapolation.SPEC,
     study.SPEC,
     learning.SPEC,
+    films.SPEC,
 )
 """In the order of the page."""
 

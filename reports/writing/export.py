@@ -43,7 +43,7 @@ class _Named(msgspec.Struct):
     files: tuple[str, ...] = ()
 
 
-_FOLDERS = frozenset({"figures", "tables"})
+_FOLDERS = frozenset({"figures", "films", "tables"})
 _FILES = frozenset(
     {
         "index.html",
@@ -66,6 +66,7 @@ Anything else in its folder is somebody's.
 _KEYS = "|".join(spec.key for spec in SECTIONS)
 _OF_SECTION = re.compile(
     rf"tables/({_KEYS})_[A-Za-z0-9_-]+\.csv|figures/({_KEYS})-[A-Za-z0-9_-]+\.({'|'.join(KINDS)})"
+    r"|films/[A-Za-z0-9][A-Za-z0-9._-]*\.(mp4|webm)"
 )
 
 
@@ -118,7 +119,8 @@ def _files_of(sections: Sequence[Section]) -> list[str]:
     """Return the names of the files that sections bring."""
     tables = [f"tables/{name}" for section in sections for name in section.csv]
     drawings = [drawing.name for section in sections for drawing in section.drawings]
-    return sorted([*tables, *(f"figures/{name}.{kind}" for name in drawings for kind in KINDS)])
+    films = [f"films/{film.name}" for section in sections for film in section.films]
+    return sorted([*tables, *(f"figures/{name}.{kind}" for name in drawings for kind in KINDS), *films])
 
 
 def whole_summary(
@@ -228,6 +230,11 @@ def _contents(
     for drawing in figures:
         for kind in KINDS:
             contents[f"figures/{drawing.name}.{kind}"] = render(drawing, kind)
+    for film in (film for section in sections for film in section.films):
+        try:
+            contents[f"films/{film.name}"] = read_regular(film.source)
+        except OSError as error:
+            raise LramError(f"{film.source} cannot be read: {error.strerror}; make the film anew") from error
     return contents
 
 

@@ -19,7 +19,7 @@ from lram.envs.errors import FrameError
 from lram.envs.session import SessionSpec, Step
 from lram.envs.workers import answers, wire
 from lram.envs.workers.answers import Layout
-from lram.envs.workers.process import Begun, Deadlines, Event, Failed, Stepped, WorkerProcess
+from lram.envs.workers.process import Begun, Deadlines, Event, Failed, Rendered, Stepped, WorkerProcess
 from lram.envs.workers.wire import HEADER, Kind, frame, pack_json
 
 SPEC = SessionSpec("vector", (3,), "continuous", 2)
@@ -107,6 +107,7 @@ WRONG_STEPS = {
     "a request of ours": wire.pack_step(0, 1, 3),
     "close": frame(Kind.CLOSE, b""),
     "begun": begun(FACTS, 3),
+    "an image": wire.pack_rendered(0, np.zeros((1, 1, 3), np.uint8), 0.0, 3),
     "hello again": HELLO,
     "4 GiB": HEADER.pack(0xFFFFFFFF, Kind.STEPPED),
     "4 GiB of words": HEADER.pack(0xFFFFFFFF, Kind.FAILED),
@@ -205,6 +206,53 @@ WRONG_GREETINGS = {
         for value in values
     },
 }
+
+
+PIXELS = np.zeros((2, 4, 3), np.uint8)
+
+
+def rendered(slot: int, request: int, height: int = 2, width: int = 4, seconds: float = 0.0) -> bytes:
+    head = wire.RENDERED.pack(slot, request, seconds, height, width)
+    return frame(Kind.RENDERED, head + PIXELS.tobytes())
+
+
+# The worker owes an image of slot 0, as request 3; slot 1 is begun as request 2 and owes nothing.
+WRONG_IMAGES = {
+    "a step": stepped(0, 3),
+    "begun": begun(FACTS, 3),
+    "no head": frame(Kind.RENDERED, b"\0"),
+    "4 GiB": HEADER.pack(0xFFFFFFFF, Kind.RENDERED),
+    "beyond the largest": HEADER.pack(answers.LARGEST_RENDERED + 1, Kind.RENDERED),
+    "another slot": rendered(1, 3),
+    "request answered before": rendered(0, 2),
+    "request not asked": rendered(0, 4),
+    "taller than it is": rendered(0, 3, 3),
+    "without height": rendered(0, 3, 0),
+    "no time": rendered(0, 3, seconds=float("nan")),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_IMAGES)
+def test_a_wrong_answer_to_an_image_is_refused_by_a_sentence_and_gives_no_event(
+    make: Callable[..., Peer], name: str
+) -> None:
+    peer = make()
+    peer.begins(0)
+    peer.begins(1)
+    peer.worker.render(0, LIMITS)
+    assert peer.says(WRONG_IMAGES[name]) == ([], True)
+    assert peer.worker.fault.isprintable()
+
+
+def test_an_image_and_the_step_after_it_are_answered_in_order(make: Callable[..., Peer]) -> None:
+    peer = make()
+    peer.begins(0)
+    peer.worker.render(0, LIMITS)
+    asked = peer.asks(0)
+    events, ended = peer.says(rendered(0, asked - 1) + stepped(0, asked))
+    assert not ended
+    assert [type(event) for event in events] == [Rendered, Stepped]
+    assert events[0].image.shape == (2, 4, 3)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", WRONG_STEPS)

@@ -114,3 +114,41 @@ def test_a_reward_that_sums_may_overflow_of_fails_the_episode(reward: float) -> 
     answer = bytearray(body(_answer(worker, Kind.STEP, body(wire.pack_step(0, 1, 4)))))
     message = answers.read_failed(answer, Request(Kind.STEPPED, 0, 4, limit_s=9.0, sent=0.0))
     assert message.startswith("the reward is ")
+
+
+def test_images_of_the_scene_survive() -> None:
+    image = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    assert wire.ANSWERED.unpack(body(wire.pack_render(3, 8))) == (3, 8)
+    packed = bytearray(body(wire.pack_rendered(3, image, 0.5, 8)))
+    received = answers.read_rendered(packed, Request(Kind.RENDERED, 3, 8, limit_s=9.0, sent=0.0), now=1.0)
+    np.testing.assert_array_equal(received, image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 5), np.uint8),
+        np.zeros((4, 5, 4), np.uint8),
+        np.zeros((4, 5, 3), np.float32),
+        np.zeros((0, 5, 3), np.uint8),
+        np.zeros((3000, 3000, 3), np.uint8),
+    ],
+)
+def test_a_session_that_shows_no_image_fails_the_episode(image: np.ndarray) -> None:
+    class Shows:
+        spec = VECTOR
+
+        def reset(self, seed: int) -> np.ndarray:
+            return np.zeros(3, np.float32)
+
+        def render(self) -> np.ndarray:
+            return image
+
+        def close(self) -> None:
+            pass
+
+    worker = Worker(replace(load_domain("toy"), make=lambda task, protocol: Shows()))
+    worker.begin(2, "steps", "plain", 1)
+    answer = bytearray(body(_answer(worker, Kind.RENDER, body(wire.pack_render(2, 4)))))
+    message = answers.read_failed(answer, Request(Kind.RENDERED, 2, 4, limit_s=9.0, sent=0.0))
+    assert message.startswith("render() gave ")

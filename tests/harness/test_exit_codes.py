@@ -48,6 +48,11 @@ ELSEWHERE = {
     ("env check", 0): "test_interpreter_check",
     ("env check", 1): "test_interpreter_check",
     ("doctor", 0): "test_interpreters",
+    ("film", 0): "test_film",
+    ("film", 1): "test_film",
+    ("verify", 0): "test_replay",
+    ("verify", 1): "test_replay",
+    ("verify", 12): "test_replay",
 }
 """Codes that take minutes or machinery to reach, and the module of tests that reaches them."""
 

@@ -236,6 +236,8 @@ class _RaySession:
         return {label: agent.note for label, agent in known.items() if agent.note}
 
     def play(self, job: RolloutJob, sink: RecordSink) -> None:
+        if job.observer is not None:
+            raise LramError("images of episodes stay on the machine that plays them; make films on this one")
         agents = cast(Mapping[str, RemoteAgent], job.agents)
         assert self._placement is not None, "check comes before play"
         self._placement.alone = job.plan.realtime_hz > 0
