@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lram.harness.errors import LramError
-from lram.harness.rollout.seeds import derive
 from lram.harness.storage.records import EpisodeRecord
 from lram.harness.storage.run_folder import Run
+from lram.harness.storage.seeds import derive
 
 
 def scored(
