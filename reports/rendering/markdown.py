@@ -116,3 +116,7 @@ def _code(name: str) -> str:
     """Return ``name`` as code, or as plain text where it holds what would end that."""
     shown = visible(" ".join(name.split()))
     return _plain(name) if "`" in shown or not shown else f"`{shown}`"
+
+
+plain, block, code, table = _plain, _block, _code, _table
+"""The same for other pages that are Markdown (:mod:`lram.reports.publishing.cards`)."""

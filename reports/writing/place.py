@@ -55,12 +55,23 @@ def replace_report(
     Raises:
         OSError: They cannot be written; what was at ``place`` is still there, as where ``check`` raises.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with _scratch(place) as scratch:
+    with replacing(place, check) as new:
         for name, content in contents.items():
-            file = scratch / _NEW / name
+            file = new / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
+
+
+@contextmanager
+def replacing(place: Path, check: Callable[[Path], None] = lambda former: None) -> Iterator[Path]:
+    """Give a new folder to fill, which takes the place of ``place`` when the block ends without an error.
+
+    ``check`` and what is raised: as for :func:`replace_report`.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _scratch(place) as scratch:
+        (scratch / _NEW).mkdir()
+        yield scratch / _NEW
         former = scratch / _OLD
         if place.exists():
             place.rename(former)
