@@ -6,11 +6,9 @@ the publication: whoever can write it can write its manifest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from lram.agents.durable import laid_by_desktop
 from lram.agents.places import placed
 from lram.agents.shown import shown
 from lram.agents.sums import file_sum
@@ -18,6 +16,7 @@ from lram.harness.errors import LramError
 from lram.harness.storage.json_files import check_layout, read_json
 from lram.harness.storage.run_folder import Run
 from lram.reports.publishing.copying import CleanedFile
+from lram.reports.writing.place import files_below
 
 MANIFEST = "manifest.json"
 RUNS = "runs"
@@ -112,7 +111,7 @@ def digests(folder: Path) -> dict[str, PublishedFile]:
     """Return what a manifest says of the files in ``folder``, by path; OSError where one cannot be read."""
     return {
         file.relative_to(folder).as_posix(): PublishedFile(file_sum(file), file.stat().st_size)
-        for file in _files(folder)
+        for file in files_below(folder)
     }
 
 
@@ -136,7 +135,7 @@ def read_publication(path: str | Path) -> Publication:
                 )
         except OSError as error:
             raise LramError(f"{file} cannot be read: {error.strerror}") from error
-    for file in _files(folder / RUNS):
+    for file in files_below(folder / RUNS):
         if file.relative_to(folder).as_posix() not in manifest.files:
             raise LramError(f"{file} is not in {folder / MANIFEST}: it was added later; remove it")
     if not manifest.runs:
@@ -173,9 +172,3 @@ def _safe(folder: Path, name: str) -> str:
         if inside.is_symlink():
             raise LramError(f"{inside} is a link that leads elsewhere; get the folder again")
     return name
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for file in sorted(folder.rglob("*")):
-        if (file.is_symlink() or not file.is_dir()) and not laid_by_desktop(file.name):
-            yield file

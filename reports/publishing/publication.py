@@ -34,7 +34,7 @@ from lram.reports.publishing.manifest import (
 )
 from lram.reports.summary.summarise import summarise
 from lram.reports.writing.export import write_report
-from lram.reports.writing.place import recover, replacing
+from lram.reports.writing.place import check_replaceable, recover, replacing
 
 _BENCHMARK = re.compile(r"(?P<id>[\w.-]+/[\w.-]+):(?P<task>[\w.-]+)", re.ASCII)
 _NOT_COPIED = ("logs of workers", "weights of checkpoints")
@@ -244,17 +244,4 @@ def _check_apart(place: Path, runs: Sequence[Run]) -> None:
 
 
 def _check_place(place: Path, name: Path | None = None) -> None:
-    """Refuse to replace what is not a publication, or holds more than its manifest names."""
-    name = name or place
-    if not place.exists():
-        return
-    if not place.is_dir():
-        raise LramError(f"{name} is a file; give a folder for the publication")
-    if not any(place.iterdir()):
-        return
-    if not (place / MANIFEST).is_file():
-        raise LramError(f"{name} is not empty and not a publication; give a new or an empty folder")
-    known = {MANIFEST, *read_manifest(place).files}
-    strange = next((found for found in digests(place) if found not in known), "")
-    if strange:
-        raise LramError(f"{name} holds {strange}, which no publication wrote; give a new or an empty folder")
+    check_replaceable(place, name or place, MANIFEST, "publication", lambda: read_manifest(place).files)

@@ -80,7 +80,14 @@ class Hub(BaseHTTPRequestHandler):
                     value = line["value"]
                     assert value["encoding"] == "base64"
                     self.server.files[value["path"]] = base64.b64decode(value["content"])
-            self._answer(200, {"commitUrl": f"{address}/datasets/somebody/results/commit/c1", "commitOid": "c1", "success": True})
+            self._answer(
+                200,
+                {
+                    "commitUrl": f"{address}/datasets/somebody/results/commit/c1",
+                    "commitOid": "c1",
+                    "success": True,
+                },
+            )
         else:
             self._answer(404, {"error": "no such place"})
 

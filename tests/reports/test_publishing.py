@@ -147,7 +147,7 @@ def test_an_earlier_publication_is_replaced_whole_and_nothing_else_is(synthetic,
     again = {file.relative_to(out): file.read_bytes() for file in out.rglob("*") if file.is_file()}
     assert again == first, "equal records give equal bytes"
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(LramError, match=r"holds mine\.txt, which no publication wrote"):
+    with pytest.raises(LramError, match=r"holds mine\.txt, which no publication has"):
         publish(request, out, cleaner())
     assert (out / "mine.txt").read_text() == "mine"
     assert [entry.name for entry in tmp_path.iterdir() if "lram-report" in entry.name] == []
