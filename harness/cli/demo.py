@@ -68,5 +68,5 @@ def demo(
     except KeyboardInterrupt:
         return interrupted(folder, "lram demo")
     code = conclude_run(run, hint=False)
-    report([folder], output=output / "report", show=True)
+    report([str(folder)], output=output / "report", show=True)
     return code

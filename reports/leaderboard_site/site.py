@@ -30,6 +30,7 @@ from lram.reports.rendering import words
 from lram.reports.rendering.templates import environment
 from lram.reports.summary.summarise import summarise
 from lram.reports.table import PrintedTable
+from lram.reports.text import listing
 from lram.reports.writing.export import write_report
 from lram.reports.writing.place import check_replaceable, files_below, recover, replacing
 
@@ -196,7 +197,10 @@ def _lead(folders: Sequence[BoardFolder], boards: Sequence[BoardShown]) -> str:
         ("plain run", len(folders) - published),
     )
     where = " and ".join(count(many, what) for what, many in kinds if many)
-    text = f"{agents} from {where}. Checksums of all records were verified; they do not tell who made them."
+    text = f"{agents} from {where}. The checksums of records hold; they do not tell who made them."
+    bare = [folder.name for folder in folders if any(run.without_checksums() for run in folder.runs)]
+    if bare:
+        text += f" Records of earlier versions carry none, so a change would not show: {listing(bare)}."
     if len(boards) > 1:
         text += (
             f" The {len(boards)} tables do not compare with each other, since scores compare only over the "

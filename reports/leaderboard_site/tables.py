@@ -9,11 +9,8 @@ from lram.reports.answer import RankedAgent
 from lram.reports.answer.notes import of_agents
 from lram.reports.leaderboard_site.groups import BoardGroup
 from lram.reports.model import Aggregate, Summary
-from lram.reports.table import Column, Part, Table, TableCell, hidden, normaliser_column, words
+from lram.reports.table import Column, Table, TableCell, hidden, normaliser_column, words
 
-_ENDS: tuple[Part, ...] = tuple(
-    (end, lambda aggregate, of=of: of(aggregate.estimate)) for end, of in forms.INTERVAL
-)
 _DIGITS = 12  # of a digest; the row's details have all
 
 
@@ -53,9 +50,11 @@ def board_table(
             parts=(("", lambda one: one.rank),),
         ),
         hidden("tied", lambda one: one.tied),
-        Column("Score", "score", lambda one: one.agent.mean_of_domain_means, forms.scores, parts=_ENDS),
+        Column(
+            "Score", "score", lambda one: one.agent.mean_of_domain_means, forms.scores, parts=forms.AGGREGATE
+        ),
         *(
-            Column(found, f"score_{found}", domain(place), forms.scores, parts=_ENDS)
+            Column(found, f"score_{found}", domain(place), forms.scores, parts=forms.AGGREGATE)
             for place, found in enumerate(summary.domains)
         ),
         Column("Episodes", "episodes", lambda one: one.agent.scored, forms.whole),
