@@ -205,6 +205,7 @@ def test_a_pull_request_is_proposed_where_the_card_is_somebody_elses(tmp_path):
     assert hub.push(FakeApi({"README.md", "manifest.json"}), tmp_path, there, "manifest.json") == "commit"
 
 
+@pytest.mark.slow
 def test_a_publication_of_a_real_run_is_reported_and_resumed_like_the_run(run, tmp_path, capsys):
     assert called(["publish", str(run), "-o", str(tmp_path / "out")]) == 0
     assert "taken out:" in capsys.readouterr().out

@@ -43,6 +43,7 @@ def rows(site: Path, number: int = 1) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
+@pytest.mark.slow
 def test_thirty_agents_of_several_folders_stand_in_one_table_by_score(synthetic, tmp_path):
     folders = thirty(synthetic)
     page = write_site(folders, tmp_path / "site", reports=False)
@@ -150,6 +151,7 @@ def test_a_report_is_made_of_the_records_and_a_strangers_page_is_not_put_on_the_
     assert not list((tmp_path / "site").rglob("README.md")), "nothing is copied"
 
 
+@pytest.mark.slow
 def test_damaged_and_forged_folders_are_refused_by_name_and_nothing_is_written(
     synthetic, published, tmp_path
 ):
