@@ -92,3 +92,11 @@ INTERVAL: tuple[Part, ...] = (
     ),
 )
 """The same, with the method of the interval and its doubts."""
+
+
+def _of_estimate(of: Callable[[Estimate | None], Any]) -> Callable[[Aggregate], Any]:
+    return lambda aggregate: of(aggregate.estimate)
+
+
+AGGREGATE: tuple[Part, ...] = tuple((end, _of_estimate(of)) for end, of in INTERVAL)
+"""An aggregate for programs: its value and the ends of its interval."""

@@ -33,12 +33,14 @@ class TableCell:
         small: What stands below it in small print, such as its interval.
         flag: What warns about it.
         value: What the column is sorted by; None sorts last, and text is sorted as text.
+        link: Where the value leads on the page; empty for nowhere.
     """
 
     text: str
     small: str = ""
     flag: str = ""
     value: float | None = None
+    link: str = ""
 
 
 EMPTY = TableCell(text.NONE)

@@ -44,6 +44,8 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
         "resume": _EVALUATED,
         "collect": _SCORED,
         "report": _WRITTEN,
+        "publish": {0: "written, and with --push uploaded"},
+        "leaderboard": _WRITTEN,
         "compare": {code: f"the verdict is '{word}'" for word, code in VERDICTS.items()},
         "film": {
             0: "every film that was asked for is there, and equals its record",

@@ -30,13 +30,6 @@ NAME = "leaderboard"
 _MOST_DOMAINS = 6
 """Up to so many domains have columns here; the table of domains has all."""
 
-
-def _of_estimate(part: Part) -> Part:
-    end, of = part
-    return end, lambda aggregate: of(aggregate.estimate)
-
-
-_ENDS: tuple[Part, ...] = tuple(map(_of_estimate, forms.INTERVAL))
 _RANK: tuple[Part, ...] = (("", lambda one: one.rank),)
 _LABEL: tuple[Part, ...] = (("", lambda agent: agent.label),)
 _JOINED: tuple[Part, ...] = (("", "; ".join),)
@@ -63,7 +56,9 @@ def table(summary: Summary, ranking: Sequence[RankedAgent]) -> Table[RankedAgent
         ),
         Column("Rank", "rank", lambda one: one, _rank, parts=_RANK),
         hidden("tied", lambda one: one.tied),
-        Column("Score", "score", lambda one: one.agent.mean_of_domain_means, forms.scores, parts=_ENDS),
+        Column(
+            "Score", "score", lambda one: one.agent.mean_of_domain_means, forms.scores, parts=forms.AGGREGATE
+        ),
         *(
             Column(name, "", domain(place), forms.scores)
             for place, name in (domains if 1 < len(domains) <= _MOST_DOMAINS else ())

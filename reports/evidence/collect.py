@@ -216,11 +216,19 @@ def _identity(agent: AgentEntry) -> tuple[str, AgentInfo]:
     return agent.spec, replace(agent.info, details=(), training_tasks=None, training_tasks_complete=True)
 
 
+def same_agent(known: AgentEntry, agent: AgentEntry) -> bool:
+    """Return whether two entries of one label stand for one agent, as far as they tell."""
+    return _same_code(known, agent) and _identity(known) == _identity(agent)
+
+
+def _same_code(known: AgentEntry, agent: AgentEntry) -> bool:
+    return not (known.code and agent.code) or known.code == agent.code
+
+
 def _check_agent(known: AgentEntry, agent: AgentEntry, run: Run) -> None:
-    same_code = not (known.code and agent.code) or known.code == agent.code
-    if same_code and _identity(known) == _identity(agent):
+    if same_agent(known, agent):
         return
-    if not same_code:
+    if not _same_code(known, agent):
         modules = [name for name in known.code if agent.code.get(name) != known.code[name]]
         what = f"different source in {', '.join(modules) or 'what it imports'}"
     elif known.info.digest != agent.info.digest:

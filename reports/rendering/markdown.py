@@ -33,7 +33,7 @@ def markdown(
     parts = [f"# {_plain(words.title(summary, sections))}"]
     scores = evaluation_tables(summary)
     if first:
-        parts += [f"**{_plain(first.verdict)}**", _table(first.table.printed)]
+        parts += [f"**{_plain(first.verdict)}**", markdown_table(first.table.printed)]
     if summary.caveats:
         parts += ["## Before you quote these numbers"]
         parts += ["\n".join(_caveat(c.text, c.items) for c in summary.caveats)]
@@ -43,32 +43,32 @@ def markdown(
         parts += _evaluation(summary, scores)
     if summary.training:
         trained = [table.printed for table in training_tables(summary, trainings) if table.id]
-        parts += ["## Training", *map(_table, trained)]
+        parts += ["## Training", *map(markdown_table, trained)]
     for section in sections:
-        parts += [f"## {_plain(section.title)}", *map(_block, section.lead), *map(_table, section.printed)]
+        parts += [f"## {_plain(section.title)}", *map(_block, section.lead), *map(markdown_table, section.printed)]
     parts += ["## How the numbers were made"]
     parts += ["\n".join(f"- **{term}.** {_plain(text)}" for term, text in words.methods(summary, sections))]
     if summary.agents:
         protocols = [f"- {_code(name)} {_plain(text)}".rstrip() for name, text in words.protocols(summary)]
-        parts += ["### Protocols", "\n".join(protocols), "## Agents", _table(scores.agents)]
+        parts += ["### Protocols", "\n".join(protocols), "## Agents", markdown_table(scores.agents)]
     return ("\n\n".join(parts) + "\n").encode()
 
 
 def _evaluation(summary: Summary, scores: EvaluationTables) -> list[str]:
-    parts = ["## Scores", _table(scores.headline), _table(scores.counts)]
+    parts = ["## Scores", markdown_table(scores.headline), markdown_table(scores.counts)]
     if scores.success:
-        parts += ["### Success", _table(scores.success)]
+        parts += ["### Success", markdown_table(scores.success)]
     if scores.errors:
-        parts += ["### Errors", _table(scores.errors)]
+        parts += ["### Errors", markdown_table(scores.errors)]
     if scores.omissions:
         omitted = [_omission(one, summary) for one in scores.omissions]
         parts += ["### Not in the aggregates", "\n".join(omitted)]
-    parts += ["## Domains", _table(scores.domains)]
+    parts += ["## Domains", markdown_table(scores.domains)]
     if scores.groups:
-        parts += ["## Groups of tasks", *map(_table, scores.groups)]
-    parts += ["## Tasks", _table(scores.matrix)]
+        parts += ["## Groups of tasks", *map(markdown_table, scores.groups)]
+    parts += ["## Tasks", markdown_table(scores.matrix)]
     if scores.comparisons:
-        parts += ["## Comparisons", _table(scores.comparisons)]
+        parts += ["## Comparisons", markdown_table(scores.comparisons)]
     return parts
 
 
@@ -83,7 +83,8 @@ def _omission(omission: Omission, summary: Summary) -> str:
     return f"- {_block(omission.reason)}, {who}, {count(len(omission.tasks), 'task')}: {tasks}"
 
 
-def _table(whole: PrintedTable) -> str:
+def markdown_table(whole: PrintedTable) -> str:
+    """Return a table as GitHub renders it, below its caption."""
     table = shown(whole)
     lines = [
         "| " + " | ".join(_plain(column.heading) for column in table.columns) + " |",

@@ -58,3 +58,14 @@ for (const filter of document.querySelectorAll(".filter")) {
     rows.forEach((row, place) => { row.hidden = !texts[place].includes(wanted); });
   });
 }
+
+// What an address on the page leads to may lie in a part that is closed.
+const openTarget = () => {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const closed = target && target.closest("details");
+  if (!closed) return;
+  closed.open = true;
+  target.scrollIntoView();
+};
+window.addEventListener("hashchange", openTarget);
+openTarget();

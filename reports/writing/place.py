@@ -13,11 +13,12 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lram.agents.durable import Lock, NoLocksError, read_regular
+from lram.agents.durable import Lock, NoLocksError, laid_by_desktop, read_regular
+from lram.harness.errors import LramError
 
 _LOCK, _NEW, _OLD = "lock", "new", "old"
 _MARK = b"a report of lram-bench is written here; the folder is removed when that ends\n"
@@ -55,12 +56,23 @@ def replace_report(
     Raises:
         OSError: They cannot be written; what was at ``place`` is still there, as where ``check`` raises.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with _scratch(place) as scratch:
+    with replacing(place, check) as new:
         for name, content in contents.items():
-            file = scratch / _NEW / name
+            file = new / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
+
+
+@contextmanager
+def replacing(place: Path, check: Callable[[Path], None] = lambda former: None) -> Iterator[Path]:
+    """Give a new folder to fill, which takes the place of ``place`` when the block ends without an error.
+
+    ``check`` and what is raised: as for :func:`replace_report`.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _scratch(place) as scratch:
+        (scratch / _NEW).mkdir()
+        yield scratch / _NEW
         former = scratch / _OLD
         if place.exists():
             place.rename(former)
@@ -71,6 +83,43 @@ def replace_report(
             if os.path.lexists(former):
                 former.rename(place)
             raise
+
+
+def check_replaceable(
+    place: Path, name: Path, marker: str, what: str, known: Callable[[], Collection[str]]
+) -> None:
+    """Raise LramError where ``place`` holds more than what we wrote there: the swap would take all of it.
+
+    Args:
+        place: Absent, or a folder.
+        name: What it is called in the error.
+        marker: The file that only a folder of this kind has.
+        what: Such a folder in a word.
+        known: Gives the other files that were written there, by path.
+
+    Raises:
+        LramError: It is a file, or holds something else.
+        OSError: It cannot be read.
+    """
+    if not place.exists():
+        return
+    if not place.is_dir():
+        raise LramError(f"{name} is a file; give a folder for the {what}")
+    if not any(place.iterdir()):
+        return
+    if not (place / marker).is_file():
+        raise LramError(f"{name} is not empty and not a {what}; give a new or an empty folder")
+    own = {marker, *known()}
+    for found in files_below(place):
+        if (path := found.relative_to(place).as_posix()) not in own:
+            raise LramError(f"{name} holds {path}, which no {what} has; give a new or an empty folder")
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield what lies in ``folder`` and below, but folders and what macOS lays beside files."""
+    for file in sorted(folder.rglob("*")):
+        if (file.is_symlink() or not file.is_dir()) and not laid_by_desktop(file.name):
+            yield file
 
 
 @contextmanager

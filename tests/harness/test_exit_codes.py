@@ -174,6 +174,8 @@ def test_the_codes_of_plain_commands(code: Code, some: Trajectory) -> None:
     ends(1, "collect", "random", *play, "toy/raise", "-o", "no-data")
     ends(0, "collect", "random", *play, "toy/reach", "-o", "data")
     ends(0, "report", "run", "-o", "report")
+    ends(0, "publish", "run", "-o", "published")
+    ends(0, "leaderboard", "published", "run", "-o", "site", "--no-reports")
     ends(0, "check", "random")
     ends(0, "create", "mamba-1M", "-o", "checkpoint")
     ends(0, "data", "info", "data")

@@ -16,7 +16,9 @@ from lram.harness.words import one_line, visible
 from lram.reports import write_report
 from lram.reports.csv_files import written
 from lram.reports.drawing import Drawing, file_word, inline_svg, look, render
-from lram.reports.rendering.markdown import _block, _code, _plain
+from lram.reports.rendering.escaping import block as _block
+from lram.reports.rendering.escaping import code as _code
+from lram.reports.rendering.escaping import plain as _plain
 
 HOSTILE = (
     "=cmd|'/C calc'!A0",

@@ -1,0 +1,142 @@
+"""Which folders stand in one table: those of the same tasks, protocols and score references.
+
+Scores over other tasks, under other protocols or from other references are other quantities: they are not
+ranked together, and the page says why. In a table, agents of one label that are one agent are one entry,
+whichever folders they come from; those that are two are told apart by their folders' names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lram.harness.storage.records import AgentEntry, PlannedTask
+from lram.harness.storage.run_folder import Run
+from lram.harness.words import count
+from lram.reports.evidence.collect import same_agent
+from lram.reports.evidence.named_runs import PartOfRun
+from lram.reports.leaderboard_site.folders import BoardFolder, unused
+from lram.reports.text import listing
+
+
+@dataclass(frozen=True, slots=True)
+class BoardGroup:
+    """Folders whose entries compare.
+
+    Attributes:
+        folders: In the order in which they were named.
+        runs: Their runs, under labels that are unique in the group.
+        sources: By label of the group: names of the folders that it comes from.
+        entries: By label of the group: the agent as its first plan has it.
+        apart: Why the group does not stand in the first table; empty for the first.
+    """
+
+    folders: tuple[BoardFolder, ...]
+    runs: tuple[Run, ...]
+    sources: Mapping[str, tuple[str, ...]]
+    entries: Mapping[str, AgentEntry]
+    apart: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """What decides whether scores compare."""
+
+    tasks: frozenset[tuple[str, str, float | None, float | None]]
+    collected: bool
+
+
+def group(folders: Sequence[BoardFolder]) -> list[BoardGroup]:
+    """Return the groups of ``folders``, the one of the most folders first."""
+    by_played: dict[_Played, list[BoardFolder]] = {}
+    for folder in folders:
+        by_played.setdefault(_played(folder.runs), []).append(folder)
+    ordered = sorted(by_played.items(), key=lambda item: -len(item[1]))
+    first = ordered[0][0]
+    return [
+        _labelled(inside, _apart(first, played) if number else "")
+        for number, (played, inside) in enumerate(ordered)
+    ]
+
+
+def _played(runs: Sequence[Run]) -> _Played:
+    def key(planned: PlannedTask) -> tuple[str, str, float | None, float | None]:
+        task = planned.task
+        return task.id, planned.protocol, task.score_random, task.score_reference
+
+    return _Played(
+        frozenset(key(planned) for run in runs for planned in run.plan.tasks),
+        any(run.plan.collected for run in runs),
+    )
+
+
+def _apart(first: _Played, other: _Played) -> str:
+    """Return a clause on why scores of ``other`` do not compare with those of ``first``."""
+    if first.collected != other.collected:
+        which = ("these", "those") if other.collected else ("those", "these")
+        return f"{which[0]} are of a collection, whose initial states are not those of an evaluation"
+    told = []
+    theirs, ours = ({one[0]: one[1:] for one in played.tasks} for played in (first, other))
+    shared = sorted(theirs.keys() & ours.keys())
+    if protocols := [task for task in shared if theirs[task][0] != ours[task][0]]:
+        task = protocols[0]
+        told.append(
+            f"{count(len(protocols), 'task')} ran under another protocol ({task}: {ours[task][0]} here, "
+            f"{theirs[task][0]} there)"
+        )
+    if references := [task for task in shared if theirs[task][1:] != ours[task][1:]]:
+        told.append(f"scores have other references ({listing(references, 3)})")
+    if more := sorted(ours.keys() - theirs.keys()):
+        told.append(
+            f"{count(len(more), 'task')} of it {_are(more)} not in the first table ({listing(more, 3)})"
+        )
+    if fewer := sorted(theirs.keys() - ours.keys()):
+        told.append(
+            f"{count(len(fewer), 'task')} of the first table {_are(fewer)} not in it ({listing(fewer, 3)})"
+        )
+    return "; ".join(told)
+
+
+def _are(items: Sequence[str]) -> str:
+    return "is" if len(items) == 1 else "are"
+
+
+def _labelled(folders: Sequence[BoardFolder], apart: str) -> BoardGroup:
+    # By label: the agents that are called so, each with the folders that it is in.
+    called: dict[str, list[tuple[AgentEntry, list[BoardFolder]]]] = {}
+    for folder in folders:
+        for agent in (agent for run in folder.runs for agent in run.plan.agents):
+            known = called.setdefault(agent.label, [])
+            place = next((place for one, place in known if same_agent(one, agent)), None)
+            if place is None:
+                known.append((agent, [folder]))
+            elif folder not in place:
+                place.append(folder)
+    used = [label for label, agents in called.items() if len(agents) == 1]
+    labels: dict[tuple[str, str], str] = {}
+    sources: dict[str, tuple[str, ...]] = {}
+    entries: dict[str, AgentEntry] = {}
+    for label, agents in called.items():
+        for agent, places in agents:
+            new = label
+            if len(agents) > 1:
+                new = unused(f"{label} ({_printable(places[0].name)})", used)
+                used.append(new)
+            sources[new] = tuple(place.name for place in places)
+            entries[new] = agent
+            labels |= {(place.name, label): new for place in places}
+    runs = tuple(
+        _renamed(run, {agent.label: labels[folder.name, agent.label] for agent in run.plan.agents})
+        for folder in folders
+        for run in folder.runs
+    )
+    return BoardGroup(tuple(folders), runs, sources, entries, apart)
+
+
+def _printable(name: str) -> str:
+    """Return a folder's name as a part of a label, which holds no ``|`` and nothing hidden."""
+    return "".join(one if one.isprintable() and one != "|" else "_" for one in name)
+
+
+def _renamed(run: Run, labels: Mapping[str, str]) -> Run:
+    return run if all(label == new for label, new in labels.items()) else PartOfRun(run, labels)

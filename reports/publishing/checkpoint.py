@@ -1,0 +1,33 @@
+"""Which weights a model card is about: those that the runs evaluated, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lram.agents.sums import file_sum
+from lram.harness.errors import LramError
+from lram.harness.storage.run_folder import Run
+from lram.reports.publishing.manifest import PublishedCheckpoint
+
+
+def evaluated_checkpoint(folder: Path, runs: Sequence[Run]) -> PublishedCheckpoint:
+    """Return the digests of the checkpoint in ``folder``, and which agents of ``runs`` were these weights.
+
+    Raises:
+        AgentError: It is no checkpoint, or damaged.
+        LramError: No agent of the runs has its digest, or they have it under several labels.
+    """
+    from lram.agents.checkpoints.folder import FILES, load_checkpoint
+
+    _, meta = load_checkpoint(folder)
+    known = {agent.label: agent.info.digest for run in runs for agent in run.plan.agents}
+    labels = tuple(label for label, digest in known.items() if digest == meta.digest)
+    if not labels:
+        have = "; ".join(f"{label}: {digest[:12] or 'none'}" for label, digest in known.items())
+        raise LramError(
+            f"no agent is the checkpoint {folder}, whose digest is {meta.digest[:12]} ({have}); "
+            "evaluate it as it is, then publish that run"
+        )
+    files = {name: file_sum(folder / name) for name in FILES}
+    return PublishedCheckpoint(meta.config.name or folder.resolve().name, labels, meta.digest, files)

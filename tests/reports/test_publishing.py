@@ -1,0 +1,313 @@
+"""A publication: clean, whole, readable as the runs that it holds, and refused when it was changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lram.agents.checkpoints.folder import load_checkpoint
+from lram.harness.errors import LramError
+from lram.harness.storage.records import Failure
+from lram.harness.storage.run_folder import Run, RunWriter
+from lram.reports.publishing import PublishRequest, publish, read_publication
+from lram.reports.publishing.cleaning import Cleaner
+from lram.reports.publishing.manifest import MANIFEST
+from lram.reports.publishing.yaml_text import yaml_text
+
+SECRETS = ("/home/alice", "alice", "/scratch/group7", "gpu-node-42", "workstation9")
+
+
+def cleaner(keep=()) -> Cleaner:
+    return Cleaner(home="/srv/people/alice", user="alice", host="workstation9", keep=keep)
+
+
+@pytest.fixture
+def telling_run(synthetic) -> Run:
+    """A run that tells of its user wherever one can."""
+    agents = [
+        replace(synthetic.agent("mine"), spec="/home/alice/checkpoints/mine"),
+        synthetic.agent("random", trained=None),
+    ]
+    plan = synthetic.plan(agents, [synthetic.task("toy/reach"), synthetic.task("toy/steps")], 2)
+    plan = replace(plan, interpreters={"toy": "/srv/people/alice/env/bin/python"})
+    path = synthetic.folder / "telling"
+    RunWriter.create(path, plan).close()
+    with RunWriter(Run(path)) as writer:
+        writer.write_provenance(
+            replace(
+                synthetic.provenance(),
+                command="lram eval mine=/home/alice/checkpoints/mine -o /scratch/group7/alice/run "
+                "--note alice@workstation9",
+                settings={"lanes": "8", "log": "/home/alice/logs on workstation9"},
+            )
+        )
+        for number, item in enumerate(plan.items()):
+            record = synthetic.record(plan, item, 0.5 + number / 10)
+            if number == 1:
+                message = "worker died (File '/home/alice/lib/toy.py', line 3) on gpu-node-42"
+                record = synthetic.record(plan, item, Failure("crash", message))
+            if number > 4:
+                record = replace(record, measured=replace(record.measured, node="gpu-node-42"))
+            writer.append(record)
+    return Run(path)
+
+
+def everything(folder: Path) -> str:
+    kinds = (".json", ".jsonl", ".md", ".html", ".csv", ".tex", ".yaml")
+    return "\n".join(
+        file.read_text(encoding="utf-8") for file in sorted(folder.rglob("*")) if file.suffix in kinds
+    )
+
+
+@pytest.mark.slow
+def test_a_publication_is_clean_reads_as_the_run_and_tells_what_was_taken_out(telling_run, tmp_path):
+    before = {file: file.read_bytes() for file in telling_run.path.rglob("*") if file.is_file()}
+    publish(PublishRequest([telling_run.path]), tmp_path / "out", cleaner())
+    assert {file: file.read_bytes() for file in telling_run.path.rglob("*") if file.is_file()} == before
+
+    text = everything(tmp_path / "out")
+    assert [secret for secret in SECRETS if secret in text] == []
+    copy = Run(tmp_path / "out" / "runs" / "telling")
+    assert copy.plan.agents[0].spec == "~/checkpoints/mine"
+    assert copy.plan.interpreters == {"toy": "~/env/bin/python"}
+    assert copy.without_checksums() == [], "every line and file has a checksum that holds"
+    assert copy.missing() == []
+    assert [
+        replace(record, failure=None, measured=replace(record.measured, node="")) for record in copy.records()
+    ] == [
+        replace(record, failure=None, measured=replace(record.measured, node=""))
+        for record in telling_run.records()
+    ]
+    assert copy.records()[1].failure.message == "worker died (File '~/lib/toy.py', line 3) on node-1"
+    [session] = copy.provenance()
+    assert session.command == "lram eval mine=~/checkpoints/mine -o PATH/run --note USER@HOST"
+
+    manifest = read_publication(tmp_path / "out").manifest
+    told = {one.file: one for one in manifest.cleaned}
+    assert set(told) == {
+        "runs/telling/run.json", "runs/telling/provenance/0001.json", "runs/telling/records/0001.jsonl"
+    }  # fmt: skip
+    assert told["runs/telling/run.json"].changes == {"home folders": 2}
+    recorded = (telling_run.path / "records" / "0001.jsonl").read_bytes()
+    assert told["runs/telling/records/0001.jsonl"].recorded_sha256 == hashlib.sha256(recorded).hexdigest()
+    listed = {str(f.relative_to(tmp_path / "out")) for f in (tmp_path / "out").rglob("*") if f.is_file()}
+    assert set(manifest.files) == listed - {MANIFEST}
+    assert "report/index.html" in listed
+
+
+@pytest.mark.slow
+def test_what_has_nothing_to_clean_keeps_its_bytes(synthetic, tmp_path):
+    plan = synthetic.plan([synthetic.agent("one")], [synthetic.task("toy/reach")], 2)
+    run = synthetic.run(plan, lambda item: 0.5 + item.episode / 10, name="plain")
+    publish(PublishRequest([run.path]), tmp_path / "out", cleaner())
+    for name in ("run.json", "records/0001.jsonl", "provenance/0001.json"):
+        assert (tmp_path / "out/runs/plain" / name).read_bytes() == (run.path / name).read_bytes()
+    assert read_publication(tmp_path / "out").manifest.cleaned == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("/home/bob/x.py", "~/x.py"),
+        ("file:///nfs/home/bob/a", "file://~/a"),
+        ("--out=/Users/bob/a/b", "--out=~/a/b"),
+        ("/root/.cache", "~/.cache"),
+        ("/mnt/data/set/part", "PATH/part"),
+        ("/usr/bin/python3.9", "/usr/bin/python3.9"),
+        ("https://example.org/home/page", "https://example.org/home/page"),
+        ("atari/freeway", "atari/freeway"),
+        ("runs/home/a and 1/2", "runs/home/a and 1/2"),
+        ("/srv/people/alice/x", "~/x"),
+        ("/srv/people/alicent/x", "PATH/x"),
+    ],
+)
+def test_paths_are_known_by_their_form(text, clean):
+    assert cleaner().text(text) == clean
+
+
+def test_a_user_called_like_an_agent_leaves_the_agent_its_name():
+    tool = Cleaner(home="/home/random", user="random", host="random", keep=["random", "toy/reach"])
+    assert tool.text("lram eval random -o /home/random/x", worded=True) == "lram eval random -o ~/x"
+
+
+@pytest.mark.slow
+def test_an_earlier_publication_is_replaced_whole_and_nothing_else_is(synthetic, tmp_path):
+    plan = synthetic.plan([synthetic.agent("one")], [synthetic.task("toy/reach")], 1)
+    run = synthetic.run(plan, lambda item: 0.5, name="plain")
+    request, out = PublishRequest([run.path]), tmp_path / "out"
+    publish(request, out, cleaner())
+    first = {file.relative_to(out): file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    publish(request, out, cleaner())
+    again = {file.relative_to(out): file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    assert again == first, "equal records give equal bytes"
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(LramError, match=r"holds mine\.txt, which no publication has"):
+        publish(request, out, cleaner())
+    assert (out / "mine.txt").read_text() == "mine"
+    assert [entry.name for entry in tmp_path.iterdir() if "lram-report" in entry.name] == []
+
+
+@pytest.mark.slow
+def test_what_fails_on_the_way_leaves_the_earlier_publication(synthetic, tmp_path, monkeypatch):
+    plan = synthetic.plan([synthetic.agent("one")], [synthetic.task("toy/reach")], 1)
+    run = synthetic.run(plan, lambda item: 0.5, name="plain")
+    publish(PublishRequest([run.path]), tmp_path / "out", cleaner())
+    before = (tmp_path / "out" / MANIFEST).read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lram.reports.publishing.publication.card", full)
+    with pytest.raises(LramError, match="No space left"):
+        publish(PublishRequest([run.path], title="other"), tmp_path / "out", cleaner())
+    assert (tmp_path / "out" / MANIFEST).read_bytes() == before
+    read_publication(tmp_path / "out")
+    with pytest.raises(LramError, match="No space left"):
+        publish(PublishRequest([run.path]), tmp_path / "new", cleaner())
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_run_is_named_and_nothing_is_written(synthetic, tmp_path):
+    plan = synthetic.plan([synthetic.agent("one")], [synthetic.task("toy/reach")], 2)
+    run = synthetic.run(plan, lambda item: 0.5, name="plain")
+    segment = run.path / "records" / "0001.jsonl"
+    segment.write_bytes(segment.read_bytes().replace(b"0.5", b"0.9", 1))
+    with pytest.raises(LramError, match=r"plain/records/0001\.jsonl, line 1 is damaged"):
+        publish(PublishRequest([run.path]), tmp_path / "out", cleaner())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def made_once(make_synthetic, tmp_path_factory) -> Path:
+    synthetic = make_synthetic(tmp_path_factory.mktemp("published"))
+    plan = synthetic.plan([synthetic.agent("one")], [synthetic.task("toy/reach")], 1)
+    run = synthetic.run(plan, lambda item: 0.5, name="plain")
+    publish(PublishRequest([run.path]), synthetic.folder / "out", cleaner())
+    return synthetic.folder / "out"
+
+
+@pytest.fixture
+def published(made_once, tmp_path) -> Path:
+    return Path(shutil.copytree(made_once, tmp_path / "out"))
+
+
+def test_a_changed_missing_or_added_file_is_refused_by_name(published):
+    segment = published / "runs/plain/records/0001.jsonl"
+    whole = segment.read_bytes()
+    segment.write_bytes(whole.replace(b"0.5", b"0.9"))
+    with pytest.raises(LramError, match=r"0001\.jsonl is not the file that .*manifest\.json names"):
+        read_publication(published)
+    segment.unlink()
+    with pytest.raises(LramError, match=r"0001\.jsonl is missing"):
+        read_publication(published)
+    segment.write_bytes(whole)
+    (published / "runs/plain/records/0002.jsonl").write_bytes(whole)
+    with pytest.raises(LramError, match=r"0002\.jsonl is not in .*manifest\.json"):
+        read_publication(published)
+
+
+def test_a_manifest_edited_by_hand_or_leading_elsewhere_is_refused(published, tmp_path):
+    file = published / MANIFEST
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b'"one"', b'"two"'))
+    with pytest.raises(LramError, match=r"manifest\.json is damaged"):
+        read_publication(published)
+    plain = json.loads(whole)
+    del plain["checksum"]
+    (tmp_path / "secret").write_text("x")
+    plain["files"]["../secret"] = {"sha256": hashlib.sha256(b"x").hexdigest(), "bytes": 1}
+    file.write_bytes(msgspec.json.encode(plain))
+    with pytest.raises(LramError, match="no file of its folder"):
+        read_publication(published)
+
+
+def test_a_manifest_that_tells_another_digest_than_the_plan_is_refused(published):
+    file = published / MANIFEST
+    plain = json.loads(file.read_bytes())
+    del plain["checksum"]
+    plain["runs"][0]["agents"][0]["digest"] = "0" * 64
+    file.write_bytes(msgspec.json.encode(plain))
+    with pytest.raises(LramError, match="other agents or digests"):
+        read_publication(published)
+
+
+def head(readme: Path) -> dict:
+    yaml = pytest.importorskip("yaml")
+    text = readme.read_text(encoding="utf-8")
+    assert text.startswith("---\n")
+    return yaml.safe_load(text[4:].partition("\n---\n")[0])
+
+
+def test_the_card_of_a_data_set_names_tables_that_are_there(published):
+    found = head(published / "README.md")
+    assert found["task_categories"] == ["reinforcement-learning"]
+    assert "model-index" not in found, "the hub's specification of data set cards has none"
+    for config in found["configs"]:
+        assert (published / config["data_files"]).stat().st_size > 0
+
+
+@pytest.fixture
+def shipped() -> Path:
+    return Path(__file__).parents[2] / "agents" / "data" / "checkpoints" / "small-mamba"
+
+
+@pytest.mark.slow
+def test_the_card_of_a_model_has_the_results_of_these_weights(synthetic, tmp_path, shipped):
+    _, meta = load_checkpoint(shipped)
+    agents = [synthetic.agent("mamba", digest=meta.digest), synthetic.agent("random", trained=None)]
+    tasks = [synthetic.task("toy/reach"), synthetic.task("other/steps")]
+    run = synthetic.run(synthetic.plan(agents, tasks, 4), lambda item: 0.25 + item.episode / 10, name="plain")
+    request = PublishRequest([run.path], shipped, licence="mit", benchmark="org/control:all")
+    manifest = publish(request, tmp_path / "out", cleaner())
+    found = head(tmp_path / "out" / "README.md")
+    assert found["license"] == "mit"
+    [index] = found["model-index"]
+    assert index["name"] == manifest.checkpoint.name
+    overall, *by_domain = index["results"]
+    assert overall["metrics"][0]["type"] == "mean_of_domain_means"
+    assert overall["metrics"][0]["value"] == pytest.approx(0.4)
+    assert overall["metrics"][0]["verified"] is False
+    assert [one["dataset"]["type"] for one in by_domain] == ["toy", "other"]
+    assert manifest.checkpoint.labels == ("mamba",)
+    assert (
+        manifest.checkpoint.files["config.json"]
+        == hashlib.sha256((shipped / "config.json").read_bytes()).hexdigest()
+    )
+    yaml = pytest.importorskip("yaml")
+    [entry] = yaml.safe_load((tmp_path / "out" / ".eval_results" / "lram-bench.yaml").read_text())
+    assert entry["dataset"] == {"id": "org/control", "task_id": "all"}
+    assert entry["value"] == pytest.approx(0.4)
+    assert entry["date"] == "2026-01-05"
+    assert not [file for file in manifest.files if file.endswith(".safetensors")]
+    hub = pytest.importorskip("huggingface_hub")
+    card = hub.ModelCard.load(tmp_path / "out" / "README.md")
+    assert card.data.eval_results[0].metric_value == pytest.approx(0.4)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_was_not_evaluated_gets_no_card(synthetic, tmp_path, shipped):
+    plan = synthetic.plan([synthetic.agent("one")], [synthetic.task("toy/reach")], 1)
+    run = synthetic.run(plan, lambda item: 0.5, name="plain")
+    with pytest.raises(LramError, match="no agent is the checkpoint"):
+        publish(PublishRequest([run.path], shipped), tmp_path / "out", cleaner())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": 1e-05, "b": 1e22, "c": -0.5, "d": 3, "e": None, "f": True},
+        {"text": "yes", "colon": "a: b # c", "quote": 'say "x"', "odd": "ä\U0001f600", "lines": "a\nb"},
+        [{"a": [1, 2], "b": {"c": []}}, {"d": {}}, "x"],
+        {"model-index": [{"name": "m", "results": [{"task": {"type": "rl"}}]}]},
+    ],
+)
+def test_yaml_reads_back_as_it_was(value):
+    yaml = pytest.importorskip("yaml")
+    assert yaml.safe_load(yaml_text(value)) == value
