@@ -45,7 +45,11 @@ def markdown(
         trained = [table.printed for table in training_tables(summary, trainings) if table.id]
         parts += ["## Training", *map(markdown_table, trained)]
     for section in sections:
-        parts += [f"## {_plain(section.title)}", *map(_block, section.lead), *map(markdown_table, section.printed)]
+        parts += [
+            f"## {_plain(section.title)}",
+            *map(_block, section.lead),
+            *map(markdown_table, section.printed),
+        ]
     parts += ["## How the numbers were made"]
     parts += ["\n".join(f"- **{term}.** {_plain(text)}" for term, text in words.methods(summary, sections))]
     if summary.agents:
