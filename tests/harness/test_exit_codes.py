@@ -165,7 +165,7 @@ def test_the_codes_of_plain_commands(code: Code, some: Trajectory) -> None:
         reached.add((command, expected))
 
     play = ("-n", 1, "-w", 1, "-q", "-t")
-    for listing in ("tasks", "suites", "domains", "agents", "env list"):
+    for listing in ("tasks", "suites", "domains", "agents", "literature", "env list"):
         ends(0, *listing.split())
     ends(0, "eval", "random", "constant", "low=constant=-1", *play, "toy/reach", "-o", "run")
     ends(0, "resume", "run", "-q")
