@@ -92,12 +92,13 @@ class Cleaner:
         """Return ``text`` clean; ``worded`` looks for names anywhere in it, not in paths alone."""
         text = self._without_home(text)
         text = self._sub(_HOME, HOMES, lambda match: "~", text)
-        for name in self._users:
-            inside = re.compile(rf"(?<=/){re.escape(name)}(?=/|[\s'\":;,)]|$)|\b{re.escape(name)}(?=@)")
+        for name in sorted(self._users, key=len, reverse=True):
+            word = re.escape(name)
+            inside = re.compile(
+                rf"(?:^|(?<=[/=:\s'\"])){word}(?=/)|(?<=/){word}(?=[/\s'\":;,)]|$)|\b{word}(?=@)"
+            )
             if worded:
-                inside = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")
-            elif not _PATH.search(text) and "~" not in text and "@" not in text:
-                continue
+                inside = re.compile(rf"(?<![\w-]){word}(?![\w-])")
             text = self._sub(inside, USERS, lambda match: "USER", text)
         text = self._sub(_PATH, PATHS, _short, text)
         if worded:

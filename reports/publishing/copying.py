@@ -12,6 +12,7 @@ import msgspec
 
 from lram.agents.checksums import sign_file, sign_line, unsigned_file, verify_line
 from lram.agents.durable import open_regular, read_regular
+from lram.agents.sums import file_sum
 from lram.harness.errors import LramError
 from lram.harness.storage.json_files import DAMAGE, clause, encode, files_in
 from lram.harness.storage.record_folder import PROVENANCE
@@ -103,10 +104,8 @@ def _copy_json(file: Path, target: Path, cleaner: Cleaner) -> str:
 
 
 def _copy_segment(file: Path, target: Path, cleaner: Cleaner) -> str:
-    recorded = sha256()
     with target.open("wb") as copy:
         for number, line in enumerate(_lines(file), start=1):
-            recorded.update(line + b"\n")
             try:
                 signed = verify_line(line)
             except DAMAGE as error:
@@ -121,7 +120,7 @@ def _copy_segment(file: Path, target: Path, cleaner: Cleaner) -> str:
                     line = msgspec.json.encode(clean)
                     line = sign_line(line) if signed else line
             copy.write(line + b"\n")
-    return recorded.hexdigest()
+    return file_sum(file)
 
 
 def _lines(segment: Path) -> Iterator[bytes]:

@@ -169,7 +169,7 @@ def _benchmark(request: PublishRequest) -> tuple[str, str] | None:
 
 def _opened(folders: Sequence[Path]) -> list[Run]:
     runs: dict[Path, Run] = {}
-    for folder in folders:
+    for folder in map(Path, folders):
         for marker, what in _OTHERS.items():
             if (folder / marker).is_file():
                 raise LramError(
@@ -205,13 +205,12 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _words(runs: Sequence[Run]) -> list[str]:
     """Return the words of plans that must stay what they are, though a user may be called so."""
-    named = [agent.label for run in runs for agent in run.plan.agents]
-    named += [agent.spec for run in runs for agent in run.plan.agents]
-    named += [planned.task.id for run in runs for planned in run.plan.tasks]
-    return [
-        *named,
-        *(word for name in named if not name.startswith("/") for word in re.split(r"[^\w-]+", name)),
-    ]
+    agents = [agent for run in runs for agent in run.plan.agents]
+    tasks = [planned.task.id for run in runs for planned in run.plan.tasks]
+    parts = (
+        part for name in (*(agent.label for agent in agents), *tasks) for part in re.split(r"[^\w-]+", name)
+    )
+    return [*(agent.spec for agent in agents), *(agent.label for agent in agents), *tasks, *parts]
 
 
 def _described(run: Run) -> PublishedRun:

@@ -122,6 +122,10 @@ def test_what_has_nothing_to_clean_keeps_its_bytes(synthetic, tmp_path):
         ("/usr/bin/python3.9", "/usr/bin/python3.9"),
         ("https://example.org/home/page", "https://example.org/home/page"),
         ("atari/freeway", "atari/freeway"),
+        ("alice/checkpoints/mine", "USER/checkpoints/mine"),
+        ("runs/alice/mine", "runs/USER/mine"),
+        ("/scratch/alice/x", "PATH/x"),
+        ("alice@cluster and malice/x", "USER@cluster and malice/x"),
         ("runs/home/a and 1/2", "runs/home/a and 1/2"),
         ("/srv/people/alice/x", "~/x"),
         ("/srv/people/alicent/x", "PATH/x"),
@@ -129,6 +133,16 @@ def test_what_has_nothing_to_clean_keeps_its_bytes(synthetic, tmp_path):
 )
 def test_paths_are_known_by_their_form(text, clean):
     assert cleaner().text(text) == clean
+
+
+def test_machines_of_a_cluster_are_numbered_and_users_are_known_from_anybodys_paths():
+    tool = cleaner()
+    tool.learn({"message": "in /home/bob/x", "measured": {"node": "rack7"}})
+    assert tool.value({"node": "rack7", "message": "bob lost rack7"}) == {
+        "node": "node-1",
+        "message": "USER lost node-1",
+    }
+    assert dict(tool.counts) == {"machine names": 2, "user names": 1}
 
 
 def test_a_user_called_like_an_agent_leaves_the_agent_its_name():
