@@ -1,9 +1,9 @@
 """``README.md`` and ``.eval_results/`` of a publication, as the Hugging Face hub reads them.
 
 Sources, in https://github.com/huggingface/hub-docs: ``modelcard.md`` (commit 0d37e0c), ``datasetcard.md``
-(0923adf) and the page on evaluation results (064c754). Results in ``model-index`` belong to model cards; the specification
-of dataset cards has none. A file of ``.eval_results/`` names a data set of the hub that is registered as a
-benchmark, so there is one only where the user names that.
+(0923adf) and the page on evaluation results (064c754). Results in ``model-index`` belong to
+model cards; the specification of dataset cards has none. A file of ``.eval_results/`` names a data set of the
+hub that is registered as a benchmark, so there is one only where the user names that.
 """
 
 from __future__ import annotations
