@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from lram.harness.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
-from lram.harness.cli.options import DEFAULT_MACHINE, MachineOptions, TrustOption
+from lram.harness.cli.options import DEFAULT_MACHINE, MachineOptions, RunArgument, TrustOption
 from lram.harness.progress import quiet, shown
 from lram.harness.storage.run_folder import Run
 from lram.harness.trust import trusted
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def film(
-    run: Annotated[Path, Parameter(help="Folder of a run.")],
+    run: RunArgument,
     /,
     *,
     output: Annotated[

@@ -69,6 +69,7 @@ AllowErrorsOption = Annotated[
     ),
 ]
 
+ResamplingSeedOption = Annotated[int, Parameter(name="--seed", help="Seed of the resampling in comparisons.")]
 NormaliserOption = Annotated[
     Normaliser,
     Parameter(
@@ -78,6 +79,7 @@ NormaliserOption = Annotated[
 ]
 
 # What is read or written.
+RunArgument = Annotated[Path, Parameter(help="Folder of a run.")]
 DomainArgument = Annotated[str, Parameter(help="Name of a domain.")]
 CheckpointArgument = Annotated[Path, Parameter(help="Folder of the checkpoint.")]
 StoresArgument = Annotated[list[Path], Parameter(help="Folders of trajectory stores.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from lram.harness.cli.options import NormaliserOption
+from lram.harness.cli.options import NormaliserOption, ResamplingSeedOption
 from lram.harness.errors import LramError
 from lram.harness.storage.listing import show_not_read
 from lram.harness.waiting import still
@@ -58,7 +58,7 @@ def publish(
         ),
     ] = None,
     normaliser: NormaliserOption = "paper",
-    seed: Annotated[int, Parameter(help="Seed of the resampling in comparisons.")] = 0,
+    seed: ResamplingSeedOption = 0,
     push: Annotated[
         str | None,
         Parameter(help="Also upload the folder to this repository of the Hugging Face hub, OWNER/NAME."),

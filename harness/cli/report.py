@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lram.harness.cli.options import NormaliserOption
+from lram.harness.cli.options import NormaliserOption, ResamplingSeedOption
 from lram.harness.cli.printing.paths import placed_argument
 from lram.harness.errors import LramError
 from lram.harness.storage.films import FILMS_FILE
@@ -68,7 +68,7 @@ def report(
     ] = None,
     normaliser: NormaliserOption = "paper",
     json: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative=())] = False,
-    seed: Annotated[int, Parameter(help="Seed of the resampling in comparisons.")] = 0,
+    seed: ResamplingSeedOption = 0,
     show: Annotated[
         bool, Parameter(name="--open", help="Open the report in a browser.", negative=())
     ] = False,

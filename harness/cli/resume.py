@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,6 +13,7 @@ from lram.harness.cli.options import (
     ClusterOptions,
     CountsOption,
     MachineOptions,
+    RunArgument,
     TrustOption,
 )
 from lram.harness.cli.printing.closing import conclude_run, interrupted
@@ -32,7 +32,7 @@ _ELSEWHERE = {
 
 
 def resume(
-    run: Annotated[Path, Parameter(help="Folder of a run.")],
+    run: RunArgument,
     /,
     *,
     retry_errors: Annotated[bool, Parameter(help="Play errored episodes again, too.", negative=())] = False,

@@ -6,13 +6,12 @@ import math
 import secrets
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from lram.harness.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NOT_JUDGED
-from lram.harness.cli.options import DEFAULT_MACHINE, MachineOptions, TrustOption
+from lram.harness.cli.options import DEFAULT_MACHINE, MachineOptions, RunArgument, TrustOption
 from lram.harness.progress import quiet, shown
 from lram.harness.replay.comparison import Replayed
 from lram.harness.replay.detection import Detection, detection
@@ -27,7 +26,7 @@ _CONDITIONS_SHOWN = 6
 
 
 def verify(
-    run: Annotated[Path, Parameter(help="Folder of a run.")],
+    run: RunArgument,
     /,
     *,
     share: Annotated[

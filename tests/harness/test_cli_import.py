@@ -81,7 +81,8 @@ def test_an_imported_checkpoint_acts_and_is_called_trained(lram: Lram, source: P
 
     agent = create_agent(str(folder))
     assert agent.info.trained
-    answer = lram("eval", str(folder), "--tasks", "toy/steps", "-o", str(tmp_path / "run"), "-n", "1", "-q")
+    where = ("--tasks", "toy/steps", "-o", str(tmp_path / "run"))
+    answer = lram("eval", str(folder), *where, "-n", "1", "-q", "--counts")
     assert answer.returncode == 0, answer.stderr
     assert "trained (checkpoint imported)" in answer.stdout
 

@@ -247,7 +247,7 @@ def test_from_store_to_scores(store: Path, tmp_path: Path, capsys: pytest.Captur
     assert began["loss"] == pytest.approx(ended["loss"])
 
     agents = [f"a={checkpoint}", f"b={half}", f"c={tuned / 'checkpoint'}", f"d={scratch / 'checkpoint'}"]
-    tasks = ["--tasks", "toy/reach", "-n", "1", "-q"]
+    tasks = ["--tasks", "toy/reach", "-n", "1", "-q", "--counts"]
     assert lram("eval", *agents, *tasks, "-o", tmp_path / "eval") == 0
     assert capsys.readouterr().out.count("trained (checkpoint") == 4
 
