@@ -63,8 +63,11 @@ def _forked(words: list[str], executables: object, close: bool, keep: tuple[int,
             "environment": dict(os.environ)
             if environment is None
             else {os.fsdecode(k): os.fsdecode(v) for k, _, v in (one.partition(b"=") for one in environment)},
+            "files": [0, 1, 2],
+            "parent": os.getppid(),
+            "nice": 0,  # a fork has that of its parent
         }
-        server.run(request, own)
+        server.run(request, own, "")
     except BaseException:
         traceback.print_exc()
     finally:
