@@ -130,7 +130,7 @@ def test_a_process_that_says_nothing_is_a_data_point(tmp_path: Path, monkeypatch
     silent = tmp_path / "silent"
     silent.write_text("#!/bin/sh\nexec sleep 60\n")
     silent.chmod(0o755)
-    monkeypatch.setattr(fresh_process.sys, "executable", str(silent))
+    monkeypatch.setattr("lram.harness.children.PYTHON", [str(silent)])
     monkeypatch.setattr(fresh_process, "SILENCE_S", 0.2)
     (point,) = sweeping.play(tmp_path, Job("a", "auto", 1, 0), (4, 100))
     assert (point.context, point.outcome) == (4, "failed: nothing was heard of the process for 0 s")

@@ -42,7 +42,8 @@ def test_twenty_thousand_episodes_are_each_recorded_once_in_little_memory(tmp_pa
     assert int(done.stdout) < MOST_BYTES * EPISODES
 
     folder = tmp_path / "run"
-    lines = [json.loads(line) for file in (folder / "records").iterdir() for line in file.open()]
+    texts = [file.read_text() for file in (folder / "records").iterdir()]
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
     assert len(lines) == EPISODES
     assert {(one["agent"], one["task"], one["episode"]) for one in lines} == {
         ("random", "toy/blink", episode) for episode in range(EPISODES)
