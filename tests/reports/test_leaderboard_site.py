@@ -49,8 +49,8 @@ def test_thirty_agents_of_several_folders_stand_in_one_table_by_score(synthetic,
     page = write_site(folders, tmp_path / "site", reports=False)
     found = rows(tmp_path / "site")
     assert len(found) == 30
-    ranks = [int(row["rank"]) for row in found]
-    assert ranks == sorted(ranks)
+    scores = [float(row["score"]) for row in found]
+    assert scores == sorted(scores, reverse=True)
     summary = summarise(list(group(read_folders(folders))[0].runs))
     assert [(row["agent"], int(row["rank"]), row["tied"].lower() == "true") for row in found] == [
         (one.agent.label, one.rank, one.tied) for one in ranked(summary)
