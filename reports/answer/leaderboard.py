@@ -30,6 +30,9 @@ NAME = "leaderboard"
 _MOST_DOMAINS = 6
 """Up to so many domains have columns here; the table of domains has all."""
 
+_FEW_DOMAINS = 3
+"""Up to so many, a column more fits the page."""
+
 _RANK: tuple[Part, ...] = (("", lambda one: one.rank),)
 _LABEL: tuple[Part, ...] = (("", lambda agent: agent.label),)
 _JOINED: tuple[Part, ...] = (("", "; ".join),)
@@ -66,7 +69,7 @@ def table(summary: Summary, ranking: Sequence[RankedAgent]) -> Table[RankedAgent
         hidden("tasks", lambda one: one.agent.mean_of_domain_means.rests_on.tasks),
         hidden("of_tasks", lambda one: one.agent.mean_of_domain_means.rests_on.of_tasks),
         Column(
-            "Shown better than" if entered > 1 else "",
+            "Shown better than" if entered > 1 and len(domains) <= _FEW_DOMAINS else "",
             "shown_better_than",
             lambda one: one.beats,
             lambda beats: TableCell(f"{len(beats)} of {entered - 1}", value=len(beats)),

@@ -29,6 +29,7 @@ _NOT_IN_A_ROW = frozenset(
         "few episodes",
         "single episode",
         "seen by the paper's split",
+        "unseen tasks",
     }
 )
 """Kinds that an agent's name, its numbers or the signs at them say already, or that doubt no score."""

@@ -51,8 +51,8 @@ def _against(first: RankedAgent, entered: Sequence[RankedAgent]) -> str:
         only = unclear[0] if len(unclear) == 1 else f"any of the {len(unclear)} others"
         return f", but is not shown to be better than {only}"
     return (
-        f"; it is shown to be better than {text.listing(beaten, _NAMED)}, and not than "
-        f"{text.listing(unclear, _NAMED)}"
+        f"; it is shown to be better than {text.names_up_to(beaten, _NAMED)}, but not than "
+        f"{text.names_up_to(unclear, _NAMED)}"
     )
 
 

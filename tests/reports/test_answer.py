@@ -63,7 +63,7 @@ def test_an_agent_without_a_score_on_every_task_has_no_rank(synthetic) -> None:
         ({"only": 0.5}, "only scores 0.48 ["),
         ({"a": 0.9, "b": 0.1}, ", and is shown to be better than b."),
         ({"a": 0.5, "b": 0.5}, ", but is not shown to be better than "),
-        ({"a": 0.9, "b": 0.9, "c": 0.1}, "; it is shown to be better than c, and not than "),
+        ({"a": 0.9, "b": 0.9, "c": 0.1}, "; it is shown to be better than c, but not than "),
         ({"a": 0.9, "b": 0.2, "c": 0.1}, ", and is shown to be better than each of the 2 others."),
     ],
 )
