@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -219,13 +220,11 @@ class TwoNodes:
         self._cluster.shutdown()
 
 
-@pytest.fixture(scope="session")
-def whole_cluster() -> Iterator[TwoNodes]:
-    """Two nodes for all tests of this process, which stays connected to them.
+@contextmanager
+def _connected_nodes() -> Iterator[TwoNodes]:
+    """Two nodes and a connection to them, which answers all who connect and part meanwhile.
 
-    A connection has processes of its own on the nodes, and each of them imports torch: a test that came with
-    a new connection would wait for that. What connects and parts within a test is answered from the one
-    connection that is there.
+    A connection has processes of its own on the nodes: a test that came with a new one would wait for those.
     """
     import ray
 
@@ -250,8 +249,40 @@ def _connect_again(address: str) -> Callable[..., None]:
     return init
 
 
+class _SharedNodes:
+    """The nodes of all modules on clusters, which follow one another in one process."""
+
+    def __init__(self) -> None:
+        self._stack: ExitStack | None = None
+        self._nodes: TwoNodes | None = None
+
+    def get(self) -> TwoNodes:
+        """Return the nodes, started by the first who asks."""
+        if self._nodes is None:
+            self._stack = ExitStack()
+            self._nodes = self._stack.enter_context(_connected_nodes())
+        return self._nodes
+
+    def close(self) -> None:
+        """End them: other tests are not to run beside Ray's threads, which a fork may inherit locked."""
+        stack, self._stack, self._nodes = self._stack, None, None
+        if stack is not None:
+            stack.close()
+
+
+_SHARED = _SharedNodes()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the nodes with the last test that may use them."""
+    if nextitem is None or not nextitem.path.stem.startswith("test_cluster"):
+        _SHARED.close()
+
+
 @pytest.fixture
-def cluster(whole_cluster: TwoNodes) -> TwoNodes:
+def cluster() -> TwoNodes:
     """Two nodes, whatever the test before has done to them."""
-    whole_cluster.mend()
-    return whole_cluster
+    nodes = _SHARED.get()
+    nodes.mend()
+    return nodes
