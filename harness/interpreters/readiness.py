@@ -126,7 +126,7 @@ def _useless(domain: Domain, python: str, what: str) -> LramError:
     if _own(domain, python):
         return LramError(f"{about}; make it anew: {_install(domain, force=True)}")
     if "numpy" in what:
-        return LramError(f"{about}: {python} -m pip install numpy")
+        return LramError(f"{about}: pip --python {python} install numpy")
     return LramError(f"{about}; give another path with --python {domain.name}=PATH")
 
 
@@ -209,7 +209,7 @@ def _way(domain: Domain, python: str | None, protocol: EvaluationProtocol, found
             return f"{_leave_out(domain, python)}: its own interpreter has that"
         return f"{_install(domain)} makes an interpreter with that"
     pins = " ".join(f"{name}=={wanted}" for name, wanted, _ in _unfit(protocol, found))
-    return f"{python} -m pip install {pins}" if python is not None else f"pip install {pins}"
+    return f"pip --python {python} install {pins}" if python is not None else f"pip install {pins}"
 
 
 def _unfit(protocol: EvaluationProtocol, found: Probe) -> list[tuple[str, str, str]]:

@@ -184,7 +184,7 @@ def test_a_protocol_that_does_not_fit_names_the_one_that_does(has: Any) -> None:
     has(arms="1.4.1", physics="2.3.2")
     assert problem(ARMS, protocol="new", python="/own/python") == (
         "the protocol arms:new@1 needs physics 3.3.0, and the interpreter /own/python has physics 2.3.2: "
-        "/own/python -m pip install physics==3.3.0, or --protocol arms=old fits what is there"
+        "pip --python /own/python install physics==3.3.0, or --protocol arms=old fits what is there"
     )
 
 
@@ -237,7 +237,7 @@ UNUSABLE = {
     ),
     "no numpy": (
         """echo '{"python": [3, 9, 18], "absent": ["numpy"], "versions": {}}'""",
-        "has no numpy, which a worker needs: {python} -m pip install numpy",
+        "has no numpy, which a worker needs: pip --python {python} install numpy",
     ),
 }
 
