@@ -75,7 +75,8 @@ def report(
 ) -> int:
     """Compare the agents of one or several runs: page, tables, figures and a summary.
 
-    Takes the folders of 'lram eval', 'lram latency', 'lram extrapolate' and 'lram ablate' together.
+    Takes the folders of 'lram eval', 'lram latency', 'lram extrapolate', 'lram ablate' and 'lram watch'
+    together.
     With --training, also how models were trained: losses, lengths, data, and what forbids comparing them.
 
     Example: lram report runs/first old=runs/may:xlstm --training runs/mamba -o runs/first-report

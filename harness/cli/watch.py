@@ -44,7 +44,7 @@ def watch(
         Path,
         Parameter(
             name=["--output", "-o"],
-            help="Folder for the scores; the same command goes on with what is there.",
+            help="Folder for the scores; the same command continues with what is there.",
         ),
     ],
     exclude: ExcludeOption = None,
@@ -67,8 +67,9 @@ def watch(
 ) -> int:
     """Score every checkpoint that a training keeps, from the same starts, as they appear.
 
-    It ends when the training has ended, or with Ctrl-C; the same command goes on with what is missing. Train
-    with --set saving.checkpoint_updates=500 --set saving.keep=all, so that there are checkpoints to score.
+    It ends when the training has ended, or with Ctrl-C; the same command continues with what is missing.
+    Train with --set saving.checkpoint_updates=500 --set saving.keep=all, so that there are checkpoints to
+    score.
 
     Example: lram watch runs/first --tasks 'toy/reach,toy/steps' -n 20 -o runs/first-watch
     """
@@ -109,7 +110,7 @@ def watch(
     except KeyboardInterrupt:
         if not (output / "watch.json").is_file():
             raise
-        print("\ninterrupted: what was scored stands; the same command goes on with what is missing")
+        print("\ninterrupted: what was scored stands; the same command continues with what is missing")
         return EXIT_INTERRUPTED
 
 

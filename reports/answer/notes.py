@@ -14,8 +14,6 @@ OF_EVERYTHING = frozenset(
         "several simulator versions",
         "protocol",
         "normaliser",
-        "study_unfinished",
-        "latency-failed",
     }
 )
 """Kinds that change what every number means; they stand open below the first table."""

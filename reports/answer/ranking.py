@@ -117,8 +117,8 @@ def method(summary: Summary) -> str:
     """Return how ranks are made, in sentences."""
     entered = sum(map(_compares, summary.agents))
     pairs = entered * (entered - 1) // 2
-    level = f"{1 - summary.level:.3g}"
-    paired = f"their paired comparison says so (Holm's p below {level})"
+    share = 1 - summary.level
+    paired = f"their paired comparison says so (Holm's p below {share:.3g})"
     apart = (
         f"their intervals stay apart when they are widened for all {pairs:,} pairs (--against LABEL and "
         "--compare test pairs episode by episode, which shows smaller differences)"
@@ -129,9 +129,10 @@ def method(summary: Summary) -> str:
         how = apart
     else:
         how = f"{paired}, or, for pairs that are not compared, where {apart}"
+        share *= 2  # each of the two may err so often
     return (
         "A rank is 1 more than the number of agents that are shown to be better; agents of one rank are "
         f"tied. One agent is shown to be better than another where {how}. Of agents that are equal in truth, "
-        f"one is called better than another in about {100 * (1 - summary.level):.0f} of 100 reports at most. "
+        f"one is called better than another in about {100 * share:.0f} of 100 reports at most. "
         "Agents without a score on some of the tasks have no rank."
     )

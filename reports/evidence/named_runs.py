@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lram.harness.errors import LramError
-from lram.harness.storage.records import EpisodeRecord, Provenance
+from lram.harness.storage.records import EpisodeRecord, Failure, Provenance
 from lram.harness.storage.run_folder import PLAN_FILE, Run
 
 _RELABELLED = re.compile(r"(?P<label>[^=/\\]+)=(?P<rest>.+)", re.DOTALL)
@@ -60,6 +60,14 @@ class PartOfRun(Run):
                 sources=self._mine(session.sources),
             )
             for number, session in self._whole.sessions().items()
+        }
+
+    def _outcomes(self) -> dict[tuple[str, str], dict[int, Failure | None]]:
+        whole = self._whole._outcomes()
+        return {
+            (self._labels[label], task): found
+            for (label, task), found in whole.items()
+            if label in self._labels
         }
 
     def _mine(self, by_label: Mapping[str, object]) -> dict:  # type: ignore[type-arg]

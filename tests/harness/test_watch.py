@@ -256,4 +256,4 @@ def test_ctrl_c_ends_with_a_word_on_how_to_go_on(
     assert code == EXIT_INTERRUPTED
     said = capsys.readouterr()
     assert said.out.count(" episode of 1 task") == 2
-    assert "the same command goes on with what is missing" in said.out
+    assert "the same command continues with what is missing" in said.out

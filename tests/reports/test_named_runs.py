@@ -43,6 +43,8 @@ def test_numbers_of_a_relabelled_agent_are_those_of_the_run(run) -> None:
     assert [one.agent for one in found.results] == ["new"]
     assert [session.compute for session in part.provenance()] == [{"new": {"device": "cpu"}}]
     assert [record.agent for record in part.records()] == ["new"] * 3
+    assert [(item.agent, failure) for item, failure in part.outcomes()] == [("new", None)] * 3
+    assert part.missing() == []
 
 
 def test_runs_of_two_days_with_equal_labels_stand_side_by_side(synthetic, tmp_path) -> None:

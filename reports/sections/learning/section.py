@@ -94,7 +94,7 @@ def _caveats(curves: Sequence[LearningCurve]) -> Iterator[Caveat]:
         yield Caveat(
             "learning-unfinished",
             "These checkpoints lack episodes that count, and the best one is not chosen from "
-            "them; the same 'lram watch' goes on with what is missing.",
+            "them; the same 'lram watch' continues with what is missing.",
             lacking,
         )
     early = tuple(
