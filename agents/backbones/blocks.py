@@ -26,12 +26,12 @@ class StackedBlock(Protocol):
 
 
 class BlockStack(Backbone):
-    """Blocks one after the other, then a LayerNorm."""
+    """Blocks one after the other, then a norm: a LayerNorm unless ``norm`` is given."""
 
-    def __init__(self, width: int, blocks: Iterable[nn.Module]) -> None:
+    def __init__(self, width: int, blocks: Iterable[nn.Module], norm: nn.Module | None = None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width) if norm is None else norm
 
     @property
     def stacked(self) -> list[StackedBlock]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -23,9 +25,9 @@ def split_last(x: Tensor, parts: int) -> Tensor:
     return x.reshape(*x.shape[:-1], parts, -1)
 
 
-def causal_conv(conv: nn.Conv1d, x: Tensor) -> Tensor:
+def causal_conv(conv: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Convolve each channel of ``x`` (rows, tokens, channels) with its past; ``conv`` pads both ends."""
-    y: Tensor = conv(x.transpose(1, 2))
+    y = conv(x.transpose(1, 2))
     return y[..., : x.shape[1]].transpose(1, 2)
 
 
@@ -41,7 +43,6 @@ def causal_conv_step(conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | N
     Returns:
         The outputs (rows, k, channels), and the new past.
     """
-    assert conv.bias is not None
     kernel = conv.weight[:, 0].T  # (K, channels)
     tokens, kept = x.shape[1], past.shape[1]
     if valid is not None:
@@ -51,7 +52,8 @@ def causal_conv_step(conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | N
     inputs = torch.cat([past, x.to(past.dtype)], dim=1)  # (rows, K - 1 + k, channels)
     # One product a place of the kernel, not a library's convolution: a token's bits then do not
     # depend on how many are read with it.
-    y = sum((inputs[:, place : place + tokens] * kernel[place] for place in range(kept + 1)), conv.bias)
+    places = (inputs[:, place : place + tokens] * kernel[place] for place in range(kept + 1))
+    y: Tensor = sum(places, torch.zeros_like(kernel[0]) if conv.bias is None else conv.bias)
     y = y.to(x.dtype)
     if valid is None:
         # A state of the layout that it began with: torch.compile would compile another step for another.

@@ -21,12 +21,12 @@ from torch import Tensor
 _plain = False
 
 
-def compiled_for(x: Tensor, weight: Tensor) -> bool:
-    """Return whether kernels are to read ``x`` with weights like ``weight``."""
+def compiled_for(x: Tensor, weight: Tensor | None = None) -> bool:
+    """Return whether kernels are to read ``x``, with weights like ``weight`` where there are any."""
     return (
         not _plain
-        and x.device.type == weight.device.type == "cpu"
-        and weight.dtype == torch.float32
+        and x.device.type == "cpu"
+        and (weight is None or (weight.device.type == "cpu" and weight.dtype == torch.float32))
         and (x.dtype == torch.float32 or torch.is_autocast_enabled("cpu"))
         and not torch.compiler.is_compiling()
         and _numba_works()

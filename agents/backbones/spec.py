@@ -18,6 +18,9 @@ from lram.agents.api import AgentError
 if TYPE_CHECKING:
     from lram.agents.backbones.contract import Backbone
 
+COMPILED_PARTS = "lram.agents.backbones.parts.compiled:CompiledStep"
+"""For ``fused`` of a kind that is made of :mod:`lram.agents.backbones.parts`: each in its compiled form."""
+
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 

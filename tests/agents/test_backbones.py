@@ -15,7 +15,8 @@ from torch import Tensor
 from lram.agents.api import AgentError
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.mamba import MambaConfig
-from lram.agents.backbones.registry import build_backbone
+from lram.agents.backbones.registry import BUILT_IN, build_backbone
+from lram.agents.backbones.spec import COMPILED_PARTS
 from lram.agents.backbones.states import put, state_bytes, take
 from lram.agents.backbones.stepping import make_stepper
 from lram.agents.backbones.transformer import TransformerConfig
@@ -38,6 +39,12 @@ CONFIGS = {
     ),
     "transformer, learned window": ModelConfig(WIDTH, 2, backbone=WINDOW),
     "transformer, rotary window": ModelConfig(WIDTH, 2, backbone=replace(RING, window=70, cache="recompute")),
+    # Every kind that is made of parts, with its own defaults.
+    **{
+        spec.kind: ModelConfig(WIDTH, 2, backbone=spec.options())
+        for spec in BUILT_IN
+        if spec.fused == COMPILED_PARTS
+    },
 }
 
 

@@ -1,7 +1,7 @@
-"""Causal convolution and SiLU of whole sequences, forwards and backwards.
+"""Causal convolution of each channel, with SiLU or without: whole sequences, and the next tokens.
 
-Shapes: B rows, S tokens, C channels, K width of the convolution. ``x`` may have more channels than C:
-the first C are read.
+Shapes: B rows, S tokens, T tokens of a pass, C channels, K width of the convolution. ``x`` may have more
+channels than C: the first C are read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def before_silu(x: Any, token: int, weight: Any, bias: Any, out: Any) -> None:
 
 @kernel
 def convolve(x: Any, y: Any, weight: Any, bias: Any) -> None:
-    """x (B, S, >= C), weight (K, C), bias (C,) -> y (B, S, C)."""
+    """x (B, S, >= C), weight (K, C), bias (C,) -> y (B, S, C), with SiLU."""
     rows, tokens, C = y.shape
     for row in range(rows):
         for token in range(tokens):
@@ -81,3 +81,40 @@ def convolve_row_backward(
             for c in range(C):
                 target[c] += taps[c] * before[c]
                 dtaps[c] += source[c] * before[c]
+
+
+@kernel
+def convolve_tokens(x: Any, past: Any, valid: Any, weight: Any, bias: Any, silu_after: bool, y: Any) -> None:
+    """x (B, T, C), valid (B, T), weight (K, C), bias (C,) -> y (B, T, C); past (B, K - 1, C) in place.
+
+    y is zero where there is no token.
+    """
+    rows, tokens, C = x.shape
+    K = weight.shape[0]
+    last = weight[K - 1]
+    for row in range(rows):
+        own = past[row]
+        for token in range(tokens):
+            out, new = y[row, token], x[row, token]
+            if not valid[row, token]:
+                for c in range(C):
+                    out[c] = _ZERO
+                continue
+            for c in range(C):
+                out[c] = bias[c]
+            for place in range(K - 1):
+                taps, old, older = weight[place], own[place], own[max(place - 1, 0)]
+                for c in range(C):
+                    value = old[c]
+                    out[c] += taps[c] * value
+                    older[c] = value
+            if K > 1:
+                newest = own[K - 2]
+                for c in range(C):
+                    newest[c] = new[c]
+            if silu_after:
+                for c in range(C):
+                    out[c] = silu(out[c] + last[c] * new[c])
+            else:
+                for c in range(C):
+                    out[c] = out[c] + last[c] * new[c]

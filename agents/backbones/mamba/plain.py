@@ -23,6 +23,7 @@ from lram.agents.backbones.layers import causal_conv, causal_conv_step, column, 
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.selective_scan import selective_scan
+from lram.agents.backbones.parts.initial import step_size_biases
 from lram.agents.backbones.sequences import compiled_for
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State, clear
@@ -257,9 +258,7 @@ class MambaMixer(nn.Module):
             self.A_log.copy_(torch.log(torch.arange(1, size + 1.0)).expand(channels, size))
             # Step sizes spread log-uniformly over 0.001 .. 0.1, through the inverse of softplus.
             nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
-            low, high = math.log(0.001), math.log(0.1)
-            dt = torch.exp(torch.rand(channels) * (high - low) + low).clamp(min=1e-4)
-            self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+            self.dt_proj.bias.copy_(step_size_biases(channels))
 
 
 class Kernels(NamedTuple):

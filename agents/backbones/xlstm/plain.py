@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.layers import causal_conv, causal_conv_step, column, keep_valid, split_last
 from lram.agents.backbones.linear import Linear
+from lram.agents.backbones.parts.initial import small_init, wang_init
 from lram.agents.backbones.sequences import compiled_for
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State, clear
@@ -297,8 +298,8 @@ class MLSTMBlock(nn.Module):
         """The rules of the xlstm package."""
         layer, width = self.xlstm, self.xlstm_norm.weight.shape[0]
         for linear in (layer.proj_up, layer.q_proj, layer.k_proj, layer.v_proj):
-            _small_init(linear.weight, width)
-        _wang_init(layer.proj_down.weight, width, self.layers)
+            small_init(linear.weight, width)
+        wang_init(layer.proj_down.weight, width, self.layers)
         cell = layer.mlstm_cell
         nn.init.zeros_(cell.igate.weight)
         nn.init.normal_(cell.igate.bias, std=0.1)
@@ -431,8 +432,8 @@ class SLSTMBlock(nn.Module):
         """The rules of the xlstm package."""
         layer, width = self.xlstm, self.xlstm_norm.weight.shape[0]
         for linear in (layer.fgate, layer.igate, layer.zgate, layer.ogate, self.ffn.proj_up):
-            _small_init(linear.weight, width)
-        _wang_init(self.ffn.proj_down.weight, width, self.layers)
+            small_init(linear.weight, width)
+        wang_init(self.ffn.proj_down.weight, width, self.layers)
         nn.init.zeros_(layer.slstm_cell._recurrent_kernel_)
         nn.init.zeros_(layer.slstm_cell._bias_)
         # Forget gates from +5 down to -7 within a head, steeper in later blocks
@@ -442,13 +443,3 @@ class SLSTMBlock(nn.Module):
         spread = (torch.arange(head_width) / max(head_width - 1, 1)) ** exponent
         with torch.no_grad():
             layer.slstm_cell._bias_.view(4, heads, head_width)[1] = 5.0 - 12.0 * spread
-
-
-def _small_init(weight: Tensor, width: int) -> None:
-    """Nguyen and Salazar 2019, arXiv 1910.05895."""
-    nn.init.normal_(weight, std=math.sqrt(2 / (5 * width)))
-
-
-def _wang_init(weight: Tensor, width: int, layers: int) -> None:
-    """Wang and Komatsuzaki 2021 (GPT-J), as in the xlstm package."""
-    nn.init.normal_(weight, std=2 / layers / math.sqrt(width))

@@ -1,0 +1,56 @@
+"""Norms by the root mean square, with and without a gate. Shapes: (..., width)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lram.agents.backbones.layers import split_last
+
+
+class RMSNorm(nn.Module):
+    """x / root mean square, times a weight; computed in float32."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> the same."""
+        if x.dtype == self.weight.dtype:
+            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
+
+
+class GatedRMSNorm(nn.Module):
+    """Norm of each group of channels, times SiLU of a gate.
+
+    Args:
+        width: Channels.
+        groups: That are normalised each by itself.
+        shared: Whether the groups share a weight (of a group's width) instead of one of all channels.
+        gate_first: Whether the gate is applied before the norm (Mamba-2) instead of after it.
+        eps: Added to the mean square.
+    """
+
+    def __init__(
+        self, width: int, groups: int = 1, *, shared: bool = True, gate_first: bool = False, eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width // groups if shared else width))
+        self.groups, self.shared, self.gate_first, self.eps = groups, shared, gate_first, eps
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        """x, gate (..., width) -> the same, of the type of ``gate``."""
+        x, weight = x.float(), self.weight.float()
+        open_gate = F.silu(gate.float())
+        if self.gate_first:
+            x = x * open_gate
+        if self.shared:
+            parts = split_last(x, self.groups)
+            y = F.rms_norm(parts, weight.shape, weight, self.eps).flatten(-2)
+        else:
+            parts = split_last(x, self.groups)
+            y = F.rms_norm(parts, parts.shape[-1:], None, self.eps).flatten(-2) * weight
+        return (y if self.gate_first else y * open_gate).to(gate.dtype)
