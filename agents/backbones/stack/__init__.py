@@ -14,7 +14,7 @@ from types import MappingProxyType
 from lram.agents.api import AgentError
 from lram.agents.backbones.limits import MOST_TOKENS, check_limits
 from lram.agents.backbones.sizes import table_sizes
-from lram.agents.backbones.spec import BackboneSpec, EncoderWeights, ModelShape, Past, Size
+from lram.agents.backbones.spec import COMPILED_PARTS, BackboneSpec, EncoderWeights, ModelShape, Past, Size
 from lram.agents.shown import shown
 
 MIXERS = MappingProxyType(
@@ -23,6 +23,7 @@ MIXERS = MappingProxyType(
         "slstm": "lram.agents.backbones.stack.mixers:SLSTMMixing",
         "mamba": "lram.agents.backbones.stack.mixers:MambaMixing",
         "attention": "lram.agents.backbones.stack.mixers:AttentionMixing",
+        "gated_deltanet": "lram.agents.backbones.stack.mixers:GatedDeltaNetMixing",
         "gru": "lram.agents.backbones.stack.mixers:GRUMixing",
         "lstm": "lram.agents.backbones.stack.mixers:LSTMMixing",
     }
@@ -31,7 +32,7 @@ MIXERS = MappingProxyType(
 
 _ATTENTION = "PyTorch, scaled_dot_product_attention, in blocks that have it"
 _MOST_PATTERN = 4096
-_ITEM = re.compile(r"(?P<name>[a-z]+)(\*(?P<times>[0-9]{1,4}))?")
+_ITEM = re.compile(r"(?P<name>[a-z][a-z0-9_]*)(\*(?P<times>[0-9]{1,4}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class StackConfig:
 
     Attributes:
         blocks: Names of mixing layers; over more blocks than these, they are repeated.
-        heads: Heads of mLSTM, sLSTM and attention.
+        heads: Heads of the mixing layers that have some.
         window: Tokens that attention sees, itself included, by rotary positions.
     """
 
@@ -119,10 +120,11 @@ SPEC = BackboneSpec(
     check=_check,
     describe=_describe,
     past=_past,
+    fused=COMPILED_PARTS,
     attention=(_ATTENTION, _ATTENTION),
     sizes=table_sizes("xlstm"),
-    brackets=r"[a-z]+(\*[0-9]{1,4})?( ?, ?[a-z]+(\*[0-9]{1,4})?)*",
-    listed=("mlstm,mlstm,slstm", "mamba*3,attention"),
+    brackets=r"[a-z][a-z0-9_]*(\*[0-9]{1,4})?( ?, ?[a-z][a-z0-9_]*(\*[0-9]{1,4})?)*",
+    listed=("mlstm,mlstm,slstm", "mamba*3,attention", "gated_deltanet*3,attention"),
     preset=_preset,
     encoders=EncoderWeights(normal_inputs=True, drawn_biases=True),
 )

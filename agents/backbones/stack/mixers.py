@@ -18,9 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import lram.agents.backbones.gated_deltanet.plain as gated_deltanet
 from lram.agents.backbones.cells.plain import CellBlock
+from lram.agents.backbones.gated_deltanet import GatedDeltaNetConfig
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.plain import MambaBlock
+from lram.agents.backbones.parts import MixerBlock
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
 from lram.agents.backbones.transformer import TransformerConfig
@@ -130,6 +133,34 @@ class LSTMMixing(GRUMixing):
     """torch's LSTM."""
 
     cell, parts = nn.LSTM, 2
+
+
+class _OfParts(_Own):
+    """A block that is made of parts, with the kind's own options but for the heads."""
+
+    @abstractmethod
+    def make(self, model: ModelShape) -> MixerBlock:
+        """Return the block."""
+
+    def __init__(self, model: ModelShape, place: int) -> None:
+        super().__init__(model, place)
+        self.block, self.layers = self.make(model), model.layers
+
+    def initial_state(self, rows: int, device: torch.device) -> State:
+        """See :class:`MixingLayer`."""
+        return self.block.initial_state(rows, device)
+
+    def reset_parameters(self) -> None:
+        """See :class:`MixingLayer`."""
+        self.block.reset_parameters(self.layers)
+
+
+class GatedDeltaNetMixing(_OfParts):
+    """Gated delta rule, with its feed-forward part."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return gated_deltanet.block(model.width, GatedDeltaNetConfig(heads=model.backbone.heads))
 
 
 @dataclass(frozen=True, slots=True)
