@@ -26,6 +26,8 @@ MIXERS = MappingProxyType(
         "gated_deltanet": "lram.agents.backbones.stack.mixers:GatedDeltaNetMixing",
         "gru": "lram.agents.backbones.stack.mixers:GRUMixing",
         "lstm": "lram.agents.backbones.stack.mixers:LSTMMixing",
+        "mingru": "lram.agents.backbones.stack.mixers:MinGRUMixing",
+        "minlstm": "lram.agents.backbones.stack.mixers:MinLSTMMixing",
     }
 )
 """The mixing layers by name, each a ``module:Class`` of a mixer."""
