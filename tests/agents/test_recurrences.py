@@ -1,4 +1,4 @@
-"""Every kind that is made of parts: its size, and that the gate lets it through and finds what is wrong with it."""
+"""Every kind that is made of parts: its size, and that the gate finds what is wrong with it, and nothing else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def spec(request: pytest.FixtureRequest) -> BackboneSpec:
 def _failed(spec: BackboneSpec) -> set[str]:
     config = ModelConfig(32, 2, spec.options())
     model = build_model(config, 3)
-    agent = ModelAgent(model, trained=False, description="untrained", digest="", compute=Compute(step="torch"))
+    compute = Compute(step="torch")
+    agent = ModelAgent(model, trained=False, description="untrained", digest="", compute=compute)
     return {check.name for check in model_checks(agent, EXTENT) if check.status == "failed"}
 
 
