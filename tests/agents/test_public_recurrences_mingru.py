@@ -162,10 +162,17 @@ def test_options_that_do_not_fit_are_refused_in_a_sentence(kind: str) -> None:
 
 def test_without_a_convolution_a_block_keeps_its_state_alone(kind: str) -> None:
     model = ModelConfig(16, 1, MIXERS[kind][1](conv_kernel=None))
-    assert model.describe().endswith("no convolution")
     backbone = build_backbone(model)
     x = torch.randn(2, 9, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         state = backbone.initial_state(2)
         assert [tuple(tensor.shape) for tensor in state[0]] == [(2, 24)]
         torch.testing.assert_close(_in_passes(backbone.step, x, state, 2)[0], backbone(x), rtol=0, atol=ATOL)
+
+
+def test_variants_are_told_apart(kind: str) -> None:
+    options = MIXERS[kind][1]
+    title = {"mingru": "minGRU", "minlstm": "minLSTM"}[kind]
+    assert ModelConfig(16, 1, options()).describe() == title
+    changed = ModelConfig(16, 1, options(expansion=2.0, conv_kernel=None))
+    assert changed.describe() == f"{title}, state of 32, no convolution"

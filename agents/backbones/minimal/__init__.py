@@ -57,9 +57,9 @@ def _check(model: ModelShape) -> None:
 
 def _describe(model: ModelShape) -> str:
     section: MinimalConfig = model.backbone
-    title = "minLSTM" if isinstance(section, MinLSTMConfig) else "minGRU"
-    state = section.state_width(model.width)
-    parts = [title, f"state of {state}" if state != model.width else "no projection after it"]
+    parts = ["minLSTM" if isinstance(section, MinLSTMConfig) else "minGRU"]
+    if section.expansion != MinimalConfig().expansion:
+        parts.append(f"state of {section.state_width(model.width)}")
     if section.conv_kernel is None:
         parts.append("no convolution")
     return ", ".join(parts)
