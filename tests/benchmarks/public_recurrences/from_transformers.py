@@ -222,7 +222,7 @@ def record_rglru() -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def record_griffin_attention() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """RecurrentGemma's residual block with local attention, window 8; then three blocks with the final norm."""
+    """RecurrentGemma's residual block with local attention over a window of 8 tokens."""
     window = 8
     config = gemma_config(32, 1, heads=2, wide=40, window=window, pattern=("attention",))
     block = initialised(config).layers[0]
