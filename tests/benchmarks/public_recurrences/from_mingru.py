@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from minGRU_pytorch.minGRU import minGRU
 from minGRU_pytorch.minLM import minLM
 from minGRU_pytorch.minLSTM import minLSTM
-from recording import DECISION, LAYERS, ROWS, TOKENS, WIDTH, by_tokens, perturb
+from recording import DECISION, ROWS, TOKENS, Timing, by_tokens, count_weights, perturb
 from torch import Tensor, nn
 
 PACKAGE = {
@@ -77,17 +78,17 @@ def record(lstm: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     }
 
 
-def time_stack(lstm: bool) -> Callable[[], object]:
+def time_stack(width: int, layers: int, lstm: bool) -> Timing:
     """The stack without convolution, token by token."""
-    model = on_embeddings(minLM(num_tokens=1, dim=WIDTH, depth=LAYERS, use_lstm=lstm))
-    x = torch.randn(1, DECISION, WIDTH)
+    model = on_embeddings(minLM(num_tokens=1, dim=width, depth=layers, use_lstm=lstm))
+    x = torch.randn(1, DECISION, width)
     step = step_of(model)
-    return lambda: by_tokens(step, x)
+    return count_weights(model), lambda: by_tokens(step, x)
 
 
 if __name__ == "__main__":
     recording.run(
         PACKAGE,
         {"mingru": lambda: record(lstm=False), "minlstm": lambda: record(lstm=True)},
-        {"mingru": lambda: time_stack(lstm=False), "minlstm": lambda: time_stack(lstm=True)},
+        {"mingru": partial(time_stack, lstm=False), "minlstm": partial(time_stack, lstm=True)},
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ os.environ["RWKV_CUDA_ON"] = "0"
 
 import recording
 import torch
-from recording import DECISION, LAYERS, ROWS, TOKENS, WIDTH
+from recording import DECISION, ROWS, TOKENS, Timing
 from rwkv.model import RWKV
 from torch import Tensor
 
@@ -113,11 +112,15 @@ def record_rwkv7() -> tuple[dict[str, Tensor], dict[str, Any]]:
     }
 
 
-def time_rwkv7() -> Callable[[], object]:
+def time_rwkv7(width: int, layers: int) -> Timing:
     """The model of the package, token by token."""
-    ranks = {"w": 64, "a": 64, "v": 32, "g": 128}
-    weights = draw_weights(WIDTH, LAYERS, head=64, ranks=ranks, embeddings=torch.randn(DECISION, WIDTH))
-    model = load(weights)
+    root = width**0.5 / 32
+    ranks = {
+        name: max(1, round(scale * root)) * 32
+        for name, scale in zip("wavg", (2.5, 2.5, 1.7, 5.0), strict=True)
+    }
+    weights = draw_weights(width, layers, head=64, ranks=ranks, embeddings=torch.randn(DECISION, width))
+    model = load(dict(weights))
     state = model.generate_zero_state()
 
     def decide() -> None:
@@ -125,7 +128,8 @@ def time_rwkv7() -> Callable[[], object]:
         for token in range(DECISION):
             _, state = model.forward([token], state)
 
-    return decide
+    learned = [value for name, value in weights.items() if name not in ("emb.weight", "head.weight")]
+    return sum(value.numel() for value in learned), decide
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -11,11 +13,13 @@ import torch
 import transformers.models.mamba2.modeling_mamba2 as mamba2
 import transformers.models.qwen3_next.modeling_qwen3_next as qwen
 import transformers.models.recurrent_gemma.modeling_recurrent_gemma as gemma
-from recording import DECISION, LAYERS, ROWS, TOKENS, WIDTH, by_tokens, perturb, weights_of
+from recording import DECISION, ROWS, TOKENS, Timing, by_tokens, count_weights, perturb, weights_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache, Mamba2Config, Qwen3NextConfig, RecurrentGemmaConfig
 
+# Reads one token (rows, 1, width) at a position.
+Step = Callable[[Tensor, int], Tensor]
 PACKAGE = {
     "package": "transformers",
     "version": version("transformers"),
@@ -94,20 +98,34 @@ def record_gated_deltanet() -> tuple[dict[str, Tensor], dict[str, Any]]:
     }
 
 
-def time_gated_deltanet() -> Callable[[], object]:
-    """Linear-attention layers of Qwen3-Next, plain feed-forward parts, token by token."""
-    config = qwen_config(WIDTH, LAYERS, heads=4, head_width=64, wide=1408)
-    stack = nn.ModuleList(qwen.Qwen3NextDecoderLayer(config, index) for index in range(LAYERS)).eval()
-    norm = qwen.Qwen3NextRMSNorm(WIDTH)
+def time_layers(width: int, layers: nn.ModuleList, step: Step, context: int = 50) -> Timing:
+    """Return the weights of layers, and what reads three tokens one by one, after ``context`` such decisions.
+
+    The layers are called one after the other, as their model does, but without what it does around them.
+    """
+    x = torch.randn(1, DECISION, width)
+    read = itertools.count()
+    decide = lambda: by_tokens(lambda token, _: step(token, next(read)), x)  # noqa: E731
+    for _ in range(context):
+        decide()
+    return count_weights(layers), decide
+
+
+def time_gated_deltanet(width: int, layers: int) -> Timing:
+    """Linear-attention layers of Qwen3-Next with plain feed-forward parts."""
+    config = qwen_config(
+        width, layers, heads=width // 128, head_width=64, wide=round(width * 8 / 3 / 64) * 64
+    )
+    stack = nn.ModuleList(qwen.Qwen3NextDecoderLayer(config, index) for index in range(layers)).eval()
+    norm = qwen.Qwen3NextRMSNorm(width)
     cache = DynamicCache(config=config)
-    x = torch.randn(1, DECISION, WIDTH)
 
-    def token(value: Tensor, _: int) -> Tensor:
+    def step(token: Tensor, _: int) -> Tensor:
         for layer in stack:
-            value = layer(value, position_embeddings=None, cache=cache)
-        return norm(value)
+            token = layer(token, position_embeddings=None, cache=cache)
+        return norm(token)
 
-    return lambda: by_tokens(token, x)
+    return time_layers(width, stack, step)
 
 
 def mamba2_config(width: int, layers: int, head_width: int, state: int, groups: int) -> Mamba2Config:
@@ -120,7 +138,7 @@ def mamba2_config(width: int, layers: int, head_width: int, state: int, groups: 
         head_dim=head_width,
         state_size=state,
         n_groups=groups,
-        chunk_size=8 if width < WIDTH else 256,
+        chunk_size=8 if width < 64 else 256,
     )
 
 
@@ -155,14 +173,17 @@ def record_mamba2(groups: int = 1) -> tuple[dict[str, Tensor], dict[str, Any]]:
     }
 
 
-def time_mamba2() -> Callable[[], object]:
-    """Mamba2Model, token by token."""
-    config = mamba2_config(WIDTH, LAYERS, head_width=64, state=128, groups=1)
-    model = mamba2.Mamba2Model(config).eval()
-    cache = DynamicCache(config=config)
-    x = torch.randn(1, DECISION, WIDTH)
-    step = lambda token, _: model(inputs_embeds=token, cache=cache, use_cache=True).last_hidden_state  # noqa: E731
-    return lambda: by_tokens(step, x)
+def time_mamba2(width: int, layers: int) -> Timing:
+    """Blocks of Mamba-2."""
+    model = mamba2.Mamba2Model(mamba2_config(width, layers, head_width=64, state=128, groups=1)).eval()
+    cache = DynamicCache(config=model.config)
+
+    def step(token: Tensor, _: int) -> Tensor:
+        for layer in model.layers:
+            token = layer(token, cache=cache)
+        return model.norm_f(token)
+
+    return time_layers(width, model.layers, step)
 
 
 def gemma_config(
@@ -293,26 +314,21 @@ def initialised(config: RecurrentGemmaConfig) -> gemma.RecurrentGemmaModel:
     return gemma.RecurrentGemmaModel(config).eval()
 
 
-def time_gemma(pattern: tuple[str, ...]) -> Callable[[], object]:
-    """RecurrentGemmaModel, token by token, past its window."""
-    config = gemma_config(WIDTH, LAYERS, heads=8, wide=3 * WIDTH, window=150, pattern=pattern)
+def time_gemma(width: int, layers: int, pattern: tuple[str, ...]) -> Timing:
+    """Layers of RecurrentGemma, past their window, so that the cache holds no token that is masked."""
+    config = gemma_config(width, layers, heads=width // 64, wide=3 * width, window=150, pattern=pattern)
     model = gemma.RecurrentGemmaModel(config).eval()
     cache = DynamicCache(config=config)
     model._setup_cache(config, 1, torch.device("cpu"), torch.float32)
-    x = torch.randn(1, DECISION, WIDTH)
-    read = 0
 
-    def step(token: Tensor, _: int) -> Tensor:
-        nonlocal read
-        positions = torch.full((1, 1), read)
-        read += 1
-        return model(
-            inputs_embeds=token, position_ids=positions, cache=cache, use_cache=True
-        ).last_hidden_state
+    def step(token: Tensor, at: int) -> Tensor:
+        positions = torch.full((1, 1), at)
+        token = token * model.normalizer.type(token.dtype)
+        for layer in model.layers:
+            token = layer(token, positions, None, use_cache=True, cache=cache)
+        return model.final_norm(token)
 
-    for _ in range(60):
-        by_tokens(step, x)
-    return lambda: by_tokens(step, x)
+    return time_layers(width, model.layers, step, context=60)
 
 
 if __name__ == "__main__":
@@ -329,7 +345,7 @@ if __name__ == "__main__":
         {
             "gated_deltanet": time_gated_deltanet,
             "mamba2": time_mamba2,
-            "hawk": lambda: time_gemma(("recurrent",)),
-            "griffin": lambda: time_gemma(("recurrent", "recurrent", "attention")),
+            "hawk": partial(time_gemma, pattern=("recurrent",)),
+            "griffin": partial(time_gemma, pattern=("recurrent", "recurrent", "attention")),
         },
     )

@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,16 @@ from torch import Tensor, nn
 
 SEED = 0
 ROWS, TOKENS = 2, 21  # not a multiple of any chunk
-WIDTH, LAYERS = 512, 8  # of what is timed
 DECISION = 3  # tokens
 FOLDER = Path("tests/data/recurrences")
 LIMIT_BYTES = 150_000
 
 # Returns the arrays and the description of one file.
 Recorder = Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]
-# Prepares a model; what it returns reads one decision.
-Timed = Callable[[], Callable[[], object]]
+# Returns how many weights a model has, and what reads one decision.
+Timing = tuple[int, Callable[[], object]]
+# Prepares a model of this width and so many layers, with heads of 64 channels.
+Timed = Callable[[int, int], Timing]
 
 
 def perturb(module: nn.Module, spread: float = 0.3) -> None:
@@ -50,6 +52,11 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
     return {f"weight/{name}": value for name, value in module.state_dict().items()}
 
 
+def count_weights(module: nn.Module) -> int:
+    """Return how many numbers a module learns."""
+    return sum(value.numel() for value in module.parameters())
+
+
 def by_tokens(step: Callable[[Tensor, int], Tensor], x: Tensor) -> Tensor:
     """Feed (rows, tokens, width) token by token: ``step`` reads (rows, 1, width) and the position."""
     return torch.cat([step(x[:, t : t + 1], t) for t in range(x.shape[1])], dim=1)
@@ -63,6 +70,8 @@ def run(package: Mapping[str, Any], recorders: Mapping[str, Recorder], timed: Ma
     )
     parser.add_argument("-o", "--output", type=Path, default=FOLDER, help="where the files go")
     parser.add_argument("--time", action="store_true", help="time decisions in place of recording")
+    parser.add_argument("--width", type=int, default=512, help="of the models that are timed")
+    parser.add_argument("--layers", type=int, default=8, help="of the models that are timed")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each model is timed")
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
@@ -70,7 +79,7 @@ def run(package: Mapping[str, Any], recorders: Mapping[str, Recorder], timed: Ma
     if arguments.time:
         for name, prepare in timed.items():
             if not arguments.names or name in arguments.names:
-                report_time(name, prepare, arguments.seconds)
+                report_time(name, partial(prepare, arguments.width, arguments.layers), arguments.seconds)
         return
     for name in arguments.names or recorders:
         torch.manual_seed(SEED)
@@ -107,16 +116,23 @@ def save(path: Path, arrays: Mapping[str, Tensor], meta: Mapping[str, Any]) -> N
     print(f"{path}: {size} bytes; {shapes}")
 
 
-def report_time(name: str, prepare: Timed, seconds: float) -> None:
-    """Print the minimum and the median time of a decision, in milliseconds."""
+def report_time(name: str, prepare: Callable[[], Timing], seconds: float) -> None:
+    """Print the minimum and the median time of a decision of one row, in milliseconds, on one thread.
+
+    The processor's own time stands beside it, because other work on the machine disturbs it less.
+    """
     torch.manual_seed(SEED)
-    decide = prepare()
+    weights, decide = prepare()
     for _ in range(20):
         decide()
-    samples = []
+    clocks = {"wall": time.perf_counter, "cpu": time.process_time}
+    samples: dict[str, list[float]] = {clock: [] for clock in clocks}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        start = time.perf_counter()
+        starts = {clock: read() for clock, read in clocks.items()}
         decide()
-        samples.append((time.perf_counter() - start) * 1e3)
-    print(f"{name}: min {min(samples):.3f} ms, median {statistics.median(samples):.3f} ms of {len(samples)}")
+        for clock, read in clocks.items():
+            samples[clock].append((read() - starts[clock]) * 1e3)
+    print(f"{name}: {weights / 1e6:.1f}M weights, {len(samples['wall'])} decisions")
+    for clock, values in samples.items():
+        print(f"  {clock}: min {min(values):.3f} ms, median {statistics.median(values):.3f} ms")
