@@ -19,8 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lram.agents.backbones.gated_deltanet.plain as gated_deltanet
+import lram.agents.backbones.gla.plain as gla
+import lram.agents.backbones.hgrn2.plain as hgrn2
 from lram.agents.backbones.cells.plain import CellBlock
 from lram.agents.backbones.gated_deltanet import GatedDeltaNetConfig
+from lram.agents.backbones.gla import GLAConfig
+from lram.agents.backbones.hgrn2 import HGRN2Config
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.plain import MambaBlock
 from lram.agents.backbones.parts import MixerBlock
@@ -161,6 +165,22 @@ class GatedDeltaNetMixing(_OfParts):
     def make(self, model: ModelShape) -> MixerBlock:
         """See :class:`_OfParts`."""
         return gated_deltanet.block(model.width, GatedDeltaNetConfig(heads=model.backbone.heads))
+
+
+class GLAMixing(_OfParts):
+    """Gated linear attention, with its feed-forward part."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return gla.block(model.width, GLAConfig(heads=model.backbone.heads))
+
+
+class HGRN2Mixing(_OfParts):
+    """HGRN2, with its feed-forward part; without lower bounds, which a whole HGRN2 shares out."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return hgrn2.block(model.width, HGRN2Config(heads=model.backbone.heads))
 
 
 @dataclass(frozen=True, slots=True)
