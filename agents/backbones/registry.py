@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import AgentError
-from lram.agents.backbones import cells, gated_deltanet, gla, hgrn2, mamba, stack, transformer, xlstm
+from lram.agents.backbones import cells, gated_deltanet, gla, hgrn2, mamba, minimal, stack, transformer, xlstm
 from lram.agents.backbones.spec import BackboneSpec, ModelShape, RenamedPreset
 from lram.agents.shown import shown
 
@@ -33,6 +33,8 @@ BUILT_IN: tuple[BackboneSpec, ...] = (
     gated_deltanet.SPEC,
     gla.SPEC,
     hgrn2.SPEC,
+    minimal.MINGRU,
+    minimal.MINLSTM,
     stack.SPEC,
 )
 """The kinds that come with the package."""

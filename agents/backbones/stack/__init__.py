@@ -28,6 +28,8 @@ MIXERS = MappingProxyType(
         "hgrn2": "lram.agents.backbones.stack.mixers:HGRN2Mixing",
         "gru": "lram.agents.backbones.stack.mixers:GRUMixing",
         "lstm": "lram.agents.backbones.stack.mixers:LSTMMixing",
+        "mingru": "lram.agents.backbones.stack.mixers:MinGRUMixing",
+        "minlstm": "lram.agents.backbones.stack.mixers:MinLSTMMixing",
     }
 )
 """The mixing layers by name, each a ``module:Class`` of a mixer."""

@@ -21,12 +21,14 @@ from torch import Tensor, nn
 import lram.agents.backbones.gated_deltanet.plain as gated_deltanet
 import lram.agents.backbones.gla.plain as gla
 import lram.agents.backbones.hgrn2.plain as hgrn2
+import lram.agents.backbones.minimal.plain as minimal
 from lram.agents.backbones.cells.plain import CellBlock
 from lram.agents.backbones.gated_deltanet import GatedDeltaNetConfig
 from lram.agents.backbones.gla import GLAConfig
 from lram.agents.backbones.hgrn2 import HGRN2Config
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.plain import MambaBlock
+from lram.agents.backbones.minimal import MinGRUConfig, MinLSTMConfig
 from lram.agents.backbones.parts import MixerBlock
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
@@ -181,6 +183,22 @@ class HGRN2Mixing(_OfParts):
     def make(self, model: ModelShape) -> MixerBlock:
         """See :class:`_OfParts`."""
         return hgrn2.block(model.width, HGRN2Config(heads=model.backbone.heads))
+
+
+class MinGRUMixing(_OfParts):
+    """minGRU, with its feed-forward part."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return minimal.block(minimal.MinGRUMixer, model.width, MinGRUConfig())
+
+
+class MinLSTMMixing(_OfParts):
+    """minLSTM, with its feed-forward part."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return minimal.block(minimal.MinLSTMMixer, model.width, MinLSTMConfig())
 
 
 @dataclass(frozen=True, slots=True)
