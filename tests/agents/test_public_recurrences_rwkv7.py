@@ -1,4 +1,4 @@
-"""RWKV-7 against recorded outputs of the public code on the same weights, and its forms against each other."""
+"""RWKV-7 against recorded outputs of the public code on the same weights, and its forms among each other."""
 
 from __future__ import annotations
 
@@ -167,8 +167,8 @@ def test_the_first_weights_follow_the_published_rules() -> None:
     backbone = build_backbone(parse_preset("rwkv7-1M"))
     backbone.reset_parameters()
     weights = backbone.state_dict()
-    assert weights["blocks.3.time.out.weight"].abs().max() == 0
-    assert weights["blocks.3.channels.down.weight"].abs().max() == 0
+    for added in ("time.out", "channels.down"):  # of the other backbones: theirs begin at zero
+        assert weights[f"blocks.3.{added}.weight"].std() == pytest.approx(2 / 4 / 96**0.5, rel=0.05)
     mix = weights["blocks.1.time.mix.weight"]
     torch.testing.assert_close(mix[1, 48], torch.tensor(1 - 0.5 ** (0.9 * 0.75)))
     torch.testing.assert_close(weights["blocks.1.time.decay.bias"][24], torch.tensor(_published_decay(24)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,17 +11,15 @@ from torch import Tensor
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.parts.convolution_kernels import mask_of
 from lram.agents.backbones.rwkv7 import kernels
-
-if TYPE_CHECKING:
-    from lram.agents.backbones.rwkv7.mixing import LowRank, TokenMix
-    from lram.agents.backbones.rwkv7.recurrence import Mixed, Recurrence
+from lram.agents.backbones.rwkv7.inputs import Inputs
+from lram.agents.backbones.sequences import arrays
 
 
 class TokenMixStep:
     """Of a :class:`lram.agents.backbones.rwkv7.mixing.TokenMix`."""
 
-    def __init__(self, mix: TokenMix) -> None:
-        self._weight = mix.weight.detach().numpy().copy()
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight.detach().numpy().copy()
 
     def step(self, x: Tensor, last: Tensor, valid: Tensor | None) -> tuple[tuple[Tensor, ...], Tensor]:
         """As of ``TokenMix``; ``last`` (B, D) is written to."""
@@ -34,9 +32,16 @@ class TokenMixStep:
 class LowRankStep:
     """Of a :class:`lram.agents.backbones.rwkv7.mixing.LowRank`."""
 
-    def __init__(self, part: LowRank, tokens: int) -> None:
-        self._down, self._up = PackedLinear(part.down, None, tokens), PackedLinear(part.up, part.bias, tokens)
-        self._activate = part.activate
+    def __init__(
+        self,
+        down: Tensor,
+        up: Tensor,
+        bias: Tensor | None,
+        activate: Callable[[Tensor], Tensor],
+        tokens: int,
+    ) -> None:
+        self._down, self._up = PackedLinear(down, None, tokens), PackedLinear(up, bias, tokens)
+        self._activate = activate
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., D) -> the same."""
@@ -44,31 +49,24 @@ class LowRankStep:
 
 
 class RecurrenceStep:
-    """Of a :class:`lram.agents.backbones.rwkv7.recurrence.Recurrence`."""
+    """Of a :class:`lram.agents.backbones.rwkv7.recurrence.Recurrence`.
 
-    def __init__(self, part: Recurrence) -> None:
-        kept = (part.key_scale, part.key_rate, part.bonus, part.norm_weight, part.norm_bias)
-        self._weights = torch.stack([weight.detach() for weight in kept]).numpy()
+    Args:
+        weights: (5, D): the key's scale, the rate's share in the key, the bonus, the norm's weight and bias.
+    """
 
-    def step(
-        self,
-        r: Tensor,
-        k: Tensor,
-        v: Tensor,
-        decay: Tensor,
-        rate: Tensor,
-        gate: Tensor,
-        mixed: Mixed | None,
-        state: Tensor,
-        valid: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def __init__(self, weights: Tensor) -> None:
+        self._weights = weights.numpy()
+
+    def step(self, inputs: Inputs, state: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """As of ``Recurrence``; ``state`` (B, H, M, M) is written to."""
+        *projected, mixed = inputs
+        v = inputs.v
         none = np.empty((0, *v.shape[1:]), np.float32)
-        first, share = (none, none) if mixed is None else (mixed[0].numpy(), mixed[1].numpy())
+        first, share = (none, none) if mixed is None else arrays(*mixed)
         state, value, out = state.contiguous(), torch.empty_like(v), torch.empty_like(v)
-        given = (tensor.numpy() for tensor in (r, k, v, decay, rate, gate))
-        results = state.numpy(), value.numpy(), out.numpy()
-        kernels.advance(*given, first, share, self._weights, mask_of(v, valid), *results)
+        given = *arrays(*projected), first, share, self._weights, mask_of(v, valid)
+        kernels.advance(*given, *arrays(state, value, out))
         return out, state, value
 
 

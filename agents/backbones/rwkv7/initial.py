@@ -1,4 +1,8 @@
-"""Initial weights as in the authors' code (BlinkDL/RWKV-LM, RWKV-v7/train_temp/src/model.py)."""
+"""Initial weights as in the authors' code (BlinkDL/RWKV-LM, RWKV-v7/train_temp/src/model.py).
+
+What a block adds to its input begins at zero there. Here it is drawn as in the other backbones: with zeros no
+token of an untrained model reaches another, so that nothing of it could be checked.
+"""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def advance(
     the rate's share in the key, the bonus, and the norm's weight and bias. out is zero where there is no
     token.
     """
-    rows, tokens, D = r.shape
+    rows, tokens, _ = r.shape
     heads, M = S.shape[1:3]
     mixed = len(first) > 0
     w, a, b = np.empty(M, np.float32), np.empty(M, np.float32), np.empty(M, np.float32)

@@ -47,7 +47,7 @@ class TokenMix(nn.Module, Part):
         """See :class:`Part`."""
         from lram.agents.backbones.rwkv7.fused import TokenMixStep
 
-        return TokenMixStep(self)
+        return TokenMixStep(self.weight)
 
     def _mix(self, x: Tensor, before: Tensor) -> tuple[Tensor, ...]:
         step = before - x
@@ -59,8 +59,9 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 
 class LowRank(nn.Module, Part):
-    """act(x down) up + bias, through ``rank`` numbers. Its weights are parameters of its own, not of a Linear:
-    they do not decay in training.
+    """act(x down) up + bias, through ``rank`` numbers.
+
+    Its weights are parameters of its own, not of a Linear, so that they do not decay in training.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class LowRank(nn.Module, Part):
         """See :class:`Part`."""
         from lram.agents.backbones.rwkv7.fused import LowRankStep
 
-        return LowRankStep(self, tokens)
+        return LowRankStep(self.down, self.up, self.bias, self.activate, tokens)
 
     def reset_parameters(self, bias: Tensor | None) -> None:
         """``down`` zero, ``up`` orthogonal."""

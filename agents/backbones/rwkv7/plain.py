@@ -23,8 +23,10 @@ from torch import Tensor, nn
 
 from lram.agents.backbones.blocks import BlockStack
 from lram.agents.backbones.parts import Linear
+from lram.agents.backbones.parts.initial import wang_init
 from lram.agents.backbones.rwkv7 import RWKV7Config, published_rank
 from lram.agents.backbones.rwkv7.initial import orthogonal, place_channels
+from lram.agents.backbones.rwkv7.inputs import Inputs
 from lram.agents.backbones.rwkv7.mixing import LowRank, SquaredReLU, TokenMix
 from lram.agents.backbones.rwkv7.recurrence import Recurrence
 from lram.agents.backbones.spec import ModelShape
@@ -58,7 +60,7 @@ class RWKV7(BlockStack):
         return self.norm(x), new_state
 
     def reset_parameters(self) -> None:
-        """The authors' rules."""
+        """The authors' rules but for what the blocks add, see :mod:`lram.agents.backbones.rwkv7.initial`."""
         for place, block in enumerate(self._blocks):
             block.reset_parameters(place, len(self.blocks))
 
@@ -110,7 +112,7 @@ class RWKV7Block(nn.Module):
         return x + y, (*time, last), value
 
     def reset_parameters(self, place: int, layers: int) -> None:
-        """The authors' rules for the block at ``place`` (from 0) of ``layers``."""
+        """The rules for the block at ``place`` (from 0) of ``layers``."""
         self.time.reset_parameters(place, layers)
         self.channels.reset_parameters(place, layers)
 
@@ -136,8 +138,7 @@ class TimeMixing(nn.Module):
 
     def forward(self, x: Tensor, first_value: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, S, D) and the first block's value, where this is another -> the same."""
-        projected, mixed = self._project(self.mix(x), first_value)
-        y, value = self.recurrence(*projected, mixed)
+        y, value = self.recurrence(self._project(self.mix(x), first_value))
         return self.out(y), value if first_value is None else first_value
 
     def initial_state(self, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -148,9 +149,8 @@ class TimeMixing(nn.Module):
         self, x: Tensor, state: tuple[Tensor, Tensor], valid: Tensor | None, first_value: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
         """(B, k, D) -> the same, the new state, and the first block's value."""
-        inputs, last = self.mix.step(x, state[1], valid)
-        projected, mixed = self._project(inputs, first_value)
-        y, matrices, value = self.recurrence.step(*projected, mixed, state[0], valid)
+        mixed, last = self.mix.step(x, state[1], valid)
+        y, matrices, value = self.recurrence.step(self._project(mixed, first_value), state[0], valid)
         return self.out(y), (matrices, last), value if first_value is None else first_value
 
     def reset_parameters(self, place: int, layers: int) -> None:
@@ -163,7 +163,7 @@ class TimeMixing(nn.Module):
         orthogonal(self.receptance.weight, 1)
         orthogonal(self.value.weight, 1)
         orthogonal(self.key.weight, 0.1)
-        nn.init.zeros_(self.out.weight)
+        wang_init(self.out.weight, self.out.in_features, layers)
         zigzag = channels.zigzag(self.recurrence.head_width)
         self.decay.reset_parameters(channels.decays + 0.5 + 2.5 * zigzag)
         self.rate.reset_parameters(-0.19 + 0.3 * zigzag + 0.4 * channels.linear)
@@ -172,22 +172,18 @@ class TimeMixing(nn.Module):
             self.value_mix.reset_parameters(0.73 - 0.4 * channels.linear)
         self.recurrence.reset_parameters(0.71 - 0.1 * channels.linear, ((1 + place) / layers) ** 0.7)
 
-    def _project(
-        self, inputs: tuple[Tensor, ...], first_value: Tensor | None
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor] | None]:
-        """Return receptance, key, value, raw decay, raw rate, gate; and what the value is mixed with."""
-        x_r, x_w, x_k, x_v, x_a, x_g = inputs
-        projected = (
-            self.receptance(x_r),
-            self.key(x_k),
-            self.value(x_v),
-            self.decay(x_w),
-            self.rate(x_a),
-            self.gate(x_g),
+    def _project(self, mixed: tuple[Tensor, ...], first_value: Tensor | None) -> Inputs:
+        x_r, x_w, x_k, x_v, x_a, x_g = mixed
+        share = None if self.value_mix is None else self.value_mix(x_v)
+        return Inputs(
+            r=self.receptance(x_r),
+            k=self.key(x_k),
+            v=self.value(x_v),
+            decay=self.decay(x_w),
+            rate=self.rate(x_a),
+            gate=self.gate(x_g),
+            mixed=None if first_value is None or share is None else (first_value, share),
         )
-        if self.value_mix is None or first_value is None:
-            return projected, None
-        return projected, (first_value, self.value_mix(x_v))
 
 
 class ChannelMixing(nn.Module):
@@ -218,7 +214,7 @@ class ChannelMixing(nn.Module):
         with torch.no_grad():
             self.mix.weight.copy_(1 - fraction ** ((1 - place / layers) ** 4))
         orthogonal(self.up.weight, 1)
-        nn.init.zeros_(self.down.weight)
+        wang_init(self.down.weight, self.down.out_features, layers)
 
     def _feed(self, x: Tensor) -> Tensor:
         y: Tensor = self.down(self.activate(self.up(x)))

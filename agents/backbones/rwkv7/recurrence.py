@@ -30,14 +30,13 @@ from torch import Tensor, nn
 from lram.agents.backbones.layers import split_last
 from lram.agents.backbones.parts import MatrixMemory
 from lram.agents.backbones.parts.part import Part
+from lram.agents.backbones.rwkv7.inputs import Inputs
 
 FASTEST = math.exp(-0.5)
 """The largest speed of a decay, minus its logarithm."""
 
 EPS = 64e-5
 SHORTEST = 1e-12
-Mixed = tuple[Tensor, Tensor]
-"""The first block's value, and the raw share of it that is mixed in."""
 
 
 class Recurrence(nn.Module, Part):
@@ -58,36 +57,25 @@ class Recurrence(nn.Module, Part):
         """Zeros (B, H, M, M), the key first."""
         return self.memory.initial_state(rows, device)
 
-    def forward(
-        self, r: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor, gate: Tensor, mixed: Mixed | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the output and the value, both (B, S, D) and of the type of ``gate``."""
-        inputs = self._read(r, k, v, decay, rate, mixed)
-        return self._write(self.memory(*inputs), inputs, gate)
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Return the output and the value, both (B, S, D) and of the type of the gate."""
+        read = self._read(inputs)
+        return self._write(self.memory(*read), read, inputs.gate)
 
-    def step(
-        self,
-        r: Tensor,
-        k: Tensor,
-        v: Tensor,
-        decay: Tensor,
-        rate: Tensor,
-        gate: Tensor,
-        mixed: Mixed | None,
-        state: Tensor,
-        valid: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def step(self, inputs: Inputs, state: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return the output (B, k, D), the matrices after the valid tokens, and the value (B, k, D)."""
-        inputs = self._read(r, k, v, decay, rate, mixed)
-        o, state = self.memory.step(*inputs[:4], state, valid, *inputs[4:])
-        y, value = self._write(o, inputs, gate)
+        read = self._read(inputs)
+        r, k, v, log_decay, a, b = read
+        o, state = self.memory.step(r, k, v, log_decay, state, valid, a, b)
+        y, value = self._write(o, read, inputs.gate)
         return y, state, value
 
     def compiled(self, tokens: int) -> Any:
         """See :class:`Part`."""
         from lram.agents.backbones.rwkv7.fused import RecurrenceStep
 
-        return RecurrenceStep(self)
+        kept = (self.key_scale, self.key_rate, self.bonus, self.norm_weight, self.norm_bias)
+        return RecurrenceStep(torch.stack([weight.detach() for weight in kept]))
 
     def reset_parameters(self, key_scale: Tensor, norm_weight: float) -> None:
         """The authors' rules."""
@@ -98,21 +86,20 @@ class Recurrence(nn.Module, Part):
             self.norm_weight.fill_(norm_weight)
             self.norm_bias.zero_()
 
-    def _read(
-        self, r: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor, mixed: Mixed | None
-    ) -> tuple[Tensor, ...]:
+    def _read(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """Return r, k, v, the decay's logarithm, a and b as the memory takes them, (B, S, H, M), float32."""
-        r, k, v, rate = r.float(), k.float(), v.float(), rate.float().sigmoid()
-        log_decay = -FASTEST * decay.float().sigmoid()
-        if mixed is not None:
-            v = torch.lerp(v, mixed[0].float(), mixed[1].float().sigmoid())
+        r, k, v, rate = inputs.r.float(), inputs.k.float(), inputs.v.float(), inputs.rate.float().sigmoid()
+        log_decay = -FASTEST * inputs.decay.float().sigmoid()
+        if inputs.mixed is not None:
+            first, share = inputs.mixed
+            v = torch.lerp(v, first.float(), share.float().sigmoid())
         direction = F.normalize(split_last(k * self.key_scale.float(), self.heads), dim=-1, eps=SHORTEST)
         k = k * (1 + (rate - 1) * self.key_rate.float())
         r, k, v, log_decay, rate = (split_last(x, self.heads) for x in (r, k, v, log_decay, rate))
         return r, k, v, log_decay, direction, -direction * rate
 
-    def _write(self, o: Tensor, inputs: tuple[Tensor, ...], gate: Tensor) -> tuple[Tensor, Tensor]:
-        r, k, v, *_ = inputs
+    def _write(self, o: Tensor, read: tuple[Tensor, ...], gate: Tensor) -> tuple[Tensor, Tensor]:
+        r, k, v, *_ = read
         y = F.layer_norm(o, o.shape[-1:], eps=EPS).flatten(-2)
         y = torch.addcmul(self.norm_bias.float(), y, self.norm_weight.float())
         bonus = (r * k * split_last(self.bonus.float(), self.heads)).sum(dim=-1, keepdim=True) * v
