@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import AgentError
-from lram.agents.backbones import cells, gated_deltanet, gla, hgrn2, mamba, minimal, stack, transformer, xlstm
+from lram.agents.backbones import (
+    cells,
+    gated_deltanet,
+    gla,
+    hgrn2,
+    mamba,
+    minimal,
+    rwkv7,
+    stack,
+    transformer,
+    xlstm,
+)
 from lram.agents.backbones.spec import BackboneSpec, ModelShape, RenamedPreset
 from lram.agents.shown import shown
 
@@ -35,6 +46,7 @@ BUILT_IN: tuple[BackboneSpec, ...] = (
     hgrn2.SPEC,
     minimal.MINGRU,
     minimal.MINLSTM,
+    rwkv7.SPEC,
     stack.SPEC,
 )
 """The kinds that come with the package."""

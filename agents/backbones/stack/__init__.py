@@ -26,6 +26,7 @@ MIXERS = MappingProxyType(
         "gated_deltanet": "lram.agents.backbones.stack.mixers:GatedDeltaNetMixing",
         "gla": "lram.agents.backbones.stack.mixers:GLAMixing",
         "hgrn2": "lram.agents.backbones.stack.mixers:HGRN2Mixing",
+        "rwkv7": "lram.agents.backbones.stack.mixers:RWKV7Mixing",
         "gru": "lram.agents.backbones.stack.mixers:GRUMixing",
         "lstm": "lram.agents.backbones.stack.mixers:LSTMMixing",
         "mingru": "lram.agents.backbones.stack.mixers:MinGRUMixing",

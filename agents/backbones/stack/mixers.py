@@ -30,6 +30,8 @@ from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.plain import MambaBlock
 from lram.agents.backbones.minimal import MinGRUConfig, MinLSTMConfig
 from lram.agents.backbones.parts import MixerBlock
+from lram.agents.backbones.rwkv7 import RWKV7Config
+from lram.agents.backbones.rwkv7.plain import RWKV7Block
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
 from lram.agents.backbones.transformer import TransformerConfig
@@ -199,6 +201,23 @@ class MinLSTMMixing(_OfParts):
     def make(self, model: ModelShape) -> MixerBlock:
         """See :class:`_OfParts`."""
         return minimal.block(minimal.MinLSTMMixer, model.width, MinLSTMConfig())
+
+
+class RWKV7Mixing(_Own):
+    """Time and channel mixing of RWKV-7, as in the first block of one: no value is handed to it."""
+
+    def __init__(self, model: ModelShape, place: int) -> None:
+        super().__init__(model, place)
+        self.block = RWKV7Block(model.width, RWKV7Config(), first=True)
+        self.place, self.layers = place, model.layers
+
+    def initial_state(self, rows: int, device: torch.device) -> State:
+        """See :class:`MixingLayer`."""
+        return self.block.initial_state(rows, device)
+
+    def reset_parameters(self) -> None:
+        """See :class:`MixingLayer`."""
+        self.block.reset_parameters(self.place, self.layers)
 
 
 @dataclass(frozen=True, slots=True)
