@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import AgentError
-from lram.agents.backbones import cells, gated_deltanet, mamba, stack, transformer, xlstm
+from lram.agents.backbones import cells, gated_deltanet, griffin, mamba, stack, transformer, xlstm
 from lram.agents.backbones.spec import BackboneSpec, ModelShape, RenamedPreset
 from lram.agents.shown import shown
 
@@ -31,6 +31,8 @@ BUILT_IN: tuple[BackboneSpec, ...] = (
     cells.GRU,
     cells.LSTM,
     gated_deltanet.SPEC,
+    griffin.GRIFFIN,
+    griffin.RGLRU,
     stack.SPEC,
 )
 """The kinds that come with the package."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,14 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lram.agents.backbones.gated_deltanet.plain as gated_deltanet
+import lram.agents.backbones.griffin.plain as griffin
 from lram.agents.backbones.cells.plain import CellBlock
 from lram.agents.backbones.gated_deltanet import GatedDeltaNetConfig
+from lram.agents.backbones.griffin import RGLRUConfig
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.plain import MambaBlock
 from lram.agents.backbones.parts import MixerBlock
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
-from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.transformer.cache import CachedPass, KeyValueCache, cached_attention
 from lram.agents.backbones.transformer.plain import TransformerBlock, rotary_angles
 from lram.agents.backbones.xlstm import XLSTMConfig
@@ -163,15 +163,12 @@ class GatedDeltaNetMixing(_OfParts):
         return gated_deltanet.block(model.width, GatedDeltaNetConfig(heads=model.backbone.heads))
 
 
-@dataclass(frozen=True, slots=True)
-class _OneLayer:
-    """What a cache is told of an attention that stands alone."""
+class RGLRUMixing(_OfParts):
+    """RG-LRU, with its feed-forward part: Hawk's block."""
 
-    width: int
-    backbone: TransformerConfig
-    layers: int = 1
-    pass_tokens: int = 1
-    name: str = ""
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return griffin.block(model.width, RGLRUConfig(heads=model.backbone.heads))
 
 
 class AttentionMixing(MixingLayer):
@@ -180,10 +177,9 @@ class AttentionMixing(MixingLayer):
     def __init__(self, model: ModelShape, place: int) -> None:
         super().__init__(model, place)
         heads, self.window = model.backbone.heads, model.backbone.window
-        section = TransformerConfig(heads=heads, positions="rotary", window=self.window, cache="ring")
-        self.past = KeyValueCache(_OneLayer(model.width, section))
-        self.block = TransformerBlock(model.width, heads)
         self.head_width, self.layers = model.width // heads, model.layers
+        self.past = KeyValueCache(1, heads, self.head_width, self.window, ring=True)
+        self.block = TransformerBlock(model.width, heads)
 
     def forward(self, x: Tensor) -> Tensor:
         """See :class:`MixingLayer`."""
