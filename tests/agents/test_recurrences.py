@@ -1,4 +1,4 @@
-"""Every kind that is made of parts: its size, and that the gate finds what is wrong with it, and nothing else."""
+"""Every kind that is made of parts: its size, and that the gate finds what is wrong with it, and no more."""
 
 from __future__ import annotations
 
