@@ -18,6 +18,7 @@ from lram.agents.backbones import (
     cells,
     gated_deltanet,
     gla,
+    griffin,
     hgrn2,
     mamba,
     minimal,
@@ -47,6 +48,8 @@ BUILT_IN: tuple[BackboneSpec, ...] = (
     minimal.MINGRU,
     minimal.MINLSTM,
     rwkv7.SPEC,
+    griffin.GRIFFIN,
+    griffin.RGLRU,
     stack.SPEC,
 )
 """The kinds that come with the package."""

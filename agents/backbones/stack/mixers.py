@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,11 +19,13 @@ from torch import Tensor, nn
 
 import lram.agents.backbones.gated_deltanet.plain as gated_deltanet
 import lram.agents.backbones.gla.plain as gla
+import lram.agents.backbones.griffin.plain as griffin
 import lram.agents.backbones.hgrn2.plain as hgrn2
 import lram.agents.backbones.minimal.plain as minimal
 from lram.agents.backbones.cells.plain import CellBlock
 from lram.agents.backbones.gated_deltanet import GatedDeltaNetConfig
 from lram.agents.backbones.gla import GLAConfig
+from lram.agents.backbones.griffin import RGLRUConfig
 from lram.agents.backbones.hgrn2 import HGRN2Config
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.plain import MambaBlock
@@ -34,7 +35,6 @@ from lram.agents.backbones.rwkv7 import RWKV7Config
 from lram.agents.backbones.rwkv7.plain import RWKV7Block
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
-from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.transformer.cache import CachedPass, KeyValueCache, cached_attention
 from lram.agents.backbones.transformer.plain import TransformerBlock, rotary_angles
 from lram.agents.backbones.xlstm import XLSTMConfig
@@ -224,11 +224,13 @@ class RWKV7Mixing(_Own):
 class _OneLayer:
     """What a cache is told of an attention that stands alone."""
 
-    width: int
-    backbone: TransformerConfig
-    layers: int = 1
-    pass_tokens: int = 1
-    name: str = ""
+
+class RGLRUMixing(_OfParts):
+    """RG-LRU, with its feed-forward part: Hawk's block."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return griffin.block(model.width, RGLRUConfig(heads=model.backbone.heads))
 
 
 class AttentionMixing(MixingLayer):
@@ -237,10 +239,9 @@ class AttentionMixing(MixingLayer):
     def __init__(self, model: ModelShape, place: int) -> None:
         super().__init__(model, place)
         heads, self.window = model.backbone.heads, model.backbone.window
-        section = TransformerConfig(heads=heads, positions="rotary", window=self.window, cache="ring")
-        self.past = KeyValueCache(_OneLayer(model.width, section))
-        self.block = TransformerBlock(model.width, heads)
         self.head_width, self.layers = model.width // heads, model.layers
+        self.past = KeyValueCache(1, heads, self.head_width, self.window, ring=True)
+        self.block = TransformerBlock(model.width, heads)
 
     def forward(self, x: Tensor) -> Tensor:
         """See :class:`MixingLayer`."""
