@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import AgentError
-from lram.agents.backbones import cells, gated_deltanet, mamba, stack, transformer, xlstm
+from lram.agents.backbones import cells, gated_deltanet, mamba, mamba2, stack, transformer, xlstm
 from lram.agents.backbones.spec import BackboneSpec, ModelShape, RenamedPreset
 from lram.agents.shown import shown
 
@@ -31,6 +31,7 @@ BUILT_IN: tuple[BackboneSpec, ...] = (
     cells.GRU,
     cells.LSTM,
     gated_deltanet.SPEC,
+    mamba2.SPEC,
     stack.SPEC,
 )
 """The kinds that come with the package."""

@@ -24,6 +24,7 @@ MIXERS = MappingProxyType(
         "mamba": "lram.agents.backbones.stack.mixers:MambaMixing",
         "attention": "lram.agents.backbones.stack.mixers:AttentionMixing",
         "gated_deltanet": "lram.agents.backbones.stack.mixers:GatedDeltaNetMixing",
+        "mamba2": "lram.agents.backbones.stack.mixers:Mamba2Mixing",
         "gru": "lram.agents.backbones.stack.mixers:GRUMixing",
         "lstm": "lram.agents.backbones.stack.mixers:LSTMMixing",
     }

@@ -19,10 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lram.agents.backbones.gated_deltanet.plain as gated_deltanet
+import lram.agents.backbones.mamba2.plain as mamba2
 from lram.agents.backbones.cells.plain import CellBlock
 from lram.agents.backbones.gated_deltanet import GatedDeltaNetConfig
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.plain import MambaBlock
+from lram.agents.backbones.mamba2 import Mamba2Config
 from lram.agents.backbones.parts import MixerBlock
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
@@ -136,7 +138,7 @@ class LSTMMixing(GRUMixing):
 
 
 class _OfParts(_Own):
-    """A block that is made of parts, with the kind's own options but for the heads."""
+    """A block that is made of parts, with the kind's own options but for those that a stack has, too."""
 
     @abstractmethod
     def make(self, model: ModelShape) -> MixerBlock:
@@ -161,6 +163,14 @@ class GatedDeltaNetMixing(_OfParts):
     def make(self, model: ModelShape) -> MixerBlock:
         """See :class:`_OfParts`."""
         return gated_deltanet.block(model.width, GatedDeltaNetConfig(heads=model.backbone.heads))
+
+
+class Mamba2Mixing(_OfParts):
+    """State space of Mamba-2, without a feed-forward part; its heads are 64 channels wide."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return mamba2.block(model.width, Mamba2Config())
 
 
 @dataclass(frozen=True, slots=True)
