@@ -21,6 +21,7 @@ from lram.agents.backbones import (
     griffin,
     hgrn2,
     mamba,
+    mamba2,
     minimal,
     rwkv7,
     stack,
@@ -50,6 +51,7 @@ BUILT_IN: tuple[BackboneSpec, ...] = (
     rwkv7.SPEC,
     griffin.GRIFFIN,
     griffin.RGLRU,
+    mamba2.SPEC,
     stack.SPEC,
 )
 """The kinds that come with the package."""

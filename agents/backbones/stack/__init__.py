@@ -28,6 +28,7 @@ MIXERS = MappingProxyType(
         "hgrn2": "lram.agents.backbones.stack.mixers:HGRN2Mixing",
         "rwkv7": "lram.agents.backbones.stack.mixers:RWKV7Mixing",
         "rglru": "lram.agents.backbones.stack.mixers:RGLRUMixing",
+        "mamba2": "lram.agents.backbones.stack.mixers:Mamba2Mixing",
         "gru": "lram.agents.backbones.stack.mixers:GRUMixing",
         "lstm": "lram.agents.backbones.stack.mixers:LSTMMixing",
         "mingru": "lram.agents.backbones.stack.mixers:MinGRUMixing",

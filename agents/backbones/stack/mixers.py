@@ -21,6 +21,7 @@ import lram.agents.backbones.gated_deltanet.plain as gated_deltanet
 import lram.agents.backbones.gla.plain as gla
 import lram.agents.backbones.griffin.plain as griffin
 import lram.agents.backbones.hgrn2.plain as hgrn2
+import lram.agents.backbones.mamba2.plain as mamba2
 import lram.agents.backbones.minimal.plain as minimal
 from lram.agents.backbones.cells.plain import CellBlock
 from lram.agents.backbones.gated_deltanet import GatedDeltaNetConfig
@@ -29,6 +30,7 @@ from lram.agents.backbones.griffin import RGLRUConfig
 from lram.agents.backbones.hgrn2 import HGRN2Config
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.plain import MambaBlock
+from lram.agents.backbones.mamba2 import Mamba2Config
 from lram.agents.backbones.minimal import MinGRUConfig, MinLSTMConfig
 from lram.agents.backbones.parts import MixerBlock
 from lram.agents.backbones.rwkv7 import RWKV7Config
@@ -144,7 +146,7 @@ class LSTMMixing(GRUMixing):
 
 
 class _OfParts(_Own):
-    """A block that is made of parts, with the kind's own options but for the heads."""
+    """A block that is made of parts, with the kind's own options but for those that a stack has, too."""
 
     @abstractmethod
     def make(self, model: ModelShape) -> MixerBlock:
@@ -218,6 +220,14 @@ class RWKV7Mixing(_Own):
     def reset_parameters(self) -> None:
         """See :class:`MixingLayer`."""
         self.block.reset_parameters(self.place, self.layers)
+
+
+class Mamba2Mixing(_OfParts):
+    """State space of Mamba-2, without a feed-forward part; its heads are 64 channels wide."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return mamba2.block(model.width, Mamba2Config())
 
 
 @dataclass(frozen=True, slots=True)
