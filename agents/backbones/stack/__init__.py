@@ -86,8 +86,7 @@ def _check(model: ModelShape) -> None:
     for name in section.blocks:
         if name not in MIXERS:
             raise AgentError(f"stack.blocks names {shown(name)!r}; choose from {', '.join(MIXERS)}")
-    heads = {"mlstm", "slstm", "attention", "hgrn2"} & set(section.blocks)
-    heads = {"mlstm", "slstm", "attention", "rglru"} & set(section.blocks)
+    heads = {"mlstm", "slstm", "attention", "hgrn2", "rglru"} & set(section.blocks)
     if heads and model.width % section.heads:
         raise AgentError(f"width {model.width} is no multiple of the stack's {section.heads} heads")
     if "attention" in heads and (model.width // section.heads) % 2:

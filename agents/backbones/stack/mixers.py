@@ -230,11 +230,6 @@ class Mamba2Mixing(_OfParts):
         return mamba2.block(model.width, Mamba2Config())
 
 
-@dataclass(frozen=True, slots=True)
-class _OneLayer:
-    """What a cache is told of an attention that stands alone."""
-
-
 class RGLRUMixing(_OfParts):
     """RG-LRU, with its feed-forward part: Hawk's block."""
 
