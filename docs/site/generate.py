@@ -1,9 +1,10 @@
 """The part of the reference that is made from the code, so that it cannot go stale.
 
-Commands and their options, the backbones and what they keep, the fields of records, the keys of ``summary.json``, the columns of CSV files, the
-keys of recipes and studies, and the rooms of the code. ``tox run -e docs`` puts these pages into the site;
-``python docs/site/generate.py FOLDER`` writes them as Markdown. What a report writes is read from a report
-that is made here, from small folders of every kind, as the tests make them.
+Commands and their options, the backbones and what they keep, the fields of records, the keys of
+``summary.json``, the columns of CSV files, the keys of recipes and studies, and the rooms of the code.
+``tox run -e docs`` puts these pages into the site; ``python docs/site/generate.py FOLDER`` writes them as
+Markdown. What a report writes is read from a report that is made here, from small folders of every kind, as
+the tests make them.
 """
 
 from __future__ import annotations
@@ -144,8 +145,8 @@ def backbones() -> str:
         "# Backbones",
         _made_from("the specifications and docstrings of the backbones"),
         "A size is named `KIND-SIZE`, as `xlstm-16M`; brackets choose a variant. Parameters are those of the "
-        "backbone, without encoders and heads. A lane keeps so many bytes after 50 timesteps of three tokens; "
-        "a recurrent state does not grow.",
+        "backbone, without encoders and heads. What a lane keeps is after 50 timesteps of three tokens; a "
+        "recurrent state does not grow.",
         "",
     ]
     for spec in BUILT_IN:
