@@ -21,6 +21,7 @@ from lram.agents.backbones.states import State
 from lram.agents.backbones.stepping import make_stepper
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.presets import parse_preset
+from lram.agents.training.optimizer import decayed_names
 
 RECORDED = Path(__file__).parents[1] / "data" / "recurrences"
 CPU = torch.device("cpu")
@@ -159,6 +160,11 @@ def test_later_blocks_read_the_first_ones_value() -> None:
     first = backbone.get_submodule("blocks.0.time")
     value = first(backbone.get_submodule("blocks.0.time_norm")(backbone.first_norm(x)), None)[1]
     torch.testing.assert_close(seen[0], value, rtol=0, atol=1e-6)
+    state, outputs = backbone.initial_state(1), []
+    for token in range(6):
+        y, state = backbone.step(x[:, token : token + 1], state)
+        outputs.append(y)
+    torch.testing.assert_close(torch.cat(outputs, dim=1), before, rtol=0, atol=1e-5)
     backbone.get_parameter("blocks.2.time.value_mix.bias").add_(1)
     assert (backbone(x) - before).abs().max() > 1e-3
 
@@ -180,6 +186,11 @@ def _published_decay(n: int, width: int = 96, place: int = 1, layers: int = 4, h
     zigzag = (n % head - (head - 1) / 2) / ((head - 1) / 2)
     slow = -6 + 6 * (n / (width - 1)) ** (1 + (place / (layers - 1)) ** 0.3)
     return float(slow + 0.5 + 2.5 * zigzag * abs(zigzag))
+
+
+def test_only_the_large_matrices_decay_as_in_the_public_code() -> None:
+    kinds = {name.split(".", 3)[3] for name in decayed_names(_noisy(32))}
+    assert kinds == {f"{name}.weight" for name in ("receptance", "key", "value", "out", "up", "down")}
 
 
 def test_heads_that_do_not_fit_are_refused_in_a_sentence() -> None:
