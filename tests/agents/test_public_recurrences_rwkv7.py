@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
+from support.recorded import Recorded
 from torch import Tensor, nn
 
 from lram.agents.api import AgentError
@@ -23,21 +20,12 @@ from lram.agents.model.config import ModelConfig
 from lram.agents.model.presets import parse_preset
 from lram.agents.training.optimizer import decayed_names
 
-RECORDED = Path(__file__).parents[1] / "data" / "recurrences"
-CPU = torch.device("cpu")
-
-
-def _recorded(name: str) -> dict[str, Tensor]:
-    with np.load(RECORDED / f"{name}.npz") as kept:
-        return {key: torch.from_numpy(kept[key]) for key in kept}
-
 
 @pytest.fixture(scope="module")
-def public() -> tuple[RWKV7, dict[str, Tensor]]:
+def public() -> tuple[RWKV7, Recorded]:
     """Two blocks with the weights of the package ``rwkv``, and what that computes with them."""
-    kept = _recorded("rwkv7")
-    config = json.loads(bytes(kept["meta"].tolist()))["config"]
-    ranks = config["ranks"]
+    kept = Recorded("rwkv7")
+    config, ranks = kept.config, kept.config["ranks"]
     section = RWKV7Config(
         config["head_width"],
         decay_rank=ranks["w"],
@@ -47,12 +35,11 @@ def public() -> tuple[RWKV7, dict[str, Tensor]]:
     )
     backbone = build_backbone(ModelConfig(config["width"], config["layers"], backbone=section))
     assert isinstance(backbone, RWKV7)
-    weights = {name.removeprefix("weight/"): value for name, value in kept.items() if "weight/" in name}
-    backbone.load_state_dict(from_public(weights))
+    backbone.load_state_dict(from_public(kept.weights))
     return backbone.eval(), kept
 
 
-def _close(state: State, kept: dict[str, Tensor]) -> None:
+def _close(state: State, kept: Recorded) -> None:
     """Theirs has the value first in a matrix."""
     for place, (matrices, time, channels) in enumerate(state):
         expected = kept[f"state/{place}.recurrent"].transpose(2, 3)
@@ -63,9 +50,7 @@ def _close(state: State, kept: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("plain", [False, True])
 @torch.no_grad()
-def test_sequences_are_read_as_by_the_public_code(
-    public: tuple[RWKV7, dict[str, Tensor]], plain: bool
-) -> None:
+def test_sequences_are_read_as_by_the_public_code(public: tuple[RWKV7, Recorded], plain: bool) -> None:
     backbone, kept = public
     if plain:
         with plain_sequences():
@@ -80,7 +65,7 @@ def test_sequences_are_read_as_by_the_public_code(
 @pytest.mark.parametrize("form", ["torch", "fused"])
 @torch.no_grad()
 def test_steps_and_states_are_those_of_the_public_code(
-    public: tuple[RWKV7, dict[str, Tensor]], form: str, size: int
+    public: tuple[RWKV7, Recorded], form: str, size: int
 ) -> None:
     if form == "fused":
         pytest.importorskip("numba")
@@ -99,7 +84,7 @@ def test_steps_and_states_are_those_of_the_public_code(
 def test_the_matrix_memory_is_the_public_rule(compiled: bool) -> None:
     if compiled:
         pytest.importorskip("numba")
-    kept = _recorded("rwkv7_rule")
+    kept = Recorded("rwkv7_rule")
     r, w, k, v, a, b = (kept[f"rule/{name}"] for name in "rwkvab")
     memory = MatrixMemory(*kept["rule/initial"].shape[1:])
     step = memory.compiled(3).step if compiled else memory.step
