@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
+from support.recorded import Recorded
 from torch import Tensor, nn
 
 from lram.agents.api import AgentError
@@ -21,22 +18,14 @@ from lram.agents.backbones.states import State
 from lram.agents.backbones.stepping import make_stepper
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.presets import parse_preset
-
-RECORDED = Path(__file__).parents[1] / "data" / "recurrences"
-CPU = torch.device("cpu")
-
-
-def _recorded(name: str) -> dict[str, Tensor]:
-    with np.load(RECORDED / f"{name}.npz") as kept:
-        return {key: torch.from_numpy(kept[key]) for key in kept}
+from lram.agents.training.optimizer import decayed_names
 
 
 @pytest.fixture(scope="module")
-def public() -> tuple[RWKV7, dict[str, Tensor]]:
+def public() -> tuple[RWKV7, Recorded]:
     """Two blocks with the weights of the package ``rwkv``, and what that computes with them."""
-    kept = _recorded("rwkv7")
-    config = json.loads(bytes(kept["meta"].tolist()))["config"]
-    ranks = config["ranks"]
+    kept = Recorded("rwkv7")
+    config, ranks = kept.config, kept.config["ranks"]
     section = RWKV7Config(
         config["head_width"],
         decay_rank=ranks["w"],
@@ -46,12 +35,11 @@ def public() -> tuple[RWKV7, dict[str, Tensor]]:
     )
     backbone = build_backbone(ModelConfig(config["width"], config["layers"], backbone=section))
     assert isinstance(backbone, RWKV7)
-    weights = {name.removeprefix("weight/"): value for name, value in kept.items() if "weight/" in name}
-    backbone.load_state_dict(from_public(weights))
+    backbone.load_state_dict(from_public(kept.weights))
     return backbone.eval(), kept
 
 
-def _close(state: State, kept: dict[str, Tensor]) -> None:
+def _close(state: State, kept: Recorded) -> None:
     """Theirs has the value first in a matrix."""
     for place, (matrices, time, channels) in enumerate(state):
         expected = kept[f"state/{place}.recurrent"].transpose(2, 3)
@@ -62,9 +50,7 @@ def _close(state: State, kept: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("plain", [False, True])
 @torch.no_grad()
-def test_sequences_are_read_as_by_the_public_code(
-    public: tuple[RWKV7, dict[str, Tensor]], plain: bool
-) -> None:
+def test_sequences_are_read_as_by_the_public_code(public: tuple[RWKV7, Recorded], plain: bool) -> None:
     backbone, kept = public
     if plain:
         with plain_sequences():
@@ -79,7 +65,7 @@ def test_sequences_are_read_as_by_the_public_code(
 @pytest.mark.parametrize("form", ["torch", "fused"])
 @torch.no_grad()
 def test_steps_and_states_are_those_of_the_public_code(
-    public: tuple[RWKV7, dict[str, Tensor]], form: str, size: int
+    public: tuple[RWKV7, Recorded], form: str, size: int
 ) -> None:
     if form == "fused":
         pytest.importorskip("numba")
@@ -98,7 +84,7 @@ def test_steps_and_states_are_those_of_the_public_code(
 def test_the_matrix_memory_is_the_public_rule(compiled: bool) -> None:
     if compiled:
         pytest.importorskip("numba")
-    kept = _recorded("rwkv7_rule")
+    kept = Recorded("rwkv7_rule")
     r, w, k, v, a, b = (kept[f"rule/{name}"] for name in "rwkvab")
     memory = MatrixMemory(*kept["rule/initial"].shape[1:])
     step = memory.compiled(3).step if compiled else memory.step
@@ -159,6 +145,11 @@ def test_later_blocks_read_the_first_ones_value() -> None:
     first = backbone.get_submodule("blocks.0.time")
     value = first(backbone.get_submodule("blocks.0.time_norm")(backbone.first_norm(x)), None)[1]
     torch.testing.assert_close(seen[0], value, rtol=0, atol=1e-6)
+    state, outputs = backbone.initial_state(1), []
+    for token in range(6):
+        y, state = backbone.step(x[:, token : token + 1], state)
+        outputs.append(y)
+    torch.testing.assert_close(torch.cat(outputs, dim=1), before, rtol=0, atol=1e-5)
     backbone.get_parameter("blocks.2.time.value_mix.bias").add_(1)
     assert (backbone(x) - before).abs().max() > 1e-3
 
@@ -180,6 +171,11 @@ def _published_decay(n: int, width: int = 96, place: int = 1, layers: int = 4, h
     zigzag = (n % head - (head - 1) / 2) / ((head - 1) / 2)
     slow = -6 + 6 * (n / (width - 1)) ** (1 + (place / (layers - 1)) ** 0.3)
     return float(slow + 0.5 + 2.5 * zigzag * abs(zigzag))
+
+
+def test_only_the_large_matrices_decay_as_in_the_public_code() -> None:
+    kinds = {name.split(".", 3)[3] for name in decayed_names(_noisy(32))}
+    assert kinds == {f"{name}.weight" for name in ("receptance", "key", "value", "out", "up", "down")}
 
 
 def test_heads_that_do_not_fit_are_refused_in_a_sentence() -> None:

@@ -1,16 +1,27 @@
 """RWKV-7 (Peng et al. 2025, "RWKV-7 Goose", arXiv 2503.14456), in parts.
 
-Time mixing reads each of its six inputs from a token and the one before, x + (x' - x) m, and then, a head,
+A block is x + time mixing(norm(x)), then x + channel mixing(norm(x)). Both read a token x together with the
+one before it, x', which is a state: x + (x' - x) m, with m a channel. Channel mixing is down(relu(up(.))^2).
+Time mixing reads so a receptance r, key k and value v, each projected; and a raw decay, rate, gate and, from
+the second block on, share of the first block's value, each through a low rank. With sigma the sigmoid, *
+channel by channel, and n the key times a scale, at length 1 in each head:
 
-    S_t = diag(w_t) S_{t-1} - (a_t * n_t) (n_t^T S_{t-1}) + k_t v_t^T        o_t = S_t^T r_t
+    value   v <- v + (v_first - v) * sigma(raw share)     from the second block on
+    decay   w = exp(-e^(-1/2) * sigma(raw decay))         between 0.545 and 1
+    rate    a = sigma(raw rate)
+    key     k <- k * (1 + (a - 1) * key rate)
+    matrix  S <- diag(w) S - (a * n) (n^T S) + k v^T,     o = S^T r
+    output  (norm(o) + (sum over a head of r * k * bonus) v) * gate, projected
 
-(:mod:`lram.agents.backbones.rwkv7.recurrence`). Channel mixing is down(relu(up(x + (x' - x) m))^2), with a
-token before of its own. From the second block on, a value is mixed with that of the first block, which is
-handed on within a pass and so is no state.
+The norm is of each head by itself, by mean and variance, with a weight and a bias a channel. v_first is
+handed on within a pass, and so is no state. The authors write S with the value first; here the key is first,
+as in all of this package.
 
-The authors write S with the value first, (N, M); here the key is first, as in all of this package.
+Numerics: the decay is kept as its logarithm, never below -0.607, so it needs no clamp; lengths are at least
+1e-12; the norm adds 64e-5 to the variance whatever the head's width, as the authors' code does (that of
+flash-linear-attention adds 1e-5 times the head's width: the same at 64).
 
-Shapes: B rows, S tokens, D width, H heads, M = N width of a head.
+Shapes: B rows, S tokens, D width, H heads, M width of a head.
 """
 
 from __future__ import annotations

@@ -1,19 +1,6 @@
 """The recurrence of RWKV-7, from its projected inputs to what is projected out.
 
-With sigma the sigmoid, * channel by channel, and n the key times ``key_scale`` at length 1 in each head:
-
-    value   v <- v + (v_first - v) * sigma(raw mix)       but in the first block
-    decay   w = exp(-e^(-1/2) * sigma(raw decay))         between 0.545 and 1
-    rate    a = sigma(raw rate)
-    key     k <- k * (1 + (a - 1) * key_rate)
-    matrix  S <- diag(w) S - (a * n) (n^T S) + k v^T,     o = S^T r
-    output  (norm(o) + (sum over a head of r * k * bonus) v) * gate
-
-The norm is of each head by itself, by mean and variance, with a weight and a bias a channel.
-
-Numerics: the decay is kept as its logarithm, never below -0.607, so it needs no clamp; lengths are at least
-1e-12; the norm adds 64e-5 to the variance whatever the head's width, as the authors' code does (that of
-flash-linear-attention adds 1e-5 times the head's width: the same at 64).
+The formulas are in :mod:`lram.agents.backbones.rwkv7.plain`.
 
 Shapes: B rows, S tokens, k new tokens, D width, H heads, M width of a head; all inputs (B, S, D).
 """
@@ -40,7 +27,7 @@ SHORTEST = 1e-12
 
 
 class Recurrence(nn.Module, Part):
-    """See the module's text."""
+    """Mixes the value, reads decay, rate and key, advances the matrices, and norms, adds and gates."""
 
     def __init__(self, heads: int, head_width: int) -> None:
         super().__init__()
