@@ -24,7 +24,7 @@ def _uniform(*shape: int, seed: int) -> Tensor:
 
 @pytest.fixture
 def recurrence() -> RGLRU:
-    """Channels of every speed: some so slow that 1 - a^2 has digits by expm1 alone, some that keep nothing."""
+    """Channels of every speed: some so slow that 1 - a^2 has digits by expm1 only, some that keep nothing."""
     made = RGLRU(WIDTH, 4)
     with torch.no_grad():
         made.gates.weight.copy_(_uniform(4, 10, 5, seed=1))
