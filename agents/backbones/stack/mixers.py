@@ -18,13 +18,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lram.agents.backbones.gated_deltanet.plain as gated_deltanet
+import lram.agents.backbones.gla.plain as gla
 import lram.agents.backbones.griffin.plain as griffin
+import lram.agents.backbones.hgrn2.plain as hgrn2
+import lram.agents.backbones.mamba2.plain as mamba2
+import lram.agents.backbones.minimal.plain as minimal
 from lram.agents.backbones.cells.plain import CellBlock
 from lram.agents.backbones.gated_deltanet import GatedDeltaNetConfig
+from lram.agents.backbones.gla import GLAConfig
 from lram.agents.backbones.griffin import RGLRUConfig
+from lram.agents.backbones.hgrn2 import HGRN2Config
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.plain import MambaBlock
+from lram.agents.backbones.mamba2 import Mamba2Config
+from lram.agents.backbones.minimal import MinGRUConfig, MinLSTMConfig
 from lram.agents.backbones.parts import MixerBlock
+from lram.agents.backbones.rwkv7 import RWKV7Config
+from lram.agents.backbones.rwkv7.plain import RWKV7Block
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
 from lram.agents.backbones.transformer.cache import CachedPass, KeyValueCache, cached_attention
@@ -136,7 +146,7 @@ class LSTMMixing(GRUMixing):
 
 
 class _OfParts(_Own):
-    """A block that is made of parts, with the kind's own options but for the heads."""
+    """A block that is made of parts, with the kind's own options but for those that a stack has, too."""
 
     @abstractmethod
     def make(self, model: ModelShape) -> MixerBlock:
@@ -161,6 +171,63 @@ class GatedDeltaNetMixing(_OfParts):
     def make(self, model: ModelShape) -> MixerBlock:
         """See :class:`_OfParts`."""
         return gated_deltanet.block(model.width, GatedDeltaNetConfig(heads=model.backbone.heads))
+
+
+class GLAMixing(_OfParts):
+    """Gated linear attention, with its feed-forward part."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return gla.block(model.width, GLAConfig(heads=model.backbone.heads))
+
+
+class HGRN2Mixing(_OfParts):
+    """HGRN2, with its feed-forward part; without lower bounds, which a whole HGRN2 shares out."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return hgrn2.block(model.width, HGRN2Config(heads=model.backbone.heads))
+
+
+class MinGRUMixing(_OfParts):
+    """minGRU, with its feed-forward part."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return minimal.block(minimal.MinGRUMixer, model.width, MinGRUConfig())
+
+
+class MinLSTMMixing(_OfParts):
+    """minLSTM, with its feed-forward part."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return minimal.block(minimal.MinLSTMMixer, model.width, MinLSTMConfig())
+
+
+class RWKV7Mixing(_Own):
+    """Time and channel mixing of RWKV-7, as in the first block of one: no value is handed to it."""
+
+    def __init__(self, model: ModelShape, place: int) -> None:
+        super().__init__(model, place)
+        self.block = RWKV7Block(model.width, RWKV7Config(), first=True)
+        self.place, self.layers = place, model.layers
+
+    def initial_state(self, rows: int, device: torch.device) -> State:
+        """See :class:`MixingLayer`."""
+        return self.block.initial_state(rows, device)
+
+    def reset_parameters(self) -> None:
+        """See :class:`MixingLayer`."""
+        self.block.reset_parameters(self.place, self.layers)
+
+
+class Mamba2Mixing(_OfParts):
+    """State space of Mamba-2, without a feed-forward part; its heads are 64 channels wide."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return mamba2.block(model.width, Mamba2Config())
 
 
 class RGLRUMixing(_OfParts):
