@@ -18,7 +18,10 @@ from lram.agents.shown import shown
 BLOCKS = ("recurrent", "attention")
 """What a block of Griffin can be."""
 
-_ATTENTION = "PyTorch, scaled_dot_product_attention"
+_ATTENTION = (
+    "PyTorch, scaled_dot_product_attention",
+    "own kernel over the keys in use (numba)",
+)
 _MOST_PATTERN = 4096
 
 
@@ -144,5 +147,5 @@ GRIFFIN = BackboneSpec(
     past=_past,
     sizes=sizes_like_xlstm(0.5, {"1M": {"hidden": 336}, "16M": {}, "48M": {}, "110M": {}, "206M": {}}),
     fused=COMPILED_PARTS,
-    attention=(_ATTENTION, _ATTENTION),
+    attention=_ATTENTION,
 )

@@ -24,6 +24,8 @@ from torch.autograd.function import once_differentiable
 
 from lram.agents.backbones.layers import split_last
 from lram.agents.backbones.parts import HeadwiseLinear, VectorMemory
+from lram.agents.backbones.parts.part import Part
+from lram.agents.backbones.sequences import compiled_for
 from lram.agents.backbones.states import State
 
 FASTEST = 8.0
@@ -33,7 +35,7 @@ SMALLEST = 1e-6
 """The least that the slope of a square root, 1 / sqrt(4 x), takes for 4 x."""
 
 
-class RGLRU(nn.Module):
+class RGLRU(nn.Module, Part):
     """See the module's text.
 
     Args:
@@ -50,6 +52,10 @@ class RGLRU(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """(B, S, E) -> the same."""
+        if compiled_for(u, self.decay):
+            from lram.agents.backbones.griffin.kernels import recur_sequence
+
+            return recur_sequence(self.gates(u), u, self._rate(), self.heads).to(u.dtype)
         decay, multiplier, new = self._read(u)
         first = torch.arange(u.shape[1], device=u.device) == 0
         h: Tensor = self.memory(decay, _begun(multiplier, first.unsqueeze(-1)) * new)
@@ -85,11 +91,22 @@ class RGLRU(nn.Module):
             square = torch.empty_like(self.decay).uniform_(0.9**2 + 1e-8, 0.999**2 + 1e-8)
             self.decay.copy_(torch.log(torch.expm1(-0.5 * torch.log(square))))
 
+    def compiled(self, tokens: int) -> Any:
+        """See :class:`Part`."""
+        from lram.agents.backbones.griffin.kernels import RGLRUStep
+
+        assert self.gates.bias is not None
+        return RGLRUStep(self.gates.weight, self.gates.bias, self._rate())
+
+    def _rate(self) -> Tensor:
+        """Return that of r in the decay's logarithm, (E,) float32."""
+        return FASTEST * F.softplus(self.decay.float())
+
     def _read(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return a_t, sqrt(1 - a_t^2) and i_t u_t, float32 (B, S, E)."""
         gates = split_last(self.gates(u), self.heads).float().sigmoid()
         i, r = (gate.flatten(-2) for gate in gates.chunk(2, dim=-1))
-        log_decay = -FASTEST * r * F.softplus(self.decay.float())
+        log_decay = -self._rate() * r
         return log_decay.exp(), bounded_sqrt(-torch.expm1(2 * log_decay)), i * u.float()
 
 

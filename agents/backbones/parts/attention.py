@@ -68,7 +68,9 @@ class LocalAttention(nn.Module, Part):
 
     def compiled(self, tokens: int) -> Any:
         """See :class:`Part`."""
-        return self
+        from lram.agents.backbones.parts.attention_step import LocalAttentionStep
+
+        return LocalAttentionStep(self.past, self.heads, self.rotated)
 
     def _attend(self, qkv: Tensor, past: CachedPass) -> Tensor:
         y = cached_attention(past)(0, *self._read(qkv, past.position))
