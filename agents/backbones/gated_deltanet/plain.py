@@ -53,6 +53,11 @@ def block(width: int, section: GatedDeltaNetConfig) -> MixerBlock:
     return MixerBlock(width, GatedDeltaMixer(width, section), GatedFeedForward(width, hidden), EPS)
 
 
+def stacked(model: ModelShape, place: int) -> MixerBlock:
+    """Return a block of a stack, with as many heads as that names."""
+    return block(model.width, GatedDeltaNetConfig(heads=model.backbone.heads))
+
+
 class GatedDeltaMixer(Mixer):
     """Projection in, convolution, gated delta rule, norm and gate, projection out."""
 

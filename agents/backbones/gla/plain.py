@@ -52,6 +52,11 @@ def block(width: int, section: GLAConfig) -> MixerBlock:
     return MixerBlock(width, GLAMixer(width, section), GatedFeedForward(width, hidden), EPS)
 
 
+def stacked(model: ModelShape, place: int) -> MixerBlock:
+    """Return a block of a stack, with as many heads as that names."""
+    return block(model.width, GLAConfig(heads=model.backbone.heads))
+
+
 class GLAMixer(Mixer):
     """Projection in, gated linear attention, norm and gate, projection out."""
 

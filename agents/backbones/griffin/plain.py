@@ -61,6 +61,11 @@ def block(width: int, section: RGLRUConfig | GriffinConfig, name: str = "recurre
     return MixerBlock(width, mixer, feed_forward, EPS)
 
 
+def stacked(model: ModelShape, place: int) -> MixerBlock:
+    """Return a block of a stack: Hawk's, with as many heads as that names."""
+    return block(model.width, RGLRUConfig(heads=model.backbone.heads))
+
+
 class RecurrentMixer(Mixer):
     """Projection in, convolution, RG-LRU, gate, projection out."""
 

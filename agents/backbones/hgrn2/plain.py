@@ -87,6 +87,11 @@ def block(width: int, section: HGRN2Config) -> MixerBlock:
     return MixerBlock(width, HGRN2Mixer(width, section.heads), GatedFeedForward(width, hidden), EPS)
 
 
+def stacked(model: ModelShape, place: int) -> MixerBlock:
+    """Return a block of a stack: without lower bounds, which a whole HGRN2 shares out."""
+    return block(model.width, HGRN2Config(heads=model.backbone.heads))
+
+
 class LowerBounds(nn.Module, Part):
     """The lower bounds of the forget gates of all layers."""
 

@@ -50,6 +50,11 @@ def block(width: int, section: Mamba2Config) -> MixerBlock:
     return MixerBlock(width, Mamba2Mixer(width, section), eps=EPS)
 
 
+def stacked(model: ModelShape, place: int) -> MixerBlock:
+    """Return a block of a stack; its heads are 64 channels wide."""
+    return block(model.width, Mamba2Config())
+
+
 class Mamba2Mixer(Mixer):
     """Projection in, convolution, recurrence, gate and norm, projection out.
 

@@ -39,7 +39,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lram.agents.backbones.minimal import MinimalConfig
+from lram.agents.backbones.minimal import MinGRUConfig, MinimalConfig, MinLSTMConfig
 from lram.agents.backbones.parts import (
     GatedFeedForward,
     Linear,
@@ -136,6 +136,16 @@ def block(mixer: type[MinimalMixer], width: int, section: MinimalConfig) -> Mixe
     """Return one block."""
     hidden = section.hidden or math.ceil(width / 6) * 16
     return MixerBlock(width, mixer(width, section), GatedFeedForward(width, hidden), EPS)
+
+
+def stacked_mingru(model: ModelShape, place: int) -> MixerBlock:
+    """Return a block of a stack."""
+    return block(MinGRUMixer, model.width, MinGRUConfig())
+
+
+def stacked_minlstm(model: ModelShape, place: int) -> MixerBlock:
+    """Return a block of a stack."""
+    return block(MinLSTMMixer, model.width, MinLSTMConfig())
 
 
 class MinimalStack(MixerStack):

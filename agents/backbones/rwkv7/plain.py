@@ -50,7 +50,8 @@ class RWKV7(BlockStack):
     def __init__(self, model: ModelShape) -> None:
         places = range(model.layers)
         super().__init__(
-            model.width, (RWKV7Block(model.width, model.backbone, first=place == 0) for place in places)
+            model.width,
+            (RWKV7Block(model.width, model.backbone, place, first=place == 0) for place in places),
         )
         self.first_norm = nn.LayerNorm(model.width)
 
@@ -72,8 +73,8 @@ class RWKV7(BlockStack):
 
     def reset_parameters(self) -> None:
         """The authors' rules but for what the blocks add, see :mod:`lram.agents.backbones.rwkv7.initial`."""
-        for place, block in enumerate(self._blocks):
-            block.reset_parameters(place, len(self.blocks))
+        for block in self._blocks:
+            block.reset_parameters(len(self.blocks))
 
     @property
     def _blocks(self) -> Iterable[RWKV7Block]:
@@ -86,11 +87,13 @@ class RWKV7Block(nn.Module):
     Args:
         width: Of a token.
         section: The options.
+        place: Of the block, counted from 0; some initial weights depend on it.
         first: Whether its value is the one that later blocks are handed, or it is handed one.
     """
 
-    def __init__(self, width: int, section: RWKV7Config, *, first: bool) -> None:
+    def __init__(self, width: int, section: RWKV7Config, place: int, *, first: bool) -> None:
         super().__init__()
+        self.place = place
         self.time_norm, self.channel_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.time = TimeMixing(width, section, first=first)
         self.channels = ChannelMixing(width, section.hidden or 4 * width)
@@ -122,10 +125,15 @@ class RWKV7Block(nn.Module):
         y, last = self.channels.step(self.channel_norm(x), state[2], valid)
         return x + y, (*time, last), value
 
-    def reset_parameters(self, place: int, layers: int) -> None:
-        """The rules for the block at ``place`` (from 0) of ``layers``."""
-        self.time.reset_parameters(place, layers)
-        self.channels.reset_parameters(place, layers)
+    def reset_parameters(self, layers: int) -> None:
+        """The rules for the block at its place of ``layers``."""
+        self.time.reset_parameters(self.place, layers)
+        self.channels.reset_parameters(self.place, layers)
+
+
+def stacked(model: ModelShape, place: int) -> RWKV7Block:
+    """Return a block of a stack: as a first one, which is handed no value."""
+    return RWKV7Block(model.width, RWKV7Config(), place, first=True)
 
 
 class TimeMixing(nn.Module):

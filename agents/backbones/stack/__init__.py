@@ -1,8 +1,7 @@
 """Stacks of mixing layers, for hybrids: ``stack[mlstm,mlstm,slstm]-16M``, ``stack[mamba*3,attention]-16M``.
 
-The pattern in the brackets is repeated over the blocks of a size. The mixing layers are in
-:mod:`lram.agents.backbones.stack.mixers`; each is a whole pre-norm residual block of the kind it is of, with
-that kind's own defaults but for what :class:`StackConfig` sets.
+The pattern in the brackets is repeated over the blocks of a size. Each mixing layer is a whole pre-norm
+residual block of the kind it is of, with that kind's own defaults but for what :class:`StackConfig` sets.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ MIXERS = MappingProxyType(
         "slstm": "lram.agents.backbones.stack.mixers:SLSTMMixing",
         "mamba": "lram.agents.backbones.stack.mixers:MambaMixing",
         "attention": "lram.agents.backbones.stack.mixers:AttentionMixing",
-        "gated_deltanet": "lram.agents.backbones.stack.mixers:GatedDeltaNetMixing",
-        "gla": "lram.agents.backbones.stack.mixers:GLAMixing",
-        "hgrn2": "lram.agents.backbones.stack.mixers:HGRN2Mixing",
-        "rwkv7": "lram.agents.backbones.stack.mixers:RWKV7Mixing",
-        "rglru": "lram.agents.backbones.stack.mixers:RGLRUMixing",
-        "mamba2": "lram.agents.backbones.stack.mixers:Mamba2Mixing",
+        "gated_deltanet": "lram.agents.backbones.gated_deltanet.plain:stacked",
+        "gla": "lram.agents.backbones.gla.plain:stacked",
+        "hgrn2": "lram.agents.backbones.hgrn2.plain:stacked",
+        "rwkv7": "lram.agents.backbones.rwkv7.plain:stacked",
+        "rglru": "lram.agents.backbones.griffin.plain:stacked",
+        "mamba2": "lram.agents.backbones.mamba2.plain:stacked",
         "gru": "lram.agents.backbones.stack.mixers:GRUMixing",
         "lstm": "lram.agents.backbones.stack.mixers:LSTMMixing",
-        "mingru": "lram.agents.backbones.stack.mixers:MinGRUMixing",
-        "minlstm": "lram.agents.backbones.stack.mixers:MinLSTMMixing",
+        "mingru": "lram.agents.backbones.minimal.plain:stacked_mingru",
+        "minlstm": "lram.agents.backbones.minimal.plain:stacked_minlstm",
     }
 )
-"""The mixing layers by name, each a ``module:Class`` of a mixer."""
+"""The mixing layers by name, each ``module:callable``, called with (model, place in the stack)."""
 
 _ATTENTION = "PyTorch, scaled_dot_product_attention, in blocks that have it"
 _MOST_PATTERN = 4096

@@ -1,7 +1,7 @@
-"""Mixing layers: blocks of the kinds that the package has, each with one interface.
+"""Mixing layers of kinds that are not made of parts; stacks take the blocks of the others as they are.
 
-To add one: a class with ``forward``, ``step`` and ``initial_state``, and a line of
-:data:`lram.agents.backbones.stack.MIXERS`.
+To add one: a class with ``forward``, ``step`` and ``initial_state``, made with (model, place in the stack),
+and a line of :data:`lram.agents.backbones.stack.MIXERS`.
 
 Shapes: B rows, S tokens, k new tokens, D width.
 """
@@ -17,24 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import lram.agents.backbones.gated_deltanet.plain as gated_deltanet
-import lram.agents.backbones.gla.plain as gla
-import lram.agents.backbones.griffin.plain as griffin
-import lram.agents.backbones.hgrn2.plain as hgrn2
-import lram.agents.backbones.mamba2.plain as mamba2
-import lram.agents.backbones.minimal.plain as minimal
 from lram.agents.backbones.cells.plain import CellBlock
-from lram.agents.backbones.gated_deltanet import GatedDeltaNetConfig
-from lram.agents.backbones.gla import GLAConfig
-from lram.agents.backbones.griffin import RGLRUConfig
-from lram.agents.backbones.hgrn2 import HGRN2Config
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.plain import MambaBlock
-from lram.agents.backbones.mamba2 import Mamba2Config
-from lram.agents.backbones.minimal import MinGRUConfig, MinLSTMConfig
-from lram.agents.backbones.parts import MixerBlock
-from lram.agents.backbones.rwkv7 import RWKV7Config
-from lram.agents.backbones.rwkv7.plain import RWKV7Block
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
 from lram.agents.backbones.transformer.cache import CachedPass, KeyValueCache, cached_attention
@@ -63,8 +48,8 @@ class MixingLayer(nn.Module, ABC):
     def step(self, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
         """(B, k, D) -> the same; masked tokens leave their row's state as it was."""
 
-    def reset_parameters(self) -> None:
-        """Draw initial weights; by default they stay as PyTorch drew them."""
+    def reset_parameters(self, layers: int) -> None:
+        """Draw initial weights for a stack of ``layers``; by default they stay as PyTorch drew them."""
 
 
 class _Own(MixingLayer):
@@ -84,7 +69,7 @@ class _Own(MixingLayer):
         y, state = self.block.step(x, state, valid)
         return y, state
 
-    def reset_parameters(self) -> None:
+    def reset_parameters(self, layers: int) -> None:
         self.block.reset_parameters()
 
 
@@ -110,15 +95,15 @@ class MambaMixing(_Own):
 
     def __init__(self, model: ModelShape, place: int) -> None:
         super().__init__(model, place)
-        self.block, self.layers = MambaBlock(model.width, MambaConfig()), model.layers
+        self.block = MambaBlock(model.width, MambaConfig())
 
     def initial_state(self, rows: int, device: torch.device) -> State:
         """See :class:`MixingLayer`."""
         return self.block.mixer.initial_state(rows)
 
-    def reset_parameters(self) -> None:
+    def reset_parameters(self, layers: int) -> None:
         """See :class:`MixingLayer`."""
-        self.block.mixer.reset_parameters(self.layers)
+        self.block.mixer.reset_parameters(layers)
 
 
 class GRUMixing(_Own):
@@ -135,7 +120,7 @@ class GRUMixing(_Own):
         """See :class:`MixingLayer`."""
         return self.block.initial_state(rows, device)
 
-    def reset_parameters(self) -> None:
+    def reset_parameters(self, layers: int) -> None:
         """As PyTorch drew them."""
 
 
@@ -145,106 +130,13 @@ class LSTMMixing(GRUMixing):
     cell, parts = nn.LSTM, 2
 
 
-class _OfParts(_Own):
-    """A block that is made of parts, with the kind's own options but for those that a stack has, too."""
-
-    @abstractmethod
-    def make(self, model: ModelShape) -> MixerBlock:
-        """Return the block."""
-
-    def __init__(self, model: ModelShape, place: int) -> None:
-        super().__init__(model, place)
-        self.block, self.layers = self.make(model), model.layers
-
-    def initial_state(self, rows: int, device: torch.device) -> State:
-        """See :class:`MixingLayer`."""
-        return self.block.initial_state(rows, device)
-
-    def reset_parameters(self) -> None:
-        """See :class:`MixingLayer`."""
-        self.block.reset_parameters(self.layers)
-
-
-class GatedDeltaNetMixing(_OfParts):
-    """Gated delta rule, with its feed-forward part."""
-
-    def make(self, model: ModelShape) -> MixerBlock:
-        """See :class:`_OfParts`."""
-        return gated_deltanet.block(model.width, GatedDeltaNetConfig(heads=model.backbone.heads))
-
-
-class GLAMixing(_OfParts):
-    """Gated linear attention, with its feed-forward part."""
-
-    def make(self, model: ModelShape) -> MixerBlock:
-        """See :class:`_OfParts`."""
-        return gla.block(model.width, GLAConfig(heads=model.backbone.heads))
-
-
-class HGRN2Mixing(_OfParts):
-    """HGRN2, with its feed-forward part; without lower bounds, which a whole HGRN2 shares out."""
-
-    def make(self, model: ModelShape) -> MixerBlock:
-        """See :class:`_OfParts`."""
-        return hgrn2.block(model.width, HGRN2Config(heads=model.backbone.heads))
-
-
-class MinGRUMixing(_OfParts):
-    """minGRU, with its feed-forward part."""
-
-    def make(self, model: ModelShape) -> MixerBlock:
-        """See :class:`_OfParts`."""
-        return minimal.block(minimal.MinGRUMixer, model.width, MinGRUConfig())
-
-
-class MinLSTMMixing(_OfParts):
-    """minLSTM, with its feed-forward part."""
-
-    def make(self, model: ModelShape) -> MixerBlock:
-        """See :class:`_OfParts`."""
-        return minimal.block(minimal.MinLSTMMixer, model.width, MinLSTMConfig())
-
-
-class RWKV7Mixing(_Own):
-    """Time and channel mixing of RWKV-7, as in the first block of one: no value is handed to it."""
-
-    def __init__(self, model: ModelShape, place: int) -> None:
-        super().__init__(model, place)
-        self.block = RWKV7Block(model.width, RWKV7Config(), first=True)
-        self.place, self.layers = place, model.layers
-
-    def initial_state(self, rows: int, device: torch.device) -> State:
-        """See :class:`MixingLayer`."""
-        return self.block.initial_state(rows, device)
-
-    def reset_parameters(self) -> None:
-        """See :class:`MixingLayer`."""
-        self.block.reset_parameters(self.place, self.layers)
-
-
-class Mamba2Mixing(_OfParts):
-    """State space of Mamba-2, without a feed-forward part; its heads are 64 channels wide."""
-
-    def make(self, model: ModelShape) -> MixerBlock:
-        """See :class:`_OfParts`."""
-        return mamba2.block(model.width, Mamba2Config())
-
-
-class RGLRUMixing(_OfParts):
-    """RG-LRU, with its feed-forward part: Hawk's block."""
-
-    def make(self, model: ModelShape) -> MixerBlock:
-        """See :class:`_OfParts`."""
-        return griffin.block(model.width, RGLRUConfig(heads=model.backbone.heads))
-
-
 class AttentionMixing(MixingLayer):
     """Causal attention over the last ``window`` tokens, rotary positions, and GPT-2's feed-forward part."""
 
     def __init__(self, model: ModelShape, place: int) -> None:
         super().__init__(model, place)
         heads, self.window = model.backbone.heads, model.backbone.window
-        self.head_width, self.layers = model.width // heads, model.layers
+        self.head_width = model.width // heads
         self.past = KeyValueCache(1, heads, self.head_width, self.window, ring=True)
         self.block = TransformerBlock(model.width, heads)
 
@@ -275,11 +167,11 @@ class AttentionMixing(MixingLayer):
         y: Tensor = self.block(x, attend, rotary_angles(past.position, self.head_width))
         return y
 
-    def reset_parameters(self) -> None:
+    def reset_parameters(self, layers: int) -> None:
         """The rules of Hugging Face's GPT-2."""
         for name, parameter in self.block.named_parameters():
             if name.endswith("c_proj.weight"):
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.layers))
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * layers))
             elif parameter.dim() == 2:
                 nn.init.normal_(parameter, std=0.02)
             elif name.endswith("bias"):

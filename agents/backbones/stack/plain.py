@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import cast
+
+from torch import nn
 
 from lram.agents.backbones.blocks import BlockStack
 from lram.agents.backbones.parts import HeadwiseLinear
@@ -24,10 +27,10 @@ class Stack(BlockStack):
     def reset_parameters(self) -> None:
         """The rules of the kind that each block is of."""
         for block in cast("list[MixingLayer]", self.blocks):
-            block.reset_parameters()
+            block.reset_parameters(len(self.blocks))
 
 
-def _mixer(name: str) -> type[MixingLayer]:
-    module, _, kind = MIXERS[name].partition(":")
-    found: type[MixingLayer] = getattr(importlib.import_module(module), kind)
+def _mixer(name: str) -> Callable[[ModelShape, int], nn.Module]:
+    module, _, maker = MIXERS[name].partition(":")
+    found: Callable[[ModelShape, int], nn.Module] = getattr(importlib.import_module(module), maker)
     return found
