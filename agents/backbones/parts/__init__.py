@@ -12,6 +12,9 @@ its own:
 * :class:`VectorMemory`: a number a channel, with a decay (gated linear recurrences)
 * :class:`RMSNorm`, :class:`GatedRMSNorm`, :class:`GatedFeedForward`
 
+What a kind computes between its parts runs in PyTorch in both forms, or in kernels of its own in the compiled
+one: :meth:`Mixer.compiled_methods`.
+
 The forms are the same up to rounding and share their states, which are float32.
 """
 

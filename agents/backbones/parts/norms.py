@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.layers import split_last
+from lram.agents.backbones.parts.part import Part
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(nn.Module, Part):
     """x / root mean square, times a weight; computed in float32."""
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
@@ -22,8 +25,14 @@ class RMSNorm(nn.Module):
             return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
         return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
 
+    def compiled(self, tokens: int) -> Any:
+        """See :class:`Part`."""
+        from lram.agents.backbones.parts.pointwise_kernels import RMSNormStep
 
-class GatedRMSNorm(nn.Module):
+        return RMSNormStep(self.weight, self.eps)
+
+
+class GatedRMSNorm(nn.Module, Part):
     """Norm of each group of channels, times SiLU of a gate.
 
     Args:
@@ -54,3 +63,10 @@ class GatedRMSNorm(nn.Module):
             parts = split_last(x, self.groups)
             y = F.rms_norm(parts, parts.shape[-1:], None, self.eps).flatten(-2) * weight
         return (y if self.gate_first else y * open_gate).to(gate.dtype)
+
+    def compiled(self, tokens: int) -> Any:
+        """See :class:`Part`."""
+        from lram.agents.backbones.parts.pointwise_kernels import GatedRMSNormStep
+
+        weight = self.weight.repeat(self.groups) if self.shared else self.weight
+        return GatedRMSNormStep(weight, self.groups, self.gate_first, self.eps)
