@@ -106,6 +106,18 @@ def test_decays_that_leave_nothing_give_no_nan(corrected: bool) -> None:
     torch.testing.assert_close(y.double(), _slowly(*inputs), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_matrix_memory_is_float32_under_autocast(corrected: bool) -> None:
+    memory, inputs = _memory_inputs(corrected, True)
+    with plain_sequences():
+        expected = memory(*inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = memory(*inputs)
+            stepped = _in_passes(memory.step, inputs, memory, 3)
+    assert torch.equal(found, expected)
+    torch.testing.assert_close(stepped, expected, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("size", [3, 12])
 @pytest.mark.parametrize("corrected", [False, True])
