@@ -196,6 +196,24 @@ def test_the_token_before_passes_over_masked_ones() -> None:
 
 @pytest.mark.parametrize("gate_first", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
+def test_gated_norms_have_the_same_gradients_in_every_form(shared: bool, gate_first: bool) -> None:
+    pytest.importorskip("numba")
+    norm = GatedRMSNorm(12, 3, shared=shared, gate_first=gate_first, eps=0.01)
+    inputs = [_uniform(ROWS, 5, 12, seed=0) - 0.5, 4 * (_uniform(ROWS, 5, 12, seed=1) - 0.5)]
+    weight = _uniform(*norm.weight.shape, seed=2)
+
+    def call(x: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+        y: Tensor = torch.func.functional_call(norm, {"weight": weight}, (x, gate))
+        return y
+
+    found = _gradients(call, [*inputs, weight])
+    with plain_sequences():
+        expected = _gradients(call, [*inputs, weight])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("gate_first", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
 @torch.no_grad()
 def test_compiled_norms_are_the_norms(shared: bool, gate_first: bool) -> None:
     pytest.importorskip("numba")

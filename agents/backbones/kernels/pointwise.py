@@ -53,6 +53,66 @@ def gated_rms_norm(x: Any, gate: Any, weight: Any, groups: int, gate_first: bool
                     target[i] *= scale * factors[i] * silu(opening[i])
 
 
+@kernel
+def gated_rms_norm_sequences(
+    x: Any, gate: Any, y: Any, weight: Any, groups: int, gate_first: bool, eps: float
+) -> None:
+    """:func:`gated_rms_norm` of x, gate (B, S, D) -> y (B, S, D)."""
+    for row in range(len(x)):
+        gated_rms_norm(x[row], gate[row], weight, groups, gate_first, eps, y[row])
+
+
+@kernel
+def gated_rms_norm_backward(
+    x: Any,
+    gate: Any,
+    dy: Any,
+    dx: Any,
+    dgate: Any,
+    dweight: Any,
+    weight: Any,
+    groups: int,
+    gate_first: bool,
+    eps: float,
+) -> None:
+    """dy (B, S, D) -> dx, dgate (B, S, D), dweight (B, D) of each row."""
+    rows, tokens, width = x.shape
+    own = width // groups
+    # Of a group: SiLU of the gate and its slope; what is normalised; the slope of the norm, times the weight.
+    opened, slope = np.empty(own, np.float32), np.empty(own, np.float32)
+    u, g = np.empty(own, np.float32), np.empty(own, np.float32)
+    for row in range(rows):
+        dweight[row] = _ZERO
+        for token in range(tokens):
+            for group in range(groups):
+                part = slice(group * own, (group + 1) * own)
+                source, opening, factors = x[row, token, part], gate[row, token, part], weight[part]
+                given, for_x, for_gate = dy[row, token, part], dx[row, token, part], dgate[row, token, part]
+                for_weight, total, along = dweight[row, part], _ZERO, _ZERO
+                for i in range(own):
+                    s = sigmoid(opening[i])
+                    opened[i] = opening[i] * s
+                    slope[i] = s * (_ONE + opening[i] * (_ONE - s))
+                    u[i] = source[i] * opened[i] if gate_first else source[i]
+                    g[i] = given[i] * factors[i] if gate_first else given[i] * factors[i] * opened[i]
+                    total += u[i] * u[i]
+                    along += g[i] * u[i]
+                scale = _ONE / np.sqrt(total / np.float32(own) + np.float32(eps))
+                along *= scale * scale / np.float32(own)
+                if gate_first:
+                    for i in range(own):
+                        du = scale * (g[i] - along * u[i])
+                        for_weight[i] += given[i] * scale * u[i]
+                        for_x[i] = du * opened[i]
+                        for_gate[i] = du * source[i] * slope[i]
+                else:
+                    for i in range(own):
+                        normed = scale * u[i]
+                        for_weight[i] += given[i] * opened[i] * normed
+                        for_x[i] = scale * (g[i] - along * u[i])
+                        for_gate[i] = given[i] * normed * factors[i] * slope[i]
+
+
 @elementary
 def gelu(x: Any) -> Any:
     """GELU in its approximation by tanh."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lram.agents.backbones.layers import split_last
 from lram.agents.backbones.parts.part import Part
+from lram.agents.backbones.sequences import compiled_for
 
 
 class RMSNorm(nn.Module, Part):
@@ -52,6 +53,11 @@ class GatedRMSNorm(nn.Module, Part):
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
         """x, gate (..., width) -> the same, of the type of ``gate``."""
+        # Only to train: a step comes here, too, and is in plain PyTorch unless it is the compiled one.
+        if torch.is_grad_enabled() and x.dim() == 3 and compiled_for(x, self.weight):
+            from lram.agents.backbones.parts.pointwise_kernels import gated_norm
+
+            return gated_norm(x, gate, self._whole(), self.groups, self.gate_first, self.eps).to(gate.dtype)
         x, weight = x.float(), self.weight.float()
         open_gate = F.silu(gate.float())
         if self.gate_first:
@@ -68,5 +74,8 @@ class GatedRMSNorm(nn.Module, Part):
         """See :class:`Part`."""
         from lram.agents.backbones.parts.pointwise_kernels import GatedRMSNormStep
 
-        weight = self.weight.repeat(self.groups) if self.shared else self.weight
-        return GatedRMSNormStep(weight, self.groups, self.gate_first, self.eps)
+        return GatedRMSNormStep(self._whole(), self.groups, self.gate_first, self.eps)
+
+    def _whole(self) -> Tensor:
+        """The weight of every channel."""
+        return self.weight.repeat(self.groups) if self.shared else self.weight

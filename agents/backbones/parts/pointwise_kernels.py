@@ -8,9 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lram.agents.backbones.kernels.linear import PackedLinear
-from lram.agents.backbones.kernels.pointwise import gated_rms_norm, gelu_gate, rms_norm, silu_gate
+from lram.agents.backbones.kernels.pointwise import (
+    gated_rms_norm,
+    gated_rms_norm_backward,
+    gated_rms_norm_sequences,
+    gelu_gate,
+    rms_norm,
+    silu_gate,
+)
+from lram.agents.backbones.sequences import arrays, over_rows
 
 GATES: Mapping[str, Callable[..., None]] = MappingProxyType({"silu": silu_gate, "gelu": gelu_gate})
 """By the names of :data:`lram.agents.backbones.parts.feed_forward.ACTIVATIONS`."""
@@ -52,6 +61,34 @@ class GatedRMSNormStep:
         flat = [tensor.numpy().reshape(-1, len(self._weight)) for tensor in (x, gate, y)]
         gated_rms_norm(flat[0], flat[1], self._weight, *self._options, flat[2])
         return y
+
+
+def gated_norm(x: Tensor, gate: Tensor, weight: Tensor, groups: int, gate_first: bool, eps: float) -> Tensor:
+    """x, gate (B, S, D), weight (D,) -> (B, S, D) float32, as ``GatedRMSNorm``; differentiable."""
+    y: Tensor = _GatedNorm.apply(x, gate, weight, groups, gate_first, eps)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _GatedNorm(torch.autograd.Function):
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
+    def forward(ctx: Any, x: Tensor, gate: Tensor, weight: Tensor, *options: Any) -> Tensor:
+        x, gate, weight = x.contiguous(), gate.contiguous(), weight.contiguous()
+        y = torch.empty_like(x)
+        over_rows(gated_rms_norm_sequences, arrays(x, gate, y), (*arrays(weight), *options))
+        ctx.options = options
+        ctx.save_for_backward(x, gate, weight)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, gate, weight = ctx.saved_tensors
+        dx, dgate, dweight = torch.empty_like(x), torch.empty_like(gate), x.new_empty(len(x), len(weight))
+        by_row = arrays(x, gate, dy.contiguous(), dx, dgate, dweight)
+        over_rows(gated_rms_norm_backward, by_row, (*arrays(weight), *ctx.options))
+        return dx, dgate, dweight.sum(dim=0), None, None, None
 
 
 class FeedForwardStep:
