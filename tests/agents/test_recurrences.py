@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -108,12 +109,12 @@ def test_the_gate_finds_a_state_in_bfloat16(spec: BackboneSpec, monkeypatch: pyt
 
 
 def test_the_gate_finds_chance(spec: BackboneSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = iter(range(1_000_000))
+    chance = random.Random(0)
 
     def varied(step: Step) -> Step:
         def call(*arguments: Any) -> tuple[Tensor, Any]:
             y, state = step(*arguments)
-            return y * (1 + 1e-2 * (next(calls) % 2)), state
+            return y + 0.1 * chance.random() * y.roll(1, -1), state  # norms take away a factor
 
         return call
 

@@ -31,7 +31,7 @@ def _decays(log_decay: Any, w: Any) -> None:
 
 
 @kernel
-def _held(S: Any, a: Any, r: Any) -> None:
+def held(S: Any, a: Any, r: Any) -> None:
     """r (N,) = a^T S."""
     M, N = S.shape
     for j in range(N):
@@ -75,7 +75,7 @@ def _write_and_read(S: Any, q: Any, k: Any, v: Any, w: Any, out: Any) -> None:
 
 
 @kernel
-def _correct_write_and_read(S: Any, q: Any, k: Any, v: Any, w: Any, b: Any, r: Any, out: Any) -> None:
+def correct_write_and_read(S: Any, q: Any, k: Any, v: Any, w: Any, b: Any, r: Any, out: Any) -> None:
     """S <- diag(w) S + b r^T + k v^T, in place; out (N,) = S^T q."""
     M, N = S.shape
     for j in range(N):
@@ -123,8 +123,8 @@ def advance(q: Any, k: Any, v: Any, log_decay: Any, a: Any, b: Any, valid: Any, 
                 _decays(log_decay[row, token, head], w)
                 q_t, k_t, v_t = q[row, token, key], k[row, token, key], v[row, token, head]
                 if corrected:
-                    _held(own, a[row, token, key], r)
-                    _correct_write_and_read(own, q_t, k_t, v_t, w, b[row, token, head], r, y)
+                    held(own, a[row, token, key], r)
+                    correct_write_and_read(own, q_t, k_t, v_t, w, b[row, token, head], r, y)
                 else:
                     _write_and_read(own, q_t, k_t, v_t, w, y)
 
@@ -150,8 +150,8 @@ def scan(q: Any, k: Any, v: Any, log_decay: Any, a: Any, b: Any, kept: Any, out:
                 q_t, k_t, v_t = q[row, token, key], k[row, token, key], v[row, token, head]
                 y = out[row, token, head]
                 if corrected:
-                    _held(S, a[row, token, key], r)
-                    _correct_write_and_read(S, q_t, k_t, v_t, w, b[row, token, head], r, y)
+                    held(S, a[row, token, key], r)
+                    correct_write_and_read(S, q_t, k_t, v_t, w, b[row, token, head], r, y)
                 else:
                     _write_and_read(S, q_t, k_t, v_t, w, y)
 
@@ -217,7 +217,7 @@ def scan_backward(
                     _decays(log_decay[row, token, head], w[i])
                     k_t, v_t = k[row, token, key], v[row, token, head]
                     if corrected:
-                        _held(states[i], a[row, token, key], r[i])
+                        held(states[i], a[row, token, key], r[i])
                         _rebuild(states[i], states[i + 1], k_t, v_t, w[i], b[row, token, head], r[i])
                     else:
                         _rebuild(states[i], states[i + 1], k_t, v_t, w[i], none, r[i])

@@ -45,7 +45,10 @@ class Mixer(nn.Module, ABC):
 
 
 class MixerBlock(nn.Module):
-    """x + mixer(norm(x)), then, where there is a feed-forward part, x + feed_forward(norm(x))."""
+    """x + mixer(norm(x)), then, where there is a feed-forward part, x + feed_forward(norm(x)).
+
+    What a stack gives a block beside its tokens (``given``) goes to the mixer.
+    """
 
     def __init__(
         self, width: int, mixer: nn.Module, feed_forward: nn.Module | None = None, eps: float = 1e-5
@@ -60,17 +63,17 @@ class MixerBlock(nn.Module):
         """``mixer``, typed."""
         return cast("Mixer", self.mixer)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
         """(B, S, D) -> the same."""
-        return self._feed(x + self.mixing(self.norm(x)))
+        return self._feed(x + self.mixing(self.norm(x), *given))
 
     def initial_state(self, rows: int, device: torch.device) -> State:
         """The mixer's."""
         return self.mixing.initial_state(rows, device)
 
-    def step(self, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, state: State, valid: Tensor | None, *given: Tensor) -> tuple[Tensor, State]:
         """(B, k, D) -> the same."""
-        y, state = self.mixing.step(self.norm(x), state, valid)
+        y, state = self.mixing.step(self.norm(x), state, valid, *given)
         return self._feed(x + y), state
 
     def reset_parameters(self, layers: int) -> None:
