@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from lram.agents.backbones.linear import Linear
-from lram.agents.backbones.parts import MatrixMemory, PreviousToken, ShortConvolution, VectorMemory
+from lram.agents.backbones.parts import (
+    GatedFeedForward,
+    GatedRMSNorm,
+    MatrixMemory,
+    Mixer,
+    PreviousToken,
+    RMSNorm,
+    ShortConvolution,
+    VectorMemory,
+)
 from lram.agents.backbones.sequences import plain_sequences
 
 ROWS, TOKENS = 3, 37
@@ -97,6 +106,18 @@ def test_decays_that_leave_nothing_give_no_nan(corrected: bool) -> None:
     torch.testing.assert_close(y.double(), _slowly(*inputs), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_matrix_memory_is_float32_under_autocast(corrected: bool) -> None:
+    memory, inputs = _memory_inputs(corrected, True)
+    with plain_sequences():
+        expected = memory(*inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = memory(*inputs)
+            stepped = _in_passes(memory.step, inputs, memory, 3)
+    assert torch.equal(found, expected)
+    torch.testing.assert_close(stepped, expected, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("size", [3, 12])
 @pytest.mark.parametrize("corrected", [False, True])
@@ -171,6 +192,73 @@ def test_the_token_before_passes_over_masked_ones() -> None:
     assert torch.equal(shift.step(x, state, None)[0], shift(x))
     assert torch.equal(shift(x)[0, 0], torch.zeros(2))
     assert torch.equal(shift(x)[0, 1:], x[0, :-1])
+
+
+@pytest.mark.parametrize("gate_first", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_gated_norms_have_the_same_gradients_in_every_form(shared: bool, gate_first: bool) -> None:
+    pytest.importorskip("numba")
+    norm = GatedRMSNorm(12, 3, shared=shared, gate_first=gate_first, eps=0.01)
+    inputs = [_uniform(ROWS, 5, 12, seed=0) - 0.5, 4 * (_uniform(ROWS, 5, 12, seed=1) - 0.5)]
+    weight = _uniform(*norm.weight.shape, seed=2)
+
+    def call(x: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+        y: Tensor = torch.func.functional_call(norm, {"weight": weight}, (x, gate))
+        return y
+
+    found = _gradients(call, [*inputs, weight])
+    with plain_sequences():
+        expected = _gradients(call, [*inputs, weight])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("gate_first", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+@torch.no_grad()
+def test_compiled_norms_are_the_norms(shared: bool, gate_first: bool) -> None:
+    pytest.importorskip("numba")
+    # Small numbers, so that the epsilon matters.
+    x, both = 0.01 * (_uniform(ROWS, 5, 12, seed=0) - 0.5), 4 * (_uniform(ROWS, 5, 24, seed=1) - 0.5)
+    norm, gated = RMSNorm(12, 1e-4), GatedRMSNorm(12, 3, shared=shared, gate_first=gate_first, eps=1e-4)
+    for each, seed in ((norm, 2), (gated, 3)):
+        each.weight.copy_(_uniform(*each.weight.shape, seed=seed))
+    torch.testing.assert_close(norm.compiled(3)(x), norm(x), rtol=1e-6, atol=1e-7)
+    gate = both[..., 12:]  # not one piece of memory, as what a projection gives for a gate
+    torch.testing.assert_close(gated.compiled(3)(x, gate), gated(x, gate), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu"])
+@pytest.mark.parametrize("bias", [False, True])
+@torch.no_grad()
+def test_a_compiled_feed_forward_part_is_the_part(bias: bool, activation: str) -> None:
+    pytest.importorskip("numba")
+    torch.manual_seed(0)
+    part, x = GatedFeedForward(6, 10, activation, bias=bias), 4 * (_uniform(ROWS, 5, 6, seed=0) - 0.5)
+    torch.testing.assert_close(part.compiled(15)(x), part(x), rtol=1e-6, atol=1e-6)
+
+
+def test_a_compiled_mixer_has_the_methods_that_it_names() -> None:
+    from lram.agents.backbones.parts.compiled import with_compiled_parts
+
+    class Doubled(Mixer):
+        def forward(self, x: Tensor) -> Tensor:
+            return self._read(x)
+
+        def initial_state(self, rows: int, device: torch.device) -> tuple[()]:
+            return ()
+
+        def step(self, x: Tensor, state: Any, valid: Tensor | None) -> tuple[Tensor, Any]:
+            return self._read(x), state
+
+        def compiled_methods(self) -> dict[str, Callable[..., Any]]:
+            return {"_read": lambda x: 3 * x}
+
+        def _read(self, x: Tensor) -> Tensor:
+            return 2 * x
+
+    mixer, one = Doubled(), torch.ones(1, 1, 1)
+    assert with_compiled_parts(mixer, 1).step(one, (), None)[0] == 3
+    assert mixer.step(one, (), None)[0] == 2
 
 
 def test_a_compiled_copy_leaves_the_module_as_it_was() -> None:

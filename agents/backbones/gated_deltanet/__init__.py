@@ -11,6 +11,9 @@ from lram.agents.backbones.limits import MOST_FACTOR, check_limits
 from lram.agents.backbones.sizes import sizes_like_xlstm
 from lram.agents.backbones.spec import COMPILED_PARTS, BackboneSpec, ModelShape
 
+EPS = 1e-6
+"""Of every norm, and of the lengths of keys and queries."""
+
 
 @dataclass(frozen=True, slots=True)
 class GatedDeltaNetConfig:

@@ -15,11 +15,13 @@ Shapes: B rows, S tokens, D width, H heads, M, N widths of a key and a value.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lram.agents.backbones.gated_deltanet import GatedDeltaNetConfig
+from lram.agents.backbones.gated_deltanet import EPS, GatedDeltaNetConfig
 from lram.agents.backbones.layers import sigmoid, softplus, split_last
 from lram.agents.backbones.parts import (
     GatedFeedForward,
@@ -34,9 +36,6 @@ from lram.agents.backbones.parts import (
 from lram.agents.backbones.parts.initial import small_init, step_size_biases, wang_init
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
-
-EPS = 1e-6
-"""Of every norm, and of the lengths of keys and queries."""
 
 
 class GatedDeltaNet(MixerStack):
@@ -79,9 +78,8 @@ class GatedDeltaMixer(Mixer):
 
     def forward(self, x: Tensor) -> Tensor:
         """See :class:`Mixer`."""
-        mixed, *rest = self._project(x)
-        o = self.memory(*self._read(self.conv(mixed), *rest[1:]))
-        return self._write(o, rest[0])
+        mixed, gate, rates = self._project(x)
+        return self._write(self.memory(*self._read(self.conv(mixed), rates)), gate)
 
     def initial_state(self, rows: int, device: torch.device) -> State:
         """The matrices (B, H, M, N), and the past of the convolution."""
@@ -89,9 +87,9 @@ class GatedDeltaMixer(Mixer):
 
     def step(self, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
         """See :class:`Mixer`."""
-        mixed, gate, beta, dt = self._project(x)
+        mixed, gate, rates = self._project(x)
         mixed, past = self.conv.step(mixed, state[1], valid)
-        q, k, v, log_decay, a, b = self._read(mixed, beta, dt)
+        q, k, v, log_decay, a, b = self._read(mixed, rates)
         o, matrices = self.memory.step(q, k, v, log_decay, state[0], valid, a, b)
         return self._write(o, gate), (matrices, past)
 
@@ -104,13 +102,19 @@ class GatedDeltaMixer(Mixer):
             self.A_log.copy_(torch.log(16 * (1 - torch.rand(self.heads))))
             self.dt_bias.copy_(step_size_biases(self.heads))
 
-    def _project(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, S, D) -> q, k and v together; the gate (B, S, H N); raw beta and dt (B, S, H)."""
-        widths = [self.mixed, self.values, self.heads, self.heads]
-        return torch.split(self.in_proj(x), widths, dim=-1)
+    def compiled_methods(self) -> Mapping[str, Callable[..., Any]]:
+        """See :class:`Mixer`."""
+        from lram.agents.backbones.gated_deltanet.kernels import ReadStep
 
-    def _read(self, mixed: Tensor, beta: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
+        return {"_read": ReadStep(self)}
+
+    def _project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, S, D) -> q, k and v together; the gate (B, S, H N); raw beta, then raw dt (B, S, 2 H)."""
+        return torch.split(self.in_proj(x), [self.mixed, self.values, 2 * self.heads], dim=-1)
+
+    def _read(self, mixed: Tensor, rates: Tensor) -> tuple[Tensor, ...]:
         """Return q, k, v, the decay's logarithm, a and b as the memory takes them."""
+        beta, dt = rates.chunk(2, dim=-1)
         q, k, v = torch.split(mixed, [self.keys, self.keys, self.values], dim=-1)
         q, k = _of_length_one(split_last(q, self.key_heads)), _of_length_one(split_last(k, self.key_heads))
         rate = self.strongest * sigmoid(beta).unsqueeze(-1)  # (B, S, H, 1)

@@ -15,6 +15,8 @@ Shapes: B rows, S tokens, D width, E channels, H heads of P channels, G groups, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +105,12 @@ class Mamba2Mixer(Mixer):
             self.out_proj.weight /= math.sqrt(layers)
             self.A_log.copy_(torch.log(1 + 15 * torch.rand(self.heads)))
             self.dt_bias.copy_(step_size_biases(self.heads))
+
+    def compiled_methods(self) -> Mapping[str, Callable[..., Any]]:
+        """See :class:`Mixer`."""
+        from lram.agents.backbones.mamba2.kernels import ReadStep
+
+        return {"_read": ReadStep(self)}
 
     def _project(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, S, D) -> z (B, S, E); x, B and C together; raw dt (B, S, H)."""

@@ -14,6 +14,9 @@ its own:
 * :class:`LocalAttention`: causal attention over the last tokens, for hybrids
 * :class:`RMSNorm`, :class:`GatedRMSNorm`, :class:`GatedFeedForward`
 
+What a kind computes between its parts runs in PyTorch in both forms, or in kernels of its own in the compiled
+one: :meth:`Mixer.compiled_methods`.
+
 The forms are the same up to rounding and share their states, which are float32.
 """
 

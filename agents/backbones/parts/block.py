@@ -6,8 +6,8 @@ Shapes: B rows, S tokens, k new tokens, D width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,13 @@ class Mixer(nn.Module, ABC):
 
     def reset_parameters(self, layers: int) -> None:
         """Draw initial weights for one of ``layers`` blocks; by default they stay as PyTorch drew them."""
+
+    def compiled_methods(self) -> Mapping[str, Callable[..., Any]]:
+        """Return what takes the place of its methods in a compiled step, by their names; by default nothing.
+
+        For what a kind computes between its parts, as one kernel instead of many small operations.
+        """
+        return {}
 
 
 class MixerBlock(nn.Module):

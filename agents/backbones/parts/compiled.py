@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.linear import Linear
+from lram.agents.backbones.parts.block import Mixer
 from lram.agents.backbones.parts.part import Part
 from lram.agents.backbones.states import State
 
@@ -41,11 +42,12 @@ def with_compiled_parts(module: nn.Module, tokens: int) -> Any:
     if isinstance(module, Linear) or (isinstance(module, nn.Linear) and type(module) is nn.Linear):
         return PackedLinear.of(module, tokens)
     children = {name: with_compiled_parts(child, tokens) for name, child in module.named_children()}
-    if all(children[name] is child for name, child in module.named_children()):
+    methods = module.compiled_methods() if isinstance(module, Mixer) else {}
+    if not methods and all(children[name] is child for name, child in module.named_children()):
         return module
     if isinstance(module, nn.ModuleList):
         return list(children.values())
     made = copy.copy(module)
     # Beside parameters and what is no module: found at once, where nn.Module would look in three places.
-    made.__dict__.update(children)
+    made.__dict__.update(children, **methods)
     return made

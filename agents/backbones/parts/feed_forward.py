@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.parts.initial import small_init, wang_init
+from lram.agents.backbones.parts.part import Part
 
 
 def _gelu(x: Tensor) -> Tensor:
@@ -23,7 +24,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
 """SwiGLU's and GeGLU's; GELU in its approximation by tanh, as Griffin has it."""
 
 
-class GatedFeedForward(nn.Module):
+class GatedFeedForward(nn.Module, Part):
     """Two projections up in one product, the first through the activation; and one down.
 
     Args:
@@ -37,13 +38,19 @@ class GatedFeedForward(nn.Module):
         super().__init__()
         self.up = Linear(width, 2 * hidden, bias=bias)
         self.down = Linear(hidden, width, bias=bias)
-        self.activate = ACTIVATIONS[activation]
+        self.activation, self.activate = activation, ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> the same."""
         gate, up = self.up(x).chunk(2, dim=-1)
         y: Tensor = self.down(self.activate(gate) * up)
         return y
+
+    def compiled(self, tokens: int) -> Any:
+        """See :class:`Part`."""
+        from lram.agents.backbones.parts.pointwise_kernels import FeedForwardStep
+
+        return FeedForwardStep(self.up, self.down, self.activation, tokens)
 
     def reset_parameters(self, layers: int) -> None:
         """Draw initial weights, as those of the feed-forward part of an xLSTM of ``layers`` blocks."""

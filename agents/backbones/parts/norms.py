@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.layers import split_last
+from lram.agents.backbones.parts.part import Part
+from lram.agents.backbones.sequences import compiled_for
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(nn.Module, Part):
     """x / root mean square, times a weight; computed in float32."""
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
@@ -22,8 +26,14 @@ class RMSNorm(nn.Module):
             return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
         return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
 
+    def compiled(self, tokens: int) -> Any:
+        """See :class:`Part`."""
+        from lram.agents.backbones.parts.pointwise_kernels import RMSNormStep
 
-class GatedRMSNorm(nn.Module):
+        return RMSNormStep(self.weight, self.eps)
+
+
+class GatedRMSNorm(nn.Module, Part):
     """Norm of each group of channels, times SiLU of a gate.
 
     Args:
@@ -43,6 +53,11 @@ class GatedRMSNorm(nn.Module):
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
         """x, gate (..., width) -> the same, of the type of ``gate``."""
+        # Only to train: a step comes here, too, and is in plain PyTorch unless it is the compiled one.
+        if torch.is_grad_enabled() and x.dim() == 3 and compiled_for(x, self.weight):
+            from lram.agents.backbones.parts.pointwise_kernels import gated_norm
+
+            return gated_norm(x, gate, self._whole(), self.groups, self.gate_first, self.eps).to(gate.dtype)
         x, weight = x.float(), self.weight.float()
         open_gate = F.silu(gate.float())
         if self.gate_first:
@@ -54,3 +69,13 @@ class GatedRMSNorm(nn.Module):
             parts = split_last(x, self.groups)
             y = F.rms_norm(parts, parts.shape[-1:], None, self.eps).flatten(-2) * weight
         return (y if self.gate_first else y * open_gate).to(gate.dtype)
+
+    def compiled(self, tokens: int) -> Any:
+        """See :class:`Part`."""
+        from lram.agents.backbones.parts.pointwise_kernels import GatedRMSNormStep
+
+        return GatedRMSNormStep(self._whole(), self.groups, self.gate_first, self.eps)
+
+    def _whole(self) -> Tensor:
+        """The weight of every channel."""
+        return self.weight.repeat(self.groups) if self.shared else self.weight

@@ -51,8 +51,10 @@ class MatrixMemory(nn.Module, Part):
             from lram.agents.backbones.parts.matrix_memory.kernels import scan_sequence
 
             return scan_sequence(q, k, v, log_decay, a, b)
-        state = self.initial_state(len(v), v.device)
-        return read_sequence(q, k, v, log_decay, a, b, state)[0]
+        # Under autocast the products of a memory would be of fewer digits than the memory itself.
+        with torch.autocast(v.device.type, enabled=False):
+            state = self.initial_state(len(v), v.device)
+            return read_sequence(q, k, v, log_decay, a, b, state)[0]
 
     def step(
         self,
@@ -66,7 +68,8 @@ class MatrixMemory(nn.Module, Part):
         b: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return o (B, k, H, N) in float32, and the state after the valid tokens."""
-        return advance(q, k, v, log_decay, a, b, state, valid)
+        with torch.autocast(v.device.type, enabled=False):
+            return advance(q, k, v, log_decay, a, b, state, valid)
 
     def compiled(self, tokens: int) -> Any:
         """See :class:`Part`."""
