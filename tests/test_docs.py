@@ -85,11 +85,12 @@ def user(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def python(user: Path, *arguments: str) -> None:
+def python(user: Path, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(user)}
     command = [*ready_python(), *arguments]
     answer = subprocess.run(command, cwd=user, env=environment, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
+    return answer.stdout
 
 
 @pytest.mark.slow
@@ -176,6 +177,23 @@ def test_the_backbone_goes_the_whole_way(user: Path) -> None:
     lram("report", "run", "latency", "long", "study", "-o", "report")
     page = (user / "report" / "summary.md").read_text(encoding="utf-8")
     assert "leaky" in page
+
+
+def test_the_backbone_of_parts_passes_the_gate_by_its_compiled_step(user: Path) -> None:
+    pytest.importorskip("numba")
+    module = next(block for block in BLOCKS if block.startswith("# retention_backbone.py"))
+    assert len(module.splitlines()) <= 70
+    code = (
+        "from lram.agents.acting.model_agent import ModelAgent\n"
+        "from lram.agents.checks.equivalence import model_checks\n"
+        "from lram.agents.model.config import ModelConfig\n"
+        "from lram.agents.model.network import build_model\n"
+        "from retention_backbone import SPEC, RetentionConfig\n"
+        "model = build_model(ModelConfig(32, 2, RetentionConfig()), 3)\n"
+        "agent = ModelAgent(model, trained=False, description='retention', digest='')\n"
+        "print(agent.reader.stepper.form, *{check.status for check in model_checks(agent)})\n"
+    )
+    assert python(user, "-c", code).split() == ["fused", "passed"]
 
 
 def test_the_policy_that_acts_on_a_batch_plays_and_keeps_its_contract(user: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -62,3 +63,17 @@ def causal_conv_step(conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | N
     y = y.gather(1, ranks.unsqueeze(-1).expand_as(y))
     newest = valid.sum(dim=1, keepdim=True) + torch.arange(kept, device=x.device)  # (rows, K - 1)
     return y, inputs.gather(1, newest.unsqueeze(-1).expand(-1, -1, inputs.shape[2]))
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + e^x), float32, for the few numbers of a head.
+
+    Through float64: PyTorch computes the last numbers of a float32 tensor by other instructions than those
+    before them, so that a row's bits would depend on its place among others.
+    """
+    return F.softplus(x.double()).float()
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + e^-x), float32, for the few numbers of a head; see :func:`softplus`."""
+    return x.double().sigmoid().float()

@@ -14,7 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import AgentError
-from lram.agents.backbones import cells, gated_deltanet, gla, hgrn2, mamba, stack, transformer, xlstm
+from lram.agents.backbones import (
+    cells,
+    gated_deltanet,
+    gla,
+    griffin,
+    hgrn2,
+    mamba,
+    mamba2,
+    minimal,
+    rwkv7,
+    stack,
+    transformer,
+    xlstm,
+)
 from lram.agents.backbones.spec import BackboneSpec, ModelShape, RenamedPreset
 from lram.agents.shown import shown
 
@@ -33,6 +46,12 @@ BUILT_IN: tuple[BackboneSpec, ...] = (
     gated_deltanet.SPEC,
     gla.SPEC,
     hgrn2.SPEC,
+    minimal.MINGRU,
+    minimal.MINLSTM,
+    rwkv7.SPEC,
+    griffin.GRIFFIN,
+    griffin.RGLRU,
+    mamba2.SPEC,
     stack.SPEC,
 )
 """The kinds that come with the package."""

@@ -1,9 +1,10 @@
 """The part of the reference that is made from the code, so that it cannot go stale.
 
-Commands and their options, the fields of records, the keys of ``summary.json``, the columns of CSV files, the
-keys of recipes and studies, and the rooms of the code. ``tox run -e docs`` puts these pages into the site;
-``python docs/site/generate.py FOLDER`` writes them as Markdown. What a report writes is read from a report
-that is made here, from small folders of every kind, as the tests make them.
+Commands and their options, the backbones and what they keep, the fields of records, the keys of
+``summary.json``, the columns of CSV files, the keys of recipes and studies, and the rooms of the code.
+``tox run -e docs`` puts these pages into the site; ``python docs/site/generate.py FOLDER`` writes them as
+Markdown. What a report writes is read from a report that is made here, from small folders of every kind, as
+the tests make them.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def pages() -> dict[str, str]:
     return {
         "reference/commands.md": commands(),
         "reference/records.md": records(),
+        "reference/backbones.md": backbones(),
         "reference/recipes.md": recipes(),
         "reference/report-files.md": report_files(),
         **rooms(),
@@ -132,6 +134,47 @@ def recipes() -> str:
         _keys(_found(EVALUATION)),
     ]
     return "\n".join(text)
+
+
+def backbones() -> str:
+    """Return every kind of backbone: its formulas, options, and sizes with what they keep."""
+    from lram.agents.backbones import COMPILED_PARTS
+    from lram.agents.backbones.registry import BUILT_IN
+
+    text = [
+        "# Backbones",
+        _made_from("the specifications and docstrings of the backbones"),
+        "A size is named `KIND-SIZE`, as `xlstm-16M`; brackets choose a variant. Parameters are those of the "
+        "backbone, without encoders and heads. What a lane keeps is after 50 timesteps of three tokens; a "
+        "recurrent state does not grow.",
+        "",
+    ]
+    for spec in BUILT_IN:
+        options = sys.modules[spec.options.__module__]
+        text += [f"## `{spec.kind}`", "", _plain(inspect.getdoc(options) or ""), ""]
+        if spec.fused == COMPILED_PARTS and isinstance(spec.build, str):
+            module = importlib.import_module(spec.build.partition(":")[0])
+            text += ["```text", _plain(inspect.getdoc(module) or ""), "```", ""]
+        text += [*_rows(spec.options), "", *_sizes(spec), ""]
+    return "\n".join(text)
+
+
+def _sizes(spec: Any) -> list[str]:
+    """Return a table of a kind's sizes."""
+    import torch
+
+    from lram.agents.backbones.registry import build_backbone
+    from lram.agents.model.presets import parse_preset
+
+    lines = ["| preset | width | blocks | parameters | a lane keeps, MB |", "|---|---|---|---|---|"]
+    for size in spec.sizes:
+        preset = f"{spec.kind}-{size.name}"
+        with torch.device("meta"):
+            backbone = build_backbone(parse_preset(preset))
+            kept = backbone.bytes_after(1, 150) / 1e6
+        weights = sum(parameter.numel() for parameter in backbone.parameters())
+        lines.append(f"| `{preset}` | {size.width} | {size.layers} | {weights:,} | {kept:.3f} |")
+    return lines if spec.sizes else []
 
 
 def _keys(root: type, prefix: str = "") -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.griffin import GriffinConfig
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.registry import BUILT_IN, build_backbone
 from lram.agents.backbones.spec import COMPILED_PARTS
@@ -39,6 +40,9 @@ CONFIGS = {
     ),
     "transformer, learned window": ModelConfig(WIDTH, 2, backbone=WINDOW),
     "transformer, rotary window": ModelConfig(WIDTH, 2, backbone=replace(RING, window=70, cache="recompute")),
+    "griffin, its attention": ModelConfig(
+        WIDTH, 2, backbone=GriffinConfig(window=20, blocks=("attention", "recurrent"))
+    ),
     # Every kind that is made of parts, with its own defaults.
     **{
         spec.kind: ModelConfig(WIDTH, 2, backbone=spec.options())

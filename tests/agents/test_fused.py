@@ -69,14 +69,15 @@ def test_functions_that_cross_zero_are_within_rounding_of_their_scale(name: str,
     assert (np.abs(_apply(name, X) - expected) / np.maximum(np.abs(expected), 1)).max() < 3e-7
 
 
-def test_tanh_keeps_its_digits_near_zero() -> None:
+@pytest.mark.parametrize(("name", "exact"), [("tanh", np.tanh), ("expm1", np.expm1)])
+def test_functions_keep_their_digits_near_zero(name: str, exact: Any) -> None:
     x = np.concatenate([np.geomspace(1e-30, 20, 100_001), -np.geomspace(1e-30, 20, 100_001)])
     x = x.astype(np.float32)
-    expected = np.tanh(x.astype(np.float64))
-    assert (np.abs(_apply("tanh", x) - expected) / np.abs(expected)).max() < 4e-7
+    expected = exact(x.astype(np.float64))
+    assert (np.abs(_apply(name, x) - expected) / np.abs(expected)).max() < 4e-7
 
 
-@pytest.mark.parametrize("name", ["exp", "sigmoid", "softplus", "silu", "tanh"])
+@pytest.mark.parametrize("name", ["exp", "sigmoid", "softplus", "silu", "tanh", "expm1"])
 def test_elementary_functions_pass_nan_on_and_survive_infinity(name: str) -> None:
     nan, low, high = _apply(name, np.array([np.nan, -1e30, 1e30], dtype=np.float32))
     assert np.isnan(nan)

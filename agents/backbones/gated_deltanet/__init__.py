@@ -17,7 +17,8 @@ class GatedDeltaNetConfig:
     """A stack of Gated DeltaNet blocks.
 
     Attributes:
-        heads: Heads.
+        heads: Heads, each with a matrix.
+        key_heads: Heads of keys and queries, each of which serves as many heads; None: as many as heads.
         key_factor: Width of all keys over that of a token.
         value_factor: Width of all values over that of a token.
         conv_kernel: Width of the causal convolution.
@@ -27,6 +28,7 @@ class GatedDeltaNetConfig:
     """
 
     heads: int = 4
+    key_heads: int | None = None
     key_factor: float = 0.75
     value_factor: float = 1.5
     conv_kernel: int = 4
@@ -35,12 +37,14 @@ class GatedDeltaNetConfig:
 
     def head_widths(self, width: int) -> tuple[int, int]:
         """Return the widths of a head's key and value."""
-        return round(width * self.key_factor) // self.heads, round(width * self.value_factor) // self.heads
+        key_heads = self.key_heads or self.heads
+        return round(width * self.key_factor) // key_heads, round(width * self.value_factor) // self.heads
 
 
 def _check(model: ModelShape) -> None:
     section: GatedDeltaNetConfig = model.backbone
     check_limits("gated_deltanet.heads", section.heads, 1 << 16)
+    check_limits("gated_deltanet.key_heads", section.key_heads, 1 << 16)
     check_limits("gated_deltanet.key_factor", section.key_factor, MOST_FACTOR)
     check_limits("gated_deltanet.value_factor", section.value_factor, MOST_FACTOR)
     check_limits("gated_deltanet.conv_kernel", section.conv_kernel, 1 << 12)
@@ -49,6 +53,10 @@ def _check(model: ModelShape) -> None:
         raise AgentError(
             f"gated_deltanet: width {model.width} leaves nothing for each of {section.heads} heads; give "
             "fewer heads"
+        )
+    if section.key_heads and section.heads % section.key_heads:
+        raise AgentError(
+            f"gated_deltanet: {section.heads} heads are no multiple of {section.key_heads} key heads"
         )
 
 

@@ -17,11 +17,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.gated_deltanet import GatedDeltaNetConfig
-from lram.agents.backbones.layers import split_last
+from lram.agents.backbones.layers import sigmoid, softplus, split_last
 from lram.agents.backbones.parts import (
     GatedFeedForward,
     GatedRMSNorm,
@@ -60,7 +59,8 @@ class GatedDeltaMixer(Mixer):
     def __init__(self, width: int, section: GatedDeltaNetConfig) -> None:
         super().__init__()
         heads, (key, value) = section.heads, section.head_widths(width)
-        self.heads, self.keys, self.values = heads, heads * key, heads * value
+        self.heads, self.key_heads = heads, section.key_heads or heads
+        self.keys, self.values = self.key_heads * key, heads * value
         self.strongest = 2.0 if section.negative_eigenvalues else 1.0
         # q, k, v; the gate; beta and dt of each head.
         self.mixed = 2 * self.keys + self.values
@@ -107,18 +107,19 @@ class GatedDeltaMixer(Mixer):
     def _read(self, mixed: Tensor, beta: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
         """Return q, k, v, the decay's logarithm, a and b as the memory takes them."""
         q, k, v = torch.split(mixed, [self.keys, self.keys, self.values], dim=-1)
-        q, k = _of_length_one(split_last(q, self.heads)), _of_length_one(split_last(k, self.heads))
-        rate = self.strongest * beta.float().sigmoid().unsqueeze(-1)  # (B, S, H, 1)
-        log_decay = -self.A_log.float().exp() * F.softplus(dt.float() + self.dt_bias.float())
+        q, k = _of_length_one(split_last(q, self.key_heads)), _of_length_one(split_last(k, self.key_heads))
+        rate = self.strongest * sigmoid(beta).unsqueeze(-1)  # (B, S, H, 1)
+        log_decay = -self.A_log.float().exp() * softplus(dt.float() + self.dt_bias.float())
         log_decay = log_decay.unsqueeze(-1)
-        written = rate * k
+        share = self.heads // self.key_heads
+        of_heads = k if share == 1 else k.repeat_interleave(share, dim=2)
         return (
             q * q.shape[-1] ** -0.5,
-            written,
-            split_last(v, self.heads),
+            k,
+            rate * split_last(v, self.heads),
             log_decay,
             k,
-            -log_decay.exp() * written,
+            -log_decay.exp() * rate * of_heads,
         )
 
     def _write(self, o: Tensor, gate: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ _LN2_LOW = np.float32(-2.12194440e-4)
 _LOWEST, _HIGHEST = np.float32(-87.3), np.float32(88.3)
 _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / c) for c in (2, 6, 24, 120, 720, 5040))
 _A3, _A5, _A7, _A9, _A11, _A13, _A15 = (np.float32(1 / a) for a in (3, 5, 7, 9, 11, 13, 15))
-_SMALL = np.float32(-0.34)
+_SMALL = np.float32(0.34)
 _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 
 
@@ -184,11 +184,15 @@ def silu(x: Any) -> Any:
 
 
 @elementary
+def expm1(x: Any) -> Any:
+    """e^x - 1; near 0 by the series itself, because the difference would lose its digits."""
+    return x * (_ONE + x * _series(x)) if abs(x) < _SMALL else exp(x) - _ONE
+
+
+@elementary
 def tanh(x: Any) -> Any:
     """(1 - e^-2|x|) / (1 + e^-2|x|), with the sign of x."""
-    r = -_TWO * abs(x)
-    # e^r - 1: near 0 by the series itself, because the difference would lose its digits.
-    less = r * (_ONE + r * _series(r)) if r > _SMALL else exp(r) - _ONE
+    less = expm1(-_TWO * abs(x))
     y = -less / (_TWO + less)
     return y if x > _ZERO else -y
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from lram.agents.backbones.kernels import panels
 from lram.agents.backbones.kernels.compiler import exp, kernel
-from lram.agents.backbones.kernels.panels import correct_write_and_read, held, panel_width, write_and_read
 
 _ZERO = np.float32(0)
 
@@ -32,6 +32,30 @@ def _decays(log_decay: Any, row: int, first: int, head: int, w: Any) -> None:
         else:
             for m in range(M):
                 w[i, m] = exp(log_decay[row, first + i, head, m])
+
+
+@kernel
+def held(S: Any, a: Any, r: Any) -> None:
+    """r (N,) = a^T S."""
+    M, N = S.shape
+    begin = 0
+    while begin < N:
+        width = panels.panel_width(N - begin)
+        panels.held(width, S, begin, M, N, a, 0, r, begin)
+        begin += width
+
+
+@kernel
+def correct_write_and_read(S: Any, q: Any, k: Any, v: Any, w: Any, b: Any, r: Any, out: Any) -> None:
+    """S <- diag(w) S + b r^T + k v^T, in place; out (N,) = S^T q."""
+    M, N = S.shape
+    begin = 0
+    while begin < N:
+        width = panels.panel_width(N - begin)
+        panels.correct_write_and_read(
+            width, S, begin, S, begin, M, N, w, 0, k, q, 0, v, out, begin, b, 0, r, begin
+        )
+        begin += width
 
 
 @kernel
@@ -63,7 +87,7 @@ def _lead(
     key, corrected, masked = head // (heads // G), a.shape[2] > 0, len(valid) > 0
     begin = 0
     while begin < N:
-        width, at = panel_width(N - begin), S_at + begin
+        width, at = panels.panel_width(N - begin), S_at + begin
         for i in range(tokens):
             if masked and not valid[row, first + i]:
                 continue
@@ -71,12 +95,12 @@ def _lead(
             k_at, b_at = (token * G + key) * M, (token * heads + head) * M
             v_at, r_at, w_at = (token * heads + head) * N + begin, i * N + begin, i * M
             if corrected:
-                held(width, S, at, M, N, a, k_at, r, r_at)
-                correct_write_and_read(
+                panels.held(width, S, at, M, N, a, k_at, r, r_at)
+                panels.correct_write_and_read(
                     width, S, at, S, at + pace, M, N, w, w_at, k, q, k_at, v, out, v_at, b, b_at, r, r_at
                 )
             else:
-                write_and_read(
+                panels.write_and_read(
                     width, S, at, S, at + pace, M, N, w, w_at, k, q, k_at, v, out, v_at, b, b_at, r, r_at
                 )
             at += pace

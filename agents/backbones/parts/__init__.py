@@ -10,6 +10,8 @@ its own:
 * :class:`MatrixMemory`: a matrix a head, with decay and a correction of what it holds (linear attention,
   state spaces, delta rules)
 * :class:`VectorMemory`: a number a channel, with a decay (gated linear recurrences)
+* :class:`HeadwiseLinear`: a block-diagonal projection
+* :class:`LocalAttention`: causal attention over the last tokens, for hybrids
 * :class:`RMSNorm`, :class:`GatedRMSNorm`, :class:`GatedFeedForward`
 
 The forms are the same up to rounding and share their states, which are float32.
@@ -18,9 +20,11 @@ The forms are the same up to rounding and share their states, which are float32.
 from __future__ import annotations
 
 from lram.agents.backbones.linear import Linear
+from lram.agents.backbones.parts.attention import LocalAttention
 from lram.agents.backbones.parts.block import Mixer, MixerBlock, MixerStack
 from lram.agents.backbones.parts.convolution import PreviousToken, ShortConvolution
 from lram.agents.backbones.parts.feed_forward import GatedFeedForward
+from lram.agents.backbones.parts.headwise import HeadwiseLinear
 from lram.agents.backbones.parts.matrix_memory import MatrixMemory
 from lram.agents.backbones.parts.norms import GatedRMSNorm, RMSNorm
 from lram.agents.backbones.parts.vector_memory import VectorMemory
@@ -28,7 +32,9 @@ from lram.agents.backbones.parts.vector_memory import VectorMemory
 __all__ = [
     "GatedFeedForward",
     "GatedRMSNorm",
+    "HeadwiseLinear",
     "Linear",
+    "LocalAttention",
     "MatrixMemory",
     "Mixer",
     "MixerBlock",

@@ -26,8 +26,13 @@ MIXERS = MappingProxyType(
         "gated_deltanet": "lram.agents.backbones.stack.mixers:GatedDeltaNetMixing",
         "gla": "lram.agents.backbones.stack.mixers:GLAMixing",
         "hgrn2": "lram.agents.backbones.stack.mixers:HGRN2Mixing",
+        "rwkv7": "lram.agents.backbones.stack.mixers:RWKV7Mixing",
+        "rglru": "lram.agents.backbones.stack.mixers:RGLRUMixing",
+        "mamba2": "lram.agents.backbones.stack.mixers:Mamba2Mixing",
         "gru": "lram.agents.backbones.stack.mixers:GRUMixing",
         "lstm": "lram.agents.backbones.stack.mixers:LSTMMixing",
+        "mingru": "lram.agents.backbones.stack.mixers:MinGRUMixing",
+        "minlstm": "lram.agents.backbones.stack.mixers:MinLSTMMixing",
     }
 )
 """The mixing layers by name, each a ``module:Class`` of a mixer."""
@@ -81,7 +86,7 @@ def _check(model: ModelShape) -> None:
     for name in section.blocks:
         if name not in MIXERS:
             raise AgentError(f"stack.blocks names {shown(name)!r}; choose from {', '.join(MIXERS)}")
-    heads = {"mlstm", "slstm", "attention", "hgrn2"} & set(section.blocks)
+    heads = {"mlstm", "slstm", "attention", "hgrn2", "rglru"} & set(section.blocks)
     if heads and model.width % section.heads:
         raise AgentError(f"width {model.width} is no multiple of the stack's {section.heads} heads")
     if "attention" in heads and (model.width // section.heads) % 2:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,17 +19,24 @@ from torch import Tensor, nn
 
 import lram.agents.backbones.gated_deltanet.plain as gated_deltanet
 import lram.agents.backbones.gla.plain as gla
+import lram.agents.backbones.griffin.plain as griffin
 import lram.agents.backbones.hgrn2.plain as hgrn2
+import lram.agents.backbones.mamba2.plain as mamba2
+import lram.agents.backbones.minimal.plain as minimal
 from lram.agents.backbones.cells.plain import CellBlock
 from lram.agents.backbones.gated_deltanet import GatedDeltaNetConfig
 from lram.agents.backbones.gla import GLAConfig
+from lram.agents.backbones.griffin import RGLRUConfig
 from lram.agents.backbones.hgrn2 import HGRN2Config
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.plain import MambaBlock
+from lram.agents.backbones.mamba2 import Mamba2Config
+from lram.agents.backbones.minimal import MinGRUConfig, MinLSTMConfig
 from lram.agents.backbones.parts import MixerBlock
+from lram.agents.backbones.rwkv7 import RWKV7Config
+from lram.agents.backbones.rwkv7.plain import RWKV7Block
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
-from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.transformer.cache import CachedPass, KeyValueCache, cached_attention
 from lram.agents.backbones.transformer.plain import TransformerBlock, rotary_angles
 from lram.agents.backbones.xlstm import XLSTMConfig
@@ -140,7 +146,7 @@ class LSTMMixing(GRUMixing):
 
 
 class _OfParts(_Own):
-    """A block that is made of parts, with the kind's own options but for the heads."""
+    """A block that is made of parts, with the kind's own options but for those that a stack has, too."""
 
     @abstractmethod
     def make(self, model: ModelShape) -> MixerBlock:
@@ -183,15 +189,53 @@ class HGRN2Mixing(_OfParts):
         return hgrn2.block(model.width, HGRN2Config(heads=model.backbone.heads))
 
 
-@dataclass(frozen=True, slots=True)
-class _OneLayer:
-    """What a cache is told of an attention that stands alone."""
+class MinGRUMixing(_OfParts):
+    """minGRU, with its feed-forward part."""
 
-    width: int
-    backbone: TransformerConfig
-    layers: int = 1
-    pass_tokens: int = 1
-    name: str = ""
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return minimal.block(minimal.MinGRUMixer, model.width, MinGRUConfig())
+
+
+class MinLSTMMixing(_OfParts):
+    """minLSTM, with its feed-forward part."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return minimal.block(minimal.MinLSTMMixer, model.width, MinLSTMConfig())
+
+
+class RWKV7Mixing(_Own):
+    """Time and channel mixing of RWKV-7, as in the first block of one: no value is handed to it."""
+
+    def __init__(self, model: ModelShape, place: int) -> None:
+        super().__init__(model, place)
+        self.block = RWKV7Block(model.width, RWKV7Config(), first=True)
+        self.place, self.layers = place, model.layers
+
+    def initial_state(self, rows: int, device: torch.device) -> State:
+        """See :class:`MixingLayer`."""
+        return self.block.initial_state(rows, device)
+
+    def reset_parameters(self) -> None:
+        """See :class:`MixingLayer`."""
+        self.block.reset_parameters(self.place, self.layers)
+
+
+class Mamba2Mixing(_OfParts):
+    """State space of Mamba-2, without a feed-forward part; its heads are 64 channels wide."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return mamba2.block(model.width, Mamba2Config())
+
+
+class RGLRUMixing(_OfParts):
+    """RG-LRU, with its feed-forward part: Hawk's block."""
+
+    def make(self, model: ModelShape) -> MixerBlock:
+        """See :class:`_OfParts`."""
+        return griffin.block(model.width, RGLRUConfig(heads=model.backbone.heads))
 
 
 class AttentionMixing(MixingLayer):
@@ -200,10 +244,9 @@ class AttentionMixing(MixingLayer):
     def __init__(self, model: ModelShape, place: int) -> None:
         super().__init__(model, place)
         heads, self.window = model.backbone.heads, model.backbone.window
-        section = TransformerConfig(heads=heads, positions="rotary", window=self.window, cache="ring")
-        self.past = KeyValueCache(_OneLayer(model.width, section))
-        self.block = TransformerBlock(model.width, heads)
         self.head_width, self.layers = model.width // heads, model.layers
+        self.past = KeyValueCache(1, heads, self.head_width, self.window, ring=True)
+        self.block = TransformerBlock(model.width, heads)
 
     def forward(self, x: Tensor) -> Tensor:
         """See :class:`MixingLayer`."""

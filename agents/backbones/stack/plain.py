@@ -6,10 +6,10 @@ import importlib
 from typing import cast
 
 from lram.agents.backbones.blocks import BlockStack
+from lram.agents.backbones.parts import HeadwiseLinear
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.stack import MIXERS, names_of_blocks
 from lram.agents.backbones.stack.mixers import MixingLayer
-from lram.agents.backbones.xlstm.plain import HeadwiseLinear
 
 
 class Stack(BlockStack):

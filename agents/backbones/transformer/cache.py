@@ -4,7 +4,7 @@
 recompute``. They keep the books of positions, slots and masked tokens; the blocks are run by the
 ``read`` that they are given, plain or fused.
 
-Shapes: B rows, k new tokens, D width, NH heads, DH width of a head, L layers.
+Shapes: B rows, k new tokens, D width, NH heads of keys and values, DH width of a head, L layers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.transformer import RING_PASS
 from lram.agents.backbones.uncompiled import uncompiled
 
-# Attention: layer, queries, keys, values (B, NH, S, DH) -> (B, NH, S, DH).
+# Attention: layer, queries, keys, values (B, NH, S, DH) -> as the queries. These may have a multiple of the
+# heads that keys and values have.
 Attend: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 State: TypeAlias = dict[str, Tensor]
 
@@ -66,11 +67,29 @@ class KeyValueCache:
     The semantics are told in :class:`lram.agents.backbones.transformer.TransformerConfig`.
     """
 
-    def __init__(self, config: ModelShape) -> None:
-        section = config.backbone
-        self.ring, self.window = section.cache == "ring", section.window
-        self.width, self.layers, self.heads = config.width, config.layers, section.heads
+    def __init__(
+        self, layers: int, heads: int, head_width: int, window: int | None, *, ring: bool, width: int = 0
+    ) -> None:
+        """Make one.
+
+        Args:
+            layers: That share the positions.
+            heads: Of keys and values; of queries there may be a multiple of them.
+            head_width: Width of a key, and of a value.
+            window: Tokens that it holds; None for all, in a full one.
+            ring: Whether the oldest token goes when it is full.
+            width: Of a token, to restart a full one from.
+        """
+        self.ring, self.window = ring, window
+        self.width, self.layers, self.heads, self.head_width = width, layers, heads, head_width
         self.most = RING_PASS if self.ring else min(FULL_PASS, self.window or FULL_PASS)
+
+    @classmethod
+    def of(cls, config: ModelShape) -> KeyValueCache:
+        """Return that of a Transformer."""
+        section, width = config.backbone, config.width
+        ring, head_width = section.cache == "ring", width // section.heads
+        return cls(config.layers, section.heads, head_width, section.window, ring=ring, width=width)
 
     def initial_state(self, rows: int, device: torch.device) -> State:
         """``count`` of tokens (B,), ``keys`` and ``values``, and ``tokens`` (B, slots, D) to restart from."""
@@ -79,7 +98,7 @@ class KeyValueCache:
             slots = self.window + RING_PASS - 1
         else:
             slots = min(FIRST_SLOTS, self.window or FIRST_SLOTS)
-        shape = (rows, self.layers, self.heads, slots, self.width // self.heads)
+        shape = (rows, self.layers, self.heads, slots, self.head_width)
         state = {
             "count": torch.zeros(rows, dtype=torch.int64, device=device),
             "keys": torch.zeros(shape, dtype=torch.float32, device=device),
@@ -183,16 +202,19 @@ def cached_attention(past: CachedPass) -> Attend:
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         keys, values = past.keys[:, layer], past.values[:, layer]
+        shared = k.shape[1] != q.shape[1]
         _write(keys.transpose(1, 2), past.position, k.transpose(1, 2), past.valid)
         _write(values.transpose(1, 2), past.position, v.transpose(1, 2), past.valid)
         if not by_row:
-            return F.scaled_dot_product_attention(q, keys.to(q.dtype), values.to(q.dtype), attn_mask=seen)
+            return F.scaled_dot_product_attention(
+                q, keys.to(q.dtype), values.to(q.dtype), attn_mask=seen, enable_gqa=shared
+            )
         y = torch.empty_like(q)
         for row, count in enumerate(used):
             one, first = slice(row, row + 1), slice(count)
             row_keys, row_values = keys[one, :, first].to(q.dtype), values[one, :, first].to(q.dtype)
             y[one] = F.scaled_dot_product_attention(
-                q[one], row_keys, row_values, attn_mask=seen[one, ..., first]
+                q[one], row_keys, row_values, attn_mask=seen[one, ..., first], enable_gqa=shared
             )
         return y
 

@@ -43,7 +43,7 @@ class Transformer(Backbone):
         section = config.backbone
         self.width, self.heads = config.width, section.heads
         self.window, self.cache = section.window, section.cache
-        self.past = TokenWindow(config) if section.cache == "recompute" else KeyValueCache(config)
+        self.past = TokenWindow(config) if section.cache == "recompute" else KeyValueCache.of(config)
         self.wpe = (
             nn.Embedding(section.max_positions, config.width) if section.positions == "learned" else None
         )

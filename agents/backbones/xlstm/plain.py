@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.layers import causal_conv, causal_conv_step, column, keep_valid, split_last
 from lram.agents.backbones.linear import Linear
+from lram.agents.backbones.parts.headwise import HeadwiseLinear
 from lram.agents.backbones.parts.initial import small_init, wang_init
 from lram.agents.backbones.sequences import compiled_for
 from lram.agents.backbones.spec import ModelShape
@@ -35,19 +36,6 @@ CHUNK = 64
 
 UNCHUNKED = 192
 """Up to so many tokens, one chunk is faster (measured at 16M) and its memory is small."""
-
-
-class HeadwiseLinear(nn.Module):
-    """A block-diagonal Linear without bias: each of ``blocks`` parts has its own matrix."""
-
-    def __init__(self, width: int, blocks: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(blocks, width // blocks, width // blocks))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., width) -> the same."""
-        parts = split_last(x, self.weight.shape[0])
-        return torch.einsum("...hd,hod->...ho", parts, self.weight).flatten(-2)
 
 
 class XLSTM(Backbone):

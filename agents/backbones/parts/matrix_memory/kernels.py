@@ -22,7 +22,9 @@ def scan_sequence(
     """Return o (B, S, H, N) in float32 from zero; differentiable. Arguments as of ``MatrixMemory``."""
     if a is None or b is None:
         a, b = q.new_empty(*q.shape[:2], 0, q.shape[3]), q.new_empty(*q.shape[:2], 0, q.shape[3])
-    o: Tensor = _Scan.apply(q, k, v, log_decay, a, b)  # type: ignore[no-untyped-call]
+    # Of weights that are not float32 some may come in their type, some in float32.
+    inputs = [tensor.float() for tensor in (q, k, v, log_decay, a, b)]
+    o: Tensor = _Scan.apply(*inputs)  # type: ignore[no-untyped-call]
     return o
 
 
