@@ -31,9 +31,11 @@ def _uniform(*shape: int, seed: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _memory_inputs(corrected: bool, one_decay: bool, fastest: float = 3.0) -> tuple[MatrixMemory, list[Any]]:
+def _memory_inputs(
+    corrected: bool, one_decay: bool, fastest: float = 3.0, value: int = 9
+) -> tuple[MatrixMemory, list[Any]]:
     """Two heads of keys serve four of values; fast decays, so that products of many would underflow."""
-    heads, keys, key, value = 4, 2, 7, 9
+    heads, keys, key = 4, 2, 7
     q = _uniform(ROWS, TOKENS, keys, key, seed=0) - 0.5
     k = _uniform(ROWS, TOKENS, keys, key, seed=1) - 0.5
     v = _uniform(ROWS, TOKENS, heads, value, seed=2) - 0.5
@@ -70,11 +72,15 @@ def _slowly(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, *fix: Tensor) ->
     return out
 
 
+# The wider one is 64 + 32 + 16 + 8 + 4 + 1: panels of every width that the kernels have.
+@pytest.mark.parametrize("value", [9, 125])
 @pytest.mark.parametrize("one_decay", [False, True])
 @pytest.mark.parametrize("corrected", [False, True])
-def test_every_form_of_the_matrix_memory_is_the_recurrence(corrected: bool, one_decay: bool) -> None:
+def test_every_form_of_the_matrix_memory_is_the_recurrence(
+    corrected: bool, one_decay: bool, value: int
+) -> None:
     pytest.importorskip("numba")
-    memory, inputs = _memory_inputs(corrected, one_decay)
+    memory, inputs = _memory_inputs(corrected, one_decay, value=value)
     expected = _slowly(*inputs)
     y, gradients = _gradients(memory, inputs)
     with plain_sequences():

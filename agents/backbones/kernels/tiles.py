@@ -29,14 +29,15 @@ COLUMNS = 16
 
 # A result of 8 x 48 fills 24 of AVX-512's 32 registers; elsewhere half as wide in two goes.
 _WIDE = "+avx512f" in (numba.config.CPU_FEATURES or llvmlite.binding.get_host_cpu_features().flatten())
-_LANES = 16 if _WIDE else 8
+LANES = 16 if _WIDE else 8
+"""Numbers of the processor's widest vectors."""
 
 _index, _float = ir.IntType(64), ir.FloatType()
 
 
 def _tile(rows: int, vectors: int) -> Callable[..., Any]:
     """Return what adds a product to a tile of rows x (vectors of lanes)."""
-    vector = ir.VectorType(_float, _LANES)
+    vector = ir.VectorType(_float, LANES)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         def pointer(place: int) -> Any:
@@ -44,13 +45,13 @@ def _tile(rows: int, vectors: int) -> Callable[..., Any]:
             return builder.gep(array.data, [arguments[place + 1]])
 
         def vectors_at(start: Any) -> list[Any]:
-            places = [builder.gep(start, [_index(v * _LANES)]) for v in range(vectors)]
+            places = [builder.gep(start, [_index(v * LANES)]) for v in range(vectors)]
             return [builder.bitcast(place, vector.as_pointer()) for place in places]
 
         a, b, c = pointer(0), pointer(4), pointer(7)
         a_row, a_inner, b_inner, c_row, count = (arguments[place] for place in (2, 3, 6, 9, 10))
         form = ir.FunctionType(vector, [vector] * 3)
-        multiply_add = cgutils.get_or_insert_function(builder.module, form, f"llvm.fma.v{_LANES}f32")
+        multiply_add = cgutils.get_or_insert_function(builder.module, form, f"llvm.fma.v{LANES}f32")
         a_rows = [builder.gep(a, [builder.mul(a_row, _index(row))]) for row in range(rows)]
         c_places = [vectors_at(builder.gep(c, [builder.mul(c_row, _index(row))])) for row in range(rows)]
         start = [builder.load(place, align=4) for places in c_places for place in places]
@@ -71,7 +72,7 @@ def _tile(rows: int, vectors: int) -> Callable[..., Any]:
         new = []
         for row in range(rows):
             factor = builder.load(builder.gep(a_rows[row], [builder.mul(inner, a_inner)]))
-            spread = _broadcast(builder, factor, vector)
+            spread = broadcast(builder, factor, vector)
             own = sums[row * vectors : (row + 1) * vectors]
             new += [
                 builder.call(multiply_add, [spread, value, total])
@@ -104,7 +105,8 @@ def _tile(rows: int, vectors: int) -> Callable[..., Any]:
     return made
 
 
-def _broadcast(builder: Any, value: Any, vector: Any) -> Any:
+def broadcast(builder: Any, value: Any, vector: Any) -> Any:
+    """Return a number in all lanes of a vector of that type."""
     undefined, i32 = ir.Constant(vector, ir.Undefined), ir.IntType(32)
     first = builder.insert_element(undefined, value, i32(0))
     zeros = ir.Constant(ir.VectorType(i32, vector.count), [0] * vector.count)
