@@ -5,7 +5,7 @@ Shapes: R rows times tokens, H heads, G heads of keys, M, N widths of a key and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -13,22 +13,27 @@ from torch import Tensor
 from lram.agents.backbones.gated_deltanet import EPS
 from lram.agents.backbones.kernels.compiler import exp, kernel, sigmoid, softplus
 
-if TYPE_CHECKING:
-    from lram.agents.backbones.gated_deltanet.plain import GatedDeltaMixer
-
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 class ReadStep:
-    """Takes the place of ``GatedDeltaMixer._read`` in a step."""
+    """Takes the place of ``GatedDeltaMixer._read`` in a step.
 
-    def __init__(self, mixer: GatedDeltaMixer) -> None:
-        self._heads, self._key_heads = mixer.heads, mixer.key_heads
-        self._key, self._value = mixer.keys // mixer.key_heads, mixer.values // mixer.heads
+    Args:
+        A_log, dt_bias: The mixer's, (H,).
+        strongest: The largest rate of a correction.
+        key_heads: Heads of keys.
+        key, value: Widths of a key and a value.
+    """
+
+    def __init__(
+        self, A_log: Tensor, dt_bias: Tensor, strongest: float, key_heads: int, key: int, value: int
+    ) -> None:
+        self._heads, self._key_heads, self._key, self._value = len(A_log), key_heads, key, value
         self._weights = (
-            mixer.A_log.detach().float().exp().numpy(),
-            mixer.dt_bias.detach().float().clone().numpy(),
-            np.float32(mixer.strongest),
+            A_log.detach().float().exp().numpy(),
+            dt_bias.detach().float().clone().numpy(),
+            np.float32(strongest),
             np.float32(EPS),
         )
 

@@ -106,7 +106,8 @@ class GatedDeltaMixer(Mixer):
         """See :class:`Mixer`."""
         from lram.agents.backbones.gated_deltanet.kernels import ReadStep
 
-        return {"_read": ReadStep(self)}
+        key, value = self.keys // self.key_heads, self.values // self.heads
+        return {"_read": ReadStep(self.A_log, self.dt_bias, self.strongest, self.key_heads, key, value)}
 
     def _project(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, S, D) -> q, k and v together; the gate (B, S, H N); raw beta, then raw dt (B, S, 2 H)."""
