@@ -16,8 +16,6 @@ def divert(address: str) -> None:
 
     def start(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
         python, *rest = words
-        return subprocess.Popen(
-            [*command(address), *rest] if python == sys.executable else words, **options
-        )
+        return subprocess.Popen([*command(address), *rest] if python == sys.executable else words, **options)
 
     launch.subprocess = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)  # type: ignore[assignment]

@@ -39,8 +39,8 @@ def run(request: dict[str, object], files: list[int], address: str) -> None:
         torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     parent = request["parent"]
     os.getppid = lambda: parent  # type: ignore[assignment,return-value]
-    if ADDRESS in environment:
-        sys.modules["lram.harness.children"].PYTHON[:] = command(address)  # type: ignore[attr-defined]
+    if ADDRESS in environment and (children := sys.modules.get("lram.harness.children")) is not None:
+        children.PYTHON[:] = command(address)
     if SIMULATORS in environment:
         divert(environment[SIMULATORS])
     if request.get("session"):
