@@ -5,10 +5,12 @@ import os
 import random
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from ctypes.util import find_library
 from dataclasses import replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +18,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("mujoco", reason="needs lram-bench[robosuite]")
-pytest.importorskip("robosuite", reason="needs lram-bench[robosuite]")
+if find_spec("robosuite") is None:  # that takes seconds to import, in each process that collects tests
+    pytest.skip("needs lram-bench[robosuite]", allow_module_level=True)
 
 import mujoco
 
@@ -24,7 +27,7 @@ import lram.envs
 from lram.envs.conformance import check_session, trajectory_digest
 from lram.envs.domains.robosuite.models import ModelShelf, corrected
 from lram.envs.domains.robosuite.suite import DOMAIN, RobosuiteSession, make
-from lram.envs.domains.robosuite.versions import import_quietly
+from lram.envs.domains.robosuite.versions import import_quietly, import_robosuite
 from lram.envs.registry import all_tasks, benchmark_tasks, select
 from lram.envs.session import EvaluationProtocol, SessionError
 
@@ -48,6 +51,13 @@ COMPARED = ("Lift", "NutAssemblySquare", "Lift-Sawyer")
 
 
 Shared = Callable[[str], RobosuiteSession]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # robosuite's own
+        import_robosuite("robosuite")
 
 
 def with_options(**changes: object) -> EvaluationProtocol:

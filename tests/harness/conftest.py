@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ready import ready_children, ready_ray_workers
+from support.ready import ready_children, ready_ray_workers, ready_simulators
 
 from lram.envs import registry
 
@@ -104,6 +104,24 @@ def forget() -> None:
         function.cache_clear()
 
 
+READY_SIMULATORS = {
+    "test_cluster",
+    "test_cluster_ablate",
+    "test_cluster_latency",
+    "test_collect",
+    "test_evaluate",
+    "test_faults",
+    "test_watch",
+}
+"""Modules that start many workers, and where nothing depends on how a new interpreter begins."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ready_simulators(request: pytest.FixtureRequest) -> Iterator[None]:
+    with ready_simulators() if request.path.stem in READY_SIMULATORS else nullcontext():
+        yield
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty data folder."""
@@ -173,7 +191,7 @@ class TwoNodes:
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster()
-        self._start(include_dashboard=False)
+        self._start(include_dashboard=False, no_monitor=True)
         self.address: str = self._cluster.address
         self.second = self.add()
 
@@ -184,7 +202,11 @@ class TwoNodes:
     def _start(self, **more: Any) -> Any:
         with ready_ray_workers() as setup:
             return self._cluster.add_node(
-                num_cpus=1, object_store_memory=100 << 20, setup_worker_path=setup, **more
+                num_cpus=1,
+                object_store_memory=100 << 20,
+                setup_worker_path=setup,
+                include_log_monitor=False,
+                **more,
             )
 
     def kill(self, node: Any) -> None:

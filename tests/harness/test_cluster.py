@@ -27,7 +27,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # two clusters' proce
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lram-bench[ray]'")
 
 MACHINE = Machine(lanes=4, workers=2)
-AGENTS = ["random", "xlstm[7:1]-1M"]
 TASKS = "toy/reach,toy/steps,toy/image,toy/lives"
 HEED_CTRL_C = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -58,15 +57,22 @@ def nodes_of(run: Run) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def agents(shallow: dict[str, str]) -> dict[str, str]:
+    return {"random": "random", "model": shallow["xlstm"]}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory, agents: dict[str, str]) -> Run:
     return evaluate(
-        AGENTS, TASKS, tmp_path_factory.mktemp("local") / "run", episodes=6, seed=3, machine=MACHINE
+        agents, TASKS, tmp_path_factory.mktemp("local") / "run", episodes=6, seed=3, machine=MACHINE
     )
 
 
-def test_two_nodes_give_the_records_of_one_machine(tmp_path: Path, cluster: Any, local: Run) -> None:
+def test_two_nodes_give_the_records_of_one_machine(
+    tmp_path: Path, cluster: Any, local: Run, agents: dict[str, str]
+) -> None:
     run = evaluate(
-        AGENTS,
+        agents,
         TASKS,
         tmp_path / "run",
         episodes=6,
@@ -85,9 +91,11 @@ def test_two_nodes_give_the_records_of_one_machine(tmp_path: Path, cluster: Any,
     assert run.provenance()[0].workers == local.provenance()[0].workers
 
 
-def test_the_number_of_episodes_in_a_job_changes_nothing(tmp_path: Path, cluster: Any, local: Run) -> None:
+def test_the_number_of_episodes_in_a_job_changes_nothing(
+    tmp_path: Path, cluster: Any, local: Run, agents: dict[str, str]
+) -> None:
     run = evaluate(
-        AGENTS, TASKS, tmp_path / "run", episodes=6, seed=3, machine=MACHINE, executor=executor(cluster)
+        agents, TASKS, tmp_path / "run", episodes=6, seed=3, machine=MACHINE, executor=executor(cluster)
     )
     assert comparable(run) == comparable(local)
 
@@ -206,7 +214,7 @@ def test_a_driver_that_is_ended_resumes_to_the_same_run(
 
 
 def test_a_run_begun_on_a_cluster_goes_on_locally_and_the_other_way_round(
-    tmp_path: Path, cluster: Any, local: Run
+    tmp_path: Path, cluster: Any, local: Run, agents: dict[str, str]
 ) -> None:
     class StopError(Exception):
         pass
@@ -221,7 +229,7 @@ def test_a_run_begun_on_a_cluster_goes_on_locally_and_the_other_way_round(
         folder = tmp_path / place
         with pytest.raises(StopError):
             evaluate(
-                AGENTS, TASKS, folder, episodes=6, seed=3, machine=MACHINE, progress=At(7, stop), **first
+                agents, TASKS, folder, episodes=6, seed=3, machine=MACHINE, progress=At(7, stop), **first
             )
         assert 7 <= len(Run(folder).records()) < 48
         assert comparable(resume(folder, machine=MACHINE, **then)) == comparable(local)
@@ -289,7 +297,12 @@ def test_a_checkpoint_is_shipped_and_named_as_on_one_machine(tmp_path: Path, clu
 
     folder = tmp_path / "mine"
     folder.symlink_to(shipped_checkpoints()["small-mamba"])
-    agents = {"plain": str(folder), "noisy": f"{folder}~0.2", "short": f"{folder}@reset=10"}
+    agents = {
+        "plain": str(folder),
+        "noisy": f"{folder}~0.2",
+        "short": f"{folder}@reset=10",
+        "new": "xlstm[7:1]-1M",
+    }
     here = evaluate(agents, "toy/reach", tmp_path / "here", episodes=2, machine=MACHINE)
     wide = evaluate(
         agents, "toy/reach", tmp_path / "wide", episodes=2, machine=MACHINE, executor=executor(cluster)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ready import ready_python
+from support.ready import ready_children, ready_python
 
 from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.trajectories import TrajectoryStore
@@ -82,7 +82,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="module")
 def local(study: Study, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
-    opened, failed = ablate(study, tmp_path_factory.mktemp("local") / "study")
+    with ready_children():
+        opened, failed = ablate(study, tmp_path_factory.mktemp("local") / "study")
     assert not failed, failed
     return opened
 

@@ -112,6 +112,29 @@ def copied(toy_home: Path, home: Path) -> str:
     return str(place("toy").python)
 
 
+LINKING_UV = """#!/bin/sh
+set -e
+case "$1 $2" in
+"--version "*) echo "uv 0.0 that links" ;;
+"venv --no-project") exec "$4" -m venv "$5" --without-pip ;;
+"pip install") cp -rl {site}/. "$(dirname "$(dirname "$4")")"/lib/python*/site-packages/ ;;
+esac
+"""
+
+
+def link(toy_home: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let installers that start from now on link what ``toy_home`` has, for tests that are not about them.
+
+    A uv that comes first on PATH does so, for toy and for domains that need the same packages.
+    """
+    (site,) = (toy_home / "interpreters" / "toy" / "venv" / "lib").glob("python*/site-packages")
+    uv = toy_home.parent / "linking" / "uv"
+    uv.parent.mkdir(exist_ok=True)
+    uv.write_text(LINKING_UV.format(site=site))
+    uv.chmod(0o755)
+    patch.setenv("PATH", f"{uv.parent}{os.pathsep}{os.environ['PATH']}")
+
+
 # Installing, listing, removing
 
 
@@ -155,7 +178,9 @@ def test_an_installed_interpreter_plays_its_domain_and_gives_the_same_records(
 
 
 @pytest.mark.slow
-def test_a_killed_install_counts_for_nothing_and_the_next_one_starts_over(home: Path) -> None:
+def test_a_killed_install_counts_for_nothing_and_the_next_one_starts_over(
+    toy_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     process = subprocess.Popen(
         [*ready_python(), "-m", "lram.harness.cli", "env", "install", "toy"],
         stdout=subprocess.DEVNULL,
@@ -172,6 +197,7 @@ def test_a_killed_install_counts_for_nothing_and_the_next_one_starts_over(home: 
     assert row["state"] == "unfinished"
     litter = home / "interpreters" / "toy" / "litter"
     litter.write_text("")
+    link(toy_home, monkeypatch)
     # A step of the killed install may still be running, and keeps the lock.
     while "by another process" in (answer := lram("env", "install", "toy")).stderr:
         time.sleep(0.1)
@@ -212,9 +238,10 @@ def test_ctrl_c_leaves_no_process_and_nothing_that_counts(home: Path) -> None:
 
 @pytest.mark.slow
 def test_an_interpreter_that_lost_its_python_is_called_broken_and_is_installed_anew(
-    toy_home: Path, home: Path
+    toy_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied(toy_home, home)
+    link(toy_home, monkeypatch)
     assert list(installed()) == ["toy"]
     lost = place("toy").python
     lost.unlink()
@@ -269,8 +296,10 @@ def test_an_install_that_fails_leaves_the_one_before(
         monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
         monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     elif how == "failed trial":
+        link(toy_home, monkeypatch)
         monkeypatch.setattr("lram.harness.interpreters.trial.try_task", lambda *_: "no picture")
     else:
+        link(toy_home, monkeypatch)
 
         def interrupt(*_: object) -> str:
             raise KeyboardInterrupt
@@ -290,7 +319,7 @@ def test_an_install_that_fails_leaves_the_one_before(
 
 @pytest.mark.slow
 def test_a_killed_install_leaves_the_one_before_and_the_next_one_cleans_up(
-    toy_home: Path, home: Path, tmp_path: Path
+    toy_home: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = copied(toy_home, home)
     run = interrupted(tmp_path / "run", python)
@@ -308,6 +337,7 @@ def test_a_killed_install_leaves_the_one_before_and_the_next_one_cleans_up(
     assert resolve(["toy"]) == {"toy": python}
     (row,) = json.loads(lram("env", "list", "--json").stdout)
     assert row["state"] == "installed"
+    link(toy_home, monkeypatch)
     while "by another process" in (answer := lram("env", "install", "toy", "--force")).stderr:
         time.sleep(0.1)
     assert answer.returncode == 0, answer.stderr
@@ -335,6 +365,7 @@ def test_what_a_run_plays_in_is_neither_removed_nor_replaced_under_it(
 
     evaluate(["random"], "toy/steps", tmp_path / "run", episodes=1, progress=removing)  # type: ignore[arg-type]
     assert refusals == ["the interpreter of toy is in use by a run; wait for it, or stop it"]
+    link(toy_home, monkeypatch)
     with used([python]):
         answer = lram("env", "install", "toy", "--force")
         assert answer.returncode == 0, answer.stderr
@@ -440,7 +471,6 @@ def test_a_python_that_is_not_there_is_named(home: Path, told: str) -> None:
 @pytest.fixture
 def failing(custom: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The domain ``custom``, whose install is to fail; the log must tell, and nothing must count."""
-    monkeypatch.setattr(installing_module, "_uv", list)
     yield custom
     there = place("custom")
     assert there.interpreter is None
@@ -451,6 +481,7 @@ def failing(custom: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.mark.slow
 def test_a_package_that_does_not_exist_is_named(failing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installing_module, "_uv", list)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     failing.write(recipe="InterpreterRecipe(('there-is-no-such-package==1.0',))")
     with pytest.raises(
@@ -462,7 +493,10 @@ def test_a_package_that_does_not_exist_is_named(failing: Any, monkeypatch: pytes
 
 
 @pytest.mark.slow
-def test_a_simulator_that_cannot_be_played_there_is_a_failed_install(failing: Any) -> None:
+def test_a_simulator_that_cannot_be_played_there_is_a_failed_install(
+    failing: Any, toy_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link(toy_home, monkeypatch)
     failing.write(made="raise RuntimeError('no assets')")
     with pytest.raises(LramError, match=r"custom/steady cannot be played in it: RuntimeError: no assets"):
         install("custom")

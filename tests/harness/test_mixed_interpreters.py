@@ -15,8 +15,8 @@ from lram.harness.evaluation import Machine, evaluate
 from lram.harness.storage.records import EpisodeRecord, Measured
 from lram.harness.storage.run_folder import Run
 
-TASKS = "metaworld/reach-v3,atari/freeway,robosuite/Lift"
-KILLED_AT = 50  # decisions in robosuite, of 500 an episode
+TASKS = "metaworld/reach-v3,atari/breakout,robosuite/Lift"
+KILLED_AT = 10  # decisions in robosuite, of 500 an episode
 
 
 def play(folder: Path, python: str) -> Run:

@@ -227,6 +227,8 @@ class Server:
 def _serve() -> None:
     sys.path[0] = str(Path(__file__).parents[1])
     from support.ready import server
+    from support.ready.client import SIMULATORS
+    from support.ready.diversion import divert
 
     server.warm()
     exec(sys.argv[1])  # what the tests give
@@ -234,6 +236,8 @@ def _serve() -> None:
     from support import forked
 
     forked.install()
+    if SIMULATORS in os.environ:
+        divert(os.environ[SIMULATORS])
 
     for line in sys.stdin:
         trial = json.loads(line)

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from support.ready import server
+from support.ready import forking
 
 
 def install() -> None:
@@ -67,7 +67,7 @@ def _forked(words: list[str], executables: object, close: bool, keep: tuple[int,
             "parent": os.getppid(),
             "nice": 0,  # a fork has that of its parent
         }
-        server.run(request, own, "")
+        forking.run(request, own, "")
     except BaseException:
         traceback.print_exc()
     finally:

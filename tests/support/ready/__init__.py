@@ -24,7 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from support.ready.client import ADDRESS, command
+from support.ready.client import ADDRESS, SIMULATORS, command
+from support.ready.diversion import divert
 
 _FOLDER = Path(__file__).parent
 
@@ -53,12 +54,29 @@ def ready_ray_workers() -> Iterator[str]:
         yield str(_FOLDER / "ray_worker.py")
 
 
+@contextmanager
+def ready_simulators() -> Iterator[None]:
+    """Let the workers of simulators that this process and ready ones start in this interpreter be ready ones.
+
+    A worker is then a client, which has the process id, the session and the end that the harness sees, and a
+    process that was forked from a server that has imported numpy.
+    """
+    from lram.envs.workers import launch
+
+    with pytest.MonkeyPatch.context() as patch:
+        address = _server(os.getpid(), "simulators")
+        patch.setenv(SIMULATORS, address)
+        patch.setattr(launch, "subprocess", launch.subprocess)  # to be put back
+        divert(address)
+        yield
+
+
 @cache
-def _server(process: int) -> str:
+def _server(process: int, name: str = "server") -> str:
     folder = tempfile.TemporaryDirectory(prefix="lram-ready-")
     address = str(Path(folder.name) / "socket")
     server = subprocess.Popen(
-        [sys.executable, "-m", "support.ready.server", address],
+        [sys.executable, "-m", f"support.ready.{name}", address],
         stdin=subprocess.PIPE,  # its end of file tells the server that this process is gone
         stdout=subprocess.PIPE,
         # Commands set OMP_WAIT_POLICY before they load torch (lram.harness.machine.calm_threads); here it is
@@ -69,6 +87,7 @@ def _server(process: int) -> str:
             "MPLBACKEND": "agg",
             "OPENBLAS_NUM_THREADS": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
+            **({"PYTHONWARNINGS": "ignore"} if name == "simulators" else {}),
         },
     )
     assert server.stdout is not None

@@ -14,6 +14,8 @@ from contextlib import suppress
 
 ADDRESS = "LRAM_TESTS_READY"
 """The variable that names the server's socket to workers on a cluster's nodes."""
+SIMULATORS = "LRAM_TESTS_SIMULATORS"
+"""The variable that names the socket of the simulators' server to ready processes that start simulators."""
 
 
 def command(address: str) -> list[str]:
@@ -37,6 +39,7 @@ def main() -> int:
         "environment": dict(os.environ),
         "nice": os.nice(0),
         "parent": parent,
+        "session": os.getsid(0) == os.getpid(),
         "files": files,
     }
     message = json.dumps(words).encode()
