@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -87,6 +88,11 @@ class Drawing:
             if text.get_text():
                 text.set_text(_shown(text.get_text()))
 
+    @cached_property
+    def svg(self) -> str:
+        """The figure as SVG without ground: drawn once, for the file and for the page."""
+        return _saved(self, "svg", {"transparent": True}).decode()
+
 
 def file_word(name: str, limit: int = 80) -> str:
     """Return ``name`` as a word for a file and an identifier, other names as other words.
@@ -120,6 +126,15 @@ def look() -> Iterator[None]:
 
 def render(drawing: Drawing, kind: Kind) -> bytes:
     """Return the figure as a file on white paper, without a date or a program's name."""
+    if kind == "svg":  # its first patch is the ground
+        white = rf"\g<1>fill: {PAPER}"
+        return re.sub(
+            r'(<g id="patch_1">.*?)fill: none', white, drawing.svg, count=1, flags=re.DOTALL
+        ).encode()
+    return _saved(drawing, kind, {"facecolor": PAPER})
+
+
+def _saved(drawing: Drawing, kind: Kind, ground: dict[str, Any]) -> bytes:
     metadata: dict[str, dict[str, str | None]] = {
         "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
         "png": {"Software": None},
@@ -127,8 +142,21 @@ def render(drawing: Drawing, kind: Kind) -> bytes:
     }
     buffer = io.BytesIO()
     with look():
-        drawing.figure.savefig(buffer, format=kind, metadata=metadata[kind], facecolor=PAPER)
+        settle(drawing.figure)
+        drawing.figure.savefig(buffer, format=kind, metadata=metadata[kind], **ground)
     return buffer.getvalue()
+
+
+def settle(figure: Figure, passes: int = 2) -> None:
+    """Lay ``figure`` out for good: every file would do it anew, which takes as long as to draw it.
+
+    Rows and columns of panels settle in several passes.
+    """
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        for _ in range(passes):
+            engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def inline_svg(drawing: Drawing) -> str:
@@ -137,11 +165,7 @@ def inline_svg(drawing: Drawing) -> str:
     Its identifiers carry the drawing's name, since a page holds several drawings, and its inks are
     the page's style variables.
     """
-    buffer = io.BytesIO()
-    with look():
-        drawing.figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    text = buffer.getvalue().decode()
-    text = text[text.index("<svg") :]
+    text = drawing.svg[drawing.svg.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{drawing.name}-", text)

@@ -6,16 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lram.envs.scores import Normaliser
 from lram.harness.storage.run_folder import Run
 from lram.reports.comparison.pairs import ALL_OR_NONE, Pairs
 from lram.reports.csv_files import csv_files
-from lram.reports.drawing import Drawing
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.model import Caveat
 from lram.reports.table import PrintedTable, Table
+
+if TYPE_CHECKING:
+    from lram.reports.drawing import Drawing  # loads matplotlib, which is not needed for tables
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,17 @@ def backbone(kind: str, form: str) -> Stepped:
     return _stepped(kind, form)
 
 
+def _in_pairs(name: str, values: Sequence[int]) -> pytest.MarkDecorator:
+    """Each kind with each value, in one form or the other by turns: all pairs occur, in half of the cases."""
+    forms = ("torch", "fused")
+    cases = [
+        (kind, value, forms[(place + number) % 2])
+        for place, kind in enumerate(CONFIGS)
+        for number, value in enumerate(values)
+    ]
+    return pytest.mark.parametrize(("kind", name, "form"), cases)
+
+
 def _tokens(rows: int, count: int, seed: int = 0) -> Tensor:
     return torch.randn(rows, count, WIDTH, generator=torch.Generator().manual_seed(seed))
 
@@ -123,10 +135,10 @@ def _steps(backbone: Stepped, x: Tensor, size: int, state: Any = None) -> tuple[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [1, 2, 3, 11, 66])
+@_in_pairs("size", [1, 2, 3, 11, 66])
 @torch.no_grad()
-def test_steps_of_any_size_equal_forward(backbone: Stepped, size: int) -> None:
-    x = _tokens(3, 66)
+def test_steps_of_any_size_equal_forward(kind: str, form: str, size: int) -> None:
+    backbone, x = _stepped(kind, form), _tokens(3, 66)
     torch.testing.assert_close(_steps(backbone, x, size)[0], backbone(x), rtol=0, atol=2e-5)
 
 
@@ -219,7 +231,7 @@ def test_steps_in_bfloat16_stay_within_its_rounding_of_forward(kind: str, size: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("times", [1, 2, 8])
+@_in_pairs("times", [1, 2, 8])
 @torch.no_grad()
 def test_steps_equal_forward_at_several_times_the_trained_length(kind: str, form: str, times: int) -> None:
     if "window" in kind:

@@ -1,8 +1,9 @@
 import matplotlib as mpl
 import pytest
+from matplotlib.figure import Figure
 
 from lram.reports import summarise
-from lram.reports.drawing import inline_svg, render, style_of
+from lram.reports.drawing import PAPER, Drawing, inline_svg, look, render, style_of
 from lram.reports.sections.scores.figures import draw
 from lram.reports.sections.scores.task_figures import DOT_PLOT_TASKS
 
@@ -135,10 +136,10 @@ def test_drawing_reads_and_leaves_no_setting(synthetic):
 
 @pytest.mark.slow
 def test_files_carry_no_date_and_no_version(synthetic):
-    drawing = figure(study(synthetic, 2), "aggregates")
+    drawing, again = (figure(study(synthetic, 2), "aggregates") for _ in range(2))
     for kind in ("svg", "png", "pdf"):
         content = render(drawing, kind)
-        assert content == render(drawing, kind)
+        assert content == render(again, kind)
         assert b"Date" not in content
         assert mpl.__version__.encode() not in content
 
@@ -150,3 +151,21 @@ def test_the_inline_drawing_takes_the_colours_of_the_page(synthetic):
     assert "#1b1e23" not in text
     assert 'id="aggregates-' in text
     assert ' width="' not in text.partition(">")[0]
+
+
+def test_a_figure_is_laid_out_once_and_one_svg_serves_file_and_page(monkeypatch):
+    with look():
+        plain = Figure(figsize=(3, 2), layout="constrained")
+        plain.subplots().set_ylabel("a label")
+    layout, saved = plain.get_layout_engine(), []
+    execute, save = type(layout).execute, Figure.savefig
+    monkeypatch.setattr(type(layout), "execute", lambda *told: saved.append("layout") or execute(*told))
+    monkeypatch.setattr(
+        Figure, "savefig", lambda *told, **more: saved.append(more["format"]) or save(*told, **more)
+    )
+    drawing = Drawing("figure", "Title", "Caption", plain)
+    page, files = inline_svg(drawing), [render(drawing, kind) for kind in ("svg", "png", "pdf")]
+    assert saved == ["layout", "layout", "svg", "png", "pdf"]
+    assert plain.axes[0].get_position().x0 > 0.13  # room for the label
+    assert files[0].decode().count(f"fill: {PAPER}") == 1
+    assert "fill: var(--paper)" not in page

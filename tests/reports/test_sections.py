@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -128,3 +130,14 @@ def test_a_report_without_sections_has_no_word_of_them(tmp_path: Path, synthetic
     )
     index = export.write_report([run], tmp_path / "report")
     assert "chapters" not in json.loads((index.parent / "summary.json").read_text())
+
+
+def test_what_commands_print_of_sections_loads_no_matplotlib() -> None:
+    code = (
+        "import sys\n"
+        "from lram.reports.sections.latency.analysis import summarise\n"
+        "from lram.reports.sections.learning.section import best_words\n"
+        "from lram.reports.sections.study.section import effects_table\n"
+        "sys.exit('matplotlib' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

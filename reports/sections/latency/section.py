@@ -14,7 +14,6 @@ from lram.reports import text
 from lram.reports.model import Caveat
 from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.latency.analysis import FEWEST, INPUTS, summarise
-from lram.reports.sections.latency.figures import draw
 from lram.reports.sections.latency.model import ContextLatency, LatencyResult
 from lram.reports.sections.latency.tables import tables
 from lram.reports.summary.caveats import no_checksums
@@ -38,6 +37,8 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
     Raises:
         LramError: A folder is no sweep.
     """
+    from lram.reports.sections.latency.figures import draw  # loads matplotlib: not where tables are printed
+
     runs = [LatencyRun(folder) for folder in folders]
     result = summarise(runs)
     unsigned = [f"{run.path.name}: {name}" for run in runs for name in run.without_checksums()]

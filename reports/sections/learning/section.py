@@ -12,7 +12,6 @@ from lram.harness.watching.folder import MARKER, WatchFolder
 from lram.reports import text
 from lram.reports.model import Caveat
 from lram.reports.section import Section, SectionSettings, SectionSpec
-from lram.reports.sections.learning.figures import curves_figure
 from lram.reports.sections.learning.halves import SPLITS
 from lram.reports.sections.learning.model import BestCheckpoint, LearningCurve, read_curves, whole
 from lram.reports.sections.learning.tables import tables
@@ -32,6 +31,8 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
     Raises:
         LramError: A folder is none or damaged.
     """
+    from lram.reports.sections.learning.figures import curves_figure  # loads matplotlib: a watch prints lines
+
     settings = settings or SectionSettings()
     curves = read_curves(folders, settings.normaliser, settings.seed)
     unsigned = [

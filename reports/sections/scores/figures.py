@@ -21,6 +21,7 @@ from lram.reports.drawing import (
     look,
     point,
     reference_lines,
+    settle,
 )
 from lram.reports.model import AgentResult, Aggregate, DomainResult, Summary
 from lram.reports.sections.scores import published
@@ -67,10 +68,7 @@ def aggregates_figure(summary: Summary) -> Drawing | None:
     for axes in panels[len(metrics) :]:
         axes.set_visible(False)
     figure.supxlabel(SCORE_LABEL, fontsize=8.5)
-    # Rows and columns of panels settle in several passes; later ones must not move them any more.
-    for _ in range(3):
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    settle(figure, passes=3)
     some_hollow = any(not agent.mean_of_domain_means.rests_on.comparable for agent in agents)
     return Drawing(
         "aggregates",

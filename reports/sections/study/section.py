@@ -16,7 +16,6 @@ from lram.reports.samples import Resampling
 from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.study.cells import StudyValues, read_cells
 from lram.reports.sections.study.effects import CANNOT_TELL, LEAST_SEEDS, Effect, effects
-from lram.reports.sections.study.figures import drawings
 from lram.reports.sections.study.tables import NAMES, cell_records, effects_of, tables
 from lram.reports.summary.caveats import no_checksums
 from lram.reports.table import PrintedTable
@@ -40,6 +39,8 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
     Raises:
         LramError: One is no study, or a record in it is damaged.
     """
+    from lram.reports.sections.study.figures import drawings  # loads matplotlib: not where tables are printed
+
     settings = settings or SectionSettings()
     normaliser, how = settings.normaliser, Resampling(settings.seed, RESAMPLES, LEVEL)
     studies = [read_cells(folder, normaliser) for folder in folders]
