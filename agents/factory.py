@@ -5,6 +5,7 @@
     xlstm[7:1]-16M            an untrained action model of that preset
     small-xlstm[7:1]          a trained model that comes with the package
     (:mod:`lram.agents.checkpoints.shipped`) runs/x/checkpoint         a checkpoint's folder
+    SCHEME:WHERE              a policy from outside, by an adapter (:mod:`lram.agents.adapters`)
     my_module:make_agent      a callable of the user's own code that returns an Agent
     their-name                an entry point of the group ``lram.agents``
     my_module:make(3, x='a')  either of these two with arguments (:mod:`lram.agents.calls`)
@@ -31,6 +32,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.acting.contexts import parse_context
+from lram.agents.adapters import ADAPTERS, adapter_of
+from lram.agents.adapters import load as load_adapted
 from lram.agents.api import Agent, AgentError, checked_agent
 from lram.agents.calls import call_with, parse_arguments, split_call
 from lram.agents.checkpoints.known_tasks import KnownTasks, known_tasks
@@ -73,6 +76,7 @@ def list_agents() -> list[AgentRow]:
         config = parse_preset(name)
         shape = f"{config.describe()}, {config.layers} blocks of width {config.width}"
         rows.append(AgentRow(name, "model", f"{shape}, untrained (random weights)"))
+    rows += [AgentRow(one.example, "adapter", one.description) for one in ADAPTERS]
     rows += [AgentRow(point.name, "entry point", point.value) for point in _points()]
     return rows
 
@@ -107,6 +111,8 @@ def create_agent(spec: str | os.PathLike[str], *, seed: int = 0, compute: Comput
 
 def _base(spec: str, seed: int, compute: Compute) -> Agent:
     """Return the agent that a name without suffixes stands for."""
+    if (adapter := adapter_of(spec)) is not None:
+        return load_adapted(adapter, spec, seed, compute)
     name, _, value = spec.partition("=")
     if name in [row.name for row in _BASELINES]:
         return _baseline(name, value, spec)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from lram.agents.acting.contexts import split_context
+from lram.agents.adapters import adapter_of
 from lram.agents.calls import split_call
 from lram.agents.experts.noise import split_noise
 
@@ -61,7 +62,9 @@ class AgentSpec:
     @property
     def module(self) -> str:
         """The module that building it imports because it is named; empty where none is."""
-        return self.called.partition(":")[0] if _OWN_CODE.fullmatch(self.called) else ""
+        if adapter_of(self.base) is not None or not _OWN_CODE.fullmatch(self.called):
+            return ""
+        return self.called.partition(":")[0]
 
     @property
     def heads(self) -> tuple[str, ...]:

@@ -5,26 +5,28 @@ Shapes: R rows times tokens, H heads of P channels, G groups, N numbers a channe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from lram.agents.backbones.kernels.compiler import kernel, softplus
 
-if TYPE_CHECKING:
-    from lram.agents.backbones.mamba2.plain import Mamba2Mixer
-
 
 class ReadStep:
-    """Takes the place of ``Mamba2Mixer._read`` in a step."""
+    """Takes the place of ``Mamba2Mixer._read`` in a step.
 
-    def __init__(self, mixer: Mamba2Mixer) -> None:
-        self._key = mixer.groups, mixer.keys // mixer.groups
-        self._value = mixer.heads, mixer.channels // mixer.heads
+    Args:
+        dt_bias, A_log, D: The mixer's, (H,).
+        key: Groups, and numbers a channel.
+        value: Channels of a head.
+    """
+
+    def __init__(self, dt_bias: Tensor, A_log: Tensor, D: Tensor, key: tuple[int, int], value: int) -> None:
+        self._key, self._value = key, (len(D), value)
         self._weights = (
-            mixer.dt_bias.detach().float().clone().numpy(),
-            mixer.A_log.detach().float().exp().numpy(),
-            mixer.D.detach().float().clone().numpy(),
+            dt_bias.detach().float().clone().numpy(),
+            A_log.detach().float().exp().numpy(),
+            D.detach().float().clone().numpy(),
         )
 
     def __call__(self, mixed: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
