@@ -38,6 +38,10 @@ PRESETS = {
     "xlstm": ("xlstm[1:0]-16M", "xlstm[7:1]-16M"),
     "mamba": ("mamba-16M",),
     "transformer": ("transformer[full]-16M",),
+    "recurrent": (
+        *("gated_deltanet-16M", "mamba2-16M", "rglru-16M", "griffin-16M"),
+        *("mingru-16M", "minlstm-16M", "rwkv7-16M"),
+    ),
 }
 
 

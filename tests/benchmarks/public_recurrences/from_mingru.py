@@ -86,9 +86,12 @@ def time_stack(width: int, layers: int, lstm: bool) -> Timing:
     return count_weights(model), lambda: by_tokens(step, x)
 
 
+TIMED = {"mingru": partial(time_stack, lstm=False), "minlstm": partial(time_stack, lstm=True)}
+"""What can be timed, by name."""
+
 if __name__ == "__main__":
     recording.run(
         PACKAGE,
         {"mingru": lambda: record(lstm=False), "minlstm": lambda: record(lstm=True)},
-        {"mingru": partial(time_stack, lstm=False), "minlstm": partial(time_stack, lstm=True)},
+        TIMED,
     )

@@ -132,5 +132,8 @@ def time_rwkv7(width: int, layers: int) -> Timing:
     return sum(value.numel() for value in learned), decide
 
 
+TIMED = {"rwkv7": time_rwkv7}
+"""What can be timed, by name."""
+
 if __name__ == "__main__":
-    recording.run(PACKAGE, {"rwkv7": record_rwkv7}, {"rwkv7": time_rwkv7})
+    recording.run(PACKAGE, {"rwkv7": record_rwkv7}, TIMED)

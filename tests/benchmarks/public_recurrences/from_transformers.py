@@ -331,6 +331,14 @@ def time_gemma(width: int, layers: int, pattern: tuple[str, ...]) -> Timing:
     return time_layers(width, model.layers, step, context=60)
 
 
+TIMED = {
+    "gated_deltanet": time_gated_deltanet,
+    "mamba2": time_mamba2,
+    "hawk": partial(time_gemma, pattern=("recurrent",)),
+    "griffin": partial(time_gemma, pattern=("recurrent", "recurrent", "attention")),
+}
+"""What can be timed, by name."""
+
 if __name__ == "__main__":
     recording.run(
         PACKAGE,
@@ -342,10 +350,5 @@ if __name__ == "__main__":
             "griffin_attention": record_griffin_attention,
             "griffin": record_griffin,
         },
-        {
-            "gated_deltanet": time_gated_deltanet,
-            "mamba2": time_mamba2,
-            "hawk": partial(time_gemma, pattern=("recurrent",)),
-            "griffin": partial(time_gemma, pattern=("recurrent", "recurrent", "attention")),
-        },
+        TIMED,
     )
