@@ -96,33 +96,32 @@ def _chunk(
     """(B, H, C, ...) each -> o (B, H, C, N) and the state after the chunk."""
     sums = log_decay.double().cumsum(dim=2)  # L_t (B, H, C, M or 1)
     last = sums[:, :, -1:]
-    if fix is None:
-        values, keys = v, k
-    else:
-        a, b = fix
-        before = sums - log_decay  # L_{t-1}
-        held = (a * before.float().exp()) @ state + _weights(a, k, before, sums, -1) @ v
-        identity = torch.eye(a.shape[2], dtype=a.dtype, device=a.device)
-        system = identity - _weights(a, b, before, sums, -1)
-        held = torch.linalg.solve_triangular(system, held, upper=False, unitriangular=True)
-        values, keys = torch.cat([v, held], dim=2), torch.cat([k, b], dim=2)
-    o = (q * sums.float().exp()) @ state
+    here = _factors(sums, sums, 0)
     to_end = (last - sums).float().exp()
-    new = last.float().exp().transpose(2, 3) * state
+    o = (q * sums.float().exp()) @ state + _weights(q, k, here) @ v
+    new = last.float().exp().transpose(2, 3) * state + (k * to_end).transpose(2, 3) @ v
     if fix is None:
-        o = o + _weights(q, k, sums, sums, 0) @ v
-        return o, new + (keys * to_end).transpose(2, 3) @ values
-    o = o + _weights(q, k, sums, sums, 0) @ v + _weights(q, b, sums, sums, 0) @ held
-    return o, new + (keys * to_end.repeat(1, 1, 2, 1)).transpose(2, 3) @ values
+        return o, new
+    a, b = fix
+    before = sums - log_decay  # L_{t-1}
+    earlier = _factors(before, sums, -1)
+    held = (a * before.float().exp()) @ state + _weights(a, k, earlier) @ v
+    system = torch.eye(a.shape[2], dtype=a.dtype, device=a.device) - _weights(a, b, earlier)
+    held = torch.linalg.solve_triangular(system, held, upper=False, unitriangular=True)
+    return o + _weights(q, b, here) @ held, new + (b * to_end).transpose(2, 3) @ held
 
 
-def _weights(x: Tensor, y: Tensor, later: Tensor, sums: Tensor, diagonal: int) -> Tensor:
-    """Return sum over M of x_t e^(later_t - L_s) y_s, 0 above the diagonal: (B, H, C, C)."""
-    tokens = x.shape[2]
-    seen = torch.ones(tokens, tokens, dtype=torch.bool, device=x.device).tril(diagonal)
-    if sums.shape[-1] == 1:
-        exponents = (later - sums.transpose(2, 3)).float()
-        return (x @ y.transpose(2, 3)) * exponents.masked_fill(~seen, -math.inf).exp()
-    exponents = (later.unsqueeze(3) - sums.unsqueeze(2)).float()  # (B, H, C, C, M)
-    factors = exponents.masked_fill(~seen.unsqueeze(-1), -math.inf).exp()
+def _factors(later: Tensor, sums: Tensor, diagonal: int) -> Tensor:
+    """Return e^(later_t - L_s), 0 above the diagonal: (B, H, C, C, M), or without M for one decay a head."""
+    tokens = sums.shape[2]
+    unseen = torch.ones(tokens, tokens, dtype=torch.bool, device=sums.device).triu(diagonal + 1)
+    exponents = (later.unsqueeze(3) - sums.unsqueeze(2)).float()
+    factors = exponents.masked_fill(unseen.unsqueeze(-1), -math.inf).exp()
+    return factors.squeeze(-1) if sums.shape[-1] == 1 else factors
+
+
+def _weights(x: Tensor, y: Tensor, factors: Tensor) -> Tensor:
+    """Return the sum over M of x_t times factors_ts times y_s: (B, H, C, C)."""
+    if factors.dim() == 4:
+        return (x @ y.transpose(2, 3)) * factors
     return torch.einsum("bhtm,bhtsm,bhsm->bhts", x, factors, y)
