@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -27,18 +27,28 @@ def table_sizes(kind: str) -> tuple[Size, ...]:
     return _table()[kind]
 
 
-def sizes_like_xlstm(blocks: float, options: Mapping[str, Mapping[str, Any]]) -> tuple[Size, ...]:
+MATCHED = ("1M", "16M", "48M", "110M", "206M")
+"""The sizes of kinds that are matched with xLSTM's."""
+
+
+def sizes_like_xlstm(blocks: float, **options: Sequence[Any]) -> tuple[Size, ...]:
     """Return sizes of xLSTM's widths, and of about its parameters.
 
     Args:
         blocks: Blocks for one of an xLSTM: 1 where a block is a mixer alone, as an mLSTM's is; 0.5 where it
             has a feed-forward part, too, so that it has about twice the weights.
-        options: What each size sets so that its parameters are within 3 % of xLSTM's, by its name.
+        options: By field, what each of ``MATCHED`` sets so that its parameters are within 3 % of xLSTM's.
     """
     source = "ours: the width of xlstm, {} of its blocks, and within 3 % of its parameters"
     share = {1: "as many", 0.5: "half"}[blocks]
     of_xlstm = {size.name: size for size in table_sizes("xlstm")}
     return tuple(
-        Size(name, of_xlstm[name].width, round(of_xlstm[name].layers * blocks), chosen, source.format(share))
-        for name, chosen in options.items()
+        Size(
+            name,
+            of_xlstm[name].width,
+            round(of_xlstm[name].layers * blocks),
+            {field: values[place] for field, values in options.items()},
+            source.format(share),
+        )
+        for place, name in enumerate(MATCHED)
     )

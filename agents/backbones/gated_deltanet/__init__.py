@@ -74,15 +74,6 @@ SPEC = BackboneSpec(
     title="Gated DeltaNet",
     check=_check,
     describe=_describe,
-    sizes=sizes_like_xlstm(
-        0.5,
-        {
-            "1M": {"hidden": 240},
-            "16M": {"hidden": 1080},
-            "48M": {"hidden": 1584},
-            "110M": {"hidden": 2096},
-            "206M": {"hidden": 2608},
-        },
-    ),
+    sizes=sizes_like_xlstm(0.5, hidden=(240, 1080, 1584, 2096, 2608)),
     fused=COMPILED_PARTS,
 )

@@ -65,15 +65,6 @@ SPEC = BackboneSpec(
     title="GLA",
     check=_check,
     describe=_describe,
-    sizes=sizes_like_xlstm(
-        0.5,
-        {
-            "1M": {"hidden": 304},
-            "16M": {"hidden": 1408},
-            "48M": {"hidden": 2096},
-            "110M": {"hidden": 2784},
-            "206M": {"hidden": 3456},
-        },
-    ),
+    sizes=sizes_like_xlstm(0.5, hidden=(304, 1408, 2096, 2784, 3456)),
     fused=COMPILED_PARTS,
 )

@@ -124,16 +124,7 @@ RGLRU = BackboneSpec(
     title="RG-LRU (Hawk)",
     check=_check,
     describe=_describe,
-    sizes=sizes_like_xlstm(
-        0.5,
-        {
-            "1M": {"hidden": 320},
-            "16M": {"hidden": 1504},
-            "48M": {"hidden": 2224},
-            "110M": {"hidden": 2960},
-            "206M": {"hidden": 3680},
-        },
-    ),
+    sizes=sizes_like_xlstm(0.5, hidden=(320, 1504, 2224, 2960, 3680)),
     fused=COMPILED_PARTS,
 )
 
@@ -145,7 +136,7 @@ GRIFFIN = BackboneSpec(
     check=_check,
     describe=_describe,
     past=_past,
-    sizes=sizes_like_xlstm(0.5, {"1M": {"hidden": 336}, "16M": {}, "48M": {}, "110M": {}, "206M": {}}),
+    sizes=sizes_like_xlstm(0.5, hidden=(336, None, None, None, None)),
     fused=COMPILED_PARTS,
     attention=_ATTENTION,
 )

@@ -46,15 +46,6 @@ SPEC = BackboneSpec(
     check=_check,
     describe=_describe,
     # Heads: an expansion ratio of 128, but for the smallest, which is narrower.
-    sizes=sizes_like_xlstm(
-        0.5,
-        {
-            "1M": {"hidden": 312},
-            "16M": {"hidden": 1424},
-            "48M": {"hidden": 2104, "heads": 6},
-            "110M": {"hidden": 2784, "heads": 8},
-            "206M": {"hidden": 3472, "heads": 10},
-        },
-    ),
+    sizes=sizes_like_xlstm(0.5, hidden=(312, 1424, 2104, 2784, 3472), heads=(4, 4, 6, 8, 10)),
     fused=COMPILED_PARTS,
 )

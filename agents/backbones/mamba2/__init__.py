@@ -69,15 +69,6 @@ SPEC = BackboneSpec(
     describe=_describe,
     # B and C take 2 x width x state_size weights, which at small widths is much beside the 6 x width^2 of
     # the projections: hence smaller states there.
-    sizes=sizes_like_xlstm(
-        1,
-        {
-            "1M": {"state_size": 32},
-            "16M": {"state_size": 64},
-            "48M": {"state_size": 64},
-            "110M": {"state_size": 96},
-            "206M": {"state_size": 128},
-        },
-    ),
+    sizes=sizes_like_xlstm(1, state_size=(32, 64, 64, 96, 128)),
     fused=COMPILED_PARTS,
 )

@@ -72,16 +72,7 @@ MINGRU = BackboneSpec(
     title="minGRU",
     check=_check,
     describe=_describe,
-    sizes=sizes_like_xlstm(
-        0.5,
-        {
-            "1M": {"hidden": 296},
-            "16M": {"hidden": 1336},
-            "48M": {"hidden": 1968},
-            "110M": {"hidden": 2608},
-            "206M": {"hidden": 3248},
-        },
-    ),
+    sizes=sizes_like_xlstm(0.5, hidden=(296, 1336, 1968, 2608, 3248)),
     fused=COMPILED_PARTS,
 )
 
@@ -92,15 +83,6 @@ MINLSTM = BackboneSpec(
     title="minLSTM",
     check=_check,
     describe=_describe,
-    sizes=sizes_like_xlstm(
-        0.5,
-        {
-            "1M": {"hidden": 240},
-            "16M": {"hidden": 1080},
-            "48M": {"hidden": 1584},
-            "110M": {"hidden": 2096},
-            "206M": {"hidden": 2608},
-        },
-    ),
+    sizes=sizes_like_xlstm(0.5, hidden=(240, 1080, 1584, 2096, 2608)),
     fused=COMPILED_PARTS,
 )

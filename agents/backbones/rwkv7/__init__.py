@@ -70,15 +70,6 @@ SPEC = BackboneSpec(
     title="RWKV-7",
     check=_check,
     describe=_describe,
-    sizes=sizes_like_xlstm(
-        0.5,
-        {
-            "1M": {"hidden": 312},
-            "16M": {"hidden": 1840},
-            "48M": {"hidden": 2864},
-            "110M": {"hidden": 3824},
-            "206M": {"hidden": 4752},
-        },
-    ),
+    sizes=sizes_like_xlstm(0.5, hidden=(312, 1840, 2864, 3824, 4752)),
     fused=COMPILED_PARTS,
 )
