@@ -335,7 +335,9 @@ def test_a_plain_step_gives_states_of_the_layout_that_they_begin_with(preset: st
 @pytest.mark.parametrize("form", ["compile", "graphs"])
 @torch.inference_mode()
 def test_a_compiled_step_equals_the_plain_one(form: str) -> None:
-    backbone = build_backbone(ModelConfig(32, 2, backbone=XLSTMConfig(slstm_at=(1,))))
+    # On a processor graphs are the same code, so one block says all that there is to be said of them.
+    config = XLSTMConfig(slstm_at=(1,)) if form == "compile" else XLSTMConfig()
+    backbone = build_backbone(ModelConfig(32, 2 if form == "compile" else 1, backbone=config))
     backbone.reset_parameters()
     steppers = [make_stepper(backbone, name) for name in ("torch", form)]
     states = [backbone.initial_state(8) for _ in steppers]
