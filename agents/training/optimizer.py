@@ -63,8 +63,20 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 
 def clip_gradients(model: nn.Module, largest: float) -> Tensor:
-    """Scale gradients down to the norm ``largest`` (0: leave them); return the norm before, (), float32."""
-    return nn.utils.clip_grad_norm_(model.parameters(), largest or math.inf)
+    """Scale gradients down to the norm ``largest`` (0: leave them); return the norm before, (), float32.
+
+    Where the square of a finite norm is beyond float32, it is computed in float64. Such gradients come from
+    tokens that begin as exactly zero before many norms, and are gone after the first updates.
+    """
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    squares = torch.stack([gradient.detach().square().sum() for gradient in gradients]).sum()
+    if torch.isfinite(squares):
+        return nn.utils.clip_grad_norm_(model.parameters(), largest or math.inf)
+    norm = torch.stack([gradient.detach().double().norm() for gradient in gradients]).norm()
+    if torch.isfinite(norm) and 0 < largest < norm:
+        for gradient in gradients:
+            gradient.mul_((largest / norm).float())
+    return norm.float()
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

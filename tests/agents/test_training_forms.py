@@ -22,6 +22,7 @@ from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.encoders import IMAGES_AT_ONCE, ImageEncoder
 from lram.agents.model.network import action_loss, build_model
+from lram.agents.training.optimizer import clip_gradients
 
 WIDTH = 32
 CONFIGS = {
@@ -264,3 +265,15 @@ def test_a_linear_is_that_of_pytorch(tokens: int, inputs: int, outputs: int, bia
         return {"y": y.detach(), "x": own.grad, **gradients}
 
     _assert_close(results(linear), results(F.linear), 3e-6)
+
+
+@pytest.mark.parametrize("largest", [0.0, 0.25])
+def test_a_gradient_whose_square_is_beyond_float32_is_scaled_down(largest: float) -> None:
+    model = torch.nn.Linear(2, 1)
+    model.weight.grad, model.bias.grad = torch.tensor([[3e22, 0.0]]), torch.tensor([4e22])
+    assert float(clip_gradients(model, largest)) == pytest.approx(5e22)
+    scale = largest / 5e22 if largest else 1.0
+    torch.testing.assert_close(model.weight.grad, torch.tensor([[3e22 * scale, 0.0]]))
+    torch.testing.assert_close(model.bias.grad, torch.tensor([4e22 * scale]))
+    model.bias.grad = torch.tensor([float("nan")])
+    assert not torch.isfinite(clip_gradients(model, largest))
