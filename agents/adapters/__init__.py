@@ -34,7 +34,26 @@ class Adapter:
     module: str
 
 
-ADAPTERS: tuple[Adapter, ...] = ()
+ADAPTERS: tuple[Adapter, ...] = (
+    Adapter(
+        "sb3",
+        "sb3:FILE.zip",
+        "a policy of Stable-Baselines3 (PPO, A2C, SAC, TD3, DDPG, DQN), without that package",
+        "lram.agents.adapters.sb3",
+    ),
+    Adapter(
+        "torchscript",
+        "torchscript:FILE",
+        "a TorchScript program, with FILE.toml beside it (a program is trusted when it is named)",
+        "lram.agents.adapters.exported.torchscript",
+    ),
+    Adapter(
+        "onnx",
+        "onnx:FILE",
+        "an ONNX network, with FILE.toml beside it (extra onnx)",
+        "lram.agents.adapters.exported.onnx",
+    ),
+)
 """The schemes, in the order of listings."""
 
 
