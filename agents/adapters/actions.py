@@ -48,7 +48,8 @@ class Bounds:
 
     def unsquash(self, action: Row) -> Row:
         """Return what an action in [-1, 1] stands for within the bounds."""
-        return self.low + (0.5 * (action + 1.0) * (self.high - self.low))
+        inside: Row = self.low + (0.5 * (action + 1.0) * (self.high - self.low))
+        return inside
 
     def to_task(self, action: Row) -> npt.NDArray[np.float32]:
         """Return a task's action for one in the policy's own bounds; float32 (size,).
@@ -85,8 +86,7 @@ def read_bounds(low: object, high: object, size: int, source: str) -> Bounds:
         numbers = (
             list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * size
         )
-        good = all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers)
-        if not good or not all(math.isfinite(one) for one in numbers) or len(numbers) != size:
+        if len(numbers) != size or not all(map(_finite, numbers)):
             raise AgentError(
                 f"{source}: {name} must be a finite number, or {size} of them in a list, one a dimension of "
                 f"the action; it is {str(value)[:100]}"
@@ -95,6 +95,10 @@ def read_bounds(low: object, high: object, size: int, source: str) -> Bounds:
     if not (sides[0] < sides[1]).all():
         raise AgentError(f"{source}: low must be below high in every dimension of the action")
     return Bounds(*sides)
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def greatest(row: Row, rng: np.random.Generator | None) -> int:

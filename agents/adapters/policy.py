@@ -54,7 +54,7 @@ class AdaptedState:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class PolicyShape:
     """The tasks that a policy can play.
 
     Attributes:
@@ -100,7 +100,7 @@ class AdaptedPolicy(Agent):
         run: Run,
         choose: Choose,
         *,
-        fit: Fit,
+        fit: PolicyShape,
         info: AgentInfo,
         rows: int,
         memories: Sequence[Memory] = (),

@@ -17,11 +17,11 @@ from lram.agents.adapters.exported.sidecar import (
     normalization_of,
     sidecar_of,
 )
-from lram.agents.adapters.policy import AdaptedPolicy, Fit, Memory, safe_rows
+from lram.agents.adapters.policy import AdaptedPolicy, Memory, PolicyShape, safe_rows
 from lram.agents.api import Action, AgentError, AgentInfo
 from lram.agents.compute import Compute
-from lram.agents.own_code import files_digest
 from lram.agents.shown import shown
+from lram.agents.sums import files_digest
 
 Network: TypeAlias = Callable[[list[npt.NDArray[Any]]], Sequence[Any]]
 """Maps observations and memories, laid out as the network reads them, to an answer and memories."""
@@ -59,7 +59,7 @@ def agent_of(
     image = sidecar.pixels is not None
     given = [np.zeros((rows, *sidecar.shape), np.uint8 if image else np.float32)]
     run([*given, *(np.full((rows, *one.shape), one.initial, one.dtype) for one in memories)])
-    fit = Fit(sidecar.shape, image, sidecar.action, sidecar.size)
+    fit = PolicyShape(sidecar.shape, image, sidecar.action, sidecar.size)
     mapped = f", {bounds.describe()} mapped to [-1, 1]" if bounds is not None and not bounds.plain else ""
     how = "drawn from the episode's seed" if sidecar.draw else "deterministic"
     memory = f", {len(memories)} arrays of memory" if memories else ""

@@ -55,7 +55,7 @@ def load(where: str, seed: int, compute: Compute) -> Agent:
         try:
             torch.set_num_threads(1)
             # Optimised after some calls, a program computes with another rounding than in its first ones.
-            with torch.inference_mode(), torch.jit.optimized_execution(False):  # type: ignore[no-untyped-call]
+            with torch.inference_mode(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
                 found = module(*given)
             answers = list(found) if isinstance(found, tuple | list) else [found]
             return [answer.cpu().numpy() for answer in answers]

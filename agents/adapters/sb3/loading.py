@@ -13,14 +13,14 @@ import torch
 
 from lram.agents.adapters.actions import Bounds, Choose, drawn, greatest, read_bounds
 from lram.agents.adapters.normalization import Normalization, read_normalization
-from lram.agents.adapters.policy import AdaptedPolicy, Fit, safe_rows
+from lram.agents.adapters.policy import AdaptedPolicy, PolicyShape, safe_rows
 from lram.agents.adapters.sb3.archive import Sb3Archive, read_archive
 from lram.agents.adapters.sb3.choosing import explored, gaussian, squashed_gaussian
 from lram.agents.adapters.sb3.network import ActingNetwork, activation_class, build_network
 from lram.agents.api import AgentError, AgentInfo
 from lram.agents.compute import Compute
-from lram.agents.own_code import files_digest
 from lram.agents.shown import shown
+from lram.agents.sums import files_digest
 
 _DEFAULT_ACTIVATION = {"PPO": "tanh", "SAC": "relu", "TD3": "relu", "DQN": "relu"}
 _STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")
@@ -91,11 +91,13 @@ def _load(file: Path, archive: Sb3Archive, options: Sb3Options, compute: Compute
     squashed = family in ("SAC", "TD3") or archive.policy.get("squash_output") is True
     statistics, files = _normalization(file, shape, options), [file]
     if statistics is not None:
-        files.append(Path(str(options.normalization)))
+        files.append(file.parent / str(options.normalization))
         pixels = False
     choose = _chooser(archive, network, bounds, squashed, options.deterministic)
     run = _runner(network, pixels, squashed and options.deterministic, statistics, compute.device)
-    fit = Fit(shape, archive.observations.dtype == "uint8" and len(shape) == 3, *_size(continuous, network))
+    fit = PolicyShape(
+        shape, archive.observations.dtype == "uint8" and len(shape) == 3, *_size(continuous, network)
+    )
     layers = f"{'NatureCNN' if network.images else 'MLP'} {'-'.join(map(str, network.hidden)) or 'linear'}"
     how = "deterministic" if options.deterministic else "drawn from the episode's seed"
     mapped = f", {bounds.describe()} mapped to [-1, 1]" if bounds is not None and not bounds.plain else ""
@@ -176,7 +178,7 @@ def _bounds(archive: Sb3Archive, size: int, options: Sb3Options) -> tuple[Bounds
 
 def _normalization(file: Path, shape: tuple[int, ...], options: Sb3Options) -> Normalization | None:
     if isinstance(options.normalization, str):
-        return read_normalization(Path(options.normalization), shape)
+        return read_normalization(file.parent / options.normalization, shape)
     beside = [name for name in _STATISTICS if (file.parent / name).exists()]
     if beside and options.normalization is None:
         raise AgentError(
