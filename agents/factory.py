@@ -143,6 +143,7 @@ def names_agent(spec: str) -> bool:
     named = parse_agent(spec)
     return (
         named.base.partition("=")[0] in [row.name for row in _BASELINES]
+        or adapter_of(named.base) is not None
         or named.base in shipped_checkpoints()
         or is_preset(named.base)
         or any(point.name in (named.base, named.called) for point in _points())

@@ -17,6 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from lram.agents.spec import parse_agent
+from lram.agents.sums import files_digest as files_digest  # for agents of users
 
 GROUP = "lram.agents"
 """Entry points of agents."""
@@ -68,19 +69,6 @@ def source_digests(module: str) -> dict[str, str]:
         waiting += _imported(content, name, is_package)
         waiting += [name.rpartition(".")[0]] if "." in name else []
     return dict(sorted(digests.items()))
-
-
-def files_digest(*paths: str | Path) -> str:
-    """Return SHA-256 over the contents of files, in this order: a digest for ``AgentInfo.digest``.
-
-    For weights and tables that an agent of one's own reads: a run is not continued with others. OSError where
-    one cannot be read.
-    """
-    digest = hashlib.sha256()
-    for path in paths:
-        with Path(path).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:

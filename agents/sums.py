@@ -72,3 +72,16 @@ def _malformed(path: Path, why: str) -> AgentError:
     return AgentError(
         f"{path} is damaged ({why}); copy the folder again, or, if you changed it on purpose, remove {path}"
     )
+
+
+def files_digest(*paths: str | Path) -> str:
+    """Return SHA-256 over the contents of files, in this order: a digest for ``AgentInfo.digest``.
+
+    For weights and tables that an agent of one's own reads: a run is not continued with others. OSError where
+    one cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        with Path(path).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
+from lram.agents.adapters import with_absolute_file, without_folder
 from lram.agents.api import Agent, AgentInfo, MinimalAgent, TaskSpec, checked_agent
 from lram.agents.compute import Compute
 from lram.agents.factory import names_agent
@@ -389,12 +390,12 @@ def split_label(text: str) -> tuple[str, str]:
 
 def _labelled(text: str) -> tuple[str, str]:
     if _is_call(text):
-        return text, text
+        return without_folder(text), _located(text)
     label, spec = split_label(text)
     located = _located(spec)
     if spec != text:
         return label, located
-    return (_name_of(Path(located)) if _in_folder(text) else text), located
+    return (_name_of(Path(located)) if _in_folder(text) else without_folder(text)), located
 
 
 def _is_call(text: str) -> bool:
@@ -421,8 +422,8 @@ def _is_context_like(text: str) -> bool:
 
 
 def _located(spec: str) -> str:
-    """Return ``spec``, a folder (also with context or noise) as an absolute path, to resume from anywhere."""
-    return str(Path(spec).resolve()) if _in_folder(spec) else spec
+    """Return ``spec``, a folder or file (also with context or noise) absolute, to resume from anywhere."""
+    return str(Path(spec).resolve()) if _in_folder(spec) else with_absolute_file(spec, str(Path.cwd()))
 
 
 def _in_folder(spec: str) -> bool:

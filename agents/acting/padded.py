@@ -30,6 +30,9 @@ from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Obser
 Predict: TypeAlias = Callable[[npt.NDArray[Any]], Any]
 """Maps observations (n, ...) to actions, an array or a tensor (n,) or (n, action_size)."""
 
+Run: TypeAlias = Callable[[list[npt.NDArray[Any]]], Sequence[Any]]
+"""Maps arrays (n, ...) to arrays or tensors (n, ...)."""
+
 ROWS = 8
 """Of a pass, unless told otherwise. PyTorch and NumPy computed 8 rows alike wherever in the pass a row stood;
 16 rows, NumPy's OpenBLAS did not. ``lram check`` tells of a policy on a machine."""
@@ -51,30 +54,49 @@ def fixed_rows(predict: Predict, rows: int = ROWS) -> Callable[[npt.NDArray[Any]
     Raises:
         ValueError: ``rows`` is below 1.
     """
+    passes = fixed_passes(lambda arrays: [predict(arrays[0])], rows)
+    return lambda observations: passes([observations])[0]
+
+
+def fixed_passes(
+    run: Run, rows: int = ROWS
+) -> Callable[[Sequence[npt.NDArray[Any]]], list[npt.NDArray[Any]]]:
+    """Return ``run`` for any number of rows that itself only ever sees ``rows`` of them.
+
+    Args:
+        run: Maps arrays (n, ...) to arrays or tensors (n, ...), such as an observation and a network's memory
+            to an action and its new memory. The arrays that it is given are used again in the next pass.
+        rows: Of every pass.
+
+    Raises:
+        ValueError: ``rows`` is below 1.
+    """
     if rows < 1:
         raise ValueError(f"rows={rows} must be 1 or more")
-    passes: dict[tuple[tuple[int, ...], str], npt.NDArray[Any]] = {}
+    buffers: dict[tuple[tuple[tuple[int, ...], str], ...], list[npt.NDArray[Any]]] = {}
 
-    def predict_any(observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        key = (observations.shape[1:], observations.dtype.str)
-        if key not in passes:
-            passes[key] = _aligned((rows, *observations.shape[1:]), observations.dtype)
-        given = passes[key]
+    def run_any(arrays: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        key = tuple((array.shape[1:], array.dtype.str) for array in arrays)
+        if key not in buffers:
+            buffers[key] = [_aligned((rows, *array.shape[1:]), array.dtype) for array in arrays]
+        given = buffers[key]
         found = []
-        for first in range(0, len(observations), rows):
-            part = observations[first : first + rows]
-            given[: len(part)] = part
-            given[len(part) :] = part[0]
-            answer = np.asarray(predict(given))
-            if answer.shape[:1] != (rows,):
-                raise AgentError(
-                    f"the policy answered {rows} observations with an array of shape {answer.shape}; "
-                    "its first dimension must be that of the observations"
-                )
-            found.append(answer[: len(part)].copy())
-        return np.concatenate(found)
+        for first in range(0, len(arrays[0]), rows):
+            count = min(rows, len(arrays[0]) - first)
+            for buffer, array in zip(given, arrays, strict=True):
+                buffer[:count] = array[first : first + count]
+                buffer[count:] = array[first]
+            answers = [np.asarray(answer) for answer in run(given)]
+            for answer in answers:
+                if answer.shape[:1] != (rows,):
+                    raise AgentError(
+                        f"the policy answered {rows} observations with an array of shape {answer.shape}; "
+                        "its first dimension must be that of the observations"
+                    )
+            found.append([answer[:count].copy() for answer in answers])
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
-    return predict_any
+    return run_any
 
 
 class BatchedPolicy(Agent):

@@ -8,13 +8,14 @@ not fit.
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from typing import Any
 
 from lram.agents.api import Agent
 from lram.agents.compute import Compute
 
-__all__ = ["ADAPTERS", "Adapter", "adapter_of", "load"]
+__all__ = ["ADAPTERS", "Adapter", "adapter_of", "load", "with_absolute_file", "without_folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +27,39 @@ class Adapter:
         example: A whole name.
         description: Of what it names, for listings.
         module: That loads it.
+        file: Whether what follows the colon begins with a file's path.
     """
 
     scheme: str
     example: str
     description: str
     module: str
+    file: bool = False
 
 
-ADAPTERS: tuple[Adapter, ...] = ()
+ADAPTERS: tuple[Adapter, ...] = (
+    Adapter(
+        "sb3",
+        "sb3:FILE.zip",
+        "a policy of Stable-Baselines3 (PPO, A2C, SAC, TD3, DDPG, DQN), without that package",
+        "lram.agents.adapters.sb3",
+        file=True,
+    ),
+    Adapter(
+        "torchscript",
+        "torchscript:FILE",
+        "a TorchScript program, with FILE.toml beside it (a program is trusted when it is named)",
+        "lram.agents.adapters.exported.torchscript",
+        file=True,
+    ),
+    Adapter(
+        "onnx",
+        "onnx:FILE",
+        "an ONNX network, with FILE.toml beside it (extra onnx)",
+        "lram.agents.adapters.exported.onnx",
+        file=True,
+    ),
+)
 """The schemes, in the order of listings."""
 
 
@@ -44,6 +69,30 @@ def adapter_of(base: str) -> Adapter | None:
     if not colon or not where:
         return None
     return next((one for one in ADAPTERS if one.scheme == scheme), None)
+
+
+def with_absolute_file(spec: str, folder: str) -> str:
+    """Return ``spec`` with the file that an adapter reads as a path from ``folder``; others as they are.
+
+    Args:
+        spec: An agent's name, with suffixes or without.
+        folder: An absolute path.
+    """
+    adapter = adapter_of(spec)
+    if adapter is None or not adapter.file:
+        return spec
+    scheme, _, where = spec.partition(":")
+    return f"{scheme}:{os.path.join(folder, where)}"  # noqa: PTH118 (arguments follow, which no path may touch)
+
+
+def without_folder(spec: str) -> str:
+    """Return ``spec`` with the name alone of the file that an adapter reads, for people."""
+    adapter = adapter_of(spec)
+    if adapter is None or not adapter.file:
+        return spec
+    scheme, _, where = spec.partition(":")
+    file, mark, arguments = where.partition("(")
+    return f"{scheme}:{file.rpartition('/')[2]}{mark}{arguments}"
 
 
 def load(adapter: Adapter, base: str, seed: int, compute: Compute) -> Agent:

@@ -7,16 +7,9 @@ with ``weights_only=True`` alone, which builds tensors and plain containers and 
 
 from __future__ import annotations
 
-import errno
-import pickle
-import re
-import shutil
-import tarfile
 import tempfile
-import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +30,7 @@ from lram.agents.checkpoints.reference import (
     reader_of,
     their_name,
 )
+from lram.agents.checkpoints.untrusted import SAVE_AGAIN, damage_told, load_plain, unpack
 from lram.agents.model.config import ModelConfig, config_to_dict
 from lram.agents.model.network import ActionModel, without_memory
 from lram.agents.shown import shown
@@ -45,11 +39,7 @@ from lram.agents.sums import file_sum
 POLICY = "policy.pth"
 _MARKS = {"embed_ln.weight", "embed_state.weight"}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_SAFE_TORCH = "2.10"  # before it, weights_only=True could be got around
-# Trained weights hardly compress; a member that grows more than this is no policy.
-_MOST_INFLATION = 4
 _DEEPEST = 5
-_AGAIN = "save {k: v for k, v in policy.state_dict().items()} with torch.save, or as safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +155,10 @@ def read_tensors(source: Path) -> dict[str, Tensor]:
         return _read_torch(source, str(source))
     with tempfile.TemporaryDirectory(prefix="lram-import-") as folder:
         policy = Path(folder) / POLICY
-        with _damage_told(str(source)), zipfile.ZipFile(source) as archive:
+        with damage_told(str(source)), zipfile.ZipFile(source) as archive:
             names = archive.namelist()
             if POLICY in names:
-                _unpack(archive, policy, str(source))
+                unpack(archive, POLICY, policy, str(source))
         if policy.exists():
             return _read_torch(policy, f"{source} ({POLICY})")
     if any(Path(name).name == "data.pkl" for name in names):
@@ -179,58 +169,14 @@ def read_tensors(source: Path) -> dict[str, Tensor]:
     )
 
 
-def _unpack(archive: zipfile.ZipFile, target: Path, label: str) -> None:
-    member = archive.getinfo(POLICY)
-    if member.file_size > _MOST_INFLATION * member.compress_size + 2**20:
-        raise AgentError(
-            f"{label}: {POLICY} would grow from {member.compress_size} to {member.file_size} bytes, as no "
-            "weights do; save the agent again"
-        )
-    with archive.open(member) as packed, target.open("wb") as file:
-        shutil.copyfileobj(packed, file, 2**20)
-
-
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    with _damage_told(str(path)), safe_open(path, framework="pt") as file:
+    with damage_told(str(path)), safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
 
 
 def _read_torch(path: Path, label: str) -> dict[str, Tensor]:
     """Read a file of ``torch.save``, or refuse it; ``label`` is what messages call it."""
-    if torch.__version__ < _SAFE_TORCH:
-        raise AgentError(
-            f"{label} is a pickle, and torch {torch.__version__} has known holes in reading one "
-            "(CVE-2025-32434, CVE-2026-24747); update torch to 2.10 or later, or convert the file to "
-            "safetensors elsewhere"
-        )
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start == b"PK":
-        _check_archive(path, label)
-    elif start[:1] != b"\x80" or tarfile.is_tarfile(path):
-        raise AgentError(f"{label} is neither a zip, nor of torch.save, nor safetensors; {_AGAIN}")
-    with _damage_told(label), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            value = torch.load(path, map_location="cpu", weights_only=True, mmap=start == b"PK")
-        except pickle.UnpicklingError as error:
-            raise _refused(label, error) from None
-    return _checked(_state_dict(value, label), label, path.stat().st_size)
-
-
-def _check_archive(path: Path, label: str) -> None:
-    """Refuse what ``torch.save`` never writes: compressed or overlapping members, and programs."""
-    with _damage_told(label), zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    if any(Path(member.filename).name == "constants.pkl" for member in members):
-        raise AgentError(f"{label} is a TorchScript program, which is not run here; {_AGAIN}")
-    compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-    if compressed or sum(member.file_size for member in members) > path.stat().st_size:
-        raise AgentError(f"{label} was packed by something else than torch.save; {_AGAIN}")
-    with _damage_told(label), zipfile.ZipFile(path) as archive:
-        # torch itself does not look at the checksums.
-        if (damaged := archive.testzip()) is not None:
-            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+    return _checked(_state_dict(load_plain(path, label), label), label, path.stat().st_size)
 
 
 def _state_dict(value: Any, label: str) -> dict[str, Tensor]:
@@ -253,7 +199,7 @@ def _state_dict(value: Any, label: str) -> dict[str, Tensor]:
     if models:
         raise AgentError(f"{label} holds {len(models)} action models; save the one that you mean alone")
     if not found:
-        raise AgentError(f"{label} holds no state dict; {_AGAIN}")
+        raise AgentError(f"{label} holds no state dict; {SAVE_AGAIN}")
     # Left to the check of the family, which names what is there.
     return max(found, key=len)
 
@@ -275,41 +221,8 @@ def _checked(tensors: dict[str, Tensor], label: str, file_size: int) -> dict[str
             )
     # A tensor can repeat one number a billion times at no cost, until it is copied.
     if sum(tensor.numel() * tensor.element_size() for tensor in used.values()) > file_size:
-        raise AgentError(f"{label} claims more numbers than a file of {file_size} bytes holds; {_AGAIN}")
+        raise AgentError(f"{label} claims more numbers than a file of {file_size} bytes holds; {SAVE_AGAIN}")
     return {name: tensor.detach() for name, tensor in tensors.items()}
-
-
-def _refused(label: str, error: pickle.UnpicklingError) -> AgentError:
-    text = str(error)
-    if needed := re.search(r"GLOBAL (\S+)", text):
-        return AgentError(
-            f"{label} needs {shown(needed[1])}, and building one could run code, so it is refused: {_AGAIN}"
-        )
-    reason = text.rpartition("WeightsUnpickler error: ")[2]
-    return AgentError(
-        f"{label} is damaged, or a pickle of more than plain tensors ({_first_line(reason)}), so it is "
-        f"refused: {_AGAIN}"
-    )
-
-
-@contextmanager
-def _damage_told(label: str) -> Iterator[None]:
-    """Turn whatever a damaged file does to its reader into one sentence."""
-    try:
-        yield
-    except AgentError:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a full disk is no fault of the file
-            raise
-        raise AgentError(
-            f"{label} is damaged or incomplete ({_first_line(error)}); copy or save it again"
-        ) from None
-
-
-def _first_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return shown(lines[0], 160) if lines else type(error).__name__
 
 
 def _assumed(config: ModelConfig, options: ReferenceOptions) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lram.agents.adapters import with_absolute_file
 from lram.agents.factory import names_agent
 from lram.agents.own_code import named_module
 from lram.agents.spec import parse_agent
@@ -70,9 +71,9 @@ def _agent(text: str, folder: Path) -> str:
 
 
 def _spec(spec: str, folder: Path) -> str:
-    """Return what builds an agent, a folder (also with context or noise) as its absolute path."""
+    """Return what builds an agent, a folder or file (also with context or noise) as its absolute path."""
     if names_agent(spec) or named_module(spec):
-        return spec
+        return with_absolute_file(spec, str(folder.absolute()))
     path = Path(spec).expanduser() if spec.startswith("~/") else Path(spec)
     there = any(_is_folder(folder / head) for head in parse_agent(str(path)).heads if head)
     # What is not there stays a path of this file, lest one of the working directory be taken for it.

@@ -1,0 +1,1 @@
+"""Networks that were exported to a file, each with a sidecar that tells how to use it."""
