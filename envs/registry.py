@@ -9,7 +9,7 @@ A selection is a comma list of terms; a term after ``!`` takes tasks away, where
 ``@heldout``               a split of all domains (``train``, ``heldout``, ``extra``)
 ``dmcontrol@train``        a split of one domain; also after a pattern
 ``lram432``, ``atari41``   a named suite (:func:`suites`)
-``gym:CartPole-v1``        a task that its domain makes from the name (:attr:`lram.envs.session.Domain.on_demand`)
+``gym:CartPole-v1``        a task that its domain makes from the name (``Domain.on_demand``)
 =========================  =======================================================
 
 Patterns over all domains (``*``, ``@train``) cover the 469 tasks of the paper; tasks outside it, such
@@ -204,7 +204,7 @@ def _domains() -> tuple[str, ...]:
 
 
 def _on_demand(term: str) -> Task | None:
-    """Return the task that a domain makes from the name in ``term``; None where this is another kind of term."""
+    """Return the task that a domain makes from the name in ``term``; None where it is of another kind."""
     found = _NAMED.fullmatch(term)
     if found is None or found["domain"] not in domain_names():
         return None

@@ -62,7 +62,7 @@ def references_of(name: str) -> References:
     entry = tables.get(name, {})
     known = {field.name for field in fields(References)}
     if not isinstance(entry, dict):
-        raise SelectionError(f"{path}: {name!r} is no table; write [\"{name}\"] and its numbers below")
+        raise SelectionError(f'{path}: {name!r} is no table; write ["{name}"] and its numbers below')
     if unknown := sorted(entry.keys() - known):
         raise SelectionError(
             f"{path}: {name!r} has no field {unknown[0]!r}; there are {', '.join(sorted(known))}"
@@ -91,7 +91,9 @@ def _tables(path: Path) -> dict[str, Any]:
             text = file.read(_LARGEST + 1)
     except FileNotFoundError as error:
         if os.environ.get(VARIABLE):
-            raise SelectionError(f"{VARIABLE} names {path}, which is not there; correct or unset it") from error
+            raise SelectionError(
+                f"{VARIABLE} names {path}, which is not there; correct or unset it"
+            ) from error
         return {}
     except OSError as error:
         raise SelectionError(f"{path} cannot be read: {error.strerror or error}") from error
