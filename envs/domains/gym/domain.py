@@ -50,6 +50,7 @@ DOMAIN = Domain(
     ),
     make=make,
     on_demand=task,
+    trial_task="CartPole-v1",
     requires=("gymnasium",),
     install="lram-bench[gym]",
     packages=(

@@ -31,4 +31,5 @@ def _shares(size: int) -> npt.NDArray[np.float64]:
     starts = np.arange(SIDE)[:, None] * size
     places = np.arange(size)[None] * SIDE
     covered = np.minimum(starts + size, places + SIDE) - np.maximum(starts, places)
-    return np.maximum(covered, 0).astype(np.float64)
+    shares: npt.NDArray[np.float64] = np.maximum(covered, 0).astype(np.float64)
+    return shares

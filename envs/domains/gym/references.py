@@ -1,6 +1,6 @@
 """What returns of a Gymnasium task stand for, from a user's file, ``scores.toml``.
 
-It lies where ``LRAM_SCORES`` says, else in ``$LRAM_HOME``, or ``lram-bench`` in the folder for data of users::
+It lies where ``LRAM_SCORES`` says, else in ``$LRAM_HOME``, or ``lram-bench`` in the folder for users' data::
 
     ["Pendulum-v1"]
     random = -1223.0       # mean return of random play: score 0
@@ -77,7 +77,9 @@ def references_of(name: str) -> References:
             raise SelectionError(
                 f"{path}: {field} of {name!r} is {value!r:.60}; give {wants.get(field, 'a finite number')}"
             )
-    numbers = {field: value if field == "source" else float(value) for field, value in entry.items()}
+    numbers: dict[str, Any] = {
+        field: value if field == "source" else float(value) for field, value in entry.items()
+    }
     if numbers and not numbers.get("source"):
         numbers["source"] = f"{path.name} of the user"
     return References(**numbers)
