@@ -108,7 +108,7 @@ def test_a_domain_that_makes_tasks_cannot_be_selected_whole() -> None:
         (spaces.MultiBinary(3), np.array([1, 0, 1]), [1, 0, 1]),
         (spaces.Tuple((spaces.Discrete(2), spaces.Box(0, 9, (1,)))), (1, np.array([7])), [0, 1, 7]),
         (
-            spaces.Dict({"z": spaces.Box(0, 9, (1,)), "a": spaces.Dict({"b": spaces.Discrete(2)})}),
+            spaces.Dict([("z", spaces.Box(0, 9, (1,))), ("a", spaces.Dict({"b": spaces.Discrete(2)}))]),
             {"z": np.array([3.0]), "a": {"b": 0}},
             [1, 0, 3],
         ),
@@ -291,6 +291,8 @@ def test_probing_tells_sizes_and_survives_what_an_environment_does(
     }
     with pytest.raises(SelectionError, match=r"ends the process that makes it.*exit status 5.*last words"):
         probing.facts("rough:Dead-v0")
+    with pytest.raises(SelectionError, match="there is no environment gym:rough:Gone-v0"):
+        probing.facts("rough:Gone-v0")
 
 
 ROUGH = """

@@ -33,7 +33,7 @@ def test_an_episode_is_the_sessions_of_the_same_seed() -> None:
     assert (seen == session.reset(13)).all()
     ever = over = False
     while not over:
-        action = np.clip(10 * seen[4:], -1, 1)
+        action = np.clip((-10 if ever else 10) * seen[4:], -1, 1)  # to the goal, and away from it
         seen, reward, terminated, truncated, info = environment.step(action)
         step = session.step(action)
         assert (seen == step.observation).all()
@@ -43,6 +43,7 @@ def test_an_episode_is_the_sessions_of_the_same_seed() -> None:
         assert info["is_success"] == ever
         over = terminated or truncated
     assert ever
+    assert not info["success"]
     with pytest.raises(SessionError, match="outside an episode"):
         environment.step(action)
 
