@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, get_args
 
-from lram.envs.errors import AnnouncedError
+from lram.envs.errors import AnnouncedError, SelectionError
 from lram.envs.session import Domain, EvaluationProtocol, InterpreterRecipe, SourceTree
 from lram.envs.task import ActionKind, ObservationKind, ScoreKind, Split, Task
 from lram.envs.text import message_of, printable, type_of
@@ -52,6 +52,34 @@ def load(name: str, point: Any) -> Domain:
             f"the entry point {name!r} of group {GROUP} ({value}) {wrong}; fix the package that brings it"
         )
     return domain  # type: ignore[no-any-return]  # _flaw has seen that it is one
+
+
+def made_on_demand(domain: Domain, name: str) -> Task:
+    """Return the task that ``domain``, which makes tasks on demand, makes from ``name``.
+
+    Raises:
+        SelectionError: It says that there is none.
+        AnnouncedError: It raises something else, or gives what is no task of its own of that name.
+    """
+    assert domain.on_demand is not None
+    with _noting_interrupts() as interrupts:
+        try:
+            task: object = domain.on_demand(name)
+        except SelectionError:
+            raise
+        except BaseException as error:
+            if interrupts:
+                raise
+            wrong = f"raised {_described(error)}"
+            task = None
+        else:
+            wrong = _made_flaw(domain.name, name, task)
+    if wrong:
+        raise AnnouncedError(
+            f"the domain {domain.name}, asked for its task {printable(repr(name), 80)}, {wrong}; fix the "
+            "package that brings it"
+        )
+    return task  # type: ignore[return-value]  # _made_flaw has seen that it is one
 
 
 @contextmanager
@@ -116,8 +144,9 @@ def _parts_flaw(domain: Domain) -> str:
     """Return what keeps a protocol, a source tree or the interpreter of ``domain`` from being one."""
     if not isinstance(domain.install, str):
         return f"holds a domain whose install is {domain.install!r:.60}, not a text"
-    if domain.under is not None and not callable(domain.under):
-        return "holds a domain whose under cannot be called"
+    for what in ("under", "on_demand"):
+        if getattr(domain, what) is not None and not callable(getattr(domain, what)):
+            return f"holds a domain whose {what} cannot be called"
     for protocol in domain.protocols:
         which = f"holds a protocol {printable(repr(protocol.name), 80)} whose"
         if type(protocol.version) is not int or protocol.version < 1:
@@ -177,6 +206,15 @@ def _answers_flaw(domain: Domain) -> str:
             if least is None or greatest < least:
                 return f"{which.format('greatest_return')} is {greatest!r:.60}, the least {least!r:.60}"
     return ""
+
+
+def _made_flaw(domain: str, name: str, task: object) -> str:
+    if not isinstance(task, Task):
+        return f"gave a {type_of(task)}, not a lram.envs.task.Task"
+    wrong = _task_flaw(domain, task)
+    if not wrong and task.name != name:
+        wrong = f"that was not asked for: {printable(repr(task.name), 80)}"
+    return f"gave a task {wrong}" if wrong else ""
 
 
 def _attributes_flaw(attributes: object) -> str:

@@ -9,6 +9,7 @@ A selection is a comma list of terms; a term after ``!`` takes tasks away, where
 ``@heldout``               a split of all domains (``train``, ``heldout``, ``extra``)
 ``dmcontrol@train``        a split of one domain; also after a pattern
 ``lram432``, ``atari41``   a named suite (:func:`suites`)
+``gym:CartPole-v1``        a task that its domain makes from the name (``Domain.on_demand``)
 =========================  =======================================================
 
 Patterns over all domains (``*``, ``@train``) cover the 469 tasks of the paper; tasks outside it, such
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -59,8 +61,13 @@ _ADAPTERS = MappingProxyType(
         "mimicgen": "lram.envs.domains.mimicgen",
         "darkroom": "lram.envs.domains.darkroom",
         "toy": "lram.envs.domains.toy",
+        "gym": "lram.envs.domains.gym.domain",
     }
 )
+
+
+# A domain, and what of it: as in task ids, or with the colon of names that are in no table.
+_NAMED = re.compile(r"(?P<domain>[^/:@*?\[]+)(?:[/:](?P<name>.*))?", re.DOTALL)
 
 
 @cache
@@ -151,7 +158,11 @@ def _resolve(selection: str | Task | Sequence[str | Task]) -> tuple[list[Task], 
     if not chosen:
         raise SelectionError(f"the selection {','.join(terms)!r} leaves no task; drop an exclusion")
     order = {task_id: place for place, task_id in enumerate(all_tasks())}
-    first, second = (sorted(tasks.values(), key=lambda task: order[task.id]) for tasks in (chosen, faulty))
+    first, second = (
+        # Tasks made on demand stand in no table: they come last, as they were named.
+        sorted(tasks.values(), key=lambda task: order.get(task.id, len(order)))
+        for tasks in (chosen, faulty)
+    )
     return first, second
 
 
@@ -192,7 +203,26 @@ def _domains() -> tuple[str, ...]:
     return tuple(dict.fromkeys(task.domain for task in benchmark_tasks()))
 
 
+def _on_demand(term: str) -> Task | None:
+    """Return the task that a domain makes from the name in ``term``; None where it is of another kind."""
+    found = _NAMED.fullmatch(term)
+    if found is None or found["domain"] not in domain_names():
+        return None
+    domain = load_domain(found["domain"])
+    if domain.on_demand is None:
+        return None
+    name = found["name"]
+    if not name:
+        raise SelectionError(
+            f"the domain {domain.name} makes its tasks from their names; name one after {domain.name}:"
+        )
+    known = next((task for task in domain.tasks if task.name == name), None)
+    return known or announced.made_on_demand(domain, name)
+
+
 def _matches(term: str) -> dict[str, Task]:
+    if (made := _on_demand(term)) is not None:
+        return {made.id: made}
     if term in suites():
         return {task_id: all_tasks()[task_id] for task_id in suites()[term]}
     pattern, _, split = term.partition("@")

@@ -210,6 +210,8 @@ class Domain:
         greatest_return: Gives the greatest return of an episode of a task under the protocol of that name
             (None: not known), where rewards are never negative; intervals end there.
         clipped_data: Whether public data of the domain hold clipped rewards, of which no score can be made.
+        on_demand: Makes the row of the task of a name that is in no table (``DOMAIN:NAME`` in a selection);
+            SelectionError where there is no such task. None where ``tasks`` are all.
     """
 
     name: str
@@ -234,6 +236,7 @@ class Domain:
     least_return: Callable[[Task], float | None] | None = None
     greatest_return: Callable[[Task, str], float | None] | None = None
     clipped_data: bool = False
+    on_demand: Callable[[str], Task] | None = None
 
     def protocol(self, name: str | None = None) -> EvaluationProtocol:
         """Return the protocol called ``name`` (None: the default); SelectionError where there is none."""

@@ -49,7 +49,7 @@ def task_names(domain: Domain) -> list[str]:
 def trial_task(domain: Domain, absent: Sequence[str] = ()) -> str:
     """Return the task to try the domain with: its own choice where it can be played, else the first that can.
 
-    Empty where it has none.
+    Empty where it has none. A domain that makes its tasks from names tells a name that it makes one from.
 
     Args:
         domain: The adapter.
@@ -57,7 +57,7 @@ def trial_task(domain: Domain, absent: Sequence[str] = ()) -> str:
     """
     lost = [tree for tree in domain.sources if tree.module in absent]
     names = [name for name in task_names(domain) if not any(tree.needed(name) for tree in lost)]
-    if domain.trial_task in names:
+    if domain.trial_task in names or (domain.on_demand is not None and domain.trial_task):
         return domain.trial_task
     return names[0] if names else ""
 

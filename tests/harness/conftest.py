@@ -111,6 +111,7 @@ READY_SIMULATORS = {
     "test_collect",
     "test_evaluate",
     "test_faults",
+    "test_gym",
     "test_watch",
 }
 """Modules that start many workers, and where nothing depends on how a new interpreter begins."""

@@ -1,0 +1,72 @@
+"""The domain ``gym``: its protocol, and the rows of its tasks, which stand in no table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lram.envs.domains.gym import names, probing, references
+from lram.envs.session import Domain, EvaluationProtocol, Session
+from lram.envs.task import Task
+
+
+def make(task_name: str, protocol: EvaluationProtocol) -> Session:
+    """Return a session of the environment of that name; SelectionError where it cannot be played."""
+    from lram.envs.domains.gym import session  # needs Gymnasium
+
+    return session.make(task_name, protocol)
+
+
+def task(name: str) -> Task:
+    """Return the row of the task of that name; SelectionError where it cannot be played."""
+    names.parse(name)
+    known = references.references_of(name)
+    found: dict[str, Any] = dict(probing.facts(name))
+    entry_point = found.pop("entry_point")
+    sources = [("environment", f"gymnasium, entry point {entry_point}")]
+    if known.source:
+        sources.append(("score", known.source))
+    return Task(
+        domain="gym",
+        name=name,
+        split="extra",
+        target_return=known.target_return,
+        reward_scale=known.reward_scale,
+        score_random=known.random,
+        score_reference=known.reference,
+        sources=tuple(sources),
+        **found,
+    )
+
+
+DOMAIN = Domain(
+    name="gym",
+    protocols=(
+        EvaluationProtocol(
+            "area",
+            1,
+            "The environment as its package registers it, with its own time limit; images as area means of "
+            "64x64, other observations as one vector, actions scaled from [-1, 1].",
+        ),
+    ),
+    make=make,
+    on_demand=task,
+    trial_task="CartPole-v1",
+    requires=("gymnasium",),
+    install="lram-bench[gym]",
+    packages=(
+        "gymnasium",
+        "numpy",
+        "ale-py",
+        "box2d",
+        "gymnasium-robotics",
+        "highway-env",
+        "minigrid",
+        "mujoco",
+        "popgym",
+        "pygame",
+    ),
+    start_s=0.1,
+    step_s=0.0003,
+    worker_mb=60.0,
+    session_mb=10.0,
+)
