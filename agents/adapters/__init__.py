@@ -26,15 +26,26 @@ class Adapter:
         example: A whole name.
         description: Of what it names, for listings.
         module: That loads it.
+        connects: Whether loading it connects to a server, which may be asked for a token.
     """
 
     scheme: str
     example: str
     description: str
     module: str
+    connects: bool = False
 
 
-ADAPTERS: tuple[Adapter, ...] = ()
+ADAPTERS: tuple[Adapter, ...] = (
+    Adapter(
+        "ws",
+        "ws://host:port",
+        "a policy that another process serves: 'lram serve', openpi, vla-evaluation-harness",
+        "lram.agents.adapters.served.ws",
+        connects=True,
+    ),
+    Adapter("wss", "wss://host:port", "the same over TLS", "lram.agents.adapters.served.wss", connects=True),
+)
 """The schemes, in the order of listings."""
 
 
