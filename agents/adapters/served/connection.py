@@ -191,7 +191,10 @@ class ServedConnection:
                 f"{self._name} refuses the token, or wants one; set {VARIABLE} to what 'lram serve' printed, "
                 "or give (token_file='...')"
             )
-        return f"{self._name} answers with HTTP status {status} instead of a websocket; check host, port and path"
+        return (
+            f"{self._name} answers with HTTP status {status} instead of a websocket; check host, port "
+            "and path"
+        )
 
     def _lost(self, error: Exception) -> AgentError:
         sent = getattr(error, "sent", None)

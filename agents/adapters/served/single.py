@@ -94,6 +94,11 @@ class SingleLaneAgent(Agent):
             found.append(held.left.popleft())
         return found, state
 
+    def took(self, state: dict[int, SingleLane], lanes: Sequence[int], actions: Sequence[Action]) -> None:
+        """Drop what is left of the chunks of ``lanes``, which was meant for another course."""
+        for lane in lanes:
+            state[lane].left.clear()
+
     def state_bytes(self, state: dict[int, SingleLane]) -> int:
         """Return the bytes of the chunks that are held here; what the server holds is not known."""
         actions = [action for held in state.values() for action in held.left]

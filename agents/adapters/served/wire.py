@@ -72,7 +72,7 @@ def unpack(message: bytes) -> Any:
         raise WireError("is no msgpack") from error
 
 
-def _encoded(value: object, text_keys: bool) -> dict[str | bytes, Any]:
+def _encoded(value: object, text_keys: bool) -> dict[Any, Any]:
     if not isinstance(value, np.ndarray | np.generic):
         raise WireError(f"holds a {type(value).__name__}, which msgpack cannot write")
     _allowed(value.dtype)
@@ -80,7 +80,7 @@ def _encoded(value: object, text_keys: bool) -> dict[str | bytes, Any]:
     fields["shape"] = list(value.shape)
     if isinstance(value, np.generic):
         fields = {"__npgeneric__": True, "data": value.item(), "dtype": value.dtype.str}
-    return dict(fields) if text_keys else {key.encode(): one for key, one in fields.items()}
+    return fields if text_keys else {key.encode(): one for key, one in fields.items()}
 
 
 def _decoded(fields: dict[Any, Any]) -> Any:
