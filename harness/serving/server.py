@@ -128,6 +128,8 @@ class AgentServer:
         return None
 
     def _handle(self, connection: Any) -> None:
+        from websockets.exceptions import ConnectionClosed
+
         if not self._room.acquire(blocking=False):
             connection.send(f"there are {MOST_CLIENTS} clients already; close one")
             return
@@ -136,9 +138,9 @@ class AgentServer:
             _guard(connection.socket)
             self._say(f"{name} came")
             self._serve(connection, name)
-        except (
-            Exception
-        ) as error:  # a client that is gone in the middle of a message costs nothing but itself
+        except ConnectionClosed:  # without a goodbye
+            pass
+        except Exception as error:  # it costs this client alone
             self._say(f"{name} failed: {shown(f'{type(error).__name__}: {error}', 300)}")
         finally:
             self._room.release()

@@ -7,7 +7,6 @@ import math
 import socket
 import ssl
 import struct
-import sys
 from contextlib import suppress
 from typing import Any
 
@@ -162,8 +161,10 @@ class ServedConnection:
             self._websocket.close()
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():  # the thread that reads does not run any more, and would be waited for
-            self.close()
+        # The collector may come in the thread that reads, which holds the lock that a close takes. The end
+        # of the socket needs no lock, and ends that thread.
+        with suppress(Exception):
+            self._websocket.socket.shutdown(socket.SHUT_RDWR)
 
     def _socket(self) -> socket.socket:
         address = self._address
