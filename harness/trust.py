@@ -1,7 +1,8 @@
 """Whose code a folder may have run: what the user names now, or began on this machine, or trusts.
 
-A folder's plan may name a module to import (``module:factory``) and a Python to start. Both run code, and the
-folder may come from somebody else. So they are used only where
+A folder's plan may name a module to import (``module:factory``) and a Python to start. Both run code; or a
+server (``ws://host:port``), to which observations and a token go. The folder may come from somebody else. So
+they are used only where
 
 * the user names them on this command line,
 * the interpreter is lram's own or one that ``lram env install`` made,
@@ -18,8 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lram.agents.adapters import adapter_of
 from lram.agents.durable import read_regular
 from lram.agents.own_code import named_module
+from lram.agents.spec import parse_agent
 from lram.harness.data_folder import INTERPRETERS, data_folder
 from lram.harness.errors import LramError
 
@@ -54,12 +57,19 @@ def foreign(specs: Iterable[str], interpreters: Mapping[str, str], trust: Trust 
         for spec in specs
         if named_module(spec) and spec not in trust.specs
     ]
+    servers = [
+        f"what the server {base} answers, which would be shown this user's token"
+        for spec in specs
+        if (adapter := adapter_of(base := parse_agent(spec).base))
+        and adapter.connects
+        and spec not in trust.specs
+    ]
     pythons = [
         f"the program {python} (for the domain {domain})"
         for domain, python in interpreters.items()
         if domain not in trust.domains and not _is_own(python)
     ]
-    return [*dict.fromkeys(code), *pythons]
+    return [*dict.fromkeys(code), *dict.fromkeys(servers), *pythons]
 
 
 def remember(plan_file: Path, specs: Iterable[str], interpreters: Mapping[str, str]) -> None:

@@ -28,6 +28,7 @@ class Adapter:
         description: Of what it names, for listings.
         module: That loads it.
         file: Whether what follows the colon begins with a file's path.
+        connects: Whether loading it connects to a server, which may be asked for a token.
     """
 
     scheme: str
@@ -35,6 +36,7 @@ class Adapter:
     description: str
     module: str
     file: bool = False
+    connects: bool = False
 
 
 ADAPTERS: tuple[Adapter, ...] = (
@@ -59,6 +61,14 @@ ADAPTERS: tuple[Adapter, ...] = (
         "lram.agents.adapters.exported.onnx",
         file=True,
     ),
+    Adapter(
+        "ws",
+        "ws://host:port",
+        "a policy that another process serves: 'lram serve', openpi, vla-evaluation-harness",
+        "lram.agents.adapters.served.ws",
+        connects=True,
+    ),
+    Adapter("wss", "wss://host:port", "the same over TLS", "lram.agents.adapters.served.wss", connects=True),
 )
 """The schemes, in the order of listings."""
 

@@ -69,6 +69,7 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
         "agents": _LISTED,
         "literature": _LISTED,
         "doctor": {0: "everything was tried, whatever of it works"},
+        "serve": {0: "stopped by Ctrl-C, SIGTERM or SIGHUP"},
         "create": _WRITTEN,
         "import-checkpoint": _WRITTEN,
         "bench model": {0: "measured"},
