@@ -9,7 +9,7 @@ those of the task's classes, of the encoders those of its kind of observation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,7 +130,8 @@ class OneDecision(nn.Module):
         first, scale = by_name["first"], self.task.reward_scale
         reward = torch.where(first, torch.zeros_like(by_name["reward"]), by_name["reward"])
         earned = torch.where(first, torch.zeros_like(reward), by_name["earned"] + reward)
-        tokens, there = [], []
+        tokens: list[Tensor] = []
+        there: list[Tensor] = []  # whether each token is
         if self.action is not None:
             tokens += list(self.action(by_name["last_classes"]).unbind(dim=1))
             read = 1 if self.task.action == "discrete" else ACTION_DIMS
@@ -210,10 +211,10 @@ def _named_state(state: State) -> tuple[State, list[Port]]:
     return name(state, ["past"]), ports
 
 
-def _filled(layout: State, values: object) -> State:
-    """Return ``layout`` with the next of ``values``, an iterator of tensors, in place of each name."""
+def _filled(layout: State, values: Iterator[Tensor]) -> State:
+    """Return ``layout`` with the next of ``values`` in place of each name."""
     if isinstance(layout, str):
-        return next(values)  # type: ignore[call-overload]
+        return next(values)
     if isinstance(layout, dict):
         return {key: _filled(value, values) for key, value in layout.items()}
     return type(layout)(_filled(value, values) for value in layout)

@@ -46,9 +46,8 @@ class Policy:
 
     def act(self, observation: Any, reward: float = 0.0) -> Any:
         """Return the action: an int, or float32 numbers in [-1, 1]. An episode's first reward is not read."""
-        given = {"observation": observation, "reward": [reward], "first": [self._first]}
-        given["target_return"] = [self._asked]
-        values = {}
+        given: dict[str, Any] = {"observation": observation, "reward": [reward], "first": [self._first]}
+        given["target_return"], values = [self._asked], {}
         for one in self.told["inputs"]:
             value = np.ascontiguousarray(np.asarray(given[one["name"]], one["dtype"]))
             if value.shape != tuple(one["shape"]):
