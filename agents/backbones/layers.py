@@ -87,7 +87,10 @@ def softplus(x: Tensor) -> Tensor:
     Through float64: PyTorch computes the last numbers of a float32 tensor by other instructions than those
     before them, so that a row's bits would depend on its place among others.
     """
-    return F.softplus(x.double()).float()
+    x = x.double()
+    if torch.compiler.is_compiling():  # or exporting: runtimes of ONNX have no softplus in float64
+        return torch.where(x > 20, x, x.clamp(max=20).exp().log1p()).float()
+    return F.softplus(x).float()
 
 
 def sigmoid(x: Tensor) -> Tensor:

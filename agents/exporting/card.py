@@ -21,7 +21,7 @@ def card(about: dict[str, Any]) -> str:
         "",
         "## Run it",
         "",
-        f"`policy.py` needs Python, numpy and {needs}, and no other package:",
+        f"`policy.py` needs Python 3.10 or later, numpy and {needs}, and no other package:",
         "",
         "```python",
         "from policy import Policy",
@@ -44,7 +44,7 @@ def card(about: dict[str, Any]) -> str:
         f"- State: {len(about['state'])} tensors of {state:,} numbers in all, given back at each decision.",
         "- The policy takes its own last action as done, where it reads actions."
         if any(one["input"] == "last_classes" for one in about["state"])
-        else "- What else was done than its action does not matter to it, but for observation and reward.",
+        else "- It reads no actions: what was done instead of its own shows in what it observes.",
         "",
         "| name | type | shape | what |",
         "|---|---|---|---|",

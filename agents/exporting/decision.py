@@ -106,9 +106,9 @@ class OneDecision(nn.Module):
             self.state.append(
                 Port("last_classes", "int64", (1, ACTION_DIMS), "classes of the last action", still)
             )
-        if task.action == "discrete":
-            action, logits = Port("action", "int64", (1,), "the action"), (size,)
-        else:
+        logits: tuple[int, ...] = (size,)
+        action = Port("action", "int64", (1,), "the action")
+        if task.action == "continuous":
             action = Port("action", "float32", (size,), "the action, each number in [-1, 1]")
             logits = (size, CLASSES - DISCRETE_ACTIONS)
         self.gives = [action, Port("logits", "float32", logits, "of the classes that the task has")]

@@ -33,6 +33,7 @@ from lram.agents.exporting.decision import NEW, OneDecision, Port
 from lram.agents.exporting.graphs import FILES, Format, check_packages, write_graph
 from lram.agents.model.config import config_to_dict
 from lram.agents.places import placed
+from lram.agents.shown import shown
 from lram.agents.sums import SUMS_FILE, file_sum, render_sums
 
 FORMAT = "lram-export"
@@ -71,7 +72,7 @@ def export_policy(
         write_graph(decision, to, partial)
         about = _about(agent, decision, to)
         _write_json(partial / ABOUT_FILE, about)
-        found = agreement(agent, runner.Policy(partial), task, tolerance=tolerance)
+        found = agreement(agent, _opened(partial, to), task, tolerance=tolerance)
         about["agreement"] = asdict(found)
         _write_json(partial / ABOUT_FILE, about)
         shutil.copyfile(runner.__file__, partial / POLICY_FILE)
@@ -85,6 +86,18 @@ def export_policy(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return found
+
+
+def _opened(folder: Path, to: Format) -> runner.Policy:
+    try:
+        return runner.Policy(folder)
+    except Exception as error:  # the runtimes have classes of their own
+        words = str(error).strip().partition("\n")[0]
+        raise AgentError(
+            f"the graph was written, and what is to run it refuses it ({type(error).__name__}: "
+            f"{shown(words, 300)}), so nothing was kept; update the packages of the extra export, or "
+            f"export to {'torch-export' if to == 'onnx' else 'onnx'}"
+        ) from error
 
 
 def _about(agent: ModelAgent, decision: OneDecision, to: Format) -> dict[str, Any]:
