@@ -21,6 +21,23 @@ def column(valid: Tensor | None, token: int) -> Tensor | None:
     return None if valid is None else valid[:, token]
 
 
+def places(valid: Tensor) -> Tensor:
+    """Number the valid tokens of each row 0, 1, ..., and the masked ones on from there: (B, k)."""
+    # Distinct places for masked tokens too: what they write back never meets another token's slot.
+    order = valid.cumsum(1)
+    masked = order[:, -1:] + torch.arange(1, valid.shape[1] + 1, device=valid.device) - order
+    return torch.where(valid, order, masked) - 1
+
+
+def order_of(ranks: Tensor) -> Tensor:
+    """Return which token has each of the places (B, k) that ``ranks`` gives, as its argsort would.
+
+    Without a sort, since graphs in ONNX have no stable one.
+    """
+    tokens = torch.arange(ranks.shape[1], device=ranks.device).expand_as(ranks)
+    return torch.zeros_like(ranks).scatter(1, ranks, tokens)
+
+
 def split_last(x: Tensor, parts: int) -> Tensor:
     """Cut the last dimension into equal parts: (..., parts x n) -> (..., parts, n)."""
     return x.reshape(*x.shape[:-1], parts, -1)
@@ -48,18 +65,17 @@ def causal_conv_step(conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | N
     tokens, kept = x.shape[1], past.shape[1]
     if valid is not None:
         # Valid tokens first, so that each finds its predecessors right before it.
-        order = torch.argsort(valid, dim=1, descending=True, stable=True)
-        x = x.gather(1, order.unsqueeze(-1).expand_as(x))
+        ranks = places(valid)
+        x = x.gather(1, order_of(ranks).unsqueeze(-1).expand_as(x))
     inputs = torch.cat([past, x.to(past.dtype)], dim=1)  # (rows, K - 1 + k, channels)
     # One product a place of the kernel, not a library's convolution: a token's bits then do not
     # depend on how many are read with it.
-    places = (inputs[:, place : place + tokens] * kernel[place] for place in range(kept + 1))
-    y: Tensor = sum(places, torch.zeros_like(kernel[0]) if conv.bias is None else conv.bias)
+    products = (inputs[:, place : place + tokens] * kernel[place] for place in range(kept + 1))
+    y: Tensor = sum(products, torch.zeros_like(kernel[0]) if conv.bias is None else conv.bias)
     y = y.to(x.dtype)
     if valid is None:
         # A state of the layout that it began with: torch.compile would compile another step for another.
         return y, inputs[:, tokens:].contiguous()
-    ranks = order.argsort(dim=1)
     y = y.gather(1, ranks.unsqueeze(-1).expand_as(y))
     newest = valid.sum(dim=1, keepdim=True) + torch.arange(kept, device=x.device)  # (rows, K - 1)
     return y, inputs.gather(1, newest.unsqueeze(-1).expand(-1, -1, inputs.shape[2]))
@@ -71,7 +87,10 @@ def softplus(x: Tensor) -> Tensor:
     Through float64: PyTorch computes the last numbers of a float32 tensor by other instructions than those
     before them, so that a row's bits would depend on its place among others.
     """
-    return F.softplus(x.double()).float()
+    x = x.double()
+    if torch.compiler.is_compiling():  # or exporting: runtimes of ONNX have no softplus in float64
+        return torch.where(x > 20, x, x.clamp(max=20).exp().log1p()).float()
+    return F.softplus(x).float()
 
 
 def sigmoid(x: Tensor) -> Tensor:

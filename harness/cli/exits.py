@@ -88,6 +88,7 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
             1: "a checkpoint could not be played or lacks episodes, or none is kept; it is named",
         },
         "cast": _WRITTEN,
+        "export": _WRITTEN,
         "latency": {0: "something was measured; what did not fit is named", 1: "nothing could be measured"},
         "extrapolate": {
             0: "measured, and each model's step equals its forward",

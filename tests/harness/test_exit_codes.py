@@ -35,6 +35,7 @@ ELSEWHERE = {
     ("finetune", 0): "test_cli_train",
     ("cast", 0): "test_cli_train",
     ("import-checkpoint", 0): "test_cli_train",
+    ("export", 0): "test_cli_export",
     ("latency", 0): "test_latency_sweep",
     ("latency", 1): "test_latency_sweep",
     ("extrapolate", 0): "test_extrapolation",

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lram.agents.api import AgentError
+from lram.agents.backbones.layers import order_of, places
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.transformer import RING_PASS
 from lram.agents.backbones.uncompiled import uncompiled
@@ -244,7 +245,7 @@ class TokenWindow:
         # Each slot takes an old token (shifted by those that drop out), a new one, or stays as it is.
         slot = torch.arange(self.window, device=x.device)
         ordinal = slot + dropped - count  # (B, window): which of the new tokens, if 0 <= ordinal < new
-        order = torch.argsort(valid, dim=1, descending=True, stable=True)  # valid tokens first
+        order = order_of(places(valid))  # valid tokens first
         from_new = self.window + order.gather(1, ordinal.clamp(0, x.shape[1] - 1))
         source = torch.where(ordinal < 0, slot + dropped, torch.where(ordinal < new, from_new, slot))
         both = torch.cat([tokens, x.to(tokens.dtype)], dim=1)  # (B, window + k, D)
@@ -255,14 +256,6 @@ class TokenWindow:
         place = (count - new + places(valid)).clamp(max=self.window - 1)  # (B, k)
         y = y.gather(1, place.unsqueeze(-1).expand(-1, -1, self.width))
         return y, {"count": count.squeeze(-1), "tokens": tokens}
-
-
-def places(valid: Tensor) -> Tensor:
-    """Number the valid tokens of each row 0, 1, ..., and the masked ones on from there: (B, k)."""
-    # Distinct places for masked tokens too: what they write back never meets another token's slot.
-    order = valid.cumsum(1)
-    masked = order[:, -1:] + torch.arange(1, valid.shape[1] + 1, device=valid.device) - order
-    return torch.where(valid, order, masked) - 1
 
 
 def _write(memory: Tensor, position: Tensor, new: Tensor, valid: Tensor) -> None:
