@@ -72,11 +72,12 @@ def clip_gradients(model: nn.Module, largest: float) -> Tensor:
     squares = torch.stack([gradient.detach().square().sum() for gradient in gradients]).sum()
     if torch.isfinite(squares):
         return nn.utils.clip_grad_norm_(model.parameters(), largest or math.inf)
-    norm = torch.stack([gradient.detach().double().norm() for gradient in gradients]).norm()
+    norm: Tensor = torch.stack([gradient.detach().double().norm() for gradient in gradients]).norm()
     if torch.isfinite(norm) and 0 < largest < norm:
         for gradient in gradients:
             gradient.mul_((largest / norm).float())
-    return norm.float()
+    small: Tensor = norm.float()
+    return small
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from lram.agents.backbones.kernels.compiler import exp, kernel, sigmoid, softplu
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-class ReadStep:
+class DeltaReadStep:
     """Takes the place of ``GatedDeltaMixer._read`` in a step.
 
     Args:

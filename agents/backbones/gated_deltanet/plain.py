@@ -104,10 +104,10 @@ class GatedDeltaMixer(Mixer):
 
     def compiled_methods(self) -> Mapping[str, Callable[..., Any]]:
         """See :class:`Mixer`."""
-        from lram.agents.backbones.gated_deltanet.kernels import ReadStep
+        from lram.agents.backbones.gated_deltanet.kernels import DeltaReadStep
 
         key, value = self.keys // self.key_heads, self.values // self.heads
-        return {"_read": ReadStep(self.A_log, self.dt_bias, self.strongest, self.key_heads, key, value)}
+        return {"_read": DeltaReadStep(self.A_log, self.dt_bias, self.strongest, self.key_heads, key, value)}
 
     def _project(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, S, D) -> q, k and v together; the gate (B, S, H N); raw beta, then raw dt (B, S, 2 H)."""

@@ -40,7 +40,7 @@ class Mamba(Backbone):
         super().__init__()
         section = config.backbone
         self.layers = nn.ModuleList(MambaBlock(config.width, section) for _ in range(config.layers))
-        self.norm_f = RMSNorm(config.width)
+        self.norm_f = MambaNorm(config.width)
 
     @property
     def blocks(self) -> Sequence[MambaBlock]:
@@ -82,8 +82,8 @@ class Mamba(Backbone):
             layer.mixer.reset_parameters(len(self.layers))
 
 
-class RMSNorm(nn.Module):
-    """x / root mean square, times a weight."""
+class MambaNorm(nn.Module):
+    """x / root mean square, times a weight; under autocast as PyTorch computes it, unlike the parts' norm."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class MambaBlock(nn.Module):
 
     def __init__(self, width: int, section: MambaConfig) -> None:
         super().__init__()
-        self.norm = RMSNorm(width)
+        self.norm = MambaNorm(width)
         self.mixer = MambaMixer(width, section)
 
     def forward(self, x: Tensor) -> Tensor:

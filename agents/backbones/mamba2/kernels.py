@@ -12,7 +12,7 @@ from torch import Tensor
 from lram.agents.backbones.kernels.compiler import kernel, softplus
 
 
-class ReadStep:
+class MambaReadStep:
     """Takes the place of ``Mamba2Mixer._read`` in a step.
 
     Args:

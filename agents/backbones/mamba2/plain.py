@@ -108,10 +108,10 @@ class Mamba2Mixer(Mixer):
 
     def compiled_methods(self) -> Mapping[str, Callable[..., Any]]:
         """See :class:`Mixer`."""
-        from lram.agents.backbones.mamba2.kernels import ReadStep
+        from lram.agents.backbones.mamba2.kernels import MambaReadStep
 
         key, value = (self.groups, self.keys // self.groups), self.channels // self.heads
-        return {"_read": ReadStep(self.dt_bias, self.A_log, self.D, key, value)}
+        return {"_read": MambaReadStep(self.dt_bias, self.A_log, self.D, key, value)}
 
     def _project(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, S, D) -> z (B, S, E); x, B and C together; raw dt (B, S, H)."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.parts.convolution_kernels import mask_of
 from lram.agents.backbones.rwkv7 import kernels
-from lram.agents.backbones.rwkv7.inputs import Inputs
+from lram.agents.backbones.rwkv7.inputs import RecurrenceInputs
 from lram.agents.backbones.sequences import arrays
 
 
@@ -58,7 +58,9 @@ class RecurrenceStep:
     def __init__(self, weights: Tensor) -> None:
         self._weights = weights.numpy()
 
-    def step(self, inputs: Inputs, state: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def step(
+        self, inputs: RecurrenceInputs, state: Tensor, valid: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """As of ``Recurrence``; ``state`` (B, H, M, M) is written to."""
         *projected, mixed = inputs
         v = inputs.v

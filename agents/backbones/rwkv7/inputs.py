@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-class Inputs(NamedTuple):
+class RecurrenceInputs(NamedTuple):
     """Projected tokens, all (rows, tokens, width).
 
     Attributes:

@@ -37,7 +37,7 @@ from lram.agents.backbones.parts import Linear
 from lram.agents.backbones.parts.initial import wang_init
 from lram.agents.backbones.rwkv7 import RWKV7Config, published_rank
 from lram.agents.backbones.rwkv7.initial import orthogonal, place_channels
-from lram.agents.backbones.rwkv7.inputs import Inputs
+from lram.agents.backbones.rwkv7.inputs import RecurrenceInputs
 from lram.agents.backbones.rwkv7.mixing import LowRank, SquaredReLU, TokenMix
 from lram.agents.backbones.rwkv7.recurrence import Recurrence
 from lram.agents.backbones.spec import ModelShape
@@ -137,7 +137,7 @@ def stacked(model: ModelShape, place: int) -> RWKV7Block:
 
 
 class TimeMixing(nn.Module):
-    """Inputs of six kinds from two tokens, projections, the recurrence, projection out."""
+    """RecurrenceInputs of six kinds from two tokens, projections, the recurrence, projection out."""
 
     def __init__(self, width: int, section: RWKV7Config, *, first: bool) -> None:
         super().__init__()
@@ -191,10 +191,10 @@ class TimeMixing(nn.Module):
             self.value_mix.reset_parameters(0.73 - 0.4 * channels.linear)
         self.recurrence.reset_parameters(0.71 - 0.1 * channels.linear, ((1 + place) / layers) ** 0.7)
 
-    def _project(self, mixed: tuple[Tensor, ...], first_value: Tensor | None) -> Inputs:
+    def _project(self, mixed: tuple[Tensor, ...], first_value: Tensor | None) -> RecurrenceInputs:
         x_r, x_w, x_k, x_v, x_a, x_g = mixed
         share = None if self.value_mix is None else self.value_mix(x_v)
-        return Inputs(
+        return RecurrenceInputs(
             r=self.receptance(x_r),
             k=self.key(x_k),
             v=self.value(x_v),

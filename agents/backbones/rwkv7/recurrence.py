@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lram.agents.backbones.layers import split_last
 from lram.agents.backbones.parts import MatrixMemory
 from lram.agents.backbones.parts.part import Part
-from lram.agents.backbones.rwkv7.inputs import Inputs
+from lram.agents.backbones.rwkv7.inputs import RecurrenceInputs
 
 FASTEST = math.exp(-0.5)
 """The largest speed of a decay, minus its logarithm."""
@@ -44,12 +44,14 @@ class Recurrence(nn.Module, Part):
         """Zeros (B, H, M, M), the key first."""
         return self.memory.initial_state(rows, device)
 
-    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: RecurrenceInputs) -> tuple[Tensor, Tensor]:
         """Return the output and the value, both (B, S, D) and of the type of the gate."""
         read = self._read(inputs)
         return self._write(self.memory(*read), read, inputs.gate)
 
-    def step(self, inputs: Inputs, state: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def step(
+        self, inputs: RecurrenceInputs, state: Tensor, valid: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the output (B, k, D), the matrices after the valid tokens, and the value (B, k, D)."""
         read = self._read(inputs)
         r, k, v, log_decay, a, b = read
@@ -73,7 +75,7 @@ class Recurrence(nn.Module, Part):
             self.norm_weight.fill_(norm_weight)
             self.norm_bias.zero_()
 
-    def _read(self, inputs: Inputs) -> tuple[Tensor, ...]:
+    def _read(self, inputs: RecurrenceInputs) -> tuple[Tensor, ...]:
         """Return r, k, v, the decay's logarithm, a and b as the memory takes them, (B, S, H, M), float32."""
         r, k, v, rate = inputs.r.float(), inputs.k.float(), inputs.v.float(), inputs.rate.float().sigmoid()
         log_decay = -FASTEST * inputs.decay.float().sigmoid()

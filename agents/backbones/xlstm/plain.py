@@ -356,7 +356,7 @@ class SLSTMLayer(nn.Module):
         return torch.stack(parts, dim=2)
 
 
-class GatedFeedForward(nn.Module):
+class SLSTMFeedForward(nn.Module):
     """down(gelu(gate) * up)."""
 
     def __init__(self, width: int, factor: float) -> None:
@@ -381,7 +381,7 @@ class SLSTMBlock(nn.Module):
         self.xlstm_norm = Norm(width)
         self.xlstm = SLSTMLayer(width, section)
         self.ffn_norm = Norm(width)
-        self.ffn = GatedFeedForward(width, section.ffn_factor)
+        self.ffn = SLSTMFeedForward(width, section.ffn_factor)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> the same; token by token, because the memory feeds back into the gates."""

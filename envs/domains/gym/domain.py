@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-from lram.envs.domains.gym import names, probing, references
+from lram.envs.domains.gym import names, references
 from lram.envs.session import Domain, EvaluationProtocol, Session
 from lram.envs.task import Task
 
@@ -20,6 +21,8 @@ def task(name: str) -> Task:
     """Return the row of the task of that name; SelectionError where it cannot be played."""
     names.parse(name)
     known = references.references_of(name)
+    # Only the Python that selects tasks needs it; a worker's may be too old for what it imports.
+    probing = import_module("lram.envs.domains.gym.probing")
     found: dict[str, Any] = dict(probing.facts(name))
     entry_point = found.pop("entry_point")
     sources = [("environment", f"gymnasium, entry point {entry_point}")]

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,8 @@ def references_of(name: str) -> References:
 
 
 def _tables(path: Path) -> dict[str, Any]:
-    import tomllib
-
+    # Python 3.11 has it. A worker, whose Python may be older, imports this module and reads no file.
+    tomllib: Any = import_module("tomllib")
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1)
@@ -102,6 +103,7 @@ def _tables(path: Path) -> dict[str, Any]:
     if len(text) > _LARGEST:
         raise SelectionError(f"{path} is larger than {_LARGEST} bytes, and no file of scores")
     try:
-        return tomllib.loads(text.decode())
+        tables: dict[str, Any] = tomllib.loads(text.decode())
+        return tables
     except (ValueError, RecursionError) as error:
         raise SelectionError(f"{path} is no TOML file: {error}") from error
