@@ -18,6 +18,7 @@ In brackets stands what else a class derives from::
             FrameError (ValueError)             a worker sent what was not asked for; caught in the pool
         RuntimeError
             AgentError          agents: agents, models, trajectories, training
+                LostServerError             the connection to a served policy has ended
                 MissingBackboneError        the code of a backbone from outside is not here
                 SourceError                 a file or episode to import cannot be read
                 DamagedCardError            a store's card is missing or damaged
@@ -32,7 +33,9 @@ The others never reach a user: whoever catches them knows which file or agent th
     ValueError
         ChecksumError           content is not what was written
         Hdf5Error               a part of an HDF5 file is missing or not read
+        MessageError            a served policy, or its client, sent what does not belong there
         WeightsError            no sound file of weights
+        WireError               bytes of a connection are no message
         WrongRecordError        a record contradicts its plan, or another record
     OSError
         InUseError              another process holds a lock

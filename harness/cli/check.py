@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lram.agents.compute import ROWS, Compute, Precision, StepForm
+from lram.agents.compute import ROWS, Compute, Precision
 from lram.agents.seed import check_seed
 from lram.harness.cli.exits import EXIT_FAILED
-from lram.harness.cli.options import AGENTS, JsonOption
+from lram.harness.cli.options import AGENTS, JsonOption, RowsOption, StepOption
 from lram.harness.cli.printing.output import print_json, print_table
 from lram.harness.errors import LramError
 from lram.harness.waiting import still
@@ -46,8 +46,8 @@ def check(
     ] = 0,
     device: Annotated[str, Parameter(help="Where models act, such as cpu or cuda.")] = "cpu",
     precision: Annotated[Precision, Parameter(help="Type of the models' weights.")] = "float32",
-    step: Annotated[StepForm, Parameter(help="How a model's step is computed.")] = "auto",
-    rows: Annotated[int, Parameter(help="Lanes that share a pass of a model.")] = ROWS,
+    step: StepOption = "auto",
+    rows: RowsOption = ROWS,
     json: JsonOption = False,
 ) -> int:
     """Check that agents keep their contract, and that models act as they were trained.

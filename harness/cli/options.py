@@ -102,6 +102,8 @@ SettingsOption = Annotated[
 ]
 
 # Of models that are timed.
+StepOption = Annotated[StepForm, Parameter(help="How a model's step is computed.")]
+RowsOption = Annotated[int, Parameter(help="Lanes that share a pass of a model.")]
 TimedDeviceOption = Annotated[str, Parameter(help="Where models decide, such as cpu or cuda.")]
 TimedPrecisionOption = Annotated[
     Precision, Parameter(help=f"Type of the weights: {' or '.join(PRECISIONS)}; states are float32.")

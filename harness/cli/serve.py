@@ -8,8 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lram.agents.compute import ROWS, Compute, Precision, StepForm
+from lram.agents.compute import ROWS, Compute, Precision
 from lram.agents.seed import check_seed
+from lram.harness.cli.options import RowsOption, StepOption
 from lram.harness.errors import LramError
 from lram.harness.words import visible
 
@@ -40,8 +41,8 @@ def serve(
     seed: Annotated[int, Parameter(name=["--seed", "-s"], help="Seed of an untrained model's weights.")] = 0,
     device: Annotated[str, Parameter(help="Where a model acts, such as cpu or cuda.")] = "cpu",
     precision: Annotated[Precision, Parameter(help="Type of a model's weights.")] = "float32",
-    step: Annotated[StepForm, Parameter(help="How a model's step is computed.")] = "auto",
-    rows: Annotated[int, Parameter(help="Lanes that share a pass of a model.")] = ROWS,
+    step: StepOption = "auto",
+    rows: RowsOption = ROWS,
     threads: Annotated[int, Parameter(help="Threads for a model.")] = 1,
     quiet: Annotated[
         bool, Parameter(name=["--quiet", "-q"], help="Do not tell of clients that come and go.", negative=())
