@@ -95,3 +95,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 def arrays(*tensors: Tensor) -> tuple[Any, ...]:
     """Return the tensors' memory as numpy arrays."""
     return tuple(tensor.detach().numpy() for tensor in tensors)
+
+
+def mask_of(x: Tensor, valid: Tensor | None) -> Any:
+    """Return which tokens of x (B, k, ...) are there, (B, k) bool, for a kernel."""
+    return torch.ones(x.shape[:2], dtype=torch.bool).numpy() if valid is None else valid.contiguous().numpy()

@@ -69,7 +69,7 @@ def clip_gradients(model: nn.Module, largest: float) -> Tensor:
     tokens that begin as exactly zero before many norms, and are gone after the first updates.
     """
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    squares = torch.stack([gradient.detach().square().sum() for gradient in gradients]).sum()
+    squares = sum((gradient.detach().square().sum() for gradient in gradients), torch.zeros(()))
     if torch.isfinite(squares):
         return nn.utils.clip_grad_norm_(model.parameters(), largest or math.inf)
     norm: Tensor = torch.stack([gradient.detach().double().norm() for gradient in gradients]).norm()

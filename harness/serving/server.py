@@ -159,7 +159,7 @@ class AgentServer:
                 reply = pack(self._computing.submit(session.answer, question).result())
             except (MessageError, WireError) as error:
                 said = f"the message {error}" if isinstance(error, WireError) else str(error)
-            except Exception as error:  # the agent's own; its client is told, and others are served on
+            except Exception as error:  # the agent's own; its client gets the error, others are served on
                 said = shown(f"the agent raised {type(error).__name__}: {error}", 1000)
             else:
                 connection.send(reply)

@@ -33,7 +33,7 @@ class ServedAddress:
         play: Actions of a chunk that are played before the next question; 0: the whole chunk.
         state_key: Key of a vector observation; empty: the protocol's usual one.
         image_key: Key of an image, likewise.
-        prompt: What a language-conditioned policy is told; empty: the task's name in words.
+        prompt: Text that a language-conditioned policy gets; empty: the task's name in words.
     """
 
     url: str

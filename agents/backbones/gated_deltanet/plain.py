@@ -14,7 +14,6 @@ Shapes: B rows, S tokens, D width, H heads, M, N widths of a key and a value.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,6 +32,7 @@ from lram.agents.backbones.parts import (
     MixerStack,
     ShortConvolution,
 )
+from lram.agents.backbones.parts.feed_forward import usual_hidden
 from lram.agents.backbones.parts.initial import small_init, step_size_biases, wang_init
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
@@ -48,7 +48,7 @@ class GatedDeltaNet(MixerStack):
 
 def block(width: int, section: GatedDeltaNetConfig) -> MixerBlock:
     """Return one block."""
-    hidden = section.hidden or math.ceil(width / 6) * 16
+    hidden = section.hidden or usual_hidden(width)
     return MixerBlock(width, GatedDeltaMixer(width, section), GatedFeedForward(width, hidden), EPS)
 
 

@@ -13,8 +13,6 @@ Shapes: B rows, S tokens, D width, H heads, M, N widths of a key and a value.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,6 +28,7 @@ from lram.agents.backbones.parts import (
     MixerBlock,
     MixerStack,
 )
+from lram.agents.backbones.parts.feed_forward import usual_hidden
 from lram.agents.backbones.parts.initial import small_init, wang_init
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
@@ -48,7 +47,7 @@ class GLA(MixerStack):
 
 def block(width: int, section: GLAConfig) -> MixerBlock:
     """Return one block."""
-    hidden = section.hidden or math.ceil(width / 6) * 16
+    hidden = section.hidden or usual_hidden(width)
     return MixerBlock(width, GLAMixer(width, section), GatedFeedForward(width, hidden), EPS)
 
 

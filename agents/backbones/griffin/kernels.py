@@ -14,8 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from lram.agents.backbones.kernels.compiler import exp, expm1, kernel, sigmoid
 from lram.agents.backbones.kernels.tiles import COLUMNS, ROWS, UNIT, add_product
-from lram.agents.backbones.parts.convolution_kernels import mask_of
-from lram.agents.backbones.sequences import arrays, over_rows
+from lram.agents.backbones.sequences import arrays, mask_of, over_rows
 
 _ZERO, _ONE, _TWO, _FOUR = np.float32(0), np.float32(1), np.float32(2), np.float32(4)
 _SMALLEST = np.float32(1e-6)  # see recurrence.SMALLEST

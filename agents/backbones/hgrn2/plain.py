@@ -15,7 +15,6 @@ Shapes: B rows, S tokens, D width, L layers, H heads, M = D / H width of a key a
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 import torch
@@ -33,6 +32,7 @@ from lram.agents.backbones.parts import (
     MixerStack,
     RMSNorm,
 )
+from lram.agents.backbones.parts.feed_forward import usual_hidden
 from lram.agents.backbones.parts.initial import small_init, wang_init
 from lram.agents.backbones.parts.part import Part
 from lram.agents.backbones.spec import ModelShape
@@ -83,7 +83,7 @@ class HGRN2(MixerStack):
 
 def block(width: int, section: HGRN2Config) -> MixerBlock:
     """Return one block."""
-    hidden = section.hidden or math.ceil(width / 6) * 16
+    hidden = section.hidden or usual_hidden(width)
     return MixerBlock(width, HGRN2Mixer(width, section.heads), GatedFeedForward(width, hidden), EPS)
 
 

@@ -31,7 +31,6 @@ Shapes: B rows, S tokens, k new tokens, D width, E width of the state.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -49,6 +48,7 @@ from lram.agents.backbones.parts import (
     ShortConvolution,
     VectorMemory,
 )
+from lram.agents.backbones.parts.feed_forward import usual_hidden
 from lram.agents.backbones.parts.initial import small_init, wang_init
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
@@ -134,7 +134,7 @@ def positive(c: Tensor) -> Tensor:
 
 def block(mixer: type[MinimalMixer], width: int, section: MinimalConfig) -> MixerBlock:
     """Return one block."""
-    hidden = section.hidden or math.ceil(width / 6) * 16
+    hidden = section.hidden or usual_hidden(width)
     return MixerBlock(width, mixer(width, section), GatedFeedForward(width, hidden), EPS)
 
 

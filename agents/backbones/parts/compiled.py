@@ -38,8 +38,8 @@ def with_compiled_parts(module: nn.Module, tokens: int) -> Any:
     """Return ``module`` with compiled parts in it; ``module`` itself and its parameters are as before."""
     if isinstance(module, Part):
         return module.compiled(tokens)
-    # Of a subclass of torch's Linear only ours: another may compute something else.
-    if isinstance(module, Linear) or (isinstance(module, nn.Linear) and type(module) is nn.Linear):
+    # Of exactly these classes: another subclass may compute something else.
+    if isinstance(module, nn.Linear) and type(module) in (nn.Linear, Linear):
         return PackedLinear.of(module, tokens)
     children = {name: with_compiled_parts(child, tokens) for name, child in module.named_children()}
     methods = module.compiled_methods() if isinstance(module, Mixer) else {}

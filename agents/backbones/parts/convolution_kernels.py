@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lram.agents.backbones.kernels.convolution import convolve, convolve_backward, convolve_tokens
-from lram.agents.backbones.sequences import arrays, over_rows
+from lram.agents.backbones.sequences import arrays, mask_of, over_rows
 
 
 def convolve_sequence(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -58,8 +58,3 @@ class ConvolutionStep:
         here = mask_of(x, valid)
         convolve_tokens(x.numpy(), past.numpy(), here, self._kernel, self._bias, self._silu, y.numpy())
         return y, past
-
-
-def mask_of(x: Tensor, valid: Tensor | None) -> Any:
-    """Return which tokens of x (B, k, ...) are there, (B, k) bool, for a kernel."""
-    return np.ones(x.shape[:2], np.bool_) if valid is None else valid.contiguous().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
@@ -22,6 +23,11 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {"silu": cast("Callable[[Tensor], Tensor]", F.silu), "gelu": _gelu}
 )
 """SwiGLU's and GeGLU's; GELU in its approximation by tanh, as Griffin has it."""
+
+
+def usual_hidden(width: int) -> int:
+    """Return 8/3 of ``width``, rounded up to a multiple of 16: with a gate, the weights of four times it."""
+    return math.ceil(width / 6) * 16
 
 
 class GatedFeedForward(nn.Module, Part):

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from lram.agents.backbones.kernels.linear import PackedLinear
-from lram.agents.backbones.parts.convolution_kernels import mask_of
 from lram.agents.backbones.rwkv7 import kernels
 from lram.agents.backbones.rwkv7.inputs import RecurrenceInputs
-from lram.agents.backbones.sequences import arrays
+from lram.agents.backbones.sequences import arrays, mask_of
 
 
 class TokenMixStep:

@@ -33,7 +33,7 @@ _SUCCESS = ("is_success", "success")  # what environments call it in a step's in
 class GymnasiumSession(SimulatorSession):
     """One environment. Made by ``DOMAIN.make``.
 
-    The time limit is the environment's own. Success is told where the info of an episode's first step tells
+    The time limit is the environment's own. Success is known where the info of an episode's first step tells
     it, as ``is_success`` or ``success``.
     """
 

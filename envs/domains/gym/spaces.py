@@ -73,7 +73,7 @@ class ObservationReader:
         read = self._read(observation)
         if self.kind == "image":
             return read  # type: ignore[no-any-return]
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is told
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is reported
             return finite_vector(self._name, read)
 
 
@@ -195,7 +195,7 @@ def _joined(name: str, members: dict[Any, Any], part: str) -> tuple[int, Reader]
 
 
 def _one_hot(indices: Any, sizes: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Return one-hot codes, one after the other; NaN, which is told, where an index is out of range."""
+    """Return one-hot codes, one after the other; NaN, which is reported, where an index is out of range."""
     found = np.zeros(sum(sizes))
     begin = 0
     for index, size in zip(indices, sizes):

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lram.agents.backbones.kernels.matrix_memory import advance, scan, scan_backward
-from lram.agents.backbones.parts.convolution_kernels import mask_of
-from lram.agents.backbones.sequences import arrays, over_rows
+from lram.agents.backbones.sequences import arrays, mask_of, over_rows
 
 _KEPT_NUMBERS = 1 << 18
 """Numbers of the matrices that are computed anew at once, backwards: they fit in a second cache."""
