@@ -1,5 +1,11 @@
+import io
+import re
+import zlib
+
 import matplotlib as mpl
 import pytest
+from fontTools import subset
+from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 
 from lram.reports import summarise
@@ -163,9 +169,30 @@ def test_a_figure_is_laid_out_once_and_one_svg_serves_file_and_page(monkeypatch)
     monkeypatch.setattr(
         Figure, "savefig", lambda *told, **more: saved.append(more["format"]) or save(*told, **more)
     )
+    draw_once, drawn = Figure.draw, []
+    monkeypatch.setattr(Figure, "draw", lambda it, canvas: drawn.append(it) or draw_once(it, canvas))
     drawing = Drawing("figure", "Title", "Caption", plain)
     page, files = inline_svg(drawing), [render(drawing, kind) for kind in ("svg", "png", "pdf")]
     assert saved == ["layout", "layout", "svg", "png", "pdf"]
+    assert drawn == [plain] * 3  # once a file, not once more for the layout
     assert plain.axes[0].get_position().x0 > 0.13  # room for the label
     assert files[0].decode().count(f"fill: {PAPER}") == 1
     assert "fill: var(--paper)" not in page
+
+
+def test_fonts_in_a_pdf_hold_outlines_and_no_rules_of_typesetting():
+    with look():
+        plain = Figure(figsize=(2, 1))
+        plain.text(0.5, 0.5, "fi ffl AV")
+    options = subset.Options
+    content = render(Drawing("figure", "Title", "Caption", plain), "pdf")
+    assert subset.Options is options
+    streams = [
+        zlib.decompress(part) for part in re.findall(rb"[^d]stream\n(.*?)\nendstream", content, re.DOTALL)
+    ]
+    fonts = [TTFont(io.BytesIO(stream)) for stream in streams if stream.startswith(b"\0\1\0\0")]
+    assert fonts
+    for font in fonts:
+        assert {"glyf", "hmtx", "head"} <= set(font.keys())
+        assert not {"GDEF", "GPOS", "GSUB"} & set(font.keys())
+    assert {"A", "V", "space"} <= {name for font in fonts for name in font.getGlyphOrder()}
