@@ -24,6 +24,7 @@ from lram.agents.trajectories.index import read_index
 from lram.agents.trajectories.layout import is_store
 from lram.agents.trajectories.readers import (
     BEYOND,
+    INVALID,
     UNWANTED,
     Imported,
     Note,
@@ -42,7 +43,11 @@ from lram.harness.rollout.translation import task_spec
 from lram.harness.storage.records import PlannedTask
 from lram.harness.words import count
 
-LEFT_OUT = {UNWANTED: "of tasks that were not asked for", BEYOND: "beyond --limit"}
+LEFT_OUT = {
+    UNWANTED: "of tasks that were not asked for",
+    BEYOND: "beyond --limit",
+    INVALID: "marked as invalid",
+}
 _TRANSFERRED = re.compile(r"(.+)_robot_([A-Za-z0-9]+)_gripper_\w+")
 
 

@@ -7,6 +7,7 @@ be what the user wanted, under a name that nobody looks at.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ READ = {
     "composuite": (".hdf5", ".h5"),
     "robomimic": (".hdf5", ".h5"),
     "minari": (".hdf5", ".h5"),
+    "rlds": (),
 }
 """Endings of the files that hold episodes, by layout; what is wrong with one of them, its reader says."""
 
@@ -33,6 +35,8 @@ BESIDE = frozenset(
         "index.jsonl",
         "pending.json",
         "lock",
+        "features.json",
+        "dataset_info.json",
     }
 )
 """Files that go with episodes, and hold none."""
@@ -41,6 +45,10 @@ LINKED = "links to folders, which are not followed"
 HIDDEN = "hidden files and folders"
 UNLISTED = "folders that cannot be listed"
 OTHER = "files with other endings"
+_SHARD = re.compile(r".+\.tfrecord-[0-9]{5,}-of-[0-9]{5,}")
+"""A file of an RLDS data set."""
+_VOCABULARY = re.compile(r".+\.labels\.txt")
+"""Names of the classes of a label, beside them."""
 _NAMED = 3
 
 
@@ -74,13 +82,15 @@ def skipped(source: Path, layout: str, *, store: bool = False) -> list[LeftOutFi
     if not source.is_dir() or store:
         return []
     found: dict[str, list[str]] = {}
-    for why, path in _looked_at(source, READ[layout]):
+    for why, path in _looked_at(source, READ[layout], (_SHARD, _VOCABULARY) if layout == "rlds" else ()):
         found.setdefault(why, []).append(path.relative_to(source).as_posix() or ".")
     order = (UNLISTED, LINKED, HIDDEN, OTHER)
     return [LeftOutFiles(why, tuple(sorted(found[why]))) for why in order if why in found]
 
 
-def _looked_at(source: Path, endings: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+def _looked_at(
+    source: Path, endings: tuple[str, ...], patterns: tuple[re.Pattern[str], ...]
+) -> Iterator[tuple[str, Path]]:
     unlisted: list[OSError] = []
     for place, folders, files in os.walk(source, onerror=unlisted.append):
         here = Path(place)
@@ -94,7 +104,9 @@ def _looked_at(source: Path, endings: tuple[str, ...]) -> Iterator[tuple[str, Pa
             file = here / name
             if name.startswith("."):
                 yield HIDDEN, file
-            elif not name.endswith(endings) and name not in BESIDE:
+            elif not (
+                name.endswith(endings) or name in BESIDE or any(one.fullmatch(name) for one in patterns)
+            ):
                 yield OTHER, file
     for error in unlisted:
         yield UNLISTED, Path(error.filename)

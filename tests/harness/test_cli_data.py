@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -199,6 +200,42 @@ def test_bad_options_are_refused_in_one_sentence(
         lram(capsys, "data", "import", source, "-o", tmp_path / "store", *arguments)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "store").exists()
+
+
+RLDS = Path(__file__).parents[1] / "data" / "rlds"
+
+
+def test_the_pages_import_of_rlds_data_gives_what_a_model_is_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "data.md").read_text(encoding="utf-8")
+    command = re.search(r"lram (data import bridge/1\.0\.0 .*)", page)
+    assert command is not None
+    names = {"bridge/1.0.0": RLDS / "rlds_arm" / "1.0.0", "data/bridge": tmp_path / "bridge"}
+    code, output = lram(capsys, *(names.get(word, word) for word in command[1].split()))
+    assert code == 0
+    assert re.search(r"2 episodes have images of 96 x 80, made 64 x 64", output)
+    assert "not looked at" not in output
+    store = TrajectoryStore(tmp_path / "bridge")
+    assert store.tasks["bridge/all"].observation_shape == (3, 64, 64)
+    card = json.loads((tmp_path / "bridge" / "card.json").read_text())
+    assert '"observation": ["image"]' in json.dumps(card)
+
+
+def test_what_lies_beside_rlds_files_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(RLDS / "rlds_walker", tmp_path / "rlds_walker"))
+    (folder / "1.0.0" / "notes.txt").write_text("mine")
+    _, output = lram(
+        capsys, "data", "import", folder, "-o", tmp_path / "x", "--task", "my/walker", "--reward-scale", 1
+    )
+    assert "not looked at: 1 files with other endings (1.0.0/notes.txt)" in output
+    assert "5 episodes imported, 1 marked as invalid" in output
+
+
+def test_keys_are_refused_where_a_layout_has_none(source: Path, tmp_path: Path) -> None:
+    command = ["data", "import", str(source), "-o", str(tmp_path / "store"), "--observation", "image"]
+    with pytest.raises(LramError, match=r"--observation is for data of the layout .*rlds.*; leave it out"):
+        app(command, exit_on_error=False, result_action="return_value")
 
 
 def test_every_task_of_the_paper_is_found_by_its_names() -> None:

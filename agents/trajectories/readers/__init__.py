@@ -5,6 +5,7 @@
 ``composuite``  CompoSuite's offline data (Dryad): observations, actions, ... in one file a task
 ``robomimic``   demonstrations of robomimic and MimicGen: data/demo_0, ...
 ``minari``      Minari data sets, and our own stores
+``rlds``        RLDS data sets that TensorFlow Datasets prepared: features.json, a record an episode
 ============  ======================================================================
 
 A reader goes on after what it cannot read: it yields a :class:`Problem` there, and the caller decides.
@@ -23,7 +24,7 @@ from typing import TypeAlias
 from lram.agents.api import AgentError
 from lram.agents.trajectories.hdf5 import DAMAGE, names_in, printable
 from lram.agents.trajectories.layout import is_store
-from lram.agents.trajectories.readers import composuite, minari, reference, robomimic
+from lram.agents.trajectories.readers import composuite, minari, reference, rlds, robomimic
 from lram.agents.trajectories.readers.conversion import to_trajectory
 from lram.agents.trajectories.readers.source import (
     Found,
@@ -44,6 +45,7 @@ from lram.agents.trajectories.trajectory import Trajectory
 __all__ = [
     "BEYOND",
     "FORMATS",
+    "INVALID",
     "UNWANTED",
     "Imported",
     "Note",
@@ -63,8 +65,10 @@ FORMATS: Mapping[str, Callable[[Path, Options], Iterator[Item]]] = MappingProxyT
         "composuite": composuite.episodes,
         "robomimic": robomimic.episodes,
         "minari": minari.episodes,
+        "rlds": rlds.episodes,
     }
 )
+INVALID = rlds.INVALID
 UNWANTED = "episodes of tasks that were not asked for were left out"
 BEYOND = "episodes beyond the limit of each task were left out"
 _LOOKED_AT = 5  # files to try before a folder's format is given up
@@ -153,8 +157,12 @@ def detect(path: Path) -> str:
     if path.is_dir():
         if is_store(path):
             return "minari"
+        if any((folder / rlds.INFO_FILE).is_file() for folder in rlds.folders(path)):
+            return "rlds"
         if next(path.rglob(reference.LENGTHS_FILE), None):
             return "lram"
+    elif ".tfrecord" in path.name:
+        return "rlds"
     unreadable = ""
     for file in islice(hdf5_files(path), _LOOKED_AT):
         try:

@@ -162,6 +162,8 @@ class Options:
         action_bounds: Map the source's actions from this range to [-1, 1].
         keep_rewards: Leave demonstrations' rewards as they are (robomimic).
         discrete_actions: Number of discrete actions, where neither task nor source tells it.
+        observation: What is observed, where the source has more than a task takes: keys, in order (rlds).
+        action: What acts, likewise (rlds).
     """
 
     limit: int | None = None
@@ -170,6 +172,8 @@ class Options:
     action_bounds: tuple[float, float] | None = None
     keep_rewards: bool = False
     discrete_actions: int | None = None
+    observation: tuple[str, ...] = ()
+    action: tuple[str, ...] = ()
 
 
 @contextmanager

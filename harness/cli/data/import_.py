@@ -18,6 +18,7 @@ from lram.harness.errors import LramError
 from lram.harness.waiting import still
 
 if TYPE_CHECKING:
+    from lram.agents.trajectories.readers import Options
     from lram.harness.collection.importing import ImportReport
 
 
@@ -29,7 +30,7 @@ def import_(
         Path, Parameter(name=["--output", "-o"], help="Folder of the store; an existing one is added to.")
     ],
     layout: Annotated[
-        Literal["auto", "lram", "composuite", "robomimic", "minari"],
+        Literal["auto", "lram", "composuite", "robomimic", "minari", "rlds"],
         Parameter(name="--format", help="Layout of the source (default: detected)."),
     ] = "auto",
     task: Annotated[
@@ -55,6 +56,17 @@ def import_(
     keep_rewards: Annotated[
         bool, Parameter(help="Keep the rewards of demonstrations as they are (robomimic).", negative=())
     ] = False,
+    observation: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Key that is observed, such as image (rlds); repeat it to put vectors side by side.",
+            negative=(),
+        ),
+    ] = None,
+    action: Annotated[
+        list[str] | None,
+        Parameter(help="Key that acts, such as world_vector (rlds), likewise.", negative=()),
+    ] = None,
     target_return: Annotated[
         float | None, Parameter(help="For a --task of your own: the return that a model is asked for.")
     ] = None,
@@ -74,8 +86,8 @@ def import_(
 
     Layouts: 'lram' (the paper's reference implementation: a folder a task, a file an episode),
     'composuite' (CompoSuite's offline data from Dryad), 'robomimic' (demonstrations of robomimic and
-    MimicGen) and 'minari' (Minari data sets, and stores of lram). docs/how-to/data.md tells what is
-    converted.
+    MimicGen), 'minari' (Minari data sets, and stores of lram) and 'rlds' (RLDS data sets that TensorFlow
+    Datasets prepared). docs/how-to/data.md tells what is converted.
 
     An episode that the store has already is not added again: an interrupted import continues when it is run
     again.
@@ -89,10 +101,20 @@ def import_(
         raise LramError("--limit must be 1 or more")
     if discrete_actions is not None and discrete_actions < 1:
         raise LramError("--discrete-actions must be 1 or more")
-    options = Options(limit, policy, clip_actions, _bounds(action_bounds), keep_rewards, discrete_actions)
+    options = Options(
+        limit,
+        policy,
+        clip_actions,
+        _bounds(action_bounds),
+        keep_rewards,
+        discrete_actions,
+        observation=tuple(observation or ()),
+        action=tuple(action or ()),
+    )
     wanted = ImportTasks(task, selected(tasks), target_return, reward_scale)
     with still(f"looking at {source}", quiet=json):
         name = detect(source) if layout == "auto" else layout
+    _check_options(options, name)
     said = {
         "made_by": "lram data import",
         "source": source.resolve().name,
@@ -109,6 +131,19 @@ def import_(
     else:
         _show_import(report, output)
     return EXIT_FAILED if report.problems else 0
+
+
+def _check_options(options: Options, layout: str) -> None:
+    """Raise LramError for options that the layout of the source has no use for."""
+    for option, given, layouts in (
+        ("--observation", options.observation, ("rlds",)),
+        ("--action", options.action, ("rlds",)),
+    ):
+        if given and layout not in layouts:
+            raise LramError(
+                f"{option} is for data of the layout {' or '.join(layouts)}, and this source is {layout}; "
+                "leave it out"
+            )
 
 
 def _bounds(text: str | None) -> tuple[float, float] | None:
