@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from lram.envs.errors import AnnouncedError, SelectionError
 from lram.envs.session import Domain, EvaluationProtocol, InterpreterRecipe, SourceTree
-from lram.envs.task import ActionKind, ObservationKind, ScoreKind, Split, Task
+from lram.envs.task import ActionKind, Dial, ObservationKind, ScoreKind, Split, Task
 from lram.envs.text import message_of, printable, type_of
 
 GROUP = "lram.domains"
@@ -186,7 +186,7 @@ def _answers_flaw(domain: Domain) -> str:
     # The tasks of a built-in domain may stand in the table.
     if not isinstance(domain.trial_task, str) or (names and domain.trial_task not in {"", *names}):
         return f"holds a domain whose trial_task {domain.trial_task!r:.60} is none of its tasks"
-    for what in ("attributes", "least_return", "greatest_return"):
+    for what in ("attributes", "least_return", "greatest_return", "dial"):
         ask = getattr(domain, what)
         if ask is not None and not callable(ask):
             return f"holds a domain whose {what} cannot be called"
@@ -194,6 +194,8 @@ def _answers_flaw(domain: Domain) -> str:
         which = f"holds a domain whose {{}} of the task {printable(repr(task.name), 80)}"
         if domain.attributes is not None and (wrong := _attributes_flaw(domain.attributes(task.name))):
             return f"{which.format('attributes')} {wrong}"
+        if domain.dial is not None and (wrong := _dial_flaw(domain.dial(task.name))):
+            return f"{which.format('dial')} {wrong}"
         least = domain.least_return(task) if domain.least_return is not None else None
         if least is not None and not _is_number(least):
             return f"{which.format('least_return')} is {least!r:.60}, no finite number"
@@ -223,6 +225,16 @@ def _attributes_flaw(attributes: object) -> str:
     if "split" in attributes:
         return "hold a split, which every task has already"
     return ""
+
+
+def _dial_flaw(dial: object) -> str:
+    if dial is None:
+        return ""
+    if not isinstance(dial, Dial):
+        return f"is a {type_of(dial)}, not a lram.envs.task.Dial"
+    if not _is_name(dial.family) or not _is_name(dial.unit) or not isinstance(dial.theory, str):
+        return "has a family, a unit or a theory that is no text"
+    return "" if type(dial.value) is int else f"has the value {dial.value!r:.60}, no whole number"
 
 
 def _task_flaw(domain: str, task: Task) -> str:

@@ -60,6 +60,7 @@ _ADAPTERS = MappingProxyType(
         "composuite": "lram.envs.domains.composuite",
         "mimicgen": "lram.envs.domains.mimicgen",
         "darkroom": "lram.envs.domains.darkroom",
+        "memory": "lram.envs.domains.memory.domain",
         "toy": "lram.envs.domains.toy",
         "gym": "lram.envs.domains.gym.domain",
     }
@@ -67,6 +68,7 @@ _ADAPTERS = MappingProxyType(
 
 
 # A domain, and what of it: as in task ids, or with the colon of names that are in no table.
+_PATTERN = re.compile(r"[*?\[@]")
 _NAMED = re.compile(r"(?P<domain>[^/:@*?\[]+)(?:[/:](?P<name>.*))?", re.DOTALL)
 
 
@@ -79,7 +81,7 @@ def benchmark_tasks() -> tuple[Task, ...]:
 
 @cache
 def all_tasks() -> Mapping[str, Task]:
-    """Return every known task by id: the paper's, robosuite's, Dark-Room's, the toy ones, other packages'."""
+    """Return every known task by id: the paper's, robosuite's, Dark-Room's, memory's, toy ones, others'."""
     tasks = {task.id: task for task in benchmark_tasks()}
     for name in domain_names():
         if name not in _domains():
@@ -212,6 +214,8 @@ def _on_demand(term: str) -> Task | None:
     if domain.on_demand is None:
         return None
     name = found["name"]
+    if domain.tasks and (not name or _PATTERN.search(name)):
+        return None  # patterns and splits are of the domain's table
     if not name:
         raise SelectionError(
             f"the domain {domain.name} makes its tasks from their names; name one after {domain.name}:"

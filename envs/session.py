@@ -42,7 +42,7 @@ import numpy.typing as npt
 from lram.envs.errors import SelectionError
 from lram.envs.errors import SessionError as SessionError  # a part of the contract
 from lram.envs.protocol_id import ProtocolId
-from lram.envs.task import ActionKind, ObservationKind, Task
+from lram.envs.task import ActionKind, Dial, ObservationKind, Task
 
 Observation = Union[npt.NDArray[np.float32], npt.NDArray[np.uint8]]
 Action = Union[int, npt.NDArray[np.float32]]
@@ -212,6 +212,8 @@ class Domain:
         clipped_data: Whether public data of the domain hold clipped rewards, of which no score can be made.
         on_demand: Makes the row of the task of a name that is in no table (``DOMAIN:NAME`` in a selection);
             SelectionError where there is no such task. None where ``tasks`` are all.
+        dial: Gives the number in which a task (by name) differs from the others of its family; reports draw
+            scores against it. None for a task, or a domain, without.
     """
 
     name: str
@@ -237,6 +239,7 @@ class Domain:
     greatest_return: Callable[[Task, str], float | None] | None = None
     clipped_data: bool = False
     on_demand: Callable[[str], Task] | None = None
+    dial: Callable[[str], Dial | None] | None = None
 
     def protocol(self, name: str | None = None) -> EvaluationProtocol:
         """Return the protocol called ``name`` (None: the default); SelectionError where there is none."""

@@ -12,6 +12,23 @@ ScoreKind = Literal["human", "data"]
 
 
 @dataclass(frozen=True)
+class Dial:
+    """The one number in which tasks of a family differ: how long, how many, how large.
+
+    Attributes:
+        family: What the tasks have in common, such as ``parity``; unique within the domain.
+        value: Of this task.
+        unit: What the number counts, such as ``bits``.
+        theory: What is known of who can solve the family, in one sentence; empty where nothing is said.
+    """
+
+    family: str
+    value: int
+    unit: str
+    theory: str = ""
+
+
+@dataclass(frozen=True)
 class Task:
     """One control task of one domain.
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
 from lram.agents.experts.heuristics import CONTROLLERS, Controller
+from lram.agents.experts.memory import MemoryController, memory_controller
 from lram.agents.experts.noise import GENERATOR_BYTES, uniform_action
 
 PROCGEN_NOOP = 4  # of the fifteen: no direction, no button
@@ -135,6 +136,7 @@ class ScriptedAgent(Agent):
     """Plays the tasks that somebody wrote a controller for.
 
     Meta-World: the package's own scripted experts, all fifty, which read the goal in the observation.
+    ``memory``: the controllers of :mod:`lram.agents.experts.memory`, which remember what they have seen.
     Elsewhere the controllers of :mod:`lram.agents.experts.heuristics`, where their scores are told.
     """
 
@@ -152,32 +154,58 @@ class ScriptedAgent(Agent):
                 return "the scripted Meta-World experts need the package metaworld, which is not installed"
             if task.id.removeprefix("metaworld/") in _metaworld_experts():
                 return None
-        return None if task.id in CONTROLLERS else f"there is no scripted controller for {task.id}"
+        if task.id in CONTROLLERS or memory_controller(task) is not None:
+            return None
+        return f"there is no scripted controller for {task.id}"
 
-    def start(self, lanes: int) -> dict[int, Controller]:
+    def start(self, lanes: int) -> dict[int, Controller | MemoryController]:
         """Return a state without episodes."""
         return {}
 
-    def reset(self, state: dict[int, Controller], lanes: Sequence[int], episodes: Sequence[Episode]) -> None:
+    def reset(
+        self,
+        state: dict[int, Controller | MemoryController],
+        lanes: Sequence[int],
+        episodes: Sequence[Episode],
+    ) -> None:
         """Give each lane a controller of its own; AgentError where ``refuses`` tells why."""
         for lane, episode in zip(lanes, episodes, strict=True):
             if (reason := self.refuses(episode.task)) is not None:
                 raise AgentError(reason)
-            state[lane] = _controller(episode.task)
+            made = memory_controller(episode.task)
+            state[lane] = _controller(episode.task) if made is None else made()
 
     def act(
         self,
-        state: dict[int, Controller],
+        state: dict[int, Controller | MemoryController],
         observations: Sequence[Observation],
         rewards: Sequence[float],
         lanes: Sequence[int],
-    ) -> tuple[list[Action], dict[int, Controller]]:
+    ) -> tuple[list[Action], dict[int, Controller | MemoryController]]:
         """Ask each lane's controller."""
-        return [state[lane](seen) for lane, seen in zip(lanes, observations, strict=True)], state
+        actions: list[Action] = []
+        for lane, seen, reward in zip(lanes, observations, rewards, strict=True):
+            controller = state[lane]
+            actions.append(
+                controller.act(seen, reward) if isinstance(controller, MemoryController) else controller(seen)
+            )
+        return actions, state
 
-    def state_bytes(self, state: dict[int, Controller]) -> int:
-        """Return 0: the controllers hold a few plain numbers at most."""
-        return 0
+    def took(
+        self,
+        state: dict[int, Controller | MemoryController],
+        lanes: Sequence[int],
+        actions: Sequence[Action],
+    ) -> None:
+        """Tell the controllers that remember what was done instead of what they gave last."""
+        for lane, action in zip(lanes, actions, strict=True):
+            controller = state[lane]
+            if isinstance(controller, MemoryController):
+                controller.took(action)
+
+    def state_bytes(self, state: dict[int, Controller | MemoryController]) -> int:
+        """Return eight bytes for each number that controllers remember of their episodes."""
+        return sum(8 * one.numbers for one in state.values() if isinstance(one, MemoryController))
 
 
 def _controller(task: TaskSpec) -> Controller:
