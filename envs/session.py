@@ -59,7 +59,7 @@ class Step(NamedTuple):
         success: Whether the task is solved at this step; None where the task has no such notion.
         signal: Reward that the agent is shown; it differs from ``reward`` where the protocol clips.
         context_reset: The agent's context starts anew with this observation although the episode
-            goes on (Atari: a life was lost, and the protocol treats that as a boundary).
+            continues (Atari: a life was lost, and the protocol treats that as a boundary).
         inner_episode_ends: An inner episode ended with this step, of a task that holds several in one context
             (Dark-Room). The agent is not reset; the last inner episode ends with the episode.
     """

@@ -1,4 +1,4 @@
-"""Evaluate agents on tasks: plan, play, record; and go on where an interrupted run stopped."""
+"""Evaluate agents on tasks: plan, play, record; and continue where an interrupted run stopped."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def resume(
     opened = run if isinstance(run, Run) else Run(run)
     if opened.plan.collected:
         raise LramError(
-            f"{opened.path} belongs to a collection of trajectories; go on with "
+            f"{opened.path} belongs to a collection of trajectories; continue with "
             f"'lram collect --resume {opened.path.parent.parent}'"
         )
     machine = machine_for(opened, machine)
@@ -165,14 +165,14 @@ def check_arguments(machine: object, executor: object) -> None:
 
 
 def machine_for(run: Run, machine: Machine | None) -> Machine:
-    """Return the settings to go on with ``run``; LramError where its models would be other agents."""
+    """Return the settings to continue with ``run``; LramError where its models would be other agents."""
     started = started_machine(run)
     machine = machine or started
     machine.check()
     if machine.precision != started.precision:
         raise LramError(
             f"the run was started with --precision {started.precision}, and {machine.precision} makes other "
-            f"agents of its models; go on with {started.precision}, or start a new run"
+            f"agents of its models; continue with {started.precision}, or start a new run"
         )
     return machine
 

@@ -33,7 +33,7 @@ class Machine:
         rows: Lanes that share a pass of a model, 1 or a multiple of 8; likewise.
         interpreters: By domain, where it is neither the one that is installed for it nor this one: a
             Python executable, the folder of a virtual environment, or ``main`` for this one. A run that
-            is gone on with keeps those that it was started with.
+            is continued keeps those that it was started with.
         attempts: How often an episode is tried before it is recorded as errored.
         quarantine_after: A task whose first so many episodes all errored is given up.
         deadlines: How long a worker may take for one answer.

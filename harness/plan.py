@@ -209,7 +209,7 @@ def reopen(
         if protocol != planned[name]:
             raise LramError(
                 f"the run was started with the protocol {planned[name]}, and this version has {protocol}; "
-                "go on with the lram-bench that started it, or start a new run"
+                "continue with the lram-bench that started it, or start a new run"
             )
     specs: dict[str, str | Agent] = {}
     for entry in plan.agents:
@@ -278,7 +278,7 @@ def check_same(entry: AgentEntry, now: AgentInfo) -> None:
     if before != after and before and after:
         raise LramError(
             f"agent {entry.label} was started with --precision {before} and is {after} now: rounded weights "
-            f"make another agent; go on with --precision {before}, or start a new run"
+            f"make another agent; continue with --precision {before}, or start a new run"
         )
     raise LramError(
         f"agent {entry.label} is not the one the run was started with (digest {now.digest[:12]}, "

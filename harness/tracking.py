@@ -7,7 +7,7 @@ A tracker is what trainings have (:mod:`lram.agents.training.sinks`), and is giv
     {"kind": "scores", "update": 60, "agents": {LABEL: {"score": 0.8, "success": 1.0, "tasks": {...}}}}
 
 Each works in a thread of its own, so that a slow or hanging one keeps nobody waiting. One that fails is given
-up with a word, and the evaluation goes on: what counts is the run's folder.
+up with a word, and the evaluation continues: what counts is the run's folder.
 """
 
 from __future__ import annotations

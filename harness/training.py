@@ -47,7 +47,7 @@ def finetuning_recipe(
     episode_fraction: float = 1.0,
     scratch: bool = False,
 ) -> Recipe:
-    """Return the recipe that goes on with a checkpoint on other data.
+    """Return the recipe that continues with a checkpoint on other data.
 
     It is the recipe that the checkpoint's card tells (the defaults, where it tells none), on this machine's
     processor, with the data, the model and the number of updates replaced.
@@ -152,7 +152,7 @@ class Progress:
         if (split := told_facts({"data": trainer.data.facts})) is not None:
             say(split.words())
         if trainer.update:
-            say(f"going on after update {trainer.update:,}")
+            say(f"continuing after update {trainer.update:,}")
         self.doing = "the first update, which also compiles what this model needs"
         self._last = time.monotonic()
         self._next = self._last + LINE_EVERY_S

@@ -4,7 +4,7 @@
     AGENT@reset=50     the state is made fresh every 50 decisions
     AGENT@window=50    at each decision, the last 50 timesteps are read anew from a fresh state
 
-Weights, returns asked for and inputs stay the same; the return-to-go goes on over the episode. A timestep
+Weights, returns asked for and inputs stay the same; the return-to-go continues over the episode. A timestep
 that is first in its context is read as an episode's first: without the action and the reward before it.
 As long as an episode is no longer than the context, all three decide alike, up to rounding.
 """

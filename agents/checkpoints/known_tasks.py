@@ -14,7 +14,7 @@ class KnownTasks(NamedTuple):
 
     Attributes:
         tasks: Their ids, sorted; None where nothing tells them.
-        complete: Whether they are all; not where the model went on from one whose tasks nobody noted.
+        complete: Whether they are all; not where the model continued from one whose tasks nobody noted.
     """
 
     tasks: tuple[str, ...] | None

@@ -2,7 +2,7 @@
 
 A model has two forms: ``forward`` over whole sequences, which is trained, and the step, which acts.
 Where they part, an evaluation measures a network that nobody trained. ``lram eval`` makes the checks of
-``QUICK`` on every model before it plays; ``lram check`` goes on for longer. Tokens are the model's own
+``QUICK`` on every model before it plays; ``lram check`` continues for longer. Tokens are the model's own
 embeddings of random observations, rewards and returns-to-go. States are made anew, and nothing is drawn
 from a global generator, so an evaluation is the same with the checks and without.
 

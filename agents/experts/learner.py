@@ -77,7 +77,7 @@ class LearnerAgent(Agent):
         rewards: Sequence[float],
         lanes: Sequence[int],
     ) -> tuple[list[Action], dict[int, LearnerLane]]:
-        """Learn from the last step of each lane, and go on."""
+        """Learn from the last step of each lane, and continue."""
         actions: list[Action] = []
         for lane, seen, reward in zip(lanes, observations, rewards, strict=True):
             trial = state[lane]

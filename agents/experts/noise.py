@@ -100,7 +100,7 @@ class NoisyState:
 class NoisyAgent(Agent):
     """Another agent with some of its actions replaced by random ones.
 
-    The inner agent is asked at every decision, so what it remembers goes on; its ``took`` tells it which
+    The inner agent is asked at every decision, so what it remembers continues; its ``took`` tells it which
     actions were replaced.
 
     Args:

@@ -81,7 +81,7 @@ def agreement(
                 )
             if not np.array_equal(np.asarray(expected), np.asarray(given)):
                 ties += _ties(logits, expected, given, task, 2 * tolerance * scale, where)
-                heard.took(state, [0], [given])  # both go on from one past
+                heard.took(state, [0], [given])  # both continue from one past
     step = agent.stepper.detail
     return Agreement(EPISODES, EPISODES * DECISIONS, ties, largest, tolerance, step)
 

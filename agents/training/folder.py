@@ -114,7 +114,7 @@ def check_vacant(run: Path) -> None:
                 f"{run} holds a run that has ended, with its model in {run / FINAL}; give another folder"
             )
         raise AgentError(
-            f"{run} holds a run that stopped after update {newest_update(run)}; go on with "
+            f"{run} holds a run that stopped after update {newest_update(run)}; continue with "
             f"'lram train --resume {run}', or give another folder"
         )
     if run.exists() and (not run.is_dir() or not all(map(_left_by_a_beginning, run.iterdir()))):
@@ -132,7 +132,7 @@ def _left_by_a_beginning(path: Path) -> bool:
 
 
 def recipe_of(run: Path, settings: tuple[str, ...] = ()) -> Recipe:
-    """Return the recipe to go on with; AgentError when there is no run or ``settings`` change its numbers."""
+    """Return the recipe to continue with; AgentError without a run, or where ``settings`` change numbers."""
     path = run / RECIPE_FILE
     if not path.is_file():
         raise AgentError(
@@ -185,8 +185,8 @@ def refuse_changes(run: Path, before: Recipe, after: Recipe) -> None:
     for name in sorted(old.keys() | new.keys()):
         if name not in FREE and old.get(name) != new.get(name):
             raise AgentError(
-                f"{run} was trained with {shown(name)} = {shown(str(old.get(name)))} and cannot go on with "
-                f"{shown(str(new.get(name)))}; "
+                f"{run} was trained with {shown(name)} = {shown(str(old.get(name)))} and cannot continue "
+                f"with {shown(str(new.get(name)))}; "
                 "leave it, or start a new run"
             )
 

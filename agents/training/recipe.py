@@ -274,7 +274,7 @@ FREE = frozenset(
         "saving.trackers",
     }
 )
-"""Fields that may differ when a run goes on: they change no number. Stores are held by their digests."""
+"""Fields that may differ when a run continues: they change no number. Stores are held by their digests."""
 
 
 EARLIER_DEFAULTS = {"data.validation_unit": "episode"}

@@ -61,7 +61,7 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        finished: False when it was asked to stop; a state is there to go on from.
+        finished: False when it was asked to stop; a state is there to continue from.
         update: Updates made.
         validation: The last line of validation; None without.
     """
@@ -92,7 +92,7 @@ def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Out
 
 
 def go_on(run: str | Path, settings: Sequence[str] = (), around: Surroundings = _PLAIN) -> Outcome:
-    """Go on with a run that stopped, from its newest state; the result is that of a run that did not stop.
+    """Continue with a run that stopped, from its newest state; the result is that of a run that did not stop.
 
     Args:
         run: Its folder.
@@ -142,7 +142,7 @@ def _failures_told(run: Path) -> Iterator[None]:
     except OSError as error:
         what = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
         raise AgentError(
-            f"training into {run} ended, because the system refused a file ({what}); fix that, and go on "
+            f"training into {run} ended, because the system refused a file ({what}); fix that, and continue "
             f"with 'lram train --resume {run}', or with the same command where the run had not begun"
         ) from error
     except (MemoryError, RuntimeError) as error:
@@ -241,8 +241,8 @@ class _Writer:
             self._lines.write(line)
         except OSError as error:
             raise AgentError(
-                f"{self._run / METRICS_FILE} cannot be written ({error.strerror}); fix that, and go on with "
-                f"'lram train --resume {self._run}'"
+                f"{self._run / METRICS_FILE} cannot be written ({error.strerror}); fix that, and continue "
+                f"with 'lram train --resume {self._run}'"
             ) from error
         self._trackers.write(line)
 
@@ -268,7 +268,7 @@ class _Writer:
             )
         except OSError as error:
             raise AgentError(
-                f"the checkpoint {path} cannot be written ({error.strerror or error}); fix that, and go on "
+                f"the checkpoint {path} cannot be written ({error.strerror or error}); fix that, and continue "
                 f"with 'lram train --resume {self._run}'"
             ) from error
 
@@ -304,7 +304,7 @@ def _tell_missing(run: Path, trainer: Trainer, kept: Sequence[Mapping[str, Any]]
     if missing:
         folder.say(
             f"{run / METRICS_FILE} lacks the lines of {len(missing)} updates, the first {missing[0]}; "
-            "its curve has a gap, and training goes on"
+            "its curve has a gap, and training continues"
         )
 
 

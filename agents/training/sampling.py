@@ -70,7 +70,7 @@ class DomainEpisodes:
     ) -> tuple[Integers, Integers, Integers]:
         """Return the windows of at most ``context`` timesteps that end with these transitions.
 
-        With ``fill``, a window that begins where the agent's context began goes on until it is full, or
+        With ``fill``, a window that begins where the agent's context began continues until it is full, or
         the context ends.
 
         Returns:

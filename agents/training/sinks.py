@@ -5,7 +5,7 @@ machine's speed is in its field ``time``, so that all else is the same for the s
 checksum of itself, ``crc32``, which is verified whenever lines are read; earlier versions wrote none.
 
 A tracker of one's own is an entry point of the group ``lram.trackers``: a callable that is given the
-run's folder, the recipe as a dictionary and the update that training goes on after, and returns an
+run's folder, the recipe as a dictionary and the update that training continues after, and returns an
 object with ``write(line)`` and ``close()``. ``saving.trackers`` in the recipe names it. Evaluations give the
 same callable the evaluation as a dictionary, and write lines of other kinds (:mod:`lram.harness.tracking`).
 :data:`BUILT_IN` has those that come with the package; nothing is imported unless it is named.
@@ -194,7 +194,7 @@ def _numbers(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, floa
 
 
 class Trackers:
-    """Other sinks; one that fails is given up with a word, and training goes on.
+    """Other sinks; one that fails is given up with a word, and training continues.
 
     A package may do anything, also end the process; only the user's interruption is not taken for a failure.
     """

@@ -1,4 +1,4 @@
-"""Training states: what a run needs to go on as if it had not stopped.
+"""Training states: what a run needs to continue as if it had not stopped.
 
 ::
 
@@ -131,7 +131,7 @@ def load_state(run: Path, *, talks: bool = True) -> tuple[TrainingState, dict[st
 def _tell(path: Path, problems: list[str], signed: bool) -> None:
     for problem in problems:
         print(
-            f"lram: {problem}; training goes on from {path.name}, the state before it, to the same result",
+            f"lram: {problem}; training continues from {path.name}, the state before it, to the same result",
             file=sys.stderr,
             flush=True,
         )

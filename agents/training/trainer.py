@@ -109,7 +109,7 @@ class Trainer:
         self._parallel: nn.Module = world.wrap(model.train())
 
     def restore(self, state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from a state; AgentError when it is of another model or other data."""
+        """Continue from a state; AgentError when it is of another model or other data."""
         if state.stores != self.data.digests:
             raise AgentError(
                 f"the trajectories of {', '.join(self.recipe.data.stores)} are not those that {self.run} was "
@@ -117,7 +117,7 @@ class Trainer:
             )
         if state.processes != self.world.size:
             raise AgentError(
-                f"{self.run} was trained by {state.processes} processes and cannot go on with "
+                f"{self.run} was trained by {state.processes} processes and cannot continue with "
                 f"{self.world.size}; use as many again, or start a new run"
             )
         left = dict(tensors)
@@ -149,7 +149,7 @@ class Trainer:
         except OSError as error:
             raise AgentError(
                 f"the training state cannot be written to {self.run} ({error.strerror or error}); fix that, "
-                f"and go on with 'lram train --resume {self.run}'"
+                f"and continue with 'lram train --resume {self.run}'"
             ) from error
 
     def train(self, outputs: Outputs, stop: StopRequest) -> bool:

@@ -102,7 +102,7 @@ def fault_of_part(path: Path, line: PartLine) -> str:
         return ""
     return (
         f"{file} is damaged: its checksum is {found[:12]}, the index has {line.sha256[:12]}; put the file "
-        f"back from a copy of the store, or go on without it: lram data rebuild {path}"
+        f"back from a copy of the store, or continue without it: lram data rebuild {path}"
     )
 
 

@@ -26,7 +26,7 @@ class StoreFolder:
 
     Args:
         path: The folder, which exists.
-        resume: The command that goes on with the store, for sentences.
+        resume: The command that continues with the store, for sentences.
 
     Attributes:
         path: The folder.
@@ -77,7 +77,7 @@ class StoreFolder:
         found = now and not now.endswith(" (deleted)")
         raise AgentError(
             f"{self.path} was moved or replaced while this process wrote to it; what is committed is in "
-            + (f"{now}: '{self._resume} {now}' goes on there" if found else "the folder that was moved")
+            + (f"{now}: '{self._resume} {now}' continues there" if found else "the folder that was moved")
         )
 
     def exists(self, name: str) -> bool:

@@ -38,7 +38,7 @@ class Index(NamedTuple):
         whole: Bytes that they take; behind them may be a line that is being written.
         unsigned: How many lines carry no checksum: those of stores that earlier versions wrote.
         listing: What lies among the parts.
-        pending: The commit that is going on, or was interrupted.
+        pending: The commit that is under way, or was interrupted.
     """
 
     lines: list[PartLine]
@@ -192,7 +192,7 @@ def check_parts(path: Path, lines: Collection[PartLine], sizes: Mapping[str, os.
 def fault_of_size(path: Path, line: PartLine, sizes: Mapping[str, os.stat_result]) -> str:
     """Return what is wrong with the file of a part as it is listed, as a sentence; empty when nothing is."""
     found = sizes.get(line.part)
-    advice = f"put the file back from a copy of the store, or go on without it: lram data rebuild {path}"
+    advice = f"put the file back from a copy of the store, or continue without it: lram data rebuild {path}"
     if found is None:
         return f"{path} misses its part {line.part}; {advice}"
     if found.st_size != line.bytes:
@@ -202,7 +202,7 @@ def fault_of_size(path: Path, line: PartLine, sizes: Mapping[str, os.stat_result
 
 
 def read_pending(path: Path) -> Pending | None:
-    """Return the commit that is going on or was interrupted; None without one, or where that is damaged.
+    """Return the commit that is under way or was interrupted; None without one, or where that is damaged.
 
     Damaged, it explains nothing, so that what it would explain is refused.
     """

@@ -52,7 +52,7 @@ class Trajectory:
         record: JSON of the episode's record, where there is one.
         origin: Names the episode within its source, such as ``runs/0001|scripted|metaworld/reach-v3|3``
             or a file and its episode; unique in a store where it is not empty, so that a collection
-            or an import that was interrupted can go on.
+            or an import that was interrupted can continue.
     """
 
     task: TaskSpec

@@ -29,7 +29,7 @@ class Verified:
         parts, episodes, steps: What its index names.
         bad: What is wrong, one sentence each.
         unnamed: Files among the parts that are none of the store's.
-        pending: Parts of a commit that goes on or was interrupted.
+        pending: Parts of a commit that is under way or was interrupted.
         unsigned: What carries no checksum, because an earlier version wrote it.
         repeats: Tasks that have a trajectory more than once, one sentence each; nothing is wrong with that.
         shared: By path of another store that was verified with it: how many episodes are there, too.

@@ -79,7 +79,7 @@ class StoreWriter:
         card: What this writer has to say of what it adds, see :meth:`describe`.
         create: Make the store where there is none.
         part_bytes: Commit when more than this is held.
-        resume: The command that goes on with the store, for sentences; the store's path follows it.
+        resume: The command that continues with the store, for sentences; the store's path follows it.
         say: Told in a sentence what was set aside.
 
     Attributes:

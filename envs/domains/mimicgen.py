@@ -69,7 +69,7 @@ def _import_mimicgen(environment: str) -> None:
             import_source(DOMAIN, tree)
     registered = import_module("robosuite.environments.base").REGISTERED_ENVS
     if environment not in registered:
-        # mimicgen goes on without the modules that it cannot import; here the reason comes out.
+        # mimicgen continues without the modules that it cannot import; here the reason comes out.
         modules = import_module("mimicgen.envs.robosuite")
         for module in iter_modules(modules.__path__):
             import_quietly(f"{modules.__name__}.{module.name}", "run 'lram env install mimicgen'")

@@ -60,7 +60,7 @@ class OutputFile:
             if not content:
                 self.ended = True
                 return
-            # A full disk costs what is printed; whether the run can go on, its records tell.
+            # A full disk costs what is printed; whether the run can continue, its records tell.
             with contextlib.suppress(OSError):
                 self._write(content)
 

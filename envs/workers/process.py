@@ -157,7 +157,7 @@ class WorkerProcess:
         self._send(wire.pack_step(slot, action, number), request, flush=flush)
 
     def render(self, slot: int, deadlines: Deadlines) -> None:
-        """Ask for an image of the scene in ``slot``, of an episode that goes on or has just ended.
+        """Ask for an image of the scene in ``slot``, of an episode that continues or has just ended.
 
         The first one may take as long as an episode's beginning: a GL context is made.
         """

@@ -103,7 +103,7 @@ for name, command in COMMANDS:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """End as Ctrl-C does: workers gone, records kept, and a word on how to go on."""
+    """End as Ctrl-C does: workers gone, records kept, and a word on how to continue."""
     raise KeyboardInterrupt
 
 

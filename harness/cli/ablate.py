@@ -78,7 +78,7 @@ def ablate(
 
         def tell(line: str) -> None:
             nonlocal doing
-            doing = "the study goes on"
+            doing = "the study continues"
             say(line)
 
         with still(lambda: doing):

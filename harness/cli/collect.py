@@ -77,7 +77,9 @@ def collect(
     progress = quiet if machine.quiet else shown
     if resume is not None:
         if agents or tasks or output is not None:
-            raise LramError("--resume goes on with a store as it was begun; leave out agents, --tasks and -o")
+            raise LramError(
+                "--resume continues with a store as it was begun; leave out agents, --tasks and -o"
+            )
         with _telling_how_to_go_on(resume):
             runs = collection.resume_collection(
                 resume,
@@ -115,7 +117,7 @@ def _telling_how_to_go_on(store: Path) -> Iterator[None]:
             planned = sum(len(run.plan.pairs()) * run.plan.episodes for run in runs)
             recorded = planned - sum(len(run.missing()) for run in runs)
             print(
-                f"\n{recorded} of {planned} episodes are recorded; go on with: lram collect --resume {store}"
+                f"\n{recorded} of {planned} episodes are recorded; continue with: lram collect --resume {store}"
             )
         raise
 

@@ -16,7 +16,7 @@ VERDICTS: Mapping[str, int] = MappingProxyType(
 
 ALWAYS: Mapping[int, str] = MappingProxyType(
     {
-        EXIT_BAD_INPUT: "refused, or could not go on: one sentence on standard error says what, why and "
+        EXIT_BAD_INPUT: "refused, or could not continue: one sentence on standard error says what, why and "
         "what to do; what was recorded before stands",
         EXIT_INTERRUPTED: "interrupted by Ctrl-C, SIGTERM or SIGHUP; what was recorded stands, and the last "
         "line says how to continue, where that is possible",

@@ -156,7 +156,7 @@ def _executor(cluster: ClusterOptions, node: str | None) -> Executor:
 
 
 def _interrupted(folder: Path) -> int:
-    """Say how to go on after Ctrl-C; return the exit code."""
+    """Say how to continue after Ctrl-C; return the exit code."""
     from lram.harness.latency.folder import PLAN_FILE
 
     if not (folder / PLAN_FILE).is_file():

@@ -209,7 +209,7 @@ class MachineOptions:
     quiet: QuietOption = False
 
     def machine(self, run: Run | None = None) -> Machine:
-        """Return the settings as the library takes them, for a new run or to go on with ``run``."""
+        """Return the settings as the library takes them, for a new run or to continue with ``run``."""
         from lram.envs.workers.process import Deadlines
 
         usual = started_machine(run) if run is not None else Machine()

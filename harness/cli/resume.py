@@ -48,7 +48,7 @@ def resume(
     """
     for marker, command in _ELSEWHERE.items():
         if (run / marker).is_file():
-            raise LramError(f"{run} is not an evaluation; go on with: {command.format(run)}")
+            raise LramError(f"{run} is not an evaluation; continue with: {command.format(run)}")
     try:
         opened = Run(run)
         finished = resume_run(

@@ -80,7 +80,7 @@ def collect(
 ) -> Run:
     """Play every agent on every task, keep the trajectories in ``store``, and return the run.
 
-    A store that exists is added to. Where it has a run of just these arguments, that is gone on with.
+    A store that exists is added to. Where it has a run of just these arguments, that is continued.
 
     Args:
         agents: As :func:`lram.harness.evaluate` takes them; ``scripted~0.3`` is an agent with noise
@@ -168,14 +168,14 @@ def resume_collection(
         trust: What the caller vouches for; see :func:`lram.harness.resume`.
 
     Raises:
-        LramError: The store has no run, or one cannot be gone on with.
+        LramError: The store has no run, or one cannot be continued.
         AgentError: It is no store, or it cannot be written.
     """
     path = placed(store)
     with StoreWriter(path, create=False, part_bytes=COMMIT_BYTES, resume=RESUME) as writer:
         runs = collected_runs(path)
         if not runs:
-            raise LramError(f"{path} has no run to go on with: 'lram collect AGENT... -o {path}' adds one")
+            raise LramError(f"{path} has no run to continue with: 'lram collect AGENT... -o {path}' adds one")
         machines = [machine(run) for run in runs]
         _check_interpreters(runs, machines)
         return [

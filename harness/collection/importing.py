@@ -242,7 +242,7 @@ def import_data(
 ) -> ImportReport:
     """Add the episodes of the data set ``source`` to ``store``, which is made where there is none.
 
-    Episodes that the store has already are not added again, so an import that was interrupted goes on
+    Episodes that the store has already are not added again, so an import that was interrupted continues
     when it is run again.
 
     Args:
@@ -251,7 +251,7 @@ def import_data(
         tasks: Which tasks may occur.
         options: How to read.
         layout: One of the readers' ``FORMATS`` (empty: found out).
-        skip_bad: Go on after what cannot be read, instead of raising.
+        skip_bad: Continue after what cannot be read, instead of raising.
         card: What the store's card should say of the source.
         seen: Called after each episode.
 
@@ -350,8 +350,8 @@ def _added(writer: StoreWriter, filed: _Filed, item: Imported, report: ImportRep
 
 def _left(report: ImportReport, store: Path) -> str:
     if not report.episodes:
-        return " (--skip-bad goes on without it)"
+        return " (--skip-bad continues without it)"
     return (
-        f" (the {report.episodes} episodes before it are in {store}; the same command goes on from there, "
+        f" (the {report.episodes} episodes before it are in {store}; the same command continues from there, "
         "--skip-bad without what is bad)"
     )

@@ -5,7 +5,7 @@ An :class:`Executor` is this machine (:mod:`.local`) or a Ray cluster (:mod:`.ra
 
 * :meth:`ExecutorSession.play` plays the episodes of a run (evaluation and collection). Records are pushed
   to a :class:`RecordSink` as episodes end, one for every item and in any order: a record must be written
-  before the rollout goes on. So the same plan gives the same records wherever it is played.
+  before the rollout continues. So the same plan gives the same records wherever it is played.
 * :meth:`ExecutorSession.run` does independent :class:`ExecutorJob` objects (cells of a study, a sweep)
   and gives a stream of :class:`JobUpdate`. To stop reading is to cancel: closing the stream ends what runs,
   after it has saved what it can.

@@ -19,7 +19,7 @@ def play(
     """Play what ``run`` misses.
 
     An agent that raises, as a model does whose output is not finite, stops where it is: its traceback is in
-    the run's logs, what it has not played stays missing, and the others go on.
+    the run's logs, what it has not played stays missing, and the others continue.
 
     Args:
         run: Of the scores.
@@ -39,4 +39,4 @@ def play(
             if not isinstance(error.__cause__, AgentRaisedError):
                 raise
             broken.add(error.__cause__.label)
-            say(f"{error}; the rest of its episodes is left out, the other agents go on")
+            say(f"{error}; the rest of its episodes is left out, the other agents continue")

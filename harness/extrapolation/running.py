@@ -1,4 +1,4 @@
-"""Make an extrapolation and go on with it: validity, then losses, then scores; nothing is done twice."""
+"""Make an extrapolation and continue with it: validity, then losses, then scores; nothing is done twice."""
 
 from __future__ import annotations
 

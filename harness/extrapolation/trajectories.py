@@ -221,7 +221,7 @@ def _unseen(
     again = [label for label, card in cards.items() if card.get("init_from")]
     if again:
         parts.append(
-            f"of {_names(again)}, which went on from another checkpoint, only what the last training read "
+            f"of {_names(again)}, which continued from another checkpoint, only what the last training read "
             "is left out"
         )
     return left, "; ".join(parts)

@@ -159,7 +159,7 @@ class _Trial:
         worker.begin(0, self.task, self.protocol, seed, DEADLINES)
 
     def take(self, event: Event) -> None:
-        """Go on with what a worker answered; ``result`` is there when it was the last answer."""
+        """Continue with what a worker answered; ``result`` is there when it was the last answer."""
         if isinstance(event, Failed | Died):
             self._end(event.message)
         elif isinstance(event, Begun):

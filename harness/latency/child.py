@@ -55,7 +55,7 @@ def measure(order: Order, send: Callable[[LatencyPoint], object]) -> None:
                 send(point)
                 if end_of(point, plan.effort):
                     return
-    except Exception as error:  # whatever it was, it belongs to this point, and the sweep goes on
+    except Exception as error:  # whatever it was, it belongs to this point, and the sweep continues
         outcome = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"[:_WORDS]
         if is_lack(error):
             outcome = OUT_OF_MEMORY

@@ -168,7 +168,7 @@ class LatencyPoint:
         outcome: ``ok``, ``out of memory``, or in a sentence why there is nothing.
         read: Timesteps that were read before the first timed decision.
         held: The context is the same at every timed decision: what the last one added is forgotten. A
-            recurrent state instead goes on, one timestep a decision.
+            recurrent state instead continues, one timestep a decision.
         agent_ns: Agent step: observations on the host in, actions on the host out.
         model_ns: Model step: embedded tokens in, logits out, on the device; empty for foreign agents.
         loop_ns: Agent step and one step of the simulators in their worker processes.

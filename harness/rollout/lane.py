@@ -30,7 +30,7 @@ class Lane:
         needs_reset: The agent begins anew at its next decision.
         part: Return of the inner episode so far.
         last, bins: What the world was stepped with last, and its bins; None before the first step.
-        pending: What the agent decided while the world goes on with the action before (``--realtime``).
+        pending: What the agent decided while the world continues with the action before (``--realtime``).
         hold: Steps that the world still takes until then.
         longest: Decisions after which the episode is taken for one without an end.
         still_s: Seconds of it for which the machine stood still.
@@ -81,7 +81,7 @@ class Lane:
     def decided(self, action: Action, delay: int) -> Action:
         """Take a decision that came ``delay`` steps late; return what to send now.
 
-        Until the decision is there the world goes on with the action before; before the first one, with
+        Until the decision is there the world continues with the action before; before the first one, with
         no movement (zeros, or the discrete action 0).
         """
         self.signal = 0.0

@@ -10,7 +10,7 @@ _STRIDE = 1.05  # by which a median that is estimated moves with each value
 
 @dataclass(frozen=True, slots=True)
 class MeasuredTimes:
-    """Seconds that things take; the mappings change while a rollout goes on.
+    """Seconds that things take; the mappings change during a rollout.
 
     A step or a pass is what it typically takes: a single one may wait for a core, or compile something.
 

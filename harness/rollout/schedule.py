@@ -4,7 +4,7 @@ An evaluation has W worker slots, each with room for one worker, and N lanes tha
 worker slot serves one domain at a time, because a worker's process is its domain's, and changes only when it
 holds no episode. Work is taken agent by agent, so that the lanes that are ready at the same time mostly
 belong to one agent and share its network pass. While what is left of the current agent waits for a worker
-slot, the one that is nearest to being empty takes nothing new and the others go on with the next agent.
+slot, the one that is nearest to being empty takes nothing new and the others continue with the next agent.
 
 Of an agent's work the longest is begun first, so that little is left to play when lanes begin to stand empty.
 What a lane stays with is an episode, or a task with all its episodes where building a session is slow; it is

@@ -31,9 +31,9 @@ class Settling:
             tasks: By task id.
             attempts: How often an episode is tried before it is recorded as errored.
             queue: Given what is tried again.
-            tally: Told of each record.
+            tally: Counts each record.
             on_record: Given each record.
-            on_tape: Given a scored episode step by step with its record, in place of ``on_record``.
+            on_trajectory: Given a scored episode step by step with its record, in place of ``on_record``.
         """
         self._tasks, self._attempts = tasks, attempts
         self._queue, self._tally = queue, tally

@@ -101,7 +101,7 @@ class FolderKind:
             ) from error
         if (folder / self.plan_file).is_file():
             raise LramError(
-                f"{folder} holds {self.holding} already; '{self.resume} {folder}' goes on with it"
+                f"{folder} holds {self.holding} already; '{self.resume} {folder}' continues with it"
             )
         if not folder.is_dir() or not all(map(self._is_leftover, folder.iterdir())):
             raise LramError(f"{folder} exists and is not an empty folder; give a new one")

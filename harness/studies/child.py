@@ -1,7 +1,7 @@
 """One cell in a process of its own: ``python -m lram.harness.studies.child FOLDER CELL make|time``.
 
 ``make`` trains, evaluates and measures what is not there yet; ``time`` takes the times of decisions
-and closes the cell. Both go on wherever an earlier process was interrupted. The exit code is 0 when all
+and closes the cell. Both continue wherever an earlier process was interrupted. The exit code is 0 when all
 of it is there, 130 when the process was asked to stop, and 2 when something is wrong, with one sentence
 as the last line.
 """

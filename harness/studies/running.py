@@ -80,7 +80,7 @@ def ablate(
 
     Args:
         study: The study.
-        folder: Where; one that exists is gone on with, also when the study has changed: cells of the
+        folder: Where; one that exists is continued, also when the study has changed: cells of the
             same content are kept as they are.
         jobs: Cells that are made at the same time, one thread each (None: one; on a cluster as many as fit).
         only: Patterns of cells' titles, level names or folders; none: all cells.

@@ -80,7 +80,7 @@ def time_contexts(
 ) -> list[TimedPoint]:
     """Return so many timed ``decisions`` at each of ``contexts``, which rise.
 
-    The agent goes on from one context to the next, and begins anew where it has read beyond it: in the
+    The agent continues from one context to the next, and begins anew where it has read beyond it: in the
     warm-up, or in the decisions that were timed.
     """
 

@@ -1,13 +1,13 @@
 """An agent at a context that it has really read, ready to decide.
 
-* A recurrent state goes on from decision to decision; its time does not depend on how much it has read.
+* A recurrent state continues from decision to decision; its time does not depend on how much it has read.
   Before the decisions it is put on disk, so that the next context is reached from there, and so that no
   second copy of it counts as memory.
 * A Transformer is taken back to its context after each decision: the last one's tokens are forgotten by
   setting the count of tokens back. A full cache is made just as long as the context and one decision
   need, and a window that is read anew too (or both are left as the model has them, and a cache that has no
-  room then goes on and starts again when it is full).
-* Any other agent is a black box: it reads the context by as many real decisions, and goes on.
+  room then continues and starts again when it is full).
+* Any other agent is a black box: it reads the context by as many real decisions, and continues.
 
 The past of an action model is read from the recording, whose timesteps lanes share. What decisions are shown
 is the view's to say.
@@ -237,7 +237,7 @@ class SteppedAgent:
         self.read = 0
 
     def reach(self, context: int) -> int:
-        """See :class:`TimedAgent`. It goes on from where it stands, unless that is beyond ``context``."""
+        """See :class:`TimedAgent`. It continues from where it stands, unless that is beyond ``context``."""
         if not self._begun or self.read > context:
             self._state = self._agent.start(len(self._lanes))
             self._agent.reset(self._state, self._lanes, self.episodes)

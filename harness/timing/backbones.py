@@ -4,7 +4,7 @@ A decision reads the tokens of one timestep (reward, state, return-to-go) of eve
 ``torch.inference_mode``. Every row has inputs of its own, and every decision new ones. Encoders and the
 action head are not part of it: they are the same for all backbones.
 
-* A recurrent model goes on from decision to decision; its time does not depend on how many it has read.
+* A recurrent model continues from decision to decision; its time does not depend on how many it has read.
 * A Transformer is timed with the cache that its configuration names. What a timed decision appends is
   forgotten before the next, so that the context stays as long as it is said to be.
 

@@ -72,7 +72,7 @@ class UnscoredCheckpoint:
 
 @contextmanager
 def opened(folder: str | Path, request: WatchRequest) -> Iterator[WatchFolder]:
-    """Begin a watch in ``folder``, or go on with the one that is there, and hold its lock.
+    """Begin a watch in ``folder``, or continue with the one that is there, and hold its lock.
 
     Raises:
         LramError: There is no such training, a task cannot be played, another process watches there, or the
@@ -105,7 +105,7 @@ def follow(
     """Score every checkpoint that is kept and yield it, in the order of the updates.
 
     A checkpoint that cannot be played is yielded with the reason, and the others are played. What could not
-    be played while the training went on is tried once more at its end.
+    be played while the training continued is tried once more at its end.
 
     Args:
         watch: What :func:`opened` gave.

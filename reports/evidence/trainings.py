@@ -87,7 +87,7 @@ class TrainingFacts:
         model: None where nothing tells it yet.
         parameters: Number of weights; None likewise.
         stores: Digests of the trajectory stores; None likewise.
-        began_from: Digest of the checkpoint gone on with; empty for random weights.
+        began_from: Digest of the checkpoint continued; empty for random weights.
         processes: That train together.
         machine: CPU, cores and GPU in words.
         digest: Of the final checkpoint; empty without one.

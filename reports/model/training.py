@@ -71,7 +71,7 @@ class TrainingResult:
         stores: Digests of the trajectory stores (None: not recorded yet).
         recipe_digest: SHA-256 over the fields that decide numbers.
         checkpoint_digest: Of the final checkpoint, as agents carry it; empty without one.
-        began_from: Digest of the checkpoint that was gone on with; empty for random weights.
+        began_from: Digest of the checkpoint that was continued; empty for random weights.
         evaluated_as: Labels of the report's agents that are the final checkpoint.
         machine: Where it was trained, in words; empty where it is not recorded.
         validation: None where there was none.

@@ -217,7 +217,7 @@ def _recipes(trainings: Sequence[Training]) -> Iterator[Caveat]:
 def _origin(training: Training) -> str:
     if training.facts.began_from:
         return f"checkpoint {training.facts.began_from[:12]}"
-    # A run of which no state is there yet tells that it goes on with a checkpoint, not with which.
+    # A run of which no state is there yet tells that it continues with a checkpoint, not with which.
     return f"a checkpoint, {_UNSAID}" if training.facts.recipe.get("model.init_from") else "random weights"
 
 

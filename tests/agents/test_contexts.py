@@ -163,7 +163,7 @@ def test_a_reset_begins_as_an_episode_does_and_the_return_to_go_goes_on(config: 
 
 @pytest.mark.parametrize("mode", ["window", "reset"])
 def test_what_lies_before_the_context_plays_no_part(mode: Any) -> None:
-    # Without returns-to-go: they are what goes on.
+    # Without returns-to-go: they are what continues.
     config = replace(CONFIGS["xlstm"], returns_in_context=False)
     one, other = _inputs(ARM, 8, seed=1), _inputs(ARM, 8, seed=2)
     other[4:] = one[4:]

@@ -719,9 +719,9 @@ MINARI_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no terminations": (lambda f: change(f, "episode_0/terminations", None), "no data set 'terminations'"),
     "NaN": (lambda f: change(f, "episode_0/observations", nan), "not finite at row 2"),
     "lengths": (lambda f: change(f, "episode_0/rewards", lambda r: r[:-1]), "rewards of shape (3,)"),
-    "goes on": (
+    "continues": (
         lambda f: change(f, "episode_0/terminations", np.ones_like),
-        "ends at step 0 and goes on",
+        "ends at step 0 and continues",
     ),
     "empty": (
         lambda f: [

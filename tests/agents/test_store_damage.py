@@ -427,7 +427,7 @@ def test_a_store_that_is_moved_while_it_is_written_is_not_split(store: Path, rep
             writer.commit()
 
     before: dict[str, str] = {}
-    with pytest.raises(AgentError, match=f"'lram collect --resume {re.escape(str(moved))}' goes on there"):
+    with pytest.raises(AgentError, match=f"'lram collect --resume {re.escape(str(moved))}' continues there"):
         written()
     assert read_all(moved) == whole
     assert verified(moved).bad == []

@@ -292,11 +292,11 @@ def stopped(recipe: Callable[..., Recipe], tmp_path: Path) -> Path:
 
 
 def test_a_run_does_not_go_on_by_another_recipe(stopped: Path) -> None:
-    with pytest.raises(AgentError, match=r"optimizer\.clip = 0\.25 and cannot go on with 1"):
+    with pytest.raises(AgentError, match=r"optimizer\.clip = 0\.25 and cannot continue with 1"):
         go_on(stopped, ["optimizer.clip=1"])
     text = (stopped / "recipe.toml").read_text()
     (stopped / "recipe.toml").write_text(text.replace("seed = 0", "seed = 9", 1))
-    with pytest.raises(AgentError, match="seed = 0 and cannot go on with 9"):
+    with pytest.raises(AgentError, match="seed = 0 and cannot continue with 9"):
         go_on(stopped)
 
 
@@ -317,7 +317,7 @@ def test_a_store_may_move(stopped: Path, store: Path, tmp_path: Path) -> None:
 def test_a_folder_that_holds_something_is_not_trained_into(
     stopped: Path, recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    with pytest.raises(AgentError, match="go on with 'lram train --resume"):
+    with pytest.raises(AgentError, match="continue with 'lram train --resume"):
         start(recipe(), stopped)
     go_on(stopped)
     with pytest.raises(AgentError, match="has ended"):

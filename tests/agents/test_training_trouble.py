@@ -133,7 +133,7 @@ def test_every_damage_to_a_state_is_noticed_and_said(
         assert found[0].update == 4
         said = capsys.readouterr().err
         assert "update-00000006 is damaged" in said
-        assert "goes on from update-00000004" in said
+        assert "continues from update-00000004" in said
     file.unlink()
     os.mkfifo(file)
     found = load_state(stopped)
@@ -233,7 +233,7 @@ def test_a_changed_recipe_is_noticed_with_a_state_and_without(
     text = file.read_text()
     file.write_text(text.replace("clip = 0.25", "clip = 0.5"))
     with pytest.raises(
-        AgentError, match=r"was trained with optimizer\.clip = 0\.25 and cannot go on with 0\.5"
+        AgentError, match=r"was trained with optimizer\.clip = 0\.25 and cannot continue with 0\.5"
     ):
         go_on(stopped)
     kept = stopped.with_name("states")

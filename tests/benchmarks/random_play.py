@@ -7,7 +7,7 @@
 
 Everything is read with the product's own functions: records with their checksums, means and intervals
 as a report has them. Tasks whose episodes are not all there are left out and named, and rows of the file on
-other tasks or protocols stay, so the table can be made again while a run goes on. With ``--markdown``
+other tasks or protocols stay, so the table can be made again while a run is under way. With ``--markdown``
 the domain means of random play under the paper's references, and the tasks where it reaches half of the
 reference, are written as a page.
 """

@@ -107,7 +107,7 @@ class SharedArray(Sound):
 
 
 class ReadsCallersArray(Sound):
-    """Gives out a new array each time, but goes on from the one it gave out."""
+    """Gives out a new array each time, but continues from the one it gave out."""
 
     def _advance(self, action: Action) -> Step:
         step = super()._advance(action)

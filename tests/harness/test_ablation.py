@@ -351,7 +351,7 @@ def test_a_decision_is_timed_as_long_as_it_takes_after_its_context_was_read() ->
     [point] = time_contexts(agent, lanes, [12], 5, watch)  # type: ignore[arg-type]
     assert point.ms == pytest.approx([20] * 5)
     assert (point.batch, point.context, len(point.ms)) == (2, 12, 5)
-    # Inputs go on through the episode, lane by lane from places of their own.
+    # Inputs continue through the episode, lane by lane from places of their own.
     assert agent.seen[:5] == [(0, 5), (1, 6), (2, 7), (3, 0), (4, 1)]
     assert agent.calls == 12 + 5
     assert len(agent.seen) == 20 + 12 + 5, "twenty decisions warm up, and have read beyond the context"

@@ -41,7 +41,7 @@ from lram.harness.timing.rounds import (
 
 
 class Clock:
-    """A clock that only goes on when something is said to take time."""
+    """A clock that only advances when something is said to take time."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -178,7 +178,7 @@ def test_resume_takes_from_the_run_what_is_not_given(tmp_path: Path, shallow: di
     assert answer.returncode == 2
     assert answer.stderr == (
         "lram: the run was started with --precision bfloat16, and float32 makes other agents of its models; "
-        "go on with bfloat16, or start a new run\n"
+        "continue with bfloat16, or start a new run\n"
     )
     answer = lram("resume", folder, "-q", "--rows", "8", "-l", "2")
     assert answer.returncode == 0, answer.stderr

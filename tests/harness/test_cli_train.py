@@ -146,7 +146,7 @@ def test_a_run_killed_and_interrupted_again_and_again_ends_with_the_same_bits(
         process.send_signal(number)
         process.wait(timeout=300)
         if number == signal.SIGINT:
-            assert f"go on with: lram train --resume {cut}" in finished(process, 130)
+            assert f"continue with: lram train --resume {cut}" in finished(process, 130)
         else:
             process.communicate()  # closes the pipes
         assert not (cut / "checkpoint").exists()

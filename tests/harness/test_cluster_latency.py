@@ -200,7 +200,7 @@ def test_a_sweep_goes_on_only_where_the_machine_is_of_the_same_kind(tmp_path: Pa
         with pytest.raises(LramError, match=r"begun on another processor, .* times of two machines"):
             resume(run.path, **where)
     file.write_bytes(made)
-    assert not resume(run.path).missing(), "begun on a node, gone on with here"
+    assert not resume(run.path).missing(), "begun on a node, resumed here"
 
 
 @pytest.mark.parametrize(

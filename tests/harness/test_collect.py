@@ -287,7 +287,7 @@ def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(
     os.killpg(process.pid, how)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert f"go on with: lram collect --resume {folder}" in output
+    assert f"continue with: lram collect --resume {folder}" in output
     (run,) = collected_runs(folder)
     assert len(run.records()) == len(TrajectoryStore(folder)) < 64
     finished(lram("collect", "--resume", str(folder), "-q"))
@@ -495,7 +495,7 @@ def test_a_store_that_is_moved_while_it_is_collected_into_is_whole_and_leaves_no
         folder.mkdir()
         (folder / "mine.txt").write_text("precious")
     _, errors = finished(process, 2)
-    assert f"'lram collect --resume {moved}' goes on there" in errors
+    assert f"'lram collect --resume {moved}' continues there" in errors
     store, (run,) = TrajectoryStore(moved), collected_runs(moved)
     store.verify()
     assert 2 <= len(store) < 200

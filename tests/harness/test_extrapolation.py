@@ -295,7 +295,7 @@ def test_what_is_not_known_of_unseen_trajectories_is_said(unseen: Path, tmp_path
     again = {**card, "init_from": {"checkpoint": "x", "digest": "y"}}
     _, told = choose([TrajectoryStore(unseen)], {"m": card, "n": again}, WANTED)
     assert told.endswith(
-        "of n, which went on from another checkpoint, only what the last training read is left out"
+        "of n, which continued from another checkpoint, only what the last training read is left out"
     )
 
 
@@ -516,7 +516,7 @@ def test_a_model_that_breaks_down_in_play_does_not_keep_others_from_it(
     assert {record.agent for record in found.scores.records()} == {"good@window=4", "good@carry"}
     said = capsys.readouterr().err
     assert "agent bad@carry raised AgentError" in said
-    assert "the other agents go on" in said
+    assert "the other agents continue" in said
     again = resume(found.path).scores
     assert again is not None
     assert not again.missing()

@@ -60,7 +60,7 @@ def test_free_lanes_help_where_there_is_work_and_leave_no_domain_waiting_for_eve
     queue = Queue(items("x/one", "y/one", "z/one", agents=("a", "b"), episodes=2), {**COST, "z/one": 1}, None)
     worker_slots = [WorkerSlot(), WorkerSlot()]
     first = take_all(queue, worker_slots)
-    # Both are busy and z of agent a waits: one worker slot takes nothing new, the other goes on with b.
+    # Both are busy and z of agent a waits: one worker slot takes nothing new, the other continues with b.
     assert [attempt.item.task for _, attempt in first[:4]].count("z/one") == 0
     assert {attempt.item.agent for _, attempt in first[4:]} == {"b"}
     assert len({place for place, _ in first[4:]}) == 1

@@ -80,7 +80,7 @@ def test_what_is_there_already_is_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(LramError, match="not an empty folder"):
         KIND.check_vacant(tmp_path)
     (tmp_path / "plan.json").touch()
-    with pytest.raises(LramError, match=r"'lram go-on .*' goes on with it"):
+    with pytest.raises(LramError, match=r"'lram go-on .*' continues with it"):
         KIND.check_vacant(tmp_path)
 
 
@@ -101,7 +101,7 @@ def test_what_only_looks_like_a_beginning_is_kept(tmp_path: Path, name: str) -> 
 
 
 def test_of_two_processes_that_begin_in_one_folder_one_is_refused(tmp_path: Path) -> None:
-    with KIND.begin(tmp_path, {"seed": 1}), pytest.raises(LramError, match="goes on with it"):
+    with KIND.begin(tmp_path, {"seed": 1}), pytest.raises(LramError, match="continues with it"):
         KIND.begin(tmp_path, {"seed": 2})
     (tmp_path / "plan.json").unlink()
     with Lock(tmp_path / "lock"), pytest.raises(LramError, match="in use"):

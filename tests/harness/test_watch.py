@@ -226,7 +226,7 @@ def test_other_terms_and_a_second_watcher_are_refused(
         score(training, out, replace(request, tasks="toy/steps"))
     with pytest.raises(LramError, match="rows"):
         score(training, out, replace(request, machine=Machine(workers=1, rows=16)))
-    with pytest.raises(LramError, match="is not an evaluation; go on with: lram watch"):
+    with pytest.raises(LramError, match="is not an evaluation; continue with: lram watch"):
         resume(out)
 
 

@@ -79,7 +79,7 @@ def attend_to_cache(
         newest = position[row, query[count - 1]]
         oldest = max(0, position[row, query[0]] - band + 1)
         held = newest + 1 - oldest
-        # In a ring, what is seen may go on at slot 0.
+        # In a ring, what is seen may continue at slot 0.
         start = oldest % slots
         run = min(held, slots - start)
         for head in range(heads):

@@ -8,7 +8,7 @@
 ``rlds``        RLDS data sets that TensorFlow Datasets prepared: features.json, a record an episode
 ============  ======================================================================
 
-A reader goes on after what it cannot read: it yields a :class:`Problem` there, and the caller decides.
+A reader continues after what it cannot read: it yields a :class:`Problem` there, and the caller decides.
 """
 
 from __future__ import annotations

@@ -277,7 +277,7 @@ def _loader(
             )
         early = np.flatnonzero((ends[0] | ends[1])[:-1])
         if len(early):
-            raise SourceError(f"{where} ends at step {early[0]} and goes on; leave it out")
+            raise SourceError(f"{where} ends at step {early[0]} and continues; leave it out")
         seed = attribute(episode, "seed")
         actions = read(array_of(episode, "actions", where))
         check_length(attribute(episode, "total_steps"), len(actions), where, "attribute total_steps")

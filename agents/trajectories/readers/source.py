@@ -26,7 +26,7 @@ class SourceError(AgentError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A part of a source that gives no trajectory, and why, in one sentence; reading goes on after it."""
+    """A part of a source that gives no trajectory, and why, in one sentence; reading continues after it."""
 
     text: str
 

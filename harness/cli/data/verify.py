@@ -56,7 +56,7 @@ def _show_verified(store: Path, found: Verified) -> None:
     if len(found.repeats) > SHOWN:
         print(f"... and {len(found.repeats) - SHOWN} more tasks; --json names all")
     if found.pending:
-        print(f"of a commit that goes on or was interrupted: {', '.join(found.pending)}")
+        print(f"of a commit that is under way or was interrupted: {', '.join(found.pending)}")
     if found.unnamed:
         print(f"not in the index, and left where it is: {', '.join(found.unnamed)}")
     if found.unsigned:

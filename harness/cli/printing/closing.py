@@ -111,14 +111,14 @@ def _show_errors(run: Run, evidence: Evidence) -> None:
 
 
 def interrupted(folder: Path, command: str = "") -> int:
-    """Say how to go on after Ctrl-C; return the exit code."""
+    """Say how to continue after Ctrl-C; return the exit code."""
     if not (folder / "run.json").is_file():
         raise KeyboardInterrupt
     run = Run(folder)
     planned = len(run.plan.pairs()) * run.plan.episodes
     print(
         f"\ninterrupted: {planned - len(run.missing())} of {planned} episodes are recorded; "
-        f"go on with: {command or f'lram resume {folder}'}"
+        f"continue with: {command or f'lram resume {folder}'}"
     )
     return EXIT_INTERRUPTED
 
@@ -210,7 +210,7 @@ def conclude_training(outcome: Outcome, run: Path) -> int:
         return 0 if outcome.finished else EXIT_INTERRUPTED
     if not outcome.finished:
         print(
-            f"\ninterrupted: the state after update {outcome.update} is saved; go on with: "
+            f"\ninterrupted: the state after update {outcome.update} is saved; continue with: "
             f"lram train --resume {run}"
         )
         return EXIT_INTERRUPTED

@@ -49,7 +49,7 @@ class CellSource(JobSource[CellJob]):
     waiting_text = "no node is there that could make the cells that are left; waiting for one to join"
 
     stuck_text = (
-        "no node can make the cells that are left; what is made stands: the same command goes on when there "
+        "no node can make the cells that are left; what is made stands: the same command continues when there "
         "is one"
     )
 

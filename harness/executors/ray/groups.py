@@ -3,7 +3,7 @@
 A job of many episodes pays its start-up once (the node builds agent and simulators); jobs of few leave
 little idle at the end. With W seconds of work left for S slots and a start-up of s, jobs of T seconds
 cost each slot about (W / S) / T starts and leave T / 2 idle at the end on average: together least at
-T = sqrt(2 s W / S). W shrinks while a run goes on, and so do its jobs.
+T = sqrt(2 s W / S). W shrinks as a run proceeds, and so do its jobs.
 
 EpisodeQueue of work (an agent's episodes of one task) are begun with the most expensive first, so that the
 longest do not come last, agent by agent, so that nodes load few models. Costs are tabled until they are

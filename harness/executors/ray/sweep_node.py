@@ -41,7 +41,7 @@ class SweepOrder:
     Attributes:
         agents: By label.
         place: The driver's working directory, where a node that shares it finds ``module:factory``.
-        asked: A new sweep; None: one that is gone on with, by the next four.
+        asked: A new sweep; None: one that is continued, by the next four.
         plan: Of the sweep, with the driver's specifications.
         missing: What is to be measured.
         known: Points that end a setting.
@@ -64,7 +64,7 @@ class SweepUpdate:
     Attributes:
         made: What the node is: comes first, when the node is the sweep's.
         plan: Of a new sweep, with the driver's specifications.
-        checked: A sweep that is gone on with can be.
+        checked: A sweep that is continued can be.
         point: That was measured.
         text: For people who wait.
         log: What processes have printed.

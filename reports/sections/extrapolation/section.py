@@ -148,7 +148,7 @@ def _caveats(values: Values) -> list[Caveat]:
                 "extrapolation-unfinished",
                 f"Extrapolations are unfinished: {values.missing_episodes} of {values.of_episodes} episodes "
                 f"and {values.missing_losses} of {values.of_losses} readings are missing; 'lram extrapolate "
-                "--resume' goes on with them.",
+                "--resume' continues with them.",
                 values.unplayed,
             )
         )
@@ -223,7 +223,7 @@ _METHODS = (
         "Contexts",
         "A window of C: at each decision the last C timesteps are read anew from a fresh state, the first of "
         "them without the action and reward before it. Fresh every C: the state begins anew every C "
-        "decisions, likewise. The return-to-go goes on over the episode in all of them.",
+        "decisions, likewise. The return-to-go continues over the episode in all of them.",
     ),
     (
         "Losses by position",

@@ -192,7 +192,7 @@ _METHODS = (
     ),
     (
         "Context of a timed decision",
-        "A Transformer is taken back to its context after every decision. A recurrent state goes on, one "
+        "A Transformer is taken back to its context after every decision. A recurrent state continues, one "
         "timestep a decision: its time does not depend on how much it has read.",
     ),
     (
