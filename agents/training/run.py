@@ -268,8 +268,8 @@ class _Writer:
             )
         except OSError as error:
             raise AgentError(
-                f"the checkpoint {path} cannot be written ({error.strerror or error}); fix that, and continue "
-                f"with 'lram train --resume {self._run}'"
+                f"the checkpoint {path} cannot be written ({error.strerror or error}); fix that, and "
+                f"continue with 'lram train --resume {self._run}'"
             ) from error
 
     def _card(self) -> dict[str, Any]:

@@ -117,7 +117,8 @@ def _telling_how_to_go_on(store: Path) -> Iterator[None]:
             planned = sum(len(run.plan.pairs()) * run.plan.episodes for run in runs)
             recorded = planned - sum(len(run.missing()) for run in runs)
             print(
-                f"\n{recorded} of {planned} episodes are recorded; continue with: lram collect --resume {store}"
+                f"\n{recorded} of {planned} episodes are recorded; "
+                f"continue with: lram collect --resume {store}"
             )
         raise
 

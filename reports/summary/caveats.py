@@ -87,8 +87,8 @@ def _records(evidence: Evidence, results: Sequence[TaskResult]) -> Iterator[Cave
         yield Caveat(
             "real time",
             f"The world did not wait for {count(len(evidence.realtime_hz), 'agent')}: while it thought, the "
-            "world continued with its last action. Such scores are those of a model on the machine that it ran "
-            "on, and need not repeat.",
+            "world continued with its last action. Such scores are those of a model on the machine that it "
+            "ran on, and need not repeat.",
             tuple(
                 f"{label}: {hz:g} steps a second, {held.get(label, _NOT_PLAYED)}"
                 for label, hz in evidence.realtime_hz.items()

@@ -49,8 +49,8 @@ class CellSource(JobSource[CellJob]):
     waiting_text = "no node is there that could make the cells that are left; waiting for one to join"
 
     stuck_text = (
-        "no node can make the cells that are left; what is made stands: the same command continues when there "
-        "is one"
+        "no node can make the cells that are left; what is made stands: the same command continues "
+        "when there is one"
     )
 
     def __init__(
