@@ -90,7 +90,7 @@ def remaining(total: int, done: int, active: int, seconds: float) -> float | Non
 def still(
     what: str | Callable[[], str], *, quiet: bool = False, every: float = LINE_EVERY_S
 ) -> Iterator[None]:
-    """While this lasts, say on standard error that ``what`` is still running, if nothing else was said for long.
+    """While this lasts, say on standard error that ``what`` still runs, if nothing else was said for long.
 
     Args:
         what: Such as ``reading the runs``; or what returns it (empty: nothing is to be said now).

@@ -38,4 +38,5 @@ def _weights(size: int) -> npt.NDArray[np.float64]:
     places = np.arange(size) * SIDE
     upper = np.minimum(edges[1:, None], places + SIDE)
     lower = np.maximum(edges[:-1, None], places)
-    return np.maximum(upper - lower, 0).astype(np.float64)
+    shares: npt.NDArray[np.float64] = np.maximum(upper - lower, 0).astype(np.float64)
+    return shares

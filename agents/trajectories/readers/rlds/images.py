@@ -51,7 +51,8 @@ def decoded(data: memoryview, shape: tuple[int, ...], where: str) -> npt.NDArray
 
 def shrunk(images: Iterable[npt.NDArray[Any]]) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
     """Return pictures (height, width, 3) as (n, 3, 64, 64), and the height and width of the first one."""
-    found, size = [], (0, 0)
+    found: list[npt.NDArray[np.uint8]] = []
+    size = (0, 0)
     for image in images:
         size = size if found else image.shape[:2]  # type: ignore[assignment]
         found.append(area_mean(image))
