@@ -20,6 +20,7 @@ READ = {
     "robomimic": (".hdf5", ".h5"),
     "minari": (".hdf5", ".h5"),
     "rlds": (),
+    "lerobot": (".parquet", ".mp4"),
 }
 """Endings of the files that hold episodes, by layout; what is wrong with one of them, its reader says."""
 
@@ -29,6 +30,8 @@ BESIDE = frozenset(
         "episode_returns.json",
         "episode_trjids.json",
         "stats.json",
+        "info.json",
+        "lram.json",
         "metadata.json",
         "namespace_metadata.json",
         "card.json",

@@ -6,6 +6,7 @@
 ``robomimic``   demonstrations of robomimic and MimicGen: data/demo_0, ...
 ``minari``      Minari data sets, and our own stores
 ``rlds``        RLDS data sets that TensorFlow Datasets prepared: features.json, a record an episode
+``lerobot``     LeRobot data sets of version 3: meta/info.json, parquet files, videos
 ============  ======================================================================
 
 A reader continues after what it cannot read: it yields a :class:`Problem` there, and the caller decides.
@@ -24,7 +25,7 @@ from typing import TypeAlias
 from lram.agents.api import AgentError
 from lram.agents.trajectories.hdf5 import DAMAGE, names_in, printable
 from lram.agents.trajectories.layout import is_store
-from lram.agents.trajectories.readers import composuite, minari, reference, rlds, robomimic
+from lram.agents.trajectories.readers import composuite, lerobot, minari, reference, rlds, robomimic
 from lram.agents.trajectories.readers.conversion import to_trajectory
 from lram.agents.trajectories.readers.source import (
     Found,
@@ -66,6 +67,7 @@ FORMATS: Mapping[str, Callable[[Path, Options], Iterator[Item]]] = MappingProxyT
         "robomimic": robomimic.episodes,
         "minari": minari.episodes,
         "rlds": rlds.episodes,
+        "lerobot": lerobot.episodes,
     }
 )
 INVALID = rlds.INVALID
@@ -159,6 +161,8 @@ def detect(path: Path) -> str:
             return "minari"
         if any((folder / rlds.INFO_FILE).is_file() for folder in rlds.folders(path)):
             return "rlds"
+        if lerobot.data_sets(path):
+            return "lerobot"
         if next(path.rglob(reference.LENGTHS_FILE), None):
             return "lram"
     elif ".tfrecord" in path.name:

@@ -88,7 +88,7 @@ def to_trajectory(
     )
     check_trajectory(trajectory, where)
     notes = [*raw.notes, *([Note(CLIPPED, clipped)] if clipped else [])]
-    if bounds is not None and not options.action_bounds:
+    if bounds is not None and options.action_bounds is None:
         notes.append(Note(MAPPED))
     if raw.longest is not None and horizon is not None and raw.longest != horizon:
         notes.append(
@@ -199,7 +199,7 @@ Bounds: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 def _bounds(space: ActionSpace | None, options: Options) -> Bounds | None:
     """Return the range that actions are mapped from; None where it is [-1, 1], or nobody tells another."""
-    if options.action_bounds:
+    if isinstance(options.action_bounds, tuple):
         low, high = (np.array([bound]) for bound in options.action_bounds)
         return low, high
     if space is None or not space.low:

@@ -159,21 +159,25 @@ class Options:
         limit: At most so many episodes of each task (None: all).
         policy: Who acted; empty for what the source says.
         clip_actions: Cut actions to [-1, 1] instead of refusing those beyond.
-        action_bounds: Map the source's actions from this range to [-1, 1].
+        action_bounds: Map the source's actions from this range to [-1, 1]; ``stats``: from the smallest and
+            largest that the source's metadata tell (lerobot).
         keep_rewards: Leave demonstrations' rewards as they are (robomimic).
         discrete_actions: Number of discrete actions, where neither task nor source tells it.
-        observation: What is observed, where the source has more than a task takes: keys, in order (rlds).
-        action: What acts, likewise (rlds).
+        observation: What is observed, where the source has more than a task takes: keys, in order (rlds,
+            lerobot).
+        action: What acts, likewise (rlds, lerobot).
+        reward_at_end: Episodes without rewards get 0, ..., 0, 1 (lerobot).
     """
 
     limit: int | None = None
     policy: str = ""
     clip_actions: bool = False
-    action_bounds: tuple[float, float] | None = None
+    action_bounds: tuple[float, float] | Literal["stats"] | None = None
     keep_rewards: bool = False
     discrete_actions: int | None = None
     observation: tuple[str, ...] = ()
     action: tuple[str, ...] = ()
+    reward_at_end: bool = False
 
 
 @contextmanager

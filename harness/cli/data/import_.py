@@ -30,7 +30,7 @@ def import_(
         Path, Parameter(name=["--output", "-o"], help="Folder of the store; an existing one is added to.")
     ],
     layout: Annotated[
-        Literal["auto", "lram", "composuite", "robomimic", "minari", "rlds"],
+        Literal["auto", "lram", "composuite", "robomimic", "minari", "rlds", "lerobot"],
         Parameter(name="--format", help="Layout of the source (default: detected)."),
     ] = "auto",
     task: Annotated[
@@ -49,7 +49,8 @@ def import_(
     action_bounds: Annotated[
         str | None,
         Parameter(
-            help="LOW,HIGH: the source's range of actions; it is mapped to [-1, 1].",
+            help="LOW,HIGH: the source's range of actions; it is mapped to [-1, 1]. 'stats': the range that "
+            "meta/stats.json tells (lerobot).",
             allow_leading_hyphen=True,
         ),
     ] = None,
@@ -59,14 +60,21 @@ def import_(
     observation: Annotated[
         list[str] | None,
         Parameter(
-            help="Key that is observed, such as image (rlds); repeat it to put vectors side by side.",
+            help="Key that is observed, such as image (rlds) or observation.image (lerobot); repeat it to "
+            "put vectors side by side.",
             negative=(),
         ),
     ] = None,
     action: Annotated[
         list[str] | None,
-        Parameter(help="Key that acts, such as world_vector (rlds), likewise.", negative=()),
+        Parameter(help="Key that acts, such as world_vector (rlds, lerobot), likewise.", negative=()),
     ] = None,
+    reward_at_end: Annotated[
+        bool,
+        Parameter(
+            help="Give episodes without rewards 0, ..., 0, 1: all of them succeeded (lerobot).", negative=()
+        ),
+    ] = False,
     target_return: Annotated[
         float | None, Parameter(help="For a --task of your own: the return that a model is asked for.")
     ] = None,
@@ -86,8 +94,9 @@ def import_(
 
     Layouts: 'lram' (the paper's reference implementation: a folder a task, a file an episode),
     'composuite' (CompoSuite's offline data from Dryad), 'robomimic' (demonstrations of robomimic and
-    MimicGen), 'minari' (Minari data sets, and stores of lram) and 'rlds' (RLDS data sets that TensorFlow
-    Datasets prepared). docs/how-to/data.md tells what is converted.
+    MimicGen), 'minari' (Minari data sets, and stores of lram), 'rlds' (RLDS data sets that TensorFlow
+    Datasets prepared) and 'lerobot' (LeRobot data sets of version 3). docs/how-to/data.md tells what is
+    converted.
 
     An episode that the store has already is not added again: an interrupted import continues when it is run
     again.
@@ -110,6 +119,7 @@ def import_(
         discrete_actions,
         observation=tuple(observation or ()),
         action=tuple(action or ()),
+        reward_at_end=reward_at_end,
     )
     wanted = ImportTasks(task, selected(tasks), target_return, reward_scale)
     with still(f"looking at {source}", quiet=json):
@@ -136,8 +146,10 @@ def import_(
 def _check_options(options: Options, layout: str) -> None:
     """Raise LramError for options that the layout of the source has no use for."""
     for option, given, layouts in (
-        ("--observation", options.observation, ("rlds",)),
-        ("--action", options.action, ("rlds",)),
+        ("--observation", options.observation, ("rlds", "lerobot")),
+        ("--action", options.action, ("rlds", "lerobot")),
+        ("--reward-at-end", options.reward_at_end, ("lerobot",)),
+        ("--action-bounds stats", options.action_bounds == "stats", ("lerobot",)),
     ):
         if given and layout not in layouts:
             raise LramError(
@@ -146,9 +158,11 @@ def _check_options(options: Options, layout: str) -> None:
             )
 
 
-def _bounds(text: str | None) -> tuple[float, float] | None:
+def _bounds(text: str | None) -> tuple[float, float] | Literal["stats"] | None:
     if text is None:
         return None
+    if text == "stats":
+        return "stats"
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
