@@ -158,6 +158,9 @@ def _parts_flaw(domain: Domain) -> str:
         versions = protocol.versions
         if not isinstance(versions, Mapping) or not all(map(_is_name, [*versions, *versions.values()])):
             return f"{which} versions are no mapping of versions by distribution"
+        base = next((one for one in domain.protocols if one.name == protocol.perturbs), None)
+        if protocol.perturbs != "" and (base is None or base.perturbs != ""):
+            return f"{which} perturbs is {protocol.perturbs!r:.60}, no unperturbed protocol of the domain"
     if not _is_sequence(domain.sources, SourceTree):
         return "holds a domain whose sources are no sequence of lram.envs.session.SourceTree"
     for source in domain.sources:

@@ -15,6 +15,10 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
+from lram.envs.errors import SelectionError
+from lram.envs.protocol_id import ProtocolId
+from lram.envs.registry import load_domain
+
 FILE = "random_play.csv"
 
 
@@ -65,8 +69,22 @@ def parse(text: str) -> dict[tuple[str, str], RandomPlay]:
 
 
 def random_play(task: str, protocol: str) -> RandomPlay | None:
-    """Return what random play earned on the task of that id; None where it was not measured so."""
-    return measurements().get((task, protocol))
+    """Return what random play earned on the task of that id; None where it was not measured so.
+
+    Under a protocol that perturbs another it is that one's: uniform actions look at nothing.
+    """
+    return measurements().get((task, protocol)) or measurements().get((task, _unperturbed(protocol)))
+
+
+def _unperturbed(protocol: str) -> str:
+    """Return the id of the protocol that ``protocol`` perturbs; itself where it perturbs none."""
+    try:
+        asked = ProtocolId.parse(protocol)
+        domain = load_domain(asked.domain)
+        one = domain.protocol(asked.name)
+    except SelectionError:  # of an old run, or of a domain that is not there any more
+        return protocol
+    return domain.protocol(one.perturbs).id(domain.name) if one.perturbs else protocol
 
 
 def _read(row: Mapping[str, str]) -> RandomPlay:

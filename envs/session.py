@@ -120,6 +120,8 @@ class EvaluationProtocol:
         options: What the adapter reads; plain values only.
         versions: Exact version by distribution that the interpreter must have, because another one
             would give other trajectories. A domain's default is its first protocol whose versions fit.
+        perturbs: Name of the domain's protocol that this one equals but for what agents are shown: seeds,
+            dynamics and rewards are the same, so that reports put that one beside it. Empty for others.
     """
 
     name: str
@@ -127,6 +129,7 @@ class EvaluationProtocol:
     summary: str
     options: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    perturbs: str = ""
 
     def id(self, domain: str) -> str:
         """``domain:name@version``, as records carry it."""

@@ -2,6 +2,10 @@
 
 The layout is the LRAM reference's: each observation key has a fixed slot
 (``data/dmc_observation_layout.json``), a shorter value fills its slot from the left, the rest is zero.
+
+The protocols beside the reference's hide a part of the state: ``positions`` shows 0 for every velocity,
+``delay-D`` shows what was D decisions ago, ``dropped-P`` loses P percent of the observations. Shapes, physics
+and rewards stay, so any checkpoint plays, and what it loses is due to what it does not see.
 """
 
 from __future__ import annotations
@@ -15,12 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lram.envs.perturbations import PerturbedSession
 from lram.envs.session import (
     Action,
     Domain,
     EvaluationProtocol,
     InterpreterRecipe,
     Observation,
+    Session,
     SessionError,
     Step,
 )
@@ -31,6 +37,8 @@ WIDTH = 204
 # Bounds of the suite's own tasks are within [-1, 1.1]; lqr's +-1e10 stand for "unbounded", which
 # [-1, 1] cannot be mapped to.
 WIDEST_BOUND = 1e3
+VELOCITIES = frozenset(("velocity", "com_velocity", "arm_vel", "object_vel", "body_velocities"))
+"""Keys of the layout that hold velocities, and nothing else; no other key of the layout holds one."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +47,15 @@ class DMControlOptions:
 
     Attributes:
         limit: Decisions after which an episode is truncated.
+        velocities: Whether they are shown; where not, their entries are 0.
+        delay: Decisions by which observations are late.
+        dropped: Share of the observations that are lost.
     """
 
     limit: int = 1000
+    velocities: bool = True
+    delay: int = 0
+    dropped: float = 0.0
 
 
 @cache
@@ -65,6 +79,7 @@ class DMControlSession(SimulatorSession):
         self._low = np.asarray(bounds.minimum, np.float64)
         self._span = np.asarray(bounds.maximum, np.float64) - self._low
         self._slots = _slots_of(name, environment)
+        self._hidden = frozenset() if options.velocities else VELOCITIES
         (action_size,) = bounds.shape
         super().__init__(name, vector_spec(WIDTH, "continuous", action_size), options.limit)
 
@@ -109,7 +124,8 @@ class DMControlSession(SimulatorSession):
     def _observation(self, observation: dict[str, Any]) -> Observation:
         vector = np.zeros(WIDTH)
         for key, value in observation.items():
-            vector[self._slots[key]] = np.ravel(value)
+            if key not in self._hidden:
+                vector[self._slots[key]] = np.ravel(value)
         return finite_vector(self._name, vector)
 
 
@@ -125,7 +141,7 @@ def _slots_of(name: str, environment: Any) -> dict[str, slice]:
     return slots
 
 
-def make(task_name: str, protocol: EvaluationProtocol) -> DMControlSession:
+def make(task_name: str, protocol: EvaluationProtocol) -> Session:
     """Return a session of ``domain-task`` (``walker-run``); SessionError for an unknown one."""
     from dm_control import suite
 
@@ -133,7 +149,17 @@ def make(task_name: str, protocol: EvaluationProtocol) -> DMControlSession:
     if (domain, task) not in suite.ALL_TASKS:
         raise SessionError(f"dmcontrol has no task {task_name!r}; names look like 'walker-run'")
     environment = suite.load(domain, task, task_kwargs={"random": 0})
-    return DMControlSession(task_name, environment, DMControlOptions(**protocol.options))
+    options = DMControlOptions(**protocol.options)
+    session = DMControlSession(task_name, environment, options)
+    if options.delay or options.dropped:
+        return PerturbedSession(session, delay=options.delay, dropped=options.dropped)
+    return session
+
+
+def _perturbed(name: str, summary: str, **options: Any) -> EvaluationProtocol:
+    return EvaluationProtocol(
+        name, 1, f"As lram, but {summary}.", {"limit": 1000, **options}, perturbs="lram"
+    )
 
 
 PROTOCOLS = (
@@ -142,6 +168,20 @@ PROTOCOLS = (
         1,
         "The reference evaluation: 1000 steps, observations in the 204-wide layout.",
         {"limit": 1000},
+    ),
+    _perturbed("positions", "velocities are shown as 0", velocities=False),
+    _perturbed("delay-1", "each observation is 1 decision late", delay=1),
+    *(
+        _perturbed(f"delay-{late}", f"each observation is {late} decisions late", delay=late)
+        for late in (2, 4, 8)
+    ),
+    *(
+        _perturbed(
+            f"dropped-{percent}",
+            f"{percent} percent of the observations are lost, and the last one is shown again",
+            dropped=percent / 100,
+        )
+        for percent in (10, 30, 50)
     ),
 )
 
