@@ -1,8 +1,8 @@
 """Whose code a folder may have run: what the user names now, or began on this machine, or trusts.
 
-A folder's plan may name a module to import (``module:factory``) and a Python to start. Both run code; or a
-server (``ws://host:port``), to which observations and a token go. The folder may come from somebody else. So
-they are used only where
+A folder's plan may name a module to import (``module:factory``), a Python to start, or a policy that a
+program runs (``lerobot:FOLDER(python=...)``). All run code. Or it names a server (``ws://host:port``), to
+which observations and a token go. The folder may come from somebody else. So they are used only where
 
 * the user names them on this command line,
 * the interpreter is lram's own or one that ``lram env install`` made,
@@ -64,12 +64,17 @@ def foreign(specs: Iterable[str], interpreters: Mapping[str, str], trust: Trust 
         and adapter.connects
         and spec not in trust.specs
     ]
+    policies = [
+        f"a policy of another project by the program that its name or the environment tells (agent {spec})"
+        for spec in specs
+        if (adapter := adapter_of(parse_agent(spec).base)) and adapter.starts and spec not in trust.specs
+    ]
     pythons = [
         f"the program {python} (for the domain {domain})"
         for domain, python in interpreters.items()
         if domain not in trust.domains and not _is_own(python)
     ]
-    return [*dict.fromkeys(code), *dict.fromkeys(servers), *pythons]
+    return [*dict.fromkeys(code), *dict.fromkeys(servers), *dict.fromkeys(policies), *pythons]
 
 
 def remember(plan_file: Path, specs: Iterable[str], interpreters: Mapping[str, str]) -> None:

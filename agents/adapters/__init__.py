@@ -27,8 +27,9 @@ class Adapter:
         example: A whole name.
         description: Of what it names, for listings.
         module: That loads it.
-        file: Whether what follows the colon begins with a file's path.
+        file: Whether what follows the colon begins with the path of a file or folder.
         connects: Whether loading it connects to a server, which may be asked for a token.
+        starts: Whether loading it starts a program that its name or the environment tells.
     """
 
     scheme: str
@@ -37,6 +38,7 @@ class Adapter:
     module: str
     file: bool = False
     connects: bool = False
+    starts: bool = False
 
 
 ADAPTERS: tuple[Adapter, ...] = (
@@ -62,6 +64,14 @@ ADAPTERS: tuple[Adapter, ...] = (
         file=True,
     ),
     Adapter(
+        "lerobot",
+        "lerobot:FOLDER",
+        "a policy of LeRobot (ACT, Diffusion, ...), in a Python of its own",
+        "lram.agents.adapters.lerobot",
+        file=True,
+        starts=True,
+    ),
+    Adapter(
         "ws",
         "ws://host:port",
         "a policy that another process serves: 'lram serve', openpi, vla-evaluation-harness",
@@ -82,7 +92,7 @@ def adapter_of(base: str) -> Adapter | None:
 
 
 def with_absolute_file(spec: str, folder: str) -> str:
-    """Return ``spec`` with the file that an adapter reads as a path from ``folder``; others as they are.
+    """Return ``spec`` with what an adapter reads as a path from ``folder``; others as they are.
 
     Args:
         spec: An agent's name, with suffixes or without.
@@ -96,7 +106,7 @@ def with_absolute_file(spec: str, folder: str) -> str:
 
 
 def without_folder(spec: str) -> str:
-    """Return ``spec`` with the name alone of the file that an adapter reads, for people."""
+    """Return ``spec`` with the name alone of the file or folder that an adapter reads, for people."""
     adapter = adapter_of(spec)
     if adapter is None or not adapter.file:
         return spec

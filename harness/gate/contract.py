@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 
 from lram.agents.acting.padded import BatchedPolicy
+from lram.agents.adapters.lerobot.agent import LeRobotAgent
 from lram.agents.adapters.policy import AdaptedPolicy
 from lram.agents.api import Agent, CompletedAgent, TaskSpec
 from lram.agents.experts.noise import NoisyAgent
@@ -86,7 +87,7 @@ def is_foreign(agent: Agent) -> bool:
     """Return whether what ``agent`` does is somebody else's code, with noise on it or without."""
     while isinstance(agent, NoisyAgent):
         agent = agent.inner
-    if isinstance(agent, CompletedAgent | BatchedPolicy | AdaptedPolicy):
+    if isinstance(agent, CompletedAgent | BatchedPolicy | AdaptedPolicy | LeRobotAgent):
         return True
     return as_model(agent) is None and not type(agent).__module__.startswith("lram.agents.")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.lerobot import fake_python, save
 
 from lram.agents.checks.contract import contract_checks
 from lram.agents.factory import create_agent
@@ -71,12 +72,40 @@ def test_the_pages_commands_run(user: Path, lram: Callable[..., str]) -> None:
     asked = [
         command.replace("metaworld/reach-v3", "toy/reach").replace("-n 20", "-n 1") for command in COMMANDS
     ]
-    assert [command.split()[0] for command in asked] == ["check", "eval", "check", "eval"]
+    assert [command.split()[0] for command in asked] == ["check", "eval"] * 3
     assert "checks: 10 passed" in lram(asked[0])
     lram(f"{asked[1]} -q --workers 1")
     assert {one.status for one in Run(user / "runs" / "reach").records()} == {"scored"}
     lram(asked[3].replace("-n 5", "-n 1") + " -q --workers 1")
     assert {one.label for one in Run(user / "runs" / "mine").plan.agents} == {"random", "mine"}
+
+
+def test_a_policy_of_lerobot_plays_and_one_that_dies_is_resumed_to_the_same_run(
+    user: Path, lram: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LRAM_LEROBOT_PYTHON", fake_python(user / "python"))
+    policy = save(user / "pretrained_model", text="reach", noise=0.25)
+    assert "checks: 10 passed" in lram(COMMANDS[4])
+    command = f"{COMMANDS[5].replace('-n 5', '-n 2')} -q --workers 1 --lanes 1"
+    lram(command)
+    (policy / "die").touch()
+    words = [
+        word.strip('"') for word in re.findall(r'"[^"]*"|\S+', command.replace("runs/act", "runs/again"))
+    ]
+    monkeypatch.setattr(sys, "argv", ["lram", *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    before = len(Run(user / "runs" / "again").records())
+    (policy / "die").unlink()
+    lram("resume runs/again -q")
+    assert before < 4
+    both = [
+        sorted((one.agent, one.episode, one.trajectory) for one in Run(user / "runs" / name).records())
+        for name in ("act", "again")
+    ]
+    assert len(both[0]) == 4
+    assert both[0] == both[1]
 
 
 def test_the_pages_sidecar_describes_an_agent_that_keeps_the_contract(user: Path) -> None:

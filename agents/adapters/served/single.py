@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from lram.agents.adapters.prompt import prompt_of
 from lram.agents.adapters.served.address import ServedAddress
 from lram.agents.adapters.served.connection import ServedConnection
 from lram.agents.adapters.served.messages import MessageError, action_of
@@ -109,7 +110,7 @@ class SingleLaneAgent(Agent):
         """Return what the server answers for a lane: a dictionary with ``actions``."""
 
     def _prompt(self, task: TaskSpec) -> str:
-        return self._address.prompt or task.id.partition("/")[2].replace("-", " ").replace("_", " ")
+        return prompt_of(task, self._address.prompt)
 
     def _actions(self, answer: object, task: TaskSpec) -> list[Action]:
         """Return the actions to play, one at least; AgentError where there are none."""
