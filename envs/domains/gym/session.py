@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from importlib import import_module
 from typing import Any
@@ -130,8 +131,19 @@ def _render_modes(spec: Any) -> Any:
 
     point = spec.entry_point
     creator = point if callable(point) else load_env_creator(point)
+    if not _takes_render_mode(creator):
+        return ()
     metadata = getattr(creator, "metadata", None)
     return metadata.get("render_modes", ()) if isinstance(metadata, dict) else ()
+
+
+def _takes_render_mode(creator: Any) -> bool:
+    """Return whether an environment can be told a render mode: some inherit the list of modes only."""
+    try:
+        parameters = inspect.signature(creator).parameters
+    except (TypeError, ValueError):  # written in C
+        return True
+    return "render_mode" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
 def _described(error: BaseException) -> str:
