@@ -72,6 +72,13 @@ ADAPTERS: tuple[Adapter, ...] = (
         starts=True,
     ),
     Adapter(
+        "hf-dt",
+        "hf-dt:FOLDER",
+        "a Decision Transformer of transformers, without that package",
+        "lram.agents.adapters.decision_transformer",
+        file=True,
+    ),
+    Adapter(
         "ws",
         "ws://host:port",
         "a policy that another process serves: 'lram serve', openpi, vla-evaluation-harness",
@@ -112,7 +119,7 @@ def without_folder(spec: str) -> str:
         return spec
     scheme, _, where = spec.partition(":")
     file, mark, arguments = where.partition("(")
-    return f"{scheme}:{file.rpartition('/')[2]}{mark}{arguments}"
+    return f"{scheme}:{file.rstrip('/').rpartition('/')[2]}{mark}{arguments}"
 
 
 def load(adapter: Adapter, base: str, seed: int, compute: Compute) -> Agent:

@@ -5,6 +5,9 @@ here. Its owner writes them as plain numbers::
 
     v = VecNormalize.load("vecnormalize.pkl", env)
     np.savez("normalization.npz", mean=v.obs_rms.mean, var=v.obs_rms.var, clip=v.clip_obs, epsilon=v.epsilon)
+
+Decision Transformers are published with ``mean`` and ``std`` of the states; these are neither clipped nor is
+anything added, unless ``clip`` and ``epsilon`` say so.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from lram.agents.api import AgentError
 from lram.agents.shown import shown
 
 _LARGEST = 64 * 2**20
+_NAMES = ("mean", "var", "clip", "epsilon")
+_UNCLIPPED = float(np.finfo(np.float32).max)
 _CONVERT = (
     "write its numbers where you trust it: v = VecNormalize.load(FILE, env), then "
     "np.savez('normalization.npz', mean=v.obs_rms.mean, var=v.obs_rms.var, clip=v.clip_obs, "
@@ -52,18 +57,22 @@ class Normalization:
         return found
 
 
-def read_normalization(file: Path, shape: tuple[int, ...]) -> Normalization:
+def read_normalization(file: Path, shape: tuple[int, ...], *, states: bool = False) -> Normalization:
     """Return the statistics in a ``.npz`` or ``.json``: ``mean``, ``var``, perhaps ``clip``, ``epsilon``.
 
     Args:
         file: The file.
         shape: Of an observation.
+        states: They are of a Decision Transformer: ``std`` may stand for ``var``.
 
     Raises:
         AgentError: It is a pickle or damaged, or does not fit the observation; one sentence.
     """
     if not file.is_file():
-        raise AgentError(f"{file} does not exist; give a .npz or .json with mean, var, clip and epsilon")
+        named = "mean and std" if states else "mean, var, clip and epsilon"
+        raise AgentError(f"{file} does not exist; give a .npz or .json with {named}")
+    if states and file.suffix not in (".npz", ".json"):
+        raise AgentError(f"{file} is neither .npz nor .json; write the states' mean and std into one")
     if file.suffix not in (".npz", ".json"):
         raise AgentError(f"{file} is neither .npz nor .json, and a pickle could run code; {_CONVERT}")
     if file.stat().st_size > _LARGEST:
@@ -73,11 +82,26 @@ def read_normalization(file: Path, shape: tuple[int, ...]) -> Normalization:
             values: Any = json.loads(file.read_text(encoding="utf-8"))
         else:
             with np.load(file, allow_pickle=False) as arrays:
-                values = {name: arrays[name] for name in ("mean", "var", "clip", "epsilon") if name in arrays}
+                values = {name: arrays[name] for name in (*_NAMES, "std") if name in arrays}
     except Exception as error:  # whatever NumPy, zipfile and json raise for a damaged file
         reason = shown(str(error).partition("\n")[0], 160)
         raise AgentError(f"{file} cannot be read ({reason}); write it again") from None
+    if states and isinstance(values, dict) and "var" not in values and "std" in values:
+        std = values.pop("std")
+        values = {**values, "var": _squared(std, str(file))}
+    if states and isinstance(values, dict):
+        values = {"clip": _UNCLIPPED, "epsilon": 0.0, **values}
     return normalization(values, shape, str(file))
+
+
+def _squared(value: object, source: str) -> npt.NDArray[np.float64]:
+    try:
+        std = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise AgentError(f"{source}: std holds something else than numbers; write it again") from None
+    if not (std > 0).all():
+        raise AgentError(f"{source}: std holds numbers that are not above 0")
+    return std * std
 
 
 def normalization(values: object, shape: tuple[int, ...], source: str) -> Normalization:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from support.lerobot import fake_python, save
 
 from lram.agents.checks.contract import contract_checks
@@ -38,11 +40,43 @@ class Remembering(torch.nn.Module):
         return memory[:, :2], memory
 
 
+def decision_transformer(folder: Path) -> None:
+    """Write a Decision Transformer for toy/reach, with one block, as transformers names its weights."""
+    folder.mkdir()
+    config = {
+        "model_type": "decision_transformer",
+        "state_dim": 6,
+        "act_dim": 2,
+        "hidden_size": 8,
+        "n_layer": 1,
+    }
+    (folder / "config.json").write_text(json.dumps({**config, "max_ep_len": 200}))
+    shapes = {"embed_timestep.weight": (200, 8), "encoder.wpe.weight": (4, 8), "encoder.wte.weight": (1, 8)}
+    for name, outputs, inputs in (
+        ("embed_return", 8, 1),
+        ("embed_state", 8, 6),
+        ("embed_action", 8, 2),
+        ("predict_action.0", 2, 8),
+        ("encoder.h.0.attn.c_attn", 24, 8),
+        ("encoder.h.0.attn.c_proj", 8, 8),
+        ("encoder.h.0.mlp.c_fc", 32, 8),
+        ("encoder.h.0.mlp.c_proj", 8, 32),
+    ):
+        shapes[f"{name}.bias"] = (outputs,)  # type: ignore[assignment]
+        shapes[f"{name}.weight"] = (inputs, outputs) if ".c_" in name else (outputs, inputs)
+    for name in ("embed_ln", "encoder.ln_f", "encoder.h.0.ln_1", "encoder.h.0.ln_2"):
+        shapes |= {f"{name}.bias": (8,), f"{name}.weight": (8,)}  # type: ignore[dict-item]
+    generator = torch.Generator().manual_seed(0)
+    weights = {name: 0.3 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    save_file(weights, folder / "model.safetensors")
+
+
 @pytest.fixture
 def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folder with the page's network and sidecar, and an archive of Stable-Baselines3."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ARCHIVE, tmp_path / "reach.zip")
+    decision_transformer(tmp_path / "hopper")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(Remembering(), (torch.zeros(1, 6), torch.zeros(1, 16)))
@@ -72,11 +106,14 @@ def test_the_pages_commands_run(user: Path, lram: Callable[..., str]) -> None:
     asked = [
         command.replace("metaworld/reach-v3", "toy/reach").replace("-n 20", "-n 1") for command in COMMANDS
     ]
-    assert [command.split()[0] for command in asked] == ["check", "eval"] * 3
+    assert [command.split()[0] for command in asked] == ["check", "eval"] * 4
     assert "checks: 10 passed" in lram(asked[0])
     lram(f"{asked[1]} -q --workers 1")
     assert {one.status for one in Run(user / "runs" / "reach").records()} == {"scored"}
-    lram(asked[3].replace("-n 5", "-n 1") + " -q --workers 1")
+    assert "checks: 10 passed" in lram(asked[2])
+    lram(f"{asked[3]} -q --workers 1")
+    assert {one.status for one in Run(user / "runs" / "dt").records()} == {"scored"}
+    lram(asked[5].replace("-n 5", "-n 1") + " -q --workers 1")
     assert {one.label for one in Run(user / "runs" / "mine").plan.agents} == {"random", "mine"}
 
 
@@ -85,8 +122,8 @@ def test_a_policy_of_lerobot_plays_and_one_that_dies_is_resumed_to_the_same_run(
 ) -> None:
     monkeypatch.setenv("LRAM_LEROBOT_PYTHON", fake_python(user / "python"))
     policy = save(user / "pretrained_model", text="reach", noise=0.25)
-    assert "checks: 10 passed" in lram(COMMANDS[4])
-    command = f"{COMMANDS[5].replace('-n 5', '-n 2')} -q --workers 1 --lanes 1"
+    assert "checks: 10 passed" in lram(COMMANDS[6])
+    command = f"{COMMANDS[7].replace('-n 5', '-n 2')} -q --workers 1 --lanes 1"
     lram(command)
     (policy / "die").touch()
     words = [

@@ -54,6 +54,6 @@ def shrunk(images: Iterable[npt.NDArray[Any]]) -> tuple[npt.NDArray[np.uint8], t
     found: list[npt.NDArray[np.uint8]] = []
     size = (0, 0)
     for image in images:
-        size = size if found else image.shape[:2]  # type: ignore[assignment]
+        size = size if found else (image.shape[0], image.shape[1])
         found.append(area_mean(image))
     return np.stack(found), size
