@@ -16,6 +16,7 @@ from lram.reports.evidence.evidence import Evidence
 from lram.reports.evidence.named_runs import NamedFolder, named_folder, open_named
 from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections import (
+    dials,
     extrapolation,
     films,
     inner_episodes,
@@ -27,6 +28,7 @@ from lram.reports.sections import (
 
 SECTIONS: tuple[SectionSpec, ...] = (
     literature.SPEC,
+    dials.SPEC,
     inner_episodes.SPEC,
     latency.SPEC,
     extrapolation.SPEC,
