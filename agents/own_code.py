@@ -53,12 +53,21 @@ def source_digests(module: str) -> dict[str, str]:
         return {}
     locations = list(found.submodule_search_locations or ()) or [found.origin or ""]
     root = Path(locations[0]).parent
-    installed = root.name in ("site-packages", "dist-packages")
+    return _digests(root, module, within=top if root.name in ("site-packages", "dist-packages") else "")
+
+
+def file_digests(file: Path) -> dict[str, str]:
+    """Return SHA-256 by module name of a Python file and of the modules beside it that it imports."""
+    return _digests(file.parent, file.stem, within="")
+
+
+def _digests(root: Path, module: str, *, within: str) -> dict[str, str]:
+    """Return digests of ``module`` and what it imports of ``root``, of one package where it is given."""
     digests: dict[str, str] = {}
     waiting = [module]
     while waiting and len(digests) < _MOST_FILES:
         name = waiting.pop()
-        if name in digests or (installed and name.partition(".")[0] != top):
+        if name in digests or (within and name.partition(".")[0] != within):
             continue
         file = _file_of(root, name)
         if file is None:

@@ -20,38 +20,38 @@ from lram.envs.text import message_of, printable, type_of
 
 GROUP = "lram.domains"
 _LONGEST_NAME = 200
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # it goes into task ids and the names of files
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # it goes into task ids and the names of files
 
 
 def load(name: str, point: Any) -> Domain:
     """Return the domain of an entry point; AnnouncedError where it cannot be loaded or is none."""
     value = printable(str(point.value), _LONGEST_NAME)
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise AnnouncedError(
             f"the entry point {name!r} of group {GROUP} ({value}) has a name that is no domain's: letters, "
             "digits, dots, dashes and underscores, at most 100; fix or remove the package that brings it"
         )
-    with _noting_interrupts() as interrupts:
+    with noting_interrupts() as interrupts:
         try:
             domain = point.load()
         except BaseException as error:  # also SystemExit: the other domains are to be played all the same
             if interrupts:
                 raise
             raise AnnouncedError(
-                f"the domain {name} ({value}) cannot be loaded: {_described(error)}; "
+                f"the domain {name} ({value}) cannot be loaded: {described(error)}; "
                 "fix or remove the package that brings it"
             ) from error
         try:
-            wrong = _flaw(name, domain)
+            wrong = flaw(name, domain)
         except BaseException as error:
             if interrupts:
                 raise
-            wrong = f"cannot be read: {_described(error)}"
+            wrong = f"cannot be read: {described(error)}"
     if wrong:
         raise AnnouncedError(
             f"the entry point {name!r} of group {GROUP} ({value}) {wrong}; fix the package that brings it"
         )
-    return domain  # type: ignore[no-any-return]  # _flaw has seen that it is one
+    return domain  # type: ignore[no-any-return]  # flaw has seen that it is one
 
 
 def made_on_demand(domain: Domain, name: str) -> Task:
@@ -62,7 +62,7 @@ def made_on_demand(domain: Domain, name: str) -> Task:
         AnnouncedError: It raises something else, or gives what is no task of its own of that name.
     """
     assert domain.on_demand is not None
-    with _noting_interrupts() as interrupts:
+    with noting_interrupts() as interrupts:
         try:
             task: object = domain.on_demand(name)
         except SelectionError:
@@ -70,7 +70,7 @@ def made_on_demand(domain: Domain, name: str) -> Task:
         except BaseException as error:
             if interrupts:
                 raise
-            wrong = f"raised {_described(error)}"
+            wrong = f"raised {described(error)}"
             task = None
         else:
             wrong = _made_flaw(domain.name, name, task)
@@ -83,7 +83,7 @@ def made_on_demand(domain: Domain, name: str) -> Task:
 
 
 @contextmanager
-def _noting_interrupts() -> Iterator[list[int]]:
+def noting_interrupts() -> Iterator[list[int]]:
     """Yield a list that is filled when Ctrl-C comes: a package may raise KeyboardInterrupt by itself."""
     came: list[int] = []
     before = signal.getsignal(signal.SIGINT)
@@ -103,12 +103,13 @@ def _noting_interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _described(error: BaseException) -> str:
+def described(error: BaseException) -> str:
+    """Return an error's type and message as one line."""
     return printable(f"{type_of(error)}: {message_of(error)}", 300)
 
 
-def _flaw(name: str, domain: object) -> str:
-    """Return what keeps ``domain`` from being one; empty when nothing does."""
+def flaw(name: str, domain: object) -> str:
+    """Return what keeps ``domain`` from being one that is called ``name``; empty when nothing does."""
     if not isinstance(domain, Domain):
         return f"is a {type(domain).__name__}, not a lram.envs.session.Domain"
     if domain.name != name:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,11 +31,13 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
-from lram.envs import announced
-from lram.envs.errors import SelectionError
+from lram.envs import announced, domain_files, score_file
+from lram.envs.domain_files import DomainFile
+from lram.envs.errors import AnnouncedError, SelectionError
 from lram.envs.session import Domain
 from lram.envs.task import ActionKind, ObservationKind, ScoreKind, Split, Task
 from lram.envs.text import printable
@@ -69,6 +72,7 @@ _ADAPTERS = MappingProxyType(
 
 # A domain, and what of it: as in task ids, or with the colon of names that are in no table.
 _PATTERN = re.compile(r"[*?\[@]")
+_FILE = re.compile(r"[^:]+\.py(?:[:/].*)?", re.DOTALL)
 _NAMED = re.compile(r"(?P<domain>[^/:@*?\[]+)(?:[/:](?P<name>.*))?", re.DOTALL)
 
 
@@ -81,7 +85,9 @@ def benchmark_tasks() -> tuple[Task, ...]:
 
 @cache
 def all_tasks() -> Mapping[str, Task]:
-    """Return every known task by id: the paper's, robosuite's, Dark-Room's, memory's, toy ones, others'."""
+    """Return every known task by id: the paper's, robosuite's, Dark-Room's, memory's, toy ones, those of
+    other packages, and of files.
+    """
     tasks = {task.id: task for task in benchmark_tasks()}
     for name in domain_names():
         if name not in _domains():
@@ -114,6 +120,15 @@ def select(selection: str | Task | Sequence[str | Task]) -> list[Task]:
 
     Raises:
         SelectionError: A term names nothing, or nothing is left.
+    """
+    return _with_users_scores(own_rows(selection))
+
+
+def own_rows(selection: str | Task | Sequence[str | Task]) -> list[Task]:
+    """Return what :func:`select` does, without what the user's file says (:mod:`lram.envs.score_file`).
+
+    Raises:
+        SelectionError: As for :func:`select`, but for the file.
     """
     return _resolve(selection)[0]
 
@@ -168,6 +183,13 @@ def _resolve(selection: str | Task | Sequence[str | Task]) -> tuple[list[Task], 
     return first, second
 
 
+def _with_users_scores(tasks: list[Task]) -> list[Task]:
+    """Return ``tasks`` with what the user's file says of those that are not the paper's."""
+    paper = _domains()
+    others = {task.id: task for task in score_file.completed(t for t in tasks if t.domain not in paper)}
+    return [others.get(task.id, task) for task in tasks]
+
+
 @cache
 def _faulty() -> frozenset[str]:
     """Return the ids of the tasks that are made to fail or to hang."""
@@ -176,8 +198,9 @@ def _faulty() -> frozenset[str]:
 
 
 def domain_names() -> list[str]:
-    """Return the names of the domains with an adapter, built in or from other packages."""
-    return [*_ADAPTERS, *sorted(_entry_points().keys() - _ADAPTERS.keys())]
+    """Return the names of the domains with an adapter: built in, from other packages, and from files."""
+    _named_files()
+    return [*_ADAPTERS, *sorted(_entry_points().keys() - _ADAPTERS.keys()), *_in_files]
 
 
 @cache
@@ -187,7 +210,83 @@ def load_domain(name: str) -> Domain:
         return cast(Domain, import_module(_ADAPTERS[name]).DOMAIN)
     if name in _entry_points():
         return announced.load(name, _entry_points()[name])
+    if name not in _in_files and (problems := file_problems()):
+        raise AnnouncedError(problems[0])  # it may be in there
+    if name in _in_files:
+        return next(domain for domain in _in_files[name].domains if domain.name == name)
     raise SelectionError(f"there is no domain {name!r}{_hint(name, domain_names())}")
+
+
+_in_files: dict[str, DomainFile] = {}
+
+
+def add_file(path: str | Path, digest: str = "") -> DomainFile:
+    """Run a Python file that holds a domain, ``DOMAIN`` or several ``DOMAINS``, and make them known.
+
+    Nothing happens where it was added before and is the same; a file that was changed since is run again.
+
+    Args:
+        path: The file.
+        digest: What its SHA-256 must be; empty: whatever it is.
+
+    Raises:
+        AnnouncedError: It cannot be read or run, holds no domain, or one whose name is taken; one sentence.
+    """
+    _named_files()  # whose names are taken, too
+    return _add(path, digest)
+
+
+def _add(path: str | Path, digest: str = "") -> DomainFile:
+    place = Path(os.path.realpath(path))
+    for known in _in_files.values():
+        if known.path == place and domain_files.digest_of(place) == known.digest == (digest or known.digest):
+            return known
+
+    def taken(name: str) -> str:
+        if name in _ADAPTERS:
+            return "lram-bench itself"
+        if name in _entry_points():
+            return f"an installed package ({printable(_entry_points()[name].value, 200)})"
+        other = _in_files.get(name)
+        return str(other.path) if other is not None and other.path != place else ""
+
+    found = domain_files.load(place, digest, taken)
+    for name in [name for name, known in _in_files.items() if known.path == place]:
+        del _in_files[name]
+    _in_files.update({domain.name: found for domain in found.domains})
+    for cached in (all_tasks, load_domain, _faulty):
+        cached.cache_clear()
+    return found
+
+
+def file_of(domain: str) -> DomainFile | None:
+    """Return the file that a domain was read from; None where it is built in, installed or not known."""
+    if domain in _ADAPTERS or domain in _entry_points():
+        return None
+    if domain not in _in_files:
+        _named_files()
+    return _in_files.get(domain)
+
+
+def file_problems() -> tuple[str, ...]:
+    """Return what is wrong with files that ``LRAM_DOMAINS`` names, a sentence each."""
+    return _named_files()
+
+
+def _named_files() -> tuple[str, ...]:
+    """Make the domains known of the files that the variable names; return what is wrong with others."""
+    return _read_files(os.environ.get(domain_files.VARIABLE, ""))
+
+
+@cache
+def _read_files(text: str) -> tuple[str, ...]:
+    problems = []
+    for path in dict.fromkeys(filter(None, text.split(os.pathsep))):
+        try:
+            _add(path)
+        except AnnouncedError as error:
+            problems.append(f"{domain_files.VARIABLE}: {error}")
+    return tuple(problems)
 
 
 @cache
@@ -243,6 +342,13 @@ def _matches(term: str) -> dict[str, Task]:
         domain = pattern.partition("/")[0]
         if domain in _entry_points():
             load_domain(domain)  # says what is wrong with it, if that is why
+        if _FILE.fullmatch(pattern):
+            raise SelectionError(
+                f"{term!r} names the file of a domain, which is run where a command line, "
+                f"{domain_files.VARIABLE} or lram.envs.registry.add_file names it; here, name its tasks"
+            )
+        if problems := file_problems():
+            raise AnnouncedError(problems[0])
         choices = [*all_tasks(), *suites(), *_domains(), *domain_names()]
         raise SelectionError(f"no task matches {term!r}{_hint(term, choices)}")
     return found

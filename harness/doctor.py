@@ -45,6 +45,7 @@ def examine() -> list[Finding]:
     findings = [_python()]
     with tempfile.TemporaryDirectory(prefix="lram-doctor-") as folder:
         findings += [_domain(name, Path(folder)) for name in registry.domain_names()]
+    findings += [Finding("domain in a file", False, problem) for problem in registry.file_problems()]
     findings += [_renderer(), _films(), *_devices(), *_kernels(), _browser()]
     return findings
 

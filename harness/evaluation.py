@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lram.agents.api import MinimalAgent
 from lram.agents.places import placed
+from lram.harness import domain_files
 from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
 from lram.harness.executors.contract import Executor, ExecutorSession, RolloutJob
@@ -207,7 +208,9 @@ def go_on(
         opened.plan.interpreters,
         replace(trust, domains=[*trust.domains, *(machine.interpreters or ())]),
         resume_command(opened),
+        domain_files.paths(opened.plan),
     )
+    domain_files.reopen(opened.plan.domain_files)
     interpreters = interpreters_of(opened.plan, machine.interpreters)
     with executor.open(machine) as session:
         built = reopen(opened.plan, agents, interpreters, session)

@@ -21,6 +21,7 @@ from lram.agents.spec import parse_agent
 from lram.envs.protocol_id import ProtocolId
 from lram.envs.task import Task
 from lram.envs.text import message_of, printable, type_of
+from lram.harness.domain_files import sources
 from lram.harness.errors import LramError, as_lram_error
 from lram.harness.interpreters.choosing import overridden, resolve
 from lram.harness.interpreters.readiness import adapter, protocols_here
@@ -181,6 +182,7 @@ def plan_for(request: RunRequest, place: PlanningPlace) -> tuple[RunPlan, Mappin
         threads=request.threads,
         interpreters=interpreters,
         realtime_hz=hz,
+        domain_files=sources(dict.fromkeys(planned.task.domain for planned in tasks)),
     )
     return plan, agents
 

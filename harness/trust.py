@@ -1,8 +1,9 @@
 """Whose code a folder may have run: what the user names now, or began on this machine, or trusts.
 
-A folder's plan may name a module to import (``module:factory``), a Python to start, or a policy that a
-program runs (``lerobot:FOLDER(python=...)``). All run code. Or it names a server (``ws://host:port``), to
-which observations and a token go. The folder may come from somebody else. So they are used only where
+A folder's plan may name a module to import (``module:factory``), a file that holds a domain, a Python to
+start, or a policy that a program runs (``lerobot:FOLDER(python=...)``). All run code. Or it names a server
+(``ws://host:port``), to which observations and a token go. The folder may come from somebody else. So they
+are used only where
 
 * the user names them on this command line,
 * the interpreter is lram's own or one that ``lram env install`` made,
@@ -18,6 +19,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from lram.agents.adapters import adapter_of
 from lram.agents.durable import read_regular
@@ -46,10 +48,23 @@ class Trust:
 
 NONE = Trust()
 ALL = Trust(everything=True)
+NO_FILES: Mapping[str, str] = MappingProxyType({})
 
 
-def foreign(specs: Iterable[str], interpreters: Mapping[str, str], trust: Trust = NONE) -> list[str]:
-    """Return what would run code that is not known to be this user's, each in words."""
+def foreign(
+    specs: Iterable[str],
+    interpreters: Mapping[str, str],
+    trust: Trust = NONE,
+    files: Mapping[str, str] = NO_FILES,
+) -> list[str]:
+    """Return what would run code that is not known to be this user's, each in words.
+
+    Args:
+        specs: Specifications of agents.
+        interpreters: Python by domain.
+        trust: What the user vouches for.
+        files: By domain that is from a plain file: the file.
+    """
     if trust.everything:
         return []
     code = [
@@ -74,12 +89,19 @@ def foreign(specs: Iterable[str], interpreters: Mapping[str, str], trust: Trust 
         for domain, python in interpreters.items()
         if domain not in trust.domains and not _is_own(python)
     ]
-    return [*dict.fromkeys(code), *dict.fromkeys(servers), *dict.fromkeys(policies), *pythons]
+    domains = [f"the file {path} (of the domain {domain})" for domain, path in files.items()]
+    named = [code, servers, policies, domains]
+    return [*(one for several in named for one in dict.fromkeys(several)), *pythons]
 
 
-def remember(plan_file: Path, specs: Iterable[str], interpreters: Mapping[str, str]) -> None:
+def remember(
+    plan_file: Path,
+    specs: Iterable[str],
+    interpreters: Mapping[str, str],
+    files: Mapping[str, str] = NO_FILES,
+) -> None:
     """Note that this machine's user began the folder of ``plan_file``, where that will be asked."""
-    if foreign(specs, interpreters):
+    if foreign(specs, interpreters, files=files):
         with suppress(OSError):  # a home that cannot be written: --trust is asked for then
             noted = data_folder() / _BEGUN
             noted.mkdir(parents=True, exist_ok=True)
@@ -87,7 +109,12 @@ def remember(plan_file: Path, specs: Iterable[str], interpreters: Mapping[str, s
 
 
 def check_trusted(
-    plan_file: Path, specs: Iterable[str], interpreters: Mapping[str, str], trust: Trust, command: str
+    plan_file: Path,
+    specs: Iterable[str],
+    interpreters: Mapping[str, str],
+    trust: Trust,
+    command: str,
+    files: Mapping[str, str] = NO_FILES,
 ) -> None:
     """Raise LramError where continuing a folder would run what nobody here has vouched for.
 
@@ -97,8 +124,9 @@ def check_trusted(
         interpreters: Python by domain, as its plan has them.
         trust: What the user vouches for.
         command: What continues it.
+        files: By domain that is from a plain file: the file that its plan names.
     """
-    if (named := foreign(specs, interpreters, trust)) and not _is_noted(plan_file):
+    if (named := foreign(specs, interpreters, trust, files)) and not vouched(plan_file):
         raise LramError(
             f"{plan_file} would run {', '.join(named)}, and was not begun on this machine by this user; look "
             f"at it, then repeat with --trust: {command} --trust"
@@ -110,7 +138,8 @@ def trusted(everything: bool) -> Trust:
     return ALL if everything else NONE
 
 
-def _is_noted(plan_file: Path) -> bool:
+def vouched(plan_file: Path) -> bool:
+    """Return whether this machine's user began the folder of ``plan_file``."""
     try:
         return (data_folder() / _BEGUN / _digest(plan_file)).is_file()
     except OSError:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lram.envs.availability import SAFE_PATH, environment
+from lram.envs.domain_files import VARIABLE
+from lram.envs.registry import file_of
 
 # The module's name is an argument so that a list of processes tells what a worker is.
 _START = SAFE_PATH + "from importlib import import_module; import_module(sys.argv.pop(1)).main()"
@@ -41,6 +43,8 @@ class Launcher:
         # the main one it would fire when that thread ends.
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
         arguments = ["--domain", domain, "--fd", str(theirs.fileno()), "--parent", str(parent)]
+        if (file := file_of(domain)) is not None:
+            arguments += ["--file", str(file.path), "--digest", file.digest]
         return subprocess.Popen(
             [python, "-c", _START, "lram.envs.workers.worker", *arguments],
             pass_fds=[theirs.fileno()],
@@ -64,6 +68,7 @@ class Launcher:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             variables.setdefault(name, "1")
         variables.setdefault("PYTHONWARNINGS", "ignore")
+        variables.pop(VARIABLE, None)  # it is told its own file, and the others may not run in its Python
         if python != sys.executable:
             variables["PYTHONPATH"] = os.pathsep.join(
                 filter(None, [self._bridge_path(), variables.get("PYTHONPATH")])

@@ -32,7 +32,7 @@ from typing import BinaryIO
 import numpy as np
 
 from lram.envs.checkouts import package_folder, version_text
-from lram.envs.registry import load_domain
+from lram.envs.registry import add_file, load_domain
 from lram.envs.session import Action, Domain, Observation, Session, SessionError, SessionSpec
 from lram.envs.text import message_of, printable, type_of
 from lram.envs.workers import wire
@@ -239,6 +239,8 @@ def main() -> None:
     parser.add_argument("--domain", required=True)
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--parent", type=int, default=0)
+    parser.add_argument("--file", default="")
+    parser.add_argument("--digest", default="")
     arguments = parser.parse_args()
     faulthandler.enable()
     # Ctrl-C reaches the whole process group; the harness decides what it means.
@@ -250,6 +252,8 @@ def main() -> None:
     threading.Thread(target=_watch, args=(connection,), daemon=True).start()
     code = 0
     try:
+        if arguments.file:
+            add_file(arguments.file, arguments.digest)
         serve(load_domain(arguments.domain), connection)
     except (BrokenPipeError, ConnectionResetError):
         pass

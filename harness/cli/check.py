@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from lram.agents.compute import ROWS, Compute, Precision
 from lram.agents.seed import check_seed
 from lram.harness.cli.exits import EXIT_FAILED
-from lram.harness.cli.options import AGENTS, JsonOption, RowsOption, StepOption
+from lram.harness.cli.options import AGENTS, JsonOption, RowsOption, StepOption, terms
 from lram.harness.cli.printing.output import print_json, print_table
 from lram.harness.errors import LramError
 from lram.harness.waiting import still
@@ -85,7 +85,7 @@ def _shapes(tasks: Sequence[str] | None) -> list[TaskSpec]:
     from lram.harness.selecting import selected
     from lram.harness.storage.records import PlannedTask
 
-    return [task_spec(PlannedTask(task, "")) for task in selected(tasks)] if tasks else []
+    return [task_spec(PlannedTask(task, "")) for task in selected(terms(tasks, None))] if tasks else []
 
 
 def _one_thread() -> None:

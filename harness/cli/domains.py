@@ -22,6 +22,7 @@ def domains(*, json: JsonOption = False) -> None:
             adapters.append(registry.load_domain(name))
         except SelectionError as error:
             broken.append(str(error))
+    broken += registry.file_problems()
     if json:
         print_json(
             [

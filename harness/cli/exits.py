@@ -43,6 +43,10 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
         "eval": _EVALUATED,
         "resume": _EVALUATED,
         "collect": _SCORED,
+        "reference": {
+            0: "measured and written",
+            1: "a reference is not above random play by more than chance; its task is named and left out",
+        },
         "report": _WRITTEN,
         "publish": {0: "written, and with --push uploaded"},
         "leaderboard": _WRITTEN,

@@ -313,8 +313,10 @@ DEFAULT_CLUSTER = ClusterOptions()
 
 
 def terms(selection: Sequence[str], exclude: Sequence[str] | None) -> list[str]:
-    """Return the terms of a selection and of its ``--exclude``."""
-    return [*selection, *(f"!{term}" for part in exclude or () for term in part.split(","))]
+    """Return the terms of a selection and of its ``--exclude``; files of domains that they name are run."""
+    from lram.harness.domain_files import named
+
+    return named([*selection, *(f"!{term}" for part in exclude or () for term in part.split(","))])
 
 
 def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:

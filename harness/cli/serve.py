@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from lram.agents.compute import ROWS, Compute, Precision
 from lram.agents.seed import check_seed
-from lram.harness.cli.options import RowsOption, StepOption
+from lram.harness.cli.options import RowsOption, StepOption, terms
 from lram.harness.errors import LramError
 from lram.harness.words import visible
 
@@ -71,7 +71,7 @@ def serve(
     if no_token and (token_file is not None or host not in _LOOPBACK):
         raise LramError("--no-token goes with a --host of this machine alone, and not with --token-file")
     token = "" if no_token else read_token(token_file) if token_file else make_token()
-    tasks = [] if task is None else [task_spec(PlannedTask(one, "")) for one in selected([task])]
+    tasks = [] if task is None else [task_spec(PlannedTask(one, "")) for one in selected(terms([task], None))]
     if len(tasks) > 1:
         raise LramError(f"--task names {len(tasks)} tasks; clients of openpi's protocol play one")
     ((label, spec),) = labelled_specs([agent]).items()

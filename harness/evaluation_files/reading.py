@@ -11,6 +11,7 @@ from lram.agents.adapters import with_absolute_file
 from lram.agents.factory import names_agent
 from lram.agents.own_code import named_module
 from lram.agents.spec import parse_agent
+from lram.harness.domain_files import with_absolute_files
 from lram.harness.errors import LramError
 from lram.harness.evaluation_files.content import EvaluationFile
 from lram.harness.interpreters.choosing import MAIN
@@ -57,6 +58,8 @@ def located(asked: EvaluationFile, folder: Path) -> EvaluationFile:
     python = {domain: _python(text, folder) for domain, text in asked.machine.python.items()}
     return replace(
         asked,
+        tasks=with_absolute_files(asked.tasks, folder),
+        exclude=with_absolute_files(asked.exclude, folder),
         agents={label: _spec(spec, folder) for label, spec in agents.items()}
         if isinstance(agents, Mapping)
         else tuple(_agent(text, folder) for text in agents),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lram.agents.api import MinimalAgent
+from lram.harness import domain_files
 from lram.harness.computing import of_models
 from lram.harness.errors import LramError
 from lram.harness.evaluation import checked, machine_for
@@ -83,7 +84,9 @@ def replay(
         plan.interpreters,
         replace(trust, domains=[*trust.domains, *(machine.interpreters or ())]),
         f"{command} {run.path}",
+        domain_files.paths(plan),
     )
+    domain_files.reopen(plan.domain_files)
     interpreters = interpreters_of(plan, machine.interpreters)
     by_item = {record.item: record for record in records}
     items = [item for item in plan.items() if item in by_item]
@@ -120,6 +123,7 @@ def restricted(plan: RunPlan, records: Sequence[EpisodeRecord]) -> RunPlan:
         agents=tuple(entry for entry in plan.agents if entry.label in labels),
         tasks=tasks,
         interpreters={name: python for name, python in plan.interpreters.items() if name in domains},
+        domain_files={name: source for name, source in plan.domain_files.items() if name in domains},
     )
 
 

@@ -17,7 +17,7 @@ from lram.harness.errors import LramError
 from lram.harness.storage.json_files import check_layout, files_in, read_json, read_signed
 from lram.harness.storage.records import Provenance
 from lram.harness.storage.segments import FolderKind, Once, SegmentWriter, read_records, without_checksums
-from lram.harness.trust import remember
+from lram.harness.trust import NO_FILES, remember
 
 PlanT = TypeVar("PlanT")
 RecordT = TypeVar("RecordT")
@@ -122,11 +122,13 @@ class RecordWriter:
         plan: Any,
         interpreters: Mapping[str, str],
         inputs: Callable[[], None] = lambda: None,
+        files: Mapping[str, str] = NO_FILES,
     ) -> WriterT:
         """Make a new folder in ``path`` (absent, empty, or left so by a killed beginning) and lock it."""
         held = cls.kind.begin(Path(path), plan, inputs)
         try:
-            remember(Path(path) / cls.kind.plan_file, [agent.spec for agent in plan.agents], interpreters)
+            specs = [agent.spec for agent in plan.agents]
+            remember(Path(path) / cls.kind.plan_file, specs, interpreters, files)
             return cls(cls.folder_type(path), held)  # type: ignore[call-arg]
         except BaseException:
             held.close()

@@ -47,6 +47,21 @@ class PlannedTask:
 
 
 @dataclass(frozen=True, slots=True)
+class DomainSource:
+    """A domain that no package brings.
+
+    Attributes:
+        path: Its file.
+        digest: SHA-256 of the file.
+        modules: SHA-256 of the modules beside it that it imports, by name.
+    """
+
+    path: str
+    digest: str
+    modules: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Skipped:
     """A task that an agent cannot play, and why; it is counted, never run."""
 
@@ -68,6 +83,7 @@ class RunPlan:
             trajectories are in the store that the run lies in.
         interpreters: Python executable by domain, where another one than lram-bench's own plays it.
         realtime_hz: Steps that the world takes in a second of the agent's thinking; 0: it waits.
+        domain_files: By domain that is from a plain file: the file.
     """
 
     schema: int
@@ -81,6 +97,7 @@ class RunPlan:
     collected: bool = False
     interpreters: dict[str, str] = field(default_factory=dict)
     realtime_hz: float = 0.0
+    domain_files: dict[str, DomainSource] = field(default_factory=dict)
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return agent label and task id of what is played, in plan order."""

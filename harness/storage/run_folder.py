@@ -242,7 +242,8 @@ class RunWriter(RecordWriter):
     @classmethod
     def create(cls, path: str | Path, plan: RunPlan) -> RunWriter:
         """Make a new run in ``path`` (absent, empty, or left so by a killed beginning) and lock it."""
-        return cls._begin(path, plan, plan.interpreters)
+        files = {name: source.path for name, source in plan.domain_files.items()}
+        return cls._begin(path, plan, plan.interpreters, files=files)
 
     def append(self, record: EpisodeRecord) -> None:
         """Write one record: the end of this process cannot lose it, and it is on disk soon

@@ -9,10 +9,11 @@ from typing import cast
 
 from lram.agents.api import AgentInfo
 from lram.envs.scores import Normaliser, normalised_by
+from lram.harness.domain_files import recall
 from lram.harness.errors import LramError
 from lram.harness.gate.contract_note import broken_promise
 from lram.harness.storage.records import AgentEntry, EpisodeRecord, PlannedTask
-from lram.harness.storage.run_folder import Run
+from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.reports.evidence import counting
 from lram.reports.evidence.evidence import EpisodeKey, Evidence, TaskEpisodes, ValuesByFact
 
@@ -61,6 +62,7 @@ def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
     raised: dict[str, str] = {}
     for number, run in enumerate(runs):
         plan = run.plan
+        recall(run.path / PLAN_FILE, plan)
         for agent in plan.agents:
             _check_agent(agents.setdefault(agent.label, agent), agent, run)
         for task in plan.tasks:

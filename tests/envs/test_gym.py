@@ -17,8 +17,9 @@ pytest.importorskip("gymnasium", reason="needs lram-bench[gym]")
 import gymnasium
 from gymnasium import spaces
 
+from lram.envs import score_file
 from lram.envs.conformance import check_session
-from lram.envs.domains.gym import names, probing, references
+from lram.envs.domains.gym import names, probing
 from lram.envs.domains.gym.domain import DOMAIN
 from lram.envs.domains.gym.images import area_mean
 from lram.envs.domains.gym.session import GymnasiumSession, make
@@ -323,7 +324,7 @@ def test_scores_come_from_the_users_file(
 ) -> None:
     file = tmp_path / "scores.toml"
     file.write_text('["Pendulum-v1?g=9.0"]\nrandom = -1200\nreference = -150.0\ntarget_return = -140\n')
-    monkeypatch.setenv(references.VARIABLE, str(file))
+    monkeypatch.setenv(score_file.VARIABLE, str(file))
     scored, other = select(["gym:Pendulum-v1?g=9.0", "gym:Pendulum-v1"])
     assert audit(scored) is None
     assert (scored.score_random, scored.score_reference, scored.target_return) == (-1200.0, -150.0, -140.0)
@@ -339,18 +340,20 @@ def test_scores_come_from_the_users_file(
         ('["Pendulum-v1"]\nrandm = 3', "no field 'randm'"),
         ('["Pendulum-v1"]\nrandom = nan', "a finite number"),
         ('["Pendulum-v1"]\nreward_scale = 0', "above 0"),
+        ('["Pendulum-v1"]\nrandom_error = -1', "0 or more"),
+        ('["Pendulum-v1"]\n["gym/Pendulum-v1"]', "two entries for gym/Pendulum-v1"),
         (None, "which is not there"),
     ],
 )
 def test_a_file_of_scores_that_is_none_is_refused(
-    text: str | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probed: list[str]
 ) -> None:
     file = tmp_path / "scores.toml"
     if text is not None:
         file.write_text(text)
-    monkeypatch.setenv(references.VARIABLE, str(file))
+    monkeypatch.setenv(score_file.VARIABLE, str(file))
     with pytest.raises(SelectionError, match=words):
-        references.references_of("Pendulum-v1")
+        select(["gym:Pendulum-v1"])
 
 
 # Domains of others that make tasks on demand.

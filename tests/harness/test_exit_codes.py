@@ -36,6 +36,8 @@ ELSEWHERE = {
     ("cast", 0): "test_cli_train",
     ("import-checkpoint", 0): "test_cli_train",
     ("export", 0): "test_cli_export",
+    ("reference", 0): "test_references",
+    ("reference", 1): "test_references",
     ("serve", 0): "test_serving",
     ("latency", 0): "test_latency_sweep",
     ("latency", 1): "test_latency_sweep",

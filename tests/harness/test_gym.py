@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,14 +64,21 @@ def ready(folder: Path, *words: str, **variables: str) -> str:
     return answer.stdout
 
 
+COMMANDS = re.findall(r"^\$ lram (.*)$", PAGE, re.MULTILINE)
+
+
+def run(folder: Path, command: str) -> None:
+    ready(folder, "-m", "lram.harness.cli", *shlex.split(command), LRAM_SCORES="scores.toml")
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
     (toml,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     (tmp_path / "scores.toml").write_text(toml)
-    commands = re.findall(r"^\$ lram (.*)$", PAGE, re.MULTILINE)
-    assert len(commands) == 4
+    commands = COMMANDS[:4]
+    assert commands[-1].startswith("report runs/gym ")
     for command in commands:
-        ready(tmp_path, "-m", "lram.harness.cli", *shlex.split(command), LRAM_SCORES="scores.toml")
+        run(tmp_path, command)
     tasks = summarise(tmp_path / "runs" / "gym").tasks
     assert {task.id: task.audit for task in tasks} == {
         "gym/CartPole-v1": "no score reference",
@@ -79,15 +87,27 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
     assert "gym/CartPole-v1" in (tmp_path / "gym-report" / "summary.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["one_episode", "train_ppo"])
-def test_the_code_of_the_page_runs(name: str, tmp_path: Path) -> None:
-    (code,) = re.findall(rf"^```python\n# {name}\.py\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    if name == "train_ppo":
-        pytest.importorskip("stable_baselines3", reason="needs stable-baselines3")
-        code = code.replace("n_steps=512", "n_steps=64").replace("10_000", "64")
-    said = ready(tmp_path, "-c", code)
-    if name == "one_episode":
-        assert said.split("\n")[0] in ("(64, 64, 3) False", "(64, 64, 3) True")
-        assert said.split("\n")[1] == "(4, 6)"
-    else:
-        assert (tmp_path / "ppo-reach.zip").is_file()
+@pytest.mark.slow
+def test_an_environment_of_ones_own_becomes_scores_of_a_trained_model(tmp_path: Path) -> None:
+    """The page's second list of commands, with fewer episodes and updates."""
+    (rules,) = re.findall(r"^```python\n(# controllers.py\n.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    (tmp_path / "controllers.py").write_text(rules)
+    (tmp_path / "scores.toml").touch()
+    commands = COMMANDS[4:]
+    assert [command.split()[0] for command in commands] == [
+        "eval",
+        "reference",
+        "collect",
+        "train",
+        "eval",
+        "report",
+    ]
+    for command in commands:
+        fewer = re.sub(r"-n \d+", "-n 2", command)
+        fewer = fewer.replace("updates=300", "updates=3").replace("warmup_updates=30", "warmup_updates=1")
+        run(tmp_path, fewer)
+    entries = tomllib.loads((tmp_path / "scores.toml").read_text())
+    assert set(entries) == {"gym/Pendulum-v1", "gym/MountainCarContinuous-v0"}
+    summary = summarise(tmp_path / "runs" / "model")
+    assert {task.id: task.audit for task in summary.tasks} == dict.fromkeys(entries, "")
+    assert {agent.label for agent in summary.agents} == {"random", "rule", "model"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from lram.envs.domains.gym import names, references
+from lram.envs.domains.gym import names
 from lram.envs.session import Domain, EvaluationProtocol, Session
 from lram.envs.task import Task
 
@@ -20,23 +20,17 @@ def make(task_name: str, protocol: EvaluationProtocol) -> Session:
 def task(name: str) -> Task:
     """Return the row of the task of that name; SelectionError where it cannot be played."""
     names.parse(name)
-    known = references.references_of(name)
     # Only the Python that selects tasks needs it; a worker's may be too old for what it imports.
     probing = import_module("lram.envs.domains.gym.probing")
     found: dict[str, Any] = dict(probing.facts(name))
     entry_point = found.pop("entry_point")
-    sources = [("environment", f"gymnasium, entry point {entry_point}")]
-    if known.source:
-        sources.append(("score", known.source))
     return Task(
         domain="gym",
         name=name,
         split="extra",
-        target_return=known.target_return,
-        reward_scale=known.reward_scale,
-        score_random=known.random,
-        score_reference=known.reference,
-        sources=tuple(sources),
+        target_return=None,
+        reward_scale=1.0,
+        sources=(("environment", f"gymnasium, entry point {entry_point}"),),
         **found,
     )
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from lram.agents.signals import heeded
 from lram.harness.cli.exits import EXIT_FAILED
-from lram.harness.cli.options import JsonOption, LicenceOption
+from lram.harness.cli.options import JsonOption, LicenceOption, terms
 from lram.harness.cli.printing.output import print_json, print_table
 from lram.harness.cli.printing.problems import counted, show_problems
 from lram.harness.errors import LramError
@@ -121,7 +121,7 @@ def import_(
         action=tuple(action or ()),
         reward_at_end=reward_at_end,
     )
-    wanted = ImportTasks(task, selected(tasks), target_return, reward_scale)
+    wanted = ImportTasks(task, selected(terms(tasks, None) if tasks else None), target_return, reward_scale)
     with still(f"looking at {source}", quiet=json):
         name = detect(source) if layout == "auto" else layout
     _check_options(options, name)

@@ -68,6 +68,7 @@ class JobOrder:
         settings: How; ``start_s`` is the node's to say.
         trajectories: Trajectories are wanted.
         begun: An episode of the domain has begun on some node: its simulator can live.
+        domain_file: Path and SHA-256 of the file that the domain is from, where it is from one.
     """
 
     agent: AgentOrder
@@ -78,6 +79,7 @@ class JobOrder:
     settings: RolloutSettings
     trajectories: bool = False
     begun: bool = False
+    domain_file: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

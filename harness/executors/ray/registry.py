@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from lram.envs.registry import file_of
 from lram.harness.errors import LramError, as_lram_error
 from lram.harness.executors.contract import Log
 from lram.harness.executors.ray.connection import PROBE_S, Cluster, JobLost, Node, by_value
@@ -16,7 +17,7 @@ from lram.harness.executors.ray.source import source_digest
 from lram.harness.interpreters.readiness import adapter
 
 
-def _ask(domains: dict[str, list[str]], told: dict[str, str]) -> bytes:
+def _ask(domains: dict[str, list[str]], told: dict[str, str], files: dict[str, tuple[str, str]]) -> bytes:
     """Runs on a node that may have no lram-bench, or an old one; so it is sent as code."""
     try:
         import msgspec as json
@@ -27,7 +28,7 @@ def _ask(domains: dict[str, list[str]], told: dict[str, str]) -> bytes:
 
         text = f"{type(error).__name__}: {error}"
         return b"lacks " + f"{text}, in {sys.executable}".encode()
-    return json.json.encode(facts(domains, told))
+    return json.json.encode(facts(domains, told, files))
 
 
 class NodeRegistry:
@@ -134,7 +135,8 @@ class NodeRegistry:
 
     def _ask(self, node: Node) -> None:
         domains, told = self._question
-        self._asked[node.id] = node, self._cluster.start(node, _ASK, domains, told)
+        files = {name: (str(file.path), file.digest) for name in domains if (file := file_of(name))}
+        self._asked[node.id] = node, self._cluster.start(node, _ASK, domains, told, files)
 
     def _take_answer(self, node: Node, timeout: float = PROBE_S) -> None:
         _, reference = self._asked.pop(node.id)

@@ -9,15 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from lram.agents.trajectories.trajectory import Trajectory
 from lram.envs.errors import WorkerStartError
-from lram.envs.registry import load_domain
+from lram.envs.registry import add_file, load_domain
 from lram.envs.workers.pool import Pool
-from lram.harness.errors import LramError
+from lram.harness.errors import LramError, as_lram_error
 from lram.harness.executors.ray import agents
 from lram.harness.executors.ray.messages import (
     AgentOrder,
@@ -38,17 +39,23 @@ from lram.harness.rollout.recorder import TrajectoryRecorder
 from lram.harness.storage.provenance import collect, worker_versions
 from lram.harness.storage.records import EpisodeRecord, PlannedTask, WorkItem
 
+_NO_FILES: Mapping[str, tuple[str, str]] = MappingProxyType({})
 _SPEAK_S = 0.2  # how long a record waits for others to share its message
 _HEARTBEAT_S = 2.0
 _WORDS = 4000  # of a worker's log
 
 
-def facts(domains: Mapping[str, Sequence[str]], told: Mapping[str, str]) -> NodeFacts:
+def facts(
+    domains: Mapping[str, Sequence[str]],
+    told: Mapping[str, str],
+    files: Mapping[str, tuple[str, str]] = _NO_FILES,
+) -> NodeFacts:
     """Return what this node is and can play.
 
     Args:
         domains: By name, the names of the tasks to play.
         told: What the user says of interpreters, by domain.
+        files: Path and SHA-256 of the file that a domain is from, where it is from one.
     """
     made = collect({}, {})
     return NodeFacts(
@@ -58,12 +65,15 @@ def facts(domains: Mapping[str, Sequence[str]], told: Mapping[str, str]) -> Node
         gpu=made.gpu,
         packages=made.packages,
         source=source_digest(),
-        domains={name: _domain_facts(name, tasks, told) for name, tasks in domains.items()},
+        domains={name: _domain_facts(name, tasks, told, files.get(name)) for name, tasks in domains.items()},
     )
 
 
-def _domain_facts(name: str, tasks: Sequence[str], told: Mapping[str, str]) -> DomainFacts:
+def _domain_facts(
+    name: str, tasks: Sequence[str], told: Mapping[str, str], file: tuple[str, str] | None
+) -> DomainFacts:
     try:
+        _know(file)
         domain = adapter(name)
         python = resolve([name], {name: told[name]} if name in told else None).get(name)
     except LramError as error:
@@ -78,6 +88,13 @@ def _domain_facts(name: str, tasks: Sequence[str], told: Mapping[str, str]) -> D
         except LramError as error:
             lacks = lacks or str(error)
     return DomainFacts(python or "", tuple(fits), lacks)
+
+
+@as_lram_error()
+def _know(file: tuple[str, str] | None) -> None:
+    """Make the domain of a file known that lies here, too, and is the driver's."""
+    if file is not None:
+        add_file(*file)
 
 
 def examine() -> bytes:
@@ -122,6 +139,7 @@ class _Job:
         job, failed = self._order, None
         pool: Pool | None = None
         try:
+            _know(job.domain_file)
             agent, _ = agents.prepared(job.agent, self._files)
             domain = job.task.task.domain
             python = {domain: job.python} if job.python else {}

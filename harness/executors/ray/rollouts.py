@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from lram.envs.registry import file_of
 from lram.harness.errors import LramError
 from lram.harness.executors.contract import RecordSink, RolloutJob
 from lram.harness.executors.ray.connection import JobLost
@@ -164,6 +165,7 @@ class RolloutSource(JobSource[_GroupJob]):
             ),
             trajectories=self._job.trajectories,
             begun=(node.id, group.domain) in self._begun,
+            domain_file=(str(file.path), file.digest) if (file := file_of(group.domain)) else None,
         )
         stream = self._context.cluster.start(
             node,

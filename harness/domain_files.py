@@ -1,0 +1,130 @@
+"""Domains from plain files, as commands name them, plans keep them, and runs are continued with them.
+
+A term ``FILE.py`` of a selection is every task of the domains in that file, ``FILE.py:NAME`` those that the
+name or pattern matches. Only what a user names now is run; what a plan names, where
+:mod:`lram.harness.trust` says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from lram.agents.own_code import changed, file_digests
+from lram.envs.domain_files import digest_of
+from lram.envs.errors import AnnouncedError, SelectionError
+from lram.envs.registry import add_file, file_of, select
+from lram.envs.session import Domain
+from lram.harness.errors import LramError, as_lram_error
+from lram.harness.storage.records import DomainSource, RunPlan
+from lram.harness.trust import vouched
+from lram.harness.waiting import say
+
+_TERM = re.compile(r"(?P<without>!?)(?P<file>[^:]+\.py)(?::(?P<name>.*))?", re.DOTALL)
+
+
+@as_lram_error()
+def named(selection: Sequence[str]) -> list[str]:
+    """Return the terms of a selection, with ids and patterns where it names files; these are run.
+
+    Raises:
+        LramError: A file cannot be run or holds no domain, or has no such task.
+    """
+    terms = []
+    for term in (term.strip() for part in selection for term in part.split(",")):
+        found = _TERM.fullmatch(term)
+        if found is None:
+            terms += [term] if term else []
+        else:
+            domains = add_file(Path(found["file"]).expanduser()).domains
+            terms += [found["without"] + one for one in _terms(domains, found["name"] or "")]
+    return terms
+
+
+def with_absolute_files(selection: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """Return the terms of a selection, with the files of domains, relative to ``folder``, made absolute."""
+    terms = []
+    for term in (term.strip() for part in selection for term in part.split(",")):
+        if (found := _TERM.fullmatch(term)) is not None:
+            place = (folder / Path(found["file"]).expanduser()).absolute()
+            term = f"{found['without']}{place}" + ("" if found["name"] is None else f":{found['name']}")
+        terms += [term] if term else []
+    return tuple(terms)
+
+
+def sources(domains: Iterable[str]) -> dict[str, DomainSource]:
+    """Return where those of ``domains`` are from that files hold, and of what code, for a plan."""
+    files = {name: file_of(name) for name in domains}
+    return {
+        name: DomainSource(str(file.path), file.digest, _beside(file.path))
+        for name, file in files.items()
+        if file is not None
+    }
+
+
+def paths(plan: RunPlan) -> dict[str, str]:
+    """Return the files that continuing a run would run, by domain: all but those that a user named now."""
+    return {name: source.path for name, source in plan.domain_files.items() if file_of(name) is None}
+
+
+def reopen(files: Mapping[str, DomainSource]) -> None:
+    """Make the domains known that a plan has from files, which somebody vouches for.
+
+    Raises:
+        LramError: A file is gone, or its code is not what the plan was made with.
+    """
+    for name, source in files.items():
+        known = file_of(name)
+        path = Path(source.path) if known is None else known.path
+        if known is None and not path.is_file():
+            raise LramError(
+                f"the domain {name} is from the file {path}, which is not there; put it back, or name "
+                "where it lies now with LRAM_DOMAINS=FILE.py"
+            )
+        with as_lram_error():
+            now = digest_of(path)
+        if others := [path.name] * (now != source.digest) + changed(source.modules, _beside(path)):
+            raise LramError(
+                f"the domain {name} is not the one that was started with: {', '.join(others)} in "
+                f"{path.parent} changed since; put it back, or start anew"
+            )
+        with as_lram_error():
+            if name not in {domain.name for domain in add_file(path).domains}:
+                raise LramError(f"{path} holds no domain {name} any more; put the file back, or start anew")
+
+
+def recall(plan_file: Path, plan: RunPlan) -> None:
+    """Make domains from files known for a report, where that runs only what this user ran before.
+
+    A report does without what a domain tells; why, is said where its file is another one now.
+    """
+    absent = paths(plan)
+    if absent and vouched(plan_file):
+        try:
+            reopen({name: plan.domain_files[name] for name in absent})
+        except LramError as error:
+            say(f"lram: a report goes without what a domain tells of its tasks: {error}")
+
+
+def _beside(path: Path) -> dict[str, str]:
+    return {name: digest for name, digest in file_digests(path).items() if name != path.stem}
+
+
+def _terms(domains: Sequence[Domain], name: str) -> list[str]:
+    if not name:
+        return [domain.name for domain in domains]
+    found, refused = [], []
+    for domain in domains:
+        term = f"{domain.name}{':' if domain.on_demand is not None else '/'}{name}"
+        try:
+            select(term)
+        except AnnouncedError:
+            raise
+        except SelectionError as error:
+            refused.append(error)
+        else:
+            found.append(term)
+    if not found:
+        raise refused[0]
+    return found

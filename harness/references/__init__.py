@@ -1,0 +1,1 @@
+"""References of scores: :mod:`.playing` plays, :mod:`.measuring` judges, :mod:`.writing` edits the file."""
