@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lram.harness.storage.records import Provenance
-from lram.harness.studies.study import Study
+from lram.harness.studies.study import Statement, Study
 
 SCHEMA = 1
 
@@ -44,6 +44,8 @@ class StudyPlan:
         stores: Digest of each store by its folder.
         protocols: Ids of the evaluation's protocols.
         cells: All levels of one seed before the next seed.
+        earlier_predictions: Predictions that were replaced when cells had been trained already, the first one
+            first; an empty one where there was none.
     """
 
     schema: int
@@ -51,6 +53,7 @@ class StudyPlan:
     stores: Mapping[str, str]
     protocols: tuple[str, ...]
     cells: tuple[CellEntry, ...]
+    earlier_predictions: tuple[tuple[Statement, ...], ...] = ()
 
     @property
     def own_starts(self) -> bool:

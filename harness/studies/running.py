@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
@@ -43,7 +43,7 @@ from lram.harness.studies.folder import (
 from lram.harness.studies.pace import CellPace, last_line
 from lram.harness.studies.preflight import check_study
 from lram.harness.studies.records import SCHEMA, CellEntry, StudyPlan
-from lram.harness.studies.study import Collect, Study
+from lram.harness.studies.study import Collect, Statement, Study
 from lram.harness.waiting import LINE_EVERY_S
 from lram.harness.words import count
 
@@ -113,6 +113,7 @@ def ablate(
             where, digest = _collected(asked, path / "data", jobs, say, executor, progress)
             stores[str(where.resolve())] = digest
         plan = _plan(study, stores, protocols, own_starts=own_starts)
+        plan = replace(plan, earlier_predictions=_earlier_predictions(path, study))
         write_plan(path, plan)
         opened = StudyFolder(path)
         chosen = _chosen(opened.cells(), only)
@@ -175,6 +176,19 @@ def _plan(study: Study, stores: dict[str, str], protocols: tuple[str, ...], *, o
         for cell in cells_of(study, stores, protocols, own_starts=own_starts)
     )
     return StudyPlan(SCHEMA, study, stores, protocols, cells)
+
+
+def _earlier_predictions(path: Path, study: Study) -> tuple[tuple[Statement, ...], ...]:
+    """Return the predictions of the study in ``path`` that were replaced after its first training."""
+    if not os.path.lexists(path / STUDY_FILE):
+        return ()
+    before = StudyFolder(path)
+    earlier = before.plan.earlier_predictions
+    if before.plan.study.prediction == study.prediction or not any(
+        cell.is_trained() for cell in before.cells()
+    ):
+        return earlier
+    return (*earlier, before.plan.study.prediction)
 
 
 def _listed(cells: Sequence[Cell]) -> str:

@@ -23,6 +23,12 @@
     tasks = ["metaworld/reach-v3"]
     episodes = 10
 
+    [[prediction]]                            # what is expected, written before the first cell is made
+    level = "on"
+    measure = "score"
+    says = "worse"
+    because = "a model that sees its last action may copy it"
+
 The cells are the full product of the axes' levels, once for every seed. This module imports no torch.
 """
 
@@ -32,7 +38,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -107,6 +113,56 @@ class Timing:
     decisions: Count = 200
 
 
+MEASURE_KEYS = (
+    "score",
+    "score_trained",
+    "score_beyond",
+    "validation_loss",
+    "repeated_predictions",
+    "repeated_in_play",
+    "decision_ms",
+)
+"""What is measured of every cell and can be predicted; scores also for tasks up to the largest value of
+a dial that was trained on, and beyond it (:class:`lram.envs.task.Dial`)."""
+
+CHANCE = "chance"
+"""What a score can be held against beside another level: 0, what random play earns."""
+
+_SCORES = ("score", "score_trained", "score_beyond")
+_DIRECTED = (*_SCORES, "validation_loss", "decision_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement of a prediction: how a level compares in one measure.
+
+    Attributes:
+        level: Name of a level.
+        measure: One of :data:`MEASURE_KEYS`.
+        says: ``better`` or ``worse`` (where one is), ``higher`` or ``lower``, or ``equal``.
+        against: The level of the same axis that it is compared with, or ``chance`` (scores only); empty: the
+            base.
+        within: How far from each other what is called equal may be, in the measure's unit; of times, as the
+            logarithm of their ratio.
+        because: Why it is expected.
+    """
+
+    level: Text
+    measure: Literal[
+        "score",
+        "score_trained",
+        "score_beyond",
+        "validation_loss",
+        "repeated_predictions",
+        "repeated_in_play",
+        "decision_ms",
+    ]
+    says: Literal["better", "worse", "higher", "lower", "equal"]
+    against: str = ""
+    within: Annotated[float, Meta(gt=0)] = 0.1
+    because: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Study:
     """A study as its file tells it, the recipe's file read in and the stores' folders absolute."""
@@ -119,6 +175,7 @@ class Study:
     data: Data
     evaluation: Evaluation
     timing: Timing = field(default_factory=Timing)
+    prediction: tuple[Statement, ...] = ()
 
     def check(self) -> None:
         """Raise LramError for what no single field can tell."""
@@ -136,6 +193,47 @@ class Study:
                 raise LramError(
                     f"a level changes {name}, which is no choice of design here; set it for the whole study"
                 )
+        for statement in self.prediction:
+            self._check_statement(statement)
+
+    def axis_of(self, statement: Statement) -> int:
+        """Return the place of the axis that has the statement's level; LramError where none or two have."""
+        found = [
+            place
+            for place, axis in enumerate(self.axes)
+            if statement.level in [level.name for level in axis.levels]
+        ]
+        if len(found) != 1:
+            how = "no axis has" if not found else "several axes have"
+            levels = ", ".join(level.name for axis in self.axes for level in axis.levels)
+            raise LramError(
+                f"a prediction is about the level {statement.level!r}, which {how}; the levels are {levels}"
+            )
+        return found[0]
+
+    def against(self, statement: Statement) -> str:
+        """Return what the statement's level is held against: a level, or ``chance``."""
+        return statement.against or self.axes[self.axis_of(statement)].levels[0].name
+
+    def _check_statement(self, statement: Statement) -> None:
+        axis = self.axes[self.axis_of(statement)]
+        against, levels = self.against(statement), [level.name for level in axis.levels]
+        if against == CHANCE and CHANCE not in levels:
+            if statement.measure not in _SCORES:
+                raise LramError(
+                    f"a prediction holds {statement.measure} of {statement.level} against chance, which only "
+                    "scores have; name a level"
+                )
+        elif against not in levels or against == statement.level:
+            raise LramError(
+                f"a prediction holds {statement.level} against {against!r}; name another level of "
+                f"{axis.name}: {', '.join(levels)}"
+            )
+        if statement.says in ("better", "worse") and statement.measure not in _DIRECTED:
+            raise LramError(
+                f"a prediction calls {statement.level} {statement.says} in {statement.measure}, of which "
+                "neither way is better; say higher or lower"
+            )
 
 
 def shipped_studies() -> dict[str, Path]:

@@ -140,7 +140,7 @@ def families_of(tasks: Sequence[PlannedTask]) -> tuple[DialFamily, ...]:
     """Return the families of ``tasks`` that have two values or more."""
     found: dict[tuple[str, str], dict[int, tuple[PlannedTask, Dial]]] = {}
     for one in tasks:
-        dial = _dial(one.task.id)
+        dial = known_dial(one.task.id)
         if dial is not None:
             found.setdefault((one.task.domain, dial.family), {})[dial.value] = one, dial
     families = []
@@ -167,11 +167,12 @@ def trained_dials(training_tasks: Iterable[str] | None, domain: str, family: str
     """Return the values of a family's dial among the tasks of a training; None where those are not told."""
     if training_tasks is None:
         return None
-    dials = [_dial(task) for task in training_tasks if task.partition("/")[0] == domain]
+    dials = [known_dial(task) for task in training_tasks if task.partition("/")[0] == domain]
     return tuple(sorted({dial.value for dial in dials if dial is not None and dial.family == family}))
 
 
-def _dial(task: str) -> Dial | None:
+def known_dial(task: str) -> Dial | None:
+    """Return the dial of a task by its id; None where it has none or its domain is not installed."""
     try:
         return task_dial(task)
     except SelectionError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,8 +21,9 @@ from lram.harness.storage.records import EpisodeRecord
 from lram.harness.storage.run_folder import Run
 from lram.harness.studies.folder import CellFolder, StudyFolder
 from lram.harness.studies.records import Copies, Times
-from lram.harness.studies.study import Axis, Study
+from lram.harness.studies.study import Axis, Statement, Study
 from lram.reports.evidence.collect import collect
+from lram.reports.sections.dials.model import known_dial, trained_dials
 from lram.reports.sections.study.checks import last_loss
 
 Values = Mapping[str, Mapping[int, float]]
@@ -51,11 +52,16 @@ class StudyMeasure:
 
 
 SCORE = StudyMeasure("score", "normalised score", "higher", episodes=True)
+TRAINED = StudyMeasure("score_trained", "score up to the dial trained on", "higher", episodes=True)
+BEYOND = StudyMeasure("score_beyond", "score beyond the dial trained on", "higher", episodes=True)
+"""The score apart for tasks of a family that was trained on, by the value of their dial
+(:class:`lram.envs.task.Dial`); no cell has them where no task has a dial."""
+
 LOSS = StudyMeasure("validation_loss", "validation loss", "lower")
 REPEATED = StudyMeasure("repeated_in_play", "repeated actions in play", None, episodes=True)
 COPIED = StudyMeasure("repeated_predictions", "predicted repetitions", None)
 LATENCY = StudyMeasure("decision_ms", "time of a decision", "lower", ratio=True, unit="ms")
-MEASURES = (SCORE, LOSS, COPIED, REPEATED, LATENCY)
+MEASURES = (SCORE, TRAINED, BEYOND, LOSS, COPIED, REPEATED, LATENCY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,7 @@ class CellValues:
         errored: Episodes without a score.
         train_s: Seconds that training took.
         by_task: Mean normalised score by task.
+        training_tasks: Ids of the tasks that it was trained on; None where that is not told.
         simulator_seeds: Of each scored episode, by task and episode.
     """
 
@@ -99,6 +106,7 @@ class CellValues:
     train_s: float | None = None
     by_task: Mapping[str, float] = field(default_factory=dict)
     simulator_seeds: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    training_tasks: tuple[str, ...] | None = None
 
     @property
     def is_evaluated(self) -> bool:
@@ -114,6 +122,7 @@ class StudyValues:
         incomparable: Why what is measured on held-out windows does not compare between levels; empty where
             it does.
         unscored: Tasks without a usable score reference, which no score rests on.
+        earlier_predictions: Predictions that were replaced after the first training.
         own_starts: Each training seed was evaluated on initial states of its own; False: all on the same
         ones.
     """
@@ -124,6 +133,7 @@ class StudyValues:
     incomparable: str
     unscored: tuple[str, ...]
     own_starts: bool = True
+    earlier_predictions: tuple[tuple[Statement, ...], ...] = ()
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -147,7 +157,15 @@ def read_cells(folder: str | Path, normaliser: Normaliser = "paper") -> StudyVal
         unscored.update({task.id: None for task in tasks if audit(task) is not None})
         cells.append(_cell(cell, run, {task.id: task for task in tasks}, comparable=not incomparable))
     plan = opened.plan
-    return StudyValues(Path(folder), plan.study, tuple(cells), incomparable, tuple(unscored), plan.own_starts)
+    return StudyValues(
+        Path(folder),
+        plan.study,
+        tuple(cells),
+        incomparable,
+        tuple(unscored),
+        plan.own_starts,
+        plan.earlier_predictions,
+    )
 
 
 def _cell(cell: CellFolder, run: Run | None, tasks: Mapping[str, Task], *, comparable: bool) -> CellValues:
@@ -166,6 +184,11 @@ def _cell(cell: CellFolder, run: Run | None, tasks: Mapping[str, Task], *, compa
         # A failure of the agent's own that nothing can stand for would raise the mean by being left out.
         if not any(one.obstacle for one in played):
             values[SCORE.key] = _by_episode(counted, lambda record: _score(tasks[record.task], record))
+            training = run.plan.agents[0].info.training_tasks
+            values |= {
+                measure.key: {task: values[SCORE.key][task] for task in values[SCORE.key] if task in inside}
+                for measure, inside in zip((TRAINED, BEYOND), by_reach(tasks, training), strict=True)
+            }
         values[REPEATED.key] = _by_episode(scored, _repeated)
         by_task = {
             task: statistics.fmean(found.values())
@@ -202,7 +225,22 @@ def _cell(cell: CellFolder, run: Run | None, tasks: Mapping[str, Task], *, compa
         train_s=done.seconds.get("train") if done else None,
         by_task=by_task,
         simulator_seeds=seeds,
+        training_tasks=run.plan.agents[0].info.training_tasks if run is not None else None,
     )
+
+
+def by_reach(tasks: Iterable[str], training_tasks: Sequence[str] | None) -> tuple[set[str], set[str]]:
+    """Return which of ``tasks`` have a dial up to the largest value of their family that was trained on, and
+    which have one beyond it; families that were not trained on are in neither.
+    """
+    within: set[str] = set()
+    beyond: set[str] = set()
+    for task in tasks:
+        dial = known_dial(task)
+        trained = trained_dials(training_tasks, task.partition("/")[0], dial.family) if dial else None
+        if dial and trained:
+            (within if dial.value <= trained[-1] else beyond).add(task)
+    return within, beyond
 
 
 def _by_episode(

@@ -100,7 +100,7 @@ def effects(study: StudyValues, how: Resampling) -> tuple[Effect, ...]:
         if not study.measured(measure):
             continue
         found += [
-            _effect(study, place, level.name, measure, how)
+            level_effect(study, place, level.name, measure, how)
             for place, axis in enumerate(study.axes)
             for level in axis.levels[1:]
         ]
@@ -126,9 +126,14 @@ class _Pair:
         return float((self.weights * [one.mean() for one in self.differences]).sum())
 
 
-def _effect(study: StudyValues, place: int, level: str, measure: StudyMeasure, how: Resampling) -> Effect:
+def level_effect(
+    study: StudyValues, place: int, level: str, measure: StudyMeasure, how: Resampling, base: str = ""
+) -> Effect:
+    """Return what ``level`` of the axis at ``place`` changes against ``base`` (empty: its first level);
+    without a correction and a verdict.
+    """
     axis = study.axes[place]
-    base = axis.levels[0].name
+    base = base or axis.levels[0].name
     cells = study.measured(measure)
     pairs: dict[int, list[_Pair]] = {}
     for (levels, seed), cell in sorted(cells.items(), key=lambda item: (item[0][1], item[0][0])):
@@ -144,7 +149,7 @@ def _effect(study: StudyValues, place: int, level: str, measure: StudyMeasure, h
     values = np.array(list(by_seed.values()))
     mean = float(values.mean())
     out = math.exp if measure.ratio else float
-    interval, p = _over_seeds(values, how.level)
+    interval, p = over_seeds(values, how.level)
     replicates = _replicates(pairs, (axis.name, level, measure.key), how) if measure.episodes else None
     flat = [pair for found in pairs.values() for pair in found]
     effect = replace(
@@ -153,7 +158,7 @@ def _effect(study: StudyValues, place: int, level: str, measure: StudyMeasure, h
         seeds=tuple((seed, rounded(out(value))) for seed, value in by_seed.items()),
         interval=None if interval is None else Span(*(rounded(out(end)) for end in interval)),
         p=None if p is None else rounded(p),
-        reason=_untested(len(values)) if p is None else "",
+        reason=untested(len(values)) if p is None else "",
         base_value=rounded(out(float(np.mean([pair.base for pair in flat])))),
         level_value=rounded(out(float(np.mean([pair.level for pair in flat])))),
         pairs=sum(len(one) for pair in flat for one in pair.differences),
@@ -202,9 +207,18 @@ def _pair(cell: CellValues, partner: CellValues, measure: StudyMeasure) -> _Pair
     )
 
 
-def _over_seeds(values: Array, level: float) -> tuple[tuple[float, float] | None, float | None]:
-    """Return the t interval of the mean of (n,) values, and the p-value of a mean of 0, as far as n "
-    "allows."""
+def measured_mean(cell: CellValues, measure: StudyMeasure) -> float | None:
+    """Return the mean of domain means of the tasks' means over episodes; None where there are none."""
+    found = cell.values.get(measure.key)
+    if not found:
+        return None
+    means = [float(np.mean(list(episodes.values()))) for episodes in found.values()]
+    weights = equal_domain_weights([task.partition("/")[0] for task in found])
+    return float((weights * means).sum())
+
+
+def over_seeds(values: Array, level: float) -> tuple[tuple[float, float] | None, float | None]:
+    """Return the t interval of the mean of (n,) values, and the p of a mean of 0, as far as n allows."""
     n = len(values)
     if n < 2 or np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
         return None, None
@@ -214,7 +228,8 @@ def _over_seeds(values: Array, level: float) -> tuple[tuple[float, float] | None
     return (mean - reach, mean + reach), p if n >= LEAST_SEEDS else None
 
 
-def _untested(seeds: int) -> str:
+def untested(seeds: int) -> str:
+    """Return why so many seeds were not tested."""
     if seeds < LEAST_SEEDS:
         return f"{seeds} seed{'s' if seeds > 1 else ''}"
     return "seeds do not differ"

@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from lram.reports import text
 from lram.reports.drawing import MUTED, PAPER, SCORE_LABEL, WIDTH, Drawing, legend_of, look, short, style_of
 from lram.reports.sections.study.cells import MEASURES, SCORE, StudyMeasure, StudyValues
-from lram.reports.sections.study.effects import CANNOT_TELL, Effect
-from lram.reports.sections.study.tables import combinations, measured, tasks_of
+from lram.reports.sections.study.effects import CANNOT_TELL, Effect, measured_mean
+from lram.reports.sections.study.tables import combinations, tasks_of
 
 _COLUMNS = 3
 _LABELS = {
     "score": "difference",
+    "score_trained": "difference",
+    "score_beyond": "difference",
     "validation_loss": "difference",
     "repeated_predictions": "difference, percentage points",
     "repeated_in_play": "difference, percentage points",
@@ -123,7 +125,7 @@ def losses(study: StudyValues, key: str) -> Drawing | None:
             [
                 (cell.loss, score)
                 for cell in cells
-                if cell.loss and (score := measured(cell, SCORE)) is not None
+                if cell.loss and (score := measured_mean(cell, SCORE)) is not None
             ],
         )
         for place, cells in enumerate(grouped.values())

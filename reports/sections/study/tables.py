@@ -15,11 +15,9 @@ from lram.reports.sections.study.cells import (
     REPEATED,
     SCORE,
     CellValues,
-    StudyMeasure,
     StudyValues,
 )
-from lram.reports.sections.study.effects import CANNOT_TELL, MOST_SEEDS, Effect, Span
-from lram.reports.statistics import equal_domain_weights
+from lram.reports.sections.study.effects import CANNOT_TELL, MOST_SEEDS, Effect, Span, measured_mean
 from lram.reports.table import EMPTY, Column, Table, TableCell, hidden, normaliser_column, words
 
 NAMES = {measure.key: measure.name for measure in MEASURES}
@@ -174,12 +172,12 @@ def _combinations(study: StudyValues, key: str) -> Table[_Combination]:
     columns: list[Column[_Combination]] = [
         *(words(axis.name, "", level(place)) for place, axis in enumerate(study.axes)),
         Column("Cells", "", lambda row: row[1], _counted),
-        mean("Score", lambda cell: measured(cell, SCORE), forms.three),
+        mean("Score", lambda cell: measured_mean(cell, SCORE), forms.three),
         mean("Validation loss", lambda cell: cell.loss, forms.three),
         mean("Predicted repetitions, %", lambda cell: cell.copied, percent),
         mean("of the data, %", lambda cell: cell.data_copied, percent),
         mean("Step, of the data's", lambda cell: cell.step_ratio, forms.two),
-        mean("Repeated in play, %", lambda cell: measured(cell, REPEATED), percent),
+        mean("Repeated in play, %", lambda cell: measured_mean(cell, REPEATED), percent),
         mean("ms a decision", lambda cell: cell.decision_ms, text.figures),
         Column("Parameters", "", lambda row: row[1], _parameters),
         mean("Training, s", lambda cell: cell.train_s, forms.decimals(0)),
@@ -250,16 +248,6 @@ def tasks_of(study: StudyValues) -> list[str]:
     return list(dict.fromkeys(task for cell in study.cells for task in cell.by_task))
 
 
-def measured(cell: CellValues, measure: StudyMeasure) -> float | None:
-    """Return the mean of domain means of the tasks' means over episodes; None where there are none."""
-    found = cell.values.get(measure.key)
-    if not found:
-        return None
-    means = [statistics.fmean(episodes.values()) for episodes in found.values()]
-    weights = equal_domain_weights([task.partition("/")[0] for task in found])
-    return float((weights * means).sum())
-
-
 _CELLS: list[Column[tuple[StudyValues, CellValues]]] = [
     hidden("study", lambda row: row[0].study.name),
     hidden("cell", lambda row: row[1].title),
@@ -267,12 +255,12 @@ _CELLS: list[Column[tuple[StudyValues, CellValues]]] = [
     hidden("seed", lambda row: row[1].seed),
     hidden("levels", lambda row: ", ".join(row[1].levels)),
     hidden("to_do", lambda row: row[1].stage),
-    hidden("score", lambda row: _rounded(measured(row[1], SCORE))),
+    hidden("score", lambda row: _rounded(measured_mean(row[1], SCORE))),
     hidden("validation_loss", lambda row: _rounded(row[1].loss)),
     hidden("repeated_predictions", lambda row: _rounded(row[1].copied)),
     hidden("data_repeated", lambda row: _rounded(row[1].data_copied)),
     hidden("step_ratio", lambda row: _rounded(row[1].step_ratio)),
-    hidden("repeated_in_play", lambda row: _rounded(measured(row[1], REPEATED))),
+    hidden("repeated_in_play", lambda row: _rounded(measured_mean(row[1], REPEATED))),
     hidden("decision_ms", lambda row: _rounded(row[1].decision_ms)),
     hidden("load", lambda row: row[1].load),
     hidden("parameters", lambda row: row[1].parameters),
