@@ -56,6 +56,15 @@ def parse_arguments(spec: str) -> Arguments:
     return Arguments(positional, named)
 
 
+def is_literal(text: str) -> bool:
+    """Return whether ``text`` is a Python literal, such as ``3`` or ``'three'``."""
+    try:
+        ast.literal_eval(text)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return False
+    return True
+
+
 def call_with(factory: Callable[..., Any], spec: str, offered: Mapping[str, Any]) -> Any:
     """Return what ``factory`` gives for the arguments in ``spec`` and those of ``offered`` that it takes.
 

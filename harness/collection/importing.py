@@ -37,6 +37,8 @@ from lram.agents.trajectories.readers import (
 from lram.agents.trajectories.writer import StoreWriter
 from lram.envs import registry
 from lram.envs.attributes import task_attributes
+from lram.envs.errors import SelectionError
+from lram.envs.task import Task
 from lram.harness.collection.listing import UNLISTED, LeftOutFiles, skipped
 from lram.harness.errors import LramError
 from lram.harness.rollout.translation import task_spec
@@ -74,17 +76,26 @@ class ImportTasks:
         ):
             if number is not None and not math.isfinite(number):
                 raise LramError(f"{option} is {number:g}; give a finite number")
+        if self.task is not None and self.task.startswith(("gym:", "gym/")):
+            object.__setattr__(self, "task", f"gym/{self.task[4:]}")
+            if self.reward_scale is None:
+                _environment(self.task)  # raises, with the reason
         if self.task is None:
             if own:
                 raise LramError("--reward-scale and --target-return describe a task of your own; add --task")
             return
-        if not re.fullmatch(r"[^/\s]+/[^/\s]+", self.task):
+        if not re.fullmatch(r"[^/\s]+/[^/\s]+|gym/\S+", self.task):
             raise LramError(f"--task {self.task!r} is no task; write domain/name, such as metaworld/reach-v3")
         if self.task in registry.all_tasks():
             if own:
                 raise LramError(
                     f"{self.task} has its target return and reward scale from the table; leave "
                     "--target-return and --reward-scale out"
+                )
+        elif self.reward_scale is None and self.task.startswith("gym/"):
+            if own:
+                raise LramError(
+                    f"--target-return goes with --reward-scale; give both for {self.task}, or none"
                 )
         elif self.reward_scale is None:
             close = difflib.get_close_matches(self.task, registry.all_tasks(), n=1)
@@ -109,6 +120,9 @@ class ImportTasks:
             found = tuple(task for task in found if task in known) or found or known
         if found:
             return found[0]
+        environments = [name for name in names if name.startswith("gym/")]
+        if environments:
+            return _environment(environments[0]).id
         close = difflib.get_close_matches(_folded(names[-1]), _ids_by_name(), n=1, cutoff=0.75)
         hint = f" (did you mean {_ids_by_name()[close[0]][0]}?)" if close else ""
         raise AgentError(
@@ -122,7 +136,7 @@ class ImportTasks:
 
     def spec(self, task_id: str, shapes: Shapes) -> TaskSpec:
         """Return the task, with sizes from the data where the table leaves them open."""
-        task = registry.all_tasks().get(task_id)
+        task = self._row(task_id)
         if task is not None:
             if task.observation_size is None and task.observation == shapes.observation == "vector":
                 task = replace(task, observation_size=shapes.observation_shape[0])
@@ -152,13 +166,31 @@ class ImportTasks:
 
     def horizon(self, task_id: str) -> int | None:
         """Return the number of decisions after which the task's default protocol ends an episode."""
-        task = registry.all_tasks().get(task_id)
+        task = self._row(task_id)
         return task.horizon if task else None
+
+    def _row(self, task_id: str) -> Task | None:
+        """Return the task where a simulator here plays it, and the user does not describe it."""
+        if task_id.startswith("gym/") and self.reward_scale is None:
+            return _environment(task_id)
+        return registry.all_tasks().get(task_id)
 
 
 def selected(terms: list[str] | None) -> frozenset[str] | None:
     """Return the ids of a selection of tasks; None for none."""
     return frozenset(task.id for task in registry.select(terms)) if terms else None
+
+
+@cache
+def _environment(task_id: str) -> Task:
+    """Return the task of an environment of Gymnasium; AgentError where it cannot be made here."""
+    try:
+        return registry.select([f"gym:{task_id.removeprefix('gym/')}"])[0]
+    except SelectionError as error:
+        raise AgentError(
+            f"the environment's own task {task_id} cannot be made here ({error}); install its package, or "
+            f"take the sizes from the data: --task '{task_id}' --reward-scale 1"
+        ) from error
 
 
 def _folded(name: str) -> str:

@@ -23,9 +23,18 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from lram.agents.api import AgentError
+from lram.agents.places import placed
 from lram.agents.trajectories.hdf5 import DAMAGE, names_in, printable
 from lram.agents.trajectories.layout import is_store
-from lram.agents.trajectories.readers import composuite, lerobot, minari, reference, rlds, robomimic
+from lram.agents.trajectories.readers import (
+    composuite,
+    lerobot,
+    minari,
+    minari_ids,
+    reference,
+    rlds,
+    robomimic,
+)
 from lram.agents.trajectories.readers.conversion import to_trajectory
 from lram.agents.trajectories.readers.source import (
     Found,
@@ -57,6 +66,7 @@ __all__ = [
     "SourceError",
     "Tasks",
     "detect",
+    "located",
     "read",
 ]
 
@@ -151,6 +161,18 @@ def _converted(
         return Problem(
             f"{item.where.rstrip(',')} cannot be read ({short(error)}); fetch it again or leave it out"
         )
+
+
+def located(source: str) -> tuple[Path, str]:
+    """Return where a source is, from the root, and its name: ``minari:ID``, or a file's or folder's.
+
+    Raises:
+        AgentError: Minari has no such data set on this machine.
+    """
+    path = placed(source)
+    if source.startswith(minari_ids.SCHEME) and not path.exists():
+        return placed(minari_ids.dataset_folder(source.removeprefix(minari_ids.SCHEME))), source
+    return path, path.resolve().name
 
 
 def detect(path: Path) -> str:

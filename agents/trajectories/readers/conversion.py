@@ -87,7 +87,8 @@ def to_trajectory(
         origin=raw.origin or f"{key}@{_digest(observations, actions, rewards)}",
     )
     check_trajectory(trajectory, where)
-    notes = [*raw.notes, *([Note(CLIPPED, clipped)] if clipped else [])]
+    said = raw.own_notes if raw.environment == task.id else raw.notes
+    notes = [*said, *([Note(CLIPPED, clipped)] if clipped else [])]
     if bounds is not None and options.action_bounds is None:
         notes.append(Note(MAPPED))
     if raw.longest is not None and horizon is not None and raw.longest != horizon:

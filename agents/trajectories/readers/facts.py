@@ -23,27 +23,24 @@ CONTROLLER = "OSC_POSE"
 """What an action of theirs means: a change of the end effector's pose."""
 
 _TOLD_LONGEST = 200
-_VIEW_ONLY = ("render_mode", "camera_name", "camera_id", "width", "height", "hud")
+VIEW_ONLY = ("render_mode", "camera_name", "camera_id", "width", "height", "hud")
 _ORDINARY = ("PassiveEnvChecker", "OrderEnforcing", "TimeLimit", "DataCollector", "StepDataCallback")
 
 
-def environment_notes(told: Mapping[str, Any]) -> tuple[Note, ...]:
+def environment_notes(told: Mapping[str, Any], *, options_held: bool = False) -> tuple[Note, ...]:
     """Return what Minari's metadata say of how the environment was made, as notes of one episode.
 
     Args:
         told: The metadata, JSON texts in it decoded.
+        options_held: The task has the environment's options, so nothing is said of them.
     """
     spec = told.get("env_spec")
     spec = spec if isinstance(spec, dict) else {}
     facts = []
-    options = spec.get("kwargs")
-    if isinstance(options, dict) and (said := {k: v for k, v in options.items() if k not in _VIEW_ONLY}):
+    options = {} if options_held else spec.get("kwargs")
+    if isinstance(options, dict) and (said := {k: v for k, v in options.items() if k not in VIEW_ONLY}):
         facts.append(f"options {_words(said)}")
-    wrappers = [
-        str(one.get("name", "")) if isinstance(one, dict) else str(one)
-        for one in _sequence(spec.get("additional_wrappers"))
-    ]
-    if named := [name for name in wrappers if not any(one in name for one in _ORDINARY)]:
+    if named := unusual_wrappers(spec):
         facts.append(f"wrappers {printable(', '.join(named))}")
     if needed := [str(one) for one in _sequence(told.get("requirements"))]:
         facts.append(f"versions {printable(', '.join(needed))}")
@@ -54,6 +51,15 @@ def environment_notes(told: Mapping[str, Any]) -> tuple[Note, ...]:
     return (
         Note(f"episodes are of an environment with {text} by their metadata, which no task here was held to"),
     )
+
+
+def unusual_wrappers(spec: Mapping[str, Any]) -> list[str]:
+    """Return the wrappers that an environment's specification names besides those that all have."""
+    wrappers = [
+        str(one.get("name", "")) if isinstance(one, dict) else str(one)
+        for one in _sequence(spec.get("additional_wrappers"))
+    ]
+    return [name for name in wrappers if not any(one in name for one in _ORDINARY)]
 
 
 def longest_of(told: Mapping[str, Any]) -> int | None:

@@ -50,6 +50,7 @@ from lram.agents.trajectories.readers.facts import (
     environment_notes,
     longest_of,
 )
+from lram.agents.trajectories.readers.minari_ids import environment_id
 from lram.agents.trajectories.readers.source import (
     ActionSpace,
     Array,
@@ -164,7 +165,8 @@ def _dataset(base: Path, file: Path, group: Any) -> Iterator[Item]:
     space = _space(file, told.get("action_space"))
     spec, dataset = told.get("env_spec"), str(told.get("dataset_id", ""))
     environment = str(spec.get("id", "")) if isinstance(spec, dict) else ""
-    names = tuple(name for name in (environment, dataset, dataset.rpartition("/")[0]) if name)
+    own = environment_id(told)
+    names = tuple(name for name in (environment, dataset, dataset.rpartition("/")[0], own) if name)
     policy = str(told.get("algorithm_name") or "")
     # A data set that does not say what it is goes by its folder's name: .../NAME/data/main_data.hdf5.
     names = names or (file.resolve().parent.parent.name,)
@@ -262,6 +264,7 @@ def _loader(
     group: Any, name: str, where: str, policy: str, space: ActionSpace | None, told: Mapping[str, Any]
 ) -> Callable[[], RawEpisode]:
     notes, longest = environment_notes(told), longest_of(told)
+    environment, own_notes = environment_id(told), environment_notes(told, options_held=True)
 
     def load() -> RawEpisode:
         episode = group_in(group, name)
@@ -295,6 +298,8 @@ def _loader(
             seed=int(seed) if isinstance(seed, int | np.integer) else None,
             notes=notes,
             longest=longest,
+            environment=environment,
+            own_notes=own_notes,
         )
 
     return load

@@ -73,6 +73,8 @@ class RawEpisode:
         policy, seed: As the source says.
         notes: What the reader itself changed, and what the source says that nothing here was held to.
         longest: Decisions after which an episode is cut off, where the source tells it.
+        environment: Id of the task that is the source's own environment, ``gym/ID``, where it tells one.
+        own_notes: Instead of ``notes``, where the episode is filed under that task.
         task: What was played, where the source tells all of it (our own stores).
         signals, context_starts, protocol, record, origin: As :class:`Trajectory` has them, likewise.
     """
@@ -90,6 +92,8 @@ class RawEpisode:
     seed: int | None = None
     notes: tuple[Note, ...] = ()
     longest: int | None = None
+    environment: str = ""
+    own_notes: tuple[Note, ...] = ()
     task: TaskSpec | None = None
     signals: Array | None = None
     context_starts: tuple[int, ...] = (0,)

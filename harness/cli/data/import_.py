@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 
 def import_(
-    source: Annotated[Path, Parameter(help="A file or folder of a data set.")],
+    source: Annotated[
+        str,
+        Parameter(
+            help="A file or folder of a data set, or minari:ID of one that Minari has on this machine."
+        ),
+    ],
     /,
     *,
     output: Annotated[
@@ -103,7 +108,7 @@ def import_(
 
     Example: lram data import raw/stack_d0.hdf5 -o data/stack --licence 'CC BY 4.0'
     """
-    from lram.agents.trajectories.readers import Options, detect
+    from lram.agents.trajectories.readers import Options, detect, located
     from lram.harness.collection.importing import ImportTasks, import_data, selected
 
     if limit is not None and limit < 1:
@@ -123,18 +128,19 @@ def import_(
     )
     wanted = ImportTasks(task, selected(terms(tasks, None) if tasks else None), target_return, reward_scale)
     with still(f"looking at {source}", quiet=json):
-        name = detect(source) if layout == "auto" else layout
+        place, called = located(source)
+        name = detect(place) if layout == "auto" else layout
     _check_options(options, name)
     said = {
         "made_by": "lram data import",
-        "source": source.resolve().name,
+        "source": called,
         "format": name,
         "license": licence,
         "options": {key: value for key, value in asdict(options).items() if value},
     }
     with _Progress() as progress, still(lambda: f"{progress.episodes:,} episodes read", quiet=json):
         report = import_data(
-            source, output, wanted, options, layout=name, skip_bad=skip_bad, card=said, seen=progress
+            place, output, wanted, options, layout=name, skip_bad=skip_bad, card=said, seen=progress
         )
     if json:
         print_json(_import_facts(report))
