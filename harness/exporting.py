@@ -6,7 +6,7 @@ turns, with one thread each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from lram.agents.exporting import TOLERANCE, Agreement, Format, export_policy
 from lram.agents.exporting.agreement import made_up
 from lram.agents.exporting.policy import Policy
 from lram.envs.registry import select
+from lram.envs.task import Task
 from lram.harness.errors import LramError
 from lram.harness.machine import threads
 from lram.harness.plan import build_agent
@@ -40,13 +41,13 @@ _SHOWN = 64  # decisions' inputs made before anything is timed
 
 
 def export_named(
-    name: str, task: str, to: Format, folder: Path, *, tolerance: float = TOLERANCE, seed: int = 0
+    name: str, task: str | None, to: Format, folder: Path, *, tolerance: float = TOLERANCE, seed: int = 0
 ) -> tuple[TaskSpec, Agreement]:
-    """Export the model that ``name`` names for the task of that id.
+    """Export the model that ``name`` names for the task of that id; return the task and what was compared.
 
     Args:
         name: A checkpoint's folder, a model that ships, or a preset with random weights.
-        task: Its id.
+        task: Its id; None: the first that the model was trained on, where one graph fits all of these.
         to: The format.
         folder: Where; must be new.
         tolerance: Largest difference of two logits, as a part of the largest of their decision.
@@ -56,20 +57,44 @@ def export_named(
         LramError, AgentError, EnvsError: One sentence; nothing is written then.
         OSError: The system refuses to write; likewise.
     """
-    found = select(task)
-    if len(found) != 1:
-        raise LramError(
-            f"an export is for one task, and {task!r} names {len(found)}; name one, such as {found[0].id}"
-        )
-    spec = task_spec(PlannedTask(found[0], ""))
+    named = None if task is None else _only(task)
     agent = build_agent(name, seed, Compute())
     if type(agent) is not ModelAgent:
         raise LramError(
             f"{name} is no action model ({agent.info.description}), and only those are exported; give a "
             "checkpoint's folder, or a name that 'lram agents' lists as a model, without @ and ~"
         )
+    spec = task_spec(PlannedTask(named or _trained_on(name, agent.info.training_tasks), ""))
     with threads(1):
         return spec, export_policy(folder, agent, spec, to, tolerance=tolerance)
+
+
+def _only(task: str) -> Task:
+    found = select(task)
+    if len(found) != 1:
+        raise LramError(
+            f"an export is for one task, and {task!r} names {len(found)}; name one, such as {found[0].id}"
+        )
+    return found[0]
+
+
+def _trained_on(name: str, tasks: Sequence[str] | None) -> Task:
+    """Return the first of the tasks that a model was trained on; LramError where they need several graphs."""
+    if not tasks:
+        raise LramError(
+            f"{name} does not tell what it was trained on, and an export is for one task; name it, as in "
+            "--task metaworld/reach-v3"
+        )
+    found = [_only(task) for task in tasks]
+    specs = [task_spec(PlannedTask(task, "")) for task in found]
+    kinds = {(one.observation_shape, one.action, one.action_size, one.reward_scale): one.id for one in specs}
+    if len(kinds) > 1:
+        raise LramError(
+            f"{name} was trained on {len(found)} tasks that differ in observations, actions or scale of rewards "
+            f"({', '.join(list(kinds.values())[:4])}{', ...' if len(kinds) > 4 else ''}), and an export is for "
+            f"one; name it, as in --task {specs[0].id}"
+        )
+    return found[0]
 
 
 def time_beside(

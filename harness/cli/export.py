@@ -23,12 +23,13 @@ def export(
         Parameter(help="Format: onnx (extra 'export'), or a program of torch.export."),
     ],
     task: Annotated[
-        str,
+        str | None,
         Parameter(
             name=["--task", "-t"],
-            help="The task to play: fixes observation, actions, reward scale and the return to ask for.",
+            help="The task to play: fixes observation, actions, reward scale and the return to ask for "
+            "(default: the first that the model was trained on, where all of these are alike).",
         ),
-    ],
+    ] = None,
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the export; must be new.")],
     tolerance: Annotated[
         float,
@@ -51,6 +52,8 @@ def export(
 
     with writing(output), still(f"exporting {checkpoint}"):
         spec, found = export_named(checkpoint, task, to, output, tolerance=tolerance, seed=seed)
+    if task is None:
+        print(f"for {spec.id}, which its card names as trained on; --task names another")
     print(
         f"compared with the agent: {found.decisions} decisions of {found.episodes} made-up episodes, "
         + ("every action equal" if not found.ties else f"{found.ties} numbers of actions differ (ties)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import sys
@@ -44,6 +45,44 @@ def test_a_checkpoint_is_exported_and_timed(
     assert "200 decisions of 5 made-up episodes, every action equal" in said
     assert re.search(r"a decision, one lane and thread, in ms: .* as exported, .* here", said)
     assert (out / "policy.pt2").is_file()
+
+
+def _trained(folder: Path, *tasks: str) -> Path:
+    config = ModelConfig(16, 1, GRUConfig())
+    card = {"data": {"tasks": dict.fromkeys(tasks, 1)}} if tasks else {}
+    save_checkpoint(folder, build_model(config, 0), config, trained=True, card=card)
+    return folder
+
+
+def test_the_task_is_what_the_card_names_where_one_graph_fits_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = _trained(tmp_path / "alike", "metaworld/reach-v3", "metaworld/door-open-v3")
+    asked = ("export", named, "--to", "torch-export", "--no-time", "-o", tmp_path / "out")
+    assert _lram(monkeypatch, *asked) == 0
+    assert "for metaworld/door-open-v3, which its card names as trained on" in capsys.readouterr().out
+    told = json.loads((tmp_path / "out" / "model.json").read_text(encoding="utf-8"))
+    assert told["task"]["id"] == "metaworld/door-open-v3"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "sentence"),
+    [
+        ((), "does not tell what it was trained on.*--task metaworld/reach-v3"),
+        (("toy/reach", "toy/steps"), r"2 tasks that differ .*\(toy/reach, toy/steps\).*--task toy/reach"),
+    ],
+)
+def test_a_model_of_no_known_or_of_several_kinds_of_tasks_asks_for_one(
+    tasks: tuple[str, ...],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    named = _trained(tmp_path / "it", *tasks)
+    assert _lram(monkeypatch, "export", named, "--to", "torch-export", "-o", tmp_path / "out") == 2
+    assert re.search(sentence, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
