@@ -89,10 +89,10 @@ def _trained_on(name: str, tasks: Sequence[str] | None) -> Task:
     specs = [task_spec(PlannedTask(task, "")) for task in found]
     kinds = {(one.observation_shape, one.action, one.action_size, one.reward_scale): one.id for one in specs}
     if len(kinds) > 1:
+        few = ", ".join(list(kinds.values())[:4]) + (", ..." if len(kinds) > 4 else "")
         raise LramError(
-            f"{name} was trained on {len(found)} tasks that differ in observations, actions or scale of rewards "
-            f"({', '.join(list(kinds.values())[:4])}{', ...' if len(kinds) > 4 else ''}), and an export is for "
-            f"one; name it, as in --task {specs[0].id}"
+            f"{name} was trained on {len(found)} tasks that differ in observations, actions or reward scale "
+            f"({few}), and an export is for one; name it, as in --task {specs[0].id}"
         )
     return found[0]
 

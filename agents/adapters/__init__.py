@@ -2,7 +2,7 @@
 
 An adapter is a module with ``load(where, seed, compute)``, which returns an agent or raises AgentError in one
 sentence. It says what the policy sees and how its actions map to those of a task, and refuses tasks that do
-not fit.
+not fit. One that reads files has ``files(where)``, too, which tells them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,19 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from lram.agents.adapters.files import AdapterFiles
 from lram.agents.api import Agent
 from lram.agents.compute import Compute
 
-__all__ = ["ADAPTERS", "Adapter", "adapter_of", "load", "with_absolute_file", "without_folder"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "adapter_of",
+    "files_of",
+    "load",
+    "with_absolute_file",
+    "without_folder",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +136,17 @@ def load(adapter: Adapter, base: str, seed: int, compute: Compute) -> Agent:
     loader: Any = importlib.import_module(adapter.module)
     agent: Agent = loader.load(base.partition(":")[2], seed, compute)
     return agent
+
+
+def files_of(base: str) -> AdapterFiles | None:
+    """Return the files that the adapter of ``base``, ``SCHEME:WHERE``, reads; None where it reads none.
+
+    Raises:
+        AgentError: They are not there, or not in one folder; one sentence.
+    """
+    adapter = adapter_of(base)
+    if adapter is None or not adapter.file:
+        return None
+    module: Any = importlib.import_module(adapter.module)
+    found: AdapterFiles = module.files(base.partition(":")[2])
+    return found

@@ -3,10 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from lram.agents.api import AgentError
 from lram.agents.shown import shown
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFiles:
+    """The files that an adapter reads, to be brought to another machine.
+
+    Attributes:
+        named: The path in the agent's name.
+        folder: In which all of them lie.
+        names: Of the files, relative to ``folder``.
+        inside: What ``named`` is, relative to ``folder``; empty: the folder itself.
+    """
+
+    named: str
+    folder: Path
+    names: tuple[str, ...]
+    inside: str = ""
+
+
+def named_in(where: str, arguments: str) -> str:
+    """Return the path in ``where`` as it is written, for what :func:`split_file` gave as ``arguments``."""
+    return where.removesuffix(arguments).rstrip()
+
+
+def beside(named: str, *others: Path) -> AdapterFiles:
+    """Return the file ``named`` and those of the ``others`` that exist, all in its folder.
+
+    Raises:
+        AgentError: One of them lies elsewhere; one sentence.
+    """
+    file = Path(named)
+    names = [file.name]
+    for other in others:
+        try:
+            name = other.relative_to(file.parent)
+        except ValueError:
+            name = Path("..")
+        if ".." in name.parts:
+            raise AgentError(
+                f"{other} does not lie in {file.parent}, and only what does is brought to other machines; "
+                "copy it there"
+            )
+        names += [name.as_posix()] if other.is_file() else []
+    return AdapterFiles(named, file.parent, tuple(names), file.name)
 
 
 def split_file(where: str, advice: str) -> tuple[Path, str]:

@@ -176,8 +176,8 @@ def why_not(agent: ModelAgent) -> str | None:
     if past.cache == "full":
         return (
             f"{agent.model.config.describe()} keeps a cache that grows with the episode, and a graph has "
-            'fixed shapes; train one with cache = "ring" or "recompute" in the recipe\'s [model.transformer], and '
-            "export that"
+            'fixed shapes; train one with cache = "ring" or "recompute" in [model.transformer] of its recipe'
+            " and export that"
         )
     types = {parameter.dtype for parameter in agent.model.parameters()}
     if types != {torch.float32} or agent.model.backbone.device.type != "cpu":

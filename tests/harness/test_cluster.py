@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -19,6 +20,7 @@ from lram.envs.workers.process import Deadlines
 from lram.harness import LramError, Machine, evaluate, resume
 from lram.harness.collection.collect import collect
 from lram.harness.executors.ray import RayExecutor, ResourceRequest
+from lram.harness.executors.ray.node import scratch
 from lram.harness.progress import Progress
 from lram.harness.storage.records import EpisodeRecord, Measured
 from lram.harness.storage.run_folder import Run
@@ -292,7 +294,9 @@ def test_an_agent_that_raises_ends_the_run_with_its_traceback(
     assert "no idea" in (tmp_path / "run/logs/0001/agent-error.log").read_text()
 
 
-def test_a_checkpoint_is_shipped_and_named_as_on_one_machine(tmp_path: Path, cluster: Any) -> None:
+def test_a_checkpoint_and_a_policys_file_are_shipped_and_named_as_on_one_machine(
+    tmp_path: Path, cluster: Any
+) -> None:
     from lram.agents.checkpoints.shipped import shipped_checkpoints
 
     folder = tmp_path / "mine"
@@ -302,13 +306,17 @@ def test_a_checkpoint_is_shipped_and_named_as_on_one_machine(tmp_path: Path, clu
         "noisy": f"{folder}~0.2",
         "short": f"{folder}@reset=10",
         "new": "xlstm[7:1]-1M",
+        "policy": f"sb3:{tmp_path / 'policies' / 'ppo.zip'}(low=-2, high=2)~0.1",
     }
+    (tmp_path / "policies").mkdir()
+    shutil.copy(Path(__file__).parents[1] / "data" / "sb3" / "ppo.zip", tmp_path / "policies")
     here = evaluate(agents, "toy/reach", tmp_path / "here", episodes=2, machine=MACHINE)
     wide = evaluate(
         agents, "toy/reach", tmp_path / "wide", episodes=2, machine=MACHINE, executor=executor(cluster)
     )
     assert wide.plan == here.plan
     assert comparable(wide) == comparable(here)
+    assert list((scratch() / "checkpoints").glob("*/files/ppo.zip"))
 
 
 def test_a_collection_keeps_the_same_trajectories(tmp_path: Path, cluster: Any) -> None:

@@ -34,7 +34,7 @@ def save(
     folder: Path, inputs: Any = None, weight: torch.Tensor = WEIGHT, text: str = "", **more: Any
 ) -> Path:
     """Write a policy; ``more`` goes into its configuration."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     told = {
         "type": "fake",
         "device": "cuda",

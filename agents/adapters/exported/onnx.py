@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from lram.agents.adapters.exported.network import Network, agent_of
-from lram.agents.adapters.exported.sidecar import Sidecar, read_sidecar
-from lram.agents.adapters.files import split_file
+from lram.agents.adapters.exported.sidecar import Sidecar, read_sidecar, sidecar_of
+from lram.agents.adapters.files import AdapterFiles, beside, named_in, split_file
 from lram.agents.api import Agent, AgentError
 from lram.agents.compute import Compute
 from lram.agents.shown import shown
 
-__all__ = ["load"]
+__all__ = ["files", "load"]
+
+
+_ADVICE = "give an .onnx file"
 
 
 def load(where: str, seed: int, compute: Compute) -> Agent:
@@ -32,7 +35,7 @@ def load(where: str, seed: int, compute: Compute) -> Agent:
         AgentError: onnxruntime is missing, the network or its sidecar cannot be read, or they do not fit; one
             sentence.
     """
-    file, arguments = split_file(where, "give an .onnx file")
+    file, arguments = split_file(where, _ADVICE)
     if arguments:
         raise AgentError(
             f"{file} takes no arguments; its sidecar {file.name}.toml holds what there is to say"
@@ -47,22 +50,32 @@ def load(where: str, seed: int, compute: Compute) -> Agent:
             f"{file} needs onnxruntime, which cannot be imported ({shown(str(error), 160)}): "
             "pip install 'lram-bench[onnx]'"
         ) from error
-    beside = [other for end in (".data", "_data") if (other := file.with_name(file.name + end)).is_file()]
+    weights = [other for other in _weights(file) if other.is_file()]
     try:
-        session = _session(runtime, file, beside)
+        session = _session(runtime, file, weights)
     except Exception as error:  # whatever onnxruntime raises for files that are none
         raise AgentError(f"{file} cannot be loaded ({_line(error)}); export it again") from None
     network = _network(session, file, sidecar)
-    return agent_of(file, sidecar, network, "ONNX", compute, more_files=beside)
+    return agent_of(file, sidecar, network, "ONNX", compute, more_files=weights)
 
 
-def _session(runtime: Any, file: Path, beside: list[Path]) -> Any:
+def files(where: str) -> AdapterFiles:
+    """Return the files of ``onnx:WHERE``; AgentError where they are not there."""
+    file, arguments = split_file(where, _ADVICE)
+    return beside(named_in(where, arguments), sidecar_of(file), *_weights(file))
+
+
+def _weights(file: Path) -> list[Path]:
+    return [file.with_name(file.name + end) for end in (".data", "_data")]
+
+
+def _session(runtime: Any, file: Path, weights: list[Path]) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong is raised
-    if beside:
-        contents = [other.read_bytes() for other in beside]
-        names = [other.name for other in beside]
+    if weights:
+        contents = [other.read_bytes() for other in weights]
+        names = [other.name for other in weights]
         options.add_external_initializers_from_files_in_memory(names, contents, list(map(len, contents)))
     # From memory, no file that the digest does not cover is read.
     return runtime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])

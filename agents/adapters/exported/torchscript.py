@@ -12,13 +12,15 @@ from typing import Any
 import torch
 
 from lram.agents.adapters.exported.network import agent_of
-from lram.agents.adapters.exported.sidecar import read_sidecar
-from lram.agents.adapters.files import split_file
+from lram.agents.adapters.exported.sidecar import read_sidecar, sidecar_of
+from lram.agents.adapters.files import AdapterFiles, beside, named_in, split_file
 from lram.agents.api import Agent, AgentError
 from lram.agents.compute import Compute
 from lram.agents.shown import shown
 
-__all__ = ["load"]
+__all__ = ["files", "load"]
+
+_ADVICE = "give a file that torch.jit.save wrote"
 
 
 def load(where: str, seed: int, compute: Compute) -> Agent:
@@ -32,7 +34,7 @@ def load(where: str, seed: int, compute: Compute) -> Agent:
     Raises:
         AgentError: The program or its sidecar cannot be read, or they do not fit; one sentence.
     """
-    file, arguments = split_file(where, "give a file that torch.jit.save wrote")
+    file, arguments = split_file(where, _ADVICE)
     if arguments:
         raise AgentError(
             f"{file} takes no arguments; its sidecar {file.name}.toml holds what there is to say"
@@ -69,6 +71,12 @@ def load(where: str, seed: int, compute: Compute) -> Agent:
 
     parameters = sum(one.numel() for one in module.parameters())
     return agent_of(file, sidecar, network, "TorchScript", compute, parameters=parameters)
+
+
+def files(where: str) -> AdapterFiles:
+    """Return the files of ``torchscript:WHERE``; AgentError where they are not there."""
+    file, arguments = split_file(where, _ADVICE)
+    return beside(named_in(where, arguments), sidecar_of(file))
 
 
 def _line(error: Exception) -> str:

@@ -23,14 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lram.agents.adapters.files import split_folder
+from lram.agents.adapters.files import AdapterFiles, named_in, split_folder
 from lram.agents.adapters.lerobot.agent import LeRobotAgent
-from lram.agents.adapters.lerobot.folder import LeRobotOptions, read_folder
+from lram.agents.adapters.lerobot.folder import LeRobotOptions, files_of, read_folder
 from lram.agents.api import Agent, AgentError
 from lram.agents.calls import call_with
 from lram.agents.compute import Compute
 
-__all__ = ["load"]
+__all__ = ["files", "load"]
 
 _ADVICE = "give the folder that save_pretrained() of a LeRobot policy wrote"
 
@@ -70,3 +70,9 @@ def load(where: str, seed: int, compute: Compute) -> Agent:
 
     agent: Agent = call_with(lerobot, f"lerobot{arguments}", {})
     return agent
+
+
+def files(where: str) -> AdapterFiles:
+    """Return the files of ``lerobot:WHERE``; AgentError where they are not there."""
+    folder, arguments = split_folder(where, _ADVICE)
+    return AdapterFiles(named_in(where, arguments), folder, files_of(folder))

@@ -15,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lram.agents.adapters.files import split_file
-from lram.agents.adapters.sb3.loading import Sb3Options, load_policy
+from lram.agents.adapters.files import AdapterFiles, beside, named_in, split_file
+from lram.agents.adapters.sb3.loading import STATISTICS, Sb3Options, load_policy
 from lram.agents.api import Agent
-from lram.agents.calls import call_with
+from lram.agents.calls import call_with, parse_arguments
 from lram.agents.compute import Compute
 
-__all__ = ["load"]
+__all__ = ["files", "load"]
+
+_ADVICE = "give a .zip that model.save() of Stable-Baselines3 wrote"
 
 
 def load(where: str, seed: int, compute: Compute) -> Agent:
@@ -35,7 +37,7 @@ def load(where: str, seed: int, compute: Compute) -> Agent:
     Raises:
         AgentError: The archive cannot be read, or is of a policy that is not known here; one sentence.
     """
-    file, arguments = split_file(where, "give a .zip that model.save() of Stable-Baselines3 wrote")
+    file, arguments = split_file(where, _ADVICE)
 
     def sb3(
         *,
@@ -50,3 +52,14 @@ def load(where: str, seed: int, compute: Compute) -> Agent:
 
     agent: Agent = call_with(sb3, f"sb3{arguments}", {})
     return agent
+
+
+def files(where: str) -> AdapterFiles:
+    """Return the files of ``sb3:WHERE``; AgentError where they are not there.
+
+    Statistics that nobody told of go along, so that they are noticed wherever the policy is loaded.
+    """
+    file, arguments = split_file(where, _ADVICE)
+    given = parse_arguments(f"sb3{arguments}").named.get("normalization")
+    others = [given] if isinstance(given, str) else STATISTICS if given is None else []
+    return beside(named_in(where, arguments), *(file.parent / name for name in others))

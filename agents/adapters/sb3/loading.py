@@ -23,7 +23,7 @@ from lram.agents.shown import shown
 from lram.agents.sums import files_digest
 
 _DEFAULT_ACTIVATION = {"PPO": "tanh", "SAC": "relu", "TD3": "relu", "DQN": "relu"}
-_STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")
+STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")
 """How people call the pickle of VecNormalize that lies beside an archive (the RL Zoo: the first)."""
 
 
@@ -179,7 +179,7 @@ def _bounds(archive: Sb3Archive, size: int, options: Sb3Options) -> tuple[Bounds
 def _normalization(file: Path, shape: tuple[int, ...], options: Sb3Options) -> Normalization | None:
     if isinstance(options.normalization, str):
         return read_normalization(file.parent / options.normalization, shape)
-    beside = [name for name in _STATISTICS if (file.parent / name).exists()]
+    beside = [name for name in STATISTICS if (file.parent / name).exists()]
     if beside and options.normalization is None:
         raise AgentError(
             f"{file}: {beside[0]} lies beside it, so its observations may have been normalised, and a pickle "

@@ -1,4 +1,4 @@
-"""Artefacts on their way to nodes and back: checkpoints, stores, and cells of studies.
+"""Artefacts on their way to nodes and back: checkpoints, policies' files, stores, and cells of studies.
 
 All of them go as pieces of files through Ray's object store, from which a node fetches what it does not have
 yet: an artefact is known by its content's digest, lies on a node once, and is checked there before it
@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lram.agents.adapters import files_of
 from lram.agents.api import AgentError
 from lram.agents.spec import parse_agent
 from lram.agents.trajectories import TrajectoryStore
 from lram.agents.trajectories.index import read_index
 from lram.agents.trajectories.layout import CARD_FILE, INDEX_FILE
-from lram.harness.errors import LramError
+from lram.harness.errors import LramError, as_lram_error
 from lram.harness.executors.ray.connection import Cluster, follow
 from lram.harness.executors.ray.node import KEEP_S, held, scratch
 
@@ -30,6 +31,7 @@ PIECE_BYTES = 8 << 20
 """Most bytes of a file in one message."""
 
 _MOST_BYTES = 64 << 30
+_FILES = "files"  # what the folder of a policy's file is called on a node
 
 Pieces = Sequence[tuple[str, int, Any]]
 """Files as name, offset and Ray's reference to the content; references are followed where they are needed."""
@@ -43,22 +45,27 @@ class ShippedAgent:
 
     Attributes:
         spec: As the driver's user wrote it.
-        folder: The part of it that is a checkpoint's folder; empty where there is none.
-        files: SHA-256 over the folder's files, by which nodes know that they have them.
+        folder: The part of it that is a checkpoint's folder, or a policy's file or folder with the scheme of
+            its adapter before it; empty where there is none.
+        files: SHA-256 over the files, by which nodes know that they have them.
         name: Of the folder, links followed: it goes into what reports say.
+        scheme: Of the adapter, with the colon; empty for a checkpoint.
+        inside: Name of the policy's file in the folder; empty: it is the folder.
     """
 
     spec: str
     folder: str = ""
     files: str = ""
     name: str = ""
+    scheme: str = ""
+    inside: str = ""
 
     def there(self, artifacts: Artifacts) -> str:
         """Return what it is called on the node that this runs on."""
         if not self.folder:
             return self.spec
         here = unpacked(artifacts.get(self.files, ()), self.files, self.name)
-        return str(here) + self.spec.removeprefix(self.folder)
+        return f"{self.scheme}{here / self.inside}{self.spec.removeprefix(self.folder)}"
 
 
 class ArtifactTransfer:
@@ -69,23 +76,34 @@ class ArtifactTransfer:
         self._put: dict[str, Pieces] = {}
 
     def agent(self, spec: str) -> ShippedAgent:
-        """Return a specification for nodes, and put its folder; LramError where that cannot be read."""
-        folder = parse_agent(spec).folder
-        if not folder:
+        """Return a specification for nodes, and put its files; LramError where they cannot be read."""
+        parsed = parse_agent(spec)
+        with as_lram_error():
+            files = files_of(parsed.base)
+        if files is not None:
+            digest = self._kept(files.folder, sorted(files.names))
+            scheme = f"{parsed.base.partition(':')[0]}:"
+            name = _FILES if files.inside else files.folder.resolve().name
+            return ShippedAgent(spec, scheme + files.named, digest, name, scheme, files.inside)
+        if not parsed.folder:
             return ShippedAgent(spec)
-        path = Path(folder)
+        path = Path(parsed.folder)
+        return ShippedAgent(spec, parsed.folder, self._kept(path), path.resolve().name)
+
+    def _kept(self, folder: Path, names: Sequence[str] | None = None) -> str:
+        """Put those that lie in ``folder`` itself, or just ``names``; return the files' digest."""
         try:
-            names = [file.name for file in sorted(path.iterdir()) if file.is_file()]
-            if sum((path / name).stat().st_size for name in names) > _MOST_BYTES:
+            names = files_in(folder) if names is None else names
+            if sum((folder / name).stat().st_size for name in names) > _MOST_BYTES:
                 raise LramError(
                     f"{folder} holds more than {_MOST_BYTES >> 30} GiB; give a checkpoint's own folder"
                 )
-            digest = digest_of(path)
+            digest = digest_of(folder, names)
             if digest not in self._put:
-                self._put[digest] = self.put(path, names)
+                self._put[digest] = self.put(folder, names)
         except OSError as error:
             raise LramError(f"{folder} cannot be read: {error.strerror}") from error
-        return ShippedAgent(spec, folder, digest, path.resolve().name)
+        return digest
 
     def store(self, path: str, digest: str) -> None:
         """Put a trajectory store."""
@@ -106,11 +124,17 @@ class ArtifactTransfer:
         return {digest: self._put[digest] for digest in digests if digest in self._put}
 
 
-def digest_of(folder: Path) -> str:
-    """Return a SHA-256 over names and contents of the files in ``folder``, in hex."""
+def files_in(folder: Path) -> list[str]:
+    """Return the names of the files that lie in ``folder`` itself, sorted."""
+    return sorted(file.name for file in folder.iterdir() if file.is_file())
+
+
+def digest_of(folder: Path, names: Sequence[str] | None = None) -> str:
+    """Return a SHA-256 over names and contents of ``names``, or all that lie in ``folder`` itself, in hex."""
     digest = hashlib.sha256()
-    for file in sorted(one for one in folder.iterdir() if one.is_file()):
-        digest.update(f"{len(file.name)} {file.name} {file.stat().st_size} ".encode())
+    for name in files_in(folder) if names is None else names:
+        file = folder / name
+        digest.update(f"{len(name)} {name} {file.stat().st_size} ".encode())
         with file.open("rb") as content:
             while piece := content.read(PIECE_BYTES):
                 digest.update(piece)
@@ -128,7 +152,7 @@ def fetch(sent: Pieces, folder: Path) -> None:
 
 
 def unpacked(sent: Pieces, digest: str, name: str) -> Path:
-    """Return a folder on this node, called ``name``, with the files of a checkpoint; once written, kept.
+    """Return a folder on this node, called ``name``, with the files of an agent; once written, kept.
 
     The name goes into what a report says of a checkpoint, so the same files may lie there under several.
 
@@ -142,9 +166,11 @@ def unpacked(sent: Pieces, digest: str, name: str) -> Path:
             partial = folder.with_name(f".{folder.name}.{os.getpid()}")
             shutil.rmtree(partial, ignore_errors=True)
             fetch(sent, partial)
-            if digest_of(partial) != digest:
+            there = sorted(one.relative_to(partial).as_posix() for one in partial.rglob("*") if one.is_file())
+            if digest_of(partial, there) != digest:
                 shutil.rmtree(partial)
-                raise LramError(f"the checkpoint {name} has not come whole; start the command again")
+                what = "a policy's file" if name == _FILES else f"the checkpoint {name}"
+                raise LramError(f"{what} has not come whole; start the command again")
             partial.rename(folder)
         os.utime(folder.parent)
     return folder
