@@ -103,7 +103,7 @@ def test_a_policy_that_decides_otherwise_is_not_kept(tmp_path: Path, monkeypatch
             ModelConfig(16, 1, TransformerConfig(heads=4, window=30, cache="full")),
             VECTOR,
             "torch-export",
-            r'keeps a cache that grows .* train one with cache = "ring" or "recompute" in \[model.transformer\]',
+            r'keeps a cache that grows .* with cache = "ring" or "recompute" in \[model.transformer\]',
         ),
         (
             ModelConfig(16, 1, GRUConfig(), state_width=4),

@@ -297,6 +297,42 @@ def test_an_error_of_vla_evaluation_harness_is_quoted() -> None:
         play(served(port, ", protocol='vla-eval'"))
 
 
+def test_an_answer_of_vla_evaluation_harness_to_another_question_is_no_answer() -> None:
+    def handle(connection: Any) -> None:
+        for message in connection:
+            given = unpack(message)
+            kind = "hello" if given["type"] == "hello" else "action"
+            late = {**given, "type": kind, "seq": given["seq"] - (kind == "action")}
+            connection.send(pack({**late, "payload": {"actions": np.zeros(2)}}, text_keys=True))
+
+    with websocket_server(handle) as port, pytest.raises(AgentError, match=r"message \d+ was answered as"):
+        play(served(port, ", protocol='vla-eval'"))
+
+
+def test_an_episode_of_vla_evaluation_harness_is_not_continued_on_another_connection() -> None:
+    connections: list[int] = []
+
+    def handle(connection: Any) -> None:
+        connections.append(1)
+        for message in connection:
+            given = unpack(message)
+            if given["type"] == "observation" and len(connections) == 1:
+                return  # lost at the first decision: nothing is lost with it
+            kinds = {"hello": "hello", "observation": "action"}
+            if given["type"] in kinds:
+                answer = {**given, "type": kinds[given["type"]], "payload": {"actions": np.zeros(2)}}
+                connection.send(pack(answer, text_keys=True))
+            if given["type"] == "observation":
+                return  # and in the middle of the episode
+
+    with websocket_server(handle) as port:
+        agent = served(port, ", protocol='vla-eval'")
+        assert len(play(agent)) == 1
+        assert len(connections) == 2
+        with pytest.raises(AgentError, match="closed the connection"):
+            play(agent, decisions=2)
+
+
 def silent(sock: socket.socket) -> None:
     sock.recv(1 << 16)
     time.sleep(0.6)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,12 @@ from lram.harness.trust import NONE, Trust, foreign
 
 MACHINE = Machine(lanes=4, workers=1)
 TOKEN = "a-token-of-this-test-1234"
+WAIT_S = 60.0
+"""Longest wait for anything: a busy machine passes, and nothing waits for ever."""
+HEED_CTRL_C = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from lram.harness.cli import main; main()"
+)
 
 
 class CountingAgent(Agent):
@@ -102,7 +110,7 @@ def _token(monkeypatch: pytest.MonkeyPatch) -> None:
 def serving(agent: Agent, **options: Any) -> Iterator[str]:
     """Serve ``agent``; yield what names it."""
     with AgentServer(agent, **{"token": TOKEN, **options}) as server:
-        yield f"ws://127.0.0.1:{server.port}(connect_s=5, answer_s=20, retries=2)"
+        yield f"ws://127.0.0.1:{server.port}(connect_s={WAIT_S}, answer_s={WAIT_S}, retries=2)"
 
 
 def played(folder: Path) -> list[tuple[Any, ...]]:
@@ -184,7 +192,7 @@ def test_a_connection_is_made_again_between_episodes_and_not_within_one() -> Non
     seen = [np.ones(39, np.float32)]
     with AgentServer(agent, token=TOKEN) as server:
         port = server.port
-        there = create_agent(f"ws://127.0.0.1:{port}(connect_s=5, answer_s=5, retries=2)")
+        there = create_agent(f"ws://127.0.0.1:{port}(connect_s={WAIT_S}, answer_s={WAIT_S}, retries=2)")
         state = there.start(2)
         there.reset(state, [0, 1], [Episode(VECTOR_TASK, 1), Episode(VECTOR_TASK, 2)])
         first, state = there.act(state, seen, [0.0], [0])
@@ -219,7 +227,9 @@ def test_a_decisions_time_holds_the_network(tmp_path: Path) -> None:
 def connect(name: str, token: str = TOKEN, **options: Any) -> Any:
     headers = {"Authorization": f"Api-Key {token}"} if token else {}
     url = name.partition("(")[0]
-    return websockets.sync.client.connect(url, additional_headers=headers, proxy=None, **options)
+    return websockets.sync.client.connect(
+        url, additional_headers=headers, proxy=None, open_timeout=WAIT_S, close_timeout=5, **options
+    )
 
 
 def test_nobody_is_answered_without_the_token_and_no_browser_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,10 +254,10 @@ def test_a_client_of_openpi_plays_the_servers_task() -> None:
     seen = np.ones(39, np.float32)
     expected = [agent.act(state, [seen], [reward], [0])[0][0] for reward in (0.0, 0.5)]
     with serving(agent, task=VECTOR_TASK, seed=4) as name, connect(name) as client:
-        assert "lram" in unpack(client.recv())
+        assert "lram" in unpack(client.recv(WAIT_S))
         for reward, wanted in zip((0.0, 0.5), expected, strict=True):
             client.send(pack({"observation/state": seen, "prompt": "go", "reward": reward}))
-            answer = unpack(client.recv())
+            answer = unpack(client.recv(WAIT_S))
             assert answer["actions"].shape == (1, 4)
             assert np.array_equal(answer["actions"][0], wanted)
             assert answer["server_timing"]["infer_ms"] >= 0
@@ -256,9 +266,9 @@ def test_a_client_of_openpi_plays_the_servers_task() -> None:
         plain.reset(other, [0], [Episode(VECTOR_TASK, 0)])
         assert np.array_equal(plain.act(other, [seen], [0.0], [0])[0][0], expected[0])
         client.send(pack({"prompt": "go"}))
-        assert "there is no observation" in client.recv()
+        assert "there is no observation" in client.recv(WAIT_S)
         with pytest.raises(websockets.exceptions.ConnectionClosed):
-            client.recv()
+            client.recv(WAIT_S)
 
 
 @pytest.mark.parametrize(
@@ -293,22 +303,22 @@ def test_a_bad_question_is_answered_with_a_sentence(question: dict[str, Any], wo
 
 def test_bad_messages_cost_their_client_alone() -> None:
     with serving(CountingAgent()) as name, connect(name) as good:
-        good.recv()
+        good.recv(WAIT_S)
         with connect(name) as bad:
-            bad.recv()
+            bad.recv(WAIT_S)
             bad.send(b"\xc1\xc1")
-            assert "is no msgpack" in unpack(bad.recv())["error"]
+            assert "is no msgpack" in unpack(bad.recv(WAIT_S))["error"]
         with connect(name) as openpi:
-            openpi.recv()
+            openpi.recv(WAIT_S)
             openpi.send(pack({"observation": 1}))
-            assert "--task" in openpi.recv()
+            assert "--task" in openpi.recv(WAIT_S)
         with connect(name) as gone:
-            gone.recv()
-            gone.socket.close()
+            gone.recv(WAIT_S)
+            gone.socket.shutdown(socket.SHUT_RDWR)  # both sides see the end; a close would wake nobody
         good.send(pack({"lram": "bang"}))
-        assert "no question" in unpack(good.recv())["error"]
+        assert "no question" in unpack(good.recv(WAIT_S))["error"]
         good.send(pack({"lram": "state_bytes"}))
-        assert unpack(good.recv()) == {"bytes": 0}
+        assert unpack(good.recv(WAIT_S)) == {"bytes": 0}
 
 
 def test_a_label_stands_before_an_address() -> None:
@@ -323,24 +333,40 @@ def test_a_folder_of_others_sends_no_token_to_its_server() -> None:
     assert foreign(["ws://example.org:80"], {}, Trust(specs=["ws://example.org:80"])) == []
 
 
-def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
-    lram = [*ready_python(), "-m", "lram.harness.cli"]
-    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
-    command = [*lram, "serve", "random", "--port", "0"]
+@contextmanager
+def command(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Start ``lram``; it is killed after two minutes, or when the block ends, so that no wait is for ever."""
+    # Where the tests run in the background of a shell, Ctrl-C is ignored by all that they start.
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as server:
+        [*ready_python(), "-c", HEED_CTRL_C, *words],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != VARIABLE},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        end = Timer(120, process.kill)
+        end.start()
+        try:
+            yield process
+        finally:
+            end.cancel()
+            process.kill()
+
+
+def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
+    with command(tmp_path, "serve", "random", "--port", "0") as server:
         assert server.stdout is not None
         first, second = server.stdout.readline(), server.stdout.readline()
         (url,) = re.findall(r"ws://127\.0\.0\.1:\d+", first)
         token = second.strip().removeprefix(f"{VARIABLE}=")
         (tmp_path / "token").write_text(f"{token}\n")
         with pytest.raises(AgentError, match="refuses the token"):
-            create_agent(url)
-        there = create_agent(f"{url}(token_file={str(tmp_path / 'token')!r})")
+            create_agent(f"{url}(connect_s={WAIT_S})")
+        there = create_agent(f"{url}(token_file={str(tmp_path / 'token')!r}, connect_s={WAIT_S})")
         assert there.info.description.startswith("uniform") or "random" in there.info.description
         server.send_signal(signal.SIGINT)
-        _, said = server.communicate(timeout=60)
+        _, said = server.communicate(timeout=WAIT_S)
     assert server.returncode == 0, said
     assert "was refused" in said
     assert said.splitlines()[-1].endswith(("stopped", "went"))
@@ -351,3 +377,40 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
     ):
         with pytest.raises(LramError, match=refusal):
             _call(["serve", "random", *words])
+
+
+def test_a_client_costs_the_server_no_more_than_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lram.harness.serving import server
+
+    monkeypatch.setattr(server, "MAX_BYTES", 1 << 16)
+    monkeypatch.setattr(server, "MOST_CLIENTS", 2)
+    with serving(CountingAgent()) as name, connect(name) as good:
+        good.recv(WAIT_S)
+        with connect(name) as big:
+            big.recv(WAIT_S)
+            big.send(bytes(1 << 17))
+            with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+                big.recv(WAIT_S)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1009
+        with connect(name) as second:
+            second.recv(WAIT_S)
+            with connect(name) as third:
+                assert third.recv(WAIT_S) == "there are 2 clients already; close one"
+        good.send(pack({"lram": "state_bytes"}))
+        assert unpack(good.recv(WAIT_S)) == {"bytes": 0}
+
+
+def test_clients_do_not_share_a_state() -> None:
+    with serving(CountingAgent()) as name:
+        agents = [create_agent(name), create_agent(name)]
+        found: list[list[bytes]] = [[], []]
+        states = [agent.start(1) for agent in agents]
+        for agent, state in zip(agents, states, strict=True):
+            agent.reset(state, [0], [Episode(VECTOR_TASK, 3)])
+        for step in range(3):
+            for number, agent in enumerate(agents):
+                seen = [np.full(39, step / 10, np.float32)]
+                (action,), _ = agent.act(states[number], seen, [0.5], [0])
+                found[number].append(np.asarray(action).tobytes())
+        assert found[0] == found[1]
