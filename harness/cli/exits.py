@@ -82,6 +82,7 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
             0: "all that was asked for is in the store, from now or from before",
             1: "with --skip-bad: a part of the source could not be read and was left out; it is named",
         },
+        "data export": {0: "the data set is there, whole"},
         "data info": _LISTED,
         "data verify": _STORE,
         "data rebuild": {0: "the index is whole again", 1: "a damaged part was set aside; it is named"},

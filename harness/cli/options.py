@@ -82,7 +82,13 @@ NormaliserOption = Annotated[
 RunArgument = Annotated[Path, Parameter(help="Folder of a run.")]
 DomainArgument = Annotated[str, Parameter(help="Name of a domain.")]
 CheckpointArgument = Annotated[Path, Parameter(help="Folder of the checkpoint.")]
+StoreArgument = Annotated[Path, Parameter(help="Folder of a trajectory store.")]
 StoresArgument = Annotated[list[Path], Parameter(help="Folders of trajectory stores.")]
+OnlyTasksOption = Annotated[
+    list[str] | None,
+    Parameter(name=["--tasks", "-t"], help="Only these tasks, such as 'metaworld/*'.", negative=()),
+]
+TaskLimitOption = Annotated[int | None, Parameter(help="At most so many episodes of each task.")]
 NewCheckpointOption = Annotated[
     Path, Parameter(name=["--output", "-o"], help="Folder of the checkpoint; must be new.")
 ]

@@ -54,3 +54,37 @@ def test_options_of_lerobot_are_refused_for_other_sources(option: tuple[str, ...
     ]
     with pytest.raises(LramError, match=r"is for data of the layout .*lerobot, and this source is minari"):
         app([*arguments, *option], exit_on_error=False, result_action="return_value")
+
+
+def test_export_and_import_give_the_same_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra lerobot)")
+    first, out, second = (tmp_path / name for name in ("first", "out", "second"))
+    lram(capsys, "data", "import", DATA / "pusht", "-o", first, *OWN, "--action-bounds", "stats")
+    code, output = lram(
+        capsys, "data", "export", first, "-o", out, "--to", "lerobot", "--fps", "10", "--limit", "2"
+    )
+    assert code == 0
+    assert output.splitlines()[-1] == f"{out}: 2 episodes, 21 steps, as lerobot"
+    assert json.loads((out / "meta/info.json").read_text())["fps"] == 10
+    lram(capsys, "data", "import", out, "-o", second)
+    one, other = TrajectoryStore(first), TrajectoryStore(second)
+    assert other.tasks == one.tasks
+    assert other.trajectory_digests(range(2)) == one.trajectory_digests(range(2))
+    # What is in the store already is known by where it came from.
+    code, output = lram(capsys, "data", "import", out, "-o", first, "--json")
+    assert (json.loads(output)["episodes"], json.loads(output)["already_there"]) == (0, 2)
+
+
+def test_export_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra lerobot)")
+    store = tmp_path / "store"
+    lram(capsys, "data", "import", DATA / "pusht", "-o", store, *OWN, "--action-bounds", "stats")
+    for arguments, why in (
+        (("--tasks", "lab/push"), "has no task 'lab/push'; it has lab/pusht"),
+        (("--fps", "0"), "--fps 0 is no rate"),
+        (("--limit", "0"), "--limit must be 1 or more"),
+        (("--quality", "60"), "--quality 60"),
+    ):
+        with pytest.raises(LramError, match=why):
+            lram(capsys, "data", "export", store, "-o", tmp_path / "out", *arguments)
+    assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "harness/cli"
     ("arguments", "message"),
     [
         (["tsks"], "lram has no command 'tsks'; did you mean 'lram tasks'?"),
-        (["data", "foo"], "lram data has no command 'foo'; it has import, info, rebuild, verify"),
+        (["data", "foo"], "lram data has no command 'foo'; it has export, import, info, rebuild, verify"),
         (["env", "foo"], "lram env has no command 'foo'; it has check, install, list, remove"),
         (["env", "chek"], "lram env has no command 'chek'; did you mean 'lram env check'?"),
         (["bench", "foo"], "lram bench has no command 'foo'; it has model, train"),

@@ -11,7 +11,13 @@ from cyclopts import Parameter
 
 from lram.agents.signals import heeded
 from lram.harness.cli.exits import EXIT_FAILED
-from lram.harness.cli.options import JsonOption, LicenceOption, terms
+from lram.harness.cli.options import (
+    JsonOption,
+    LicenceOption,
+    OnlyTasksOption,
+    TaskLimitOption,
+    terms,
+)
 from lram.harness.cli.printing.output import print_json, print_table
 from lram.harness.cli.printing.problems import counted, show_problems
 from lram.harness.errors import LramError
@@ -41,11 +47,8 @@ def import_(
     task: Annotated[
         str | None, Parameter(help="Task of everything in the source, where its names do not tell.")
     ] = None,
-    tasks: Annotated[
-        list[str] | None,
-        Parameter(name=["--tasks", "-t"], help="Only these tasks, such as 'metaworld/*'.", negative=()),
-    ] = None,
-    limit: Annotated[int | None, Parameter(help="At most so many episodes of each task.")] = None,
+    tasks: OnlyTasksOption = None,
+    limit: TaskLimitOption = None,
     policy: Annotated[str, Parameter(help="Policy that acted (default: as the source says).")] = "",
     licence: LicenceOption = "",
     clip_actions: Annotated[

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from lram.harness.cli.exits import EXIT_FAILED
-from lram.harness.cli.options import JsonOption
+from lram.harness.cli.options import JsonOption, StoreArgument
 from lram.harness.cli.printing.output import print_json
 from lram.harness.cli.printing.problems import counted, show_problems
 from lram.harness.waiting import still
 
 
 def rebuild(
-    store: Annotated[Path, Parameter(help="Folder of a trajectory store.")],
+    store: StoreArgument,
     /,
     *,
     json: JsonOption = False,

@@ -36,10 +36,11 @@ class EpisodeFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OurFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The file: tasks by id, and a row an episode."""
+    """The file: tasks by id, and a row an episode; ``store`` is the digest of the store that was exported."""
 
     format: str = OURS_FORMAT
     version: int = OURS_VERSION
+    store: str = ""
     tasks: dict[str, TaskSpec]
     episodes: list[EpisodeFacts]
 
