@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,19 +39,28 @@ def beside(named: str, *others: Path) -> AdapterFiles:
         AgentError: One of them lies elsewhere; one sentence.
     """
     file = Path(named)
-    names = [file.name]
-    for other in others:
+    return AdapterFiles(named, file.parent, _names(file.parent, (file, *others)), file.name)
+
+
+def within(named: str, *files: Path) -> AdapterFiles:
+    """Return those of the ``files`` that exist, all in the folder ``named``; AgentError where one is not."""
+    return AdapterFiles(named, Path(named), _names(Path(named), files))
+
+
+def _names(folder: Path, files: Iterable[Path]) -> tuple[str, ...]:
+    names = []
+    for file in files:
         try:
-            name = other.relative_to(file.parent)
+            name = file.relative_to(folder)
         except ValueError:
             name = Path("..")
         if ".." in name.parts:
             raise AgentError(
-                f"{other} does not lie in {file.parent}, and only what does is brought to other machines; "
-                "copy it there"
+                f"{file} does not lie in {folder}, and only what does is brought to other machines; copy it "
+                "there"
             )
-        names += [name.as_posix()] if other.is_file() else []
-    return AdapterFiles(named, file.parent, tuple(names), file.name)
+        names += [name.as_posix()] if file.is_file() else []
+    return tuple(dict.fromkeys(names))
 
 
 def split_file(where: str, advice: str) -> tuple[Path, str]:

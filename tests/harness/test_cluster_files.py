@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.lerobot import save
 
-from lram.agents.adapters import files_of
+from lram.agents.adapters import ADAPTERS, files_of
 from lram.agents.api import AgentError
 from lram.agents.factory import create_agent
 from lram.agents.spec import parse_agent
@@ -51,6 +51,9 @@ def test_the_files_of_adapters_come_along_with_all_that_belongs_to_them(
         "net (1).onnx.toml": "",
         "net (1).onnx.data": "",
     }
+    for name in ("config.json", "model.safetensors", "pytorch_model.bin", "s.json"):
+        contents[f"dt/{name}"] = ""
+    (mine / "dt").mkdir()
     for name in contents:
         (mine / name).write_text(f"content of {name}")
     sent = transfer.ArtifactTransfer(Store())
@@ -59,6 +62,7 @@ def test_the_files_of_adapters_come_along_with_all_that_belongs_to_them(
         f"sb3:{mine}//ppo.zip": ["ppo.zip"],
         f"torchscript:{mine}/net.pt": ["net.pt", "net.pt.toml"],
         f"onnx:{mine}/net (1).onnx~0.2x5": ["net (1).onnx", "net (1).onnx.data", "net (1).onnx.toml"],
+        f"hf-dt:{mine}/dt(normalization='s.json')": ["config.json", "model.safetensors", "s.json"],
         f"lerobot:{mine}/policy/ (low=0)": [
             "config.json",
             "model.safetensors",
@@ -78,7 +82,7 @@ def test_the_files_of_adapters_come_along_with_all_that_belongs_to_them(
         assert folder is not None
         assert sorted(folder.names) == names
         for name in names:
-            before = (mine / ("policy" if scheme == "lerobot" else "") / name).read_bytes()
+            before = (mine / {"lerobot": "policy", "hf-dt": "dt"}.get(scheme, "") / name).read_bytes()
             assert (folder.folder / name).read_bytes() == before
         found = {
             one.relative_to(folder.folder).as_posix() for one in folder.folder.rglob("*") if one.is_file()
@@ -119,3 +123,10 @@ def test_files_that_changed_on_the_way_or_lie_elsewhere_are_refused(tmp_path: Pa
             sent.agent(f"sb3:{tmp_path}/mine/ppo.zip(normalization='{elsewhere}')")
     with pytest.raises(LramError, match=r"none.zip does not exist"):
         sent.agent(f"sb3:{tmp_path}/none.zip")
+
+
+def test_every_adapter_of_files_tells_them() -> None:
+    for adapter in ADAPTERS:
+        if adapter.file:
+            with pytest.raises(AgentError, match="nowhere does not exist"):
+                files_of(f"{adapter.scheme}:nowhere")

@@ -18,12 +18,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lram.agents.adapters.decision_transformer.agent import DtOptions, load_agent
-from lram.agents.adapters.files import split_folder
+from lram.agents.adapters.decision_transformer.folder import CONFIG_FILE, PICKLE_FILE, WEIGHTS_FILE
+from lram.agents.adapters.files import AdapterFiles, named_in, split_folder, within
 from lram.agents.api import Agent
-from lram.agents.calls import call_with
+from lram.agents.calls import call_with, parse_arguments
 from lram.agents.compute import Compute
 
-__all__ = ["load"]
+__all__ = ["files", "load"]
+
+_ADVICE = "give a folder that save_pretrained() of transformers wrote"
 
 
 def load(where: str, seed: int, compute: Compute) -> Agent:
@@ -37,8 +40,7 @@ def load(where: str, seed: int, compute: Compute) -> Agent:
     Raises:
         AgentError: The folder cannot be read, or holds another model; one sentence.
     """
-    advice = "give a folder that save_pretrained() of transformers wrote"
-    folder, arguments = split_folder(where, advice)
+    folder, arguments = split_folder(where, _ADVICE)
 
     def hf_dt(
         *,
@@ -54,3 +56,12 @@ def load(where: str, seed: int, compute: Compute) -> Agent:
 
     agent: Agent = call_with(hf_dt, f"hf_dt{arguments}", {})
     return agent
+
+
+def files(where: str) -> AdapterFiles:
+    """Return the files of ``hf-dt:WHERE``; AgentError where they are not there."""
+    folder, arguments = split_folder(where, _ADVICE)
+    weights = WEIGHTS_FILE if (folder / WEIGHTS_FILE).is_file() else PICKLE_FILE
+    given = parse_arguments(f"hf_dt{arguments}").named.get("normalization")
+    names = [CONFIG_FILE, weights, *([given] if isinstance(given, str) else [])]
+    return within(named_in(where, arguments), *(folder / name for name in names))

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lram.agents.adapters.files import AdapterFiles, named_in, split_folder
+from lram.agents.adapters.files import AdapterFiles, named_in, split_folder, within
 from lram.agents.adapters.lerobot.agent import LeRobotAgent
 from lram.agents.adapters.lerobot.folder import LeRobotOptions, files_of, read_folder
 from lram.agents.api import Agent, AgentError
@@ -75,4 +75,4 @@ def load(where: str, seed: int, compute: Compute) -> Agent:
 def files(where: str) -> AdapterFiles:
     """Return the files of ``lerobot:WHERE``; AgentError where they are not there."""
     folder, arguments = split_folder(where, _ADVICE)
-    return AdapterFiles(named_in(where, arguments), folder, files_of(folder))
+    return within(named_in(where, arguments), *(folder / name for name in files_of(folder)))
