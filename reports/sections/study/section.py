@@ -10,15 +10,31 @@ from typing import Any
 import msgspec
 
 from lram.harness.studies.folder import StudyFolder
+from lram.harness.studies.study import Statement
 from lram.reports import text
 from lram.reports.model import Caveat
 from lram.reports.samples import Resampling
 from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.study.cells import StudyValues, read_cells
+from lram.reports.sections.study.dials import (
+    LevelCurves,
+    dial_drawings,
+    dial_table,
+    level_curves,
+    seed_rows,
+)
 from lram.reports.sections.study.effects import CANNOT_TELL, LEAST_SEEDS, Effect, effects
-from lram.reports.sections.study.tables import NAMES, cell_records, effects_of, tables
+from lram.reports.sections.study.prediction import Judged, judge, sentence
+from lram.reports.sections.study.tables import (
+    NAMES,
+    cell_records,
+    effects_of,
+    prediction_of,
+    prediction_rows,
+    tables,
+)
 from lram.reports.summary.caveats import no_checksums
-from lram.reports.table import PrintedTable
+from lram.reports.table import PrintedTable, Table
 
 KEY = "study"
 RESAMPLES = 2000
@@ -48,24 +64,58 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
         f"{folder.name}: {name}" for folder in folders for name in StudyFolder(folder).without_checksums()
     ]
     found = [effects(study, how) for study in studies]
-    both = list(zip(studies, found, _keys(studies), strict=True))
+    keys = _keys(studies)
+    both = list(zip(studies, found, keys, strict=True))
+    judged = [judge(study, how, len(effect)) for study, effect in zip(studies, found, strict=True)]
+    dialled = [level_curves(study) for study in studies]
     return Section(
         key=KEY,
         title="Studies",
         lead=[
             line + (text.score_words(normaliser) if place == 0 else "")
-            for study, effect, _ in both
-            for place, line in enumerate(_lead(study, effect))
+            for (study, effect, _), told in zip(both, judged, strict=True)
+            for place, line in enumerate(_lead(study, effect, told))
         ],
-        tables=tables(both, how.level, normaliser),
-        drawings=[one for study, effect, key in both for one in drawings(study, effect, key, how.level)],
-        summary=[_summary(study, effect) for study, effect, _ in both],
+        tables=[
+            *(prediction_of(*one) for one in zip(studies, judged, keys, strict=True) if one[1]),
+            *(
+                dial_table(study, curves, key)
+                for study, curves, key in zip(studies, dialled, keys, strict=True)
+                if curves is not None
+            ),
+            *tables(both, how.level, normaliser),
+            *_for_programs(studies, judged, dialled),
+        ],
+        drawings=[
+            one
+            for (study, effect, key), curves in zip(both, dialled, strict=True)
+            for one in (
+                *(dial_drawings(study, curves, key, how.level) if curves is not None else ()),
+                *drawings(study, effect, key, how.level),
+            )
+        ],
+        summary=[
+            _summary(study, effect, told) for (study, effect, _), told in zip(both, judged, strict=True)
+        ],
         caveats=[
             *no_checksums(unsigned, "study-no-checksums"),
             *(caveat for study in studies for caveat in _caveats(study)),
         ],
         methods=_METHODS,
     )
+
+
+def _for_programs(
+    studies: Sequence[StudyValues], judged: Sequence[Sequence[Judged]], dialled: Sequence[LevelCurves | None]
+) -> list[Table[Any]]:
+    """Return the tables of predictions and of dials as CSV files, where there are any."""
+    made: list[Table[Any]] = []
+    pairs = [(study, curves) for study, curves in zip(studies, dialled, strict=True) if curves is not None]
+    if pairs:
+        made.append(seed_rows(pairs))
+    if any(judged):
+        made.append(prediction_rows([pair for pair in zip(studies, judged, strict=True) if pair[1]]))
+    return made
 
 
 def effects_table(folder: Path) -> PrintedTable:
@@ -99,6 +149,15 @@ _METHODS = (
         "which four of five studies would, were effect and spread what was observed.",
     ),
     (
+        "Prediction",
+        "What the study's file said beforehand, as it stands in study.json since the study was started. Each "
+        "statement is tested over training seeds as an effect is, of equal whether the mean is within the "
+        "margin or "
+        "outside of it; Holm corrects for the statements only, as they were named before the result. As "
+        "predicted, "
+        "or not, where the corrected p is below 0.05; otherwise: cannot tell.",
+    ),
+    (
         "Copycat measures",
         "Predicted repetitions: on held-out windows, with the recorded past before it, the share of the "
         "model's predictions in the same bins (256 a dimension, all dimensions) as the last action. In play: "
@@ -119,7 +178,7 @@ def _keys(studies: Sequence[StudyValues]) -> list[str]:
     return keys
 
 
-def _lead(study: StudyValues, found: Sequence[Effect]) -> list[str]:
+def _lead(study: StudyValues, found: Sequence[Effect], told_before: Sequence[Judged] = ()) -> list[str]:
     """Return what was asked, what was done, and what the score says, in two paragraphs."""
     asked, plan = study.study, study.study.evaluation
     axes = "; ".join(f"{axis.name}: {', '.join(level.name for level in axis.levels)}" for axis in study.axes)
@@ -140,7 +199,8 @@ def _lead(study: StudyValues, found: Sequence[Effect]) -> list[str]:
     second = " ".join(verdicts) if verdicts else "No score can be compared yet."
     if others:
         second += f" Told apart in other measures: {'; '.join(others)}."
-    return [first.replace("  ", " "), second]
+    foretold = [line] if (line := sentence(told_before)) else []
+    return [first.replace("  ", " "), *foretold, second]
 
 
 def _sentence(effect: Effect) -> str:
@@ -155,7 +215,8 @@ def _sentence(effect: Effect) -> str:
     return f"{effect.level} scores {effect.verdict} than {effect.base}: {difference}."
 
 
-def _summary(study: StudyValues, found: Sequence[Effect]) -> dict[str, Any]:
+def _summary(study: StudyValues, found: Sequence[Effect], told: Sequence[Judged]) -> dict[str, Any]:
+    foretold = {"prediction": [msgspec.to_builtins(one) for one in told]} if told else {}
     return {
         "name": study.study.name,
         "question": study.study.question,
@@ -163,7 +224,13 @@ def _summary(study: StudyValues, found: Sequence[Effect]) -> dict[str, Any]:
         "seeds": list(study.study.seeds),
         "cells": cell_records(study),
         "effects": [msgspec.to_builtins(effect) for effect in found],
+        **foretold,
     }
+
+
+def _statement(study: StudyValues, one: Statement) -> str:
+    joined = "to" if one.says == "equal" else "than"
+    return f"{one.level} {one.says} {joined} {study.study.against(one)} in {NAMES[one.measure]}"
 
 
 def _caveats(study: StudyValues) -> list[Caveat]:
@@ -192,6 +259,16 @@ def _caveats(study: StudyValues) -> list[Caveat]:
             "has initial states of its own for each training seed."
         )
         found.append(Caveat("study_shared_starts", text_))
+    if study.earlier_predictions:
+        first = study.earlier_predictions[0]
+        before = "; ".join(_statement(study, one) for one in first) or "nothing was predicted"
+        text_ = (
+            f"The prediction of the study {name} was replaced after its first training, so it was not "
+            f"written "
+            f"before the result, and its verdicts are corrected for all effects as well. The first one: "
+            f"{before}."
+        )
+        found.append(Caveat("study_prediction", text_))
     errored = tuple(cell.title for cell in cells if cell.errored)
     if errored:
         text_ = f"Episodes of the study {name} errored; pairs without both scores are left out."

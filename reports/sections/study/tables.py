@@ -10,14 +10,17 @@ from lram.envs.scores import Normaliser
 from lram.reports import forms, text
 from lram.reports.model import rounded
 from lram.reports.sections.study.cells import (
+    BEYOND,
     LATENCY,
     MEASURES,
     REPEATED,
     SCORE,
+    TRAINED,
     CellValues,
     StudyValues,
 )
 from lram.reports.sections.study.effects import CANNOT_TELL, MOST_SEEDS, Effect, Span, measured_mean
+from lram.reports.sections.study.prediction import Judged
 from lram.reports.table import EMPTY, Column, Table, TableCell, hidden, normaliser_column, words
 
 NAMES = {measure.key: measure.name for measure in MEASURES}
@@ -173,6 +176,11 @@ def _combinations(study: StudyValues, key: str) -> Table[_Combination]:
         *(words(axis.name, "", level(place)) for place, axis in enumerate(study.axes)),
         Column("Cells", "", lambda row: row[1], _counted),
         mean("Score", lambda cell: measured_mean(cell, SCORE), forms.three),
+        *(
+            mean(heading, lambda cell, measure=measure: measured_mean(cell, measure), forms.three)  # type: ignore[misc]
+            for heading, measure in (("up to the dial trained on", TRAINED), ("beyond it", BEYOND))
+            if study.measured(measure)
+        ),
         mean("Validation loss", lambda cell: cell.loss, forms.three),
         mean("Predicted repetitions, %", lambda cell: cell.copied, percent),
         mean("of the data, %", lambda cell: cell.data_copied, percent),
@@ -195,6 +203,29 @@ def _combinations(study: StudyValues, key: str) -> Table[_Combination]:
 def _counted(cells: Sequence[CellValues]) -> TableCell:
     made = sum(cell.is_evaluated for cell in cells)
     return TableCell(str(made), f"of {len(cells)}" if made < len(cells) else "", value=made)
+
+
+def prediction_of(study: StudyValues, found: Sequence[Judged], key: str) -> Table[Judged]:
+    """Return what the study's file predicted and what became of it; ``key`` begins the table's id."""
+    columns = _PREDICTION
+    caption = (
+        f"{study.study.name}: what its file predicted, and what became of it. p is of the difference's side "
+        f"(of "
+        "equal: of the margin's), by a t-test over training seeds; Holm corrects for the statements, which "
+        "were "
+        "there before the result."
+    )
+    return Table(f"{key}-prediction", caption, columns, found, "")
+
+
+def _difference(row: Judged) -> TableCell:
+    if row.value is None:
+        return EMPTY
+    span = (
+        f"[{forms.two(row.interval.low)}, {forms.two(row.interval.high)}]" if row.interval else "no interval"
+    )
+    margin = f", margin {row.statement.within:g}" if row.statement.says == "equal" else ""
+    return TableCell(forms.two(row.value), span + margin, value=row.value)
 
 
 def _over(
@@ -266,6 +297,8 @@ _CELLS: list[Column[tuple[StudyValues, CellValues]]] = [
     hidden("parameters", lambda row: row[1].parameters),
     hidden("train_s", lambda row: row[1].train_s),
     hidden("errored_episodes", lambda row: row[1].errored),
+    hidden("score_trained", lambda row: _rounded(measured_mean(row[1], TRAINED))),
+    hidden("score_beyond", lambda row: _rounded(measured_mean(row[1], BEYOND))),
 ]
 
 
@@ -299,3 +332,36 @@ def _task_records(
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else rounded(value)
+
+
+_PREDICTION: list[Column[Judged]] = [
+    words("Level", "level", lambda row: row.statement.level),
+    words("is", "says", lambda row: row.statement.says),
+    words("than, or to", "against", lambda row: row.against),
+    words("Measure", "", lambda row: NAMES[row.statement.measure]),
+    hidden("measure", lambda row: row.statement.measure),
+    hidden("within", lambda row: row.statement.within if row.statement.says == "equal" else None),
+    words("Verdict", "", lambda row: TableCell(row.verdict, row.reason), lambda cell: cell),
+    hidden("verdict", lambda row: row.verdict),
+    hidden("reason", lambda row: row.reason),
+    Column("Difference", "", lambda row: row, _difference),
+    hidden("difference", lambda row: row.value),
+    hidden("low", lambda row: row.interval.low if row.interval else None),
+    hidden("high", lambda row: row.interval.high if row.interval else None),
+    Column("p", "p", lambda row: row.p, forms.p_values),
+    Column("p, Holm", "p_holm", lambda row: row.p_holm, forms.p_values),
+    Column("Training seeds", "seeds", lambda row: len(row.seeds)),
+    words("Because", "because", lambda row: row.statement.because),
+]
+
+
+def prediction_rows(made: Sequence[tuple[StudyValues, Sequence[Judged]]]) -> Table[Any]:
+    """Return every statement of every study, for programs."""
+    rows = [(study, one) for study, found in made for one in found]
+    columns: list[Column[Any]] = [hidden("study", lambda row: row[0].study.name)]
+    columns += [
+        hidden(column.key, lambda row, column=column: column.value(row[1]))  # type: ignore[misc]
+        for column in _PREDICTION
+        if column.key
+    ]
+    return Table("", "", columns, rows, "study_predictions")
