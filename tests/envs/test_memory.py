@@ -46,16 +46,25 @@ def play(session: Session, task: Task, seed: int) -> list:
     return steps
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if not name.startswith("tmaze")] + ["parity-2"])
+@pytest.mark.parametrize("name", [*SMALL, "parity-2"])
 @pytest.mark.parametrize("protocol", [PROTOCOLS[0], PROTOCOLS[-1]], ids=lambda protocol: protocol.name)
 def test_memory_tasks_keep_the_contract(name: str, protocol) -> None:
     task = select(f"memory/{name}")[0]
     check_session(lambda: DOMAIN.make(name, protocol), seeds=(7, 10), limit=task.horizon)
 
 
-def test_the_maze_keeps_the_contract() -> None:
-    cues = [int(stream("tmaze-10", seed).observations[0, FIRST : FIRST + 2].argmax()) for seed in range(20)]
-    check_session(lambda: DOMAIN.make("tmaze-10", DENSE), seeds=(cues.index(0), cues.index(1)), limit=11)
+def test_the_walls_of_a_maze_vary_and_say_nothing_of_the_cue() -> None:
+    """Trajectories are held out by what they hold: of two kinds, one would be left to learn from."""
+    drawn = [stream("tmaze-10", seed) for seed in range(400)]
+    assert len({one.observations.tobytes() for one in drawn}) > 390
+    walls = np.array([one.observations[1:-1, SECOND : SECOND + 4] for one in drawn])
+    answers = np.array([one.answers[-1] for one in drawn])
+    assert (walls.sum(axis=2) == 1).all()
+    assert not any(
+        one.observations[1:, FIRST:SECOND].any() or one.observations[-1, MARK:].any() for one in drawn
+    )
+    apart = walls[answers == 0].mean(axis=0) - walls[answers == 1].mean(axis=0)
+    assert np.abs(apart).max() < 4 * np.sqrt(3 / 16 / 400 * 4)
 
 
 def test_small_dials_are_for_training_and_larger_ones_held_out() -> None:
@@ -240,6 +249,21 @@ def test_bits_of_keys_tell_keys_apart_and_values_are_asked_once_each() -> None:
     assert [key.tobytes() for key in keys[:64]] != [key.tobytes() for key in keys[64:]]
 
 
+def test_the_other_shape_of_a_match_has_nothing_to_do_with_what_was_seen() -> None:
+    last, places = [], []
+    for seed in range(500):
+        drawn = stream("match-10", seed)
+        shapes = drawn.observations[:, FIRST:SECOND].argmax(axis=1)
+        pair = [int(shapes[-1]), int(drawn.observations[-1, SECOND:].argmax())]
+        place = pair.index(int(shapes[0]))
+        assert pair[0] != pair[1]
+        assert place == drawn.answers[-1]
+        last.append(pair[1 - place] == shapes[-2])
+        places.append(place)
+    assert abs(np.mean(last) - 1 / 8) < 3.5 * np.sqrt(7 / 64 / 500)
+    assert abs(np.mean(places) - 1 / 2) < 3.5 * 0.5 / np.sqrt(500)
+
+
 def test_brackets_never_leave_their_bounds_and_show_nothing_at_a_question() -> None:
     for seed in range(20):
         drawn = stream("brackets-160", seed)
@@ -288,12 +312,17 @@ def test_a_bandit_shows_the_last_arm_and_whether_it_paid() -> None:
         assert step.terminated == (pull == 99)
 
 
-@pytest.mark.parametrize(("arms", "earned"), [(2, 65.1), (10, 83.5)])
-def test_the_bandit_learner_earns_what_is_told_of_it(arms: int, earned: float) -> None:
-    (task,) = select(f"memory/bandit-{arms}")
-    session = DOMAIN.make(task.name, DENSE)
-    returns = [sum(step.reward for step in play(session, task, seed)) for seed in range(50)]
-    assert abs(np.mean(returns) - earned) < 3 * np.std(returns) / np.sqrt(len(returns))
+def test_the_bandit_learner_loses_what_is_told_of_it() -> None:
+    """83.5 of 90.9 with ten arms; counted in means of the pulled arms, which vary less than returns."""
+    (task,) = select("memory/bandit-10")
+    session, lost = DOMAIN.make(task.name, DENSE), []
+    for seed in range(60):
+        rng = MemoryOptions("random", "test").generator(seed)
+        rng.random((100, 10))
+        means = rng.random(10)
+        pulled = [int(step.observation[FIRST:].argmax()) for step in play(session, task, seed)]
+        lost.append(100 * means.max() - means[pulled].sum())
+    assert abs(np.mean(lost) - 7.4) < 3 * 4.5 / np.sqrt(len(lost))
 
 
 def test_the_searcher_finds_both_and_goes_straight_to_them_ever_after() -> None:
@@ -310,6 +339,27 @@ def test_the_searcher_finds_both_and_goes_straight_to_them_ever_after() -> None:
         assert len(inner) == keydoor.INNER_EPISODES
         assert inner[-6:] == [2.0] * 6
         assert steps[-1].terminated
+
+
+def test_the_searcher_learns_from_what_it_did_not_from_what_it_meant_to_do() -> None:
+    """Half of its actions are replaced at first; what it then knows of key and door is right all the same."""
+    (task,) = select("memory/keydoor-4")
+    session, agent, rng = DOMAIN.make(task.name, DENSE), ScriptedAgent(), np.random.default_rng(0)
+    spec = TaskSpec(task.id, "memory", "vector", (WIDTH,), "discrete", 5, 20.0, 1.0)
+    for seed in range(12):
+        state = agent.start(1)
+        agent.reset(state, [0], [Episode(spec, 0)])
+        seen, reward, inner = session.reset(seed), 0.0, [0.0]
+        while len(inner) <= keydoor.INNER_EPISODES:
+            (action,), state = agent.act(state, [seen], [reward], [0])
+            if len(inner) < 5 and rng.random() < 0.5:
+                action = int(rng.integers(5))
+                agent.took(state, [0], [action])
+            step = session.step(action)
+            seen, reward = step.observation, step.reward
+            inner[-1] += reward
+            inner += [0.0] * step.inner_episode_ends
+        assert inner[7:-1] == [2.0] * 3
 
 
 def test_random_play_in_the_smallest_room_by_hand() -> None:

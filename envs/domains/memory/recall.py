@@ -26,12 +26,14 @@ def draw_tmaze(rng: np.random.Generator, delay: int, questions: Questions) -> St
 
     The corridor carries the agent on by itself, one step a decision: so the cue is ``delay`` steps back at
     the junction whatever the agent does, and uniformly random actions are right half of the time, as is an
-    agent that turns without remembering.
+    agent that turns without remembering. Its walls, one of four at each step, are drawn at random, so that
+    there are many episodes to train on and to hold out, and not two.
     """
     cue = rng.integers(2, size=1)
     observations = blank(delay + 1)
     observations[0, MARK] = 1.0
     show(observations, np.zeros(1, np.int64), FIRST, cue)
+    show(observations, np.arange(1, delay), SECOND, rng.integers(SYMBOLS, size=delay - 1))
     return stream_of(observations, np.full(delay + 1, cue[0]), _only_the_last(delay + 1))
 
 
