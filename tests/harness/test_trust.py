@@ -165,6 +165,13 @@ tasks = ["toy/reach"]
     assert not (mine / "study").exists()
 
 
+def test_a_policy_of_lerobot_that_only_the_folder_names_starts_no_program() -> None:
+    name = "lerobot:/data/act(python='/data/python')~0.1"
+    (told,) = foreign(["random", name], {}, Trust())
+    assert name in told
+    assert foreign([name], {}, Trust(specs=[name])) == []
+
+
 def test_names_that_are_no_code_ask_for_nothing() -> None:
     specs = ["random", "constant=0.5", "xlstm[7:1]-16M", "small-mamba@reset=50~0.3", "/a/checkpoint", "C:/x"]
     assert foreign(specs, {"toy": sys.executable}) == []
