@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lram.agents.backbones.kernels.compiler import exp, expm1, kernel, sigmoid
+from lram.agents.backbones.kernels.compiler import exp, expm1, kernel, put, sigmoid
 from lram.agents.backbones.kernels.tiles import COLUMNS, ROWS, UNIT, add_product
 from lram.agents.backbones.sequences import arrays, mask_of, over_rows
 
@@ -143,7 +143,8 @@ def _step(
     heads, width, columns = weight.shape
     flat_u, flat_gates, flat_weight = u.reshape(-1), gates.reshape(-1), weight.reshape(-1)
     for n in range(len(u)):
-        gates[n] = bias
+        for head in range(heads):
+            put(bias[head], gates[n, head])
     for n in range(0, len(u), ROWS):
         for head in range(heads):
             source, target = flat_u[n * channels + head * width :], flat_gates[(n * heads + head) * columns :]
@@ -155,7 +156,7 @@ def _step(
             if valid[row, token]:
                 _advance(gates[n], u[n], rate, h[row], begun[row, 0] > _ZERO, h[row])
                 begun[row, 0] = _ONE
-            y[row, token] = h[row]
+            put(h[row], y[row, token])
 
 
 class RGLRUStep:

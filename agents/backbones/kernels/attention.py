@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lram.agents.backbones.kernels.compiler import exp, kernel, prefetch
+from lram.agents.backbones.kernels.compiler import exp, kernel, prefetch, put
 
 # Keys and values are asked for this many places ahead (of 0, 16, 32 and 64 the fastest: half the time
 # of 0 when they come from memory).
@@ -72,8 +72,8 @@ def attend_to_cache(
                 for head in range(heads + key_heads):
                     _rotate(own[head], cos[row, token], sin[row, token])
             for head in range(key_heads):
-                keys[row, layer, head, slot] = own[heads + head]
-                values[row, layer, head, slot] = own[heads + key_heads + head]
+                put(own[heads + head], keys[row, layer, head, slot])
+                put(own[heads + key_heads + head], values[row, layer, head, slot])
         if count == 0:
             continue
         newest = position[row, query[count - 1]]

@@ -116,6 +116,17 @@ def elementary(function: Function) -> Function:
     return compiled
 
 
+@elementary
+def put(source: Any, target: Any) -> None:
+    """Copy a vector into another of its length.
+
+    What kernels say in place of ``target[:] = source``, with which numba would compile a message on unequal
+    shapes for seconds, and copy by way of memory of its own where it cannot see that the two lie apart.
+    """
+    for i in range(len(target)):
+        target[i] = source[i]
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def float_of_bits(context: Any, bits: Any) -> Any:
     """Read the bits of an int32 as a float32."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lram.agents.backbones.kernels import panels
-from lram.agents.backbones.kernels.compiler import exp, kernel
+from lram.agents.backbones.kernels.compiler import exp, kernel, put
 
 _ZERO = np.float32(0)
 
@@ -140,7 +140,8 @@ def scan(q: Any, k: Any, v: Any, log_decay: Any, a: Any, b: Any, kept: Any, out:
             S[:] = _ZERO
             for first in range(0, tokens, every):
                 if keep and first > 0:
-                    kept[row, head, first // every - 1] = S
+                    for m in range(M):
+                        put(S[m], kept[row, head, first // every - 1, m])
                 size = min(every, tokens - first)
                 _decays(log_decay, row, first, head, w[:size])
                 _lead(first, size, row, head, q, k, v, w, a, b, all_there, S, 0, 0, r, out)
@@ -185,7 +186,8 @@ def scan_backward(
                 if piece == 0:
                     states[0] = _ZERO
                 else:
-                    states[0] = kept[row, head, piece - 1]
+                    for m in range(M):
+                        put(kept[row, head, piece - 1, m], states[0, m])
                 _decays(log_decay, row, start, head, w[:size])
                 _lead(start, size, row, head, q, k, v, w, a, b, all_there, states, 0, M * N, r, again)
                 for i in range(size - 1, -1, -1):

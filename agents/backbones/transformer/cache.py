@@ -157,6 +157,8 @@ class KeyValueCache:
         if "tokens" in state:
             _write(state["tokens"], position, x, valid)
         band = self.window if self.ring else None
+        # Of parts of them, kernels would be compiled once more.
+        position, valid = position.contiguous(), valid.contiguous()
         past = CachedPass(state["keys"], state["values"], position, valid, state["count"], band)
         return read(x, past), state
 

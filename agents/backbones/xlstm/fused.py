@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lram.agents.backbones.kernels.compiler import exp, kernel, prefetch, sigmoid, silu, softplus, tanh
+from lram.agents.backbones.kernels.compiler import exp, kernel, prefetch, put, sigmoid, silu, softplus, tanh
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.states import State
 from lram.agents.backbones.xlstm.plain import XLSTM, MLSTMBlock, SLSTMBlock
@@ -57,7 +57,7 @@ class FusedXLSTM:
         rows, tokens, width = x.shape
         if tokens > MOST_TOKENS:
             return self.backbone.step(x, state, valid)
-        mask = np.ones((rows, tokens), dtype=np.bool_) if valid is None else valid.numpy()
+        mask = np.ones((rows, tokens), dtype=np.bool_) if valid is None else valid.contiguous().numpy()
         x = x.reshape(rows * tokens, width)
         # The plain step may return views, for which the kernels would be compiled once more.
         state = [tuple(part.contiguous() for part in block_state) for block_state in state]
@@ -148,9 +148,10 @@ def _convolve(x: Any, here: Any, past: Any, weight: Any, bias: Any, inputs: Any,
     """Causal convolution and SiLU of the valid tokens ``here`` of x (T, C) -> y (len(here), C)."""
     kept, channels = past.shape
     count = len(here)
-    inputs[:kept] = past
+    for place in range(kept):
+        put(past[place], inputs[place])
     for place in range(count):
-        inputs[kept + place] = x[here[place], :channels]
+        put(x[here[place], :channels], inputs[kept + place])
     for place in range(count):
         out = y[place]
         if kept == 3:  # the usual kernel of 4 taps, in one run
@@ -159,14 +160,15 @@ def _convolve(x: Any, here: Any, past: Any, weight: Any, bias: Any, inputs: Any,
             for c in range(channels):
                 out[c] = silu(bias[c] + w0[c] * x0[c] + w1[c] * x1[c] + w2[c] * x2[c] + w3[c] * x3[c])
             continue
-        out[:] = bias
+        put(bias, out)
         for tap in range(kept + 1):
             taps, source = weight[tap], inputs[place + tap]
             for c in range(channels):
                 out[c] += taps[c] * source[c]
         for c in range(channels):
             out[c] = silu(out[c])
-    past[:] = inputs[count : count + kept]
+    for place in range(kept):
+        put(inputs[count + place], past[place])
 
 
 @kernel
@@ -383,7 +385,7 @@ def _slstm(
     hidden = np.empty(inner, np.float32)
     for row in range(rows):
         for token in range(tokens):
-            out[row * tokens + token] = x[row, token]
+            put(x[row, token], out[row * tokens + token])
         here = np.flatnonzero(mask[row])
         if len(here) == 0:
             continue

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lram.agents.backbones.kernels.compiler import kernel, sigmoid, silu
+from lram.agents.backbones.kernels.compiler import kernel, put, sigmoid, silu
 from lram.agents.backbones.kernels.convolution import before_silu, convolve_row_backward
 from lram.agents.backbones.kernels.tiles import COLUMNS, ROWS, UNIT, add_product, blockwise, blockwise_weight
 from lram.agents.backbones.sequences import arrays, over_rows
@@ -180,7 +180,7 @@ def _read(  # type: ignore[no-untyped-def]
             log_weights(gates[row], head, heads, a, most, log_scale, peak)
             read_head(q, kT, v, a, most, log_scale, tokens, strip, norms[row, head], own)
             for t in range(tokens):
-                h[row, t, first : first + width] = own[t * width : (t + 1) * width]
+                put(own[t * width : (t + 1) * width], h[row, t, first : first + width])
         for t in range(tokens):
             _normalize(h[row, t], heads, normed, inverses)
             y, z, out_t = convolved[row, t], up[row, t, inner:], out[row, t]

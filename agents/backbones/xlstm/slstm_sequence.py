@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lram.agents.backbones.kernels.compiler import exp, kernel, sigmoid, softplus, tanh
+from lram.agents.backbones.kernels.compiler import exp, kernel, put, sigmoid, softplus, tanh
 from lram.agents.backbones.kernels.tiles import COLUMNS, ROWS, UNIT, add_product
 from lram.agents.backbones.linear import weight_gradient
 from lram.agents.backbones.sequences import arrays, over_rows
@@ -131,7 +131,7 @@ def _read(  # type: ignore[no-untyped-def]
                     c_new[d] = forget[d] * c_old[d] + work[d] * tanh(z[d])
                 for d in range(inner):
                     y_new[d] = sigmoid(o[d]) * c_new[d] / n_new[d]
-                before[(row - first) * inner : (row - first + 1) * inner] = y_new
+                put(y_new, before[(row - first) * inner : (row - first + 1) * inner])
 
 
 @kernel
@@ -199,10 +199,10 @@ def _read_backward(  # type: ignore[no-untyped-def]
                 for row in range(count):
                     for gate in range(4):
                         place = (row * 4 + gate) * width
-                        slopes[place : place + width] = draw[first + row, t, gate, part]
+                        put(draw[first + row, t, gate, part], slopes[place : place + width])
                 wanted[:] = _ZERO
                 matrix = flat_matrices[head * 4 * width * filled :]
                 add_product(slopes, 4 * width, UNIT, matrix, filled, wanted, filled, filled, 4 * width)
                 for row in range(count):
                     place = row * inner + head * width
-                    dy[place : place + width] = wanted[row * filled : row * filled + width]
+                    put(wanted[row * filled : row * filled + width], dy[place : place + width])
