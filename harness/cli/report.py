@@ -92,7 +92,7 @@ def report(
         output = _beside(named)
     from lram.reports import load_trainings, summary_json, write_report
     from lram.reports.comparison.pairs import read_pairs
-    from lram.reports.evidence.collect import collect
+    from lram.reports.evidence.perturbed import collect_apart
     from lram.reports.section import SectionSettings
     from lram.reports.sections import films
     from lram.reports.sections.films.section import check_films
@@ -110,7 +110,7 @@ def report(
         pairs = read_pairs(compare or (), baseline or (), labels)
         if json:
             doing = "summing up"
-            evidence = collect(opened, normaliser) if opened else ()
+            evidence = collect_apart(opened, normaliser) if opened else ()
             sections = make_sections(evidence, others, SectionSettings(seed, pairs, normaliser))
             summary = whole_summary(evidence, seed, trainings, sections, pairs, normaliser)
             sys.stdout.write(visible(summary_json(summary, sections).decode()))

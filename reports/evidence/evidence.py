@@ -63,6 +63,8 @@ class Evidence:
             before it played (:mod:`lram.harness.gate.contract`).
         normaliser: Whose references ``tasks`` have.
         own_rows: By task id, the rows as they were planned, where ``tasks`` have others.
+        perturbed: What was run under protocols that perturb what agents see, beside this that was not
+            (:mod:`lram.reports.evidence.perturbed`), by protocol.
         played: By domain: every package of its scored episodes, and its versions.
     """
 
@@ -82,6 +84,7 @@ class Evidence:
     normaliser: Normaliser = "paper"
     own_rows: dict[str, Task] = field(default_factory=dict)
     played: dict[str, ValuesByFact] = field(default_factory=dict)
+    perturbed: tuple[Evidence, ...] = ()
 
     @property
     def domains(self) -> list[str]:

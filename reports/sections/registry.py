@@ -23,12 +23,14 @@ from lram.reports.sections import (
     latency,
     learning,
     literature,
+    perturbed,
     study,
 )
 
 SECTIONS: tuple[SectionSpec, ...] = (
     literature.SPEC,
     dials.SPEC,
+    perturbed.SPEC,
     inner_episodes.SPEC,
     latency.SPEC,
     extrapolation.SPEC,

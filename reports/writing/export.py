@@ -21,8 +21,9 @@ from lram.reports.answer import answer, leaderboard
 from lram.reports.comparison.pairs import ALL_OR_NONE, Pairs
 from lram.reports.csv_files import csv_files
 from lram.reports.drawing import KINDS, render
-from lram.reports.evidence.collect import Runs, collect, opened
+from lram.reports.evidence.collect import Runs, opened
 from lram.reports.evidence.evidence import Evidence
+from lram.reports.evidence.perturbed import collect_apart
 from lram.reports.evidence.trainings import Training, Trainings, load_trainings
 from lram.reports.model import Summary
 from lram.reports.rendering.latex import MARK, latex_files
@@ -198,7 +199,7 @@ def _contents(
     pairs: Pairs,
     normaliser: Normaliser,
 ) -> dict[str, bytes]:
-    evidence = collect(runs, normaliser) if runs else None
+    evidence = collect_apart(runs, normaliser) if runs else None
     sections = make_sections(evidence or (), others, SectionSettings(seed, pairs, normaliser))
     summary = whole_summary(evidence or (), seed, trainings, sections, pairs, normaliser)
     drawings, training_drawings = draw(summary), training_figures.draw(summary, trainings)

@@ -1,0 +1,114 @@
+"""Perturbed protocols in reports: the unperturbed arm stands beside them, and nothing else mixes the two."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lram.harness.errors import LramError
+from lram.harness.storage.records import WorkItem
+from lram.harness.storage.run_folder import Run
+from lram.reports.evidence.collect import collect
+from lram.reports.evidence.perturbed import collect_apart
+from lram.reports.sections.perturbed.section import section
+from lram.reports.writing.export import write_report
+
+TASKS = ("dmcontrol/walker-run", "dmcontrol/cheetah-run")
+COST = {"lram": 0.0, "positions": 0.2, "delay-4": 0.4}
+
+
+def run_of(synthetic: Any, protocol: str, agents: tuple[str, ...] = ("one", "two"), digest: str = "") -> Run:
+    tasks = [synthetic.task(task) for task in TASKS]
+    entries = [synthetic.agent(name, digest=digest) for name in agents]
+
+    def outcome(item: WorkItem) -> float:
+        luck = 0.05 * (item.episode % 4)  # of the initial state, with and without
+        noise = 0.01 * (item.episode % 3) * (protocol != "lram")
+        return 0.8 + luck - noise - COST[protocol] * (item.agent == "one")
+
+    return synthetic.run(synthetic.plan(entries, tasks, 12, protocol=f"{protocol}@1"), outcome)
+
+
+def test_a_perturbation_is_held_against_the_same_episodes_without_it(synthetic: Any) -> None:
+    runs = [run_of(synthetic, "lram"), run_of(synthetic, "positions"), run_of(synthetic, "delay-4")]
+    found = section(collect_apart(runs))
+    assert found is not None
+    rows = {(row["agent"], row["protocol"]): row for row in found.summary["rows"]}
+    assert len(rows) == 4
+    late = rows["one", "dmcontrol:delay-4@1"]
+    assert (late["base"], late["tasks"]) == ("dmcontrol:lram@1", 2)
+    assert late["without"] == pytest.approx(0.875)
+    assert late["score"] == pytest.approx(0.875 - 0.4 - 0.01)
+    assert late["difference"]["difference"]["value"] == pytest.approx(-0.41)
+    assert late["difference"]["difference"]["interval"]["high"] < -0.35
+    assert late["difference"]["p_holm"] >= late["difference"]["p"]
+    assert rows["two", "dmcontrol:positions@1"]["difference"]["difference"]["value"] == pytest.approx(-0.01)
+    assert not found.caveats
+
+
+def test_the_order_of_the_runs_does_not_matter(synthetic: Any) -> None:
+    base, late = run_of(synthetic, "lram"), run_of(synthetic, "delay-4")
+    one, other = section(collect_apart([base, late])), section(collect_apart([late, base]))
+    assert one is not None
+    assert other is not None
+    assert one.summary == other.summary
+
+
+def test_all_else_of_the_report_is_about_the_unperturbed_run(synthetic: Any, tmp_path: Path) -> None:
+    base, late = run_of(synthetic, "lram"), run_of(synthetic, "delay-4")
+    write_report([base, late], tmp_path / "both")
+    write_report([base], tmp_path / "base")
+    both, alone = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("both", "base"))
+    assert both["agents"] == alone["agents"]
+    assert both["results"] == alone["results"]
+    assert "perturbed" in both["chapters"]
+    assert "perturbed" not in alone["chapters"]
+    table = (tmp_path / "both" / "tables" / "perturbed_scores.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(table)))
+    late_rows = [(row["agent"], row["protocol"]) for row in rows]
+    assert late_rows == [(agent, "dmcontrol:delay-4@1") for agent in ("one", "two")]
+    assert "What agents did not see" in (tmp_path / "both" / "index.html").read_text()
+
+
+def test_without_its_base_a_perturbed_run_says_which_command_is_missing(synthetic: Any) -> None:
+    found = section(collect_apart([run_of(synthetic, "delay-4")]))
+    assert found is not None
+    (caveat,) = found.caveats
+    assert "--protocol dmcontrol=lram" in caveat.text
+    assert not found.tables
+    assert section(collect_apart([run_of(synthetic, "lram")])) is None
+
+
+def test_protocols_that_perturb_nothing_are_still_refused_together(synthetic: Any) -> None:
+    tasks = [synthetic.task("procgen/coinrun")]
+    runs = [
+        synthetic.run(synthetic.plan([synthetic.agent("a")], tasks, 2, protocol=name), lambda item: 1.0)
+        for name in ("lram@1", "hard@1")
+    ]
+    with pytest.raises(LramError, match="under the protocols"):
+        collect_apart(runs)
+    with pytest.raises(LramError, match="under the protocols"):  # what others than reports read
+        collect([run_of(synthetic, "lram"), run_of(synthetic, "delay-4")])
+
+
+def test_a_label_is_one_agent_with_and_without(synthetic: Any) -> None:
+    base, late = run_of(synthetic, "lram", digest="aa"), run_of(synthetic, "delay-4", digest="bb")
+    with pytest.raises(LramError, match="another agent"):
+        collect_apart([base, late])
+
+
+def test_agents_that_have_one_arm_only_are_shown_without_a_difference(synthetic: Any) -> None:
+    base, late = run_of(synthetic, "lram", ("one",)), run_of(synthetic, "delay-4", ("one", "two"))
+    evidence = collect_apart([base, late])
+    found = section(evidence)
+    assert found is not None
+    rows = {row["agent"]: row for row in found.summary["rows"]}
+    assert rows["two"]["difference"]["difference"] is None
+    assert (rows["two"]["tasks"], rows["two"]["of_tasks"]) == (0, 2)
+    assert replace(evidence, perturbed=()).perturbed == ()
