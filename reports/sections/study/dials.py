@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lram.harness.studies.folder import StudyFolder
 from lram.reports import forms
-from lram.reports.drawing import Drawing
 from lram.reports.model import ConfidenceInterval, Estimate, rounded
 from lram.reports.sections.dials.failing import HALF
 from lram.reports.sections.dials.model import DialFamily, families_of, trained_dials
@@ -19,6 +18,9 @@ from lram.reports.sections.study.cells import CellValues, StudyValues
 from lram.reports.sections.study.effects import over_seeds
 from lram.reports.sections.study.tables import combinations
 from lram.reports.table import Column, Table, hidden, words
+
+if TYPE_CHECKING:
+    from lram.reports.drawing import Drawing  # loads matplotlib, which is not needed for tables
 
 
 @dataclass(frozen=True, slots=True)
