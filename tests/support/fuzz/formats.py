@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from lram.agents.api import AgentError
 from lram.agents.checkpoints.folder import load_checkpoint, read_card, save_checkpoint
 from lram.agents.checkpoints.importing import import_checkpoint
+from lram.agents.factory import create_agent
 from lram.agents.model.config import config_from_dict, config_to_dict
 from lram.agents.model.network import ActionModel, build_model
 from lram.agents.model.presets import parse_preset
@@ -194,6 +196,19 @@ def _old_minari(folder: Path) -> None:
         _hostile("minari")(file)
         file.attrs["dataset_id"], file.attrs["total_episodes"] = "old-v0", 2
         file.attrs["action_space"] = '{"type": "Box", "low": [-1.0], "high": [1.0], "shape": [7]}'
+
+
+def _rlds(folder: Path) -> None:
+    shutil.copytree(TESTS / "data" / "rlds" / "rlds_walker" / "1.0.0", folder / "1.0.0")
+
+
+def _decision_transformer(folder: Path) -> None:
+    shutil.copytree(TESTS / "data" / "hf_dt" / "plain", folder / "plain")
+
+
+def _read_decision_transformer(folder: Path, reading: Reading) -> None:
+    with reading.refused():
+        create_agent(f"hf-dt:{folder / 'plain'}")
 
 
 def _robomimic(folder: Path) -> None:
@@ -434,6 +449,8 @@ FORMATS = (
     Format("trajectory store", _make_store, _read_store, "store/**/*"),
     _source("Minari", _minari, "own/x"),
     _source("older Minari", _old_minari, "own/x"),
+    _source("RLDS", _rlds, "own/x"),
+    Format("Decision Transformer", _decision_transformer, _read_decision_transformer),
     _source("robomimic", _robomimic),
     _source("CompoSuite", _composuite, "own/x"),
     _source("reference's episodes", _reference, "own/x"),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lram.agents.trajectories.hdf5 import printable
 from lram.agents.trajectories.readers.areas import LARGEST_SIDE, SIDE
 from lram.agents.trajectories.readers.keys import choose_keys
-from lram.agents.trajectories.readers.rlds.examples import ExampleError, Values
+from lram.agents.trajectories.readers.rlds.examples import ExampleError, FeatureList
 from lram.agents.trajectories.readers.rlds.features import STEPS, Leaf, RldsFolder
 from lram.agents.trajectories.readers.rlds.images import decoded, shrunk
 from lram.agents.trajectories.readers.source import (
@@ -57,12 +57,12 @@ class EpisodeReader:
         if reward is None or not reward.is_vector:
             raise SourceError(f"{about.path} has no number as the reward of a step; leave it out")
 
-    def invalid(self, example: Mapping[str, Values], where: str) -> bool:
+    def invalid(self, example: Mapping[str, FeatureList], where: str) -> bool:
         """Return whether the data set marks the episode so."""
         names = [name for name in _INVALID if name in self._leaves and name in example]
         return bool(names) and bool(np.any(_numbers(example[names[0]], f"{where} {names[0]}")))
 
-    def loader(self, example: Mapping[str, Values], where: str) -> Callable[[], RawEpisode]:
+    def loader(self, example: Mapping[str, FeatureList], where: str) -> Callable[[], RawEpisode]:
         """Return what reads the episode of a record."""
         return lambda: self._read(example, where)
 
@@ -82,7 +82,7 @@ class EpisodeReader:
             images = []
         return tuple(below[key] for key in choose_keys(asked, vectors, images, where, f"--{what}"))
 
-    def _read(self, example: Mapping[str, Values], where: str) -> RawEpisode:
+    def _read(self, example: Mapping[str, FeatureList], where: str) -> RawEpisode:
         rewards = self._array(example, f"{STEPS}reward", where)
         steps = len(rewards)
         if not steps:
@@ -123,7 +123,7 @@ class EpisodeReader:
         )
 
     def _actions(
-        self, example: Mapping[str, Values], steps: int, where: str
+        self, example: Mapping[str, FeatureList], steps: int, where: str
     ) -> tuple[Array, ActionSpace | None]:
         leaves = [self._leaves[name] for name in self._action]
         if len(leaves) == 1 and not leaves[0].shape:
@@ -132,7 +132,7 @@ class EpisodeReader:
         return self._side_by_side(example, self._action, steps, where), None
 
     def _observations(
-        self, example: Mapping[str, Values], steps: int, where: str
+        self, example: Mapping[str, FeatureList], steps: int, where: str
     ) -> tuple[Array, list[Note]]:
         name = self._observation[0]
         if not self._leaves[name].is_image:
@@ -144,12 +144,14 @@ class EpisodeReader:
         return images, [Note(text)]
 
     def _side_by_side(
-        self, example: Mapping[str, Values], names: tuple[str, ...], steps: int, where: str
+        self, example: Mapping[str, FeatureList], names: tuple[str, ...], steps: int, where: str
     ) -> Array:
         columns = [self._column(example, name, steps, where).reshape(steps, -1) for name in names]
         return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
-    def _images(self, example: Mapping[str, Values], name: str, steps: int, where: str) -> Iterator[Array]:
+    def _images(
+        self, example: Mapping[str, FeatureList], name: str, steps: int, where: str
+    ) -> Iterator[Array]:
         leaf = self._leaves[name]
         if leaf.kind == "tensor":
             if max(leaf.shape) > LARGEST_SIDE:
@@ -163,37 +165,39 @@ class EpisodeReader:
         for step, data in enumerate(packed):
             yield decoded(data, leaf.shape, f"{where} {printable(name)[:80]}, step {step},")
 
-    def _column(self, example: Mapping[str, Values], name: str, steps: int, where: str) -> Array:
+    def _column(self, example: Mapping[str, FeatureList], name: str, steps: int, where: str) -> Array:
         values = self._array(example, name, where)
         _check_steps(len(values), steps, f"{where} {printable(name)[:80]}")
         return values
 
-    def _optional(self, example: Mapping[str, Values], what: str, steps: int, where: str) -> Array | None:
+    def _optional(
+        self, example: Mapping[str, FeatureList], what: str, steps: int, where: str
+    ) -> Array | None:
         name = f"{STEPS}{what}"
         there = name in self._leaves and self._leaves[name].is_vector
         return self._column(example, name, steps, where) if there else None
 
     def _flag(
-        self, example: Mapping[str, Values], what: str, steps: int, where: str
+        self, example: Mapping[str, FeatureList], what: str, steps: int, where: str
     ) -> npt.NDArray[np.bool_] | None:
         values = self._optional(example, what, steps, where)
         return None if values is None else flags(values, where, what)
 
-    def _text(self, example: Mapping[str, Values]) -> str:
+    def _text(self, example: Mapping[str, FeatureList]) -> str:
         for name in _POLICY:
             if name in example and example[name].kind == "bytes":
                 for text in example[name].bytes_list()[:1]:
                     return printable(bytes(text[:200]).decode("utf-8", "replace"))
         return ""
 
-    def _list(self, example: Mapping[str, Values], name: str, where: str) -> Values:
+    def _list(self, example: Mapping[str, FeatureList], name: str, where: str) -> FeatureList:
         if name not in example:
             raise SourceError(
                 f"{where} has no {printable(name)[:80]!r}, and features.json tells of it; fetch it again"
             )
         return example[name]
 
-    def _array(self, example: Mapping[str, Values], name: str, where: str) -> Array:
+    def _array(self, example: Mapping[str, FeatureList], name: str, where: str) -> Array:
         """Return a leaf's numbers as (steps, ...)."""
         leaf, values = self._leaves[name], self._list(example, name, where)
         what = f"{where} {printable(name)[:80]}"
@@ -209,7 +213,7 @@ class EpisodeReader:
         return found.reshape(-1, *leaf.shape).astype(leaf.dtype)
 
 
-def _unpacked(values: Values, leaf: Leaf, what: str) -> Array:
+def _unpacked(values: FeatureList, leaf: Leaf, what: str) -> Array:
     """Return a tensor whose arrays are byte strings, one a step."""
     dtype = np.dtype(leaf.dtype).newbyteorder("<")
     wanted = math.prod(leaf.shape) * dtype.itemsize
@@ -232,7 +236,7 @@ def _unpacked(values: Values, leaf: Leaf, what: str) -> Array:
     return np.stack(arrays) if arrays else np.zeros((0, *leaf.shape), dtype)
 
 
-def _numbers(values: Values, what: str) -> Array:
+def _numbers(values: FeatureList, what: str) -> Array:
     if values.kind == "bytes":
         raise SourceError(f"{what} has byte strings instead of numbers; fetch it again")
     try:

@@ -32,7 +32,7 @@ class ExampleError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class FeatureList:
     """A list of one kind, not decoded yet.
 
     Attributes:
@@ -61,9 +61,9 @@ class Values:
         return np.concatenate([found, varints(packed)]) if packed or not single else found
 
 
-def parse_example(record: bytes) -> dict[str, Values]:
+def parse_example(record: bytes) -> dict[str, FeatureList]:
     """Return the lists of a record by name; ExampleError where it is no such message."""
-    found: dict[str, Values] = {}
+    found: dict[str, FeatureList] = {}
     for features in _messages(memoryview(record), 1):
         for entry in _messages(features, 1):
             name, value = b"", memoryview(b"")
@@ -74,7 +74,7 @@ def parse_example(record: bytes) -> dict[str, Values]:
                     value = part
             for number, part in _fields(value):
                 if number in _KINDS and isinstance(part, memoryview):
-                    found[name.decode("utf-8", "replace")] = Values(_KINDS[number], part)
+                    found[name.decode("utf-8", "replace")] = FeatureList(_KINDS[number], part)
     if not found:
         raise ExampleError("holds no tf.train.Example")
     return found
