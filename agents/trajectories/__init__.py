@@ -1,4 +1,4 @@
-"""Trajectories: what agents did, stored for training; readers of public data sets."""
+"""Trajectories: what agents did, stored for training; readers of public data sets, exports to them."""
 
 from __future__ import annotations
 

@@ -177,6 +177,13 @@ def test_a_video_is_near_and_keeps_episodes_apart(tmp_path: Path) -> None:
     assert made.notes[LOSSY] == 3
     (file,) = (tmp_path / "out/videos").rglob("*.mp4")
     assert file.stat().st_size < 27 * 3 * 64 * 64 / 10
+    places = pq.read_table(str(tmp_path / "out" / EPISODES))
+    begins, ends = (
+        places[f"videos/observation.image/{side}_timestamp"].to_pylist() for side in ("from", "to")
+    )
+    assert begins == [0, 9 / 20, 18 / 20]
+    assert ends == [9 / 20, 18 / 20, 27 / 20]
+    assert places["dataset_to_index"].to_pylist() == [9, 18, 27]
     for found, wanted in zip(imported(tmp_path / "out")[0], episodes, strict=True):
         assert np.array_equal(found.actions, wanted.actions)
         away = np.abs(found.observations.astype(int) - wanted.observations[:9]).mean(axis=(1, 2, 3))
