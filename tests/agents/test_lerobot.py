@@ -310,7 +310,7 @@ def test_the_process_ends_with_the_agent(tmp_path: Path) -> None:
 def test_frames_that_lie_are_refused(described: Any, content: bytes, words: str) -> None:
     text = json.dumps({"arrays": described}).encode()
     frame = len(text).to_bytes(4, "big") + len(content).to_bytes(4, "big") + text + content
-    with pytest.raises(child.FrameError, match=words):
+    with pytest.raises(child.PolicyFrameError, match=words):
         child.received(reader(frame))
 
 

@@ -37,7 +37,7 @@ _MOST_DIMENSIONS = 4
 Message: TypeAlias = tuple[dict[str, Any], list[Any]]
 
 
-class FrameError(ValueError):
+class PolicyFrameError(ValueError):
     """What came is no frame; the text completes "it ..."."""
 
 
@@ -56,16 +56,16 @@ def received(read: Callable[[int], bytes]) -> Message:
         read: Returns just so many bytes.
 
     Raises:
-        FrameError: What came is no frame.
+        PolicyFrameError: What came is no frame.
     """
     text_bytes, array_bytes = _SIZES.unpack(read(_SIZES.size))
     if text_bytes > LARGEST_TEXT or array_bytes > LARGEST_ARRAYS:
-        raise FrameError("announces a message of an impossible size")
+        raise PolicyFrameError("announces a message of an impossible size")
     try:
         fields = json.loads(read(text_bytes).decode())
         described = fields.pop("arrays")
     except (ValueError, RecursionError, KeyError, AttributeError, TypeError):
-        raise FrameError("sends a message that is no JSON object with arrays") from None
+        raise PolicyFrameError("sends a message that is no JSON object with arrays") from None
     return fields, list(_arrays(described, read(array_bytes)))
 
 
@@ -74,20 +74,20 @@ def _arrays(described: Any, content: bytes) -> Iterable[Any]:
     for one in described if isinstance(described, list) else [None]:
         name, shape = one if isinstance(one, list) and len(one) == 2 else (None, None)
         if name not in _TYPES or not isinstance(shape, list) or len(shape) > _MOST_DIMENSIONS:
-            raise FrameError("describes an array that is none")
+            raise PolicyFrameError("describes an array that is none")
         if not all(type(size) is int and size >= 0 for size in shape):
-            raise FrameError("describes an array whose shape is none")
+            raise PolicyFrameError("describes an array whose shape is none")
         dtype = np.dtype(name)
         size = math.prod(shape) * dtype.itemsize
         if place + size > len(content):
-            raise FrameError("sends fewer bytes than its arrays have")
+            raise PolicyFrameError("sends fewer bytes than its arrays have")
         yield np.frombuffer(content[place : place + size], dtype).reshape(shape).copy()
         place += size
     if place != len(content):
-        raise FrameError("sends more bytes than its arrays have")
+        raise PolicyFrameError("sends more bytes than its arrays have")
 
 
-class Draws:
+class LaneDraws:
     """The state of every generator that a policy may draw from: Python's, NumPy's and PyTorch's."""
 
     def __init__(self, torch: Any, device: str, seed: int) -> None:
@@ -115,14 +115,14 @@ class Draws:
             self._torch.cuda.set_rng_state(self._cuda_state, self._cuda)
 
 
-class Lane:
+class PolicyLane:
     """A policy with its processors and draws, for one episode."""
 
-    def __init__(self, policy: Any, processors: Any, draws: Draws) -> None:
+    def __init__(self, policy: Any, processors: Any, draws: LaneDraws) -> None:
         self.policy, self.processors, self.draws = policy, processors, draws
 
 
-class Policies:
+class LoadedPolicy:
     """What the folder holds, and its copies by state and lane.
 
     Args:
@@ -138,7 +138,7 @@ class Policies:
 
         torch.set_num_threads(order["threads"])
         self._torch, self._device, self._sizes = torch, order["device"], order["images"]
-        self._lanes: dict[tuple[int, int], Lane] = {}
+        self._lanes: dict[tuple[int, int], PolicyLane] = {}
         folder = order["folder"]
         config = PreTrainedConfig.from_pretrained(folder)
         config.device = self._device
@@ -183,7 +183,7 @@ class Policies:
         policy.reset()
         for one in processors or ():
             one.reset()
-        self._lanes[state, lane] = Lane(policy, processors, Draws(self._torch, self._device, seed))
+        self._lanes[state, lane] = PolicyLane(policy, processors, LaneDraws(self._torch, self._device, seed))
 
     def act(self, state: int, lane: int, seen: dict[str, Any], task: str) -> Any:
         """Return the action of one lane, float32 (size,)."""
@@ -246,7 +246,7 @@ class Policies:
         return tensor[None].to(self._device)
 
 
-def answered(policies: Policies, fields: dict[str, Any], arrays: list[Any]) -> Message:
+def answered(policies: LoadedPolicy, fields: dict[str, Any], arrays: list[Any]) -> Message:
     """Return the answer to one question."""
     for state in fields.get("drop", ()):
         policies.drop(state)
@@ -264,7 +264,7 @@ def answered(policies: Policies, fields: dict[str, Any], arrays: list[Any]) -> M
 
 def serve(read: Callable[[int], bytes], send: Callable[[bytes], None]) -> None:
     """Load what the first message says, then answer until nothing more comes."""
-    policies: Policies | None = None
+    policies: LoadedPolicy | None = None
     while True:
         try:
             fields, arrays = received(read)
@@ -273,7 +273,7 @@ def serve(read: Callable[[int], bytes], send: Callable[[bytes], None]) -> None:
         found: list[Any] = []
         try:
             if policies is None:
-                policies = Policies(fields)
+                policies = LoadedPolicy(fields)
                 answer = policies.facts()
             else:
                 answer, found = answered(policies, fields, arrays)

@@ -89,7 +89,7 @@ class PolicyProcess:
             ) from None
         except (EOFError, ConnectionError, BrokenPipeError):
             raise self._over(f"{self._death()}{self._last_words()}; see what it needs, then resume") from None
-        except child.FrameError as error:
+        except child.PolicyFrameError as error:
             raise self._over(f"{error}{self._last_words()}; check what runs as {self._python}") from None
         if "error" in answer:
             raise AgentError(self._reported(answer))
