@@ -100,6 +100,9 @@ def draw(
         cells = list(figure.subplots(down, across, squeeze=False, sharey=True).ravel())
         for axes, index in zip(cells, panels, strict=False):
             _panel(axes, families[index], [line for line in drawn if line.family == index])
+        # Of the values only: an interval over three trainings may be as wide as the page.
+        values = [0.0, 1.0, *(estimate.value for line in drawn for _, estimate in line.points)]
+        cells[0].set_ylim(min(values) - 2 * _SLACK, max(values) + _SLACK)  # the panels share it
         for axes in cells[len(panels) :]:
             axes.set_visible(False)
         figure.supylabel(SCORE_LABEL, fontsize=8.5)
@@ -118,8 +121,6 @@ def draw(
 
 def _panel(axes: Axes, family: DialFamily, lines: Sequence[DialLine]) -> None:
     dials = family.dials
-    lows = [e.interval.low if e.interval else e.value for line in lines for _, e in line.points]
-    floor = min(-2 * _SLACK, min(lows, default=0.0) - _SLACK)
     axes.axhspan(-1e6, HALF, color=MUTED, alpha=0.10, linewidth=0, zorder=0)
     for value, dashes in ((0.0, (1, 2)), (1.0, (5, 2))):
         axes.axhline(value, color=MUTED, linewidth=0.8, linestyle=(0, dashes), zorder=1)
@@ -133,10 +134,6 @@ def _panel(axes: Axes, family: DialFamily, lines: Sequence[DialLine]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelsize=7.0)
-    # Panels share the axis: none takes away what another needs.
-    highs = [e.interval.high if e.interval else e.value for line in lines for _, e in line.points]
-    seen = axes.get_ylim() if axes.get_ylim()[0] > -1e5 else (floor, 1.0)
-    axes.set_ylim(min(floor, seen[0]), max([1.0 + _SLACK, seen[1], *highs]))
     axes.set_xlabel(short(family.unit), fontsize=7.5)
     axes.set_title(short(family.family))
 
