@@ -81,14 +81,19 @@ def _domain(domain_name: str, folder: Path) -> Finding:
     if python is not None:
         text += f"; in {python}"
     if problem:
-        again = f"lram env install {domain_name} --force" if python else _anew(domain)
-        advice = f"try its simulator alone, or install it anew: {again}"
+        advice = f"try its simulator alone, or {_anew(domain, python)}"
         return Finding(name, False, f"{problem} ({text})", advice)
     return Finding(name, True, text, left_out(domain, absent, task_names(domain)))
 
 
-def _anew(domain: Domain) -> str:
-    return f"pip install --force-reinstall '{domain.install}'"
+def _anew(domain: Domain, python: str | None) -> str:
+    if (file := registry.file_of(domain.name)) is not None:
+        return f"correct {file.path}"
+    if python:
+        return f"install it anew: lram env install {domain.name} --force"
+    if not domain.install:
+        return "install its package anew"
+    return f"install it anew: pip install --force-reinstall '{domain.install}'"
 
 
 def _renderer() -> Finding:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from lram.harness.cli.options import terms
 from lram.harness.cli.printing.output import median_text
 from lram.harness.cli.printing.paths import writing
 from lram.harness.waiting import still
@@ -51,7 +52,8 @@ def export(
     from lram.harness.exporting import EXPORTED, OURS, export_named, time_beside
 
     with writing(output), still(f"exporting {checkpoint}"):
-        spec, found = export_named(checkpoint, task, to, output, tolerance=tolerance, seed=seed)
+        named = None if task is None else ",".join(terms([task], None))
+        spec, found = export_named(checkpoint, named, to, output, tolerance=tolerance, seed=seed)
     if task is None:
         print(f"for {spec.id}, which its card names as trained on; --task names another")
     print(
