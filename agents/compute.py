@@ -8,9 +8,13 @@ from typing import Literal, get_args
 from lram.agents.api import AgentError
 
 StepForm = Literal["auto", "torch", "fused", "compile", "graphs"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "bfloat16-weights", "int8"]
+Narrow = Literal["bfloat16-weights", "int8"]
 FORMS: tuple[StepForm, ...] = get_args(StepForm)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+NARROW: tuple[Narrow, ...] = get_args(Narrow)
+"""Precisions in which only the weights of matrix products are rounded
+(:mod:`lram.agents.backbones.narrow_weights`): the model computes in float32."""
 
 
 ROWS = 8
@@ -24,7 +28,9 @@ class Compute:
 
     Attributes:
         device: Where its weights go, as torch names it.
-        precision: Type of weights and activations. Recurrent states and caches are float32 always.
+        precision: ``float32`` and ``bfloat16`` are the type of weights and activations; of
+            ``bfloat16-weights`` and ``int8`` (a scale an output) are the weights of matrix products only, and
+            activations are float32. Recurrent states and caches are float32 always.
         step: Form of the backbone's step, see :mod:`lram.agents.backbones.stepping`.
         rows: Lanes that share a pass: 1, or a multiple of 8 (:mod:`lram.agents.acting.model_agent` tells
             why).
@@ -45,3 +51,13 @@ class Compute:
             raise AgentError(f"rows of a pass must be a whole number, not {self.rows!r}")
         if self.rows != 1 and (self.rows < 1 or self.rows % ROWS):
             raise AgentError(f"rows of a pass must be 1 or a multiple of {ROWS}, not {self.rows}")
+
+    @property
+    def narrow(self) -> Narrow | None:
+        """What the weights of matrix products are rounded to, where they alone are; else None."""
+        return narrow(self.precision)
+
+
+def narrow(precision: Precision) -> Narrow | None:
+    """Return ``precision`` where it is of the weights of matrix products only; else None."""
+    return next((form for form in NARROW if form == precision), None)

@@ -224,10 +224,15 @@ def _model_agent(
 
     from lram.agents.acting.model_agent import ModelAgent
     from lram.agents.checkpoints.folder import model_digest
+    from lram.agents.model.rounding import round_model
 
+    # Rounded weights are other weights: the digest is taken after, and people are told.
     if compute.precision != "float32":
-        # Rounded weights are other weights: the digest is taken after, and people are told.
-        model, description = model.to(torch.bfloat16), f"{description}, {compute.precision}"
+        description = f"{description}, {compute.precision}"
+    if compute.narrow is not None:
+        round_model(model, compute.narrow)
+    elif compute.precision == "bfloat16":
+        model = model.to(torch.bfloat16)
     digest = model_digest(model, target_returns)
     return ModelAgent(
         _placed(model, compute.device),

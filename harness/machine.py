@@ -27,7 +27,7 @@ class Machine:
         threads: Threads of the agents' tensor library. With one, a model's numbers repeat bit for
             bit; with more, how the work is split may change their last digits.
         device: Where models act, as torch names it; another device gives other last digits.
-        precision: Type of the models' weights, ``float32`` or ``bfloat16``; it is part of what an agent is.
+        precision: As :class:`lram.agents.compute.Compute` has it; it is part of what an agent is.
         step: Form of the models' step (:mod:`lram.agents.backbones.stepping`); another form gives other last
             digits.
         rows: Lanes that share a pass of a model, 1 or a multiple of 8; likewise.

@@ -32,6 +32,7 @@ from lram.agents.compute import Compute
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.encoders import IMAGE_SHAPE
 from lram.agents.model.network import ActionModel
+from lram.agents.model.rounding import model_bytes
 from lram.agents.model.tokens import (
     ACTION_DIMS,
     DISCRETE_ACTIONS,
@@ -72,8 +73,9 @@ class ModelAgent(Agent):
         target_returns: Return to ask for by task id, where it is not the task's own.
         known: The tasks that it was trained on.
         compute: Form of the step, and rows of a pass (results of different ``rows`` may differ by
-            rounding; 1 is for measuring the latency of a single lane). Device and precision are the
-            model's.
+            rounding; 1 is for measuring the latency of a single lane). Device and type of the weights are
+            the model's; a precision of rounded weights is one that the model's are rounded to
+            (:func:`lram.agents.model.rounding.round_model`).
         reader: What computes a pass; None: it is made of the model, as ``compute`` says.
         details: What is told of it beside what the model tells, for :class:`lram.agents.api.AgentInfo`.
 
@@ -102,7 +104,7 @@ class ModelAgent(Agent):
         self.target_returns = dict(target_returns or {})
         self.model = model.eval()
         self.rows = rows = compute.rows if reader is None else reader.rows
-        self.reader = reader or make_reader(model, compute.step, rows)
+        self.reader = reader or make_reader(model, compute.step, rows, compute.narrow)
         self._info = AgentInfo(
             kind="model",
             description=description,
@@ -120,10 +122,21 @@ class ModelAgent(Agent):
                 ("return asked for", self._asked_for()),
                 ("rows a pass", str(rows)),
                 ("step", self.stepper.detail),
-                ("precision", str(next(model.parameters()).dtype).removeprefix("torch.")),
+                ("precision", self.precision),
                 *details,
             ),
         )
+
+    @property
+    def precision(self) -> str:
+        """The type of the model's weights, or what the weights of its products are rounded to."""
+        return self.reader.weights or str(next(self.model.parameters()).dtype).removeprefix("torch.")
+
+    @property
+    def weight_bytes(self) -> int:
+        """The bytes of the model's weights, as its step and head read them."""
+        fused = self.stepper.form == "fused"
+        return model_bytes(self.model, self.reader.weights if fused else None)
 
     @property
     def stepper(self) -> Stepper:
@@ -140,7 +153,7 @@ class ModelAgent(Agent):
         """Return this agent, of the same description, acting by ``model``."""
         twin = copy.copy(self)
         twin.model = model.eval()
-        twin.reader = make_reader(model, self.reader.form, self.rows)
+        twin.reader = make_reader(model, self.reader.form, self.rows, self.reader.weights)
         return twin
 
     @property

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lram.agents.backbones.narrow_weights import weights_kept_as
 from lram.agents.backbones.stepping import Stepper, make_stepper
+from lram.agents.compute import Narrow
 from lram.agents.model.network import ActionModel
 from lram.agents.model.tokens import ACTION_DIMS, CLASSES
 
@@ -27,6 +29,7 @@ class PassReader:
         model: Whose passes.
         form: The form of the step that was asked for.
         rows: Of a pass.
+        weights: What the weights of the model's products were rounded to, where they were.
         stepper: Reads a pass.
         action_head: Reads actions from hidden states: (rows, width) to (rows, 8, 274).
         images: Encodes images: (n, 3, 64, 64) to (n, width).
@@ -38,6 +41,7 @@ class PassReader:
     model: ActionModel
     form: str
     rows: int
+    weights: Narrow | None
     stepper: Stepper
     action_head: Callable[[Tensor], Tensor]
     images: Callable[[Tensor], Tensor]
@@ -45,22 +49,32 @@ class PassReader:
     here: bool
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return make_reader, (self.model, self.form, self.rows)
+        return make_reader, (self.model, self.form, self.rows, self.weights)
 
 
-def make_reader(model: ActionModel, form: str, rows: int) -> PassReader:
+def make_reader(model: ActionModel, form: str, rows: int, weights: Narrow | None = None) -> PassReader:
     """Return what computes passes of ``rows`` rows of ``model``, its step in the asked form.
+
+    Args:
+        model: Whose passes.
+        form: One of ``lram.agents.compute.FORMS``.
+        rows: Of a pass.
+        weights: What the weights of its products were rounded to, by :mod:`lram.agents.model.rounding`: where
+            the step is fused, they are kept so.
 
     Raises:
         AgentError: The form does not exist, or cannot be used here.
     """
-    stepper = make_stepper(model.backbone, form, rows=rows, tokens=model.config.pass_tokens)
+    tokens = model.config.pass_tokens
+    stepper = make_stepper(model.backbone, form, rows=rows, tokens=tokens, weights=weights)
     action_head: Callable[[Tensor], Tensor] = model.action_logits
     images: Callable[[Tensor], Tensor] = model.encoders.observation
     if stepper.form == "fused":
-        action_head, images = _fused_ends(model, rows)
+        with weights_kept_as(weights):
+            action_head, images = _fused_ends(model, rows)
     device = model.backbone.device
-    return PassReader(model, form, rows, stepper, action_head, images, device, device.type == "cpu")
+    here = device.type == "cpu"
+    return PassReader(model, form, rows, weights, stepper, action_head, images, device, here)
 
 
 def _fused_ends(

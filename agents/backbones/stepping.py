@@ -24,11 +24,12 @@ from torch import Tensor
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.narrow_weights import weights_kept_as
 from lram.agents.backbones.registry import spec_of_class
 from lram.agents.backbones.sequences import numba_problem
 from lram.agents.backbones.states import State, copied
 from lram.agents.backbones.uncompiled import leave_marked_alone
-from lram.agents.compute import FORMS, StepForm
+from lram.agents.compute import FORMS, Narrow, StepForm
 
 StepFunction = Callable[[Tensor, State, "Tensor | None"], tuple[Tensor, State]]
 
@@ -50,7 +51,9 @@ class Stepper:
     call: StepFunction
 
 
-def make_stepper(backbone: Backbone, form: str = "auto", *, rows: int = 8, tokens: int = 3) -> Stepper:
+def make_stepper(
+    backbone: Backbone, form: str = "auto", *, rows: int = 8, tokens: int = 3, weights: Narrow | None = None
+) -> Stepper:
     """Return the step of ``backbone`` in the asked form.
 
     Args:
@@ -58,6 +61,8 @@ def make_stepper(backbone: Backbone, form: str = "auto", *, rows: int = 8, token
         form: One of ``FORMS``.
         rows: Rows of the passes to come; others are allowed, at less speed.
         tokens: Tokens of a row in them, likewise.
+        weights: What the matrices of ``backbone`` were rounded to (:mod:`lram.agents.model.rounding`): the
+            fused step keeps them so; others compute with the float32 numbers that they are.
 
     Raises:
         AgentError: The form does not exist, or cannot be used here.
@@ -70,7 +75,7 @@ def make_stepper(backbone: Backbone, form: str = "auto", *, rows: int = 8, token
         reason = why_not_fused(backbone)
         if reason is not None:
             raise AgentError(f"the fused step cannot be used: {reason}; use the step form torch")
-        return _fused(backbone, rows, tokens)
+        return _fused(backbone, rows, tokens, weights)
     if form == "torch":
         return Stepper("torch", f"{backbone.plain_detail()} {torch.__version__}", backbone.step)
     return _compiled(backbone, form)
@@ -88,12 +93,14 @@ def why_not_fused(backbone: Backbone) -> str | None:
     return numba_problem()
 
 
-def _fused(backbone: Backbone, rows: int, tokens: int) -> Stepper:
+def _fused(backbone: Backbone, rows: int, tokens: int, weights: Narrow | None) -> Stepper:
     import numba
 
     module, _, name = _fused_class(backbone).partition(":")
-    made: Any = getattr(importlib.import_module(module), name)(backbone, rows * tokens)
-    detail = f"fused kernels, numba {numba.__version__}, PyTorch {torch.__version__}"
+    with weights_kept_as(weights) as matrices:
+        made: Any = getattr(importlib.import_module(module), name)(backbone, rows * tokens)
+    kept = f"{matrices}, " if weights else ""
+    detail = f"fused kernels, {kept}numba {numba.__version__}, PyTorch {torch.__version__}"
     return Stepper("fused", detail, torch.no_grad()(made.__call__))
 
 

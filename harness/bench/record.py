@@ -112,7 +112,7 @@ class Settings:
         tokens: Tokens of a decision, for each row.
         read: Timesteps that recurrent models read before.
         threads: Of PyTorch.
-        precision: Type of the weights and of what flows; states are float32.
+        precision: Of the weights and of what flows, as ``lram.agents.compute.Compute`` has it.
         device: Where.
         seed: Of weights, inputs and the order of visits.
         rounds: Visits to each candidate, at most.

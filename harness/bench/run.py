@@ -156,7 +156,7 @@ def _models(bench: ModelBench, rows: int) -> list[TimedBackbone]:
             width=config.width,
             seed=bench.seed,
             device=bench.compute.device,
-            dtype=getattr(torch, bench.compute.precision),
+            precision=bench.compute.precision,
         )
         models.append(TimedBackbone(name, config, work, bench.contexts))
     return models

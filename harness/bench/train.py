@@ -174,6 +174,10 @@ def bench_training(bench: TrainBench, *, say: Callable[[str], None] = lambda tex
     unknown = [form for form in bench.forms if form not in ("torch", "fused")]
     if unknown or not bench.forms:
         raise LramError(f"a training step has the forms torch and fused, not {', '.join(unknown) or 'none'}")
+    if bench.compute.narrow is not None:
+        raise LramError(
+            f"models are not trained with weights in {bench.compute.precision}; take float32 or bfloat16"
+        )
     check_seed(bench.seed)
     check_device(bench.compute.device)
     watch = LoadWatch()

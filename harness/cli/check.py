@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lram.agents.compute import ROWS, Compute, Precision
+from lram.agents.compute import ROWS, Compute
 from lram.agents.seed import check_seed
 from lram.harness.cli.exits import EXIT_FAILED
-from lram.harness.cli.options import AGENTS, JsonOption, RowsOption, StepOption, terms
+from lram.harness.cli.options import AGENTS, JsonOption, PrecisionOption, RowsOption, StepOption, terms
 from lram.harness.cli.printing.output import print_json, print_table
 from lram.harness.errors import LramError
 from lram.harness.waiting import still
@@ -45,7 +45,7 @@ def check(
         int, Parameter(name=["--seed", "-s"], help="Seed of weights, observations and rewards.")
     ] = 0,
     device: Annotated[str, Parameter(help="Where models act, such as cpu or cuda.")] = "cpu",
-    precision: Annotated[Precision, Parameter(help="Type of the models' weights.")] = "float32",
+    precision: PrecisionOption = "float32",
     step: StepOption = "auto",
     rows: RowsOption = ROWS,
     json: JsonOption = False,

@@ -14,8 +14,8 @@ from lram.harness.cli.options import (
     DEFAULT_CLUSTER,
     ClusterOptions,
     JsonOption,
+    PrecisionOption,
     TimedDeviceOption,
-    TimedPrecisionOption,
     TrustOption,
     parse_int_list,
     parse_step_forms,
@@ -57,7 +57,7 @@ def latency(
         str, Parameter(name=["--task", "-t"], help="Task whose observations are read.")
     ] = "atari/freeway",
     device: TimedDeviceOption = "cpu",
-    precision: TimedPrecisionOption = "float32",
+    precision: PrecisionOption = "float32",
     repeats: Annotated[int | None, Parameter(help="Fresh processes of each setting (default: 5).")] = None,
     threads: Annotated[int, Parameter(help="Threads for the models.")] = 1,
     seed: Annotated[

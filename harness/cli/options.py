@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from lram.agents.compute import FORMS, PRECISIONS, ROWS, Precision, StepForm
+from lram.agents.compute import FORMS, ROWS, Precision, StepForm
 from lram.envs.registry import domain_names
 from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
@@ -107,13 +107,15 @@ SettingsOption = Annotated[
     ),
 ]
 
+PRECISION_HELP = (
+    "float32; bfloat16: weights and activations; bfloat16-weights, int8: the weights of matrix products "
+    "alone, in fewer bytes"
+)
 # Of models that are timed.
 StepOption = Annotated[StepForm, Parameter(help="How a model's step is computed.")]
 RowsOption = Annotated[int, Parameter(help="Lanes that share a pass of a model.")]
 TimedDeviceOption = Annotated[str, Parameter(help="Where models decide, such as cpu or cuda.")]
-TimedPrecisionOption = Annotated[
-    Precision, Parameter(help=f"Type of the weights: {' or '.join(PRECISIONS)}; states are float32.")
-]
+PrecisionOption = Annotated[Precision, Parameter(help=f"{PRECISION_HELP}; states are float32.")]
 BenchSeedOption = Annotated[
     int, Parameter(name=["--seed", "-s"], help="Seed of weights, inputs and the order of visits.")
 ]
@@ -159,9 +161,7 @@ class MachineOptions:
     ] = None
     precision: Annotated[
         Precision | None,
-        Parameter(
-            help="Type of the models' weights; states are float32 (default: as started; new: float32)."
-        ),
+        Parameter(help=f"{PRECISION_HELP}; states are float32 (default: as started; new: float32)."),
     ] = None
     step: Annotated[
         StepForm | None,

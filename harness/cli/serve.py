@@ -8,9 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lram.agents.compute import ROWS, Compute, Precision
+from lram.agents.compute import ROWS, Compute
 from lram.agents.seed import check_seed
-from lram.harness.cli.options import RowsOption, StepOption, terms
+from lram.harness.cli.options import PrecisionOption, RowsOption, StepOption, terms
 from lram.harness.errors import LramError
 from lram.harness.words import visible
 
@@ -40,7 +40,7 @@ def serve(
     ] = None,
     seed: Annotated[int, Parameter(name=["--seed", "-s"], help="Seed of an untrained model's weights.")] = 0,
     device: Annotated[str, Parameter(help="Where a model acts, such as cpu or cuda.")] = "cpu",
-    precision: Annotated[Precision, Parameter(help="Type of a model's weights.")] = "float32",
+    precision: PrecisionOption = "float32",
     step: StepOption = "auto",
     rows: RowsOption = ROWS,
     threads: Annotated[int, Parameter(help="Threads for a model.")] = 1,

@@ -46,7 +46,7 @@ class MachineSection:
         workers: Simulator processes.
         threads: Threads for the models.
         device: Where models act, such as cpu or cuda.
-        precision: Type of the models' weights.
+        precision: Of models: float32; bfloat16; or bfloat16-weights, int8, which are of weights alone.
         step: How a model's step is computed.
         rows: Lanes that share a pass of a model: 1, or a multiple of 8.
         python: By domain: a Python executable, the folder of a virtual environment, or main for lram's own.

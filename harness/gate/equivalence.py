@@ -86,7 +86,7 @@ def remedy(agent: ModelAgent, failed: Sequence[Check] = ()) -> str:
     """Return what to do about a model that ``failed`` checks: from the fastest form to the plainest."""
     plainer = [] if agent.stepper.form == "torch" else ["--step torch"]
     raised = bool(failed) and all(check.raised for check in failed)
-    if next(agent.model.parameters()).dtype.itemsize < 4 and not raised:
+    if agent.precision != "float32" and not raised:
         plainer.append("--precision float32")
     last = "see to what was raised" if raised else "mend its code"
     return f"try {' and '.join(plainer)}, or {last}" if plainer else last

@@ -116,7 +116,7 @@ class TimedModel:
         self._file: Path | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="lram-latency-")
         self._encoded = encode(agent, list(inputs.observations))
-        self.weight_bytes = sum(p.numel() * p.element_size() for p in agent.model.parameters())
+        self.weight_bytes = agent.weight_bytes
         self.held = False
         self.facts: dict[str, str] = {}
         self._state: LaneStates | None = None

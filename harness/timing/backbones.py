@@ -31,8 +31,10 @@ from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.registry import build_backbone
 from lram.agents.backbones.states import State, state_bytes, take
 from lram.agents.backbones.stepping import StepFunction, make_stepper
+from lram.agents.compute import Narrow, Precision, narrow
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import build_model, without_memory
+from lram.agents.model.rounding import bytes_of, round_weights
 from lram.harness.timing.fitting import fit_backbone, grows
 from lram.harness.timing.rounds import PreparedDecision, TimedCandidate
 
@@ -45,14 +47,26 @@ _CHUNK = 50  # timesteps of a pass that reads a context
 
 @dataclass(frozen=True, slots=True)
 class DecisionInputs:
-    """What a decision is given, and where it is made."""
+    """What a decision is given, and how it is made.
+
+    Attributes:
+        rows, tokens, width: Of what it is given.
+        seed: Of that, and of the weights.
+        device: Where it is made.
+        precision: Of the weights; what it is given is bfloat16 with ``bfloat16``, else float32.
+    """
 
     rows: int
     tokens: int
     width: int
     seed: int = 0
     device: str = "cpu"
-    dtype: torch.dtype = torch.float32
+    precision: Precision = "float32"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of what it is given."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     def inputs(self) -> list[Tensor]:
         """Return embedded tokens (rows, tokens, width), distinct in every row and decision."""
@@ -195,8 +209,11 @@ class TimedBackbone:
 def make_backbone(config: ModelConfig, work: DecisionInputs) -> Backbone:
     """Return the backbone of ``config`` with weights drawn from the seed of ``work``."""
     with torch.inference_mode(False):
-        backbone: Backbone = build_model(config, work.seed).backbone.to(work.device, work.dtype)
-    return backbone
+        backbone = build_model(config, work.seed).backbone
+        if (weights := narrow(work.precision)) is not None:
+            round_weights(backbone, weights)
+        placed: Backbone = backbone.to(work.device, work.dtype)
+    return placed
 
 
 def prepare_decision(
@@ -212,8 +229,9 @@ def prepare_decision(
         pass_tokens: Tokens that a pass reads; None: all of a decision in one.
     """
     pass_tokens = pass_tokens or work.tokens
-    stepper = make_stepper(backbone, form, rows=work.rows, tokens=pass_tokens)
-    read, update = moved_bytes(backbone, state, work)
+    weights = narrow(work.precision)
+    stepper = make_stepper(backbone, form, rows=work.rows, tokens=pass_tokens, weights=weights)
+    read, update = moved_bytes(backbone, state, work, stepper.form)
     return PreparedDecision(
         decide=decision(
             stepper.call,
@@ -255,12 +273,14 @@ def decision(
     return decide
 
 
-def moved_bytes(backbone: Backbone, state: State, work: DecisionInputs) -> tuple[int, int]:
-    """Return what a decision must at least read, and read and write back, in bytes."""
+def moved_bytes(
+    backbone: Backbone, state: State, work: DecisionInputs, form: str = "torch"
+) -> tuple[int, int]:
+    """Return what a decision must at least read, and read and write back, in bytes, by this step form."""
     read, update = backbone.moved_bytes(state, work.tokens)
-    return weight_bytes(backbone) + read, update
+    return weight_bytes(backbone, narrow(work.precision) if form == "fused" else None) + read, update
 
 
-def weight_bytes(backbone: Backbone) -> int:
-    """Return the bytes of the weights that a decision reads."""
-    return sum(parameter.numel() * parameter.element_size() for parameter in backbone.step_parameters())
+def weight_bytes(backbone: Backbone, weights: Narrow | None = None) -> int:
+    """Return the bytes of the weights that a decision reads, the matrices kept in this form."""
+    return bytes_of(backbone.step_parameters(), backbone, weights)

@@ -21,6 +21,7 @@ from support.ready import ready_python
 
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.compute import Precision
 from lram.agents.model.presets import parse_preset
 from lram.harness.bench import run
 from lram.harness.bench.bandwidth import Bandwidth, limit_ms
@@ -274,6 +275,18 @@ def test_a_window_is_what_reading_all_of_the_context_leaves(context: int, work: 
             _, expected = backbone.step(token, expected)
     assert state["count"].tolist() == [min(149, 3 * context)] * work.rows
     assert torch.equal(state["tokens"], expected["tokens"])
+
+
+def test_the_fused_step_reads_rounded_weights_in_their_own_bytes(work: DecisionInputs) -> None:
+    def read(precision: Precision, form: str) -> int:
+        timed = TimedBackbone("m", parse_preset("mamba-1M"), replace(work, precision=precision), [50])
+        with torch.inference_mode():
+            return timed.prepare(form, 1).read_bytes
+
+    plain = read("float32", "fused")
+    assert read("int8", "torch") == plain
+    assert 0.25 < read("int8", "fused") / plain < 0.3
+    assert 0.5 < read("bfloat16-weights", "fused") / plain < 0.55
 
 
 def test_only_a_full_cache_is_made_longer_than_its_preset_says(work: DecisionInputs) -> None:

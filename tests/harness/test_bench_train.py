@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lram.agents.compute import Compute
 from lram.harness.bench.train import TrainBench, bench_training, write_train_record
 from lram.harness.cli.bench.train import print_train_record
 from lram.harness.errors import LramError
@@ -41,3 +42,10 @@ def test_every_form_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_what_cannot_be_measured_is_told(changes: dict[str, tuple[object]], sentence: str) -> None:
     with pytest.raises(LramError, match=sentence):
         bench_training(TrainBench(**changes))  # type: ignore[arg-type]
+
+
+def test_rounded_weights_are_not_trained() -> None:
+    with pytest.raises(
+        LramError, match="models are not trained with weights in int8; take float32 or bfloat16"
+    ):
+        bench_training(TrainBench(presets=("mamba-1M",), compute=Compute(precision="int8")))

@@ -1,19 +1,28 @@
-"""Matrix products on weights that are packed once, by oneDNN.
+"""Matrix products on weights that are packed once: in float32 by oneDNN, in fewer bytes by own kernels.
 
 PyTorch's ``linear`` gives float32 products to MKL, which for few rows reaches a fraction of the
 memory's speed on some processors. oneDNN on weights in its own blocked order is close to the limit
 (measured on a Zen 5 core, 12.6 M weights: 3 rows 1.5 instead of 4.8 ms, 48 rows 5.7 instead of
 14.6 ms). The operators are the ones that PyTorch's own compiler puts in the place of a ``Linear``; a
 PyTorch that lacks them uses the plain one.
+
+Within :func:`lram.agents.backbones.narrow_weights.weights_kept_as`, weights that were rounded to bfloat16 or
+int8 are packed as such (:mod:`lram.agents.backbones.kernels.narrow`). oneDNN has no product of float32
+activations with them: it would round the activations, too.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.linear import available
+from lram.agents.backbones.narrow_weights import NarrowMatrix, packed_here
 
 
 class PackedLinear:
@@ -27,13 +36,13 @@ class PackedLinear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, activation: str = "none") -> None:
-        self.weight, self.bias = weight.detach(), None if bias is None else bias.detach().clone()
-        self.activation = activation
-        self.packed = available("_linear_pointwise")
-        if self.packed:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
-        else:
-            self.weight = self.weight.clone()
+        weight, bias = weight.detach(), None if bias is None else bias.detach().clone()
+        narrow = packed_here(weight, _lanes)
+        self._product: _Product = (
+            _Float32(weight, bias, rows, activation)
+            if narrow is None
+            else _Narrow(narrow, bias, len(weight), activation)
+        )
 
     @classmethod
     def of(cls, linear: nn.Linear, rows: int, activation: str = "none") -> PackedLinear:
@@ -42,18 +51,83 @@ class PackedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        if self.packed:
-            algorithm = "none" if self.activation == "gelu" else ""  # of GELU: the exact one
-            packed: Tensor = torch.ops.mkldnn._linear_pointwise(
-                x, self.weight, self.bias, self.activation, [], algorithm
-            )
-            return packed
-        y = F.linear(x, self.weight, self.bias)
-        return F.gelu(y) if self.activation == "gelu" else y
+        return self._product.of(x)
 
     def add_to(self, base: Tensor, x: Tensor) -> Tensor:
         """Return ``base`` (..., out) plus the product of ``x`` (..., in)."""
+        return self._product.added(base, x)
+
+
+def _lanes() -> int:
+    from lram.agents.backbones.kernels.tiles import LANES  # which needs numba
+
+    return LANES
+
+
+class _Product(ABC):
+    """What a :class:`PackedLinear` computes by."""
+
+    @abstractmethod
+    def of(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+
+    @abstractmethod
+    def added(self, base: Tensor, x: Tensor) -> Tensor:
+        """Return ``base`` (..., out) plus the product of ``x`` (..., in)."""
+
+
+class _Float32(_Product):
+    """By oneDNN."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, activation: str) -> None:
+        self.bias, self.activation = bias, activation
+        self.packed = available("_linear_pointwise")
+        if self.packed:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+        else:
+            self.weight = weight.clone()
+
+    def of(self, x: Tensor) -> Tensor:
+        if self.packed:
+            algorithm = "none" if self.activation == "gelu" else ""  # of GELU: the exact one
+            y: Tensor = torch.ops.mkldnn._linear_pointwise(
+                x, self.weight, self.bias, self.activation, [], algorithm
+            )
+            return y
+        y = F.linear(x, self.weight, self.bias)
+        return F.gelu(y) if self.activation == "gelu" else y
+
+    def added(self, base: Tensor, x: Tensor) -> Tensor:
         if self.packed:
             summed: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, base, self.weight, self.bias, "add")
             return summed
         return base + F.linear(x, self.weight, self.bias)
+
+
+_NO_NUMBER = np.empty(0, np.float32)
+_NO_ROW = np.empty((0, 0), np.float32)
+
+
+class _Narrow(_Product):
+    """By kernels on weights of two bytes or one."""
+
+    def __init__(self, matrix: NarrowMatrix, bias: Tensor | None, outputs: int, activation: str) -> None:
+        from lram.agents.backbones.kernels.narrow import narrow_product
+
+        self.matrix, self.outputs, self.activation = matrix, outputs, activation
+        self.bias = _NO_NUMBER if bias is None else bias.numpy()
+        self.compute = narrow_product
+
+    def of(self, x: Tensor) -> Tensor:
+        y = self._sum(x, _NO_ROW)
+        return F.gelu(y) if self.activation == "gelu" else y
+
+    def added(self, base: Tensor, x: Tensor) -> Tensor:
+        return self._sum(x, base.reshape(-1, self.outputs).numpy())
+
+    def _sum(self, x: Tensor, base: Any) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        y = rows.new_empty(len(rows), self.outputs)
+        panels, scale, count = self.matrix
+        self.compute(rows.numpy(), panels, scale, self.bias, base, y.numpy(), 0, count)
+        return y.view(*x.shape[:-1], self.outputs)

@@ -29,6 +29,7 @@ from lram.agents.backbones.kernels.compiler import kernel, silu, softplus
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.mamba.plain import NORM_EPS, Mamba, MambaBlock
 from lram.agents.backbones.mamba.scan import exp2
+from lram.agents.backbones.narrow_weights import asked_form
 from lram.agents.backbones.states import State
 
 # Up to here a call of oneDNN costs more than the kernels' own simple product.
@@ -98,7 +99,9 @@ class _FusedMambaBlock:
     """A block's weights.
 
     Attributes:
-        in_proj, out_proj, x_proj, dt_proj: For oneDNN.
+        in_proj, out_proj, x_proj, dt_proj: Packed.
+        norm: (D,), what ``in_proj`` reads is multiplied with; None: it is part of its weights, where they
+            are float32.
         x_weight: ``x_proj`` for the kernels, (R + 2 N, E).
         dt_weight: ``dt_proj`` for the kernels, (R, E).
         channels: (K + 3, E): the convolution's places and bias, the bias of ``dt_proj``, D.
@@ -110,6 +113,7 @@ class _FusedMambaBlock:
     out_proj: PackedLinear
     x_proj: PackedLinear
     dt_proj: PackedLinear
+    norm: Tensor | None
     x_weight: Any
     dt_weight: Any
     channels: Any
@@ -119,7 +123,7 @@ class _FusedMambaBlock:
 
     def step(self, x: Tensor, h: Tensor, past: Tensor, valid: Any, work: _Work) -> Tensor:
         """(B, T, D) -> the same, with the residual; ``h`` and ``past`` are written to."""
-        xz = self.in_proj(x)
+        xz = self.in_proj(x if self.norm is None else x * self.norm)
         xz_array, u = xz.numpy(), work.u_array
         args = x.numpy(), xz_array, past.numpy(), self.channels, valid
         if valid.size <= FEW_TOKENS:
@@ -139,6 +143,7 @@ def _pack(block: MambaBlock, tokens: int) -> _FusedMambaBlock:
     mixer = block.mixer
     kernel_width, (_, size) = mixer.conv1d.weight.shape[2], mixer.A_log.shape
     assert mixer.conv1d.bias is not None
+    rounded = asked_form() is not None  # a product of the two would be no such number any more
     convolve, scan = _kernels(kernel_width, size)
     with torch.no_grad():
         channels = torch.cat(
@@ -148,10 +153,13 @@ def _pack(block: MambaBlock, tokens: int) -> _FusedMambaBlock:
             ]
         )
         return _FusedMambaBlock(
-            in_proj=PackedLinear(mixer.in_proj.weight * block.norm.weight, None, tokens),
+            in_proj=PackedLinear(
+                mixer.in_proj.weight if rounded else mixer.in_proj.weight * block.norm.weight, None, tokens
+            ),
             out_proj=PackedLinear.of(mixer.out_proj, tokens),
             x_proj=PackedLinear.of(mixer.x_proj, tokens),
             dt_proj=PackedLinear.of(mixer.dt_proj, tokens),
+            norm=block.norm.weight.clone() if rounded else None,
             x_weight=mixer.x_proj.weight.clone().numpy(),
             dt_weight=mixer.dt_proj.weight.T.clone(memory_format=torch.contiguous_format).numpy(),
             channels=channels.numpy(),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
+
+from torch import Tensor
 
 
 class Part(ABC):
@@ -16,3 +19,7 @@ class Part(ABC):
         Args:
             tokens: About how many a pass will have, all rows together.
         """
+
+    def matrices(self) -> Iterator[Tensor]:
+        """Yield its own weights (out, in) of matrix products, those of modules within it left out."""
+        yield from ()

@@ -5,7 +5,7 @@ Shapes: B rows, S tokens, k new tokens, D width, I inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -81,6 +81,10 @@ class LowRank(nn.Module, Part):
         from lram.agents.backbones.rwkv7.fused import LowRankStep
 
         return LowRankStep(self.down, self.up, self.bias, self.activate, tokens)
+
+    def matrices(self) -> Iterator[Tensor]:
+        """See :class:`Part`."""
+        yield from (self.down, self.up)
 
     def reset_parameters(self, bias: Tensor | None) -> None:
         """``down`` zero, ``up`` orthogonal."""

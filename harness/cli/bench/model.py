@@ -11,8 +11,8 @@ from lram.harness.cli.options import (
     BenchRecordOption,
     BenchSeedOption,
     JsonOption,
+    PrecisionOption,
     TimedDeviceOption,
-    TimedPrecisionOption,
     parse_int_list,
     parse_step_forms,
 )
@@ -45,7 +45,7 @@ def model(
     ] = None,
     threads: Annotated[int, Parameter(help="Threads of PyTorch.")] = 1,
     device: TimedDeviceOption = "cpu",
-    precision: TimedPrecisionOption = "float32",
+    precision: PrecisionOption = "float32",
     seed: BenchSeedOption = 0,
     repeats: Annotated[int | None, Parameter(help="Visits to each candidate (default: 15).")] = None,
     quick: Annotated[

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from lram.agents.compute import PRECISIONS, Compute, Precision
+from lram.agents.compute import Compute
 from lram.harness.cli.options import (
     BenchRecordOption,
     BenchSeedOption,
@@ -40,7 +40,8 @@ def train(
     ] = "1",
     device: Annotated[str, Parameter(help="Where models are trained, such as cpu or cuda.")] = "cpu",
     precision: Annotated[
-        Precision, Parameter(help=f"{' or '.join(PRECISIONS)}, the latter by autocast; weights are float32.")
+        Literal["float32", "bfloat16"],
+        Parameter(help="float32 or bfloat16, the latter by autocast; weights are float32."),
     ] = "float32",
     seed: BenchSeedOption = 0,
     repeats: Annotated[int, Parameter(help="Visits to each candidate.")] = 9,

@@ -1,0 +1,234 @@
+"""Matrix products of float32 numbers with weights that are kept in bfloat16 or int8.
+
+At few tokens a product takes as long as its weights take to come from memory; so they come in half or a
+quarter of the bytes, and are widened in the processor's registers: a bfloat16 number is the upper half of a
+float32 one, an int8 one is converted and its output's scale multiplied in once, at the end. Activations and
+sums are float32. The weights lie in panels (:mod:`lram.agents.backbones.narrow_weights`), each two vectors of
+outputs wide; a tile of some tokens by one or two panels stays in registers while the inputs are passed.
+
+Every output is summed in the order of the inputs, whatever the tile: its bits depend neither on the number
+of tokens nor on which panels are computed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np import arrayobj
+
+from lram.agents.backbones.kernels.compiler import kernel
+from lram.agents.backbones.kernels.tiles import LANES, broadcast
+
+PANEL = 2 * LANES
+"""Outputs of a panel."""
+
+# Few tokens wait for memory: so many bytes ahead is asked for it (Ice Lake core, 3 tokens: 0.91 of the time
+# of 0). Of many, the sums fill the registers; there the inputs' loop is not unrolled, either.
+_AHEAD = 1024
+_FEW = 6
+
+_i8, _i32, _index, _float = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_vector, _words = ir.VectorType(_float, LANES), ir.VectorType(_i32, LANES)
+
+
+class _Tile:
+    """Builds the instructions of one function: some tokens times one or two panels."""
+
+    def __init__(self, call: tuple[Any, ...], *, tokens: int, panels: int) -> None:
+        context, builder, signature, arguments = call
+        self.builder, self.kind = builder, signature.args[3].dtype
+        self.prefetching, self.step = (tokens <= _FEW, 2) if tokens <= _FEW else (False, 1)
+
+        def place(array: int, at: Any) -> Any:
+            made = arrayobj.make_array(signature.args[array])(context, builder, arguments[array])
+            return builder.gep(made.data, [at])
+
+        _, x_at, x_stride, _, w_at, w_stride, self.inputs, _, out_at, out_stride = arguments
+        self.x = [place(0, builder.add(x_at, builder.mul(x_stride, _index(t)))) for t in range(tokens)]
+        self.w = [place(3, builder.add(w_at, builder.mul(w_stride, _index(p)))) for p in range(panels)]
+        self.out = [place(7, builder.add(out_at, builder.mul(out_stride, _index(t)))) for t in range(tokens)]
+        form = ir.FunctionType(_vector, [_vector] * 3)
+        self.multiply_add = cgutils.get_or_insert_function(builder.module, form, f"llvm.fma.v{LANES}f32")
+        self.nothing = context.get_dummy_value()
+
+    def build(self) -> Any:
+        """Sum over all inputs, the last ones one by one, and write the sums."""
+        builder, count = self.builder, len(self.x) * len(self.w) * 2
+        whole = builder.and_(self.inputs, _index(-self.step))
+        sums = [ir.Constant(_vector, [0.0] * LANES)] * count
+        first, sums = self._over(_index(0), whole, self.step, sums)
+        if self.step > 1:
+            _, sums = self._over(first, self.inputs, 1, sums)
+        each = count // len(self.out)
+        for number, total in enumerate(sums):
+            place = builder.gep(self.out[number // each], [_index(number % each * LANES)])
+            builder.store(total, builder.bitcast(place, _vector.as_pointer()), align=4)
+        return self.nothing
+
+    def _over(self, first: Any, end: Any, step: int, start: list[Any]) -> tuple[Any, list[Any]]:
+        """Add the products of inputs from ``first`` to ``end``; return where that stopped, and the sums."""
+        builder, before = self.builder, self.builder.block
+        ask, loop, done = (builder.append_basic_block(name) for name in ("ask", "inputs", "done"))
+        builder.branch(ask)
+        builder.position_at_end(ask)
+        place = builder.phi(_index)
+        place.add_incoming(first, before)
+        sums = [builder.phi(_vector) for _ in start]
+        for total, value in zip(sums, start, strict=True):
+            total.add_incoming(value, before)
+        builder.cbranch(builder.icmp_signed("<", place, end), loop, done)
+        builder.position_at_end(loop)
+        new = list(sums)
+        for more in range(step):
+            new = self._add(builder.add(place, _index(more)), new)
+        place.add_incoming(builder.add(place, _index(step)), loop)
+        for total, value in zip(sums, new, strict=True):
+            total.add_incoming(value, loop)
+        builder.branch(ask)
+        builder.position_at_end(done)
+        return place, sums
+
+    def _add(self, place: Any, sums: list[Any]) -> list[Any]:
+        """Return ``sums`` plus what one input contributes."""
+        builder = self.builder
+        weights = [vector for panel in self.w for vector in self._widened(panel, place)]
+        new = []
+        for token, x in enumerate(self.x):
+            factor = broadcast(builder, builder.load(builder.gep(x, [place])), _vector)
+            own = sums[token * len(weights) : (token + 1) * len(weights)]
+            new += [
+                builder.call(self.multiply_add, [factor, weight, total])
+                for weight, total in zip(weights, own, strict=True)
+            ]
+        return new
+
+    def _widened(self, panel: Any, place: Any) -> list[Any]:
+        """Return the two vectors of a panel's weights of one input."""
+        builder = self.builder
+        if self.kind == numba.types.uint32:  # two of bfloat16 in a word
+            start = builder.gep(panel, [builder.mul(place, _index(LANES))])
+            self._ask_for(start)
+            pairs = builder.load(builder.bitcast(start, _words.as_pointer()), align=4)
+            low = builder.shl(pairs, ir.Constant(_words, [16] * LANES))
+            high = builder.and_(pairs, ir.Constant(_words, [0xFFFF0000] * LANES))
+            return [builder.bitcast(half, _vector) for half in (low, high)]
+        start = builder.gep(panel, [builder.mul(place, _index(PANEL))])
+        self._ask_for(start)
+        integers = ir.VectorType(_i8, LANES)
+        widened = []
+        for half in range(2):
+            where = builder.bitcast(builder.gep(start, [_index(half * LANES)]), integers.as_pointer())
+            widened.append(builder.sitofp(builder.sext(builder.load(where, align=1), _words), _vector))
+        return widened
+
+    def _ask_for(self, start: Any) -> None:
+        if not self.prefetching:
+            return
+        builder, pointer = self.builder, _i8.as_pointer()
+        form = ir.FunctionType(ir.VoidType(), [pointer, _i32, _i32, _i32])
+        prefetch = cgutils.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
+        ahead = builder.gep(builder.bitcast(start, pointer), [_index(_AHEAD)])
+        reading, keep, data = _i32(0), _i32(3), _i32(1)
+        builder.call(prefetch, [ahead, reading, keep, data])
+
+
+def _tile(tokens: int, panels: int) -> Callable[..., Any]:
+    def build(*call: Any) -> Any:
+        return _Tile(call, tokens=tokens, panels=panels).build()
+
+    def typed(  # type: ignore[no-untyped-def]
+        context, x, x_at, x_stride, w, w_at, w_stride, inputs, out, out_at, out_stride
+    ):
+        number = numba.types.int64
+        places = (number, number)
+        return numba.types.void(x, *places, w, *places, number, out, *places), build
+
+    made: Callable[..., Any] = intrinsic(typed)
+    return made
+
+
+# AVX-512 has 32 registers for sums, others 16.
+_MOST, _MANY = (12, 8) if LANES == 16 else (6, 4)
+_tile_most, _tile_many = _tile(_MOST, 1), _tile(_MANY, 1)
+_pair_4, _pair_3, _pair_2, _pair_1 = (
+    (_tile(tokens, 2) for tokens in (4, 3, 2, 1))
+    if LANES == 16
+    else (_tile(2, 2), _tile(3, 2), _tile(2, 2), _tile(1, 2))
+)
+
+
+@kernel
+def narrow_product(
+    x: Any, weight: Any, scale: Any, bias: Any, base: Any, y: Any, first: int, end: int
+) -> None:
+    """y = scale * (x weight^T) + bias + base, for the outputs of the panels from ``first`` to ``end``.
+
+    Args:
+        x: (M, K) float32.
+        weight: Panels, flat: uint32 of two bfloat16 each, or int8.
+        scale, bias: (N,) float32, or none of a number: they are 1, or 0.
+        base: (M, N) float32, or of no row: it is 0.
+        y: (M, N) float32.
+        first, end: Panels of the outputs.
+    """
+    tokens, inputs = x.shape
+    outputs = y.shape[1]
+    flat = x.ravel()
+    panel = len(weight) // ((outputs + PANEL - 1) // PANEL)
+    sums = np.empty(_MOST * 2 * PANEL, np.float32)
+    at = first
+    while at < end:
+        two = at + 1 < end
+        here = at * panel
+        # Where there is no second panel, the first is computed twice.
+        beside = panel if two else 0
+        columns = min(outputs - at * PANEL, 2 * PANEL if two else PANEL)
+        token = 0
+        while token < tokens:
+            left, place = tokens - token, token * inputs
+            if left >= _MANY:
+                taken = _MOST if left >= _MOST else _MANY
+                for part in range(2 if two else 1):
+                    where = (here + part * panel, panel, inputs, sums, part * PANEL, 2 * PANEL)
+                    if taken == _MOST:
+                        _tile_most(flat, place, inputs, weight, *where)
+                    else:
+                        _tile_many(flat, place, inputs, weight, *where)
+            elif left >= 4 and _MANY > 4:
+                taken = 4
+                _pair_4(flat, place, inputs, weight, here, beside, inputs, sums, 0, 2 * PANEL)
+            elif left >= 3:
+                taken = 3
+                _pair_3(flat, place, inputs, weight, here, beside, inputs, sums, 0, 2 * PANEL)
+            elif left == 2:
+                taken = 2
+                _pair_2(flat, place, inputs, weight, here, beside, inputs, sums, 0, 2 * PANEL)
+            else:
+                taken = 1
+                _pair_1(flat, place, inputs, weight, here, beside, inputs, sums, 0, 2 * PANEL)
+            for t in range(taken):
+                own = sums[t * 2 * PANEL : t * 2 * PANEL + columns]
+                out = y[token + t, at * PANEL : at * PANEL + columns]
+                if len(scale):
+                    factors = scale[at * PANEL : at * PANEL + columns]
+                    for j in range(columns):
+                        own[j] *= factors[j]
+                if len(bias):
+                    added = bias[at * PANEL : at * PANEL + columns]
+                    for j in range(columns):
+                        own[j] += added[j]
+                if len(base):
+                    added = base[token + t, at * PANEL : at * PANEL + columns]
+                    for j in range(columns):
+                        out[j] = own[j] + added[j]
+                else:
+                    for j in range(columns):
+                        out[j] = own[j]
+            token += taken
+        at += 2 if two else 1

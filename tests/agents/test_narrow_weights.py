@@ -1,0 +1,220 @@
+"""Weights in bfloat16 and int8: what they are rounded to, the products on them, the models that have them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lram.agents.acting.model_agent import ModelAgent
+from lram.agents.api import AgentError
+from lram.agents.backbones.kernels import linear
+from lram.agents.backbones.kernels.linear import PackedLinear
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.backbones.narrow_weights import int8_scale, packed, rounded, weights_kept_as
+from lram.agents.backbones.rwkv7 import RWKV7Config
+from lram.agents.backbones.stepping import make_stepper
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.checks.equivalence import Extent, model_checks
+from lram.agents.compute import NARROW, Compute, Narrow
+from lram.agents.factory import create_agent
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import ActionModel, build_model
+from lram.agents.model.rounding import matrices, model_bytes, round_model
+
+CONFIGS = {
+    "xlstm": ModelConfig(64, 2, backbone=XLSTMConfig(slstm_at=(1,))),
+    "mamba": ModelConfig(64, 2, backbone=MambaConfig()),
+    "transformer": ModelConfig(64, 2, backbone=TransformerConfig(heads=4, positions="rotary", cache="full")),
+    "rwkv7": ModelConfig(64, 2, backbone=RWKV7Config()),
+}
+SHORT = Extent(lengths=(60,), decisions=25)
+
+
+@pytest.fixture(autouse=True)
+def _without_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def weight(outputs: int = 40, inputs: int = 50) -> torch.Tensor:
+    drawn = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0))
+    drawn[3], drawn[5], drawn[7] = 0, drawn[5] * 1e-20, drawn[7] * 1e20
+    return drawn
+
+
+def rounded_model(kind: str, form: Narrow) -> ActionModel:
+    model = build_model(CONFIGS[kind], seed=0)
+    round_model(model, form)
+    return model
+
+
+def agent_of(model: ActionModel, form: Narrow, step: str = "fused") -> ModelAgent:
+    compute = Compute(precision=form, step=step)  # type: ignore[arg-type]
+    return ModelAgent(model, trained=False, description="test", digest="", compute=compute)
+
+
+@pytest.mark.parametrize("form", NARROW)
+def test_a_weight_moves_by_half_a_step_at_most_and_is_then_kept_without_loss(form: Narrow) -> None:
+    w = weight()
+    near = rounded(w, form)
+    # bfloat16 has 8 digits; int8 has steps of a 127th of an output's largest weight.
+    largest = w.abs().amax(dim=1, keepdim=True) * (1 + 2**-15)
+    half_a_step = w.abs() / 2**8 if form == "bfloat16-weights" else largest / 127 / 2
+    assert ((near - w).abs() <= half_a_step).all()
+    assert not torch.equal(near, w)
+    assert torch.equal(rounded(near, form), near)
+    assert packed(w, form, 16) is None
+    assert packed(near, form, 16) is not None
+
+
+def test_scales_of_int8_have_few_bits_so_that_their_products_are_exact() -> None:
+    scale = int8_scale(weight())
+    assert scale[3] == 0
+    mantissa, _ = torch.frexp(scale)
+    assert torch.equal(mantissa * 2**17, (mantissa * 2**17).round())
+    exact = scale.double() * 127
+    assert torch.equal(exact.float().double(), exact)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_cannot_be_int8(bad: float) -> None:
+    w = weight()
+    w[1, 2] = bad
+    with pytest.raises(AgentError, match="not finite cannot be kept as int8; use the precision float32"):
+        rounded(w, "int8")
+
+
+@pytest.mark.parametrize("form", NARROW)
+@pytest.mark.parametrize(("outputs", "inputs"), [(16, 16), (35, 61), (130, 64)])
+def test_products_are_those_of_the_rounded_weights_and_their_bits_do_not_depend_on_the_tokens(
+    form: Narrow, outputs: int, inputs: int
+) -> None:
+    w = rounded(weight(outputs, inputs), form)
+    generator = torch.Generator().manual_seed(1)
+    bias = torch.randn(outputs, generator=generator)
+    x, base = (torch.randn(50, width, generator=generator) for width in (inputs, outputs))
+    with weights_kept_as(form) as made:
+        biased, gelu = PackedLinear(w, bias, 3), PackedLinear(w, None, 3, "gelu")
+    assert (made.kept, made.left) == (2, 0)
+    exact = F.linear(x.double(), w.double(), bias.double())
+    scale = x.double().abs() @ w.double().abs().T + bias.double().abs()
+    all_rows = biased(x)
+    assert ((all_rows - exact).abs() / scale).max() < 1e-6
+    summed = biased.add_to(base, x)
+    assert ((summed - base - exact).abs() / (scale + base.abs())).max() < 1e-6
+    assert ((gelu(x) - F.gelu(F.linear(x, w))).abs() / scale).max() < 1e-6
+    for tokens in range(1, 26):
+        assert torch.equal(biased(x[:tokens]), all_rows[:tokens]), tokens
+    assert torch.equal(biased(x.view(5, 10, inputs)), all_rows.view(5, 10, outputs))
+
+
+def test_a_weight_that_is_not_rounded_stays_float32_and_that_is_said() -> None:
+    w, x = weight(), torch.randn(3, 50)
+    with weights_kept_as("int8") as made:
+        PackedLinear(rounded(w, "int8"), None, 3)
+        product = PackedLinear(w, None, 3)
+    assert str(made) == "weights in int8, but 1 of 2 matrices in float32"
+    assert torch.allclose(product(x), F.linear(x, w), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", NARROW)
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_step_that_keeps_them_passes_the_gate_at_float32s_tolerance(kind: str, form: Narrow) -> None:
+    agent = agent_of(rounded_model(kind, form), form)
+    said = "bfloat16" if form == "bfloat16-weights" else form
+    assert agent.stepper.detail.startswith(f"fused kernels, weights in {said}, numba")
+    checks = model_checks(agent, SHORT)
+    assert [check for check in checks if check.status == "failed"] == []
+    assert max(check.limit for check in checks if check.limit is not None) < 1e-4
+
+
+@pytest.mark.parametrize("form", NARROW)
+def test_the_gate_finds_a_weight_that_is_off_by_the_last_bit_of_its_form(
+    form: Narrow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*given: Any) -> Any:
+        matrix = packed(*given)
+        assert matrix is not None
+        matrix.panels[7] += 1
+        return matrix
+
+    model = rounded_model("mamba", form)
+    monkeypatch.setattr("lram.agents.backbones.narrow_weights.packed", wrong)
+    found = [check for check in model_checks(agent_of(model, form), SHORT) if check.status == "failed"]
+    assert "step equals forward" in {check.name for check in found}
+    # Which what is allowed to a model of bfloat16 activations would hide.
+    assert max(check.difference for check in found if check.difference is not None) < 5e-2
+
+
+def test_a_scale_that_is_wrong_by_a_thousandth_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*given: Any) -> Any:
+        matrix = packed(*given)
+        assert matrix is not None
+        return matrix._replace(scale=matrix.scale * np.float32(1.001))
+
+    model = rounded_model("xlstm", "int8")
+    monkeypatch.setattr("lram.agents.backbones.narrow_weights.packed", wrong)
+    checks = model_checks(agent_of(model, "int8"), SHORT)
+    assert "step equals forward" in {check.name for check in checks if check.status == "failed"}
+
+
+@pytest.mark.parametrize("form", NARROW)
+def test_an_agent_says_its_precision_and_is_one_and_the_same_in_every_form_of_the_step(
+    form: Narrow, tmp_path: Path
+) -> None:
+    agents = {
+        step: create_agent("mamba-1M", compute=Compute(precision=form, step=step))  # type: ignore[arg-type]
+        for step in ("torch", "fused")
+    }
+    plain = create_agent("mamba-1M")
+    infos = {step: agent.info for step, agent in agents.items()}
+    assert infos["torch"].digest == infos["fused"].digest != plain.info.digest
+    assert dict(infos["fused"].details)["precision"] == form
+    assert infos["fused"].description.endswith(f", {form}")
+    fused, torch_form = agents["fused"], agents["torch"]
+    assert isinstance(fused, ModelAgent)
+    assert isinstance(torch_form, ModelAgent)
+    assert isinstance(plain, ModelAgent)
+    share = fused.weight_bytes / plain.weight_bytes
+    assert share == pytest.approx({"bfloat16-weights": 0.55, "int8": 0.37}[form], abs=0.05)
+    assert torch_form.weight_bytes == plain.weight_bytes
+    again = fused.with_model(fused.model)
+    assert (again.precision, again.stepper.detail) == (form, fused.stepper.detail)
+
+
+def test_all_but_matrices_stays_as_it_was() -> None:
+    before, after = build_model(CONFIGS["rwkv7"], seed=0), rounded_model("rwkv7", "int8")
+    changed = {id(w) for module in (after.backbone, after.head) for w in matrices(module)}
+    changed.add(id(after.encoders.image.linear.weight))
+    names = {name for name, one in after.named_parameters() if id(one) in changed}
+    assert any(name.endswith(".down") for name in names), "the parts' own matrices are among them"
+    for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
+        if name not in names:
+            assert torch.equal(old, new), name
+    assert model_bytes(after, "int8") < model_bytes(after, "bfloat16-weights") < model_bytes(after, None)
+
+
+def test_another_precision_has_the_same_rows_and_step_otherwise() -> None:
+    compute = Compute()
+    assert compute.narrow is None
+    assert dataclasses.replace(compute, precision="bfloat16").narrow is None
+    assert [dataclasses.replace(compute, precision=form).narrow for form in NARROW] == list(NARROW)
+
+
+def test_float32_and_a_step_in_plain_pytorch_have_no_such_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*given: Any) -> Any:
+        raise AssertionError("packed")
+
+    monkeypatch.setattr(linear, "_Narrow", none)
+    make_stepper(build_model(CONFIGS["mamba"], seed=0).backbone, "fused")
+    make_stepper(rounded_model("mamba", "int8").backbone, "torch", weights="int8")
+    with pytest.raises(AssertionError, match="packed"):
+        make_stepper(rounded_model("mamba", "int8").backbone, "fused", weights="int8")
