@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -77,12 +78,24 @@ def over_rows(kernel: Callable[..., None], by_row: tuple[Any, ...], shared: tupl
     if threads <= 1:
         kernel(*by_row, *shared)
         return
-    cuts = [rows * part // threads for part in range(threads + 1)]
-    parts = [slice(cuts[part], cuts[part + 1]) for part in range(threads)]
-    others = [
-        _pool(threads).submit(kernel, *(array[part] for array in by_row), *shared) for part in parts[1:]
-    ]
-    kernel(*(array[parts[0]] for array in by_row), *shared)
+
+    def some(first: int, end: int) -> None:
+        kernel(*(array[first:end] for array in by_row), *shared)
+
+    in_parts(some, rows, threads)
+
+
+def in_parts(call: Callable[[int, int], None], count: int, threads: int) -> None:
+    """Call ``call(first, end)`` for all of ``count``, in as many parts as ``threads``, all at once.
+
+    Args:
+        call: Lets go of Python's lock for most of its time; its parts do not touch each other's numbers.
+        count: At least as many as ``threads``.
+        threads: At least 2; one of them is this one.
+    """
+    cuts = [count * part // threads for part in range(threads + 1)]
+    others = [_pool(threads).submit(call, first, end) for first, end in pairwise(cuts[1:])]
+    call(0, cuts[1])
     for other in others:
         other.result()
 

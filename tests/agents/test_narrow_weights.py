@@ -19,6 +19,7 @@ from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.narrow_weights import int8_scale, packed, rounded, weights_kept_as
 from lram.agents.backbones.rwkv7 import RWKV7Config
+from lram.agents.backbones.states import tensors
 from lram.agents.backbones.stepping import make_stepper
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.xlstm import XLSTMConfig
@@ -218,3 +219,42 @@ def test_float32_and_a_step_in_plain_pytorch_have_no_such_products(monkeypatch: 
     make_stepper(rounded_model("mamba", "int8").backbone, "torch", weights="int8")
     with pytest.raises(AssertionError, match="packed"):
         make_stepper(rounded_model("mamba", "int8").backbone, "fused", weights="int8")
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_rows_and_outputs_divided_among_threads_give_the_same_bits(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "_WORTH_THREADS", 1)
+    parts: list[int] = []
+    in_parts = linear.in_parts
+
+    def counted(call: Any, count: int, threads: int) -> None:
+        parts.append(threads)
+        in_parts(call, count, threads)
+
+    monkeypatch.setattr(linear, "in_parts", counted)
+    backbone = rounded_model(kind, "int8").backbone
+    step = make_stepper(backbone, "fused", rows=8, weights="int8").call
+    x = torch.randn(8, 3, 64, generator=torch.Generator().manual_seed(2))
+    valid = torch.ones(8, 3, dtype=torch.bool)
+    valid[::3, 0] = False
+    given = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        state = backbone.initial_state(8)
+        first, state = step(x, state, valid)
+        first = first.clone()
+        second, state = step(x, state, None)
+        given.append([first, second.clone(), *(held.clone() for held in tensors(state))])
+    assert {2, 3} >= set(parts) >= {2}
+    for other in given[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(given[0], other, strict=True))

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from lram.agents.backbones.linear import available
 from lram.agents.backbones.narrow_weights import NarrowMatrix, packed_here
+from lram.agents.backbones.sequences import in_parts
 
 
 class PackedLinear:
@@ -104,6 +105,9 @@ class _Float32(_Product):
         return base + F.linear(x, self.weight, self.bias)
 
 
+# Of tokens times numbers of the weights: with fewer, threads take longer to begin than they save.
+_WORTH_THREADS = 1 << 23
+
 _NO_NUMBER = np.empty(0, np.float32)
 _NO_ROW = np.empty((0, 0), np.float32)
 
@@ -129,5 +133,15 @@ class _Narrow(_Product):
         rows = x.reshape(-1, x.shape[-1])
         y = rows.new_empty(len(rows), self.outputs)
         panels, scale, count = self.matrix
-        self.compute(rows.numpy(), panels, scale, self.bias, base, y.numpy(), 0, count)
+        x_array, y_array = rows.numpy(), y.numpy()
+        threads = min(torch.get_num_threads(), count // 2) if len(rows) * len(panels) >= _WORTH_THREADS else 1
+        if threads <= 1:
+            self.compute(x_array, panels, scale, self.bias, base, y_array, 0, count)
+            return y.view(*x.shape[:-1], self.outputs)
+
+        def some(first: int, end: int) -> None:  # in pairs of panels
+            last = min(2 * end, count)
+            self.compute(x_array, panels, scale, self.bias, base, y_array, 2 * first, last)
+
+        in_parts(some, -(-count // 2), threads)
         return y.view(*x.shape[:-1], self.outputs)

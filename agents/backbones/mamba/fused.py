@@ -30,6 +30,7 @@ from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.mamba.plain import NORM_EPS, Mamba, MambaBlock
 from lram.agents.backbones.mamba.scan import exp2
 from lram.agents.backbones.narrow_weights import asked_form
+from lram.agents.backbones.sequences import over_rows
 from lram.agents.backbones.states import State
 
 # Up to here a call of oneDNN costs more than the kernels' own simple product.
@@ -39,7 +40,7 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 _EPS = np.float32(NORM_EPS)
 
 # For a kernel: no weights, the product has been computed; no step sizes, they are yet to be computed.
-_NO_WEIGHT, _NO_DT = np.empty((0, 0), np.float32), np.empty((0, 0, 0), np.float32)
+_NO_WEIGHT = np.empty((0, 0), np.float32)
 
 
 class FusedMamba:
@@ -125,17 +126,18 @@ class _FusedMambaBlock:
         """(B, T, D) -> the same, with the residual; ``h`` and ``past`` are written to."""
         xz = self.in_proj(x if self.norm is None else x * self.norm)
         xz_array, u = xz.numpy(), work.u_array
-        args = x.numpy(), xz_array, past.numpy(), self.channels, valid
-        if valid.size <= FEW_TOKENS:
-            params, dt, dt_weight = work.params, _NO_DT, self.dt_weight
-            self.convolve(*args, self.x_weight, u, work.factor, params)
+        by_row = x.numpy(), xz_array, past.numpy(), valid, u, work.factor, work.params
+        few = valid.size <= FEW_TOKENS
+        over_rows(self.convolve, by_row, (self.channels, self.x_weight if few else _NO_WEIGHT))
+        if few:
+            params, dt, dt_weight = work.params, np.empty((*valid.shape, 0), np.float32), self.dt_weight
         else:
-            self.convolve(*args, _NO_WEIGHT, u, work.factor, work.params)
             product = self.x_proj(work.u)
             rank = len(self.dt_weight)
             params, dt_weight = product.numpy(), _NO_WEIGHT
             dt = self.dt_proj(product[..., :rank].contiguous()).numpy()
-        self.scan(xz_array, work.factor, params, dt, dt_weight, self.channels, self.A, valid, h.numpy(), u)
+        by_row = xz_array, work.factor, params, dt, valid, h.numpy(), u
+        over_rows(self.scan, by_row, (dt_weight, self.channels, self.A))
         return self.out_proj.add_to(x, work.u)
 
 
@@ -175,7 +177,7 @@ def _kernels(K: int, N: int) -> tuple[Callable[..., None], Callable[..., None]]:
 
     @kernel
     def convolve(  # type: ignore[no-untyped-def]
-        x, xz, past, channels, valid, x_weight, u, factor, params
+        x, xz, past, valid, u, factor, params, channels, x_weight
     ) -> None:
         """x (B, T, D), xz (B, T, 2 E), past (B, K - 1, E) -> u, factor, params, past."""
         rows, tokens, width = x.shape
@@ -219,7 +221,7 @@ def _kernels(K: int, N: int) -> tuple[Callable[..., None], Callable[..., None]]:
 
     @kernel
     def scan(  # type: ignore[no-untyped-def]
-        xz, factor, params, dt_given, dt_weight, channels, A, valid, h, u
+        xz, factor, params, dt_given, valid, h, u, dt_weight, channels, A
     ) -> None:
         """h_t = 2^(dt A) h_{t-1} + dt B_t u_t; (C_t h_t + D u_t) silu(z_t) takes the place of u."""
         rows, tokens, E = u.shape

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from lram.agents.backbones.kernels.compiler import exp, kernel, prefetch, put, sigmoid, silu, softplus, tanh
 from lram.agents.backbones.kernels.linear import PackedLinear
+from lram.agents.backbones.sequences import arrays, over_rows
 from lram.agents.backbones.states import State
 from lram.agents.backbones.xlstm.plain import XLSTM, MLSTMBlock, SLSTMBlock
 
@@ -89,9 +90,13 @@ class _FusedMLSTM:
         """x: (B T, D) -> the same."""
         up = self.up(F.layer_norm(x, x.shape[1:], self.norm))
         h = x.new_empty(len(x), up.shape[1] // 2)
-        arguments = [up.numpy().reshape(*mask.shape, -1), mask, *(part.numpy() for part in state)]
-        arguments += [*self.weights, h.numpy()]
-        _mlstm(*arguments)
+        by_row = (
+            up.numpy().reshape(*mask.shape, -1),
+            mask,
+            *arrays(*state),
+            h.numpy().reshape(*mask.shape, -1),
+        )
+        over_rows(_mlstm, by_row, self.weights)
         return self.down.add_to(x, h)
 
 
@@ -118,9 +123,8 @@ class _FusedSLSTM:
         """x: (B T, D) -> the same."""
         normed = F.layer_norm(x, x.shape[1:], self.norm)
         y = torch.empty_like(x)
-        arguments = [part.numpy().reshape(*mask.shape, -1) for part in (x, normed)]
-        arguments += [mask, *(part.numpy() for part in state), *self.weights, y.numpy()]
-        _slstm(*arguments)
+        given, read, out = (part.numpy().reshape(*mask.shape, -1) for part in (x, normed, y))
+        over_rows(_slstm, (given, read, mask, *arrays(*state), out), self.weights)
         gate, up = self.up(F.layer_norm(y, y.shape[1:], self.ffn_norm)).chunk(2, dim=-1)
         return self.down.add_to(y, F.gelu(gate) * up)
 
@@ -249,6 +253,7 @@ def _mlstm(
     n: Any,
     m: Any,
     past: Any,
+    h: Any,
     conv_weight: Any,
     conv_bias: Any,
     q_planes: Any,
@@ -258,9 +263,8 @@ def _mlstm(
     gate_bias: Any,
     norm: Any,
     skip: Any,
-    h: Any,
 ) -> None:
-    """All between the projections: up (B, T, 2 F) -> h (B T, F); C, n, m, past change in place."""
+    """All between the projections: up (B, T, 2 F) -> h (B, T, F); C, n, m, past change in place."""
     rows, tokens, inner = up.shape[0], up.shape[1], up.shape[2] // 2
     heads, width = n.shape[1], n.shape[2]
     most = (tokens + _GROUP - 1) // _GROUP * _GROUP
@@ -273,7 +277,7 @@ def _mlstm(
     weighted = np.empty((_GROUP, width), np.float32)
     read = np.empty((_GROUP, width), np.float32)
     for row in range(rows):
-        h[row * tokens : (row + 1) * tokens] = 0
+        h[row] = 0
         here = np.flatnonzero(mask[row])
         count = len(here)
         if count == 0:
@@ -298,10 +302,9 @@ def _mlstm(
                 i, f = gates[group, head], gates[group, heads + head]
                 _mlstm_group(q[group], k[group], v[group], i[:size], f[:size], part, memory, weighted, read)
                 for t in range(size):
-                    token = row * tokens + here[first + t]
-                    _normalize(read[t], norm[part], h[token, part])
+                    _normalize(read[t], norm[part], h[row, here[first + t], part])
         for place in range(count):
-            out, skipped, gate_z = h[row * tokens + here[place]], conv[place], up[row, here[place], inner:]
+            out, skipped, gate_z = h[row, here[place]], conv[place], up[row, here[place], inner:]
             for c in range(inner):
                 out[c] = (out[c] + skip[c] * skipped[c]) * silu(gate_z[c])
 
@@ -368,15 +371,15 @@ def _slstm(
     n: Any,
     m: Any,
     past: Any,
+    out: Any,
     conv_weight: Any,
     conv_bias: Any,
     gate_weight: Any,
     recurrent: Any,
     bias: Any,
     norm: Any,
-    out: Any,
 ) -> None:
-    """x + norm(sLSTM(normed)): x, normed (B, T, D) -> out (B T, D); y, c, n, m, past in place."""
+    """x + norm(sLSTM(normed)): x, normed (B, T, D) -> out (B, T, D); y, c, n, m, past in place."""
     rows, tokens, inner = x.shape
     _, heads, width, _ = gate_weight.shape
     inputs = np.empty((past.shape[1] + tokens, inner), np.float32)
@@ -385,7 +388,7 @@ def _slstm(
     hidden = np.empty(inner, np.float32)
     for row in range(rows):
         for token in range(tokens):
-            put(x[row, token], out[row * tokens + token])
+            put(x[row, token], out[row, token])
         here = np.flatnonzero(mask[row])
         if len(here) == 0:
             continue
@@ -409,7 +412,7 @@ def _slstm(
             for head in range(heads):
                 part = slice(head * width, (head + 1) * width)
                 _normalize(y[row, part], norm[part], hidden[part])
-            target = out[row * tokens + here[place]]
+            target = out[row, here[place]]
             for d in range(inner):
                 target[d] += hidden[d]
 

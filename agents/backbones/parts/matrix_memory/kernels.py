@@ -72,6 +72,5 @@ class MatrixMemoryStep:
             a = b = q.new_empty(*q.shape[:2], 0, q.shape[3])
         given = arrays(*(tensor.contiguous() for tensor in (q, k, v, log_decay, a, b)))
         state, out = state.contiguous(), torch.empty_like(v, memory_format=torch.contiguous_format)
-        arguments = [*given, mask_of(v, valid), state.numpy(), out.numpy()]
-        advance(*arguments)
+        over_rows(advance, (*given, mask_of(v, valid), state.numpy(), out.numpy()))
         return out, state
