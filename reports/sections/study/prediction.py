@@ -41,7 +41,7 @@ PredictionVerdict = Literal["as predicted", "not as predicted", "cannot tell"]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedStatement:
     """A statement and what became of it.
 
     Attributes:
@@ -66,7 +66,7 @@ class Judged:
     reason: str
 
 
-def judge(study: StudyValues, how: Resampling, others: int = 0) -> tuple[Judged, ...]:
+def judge(study: StudyValues, how: Resampling, others: int = 0) -> tuple[JudgedStatement, ...]:
     """Return every statement of the study's prediction with its verdict.
 
     Args:
@@ -80,11 +80,13 @@ def judge(study: StudyValues, how: Resampling, others: int = 0) -> tuple[Judged,
     return tuple(_told(one, p, how.level) for one, p in zip(found, corrected, strict=False))
 
 
-def _judged(study: StudyValues, statement: Statement, how: Resampling) -> Judged:
+def _judged(study: StudyValues, statement: Statement, how: Resampling) -> JudgedStatement:
     measure = next(one for one in MEASURES if one.key == statement.measure)
     against = study.study.against(statement)
     seeds = _differences(study, statement, against, measure, how)
-    empty = Judged(statement, against, None, (), None, None, None, "cannot tell", "nothing to compare")
+    empty = JudgedStatement(
+        statement, against, None, (), None, None, None, "cannot tell", "nothing to compare"
+    )
     if not seeds:
         return empty
     values = np.array([value for _, value in seeds])
@@ -125,7 +127,7 @@ def _of_the_margin(values: Array, within: float) -> float:
     return float(min(1.0, 2 * special.stdtr(n - 1, -abs(within - abs(float(values.mean()))) / error)))
 
 
-def _told(one: Judged, p: float, level: float) -> Judged:
+def _told(one: JudgedStatement, p: float, level: float) -> JudgedStatement:
     if one.p is None or one.value is None:
         return one
     judged = replace(one, p_holm=rounded(p))
@@ -134,7 +136,7 @@ def _told(one: Judged, p: float, level: float) -> Judged:
     return replace(judged, verdict="as predicted" if _fits(one) else "not as predicted")
 
 
-def _fits(one: Judged) -> bool:
+def _fits(one: JudgedStatement) -> bool:
     assert one.value is not None
     says = one.statement.says
     if says == "equal":
@@ -146,7 +148,7 @@ def _fits(one: Judged) -> bool:
     return (one.value > 0) == up
 
 
-def sentence(found: Sequence[Judged]) -> str:
+def sentence(found: Sequence[JudgedStatement]) -> str:
     """Return how many statements became what; empty without a prediction."""
     if not found:
         return ""

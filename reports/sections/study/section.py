@@ -24,7 +24,7 @@ from lram.reports.sections.study.dials import (
     seed_rows,
 )
 from lram.reports.sections.study.effects import CANNOT_TELL, LEAST_SEEDS, Effect, effects
-from lram.reports.sections.study.prediction import Judged, judge, sentence
+from lram.reports.sections.study.prediction import JudgedStatement, judge, sentence
 from lram.reports.sections.study.tables import (
     NAMES,
     cell_records,
@@ -106,7 +106,9 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
 
 
 def _for_programs(
-    studies: Sequence[StudyValues], judged: Sequence[Sequence[Judged]], dialled: Sequence[LevelCurves | None]
+    studies: Sequence[StudyValues],
+    judged: Sequence[Sequence[JudgedStatement]],
+    dialled: Sequence[LevelCurves | None],
 ) -> list[Table[Any]]:
     """Return the tables of predictions and of dials as CSV files, where there are any."""
     made: list[Table[Any]] = []
@@ -178,7 +180,9 @@ def _keys(studies: Sequence[StudyValues]) -> list[str]:
     return keys
 
 
-def _lead(study: StudyValues, found: Sequence[Effect], told_before: Sequence[Judged] = ()) -> list[str]:
+def _lead(
+    study: StudyValues, found: Sequence[Effect], told_before: Sequence[JudgedStatement] = ()
+) -> list[str]:
     """Return what was asked, what was done, and what the score says, in two paragraphs."""
     asked, plan = study.study, study.study.evaluation
     axes = "; ".join(f"{axis.name}: {', '.join(level.name for level in axis.levels)}" for axis in study.axes)
@@ -215,7 +219,7 @@ def _sentence(effect: Effect) -> str:
     return f"{effect.level} scores {effect.verdict} than {effect.base}: {difference}."
 
 
-def _summary(study: StudyValues, found: Sequence[Effect], told: Sequence[Judged]) -> dict[str, Any]:
+def _summary(study: StudyValues, found: Sequence[Effect], told: Sequence[JudgedStatement]) -> dict[str, Any]:
     foretold = {"prediction": [msgspec.to_builtins(one) for one in told]} if told else {}
     return {
         "name": study.study.name,

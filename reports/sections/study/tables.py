@@ -20,7 +20,7 @@ from lram.reports.sections.study.cells import (
     StudyValues,
 )
 from lram.reports.sections.study.effects import CANNOT_TELL, MOST_SEEDS, Effect, Span, measured_mean
-from lram.reports.sections.study.prediction import Judged
+from lram.reports.sections.study.prediction import JudgedStatement
 from lram.reports.table import EMPTY, Column, Table, TableCell, hidden, normaliser_column, words
 
 NAMES = {measure.key: measure.name for measure in MEASURES}
@@ -205,7 +205,7 @@ def _counted(cells: Sequence[CellValues]) -> TableCell:
     return TableCell(str(made), f"of {len(cells)}" if made < len(cells) else "", value=made)
 
 
-def prediction_of(study: StudyValues, found: Sequence[Judged], key: str) -> Table[Judged]:
+def prediction_of(study: StudyValues, found: Sequence[JudgedStatement], key: str) -> Table[JudgedStatement]:
     """Return what the study's file predicted and what became of it; ``key`` begins the table's id."""
     columns = _PREDICTION
     caption = (
@@ -218,7 +218,7 @@ def prediction_of(study: StudyValues, found: Sequence[Judged], key: str) -> Tabl
     return Table(f"{key}-prediction", caption, columns, found, "")
 
 
-def _difference(row: Judged) -> TableCell:
+def _difference(row: JudgedStatement) -> TableCell:
     if row.value is None:
         return EMPTY
     span = (
@@ -334,7 +334,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else rounded(value)
 
 
-_PREDICTION: list[Column[Judged]] = [
+_PREDICTION: list[Column[JudgedStatement]] = [
     words("Level", "level", lambda row: row.statement.level),
     words("is", "says", lambda row: row.statement.says),
     words("than, or to", "against", lambda row: row.against),
@@ -355,7 +355,7 @@ _PREDICTION: list[Column[Judged]] = [
 ]
 
 
-def prediction_rows(made: Sequence[tuple[StudyValues, Sequence[Judged]]]) -> Table[Any]:
+def prediction_rows(made: Sequence[tuple[StudyValues, Sequence[JudgedStatement]]]) -> Table[Any]:
     """Return every statement of every study, for programs."""
     rows = [(study, one) for study, found in made for one in found]
     columns: list[Column[Any]] = [hidden("study", lambda row: row[0].study.name)]
