@@ -105,13 +105,30 @@ def forget() -> None:
 
 
 READY_SIMULATORS = {
+    "test_ablation",
     "test_cluster",
     "test_cluster_ablate",
+    "test_cluster_files",
+    "test_cluster_jobs",
     "test_cluster_latency",
     "test_collect",
+    "test_contract",
     "test_evaluate",
+    "test_extrapolation",
     "test_faults",
+    "test_film",
+    "test_forecast",
+    "test_gate",
+    "test_groups",
     "test_gym",
+    "test_realtime",
+    "test_references",
+    "test_replay",
+    "test_rollout",
+    "test_run_damage",
+    "test_serving",
+    "test_shipped_scores",
+    "test_tracking",
     "test_watch",
 }
 """Modules that start many workers, and where nothing depends on how a new interpreter begins."""
