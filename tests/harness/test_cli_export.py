@@ -15,6 +15,7 @@ from lram.agents.checkpoints.folder import save_checkpoint
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import build_model
 from lram.harness.cli import main
+from lram.harness.evaluation import Machine, evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")
 
@@ -83,6 +84,27 @@ def test_a_model_of_no_known_or_of_several_kinds_of_tasks_asks_for_one(
     assert _lram(monkeypatch, "export", named, "--to", "torch-export", "-o", tmp_path / "out") == 2
     assert re.search(sentence, capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_policy_plays_as_its_model_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the agent of the page: episodes of a simulator, from the same starts, are equal to the last bit."""
+    page = (Path(__file__).parents[2] / "docs/how-to/exporting.md").read_text(encoding="utf-8")
+    [agent] = re.findall(r"^```python\n(# exported_agent.py\n.*?)^```", page, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "exported_agent.py").write_text(agent)
+    config = ModelConfig(16, 1, GRUConfig())
+    save_checkpoint(tmp_path / "tiny", build_model(config, 0), config, trained=False, card={})
+    asked = ("export", "tiny", "--to", "torch-export", "--task", "toy/reach", "-o", "exported", "--no-time")
+    assert _lram(monkeypatch, *asked) == 0
+    both = {"ours": "tiny", "exported": "exported_agent:Exported('exported')"}
+    run = evaluate(both, "toy/reach", "run", episodes=3, machine=Machine(lanes=4, workers=1))
+    played = {(record.agent, record.episode): record.trajectory for record in run.records()}
+    assert len(played) == 6
+    for episode in range(3):
+        assert played["ours", episode] == played["exported", episode]
 
 
 @pytest.mark.parametrize(
