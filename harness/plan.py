@@ -419,8 +419,7 @@ def _name_of(folder: Path) -> str:
 
 def _is_context_like(text: str) -> bool:
     """Return whether ``text`` is an agent with a context that is none, such as ``small-mamba@win=3``."""
-    suffix = text.partition("@")[2]
-    return re.fullmatch(r"\w+=\d+(~.*)?", suffix) is not None
+    return re.fullmatch(r"[^=]*@\w+=\d+(~.*)?", text) is not None
 
 
 def _located(spec: str) -> str:

@@ -127,3 +127,16 @@ def test_a_run_of_the_kinds_of_before_is_read_as_it_was(tmp_path: Path) -> None:
     run = evaluate("random", "toy/reach", tmp_path / "run", episodes=1, machine=MACHINE)
     assert run.plan.agents[0].info == AgentInfo("baseline", run.plan.agents[0].info.description)
     assert Run(tmp_path / "run").plan == run.plan
+
+
+@pytest.mark.parametrize(
+    ("named", "label", "spec"),
+    [
+        ("short=small-mamba@window=16", "short", "small-mamba@window=16"),
+        ("short=small-mamba@reset=16~0.1", "short", "small-mamba@reset=16~0.1"),
+        ("small-mamba@window=16", "small-mamba@window=16", "small-mamba@window=16"),
+        ("small-mamba@win=16", "small-mamba@win=16", "small-mamba@win=16"),  # refused by name, later
+    ],
+)
+def test_an_agent_with_a_context_has_a_label_or_none(named: str, label: str, spec: str) -> None:
+    assert labelled_specs(named) == {label: spec}
