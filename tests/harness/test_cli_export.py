@@ -89,7 +89,7 @@ def test_a_model_of_no_known_or_of_several_kinds_of_tasks_asks_for_one(
 def test_an_exported_policy_plays_as_its_model_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the agent of the page: episodes of a simulator, from the same starts, are equal to the last bit."""
+    """With the agent of the page, episodes of a simulator from the same starts are equal to the last bit."""
     page = (Path(__file__).parents[2] / "docs/how-to/exporting.md").read_text(encoding="utf-8")
     [agent] = re.findall(r"^```python\n(# exported_agent.py\n.*?)^```", page, re.DOTALL | re.MULTILINE)
     monkeypatch.chdir(tmp_path)
