@@ -152,7 +152,7 @@ def _domains(path: Path, module: ModuleType) -> list[Domain]:
 
 def _name_flaw(domain: object) -> str:
     if not isinstance(domain, Domain):
-        return f"holds a {type(domain).__name__} where a lram.envs.session.Domain should be"
+        return f"holds something of type {type(domain).__name__} where a lram.envs.session.Domain should be"
     if not isinstance(domain.name, str) or not announced.NAME.fullmatch(domain.name):
         return (
             f"holds a domain whose name is {domain.name!r:.120}: letters, digits, dots, dashes and "

@@ -159,7 +159,7 @@ def read_tables(path: Path, *, needed: bool = False) -> dict[str, Any]:
         tables: dict[str, Any] = tomllib.loads(text.decode())
         return tables
     except (ValueError, RecursionError) as error:
-        raise SelectionError(f"{path} is no TOML file: {error}") from error
+        raise SelectionError(f"{path} is no TOML file: {error}; correct that place") from error
 
 
 def read_text(path: Path, *, needed: bool = False) -> bytes:

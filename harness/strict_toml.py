@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -65,7 +67,26 @@ def converted(plain: Mapping[str, Any], kind: type[T], where: str) -> T:
         text, _, place = str(error).partition(" - at `$.")
         at = place.rstrip("`").replace("[...]", "") or "it"
         text = text[:1].lower() + text[1:].replace("`", "").replace(" | null", "")
-        raise LramError(f"{where}: {shown(at)} does not fit: {shown(text, 300)}; fix the value") from None
+        choices = _choices(kind, at) if text.startswith("invalid enum value") else ""
+        step = f"choose from {choices}" if choices else "fix the value"
+        raise LramError(f"{where}: {shown(at)} does not fit: {shown(text, 300)}; {step}") from None
+
+
+def _choices(kind: Any, place: str) -> str:
+    """Return the values that the field at ``place`` may have, with commas; empty where they are not few."""
+    for name in re.sub(r"\[[^]]*\]", "", place).split("."):
+        kind = _bare(kind)
+        if not is_dataclass(kind):
+            return ""
+        kind = _bare(get_type_hints(kind).get(name))
+    return ", ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else ""
+
+
+def _bare(kind: Any) -> Any:
+    """Return a type without ``| None``, and the elements' type of a tuple."""
+    while get_origin(kind) in (tuple, Union, UnionType):
+        kind = get_args(kind)[0]
+    return kind
 
 
 def _refuse_unknown(plain: Any, kind: Any, where: str, path: str = "") -> None:

@@ -326,12 +326,14 @@ def terms(selection: Sequence[str], exclude: Sequence[str] | None) -> list[str]:
 
 
 def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
-    """Return ``domain=value`` texts as a dictionary; LramError for one without both sides."""
-    result = {}
+    """Return ``domain=value`` texts as a dictionary; LramError for one without both sides, or two values."""
+    result: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise LramError(f"{option} takes domain=value, not {text!r}")
+        if result.get(name, value) != value:
+            raise LramError(f"{option} gives {name} both {result[name]} and {value}; leave one of them out")
         result[name] = value
     return result
 

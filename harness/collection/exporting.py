@@ -36,6 +36,8 @@ def export_data(
         LramError, AgentError: The store has no such task or no episode, or it cannot be read or written.
     """
     store = TrajectoryStore(path)
+    if folder.resolve().is_relative_to(path.resolve()):
+        raise LramError(f"{folder} lies within the store {path}; name a folder outside of it with -o")
     wanted = _named(store, tasks)
     taken: Counter[str] = Counter()
     numbers = []

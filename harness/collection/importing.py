@@ -131,7 +131,12 @@ class ImportTasks:
         )
 
     def wanted(self, task_id: str) -> bool:
-        """Return whether the task was asked for."""
+        """Return whether the task was asked for; LramError where a source that tells it is to be ``task``."""
+        if self.task not in (None, task_id):
+            raise LramError(
+                f"the source says itself that {task_id} was played, and its episodes are filed under that; "
+                f"leave --task {self.task} out (--tasks chooses among its tasks)"
+            )
         return self.selection is None or task_id in self.selection
 
     def spec(self, task_id: str, shapes: Shapes) -> TaskSpec:

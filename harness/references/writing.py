@@ -21,6 +21,7 @@ from lram.harness.errors import LramError, as_lram_error
 _HEADER = """\
 # References of scores, of tasks that have none of their own: docs/how-to/gymnasium.md.
 """
+_UNWRITTEN = "{} cannot be written: {}; make room there, or name another file by the variable LRAM_SCORES"
 _MEASURED = ("random", "reference")
 
 
@@ -49,7 +50,7 @@ def begin(path: Path) -> None:
         if not path.exists():
             write_durably(path.resolve(), _HEADER.encode())
     except OSError as error:
-        raise LramError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise LramError(_UNWRITTEN.format(path, error.strerror or error)) from error
 
 
 @as_lram_error()
@@ -72,7 +73,7 @@ def write_entries(path: Path, entries: Mapping[Task, References], *, overwrite: 
             _check(path, before, after, entries)
             write_durably(path, after.encode())
     except OSError as error:
-        raise LramError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise LramError(_UNWRITTEN.format(path, error.strerror or error)) from error
 
 
 def _with_entry(path: Path, text: str, task: Task, entry: References) -> str:

@@ -533,3 +533,21 @@ def test_images_are_made_smaller_as_gymnasiums_tasks_do() -> None:
     for size in ((64, 64), (80, 96), (210, 160), (30, 47)):
         image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
         np.testing.assert_array_equal(area_mean(image), of_tasks(image))
+
+
+def test_a_data_set_that_lost_one_of_its_descriptions_is_told_which(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(DATA / "rlds_plain" / VERSION, folder)
+    (folder / "dataset_info.json").unlink()
+    assert detect(folder) == "rlds"
+    (problem,) = problems(folder)
+    assert "dataset_info.json is missing" in problem
+
+
+@pytest.mark.parametrize("name", ["features.json", "meta/info.json", "data/chunk-000/file-000.parquet"])
+def test_a_part_of_a_data_set_leads_to_its_folder(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"{}")
+    with pytest.raises(AgentError, match="name the data set's folder"):
+        detect(file)

@@ -72,7 +72,7 @@ def test_the_variable_names_files_and_a_broken_one_takes_nothing_away(
         ("import no_such_module_x", "line 1, cannot be run: ModuleNotFoundError"),
         ("x = 1", "neither DOMAIN nor DOMAINS"),
         ("DOMAIN = DOMAINS = 1", "both DOMAIN and DOMAINS"),
-        ("DOMAIN = 1", "holds a int where a lram.envs.session.Domain should be"),
+        ("DOMAIN = 1", "holds something of type int where a lram.envs.session.Domain should be"),
         ("DOMAINS = 'ab'", "DOMAINS that are no sequence"),
         ("DOMAINS = ()", "DOMAINS that are no sequence"),
         (EXAMPLE.replace('"number_line"', '"toy"'), "a domain called toy, and so does lram-bench itself"),

@@ -335,7 +335,7 @@ def test_scores_come_from_the_users_file(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('["Pendulum-v1"', "no TOML"),
+        ('["Pendulum-v1"', "no TOML.*; correct that place"),
         ('"Pendulum-v1" = 3', "no table"),
         ('["Pendulum-v1"]\nrandm = 3', "no field 'randm'"),
         ('["Pendulum-v1"]\nrandom = nan', "a finite number"),

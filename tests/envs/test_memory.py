@@ -95,7 +95,11 @@ def test_any_dial_makes_a_task_when_it_is_named() -> None:
     ("name", "words"),
     [
         ("parity", "the families are"),
-        ("parity-010", "a name is a family and a number"),
+        ("parity 10", "a name is a family and a number"),
+        ("parity-010", "a whole number as in parity-10"),
+        ("tmaze-1e9", "to the choice of tmaze are from [0-9]+ to [0-9]+, a whole number"),
+        ("parity-0", "the bits of parity are from 2 to"),
+        ("parity-99999999", "the bits of parity are from 2 to"),
         ("parity-1", "the bits of parity are from 2 to"),
         ("keydoor-11", "from 2 to 10"),
         ("bandit-19", "from 2 to 18"),

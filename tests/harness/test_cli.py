@@ -97,6 +97,10 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     ),
     "protocol of another domain": (["random", "--tasks", "toy/steps", "--protocol", "atari=sticky"], "atari"),
     "malformed protocol": (["random", "--tasks", "toy/steps", "--protocol", "sticky"], "domain=value"),
+    "two protocols of a domain": (
+        ["random", "--tasks", "toy/steps", "--protocol", "toy=plain", "--protocol", "toy=sticky"],
+        "both plain and sticky",
+    ),
     "same label twice": (["random", "random", "--tasks", "toy/steps"], "label=specification"),
     "no episode": (["random", "--tasks", "toy/steps", "-n", "0"], "must be 1 or more"),
     "no lane": (["random", "--tasks", "toy/steps", "-l", "0"], "lanes is 0"),

@@ -177,6 +177,14 @@ def test_anybodys_data_can_be_imported(tmp_path: Path, capsys: pytest.CaptureFix
     # A store tells its tasks, so it can be imported where nobody knows them.
     lram(capsys, "data", "import", store, "-o", tmp_path / "copy")
     assert TrajectoryStore(tmp_path / "copy").tasks["harbour/crane"] == spec
+    # What it tells is not overruled, and least of all in silence.
+    with pytest.raises(
+        LramError, match=r"says itself that harbour/crane was played.*; leave --task my/crane out"
+    ):
+        lram(
+            capsys, "data", "import", store, "-o", tmp_path / "b", "--task", "my/crane", "--reward-scale", "1"
+        )
+    assert not (tmp_path / "b").exists()
     assert lram(capsys, "data", "info", store)[0] == 0
 
 

@@ -88,3 +88,6 @@ def test_export_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.Capture
         with pytest.raises(LramError, match=why):
             lram(capsys, "data", "export", store, "-o", tmp_path / "out", *arguments)
     assert not (tmp_path / "out").exists()
+    with pytest.raises(LramError, match=r"lies within the store .*; name a folder outside of it"):
+        lram(capsys, "data", "export", store, "-o", store / "out")
+    assert not (store / "out").exists()

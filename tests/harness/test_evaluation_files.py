@@ -225,7 +225,7 @@ WRONG = {
     ),
     "step": (
         'agents = ["random"]\n[machine]\nstep = "fast"',
-        "machine.step does not fit: invalid enum value",
+        "machine.step does not fit: invalid enum value 'fast'; choose from auto, torch, fused, ",
     ),
     "no TOML": ("agents = [", "is not TOML"),
     "deep": ("x = " + "[" * 100_000, "is nested too deeply|is not TOML"),

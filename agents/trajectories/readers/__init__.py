@@ -181,7 +181,7 @@ def detect(path: Path) -> str:
     if path.is_dir():
         if is_store(path):
             return "minari"
-        if any((folder / rlds.INFO_FILE).is_file() for folder in rlds.folders(path)):
+        if any(map(rlds.is_prepared, rlds.folders(path))):
             return "rlds"
         if lerobot.data_sets(path):
             return "lerobot"
@@ -189,6 +189,8 @@ def detect(path: Path) -> str:
             return "lram"
     elif ".tfrecord" in path.name:
         return "rlds"
+    elif path.suffix in (".json", ".parquet", ".mp4"):
+        raise AgentError(f"{path} is a part of a data set at most; name the data set's folder")
     unreadable = ""
     for file in islice(hdf5_files(path), _LOOKED_AT):
         try:

@@ -51,20 +51,20 @@ PROTOCOLS = tuple(
 
 def parsed(task_name: str) -> tuple[Family, int]:
     """Return the family of a task and the value of its dial; SelectionError where it names none."""
-    found = _NAME.fullmatch(task_name)
-    family = FAMILIES.get(found["family"]) if found else None
-    if found is None or family is None:
+    name, dash, _ = task_name.partition("-")
+    family = FAMILIES.get(name)
+    if family is None or not dash:
         raise SelectionError(
             f"memory has no task {task_name[:80]!r}; a name is a family and a number, such as parity-64, and "
             f"the families are {', '.join(FAMILIES)}"
         )
-    value = int(found["value"])
-    if not family.least <= value <= family.most:
+    found = _NAME.fullmatch(task_name)
+    if found is None or not family.least <= int(found["value"]) <= family.most:
         raise SelectionError(
-            f"memory has no task {task_name!r}: the {family.unit} of {family.name} are from {family.least} "
-            f"to {family.most}"
+            f"memory has no task {task_name[:80]!r}: the {family.unit} of {family.name} are from "
+            f"{family.least} to {family.most}, a whole number as in {family.name}-{family.trained[0]}"
         )
-    return family, value
+    return family, int(found["value"])
 
 
 def task(name: str) -> Task:

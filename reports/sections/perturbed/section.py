@@ -80,7 +80,7 @@ def _lead(result: PerturbedResult) -> tuple[str, ...]:
         "be remembered or inferred. All else in this report is about the unperturbed runs.",
         f"Mean normalised score: {'; '.join(told)}."
         if told
-        else "No episode was scored under both protocols.",
+        else "No episode was scored under both protocols: play the same agents, tasks and --seed under both.",
         *_alone(result),
     )
 

@@ -25,7 +25,14 @@ from pathlib import Path
 from lram.agents.trajectories.hdf5 import DAMAGE
 from lram.agents.trajectories.readers.rlds.episode import EpisodeReader
 from lram.agents.trajectories.readers.rlds.examples import ExampleError, parse_example
-from lram.agents.trajectories.readers.rlds.features import INFO_FILE, RldsFolder, Shard, describe, folders
+from lram.agents.trajectories.readers.rlds.features import (
+    INFO_FILE,
+    RldsFolder,
+    Shard,
+    describe,
+    folders,
+    is_prepared,
+)
 from lram.agents.trajectories.readers.rlds.records import read_records
 from lram.agents.trajectories.readers.source import (
     Found,
@@ -38,7 +45,7 @@ from lram.agents.trajectories.readers.source import (
     unread,
 )
 
-__all__ = ["INFO_FILE", "INVALID", "episodes", "folders"]
+__all__ = ["INFO_FILE", "INVALID", "episodes", "folders", "is_prepared"]
 
 INVALID = "episodes that the data set marks as invalid were left out"
 

@@ -91,6 +91,11 @@ def folders(path: Path) -> list[Path]:
     return sorted(one for one in found if not any(map(is_hidden, one.relative_to(path).parts)))
 
 
+def is_prepared(folder: Path) -> bool:
+    """Return whether a folder with ``features.json`` is a data set, be it without its other description."""
+    return (folder / INFO_FILE).is_file() or any(folder.glob("*.tfrecord*"))
+
+
 def describe(path: Path) -> RldsFolder:
     """Return what the folder's two files tell; SourceError where that cannot be read."""
     file, beside = path / FEATURES_FILE, path / INFO_FILE
