@@ -38,6 +38,9 @@ BEFORE = 3
 VECTOR_TASK = TaskSpec("check/vector", "check", "vector", (39,), "continuous", 4, 100.0, 10.0)
 IMAGE_TASK = TaskSpec("check/image", "check", "image", (3, 64, 64), "discrete", 15, 100.0, 10.0)
 
+DESCRIPTION = "info"
+"""Subject of the check of what an agent says of itself, for which it need not act."""
+
 EXACT = "an episode is played in whatever lane is free, so any difference would make results depend on chance"
 
 
@@ -82,7 +85,7 @@ def contract_checks(
         seed: Of observations, rewards and episodes.
         decisions: Of an episode that is compared.
     """
-    checks = guarded("the agent says what it is", "info", partial(_check_info, agent))
+    checks = guarded("the agent says what it is", DESCRIPTION, partial(_check_info, agent))
     playable = []
     for task in tasks:
         found = guarded("the agent says what it plays", task.id, partial(_refusal, agent, task))
@@ -161,7 +164,7 @@ def _check_info(agent: MinimalAgent) -> list[Check]:
     info = agent.info
     good = isinstance(info, AgentInfo) and bool(info.description)
     shown = f"{info.kind}: {info.description}" if good else repr(info)
-    return [_exact("the agent says what it is", "info", good, shown, "an AgentInfo with a description")]
+    return [_exact("the agent says what it is", DESCRIPTION, good, shown, "an AgentInfo with a description")]
 
 
 def _refusal(agent: MinimalAgent, task: TaskSpec) -> list[Check]:

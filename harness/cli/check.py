@@ -95,9 +95,15 @@ def _one_thread() -> None:
 
 
 def _passed(checks: Sequence[Check]) -> bool:
-    """Return whether no check failed and one at least was made."""
-    results = [one.status for one in checks]
-    return "failed" not in results and "passed" in results
+    """Return whether no check failed and the agent was tried on something."""
+    return _tried(checks) and all(one.status != "failed" for one in checks)
+
+
+def _tried(checks: Sequence[Check]) -> bool:
+    """Return whether a check passed for which the agent did something, beyond having a description."""
+    from lram.agents.checks.contract import DESCRIPTION
+
+    return any(one.status == "passed" and one.subject != DESCRIPTION for one in checks)
 
 
 def _facts(label: str, checks: Sequence[Check]) -> dict[str, Any]:
@@ -123,15 +129,15 @@ def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
         ],
     )
     failed = [one for one in checks if one.status == "failed"]
-    tried = sum(one.status == "passed" for one in checks)
-    if not tried and not failed:
+    if not _tried(checks) and not failed:
         print(
             f"\nNOT CHECKED: {label} could not be tried on any task; name tasks that it plays, such as "
             "--tasks metaworld/reach-v3\n"
         )
         return
     if not failed:
-        print(f"\nchecks: {tried} passed, {len(checks) - tried} skipped\n")
+        passed = sum(one.status == "passed" for one in checks)
+        print(f"\nchecks: {passed} passed, {len(checks) - passed} skipped\n")
         return
     names = ", ".join(dict.fromkeys(one.name for one in failed))
     advice = "fix it before you trust its numbers; lram.agents.api says what the contract is"

@@ -265,6 +265,19 @@ def test_the_command_speaks_json(tmp_path: Path, shallow: dict[str, str]) -> Non
     assert set(sound["checks"][0]) >= {"name", "subject", "status", "measured", "allowed", "reason"}
 
 
+def test_an_agent_that_refuses_every_task_is_not_passed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from lram.agents.experts.baselines import ConstantAgent\n"
+        "class Choosy(ConstantAgent):\n"
+        "    def refuses(self, task):\n"
+        "        return 'it plays nothing'\n"
+    )
+    answer = lram(tmp_path, "check", "mine:Choosy")
+    assert answer.returncode == 1
+    assert "NOT CHECKED: mine:Choosy could not be tried on any task" in answer.stdout
+    assert json.loads(lram(tmp_path, "check", "mine:Choosy", "--json").stdout)[0]["passed"] is False
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

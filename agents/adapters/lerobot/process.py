@@ -88,7 +88,8 @@ class PolicyProcess:
                 f"gave no whole answer within {wait_s:g} s; give it longer with ({longer}=...)"
             ) from None
         except (EOFError, ConnectionError, BrokenPipeError):
-            raise self._over(f"{self._death()}{self._last_words()}; see what it needs, then resume") from None
+            why = f"{self._death()}{self._last_words()}"
+            raise self._over(f"{why}; see what {self._python} needs, then resume") from None
         except child.PolicyFrameError as error:
             raise self._over(f"{error}{self._last_words()}; check what runs as {self._python}") from None
         if "error" in answer:

@@ -77,7 +77,7 @@ def conclude_run(run: Run, *, hint: bool = True, counts: bool = False, allow_err
     if hint and errored:
         print(f"\nto play the errored episodes again: lram resume {run.path} --retry-errors")
     if hint:
-        print(f"\nnext: lram report {run.path}")
+        print(f"\nnext: lram report {shlex.quote(str(run.path))}")
     return EXIT_FAILED if empty or (lost and not allow_errors) else 0
 
 
