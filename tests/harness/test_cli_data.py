@@ -199,6 +199,7 @@ def test_anybodys_data_can_be_imported(tmp_path: Path, capsys: pytest.CaptureFix
         (["--limit", "0"], "--limit must be 1 or more"),
         (["--action-bounds=2,1"], "is no range"),
         (["--action-bounds=2"], "is no range"),
+        (["--action-bounds=-1,1e400"], "is no range"),
     ],
 )
 def test_bad_options_are_refused_in_one_sentence(

@@ -25,7 +25,7 @@ from lram.agents.trajectories.trajectory import ACTION_SLACK, Trajectory, check_
 ROUNDING = 1e-3
 """Actions this far outside [-1, 1] are clipped without being asked: a rounding, not another range."""
 
-MAPPED = "actions were mapped from the range that the source tells to [-1, 1]"
+MAPPED = "episodes had their actions mapped from the range that the source tells to [-1, 1]"
 CLIPPED = "action values outside [-1, 1] were clipped"
 RESUMMED = "episodes note another return than the sum of their rewards; the sum counts"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -176,7 +177,7 @@ def _bounds(text: str | None) -> tuple[float, float] | Literal["stats"] | None:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
         low = high = 0.0
-    if not low < high:
+    if not -math.inf < low < high < math.inf:
         raise LramError(f"--action-bounds {text!r} is no range; write LOW,HIGH, such as --action-bounds=-2,2")
     return low, high
 
