@@ -21,6 +21,7 @@ from lram.agents.adapters.served.address import parse_address
 from lram.agents.adapters.served.wire import WireError, pack, unpack
 from lram.agents.api import Agent, AgentError, Episode, TaskSpec
 from lram.agents.checks.contract import contract_checks
+from lram.agents.compute import Compute
 from lram.agents.factory import create_agent
 from lram.agents.spec import parse_agent
 
@@ -435,3 +436,8 @@ def test_only_what_looks_like_a_token_is_sent_from_a_file(tmp_path: Path) -> Non
             create_agent(f"ws://127.0.0.1:{port}(token_file={str(private)!r})")
         with pytest.raises(AgentError, match="cannot be read"):
             create_agent(f"ws://127.0.0.1:{port}(token_file={str(tmp_path / 'none')!r})")
+
+
+def test_a_precision_is_refused_since_the_server_computes() -> None:
+    with pytest.raises(AgentError, match="leave --precision int8 out, and give it to 'lram serve'"):
+        create_agent("ws://127.0.0.1:1", compute=Compute(precision="int8"))

@@ -10,10 +10,19 @@ from lram.agents.adapters.served.single import OpenpiAgent
 from lram.agents.adapters.served.vla_eval import VlaEvalAgent
 from lram.agents.adapters.served.wire import codec
 from lram.agents.api import Agent, AgentError
+from lram.agents.compute import Compute
 
 
-def served_agent(address: ServedAddress) -> Agent:
-    """Return the agent that is served at ``address``; AgentError where there is none, one sentence."""
+def served_agent(address: ServedAddress, compute: Compute) -> Agent:
+    """Return the agent that is served at ``address``; AgentError where there is none, one sentence.
+
+    How it computes is its server's choice, so a precision is refused rather than recorded of what had none.
+    """
+    if compute.precision != "float32":
+        raise AgentError(
+            f"{address.url} computes as its server does; leave --precision {compute.precision} out, and give "
+            "it to 'lram serve'"
+        )
     client_library()
     codec()
     if address.protocol == "vla-eval":

@@ -10,4 +10,4 @@ from lram.agents.compute import Compute
 
 def load(where: str, seed: int, compute: Compute) -> Agent:
     """Return the agent that is served at ``ws:WHERE``; how it computes is the server's. AgentError else."""
-    return served_agent(parse_address("ws", where))
+    return served_agent(parse_address("ws", where), compute)
