@@ -32,8 +32,10 @@ The others never reach a user: whoever catches them knows which file or agent th
 
     ValueError
         ChecksumError           content is not what was written
+        ExampleError            a record of an RLDS data set is no message
         Hdf5Error               a part of an HDF5 file is missing or not read
         MessageError            a served policy, or its client, sent what does not belong there
+        PolicyFrameError        a policy's own Python and this one do not understand each other
         WeightsError            no sound file of weights
         WireError               bytes of a connection are no message
         WrongRecordError        a record contradicts its plan, or another record

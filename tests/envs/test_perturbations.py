@@ -70,14 +70,14 @@ def test_every_perturbed_protocol_names_the_one_it_perturbs() -> None:
     ]
     assert {protocol.perturbs for protocol in PERTURBED} == {"lram"}
     assert DMCONTROL.protocol().perturbs == ""
-    assert announced._flaw("dmcontrol", DMCONTROL) == ""
+    assert announced.flaw("dmcontrol", DMCONTROL) == ""
 
 
 @pytest.mark.parametrize("perturbs", ["none", "positions", "delay-1"])
 def test_a_protocol_that_perturbs_none_of_the_domains_own_is_refused(perturbs: str) -> None:
     wrong = dataclasses.replace(PERTURBED[1], perturbs=perturbs)
     domain = dataclasses.replace(DMCONTROL, protocols=(*DMCONTROL.protocols[:2], wrong))
-    assert "no unperturbed protocol" in announced._flaw("dmcontrol", domain)
+    assert "no unperturbed protocol" in announced.flaw("dmcontrol", domain)
 
 
 def test_random_play_earns_the_same_whatever_is_shown() -> None:

@@ -71,11 +71,11 @@ def points(run: LatencyRun) -> list[tuple[object, ...]]:
 def test_a_node_gives_the_plan_and_the_points_of_this_machine(
     tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "crashing_agent.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     mine = tmp_path / "mine"
     shutil.copytree(shipped_checkpoints()["small-mamba"], mine)
-    asked = request(str(mine), "own:Crashing", loop=True, batches=(8,))
+    asked = request(str(mine), "crashing_agent:Crashing", loop=True, batches=(8,))
     here = sweep(asked, tmp_path / "here")
     said: list[str] = []
     executor = RayExecutor(cluster.address)
