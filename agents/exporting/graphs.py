@@ -66,7 +66,7 @@ def write_graph(decision: OneDecision, to: Format, folder: Path) -> None:
         except (OSError, MemoryError):
             raise
         except Exception as error:
-            words = str(error).strip().partition("\n")[0] or "no more is told"
+            words = str(error).strip().partition("\n")[0] or "it gives no reason"
             raise AgentError(
                 f"the step of {decision.config.describe()} cannot be exported to {to} "
                 f"({type(error).__name__}: {shown(words, 300)}); export to another format, or another kind "

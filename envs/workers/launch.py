@@ -68,7 +68,7 @@ class Launcher:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             variables.setdefault(name, "1")
         variables.setdefault("PYTHONWARNINGS", "ignore")
-        variables.pop(VARIABLE, None)  # it is told its own file, and the others may not run in its Python
+        variables.pop(VARIABLE, None)  # it is given its own file, and the others may not run in its Python
         if python != sys.executable:
             variables["PYTHONPATH"] = os.pathsep.join(
                 filter(None, [self._bridge_path(), variables.get("PYTHONPATH")])

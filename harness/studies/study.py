@@ -38,7 +38,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from msgspec import Meta
 
@@ -113,7 +113,7 @@ class Timing:
     decisions: Count = 200
 
 
-MEASURE_KEYS = (
+MeasureKey: TypeAlias = Literal[
     "score",
     "score_trained",
     "score_beyond",
@@ -121,7 +121,8 @@ MEASURE_KEYS = (
     "repeated_predictions",
     "repeated_in_play",
     "decision_ms",
-)
+]
+MEASURE_KEYS: tuple[MeasureKey, ...] = get_args(MeasureKey)
 """What is measured of every cell and can be predicted; scores also for tasks up to the largest value of
 a dial that was trained on, and beyond it (:class:`lram.envs.task.Dial`)."""
 
@@ -148,15 +149,7 @@ class Statement:
     """
 
     level: Text
-    measure: Literal[
-        "score",
-        "score_trained",
-        "score_beyond",
-        "validation_loss",
-        "repeated_predictions",
-        "repeated_in_play",
-        "decision_ms",
-    ]
+    measure: MeasureKey
     says: Literal["better", "worse", "higher", "lower", "equal"]
     against: str = ""
     within: Annotated[float, Meta(gt=0)] = 0.1

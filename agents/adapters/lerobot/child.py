@@ -131,7 +131,7 @@ class LoadedPolicy:
     """
 
     def __init__(self, order: dict[str, Any]) -> None:
-        import lerobot  # noqa: F401 (what lacks it is told before torch is loaded)
+        import lerobot  # noqa: F401 (a Python without it is refused before torch is loaded)
         import torch
         from lerobot.configs.policies import PreTrainedConfig
         from lerobot.policies.factory import get_policy_class, make_pre_post_processors
