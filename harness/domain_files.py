@@ -43,14 +43,15 @@ def named(selection: Sequence[str]) -> list[str]:
 
 
 def with_absolute_files(selection: Sequence[str], folder: Path) -> tuple[str, ...]:
-    """Return the terms of a selection, with the files of domains, relative to ``folder``, made absolute."""
-    terms = []
-    for term in (term.strip() for part in selection for term in part.split(",")):
-        if (found := _TERM.fullmatch(term)) is not None:
-            place = (folder / Path(found["file"]).expanduser()).absolute()
-            term = f"{found['without']}{place}" + ("" if found["name"] is None else f":{found['name']}")
-        terms += [term] if term else []
-    return tuple(terms)
+    """Return a selection with the files of domains, relative to ``folder``, made absolute."""
+    return tuple(",".join(_absolute(term, folder) for term in part.split(",")) for part in selection)
+
+
+def _absolute(term: str, folder: Path) -> str:
+    if (found := _TERM.fullmatch(term.strip())) is None:
+        return term
+    place = (folder / Path(found["file"]).expanduser()).absolute()
+    return f"{found['without']}{place}" + ("" if found["name"] is None else f":{found['name']}")
 
 
 def sources(domains: Iterable[str]) -> dict[str, DomainSource]:

@@ -122,8 +122,7 @@ def test_the_variable_makes_it_known_to_every_command(home: Path) -> None:
 
 def test_files_in_selections_are_found_from_the_folder_of_the_evaluation(home: Path) -> None:
     assert with_absolute_files(["toy/reach,number_line.py:stay", "!number_line.py"], home) == (
-        "toy/reach",
-        f"{home}/number_line.py:stay",
+        f"toy/reach,{home}/number_line.py:stay",
         f"!{home}/number_line.py",
     )
     (home / "play.toml").write_text('agents = ["random"]\ntasks = ["number_line.py"]\nepisodes = 1\n')

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lram.envs.registry import select
@@ -111,6 +111,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 
 
 @settings(max_examples=30)
+@example(("0",), ("\r", " a , b"), 0.0, {}, None, None)
 @given(
     agents=st.lists(TEXT, min_size=1, max_size=3).map(tuple)
     | st.dictionaries(TEXT, TEXT, min_size=1, max_size=3),
