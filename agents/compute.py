@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from lram.agents.api import AgentError
+from lram.agents.devices import NEEDED, split_devices
 
 StepForm = Literal["auto", "torch", "fused", "compile", "graphs"]
 Precision = Literal["float32", "bfloat16", "bfloat16-weights", "int8"]
@@ -27,7 +28,8 @@ class Compute:
     """How a model computes; AgentError for a name that is not known.
 
     Attributes:
-        device: Where its weights go, as torch names it.
+        device: Where its weights go, as torch names it: ``cpu``, ``cuda``, ``cuda:1``. Of a run with several
+            agents also a comma list, whose devices they take in turn (:meth:`on`).
         precision: ``float32`` and ``bfloat16`` are the type of weights and activations; of
             ``bfloat16-weights`` and ``int8`` (a scale an output) are the weights of matrix products only, and
             activations are float32. Recurrent states and caches are float32 always.
@@ -46,11 +48,21 @@ class Compute:
             if value not in known:
                 raise AgentError(f"there is no {what} {value!r}; choose one of {', '.join(known)}")
         if not self.device:
-            raise AgentError("the device has no name; use cpu, or cuda where 'lram doctor' shows a GPU")
+            raise AgentError(f"the device has no name; use {NEEDED}")
+        split_devices(self.device)  # raises, where it is no list of them
         if type(self.rows) is not int:
             raise AgentError(f"rows of a pass must be a whole number, not {self.rows!r}")
         if self.rows != 1 and (self.rows < 1 or self.rows % ROWS):
             raise AgentError(f"rows of a pass must be 1 or a multiple of {ROWS}, not {self.rows}")
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that ``device`` names: one, or those of a comma list."""
+        return split_devices(self.device)
+
+    def on(self, device: str) -> Compute:
+        """Return this, on one of the devices that it names."""
+        return replace(self, device=device)
 
     @property
     def narrow(self) -> Narrow | None:

@@ -39,6 +39,7 @@ from lram.agents.calls import call_with, parse_arguments, split_call
 from lram.agents.checkpoints.known_tasks import KnownTasks, known_tasks
 from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.agents.compute import Compute
+from lram.agents.devices import find_device, refusal
 from lram.agents.experts.noise import NoisyAgent, parse_noise
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.presets import is_preset, is_preset_like, parse_preset, preset_names
@@ -246,17 +247,12 @@ def _model_agent(
 
 
 def _placed(model: ActionModel, device: str) -> ActionModel:
-    """Return ``model`` on ``device``; AgentError when there is no such device here."""
-    import torch
-
+    """Return ``model`` on ``device``; AgentError when there is no such device here, or no room on it."""
+    where = find_device(device)
     try:
-        if torch.device(device).type == "meta":
-            raise RuntimeError("a device without memory")
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise AgentError(
-            f"the device {device!r} cannot be used here; use cpu, or cuda where 'lram doctor' shows a GPU"
-        ) from error
+        return model.to(where)
+    except RuntimeError as error:
+        raise AgentError(refusal(device, error)) from error
 
 
 def _points() -> list[EntryPoint]:

@@ -13,6 +13,7 @@ import msgspec
 
 from lram.agents.api import AgentInfo
 from lram.agents.compute import Compute
+from lram.agents.devices import gpu_model, placed_in_turn
 from lram.harness.plan import PlannedAgent
 from lram.harness.storage.records import RunPlan
 from lram.harness.storage.run_folder import Run
@@ -41,14 +42,25 @@ def facts(info: AgentInfo, compute: Compute, threads: int) -> dict[str, str]:
 
 
 def of_models(
-    agents: Mapping[str, PlannedAgent], compute: Compute, threads: int
+    agents: Mapping[str, PlannedAgent], compute: Compute, threads: int, *, here: bool = True
 ) -> dict[str, dict[str, str]]:
-    """Return by label how each model among ``agents`` computes."""
-    return {
-        label: facts(agent.info, compute, threads)
+    """Return by label how each model among ``agents`` computes.
+
+    Args:
+        agents: All that a session has built, in their order: they take the devices in turn.
+        compute, threads: As asked for.
+        here: They compute in this process, so that the model of their GPU (``gpu``) can be told.
+    """
+    devices = placed_in_turn(agents, compute.device)
+    found = {
+        label: facts(agent.info, compute.on(devices[label]), threads)
         for label, agent in agents.items()
         if agent.info.kind == "model"
     }
+    for told in found.values():
+        if here and (model := gpu_model(told["device"])):
+            told["gpu"] = model
+    return found
 
 
 def changes(
@@ -65,8 +77,10 @@ def changes(
         Labels of the agents by difference.
     """
     found: dict[str, list[str]] = {}
+    compute, threads = start
+    devices = placed_in_turn([entry.label for entry in plan.agents], compute.device)
     for entry in plan.agents:
-        before = facts(entry.info, *start)
+        before = facts(entry.info, compute.on(devices[entry.label]), threads)
         for name, value in now.get(entry.label, {}).items():
             if value != before.get(name, value):
                 found.setdefault(f"{name} {value} instead of {before[name]}", []).append(entry.label)

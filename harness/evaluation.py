@@ -215,7 +215,7 @@ def go_on(
     with executor.open(machine) as session:
         built = reopen(opened.plan, agents, interpreters, session)
         noted = checked(session, built, items)
-        if changed := _changed(opened, _playing(built, items), machine):
+        if changed := _changed(opened, built, items, machine):
             # To where progress goes, too; a reader that is gone must not end the run.
             with suppress(OSError):
                 print(
@@ -259,8 +259,9 @@ def play(
     plan = writer.run.plan
     interpreters = interpreters_of(plan, machine.interpreters)
     facts = {**asdict(machine), "interpreters": interpreters, **noted}
-    compute = of_models(_playing(built, items), machine.compute(), machine.threads)
     playing = _playing(built, items)
+    compute = of_models(built, machine.compute(), machine.threads, here=not session.remote)
+    compute = {label: found for label, found in compute.items() if label in playing}
     entries = [entry for entry in plan.agents if entry.label in playing]
     sources = {entry.label: sources_of(entry, playing[entry.label].info) for entry in entries}
     provenance = collect(facts, {}, compute=compute, sources=sources)
@@ -334,8 +335,9 @@ def _playing(built: Mapping[str, PlannedAgent], items: list[WorkItem]) -> dict[s
     return {label: agent for label, agent in built.items() if label in playing}
 
 
-def _changed(run: Run, built: Mapping[str, PlannedAgent], machine: Machine) -> str:
-    """Return how ``built`` compute otherwise than at the run's start; empty where they do not."""
+def _changed(run: Run, built: Mapping[str, PlannedAgent], items: list[WorkItem], machine: Machine) -> str:
+    """Return how what plays ``items`` computes otherwise than at the run's start; empty: it does not."""
+    playing = _playing(built, items)
     now = of_models(built, machine.compute(), machine.threads)
-    found = changes(run.plan, started_with(run), now)
+    found = changes(run.plan, started_with(run), {label: now[label] for label in now if label in playing})
     return "; ".join(f"{what} ({', '.join(labels)})" for what, labels in found.items())

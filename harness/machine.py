@@ -26,7 +26,8 @@ class Machine:
             cores instead.
         threads: Threads of the agents' tensor library. With one, a model's numbers repeat bit for
             bit; with more, how the work is split may change their last digits.
-        device: Where models act, as torch names it; another device gives other last digits.
+        device: Where models act, as torch names it; another device gives other last digits. Of a comma list
+            (``cuda:0,cuda:1``) agents take one after the other.
         precision: As :class:`lram.agents.compute.Compute` has it; it is part of what an agent is.
         step: Form of the models' step (:mod:`lram.agents.backbones.stepping`); another form gives other last
             digits.

@@ -14,6 +14,7 @@ from typing import Protocol, cast
 from lram.agents.adapters import with_absolute_file, without_folder
 from lram.agents.api import Agent, AgentInfo, MinimalAgent, TaskSpec, checked_agent
 from lram.agents.compute import Compute
+from lram.agents.devices import placed_in_turn
 from lram.agents.factory import names_agent
 from lram.agents.own_code import changed, code_of, named_module
 from lram.agents.seed import check_seed
@@ -105,7 +106,7 @@ class PlanningPlace(Protocol):
 
 
 class LocalPlanning:
-    """This machine, where models compute as told."""
+    """This machine, where models compute as told; of several devices they take one after the other."""
 
     def __init__(self, compute: Compute) -> None:
         self._compute = compute
@@ -120,7 +121,10 @@ class LocalPlanning:
         self, specs: Mapping[str, str | Agent], tasks: Sequence[PlannedTask], seed: int
     ) -> Mapping[str, Agent]:
         """Return the agents by label."""
-        return {label: build_agent(spec, seed, self._compute) for label, spec in specs.items()}
+        devices = placed_in_turn(specs, self._compute.device)
+        return {
+            label: build_agent(spec, seed, self._compute.on(devices[label])) for label, spec in specs.items()
+        }
 
 
 def make_plan(request: RunRequest) -> tuple[RunPlan, dict[str, Agent]]:

@@ -123,6 +123,7 @@ class ModelAgent(Agent):
                 ("rows a pass", str(rows)),
                 ("step", self.stepper.detail),
                 ("precision", self.precision),
+                *(() if self.reader.here else (("device", str(self.reader.device)),)),
                 *details,
             ),
         )

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lram.agents.api import AgentError
+from lram.agents.devices import find_device
 from lram.agents.model.network import ActionModel
 
 
@@ -71,7 +71,7 @@ def joined(device: str) -> Iterator[World]:
     """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    where = _device(f"cuda:{local}" if device == "cuda" and size > 1 else device)
+    where = find_device(f"cuda:{local}" if device == "cuda" and size > 1 else device)
     if size == 1:
         yield World(0, 1, where)
         return
@@ -82,16 +82,3 @@ def joined(device: str) -> Iterator[World]:
         yield World(rank, size, where)
     finally:
         dist.destroy_process_group()
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        if device.type == "meta":
-            raise RuntimeError("a device without memory")
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise AgentError(
-            f"the device {name!r} cannot be used here; use cpu, or cuda where 'lram doctor' shows a GPU"
-        ) from error
-    return device

@@ -216,7 +216,9 @@ class Recipe:
     threads: Annotated[
         Threads, Meta(description="threads of the trainer; bits are repeated for the same number only")
     ] = 1
-    device: Annotated[str, Meta(min_length=1, description="where the model is trained: cpu, cuda")] = "cpu"
+    device: Annotated[
+        str, Meta(min_length=1, description="where the model is trained: cpu, cuda, cuda:1")
+    ] = "cpu"
     model: ModelSection = field(default_factory=ModelSection)
     data: DataSection = field(default_factory=DataSection)
     sampling: SamplingSection = field(default_factory=SamplingSection)

@@ -12,7 +12,15 @@ from cyclopts import Parameter
 from lram.agents.compute import ROWS, Compute
 from lram.agents.seed import check_seed
 from lram.harness.cli.exits import EXIT_FAILED
-from lram.harness.cli.options import AGENTS, JsonOption, PrecisionOption, RowsOption, StepOption, terms
+from lram.harness.cli.options import (
+    AGENTS,
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    RowsOption,
+    StepOption,
+    terms,
+)
 from lram.harness.cli.printing.output import print_json, print_table
 from lram.harness.errors import LramError
 from lram.harness.waiting import still
@@ -44,7 +52,7 @@ def check(
     seed: Annotated[
         int, Parameter(name=["--seed", "-s"], help="Seed of weights, observations and rewards.")
     ] = 0,
-    device: Annotated[str, Parameter(help="Where models act, such as cpu or cuda.")] = "cpu",
+    device: DeviceOption = "cpu",
     precision: PrecisionOption = "float32",
     step: StepOption = "auto",
     rows: RowsOption = ROWS,

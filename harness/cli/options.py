@@ -114,7 +114,8 @@ PRECISION_HELP = (
 # Of models that are timed.
 StepOption = Annotated[StepForm, Parameter(help="How a model's step is computed.")]
 RowsOption = Annotated[int, Parameter(help="Lanes that share a pass of a model.")]
-TimedDeviceOption = Annotated[str, Parameter(help="Where models decide, such as cpu or cuda.")]
+DeviceOption = Annotated[str, Parameter(help="Where models act: cpu, cuda, cuda:1.")]
+TimedDeviceOption = Annotated[str, Parameter(help="Where models decide: cpu, cuda, cuda:1.")]
 PrecisionOption = Annotated[Precision, Parameter(help=f"{PRECISION_HELP}; states are float32.")]
 BenchSeedOption = Annotated[
     int, Parameter(name=["--seed", "-s"], help="Seed of weights, inputs and the order of visits.")
@@ -156,7 +157,8 @@ class MachineOptions:
     device: Annotated[
         str | None,
         Parameter(
-            help="Where models act, such as cpu or cuda (default: as the run was started; for a new run cpu)."
+            help="Where models act: cpu, cuda, cuda:1; of a list such as cuda:0,cuda:1 agents take one after "
+            "the other (default: as the run was started; for a new run cpu)."
         ),
     ] = None
     precision: Annotated[

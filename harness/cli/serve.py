@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from lram.agents.compute import ROWS, Compute
 from lram.agents.seed import check_seed
-from lram.harness.cli.options import PrecisionOption, RowsOption, StepOption, terms
+from lram.harness.cli.options import DeviceOption, PrecisionOption, RowsOption, StepOption, terms
 from lram.harness.errors import LramError
 from lram.harness.words import visible
 
@@ -39,7 +39,7 @@ def serve(
         Parameter(help="Task of clients that only speak openpi's protocol (default: refuse them)."),
     ] = None,
     seed: Annotated[int, Parameter(name=["--seed", "-s"], help="Seed of an untrained model's weights.")] = 0,
-    device: Annotated[str, Parameter(help="Where a model acts, such as cpu or cuda.")] = "cpu",
+    device: DeviceOption = "cpu",
     precision: PrecisionOption = "float32",
     step: StepOption = "auto",
     rows: RowsOption = ROWS,

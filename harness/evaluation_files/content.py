@@ -45,7 +45,7 @@ class MachineSection:
         lanes: Episodes played at the same time.
         workers: Simulator processes.
         threads: Threads for the models.
-        device: Where models act, such as cpu or cuda.
+        device: Where models act: cpu, cuda, cuda:1, or a list such as cuda:0,cuda:1 that agents take in turn.
         precision: Of models: float32; bfloat16; or bfloat16-weights, int8, which are of weights alone.
         step: How a model's step is computed.
         rows: Lanes that share a pass of a model: 1, or a multiple of 8.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.acting.contexts import MODES, Mode
+from lram.agents.devices import placed_in_turn
 from lram.agents.seed import check_seed
 from lram.harness import evaluation, waiting
 from lram.harness.errors import LramError
@@ -73,9 +74,11 @@ def plan_of(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPla
         raise LramError(
             "there is nothing to measure; give tasks to play with --tasks, trajectories with --data"
         )
+    specs, compute = labelled_specs(request.agents), machine.compute()
+    devices = placed_in_turn(specs, compute.device)
     built = {
-        label: (spec, build_agent(spec, request.seed, machine.compute()))
-        for label, spec in labelled_specs(request.agents).items()
+        label: (spec, build_agent(spec, request.seed, compute.on(devices[label])))
+        for label, spec in specs.items()
     }
     models: dict[str, tuple[str, ModelAgent]] = {}
     for label, (spec, agent) in built.items():

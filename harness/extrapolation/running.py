@@ -8,8 +8,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lram.agents.compute import Compute
+from lram.agents.devices import placed_in_turn
 from lram.agents.places import placed
-from lram.harness.computing import facts
+from lram.harness.computing import of_models
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.folder import MARKER, SCORES, Extrapolation, Writer
 from lram.harness.extrapolation.planning import ExtrapolationRequest, plan_of, say, scores_plan_of
@@ -102,11 +104,12 @@ def _go_on(writer: Writer, machine: Machine, progress: Progress, trust: Trust = 
         # Before hours of play: a model that breaks down shows here in minutes.
         stores = _opened(plan)
         with threads(machine.threads):
-            models = {agent.label: _built(agent, plan, machine) for agent in plan.agents}
-            computed = {
-                label: facts(model.info, machine.compute(), machine.threads)
-                for label, model in models.items()
+            compute = machine.compute()
+            devices = placed_in_turn([agent.label for agent in plan.agents], compute.device)
+            models = {
+                agent.label: _built(agent, plan, compute.on(devices[agent.label])) for agent in plan.agents
             }
+            computed = of_models(models, compute, machine.threads)
             writer.write_provenance(collect(asdict(machine), {}, compute=computed))
             _check(writer, unchecked, models, stores)
             _losses(writer, models, stores)
@@ -168,8 +171,8 @@ def _opened(plan: ExtrapolationPlan) -> list[TrajectoryStore]:
     return stores
 
 
-def _built(agent: Candidate, plan: ExtrapolationPlan, machine: Machine) -> ModelAgent:
-    model = as_model(build_agent(agent.spec, plan.seed, machine.compute()))
+def _built(agent: Candidate, plan: ExtrapolationPlan, compute: Compute) -> ModelAgent:
+    model = as_model(build_agent(agent.spec, plan.seed, compute))
     if model is None or model.info.digest != agent.info.digest:
         raise LramError(
             f"{agent.label} is not the model that the extrapolation was started with; put its files and "

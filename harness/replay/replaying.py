@@ -161,7 +161,7 @@ def _check_objects(plan: RunPlan, agents: Mapping[str, MinimalAgent] | None) -> 
 
 def _here(session: ExecutorSession, built: Mapping[str, PlannedAgent], machine: Machine) -> Provenance:
     """Return the provenance of this replay, which is written nowhere."""
-    compute = of_models(built, machine.compute(), machine.threads)
+    compute = of_models(built, machine.compute(), machine.threads, here=not session.remote)
     return replace(collect({}, {}, compute=compute), workers=session.report().workers)
 
 

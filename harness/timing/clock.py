@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lram.agents.api import AgentError
+from lram.agents.devices import find_device, refusal
 
 Prepare = Callable[[], Callable[[], object]]
 """Makes ready what is not to be timed (inputs, the state taken back), and returns what is."""
@@ -49,13 +50,5 @@ def _synchroniser(device: str) -> Callable[[], object]:
 
 def check_device(device: str) -> None:
     """Raise AgentError when decisions cannot be timed on ``device``: it is neither a processor nor CUDA."""
-    import torch
-
-    try:
-        timed = torch.ones(1, device=device).device.type in ("cpu", "cuda")
-    except (RuntimeError, AssertionError, ImportError):
-        timed = False
-    if not timed:
-        raise AgentError(
-            f"the device {device!r} cannot be used here; use cpu, or cuda where 'lram doctor' shows a GPU"
-        )
+    if find_device(device).type not in ("cpu", "cuda"):
+        raise AgentError(refusal(device))

@@ -25,6 +25,7 @@ from lram.agents.adapters.normalization import Normalization, read_normalization
 from lram.agents.adapters.policy import PolicyShape, safe_rows
 from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
 from lram.agents.compute import Compute
+from lram.agents.devices import find_device
 from lram.agents.shown import shown
 from lram.agents.sums import files_digest
 
@@ -219,13 +220,8 @@ def load_agent(folder: Path, options: DtOptions, compute: Compute) -> DtAgent:
         statistics = read_normalization(folder / options.normalization, (config.state_dim,), states=True)
         files.append(folder / options.normalization)
     info = _info(folder, config, options, bounds, network, files)
-    try:
-        return DtAgent(network.to(compute.device), config, options, bounds, statistics, info, compute)
-    except (RuntimeError, AssertionError) as error:
-        raise AgentError(
-            f"the device {compute.device!r} cannot be used here; use cpu, or cuda where 'lram doctor' shows "
-            "a GPU"
-        ) from error
+    network = network.to(find_device(compute.device))
+    return DtAgent(network, config, options, bounds, statistics, info, compute)
 
 
 def _info(

@@ -19,6 +19,7 @@ from lram.agents.adapters.sb3.choosing import explored, gaussian, squashed_gauss
 from lram.agents.adapters.sb3.network import ActingNetwork, activation_class, build_network
 from lram.agents.api import AgentError, AgentInfo
 from lram.agents.compute import Compute
+from lram.agents.devices import find_device
 from lram.agents.shown import shown
 from lram.agents.sums import files_digest
 
@@ -205,12 +206,7 @@ def _chooser(
 def _runner(
     network: ActingNetwork, pixels: bool, squash: bool, statistics: Normalization | None, device: str
 ) -> Callable[[list[Any]], list[Any]]:
-    try:
-        module = network.module.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise AgentError(
-            f"the device {device!r} cannot be used here; use cpu, or cuda where 'lram doctor' shows a GPU"
-        ) from error
+    module = network.module.to(find_device(device))
 
     def run(arrays: list[Any]) -> list[Any]:
         seen = arrays[0] if statistics is None else statistics(arrays[0])

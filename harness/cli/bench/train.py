@@ -38,7 +38,7 @@ def train(
     threads: Annotated[
         str, Parameter(help="Threads of PyTorch, as a list; each number is measured separately.")
     ] = "1",
-    device: Annotated[str, Parameter(help="Where models are trained, such as cpu or cuda.")] = "cpu",
+    device: Annotated[str, Parameter(help="Where models are trained: cpu, cuda, cuda:1.")] = "cpu",
     precision: Annotated[
         Literal["float32", "bfloat16"],
         Parameter(help="float32 or bfloat16, the latter by autocast; weights are float32."),

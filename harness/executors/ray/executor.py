@@ -100,6 +100,11 @@ class RayExecutor:
         self._request.check()
         if machine.shuffle:
             raise LramError("--shuffle is for one machine; leave it out with --backend ray")
+        if machine.compute().devices[1:]:
+            raise LramError(
+                f"--device {machine.device} names devices of one machine; with --backend ray give --device "
+                "cuda, and what a job takes of a GPU with --job-gpus"
+            )
         with connected(self._address, self._log) as cluster:
             yield _RaySession(cluster, machine, self._request, log or self._log)
 
