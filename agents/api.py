@@ -16,19 +16,22 @@ What always holds:
   life lost in Atari): the lane's episode is the same task, with another seed.
 * Everything random is drawn from the episode's ``seed``, so an episode can be run again alone.
 
-Two parts of the contract have defaults that are right for most agents, and an agent from outside need not
+Some parts of the contract have defaults that are right for most agents, and an agent from outside need not
 have them (:class:`MinimalAgent`; :func:`checked_agent` adds what is missing, where it enters):
 
 * ``rows``: an agent whose network reads lanes in passes of a fixed size tells the size: lanes 0 .. rows - 1
   share a pass, and so on. It is then asked for the lanes of one pass at a time, while simulators step those
   of the others. None (the default) and 0: no such passes. :mod:`lram.agents.acting.padded` makes such an
   agent of a function that acts for a batch.
+* ``launch``: an agent that computes on a GPU may let simulators be stepped meanwhile
+  (:class:`LaunchingAgent`).
 * ``took``: an agent that remembers its own actions is told what lanes did instead of what it gave. By default
   nothing is remembered.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
@@ -225,6 +228,44 @@ class Agent(MinimalAgent, Protocol):
         """Take note that ``lanes`` did ``actions`` instead of what the last ``act`` gave for them.
 
         Item i of ``actions`` belongs to lanes[i]. By default nothing is remembered of actions.
+        """
+
+
+class PendingActions(Protocol):
+    """Actions that a device is still computing, one for each lane of a :meth:`LaunchingAgent.launch`."""
+
+    def wait(self) -> None:
+        """Return when they are there; called once, by a thread of its own."""
+        ...
+
+    def actions(self) -> list[Action]:
+        """Return them, and note what the agent remembers of them; called once, after :meth:`wait`."""
+        ...
+
+
+class LaunchingAgent(Agent):
+    """An agent that computes on a device of its own, and need not be waited for."""
+
+    @property
+    def launches(self) -> bool:
+        """Whether it does so here; otherwise only ``act`` is called."""
+        return True
+
+    @abstractmethod
+    def launch(
+        self,
+        state: Any,
+        observations: Sequence[Observation],
+        rewards: Sequence[float],
+        lanes: Sequence[int],
+    ) -> tuple[PendingActions, Any]:
+        """Ask the device for a decision as :meth:`MinimalAgent.act` makes it, and return before it is there.
+
+        ``reset`` and ``launch`` may be called for other lanes, and other passes, before the actions are
+        taken; not for lanes of the same pass. What is given may change once this returns.
+
+        Returns:
+            What the actions come from, and the state.
         """
 
 

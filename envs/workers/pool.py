@@ -89,6 +89,14 @@ class Pool:
         while len(self._parked) > self._keep:
             self._stop(self._parked.pop(0))
 
+    def watch(self, descriptor: int) -> None:
+        """Let :meth:`wait` return early, perhaps without events, while ``descriptor`` can be read."""
+        self._selector.register(descriptor, selectors.EVENT_READ)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Forget a descriptor again, before it is closed."""
+        self._selector.unregister(descriptor)
+
     def wait(self, timeout: float) -> list[Event]:
         """Return the events of at most ``timeout`` seconds, as soon as there are any."""
         now = self._clock()
@@ -106,7 +114,11 @@ class Pool:
             ready = self._selector.select(asked)
             now = self._clock()
             self._stand_still(now - before - asked)
+            woken = False
             for key, mask in ready:
+                if key.data is None:
+                    woken = True
+                    continue
                 if isinstance(key.data, OutputFile):
                     self._drain(key.data)
                     continue
@@ -117,7 +129,7 @@ class Pool:
                     key.data.flush()
                 if mask & selectors.EVENT_READ:
                     events.extend(self._read(key.data))
-            if events or now >= end:
+            if events or woken or now >= end:
                 self._left = self._clock()
                 return events
 

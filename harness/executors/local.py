@@ -116,6 +116,8 @@ class _LocalSession(LocalPlanning):
             finally:
                 self._report.workers.update(worker_versions(pool.facts))
                 self._report.notes["spread"] = spread_text(rollout.occupancy.result(), "lanes")
+                if rollout.overlap.passes:
+                    self._report.notes["overlap"] = str(rollout.overlap)
 
     def report(self) -> ExecutionReport:
         return self._report

@@ -9,10 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lram.agents.api import Action, Agent, Episode
+from lram.agents.api import Action, Agent, Episode, LaunchingAgent, Observation
 from lram.envs.text import message_of, type_of
 from lram.harness.errors import LramError
 from lram.harness.rollout.lane import Lane
+from lram.harness.rollout.launched import LaunchedPass
 from lram.harness.rollout.measured_times import MeasuredTimes
 from lram.harness.storage import seeds
 
@@ -59,6 +60,11 @@ class AgentCalls:
         """
         self._agents, self._lanes, self._seeds = agents, lanes, run_seeds
         self._times, self._warms_up = times, warm_up
+        self._launching = {
+            label
+            for label, agent in agents.items()
+            if not warm_up and isinstance(agent, LaunchingAgent) and agent.launches
+        }
         self._states: dict[str, Any] = {}
         self.pass_s: dict[str, float] = {}
 
@@ -69,34 +75,71 @@ class AgentCalls:
             AgentRaisedError: It raised, or gave more or fewer actions.
         """
         agent = self._agents[label]
-        started = time.perf_counter()
         try:
-            if label not in self._states:
-                self._states[label] = agent.start(self._lanes)
-                if self._warms_up:
-                    self._warm_up(agent, lanes)
-                    started = time.perf_counter()
-            state = self._states[label]
-            begins = [lane for lane in lanes if lane.needs_reset]
-            if begins:
-                agent.reset(state, [lane.number for lane in begins], [self._episode(lane) for lane in begins])
-            given, self._states[label] = agent.act(
-                state,
-                [lane.observation for lane in lanes if lane.observation is not None],
-                [lane.signal for lane in lanes],
-                [lane.number for lane in lanes],
-            )
+            started = self._begin(agent, label, lanes)
+            given, self._states[label] = agent.act(self._states[label], *_shown(lanes))
             actions = list(islice(given, len(lanes) + 1))
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise AgentRaisedError(
-                label,
-                f"agent {label} raised {type_of(error)}: {message_of(error)} "
-                f"({Path(place.filename).name}, line {place.lineno}; "
-                f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run",
-            ) from error
+            raise _raised(label, lanes, error) from error
+        self._take(label, lanes, actions, time.perf_counter() - started)
+        return actions
+
+    def launches(self, label: str) -> bool:
+        """Return whether agent ``label`` computes on a device of its own, and is asked by :meth:`launch`.
+
+        Not where its time decides what the world does meanwhile: the driver may be late to take a result.
+        """
+        return label in self._launching
+
+    def launch(self, label: str, lanes: Sequence[Lane]) -> LaunchedPass:
+        """Ask agent ``label`` for actions for ``lanes`` without waiting for them; see :meth:`collect`.
+
+        Raises:
+            AgentRaisedError: It raised.
+        """
+        agent = self._agents[label]
+        assert isinstance(agent, LaunchingAgent)
+        try:
+            started = self._begin(agent, label, lanes)
+            pending, self._states[label] = agent.launch(self._states[label], *_shown(lanes))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise _raised(label, lanes, error) from error
+        return LaunchedPass(label, lanes, pending, started)
+
+    def collect(self, launched: LaunchedPass) -> Sequence[Action]:
+        """Return the actions of a pass whose result is there; raises as :meth:`ask`."""
+        label, lanes = launched.label, launched.lanes
+        try:
+            if launched.error is not None:
+                raise launched.error
+            actions = list(islice(launched.pending.actions(), len(lanes) + 1))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise _raised(label, lanes, error) from error
+        self._take(label, lanes, actions, launched.ended - launched.started)
+        return actions
+
+    def _begin(self, agent: Agent, label: str, lanes: Sequence[Lane]) -> float:
+        """Make the agent's state and the lanes' resets; return the moment from which its time counts."""
+        started = time.perf_counter()
+        if label not in self._states:
+            self._states[label] = agent.start(self._lanes)
+            if self._warms_up:
+                self._warm_up(agent, lanes)
+                started = time.perf_counter()
+        begins = [lane for lane in lanes if lane.needs_reset]
+        if begins:
+            numbers = [lane.number for lane in begins]
+            agent.reset(self._states[label], numbers, [self._episode(lane) for lane in begins])
+        return started
+
+    def _take(self, label: str, lanes: Sequence[Lane], actions: Sequence[Action], taken: float) -> None:
+        """Take note of a pass; AgentRaisedError where its actions are more or fewer than its lanes."""
         if len(actions) != len(lanes):
             raise AgentRaisedError(
                 label,
@@ -104,7 +147,6 @@ class AgentCalls:
                 f"{min(len(actions), len(lanes))} actions for {len(lanes)} lanes; mend it and resume",
                 said,
             )
-        taken = time.perf_counter() - started
         if label in self.pass_s:  # the first may have compiled something
             self._times.decided(label, taken)
         self.pass_s[label] = taken
@@ -112,7 +154,6 @@ class AgentCalls:
         for lane in lanes:
             lane.needs_reset = False
             lane.agent_s += share
-        return actions
 
     def longest_pass_s(self, labels: Iterable[str]) -> float:
         """Return the seconds of the last pass of that agent of ``labels`` for which it was longest."""
@@ -136,3 +177,23 @@ class AgentCalls:
         item = lane.item
         seed = seeds.agent_seed(self._seeds[item.agent], item.task, item.episode, lane.contexts)
         return Episode(lane.spec, seed)
+
+
+def _shown(lanes: Sequence[Lane]) -> tuple[list[Observation], list[float], list[int]]:
+    """Return what an agent is given for a decision."""
+    return (
+        [lane.observation for lane in lanes if lane.observation is not None],
+        [lane.signal for lane in lanes],
+        [lane.number for lane in lanes],
+    )
+
+
+def _raised(label: str, lanes: Sequence[Lane], error: BaseException) -> AgentRaisedError:
+    """Return what to say of an agent that raised ``error``."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return AgentRaisedError(
+        label,
+        f"agent {label} raised {type_of(error)}: {message_of(error)} "
+        f"({Path(place.filename).name}, line {place.lineno}; "
+        f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run",
+    )

@@ -9,7 +9,7 @@ together, because they take turns at the same speed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lram.harness.rollout.lane import Lane
 
@@ -27,6 +27,7 @@ class Groups:
         self._rows = rows
         self._members: dict[Group, list[Lane]] = {}
         self._waiting: dict[Group, list[Lane]] = {}
+        self._late: dict[Group, list[Lane]] = {}
 
     def __bool__(self) -> bool:
         """Whether any lane waits for a decision."""
@@ -63,10 +64,26 @@ class Groups:
             waiting.remove(lane)
             if not waiting:
                 del self._waiting[group]
+        elif lane in (late := self._late.get(group, [])):
+            late.remove(lane)
 
     def wait(self, lane: Lane) -> None:
-        """Take note that ``lane`` waits for a decision."""
-        self._waiting.setdefault(self._of(lane), []).append(lane)
+        """Take note that ``lane`` waits for a decision, and first for the end of a pass of its group."""
+        group = self._of(lane)
+        if group in self._late:
+            self._late[group].append(lane)
+        else:
+            self._waiting.setdefault(group, []).append(lane)
+
+    def launched(self, lanes: Sequence[Lane]) -> None:
+        """Take note that a pass for ``lanes`` is computed: what else becomes ready of their group is late."""
+        self._late[self._of(lanes[0])] = []
+
+    def arrived(self, lanes: Sequence[Lane]) -> None:
+        """Take note that the result of that pass is there, and those that were late can be asked for."""
+        group = self._of(lanes[0])
+        if late := self._late.pop(group):
+            self._waiting[group] = late
 
     @property
     def agents(self) -> set[str]:

@@ -1,14 +1,15 @@
 """The loop: lanes over workers, and one ``act`` for the lanes that share a pass and are ready.
 
 There is no barrier anywhere: while the agent decides for a group of lanes, the workers step the others, and
-the next decision takes what has become ready meanwhile. An episode ends in one record, whatever happened to
-its simulator.
+the next decision takes what has become ready meanwhile. An agent that computes on a device of its own is not
+waited for: other lanes begin, step and are asked for meanwhile (:mod:`lram.harness.rollout.launched`). An
+episode ends in one record, whatever happened to its simulator.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lram.agents.api import Action, Agent
@@ -32,6 +33,7 @@ from lram.harness.rollout.batching import LONGEST_S, BatchingTimeout
 from lram.harness.rollout.failures import Tally
 from lram.harness.rollout.groups import Groups
 from lram.harness.rollout.lane import LONGEST, Lane
+from lram.harness.rollout.launched import Arrivals, Overlap
 from lram.harness.rollout.measured_times import MeasuredTimes
 from lram.harness.rollout.observer import RolloutObserver
 from lram.harness.rollout.occupancy import Occupancy
@@ -87,6 +89,7 @@ class Rollout:
 
     Attributes:
         occupancy: How many lanes held an episode so far.
+        overlap: What was done while agents computed on devices of their own.
     """
 
     def __init__(
@@ -126,10 +129,13 @@ class Rollout:
             self._times,
             warm_up=bool(settings.realtime_hz),
         )
+        self._arrivals: Arrivals | None = None
+        self._timeout: BatchingTimeout | None = None
         self._decisions = 0
         self._stood_still_s = pool.stood_still_s
         self._tally = Tally(settings.quarantine_after, len(self._worker_slots))
         self.occupancy = Occupancy(settings.lanes)
+        self.overlap = Overlap()
 
     def run(
         self,
@@ -149,8 +155,11 @@ class Rollout:
             AgentRaisedError: An agent raised; records handed out so far stand.
         """
         self.start(items, on_record, on_heartbeat)
-        while self.turn():
-            pass
+        try:
+            while self.turn():
+                pass
+        finally:
+            self._end_arrivals()
 
     def start(
         self,
@@ -176,6 +185,7 @@ class Rollout:
         """Wait for what comes next and act on it; return False when every item has its record."""
         self._fill()
         if not self._flying:
+            self._end_arrivals()
             return False
         self._gather()
         self._on_heartbeat(len(self._flying), self._decisions)
@@ -248,8 +258,8 @@ class Rollout:
 
     def _gather(self) -> None:
         """Wait for events; once a lane is ready, wait a little longer for the others of its group."""
-        timeout = BatchingTimeout(time.perf_counter())
-        for event in self._wait(0.0 if self._groups else LONGEST_S):
+        timeout, self._timeout = self._timeout or BatchingTimeout(time.perf_counter()), None
+        for event in self._wait(0.0 if self._groups or self._arrivals else LONGEST_S):
             self._take(event)
         while self._groups and not self._groups.complete(self._comes):
             busy = all(
@@ -262,6 +272,9 @@ class Rollout:
             events = self._wait(max(0.0, left))
             for event in events:
                 self._take(event)
+            if self._arrivals:
+                self._timeout = timeout
+                return
             if left <= 0 and not events:
                 return
 
@@ -316,6 +329,8 @@ class Rollout:
     def _stepped(self, lane: Lane, event: Stepped) -> None:
         lane.stepped(event.step, event.seconds)
         self._decisions += 1
+        if self._arrivals is not None and self._arrivals.computing:
+            self.overlap.steps += 1
         self._times.stepped(lane.spec.domain, event.seconds)
         wanted = self._observer is not None and self._observer.stepped(lane.item, lane.last, event)
         if wanted:
@@ -376,23 +391,58 @@ class Rollout:
     # Decisions
 
     def _decide(self) -> None:
-        """Ask an agent for the lanes of one group that are ready, and send the actions off."""
-        if self._groups:
-            lanes = self._groups.take()
-            label = lanes[0].item.agent
-            workers: dict[WorkerProcess, None] = {}
-            for lane, action in zip(lanes, self._calls.ask(label, lanes), strict=True):
-                checked, wrong = checked_action(lane.spec, action)
-                if wrong:
-                    self._land(lane)
-                    # The worker's session is in the middle of an episode; the next begin resets it.
-                    self._fail(lane, Failure("agent", f"agent {label} {wrong}"))
-                    continue
-                delay = int(self._settings.realtime_hz * self._calls.pass_s[label])
-                workers[self._send(lane, lane.decided(checked, delay), flush=False)] = None
-            # All at once: each time that a worker is woken costs more than a request.
-            for worker in workers:
-                worker.flush()
+        """Send off what agents have decided, and ask one for the lanes of a group that are ready."""
+        arrived = self._arrivals.take() if self._arrivals else ()
+        for launched in arrived:
+            self._groups.arrived(launched.lanes)
+            decided = zip(launched.lanes, self._calls.collect(launched), strict=True)
+            # Not of lanes whose worker died while the pass was computed.
+            self._act(launched.label, [pair for pair in decided if self._is_flying(pair[0])])
+        if not self._groups or (arrived and not self._groups.complete(self._comes)):
+            return  # lanes that wait for others of their group still may
+        self._timeout = None
+        lanes = self._groups.take()
+        label = lanes[0].item.agent
+        if self._calls.launches(label):
+            self._launch(label, lanes)
+        else:
+            self._act(label, zip(lanes, self._calls.ask(label, lanes), strict=True))
+
+    def _is_flying(self, lane: Lane) -> bool:
+        worker = lane.worker_slot.worker
+        return worker is not None and self._flying.get((worker, lane.slot)) is lane
+
+    def _launch(self, label: str, lanes: Sequence[Lane]) -> None:
+        """Ask an agent that computes on a device of its own, and do not wait for it."""
+        if self._arrivals is None:
+            self._arrivals = Arrivals()
+            self._pool.watch(self._arrivals.descriptor)
+        self._groups.launched(lanes)
+        self.overlap.passes += 1
+        self.overlap.beside += self._arrivals.computing > 0
+        self._arrivals.wait_for(self._calls.launch(label, lanes))
+
+    def _end_arrivals(self) -> None:
+        if self._arrivals is not None:
+            self._pool.unwatch(self._arrivals.descriptor)
+            self._arrivals.close()
+            self._arrivals = None
+
+    def _act(self, label: str, decided: Iterable[tuple[Lane, Action]]) -> None:
+        """Send off the actions of an agent."""
+        workers: dict[WorkerProcess, None] = {}
+        for lane, action in decided:
+            checked, wrong = checked_action(lane.spec, action)
+            if wrong:
+                self._land(lane)
+                # The worker's session is in the middle of an episode; the next begin resets it.
+                self._fail(lane, Failure("agent", f"agent {label} {wrong}"))
+                continue
+            delay = int(self._settings.realtime_hz * self._calls.pass_s[label])
+            workers[self._send(lane, lane.decided(checked, delay), flush=False)] = None
+        # All at once: each time that a worker is woken costs more than a request.
+        for worker in workers:
+            worker.flush()
 
     def _send(self, lane: Lane, action: Action, *, flush: bool = True) -> WorkerProcess:
         worker = lane.worker_slot.worker
