@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -28,6 +30,7 @@ from lram.harness.waiting import say, still
 if TYPE_CHECKING:
     from lram.harness.executors.contract import Executor
     from lram.harness.latency.folder import LatencyRun
+    from lram.harness.latency.records import Effort
     from lram.reports.sections.latency.model import LatencyMedian, LatencyResult
 
 _QUICK = ("10,50", "1", 2)
@@ -75,6 +78,12 @@ def latency(
     memory_limit: Annotated[
         float, Parameter(help="GiB that a process may take; 0: most of what is free when it starts.")
     ] = 0.0,
+    seconds: Annotated[
+        float | None,
+        Parameter(
+            help="Seconds of decisions at each point (default: 0.6); energy of a GPU is read well from 1 on."
+        ),
+    ] = None,
     quick: Annotated[
         bool, Parameter(help="A try: by default contexts 10,50, batch 1, 2 processes.", negative=())
     ] = False,
@@ -129,7 +138,7 @@ def latency(
                 seed=seed,
                 loop=loop,
                 windows=windows,
-                effort=QUICK if quick else Effort(),
+                effort=_effort(QUICK if quick else Effort(), seconds),
                 memory_gib=memory_limit,
             )
             with still("recording inputs, and the process that is measured now"):
@@ -137,6 +146,15 @@ def latency(
     except KeyboardInterrupt:
         return _interrupted(folder)
     return _conclude(run, json)
+
+
+def _effort(usual: Effort, seconds: float | None) -> Effort:
+    """Return how long a point is measured; LramError for a time that is none."""
+    if seconds is None:
+        return usual
+    if not 0 < seconds < math.inf:
+        raise LramError(f"--seconds must be above 0, not {seconds:g}")
+    return replace(usual, seconds=seconds, most=max(usual.most, round(usual.most * seconds / usual.seconds)))
 
 
 def _executor(cluster: ClusterOptions, node: str | None) -> Executor:

@@ -43,5 +43,6 @@ def check_point(where: str | Path, point: LatencyPoint) -> None:
     if point.outcome == OK and not point.agent_ns:
         raise wrong(where, f"{of} is said to be measured, and no decision is there")
     counts = (point.read, point.warm_up, point.state_bytes, point.weight_bytes)
-    if min(*counts, point.resident_bytes, point.peak_bytes, point.reach_s) < 0:
+    measured = (point.resident_bytes, point.peak_bytes, point.reach_s, point.energy_j, point.energy_s)
+    if min(*counts, *measured) < 0:
         raise wrong(where, f"{of} has counts below 0")

@@ -39,7 +39,8 @@ def measure(order: Order, send: Callable[[LatencyPoint], object]) -> None:
 
     An error ends it, after a point that tells of it.
     """
-    from lram.harness.timing.memory import is_lack, limit_memory
+    from lram.agents.memory import is_lack
+    from lram.harness.timing.memory import limit_memory
 
     context = order.contexts[0]
     try:

@@ -182,6 +182,10 @@ class LatencyPoint:
         weight_bytes: Weights; 0 for foreign agents.
         resident_bytes: Memory of the process (of the device, where it is a GPU) before the decisions.
         peak_bytes: Its highest during warm-up and agent steps.
+        energy_j: Joules of the GPU during the agent steps, the whole device's (see
+            :mod:`lram.harness.timing.energy`); 0 where it was not read: on processors, and where ``facts``
+            tell why.
+        energy_s: Seconds for which that was read: the agent steps, and what is done between them.
         actions: CRC-32 of the first actions (of all lanes) after the context was reached, eight hex
             digits; equal in every process with the same settings.
         load: What else the machine did meanwhile.
@@ -207,6 +211,8 @@ class LatencyPoint:
     weight_bytes: int = 0
     resident_bytes: int = 0
     peak_bytes: int = 0
+    energy_j: float = 0.0
+    energy_s: float = 0.0
     actions: str = ""
     load: Load | None = None
     started: float = 0.0

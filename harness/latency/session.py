@@ -20,6 +20,7 @@ from lram.harness.rollout.translation import task_spec
 from lram.harness.storage import seeds
 from lram.harness.timing.agents import digest_of, make_timed_agent
 from lram.harness.timing.clock import stopwatch
+from lram.harness.timing.energy import Energy, EnergyMeter
 from lram.harness.timing.inputs import Shown
 from lram.harness.timing.load import LoadWatch
 from lram.harness.timing.memory import MemoryMeter
@@ -73,6 +74,7 @@ class LatencySession:
         )
         self._last = contexts[-1]
         self._meter = MemoryMeter(torch.device(plan.device))
+        self._energy = EnergyMeter(torch.device(plan.device))
         self._watch = stopwatch(plan.device)
         self._timestep = 0
         self._settled = False
@@ -113,10 +115,13 @@ class LatencySession:
         warm = warm_up(self._watch, noted, warm_up_rule(effort.warm_up_s))
         slow = warm.typical_ns > 1e9 * effort.slow_s
         agent_ns: tuple[int, ...] = (warm.typical_ns,)  # slow ones: what was to warm up is what is measured
+        energy = Energy()
         if not slow:
+            self._energy.reset()
             agent_ns = time_decisions(
                 self._watch, noted, seconds=effort.seconds, least=effort.least, most=effort.most
             )
+            energy = self._energy.energy()
         state_bytes = subject.state_bytes()
         peak, seen = self._meter.peak(), load.load()
         model_ns: tuple[int, ...] = ()
@@ -157,10 +162,12 @@ class LatencySession:
             weight_bytes=subject.weight_bytes,
             resident_bytes=resident,
             peak_bytes=peak,
+            energy_j=energy.joules,
+            energy_s=energy.seconds,
             actions=digest_of(first) if len(first) == FIRST else "",
             load=seen,
             started=started,
-            facts=dict(subject.facts),
+            facts={**subject.facts, **({"energy": energy.why_not} if energy.why_not else {})},
         )
 
     def _settle(self) -> None:

@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from lram.agents.memory import is_lack_text
 from lram.harness.children import child_command, child_environment
 from lram.harness.storage.links import open_log
-from lram.harness.timing.memory import is_lack_text
 
 SILENCE_S = 1800.0
 """A process that says nothing for so long is ended."""

@@ -18,8 +18,6 @@ _MACHINE = Path("/proc/meminfo")
 _SHARE = 0.85  # of the free memory: the last of it would take the system's own pages along
 _RESET_PEAK = "5"  # proc(5), /proc/pid/clear_refs: the highest resident size is made the present one
 
-_LACK = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc", "memoryerror")
-
 
 class MemoryMeter:
     """Memory of a device, as this process uses it."""
@@ -75,18 +73,6 @@ def limit_memory(gib: float) -> None:
     if most < float(2**62):
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_DATA, (int(most), resource.RLIM_INFINITY))
-
-
-def is_lack(error: BaseException) -> bool:
-    """Return whether ``error`` says that memory ran out."""
-    if isinstance(error, MemoryError):
-        return True
-    return type(error).__name__ == "OutOfMemoryError" or is_lack_text(str(error))
-
-
-def is_lack_text(text: str) -> bool:
-    """Return whether the words of a process that died say that memory ran out."""
-    return any(words in text.lower() for words in _LACK)
 
 
 def _status(name: str) -> int:

@@ -29,10 +29,13 @@ from lram.harness.cli.options import parse_int_list
 from lram.harness.machine import threads
 from lram.harness.storage.provenance import collect
 from lram.harness.timing.backbones import READ, BenchCase, DecisionInputs, TimedBackbone
+from lram.harness.timing.clock import check_device
 from lram.harness.timing.load import LoadWatch, environment
 from lram.harness.timing.rounds import RoundEffort, TimedCandidate
 
-AGREE = 1e-5
+AGREE = {"cpu": 1e-5, "cuda": 1e-3}
+"""By how much outputs of the same weights may differ, in float32: on a GPU products are summed by other
+kernels for other shapes, and by three tokens or one."""
 
 PRESETS = {
     "xlstm": ("xlstm[1:0]-16M", "xlstm[7:1]-16M"),
@@ -77,24 +80,32 @@ class Comparison:
         return cls({**public, **other, **ours}, (*public, *ours), {case.name: names for case in ours})
 
 
-def make_model(preset: str, rows: int, seed: int, contexts: Sequence[int]) -> TimedBackbone:
+def make_model(
+    preset: str, rows: int, seed: int, contexts: Sequence[int], device: str = "cpu"
+) -> TimedBackbone:
     """Return a model whose weights are all at work: what starts at zero is moved away from it."""
     config = parse_preset(preset)
     if config.past.cache not in ("", "full"):
         sys.exit(f"{preset} keeps no full cache, as the packages do; name one such as transformer[full]-16M")
-    work = DecisionInputs(rows=rows, tokens=config.pass_tokens, width=config.width, seed=seed)
+    work = DecisionInputs(rows=rows, tokens=config.pass_tokens, width=config.width, seed=seed, device=device)
     subject = TimedBackbone(preset, config, work, contexts)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in subject.backbone.parameters():
-            parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator).to(device)
     return subject
 
 
-def prepare_all(comparison: Comparison) -> tuple[dict[BenchCase, TimedCandidate], list[str]]:
+def agreed(device: str) -> float:
+    """Return by how much outputs may differ on ``device``."""
+    return AGREE[device.partition(":")[0]]
+
+
+def prepare_all(comparison: Comparison, most: float) -> tuple[dict[BenchCase, TimedCandidate], list[str]]:
     """Build all candidates; return them, and how well those with the same weights agree.
 
-    Compared is the hidden state of the last token of three decisions, after the context was read.
+    Compared is the hidden state of the last token of three decisions, after the context was read: they may
+    differ by ``most``.
     """
     prepared = {case: candidate.prepare() for case, candidate in comparison.candidates.items()}
     hidden = {
@@ -106,8 +117,8 @@ def prepare_all(comparison: Comparison) -> tuple[dict[BenchCase, TimedCandidate]
     notes = []
     for case, got in others:
         difference = float((got - expected).abs().max())
-        if not difference <= AGREE:
-            sys.exit(f"{case.name} and {reference.name} differ by {difference:.1e}, more than {AGREE:.0e}")
+        if not difference <= most:
+            sys.exit(f"{case.name} and {reference.name} differ by {difference:.1e}, more than {most:.0e}")
         notes.append(f"{case.name}: differs from {reference.form} by {difference:.0e}")
     return {
         case: dataclasses.replace(candidate, prepare=partial(prepared.__getitem__, case))
@@ -122,13 +133,16 @@ def main() -> None:
     parser.add_argument("--presets", help="comma list of our models (default: those of 16M)")
     parser.add_argument("--rows", default="1,16")
     parser.add_argument("--contexts", default="50,200,800,1600", help="of the Transformer")
-    parser.add_argument("--forms", default="torch,fused")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    parser.add_argument("--forms", help="default: torch,fused; on a GPU torch,graphs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
 
+    forms = (options.forms or ("torch,fused" if options.device == "cpu" else "torch,graphs")).split(",")
+    check_device(options.device)
     public = importlib.import_module(f"public_{options.package}")
     presets = options.presets.split(",") if options.presets else PRESETS[options.package]
     contexts = parse_int_list(options.contexts, "--contexts") if options.package == "transformer" else (READ,)
@@ -142,16 +156,16 @@ def main() -> None:
             candidates: dict[BenchCase, TimedCandidate] = {}
             baselines: dict[str, tuple[str, ...]] = {}
             for preset in presets:
-                subject = make_model(preset, count, options.seed, [context])
+                subject = make_model(preset, count, options.seed, [context], options.device)
                 with torch.inference_mode():
-                    comparison = public.compare(subject, options.forms.split(","), context)
-                    found, agreement = prepare_all(comparison)
+                    comparison = public.compare(subject, forms, context)
+                    found, agreement = prepare_all(comparison, agreed(options.device))
                 candidates |= found
                 baselines |= comparison.baselines
                 notes += agreement
             where = str(count) if len(contexts) == 1 else f"{count}, context {context}"
             print(f"rows {where}: {len(candidates)} candidates", file=sys.stderr)
-            measured, speeds[where] = run_group(candidates, effort, "cpu")
+            measured, speeds[where] = run_group(candidates, effort, options.device)
             rows += with_ratios(measured, baselines)
     provenance = collect({}, {})
     settings = Settings(
@@ -159,7 +173,7 @@ def main() -> None:
         read=READ,
         threads=options.threads,
         precision="float32",
-        device="cpu",
+        device=options.device,
         seed=options.seed,
         rounds=options.repeats,
         environment=environment(),

@@ -5,6 +5,8 @@ the package can be imported: the compiled module ``selective_scan_cuda`` is repl
 (``step`` does not use it) and the Triton kernel is switched off as its own code does where Triton is
 missing. Its blocks and norms need Triton, so residuals and norms around ``Mamba.step`` are PyTorch's.
 
+On a GPU only ``mamba-ssm`` is compared with, as it is: with its kernels, compiled and in Triton.
+
 ``transformers`` takes kernels of ``mamba-ssm`` wherever that can be imported, also on processors, where
 they cannot run. So it is imported first, while ``selective_scan_cuda`` is not to be found.
 """
@@ -19,23 +21,29 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+import torch
 import torch.nn.functional as F
-import transformers.models.mamba.modeling_mamba as hf
+from compare_public import Comparison
+from ratios import token_by_token
 from torch import Tensor, nn
-from transformers import MambaConfig as HFConfig
-from transformers.cache_utils import DynamicCache
 
-sys.modules["selective_scan_cuda"] = types.ModuleType("selective_scan_cuda")
+from lram.harness.timing.backbones import BenchCase, TimedBackbone, weight_bytes
+from lram.harness.timing.rounds import PreparedDecision, TimedCandidate
+
+hf: Any = None
+mambapy: Any = None
+if not torch.cuda.is_available():
+    import transformers.models.mamba.modeling_mamba as hf
+    from transformers import MambaConfig as HFConfig
+    from transformers.cache_utils import DynamicCache
+
+    sys.modules["selective_scan_cuda"] = types.ModuleType("selective_scan_cuda")
+    import mambapy.mamba as mambapy
 
 import mamba_ssm.modules.mamba_simple as official  # noqa: E402
-import mambapy.mamba as mambapy  # noqa: E402
-from compare_public import Comparison  # noqa: E402
-from ratios import token_by_token  # noqa: E402
 
-from lram.harness.timing.backbones import BenchCase, TimedBackbone, weight_bytes  # noqa: E402
-from lram.harness.timing.rounds import PreparedDecision, TimedCandidate  # noqa: E402
-
-official.selective_state_update = None  # the branch without Triton
+if not torch.cuda.is_available():
+    official.selective_state_update = None  # the branch without Triton
 
 # Reads one token (rows, 1, width) and returns its hidden state of the same shape.
 Step = Callable[[Tensor], Tensor]
@@ -45,13 +53,20 @@ States = Callable[[], list[Tensor]]
 
 def versions() -> dict[str, str]:
     """Return the versions of what is compared with."""
-    return {name: version(name) for name in ("mamba-ssm", "mambapy", "transformers")}
+    return {name: version(name) for name in ("mamba-ssm", "mambapy", "transformers") if _is_there(name)}
+
+
+def _is_there(name: str) -> bool:
+    return name == "mamba-ssm" or hf is not None
 
 
 def compare(subject: TimedBackbone, forms: Sequence[str], context: int) -> Comparison:
     """Return our forms beside the packages."""
     public = {}
-    for package, make in (("mamba-ssm", make_official), ("mambapy", make_mambapy), ("transformers", make_hf)):
+    makers = {"mamba-ssm": make_official, "mambapy": make_mambapy, "transformers": make_hf}
+    for package, make in makers.items():
+        if not _is_there(package):
+            continue
         case = BenchCase(subject.name, f"{package}, token by token", subject.work.rows, None)
         public[case] = TimedCandidate(case.name, partial(prepare, subject, make, package, context))
     ours = token_by_token(subject, context) | subject.candidates(forms, context)
@@ -87,6 +102,7 @@ def make_official(subject: TimedBackbone) -> tuple[Step, States]:
         official.Mamba(config.width, section.state_size, section.conv_kernel, section.expand)
         for _ in range(config.layers)
     )
+    mixers.to(subject.work.device)
     load(mixers, subject, "mixer.")
     states = [mixer.allocate_inference_cache(subject.work.rows, 1) for mixer in mixers]
     norms = [block.norm.weight.detach() for block in subject.backbone.layers]
@@ -115,6 +131,27 @@ def make_mambapy(subject: TimedBackbone) -> tuple[Step, States]:
         return F.rms_norm(y, weight.shape, weight, 1e-5).unsqueeze(1)
 
     return step, lambda: [tensor for cache in caches for tensor in cache]
+
+
+def official_stack(subject: TimedBackbone) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """``mamba_ssm``'s ``Mamba`` in every block, reading whole sequences, to be trained: a GPU is needed."""
+    config, section = subject.config, subject.config.backbone
+    assert section is not None
+    mixers = nn.ModuleList(
+        official.Mamba(config.width, section.state_size, section.conv_kernel, section.expand)
+        for _ in range(config.layers)
+    ).to(subject.work.device)
+    load(mixers, subject, "mixer.")
+    given = [block.norm.weight for block in (*subject.backbone.layers,)]
+    norms = nn.ParameterList([weight.detach().clone() for weight in (*given, subject.backbone.norm_f.weight)])
+    modules = nn.ModuleList([mixers, norms]).train()
+
+    def read(x: Tensor) -> Tensor:
+        for mixer, norm in zip(mixers, norms, strict=False):
+            x = x + mixer(F.rms_norm(x, norm.shape, norm, 1e-5))
+        return F.rms_norm(x, norms[-1].shape, norms[-1], 1e-5)
+
+    return modules, read
 
 
 def mambapy_stack(subject: TimedBackbone) -> nn.Module:
@@ -149,7 +186,7 @@ def make_hf(subject: TimedBackbone) -> tuple[Step, States]:
     return step, state
 
 
-def hf_model(subject: TimedBackbone) -> hf.MambaModel:
+def hf_model(subject: TimedBackbone) -> Any:
     """Return ``transformers``' ``MambaModel`` with the weights of ``subject``."""
     config, section = subject.config, subject.config.backbone
     assert section is not None

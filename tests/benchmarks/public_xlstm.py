@@ -84,7 +84,7 @@ def make_stack(subject: TimedBackbone) -> xLSTMBlockStack:
         )
     )
     stack.load_state_dict(subject.backbone.state_dict(), strict=True)
-    return stack.eval()
+    return stack.to(subject.work.device).eval()
 
 
 def _tensors(state: Any) -> list[Tensor]:

@@ -30,10 +30,12 @@ from lram.harness.bench.train import (
 from lram.harness.cli.bench.train import print_train_record
 from lram.harness.machine import threads
 from lram.harness.timing.backbones import TimedBackbone
+from lram.harness.timing.clock import check_device
 from lram.harness.timing.load import LoadWatch
 from lram.harness.timing.rounds import PreparedDecision, RoundEffort, TimedCandidate
 
-AGREE = 1e-4
+AGREE = {"cpu": 1e-4, "cuda": 1e-2}
+"""By how much outputs and gradients may differ, as a share of their norm; on a GPU kernels sum otherwise."""
 
 PRESETS = {
     "xlstm": "xlstm[1:0]-1M,xlstm[7:1]-1M,xlstm[1:0]-16M,xlstm[7:1]-16M",
@@ -55,6 +57,8 @@ def public_models(package: str, subject: TimedBackbone) -> dict[str, Public]:
     if package == "mamba":
         import public_mamba
 
+        if public_mamba.hf is None:
+            return {"mamba-ssm, parallel scan": public_mamba.official_stack(subject)}
         mambapy, hf = public_mamba.mambapy_stack(subject), public_mamba.hf_model(subject)
         weight = nn.Parameter(subject.backbone.norm_f.weight.detach().clone())
         return {
@@ -82,18 +86,20 @@ def candidates(
     package: str, preset: str, rows: int, context: int, compute: Compute, seed: int
 ) -> tuple[dict[TrainCase, TimedCandidate], tuple[str, ...]]:
     """Return the package's models and ours, and the names of the former; exit where they do not agree."""
-    subject = make_model(preset, rows, seed, [context])
+    device = compute.device
+    subject = make_model(preset, rows, seed, [context], device)
+    most = AGREE[device.partition(":")[0]]
     ours = subject.backbone
     tokens = context * subject.work.tokens
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(rows, tokens, subject.work.width, generator=generator)
+    x = torch.randn(rows, tokens, subject.work.width, generator=generator).to(device)
     expected = results(ours, x[:2])
     models: dict[str, Public] = public_models(package, subject)
     for name, (_, read) in models.items():
         for got, one in zip(results(read, x[:2]), expected, strict=True):
             difference = float((got - one).norm() / one.norm())
-            if not difference <= AGREE:
-                sys.exit(f"{name} and ours differ by {difference:.1e}, more than {AGREE:.0e}")
+            if not difference <= most:
+                sys.exit(f"{name} and ours differ by {difference:.1e}, more than {most:.0e}")
     parameters = sum(parameter.numel() for parameter in ours.parameters())
     chosen = {}
 
@@ -111,7 +117,8 @@ def candidates(
 
     public = tuple(add(name, model, read) for name, (model, read) in models.items())
     add("torch", ours, ours)
-    add("fused", ours, ours)
+    if device == "cpu":
+        add("fused", ours, ours)
     return chosen, public
 
 
@@ -122,6 +129,7 @@ def main() -> None:
     parser.add_argument("--presets", help="comma list of our models (default: those of 1M and 16M)")
     parser.add_argument("--sequences", type=int, default=32)
     parser.add_argument("--context", type=int, default=50, help="timesteps of a sequence")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -129,7 +137,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
 
-    compute = Compute(precision=options.precision)
+    check_device(options.device)
+    compute = Compute(device=options.device, precision=options.precision)
     effort = RoundEffort(rounds=options.repeats, visit_most=1, limit_s=300.0, seed=options.seed)
     bench = TrainBench(seed=options.seed, compute=compute, effort=effort)
     watch, rows = LoadWatch(), []
@@ -139,7 +148,7 @@ def main() -> None:
             chosen, public = candidates(
                 options.package, preset, options.sequences, options.context, compute, options.seed
             )
-            measured = time_steps(chosen, effort, "cpu", options.threads)
+            measured = time_steps(chosen, effort, options.device, options.threads)
             rows += with_ratios(measured, {row.name: public for row in measured if row.name not in public})
     record = make_record(f"train, public {options.package}", bench, rows, watch.load())
     print_train_record(record)
