@@ -9,6 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def drop(x: Tensor, share: float, training: bool) -> Tensor:
+    """Return ``x`` with a share of its numbers zeroed and the others scaled up, in training only."""
+    return F.dropout(x, share) if share and training else x
+
+
 def keep_valid(valid: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
     """Return ``new`` for the rows where ``valid`` (rows,) is true, ``old`` for the others."""
     if valid is None:

@@ -16,6 +16,12 @@ def check_limits(name: str, value: float | None, most: int = MOST_SIZE) -> None:
         raise AgentError(f"the model's {name} must be above 0 and at most {most}, not {number(value)}")
 
 
+def check_share(name: str, value: float) -> None:
+    """Raise AgentError unless ``value`` is 0 or more and below 1."""
+    if not 0 <= value < 1:
+        raise AgentError(f"the model's {name} must be 0 or more and below 1, not {number(value)}")
+
+
 def number(value: float) -> str:
     """Return ``value`` for a sentence; Python refuses to write a number of many digits."""
     return str(value) if -1e15 < value < 1e15 or value != value else "a number of many digits"

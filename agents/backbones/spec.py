@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lram.agents.api import AgentError
@@ -22,6 +23,12 @@ COMPILED_PARTS = "lram.agents.backbones.parts.compiled:CompiledStep"
 """For ``fused`` of a kind that is made of :mod:`lram.agents.backbones.parts`: each in its compiled form."""
 
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+LATER = MappingProxyType({"later": True})
+"""Metadata of an option that a kind was given after checkpoints of it were there: ``field(metadata=LATER)``.
+
+A configuration leaves it out where it is the default, so that the digests of those stay what they were.
+"""
 
 
 class ModelShape(Protocol):
@@ -276,6 +283,14 @@ class BackboneSpec:
     def option_names(self) -> tuple[str, ...]:
         """The fields of its options."""
         return tuple(one.name for one in fields(self.options))
+
+    def written_names(self, options: Any) -> tuple[str, ...]:
+        """The fields of its options that a configuration names: all but later ones at their defaults."""
+        return tuple(
+            one.name
+            for one in fields(self.options)
+            if not one.metadata.get("later") or getattr(options, one.name) != one.default
+        )
 
     def of_size(self, size: Size, brackets: str = "") -> Any:
         """Return the options of a preset."""

@@ -150,7 +150,7 @@ def config_to_dict(config: ModelConfig) -> dict[str, Any]:
             home = home_of(config.spec)
             plain |= {"backbone": home} if home else {}
             # Field by field: what msgspec has made of a dataclass without slots lacks its defaults.
-            names = config.spec.option_names()
+            names = config.spec.written_names(value)
             plain[config.kind] = {name: msgspec.to_builtins(getattr(value, name)) for name in names}
         elif field.name not in _LATER or not value:
             plain[field.name] = value

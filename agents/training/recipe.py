@@ -328,13 +328,27 @@ def model_config(section: ModelSection, initial: ModelConfig | None = None) -> M
     if initial is None and not section.overrides:
         raise AgentError("the recipe names no model; set model.preset, for instance to xlstm[7:1]-1M")
     plain = config_to_dict(initial) if initial is not None else {}
-    for name, value in _replace(section.overrides, "none", None).items():
+    for name, value in _without_none(section.overrides).items():
         both = isinstance(value, Mapping) and isinstance(plain.get(name), Mapping)
         plain[name] = {**plain[name], **value} if both else value
     for name in ("width", "layers"):
         if name not in plain:
             raise AgentError(f"the recipe's model has no {name}; set model.{name}, or model.preset")
     return config_from_dict(plain)
+
+
+def _without_none(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides with None for "none", but where that is a word of the field, as of positions."""
+    plain: dict[str, Any] = _replace(overrides, "none", None)
+    for kind, section in overrides.items():
+        spec = built_in(kind)
+        if spec is None or not isinstance(section, Mapping):
+            continue
+        hints = get_type_hints(spec.options)
+        for name, value in section.items():
+            if value == "none" and "none" in get_args(hints.get(name)):
+                plain[kind][name] = value
+    return plain
 
 
 def _replace(value: Any, old: Any, new: Any) -> Any:

@@ -7,7 +7,7 @@
         state.json              everything else, the checksum of the tensors and one of itself
 
 A state appears whole or not at all; the two newest are kept, and a damaged one is passed over. Nothing
-random is in it: batches depend on their number only, and no model here has dropout.
+random is in it: batches, and what dropout draws for them, depend on their number only.
 """
 
 from __future__ import annotations

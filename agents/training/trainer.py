@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -209,8 +210,9 @@ class Trainer:
                 return None
             batch = self._next(batches)
             more = number + 1 < self.accumulate
+            micro_step = self.update * self.accumulate + number
             with self.world.accumulating(self._parallel, more):
-                found.append(self._gradient(batch))
+                found.append(self._gradient(batch, micro_step))
             read.append(batch)
         asked = torch.tensor([float(stop.asked)], dtype=torch.float64, device=self.world.device)
         totals = self.world.sum(torch.cat([torch.stack(found).flatten(), asked])).tolist()
@@ -231,9 +233,10 @@ class Trainer:
     def _next(self, batches: Iterator[Batch]) -> Batch:
         return next(batches).to(self.world.device, non_blocking=True)
 
-    def _gradient(self, batch: Batch) -> Tensor:
+    def _gradient(self, batch: Batch, micro_step: int) -> Tensor:
         """Add the gradient of a micro-batch; return its sums (4,) of ``SUMS`` on this process."""
-        with self._autocast():
+        world = self.world
+        with seeded(self.recipe.seed, micro_step, world.rank, world.device), self._autocast():
             logits = self._predict(self._parallel, batch)
         loss = action_loss(logits, batch.classes, batch.mask)
         sums = batch_sums(logits.detach(), batch, loss.detach())
@@ -306,7 +309,9 @@ class Trainer:
 
         began = time.monotonic()
         context = self.recipe.sampling.context
+        self.model.eval()  # nothing is dropped out
         found = validate(predict, self.data.validation, self.data.windows.tasks, context, self.world)
+        self.model.train()
         if self.world.writes:
             line = {
                 "kind": "validation",
@@ -327,6 +332,26 @@ class Trainer:
             f"training ended, and the last states are in {self.run / 'state'}; lower "
             "optimizer.learning_rate, or look at those tasks' trajectories"
         )
+
+
+@contextmanager
+def seeded(seed: int, micro_step: int, rank: int, device: torch.device) -> Iterator[None]:
+    """Let what a model draws while it is trained, such as dropout, follow from these numbers only.
+
+    So a run that is resumed needs no generator's state. Torch's own generators are left as they were.
+    """
+    drawn = np.random.SeedSequence((seed, _DROPOUT, micro_step, rank)).generate_state(1, np.uint64)
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        # torch.manual_seed would seed all GPUs' generators, of which fork_rng then restores one.
+        torch.default_generator.manual_seed(int(drawn[0]))
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(int(drawn[0]))
+        yield
+
+
+_DROPOUT = 3  # a stream of its own beside those of windows
 
 
 @contextmanager

@@ -239,8 +239,8 @@ def test_fused_steps_equal_plain_ones_at_odd_sizes(
 @pytest.mark.parametrize(
     ("section", "reason"),
     [
-        (replace(ROTARY, cache="ring", window=None), "needs cache: full and rotary"),
-        (replace(ROTARY, positions="learned", window=None), "needs cache: full and rotary"),
+        (replace(ROTARY, cache="ring", window=None), "needs cache: full, and positions"),
+        (replace(ROTARY, positions="learned", window=None), "needs cache: full, and positions"),
         (replace(ROTARY, positions="learned", window=1601), "longer than max_positions"),
         (replace(ROTARY, window=2), "shorter than the 3 tokens of a decision"),
     ],

@@ -137,6 +137,31 @@ def test_a_run_gives_the_same_bits_again(recipe: Callable[..., Recipe], tmp_path
     assert lines(whole) == lines(tmp_path / "again")
 
 
+def test_a_run_with_dropout_is_resumed_to_the_same_bits_and_validates_without(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    few = (
+        "optimizer.updates=4",
+        "optimizer.warmup_updates=1",
+        "saving.state_updates=2",
+        "data.tasks=*/reach",
+    )
+    dropping = recipe(*few, "model.xlstm.dropout=0.3")
+    start(dropping, tmp_path / "whole")
+    with pytest.raises(CrashError):
+        start(dropping, tmp_path / "crashed", Surroundings(observer=Crashing(3)))
+    go_on(tmp_path / "crashed")
+    assert lines(tmp_path / "crashed") == lines(tmp_path / "whole")
+    assert weights(tmp_path / "crashed") == weights(tmp_path / "whole")
+
+    start(recipe(*few), tmp_path / "plain")
+    first, other = lines(tmp_path / "whole")[0], lines(tmp_path / "plain")[0]
+    assert first["kind"] == "validation"
+    assert first["loss"] == other["loss"]
+    assert weights(tmp_path / "plain") != weights(tmp_path / "whole")
+    assert load_checkpoint(tmp_path / "whole" / "checkpoint")[1].config.backbone.dropout == 0.3
+
+
 @pytest.mark.slow
 def test_workers_change_no_bit(recipe: Callable[..., Recipe], tmp_path: Path, whole: Path) -> None:
     start(recipe("sampling.workers=2"), tmp_path / "run")

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.contract import Backbone
-from lram.agents.backbones.layers import causal_conv, causal_conv_step, column, keep_valid
+from lram.agents.backbones.layers import causal_conv, causal_conv_step, column, drop, keep_valid
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.selective_scan import selective_scan
@@ -99,12 +99,13 @@ class MambaBlock(nn.Module):
 
     def __init__(self, width: int, section: MambaConfig) -> None:
         super().__init__()
+        self.dropout = section.dropout
         self.norm = MambaNorm(width)
         self.mixer = MambaMixer(width, section)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> the same."""
-        y: Tensor = x + self.mixer(self.norm(x))
+        y: Tensor = x + drop(self.mixer(self.norm(x)), self.dropout, self.training)
         return y
 
     def step(self, x: Tensor, state: LayerState, valid: Tensor | None) -> tuple[Tensor, LayerState]:

@@ -1,4 +1,4 @@
-"""Transformer: pre-norm causal attention in the style of GPT-2, and three ways to keep the past.
+"""Transformer: causal attention in the style of GPT-2, and three ways to keep the past.
 
 A preset's brackets name how it keeps the past (:class:`TransformerConfig`): ``[recompute]`` is the
 reference's
@@ -9,28 +9,29 @@ default and that of a plain ``transformer-``, ``[full]`` keeps the keys and valu
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lram.agents.api import AgentError
-from lram.agents.backbones.limits import MOST_TOKENS, check_limits
+from lram.agents.backbones.limits import MOST_TOKENS, check_limits, check_share
 from lram.agents.backbones.sizes import table_sizes
-from lram.agents.backbones.spec import BackboneSpec, ModelShape, Past, RenamedPreset, Size
+from lram.agents.backbones.spec import LATER, BackboneSpec, ModelShape, Past, RenamedPreset, Size
 
 
 @dataclass(frozen=True, slots=True)
 class TransformerConfig:
-    """A stack of pre-norm causal attention blocks in the style of GPT-2.
+    """A stack of causal attention blocks in the style of GPT-2.
 
     Attributes:
         heads: Attention heads.
-        positions: ``learned`` (a table of ``max_positions``) or ``rotary`` (unbounded).
-        window: Tokens, see ``cache``. None, with ``full`` and rotary positions only: no limit.
+        positions: ``learned`` (a table of ``max_positions``), ``rotary`` (unbounded), or ``none``: only the
+            causal mask tells tokens apart by their order (Haviv et al. 2022, arXiv 2203.16634).
+        window: Tokens, see ``cache``. None, with ``full`` and no table of positions only: no limit.
         cache: How a decision reads the past.
 
             ``ring``: keys and values of the last tokens are kept. Every token sees itself and the
             ``window - 1`` tokens before it, in ``forward`` by a band mask and in ``step`` by the
-            ring, so the two agree at any length. Needs rotary positions.
+            ring, so the two agree at any length. Needs positions that are rotary or none.
 
             ``full``: keys and values of all tokens since the episode's start are kept, in memory
             that doubles when it is used up. When a token comes and ``window`` tokens are there, the
@@ -45,13 +46,23 @@ class TransformerConfig:
             does. ``forward`` has no band. The two agree while no token has left the window.
         max_positions: Rows of the table of learned positions, and the longest ``forward`` with it
             (for ``full``: the largest ``window``).
+        dropout: In training, the share of numbers that is zeroed of the embedded tokens, of attention's
+            weights and of what each part of a block adds, as GPT-2 has it; acting knows none.
+        norm: ``layer`` (with a bias, as GPT-2) or ``rms`` (by the root mean square).
+        norm_order: ``pre``: a block's parts read normed tokens, and a last norm follows the blocks (GPT-2).
+            ``post``: norms follow the sums, as in the first Transformer (arXiv 1706.03762).
+        qk_norm: Whether each head's queries and keys are normed, by ``norm`` (arXiv 2302.05442).
     """
 
     heads: int = 8
-    positions: Literal["learned", "rotary"] = "learned"
+    positions: Literal["learned", "rotary", "none"] = "learned"
     window: int | None = 149
     cache: Literal["ring", "full", "recompute"] = "recompute"
     max_positions: int = 1600
+    dropout: float = field(default=0.0, metadata=LATER)
+    norm: Literal["layer", "rms"] = field(default="layer", metadata=LATER)
+    norm_order: Literal["pre", "post"] = field(default="pre", metadata=LATER)
+    qk_norm: bool = field(default=False, metadata=LATER)
 
 
 RING_PASS = 16
@@ -75,6 +86,7 @@ def _check(model: ModelShape) -> None:
     check_limits("transformer.heads", section.heads, 1 << 16)
     check_limits("transformer.window", section.window, MOST_TOKENS)
     check_limits("transformer.max_positions", section.max_positions, MOST_TOKENS)
+    check_share("transformer.dropout", section.dropout)
     if model.width % section.heads:
         raise AgentError(f"width {model.width} is no multiple of the Transformer's {section.heads} heads")
     if section.positions == "rotary" and (model.width // section.heads) % 2:
@@ -82,11 +94,13 @@ def _check(model: ModelShape) -> None:
     if section.positions == "learned" and section.cache == "ring":
         raise AgentError(
             "learned positions end at max_positions, so a ring would not agree with forward; "
-            "use rotary positions, or cache: full or recompute"
+            "use positions: rotary or none, or cache: full or recompute"
         )
     if section.window is None:
-        if section.cache != "full" or section.positions != "rotary":
-            raise AgentError("a Transformer without a window needs cache: full and rotary positions")
+        if section.cache != "full" or section.positions == "learned":
+            raise AgentError(
+                "a Transformer without a window needs cache: full, and positions: rotary or none"
+            )
         return
     if section.positions == "learned" and section.window > section.max_positions:
         raise AgentError(f"window {section.window} is longer than max_positions {section.max_positions}")
@@ -100,7 +114,15 @@ def _describe(model: ModelShape) -> str:
     section: TransformerConfig = model.backbone
     past = {"ring": "attention band", "full": "cache of", "recompute": "window"}[section.cache]
     reach = "unbounded cache" if section.window is None else f"{past} {section.window}"
-    return f"Transformer ({section.positions} positions, {reach})"
+    positions = "no" if section.positions == "none" else section.positions
+    variants = (
+        (f"dropout {section.dropout:g}", section.dropout > 0),
+        ("RMSNorm", section.norm == "rms"),
+        ("post-norm", section.norm_order == "post"),
+        ("normed queries and keys", section.qk_norm),
+    )
+    told = "".join(f", {words}" for words, named in variants if named)
+    return f"Transformer ({positions} positions, {reach}{told})"
 
 
 def _past(model: ModelShape) -> Past:

@@ -36,6 +36,7 @@ class FusedTransformer:
 
     def __init__(self, backbone: Transformer, rows: int) -> None:
         self.past, self.heads, self.wpe = backbone.past, backbone.heads, backbone.wpe
+        self.rotary = backbone.positions == "rotary"
         self.head_width = backbone.width // backbone.heads
         self.norm = backbone.ln_f
         self.blocks = [_FusedTransformerBlock(block, rows) for block in backbone.h]
@@ -62,12 +63,12 @@ class FusedTransformer:
     def _read_long(self, x: Tensor, position: Tensor, attend: Attend) -> Tensor:
         """Read x (B, S, D) with the given attention, as ``Transformer`` does."""
         cos_sin = None
-        if self.wpe is None:
+        if self.rotary:
             cos_sin = rotary_angles(position, self.head_width)
-        else:
+        elif self.wpe is not None:
             x = x + learned_positions(self.wpe, position)
         for layer, block in enumerate(self.blocks):
-            heads = block.project(x).view(*x.shape[:2], 3, self.heads, -1)  # (B, S, 3, NH, DH)
+            heads = block.project(x, self.heads)
             q, k, v = heads.transpose(1, 3).unbind(dim=2)  # (B, NH, S, DH)
             if cos_sin is not None:
                 q, k = rotate(q, *cos_sin), rotate(k, *cos_sin)
@@ -79,11 +80,11 @@ class FusedTransformer:
         """Read x (B, k, D) with the kernel."""
         keys, values = past.keys.numpy(), past.values.numpy()
         position, valid = past.position.numpy(), past.valid.numpy()
-        half = self.head_width // 2 if self.wpe is None else 0  # 0: no rotation
+        half = self.head_width // 2 if self.rotary else 0  # 0: no rotation
         cos, sin = (np.empty((*position.shape, half), dtype=np.float32) for _ in range(2))
-        if self.wpe is None:
+        if self.rotary:
             angles(position, cos, sin)
-        else:
+        elif self.wpe is not None:
             x = x + learned_positions(self.wpe, past.position)
         slots = keys.shape[3]
         band = slots if past.band is None else past.band
@@ -91,7 +92,7 @@ class FusedTransformer:
         attended = torch.empty(x.shape, dtype=torch.float32)
         out = attended.view(*x.shape[:2], self.heads, -1).numpy()  # (B, k, NH, DH)
         for layer, block in enumerate(self.blocks):
-            qkv = block.project(x).view(*x.shape[:2], 3 * self.heads, -1).numpy()  # (B, k, 3 NH, DH)
+            qkv = block.project(x, self.heads).flatten(2, 3).numpy()  # (B, k, 3 NH, DH)
             attend_to_cache(qkv, cos, sin, keys, values, layer, position, valid, band, scores, out)
             x = block.finish(x, attended)
         y: Tensor = self.norm(x)
@@ -103,17 +104,26 @@ class _FusedTransformerBlock:
 
     def __init__(self, block: nn.Module, rows: int) -> None:
         assert isinstance(block, TransformerBlock)
-        self.first_norm, self.second_norm = block.ln_1, block.ln_2
+        self.first_norm, self.second_norm, self.post = block.ln_1, block.ln_2, block.post
+        self.q_norm, self.k_norm = block.attn.q_norm, block.attn.k_norm
         self.c_attn = PackedLinear.of(block.attn.c_attn, rows)
         self.attn_proj = PackedLinear.of(block.attn.c_proj, rows)
         self.c_fc = PackedLinear.of(block.mlp.c_fc, rows, "gelu")
         self.mlp_proj = PackedLinear.of(block.mlp.c_proj, rows)
 
-    def project(self, x: Tensor) -> Tensor:
-        """(B, k, D) -> queries, keys and values (B, k, 3 D)."""
-        return self.c_attn(self.first_norm(x))
+    def project(self, x: Tensor, heads: int) -> Tensor:
+        """(B, k, D) -> queries, keys and values (B, k, 3, NH, DH)."""
+        qkv = self.c_attn(x if self.post else self.first_norm(x)).view(*x.shape[:2], 3, heads, -1)
+        if self.q_norm is not None and self.k_norm is not None:
+            qkv[:, :, 0] = self.q_norm(qkv[:, :, 0])
+            qkv[:, :, 1] = self.k_norm(qkv[:, :, 1])
+        return qkv
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Add what attention found (B, k, D), then the feed-forward part, to x (B, k, D)."""
         x = self.attn_proj.add_to(x, attended)
+        if self.post:
+            x = self.first_norm(x)
+            y: Tensor = self.second_norm(self.mlp_proj.add_to(x, self.c_fc(x)))
+            return y
         return self.mlp_proj.add_to(x, self.c_fc(self.second_norm(x)))

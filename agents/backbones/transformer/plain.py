@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.layers import drop
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State, state_bytes
@@ -44,11 +45,23 @@ class Transformer(Backbone):
         self.width, self.heads = config.width, section.heads
         self.window, self.cache = section.window, section.cache
         self.past = TokenWindow(config) if section.cache == "recompute" else KeyValueCache.of(config)
+        self.positions, self.dropout = section.positions, section.dropout
         self.wpe = (
             nn.Embedding(section.max_positions, config.width) if section.positions == "learned" else None
         )
-        self.h = nn.ModuleList(TransformerBlock(config.width, section.heads) for _ in range(config.layers))
-        self.ln_f = nn.LayerNorm(config.width)
+        self.h = nn.ModuleList(
+            TransformerBlock(
+                config.width,
+                section.heads,
+                norm=section.norm,
+                order=section.norm_order,
+                qk_norm=section.qk_norm,
+                dropout=section.dropout,
+            )
+            for _ in range(config.layers)
+        )
+        # Where norms follow the sums, the last block ends with one.
+        self.ln_f = nn.Identity() if section.norm_order == "post" else make_norm(section.norm, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         """See :class:`Backbone`. AgentError when x is longer than the table of learned positions."""
@@ -149,12 +162,17 @@ class Transformer(Backbone):
         count = kept.pop("count")
         return state_bytes(count) + sum(state_bytes(one) // one.shape[-2] * tokens for one in kept.values())
 
+    @property
+    def _dropped(self) -> float:
+        """The share that is zeroed now."""
+        return self.dropout if self.training else 0.0
+
     def _read_cached(self, x: Tensor, past: CachedPass) -> Tensor:
         return self._read(x, past.position, cached_attention(past))
 
     def _read_causal(self, x: Tensor) -> Tensor:
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=self._dropped, is_causal=True)
 
         return self._read(x, torch.arange(x.shape[1], device=x.device), attend)
 
@@ -164,17 +182,18 @@ class Transformer(Backbone):
         band = (distance >= 0) & (distance < width)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=band)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=band, dropout_p=self._dropped)
 
         return self._read(x, position, attend)
 
     def _read(self, x: Tensor, position: Tensor, attend: Attend) -> Tensor:
         """Run the blocks over x (B, S, D), whose tokens are at ``position`` ((S,) or (B, S))."""
         cos_sin = None
-        if self.wpe is None:
+        if self.positions == "rotary":
             cos_sin = rotary_angles(position, self.width // self.heads)
-        else:
+        elif self.wpe is not None:
             x = x + learned_positions(self.wpe, position)
+        x = drop(x, self.dropout, self.training)
         for layer, block in enumerate(self.h):
             x = block(x, partial(attend, layer), cos_sin)
         y: Tensor = self.ln_f(x)
@@ -194,16 +213,20 @@ class Transformer(Backbone):
 class SelfAttention(nn.Module):
     """Projection to queries, keys and values, attention, projection back."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, qk_norm: str = "") -> None:
         super().__init__()
         self.heads = heads
         self.c_attn = Linear(width, 3 * width)
         self.c_proj = Linear(width, width)
+        self.q_norm = make_norm(qk_norm, width // heads) if qk_norm else None
+        self.k_norm = make_norm(qk_norm, width // heads) if qk_norm else None
 
     def forward(self, x: Tensor, attend: LayerAttend, cos_sin: tuple[Tensor, Tensor] | None) -> Tensor:
         """(B, S, D) -> the same."""
         heads = self.c_attn(x).view(*x.shape[:-1], 3, self.heads, -1)  # (B, S, 3, NH, DH)
         q, k, v = heads.transpose(1, 3).unbind(dim=2)  # (B, NH, S, DH)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         if cos_sin is not None:
             q, k = rotate(q, *cos_sin), rotate(k, *cos_sin)
         y: Tensor = self.c_proj(attend(q, k, v).transpose(1, 2).flatten(-2))
@@ -225,20 +248,42 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+    """x + attention(norm(x)), then x + feed-forward(norm(x)); or, ``post``, the norms of the sums."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        norm: str = "layer",
+        order: str = "pre",
+        qk_norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(width)
-        self.attn = SelfAttention(width, heads)
-        self.ln_2 = nn.LayerNorm(width)
+        self.post, self.dropout = order == "post", dropout
+        self.ln_1 = make_norm(norm, width)
+        self.attn = SelfAttention(width, heads, norm if qk_norm else "")
+        self.ln_2 = make_norm(norm, width)
         self.mlp = FeedForward(width)
 
     def forward(self, x: Tensor, attend: LayerAttend, cos_sin: tuple[Tensor, Tensor] | None) -> Tensor:
         """(B, S, D) -> the same."""
-        x = x + self.attn(self.ln_1(x), attend, cos_sin)
-        y: Tensor = x + self.mlp(self.ln_2(x))
+        if self.post:
+            x = self.ln_1(x + self._drop(self.attn(x, attend, cos_sin)))
+            z: Tensor = self.ln_2(x + self._drop(self.mlp(x)))
+            return z
+        x = x + self._drop(self.attn(self.ln_1(x), attend, cos_sin))
+        y: Tensor = x + self._drop(self.mlp(self.ln_2(x)))
         return y
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return drop(x, self.dropout, self.training)
+
+
+def make_norm(kind: str, width: int) -> nn.Module:
+    """Return a norm over the last dimension: ``layer`` (with a bias) or ``rms``."""
+    return nn.RMSNorm(width, eps=1e-5) if kind == "rms" else nn.LayerNorm(width)
 
 
 def _fitted(tensor: Tensor, slots: int) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from lram.agents.api import AgentError
-from lram.agents.backbones.limits import MOST_FACTOR, check_limits, number
+from lram.agents.backbones.limits import MOST_FACTOR, check_limits, check_share, number
 from lram.agents.backbones.sizes import table_sizes
-from lram.agents.backbones.spec import BackboneSpec, EncoderWeights, ModelShape, Package, Size
+from lram.agents.backbones.spec import LATER, BackboneSpec, EncoderWeights, ModelShape, Package, Size
 from lram.agents.shown import shown
 
 
@@ -24,6 +25,10 @@ class XLSTMConfig:
         qkv_block: Size of the diagonal blocks of the query, key and value projections.
         mlstm_factor: Inner width of an mLSTM over the width (rounded up to a multiple of 64).
         ffn_factor: Inner width of the feed-forward part of an sLSTM block, likewise.
+        dropout: In training, the share of numbers that is zeroed of what an mLSTM and a feed-forward part
+            add, and of an sLSTM's outputs before their norm, as in the xlstm package; acting knows none.
+        norm: Of blocks and after them, ``layer`` or ``rms`` (by the root mean square); a head's own norm is
+            a LayerNorm in both.
     """
 
     heads: int = 4
@@ -32,6 +37,8 @@ class XLSTMConfig:
     qkv_block: int = 4
     mlstm_factor: float = 2.0
     ffn_factor: float = 1.3
+    dropout: float = field(default=0.0, metadata=LATER)
+    norm: Literal["layer", "rms"] = field(default="layer", metadata=LATER)
 
 
 def round_up(value: float, multiple: int = 64) -> int:
@@ -71,6 +78,7 @@ def _check(model: ModelShape) -> None:
     check_limits("xlstm.qkv_block", section.qkv_block)
     check_limits("xlstm.mlstm_factor", section.mlstm_factor, MOST_FACTOR)
     check_limits("xlstm.ffn_factor", section.ffn_factor, MOST_FACTOR)
+    check_share("xlstm.dropout", section.dropout)
     inner = round_up(section.mlstm_factor * model.width)
     if inner % section.heads or inner % section.qkv_block:
         raise AgentError(f"inner width {inner} is no multiple of heads and qkv_block of the xLSTM")
@@ -90,7 +98,9 @@ def _describe(model: ModelShape) -> str:
     true = f"[{(model.layers - len(at)) // divisor}:{len(at) // divisor}]"
     written = re.search(r"\[\d+:\d+\]", model.name)
     where = f" (sLSTM at {', '.join(map(str, at))} of {model.layers} blocks)" if at else ""
-    return f"xLSTM {written[0] if written else true}{where}"
+    section: XLSTMConfig = model.backbone
+    dropout = f", dropout {section.dropout:g}" if section.dropout else ""
+    return f"xLSTM {written[0] if written else true}{where}{dropout}{', RMSNorm' * (section.norm == 'rms')}"
 
 
 def _blocks(model: ModelShape) -> str:

@@ -15,7 +15,7 @@ Shapes: B rows, T tokens of a pass, D width, NH heads, F inner width, DH width o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -27,7 +27,7 @@ from lram.agents.backbones.kernels.compiler import exp, kernel, prefetch, put, s
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.sequences import arrays, over_rows
 from lram.agents.backbones.states import State
-from lram.agents.backbones.xlstm.plain import XLSTM, MLSTMBlock, SLSTMBlock
+from lram.agents.backbones.xlstm.plain import EPS, XLSTM, MLSTMBlock, Norm, SLSTMBlock
 
 MOST_TOKENS = 16
 """Longer passes are read by the plain step, in chunks: it has more arithmetic for each byte."""
@@ -51,7 +51,7 @@ class FusedXLSTM:
             _FusedMLSTM(block, rows) if isinstance(block, MLSTMBlock) else _FusedSLSTM(block, rows)
             for block in cast("Sequence[MLSTMBlock | SLSTMBlock]", backbone.blocks)
         ]
-        self.norm = _scale(backbone.post_blocks_norm)
+        self.norm = _normed(backbone.post_blocks_norm)
 
     def __call__(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """See :class:`lram.agents.backbones.contract.Backbone`."""
@@ -64,7 +64,7 @@ class FusedXLSTM:
         state = [tuple(part.contiguous() for part in block_state) for block_state in state]
         for block, block_state in zip(self.blocks, state, strict=True):
             x = block(x, block_state, mask)
-        return F.layer_norm(x, (width,), self.norm).view(rows, tokens, width), state
+        return self.norm(x).view(rows, tokens, width), state
 
 
 class _FusedMLSTM:
@@ -72,7 +72,7 @@ class _FusedMLSTM:
 
     def __init__(self, block: MLSTMBlock, rows: int) -> None:
         layer = block.xlstm
-        self.norm = _scale(block.xlstm_norm)
+        self.norm = _normed(block.xlstm_norm)
         self.up = PackedLinear.of(layer.proj_up, rows)
         self.down = PackedLinear.of(layer.proj_down, rows)
         cell = layer.mlstm_cell
@@ -88,7 +88,7 @@ class _FusedMLSTM:
 
     def __call__(self, x: Tensor, state: Any, mask: Any) -> Tensor:
         """x: (B T, D) -> the same."""
-        up = self.up(F.layer_norm(x, x.shape[1:], self.norm))
+        up = self.up(self.norm(x))
         h = x.new_empty(len(x), up.shape[1] // 2)
         by_row = (
             up.numpy().reshape(*mask.shape, -1),
@@ -105,7 +105,7 @@ class _FusedSLSTM:
 
     def __init__(self, block: SLSTMBlock, rows: int) -> None:
         layer, cell = block.xlstm, block.xlstm.slstm_cell
-        self.norm, self.ffn_norm = _scale(block.xlstm_norm), _scale(block.ffn_norm)
+        self.norm, self.ffn_norm = _normed(block.xlstm_norm), _normed(block.ffn_norm)
         self.up = PackedLinear.of(block.ffn.proj_up, rows)
         self.down = PackedLinear.of(block.ffn.proj_down, rows)
         heads = cell._recurrent_kernel_.shape[0]
@@ -121,16 +121,25 @@ class _FusedSLSTM:
 
     def __call__(self, x: Tensor, state: Any, mask: Any) -> Tensor:
         """x: (B T, D) -> the same."""
-        normed = F.layer_norm(x, x.shape[1:], self.norm)
+        normed = self.norm(x)
         y = torch.empty_like(x)
         given, read, out = (part.numpy().reshape(*mask.shape, -1) for part in (x, normed, y))
         over_rows(_slstm, (given, read, mask, *arrays(*state), out), self.weights)
-        gate, up = self.up(F.layer_norm(y, y.shape[1:], self.ffn_norm)).chunk(2, dim=-1)
+        gate, up = self.up(self.ffn_norm(y)).chunk(2, dim=-1)
         return self.down.add_to(y, F.gelu(gate) * up)
 
 
 def _array(tensor: Tensor) -> Any:
     return tensor.detach().contiguous().clone().numpy()
+
+
+def _normed(norm: torch.nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return what norms (B T, D) as ``norm`` does, for its weight as it is now."""
+    assert isinstance(norm, Norm)
+    scale = _scale(norm)
+    if norm.rms:
+        return lambda x: F.rms_norm(x, scale.shape, scale, EPS)
+    return lambda x: F.layer_norm(x, scale.shape, scale)
 
 
 def _scale(norm: torch.nn.Module) -> Tensor:

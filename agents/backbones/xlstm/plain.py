@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.contract import Backbone
-from lram.agents.backbones.layers import causal_conv, causal_conv_step, column, keep_valid, split_last
+from lram.agents.backbones.layers import causal_conv, causal_conv_step, column, drop, keep_valid, split_last
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.parts.headwise import HeadwiseLinear
 from lram.agents.backbones.parts.initial import small_init, wang_init
@@ -33,6 +33,9 @@ SLSTMState = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # y, c, n, m (B,D) e
 
 CHUNK = 64
 """Tokens of a chunk, where a sequence is cut into chunks."""
+
+EPS = 1e-5
+"""Of every norm; PyTorch's own of a LayerNorm."""
 
 UNCHUNKED = 192
 """Up to so many tokens, one chunk is faster (measured at 16M) and its memory is small."""
@@ -52,7 +55,7 @@ class XLSTM(Backbone):
             else MLSTMBlock(config.width, section, config.layers)
             for position in range(config.layers)
         )
-        self.post_blocks_norm = Norm(config.width)
+        self.post_blocks_norm = Norm(config.width, rms=section.norm == "rms")
 
     @property
     def _stack(self) -> Sequence[MLSTMBlock | SLSTMBlock]:
@@ -88,17 +91,20 @@ class XLSTM(Backbone):
 
 
 class Norm(nn.Module):
-    """LayerNorm without bias, over ``groups`` equal parts; scaled by 1 + weight."""
+    """LayerNorm without bias, or norm by the root mean square, over ``groups`` equal parts; scaled by
+    1 + weight.
+    """
 
-    def __init__(self, width: int, groups: int = 1) -> None:
+    def __init__(self, width: int, groups: int = 1, *, rms: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width))
-        self.groups = groups
+        self.groups, self.rms = groups, rms
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> the same."""
         parts = split_last(x, self.groups)
-        return F.layer_norm(parts, parts.shape[-1:]).flatten(-2) * (1.0 + self.weight)
+        norm = F.rms_norm if self.rms else F.layer_norm
+        return norm(parts, parts.shape[-1:], eps=EPS).flatten(-2) * (1.0 + self.weight)
 
 
 class CausalConv(nn.Module):
@@ -257,13 +263,13 @@ class MLSTMBlock(nn.Module):
 
     def __init__(self, width: int, section: XLSTMConfig, layers: int) -> None:
         super().__init__()
-        self.layers = layers
-        self.xlstm_norm = Norm(width)
+        self.layers, self.dropout = layers, section.dropout
+        self.xlstm_norm = Norm(width, rms=section.norm == "rms")
         self.xlstm = MLSTMLayer(width, section)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> the same."""
-        y: Tensor = x + self.xlstm(self.xlstm_norm(x))
+        y: Tensor = x + drop(self.xlstm(self.xlstm_norm(x)), self.dropout, self.training)
         return y
 
     def step(self, x: Tensor, state: MLSTMState, valid: Tensor | None) -> tuple[Tensor, MLSTMState]:
@@ -377,10 +383,10 @@ class SLSTMBlock(nn.Module):
 
     def __init__(self, width: int, section: XLSTMConfig, position: int, layers: int) -> None:
         super().__init__()
-        self.position, self.layers = position, layers
-        self.xlstm_norm = Norm(width)
+        self.position, self.layers, self.dropout = position, layers, section.dropout
+        self.xlstm_norm = Norm(width, rms=section.norm == "rms")
         self.xlstm = SLSTMLayer(width, section)
-        self.ffn_norm = Norm(width)
+        self.ffn_norm = Norm(width, rms=section.norm == "rms")
         self.ffn = SLSTMFeedForward(width, section.ffn_factor)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -405,9 +411,12 @@ class SLSTMBlock(nn.Module):
         return self._finish(x, y), (*memory, past)
 
     def _finish(self, x: Tensor, y: Tensor) -> Tensor:
-        x = x + self.xlstm.group_norm(y).to(x.dtype)
-        z: Tensor = x + self.ffn(self.ffn_norm(x))
+        x = x + self.xlstm.group_norm(self._drop(y)).to(x.dtype)
+        z: Tensor = x + self._drop(self.ffn(self.ffn_norm(x)))
         return z
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return drop(x, self.dropout, self.training)
 
     def initial_state(self, rows: int) -> SLSTMState:
         """Zeros."""
