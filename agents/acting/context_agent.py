@@ -58,6 +58,10 @@ class ContextAgent(ModelAgent):
             details=(("context", context.describe()),),
         )
 
+    def with_rows(self, rows: int) -> Self:
+        """Return this agent, with the same context, with passes of ``rows`` rows."""
+        return type(self)(self.inner.with_rows(rows), self.context)
+
     def with_model(self, model: ActionModel) -> Self:
         """Return this agent, with the same context, acting by ``model``."""
         return type(self)(self.inner.with_model(model), self.context)

@@ -24,11 +24,13 @@ import torch
 from torch import Tensor
 
 from lram.agents.acting.reader import IMAGES, PassReader, make_reader
+from lram.agents.acting.room import no_room_for_lanes, no_room_for_pass
 from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
 from lram.agents.backbones.states import State, state_bytes
 from lram.agents.backbones.stepping import Stepper
 from lram.agents.checkpoints.known_tasks import KnownTasks
 from lram.agents.compute import Compute
+from lram.agents.memory import is_lack
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.encoders import IMAGE_SHAPE
 from lram.agents.model.network import ActionModel
@@ -134,6 +136,11 @@ class ModelAgent(Agent):
         return self.reader.weights or str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.reader.device
+
+    @property
     def weight_bytes(self) -> int:
         """The bytes of the model's weights, as its step and head read them."""
         fused = self.stepper.form == "fused"
@@ -148,6 +155,13 @@ class ModelAgent(Agent):
         """Return this agent, of the same description and weights, reading its passes by ``stepper``."""
         twin = copy.copy(self)
         twin.reader = replace(self.reader, stepper=stepper)
+        return twin
+
+    def with_rows(self, rows: int) -> Self:
+        """Return this agent with passes of ``rows`` rows, read by the plain step, which is soon made."""
+        twin = copy.copy(self)
+        twin.rows = rows
+        twin.reader = make_reader(self.model, "torch", rows, self.reader.weights)
         return twin
 
     def with_model(self, model: ActionModel) -> Self:
@@ -178,9 +192,12 @@ class ModelAgent(Agent):
 
     def start(self, lanes: int) -> LaneStates:
         """See :class:`lram.agents.api.Agent`."""
-        with torch.inference_mode():
-            count = -(-lanes // self.rows)
-            blocks = [self.model.backbone.initial_state(self.rows) for _ in range(count)]
+        try:
+            blocks = self.blocks_of(-(-lanes // self.rows))
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, AgentError) or not is_lack(error):
+                raise
+            raise no_room_for_lanes(self, error, lanes) from error
         return LaneStates(
             tasks=[None] * lanes,
             earned=np.zeros(lanes),
@@ -188,6 +205,11 @@ class ModelAgent(Agent):
             last_classes=np.zeros((lanes, ACTION_DIMS), dtype=np.int64),
             blocks=blocks,
         )
+
+    def blocks_of(self, count: int) -> list[State]:
+        """Return the states of ``count`` passes, in which no lane holds an episode yet."""
+        with torch.inference_mode():
+            return [self.model.backbone.initial_state(self.rows) for _ in range(count)]
 
     def reset(self, state: LaneStates, lanes: Sequence[int], episodes: Sequence[Episode]) -> None:
         """See :class:`lram.agents.api.Agent`. AgentError for a task that the model refuses."""
@@ -209,7 +231,28 @@ class ModelAgent(Agent):
         rewards: Sequence[float],
         lanes: Sequence[int],
     ) -> tuple[list[Action], LaneStates]:
-        """See :class:`lram.agents.api.Agent`. AgentError when the model's output is not finite."""
+        """See :class:`lram.agents.api.Agent`.
+
+        Raises:
+            AgentError: The model's output is not finite; or memory ran out, and the sentence tells how many
+                rows fit.
+        """
+        try:
+            return self.decide(state, observations, rewards, lanes)
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, AgentError) or not is_lack(error):
+                raise
+            episodes = [Episode(self._task(state, lane), 0) for lane in lanes]
+            raise no_room_for_pass(self, error, episodes, observations) from error
+
+    def decide(
+        self,
+        state: LaneStates,
+        observations: Sequence[Observation],
+        rewards: Sequence[float],
+        lanes: Sequence[int],
+    ) -> tuple[list[Action], LaneStates]:
+        """Decide as :meth:`act` does; whatever PyTorch raises where memory runs out is raised."""
         tasks = [self._task(state, lane) for lane in lanes]
         running = [lane for lane in lanes if not state.fresh[lane]]
         given = dict(zip(lanes, rewards, strict=True))

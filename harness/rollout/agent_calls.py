@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lram.agents.api import Action, Agent, Episode, LaunchingAgent, Observation
+from lram.agents.api import Action, Agent, AgentError, Episode, LaunchingAgent, Observation
+from lram.agents.memory import is_lack
 from lram.envs.text import message_of, type_of
 from lram.harness.errors import LramError
 from lram.harness.rollout.lane import Lane
@@ -190,10 +191,15 @@ def _shown(lanes: Sequence[Lane]) -> tuple[list[Observation], list[float], list[
 
 def _raised(label: str, lanes: Sequence[Lane], error: BaseException) -> AgentRaisedError:
     """Return what to say of an agent that raised ``error``."""
+    tasks = ", ".join(sorted({lane.item.task for lane in lanes}))
+    if is_lack(error):
+        told = isinstance(error, AgentError)
+        what = message_of(error) if told else f"{message_of(error)}; give fewer --rows or --lanes"
+        return AgentRaisedError(label, f"agent {label}: {what}; then resume the run (tasks {tasks})")
     place = traceback.extract_tb(error.__traceback__)[-1]
     return AgentRaisedError(
         label,
         f"agent {label} raised {type_of(error)}: {message_of(error)} "
         f"({Path(place.filename).name}, line {place.lineno}; "
-        f"tasks {', '.join(sorted({lane.item.task for lane in lanes}))}); mend it and resume the run",
+        f"tasks {tasks}); mend it and resume the run",
     )
