@@ -282,6 +282,34 @@ def test_a_run_goes_on_computing_as_it_was_started(
     assert not mixed_computing(finished)
 
 
+def test_agents_take_the_devices_of_a_list_in_turn_and_a_resumed_run_has_the_same(
+    tmp_path: Path, shallow: dict[str, str]
+) -> None:
+    # The processor under two names.
+    machine = Machine(lanes=1, workers=1, step="torch", rows=1, device="cpu,cpu:0")
+    agents = [f"{label}={shallow['mamba']}" for label in "abc"]
+    run = interrupted(tmp_path / "run", agents, machine)
+    first, second = resume(run.path).provenance()
+    told = {label: facts["device"] for label, facts in first.compute.items()}
+    assert told == {"a": "cpu", "b": "cpu:0", "c": "cpu"}
+    assert {label: facts["device"] for label, facts in second.compute.items()}.items() <= told.items()
+    assert "changed since the run's start" not in second.settings
+    with pytest.raises(LramError, match="the devices 'cpu,cpu' name one twice"):
+        evaluate(shallow["mamba"], "toy/steps", tmp_path / "twice", machine=Machine(device="cpu,cpu"))
+
+
+def test_a_list_of_devices_is_of_one_machine_and_refused_on_a_cluster() -> None:
+    ray = pytest.importorskip("lram.harness.executors.ray")
+    machine = Machine(device="cuda:0,cuda:1")
+    with (
+        pytest.raises(
+            LramError, match="names devices of one machine; with --backend ray give --device cuda,"
+        ),
+        ray.RayExecutor().open(machine),
+    ):
+        pass
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("started", "later"), [("bfloat16", "float32"), ("float32", "bfloat16")])
 def test_a_run_is_not_resumed_in_another_precision(
