@@ -41,6 +41,7 @@ from lram.harness.cli import (
     latency,
     leaderboard,
     literature,
+    paper,
     publish,
     reference,
     report,
@@ -81,6 +82,7 @@ COMMANDS: tuple[tuple[str, App | Callable[..., Any]], ...] = (
     ("latency", latency.latency),
     ("leaderboard", leaderboard.leaderboard),
     ("literature", literature.literature),
+    ("paper", paper.paper),
     ("publish", publish.publish),
     ("reference", reference.reference),
     ("report", report.report),
@@ -148,8 +150,12 @@ def main() -> None:
                 lead_nowhere(stream)
 
 
-def _call(arguments: Sequence[str]) -> int:
-    """Run the command that ``arguments`` name, with paths from the root; return its exit code."""
+def give(arguments: Sequence[str]) -> int:
+    """Run the command that ``arguments`` name, with paths from the root; return its exit code.
+
+    Raises:
+        CycloptsError: The arguments are none of a command; and whatever the command raises.
+    """
     command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
     for name, value in bound.arguments.items():
         bound.arguments[name] = placed_argument(value)
@@ -188,7 +194,7 @@ def _run() -> None:
         signal.signal(signal.SIGHUP, _interrupt)
     try:
         _check_arguments(sys.argv[1:])
-        code = _call(sys.argv[1:])
+        code = give(sys.argv[1:])
         sys.stdout.flush()
     except CycloptsError as error:
         _say(_usage(error))

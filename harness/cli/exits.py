@@ -99,6 +99,10 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
             0: "measured, and each model's step equals its forward",
             1: "a model's step is not its forward, or an agent that raised left episodes out",
         },
+        "paper": {
+            0: "listed, or all commands of the item ended with 0",
+            1: "a command of the item ended with 1, as the row of that command says; the item is not ended",
+        },
         "ablate": {0: "every cell is there", 1: "a cell failed; it is named, and the others are there"},
         "env install": {0: "installed, now or before"},
         "env list": _LISTED,

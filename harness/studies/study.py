@@ -23,6 +23,9 @@
     tasks = ["metaworld/reach-v3"]
     episodes = 10
 
+    [figure]                                  # see lram.harness.studies.figure
+    x = "actions"
+
     [[prediction]]                            # what is expected, written before the first cell is made
     level = "on"
     measure = "score"
@@ -47,6 +50,7 @@ from lram.agents.training.recipe import flat, recipe_to_dict
 from lram.agents.training.recipe_text import names_warmup, read_recipe
 from lram.harness.errors import LramError
 from lram.harness.strict_toml import converted, read_toml
+from lram.harness.studies.figure import StudyFigure
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0, le=LARGEST_SEED)]
@@ -169,6 +173,7 @@ class Study:
     evaluation: Evaluation
     timing: Timing = field(default_factory=Timing)
     prediction: tuple[Statement, ...] = ()
+    figure: StudyFigure | None = None
 
     def check(self) -> None:
         """Raise LramError for what no single field can tell."""
@@ -188,6 +193,8 @@ class Study:
                 )
         for statement in self.prediction:
             self._check_statement(statement)
+        if self.figure is not None:
+            self.figure.check([axis.name for axis in self.axes])
 
     def axis_of(self, statement: Statement) -> int:
         """Return the place of the axis that has the statement's level; LramError where none or two have."""

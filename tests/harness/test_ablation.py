@@ -680,3 +680,38 @@ def test_a_link_in_a_study_leads_nowhere(name: str, made: StudyFolder, study: St
 def hashes(place: Path) -> dict[str, bytes]:
     files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
     return {str(file): file.read_bytes() for file in files}
+
+
+@pytest.mark.slow
+def test_an_item_of_the_paper_runs_to_its_report(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = [  # as the study above, whose kernels are compiled
+        *("model.width=16", "model.layers=2", "model.xlstm.heads=2", "optimizer.updates=2"),
+        *("sampling.context=5", "sampling.sequences=3", "validation.windows=8", "data.validation_share=0.3"),
+    ]
+    words = [
+        "paper",
+        "actions",
+        "-o",
+        "it",
+        "--data",
+        study.data.stores[0],
+        "--tasks",
+        "toy/reach",
+        "-n",
+        "1",
+    ]
+    words += ["--seeds", "0", *(word for one in small for word in ("--set", one))]
+    assert app(words, result_action="return_value") == 0
+    assert f"actions: {tmp_path}/it/report" in capsys.readouterr().out
+    written = read_study(tmp_path / "it" / "study.toml")
+    assert [level.name for level in written.axes[0].levels] == ["off", "on"]
+    page = (tmp_path / "it" / "report" / "index.html").read_text()
+    assert "actions in context: against past actions" in page
+    points = (tmp_path / "it" / "report" / "tables" / "study_points.csv").read_text()
+    assert points.count("normalised score,") == points.count("validation perplexity,") == 2
+    # Its commands have ended: the same one gives none again.
+    monkeypatch.setattr("lram.harness.cli.give", None)
+    assert app(words, result_action="return_value") == 0

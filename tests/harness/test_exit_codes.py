@@ -46,6 +46,8 @@ ELSEWHERE = {
     ("extrapolate", 1): "test_extrapolation",
     ("watch", 0): "test_watch",
     ("watch", 1): "test_watch",
+    ("paper", 0): "test_paper",
+    ("paper", 1): "test_paper",
     ("ablate", 0): "test_ablation",
     ("ablate", 1): "test_ablation",
     ("env install", 0): "test_interpreters",

@@ -35,7 +35,7 @@ from lram.agents.factory import create_agent
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import build_model
 from lram.harness import evaluate, resume
-from lram.harness.cli import _call
+from lram.harness.cli import give
 from lram.harness.errors import LramError
 from lram.harness.machine import Machine
 from lram.harness.plan import labelled_specs
@@ -376,7 +376,7 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
         (["--port", "99999"], "0 to 65535"),
     ):
         with pytest.raises(LramError, match=refusal):
-            _call(["serve", "random", *words])
+            give(["serve", "random", *words])
 
 
 def test_a_client_costs_the_server_no_more_than_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,12 @@ from lram.reports.model import Caveat
 from lram.reports.samples import Resampling
 from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.study.cells import StudyValues, read_cells
+from lram.reports.sections.study.curves import (
+    StudyCurves,
+    curves_table,
+    point_rows,
+    study_curves,
+)
 from lram.reports.sections.study.dials import (
     LevelCurves,
     dial_drawings,
@@ -55,6 +61,7 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
     Raises:
         LramError: One is no study, or a record in it is damaged.
     """
+    from lram.reports.sections.study.curve_figure import draw
     from lram.reports.sections.study.figures import drawings  # loads matplotlib: not where tables are printed
 
     settings = settings or SectionSettings()
@@ -68,6 +75,7 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
     both = list(zip(studies, found, keys, strict=True))
     judged = [judge(study, how, len(effect)) for study, effect in zip(studies, found, strict=True)]
     dialled = [level_curves(study) for study in studies]
+    drawn = [study_curves(study, how.level) for study in studies]
     return Section(
         key=KEY,
         title="Studies",
@@ -83,13 +91,19 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
                 for study, curves, key in zip(studies, dialled, keys, strict=True)
                 if curves is not None
             ),
+            *(
+                curves_table(study, points, key)
+                for study, points, key in zip(studies, drawn, keys, strict=True)
+                if points is not None
+            ),
             *tables(both, how.level, normaliser),
-            *_for_programs(studies, judged, dialled),
+            *_for_programs(studies, judged, dialled, drawn),
         ],
         drawings=[
             one
-            for (study, effect, key), curves in zip(both, dialled, strict=True)
+            for (study, effect, key), curves, points in zip(both, dialled, drawn, strict=True)
             for one in (
+                *((draw(study.study.name, points, key, how.level),) if points is not None else ()),
                 *(dial_drawings(study, curves, key, how.level) if curves is not None else ()),
                 *drawings(study, effect, key, how.level),
             )
@@ -109,9 +123,13 @@ def _for_programs(
     studies: Sequence[StudyValues],
     judged: Sequence[Sequence[JudgedStatement]],
     dialled: Sequence[LevelCurves | None],
+    drawn: Sequence[StudyCurves | None],
 ) -> list[Table[Any]]:
-    """Return the tables of predictions and of dials as CSV files, where there are any."""
+    """Return the tables of predictions, dials and figures' points as CSV files, where there are any."""
     made: list[Table[Any]] = []
+    figures = [(study, points) for study, points in zip(studies, drawn, strict=True) if points is not None]
+    if figures:
+        made.append(point_rows(figures))
     pairs = [(study, curves) for study, curves in zip(studies, dialled, strict=True) if curves is not None]
     if pairs:
         made.append(seed_rows(pairs))
