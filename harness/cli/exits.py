@@ -94,6 +94,7 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
         },
         "cast": _WRITTEN,
         "export": _WRITTEN,
+        "embed": _WRITTEN,
         "latency": {0: "something was measured; what did not fit is named", 1: "nothing could be measured"},
         "extrapolate": {
             0: "measured, and each model's step equals its forward",

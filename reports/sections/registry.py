@@ -17,6 +17,7 @@ from lram.reports.evidence.named_runs import NamedFolder, named_folder, open_nam
 from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections import (
     dials,
+    embedding,
     extrapolation,
     films,
     inner_episodes,
@@ -34,6 +35,7 @@ SECTIONS: tuple[SectionSpec, ...] = (
     inner_episodes.SPEC,
     latency.SPEC,
     extrapolation.SPEC,
+    embedding.SPEC,
     study.SPEC,
     learning.SPEC,
     films.SPEC,

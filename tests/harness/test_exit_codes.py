@@ -36,6 +36,7 @@ ELSEWHERE = {
     ("cast", 0): "test_cli_train",
     ("import-checkpoint", 0): "test_cli_train",
     ("export", 0): "test_cli_export",
+    ("embed", 0): "test_embedding",
     ("data export", 0): "test_cli_lerobot",
     ("reference", 0): "test_references",
     ("reference", 1): "test_references",

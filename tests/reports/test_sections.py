@@ -57,7 +57,9 @@ def one_section(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_folder_tells_its_kind_by_its_marker(tmp_path: Path, synthetic: Any) -> None:
     markers = {spec.marker: spec.key for spec in SECTIONS if spec.marker}
-    assert set(markers) == {"latency.json", "extrapolation.json", "study.json", "watch.json", "films.json"}
+    assert set(markers) == {
+        *("latency.json", "extrapolation.json", "embedding.json", "study.json", "watch.json", "films.json")
+    }
     for marker in markers:
         (tmp_path / marker).mkdir()
         (tmp_path / marker / marker).touch()
