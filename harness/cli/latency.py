@@ -24,6 +24,7 @@ from lram.harness.cli.options import (
 )
 from lram.harness.cli.printing.output import print_json, print_table, three_digits
 from lram.harness.errors import LramError
+from lram.harness.latency.shipped import SWEEPS, ShippedSweep, shipped_sweep
 from lram.harness.trust import trusted
 from lram.harness.waiting import say, still
 
@@ -48,6 +49,14 @@ def latency(
         Path | None, Parameter(help="Continue the sweep in this folder, with its own settings.")
     ] = None,
     trust: TrustOption = False,
+    sweep: Annotated[
+        str | None,
+        Parameter(
+            help="Agents, contexts and batches of a sweep that comes along: "
+            + "; ".join(f"{name}: {one.about}" for name, one in SWEEPS.items())
+            + ". What is given beside it takes their place."
+        ),
+    ] = None,
     contexts: Annotated[
         str | None, Parameter(help="Timesteps read before the decisions (default: 50,200,800,1600).")
     ] = None,
@@ -67,7 +76,10 @@ def latency(
         int,
         Parameter(name=["--seed", "-s"], help="Seed of untrained weights, recorded inputs and the order."),
     ] = 0,
-    loop: Annotated[bool, Parameter(help="Also time decisions together with the simulator.")] = True,
+    loop: Annotated[
+        bool | None,
+        Parameter(help="Also time decisions together with the simulator (default: yes; with --sweep: no)."),
+    ] = None,
     windows: Annotated[
         Literal["whole", "own"],
         Parameter(
@@ -103,13 +115,14 @@ def latency(
     simulator. Every setting is measured in several fresh processes, in mixed order; running out of memory
     is a result like others. Interrupt with Ctrl-C whenever you like, and continue with --resume. With
     --backend ray it is one node of a cluster that is measured; it runs nothing else of the cluster meanwhile.
+    Of three batches or more, the report shows decisions a second and memory against lanes.
 
     Example: lram latency 'xlstm[7:1]-16M' 'transformer[full]-16M' 'transformer[recompute]-16M' -o latency
     """
     from lram.harness.latency.plan import QUICK, LatencyRequest
     from lram.harness.latency.records import Effort
     from lram.harness.latency.sweep import resume as resume_sweep
-    from lram.harness.latency.sweep import sweep
+    from lram.harness.latency.sweep import sweep as measure
 
     executor = _executor(cluster, node)
     if (resume is None) == (output is None):
@@ -117,16 +130,18 @@ def latency(
     folder = resume or output
     assert folder is not None
 
-    usual = _QUICK if quick else _USUAL
+    shipped = shipped_sweep(sweep) if sweep is not None else None
+    usual = _usual(shipped, quick)
     try:
         if resume is not None:
-            if agents:
-                raise LramError("a sweep that is resumed has its agents; name none beside --resume")
+            if agents or sweep is not None:
+                what = "name none" if agents else "leave out --sweep"
+                raise LramError(f"a sweep that is resumed has its agents; {what} beside --resume")
             with still("the process that is measured now"):
                 run = resume_sweep(resume, say=say, executor=executor, node=node or "", trust=trusted(trust))
         else:
             request = LatencyRequest(
-                agents=agents or [],
+                agents=agents or (shipped.agents if shipped is not None else []),
                 contexts=parse_int_list(contexts or usual[0], "--contexts"),
                 batches=parse_int_list(batch or usual[1], "--batch"),
                 steps=parse_step_forms(step, "--step"),  # type: ignore[arg-type]
@@ -136,16 +151,23 @@ def latency(
                 repeats=usual[2] if repeats is None else repeats,
                 threads=threads,
                 seed=seed,
-                loop=loop,
+                loop=loop if loop is not None else shipped is None or shipped.loop,
                 windows=windows,
                 effort=_effort(QUICK if quick else Effort(), seconds),
                 memory_gib=memory_limit,
             )
             with still("recording inputs, and the process that is measured now"):
-                run = sweep(request, folder, say=say, executor=executor, node=node or "")
+                run = measure(request, folder, say=say, executor=executor, node=node or "")
     except KeyboardInterrupt:
         return _interrupted(folder)
     return _conclude(run, json)
+
+
+def _usual(shipped: ShippedSweep | None, quick: bool) -> tuple[str, str, int]:
+    """Return contexts, batches and repeats where nothing is said of them."""
+    if quick or shipped is None:
+        return _QUICK if quick else _USUAL
+    return ",".join(map(str, shipped.contexts)), ",".join(map(str, shipped.batches)), shipped.repeats
 
 
 def _effort(usual: Effort, seconds: float | None) -> Effort:

@@ -333,3 +333,40 @@ def test_the_command_prints_every_point_and_what_to_do_next(
         latency(["random"], resume=folder)
     with pytest.raises(LramError, match="with -o, or that of an old one with --resume"):
         latency(["random"])
+
+
+def test_a_sweep_that_comes_along_names_agents_contexts_and_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lram.agents.factory import names_agent
+    from lram.harness.cli.latency import latency
+    from lram.harness.latency import sweep as sweeping
+    from lram.harness.latency.shipped import SWEEPS
+
+    asked = []
+
+    def taken(request: LatencyRequest, *more: object, **options: object) -> None:
+        asked.append(request)
+        raise LramError("measured elsewhere")
+
+    monkeypatch.setattr(sweeping, "sweep", taken)
+    for name, one in SWEEPS.items():
+        assert all(names_agent(agent) for agent in one.agents)
+        with pytest.raises(LramError, match="elsewhere"):
+            latency(output=tmp_path / name, sweep=name)
+        request = asked[-1]
+        assert (request.agents, tuple(request.contexts)) == (one.agents, one.contexts)
+        assert (tuple(request.batches), request.loop, request.repeats) == (one.batches, False, 5)
+    with pytest.raises(LramError, match="elsewhere"):
+        latency(["random"], output=tmp_path / "x", sweep="lanes-small", contexts="3", repeats=1, loop=True)
+    assert (asked[-1].agents, asked[-1].contexts, asked[-1].repeats, asked[-1].loop) == (
+        ["random"],
+        [3],
+        1,
+        True,
+    )
+    assert tuple(asked[-1].batches) == SWEEPS["lanes-small"].batches
+    with pytest.raises(LramError, match="there is no sweep 'lanes'; choose one of contexts-small"):
+        latency(output=tmp_path / "x", sweep="lanes")
+    with pytest.raises(LramError, match="leave out --sweep beside --resume"):
+        latency(resume=tmp_path / "x", sweep="lanes-small")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 from collections.abc import Callable, Sequence
+from csv import DictReader
 from pathlib import Path
 
 import msgspec
@@ -280,6 +282,54 @@ def test_out_of_memory_is_told_and_everything_else_stands(tmp_path: Path) -> Non
     rates = table_of(made.printed, "rates")
     assert cell(rates, 2, "20 Hz (50 ms)") == "50, 200", "all that was measured is not all"
     json.dumps(made.summary, allow_nan=False)
+
+
+def _rows(csv: bytes) -> list[dict[str, str]]:
+    return list(DictReader(io.StringIO(csv.decode())))
+
+
+def test_throughput_is_lanes_over_the_time_of_a_decision(tmp_path: Path) -> None:
+    """A made-up decision of several lanes takes four times as long as one of one lane."""
+    hungry = ("transformer", lambda context, process: math.inf if context > 200 else 2.0)
+    folder = write(tmp_path / "a", {"x": XLSTM, "t": hungry}, contexts=(50, 800), batches=(1, 2, 16))
+    made = section([folder])
+    rows = _rows(made.csv["latency_throughput.csv"])
+    assert [(row["agent"], row["context"], row["batch"]) for row in rows[:4]] == [
+        *(("x", "50", batch) for batch in ("1", "2", "16")),
+        ("x", "800", "1"),
+    ]
+    many = rows[2]
+    assert float(many["decisions_per_second"]) == pytest.approx(16 / 12e-3)
+    assert float(many["decisions_per_second_low"]) == pytest.approx(16 / (1.02 * 12e-3), rel=1e-3)
+    assert float(many["decisions_per_second_high"]) == pytest.approx(16 / (0.98 * 12e-3), rel=1e-3)
+    assert float(many["gain"]) == pytest.approx(4)
+    assert int(many["state_bytes"]) == 16 * 2**20
+    lacking = [row for row in rows if row["outcome"] == "out of memory"]
+    assert [(row["agent"], row["batch"], row["decisions_per_second"]) for row in lacking] == [
+        ("t", batch, "") for batch in ("1", "2", "16")
+    ]
+    table = table_of(made.printed, "throughput")
+    assert [row[0].flag for row in table.rows].count("out of memory") == 3
+    assert [drawing.name for drawing in made.drawings][-1] == "latency-throughput"
+
+
+def test_two_batches_are_no_curve_against_lanes(tmp_path: Path) -> None:
+    made = section([write(tmp_path / "a", {"x": XLSTM}, contexts=(50,))])
+    assert len(_rows(made.csv["latency_throughput.csv"])) == 2
+    assert "latency-throughput" not in {
+        *(table.id for table in made.printed),
+        *(drawing.name for drawing in made.drawings),
+    }
+
+
+def test_ratios_of_times_are_of_rounds_at_each_context(tmp_path: Path) -> None:
+    made = section([write(tmp_path / "a", {"t": TRANSFORMER, "x": XLSTM}, batches=(1,))])
+    rows = _rows(made.csv["latency_ratios.csv"])
+    assert {(row["first"], row["second"]) for row in rows} == {("x", "t")}
+    for row in rows:
+        assert float(row["ratio"]) == pytest.approx(3 / (2 + 0.002 * int(row["context"])), rel=1e-3)
+        assert float(row["low"]) <= float(row["ratio"]) <= float(row["high"])
+    assert cell(table_of(made.printed, "ratios"), 0, "1600") == "0.577"
 
 
 @pytest.mark.slow

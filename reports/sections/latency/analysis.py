@@ -292,8 +292,12 @@ def _crossing(
         found = [crossing(contexts, [one[r] for one in mine], [one[r] for one in theirs]) for r in rounds]
         low, high = _bounds(found)
     faster: dict[str, list[int]] = {"first": [], "second": [], "unclear": []}
+    ratios, reached = [], []
     for context, ours, other in zip(contexts, mine, theirs, strict=True):
         both = sorted(set(ours) & set(other))
+        if both:
+            reached.append(context)
+            ratios.append(_middle([ours[r] / other[r] for r in both]))
         ratio = median_interval([ours[r] / other[r] for r in both]) if len(both) >= FEWEST else None
         if ratio is None or ratio.low <= 1 <= ratio.high:
             faster["unclear"].append(context)
@@ -310,6 +314,8 @@ def _crossing(
         second_faster=tuple(faster["second"]),
         unclear=tuple(faster["unclear"]),
         kinds_differ=differ,
+        contexts=tuple(reached),
+        ratios=tuple(ratios),
     )
 
 

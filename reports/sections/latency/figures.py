@@ -12,7 +12,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from lram.reports.drawing import INK, MUTED, PAPER, RULE, WIDTH, Drawing, look, short, style_of
 from lram.reports.sections.latency.analysis import RATES
+from lram.reports.sections.latency.batches import CAPTION, TITLE, batch_figure
 from lram.reports.sections.latency.model import ContextLatency, LatencyResult
+from lram.reports.sections.latency.throughput import FEWEST_BATCHES
 
 _Dash: TypeAlias = Literal["solid"] | tuple[float, tuple[float, ...]]
 _DASHES: tuple[_Dash, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
@@ -30,6 +32,8 @@ def draw(result: LatencyResult) -> list[Drawing]:
         drawn = [_curves(result), _memory(result)]
         if any(spot.agent is not None and spot.agent.p99 is not None for spot in result.spots):
             drawn.append(_tails(result))
+        if len(result.batches) >= FEWEST_BATCHES:
+            drawn.append(_finished(result, batch_figure(result), "latency-throughput", TITLE, CAPTION))
     return drawn
 
 

@@ -138,6 +138,9 @@ class Crossing:
             processes are too few for an interval: it cannot be told.
         low, high: Interval over processes, likewise.
         first_faster, second_faster, unclear: Contexts, by the interval of the ratio of their times.
+        contexts: At which both were measured.
+        ratios: Time of the first over that of the second at each of them, as a median over rounds of
+            processes.
         kinds_differ: One of them keeps the tokens that it has read, as a Transformer does, and the other does
             not.
     """
@@ -152,6 +155,8 @@ class Crossing:
     second_faster: tuple[int, ...]
     unclear: tuple[int, ...]
     kinds_differ: bool
+    contexts: tuple[int, ...] = ()
+    ratios: tuple[LatencyMedian, ...] = ()
 
     @property
     def text(self) -> str:

@@ -17,11 +17,11 @@ from lram.reports.sections.latency.model import (
     ContextLatency,
     Crossing,
     Fit,
-    LatencyMedian,
     LatencyResult,
     MeasuredAgent,
 )
 from lram.reports.sections.latency.readiness import LEVEL, SHARE, decisions_needed, processes_like_these
+from lram.reports.sections.latency.throughput import ratios, size, span, throughput
 from lram.reports.table import EMPTY, Column, Part, Table, TableCell, hidden, words
 
 _KEY = "latency"
@@ -31,7 +31,9 @@ def tables(runs: Sequence[LatencyRun], result: LatencyResult) -> list[Table[Any]
     """Return every table, in the order of the page."""
     return [
         curves(result),
+        *throughput(result),
         *crossovers(result),
+        *ratios(result),
         *rates(result),
         fairness(result),
         audits(result),
@@ -227,21 +229,7 @@ def rates(result: LatencyResult) -> list[Table[Any]]:
 def _median(clock: Clock | None) -> TableCell:
     if clock is None:
         return EMPTY
-    return TableCell(text.figures(clock.median.value), _span(clock.median), value=clock.median.value)
-
-
-def _span(middle: LatencyMedian) -> str:
-    if middle.low is None or middle.high is None:
-        return "no interval"
-    return f"[{text.figures(middle.low)}, {text.figures(middle.high)}]"
-
-
-def size(value: int) -> str:
-    """Return a number of bytes in the largest unit that it has one of."""
-    for unit, length in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if value >= length:
-            return f"{value / length:.{0 if value >= 100 * length else 1}f} {unit}"
-    return f"{value} B"
+    return TableCell(text.figures(clock.median.value), span(clock.median), value=clock.median.value)
 
 
 def _contexts(contexts: Sequence[int]) -> str:
