@@ -84,6 +84,10 @@ def plan_item(item: PaperItem, folder: Path, choices: PaperChoices) -> PaperPlan
         raise LramError(
             f"{item.key} at --scale {choices.scale} takes trained models; name checkpoints with --model"
         )
+    if "{data:" in text and not choices.data:
+        raise LramError(
+            f"{item.key} at --scale {choices.scale} reads trajectories; name their stores with --data"
+        )
     values = {
         "out": [str(folder)],
         "models": list(models),
@@ -110,7 +114,7 @@ def trainings(item: PaperItem) -> int:
 
 def _check_meaning(choices: PaperChoices, text: str, *, study: bool, recipe: bool, item: PaperItem) -> None:
     for option, given, means in (
-        ("--data", choices.data, study or recipe or "{data}" in text),
+        ("--data", choices.data, study or recipe or "{data:" in text),
         ("--tasks", choices.tasks, study or "{tasks" in text),
         ("--model", choices.models, "{models}" in text),
         ("--set", choices.settings, study or recipe),
@@ -183,13 +187,17 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(step: str, values: Mapping[str, Sequence[str]], choices: PaperChoices) -> tuple[str, ...]:
-    """Return a step's words: ``{models}`` becomes a word each, ``{tasks:usual}`` those or the usual ones."""
+    """Return a step's words: ``{models}`` becomes a word each, ``{data:-d}`` an option each, and
+    ``{tasks:usual}`` those that were chosen, or the usual ones.
+    """
     words: list[str] = []
     for word in shlex.split(step):
-        whole = re.fullmatch(r"\{(models|data)\}", word)
+        each = re.fullmatch(r"\{data:(-\w)\}", word)
         usual = re.fullmatch(r"\{tasks:(.*)\}", word)
-        if whole:
-            words += values[whole[1]]
+        if word == "{models}":
+            words += values["models"]
+        elif each:
+            words += [part for store in values["data"] for part in (each[1], store)]
         elif usual:
             words += values["tasks"] or [usual[1]]
         else:

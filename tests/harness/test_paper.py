@@ -34,8 +34,9 @@ def planned(item: PaperItem, scale: Scale, folder: Path = Path("/out")) -> Paper
     how = item.at(scale)
     text = " ".join(how.steps)
     models = ("some-model",) if "{models}" in text and not how.models else ()
-    trains = scale == "full" and ("{out}/study.toml" in text or "{out}/recipe.toml" in text or not how.steps)
-    return plan_item(item, folder, PaperChoices(scale, data=("/store",) if trains else (), models=models))
+    reads = not how.steps or any(word in text for word in ("{out}/study.toml", "{out}/recipe.toml", "{data:"))
+    data = ("/store",) if scale == "full" and reads else ()
+    return plan_item(item, folder, PaperChoices(scale, data=data, models=models))
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -101,6 +102,7 @@ def test_the_list_and_an_items_description_say_what_it_takes(capsys: pytest.Capt
         ("latency --set optimizer.updates=2 -o x", "--set has no meaning for latency"),
         ("size-sweep --model m -o x", "--model has no meaning for size-sweep"),
         ("extrapolation --scale full -o x", "name checkpoints with --model"),
+        ("embeddings --scale full --model m -o x", "reads trajectories; name their stores with --data"),
         ("size-sweep --address a -o x", "add --backend ray"),
         ("size-sweep --seeds a -o x", "--seeds takes whole numbers"),
     ],
@@ -142,6 +144,12 @@ def test_choices_take_the_place_of_what_an_item_has() -> None:
         ("collect", "scripted", "scripted~0.15", "-t", "t,u"),
         ("extrapolate", "a", "b", "-t", "t,u"),
     ]
+
+
+def test_stores_are_an_option_each_where_a_command_reads_them() -> None:
+    choices = PaperChoices("full", data=("/a b", "/c"), models=("m",))
+    plan = plan_item(paper_item("embeddings"), Path("/out"), choices)
+    assert plan.steps[0][:6] == ("embed", "m", "-d", "/a b", "-d", "/c")
 
 
 def test_a_folder_with_odd_letters_is_one_word_of_each_command_and_of_the_files() -> None:
