@@ -19,7 +19,7 @@ from lram.harness.errors import LramError
 from lram.harness.machine import threads
 from lram.harness.storage.provenance import collect
 from lram.harness.timing.backbones import READ, BenchCase, DecisionInputs, TimedBackbone, weight_bytes
-from lram.harness.timing.clock import check_device, stopwatch
+from lram.harness.timing.clock import Stopwatch, check_device, stopwatch
 from lram.harness.timing.load import LoadWatch, environment
 from lram.harness.timing.memory import free_bytes
 from lram.harness.timing.rounds import RoundEffort, TimedCandidate, summarise, time_in_rounds
@@ -115,13 +115,25 @@ def bench_models(bench: ModelBench, say: Callable[[str], object] = lambda text: 
 
 
 def run_group(
-    candidates: Mapping[BenchCase, TimedCandidate], effort: RoundEffort, device: str
+    candidates: Mapping[BenchCase, TimedCandidate],
+    effort: RoundEffort,
+    device: str,
+    watch: Stopwatch | None = None,
 ) -> tuple[list[Row], list[Bandwidth]]:
-    """Time candidates against each other and the memory's speed beside them; return both."""
+    """Time candidates against each other and the memory's speed beside them; return both.
+
+    Args:
+        candidates: By what their rows are about.
+        effort: How much.
+        device: Where they compute.
+        watch: Another clock than that of the wall.
+    """
     if not candidates:
         return [], []
     with torch.inference_mode():
-        timed = time_in_rounds([*candidates.values(), *stream_candidates(device)], effort, stopwatch(device))
+        timed = time_in_rounds(
+            [*candidates.values(), *stream_candidates(device)], effort, watch or stopwatch(device)
+        )
     speeds = bandwidths(timed)
     rows = []
     for case, candidate in candidates.items():
