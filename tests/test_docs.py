@@ -376,7 +376,8 @@ def test_every_key_of_recipes_and_studies_is_in_the_reference(generate: ModuleTy
     from lram.agents.training.recipe import Recipe
 
     recipe, rest = generate.recipes().split("## Study")
-    study, evaluation = rest.split("## Evaluation file")
+    study, rest = rest.split("## Precision study")
+    precision, evaluation = rest.split("## Evaluation file")
     for field in dataclasses.fields(Recipe):
         part = getattr(Recipe(), field.name)
         if not dataclasses.is_dataclass(part):
@@ -388,6 +389,7 @@ def test_every_key_of_recipes_and_studies_is_in_the_reference(generate: ModuleTy
     assert "`> 0, at most 1`" not in recipe
     assert "| `top_fraction` | `float, > 0, at most 1` |" in section(recipe, "### `[data]`")
     assert "| `changes` |" in section(study, "### `[axes.levels]`")
+    assert "| `precisions` |" in section(precision, "### At the top")
     assert "| `exclude` |" in section(evaluation, "### At the top")
     assert "| `quarantine_after` |" in section(evaluation, "### `[machine]`")
 
@@ -402,6 +404,7 @@ def test_every_key_and_column_of_a_report_is_in_the_reference(generate: ModuleTy
         "latency",
         "extrapolation",
         "study",
+        "precision",
         "learning",
     }
     for name in (
@@ -413,6 +416,9 @@ def test_every_key_and_column_of_a_report_is_in_the_reference(generate: ModuleTy
         "latency_points",
         "extrapolation_scores",
         "study_effects",
+        "precision_scores",
+        "precision_tasks",
+        "precision_costs",
         "training",
     ):
         assert len(tables[f"{name}.csv"]) > 2, name

@@ -35,6 +35,7 @@ RECORDS = {
     "A sweep of latencies": "lram.harness.latency.records",
     "An extrapolation": "lram.harness.extrapolation.records",
     "A study": "lram.harness.studies.records",
+    "A study of precisions": "lram.harness.studies.precision.records",
     "A watch": "lram.harness.watching.records",
     "A benchmark of steps": "lram.harness.bench.record",
 }
@@ -43,8 +44,9 @@ RECORDS = {
 SUMMARY = "lram.reports.model:Summary"
 RECIPE = "lram.agents.training.recipe:Recipe"
 STUDY = "lram.harness.studies.study:Study"
+PRECISION = "lram.harness.studies.precision.study:PrecisionStudy"
 EVALUATION = "lram.harness.evaluation_files.content:EvaluationFile"
-"""The dataclasses that a summary, a recipe, a study and an evaluation are read from and written by."""
+"""The dataclasses that a summary, a recipe, studies and an evaluation are read from and written by."""
 
 
 def pages() -> dict[str, str]:
@@ -129,6 +131,9 @@ def recipes() -> str:
         "## Study",
         "",
         _keys(_found(STUDY)),
+        "## Precision study",
+        "",
+        _keys(_found(PRECISION)),
         "## Evaluation file",
         "",
         _keys(_found(EVALUATION)),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -15,10 +16,19 @@ from lram.harness.executors.contract import Executor
 from lram.harness.plan import labelled_specs
 from lram.harness.progress import shown
 from lram.harness.studies.folder import STAGES, StudyFolder
+from lram.harness.studies.precision.running import ablate_precisions, labelled
+from lram.harness.studies.precision.study import (
+    PrecisionStudy,
+    read_any_study,
+    shipped_precision_studies,
+)
 from lram.harness.studies.running import ablate as run
 from lram.harness.studies.study import Study, read_study, shipped_studies
 from lram.harness.trust import Trust, foreign, trusted
 from lram.harness.waiting import say, still
+
+if TYPE_CHECKING:
+    from lram.reports.table import PrintedTable
 
 _FINE = ("Base", "Level's", "p", "Episode noise alone", "Training seeds")
 
@@ -49,6 +59,13 @@ def ablate(
         bool,
         Parameter(name="--list", help="List the studies that are included.", negative=()),
     ] = False,
+    checkpoint: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Of a study of precisions: these models instead of its own, named as agents are.",
+            negative=(),
+        ),
+    ] = None,
     trust: Annotated[
         bool, Parameter(help="Import the modules that a study's file names as agents.", negative=())
     ] = False,
@@ -61,6 +78,10 @@ def ablate(
     shows the effects. With --backend ray every cell is a task on a node of a cluster, and one node times
     them all.
 
+    A study of precisions, such as the included 'precision', trains nothing: it evaluates checkpoints with
+    their weights in float32 and in fewer bytes, compares their actions, and measures time and memory.
+    There, --jobs is the number of simulator processes.
+
     Example: lram ablate actions-in-context -o runs/actions --jobs 2
     """
     if list_:
@@ -71,7 +92,11 @@ def ablate(
             "give a study and a folder with -o; 'lram ablate --list' lists those that are included"
         )
     try:
-        asked = read_study(study)
+        asked = read_any_study(study)
+        if isinstance(asked, PrecisionStudy):
+            return _precisions(study, asked, output, jobs, only, checkpoint, trusted(trust), cluster)
+        if checkpoint:
+            raise LramError(f"--checkpoint is for studies of precisions; {study} trains its models itself")
         _check_trusted(study, asked, trusted(trust))
         executor = _executor(cluster, asked)
         doing = "looking the study's names up"
@@ -99,10 +124,56 @@ def ablate(
     return EXIT_FAILED if failed else 0
 
 
+def _precisions(
+    name: str,
+    asked: PrecisionStudy,
+    output: Path,
+    jobs: int | None,
+    only: list[str] | None,
+    checkpoints: list[str] | None,
+    trust: Trust,
+    cluster: ClusterOptions,
+) -> int:
+    """Make a study of precisions; return the exit code."""
+    if only:
+        raise LramError(
+            "--only has no meaning for a study of precisions, whose cells are compared with one "
+            "another; name --checkpoint instead"
+        )
+    if not checkpoints:
+        _check_specs(name, labelled(asked).values(), trust)
+    wanted = asked.of(checkpoints or ())
+    opened, failed = ablate_precisions(
+        wanted, output, workers=jobs or 1, executor=cluster.chosen(), say=say, progress=shown
+    )
+    print()
+    print_table(
+        ("cell", "state"),
+        [
+            (cell.title, f"to do: {left}" if (left := opened.to_do(cell)) else "done")
+            for cell in opened.cells()
+        ],
+    )
+    from lram.reports.sections.precision.section import scores_table
+
+    _print_without(scores_table(output), _FINE)
+    for lost in failed:
+        print(f"\n{lost.title} failed: {lost.reason}")
+    again = "".join(f" --checkpoint '{one}'" for one in checkpoints or ())
+    if failed:
+        print(f"\nto try again: lram ablate {name} -o {output}{again}")
+    else:
+        print(f"\nnext: lram report {output} -o {output}-report")
+    return EXIT_FAILED if failed else 0
+
+
 def _check_trusted(name: str, study: Study, trust: Trust) -> None:
     """Raise LramError where a study's file names code: naming the file is not naming the code."""
     agents = [labelled_specs(asked.agents).values() for asked in study.data.collect]
-    specs = [spec for its in agents for spec in its if isinstance(spec, str)]
+    _check_specs(name, [spec for its in agents for spec in its if isinstance(spec, str)], trust)
+
+
+def _check_specs(name: str, specs: Iterable[str], trust: Trust) -> None:
     if named := foreign(specs, {}, trust):
         raise LramError(
             f"the study {name} would import {', '.join(named)}; look at it, then repeat with --trust"
@@ -119,6 +190,10 @@ def _executor(cluster: ClusterOptions, study: Study) -> Executor:
 
 def _list_shipped() -> None:
     rows = []
+    for name, file in shipped_precision_studies().items():
+        found = read_any_study(file)
+        assert isinstance(found, PrecisionStudy)
+        rows.append((name, f"precision: {', '.join(found.precisions)}", 0, found.question))
     for name, file in shipped_studies().items():
         study = read_study(file)
         axes = [f"{axis.name}: {', '.join(level.name for level in axis.levels)}" for axis in study.axes]
@@ -142,8 +217,12 @@ def _show_effects(folder: Path) -> None:
     """Print what the report says of every level, without the finer print."""
     from lram.reports.sections.study.section import effects_table
 
-    table = effects_table(folder)
-    shown = [column.heading not in _FINE for column in table.columns]
+    _print_without(effects_table(folder), _FINE)
+
+
+def _print_without(table: PrintedTable, fine: Collection[str]) -> None:
+    """Print a report's table without its finer print: the columns of these headings."""
+    shown = [column.heading not in fine for column in table.columns]
     rows = [
         [" ".join(filter(None, (cell.text, cell.small))) for cell, one in zip(row, shown, strict=True) if one]
         for row in table.rows

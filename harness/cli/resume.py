@@ -27,6 +27,7 @@ _ELSEWHERE = {
     "latency.json": "lram latency --resume {}",
     "extrapolation.json": "lram extrapolate --resume {}",
     "study.json": "lram ablate STUDY -o {}",
+    "precision-study.json": "lram ablate STUDY -o {}",
     "watch.json": "lram watch TRAINING --tasks TASKS -o {}",
 }
 

@@ -177,10 +177,10 @@ class Study:
 
     def check(self) -> None:
         """Raise LramError for what no single field can tell."""
-        _distinct("axis", [axis.name for axis in self.axes])
+        check_distinct("axis", [axis.name for axis in self.axes])
         for axis in self.axes:
-            _distinct(f"level of the axis {axis.name!r}", [level.name for level in axis.levels])
-        _distinct("seed", self.seeds)
+            check_distinct(f"level of the axis {axis.name!r}", [level.name for level in axis.levels])
+        check_distinct("seed", self.seeds)
         if not self.data.stores and not self.data.collect:
             raise LramError(f"the study {self.name!r} has no data; give data.stores or data.collect")
         for name in self.recipe.keys() & {"seed", "name"}:
@@ -306,7 +306,8 @@ def _flat_axis(axis: Any) -> Any:
     return {**axis, "levels": levels}
 
 
-def _distinct(what: str, names: Sequence[object]) -> None:
+def check_distinct(what: str, names: Sequence[object]) -> None:
+    """Raise LramError where one of ``names`` is there twice."""
     for place, name in enumerate(names):
         if name in names[:place]:
             raise LramError(f"the {what} {name!r} is there twice; give each once")

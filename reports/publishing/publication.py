@@ -185,6 +185,7 @@ _OTHERS = {
     "latency.json": "a latency measurement",
     "extrapolation.json": "an extrapolation",
     "study.json": "a study",
+    "precision-study.json": "a study of precisions",
     "recipe.toml": "a training run",
     MANIFEST: "a publication already",
 }

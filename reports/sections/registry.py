@@ -25,6 +25,7 @@ from lram.reports.sections import (
     learning,
     literature,
     perturbed,
+    precision,
     study,
 )
 
@@ -37,6 +38,7 @@ SECTIONS: tuple[SectionSpec, ...] = (
     extrapolation.SPEC,
     embedding.SPEC,
     study.SPEC,
+    precision.SPEC,
     learning.SPEC,
     films.SPEC,
 )

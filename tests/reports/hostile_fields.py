@@ -127,6 +127,7 @@ def make_folders(folder: Path) -> dict[str, Path]:
     made["extrapolation"] = extrapolation._scored(synthetic, folder / "extrapolation", plan, 200)
     made["embedding"] = _module("test_embedding").write_embeddings(folder / "embedding")
     made["study"] = _module("test_study").Folder(folder / "study", synthetic, seeds=(0, 1)).path
+    made["precision"] = _module("test_precision_section").write(synthetic, folder / "precision")
     made["watch"] = _module("test_learning").write(
         synthetic, "watch", skill={100: 0.2, 200: 0.5}, confirmed=200, episodes=2
     )

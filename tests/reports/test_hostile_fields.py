@@ -26,7 +26,7 @@ from lram.reports.writing import export
 
 CHANGES = int(os.environ.get("LRAM_HOSTILE_CHANGES", "63"))
 SEED = int(os.environ.get("LRAM_HOSTILE_SEED", "0"))
-KINDS = ("run", "parts", "latency", "extrapolation", "study", "watch", "training", "unfinished")
+KINDS = ("run", "parts", "latency", "extrapolation", "study", "precision", "watch", "training", "unfinished")
 
 
 def _hostile_fields():

@@ -58,7 +58,8 @@ def one_section(monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_folder_tells_its_kind_by_its_marker(tmp_path: Path, synthetic: Any) -> None:
     markers = {spec.marker: spec.key for spec in SECTIONS if spec.marker}
     assert set(markers) == {
-        *("latency.json", "extrapolation.json", "embedding.json", "study.json", "watch.json", "films.json")
+        *("latency.json", "extrapolation.json", "embedding.json", "study.json", "precision-study.json"),
+        *("watch.json", "films.json"),
     }
     for marker in markers:
         (tmp_path / marker).mkdir()

@@ -46,6 +46,7 @@ from lram.harness.latency.folder import LatencyRun
 from lram.harness.storage.run_folder import Run
 from lram.harness.studies.cells import cells_of
 from lram.harness.studies.folder import StudyFolder
+from lram.harness.studies.precision.folder import PrecisionFolder
 from lram.harness.studies.study import read_study, shipped_studies
 from lram.reports import load_trainings, summarise
 from lram.reports.sections.registry import load_folders, make_sections
@@ -304,6 +305,18 @@ def _read_study(path: Path, reading: Reading) -> None:
     _report(path, reading)
 
 
+def _read_precisions(path: Path, reading: Reading) -> None:
+    with reading.refused():
+        study = PrecisionFolder(path)
+        study.without_checksums()
+        for cell in study.cells():
+            with reading.refused():
+                study.agreement(cell)
+                study.times(cell.checkpoint)
+                study.to_do(cell)
+    _report(path, reading)
+
+
 def _read_training(path: Path, reading: Reading) -> None:
     with reading.refused():
         load_trainings([str(path)])
@@ -459,6 +472,7 @@ FORMATS = (
     _measured("latency", _read_latency),
     _measured("extrapolation", _report),
     _measured("study", _read_study),
+    _measured("precision", _read_precisions),
     _measured("training", _read_training),
     _measured("unfinished", _read_training),
     Format("checkpoint", _make_checkpoint, _read_checkpoint, "checkpoint/**/*"),
