@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from lram.envs.scores import Normaliser
 from lram.harness.studies.precision.folder import PrecisionFolder
@@ -19,7 +20,9 @@ from lram.reports.model import Aggregate, Comparison, rounded
 from lram.reports.samples import Resampling
 from lram.reports.statistics import holm
 from lram.reports.summary.summarise import summarise
-from lram.reports.verdict.judging import Word
+
+Word = Literal["", "better", "worse", "no difference shown", "not comparable"]
+"""The words of a verdict (:mod:`lram.reports.verdict`, which stands above the sections), or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class PrecisionResult:
     score: Aggregate | None = None
     task_scores: Mapping[str, float] | None = None
     comparison: Comparison | None = None
-    word: Word | str = ""
+    word: Word = ""
     bound: float | None = None
     actions: tuple[TaskAgreement, ...] = ()
     costs: tuple[PrecisionCost, ...] = ()
