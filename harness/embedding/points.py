@@ -19,7 +19,7 @@ from lram.harness.errors import LramError
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class StatesWanted:
     """Which states are asked for.
 
     Attributes:
@@ -57,7 +57,7 @@ class DrawnTrajectory:
     starts: tuple[int, ...]
 
 
-def draw(stores: Sequence[TrajectoryStore], wanted: Wanted) -> list[DrawnTrajectory]:
+def draw(stores: Sequence[TrajectoryStore], wanted: StatesWanted) -> list[DrawnTrajectory]:
     """Return the trajectories by task; what is drawn of a task does not depend on which others are there.
 
     Raises:
@@ -90,7 +90,7 @@ def draw(stores: Sequence[TrajectoryStore], wanted: Wanted) -> list[DrawnTraject
 
 
 def _drawn(
-    stores: Sequence[TrajectoryStore], store: int, number: int, task: TaskSpec, wanted: Wanted
+    stores: Sequence[TrajectoryStore], store: int, number: int, task: TaskSpec, wanted: StatesWanted
 ) -> DrawnTrajectory:
     episode = stores[store].episodes[number]
     key = (wanted.seed, 1, zlib.crc32(task.id.encode()), store, number)

@@ -71,7 +71,7 @@ def embed(
         AgentError: A store or a checkpoint cannot be read, likewise.
     """
     from lram.agents.trajectories import TrajectoryStore
-    from lram.harness.embedding.points import Wanted, draw
+    from lram.harness.embedding.points import StatesWanted, draw
     from lram.harness.embedding.states import principal_components, read_states, umap_projection
 
     request.check()
@@ -85,7 +85,7 @@ def embed(
     stores = [TrajectoryStore(Path(path).resolve()) for path in request.stores]
     drawn = draw(
         stores,
-        Wanted(
+        StatesWanted(
             tasks=tuple(request.tasks),
             policies=tuple(request.policies),
             trajectories=request.trajectories,

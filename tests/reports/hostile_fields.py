@@ -125,7 +125,7 @@ def make_folders(folder: Path) -> dict[str, Path]:
         modes=("window", "carry"), contexts=(20, 40), tasks=extrapolation.TASKS, episodes=2, trajectories=1
     )
     made["extrapolation"] = extrapolation._scored(synthetic, folder / "extrapolation", plan, 200)
-    made["embedding"] = _module("test_embedding").write_embeddings(folder / "embedding")
+    made["embedding"] = _module("test_embedding_section").write_embeddings(folder / "embedding")
     made["study"] = _module("test_study").Folder(folder / "study", synthetic, seeds=(0, 1)).path
     made["precision"] = _module("test_precision_section").write(synthetic, folder / "precision")
     made["watch"] = _module("test_learning").write(

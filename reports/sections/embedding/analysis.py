@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lram.harness.embedding.folder import Embeddings
-from lram.reports.sections.embedding.measures import Distances, Measured, chance, measure
+from lram.reports.sections.embedding.measures import Distances, MeasuredSeparation, chance, measure
 
 BY = ("domain", "task")
 
@@ -26,9 +26,9 @@ class Separation:
 
     by: str
     kinds: int
-    neighbours: Measured
+    neighbours: MeasuredSeparation
     chance: float
-    silhouette: Measured
+    silhouette: MeasuredSeparation
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredSeparation:
     """A mean over trajectories of the means of their states, and its interval.
 
     Attributes:
@@ -92,7 +92,7 @@ class Distances:
         return found
 
 
-def measure(distances: Distances, name: str, kinds: Integers, strata: Integers) -> Measured:
+def measure(distances: Distances, name: str, kinds: Integers, strata: Integers) -> MeasuredSeparation:
     """Return a measure with its interval.
 
     Args:
@@ -113,24 +113,24 @@ def measure(distances: Distances, name: str, kinds: Integers, strata: Integers) 
 
     value = mean(everything)
     if np.isnan(value):
-        return Measured(None, None, None)
+        return MeasuredSeparation(None, None, None)
     sizes = np.bincount(strata)
     if sizes[sizes > 0].min() < 2:
-        return Measured(value, None, None)
+        return MeasuredSeparation(value, None, None)
     without = np.empty(len(kinds))
     for one in range(len(kinds)):
         there = everything.copy()
         there[one] = False
         without[one] = mean(there)
     if np.isnan(without).any():
-        return Measured(value, None, None)
+        return MeasuredSeparation(value, None, None)
     means = np.bincount(strata, without, len(sizes)) / np.maximum(sizes, 1)
     squares = np.bincount(strata, (without - means[strata]) ** 2, len(sizes))
     used = sizes > 0
     deviation = float(np.sqrt((squares[used] * (sizes[used] - 1) / sizes[used]).sum()))
     half = float(stats.t.ppf(0.5 + LEVEL / 2, len(kinds) - used.sum())) * deviation
     least = 0.0 if name == "neighbours" else -1.0
-    return Measured(value, max(value - half, least), min(value + half, 1.0))
+    return MeasuredSeparation(value, max(value - half, least), min(value + half, 1.0))
 
 
 def chance(distances: Distances, kinds: Integers) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from lram.harness.embedding.folder import Embeddings
 from lram.reports import text
 from lram.reports.sections.embedding.analysis import EmbeddedStates, EmbeddingResult, Separation, domain_of
-from lram.reports.sections.embedding.measures import LEVEL, Measured
+from lram.reports.sections.embedding.measures import LEVEL, MeasuredSeparation
 from lram.reports.table import Column, Table, TableCell, hidden, words
 
 
@@ -122,15 +122,15 @@ def printed_rows(result: EmbeddingResult) -> tuple[tuple[str, ...], list[tuple[o
     return headings, rows
 
 
-def _share(found: Measured) -> TableCell:
+def _share(found: MeasuredSeparation) -> TableCell:
     return _cell(found, lambda value: f"{100 * value:.1f}%")
 
 
-def _three(found: Measured) -> TableCell:
+def _three(found: MeasuredSeparation) -> TableCell:
     return _cell(found, lambda value: text.number(value, 3))
 
 
-def _cell(found: Measured, form: Any) -> TableCell:
+def _cell(found: MeasuredSeparation, form: Any) -> TableCell:
     if found.value is None:
         return TableCell(text.NONE)
     if found.low is None or found.high is None:

@@ -1,4 +1,4 @@
-"""Embeddings: what is read is what actions are read from; numbers that a test knows; honest intervals."""
+"""``lram embed``: what is read is what actions are read from; the folder and its section."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lram.agents.api import AgentError, AgentInfo, TaskSpec
+from lram.agents.api import AgentError, TaskSpec
 from lram.agents.backbones.cells import GRUConfig
 from lram.agents.checkpoints.folder import save_checkpoint
 from lram.agents.model.config import ModelConfig
@@ -19,14 +19,11 @@ from lram.agents.training.batches import Places, assemble
 from lram.agents.trajectories import StoreWriter, Trajectory, TrajectoryStore
 from lram.harness.cli import app
 from lram.harness.embedding import states as reading
-from lram.harness.embedding.folder import NUMBERS, Embeddings, read, write
-from lram.harness.embedding.points import Wanted, draw
-from lram.harness.embedding.records import SCHEMA, EmbeddedModel, EmbeddingRecord
+from lram.harness.embedding.folder import NUMBERS, read
+from lram.harness.embedding.points import StatesWanted, draw
 from lram.harness.embedding.states import principal_components, read_states
 from lram.harness.errors import LramError
-from lram.harness.storage.provenance import collect
 from lram.reports.sections.embedding.analysis import summarise
-from lram.reports.sections.embedding.measures import Distances, chance, measure
 from lram.reports.sections.embedding.section import section
 
 REACH = TaskSpec("metaworld/reach", "metaworld", "vector", (5,), "continuous", 2, 1.0, 1.0)
@@ -74,7 +71,7 @@ def test_a_state_is_what_its_action_is_read_from(store: Path) -> None:
     """By the head: the logits of the state are those that forward gives at its timestep."""
     stores = [TrajectoryStore(store)]
     model = build_model(ModelConfig(16, 1, GRUConfig(), state_width=8), 0)
-    drawn = draw(stores, Wanted(trajectories=1, states=4, state_width=8))
+    drawn = draw(stores, StatesWanted(trajectories=1, states=4, state_width=8))
     found = torch.from_numpy(read_states(model, stores, drawn, context=5))
     expected = []
     for one in drawn:
@@ -92,87 +89,12 @@ def test_a_state_is_what_its_action_is_read_from(store: Path) -> None:
 
 def test_what_is_drawn_of_a_task_does_not_depend_on_the_others(store: Path) -> None:
     stores = [TrajectoryStore(store)]
-    alone = draw(stores, Wanted(tasks=("*/push",), trajectories=2, states=3, seed=4))
-    beside = draw(stores, Wanted(trajectories=2, states=3, seed=4))
+    alone = draw(stores, StatesWanted(tasks=("*/push",), trajectories=2, states=3, seed=4))
+    beside = draw(stores, StatesWanted(trajectories=2, states=3, seed=4))
     assert alone == [one for one in beside if one.task.id == "metaworld/push"]
     assert [len(one.timesteps) for one in beside] == [3] * 6
-    assert alone != draw(stores, Wanted(tasks=("*/push",), trajectories=2, states=3, seed=5))
-    assert {one.task.id for one in draw(stores, Wanted(tasks=("!atari/*",)))} == {REACH.id, PUSH.id}
-
-
-# --- numbers --------------------------------------------------------------------------------------------
-
-
-def test_neighbours_and_silhouettes_are_of_other_trajectories() -> None:
-    """Six trajectories on a line, two states each: kinds 0 at 0, 1, 2 and kinds 1 at 10, 11, 100."""
-    places = np.array([0.0, 1.0, 2.0, 10.0, 11.0, 100.0])
-    trajectory = np.repeat(np.arange(6), 2)
-    states = (places[trajectory] + np.tile([0.0, 0.25], 6))[:, None].astype(np.float32)
-    kinds = np.array([0, 0, 0, 1, 1, 1])
-    found = Distances(states, trajectory)
-    everything = np.ones(6, bool)
-    assert found.neighbours(kinds, everything).tolist() == [1] * 12
-    # Without the trajectory at 11, the one at 10 is nearest to 2.
-    there = np.array([True, True, True, True, False, True])
-    assert found.neighbours(kinds, there)[6] == 0
-    distance = np.abs(states - states.T)
-    mine, others = distance[0, [2, 3, 4, 5]].mean(), distance[0, 6:].mean()
-    assert found.silhouettes(kinds, everything)[0] == pytest.approx((others - mine) / others)
-    # Of the state at 100: its kin lie at 10 and 11, the others at 0, 1 and 2.
-    kin, strange = distance[10, 6:10].mean(), distance[10, :6].mean()
-    assert found.silhouettes(kinds, everything)[10] == pytest.approx((strange - kin) / strange)
-    assert chance(found, kinds) == pytest.approx(2 / 5)
-
-
-def test_states_that_are_alike_within_trajectories_tell_no_kinds_apart() -> None:
-    """Each trajectory is a tight cloud at a random place: with its own states, every neighbour were right."""
-    rng = np.random.default_rng(0)
-    trajectory = np.repeat(np.arange(40), 6)
-    states = (rng.normal(size=(40, 8))[trajectory] + 0.01 * rng.normal(size=(240, 8))).astype(np.float32)
-    kinds = np.repeat([0, 1], 20)
-    found = measure(Distances(states, trajectory), "neighbours", kinds, kinds)
-    assert found.value is not None
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low < 0.5 < found.high
-    assert found.value < 0.75
-    assert found.high - found.low > 0.2  # of 40 trajectories; 240 independent states would give 0.13
-
-
-def test_intervals_over_trajectories_hold_what_they_say() -> None:
-    """A small simulation; tests/benchmarks/statistics/embeddings.py is a larger one."""
-    covered = {"neighbours": 0, "silhouettes": 0}
-    values: dict[str, list[tuple[float, float, float]]] = {name: [] for name in covered}
-    rng = np.random.default_rng(1)
-    kinds = np.repeat([0, 1], 8)
-    trajectory = np.repeat(np.arange(16), 3)
-    for _ in range(60):
-        places = kinds[:, None] + rng.normal(size=(16, 3))
-        states = (places[trajectory] + 0.3 * rng.normal(size=(48, 3))).astype(np.float32)
-        for name in covered:
-            one = measure(Distances(states, trajectory), name, kinds, kinds)
-            assert one.value is not None
-            assert one.low is not None
-            assert one.high is not None
-            values[name].append((one.value, one.low, one.high))
-    for name, rows in values.items():
-        truth = np.mean([row[0] for row in rows])
-        share = np.mean([low <= truth <= high for _, low, high in rows])
-        assert share >= 0.88, name  # 95% to be held; 60 draws of it fall below 88% once in 60 times
-
-
-def test_too_few_trajectories_have_no_interval() -> None:
-    states = np.arange(6.0, dtype=np.float32)[:, None]
-    found = measure(
-        Distances(states, np.arange(6)),
-        "neighbours",
-        np.array([0, 0, 0, 1, 1, 2]),
-        np.array([0, 0, 0, 1, 1, 2]),
-    )
-    assert found.value is not None
-    assert found.low is None
-    alone = measure(Distances(states[:2], np.arange(2)), "silhouettes", np.array([0, 1]), np.array([0, 1]))
-    assert alone.value is None
+    assert alone != draw(stores, StatesWanted(tasks=("*/push",), trajectories=2, states=3, seed=5))
+    assert {one.task.id for one in draw(stores, StatesWanted(tasks=("!atari/*",)))} == {REACH.id, PUSH.id}
 
 
 def test_principal_components_keep_what_lies_in_a_plane() -> None:
@@ -247,22 +169,10 @@ def test_umap_itself_gives_the_same_picture_again() -> None:
     assert np.array_equal(first, again)
 
 
-def write_embeddings(folder: Path) -> Path:
-    """Write four made-up states of two tasks."""
-    model = EmbeddedModel("m", "m", AgentInfo("model", "made up", False, 1, "d"), 4)
-    record = EmbeddingRecord(
-        SCHEMA, 0, (model,), (), ("a/x", "b/y"), 5, 2, 1, "", "not asked for", "", collect({}, {})
-    )
-    states = np.arange(16, dtype=np.float32).reshape(4, 4)
-    columns = (np.array([0, 0, 1, 1]), np.arange(4), np.zeros(4, np.int64))
-    pca, shares = principal_components(states)
-    write(folder, Embeddings(record, *columns, (states,), (pca,), (shares,)))
-    return folder
-
-
-def test_a_damaged_folder_is_one_sentence(tmp_path: Path) -> None:
-    folder = write_embeddings(tmp_path / "made")
-    assert len(read(folder).task) == 4
+def test_a_damaged_folder_is_one_sentence(store: Path, checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    assert _lram("embed", checkpoint, "--data", store, "--no-umap", "--states", "1", "-o", folder) == 0
+    assert len(read(folder).task) == 12
     content = bytearray((folder / NUMBERS).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / NUMBERS).write_bytes(content)
