@@ -24,8 +24,8 @@ from gpu.record import (
     read,
     write,
 )
-from gpu.run import run_steps
-from gpu.steps import Command, Step, make_steps, real, tiny
+from gpu.run import run_steps, shown
+from gpu.steps import ROOT, Command, Step, make_steps, real, tiny
 from gpu.table import print_table_of, ratios
 
 from lram.harness.cli import app
@@ -63,6 +63,9 @@ def test_a_step_that_fails_is_told_and_the_others_are_run(tmp_path: Path) -> Non
     )
     assert outcomes["absent"].reason == "no such package"
     assert [(tmp_path / name).exists() for name in ("after", "never", "last")] == [True, False, True]
+    assert outcomes["fine"].commands == [
+        f"{Path(sys.executable).name} -I -S -c print('[]') > OUT/check-torch-float32.json"
+    ]
     assert "it is lost" in (tmp_path / "logs" / "broken.log").read_text(encoding="utf-8")
     assert "    failed (command 1 of 2: exit code 3: it is lost), 0 s" in told
     assert (tmp_path / "check-torch-float32.json").read_text(encoding="utf-8") == "[]\n"
@@ -91,6 +94,8 @@ def test_every_command_of_the_harness_is_one(tmp_path: Path, dry: bool) -> None:
             devices.add(given["device"] if "device" in given else given["machine"].device)
         else:
             assert Path(command.words[1]).is_file() or command.words[1:3] == ("-m", "pytest")
+        line = shown(command, tmp_path)
+        assert not [place for place in (str(tmp_path), str(ROOT), sys.prefix) if place in line], line
     assert devices == {"cpu" if dry else "cuda:0"}
 
 

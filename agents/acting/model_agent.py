@@ -23,9 +23,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lram.agents.acting.launching import LaunchedDecision, fetch_later
 from lram.agents.acting.reader import IMAGES, PassReader, make_reader
 from lram.agents.acting.room import no_room_for_lanes, no_room_for_pass
-from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.api import (
+    Action,
+    AgentError,
+    AgentInfo,
+    Episode,
+    LaunchingAgent,
+    Observation,
+    TaskSpec,
+)
 from lram.agents.backbones.states import State, state_bytes
 from lram.agents.backbones.stepping import Stepper
 from lram.agents.checkpoints.known_tasks import KnownTasks
@@ -64,7 +73,7 @@ class LaneStates:
     blocks: list[State] = field(repr=False)
 
 
-class ModelAgent(Agent):
+class ModelAgent(LaunchingAgent):
     """An :class:`lram.agents.api.Agent` that acts by an action model, taking the likeliest class.
 
     Args:
@@ -240,10 +249,9 @@ class ModelAgent(Agent):
         try:
             return self.decide(state, observations, rewards, lanes)
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, AgentError) or not is_lack(error):
+            if (told := self._told(error, state, observations, lanes)) is error:
                 raise
-            episodes = [Episode(self._task(state, lane), 0) for lane in lanes]
-            raise no_room_for_pass(self, error, episodes, observations) from error
+            raise told from error
 
     def decide(
         self,
@@ -254,12 +262,7 @@ class ModelAgent(Agent):
     ) -> tuple[list[Action], LaneStates]:
         """Decide as :meth:`act` does; whatever PyTorch raises where memory runs out is raised."""
         tasks = [self._task(state, lane) for lane in lanes]
-        running = [lane for lane in lanes if not state.fresh[lane]]
-        given = dict(zip(lanes, rewards, strict=True))
-        if len(given) != len(lanes):
-            raise AgentError(f"a lane is named twice among {list(lanes)}")
-        for lane in running:
-            state.earned[lane] += given[lane]
+        given = self._earned(state, rewards, lanes)
 
         with torch.inference_mode():
             blocks = self._by_block(lanes)
@@ -277,6 +280,71 @@ class ModelAgent(Agent):
             state.fresh[lane] = False
             actions.append(action)
         return actions, state
+
+    @property
+    def launches(self) -> bool:
+        """Whether a GPU computes, which need not be waited for."""
+        return self.device.type == "cuda"
+
+    def launch(
+        self,
+        state: LaneStates,
+        observations: Sequence[Observation],
+        rewards: Sequence[float],
+        lanes: Sequence[int],
+    ) -> tuple[LaunchedDecision, LaneStates]:
+        """See :class:`lram.agents.api.LaunchingAgent`; raises as :meth:`act`."""
+        lanes = list(lanes)
+        tasks = [self._task(state, lane) for lane in lanes]
+        given = self._earned(state, rewards, lanes)
+        try:
+            with torch.inference_mode():
+                blocks = self._by_block(lanes)
+                encoded = self._encode(dict(zip(lanes, observations, strict=True)), state, blocks)
+                read = [
+                    torch.as_tensor(self._read_block(state, block, rows, encoded[block], given))
+                    for block, rows in blocks
+                ]
+                fetching = fetch_later(read)
+        except (RuntimeError, MemoryError) as error:
+            if (told := self._told(error, state, observations, lanes)) is error:
+                raise
+            raise told from error
+        place = {block: number for number, (block, _) in enumerate(blocks)}
+
+        def choose(logits: npt.NDArray[np.float32]) -> list[Action]:
+            actions = []
+            for lane, task in zip(lanes, tasks, strict=True):
+                own = logits[place[lane // self.rows], lane % self.rows]
+                action, state.last_classes[lane] = choose_action(own, task, self.model.config.decode)
+                state.fresh[lane] = False
+                actions.append(action)
+            return actions
+
+        return LaunchedDecision(fetching, choose), state
+
+    def _earned(self, state: LaneStates, rewards: Sequence[float], lanes: Sequence[int]) -> dict[int, float]:
+        """Add the rewards of the lanes that have decided before; return those of all by lane."""
+        given = dict(zip(lanes, rewards, strict=True))
+        if len(given) != len(lanes):
+            raise AgentError(f"a lane is named twice among {list(lanes)}")
+        for lane in lanes:
+            if not state.fresh[lane]:
+                state.earned[lane] += given[lane]
+        return given
+
+    def _told(
+        self,
+        error: RuntimeError | MemoryError,
+        state: LaneStates,
+        observations: Sequence[Observation],
+        lanes: Sequence[int],
+    ) -> RuntimeError | MemoryError:
+        """Return ``error``, or what to say of it where memory ran out."""
+        if isinstance(error, AgentError) or not is_lack(error):
+            return error
+        episodes = [Episode(self._task(state, lane), 0) for lane in lanes]
+        return no_room_for_pass(self, error, episodes, observations)
 
     def took(self, state: LaneStates, lanes: Sequence[int], actions: Sequence[Action]) -> None:
         """Take note that ``lanes`` took other actions than those that ``act`` gave last."""

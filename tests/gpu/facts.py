@@ -14,6 +14,7 @@ import msgspec
 import torch
 
 from gpu.record import DeviceFacts
+from lram.agents.api import AgentError
 from lram.agents.devices import find_device, gpu_model, gpus
 from lram.harness.storage.provenance import collect
 
@@ -68,4 +69,8 @@ def _driver() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(msgspec.json.encode(facts(sys.argv[1])).decode() + "\n")
+    try:
+        found = facts(sys.argv[1])
+    except AgentError as error:
+        sys.exit(str(error))
+    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")

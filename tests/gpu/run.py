@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +23,11 @@ import msgspec
 
 from gpu.collecting import collected
 from gpu.record import SCHEMA, DeviceFacts, GpuRecord, Status, StepOutcome, write
-from gpu.steps import Command, Step, make_steps, real, tiny
+from gpu.steps import ROOT, Command, Step, make_steps, real, tiny
 from gpu.table import print_table_of
 
 BUDGET_S = 480.0
+DRY_BUDGET_S = 4 * BUDGET_S  # a processor that others use, too; a walk of its own takes two minutes
 LEAST_S = 5.0  # with less, a step is not begun
 _GRACE_S = 5.0  # between being asked to end and being ended
 FACTS = "facts.json"
@@ -43,7 +45,7 @@ class Ended:
 def run_command(command: Command, output: Path, log: Path, seconds: float) -> Ended:
     """Run a command for at most ``seconds``, in a group of processes of its own that ends with it."""
     with log.open("ab") as noted:
-        noted.write(f"$ {shown(command)}\n".encode())
+        noted.write(f"$ {shown(command, output)}\n".encode())
         noted.flush()
         begin = noted.tell()
         kept = (output / command.keeps).open("wb") if command.keeps else None
@@ -85,7 +87,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def run_step(step: Step, output: Path, left_s: float) -> StepOutcome:
     """Run a step, with what it may take of the time that is left for all."""
-    lines = [shown(command) for command in step.commands]
+    lines = [shown(command, output) for command in step.commands]
     if step.why_skipped:
         return StepOutcome(step.name, step.title, "skipped", step.why_skipped, 0.0, step.budget_s, lines)
     if left_s < LEAST_S:
@@ -132,10 +134,11 @@ def run_steps(
     return outcomes
 
 
-def shown(command: Command) -> str:
-    """Return a command as one line, without where this Python lies."""
-    words = [Path(word).name if number == 0 else word for number, word in enumerate(command.words)]
-    return " ".join(words) + (f" > {command.keeps}" if command.keeps else "")
+def shown(command: Command, output: Path) -> str:
+    """Return a command as one line, with no place of this machine: from the checkout, into ``OUT``."""
+    words = [Path(command.words[0]).name, *command.words[1:]]
+    line = " ".join(words) + (f" > OUT/{command.keeps}" if command.keeps else "")
+    return line.replace(str(output), "OUT").replace(f"{ROOT}/", "").replace(str(ROOT), ".")
 
 
 def device_facts(device: str, output: Path) -> DeviceFacts | str:
@@ -165,11 +168,13 @@ def main() -> int:
     began = time.monotonic()
     facts = device_facts(device, output)
     if isinstance(facts, str):
+        shutil.rmtree(output)  # so that the same command works where there is a device
         sys.exit(facts)
     sizes = tiny() if options.dry else real(device)
     only = [name for name in os.environ.get("LRAM_GPU_ONLY", "").split(",") if name]
     steps = [step for step in make_steps(sizes, output, dry=options.dry) if not only or step.name in only]
-    budget_s = float(os.environ.get("LRAM_GPU_BUDGET", BUDGET_S))
+    usual = DRY_BUDGET_S if options.dry else BUDGET_S
+    budget_s = float(os.environ.get("LRAM_GPU_BUDGET", usual))
     steps = [replace(step, budget_s=step.budget_s * budget_s / BUDGET_S) for step in steps]
     outcomes = run_steps(steps, output, budget_s, lambda text: print(text, flush=True))
     record = GpuRecord(

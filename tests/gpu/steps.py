@@ -67,7 +67,7 @@ class Sizes:
         others: Further kinds of backbones that pass the gate.
         contexts, few_contexts: Timesteps of sweeps; of what reads its window again at each decision.
         batches, rows: Lanes of sweeps; rows of the throughput.
-        forms: Of the step.
+        forms: Of the step; sweeps and the evaluation take the last.
         seconds: Of decisions at each point of a sweep.
         repeats: Visits of a benchmark.
         checked: Tokens of the longest stream of the gate.
@@ -107,14 +107,15 @@ def real(device: str) -> Sizes:
         few_contexts="50,1600",
         batches="1,16",
         rows="1,8,32,128,512",
-        forms=tuple(form for form in FORMS if form not in ("auto", "fused", "compile")),
+        # Those of the compiler take a minute for each model and shape.
+        forms=tuple(form for form in FORMS if form not in ("auto", "fused", "compile", "graphs")),
         seconds=1.0,
         repeats=7,
         checked=450,
         seen="atari/freeway" if find_spec("ale_py") else "toy/image",
         player=f"{XLSTM}-16M",
         tasks=TASKS,
-        episodes=4,
+        episodes=8,
         lanes=32,
     )
 
@@ -174,7 +175,8 @@ def _all(size: str) -> list[str]:
 
 
 def _gate(sizes: Sizes, dry: bool) -> Step:
-    agents = [*_all(sizes.small), f"transformer[recompute]-{sizes.small}"][: 1 if dry else None]
+    agents = [f"transformer[recompute]-{sizes.small}", *_all(sizes.small)]
+    agents = agents[-1:] if dry else agents
     shared = ("--device", sizes.device, "--tokens", str(sizes.checked), "--json")
     commands = [
         Command(
@@ -213,7 +215,7 @@ def _sweep(
         *(*LRAM, "latency", *agents, "-o", str(output / name), "--no-loop", "--repeats", "1"),
         *("--contexts", contexts or sizes.contexts, "--batch", sizes.batches),
         *("--device", sizes.device, "--precision", sizes.precision, "--seconds", f"{sizes.seconds:g}"),
-        *("--task", sizes.seen),
+        *("--task", sizes.seen, "--step", sizes.forms[-1]),
     )
     title = f"latency, memory and energy against context: {', '.join(agents)}"
     return Step(name, title, budget_s, (Command(words),))
@@ -285,7 +287,7 @@ def _evaluation(sizes: Sizes, output: Path, dry: bool) -> Step:
         *(*LRAM, "eval", sizes.player, "--tasks", sizes.tasks, "--episodes", str(sizes.episodes)),
         *("--device", sizes.device, "--precision", sizes.precision, "--lanes", str(sizes.lanes)),
         *("--workers", str(min(sizes.lanes, max(1, len(os.sched_getaffinity(0)) - 1)))),
-        *("-o", str(output / "evaluation"), "--quiet"),
+        *("--step", sizes.forms[-1], "-o", str(output / "evaluation"), "--quiet"),
     )
     lacks = "" if dry or find_spec("procgen") else "procgen is not installed"
     return Step("evaluation", "one evaluation, the network on the device", 40, (Command(words),), lacks)
