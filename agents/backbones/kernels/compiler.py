@@ -38,7 +38,9 @@ _FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
 def kernel(function: Function) -> Function:
     """Compile ``function`` at its first call; the machine code is kept on disk where that is possible."""
-    compiled: Any = numba.njit(fastmath=_FASTMATH, error_model="numpy", nogil=True)(function)
+    compiled: Any = numba.njit(fastmath=_FASTMATH, error_model="numpy", nogil=True, no_cfunc_wrapper=True)(
+        function
+    )
     folder = _cache_folder()
     if folder is not None:
         compiled._cache = _KernelCache(function, folder)
@@ -111,8 +113,13 @@ def _cache_folder() -> Path | None:
 
 
 def elementary(function: Function) -> Function:
-    """Compile ``function`` for use in kernels. Sums keep their order, whatever the kernel allows."""
-    compiled: Function = numba.njit(fastmath={"contract", "nsz"}, error_model="numpy")(function)
+    """Compile ``function`` for use in kernels. Sums keep their order, whatever the kernel allows.
+
+    Python cannot call it: what would let it takes as long to compile as the function.
+    """
+    compiled: Function = numba.njit(
+        fastmath={"contract", "nsz"}, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+    )(function)
     return compiled
 
 
