@@ -72,9 +72,18 @@ def _bits(tensor: Tensor) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [1, 2, 3, 11])
-@pytest.mark.parametrize("length", [WINDOW, 8 * WINDOW])
-@pytest.mark.parametrize("kind", CONFIGS)
+# Every kind in either form with every size; of the lengths, one form reads the one and the other the other.
+@pytest.mark.parametrize(
+    ("kind", "size", "length", "form"),
+    [
+        (kind, size, windows * WINDOW, form)
+        for place, kind in enumerate(CONFIGS)
+        for number, size in enumerate((1, 2, 3, 11))
+        for windows, form in zip(
+            (1, 8), (("torch", "fused"), ("fused", "torch"))[(place + number) % 2], strict=True
+        )
+    ],
+)
 @torch.inference_mode()
 def test_steps_equal_forward_up_to_eight_windows(kind: str, length: int, size: int, form: str) -> None:
     backbone, x = _backbone(CONFIGS[kind]), _tokens(2, length)

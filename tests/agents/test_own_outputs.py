@@ -10,19 +10,28 @@ from torch import Tensor
 
 from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.backbones import stepping
+from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.states import State, copied, tensors
 from lram.agents.backbones.stepping import StepFunction, make_stepper, with_own_outputs
+from lram.agents.backbones.transformer import TransformerConfig
+from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.checks import equivalence
 from lram.agents.checks.equivalence import model_checks
 from lram.agents.checks.step import KEPT, Extent
 from lram.agents.compute import Compute
-from lram.agents.factory import create_agent
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import build_model
 from lram.harness.errors import LramError
 from lram.harness.gate.equivalence import pass_gate
 from lram.harness.latency.plan import LatencyRequest, make_plan
 
 SHORT = Extent(lengths=(60,), decisions=25)
-MODELS = ("xlstm[7:1]-1M", "mamba-1M", "transformer[ring]-1M")
+RING = TransformerConfig(heads=4, positions="rotary", window=40, cache="ring")
+MODELS = {
+    "xlstm": ModelConfig(32, 2, XLSTMConfig(slstm_at=(1,))),
+    "mamba": ModelConfig(32, 2, MambaConfig()),
+    "transformer[ring]": ModelConfig(32, 2, RING),
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,10 +45,10 @@ def short_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(equivalence, "model_checks", lambda agent: model_checks(agent, SHORT))
 
 
-def agent_of(name: str, step: str = "torch") -> ModelAgent:
-    agent = create_agent(name, seed=0, compute=Compute(step=step, rows=8))  # type: ignore[arg-type]
-    assert isinstance(agent, ModelAgent)
-    return agent
+def agent_of(name: str, step: str = "torch", device: str = "cpu") -> ModelAgent:
+    model = build_model(MODELS[name], seed=0)
+    compute = Compute(device=device, step=step, rows=8)  # type: ignore[arg-type]
+    return ModelAgent(model, trained=False, description=name, digest="", compute=compute)
 
 
 def reusing(call: StepFunction) -> StepFunction:
@@ -104,7 +113,7 @@ def two_blocks(call: StepFunction, plain: ModelAgent) -> list[Tensor]:
 
 
 def test_copies_make_a_step_right_that_writes_over_its_outputs() -> None:
-    agent = agent_of("mamba-1M")
+    agent = agent_of("mamba")
     call = agent.stepper.call
     expected = torch.stack(two_blocks(call, agent))
     assert torch.equal(torch.stack(two_blocks(with_own_outputs(reusing(call)), agent)), expected)
@@ -137,9 +146,7 @@ def test_a_sweep_checks_the_form_that_it_measures(batch: int, monkeypatch: pytes
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU, and there is none here")
 @pytest.mark.parametrize("name", MODELS)
 def test_graphs_of_two_blocks_give_what_the_plain_step_gives(name: str) -> None:
-    compute = Compute(device="cuda", step="torch", rows=8)
-    agent = create_agent(name, seed=0, compute=compute)
-    assert isinstance(agent, ModelAgent)
+    agent = agent_of(name, device="cuda")
     graphs = make_stepper(agent.model.backbone, "graphs", rows=8, tokens=agent.model.config.pass_tokens)
     for _ in range(3):  # warm-up, recording, replay
         given, expected = two_blocks(graphs.call, agent), two_blocks(agent.stepper.call, agent)

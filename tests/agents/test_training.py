@@ -86,6 +86,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def without_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stores") / "store"
+    with StoreWriter(path) as writer:
+        for number in range(5):
+            writer.append(episode(REACH, number))
+    return path
+
+
+@pytest.fixture(scope="session")
 def recipe(store: Path) -> Callable[..., Recipe]:
     def make(*settings: str) -> Recipe:
         return read_recipe(None, [f"data.stores={store}", "saving.trackers=[]", *TINY, *settings])
@@ -597,14 +606,24 @@ def test_a_tracker_that_fails_does_not_end_training(
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["xlstm", "mamba", "transformer"])
-def test_every_kind_of_model_learns(kind: str, precision: str, store: Path, tmp_path: Path) -> None:
+def test_every_kind_of_model_learns(
+    kind: str, precision: str, store: Path, without_images: Path, tmp_path: Path
+) -> None:
+    """Images, whose encoder is that of every kind, in bfloat16 with one of them only: most processors take
+    several times as long for these."""
     own = {"xlstm": "xlstm.slstm_at=[1]", "mamba": "mamba.expand=2", "transformer": "transformer.heads=4"}
-    settings = [setting for setting in TINY if not setting.startswith("model.xlstm")]
+    seen = store if precision == "float32" or kind == "transformer" else without_images
+    domains = {"metaworld"} if seen == without_images else {"atari", "metaworld"}
+    settings = [
+        setting
+        for setting in TINY
+        if not setting.startswith("model.xlstm") and ("atari" in domains or "atari" not in setting)
+    ]
     recipe = read_recipe(
         None,
         [
             *settings,
-            f"data.stores={store}",
+            f"data.stores={seen}",
             "saving.trackers=[]",
             f"model.{own[kind]}",
             "optimizer.updates=25",
@@ -617,7 +636,8 @@ def test_every_kind_of_model_learns(kind: str, precision: str, store: Path, tmp_
     )
     start(recipe, tmp_path / "run")
     first, last = (line for line in lines(tmp_path / "run") if line["kind"] == "validation")
-    for domain in ("atari", "metaworld"):
+    assert last["domains"].keys() == domains
+    for domain in domains:
         assert last["domains"][domain]["loss"] < first["domains"][domain]["loss"] - 3
     model, meta = load_checkpoint(tmp_path / "run" / "checkpoint")
     assert meta.trained
