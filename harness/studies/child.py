@@ -50,7 +50,7 @@ def make(cell: CellFolder, study: Study) -> None:
     if not cell.is_trained():
         _timed(cell, "train", lambda: _train(cell, recipe))
     if not cell.is_evaluated():
-        _timed(cell, "eval", lambda: _evaluate(cell, study))
+        _timed(cell, "eval", lambda: _evaluate(cell, study, recipe.device))
     if cell.copies() is None:
         from lram.harness.studies.copycat import copycat
 
@@ -99,8 +99,9 @@ def _train(cell: CellFolder, recipe: Recipe) -> None:
         raise KeyboardInterrupt
 
 
-def _evaluate(cell: CellFolder, study: Study) -> None:
-    asked, machine = study.evaluation, Machine(workers=1)
+def _evaluate(cell: CellFolder, study: Study, device: str) -> None:
+    # On a processor a cell has one core; where a GPU decides, simulators have all of them.
+    asked, machine = study.evaluation, Machine(workers=1 if device == "cpu" else None, device=device)
     spec = str(cell.checkpoint.resolve())
     # A run finds its model and interpreters by the paths that it was begun with: in a folder that was moved,
     # and on a machine that has them elsewhere, it begins again.

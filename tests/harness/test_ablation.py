@@ -28,7 +28,7 @@ from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine
 from lram.harness.storage.json_files import read_json, write_json
 from lram.harness.storage.seeds import evaluation_seed
-from lram.harness.studies import running
+from lram.harness.studies import child, running
 from lram.harness.studies.cells import cells_of
 from lram.harness.studies.copycat import counts
 from lram.harness.studies.folder import CellFolder, StudyFolder
@@ -715,3 +715,13 @@ def test_an_item_of_the_paper_runs_to_its_report(
     # Its commands have ended: the same one gives none again.
     monkeypatch.setattr("lram.harness.cli.give", None)
     assert app(words, result_action="return_value") == 0
+
+
+@pytest.mark.parametrize(("device", "workers"), [("cpu", 1), ("cuda:1", None)])
+def test_a_cell_is_evaluated_where_it_was_trained(
+    made: StudyFolder, device: str, workers: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Machine] = []
+    monkeypatch.setattr(child, "resume", lambda run, machine, progress: given.append(machine))
+    child._evaluate(made.cells()[0], made.plan.study, device)
+    assert [(machine.device, machine.workers) for machine in given] == [(device, workers)]
