@@ -7,30 +7,30 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lram.harness.cli.options import JsonOption, TimedDeviceOption
+from lram.harness.cli.options import (
+    STORES_OPTION,
+    JsonOption,
+    ModelsArgument,
+    ModelThreadsOption,
+    PoliciesOption,
+    TimedDeviceOption,
+)
 from lram.harness.cli.printing.output import print_json, print_table
 from lram.harness.errors import LramError
 
 
 def embed(
-    models: Annotated[
-        list[str] | None, Parameter(help="Models: checkpoint folders, shipped models or presets.")
-    ] = None,
+    models: ModelsArgument = None,
     /,
     *,
-    data: Annotated[
-        list[Path] | None,
-        Parameter(name=["--data", "-d"], help="Folders of trajectory stores.", negative=()),
-    ] = None,
+    data: Annotated[list[Path] | None, STORES_OPTION] = None,
     tasks: Annotated[
         list[str] | None,
         Parameter(
             name=["--tasks", "-t"], help="Patterns of task ids; with ! before it: not those.", negative=()
         ),
     ] = None,
-    policies: Annotated[
-        list[str] | None, Parameter(help="Patterns of the policies that acted there.", negative=())
-    ] = None,
+    policies: PoliciesOption = None,
     trajectories: Annotated[int, Parameter(help="Trajectories of each task, at most.")] = 10,
     states: Annotated[int, Parameter(help="Hidden states of each trajectory, at most.")] = 5,
     context: Annotated[
@@ -46,7 +46,7 @@ def embed(
         Path | None, Parameter(name=["--output", "-o"], help="Folder of the embeddings; must be new.")
     ] = None,
     device: TimedDeviceOption = "cpu",
-    threads: Annotated[int, Parameter(help="Threads for the models.")] = 1,
+    threads: ModelThreadsOption = 1,
     json: JsonOption = False,
 ) -> int:
     """Take the hidden states that actions are read from, over trajectories, and say what they tell apart.

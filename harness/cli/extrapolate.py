@@ -16,6 +16,8 @@ from lram.harness.cli.options import (
     ExcludeOption,
     GivenPlaySeedOption,
     MachineOptions,
+    ModelsArgument,
+    PoliciesOption,
     ProtocolOption,
     TrustOption,
     pairs,
@@ -32,9 +34,7 @@ if TYPE_CHECKING:
 
 
 def extrapolate(
-    agents: Annotated[
-        list[str] | None, Parameter(help="Models: checkpoint folders, shipped models or presets.")
-    ] = None,
+    agents: ModelsArgument = None,
     /,
     *,
     tasks: Annotated[
@@ -70,9 +70,7 @@ def extrapolate(
             negative=(),
         ),
     ] = None,
-    policies: Annotated[
-        list[str] | None, Parameter(help="Patterns of the policies that acted there.", negative=())
-    ] = None,
+    policies: PoliciesOption = None,
     trajectories: Annotated[int | None, Parameter(help="Trajectories of each task (default: 10).")] = None,
     episodes: Annotated[
         int | None,

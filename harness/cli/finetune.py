@@ -8,7 +8,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lram.agents.training.recipe_text import changed
-from lram.harness.cli.options import RUN_FOLDER, CheckpointArgument, QuietOption, SettingsOption
+from lram.harness.cli.options import (
+    RUN_FOLDER,
+    STORES_OPTION,
+    CheckpointArgument,
+    QuietOption,
+    SettingsOption,
+)
 from lram.harness.cli.printing.closing import conclude_training
 from lram.harness.cli.printing.paths import as_typed
 from lram.harness.cli.train import field_rows
@@ -19,9 +25,7 @@ def finetune(
     checkpoint: CheckpointArgument,
     /,
     *,
-    data: Annotated[
-        list[Path], Parameter(name=["--data", "-d"], help="Folders of trajectory stores.", negative=())
-    ],
+    data: Annotated[list[Path], STORES_OPTION],
     output: Annotated[Path, RUN_FOLDER],
     tasks: Annotated[
         list[str] | None,

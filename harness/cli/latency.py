@@ -16,6 +16,7 @@ from lram.harness.cli.options import (
     DEFAULT_CLUSTER,
     ClusterOptions,
     JsonOption,
+    ModelThreadsOption,
     PrecisionOption,
     TimedDeviceOption,
     TrustOption,
@@ -71,7 +72,7 @@ def latency(
     device: TimedDeviceOption = "cpu",
     precision: PrecisionOption = "float32",
     repeats: Annotated[int | None, Parameter(help="Fresh processes of each setting (default: 5).")] = None,
-    threads: Annotated[int, Parameter(help="Threads for the models.")] = 1,
+    threads: ModelThreadsOption = 1,
     seed: Annotated[
         int,
         Parameter(name=["--seed", "-s"], help="Seed of untrained weights, recorded inputs and the order."),

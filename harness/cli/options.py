@@ -96,6 +96,16 @@ LicenceOption = Annotated[
     str, Parameter(name=["--licence", "--license"], help="Licence of the data, for the store's card.")
 ]
 
+# Of models, and of trajectories that they read.
+ModelsArgument = Annotated[
+    list[str] | None, Parameter(help="Models: checkpoint folders, shipped models or presets.")
+]
+STORES_OPTION = Parameter(name=["--data", "-d"], help="Folders of trajectory stores.", negative=())
+PoliciesOption = Annotated[
+    list[str] | None, Parameter(help="Patterns of the policies that acted there.", negative=())
+]
+ModelThreadsOption = Annotated[int, Parameter(help="Threads for the models.")]
+
 # Of models that are trained.
 SettingsOption = Annotated[
     list[str] | None,
@@ -132,7 +142,11 @@ _OF_MACHINE = (
 )
 
 
-@Parameter(name="*")
+FLAT = Parameter(name="*")
+"""Decorates a dataclass of options: each of its fields is an option of the command."""
+
+
+@FLAT
 @dataclass(frozen=True)
 class MachineOptions:
     """How the work is spread over the machine; None: as the run was started, or as usual for a new one."""
@@ -253,7 +267,7 @@ class MachineOptions:
 DEFAULT_MACHINE = MachineOptions()
 
 
-@Parameter(name="*")
+@FLAT
 @dataclass(frozen=True)
 class ClusterOptions:
     """Where to play: on this machine, or on a Ray cluster."""

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from lram.agents.places import placed
 from lram.harness.cli.exits import EXIT_INTERRUPTED
-from lram.harness.cli.options import JsonOption, parse_int_list
+from lram.harness.cli.options import FLAT, JsonOption, parse_int_list
 from lram.harness.cli.printing.output import print_json, print_table
 from lram.harness.errors import LramError
 from lram.harness.waiting import say
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lram.harness.paper.planning import PaperChoices, PaperPlan
 
 
-@Parameter(name="*")
+@FLAT
 @dataclass(frozen=True)
 class PaperOptions:
     """What an item is run with, in place of what it has."""
