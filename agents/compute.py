@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from lram.agents.api import AgentError
 from lram.agents.devices import NEEDED, split_devices
 
-StepForm = Literal["auto", "torch", "fused", "compile", "graphs"]
+StepForm = Literal["auto", "torch", "fused", "captured", "triton", "compile", "graphs"]
 Precision = Literal["float32", "bfloat16", "bfloat16-weights", "int8"]
 Narrow = Literal["bfloat16-weights", "int8"]
 FORMS: tuple[StepForm, ...] = get_args(StepForm)

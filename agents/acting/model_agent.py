@@ -50,6 +50,7 @@ from lram.agents.model.tokens import (
     action_to_classes,
     classes_to_action,
 )
+from lram.agents.transfer import fetch, row_numbers, send
 
 _STILL = np.full(ACTION_DIMS, action_to_classes(0.0), dtype=np.int64)
 
@@ -267,15 +268,15 @@ class ModelAgent(LaunchingAgent):
         with torch.inference_mode():
             blocks = self._by_block(lanes)
             encoded = self._encode(dict(zip(lanes, observations, strict=True)), state, blocks)
-            logits = {}
-            for block, rows in blocks:
-                block_logits = self._read_block(state, block, rows, encoded[block], given)
-                for row in rows:
-                    logits[block * self.rows + row] = block_logits[row]
+            read = {
+                block: self._read_block(state, block, rows, encoded[block], given) for block, rows in blocks
+            }
+            logits = self._arrived(read)
 
         actions = []
         for lane, task in zip(lanes, tasks, strict=True):
-            action, classes = choose_action(logits[lane], task, self.model.config.decode)
+            of_lane = logits[lane // self.rows][lane % self.rows]
+            action, classes = choose_action(of_lane, task, self.model.config.decode)
             state.last_classes[lane] = classes
             state.fresh[lane] = False
             actions.append(action)
@@ -398,14 +399,15 @@ class ModelAgent(LaunchingAgent):
             tokens = torch.cat([self.reader.images(self._given(_stacked(batch, size))) for batch in batches])
             first = 0
             for block, rows in shown.items():
-                encoded[block][rows] = tokens[first : first + len(rows)]
+                places = row_numbers(rows, self.reader.device)
+                encoded[block].index_copy_(0, places, tokens[first : first + len(rows)])
                 first += len(rows)
         return encoded
 
     def _read_block(
         self, state: LaneStates, block: int, rows: Sequence[int], encoded: Tensor, rewards: dict[int, float]
-    ) -> npt.NDArray[np.float32]:
-        """Read one pass of one block; return logits (rows, 8, 274)."""
+    ) -> Tensor:
+        """Read one pass of one block; return logits (rows, 8, 274), where the model computes."""
         model = self.model
         past = model.config.pass_tokens - model.config.fresh_tokens
         returns_to_go = np.zeros(self.rows, dtype=np.float32)
@@ -432,14 +434,17 @@ class ModelAgent(LaunchingAgent):
         )
         mask = None if valid.all() else self._given(valid)
         hidden, state.blocks[block] = self.reader.stepper.call(x, state.blocks[block], mask)
-        read = self.reader.action_head(hidden[:, -1])
-        logits: npt.NDArray[np.float32] = (read if self.reader.here else read.cpu()).float().numpy()
-        return logits
+        return self.reader.action_head(hidden[:, -1])
 
     def _given(self, values: npt.NDArray[Any]) -> Tensor:
         """Return ``values`` where the model computes; it is read before they change."""
         tensor = torch.from_numpy(values)
-        return tensor if self.reader.here else tensor.to(self.reader.device)
+        return tensor if self.reader.here else send(tensor, self.reader.device)
+
+    def _arrived(self, read: Mapping[int, Tensor]) -> dict[int, npt.NDArray[np.float32]]:
+        """Return what was read of each block, here: all of it waited for once."""
+        here = [one.float() for one in read.values()] if self.reader.here else fetch(list(read.values()))
+        return {block: one.numpy() for block, one in zip(read, here, strict=True)}
 
     def _by_block(self, lanes: Sequence[int]) -> list[tuple[int, list[int]]]:
         blocks: dict[int, list[int]] = {}

@@ -146,7 +146,8 @@ def embed(
         there = valid.reshape(rows, -1)
         some = there.any(axis=0)
         if not whole and not some.all():
-            x, there = x[:, torch.from_numpy(some).to(device)], there[:, some]
+            kept = np.flatnonzero(some)  # their number is known here: a GPU need not be asked
+            x, there = x.index_select(1, torch.from_numpy(kept).to(device)), there[:, some]
         blocks.append((block, x, None if there.all() else torch.from_numpy(there).to(device)))
     return blocks
 

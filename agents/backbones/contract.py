@@ -70,6 +70,21 @@ class Backbone(nn.Module, ABC):
         """Return the state after tokens whose hidden states nobody wants; takes what ``step`` takes."""
         return self.step(x, state, valid)[1]
 
+    def ready(self, state: State, tokens: int) -> State | None:
+        """Return ``state`` so that :meth:`ready_step` can read a pass of ``tokens`` a row next.
+
+        What the host has to decide is decided here: memory for a cache that grows, rows that have to forget.
+        None where :meth:`step` must read this pass. By default nothing has to be decided.
+        """
+        return state
+
+    def ready_step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        """Do what ``step`` does, of a state that is :meth:`ready`, without any decision of the host.
+
+        The same operations whatever the tensors hold: so they can be recorded once and played again.
+        """
+        return self.step(x, state, valid)
+
     def rewinder(self, state: State, tokens: int, *, trim: bool = False) -> Callable[[], State] | None:
         """Return what gives ``state`` as it is now, again and again, after passes of ``tokens`` each.
 

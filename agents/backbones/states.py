@@ -10,17 +10,16 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from lram.agents.transfer import row_numbers
+
 State: TypeAlias = Any
 """Nested tuples, lists and dicts of tensors, each with the row as its first dimension."""
 
 
 def take(state: State, rows: Sequence[int]) -> State:
     """Return a copy of the given rows of ``state``, in that order."""
-
-    def select(tensor: Tensor) -> Tensor:
-        return tensor.index_select(0, torch.as_tensor(rows, dtype=torch.int64, device=tensor.device))
-
-    return _map(select, state)
+    numbers = _Numbers(rows)
+    return _map(lambda tensor: tensor.index_select(0, numbers.on(tensor.device)), state)
 
 
 def copied(state: State) -> State:
@@ -33,12 +32,13 @@ def put(state: State, rows: Sequence[int], part: State) -> None:
 
     Where a cache has grown more in one than in the other, the smaller is filled up with zeros.
     """
+    numbers = _Numbers(rows)
     for target, source in zip(tensors(state), tensors(part), strict=True):
         if target.shape[1:] != source.shape[1:]:
             shape = [max(sizes) for sizes in zip(target.shape[1:], source.shape[1:], strict=True)]
             target.set_(_filled_up(target, shape))  # type: ignore[call-overload]
             source = _filled_up(source, shape)
-        target.index_copy_(0, torch.as_tensor(rows, dtype=torch.int64, device=target.device), source)
+        target.index_copy_(0, numbers.on(target.device), source)
 
 
 def clear(state: State, rows: Sequence[int]) -> None:
@@ -50,6 +50,18 @@ def clear(state: State, rows: Sequence[int]) -> None:
     for tensor in tensors(state):
         for row in rows:
             tensor[row].zero_()
+
+
+class _Numbers:
+    """Numbers of rows, once on each device where they are wanted."""
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        self.rows, self.made = rows, dict[torch.device, Tensor]()
+
+    def on(self, device: torch.device) -> Tensor:
+        if device not in self.made:
+            self.made[device] = row_numbers(self.rows, device)
+        return self.made[device]
 
 
 def _filled_up(tensor: Tensor, shape: Sequence[int]) -> Tensor:

@@ -3,6 +3,8 @@
     auto      fused where it can be, otherwise torch
     torch     plain PyTorch operations: every device, every type
     fused     compiled kernels for processors (:mod:`lram.agents.backbones.kernels`): needs numba, float32
+    captured  plain PyTorch operations, recorded as CUDA graphs (:mod:`lram.agents.backbones.captured`)
+    triton    the same with Triton kernels for the memories (:mod:`lram.agents.backbones.gpu`)
     compile   ``torch.compile`` of the plain step (a minute of start-up)
     graphs    the same with CUDA graphs where there is a GPU (mode ``reduce-overhead``)
 
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 
 from lram.agents.api import AgentError
+from lram.agents.backbones.captured import CapturedStep, record_graph, tf32, why_not_captured
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.narrow_weights import weights_kept_as
 from lram.agents.backbones.registry import spec_of_class
@@ -76,8 +79,19 @@ def make_stepper(
         if reason is not None:
             raise AgentError(f"the fused step cannot be used: {reason}; use the step form torch")
         return _fused(backbone, rows, tokens, weights)
+    plain = f"{backbone.plain_detail()} {torch.__version__}"
+    if backbone.device.type == "cuda":
+        plain = f"{plain}, {tf32()}"
     if form == "torch":
-        return Stepper("torch", f"{backbone.plain_detail()} {torch.__version__}", backbone.step)
+        return Stepper("torch", plain, backbone.step)
+    if form in ("captured", "triton"):
+        kernels = form == "triton"
+        reason = why_not_captured(backbone, kernels=kernels)
+        if reason is not None:
+            raise AgentError(f"the {form} step cannot be used: {reason}; use the step form torch")
+        detail = f"CUDA graphs of {'Triton kernels and ' if kernels else ''}{plain}"
+        call = CapturedStep(backbone, record_graph, kernels=kernels)
+        return Stepper("triton" if kernels else "captured", detail, call)
     return _compiled(backbone, form)
 
 

@@ -73,7 +73,7 @@ class _Play:
 
         def recorded(state: LaneStates, block: int, rows: Any, *rest: Any) -> Any:
             logits = read(state, block, rows, *rest)
-            self.seen.update({block * agent.rows + row: logits[row].copy() for row in rows})
+            self.seen.update({block * agent.rows + row: logits[row].numpy().copy() for row in rows})
             return logits
 
         agent._read_block = recorded  # type: ignore[method-assign]

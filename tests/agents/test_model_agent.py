@@ -61,7 +61,7 @@ def _logits_of(agent: ModelAgent, monkeypatch: pytest.MonkeyPatch) -> dict[int, 
 
     def recorded(state: LaneStates, block: int, rows: Any, *rest: Any) -> Any:
         logits = read(state, block, rows, *rest)
-        seen.update({block * agent.rows + row: logits[row].tobytes() for row in rows})
+        seen.update({block * agent.rows + row: logits[row].numpy().tobytes() for row in rows})
         return logits
 
     monkeypatch.setattr(agent, "_read_block", recorded)

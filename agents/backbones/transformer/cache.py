@@ -13,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.layers import order_of, places
+from lram.agents.backbones.recording import is_recording
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.transformer import RING_PASS
 from lram.agents.backbones.uncompiled import uncompiled
@@ -33,6 +35,9 @@ FULL_PASS = 512
 
 FIRST_SLOTS = 64
 """Slots of a full cache at first; each time it is full it is given twice as many."""
+
+BOUND = "bound"
+"""The name in a state of no more tokens than a row has, kept by the host (B,): see ``KeyValueCache``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,11 @@ class KeyValueCache:
     """Keys and values of the last ``window`` tokens (ring), or of all tokens (full).
 
     The semantics are told in :class:`lram.agents.backbones.transformer.TransformerConfig`.
+
+    Whether a full cache has room for a pass is for the host to say, and on a GPU it would have to wait for
+    the counts at every decision. There the state also has a ``bound`` of each row's count, on the host: every
+    pass adds its tokens, the masked ones too. The counts themselves are asked for only where the bound says
+    that there may be no room, and the bound is them from then on.
     """
 
     def __init__(
@@ -107,32 +117,60 @@ class KeyValueCache:
         }
         if not self.ring and self.window is not None:
             state["tokens"] = torch.zeros(rows, slots, self.width, dtype=torch.float32, device=device)
+        if not self.ring and device.type != "cpu":
+            state[BOUND] = torch.from_numpy(np.zeros(rows, dtype=np.int64))
         return state
 
     def step(self, x: Tensor, state: State, valid: Tensor, read: ReadCached) -> tuple[Tensor, State]:
         """Read the next tokens x (B, k, D) into ``state``, which is changed; see ``Backbone.step``."""
-        append = self._append if self.ring or self.window is None else self._append_or_restart
         outputs = []
         for first in range(0, x.shape[1], self.most):
             part = slice(first, first + self.most)
-            y, state = append(x[:, part], state, valid[:, part], read)
+            ready = self.ready(state, x[:, part].shape[1])
+            if ready is None:
+                y, state = self._append_or_restart(x[:, part], state, valid[:, part], read)
+            else:
+                y, state = self.append(x[:, part], ready, valid[:, part], read)
             outputs.append(y)
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)), state
+
+    @uncompiled
+    def ready(self, state: State, tokens: int) -> State | None:
+        """Return ``state`` with room for ``tokens`` more of every row, which :meth:`append` reads next.
+
+        None where they are too many, or a row may have to forget before: that is for :meth:`step`.
+        """
+        if tokens > self.most:
+            return None
+        if self.ring:
+            return state
+        if not self._fits(state, tokens):
+            return None
+        state = self.with_room(state, tokens)
+        if BOUND in state:
+            state[BOUND].numpy()[:] += tokens
+        return state
+
+    def _fits(self, state: State, tokens: int) -> bool:
+        return self.window is None or most_tokens(state, self.window - tokens) + tokens <= self.window
 
     def _append_or_restart(
         self, x: Tensor, state: State, valid: Tensor, read: ReadCached
     ) -> tuple[Tensor, State]:
         """Append each row's tokens while there is room; rows without room are read anew in between."""
         assert self.window is not None
+        state = self.with_room(state, x.shape[1])
         y, left = None, valid
         while True:
             self._restart_rows(state, (state["count"] == self.window) & left.any(dim=1), x.dtype, read)
             now = left & (left.cumsum(1) <= (self.window - state["count"]).unsqueeze(-1))
-            outputs, state = self._append(x, state, now, read)
+            outputs, state = self.append(x, state, now, read)
             y = outputs if y is None else torch.where(now.unsqueeze(-1), outputs, y)
             left = left & ~now
             if not left.any():
-                return y, state
+                break
+        most_tokens(state, -1)
+        return y, state
 
     @uncompiled
     def _restart_rows(self, state: State, rows: Tensor, dtype: torch.dtype, read: ReadCached) -> None:
@@ -146,13 +184,11 @@ class KeyValueCache:
             valid = torch.ones(kept.shape[:2], dtype=torch.bool, device=kept.device)
             for first in range(0, kept.shape[1], self.most):
                 part = slice(first, first + self.most)
-                self._append(kept[:, part], alone, valid[:, part], read)
+                self.append(kept[:, part], alone, valid[:, part], read)
 
-    def _append(self, x: Tensor, state: State, valid: Tensor, read: ReadCached) -> tuple[Tensor, State]:
-        """Read tokens that all have room."""
+    def append(self, x: Tensor, state: State, valid: Tensor, read: ReadCached) -> tuple[Tensor, State]:
+        """Read tokens that all have room; nothing depends on what the tensors hold."""
         position = state["count"].unsqueeze(-1) + places(valid)
-        if not self.ring:
-            state = self.with_room(state, x.shape[1])
         state["count"] += valid.sum(dim=1)
         if "tokens" in state:
             _write(state["tokens"], position, x, valid)
@@ -171,18 +207,30 @@ class KeyValueCache:
         if self.ring:
             return state
         slots = state["keys"].shape[3]
-        needed = int(state["count"].max()) + free
-        if slots >= needed or slots == self.window:
+        if slots == self.window:
+            return state
+        needed = most_tokens(state, slots - free) + free
+        if slots >= needed:
             return state
         while slots < needed:
             slots *= 2
         slots = min(slots, self.window or slots)
         grown = dict(state)
-        for name in state.keys() - {"count"}:
+        for name in state.keys() - {"count", BOUND}:
             old = state[name]
             grown[name] = old.new_zeros(*old.shape[:-2], slots, old.shape[-1])
             grown[name][..., : old.shape[-2], :] = old
         return grown
+
+
+def most_tokens(state: State, enough: int) -> int:
+    """Return how many tokens the longest row has; or a bound of it, where that is no more than ``enough``."""
+    if BOUND not in state:
+        return int(state["count"].max())
+    bound = state[BOUND].numpy()
+    if bound.max() > enough:
+        bound[:] = state["count"].cpu().numpy()
+    return int(bound.max())
 
 
 def cached_attention(past: CachedPass) -> Attend:
@@ -191,7 +239,8 @@ def cached_attention(past: CachedPass) -> Attend:
     newest = past.count.unsqueeze(-1) - 1
     # Of each row, only the slots in use are read, one row after the other: its results must not depend
     # on how long other rows are. Compiled code and GPUs want fixed shapes and few calls instead.
-    by_row = past.keys.device.type == "cpu" and not torch.compiler.is_compiling()
+    on_processor = past.keys.device.type == "cpu"
+    by_row = on_processor and not torch.compiler.is_compiling() and not is_recording()
     used = past.count.clamp(1, slots).tolist() if by_row else [slots]
 
     # The position whose key each slot holds after this pass; below 0: none yet.

@@ -24,8 +24,9 @@ from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.layers import drop
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.spec import ModelShape
-from lram.agents.backbones.states import State, state_bytes
+from lram.agents.backbones.states import State, clear, state_bytes
 from lram.agents.backbones.transformer.cache import (
+    BOUND,
     Attend,
     CachedPass,
     KeyValueCache,
@@ -86,8 +87,7 @@ class Transformer(Backbone):
 
     def reset(self, state: State, rows: Sequence[int]) -> None:
         """See :class:`Backbone`."""
-        for tensor in state.values():
-            tensor.index_fill_(0, torch.as_tensor(rows, dtype=torch.int64, device=tensor.device), 0)
+        clear(state, rows)
 
     def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """See :class:`Backbone`. With ``recompute``, all tokens of a pass see the window after it."""
@@ -96,6 +96,18 @@ class Transformer(Backbone):
         if isinstance(self.past, TokenWindow):
             return self.past.step(x, state, valid, self._read_causal)
         return self.past.step(x, state, valid, self._read_cached)
+
+    def ready(self, state: State, tokens: int) -> State | None:
+        """See :class:`Backbone`."""
+        return state if isinstance(self.past, TokenWindow) else self.past.ready(state, tokens)
+
+    def ready_step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        """See :class:`Backbone`."""
+        if isinstance(self.past, TokenWindow):
+            return self.step(x, state, valid)
+        if valid is None:
+            valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        return self.past.append(x, state, valid, self._read_cached)
 
     def remember(self, x: Tensor, state: State, valid: Tensor | None = None) -> State:
         """See :class:`Backbone`. A window of tokens takes them as they are: nothing has to be computed
@@ -112,16 +124,16 @@ class Transformer(Backbone):
         To put the count back is to forget what came after: a full cache with room has nothing written over, a
         ring has spare slots, and a window of tokens is a new tensor after each pass.
         """
-        count = state["count"].clone()
+        counts = {name: state[name].clone() for name in ("count", BOUND) if name in state}
         if self.cache == "full":
-            used = int(count.max()) + tokens
+            used = int(counts["count"].max()) + tokens
             if self.window is not None and used > self.window:
                 return None
             if trim:
                 state = {
-                    name: part if name == "count" else _fitted(part, used) for name, part in state.items()
+                    name: part if name in counts else _fitted(part, used) for name, part in state.items()
                 }
-        return lambda: {**state, "count": count.clone()}
+        return lambda: {**state, **{name: count.clone() for name, count in counts.items()}}
 
     def with_room(self, state: State, tokens: int) -> State:
         """See :class:`Backbone`."""
@@ -159,8 +171,8 @@ class Transformer(Backbone):
         kept: dict[str, Tensor] = dict(self.initial_state(rows))
         if self.cache != "full":
             return state_bytes(kept)
-        count = kept.pop("count")
-        return state_bytes(count) + sum(state_bytes(one) // one.shape[-2] * tokens for one in kept.values())
+        counts = state_bytes([kept.pop(name) for name in ("count", BOUND) if name in kept])
+        return counts + sum(state_bytes(one) // one.shape[-2] * tokens for one in kept.values())
 
     @property
     def _dropped(self) -> float:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.gpu import gpu_kernels_for
 from lram.agents.backbones.layers import causal_conv, causal_conv_step, column, drop, keep_valid, split_last
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.parts.headwise import HeadwiseLinear
@@ -163,6 +164,11 @@ class MLSTMCell(nn.Module):
         k = k / math.sqrt(k.shape[-1])
 
         tokens = q.shape[2]
+        if memory is not None and gpu_kernels_for(tokens):
+            from lram.agents.backbones.gpu import mlstm
+
+            h, memory = mlstm.read_chunk(q, k, v, i, log_f, memory)
+            return self.outnorm(h.transpose(1, 2).flatten(-2)), memory
         size = CHUNK if tokens > UNCHUNKED else tokens
         outputs = []
         for first in range(0, tokens, size):

@@ -41,7 +41,10 @@ def model(
     ] = None,
     forms: Annotated[
         str | None,
-        Parameter(help="Step forms: torch, fused, compile, graphs (default: torch, and fused if it can be)."),
+        Parameter(
+            help="Step forms: torch, fused, captured, triton, compile, graphs (default: torch, and fused if "
+            "it can be)."
+        ),
     ] = None,
     threads: Annotated[int, Parameter(help="Threads of PyTorch.")] = 1,
     device: TimedDeviceOption = "cpu",

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lram.agents.backbones.gpu import gpu_kernels_for
 from lram.agents.backbones.parts.matrix_memory.plain import advance, read_sequence
 from lram.agents.backbones.parts.part import Part
 from lram.agents.backbones.sequences import compiled_for
@@ -68,6 +69,10 @@ class MatrixMemory(nn.Module, Part):
         b: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return o (B, k, H, N) in float32, and the state after the valid tokens."""
+        if gpu_kernels_for(v.shape[1]):
+            from lram.agents.backbones.gpu import matrix_memory
+
+            return matrix_memory.advance(q, k, v, log_decay, a, b, state, valid)
         with torch.autocast(v.device.type, enabled=False):
             return advance(q, k, v, log_decay, a, b, state, valid)
 
