@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 # Control characters (C0 but tab and newline, DEL, C1), lone surrogates, line and paragraph separators, and
 # category Cf: among them the marks that turn the direction of writing, and characters without width.
@@ -16,6 +17,11 @@ _HIDDEN = re.compile(
 def count(items: int, one: str, many: str = "") -> str:
     """Return ``1 task`` or ``3 tasks``."""
     return f"{items} {one if items == 1 else many or one + 's'}"
+
+
+def command(*words: object) -> str:
+    """Return the command line ``lram WORDS``, quoted as a shell reads it."""
+    return f"lram {shlex.join(map(str, words))}"
 
 
 def visible(text: str) -> str:

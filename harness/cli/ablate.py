@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from lram.harness.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from lram.harness.cli.options import DEFAULT_CLUSTER, ClusterOptions
+from lram.harness.cli.printing.hints import next_report
 from lram.harness.cli.printing.output import print_table
 from lram.harness.errors import LramError
 from lram.harness.executors.contract import Executor
@@ -26,6 +27,7 @@ from lram.harness.studies.running import ablate as run
 from lram.harness.studies.study import Study, read_study, shipped_studies
 from lram.harness.trust import Trust, foreign, trusted
 from lram.harness.waiting import say, still
+from lram.harness.words import command
 
 if TYPE_CHECKING:
     from lram.reports.table import PrintedTable
@@ -111,16 +113,16 @@ def ablate(
                 asked, output, jobs=jobs, only=only or (), say=tell, executor=executor, progress=shown
             )
     except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command continues: lram ablate {study} -o {output}")
+        print(f"\ninterrupted; the same command continues: {command('ablate', study, '-o', output)}")
         return EXIT_INTERRUPTED
     _show(opened)
     _show_effects(output)
     for lost in failed:
         print(f"\n{lost.cell.entry.title} failed: {lost.reason}")
     if failed:
-        print(f"\nto try again: lram ablate {study} -o {output}")
+        print(f"\nto try again: {command('ablate', study, '-o', output)}")
     else:
-        print(f"\nnext: lram report {output} -o {output}-report")
+        print(f"\n{next_report(output)}")
     return EXIT_FAILED if failed else 0
 
 
@@ -159,11 +161,11 @@ def _precisions(
     _print_without(scores_table(output), _FINE)
     for lost in failed:
         print(f"\n{lost.title} failed: {lost.reason}")
-    again = "".join(f" --checkpoint '{one}'" for one in checkpoints or ())
+    again = [word for one in checkpoints or () for word in ("--checkpoint", one)]
     if failed:
-        print(f"\nto try again: lram ablate {name} -o {output}{again}")
+        print(f"\nto try again: {command('ablate', name, '-o', output, *again)}")
     else:
-        print(f"\nnext: lram report {output} -o {output}-report")
+        print(f"\n{next_report(output)}")
     return EXIT_FAILED if failed else 0
 
 

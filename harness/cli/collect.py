@@ -34,6 +34,7 @@ from lram.harness.errors import LramError
 from lram.harness.progress import quiet, shown
 from lram.harness.storage.run_folder import Run
 from lram.harness.trust import trusted
+from lram.harness.words import command
 
 
 def collect(
@@ -118,7 +119,7 @@ def _telling_how_to_go_on(store: Path) -> Iterator[None]:
             recorded = planned - sum(len(run.missing()) for run in runs)
             print(
                 f"\n{recorded} of {planned} episodes are recorded; "
-                f"continue with: lram collect --resume {store}"
+                f"continue with: {command('collect', '--resume', store)}"
             )
         raise
 
@@ -131,8 +132,8 @@ def _conclude(store: Path, runs: Sequence[Run]) -> int:
         print()
     _show_tasks(TrajectoryStore(store), runs)
     for run in runs:
-        print(f"next: lram report {run.path} -o {store}-report")
-    print(f"or:   lram train --set data.stores={store} -o {store}-model")
+        print(f"next: {command('report', run.path, '-o', f'{store}-report')}")
+    print(f"or:   {command('train', '--set', f'data.stores={store}', '-o', f'{store}-model')}")
     return max(codes)
 
 

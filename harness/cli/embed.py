@@ -15,6 +15,7 @@ from lram.harness.cli.options import (
     PoliciesOption,
     TimedDeviceOption,
 )
+from lram.harness.cli.printing.hints import next_report
 from lram.harness.cli.printing.output import print_json, print_table
 from lram.harness.errors import LramError
 
@@ -85,5 +86,5 @@ def embed(
     print_table(*printed_rows(result))
     if found.record.no_umap:
         print(f"\nno projection by UMAP: {found.record.no_umap}")
-    print(f"\nnext: lram report {output} -o {output}-report")
+    print(f"\n{next_report(output)}")
     return 0

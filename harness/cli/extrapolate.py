@@ -24,10 +24,12 @@ from lram.harness.cli.options import (
     parse_int_list,
     terms,
 )
+from lram.harness.cli.printing.hints import next_report
 from lram.harness.cli.printing.output import print_table
 from lram.harness.errors import LramError
 from lram.harness.progress import quiet, shown
 from lram.harness.trust import Trust, trusted
+from lram.harness.words import command
 
 if TYPE_CHECKING:
     from lram.harness.extrapolation.folder import Extrapolation
@@ -188,9 +190,9 @@ def _conclude(found: Extrapolation) -> int:
     print_table(headings, rows)
     missing = len(found.scores.missing()) if found.scores is not None else 0
     if missing:
-        again = f"lram extrapolate --resume {found.path}"
+        again = command("extrapolate", "--resume", found.path)
         print(f"\n{missing} episodes could not be played, as agents raised; to try them again: {again}")
-    print(f"\nnext: lram report {found.path} -o {found.path}-report")
+    print(f"\n{next_report(found.path)}")
     return EXIT_FAILED if missing or not all(one.holds for one in validity.values()) else 0
 
 
@@ -204,6 +206,6 @@ def _interrupted(folder: Path) -> int:
     played = f", {len(run.missing())} of {len(run.plan.items())} episodes" if run is not None else ""
     print(
         f"\ninterrupted: {len(found.missing_losses())} of {len(found.plan.readings())} readings{played} are "
-        f"missing; continue with: lram extrapolate --resume {folder}"
+        f"missing; continue with: {command('extrapolate', '--resume', folder)}"
     )
     return EXIT_INTERRUPTED

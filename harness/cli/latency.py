@@ -23,11 +23,13 @@ from lram.harness.cli.options import (
     parse_int_list,
     parse_step_forms,
 )
+from lram.harness.cli.printing.hints import next_report
 from lram.harness.cli.printing.output import print_json, print_table, three_digits
 from lram.harness.errors import LramError
 from lram.harness.latency.shipped import SWEEPS, ShippedSweep, shipped_sweep
 from lram.harness.trust import trusted
 from lram.harness.waiting import say, still
+from lram.harness.words import command
 
 if TYPE_CHECKING:
     from lram.harness.executors.contract import Executor
@@ -202,7 +204,8 @@ def _interrupted(folder: Path) -> int:
 
     if not (folder / PLAN_FILE).is_file():
         raise KeyboardInterrupt
-    print(f"\ninterrupted; what was measured is kept; continue with: lram latency --resume {folder}")
+    again = command("latency", "--resume", folder)
+    print(f"\ninterrupted; what was measured is kept; continue with: {again}")
     return EXIT_INTERRUPTED
 
 
@@ -217,7 +220,7 @@ def _conclude(run: LatencyRun, json: bool) -> int:
         print_json(msgspec.to_builtins(result))
     else:
         print_result(result)
-        print(f"\nnext: lram report {run.path} -o {run.path}-report")
+        print(f"\n{next_report(run.path)}")
     return 0 if any(spot.agent is not None for spot in result.spots) else EXIT_FAILED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -49,7 +50,9 @@ def resume(
     """
     for marker, command in _ELSEWHERE.items():
         if (run / marker).is_file():
-            raise LramError(f"{run} is not an evaluation; continue with: {command.format(run)}")
+            raise LramError(
+                f"{run} is not an evaluation; continue with: {command.format(shlex.quote(str(run)))}"
+            )
     try:
         opened = Run(run)
         finished = resume_run(

@@ -21,10 +21,11 @@ from lram.harness.cli.options import (
     pairs,
     terms,
 )
+from lram.harness.cli.printing.hints import next_report
 from lram.harness.errors import LramError
 from lram.harness.progress import quiet, shown
 from lram.harness.waiting import say
-from lram.harness.words import count, one_line
+from lram.harness.words import command, count, one_line
 
 if TYPE_CHECKING:
     from lram.harness.storage.run_folder import Run
@@ -207,7 +208,8 @@ def _conclude(
         )
         if any(point.update in lacking for point in curve.points):
             retried = next(point.update for point in curve.points if point.update in lacking)
-            print(f"to play errored episodes again: lram resume {folder.runs()[retried].path} --retry-errors")
+            again = command("resume", folder.runs()[retried].path, "--retry-errors")
+            print(f"to play errored episodes again: {again}")
     if curve.points:
-        print(f"\nnext: lram report {folder.path} -o {folder.path}-report")
+        print(f"\n{next_report(folder.path)}")
     return EXIT_FAILED if lacking or not curve.points else 0

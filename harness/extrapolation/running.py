@@ -25,7 +25,7 @@ from lram.harness.storage.provenance import collect
 from lram.harness.storage.run_folder import RunWriter
 from lram.harness.trust import NONE, Trust, check_trusted
 from lram.harness.waiting import LINE_EVERY_S, Pace, left, still
-from lram.harness.words import count
+from lram.harness.words import command, count
 
 if TYPE_CHECKING:
     from lram.agents.acting.model_agent import ModelAgent
@@ -81,8 +81,8 @@ def resume(
     plan = found.plan
     machine = machine or replace(Machine(), **asdict(plan.compute), threads=plan.threads)
     machine.check()
-    command = f"lram extrapolate --resume {found.path}"
-    check_trusted(found.path / MARKER, [agent.spec for agent in plan.agents], {}, trust, command)
+    again = command("extrapolate", "--resume", found.path)
+    check_trusted(found.path / MARKER, [agent.spec for agent in plan.agents], {}, trust, again)
     calm_threads()
     with Writer(found) as writer:
         if plan.tasks and found.scores is None:  # it was ended between the two

@@ -38,6 +38,7 @@ from lram.harness.timing.fresh_process import FreshProcess
 from lram.harness.timing.inputs import Inputs
 from lram.harness.trust import NONE, Trust, check_trusted
 from lram.harness.waiting import left
+from lram.harness.words import command
 
 SILENCE_S = 1800.0
 """A process that says nothing for so long is ended; that is a data point, too."""
@@ -157,7 +158,7 @@ def resume(
             [agent.spec for agent in run.plan.agents],
             run.plan.interpreters,
             trust,
-            f"lram latency --resume {run.path}",
+            command("latency", "--resume", run.path),
         )
         recorded.read(run.path, run.plan.inputs)  # else every process would fail, and be recorded so
         _run(SweepJob(run.path, say, node=node), executor)

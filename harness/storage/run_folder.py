@@ -18,6 +18,7 @@ record, is refused by name (:mod:`lram.harness.storage.record_checks`).
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
@@ -46,6 +47,7 @@ from lram.harness.storage.segments import (
     WrongRecordError,
     read_records,
 )
+from lram.harness.words import command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -280,8 +282,8 @@ def _share(record: EpisodeRecord, texts: dict[str, str]) -> None:
 def resume_command(run: Run) -> str:
     """Return the command that continues ``run``."""
     if run.plan.collected:
-        return f"lram collect --resume {run.path.parent.parent}"
-    return f"{_KIND.resume} {run.path}"
+        return command("collect", "--resume", run.path.parent.parent)
+    return f"{_KIND.resume} {shlex.quote(str(run.path))}"
 
 
 def load_runs(paths: Sequence[str | Path]) -> list[Run]:

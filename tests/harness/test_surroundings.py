@@ -134,16 +134,17 @@ def test_an_agent_that_changes_the_directory_moves_no_output(
 ) -> None:
     (tmp_path / "hyd.py").write_text(HYDRA)
     (tmp_path / "other").mkdir()
-    words = (command, f"x={agent}", "-t", "toy/blink", "-n", 1, "-q", "-w", 1, "-o", "made/run")
+    words = (command, f"x={agent}", "-t", "toy/blink", "-n", 1, "-q", "-w", 1, "-o", "made/a run")
     done = server.run(*words, setup=f"import os\nos.chdir({str(tmp_path)!r})")
     assert done.code == 0, done.errors
     assert list((tmp_path / "other").iterdir()) == []
-    assert (tmp_path / "made" / "run").is_dir()
-    # As it was typed, so that the line can be copied.
-    next_words = "made/run" if command == "eval" else "made/run/runs/0001 -o made/run-report"
+    made = tmp_path / "made" / "a run"
+    assert made.is_dir()
+    # As it was typed and as a shell reads it, so that the line can be copied.
+    next_words = "'made/a run'" if command == "eval" else "'made/a run/runs/0001' -o 'made/a run-report'"
     assert f"next: lram report {next_words}\n" in done.output.decode()
-    folder = tmp_path / "made" / "run" / ("" if command == "eval" else "runs/0001")
-    assert "-o made/run" in Run(folder).provenance()[0].command
+    folder = made / ("" if command == "eval" else "runs/0001")
+    assert "-o 'made/a run'" in Run(folder).provenance()[0].command
 
 
 def test_an_agent_object_that_changes_the_directory_moves_no_run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from lram.harness.cli.printing.hints import show_unseen, trained_tasks
 from lram.harness.cli.printing.output import print_table
 from lram.harness.errors import LramError
 from lram.harness.storage.run_folder import Run
-from lram.harness.words import brief
+from lram.harness.words import brief, command
 
 if TYPE_CHECKING:
     from lram.agents.training.run import Outcome
@@ -75,9 +74,9 @@ def conclude_run(run: Run, *, hint: bool = True, counts: bool = False, allow_err
         )
     errored = any(len(cell.scored) < len(cell.records) for cell in evidence.cells.values())
     if hint and errored:
-        print(f"\nto play the errored episodes again: lram resume {run.path} --retry-errors")
+        print(f"\nto play the errored episodes again: {command('resume', run.path, '--retry-errors')}")
     if hint:
-        print(f"\nnext: lram report {shlex.quote(str(run.path))}")
+        print(f"\nnext: {command('report', run.path)}")
     return EXIT_FAILED if empty or (lost and not allow_errors) else 0
 
 
@@ -110,7 +109,7 @@ def _show_errors(run: Run, evidence: Evidence) -> None:
         print(f"\ngiven up after repeated failures: {', '.join(given_up)}; see {run.path / 'logs'}")
 
 
-def interrupted(folder: Path, command: str = "") -> int:
+def interrupted(folder: Path, again: str = "") -> int:
     """Say how to continue after Ctrl-C; return the exit code."""
     if not (folder / "run.json").is_file():
         raise KeyboardInterrupt
@@ -118,7 +117,7 @@ def interrupted(folder: Path, command: str = "") -> int:
     planned = len(run.plan.pairs()) * run.plan.episodes
     print(
         f"\ninterrupted: {planned - len(run.missing())} of {planned} episodes are recorded; "
-        f"continue with: {command or f'lram resume {folder}'}"
+        f"continue with: {again or command('resume', folder)}"
     )
     return EXIT_INTERRUPTED
 
@@ -211,7 +210,7 @@ def conclude_training(outcome: Outcome, run: Path) -> int:
     if not outcome.finished:
         print(
             f"\ninterrupted: the state after update {outcome.update} is saved; continue with: "
-            f"lram train --resume {run}"
+            f"{command('train', '--resume', run)}"
         )
         return EXIT_INTERRUPTED
     domains: list[str] = []
@@ -224,8 +223,8 @@ def conclude_training(outcome: Outcome, run: Path) -> int:
                 f"file; the model is in {run / 'checkpoint'}"
             ) from None
     print(f"\ntrained: {outcome.update} updates\ncheckpoint: {run / 'checkpoint'}")
-    tasks = " ".join(map(shlex.quote, trained_tasks(run / "checkpoint", domains))) or "TASKS"
-    print(f"next: lram eval {run / 'checkpoint'} --tasks {tasks} -o {run / 'eval'}")
+    tasks = trained_tasks(run / "checkpoint", domains) or ["TASKS"]
+    print(f"next: {command('eval', run / 'checkpoint', '--tasks', *tasks, '-o', run / 'eval')}")
     return 0
 
 

@@ -9,12 +9,17 @@ from lram.agents.api import AgentError
 from lram.agents.checkpoints.known_tasks import known_tasks
 from lram.envs.registry import all_tasks
 from lram.harness.storage.run_folder import Run
-from lram.harness.words import count
+from lram.harness.words import command, count
 
 _LISTED = 20
 """Tasks of a domain that a selection names one by one."""
 
 _SHOWN = 5
+
+
+def next_report(folder: Path) -> str:
+    """Return the line that names the command of the report of what is in ``folder``."""
+    return f"next: {command('report', folder, '-o', f'{folder}-report')}"
 
 
 def trained_tasks(checkpoint: Path, domains: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ from lram.harness.latency.records import LatencyPlan, end_of
 from lram.harness.latency.sweep import SweepJob, SweepReady, SweepResult
 from lram.harness.plan import labelled_specs
 from lram.harness.storage.records import Provenance
+from lram.harness.words import command
 
 _TELL_S = 5.0
 
@@ -196,7 +197,8 @@ class SweepSource(JobSource[SweepJob]):
 
     def handle_loss(self, running: RunningJob[SweepJob], loss: JobLost) -> None:
         """Repeat or give up a job that has ended without a last word."""
-        on = f"; what is recorded stands: lram latency --resume {self._folder}" if self._folder else ""
+        again = command("latency", "--resume", self._folder) if self._folder else ""
+        on = f"; what is recorded stands: {again}" if again else ""
         how = "failed" if loss.why == "raised" else "was lost"
         raise LramError(f"the node {running.node} {how} ({loss}){on}") from loss
 
