@@ -16,6 +16,7 @@ from lram.envs.task import Task
 from lram.harness.cli.options import JsonOption, terms
 from lram.harness.cli.printing.output import print_json, print_table
 from lram.harness.selecting import selected
+from lram.harness.waiting import say
 
 
 def tasks(
@@ -35,6 +36,8 @@ def tasks(
     '!' takes tasks away. Without one, the 469 tasks of the paper are listed.
     """
     chosen = selected(terms(selection or ["*"], exclude))
+    for problem in registry.file_problems():
+        say(f"lram: {problem}")
     if json:
         print_json([task_facts(task) for task in chosen])
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from support.ready import ready_python
 from lram.agents.own_code import file_digests
 from lram.envs import registry
 from lram.envs.registry import file_of
+from lram.harness.cli.tasks import tasks
 from lram.harness.domain_files import recall, with_absolute_files
 from lram.harness.storage.records import DomainSource, RunPlan
 from lram.harness.storage.run_folder import Run
@@ -118,6 +120,16 @@ def test_the_variable_makes_it_known_to_every_command(home: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "number_line/stay" in done.stdout
+
+
+def test_tasks_are_listed_with_a_word_on_a_file_that_gives_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LRAM_DOMAINS", str(tmp_path / "none.py"))
+    tasks(["toy/reach"], json=True)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)[0]["id"] == "toy/reach"
+    assert f"lram: {tmp_path}/none.py, named as the file of a domain, is not there" in printed.err
 
 
 def test_files_in_selections_are_found_from_the_folder_of_the_evaluation(home: Path) -> None:
