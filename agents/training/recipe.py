@@ -87,6 +87,13 @@ class DataSection:
     episode_fraction: Annotated[
         Share, Meta(description="of each task's trajectories, only this share, drawn at random")
     ] = 1.0
+    labels: Annotated[
+        Literal["taken", "scripted"],
+        Meta(
+            description="what is learned at a decision: the action that was taken, or, in tasks with vector "
+            "states that `scripted` plays, what it would have done there"
+        ),
+    ] = "taken"
     validation_share: Annotated[
         float,
         Meta(ge=0, lt=1, description="of each task's trajectories, this share is held out for validation"),
@@ -164,6 +171,13 @@ class OptimizerSection:
         ),
     ] = 667
     final_learning_rate: Annotated[NotNegative, Meta(description="where the cosine ends")] = 1e-6
+    bin_smoothing: Annotated[
+        NotNegative,
+        Meta(
+            description="standard deviation, in bins, of the targets that a continuous action is spread to; "
+            "0: its own bin alone (the reference's way)"
+        ),
+    ] = 0.0
     accumulate: Annotated[
         Turns, Meta(description="micro-batches of an update; 0: one cycle through the domains")
     ] = 0
@@ -279,7 +293,11 @@ FREE = frozenset(
 """Fields that may differ when a run continues: they change no number. Stores are held by their digests."""
 
 
-EARLIER_DEFAULTS = {"data.validation_unit": "episode"}
+EARLIER_DEFAULTS = {
+    "data.validation_unit": "episode",
+    "data.labels": "taken",
+    "optimizer.bin_smoothing": 0.0,
+}
 """What fields did by default when they were not there yet: keys over what differs from the defaults keep."""
 
 
@@ -297,6 +315,9 @@ def recipe_digest(recipe: Recipe) -> str:
     decisive = {name: value for name, value in flat(recipe_to_dict(recipe)).items() if name not in FREE}
     if not decisive["sampling.fill"]:  # a later field, that must not change the digests of earlier recipes
         del decisive["sampling.fill"]
+    for name, plain in {"optimizer.bin_smoothing": 0.0, "data.labels": "taken"}.items():  # likewise
+        if decisive[name] == plain:
+            del decisive[name]
     if decisive["data.validation_unit"] == "episode":  # likewise
         del decisive["data.validation_unit"]
     for one in renamed_presets().values():  # a name that means another model today

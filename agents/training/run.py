@@ -87,6 +87,11 @@ def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Out
         if world.writes:
             folder.check_vacant(run)
         model, origin = _new_model(recipe)
+        if recipe.data.labels != "taken" and model.config.actions_in_context:
+            raise AgentError(
+                "data.labels is scripted, and the model reads the actions that were taken in its context; "
+                "set model.actions_in_context to false, or data.labels to taken"
+            )
         data = around.data(recipe, model.config.state_width, world.rank)
         return _train(recipe, run, model, origin, data, world, None, around, begins=True)
 

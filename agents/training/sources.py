@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.training.batches import Batch
 from lram.agents.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lram.agents.trajectories.store import TrajectoryStore
 
 
 class MicroBatches(Protocol):
@@ -62,12 +65,14 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
         rank: Which of several processes this is.
     """
     from lram.agents.training.heldout import KEY, card_facts, split_facts
+    from lram.agents.training.labels import LabelledStore
     from lram.agents.training.selection import selection_of
     from lram.agents.training.targets import target_returns
     from lram.agents.training.windows import Sampling, Windows, evaluation_windows
     from lram.agents.trajectories.store import TrajectoryStore
 
-    stores = [TrajectoryStore(path) for path in recipe.data.stores]
+    scripted = recipe.data.labels == "scripted"
+    stores = [(LabelledStore if scripted else TrajectoryStore)(path) for path in recipe.data.stores]
     digests = tuple(store.digest for store in stores)
     if len(set(digests)) < len(digests):
         raise AgentError(f"data.stores names the same trajectories twice: {', '.join(recipe.data.stores)}")
@@ -91,7 +96,7 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
             windows=recipe.validation.windows,
             state_width=state_width,
         )
-    facts = {
+    facts: dict[str, Any] = {
         "stores": [
             {"path": path, "digest": digest} for path, digest in zip(recipe.data.stores, digests, strict=True)
         ],
@@ -101,7 +106,22 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
         },
         KEY: card_facts(selection, split_facts(stores, selection, state_width=state_width)),
     }
+    if scripted:
+        facts["labels"] = {"scripted": _labelled(stores, [one.task for one in windows.summary()])}
     targets: Mapping[str, float] = {}
     if data.target_returns == "data":
         targets = target_returns(stores, selection, quantile=data.target_quantile, state_width=state_width)
     return TrainingData(windows, validation, digests, facts, targets)
+
+
+def _labelled(stores: Sequence[TrajectoryStore], tasks: Sequence[str]) -> list[str]:
+    """Return the tasks that scripted actions are learned of; AgentError where there are none."""
+    from lram.agents.training.labels import LabelledStore
+
+    found = {task for one in stores if isinstance(one, LabelledStore) for task in one.labelled(tasks)}
+    if not found:
+        raise AgentError(
+            "data.labels is scripted, and the scripted policy plays none of the selected tasks from vector "
+            "states here; set data.labels to taken, or select others (lram agents, lram doctor)"
+        )
+    return sorted(found)

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from lram.agents.api import AgentError
 from lram.agents.model.config import config_to_dict
-from lram.agents.model.network import ActionModel, action_loss
+from lram.agents.model.network import ActionModel
 from lram.agents.model.tokens import ACTION_DIMS
 from lram.agents.training.batches import Batch
 from lram.agents.training.distributed import World
 from lram.agents.training.loading import Loader
+from lram.agents.training.losses import losses, spread_targets
 from lram.agents.training.metrics import Meter, Sums, batch_sums
 from lram.agents.training.optimizer import (
     clip_gradients,
@@ -104,6 +105,8 @@ class Trainer:
         self.update, self.seconds = 0, 0.0
         self.accumulate = recipe.optimizer.accumulate or len(data.windows.cycle)
         self.optimizer = make_optimizer(model, recipe.optimizer)
+        targets = spread_targets(recipe.optimizer.bin_smoothing)
+        self._targets = None if targets is None else targets.to(world.device)
         self._meter = Meter.empty()
         if recipe.optimizer.compile:
             model.compile()
@@ -238,8 +241,8 @@ class Trainer:
         world = self.world
         with seeded(self.recipe.seed, micro_step, world.rank, world.device), self._autocast():
             logits = self._predict(self._parallel, batch)
-        loss = action_loss(logits, batch.classes, batch.mask)
-        sums = batch_sums(logits.detach(), batch, loss.detach())
+        loss, cross_entropy = losses(logits, batch.classes, batch.mask, self._targets)
+        sums = batch_sums(logits.detach(), batch, cross_entropy.detach())
         loss = loss / self.accumulate
         if self.world.size > 1:
             # DDP takes the mean over processes, and theirs differ in how many pairs they hold.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 from dataclasses import replace
@@ -13,7 +14,10 @@ from lram.agents.api import AgentError
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.checkpoints.shipped import shipped_checkpoints
+from lram.agents.experts.heuristics import CONTROLLERS
+from lram.agents.experts.planning.problems import PROBLEMS
 from lram.agents.model.config import ModelConfig, config_to_dict
+from lram.agents.model.network import ActionModel, without_memory
 from lram.agents.model.presets import parse_preset
 from lram.agents.training.recipe import (
     ModelSection,
@@ -30,6 +34,7 @@ from lram.agents.training.recipe_text import (
     render_recipe,
 )
 from lram.agents.training.settings import parse_value
+from lram.envs.registry import suites
 
 RECIPES = Path(__file__).parents[2] / "agents" / "recipes"  # of the checkout: they are not installed
 ODD = """
@@ -344,6 +349,37 @@ def test_the_recipes_of_the_shipped_trainings_say_what_they_always_said(name: st
     assert (recipe.name, recipe_digest(recipe)) == (name, DIGESTS[name])
     (tmp_path / "whole.toml").write_text(render_recipe(recipe, expand=True))
     assert read_recipe(tmp_path / "whole.toml", written_out=True) == recipe
+
+
+ZOO = ("zoo-xlstm-1-0", "zoo-xlstm-7-1", "zoo-mamba", "zoo-transformer")
+
+
+def test_the_recipes_of_the_zoo_differ_in_the_model_alone() -> None:
+    recipes = {name: read_recipe(RECIPES / f"{name}.toml") for name in (*ZOO, "zoo-long")}
+    assert all(recipe.name == name for name, recipe in recipes.items())
+    presets = {name: recipes[name].model.preset for name in ZOO}
+    assert len(set(presets.values())) == len(ZOO)
+    assert all(1e6 < weights < 5e6 for weights in map(_weights, (recipes[name] for name in ZOO)))
+    alike = {
+        recipe_digest(replace(recipes[name], model=replace(recipes[name].model, preset=""))) for name in ZOO
+    }
+    assert len(alike) == 1
+    assert {recipe.data for recipe in recipes.values()} == {recipes["zoo-mamba"].data}
+
+
+def test_the_zoo_is_collected_by_teachers_that_play_its_tasks_and_none_of_them_is_held_out() -> None:
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(RECIPES.parents[1] / "tox.ini")
+    scripted, planned = (tox["zoo"][name].split(",") for name in ("scripted", "planned"))
+    assert set(scripted) <= CONTROLLERS.keys()
+    assert set(planned) <= PROBLEMS.keys() - set(scripted)
+    assert {*scripted, *planned} <= set(suites()["dmcontrol11"])
+    assert len(scripted + planned) == 9
+
+
+def _weights(recipe: Recipe) -> int:
+    with without_memory():
+        return ActionModel(model_config(recipe.model)).parameter_count
 
 
 def test_a_recipe_goes_field_by_field_over_its_base(tmp_path: Path) -> None:

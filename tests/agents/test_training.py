@@ -547,6 +547,23 @@ def test_validation_is_of_held_out_trajectories_by_domain_task_and_position(
     assert line["positions"]["metaworld"][2] == pytest.approx(losses["metaworld"][0], rel=1e-5)
 
 
+def test_smoothed_bins_train_other_weights_and_metrics_keep_the_plain_cross_entropy(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    once = ("optimizer.updates=1", "optimizer.warmup_updates=0", "saving.metrics_every=1")
+    found = {}
+    for smoothing in (0, 6):
+        start(
+            recipe(*once, "validation.windows=0", f"optimizer.bin_smoothing={smoothing}"),
+            tmp_path / str(smoothing),
+        )
+        (line,) = (one for one in lines(tmp_path / str(smoothing)) if one["kind"] == "train")
+        found[smoothing] = line["loss"], line["gradient_norm"], weights(tmp_path / str(smoothing))
+    assert found[6][0] == pytest.approx(found[0][0], rel=1e-6)  # summed in another order
+    assert found[6][1] < 0.9 * found[0][1]
+    assert found[6][2] != found[0][2]
+
+
 def test_metrics_hold_no_time_outside_their_time_field(recipe: Callable[..., Recipe], whole: Path) -> None:
     line = read_metrics(whole / "metrics.jsonl")[1]
     assert line["kind"] == "train"
