@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,6 +14,7 @@ from lram.harness.cli.options import FLAT, JsonOption, parse_int_list
 from lram.harness.cli.printing.output import print_json, print_table
 from lram.harness.errors import LramError
 from lram.harness.waiting import say
+from lram.harness.words import command
 
 if TYPE_CHECKING:
     from lram.harness.paper.items import PaperItem, Scale
@@ -242,7 +242,7 @@ def _describe(item: PaperItem, *, json: bool) -> None:
 
 
 def _show(plan: PaperPlan, *, json: bool) -> None:
-    commands = [f"lram {shlex.join(step)}" for step in plan.steps]
+    commands = [command(*step) for step in plan.steps]
     if json:
         print_json({"item": plan.item.key, "commands": commands, "files": dict(plan.files)})
         return

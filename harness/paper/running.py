@@ -16,7 +16,6 @@ interrupted is continued as its command is.
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -27,6 +26,7 @@ from lram.agents.places import placed
 from lram.harness.errors import LramError
 from lram.harness.paper.planning import PaperChoices, PaperPlan
 from lram.harness.storage.json_files import read_json, write_json
+from lram.harness.words import command
 
 MARKER = "paper.json"
 SCHEMA = 1
@@ -79,7 +79,7 @@ def run_item(
         if number < record.ended:
             continue
         words = _words(step)
-        say(f"{number + 1}/{len(plan.steps)}  lram {shlex.join(words)}")
+        say(f"{number + 1}/{len(plan.steps)}  {command(*words)}")
         code = call(words)
         if code:
             return code
@@ -94,7 +94,7 @@ def _opened(plan: PaperPlan, path: Path, choices: PaperChoices) -> PaperRecord:
         plan.item.key,
         choices.scale,
         version("lram-bench"),
-        tuple(f"lram {shlex.join(step)}" for step in plan.steps),
+        tuple(command(*step) for step in plan.steps),
     )
     file = path / MARKER
     if not os.path.lexists(file):

@@ -70,7 +70,9 @@ def curves(study: StudyValues) -> StudyCurves:
 
 def test_a_point_is_the_mean_over_seeds_of_means_over_domains_with_a_t_interval() -> None:
     noise = {
-        (seed, task): 0.1 * seed + len(task) for seed in range(3) for task in ("one/a", "one/b", "two/c")
+        (seed, task): 0.1 * seed * ord(task[-1]) + ord(task[0])
+        for seed in range(3)
+        for task in ("one/a", "one/b", "two/c")
     }
     values = made(
         {"n": ("2", "1")}, StudyFigure("n"), lambda levels, seed, task: float(levels[0]) + noise[seed, task]
