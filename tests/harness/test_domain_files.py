@@ -129,7 +129,8 @@ def test_tasks_are_listed_with_a_word_on_a_file_that_gives_none(
     tasks(["toy/reach"], json=True)
     printed = capsys.readouterr()
     assert json.loads(printed.out)[0]["id"] == "toy/reach"
-    assert f"lram: {tmp_path}/none.py, named as the file of a domain, is not there" in printed.err
+    wrong = f"LRAM_DOMAINS: {tmp_path}/none.py, named as the file of a domain, is not there"
+    assert f"lram: {wrong}" in printed.err
 
 
 def test_files_in_selections_are_found_from_the_folder_of_the_evaluation(home: Path) -> None:
