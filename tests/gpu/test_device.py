@@ -22,7 +22,11 @@ TASK = TaskSpec("toy/reach", "toy", "vector", (4,), "continuous", 2, 1.0, 1.0)
 def made(name: str, device: str, step: str = "auto") -> ModelAgent:
     agent = create_agent(name, seed=3, compute=Compute(device=device, step=step))  # type: ignore[arg-type]
     assert isinstance(agent, ModelAgent)
-    return agent
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # else a model chooses much the same whatever it is shown
+        for parameter in agent.model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator).to(parameter.device))
+    return agent.with_model(agent.model)
 
 
 def played(agent: ModelAgent, decisions: int = 6, lanes: int = 3) -> np.ndarray:
