@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--rows", default="1,16")
     parser.add_argument("--contexts", default="50,200,800,1600", help="of the Transformer")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
-    parser.add_argument("--forms", help="default: torch,fused; on a GPU torch,graphs")
+    parser.add_argument("--forms", help="default: torch,fused; on a GPU torch,captured")
     parser.add_argument("--precisions", default="float32", help="of our fused step, such as float32,int8")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: of this process")
     parser.add_argument("--threads", type=int, default=1)
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
 
-    forms = (options.forms or ("torch,fused" if options.device == "cpu" else "torch,graphs")).split(",")
+    forms = (options.forms or ("torch,fused" if options.device == "cpu" else "torch,captured")).split(",")
     check_device(options.device)
     public = importlib.import_module(f"public_{options.package}")
     presets = options.presets.split(",") if options.presets else PRESETS[options.package]

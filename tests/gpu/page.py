@@ -186,7 +186,7 @@ def _latency(record: GpuRecord) -> list[str]:
         *("agent", "form", "lanes", "timesteps", "decision, ms", "p90", "network, ms"),
         *("state, MB", "peak, MB", "mJ a decision and lane"),
     )
-    steps = ("latency-main", "latency-small", "latency-others", "latency-recompute")
+    steps = ("latency-main", "latency-triton", "latency-small", "latency-others", "latency-recompute")
     return _section(
         "Latency, memory and energy against context", rows, [*_table(header, rows), ""], record, *steps
     )

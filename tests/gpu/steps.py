@@ -15,12 +15,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lram.agents.backbones.registry import BUILT_IN
-from lram.agents.compute import FORMS
 
 ROOT = Path(__file__).parents[2]
 LRAM = (sys.executable, "-m", "lram.harness.cli")
 
 XLSTM, FULL = "xlstm[7:1]", "transformer[full]"
+REAL_ONES = ("captured", "gpu_kernels", "own_outputs")
+"""Tests of agents that run with real graphs and kernels on a device."""
+
 TASKS = "procgen/coinrun,procgen/starpilot,procgen/bigfish,procgen/maze"
 
 
@@ -67,7 +69,8 @@ class Sizes:
         others: Further kinds of backbones that pass the gate.
         contexts, few_contexts: Timesteps of sweeps; of what reads its window again at each decision.
         batches, rows: Lanes of sweeps; rows of the throughput.
-        forms: Of the step; sweeps and the evaluation take the last.
+        forms: Of the step, for every backbone; sweeps and the evaluation take the last.
+        kernels: Forms that may not be usable, so that they are measured in commands of their own.
         seconds: Of decisions at each point of a sweep.
         repeats: Visits of a benchmark.
         checked: Tokens of the longest stream of the gate.
@@ -85,6 +88,7 @@ class Sizes:
     batches: str
     rows: str
     forms: tuple[str, ...]
+    kernels: tuple[str, ...]
     seconds: float
     repeats: int
     checked: int
@@ -108,7 +112,8 @@ def real(device: str) -> Sizes:
         batches="1,16",
         rows="1,8,32,128,512",
         # Those of the compiler take a minute for each model and shape.
-        forms=tuple(form for form in FORMS if form not in ("auto", "fused", "compile", "graphs")),
+        forms=("torch", "captured"),
+        kernels=("triton",),
         seconds=1.0,
         repeats=7,
         checked=450,
@@ -133,6 +138,7 @@ def tiny() -> Sizes:
         batches="1",
         rows="1",
         forms=("torch",),
+        kernels=(),
         seconds=0.02,
         repeats=1,
         checked=30,
@@ -148,18 +154,22 @@ def make_steps(sizes: Sizes, output: Path, *, dry: bool = False) -> list[Step]:
     """Return the steps that write into ``output``."""
     return [
         _gate(sizes, dry),
-        _device_tests(sizes, output),
-        _sweep(sizes, output, "latency-main", 90, [f"{XLSTM}-{sizes.large}", f"{FULL}-{sizes.large}"]),
+        _device_tests(output, dry),
+        _sweep(sizes, output, "latency-main", 80, [f"{XLSTM}-{sizes.large}", f"{FULL}-{sizes.large}"]),
+        *(
+            _sweep(sizes, output, f"latency-{form}", 35, [f"{XLSTM}-{sizes.large}"], form=form)
+            for form in sizes.kernels
+        ),
         _floor(sizes, output, dry),
         *_packages(sizes, output, dry),
         _training(sizes, output, dry),
-        _sweep(sizes, output, "latency-small", 45, _all(sizes.small)[: 1 if dry else None]),
-        _sweep(sizes, output, "latency-others", 45, _all(sizes.large)[1:-1][: 1 if dry else None]),
+        _sweep(sizes, output, "latency-small", 40, _all(sizes.small)[: 1 if dry else None]),
+        _sweep(sizes, output, "latency-others", 35, _all(sizes.large)[1:-1][: 1 if dry else None]),
         _sweep(
             sizes,
             output,
             "latency-recompute",
-            25,
+            20,
             [f"transformer[recompute]-{size}" for size in dict.fromkeys((sizes.large, sizes.small))],
             contexts=sizes.few_contexts,
         ),
@@ -184,20 +194,22 @@ def _gate(sizes: Sizes, dry: bool) -> Step:
             f"check-{form}-{precision}.json",
         )
         for precision in dict.fromkeys((sizes.precision, "float32"))
-        for form in sizes.forms
+        for form in (*sizes.forms, *sizes.kernels)
     ]
     if sizes.others:
         commands.append(
             Command((*LRAM, "check", *sizes.others, "--step", "auto", *shared), "check-auto-float32.json")
         )
-    return Step("gate", "gate: each backbone and form", 60, tuple(commands))
+    return Step("gate", "gate: each backbone and form", 55, tuple(commands))
 
 
-def _device_tests(sizes: Sizes, output: Path) -> Step:
+def _device_tests(output: Path, dry: bool) -> Step:
+    # Beside those that need a device, those that take a real one where there is one.
+    names = ("gpu",) if dry else ("gpu", *(f"agents/test_{name}.py" for name in REAL_ONES))
     words = (
         *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"),
         *("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)),
-        *(f"--junitxml={output / 'tests.xml'}", str(ROOT / "tests" / "gpu")),
+        *(f"--junitxml={output / 'tests.xml'}", *(str(ROOT / "tests" / name) for name in names)),
     )
     lacks = "" if find_spec("pytest") else "pytest is not installed"
     return Step("tests", "device tests", 35, (Command(words),), lacks)
@@ -210,14 +222,15 @@ def _sweep(
     budget_s: float,
     agents: Sequence[str],
     contexts: str | None = None,
+    form: str = "",
 ) -> Step:
     words = (
         *(*LRAM, "latency", *agents, "-o", str(output / name), "--no-loop", "--repeats", "1"),
         *("--contexts", contexts or sizes.contexts, "--batch", sizes.batches),
         *("--device", sizes.device, "--precision", sizes.precision, "--seconds", f"{sizes.seconds:g}"),
-        *("--task", sizes.seen, "--step", sizes.forms[-1]),
+        *("--task", sizes.seen, "--step", form or sizes.forms[-1]),
     )
-    title = f"latency, memory and energy against context: {', '.join(agents)}"
+    title = f"latency, memory and energy against context: {', '.join(agents)}{f', step {form}' * bool(form)}"
     return Step(name, title, budget_s, (Command(words),))
 
 
@@ -225,12 +238,18 @@ def _floor(sizes: Sizes, output: Path, dry: bool) -> Step:
     commands = []
     for size in dict.fromkeys((sizes.small, sizes.large)):
         agents = [f"{kind}-{size}" for kind in (XLSTM, "xlstm[1:0]", "mamba", FULL)][: 1 if dry else None]
-        words = (
-            *(*LRAM, "bench", "model", *agents, "--rows", sizes.batches, "--contexts", sizes.few_contexts),
-            *("--forms", ",".join(sizes.forms), "--device", sizes.device, "--precision", sizes.precision),
-            *("--repeats", str(sizes.repeats), "-o", str(output / f"bench-{size}.json")),
-        )
-        commands.append(Command(words))
+        # In a command with others, a form that cannot be used would take them along.
+        for names, forms, name in (
+            (agents, sizes.forms, f"bench-{size}"),
+            *((agents[:1], (form,), f"bench-{size}-{form}") for form in sizes.kernels),
+        ):
+            words = (
+                *(*LRAM, "bench", "model", *names, "--rows", sizes.batches),
+                *("--contexts", sizes.few_contexts, "--forms", ",".join(forms)),
+                *("--device", sizes.device, "--precision", sizes.precision),
+                *("--repeats", str(sizes.repeats), "-o", str(output / f"{name}.json")),
+            )
+            commands.append(Command(words))
     return Step("floor", "the step beside the memory's speed", 50, tuple(commands))
 
 
