@@ -302,10 +302,7 @@ class ModelAgent(LaunchingAgent):
             with torch.inference_mode():
                 blocks = self._by_block(lanes)
                 encoded = self._encode(dict(zip(lanes, observations, strict=True)), state, blocks)
-                read = [
-                    torch.as_tensor(self._read_block(state, block, rows, encoded[block], given))
-                    for block, rows in blocks
-                ]
+                read = [self._read_block(state, block, rows, encoded[block], given) for block, rows in blocks]
                 fetching = fetch_later(read)
         except (RuntimeError, MemoryError) as error:
             if (told := self._told(error, state, observations, lanes)) is error:

@@ -151,7 +151,8 @@ def record_graph(run: Run, state: State) -> Run:
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=_memory(device)):
+            # Not "global": another thread may wait for the result of a pass that was launched before.
+            with torch.cuda.graph(graph, pool=_memory(device), capture_error_mode="thread_local"):
                 run(state)
         except RuntimeError as error:
             if is_lack(error):

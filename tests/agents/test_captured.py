@@ -228,14 +228,14 @@ def test_on_a_gpu_its_record_says_how_float32_products_are_rounded(monkeypatch: 
 
 def test_a_graph_is_recorded_on_its_device_after_trials_on_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     """With doubles of CUDA's streams and graphs; then of a step that does what cannot be recorded."""
-    graph, devices, given = MagicMock(), list[torch.device](), list[State]()
+    graph, devices, given, modes = MagicMock(), list[torch.device](), list[State](), list[str]()
     doubles: dict[str, Any] = {
         "Stream": MagicMock(),
         "current_stream": MagicMock(),
         "stream": lambda stream: nullcontext(),
         "device": lambda device: nullcontext(devices.append(device)),
         "CUDAGraph": lambda: graph,
-        "graph": lambda made, pool: nullcontext(),
+        "graph": lambda made, pool, capture_error_mode: nullcontext(modes.append(capture_error_mode)),
         "graph_pool_handle": lambda: (0, 1),
     }
     for name, double in doubles.items():
@@ -251,6 +251,7 @@ def test_a_graph_is_recorded_on_its_device_after_trials_on_copies(monkeypatch: p
         record_graph(given.append, state)(state)
         graph.replay.assert_called_once_with()
         assert devices == [DEVICE]
+        assert modes == ["thread_local"], "other threads wait for results meanwhile"
         assert [one is state for one in given] == [False, False, True]
         with pytest.raises(
             AgentError, match=r"\(operation not permitted when stream is capturing\); use the st"

@@ -93,6 +93,40 @@ def test_what_two_blocks_of_lanes_gave_comes_to_the_host_last() -> None:
         assert copies.waiting == []
 
 
+def test_a_launch_waits_for_nothing_and_its_result_is_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+
+    class Event:
+        def __init__(self, *, blocking: bool) -> None:
+            assert blocking, "whoever waits must leave the core to the simulators"
+
+        def record(self, stream: object) -> None:
+            assert copies.asked, "the event stands behind the copy"
+            done.append("recorded")
+
+        def synchronize(self) -> None:
+            done.append("waited")
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
+    with fake_gpu() as copies:
+        agent = agent_of(CONFIGS["gru"])
+        assert agent.launches
+        state = started(agent, 16)
+        agent.reset(state, [8], [Episode(GAME, 0)])
+        lanes = {**LANES, 8: GAME}
+        copies.clear()
+        pending, _ = agent.launch(state, [SEEN[task] for task in lanes.values()], [0.0] * 3, list(lanes))
+        assert (len(copies.asked), copies.to_host, copies.waiting) == (1, [], [])
+        assert done == ["recorded"]
+        pending.wait()
+        assert len(pending.actions()) == 3
+        assert (len(copies.asked), copies.to_host, copies.waiting) == (1, [], [])
+    assert done == ["recorded", "waited"]
+
+
 class _Noted(list[str]):
     """A list that says when it is added to."""
 

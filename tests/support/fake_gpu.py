@@ -44,12 +44,14 @@ class Copies(TorchDispatchMode):
     """What was copied between host and device, an entry a copy.
 
     Attributes:
-        to_host: From the device.
+        to_host: From the device, waited for.
+        asked: From the device into page-locked memory, not waited for.
         to_device: From the host, out of page-locked memory.
         waiting: From the host, out of other memory, or waited for.
     """
 
     to_host: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
     to_device: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
 
@@ -59,7 +61,7 @@ class Copies(TorchDispatchMode):
 
     def clear(self) -> None:
         """Forget what was copied."""
-        for log in (self.to_host, self.to_device, self.waiting):
+        for log in (self.to_host, self.asked, self.to_device, self.waiting):
             log.clear()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -81,7 +83,8 @@ class Copies(TorchDispatchMode):
         if source.device.type == target.device.type:
             return
         if target.device.type == "cpu":
-            self.to_host.append(name)
+            locked = target.untyped_storage()._cdata in self._locked
+            (self.asked if at_once and locked else self.to_host).append(name)
         elif at_once and source.untyped_storage()._cdata in self._locked:
             self.to_device.append(name)
         else:
