@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lram.agents.backbones.captured import CapturedStep, repeat
 from lram.agents.backbones.parts.matrix_memory import plain as matrix_plain
+from lram.agents.backbones.parts.vector_memory import VectorMemory
 from lram.agents.backbones.registry import build_backbone
 from lram.agents.backbones.states import tensors
 from lram.agents.backbones.xlstm.plain import _read_chunk
@@ -25,9 +26,12 @@ if DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 pytest.importorskip("triton", reason="Triton's wheel is 286 MB and not installed: tox run -e triton")
 
-from lram.agents.backbones.gpu import matrix_memory, mlstm  # noqa: E402
+from lram.agents.backbones.gpu import matrix_memory, mlstm, vector_memory  # noqa: E402
 
-KINDS = ("xlstm[1:1]", "mamba2", "gated_deltanet", "gla", "hgrn2", "rwkv7")
+KINDS = (
+    *("xlstm[1:1]", "mamba2", "gated_deltanet", "gla", "hgrn2", "rwkv7"),
+    *("mingru", "minlstm", "rglru", "griffin"),
+)
 
 
 def close(ours: Any, plain: Any) -> None:
@@ -87,6 +91,25 @@ def test_a_matrix_memory_reads_its_tokens_as_plain_pytorch_does(
         assert torch.equal(own[1], state[1])
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_vector_memory_reads_its_tokens_as_plain_pytorch_does(masked: bool) -> None:
+    torch.manual_seed(0)
+    rows, tokens, channels = 2, 3, 200
+    decay, new, state = (
+        drawn(rows, tokens, channels).sigmoid(),
+        drawn(rows, tokens, channels),
+        drawn(rows, channels),
+    )
+    valid = torch.tensor([[True, False, True], [False, False, False]], device=DEVICE) if masked else None
+    (h, own), (expected, newest) = (
+        step(decay, new, state.clone(), valid)
+        for step in (vector_memory.advance, VectorMemory(channels).step)
+    )
+    close([h, own], [expected, newest])
+    if masked:
+        assert torch.equal(own[1], state[1])
+
+
 def test_the_kernels_compile_for_gpus(tmp_path: Path) -> None:
     """A100 and H100, with Triton's own assembler: nothing of a GPU has to be there."""
     given = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
@@ -96,7 +119,7 @@ def test_the_kernels_compile_for_gpus(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
-        [kernel, capability] for kernel in ("_read", "_advance") for capability in ("80", "90")
+        [kernel, capability] for kernel in ("_read", "_advance", "_decay") for capability in ("80", "90")
     ]
 
 

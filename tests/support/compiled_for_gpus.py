@@ -6,15 +6,16 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from lram.agents.backbones.gpu import matrix_memory, mlstm
+from lram.agents.backbones.gpu import matrix_memory, mlstm, vector_memory
 
-NUMBERS = {"heads", "key_heads", "tokens", "width", "M", "N"}
+NUMBERS = {"heads", "key_heads", "tokens", "width", "M", "N", "channels"}
 KERNELS = (
     (mlstm._read, {"T": 16, "PART": 32}),
     (
         matrix_memory._advance,
         {"ONE_DECAY": False, "CORRECTED": True, "MASKED": True, "WIDTH": 64, "COLUMNS": 32},
     ),
+    (vector_memory._decay, {"MASKED": True, "CHANNELS": 128}),
 )
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lram.agents.backbones.gpu import gpu_kernels_for
 from lram.agents.backbones.layers import column, keep_valid
 from lram.agents.backbones.parts.part import Part
 from lram.agents.backbones.sequences import compiled_for
@@ -39,6 +40,10 @@ class VectorMemory(nn.Module, Part):
 
     def step(self, decay: Tensor, new: Tensor, h: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """decay, new (B, k, E) and h (B, E) -> the h_t, float32, and the newest."""
+        if gpu_kernels_for(new.shape[1]):
+            from lram.agents.backbones.gpu import vector_memory
+
+            return vector_memory.advance(decay, new, h, valid)
         decay, new, outputs = decay.float(), new.float(), []
         for token in range(new.shape[1]):
             after = torch.addcmul(new[:, token], decay[:, token], h)
