@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from lram.agents.devices import gpus
 from lram.envs import registry
 from lram.envs.availability import missing_requirements
 from lram.envs.errors import InterpreterError, SelectionError
@@ -127,9 +128,8 @@ def _devices() -> list[Finding]:
     import torch
 
     found = [Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")]
-    if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        return [*found, Finding("GPU", True, ", ".join(names))]
+    if there := gpus():
+        return [*found, Finding("GPU", True, ", ".join(f"{name} {model}" for name, model in there.items()))]
     return [*found, Finding("GPU", None, "none that torch can use; models run on the CPU")]
 
 
