@@ -24,9 +24,12 @@ from lram.reports.verdict.judging import judge
 from lram.reports.verdict.sides import find_side
 from lram.reports.writing import export
 
-CHANGES = int(os.environ.get("LRAM_HOSTILE_CHANGES", "63"))
+CHANGES = int(os.environ.get("LRAM_HOSTILE_CHANGES", "70"))
 SEED = int(os.environ.get("LRAM_HOSTILE_SEED", "0"))
-KINDS = ("run", "parts", "latency", "extrapolation", "study", "precision", "watch", "training", "unfinished")
+KINDS = (
+    *("run", "parts", "latency", "extrapolation", "embedding", "study", "precision", "watch"),
+    *("training", "unfinished"),
+)
 
 
 def _hostile_fields():
