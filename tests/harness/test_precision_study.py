@@ -124,6 +124,25 @@ def test_actions_that_differ_are_counted_and_the_past_is_forced(made: PrecisionF
         assert task.largest > 0
 
 
+def test_a_context_that_begins_anew_is_read_from_nothing(made: PrecisionFolder) -> None:
+    store, agent = TrajectoryStore(made.play("tiny")), model_agent(made.cells()[0].spec, "float32")
+    number = next(episode.number for episode in store.episodes if episode.task == "toy/reach")
+    played = store.trajectory(number)
+    tail = dataclasses.replace(
+        played,
+        observations=played.observations[4:],
+        actions=played.actions[4:],
+        rewards=played.rewards[4:],
+        signals=played.signals[4:],
+        success=None,
+    )
+    anew = dataclasses.replace(played, context_starts=(0, 4))
+    whole, given, expected = forced_actions(agent, [played, anew, tail])
+    assert np.array_equal(given[:4], whole[:4])
+    assert np.array_equal(given[4:], expected)
+    assert not np.array_equal(given[4:], whole[4:])
+
+
 def test_a_whole_study_is_left_as_it_is(
     study: PrecisionStudy, made: PrecisionFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,7 +131,7 @@ def test_the_ratio_of_times_is_of_the_same_turns() -> None:
     def point(precision: str, cpu: tuple[float, ...]) -> PrecisionPoint:
         return PrecisionPoint(precision, 1, 50, cpu, cpu, 1, 2)  # type: ignore[arg-type]
 
-    points = (point("float32", (1.0, 10.0, 100.0)), point("int8", (0.5, 5.0, 90.0)))
+    points = (point("float32", (1.0, 10.0, 100.0)), point("int8", (0.5, 90.0, 50.0)))
     (cost,) = _costs(points, CELL)
     assert cost.ratio == 0.5
     (first,) = _costs(points, replace(CELL, precision="float32"))
