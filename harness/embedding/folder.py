@@ -106,6 +106,8 @@ def _sum(content: bytes) -> str:
 
 def _fitting(record: EmbeddingRecord, arrays: Mapping[str, npt.NDArray[np.generic]]) -> Embeddings:
     """Return the arrays as they must be; ValueError or KeyError where they are not."""
+    if not record.models:
+        raise ValueError("embedding.json names no model")
     count, models = len(arrays["task"]), range(len(record.models))
     columns = [arrays[name].astype(np.int64, casting="safe") for name in ("task", "episode", "timestep")]
     found: dict[str, tuple[Floats, ...]] = {}
