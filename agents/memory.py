@@ -9,7 +9,10 @@ def is_lack(error: BaseException) -> bool:
     """Return whether ``error`` says that memory ran out."""
     if isinstance(error, MemoryError):
         return True
-    return type(error).__name__ == "OutOfMemoryError" or is_lack_text(str(error))
+    try:
+        return type(error).__name__ == "OutOfMemoryError" or is_lack_text(str(error))
+    except BaseException:  # whatever an agent's own class raises instead of a text
+        return False
 
 
 def is_lack_text(text: str) -> bool:

@@ -405,6 +405,7 @@ def test_every_key_and_column_of_a_report_is_in_the_reference(generate: ModuleTy
         "extrapolation",
         "study",
         "precision",
+        "embedding",
         "learning",
     }
     for name in (
@@ -419,6 +420,8 @@ def test_every_key_and_column_of_a_report_is_in_the_reference(generate: ModuleTy
         "precision_scores",
         "precision_tasks",
         "precision_costs",
+        "embedding_separation",
+        "embedding_points",
         "training",
     ):
         assert len(tables[f"{name}.csv"]) > 2, name
