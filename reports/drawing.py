@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from lram.harness.words import visible
 from lram.reports.model import AgentResult, Estimate, Summary
@@ -308,3 +309,17 @@ def legend_of(figure: Figure, named: Sequence[tuple[int, str]], *, lines: bool, 
             )
         )
     figure.legend(handles, [short(name) for _, name in named], loc="outside upper left", ncols=3)
+
+
+def log_axes(axes: Axes, values: Sequence[int], base: int) -> None:
+    """Make both axes logarithmic, the horizontal one with a tick at each of ``values`` only."""
+    axes.set_xscale("log", base=base)
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(list(values)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.grid(axis="y", color=RULE, linewidth=0.6, zorder=0)
+    axes.set_axisbelow(True)

@@ -7,6 +7,7 @@ The renderers loop over the columns: :func:`printed` makes the cells that page, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -170,3 +171,15 @@ class Table(Generic[Row]):
         keys = [key for column in told for key in column.keys]
         for row in self.rows:
             yield dict(zip(keys, (value for column in told for value in column.values(row)), strict=True))
+
+
+def distinct_keys(kind: str, names: Sequence[str]) -> list[str]:
+    """Return a key for the tables of each of ``names``: ``KIND-NAME`` in plain letters, no two alike."""
+    keys: list[str] = []
+    for name in names:
+        plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "study"
+        key, number = f"{kind}-{plain}", 2
+        while key in keys:
+            key, number = f"{kind}-{plain}-{number}", number + 1
+        keys.append(key)
+    return keys

@@ -266,21 +266,12 @@ class ModelAgent(LaunchingAgent):
         given = self._earned(state, rewards, lanes)
 
         with torch.inference_mode():
-            blocks = self._by_block(lanes)
-            encoded = self._encode(dict(zip(lanes, observations, strict=True)), state, blocks)
-            read = {
-                block: self._read_block(state, block, rows, encoded[block], given) for block, rows in blocks
-            }
-            logits = self._arrived(read)
-
-        actions = []
-        for lane, task in zip(lanes, tasks, strict=True):
-            of_lane = logits[lane // self.rows][lane % self.rows]
-            action, classes = choose_action(of_lane, task, self.model.config.decode)
-            state.last_classes[lane] = classes
-            state.fresh[lane] = False
-            actions.append(action)
-        return actions, state
+            logits = self._arrived(self._read(state, observations, given, lanes))
+        pairs = zip(lanes, tasks, strict=True)
+        return [
+            self._choose(state, lane, task, logits[lane // self.rows][lane % self.rows])
+            for lane, task in pairs
+        ], state
 
     @property
     def launches(self) -> bool:
@@ -300,26 +291,41 @@ class ModelAgent(LaunchingAgent):
         given = self._earned(state, rewards, lanes)
         try:
             with torch.inference_mode():
-                blocks = self._by_block(lanes)
-                encoded = self._encode(dict(zip(lanes, observations, strict=True)), state, blocks)
-                read = [self._read_block(state, block, rows, encoded[block], given) for block, rows in blocks]
-                fetching = fetch_later(read)
+                read = self._read(state, observations, given, lanes)
+                fetching = fetch_later(list(read.values()))
         except (RuntimeError, MemoryError) as error:
             if (told := self._told(error, state, observations, lanes)) is error:
                 raise
             raise told from error
-        place = {block: number for number, (block, _) in enumerate(blocks)}
+        place = {block: number for number, block in enumerate(read)}
 
         def choose(logits: npt.NDArray[np.float32]) -> list[Action]:
-            actions = []
-            for lane, task in zip(lanes, tasks, strict=True):
-                own = logits[place[lane // self.rows], lane % self.rows]
-                action, state.last_classes[lane] = choose_action(own, task, self.model.config.decode)
-                state.fresh[lane] = False
-                actions.append(action)
-            return actions
+            return [
+                self._choose(state, lane, task, logits[place[lane // self.rows], lane % self.rows])
+                for lane, task in zip(lanes, tasks, strict=True)
+            ]
 
         return LaunchedDecision(fetching, choose), state
+
+    def _read(
+        self,
+        state: LaneStates,
+        observations: Sequence[Observation],
+        given: dict[int, float],
+        lanes: Sequence[int],
+    ) -> dict[int, Tensor]:
+        """Read a timestep of ``lanes`` into the state; return the logits of each block, on the device."""
+        blocks = self._by_block(lanes)
+        encoded = self._encode(dict(zip(lanes, observations, strict=True)), state, blocks)
+        return {block: self._read_block(state, block, rows, encoded[block], given) for block, rows in blocks}
+
+    def _choose(
+        self, state: LaneStates, lane: int, task: TaskSpec, logits: npt.NDArray[np.float32]
+    ) -> Action:
+        """Return the action of a lane, which is remembered for its next decision."""
+        action, state.last_classes[lane] = choose_action(logits, task, self.model.config.decode)
+        state.fresh[lane] = False
+        return action
 
     def _earned(self, state: LaneStates, rewards: Sequence[float], lanes: Sequence[int]) -> dict[int, float]:
         """Add the rewards of the lanes that have decided before; return those of all by lane."""

@@ -76,11 +76,11 @@ def run_command(command: Command, output: Path, log: Path, seconds: float) -> En
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ask a command's processes to end as Ctrl-C does, so that what was measured is kept; then end them."""
-    for number, patience in ((signal.SIGINT, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
+    for number, grace_s in ((signal.SIGINT, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
+            process.wait(grace_s)
             if number == signal.SIGKILL:
                 return
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from lram.harness.latency.records import OUT_OF_MEMORY
-from lram.reports.drawing import PAPER, RULE, WIDTH, style_of
+from lram.reports.drawing import PAPER, WIDTH, log_axes, style_of
 from lram.reports.sections.latency.model import ContextLatency, LatencyResult
 from lram.reports.sections.latency.throughput import throughput_of
 
@@ -40,7 +39,7 @@ def batch_figure(result: LatencyResult) -> Figure:
             for place in range(len(result.subjects)):
                 spots = [s for s in result.spots if (s.subject, s.context) == (place, context)]
                 _line(axes, result.subjects[place].place, spots, value)
-            _log_axes(axes, result)
+            log_axes(axes, result.batches, base=2)
     for axes, context in zip(cells[0], shown, strict=True):
         axes.set_title(f"context {context}")
     for axes in cells[-1]:
@@ -85,16 +84,3 @@ def _line(
                 markersize=5,
                 linestyle="",
             )
-
-
-def _log_axes(axes: Axes, result: LatencyResult) -> None:
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(list(result.batches)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.grid(axis="y", color=RULE, linewidth=0.6, zorder=0)
-    axes.set_axisbelow(True)

@@ -8,9 +8,8 @@ from typing import Literal, TypeAlias
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from lram.reports.drawing import INK, MUTED, PAPER, RULE, WIDTH, Drawing, look, short, style_of
+from lram.reports.drawing import INK, MUTED, PAPER, WIDTH, Drawing, log_axes, look, short, style_of
 from lram.reports.sections.latency.analysis import RATES
 from lram.reports.sections.latency.batches import CAPTION, TITLE, batch_figure
 from lram.reports.sections.latency.model import ContextLatency, LatencyResult
@@ -50,7 +49,7 @@ def _curves(result: LatencyResult) -> Drawing:
                     axes.plot(
                         [spot.context] * 2, [middle.low, middle.high], color=colour, linewidth=1.0, zorder=2
                     )
-        _log_axes(axes, result)
+        _context_axes(axes, result)
         axes.set_title(_lanes(batch))
     figure.supylabel("agent step, ms", fontsize=8.5)
     return _finished(
@@ -76,7 +75,7 @@ def _tails(result: LatencyResult) -> Drawing:
                 if spot.agent is not None and spot.agent.p99 is not None:
                     ends = [spot.agent.median.value, spot.agent.p99]
                     axes.plot([spot.context] * 2, ends, color=colour, linewidth=0.8, alpha=0.6, zorder=1)
-        _log_axes(axes, result)
+        _context_axes(axes, result)
         axes.set_title(_lanes(batch))
     low, high = panels[0].get_ylim()
     shown = [hz for hz in RATES if low < 1000 / hz < high]
@@ -119,7 +118,7 @@ def _memory(result: LatencyResult) -> Drawing:
         for axes, batch in zip(row, batches, strict=True):
             for place in range(len(result.subjects)):
                 _line(axes, result, place, _of(result, place, batch), value)
-            _log_axes(axes, result)
+            _context_axes(axes, result)
     peaks = [found for spot in result.spots if (found := values[1](spot)) is not None]
     far = bool(peaks) and max(peaks) > _LINEAR_TO * min(peaks)
     for axes in () if far else cells[1]:
@@ -183,17 +182,8 @@ def _line(
     )
 
 
-def _log_axes(axes: Axes, result: LatencyResult) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(list(result.contexts)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.grid(axis="y", color=RULE, linewidth=0.6, zorder=0)
-    axes.set_axisbelow(True)
+def _context_axes(axes: Axes, result: LatencyResult) -> None:
+    log_axes(axes, result.contexts, base=10)
     axes.set_xlabel("context, timesteps")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.precision.model import PrecisionFindings, PrecisionResult, read_findings
 from lram.reports.sections.precision.tables import scores, tables
 from lram.reports.summary.caveats import no_checksums
-from lram.reports.table import PrintedTable, Table
+from lram.reports.table import PrintedTable, Table, distinct_keys
 
 KEY = "precision"
 RESAMPLES, LEVEL = 2000, 0.95
@@ -44,7 +43,7 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
             for study in found
             for place, line in enumerate(_lead(study))
         ],
-        tables=tables(found, _keys(found), normaliser),
+        tables=tables(found, distinct_keys("precision", [one.study.name for one in found]), normaliser),
         summary=[_summary(study) for study in found],
         caveats=[
             *no_checksums(unsigned, "precision-no-checksums"),
@@ -77,17 +76,6 @@ _METHODS = (
         "first one's own share is a check: it decides again what it decided in play.",
     ),
 )
-
-
-def _keys(found: Sequence[PrecisionFindings]) -> list[str]:
-    keys: list[str] = []
-    for study in found:
-        plain = re.sub(r"[^a-z0-9]+", "-", study.study.name.lower()).strip("-") or "study"
-        key, number = f"precision-{plain}", 2
-        while key in keys:
-            key, number = f"precision-{plain}-{number}", number + 1
-        keys.append(key)
-    return keys
 
 
 def _lead(found: PrecisionFindings) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ from lram.reports.sections.study.tables import (
     tables,
 )
 from lram.reports.summary.caveats import no_checksums
-from lram.reports.table import PrintedTable, Table
+from lram.reports.table import PrintedTable, Table, distinct_keys
 
 KEY = "study"
 RESAMPLES = 2000
@@ -71,7 +70,7 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
         f"{folder.name}: {name}" for folder in folders for name in StudyFolder(folder).without_checksums()
     ]
     found = [effects(study, how) for study in studies]
-    keys = _keys(studies)
+    keys = distinct_keys("study", [one.study.name for one in studies])
     both = list(zip(studies, found, keys, strict=True))
     judged = [judge(study, how, len(effect)) for study, effect in zip(studies, found, strict=True)]
     dialled = [level_curves(study) for study in studies]
@@ -185,17 +184,6 @@ _METHODS = (
         "arrived repeats itself in play, too, without copying.",
     ),
 )
-
-
-def _keys(studies: Sequence[StudyValues]) -> list[str]:
-    keys: list[str] = []
-    for study in studies:
-        plain = re.sub(r"[^a-z0-9]+", "-", study.study.name.lower()).strip("-") or "study"
-        key, number = f"study-{plain}", 2
-        while key in keys:
-            key, number = f"study-{plain}-{number}", number + 1
-        keys.append(key)
-    return keys
 
 
 def _lead(
