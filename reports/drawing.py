@@ -55,6 +55,8 @@ _SETTINGS: dict[Any, Any] = {
     "axes.titlesize": 9.0,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    # Where it stands anyway: with None, each drawing looks for ticks above the panel, to avoid them.
+    "axes.titley": 1.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.unicode_minus": True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,6 +205,24 @@ class Synthetic:
 @pytest.fixture(scope="session")
 def make_synthetic() -> type[Synthetic]:
     return Synthetic
+
+
+@pytest.fixture
+def no_figures() -> Iterator[None]:
+    """Figures are made, but not drawn: their files hold their names."""
+    from support.undrawn import undrawn
+
+    with undrawn():
+        yield
+
+
+@pytest.fixture
+def no_figures_but_svg() -> Iterator[None]:
+    """Of the three files of a figure the SVG is drawn, which is on the page, too."""
+    from support.undrawn import undrawn
+
+    with undrawn(svg=True):
+        yield
 
 
 @pytest.fixture

@@ -104,6 +104,7 @@ def test_replicates_of_a_mean_have_its_unbiased_variance() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures_but_svg")
 def test_every_form_of_a_report_has_every_metric(synthetic: Any, tmp_path: Path) -> None:
     run = synthetic.study(agents=3)
     folder = write_report([run], tmp_path / "report").parent
@@ -182,6 +183,7 @@ METRIC = AggregateMetric(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_a_metric_of_another_package_enters_by_its_entry_point(
     synthetic: Any, tmp_path: Path, announce: Announce
 ) -> None:

@@ -116,6 +116,7 @@ def with_score(agent, value, half):
     return replace(agent, aggregates={**agent.aggregates, "mean_of_domain_means": changed})
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_page_begins_with_the_answer_and_loses_no_note(synthetic, tmp_path) -> None:
     run = run_of(synthetic, {"a": 0.9, "b": 0.2}, lost={("a", "b/z")})
     folder = tmp_path / "report"

@@ -174,6 +174,7 @@ def test_a_third_partys_dial_is_drawn_too(synthetic: Any, monkeypatch: pytest.Mo
     assert (family["family"], family["dials"], family["unit"]) == ("maze", (3, 9), "rooms")
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_report_has_page_figure_tables_and_numbers(made: Run, tmp_path: Path) -> None:
     write_report([made], tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()

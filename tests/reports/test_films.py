@@ -56,6 +56,7 @@ def fake(folder: Path, **changes: object) -> FilmEntry:
     return entry
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_films_are_copied_and_shown_and_the_report_can_be_replaced(
     made: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -100,6 +101,7 @@ def test_films_of_other_episodes_are_refused(made: tuple[Path, Path, Path], tmp_
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_films_stand_alone_and_what_a_list_says_is_text(tmp_path: Path) -> None:
     fake(tmp_path / "films")
     fake(tmp_path / "more")

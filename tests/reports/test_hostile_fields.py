@@ -14,15 +14,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.undrawn import undrawn
 
 from lram.agents.api import AgentError
 from lram.harness.errors import LramError
 from lram.reports import load_trainings, write_report
-from lram.reports.rendering import page
 from lram.reports.sections.registry import load_folders
 from lram.reports.verdict.judging import judge
 from lram.reports.verdict.sides import find_side
-from lram.reports.writing import export
 
 CHANGES = int(os.environ.get("LRAM_HOSTILE_CHANGES", "70"))
 SEED = int(os.environ.get("LRAM_HOSTILE_SEED", "0"))
@@ -70,13 +69,11 @@ def look(kind: str, path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_hostile_field_ends_in_a_report_or_in_a_sentence(folders, kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "render", lambda drawing, kind: b"")  # the page draws each figure once,
-    drawn = page.inline_svg  # and that is what takes the time: of most changes it does not
+def test_a_hostile_field_ends_in_a_report_or_in_a_sentence(folders, kind, tmp_path):
     draw = random.Random(f"{SEED} {kind}")
     for number in range(max(1, CHANGES // len(KINDS))):
-        monkeypatch.setattr(page, "inline_svg", (lambda drawing: "<svg></svg>") if number % 6 else drawn)
-        told = fields.try_one(folders[kind], kind, tmp_path / "work", draw, look)
+        with undrawn(svg=number % 6 == 0):  # to draw is what takes the time: most changes are not drawn
+            told = fields.try_one(folders[kind], kind, tmp_path / "work", draw, look)
         report = tmp_path / "work/out/report"
         if report.exists():
             check_report(report, f"change {number}, {told}")

@@ -137,6 +137,7 @@ class _Tags(HTMLParser):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures_but_svg")
 def test_a_report_of_hostile_names_shows_them_and_does_nothing(synthetic, tmp_path):
     agents = [
         synthetic.agent(

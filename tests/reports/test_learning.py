@@ -155,6 +155,7 @@ def test_a_task_without_a_score_and_one_that_is_not_played_keep_nothing_from_bei
     assert not section([path]).caveats
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_section_is_part_of_a_report_that_gives_the_same_bytes(synthetic: Any, tmp_path: Path) -> None:
     watch = write(synthetic, "watch")
     runs, others = load_folders([watch])

@@ -288,6 +288,7 @@ def test_tasks_without_published_numbers_make_no_section(synthetic: Any) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_a_report_has_them_in_every_form(synthetic: Any, tmp_path: Any) -> None:
     write_report([run_of(synthetic, [COINRUN, REACH])], tmp_path / "report")
     files = {file.name: file for file in (tmp_path / "report").rglob("*") if file.is_file()}

@@ -89,6 +89,7 @@ def test_labels_with_commas_are_read_and_unknown_ones_are_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_the_command_takes_comparisons(many, tmp_path, monkeypatch):
     given = [str(many(15).path), "-o", str(tmp_path / "r"), "--baseline", "a0", "--compare", "a1,a2"]
     monkeypatch.setattr("sys.argv", ["lram", "report", *given])
@@ -111,6 +112,7 @@ def test_figures_of_many_agents_are_bounded_and_say_what_they_leave_out(many):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_tables_of_many_agents_are_complete_and_no_wider_than_the_tasks(many, tmp_path):
     write_report([many(30, tasks=2)], tmp_path / "r")
     page = (tmp_path / "r/index.html").read_text()

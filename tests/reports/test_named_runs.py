@@ -47,6 +47,7 @@ def test_numbers_of_a_relabelled_agent_are_those_of_the_run(run) -> None:
     assert part.missing() == []
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_runs_of_two_days_with_equal_labels_stand_side_by_side(synthetic, tmp_path) -> None:
     runs = []
     for number, value in enumerate((0.2, 0.8)):
@@ -75,6 +76,7 @@ def test_what_names_no_agent_is_one_sentence(run, text, words) -> None:
         open_named([named_folder(str(run.path)), named_folder(text.format(run=run.path))])
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_report_of_one_run_lies_in_it(run) -> None:
     ended = {"exit_on_error": False, "print_error": False, "result_action": "return_value"}
     before = sorted(file.name for file in run.path.iterdir())

@@ -72,6 +72,7 @@ def test_a_task_where_random_play_reaches_half_of_the_reference_is_named(run: Ru
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_the_normaliser_stands_on_the_page_in_the_summary_and_in_every_table_of_scores(
     run: Run, tmp_path: Path
 ) -> None:

@@ -242,6 +242,7 @@ def test_two_runs_of_other_seeds_add_up(trials: Trials) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_the_report_has_the_section(trials: Trials, tmp_path: Path) -> None:
     write_report([trials.write(trials.plan())], tmp_path / "report")
     summary = json.loads((tmp_path / "report/summary.json").read_text())

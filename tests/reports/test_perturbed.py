@@ -60,6 +60,7 @@ def test_the_order_of_the_runs_does_not_matter(synthetic: Any) -> None:
     assert one.summary == other.summary
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_all_else_of_the_report_is_about_the_unperturbed_run(synthetic: Any, tmp_path: Path) -> None:
     base, late = run_of(synthetic, "lram"), run_of(synthetic, "delay-4")
     write_report([base, late], tmp_path / "both")

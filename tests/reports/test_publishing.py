@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.undrawn import undrawn
 
 from lram.agents.checkpoints.folder import load_checkpoint
 from lram.harness.errors import LramError
@@ -66,6 +67,7 @@ def everything(folder: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_a_publication_is_clean_reads_as_the_run_and_tells_what_was_taken_out(telling_run, tmp_path):
     before = {file: file.read_bytes() for file in telling_run.path.rglob("*") if file.is_file()}
     publish(PublishRequest([telling_run.path]), tmp_path / "out", cleaner())
@@ -102,6 +104,7 @@ def test_a_publication_is_clean_reads_as_the_run_and_tells_what_was_taken_out(te
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_what_has_nothing_to_clean_keeps_its_bytes(synthetic, tmp_path):
     plan = synthetic.plan([synthetic.agent("one")], [synthetic.task("toy/reach")], 2)
     run = synthetic.run(plan, lambda item: 0.5 + item.episode / 10, name="plain")
@@ -151,6 +154,7 @@ def test_a_user_called_like_an_agent_leaves_the_agent_its_name():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures_but_svg")
 def test_an_earlier_publication_is_replaced_whole_and_nothing_else_is(synthetic, tmp_path):
     plan = synthetic.plan([synthetic.agent("one")], [synthetic.task("toy/reach")], 1)
     run = synthetic.run(plan, lambda item: 0.5, name="plain")
@@ -168,6 +172,7 @@ def test_an_earlier_publication_is_replaced_whole_and_nothing_else_is(synthetic,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_what_fails_on_the_way_leaves_the_earlier_publication(synthetic, tmp_path, monkeypatch):
     plan = synthetic.plan([synthetic.agent("one")], [synthetic.task("toy/reach")], 1)
     run = synthetic.run(plan, lambda item: 0.5, name="plain")
@@ -202,7 +207,8 @@ def made_once(make_synthetic, tmp_path_factory) -> Path:
     synthetic = make_synthetic(tmp_path_factory.mktemp("published"))
     plan = synthetic.plan([synthetic.agent("one")], [synthetic.task("toy/reach")], 1)
     run = synthetic.run(plan, lambda item: 0.5, name="plain")
-    publish(PublishRequest([run.path]), synthetic.folder / "out", cleaner())
+    with undrawn():
+        publish(PublishRequest([run.path]), synthetic.folder / "out", cleaner())
     return synthetic.folder / "out"
 
 
@@ -272,6 +278,7 @@ def shipped() -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_the_card_of_a_model_has_the_results_of_these_weights(synthetic, tmp_path, shipped):
     _, meta = load_checkpoint(shipped)
     agents = [synthetic.agent("mamba", digest=meta.digest), synthetic.agent("random", trained=None)]

@@ -107,6 +107,7 @@ def test_a_section_stands_in_every_form_of_the_report(tmp_path: Path, one_sectio
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_a_section_stands_beside_scores_and_the_report_can_be_replaced(
     tmp_path: Path, synthetic: Any, one_section: Path
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_section_stands_beside_scores_and_the_report_can_be_replaced(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_a_report_without_sections_has_no_word_of_them(tmp_path: Path, synthetic: Any) -> None:
     run = synthetic.run(
         synthetic.plan([synthetic.agent("a")], [synthetic.task("toy/a")], 1), lambda item: 1.0

@@ -133,6 +133,7 @@ def test_two_tables_never_share_a_file() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_every_table_of_a_report_is_there_for_latex(synthetic: Any, tmp_path: Path) -> None:
     folder = write_report([synthetic.study()], tmp_path / "report").parent
     page = (folder / "index.html").read_text()
@@ -154,6 +155,7 @@ def test_every_table_of_a_report_is_there_for_latex(synthetic: Any, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_a_report_is_replaced_with_its_latex_but_takes_nobody_elses(synthetic: Any, tmp_path: Path) -> None:
     run = synthetic.study(agents=2)
     place = tmp_path / "report"

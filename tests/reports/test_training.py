@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from support.undrawn import undrawn
 
 from lram.agents.model.config import config_to_dict
 from lram.agents.model.presets import parse_preset
@@ -191,7 +192,8 @@ def report(make_synthetic, tmp_path_factory):
         [synthetic.agent("random", trained=None), best], [synthetic.task("metaworld/reach")], 3
     )
     run = synthetic.run(plan, lambda item: 0.1 * item.episode)
-    return [run], trainings, write_report([run], folder / "report", trainings=trainings).parent
+    with undrawn(svg=True):
+        return [run], trainings, write_report([run], folder / "report", trainings=trainings).parent
 
 
 @pytest.mark.slow
@@ -216,9 +218,11 @@ def test_a_report_of_trainings_has_its_section_tables_and_figures(report):
 @pytest.mark.slow
 def test_equal_trainings_give_equal_bytes_and_an_earlier_report_is_replaced(report, tmp_path):
     runs, trainings, folder = report
-    again = write_report(runs, tmp_path / "again", trainings=trainings).parent
+    with undrawn(svg=True):
+        again = write_report(runs, tmp_path / "again", trainings=trainings).parent
     assert contents(again) == contents(folder)
-    write_report(runs, again)
+    with undrawn():
+        write_report(runs, again)
     assert not [name for name in contents(again) if "training" in name]
 
 
@@ -528,6 +532,7 @@ def command(monkeypatch, capsys, *words: object) -> tuple[int, str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures_but_svg")
 def test_the_command_reports_runs_and_trainings(report, tmp_path, monkeypatch, capsys):
     (run,), _, folder = report
     trained = folder.parent

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special  # whose functions scipy.stats calls; to import that takes a second
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -128,7 +128,7 @@ def measure(distances: Distances, name: str, kinds: Integers, strata: Integers) 
     squares = np.bincount(strata, (without - means[strata]) ** 2, len(sizes))
     used = sizes > 0
     deviation = float(np.sqrt((squares[used] * (sizes[used] - 1) / sizes[used]).sum()))
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(kinds) - used.sum())) * deviation
+    half = float(special.stdtrit(len(kinds) - used.sum(), 0.5 + LEVEL / 2)) * deviation
     least = 0.0 if name == "neighbours" else -1.0
     return MeasuredSeparation(value, max(value - half, least), min(value + half, 1.0))
 
