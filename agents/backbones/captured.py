@@ -24,13 +24,16 @@ from torch import Tensor
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.contract import Backbone
-from lram.agents.backbones.gpu import kernels_here, triton_problem
+from lram.agents.backbones.gpu import interpreted, kernels_here, triton_problem, why_no_kernels
 from lram.agents.backbones.recording import recorded_here
 from lram.agents.backbones.states import State, copied, tensors
 from lram.agents.memory import is_lack
 
 Run: TypeAlias = Callable[[State], None]
 """Reads a pass: from the input buffers and the state, into the output buffer and the state."""
+
+Compute: TypeAlias = Callable[[tuple[Tensor, ...], State], tuple[Tensor, State]]
+"""Computes a pass of what it is given and a state that is ready."""
 
 Recorder: TypeAlias = Callable[[Run, State], Run]
 """Returns what does the same as the given function, for a state at the addresses of the given one."""
@@ -44,14 +47,12 @@ class CapturedPass:
     """Passes of one shape over one state.
 
     Attributes:
-        x: Their tokens are copied to here: (rows, k, width).
-        valid: Which are there (rows, k); None where all are.
-        y: Their hidden states come to lie here.
+        given: What they are given is copied to here.
+        y: What they give comes to lie here.
         play: Reads a pass.
     """
 
-    x: Tensor
-    valid: Tensor | None
+    given: tuple[Tensor, ...]
     y: Tensor
     play: Run
 
@@ -80,33 +81,60 @@ class CapturedStep:
         ready = self._backbone.ready(state, x.shape[1])
         if ready is None:
             return self._backbone.step(x, state, valid)
-        key = (x.shape, x.dtype, valid is None, *map(place, tensors(ready)))
+
+        def compute(given: tuple[Tensor, ...], past: State) -> tuple[Tensor, State]:
+            return self._backbone.ready_step(given[0], past, given[1] if len(given) > 1 else None)
+
+        given = (x,) if valid is None else (x, valid)
+        return self.read(given, "step", ready, compute, lambda: torch.empty_like(x)).clone(), ready
+
+    @torch.no_grad()
+    def read(
+        self,
+        given: tuple[Tensor, ...],
+        what: Hashable,
+        state: State,
+        compute: Compute,
+        output: Callable[[], Tensor],
+    ) -> Tensor:
+        """Read a pass into ``state``, which is ready, by a recording that is made where there is none yet.
+
+        Args:
+            given: On the device, or in page-locked memory.
+            what: Tells passes of different ``compute`` apart.
+            state: Ready for it; written to.
+            compute: What is recorded.
+            output: Makes the memory of what it gives.
+
+        Returns:
+            That memory, which the next such pass writes over.
+
+        Raises:
+            AgentError: As a call.
+        """
+        shapes = tuple((one.shape, one.dtype) for one in given)
+        key = (what, shapes, *map(place, tensors(state)))
         known = self._passes.get(key)
         if known is None:
-            known = self._passes[key] = self._made(x, ready, valid)
+            known = self._passes[key] = self._made(given, state, compute, output())
             if len(self._passes) > MOST:
                 self._passes.popitem(last=False)
         self._passes.move_to_end(key)
-        known.x.copy_(x, non_blocking=True)
-        if known.valid is not None and valid is not None:
-            known.valid.copy_(valid, non_blocking=True)
-        known.play(ready)
-        return known.y.clone(), ready
+        _copy(given, known.given)
+        known.play(state)
+        return known.y
 
-    def _made(self, x: Tensor, state: State, valid: Tensor | None) -> CapturedPass:
-        own, y = torch.empty_like(x), torch.empty_like(x)
-        there = None if valid is None else torch.empty_like(valid)
-        own.copy_(x)
-        if there is not None and valid is not None:
-            there.copy_(valid)
+    def _made(self, given: tuple[Tensor, ...], state: State, compute: Compute, y: Tensor) -> CapturedPass:
+        own = tuple(torch.empty(one.shape, dtype=one.dtype, device=y.device) for one in given)
+        _copy(given, own)  # what is tried before it is recorded may be an index
 
         def run(state: State) -> None:
             with recorded_here(), self._form():
-                hidden, after = self._backbone.ready_step(own, state, there)
+                hidden, after = compute(own, state)
             y.copy_(hidden)
             self._keep(state, after)
 
-        return CapturedPass(own, there, y, self._record(run, state))
+        return CapturedPass(own, y, self._record(run, state))
 
     def _keep(self, state: State, after: State) -> None:
         """Write ``after`` into the tensors of ``state``."""
@@ -123,6 +151,11 @@ class CapturedStep:
         sources = [other.clone() if other.untyped_storage()._cdata in memory else other for _, other in moved]
         for (one, _), source in zip(moved, sources, strict=True):
             one.copy_(source)
+
+
+def _copy(sources: tuple[Tensor, ...], targets: tuple[Tensor, ...]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.copy_(source, non_blocking=True)
 
 
 def place(tensor: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
@@ -172,9 +205,10 @@ def _memory(device: torch.device) -> Any:
 
 def why_not_captured(backbone: Backbone, *, kernels: bool = False) -> str | None:
     """Return what keeps ``backbone`` from the captured step, with or without kernels, or None."""
-    if backbone.device.type != "cuda":
-        return f"CUDA graphs are of GPUs, and the weights are on {backbone.device}"
-    return triton_problem() if kernels else None
+    reason = why_no_kernels(backbone) if kernels else None
+    if reason is None and backbone.device.type != "cuda" and not (kernels and interpreted()):
+        reason = f"CUDA graphs are of GPUs, and the weights are on {backbone.device}"
+    return triton_problem() if reason is None and kernels else reason
 
 
 def tf32() -> str:

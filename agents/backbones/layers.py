@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lram.agents.backbones.gpu import WIDEST_CONVOLUTION, gpu_kernels_for, too_large
+
 
 def drop(x: Tensor, share: float, training: bool) -> Tensor:
     """Return ``x`` with a share of its numbers zeroed and the others scaled up, in training only."""
@@ -54,7 +56,9 @@ def causal_conv(conv: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return y[..., : x.shape[1]].transpose(1, 2)
 
 
-def causal_conv_step(conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+def causal_conv_step(
+    conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | None, *, silu: bool = False
+) -> tuple[Tensor, Tensor]:
     """Continue :func:`causal_conv` by k tokens.
 
     Args:
@@ -62,10 +66,20 @@ def causal_conv_step(conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | N
         x: (rows, k, channels).
         past: The last K - 1 valid inputs of each row, newest last: (rows, K - 1, channels).
         valid: (rows, k) or None.
+        silu: Whether SiLU follows.
 
     Returns:
         The outputs (rows, k, channels), and the new past.
     """
+    if past.shape[1] and gpu_kernels_for(x.shape[1]):
+        from lram.agents.backbones.gpu import convolution
+
+        return convolution.convolve(x, past, conv.weight, conv.bias, valid, silu=silu)
+    y, past = _convolve_step(conv, x, past, valid)
+    return F.silu(y) if silu else y, past
+
+
+def _convolve_step(conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
     kernel = conv.weight[:, 0].T  # (K, channels)
     tokens, kept = x.shape[1], past.shape[1]
     if valid is not None:
@@ -84,6 +98,11 @@ def causal_conv_step(conv: nn.Conv1d, x: Tensor, past: Tensor, valid: Tensor | N
     y = y.gather(1, ranks.unsqueeze(-1).expand_as(y))
     newest = valid.sum(dim=1, keepdim=True) + torch.arange(kept, device=x.device)  # (rows, K - 1)
     return y, inputs.gather(1, newest.unsqueeze(-1).expand(-1, -1, inputs.shape[2]))
+
+
+def wide_convolution(conv: nn.Conv1d) -> str | None:
+    """Return why the GPU kernel of :func:`causal_conv_step` cannot take ``conv``, or None."""
+    return too_large("its convolution is over", conv.weight.shape[2], WIDEST_CONVOLUTION)
 
 
 def softplus(x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from lram.agents.api import AgentError
-from lram.agents.backbones.captured import CapturedStep, record_graph, tf32, why_not_captured
+from lram.agents.backbones.captured import CapturedStep, record_graph, repeat, tf32, why_not_captured
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.narrow_weights import weights_kept_as
 from lram.agents.backbones.registry import spec_of_class
@@ -85,14 +85,22 @@ def make_stepper(
     if form == "torch":
         return Stepper("torch", plain, backbone.step)
     if form in ("captured", "triton"):
-        kernels = form == "triton"
-        reason = why_not_captured(backbone, kernels=kernels)
+        reason = why_not_captured(backbone, kernels=form == "triton")
         if reason is not None:
             raise AgentError(f"the {form} step cannot be used: {reason}; use the step form torch")
-        detail = f"CUDA graphs of {'Triton kernels and ' if kernels else ''}{plain}"
-        call = CapturedStep(backbone, record_graph, kernels=kernels)
-        return Stepper("triton" if kernels else "captured", detail, call)
+        if form == "captured":
+            return Stepper("captured", f"CUDA graphs of {plain}", CapturedStep(backbone, record_graph))
+        return _with_kernels(backbone)
     return _compiled(backbone, form)
+
+
+def _with_kernels(backbone: Backbone) -> Stepper:
+    recorded = backbone.device.type == "cuda"  # elsewhere kernels are interpreted
+    call = CapturedStep(backbone, record_graph if recorded else repeat, kernels=True)
+    plain = f"plain PyTorch {torch.__version__}"
+    if recorded:
+        return Stepper("triton", f"CUDA graphs of Triton kernels and {plain}, {tf32()}", call)
+    return Stepper("triton", f"Triton kernels in Triton's interpreter, {plain}", call)
 
 
 def why_not_fused(backbone: Backbone) -> str | None:

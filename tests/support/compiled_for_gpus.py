@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from lram.agents.backbones.gpu import matrix_memory, mlstm, vector_memory
+from lram.agents.backbones.gpu import (
+    attention,
+    convolution,
+    matrix_memory,
+    mlstm,
+    selective_scan,
+    slstm,
+    vector_memory,
+)
 
-NUMBERS = {"heads", "key_heads", "tokens", "width", "M", "N", "channels"}
+NUMBERS = {
+    *("heads", "key_heads", "tokens", "width", "M", "N", "channels", "rows", "head_width", "token", "size"),
+    *("group", "slots", "band"),
+}
+OTHERS = {"there": "*i8", "scale": "fp32", "position": "*i64", "count": "*i64"}
 KERNELS = (
     (mlstm._read, {"T": 16, "PART": 32}),
     (
@@ -16,19 +30,35 @@ KERNELS = (
         {"ONE_DECAY": False, "CORRECTED": True, "MASKED": True, "WIDTH": 64, "COLUMNS": 32},
     ),
     (vector_memory._decay, {"MASKED": True, "CHANNELS": 128}),
+    (
+        convolution._convolve,
+        {"KEPT": 3, "SLOTS": 4, "BIASED": True, "SILU": True, "MASKED": True, "CHANNELS": 128},
+    ),
+    (slstm._read_token, {"MASKED": True, "ROWS": 16, "CHANNELS": 16, "PART": 64}),
+    (selective_scan._scan, {"MASKED": True, "CHANNELS": 32, "SIZE": 16}),
+    (
+        attention._attend,
+        {"BANDED": True, "PARTS": 4, "PRECISION": "tf32", "T": 16, "WIDTH": 64, "SLOTS": 64},
+    ),
+    (attention._combine, {"PARTS": 4, "WIDTH": 64}),
 )
 
 
-def type_of(name: str, constants: dict[str, int]) -> str:
+BFLOAT16 = {"weight", "bias", "x", "z", "dt", "B", "C", "q", "k", "gates", "matrix"}
+"""Of the kernels that take the types of the weights."""
+
+
+def type_of(name: str, constants: dict[str, Any], bfloat16: bool) -> str:
     if name in constants:
         return "constexpr"
-    if name in NUMBERS or name.endswith(("_row", "_head", "_token", "_place")):
+    if name in NUMBERS or name.endswith(("_row", "_head", "_token", "_place", "_slot")):
         return "i32"
-    return "*i8" if name == "there" else "*fp32"
+    return OTHERS.get(name, "*bf16" if bfloat16 and name in BFLOAT16 else "*fp32")
 
 
 for kernel, constants in KERNELS:
-    types = {name: type_of(name, constants) for name in kernel.arg_names}
+    bfloat16 = kernel not in {mlstm._read, matrix_memory._advance, vector_memory._decay}
+    types = {name: type_of(name, constants, bfloat16) for name in kernel.arg_names}
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     for capability in (80, 90):
         made = triton.compile(ASTSource(kernel, types, places), target=GPUTarget("cuda", capability, 32))

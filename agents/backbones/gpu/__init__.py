@@ -8,15 +8,26 @@ They take the place of plain PyTorch only where they are asked for (:func:`kerne
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
 
 import torch
+from torch import nn
 
 MOST_TOKENS = 16
 """Tokens of a row that a kernel reads at once; passes of more are left to plain PyTorch."""
+
+WIDEST_HEAD = 256
+"""Numbers of a key, and of a value, that the attention's kernel has at once."""
+
+WIDEST_CONVOLUTION = 32
+"""Tokens of a causal convolution, likewise."""
+
+LARGEST_STATE = 4096
+"""Numbers of a channel of a selective scan, likewise."""
 
 _asked: ContextVar[bool] = ContextVar("gpu_kernels", default=False)
 
@@ -36,6 +47,32 @@ def kernels_here() -> Iterator[None]:
         yield
     finally:
         _asked.reset(token)
+
+
+class KernelReader:
+    """A module whose step has a kernel here, which :func:`gpu_kernels_for` asks for."""
+
+    def why_no_kernel(self) -> str | None:
+        """Return what keeps the kernel from reading for it, or None."""
+        return None
+
+
+def why_no_kernels(backbone: nn.Module) -> str | None:
+    """Return what keeps the kernels here from the step of ``backbone``, or None."""
+    readers = [module for module in backbone.modules() if isinstance(module, KernelReader)]
+    if not readers:
+        return f"{type(backbone).__name__} has no Triton kernel"
+    return next(filter(None, (reader.why_no_kernel() for reader in readers)), None)
+
+
+def too_large(what: str, size: int, most: int) -> str | None:
+    """Return that ``what`` of a module is more than its kernel's ``most``, or None."""
+    return f"{what} {size:,}, and its Triton kernel takes at most {most:,}" if size > most else None
+
+
+def interpreted() -> bool:
+    """Return whether kernels run in Triton's interpreter, on any device."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def triton_problem() -> str | None:

@@ -36,7 +36,7 @@ def advance(
     q, k, v, log_decay = (one.float().contiguous() for one in (q, k, v, log_decay))
     a, b = (one.float().contiguous() if one is not None and corrected else q for one in (a, b))
     tokens, out = v.shape[1], torch.empty(v.shape, device=v.device)
-    there = q if valid is None else valid.to(torch.int8)
+    there = q if valid is None else valid.contiguous().view(torch.int8)
     _advance[(rows * heads, triton.cdiv(N, _COLUMNS))](
         *(q, k, v, log_decay, a, b, state, there, out),
         *(heads, q.shape[2], tokens, M, N),

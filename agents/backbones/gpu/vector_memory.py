@@ -25,7 +25,7 @@ def advance(decay: Tensor, new: Tensor, h: Tensor, valid: Tensor | None) -> tupl
     rows, tokens, channels = new.shape
     assert h.is_contiguous()
     out = torch.empty_like(new)
-    there = decay if valid is None else valid.to(torch.int8)
+    there = decay if valid is None else valid.contiguous().view(torch.int8)
     _decay[(rows, triton.cdiv(channels, _CHANNELS))](
         *(decay, new, h, there, out, tokens, channels), MASKED=valid is not None, CHANNELS=_CHANNELS
     )

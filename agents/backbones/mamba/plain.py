@@ -19,7 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.contract import Backbone
-from lram.agents.backbones.layers import causal_conv, causal_conv_step, column, drop, keep_valid
+from lram.agents.backbones.gpu import LARGEST_STATE, KernelReader, gpu_kernels_for, too_large
+from lram.agents.backbones.layers import (
+    causal_conv,
+    causal_conv_step,
+    column,
+    drop,
+    keep_valid,
+    wide_convolution,
+)
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.selective_scan import selective_scan
@@ -114,7 +122,7 @@ class MambaBlock(nn.Module):
         return x + y, state
 
 
-class MambaMixer(nn.Module):
+class MambaMixer(nn.Module, KernelReader):
     """Projection in, convolution, selective scan, gate, projection out."""
 
     def __init__(self, width: int, section: MambaConfig) -> None:
@@ -170,11 +178,13 @@ class MambaMixer(nn.Module):
         x, z = self.in_proj(x).chunk(2, dim=-1)
         # The kernel of one token has no backward pass.
         kernels = None if torch.is_grad_enabled() else kernels_for(x)
-        x, past = causal_conv_step(self.conv1d, x, past, valid)
-        if kernels is None:
-            y, h = self._scan(F.silu(x), z, h, valid)
+        x, past = causal_conv_step(self.conv1d, x, past, valid, silu=True)
+        if gpu_kernels_for(x.shape[1]):
+            y, h = self._scan_by_kernel(x, z, h, valid)
+        elif kernels is None:
+            y, h = self._scan(x, z, h, valid)
         else:
-            y, h = self._scan_tokens(kernels, F.silu(x), z, h, valid)
+            y, h = self._scan_tokens(kernels, x, z, h, valid)
         return self.out_proj(y), (h, past)
 
     def _scan(self, x: Tensor, z: Tensor, h: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -193,6 +203,13 @@ class MambaMixer(nn.Module):
             h = keep_valid(column(valid, token), h_new, h)
         y = torch.stack(outputs, dim=1) + self.D.float() * x.float()
         return y.to(x.dtype) * F.silu(z), h
+
+    def _scan_by_kernel(self, x: Tensor, z: Tensor, h: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """:meth:`_scan` by the kernel of :mod:`lram.agents.backbones.gpu`; ``h`` is written to."""
+        from lram.agents.backbones.gpu import selective_scan as kernel
+
+        dt, B, C = self._parameters_of(x)
+        return kernel.scan(x, z, self.dt_proj(dt), B, C, self.A_log, self.D, h, valid)
 
     def _scan_plainly(self, x: Tensor, z: Tensor) -> Tensor:
         """:meth:`_scan` of whole sequences from the initial state, with a backward pass of its own."""
@@ -248,6 +265,11 @@ class MambaMixer(nn.Module):
 
     def _A(self) -> Tensor:  # noqa: N802
         return -torch.exp(self.A_log.float())  # (E, N)
+
+    def why_no_kernel(self) -> str | None:
+        """See :class:`KernelReader`."""
+        size = self.A_log.shape[1]
+        return wide_convolution(self.conv1d) or too_large("its state a channel is", size, LARGEST_STATE)
 
     def reset_parameters(self, layers: int) -> None:
         """The output of ``layers`` blocks is added up, so each is drawn smaller."""

@@ -15,13 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lram.agents.backbones.gpu import KernelReader
 from lram.agents.backbones.parts.part import Part
 from lram.agents.backbones.states import State
-from lram.agents.backbones.transformer.cache import CachedPass, KeyValueCache, cached_attention
+from lram.agents.backbones.transformer.cache import (
+    CachedPass,
+    KeyValueCache,
+    cached_attention,
+    wide_heads,
+)
 from lram.agents.backbones.transformer.plain import rotary_angles, rotate
 
 
-class LocalAttention(nn.Module, Part):
+class LocalAttention(nn.Module, Part, KernelReader):
     """A token sees itself and the ``window - 1`` before it.
 
     Args:
@@ -65,6 +71,10 @@ class LocalAttention(nn.Module, Part):
         if valid is None:
             valid = torch.ones(qkv.shape[:2], dtype=torch.bool, device=qkv.device)
         return self.past.step(qkv, state, valid, self._attend)
+
+    def why_no_kernel(self) -> str | None:
+        """See :class:`KernelReader`."""
+        return wide_heads(self.head_width)
 
     def compiled(self, tokens: int) -> Any:
         """See :class:`Part`."""

@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lram.agents.backbones.layers import causal_conv, causal_conv_step, keep_valid
+from lram.agents.backbones.gpu import KernelReader
+from lram.agents.backbones.layers import causal_conv, causal_conv_step, keep_valid, wide_convolution
 from lram.agents.backbones.parts.part import Part
 from lram.agents.backbones.sequences import compiled_for
 
 
-class ShortConvolution(nn.Conv1d, Part):
+class ShortConvolution(nn.Conv1d, Part, KernelReader):
     """Convolves each channel with its past, then SiLU where ``silu``."""
 
     def __init__(self, channels: int, kernel: int, *, bias: bool = True, silu: bool = True) -> None:
@@ -39,8 +40,11 @@ class ShortConvolution(nn.Conv1d, Part):
 
     def step(self, x: Tensor, past: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, k, C) -> the same, and the new past."""
-        y, past = causal_conv_step(self, x, past, valid)
-        return F.silu(y) if self.silu else y, past
+        return causal_conv_step(self, x, past, valid, silu=self.silu)
+
+    def why_no_kernel(self) -> str | None:
+        """See :class:`KernelReader`."""
+        return wide_convolution(self)
 
     def compiled(self, tokens: int) -> Any:
         """See :class:`Part`."""

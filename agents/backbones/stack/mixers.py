@@ -18,11 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.cells.plain import CellBlock
+from lram.agents.backbones.gpu import KernelReader
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.plain import MambaBlock
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State
-from lram.agents.backbones.transformer.cache import CachedPass, KeyValueCache, cached_attention
+from lram.agents.backbones.transformer.cache import (
+    CachedPass,
+    KeyValueCache,
+    cached_attention,
+    wide_heads,
+)
 from lram.agents.backbones.transformer.plain import TransformerBlock, rotary_angles
 from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.backbones.xlstm.plain import MLSTMBlock, SLSTMBlock
@@ -130,7 +136,7 @@ class LSTMMixing(GRUMixing):
     cell, parts = nn.LSTM, 2
 
 
-class AttentionMixing(MixingLayer):
+class AttentionMixing(MixingLayer, KernelReader):
     """Causal attention over the last ``window`` tokens, rotary positions, and GPT-2's feed-forward part."""
 
     def __init__(self, model: ModelShape, place: int) -> None:
@@ -161,6 +167,10 @@ class AttentionMixing(MixingLayer):
         if valid is None:
             valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         return self.past.step(x, state, valid, self._read)
+
+    def why_no_kernel(self) -> str | None:
+        """See :class:`KernelReader`."""
+        return wide_heads(self.head_width)
 
     def _read(self, x: Tensor, past: CachedPass) -> Tensor:
         attend = partial(cached_attention(past), 0)

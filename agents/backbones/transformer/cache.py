@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lram.agents.api import AgentError
+from lram.agents.backbones.gpu import WIDEST_HEAD, gpu_kernels_for, too_large
 from lram.agents.backbones.layers import order_of, places
 from lram.agents.backbones.recording import is_recording
 from lram.agents.backbones.spec import ModelShape
@@ -234,7 +235,12 @@ def most_tokens(state: State, enough: int) -> int:
 
 
 def cached_attention(past: CachedPass) -> Attend:
-    """Return the attention of one pass in plain PyTorch: write keys and values, then read what is seen."""
+    """Return the attention of one pass: write keys and values, then read what is seen.
+
+    In plain PyTorch, or by the kernel of :mod:`lram.agents.backbones.gpu` where that is asked for.
+    """
+    if gpu_kernels_for(past.position.shape[1]):
+        return _kernel_attention(past)
     slots = past.keys.shape[3]
     newest = past.count.unsqueeze(-1) - 1
     # Of each row, only the slots in use are read, one row after the other: its results must not depend
@@ -269,6 +275,21 @@ def cached_attention(past: CachedPass) -> Attend:
                 q[one], row_keys, row_values, attn_mask=seen[one, ..., first], enable_gqa=shared
             )
         return y
+
+    return attend
+
+
+def wide_heads(width: int) -> str | None:
+    """Return why the kernel of :func:`cached_attention` cannot take heads of ``width``, or None."""
+    return too_large("its heads of attention have the width", width, WIDEST_HEAD)
+
+
+def _kernel_attention(past: CachedPass) -> Attend:
+    from lram.agents.backbones.gpu import attention
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys, values = past.keys[:, layer], past.values[:, layer]
+        return attention.attend(q, k, v, keys, values, past.position, past.valid, past.count, past.band)
 
     return attend
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.gpu import KernelReader
 from lram.agents.backbones.layers import drop
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.spec import ModelShape
@@ -32,12 +33,13 @@ from lram.agents.backbones.transformer.cache import (
     KeyValueCache,
     TokenWindow,
     cached_attention,
+    wide_heads,
 )
 
 LayerAttend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-class Transformer(Backbone):
+class Transformer(Backbone, KernelReader):
     """The stack: positions, blocks, then a norm."""
 
     def __init__(self, config: ModelShape) -> None:
@@ -117,6 +119,12 @@ class Transformer(Backbone):
             return super().remember(x, state, valid)
         there = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if valid is None else valid
         return self.past.step(x, state, there, lambda kept: kept)[1]
+
+    def why_no_kernel(self) -> str | None:
+        """See :class:`KernelReader`."""
+        if isinstance(self.past, TokenWindow):
+            return "a Transformer that reads its window anew has no Triton kernel"
+        return wide_heads(self.width // self.heads)
 
     def rewinder(self, state: State, tokens: int, *, trim: bool = False) -> Callable[[], State] | None:
         """See :class:`Backbone`.

@@ -18,8 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.contract import Backbone
-from lram.agents.backbones.gpu import gpu_kernels_for
-from lram.agents.backbones.layers import causal_conv, causal_conv_step, column, drop, keep_valid, split_last
+from lram.agents.backbones.gpu import KernelReader, gpu_kernels_for
+from lram.agents.backbones.layers import (
+    causal_conv,
+    causal_conv_step,
+    column,
+    drop,
+    keep_valid,
+    split_last,
+    wide_convolution,
+)
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.parts.headwise import HeadwiseLinear
 from lram.agents.backbones.parts.initial import small_init, wang_init
@@ -108,7 +116,7 @@ class Norm(nn.Module):
         return norm(parts, parts.shape[-1:], eps=EPS).flatten(-2) * (1.0 + self.weight)
 
 
-class CausalConv(nn.Module):
+class CausalConv(nn.Module, KernelReader):
     """Depthwise causal convolution followed by SiLU."""
 
     def __init__(self, width: int, kernel: int) -> None:
@@ -128,11 +136,14 @@ class CausalConv(nn.Module):
 
     def step(self, x: Tensor, past: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, k, width) -> the same."""
-        y, past = causal_conv_step(self.conv, x, past, valid)
-        return F.silu(y), past
+        return causal_conv_step(self.conv, x, past, valid, silu=True)
+
+    def why_no_kernel(self) -> str | None:
+        """See :class:`KernelReader`."""
+        return wide_convolution(self.conv)
 
 
-class MLSTMCell(nn.Module):
+class MLSTMCell(nn.Module, KernelReader):
     """Gates and norm of the matrix memory.
 
     One computation serves training, reading a long past and acting: tokens are read in chunks, within
@@ -308,7 +319,7 @@ class MLSTMBlock(nn.Module):
             cell.fgate.bias.copy_(torch.linspace(3.0, 6.0, cell.heads))
 
 
-class SLSTMCell(nn.Module):
+class SLSTMCell(nn.Module, KernelReader):
     """The scalar memory, with a recurrent matrix a head. Gates are in the order i, f, z, o."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -320,6 +331,10 @@ class SLSTMCell(nn.Module):
         self, gates: Tensor, memory: tuple[Tensor, Tensor, Tensor, Tensor], valid: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Token by token: gates (B, S, 4, D) -> (B, S, D), and the memory y, c, n, m (B, D) each."""
+        if gpu_kernels_for(gates.shape[1]):
+            from lram.agents.backbones.gpu import slstm
+
+            return slstm.read_tokens(gates, self._recurrent_kernel_, self._bias_, memory, valid)
         kernel = self._recurrent_kernel_.float().transpose(1, 2)  # (NH, DH, 4 DH)
         gates = gates.float() + self._bias_.float().view(4, -1)
         y, c, n, m = memory

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lram.agents.backbones.gpu import gpu_kernels_for
+from lram.agents.backbones.gpu import KernelReader, gpu_kernels_for
 from lram.agents.backbones.parts.matrix_memory.plain import advance, read_sequence
 from lram.agents.backbones.parts.part import Part
 from lram.agents.backbones.sequences import compiled_for
 
 
-class MatrixMemory(nn.Module, Part):
+class MatrixMemory(nn.Module, Part, KernelReader):
     """``heads`` matrices of a row, each (key_width, value_width).
 
     ``forward`` and ``step`` take q, k (B, S, G, M), v (B, S, H, N), the logarithm of the decay (B, S, H, M),

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lram.agents.backbones.gpu import gpu_kernels_for
+from lram.agents.backbones.gpu import KernelReader, gpu_kernels_for
 from lram.agents.backbones.layers import column, keep_valid
 from lram.agents.backbones.parts.part import Part
 from lram.agents.backbones.sequences import compiled_for
 
 
-class VectorMemory(nn.Module, Part):
+class VectorMemory(nn.Module, Part, KernelReader):
     """``channels`` numbers of a row."""
 
     def __init__(self, channels: int) -> None:
