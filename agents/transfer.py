@@ -26,9 +26,15 @@ def row_numbers(rows: Sequence[int], device: torch.device) -> Tensor:
     return numbers if device.type == "cpu" else send(numbers, device)
 
 
+def stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Return ``tensors``, of one shape, as one of float32; a single one without a copy where it is that."""
+    together = tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(list(tensors))
+    return together.float()
+
+
 def fetch(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return float32 copies of ``tensors``, of one shape and on one device, here: in one copy, waited for."""
-    read = torch.stack(list(tensors)).float()
+    read = stacked(tensors)
     here = torch.empty(read.shape, dtype=read.dtype, pin_memory=True)
     here.copy_(read)
     return list(here.unbind())

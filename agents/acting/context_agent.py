@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -54,7 +53,7 @@ class ContextAgent(ModelAgent):
             target_returns=inner.target_returns,
             known=KnownTasks(told.training_tasks, told.training_tasks_complete),
             # The head and what encodes images stay as they are, packed or not.
-            reader=replace(inner.reader, stepper=Stepper(read.form, detail, forgetful.step)),
+            reader=inner.reader.with_stepper(Stepper(read.form, detail, forgetful.step)),
             details=(("context", context.describe()),),
         )
 

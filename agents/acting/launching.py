@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lram.agents.api import Action, PendingActions
+from lram.agents.transfer import stacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,9 @@ class Fetching:
 
 def fetch_later(tensors: Sequence[Tensor]) -> Fetching:
     """Ask for float32 copies of ``tensors``, of one shape and on one device, without waiting for them."""
-    read = torch.stack(list(tensors)).float()
+    read = stacked(tensors)
     if read.device.type != "cuda":
-        return Fetching(read, None)
+        return Fetching(read.clone(), None)  # a later pass may write over what this one gave
     here = torch.empty(read.shape, dtype=read.dtype, pin_memory=True)
     here.copy_(read, non_blocking=True)
     # Whoever waits sleeps: the simulators need the cores.

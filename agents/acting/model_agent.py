@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lram.agents.acting.captured_decision import PassInputs, filled_up
 from lram.agents.acting.launching import LaunchedDecision, fetch_later
 from lram.agents.acting.reader import IMAGES, PassReader, make_reader
 from lram.agents.acting.room import no_room_for_lanes, no_room_for_pass
@@ -164,7 +165,7 @@ class ModelAgent(LaunchingAgent):
     def with_stepper(self, stepper: Stepper) -> Self:
         """Return this agent, of the same description and weights, reading its passes by ``stepper``."""
         twin = copy.copy(self)
-        twin.reader = replace(self.reader, stepper=stepper)
+        twin.reader = self.reader.with_stepper(stepper)
         return twin
 
     def with_rows(self, rows: int) -> Self:
@@ -315,9 +316,40 @@ class ModelAgent(LaunchingAgent):
         lanes: Sequence[int],
     ) -> dict[int, Tensor]:
         """Read a timestep of ``lanes`` into the state; return the logits of each block, on the device."""
-        blocks = self._by_block(lanes)
-        encoded = self._encode(dict(zip(lanes, observations, strict=True)), state, blocks)
-        return {block: self._read_block(state, block, rows, encoded[block], given) for block, rows in blocks}
+        seen = dict(zip(lanes, observations, strict=True))
+        read: dict[int, Tensor] = {}
+        left = []
+        for block, rows in self._by_block(lanes):
+            at_once = self._read_at_once(state, block, rows, seen, given)
+            if at_once is None:
+                left.append((block, rows))
+            else:
+                read[block] = at_once
+        encoded = self._encode(seen, state, left)
+        for block, rows in left:
+            read[block] = self._read_block(state, block, rows, encoded[block], given)
+        return read
+
+    def _read_at_once(
+        self,
+        state: LaneStates,
+        block: int,
+        rows: Sequence[int],
+        seen: dict[int, Observation],
+        rewards: dict[int, float],
+    ) -> Tensor | None:
+        """Read one pass of one block by one recording; None where there is none of it."""
+        if self.reader.decision is None:
+            return None
+        vectors, images, shown = self._shown(seen, state, block, rows)
+        numbers = self._numbers(state, block, rows, rewards)
+        size = min(IMAGES, self.rows)
+        filled = filled_up(images, shown, size, self.rows) if images else (None, None)
+        done = self.reader.decision(PassInputs(vectors, *numbers, *filled), state.blocks[block])
+        if done is None:
+            return None
+        logits, state.blocks[block] = done
+        return logits
 
     def _choose(
         self, state: LaneStates, lane: int, task: TaskSpec, logits: npt.NDArray[np.float32]
@@ -379,22 +411,15 @@ class ModelAgent(LaunchingAgent):
         self, observations: dict[int, Observation], state: LaneStates, blocks: Sequence[tuple[int, list[int]]]
     ) -> dict[int, Tensor]:
         """Encode what the lanes see: a tensor (rows, width) for each block that has a ready lane."""
-        encoders, config = self.model.encoders, self.model.config
+        encoders = self.model.encoders
         encoded: dict[int, Tensor] = {}
         images: list[Observation] = []
         shown: dict[int, list[int]] = {}  # rows of a block that see images
         for block, rows in blocks:
-            vectors = np.zeros((self.rows, config.state_width), dtype=np.float32)
-            for row in rows:
-                lane = block * self.rows + row
-                seen, task = observations[lane], self._task(state, lane)
-                if seen.shape != task.observation_shape:
-                    raise AgentError(f"{task.id} showed {seen.shape}, not {task.observation_shape}")
-                if task.observation == "image":
-                    images.append(seen)
-                    shown.setdefault(block, []).append(row)
-                else:
-                    vectors[row, : seen.size] = seen.reshape(-1)
+            vectors, seen, shown_rows = self._shown(observations, state, block, rows)
+            if seen:
+                images += seen
+                shown[block] = shown_rows
             encoded[block] = encoders.observation(self._given(vectors))
         if images:
             size = min(IMAGES, self.rows)
@@ -407,10 +432,50 @@ class ModelAgent(LaunchingAgent):
                 first += len(rows)
         return encoded
 
+    def _shown(
+        self, observations: Mapping[int, Observation], state: LaneStates, block: int, rows: Sequence[int]
+    ) -> tuple[npt.NDArray[np.float32], list[Observation], list[int]]:
+        """Return what lanes of a block see: vectors (rows, state_width), images, and the rows of these."""
+        vectors = np.zeros((self.rows, self.model.config.state_width), dtype=np.float32)
+        images, places = [], []
+        for row in rows:
+            lane = block * self.rows + row
+            seen, task = observations[lane], self._task(state, lane)
+            if seen.shape != task.observation_shape:
+                raise AgentError(f"{task.id} showed {seen.shape}, not {task.observation_shape}")
+            if task.observation == "image":
+                images.append(seen)
+                places.append(row)
+            else:
+                vectors[row, : seen.size] = seen.reshape(-1)
+        return vectors, images, places
+
     def _read_block(
         self, state: LaneStates, block: int, rows: Sequence[int], encoded: Tensor, rewards: dict[int, float]
     ) -> Tensor:
         """Read one pass of one block; return logits (rows, 8, 274), where the model computes."""
+        returns_to_go, last_rewards, valid, classes = self._numbers(state, block, rows, rewards)
+        x = self.model.decision_tokens(
+            encoded,
+            self._given(returns_to_go),
+            self._given(last_rewards),
+            None if classes is None else self._given(classes),
+        )
+        mask = None if valid is None else self._given(valid)
+        hidden, state.blocks[block] = self.reader.stepper.call(x, state.blocks[block], mask)
+        return self.reader.action_head(hidden[:, -1])
+
+    def _numbers(
+        self, state: LaneStates, block: int, rows: Sequence[int], rewards: dict[int, float]
+    ) -> tuple[
+        npt.NDArray[np.float32],
+        npt.NDArray[np.float32],
+        npt.NDArray[np.bool_] | None,
+        npt.NDArray[np.int64] | None,
+    ]:
+        """Return returns-to-go and rewards (rows,), which tokens are there (rows, pass_tokens; None: all),
+        and the classes of the last actions (rows, 8; None without actions in context).
+        """
         model = self.model
         past = model.config.pass_tokens - model.config.fresh_tokens
         returns_to_go = np.zeros(self.rows, dtype=np.float32)
@@ -429,15 +494,12 @@ class ModelAgent(LaunchingAgent):
                 valid[row, :past] = True
                 if model.config.actions_in_context and task.action == "discrete":
                     valid[row, 1:ACTION_DIMS] = False
-        x = model.decision_tokens(
-            encoded,
-            self._given(returns_to_go),
-            self._given(last_rewards),
-            self._given(classes) if model.config.actions_in_context else None,
+        return (
+            returns_to_go,
+            last_rewards,
+            None if valid.all() else valid,
+            classes if model.config.actions_in_context else None,
         )
-        mask = None if valid.all() else self._given(valid)
-        hidden, state.blocks[block] = self.reader.stepper.call(x, state.blocks[block], mask)
-        return self.reader.action_head(hidden[:, -1])
 
     def _given(self, values: npt.NDArray[Any]) -> Tensor:
         """Return ``values`` where the model computes; it is read before they change."""

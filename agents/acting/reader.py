@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lram.agents.acting.captured_decision import CapturedDecision
+from lram.agents.backbones.captured import CapturedStep
 from lram.agents.backbones.narrow_weights import weights_kept_as
 from lram.agents.backbones.stepping import Stepper, make_stepper
 from lram.agents.compute import Narrow
@@ -33,6 +35,7 @@ class PassReader:
         stepper: Reads a pass.
         action_head: Reads actions from hidden states: (rows, width) to (rows, 8, 274).
         images: Encodes images: (n, 3, 64, 64) to (n, width).
+        decision: Decides in one recording, where the step is recorded; None elsewhere.
         device: Where the model computes.
         here: Whether that is the processor. Kept beside ``device``, since between two passes nothing is left
             in the processor's cache: each look-up then takes longer than it seems to.
@@ -45,8 +48,13 @@ class PassReader:
     stepper: Stepper
     action_head: Callable[[Tensor], Tensor]
     images: Callable[[Tensor], Tensor]
+    decision: CapturedDecision | None
     device: torch.device
     here: bool
+
+    def with_stepper(self, stepper: Stepper) -> PassReader:
+        """Return this, its passes read by ``stepper``."""
+        return replace(self, stepper=stepper, decision=None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return make_reader, (self.model, self.form, self.rows, self.weights)
@@ -74,7 +82,10 @@ def make_reader(model: ActionModel, form: str, rows: int, weights: Narrow | None
             action_head, images = _fused_ends(model, rows)
     device = model.backbone.device
     here = device.type == "cpu"
-    return PassReader(model, form, rows, weights, stepper, action_head, images, device, here)
+    decision = None
+    if isinstance(stepper.call, CapturedStep):
+        decision = CapturedDecision(model, stepper.call, min(IMAGES, rows))
+    return PassReader(model, form, rows, weights, stepper, action_head, images, decision, device, here)
 
 
 def _fused_ends(

@@ -48,8 +48,9 @@ run where those are installed.
 * *Decision*: three tokens a row, observation on the host in, action on the host out
   (`lram latency`, [how](how-to/latency.md)); *network* is the model alone, on the device. Contexts are
   really read.
-* *Forms of the step*: plain (`torch`), as a CUDA graph (`captured`), and as one with Triton kernels (`triton`: every
-  kind but GRU, LSTM and `transformer[recompute]`; [what they do](explanation/step.md#forms-of-the-step)).
+* *Forms of the step*: plain (`torch`), as a CUDA graph (`captured`), as one with Triton kernels (`triton`:
+  every kind but GRU, LSTM and `transformer[recompute]`); [what they
+  do](explanation/step.md#forms-of-the-step).
 * *Caches*: a Transformer keeps all of the context (`[full]`), its own band (`[ring]`), or reads its window
   again at each decision (`[recompute]`).
 * *Limit*: the time in which the memory moves the bytes of a decision, by the speed that was measured in the
