@@ -41,7 +41,8 @@ from lram.agents.trajectories import StoreWriter, Trajectory
 
 REACH = TaskSpec("metaworld/reach", "metaworld", "vector", (5,), "continuous", 2, 1.0, 1.0)
 PUSH = replace(REACH, id="metaworld/push")
-GAME = TaskSpec("atari/game", "atari", "image", (3, 64, 64), "discrete", 6, 1.0, 1.0)
+GAME = TaskSpec("atari/game", "atari", "vector", (7,), "discrete", 6, 1.0, 1.0)
+SCREEN = replace(GAME, observation="image", observation_shape=(3, 64, 64))  # takes twice as long
 
 TINY = (
     "model.width=16",
@@ -67,31 +68,30 @@ def episode(task: TaskSpec, number: int, length: int = 8) -> Trajectory:
     rng = np.random.default_rng([number, len(task.id)])
     if task.observation == "image":
         seen: Any = rng.integers(0, 256, (length + 1, *task.observation_shape), dtype=np.uint8)
-        actions: Any = np.full(length, 2)
     else:
         seen = rng.uniform(-1, 1, (length + 1, *task.observation_shape)).astype(np.float32)
-        actions = np.full((length, task.action_size), 0.5, dtype=np.float32)
+    discrete = task.action == "discrete"
+    actions: Any = np.full(length, 2) if discrete else np.full((length, task.action_size), 0.5, np.float32)
     rewards = rng.uniform(0, 1, length).astype(np.float32)
     return Trajectory(task, seen, actions, rewards, rewards, False, True, policy="expert")
 
 
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("stores") / "store"
+def stored(path: Path, *tasks: TaskSpec) -> Path:
     with StoreWriter(path) as writer:
-        for task in (REACH, PUSH, GAME):
+        for task in tasks:
             for number in range(5):
                 writer.append(episode(task, number))
     return path
 
 
 @pytest.fixture(scope="session")
-def without_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("stores") / "store"
-    with StoreWriter(path) as writer:
-        for number in range(5):
-            writer.append(episode(REACH, number))
-    return path
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stored(tmp_path_factory.mktemp("stores") / "store", REACH, PUSH, GAME)
+
+
+@pytest.fixture(scope="session")
+def with_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stored(tmp_path_factory.mktemp("stores") / "store", REACH, PUSH, SCREEN)
 
 
 @pytest.fixture(scope="session")
@@ -176,6 +176,22 @@ def test_workers_change_no_bit(recipe: Callable[..., Recipe], tmp_path: Path, wh
     start(recipe("sampling.workers=2"), tmp_path / "run")
     assert weights(whole) == weights(tmp_path / "run")
     assert lines(whole) == lines(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_neither_workers_nor_a_crash_change_a_bit_of_what_is_learnt_from_images(
+    recipe: Callable[..., Recipe], with_images: Path, tmp_path: Path, whole: Path
+) -> None:
+    start(recipe(f"data.stores={with_images}"), tmp_path / "whole")
+    with pytest.raises(CrashError):
+        start(
+            recipe(f"data.stores={with_images}", "sampling.workers=2"),
+            tmp_path / "cut",
+            Surroundings(Crashing(8)),
+        )
+    go_on(tmp_path / "cut")
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole") != weights(whole)
+    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -467,11 +483,11 @@ def test_the_learning_rate_warms_up_and_falls_as_half_a_cosine() -> None:
 
 
 def test_an_update_is_the_mean_of_its_micro_batches_gradients(
-    recipe: Callable[..., Recipe], tmp_path: Path
+    recipe: Callable[..., Recipe], with_images: Path, tmp_path: Path
 ) -> None:
     """Against plain PyTorch: the mean over micro-batches of each one's own mean loss, clipped, AdamW."""
     settings = ("optimizer.updates=1", "optimizer.warmup_updates=0", "optimizer.accumulate=4")
-    one = recipe(*settings)
+    one = recipe(f"data.stores={with_images}", *settings)
     start(one, tmp_path / "run")
     ours, _ = load_checkpoint(tmp_path / "run" / "checkpoint")
 
@@ -624,23 +640,15 @@ def test_a_tracker_that_fails_does_not_end_training(
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["xlstm", "mamba", "transformer"])
 def test_every_kind_of_model_learns(
-    kind: str, precision: str, store: Path, without_images: Path, tmp_path: Path
+    kind: str, precision: str, store: Path, with_images: Path, tmp_path: Path
 ) -> None:
-    """Images, whose encoder is that of every kind, in bfloat16 with one of them only: most processors take
-    several times as long for these."""
+    """Images, whose encoder is that of every kind, with one of them only."""
     own = {"xlstm": "xlstm.slstm_at=[1]", "mamba": "mamba.expand=2", "transformer": "transformer.heads=4"}
-    seen = store if precision == "float32" or kind == "transformer" else without_images
-    domains = {"metaworld"} if seen == without_images else {"atari", "metaworld"}
-    settings = [
-        setting
-        for setting in TINY
-        if not setting.startswith("model.xlstm") and ("atari" in domains or "atari" not in setting)
-    ]
     recipe = read_recipe(
         None,
         [
-            *settings,
-            f"data.stores={seen}",
+            *(setting for setting in TINY if not setting.startswith("model.xlstm")),
+            f"data.stores={with_images if kind == 'transformer' else store}",
             "saving.trackers=[]",
             f"model.{own[kind]}",
             "optimizer.updates=25",
@@ -653,8 +661,8 @@ def test_every_kind_of_model_learns(
     )
     start(recipe, tmp_path / "run")
     first, last = (line for line in lines(tmp_path / "run") if line["kind"] == "validation")
-    assert last["domains"].keys() == domains
-    for domain in domains:
+    assert last["domains"].keys() == {"atari", "metaworld"}
+    for domain in ("atari", "metaworld"):
         assert last["domains"][domain]["loss"] < first["domains"][domain]["loss"] - 3
     model, meta = load_checkpoint(tmp_path / "run" / "checkpoint")
     assert meta.trained
