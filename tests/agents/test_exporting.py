@@ -46,13 +46,22 @@ def _agent(config: ModelConfig) -> ModelAgent:
     )
 
 
+@pytest.fixture
+def few_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare fewer: the ring's window ends with the fifth, and the second episode follows another."""
+    monkeypatch.setattr("lram.agents.exporting.agreement.EPISODES", 2)
+    monkeypatch.setattr("lram.agents.exporting.agreement.DECISIONS", 12)
+
+
+@pytest.mark.usefixtures("few_decisions")
 @pytest.mark.parametrize("name", ["gru with actions", "mamba without returns", "ring", "xlstm"])
 def test_a_program_decides_as_the_agent(name: str, tmp_path: Path) -> None:
     found = export_policy(tmp_path / "out", _agent(CONFIGS[name]), VECTOR, "torch-export")
-    assert found.decisions == 200
+    assert found.decisions == 24
     assert found.largest_difference < 1e-5
 
 
+@pytest.mark.usefixtures("few_decisions")
 def test_the_folder_says_what_is_in_it_and_runs_without_the_package(tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_policy(out, _agent(ModelConfig(16, 1, GRUConfig())), IMAGE, "torch-export")
@@ -60,7 +69,7 @@ def test_the_folder_says_what_is_in_it_and_runs_without_the_package(tmp_path: Pa
     assert [one["name"] for one in about["inputs"]] == ["observation", "reward", "first", "target_return"]
     assert {one["input"] for one in about["state"]} == {"earned", "past_0_0"}
     assert about["model"]["digest"] == "0123"
-    assert about["agreement"]["decisions"] == 200
+    assert about["agreement"]["decisions"] == 24
     assert about["target_return"] == 10
     assert "one of 0 to 4" in (out / "card.md").read_text()
     assert len((out / "policy.py").read_text().splitlines()) <= 100
@@ -72,6 +81,7 @@ def test_the_folder_says_what_is_in_it_and_runs_without_the_package(tmp_path: Pa
     assert "ms a decision" in ran.stdout
 
 
+@pytest.mark.usefixtures("few_decisions")
 @pytest.mark.parametrize(
     ("name", "task"), [("mamba2", VECTOR), ("xlstm", VECTOR), ("gru with actions", IMAGE)]
 )
@@ -79,6 +89,7 @@ def test_onnx_decides_as_the_agent(name: str, task: TaskSpec, tmp_path: Path) ->
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="the extra export is not installed")
     found = export_policy(tmp_path / "out", _agent(CONFIGS[name]), task, "onnx")
+    assert found.decisions == 24
     assert found.largest_difference < 1e-5
 
 
@@ -142,7 +153,8 @@ def test_a_policy_refuses_an_observation_of_another_shape_and_output_that_is_not
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
-    export_policy(out, _agent(ModelConfig(16, 1, GRUConfig())), VECTOR, "torch-export")
+    found = export_policy(out, _agent(ModelConfig(16, 1, GRUConfig())), VECTOR, "torch-export")
+    assert found.decisions == 200
     policy = Policy(out)
     with pytest.raises(ValueError, match=r"observation has the shape \(7,\), not \(6,\)"):
         policy.act(np.zeros(7))
