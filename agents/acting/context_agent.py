@@ -16,11 +16,13 @@ from lram.agents.acting.contexts import Context
 from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import Agent, AgentError
 from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.layers import order_of, places
 from lram.agents.backbones.states import State, tensors
 from lram.agents.backbones.stepping import StepFunction, Stepper
 from lram.agents.checkpoints.known_tasks import KnownTasks
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import ActionModel
+from lram.agents.transfer import row_numbers
 
 
 class ContextAgent(ModelAgent):
@@ -150,20 +152,40 @@ class ResetBackbone(ForgetfulBackbone):
 
     def reset(self, state: State, rows: Sequence[int]) -> None:
         """See :class:`Backbone`."""
-        state["count"][list(rows)] = 0
+        state["count"].index_fill_(0, row_numbers(rows, self.device), 0)
         self.whole.reset(state["state"], rows)
 
     def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Read one decision of every row that has one."""
         valid = self._passes(x, valid)
         ready = valid.any(dim=1)
-        due = (ready & (state["count"] == self.timesteps)).nonzero().flatten().tolist()
+        late = ready & (state["count"] == self.timesteps)
+        if x.device.type != "cpu":
+            return self._step_unasked(x, state, valid, late)
+        due = late.nonzero().flatten().tolist()
         if due:
             self.reset(state, due)
             valid[due, : self.past] = False
         # As agents do: a pass that all rows have whole goes without a mask.
         y, inner = self._read(x, state["state"], None if bool(valid.all()) else valid)
         return y, {"count": state["count"] + ready, "state": inner}
+
+    def _step_unasked(self, x: Tensor, state: State, valid: Tensor, late: Tensor) -> tuple[Tensor, State]:
+        """Do the same without knowing on the host which rows are ``late``, so that nobody has to wait.
+
+        Every number of the state is read and written for that. What the host itself keeps of it, a bound of
+        what a cache holds, stays as it is: a bound still.
+        """
+        ready, count = valid.any(dim=1), state["count"]
+        first = self.whole.initial_state(1)
+        for kept, begin in zip(tensors(state["state"]), tensors(first), strict=True):
+            if kept.device == x.device:
+                # What has grown since it was fresh, a cache, is filled up with zeros.
+                fresh = begin if begin.shape[1:] == kept.shape[1:] else torch.zeros_like(kept[:1])
+                kept.copy_(torch.where(late.view(-1, *[1] * (kept.dim() - 1)), fresh, kept))
+        valid[:, : self.past] &= ~late.unsqueeze(1)
+        y, inner = self._read(x, state["state"], valid)
+        return y, {"count": count.masked_fill(late, 0) + ready, "state": inner}
 
 
 class WindowBackbone(ForgetfulBackbone):
@@ -176,6 +198,7 @@ class WindowBackbone(ForgetfulBackbone):
         super().__init__(backbone, config, timesteps)
         # The step of a model that reads its window anew sees no more, but its forward all that it is given.
         self.most = config.past.tokens if config.past.anew else None
+        self.longest = config.past.longest_forward
 
     def initial_state(self, rows: int) -> State:
         """``tokens`` (rows, timesteps x tokens of a pass, width), newest last, and which are there."""
@@ -193,12 +216,17 @@ class WindowBackbone(ForgetfulBackbone):
 
     def reset(self, state: State, rows: Sequence[int]) -> None:
         """See :class:`Backbone`."""
+        numbers = row_numbers(rows, self.device)
         for tensor in tensors(state):
-            tensor[list(rows)] = 0
+            tensor.index_fill_(0, numbers, 0)
 
     def step(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Read one decision of every row that has one; what it returns for other tokens is zero."""
         valid = self._passes(x, valid)
+        held = state["tokens"].shape[1]
+        size = min(held, self.most) if self.most else held
+        if x.device.type != "cpu" and (self.longest is None or size <= self.longest):
+            return self._step_together(x, state, valid, size)
         y = torch.zeros_like(x)
         for row in valid.any(dim=1).nonzero().flatten().tolist():
             tokens, there = state["tokens"][row], state["there"][row]
@@ -210,6 +238,28 @@ class WindowBackbone(ForgetfulBackbone):
             read = self.whole(window.to(x.dtype).unsqueeze(0))[0]
             y[row, new] = read[len(read) - int(new.sum()) :]
         return y, state
+
+    def _step_together(self, x: Tensor, state: State, valid: Tensor, size: int) -> tuple[Tensor, State]:
+        """Do the same for all rows in one pass of ``size`` tokens each, whatever they have.
+
+        Nobody has to know on the host which they have. What a row lacks stands behind its last token, where
+        no token looks; so a row's bits do not depend on other rows here either.
+        """
+        new, ready = self.pass_tokens, valid.any(dim=1, keepdim=True)
+        tokens = torch.cat([state["tokens"][:, new:], x.to(state["tokens"].dtype)], dim=1)
+        there = torch.cat([state["there"][:, new:], valid], dim=1)
+        there[:, : self.past] = False  # what tells of the timestep before the window
+        tokens = torch.where(ready.unsqueeze(-1), tokens, state["tokens"])
+        there = torch.where(ready, there, state["there"])
+        ranks = places(there)
+        dropped = (there.sum(dim=1, keepdim=True) - size).clamp(min=0)  # the oldest, where they are too many
+        first = order_of(ranks).gather(1, torch.arange(size, device=x.device) + dropped)
+        window = tokens.gather(1, first.unsqueeze(-1).expand(-1, -1, self.width))
+        read = self.whole(window.to(x.dtype))
+        place = (ranks[:, -new:] - dropped).clamp(0, size - 1).unsqueeze(-1)
+        y = read.gather(1, place.expand(-1, -1, self.width))
+        y = y.masked_fill(~(there[:, -new:] & ready).unsqueeze(-1), 0)
+        return y, {"tokens": tokens, "there": there}
 
 
 def _push(memory: Tensor, new: Tensor) -> None:

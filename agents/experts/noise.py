@@ -14,13 +14,23 @@ place drawn uniformly, so the share is P at every decision and not only in the l
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.api import (
+    Action,
+    Agent,
+    AgentError,
+    AgentInfo,
+    Episode,
+    LaunchingAgent,
+    Observation,
+    PendingActions,
+    TaskSpec,
+)
 
 _SUFFIX = re.compile(r"(?P<share>\d*\.?\d+)(x(?P<burst>\d+))?")
 _STREAM = 0x6E6F6973  # keeps the noise apart from what the agent itself draws from the episode's seed
@@ -97,7 +107,28 @@ class NoisyState:
     dice: dict[int, _Dice] = field(default_factory=dict)
 
 
-class NoisyAgent(Agent):
+@dataclass(frozen=True, slots=True)
+class NoisyActions(PendingActions):
+    """Actions of the inner agent that a device still computes, some of which are replaced.
+
+    Attributes:
+        pending: The inner agent's.
+        replaced: Returns what is taken of them.
+    """
+
+    pending: PendingActions
+    replaced: Callable[[list[Action]], list[Action]]
+
+    def wait(self) -> None:
+        """See :class:`lram.agents.api.PendingActions`."""
+        self.pending.wait()
+
+    def actions(self) -> list[Action]:
+        """See :class:`lram.agents.api.PendingActions`."""
+        return self.replaced(self.pending.actions())
+
+
+class NoisyAgent(LaunchingAgent):
     """Another agent with some of its actions replaced by random ones.
 
     The inner agent is asked at every decision, so what it remembers continues; its ``took`` tells it which
@@ -145,7 +176,28 @@ class NoisyAgent(Agent):
     ) -> tuple[list[Action], NoisyState]:
         """See :class:`lram.agents.api.Agent`."""
         given, state.inner = self.inner.act(state.inner, observations, rewards, lanes)
-        actions = list(given)
+        return self._replaced(state, list(given), lanes), state
+
+    @property
+    def launches(self) -> bool:
+        """Whether the inner agent does."""
+        return isinstance(self.inner, LaunchingAgent) and self.inner.launches
+
+    def launch(
+        self,
+        state: NoisyState,
+        observations: Sequence[Observation],
+        rewards: Sequence[float],
+        lanes: Sequence[int],
+    ) -> tuple[PendingActions, NoisyState]:
+        """See :class:`lram.agents.api.LaunchingAgent`; the dice are thrown when the actions are taken."""
+        assert isinstance(self.inner, LaunchingAgent)
+        lanes = list(lanes)
+        pending, state.inner = self.inner.launch(state.inner, observations, rewards, lanes)
+        return NoisyActions(pending, lambda actions: self._replaced(state, actions, lanes)), state
+
+    def _replaced(self, state: NoisyState, actions: list[Action], lanes: Sequence[int]) -> list[Action]:
+        """Return what is taken of the inner agent's ``actions``; it is told what is not."""
         replaced = []
         for place, lane in enumerate(lanes):
             action = self._replacement(state.dice[lane])
@@ -154,7 +206,7 @@ class NoisyAgent(Agent):
                 replaced.append(place)
         if replaced:
             self.took(state, [lanes[place] for place in replaced], [actions[place] for place in replaced])
-        return actions, state
+        return actions
 
     def took(self, state: NoisyState, lanes: Sequence[int], actions: Sequence[Action]) -> None:
         """Pass on what was taken instead of what this agent gave."""

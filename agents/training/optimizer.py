@@ -7,6 +7,7 @@ Decay, clipping and schedule as in the LRAM reference implementation (ml-jku/LRA
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -62,22 +63,42 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
-def clip_gradients(model: nn.Module, largest: float) -> Tensor:
-    """Scale gradients down to the norm ``largest`` (0: leave them); return the norm before, (), float32.
+def gradient_norm(model: nn.Module) -> Tensor:
+    """Return the norm of all gradients, and the sum of their squares, for :func:`clip_gradients`: (2,),
+    float32, where they are; nobody has to wait for it.
+    """
+    gradients = _gradients(model)
+    squares = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return torch.stack([norm, squares])
+
+
+def _gradients(model: nn.Module) -> list[Tensor]:
+    return [one.grad.detach() for one in model.parameters() if one.grad is not None]
+
+
+def clip_gradients(model: nn.Module, largest: float, measured: Tensor, here: Sequence[float]) -> float:
+    """Scale gradients down to the norm ``largest`` (0: leave them); return the norm before.
 
     Where the square of a finite norm is beyond float32, it is computed in float64. Such gradients come from
     tokens that begin as exactly zero before many norms, and are gone after the first updates.
+
+    Args:
+        model: Whose gradients.
+        largest: Norm.
+        measured: What :func:`gradient_norm` returned.
+        here: Its numbers, which the host has fetched with others: a GPU is not waited for again.
     """
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    squares = sum((gradient.detach().square().sum() for gradient in gradients), torch.zeros(()))
-    if torch.isfinite(squares):
-        return nn.utils.clip_grad_norm_(model.parameters(), largest or math.inf)
-    norm: Tensor = torch.stack([gradient.detach().double().norm() for gradient in gradients]).norm()
+    gradients = _gradients(model)
+    if math.isfinite(here[1]):
+        if largest:  # the arithmetic of torch.nn.utils.clip_grad_norm_, which would measure again
+            torch._foreach_mul_(gradients, (largest / (measured[0] + 1e-6)).clamp(max=1.0))
+        return here[0]
+    norm: Tensor = torch.stack([gradient.double().norm() for gradient in gradients]).norm()
     if torch.isfinite(norm) and 0 < largest < norm:
         for gradient in gradients:
             gradient.mul_((largest / norm).float())
-    small: Tensor = norm.float()
-    return small
+    return float(norm.float())
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

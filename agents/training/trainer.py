@@ -29,6 +29,7 @@ from lram.agents.training.losses import losses, spread_targets
 from lram.agents.training.metrics import Meter, Sums, batch_sums
 from lram.agents.training.optimizer import (
     clip_gradients,
+    gradient_norm,
     learning_rate,
     make_optimizer,
     optimizer_tensors,
@@ -218,14 +219,17 @@ class Trainer:
                 found.append(self._gradient(batch, micro_step))
             read.append(batch)
         asked = torch.tensor([float(stop.asked)], dtype=torch.float64, device=self.world.device)
-        totals = self.world.sum(torch.cat([torch.stack(found).flatten(), asked])).tolist()
+        measured = gradient_norm(self.model)
+        sums = self.world.sum(torch.cat([torch.stack(found).flatten(), asked]))
+        # All that the host asks of an update, in one copy.
+        *totals, norm, squares = torch.cat([sums, measured.to(sums)]).tolist()
         if totals[-1] and self.world.size > 1:
             return None
         rows = [totals[start : start + 4] for start in range(0, len(totals) - 1, 4)]
         for batch, row in zip(read, rows, strict=True):
             if not math.isfinite(row[1]):
                 raise AgentError(self._not_finite("loss", [batch]))
-        norm = float(clip_gradients(self.model, self.recipe.optimizer.clip))
+        norm = clip_gradients(self.model, self.recipe.optimizer.clip, measured, (norm, squares))
         if not math.isfinite(norm):
             raise AgentError(self._not_finite("gradient", read))
         set_learning_rate(self.optimizer, learning_rate(self.update, self.recipe.optimizer))

@@ -279,3 +279,37 @@ def test_other_words_are_no_context(suffix: str) -> None:
 def test_only_models_have_a_context_to_limit(spec: str) -> None:
     with pytest.raises(AgentError, match="goes with action models"):
         create_agent(spec)
+
+
+@pytest.mark.parametrize("name", ["xlstm", "transformer, full", "transformer, window", "actions in context"])
+@pytest.mark.parametrize("mode", ["window", "reset"])
+def test_where_a_gpu_computes_it_is_the_same_without_asking_which_rows_are_ready(
+    name: str, mode: Any
+) -> None:
+    """The form that asks nothing, on a processor, beside the one that asks."""
+    config, draw = CONFIGS[name], torch.Generator().manual_seed(3)
+    agent = _agent(config, Context(mode, 3), step="torch")
+    backbone: Any = agent.model.backbone
+    tokens, past = config.pass_tokens, config.pass_tokens - config.fresh_tokens
+    with torch.inference_mode():
+        ours, plain = (backbone.initial_state(4) for _ in range(2))
+        for number in range(11):
+            x = torch.randn(4, tokens, config.width, generator=draw)
+            ready = torch.rand(4, generator=draw) < 0.7
+            valid = ready.unsqueeze(1).repeat(1, tokens)
+            valid[:, :past] &= torch.tensor([number > 0, number > 0, number != 5, False]).unsqueeze(1)
+            if number == 5:
+                for state in (ours, plain):
+                    backbone.reset(state, [2])
+            if mode == "reset":
+                late = ready & (ours["count"] == 3)
+                y, ours = backbone._step_unasked(x, ours, valid.clone(), late)
+            else:
+                size = min(3 * tokens, backbone.most or 3 * tokens)
+                y, ours = backbone._step_together(x, ours, valid, size)
+            expected, plain = backbone.step(x, plain, valid)
+            seen = torch.zeros_like(valid)
+            seen[ready, past:] = True
+            _close(y[seen].numpy(), expected[seen].numpy() if ready.any() else 0)
+            count = "count" if mode == "reset" else "there"
+            assert torch.equal(ours[count], plain[count])

@@ -14,6 +14,8 @@ from support.fake_gpu import DEVICE, Copies, fake_gpu
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
+from lram.agents.acting.context_agent import ContextAgent
+from lram.agents.acting.contexts import Context
 from lram.agents.acting.model_agent import LaneStates, ModelAgent
 from lram.agents.acting.prefill import encode, prefill
 from lram.agents.api import Episode, TaskSpec
@@ -24,7 +26,7 @@ from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import ActionModel, action_loss
 from lram.agents.training.batches import Batch
 from lram.agents.training.metrics import batch_sums
-from lram.agents.training.optimizer import make_optimizer
+from lram.agents.training.optimizer import clip_gradients, gradient_norm, make_optimizer
 from lram.agents.training.recipe import OptimizerSection
 
 ARM = TaskSpec("metaworld/push", "metaworld", "vector", (39,), "continuous", 4, 1000.0, 200.0)
@@ -73,6 +75,32 @@ def test_a_decision_waits_once_and_a_pass_never(name: str) -> None:
             valid = torch.ones(8, tokens, dtype=torch.bool, device=DEVICE) if masked else None
             y, past = agent.stepper.call(x, past, valid)
             assert (y.shape, y.device) == (x.shape, DEVICE)
+        checked(copies, 0)
+
+
+@pytest.mark.parametrize("context", [Context("window", 2), Context("reset", 2)], ids=["window", "reset"])
+@pytest.mark.parametrize("name", ["gru", "transformer[full]"])
+def test_a_limited_context_waits_no_more_than_the_whole_one(name: str, context: Context) -> None:
+    with fake_gpu() as copies, torch.inference_mode():
+        agent = ContextAgent(agent_of(CONFIGS[name]), context)
+        assert agent.launches
+        state = started(agent)
+        for _ in range(3):
+            agent.reset(state, [7], [Episode(ARM, 1)])
+            copies.clear()
+            decide(agent, state)
+            checked(copies, 1)
+
+
+def test_an_update_asks_for_its_norm_with_its_loss() -> None:
+    with fake_gpu() as copies:
+        with DEVICE:
+            model = build_backbone(CONFIGS["gru"])
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        measured = gradient_norm(model)
+        clip_gradients(model, 0.25, measured, (1.0, 1.0))
+        assert measured.device == DEVICE
         checked(copies, 0)
 
 

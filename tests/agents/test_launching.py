@@ -14,6 +14,7 @@ from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.compute import Compute
+from lram.agents.experts.noise import Noise, NoisyAgent
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import build_model
 
@@ -38,9 +39,9 @@ def agent_of(backbone: Any) -> ModelAgent:
 class Play:
     """An agent with 16 lanes in two passes, of which 1, 2 and 9 play; the same observations each time."""
 
-    def __init__(self, agent: ModelAgent) -> None:
+    def __init__(self, agent: ModelAgent | NoisyAgent) -> None:
         self.agent, self.rng = agent, np.random.default_rng(0)
-        self.state = agent.start(16)
+        self.state: Any = agent.start(16)
         self.reset([1, 2, 9], 0)
 
     def reset(self, lanes: list[int], seed: int) -> None:
@@ -93,6 +94,22 @@ def test_what_is_launched_and_taken_later_is_what_act_gives(name: str) -> None:
     both.wait()
     assert np.array_equal(waited.act([9, 1]), both.actions())
     assert len(np.unique(np.array(chosen), axis=0)) > 3, "what was chosen does not tell the lanes apart"
+
+
+def test_noise_falls_on_what_is_launched_as_on_what_act_gives() -> None:
+    """The model is told what was taken instead, for its next decision: actions are in its context."""
+    waited, launched = (Play(NoisyAgent(agent_of(MambaConfig()), Noise(0.5, 2))) for _ in range(2))
+    assert not launched.agent.launches, "a processor computes at once"
+    for number in range(8):
+        first, second = waited.act([2, 1]), waited.act([9])
+        pendings = [launched.launch([2, 1]), launched.launch([9])]
+        for pending in reversed(pendings):
+            pending.wait()
+        assert np.array_equal(pendings[1].actions(), second)
+        assert np.array_equal(pendings[0].actions(), first)
+        if number == 3:
+            for play in (waited, launched):
+                play.reset([9], 50)
 
 
 def test_a_launch_without_an_episode_is_refused_as_act_refuses_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,7 +23,7 @@ from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.encoders import IMAGES_AT_ONCE, ImageEncoder
 from lram.agents.model.network import action_loss, build_model
-from lram.agents.training.optimizer import clip_gradients
+from lram.agents.training.optimizer import clip_gradients, gradient_norm
 
 WIDTH = 32
 CONFIGS = {
@@ -267,13 +268,33 @@ def test_a_linear_is_that_of_pytorch(tokens: int, inputs: int, outputs: int, bia
     _assert_close(results(linear), results(F.linear), 3e-6)
 
 
+def clipped(model: torch.nn.Module, largest: float) -> float:
+    measured = gradient_norm(model)
+    return clip_gradients(model, largest, measured, measured.tolist())
+
+
 @pytest.mark.parametrize("largest", [0.0, 0.25])
 def test_a_gradient_whose_square_is_beyond_float32_is_scaled_down(largest: float) -> None:
     model = torch.nn.Linear(2, 1)
     model.weight.grad, model.bias.grad = torch.tensor([[3e22, 0.0]]), torch.tensor([4e22])
-    assert float(clip_gradients(model, largest)) == pytest.approx(5e22)
+    assert clipped(model, largest) == pytest.approx(5e22)
     scale = largest / 5e22 if largest else 1.0
     torch.testing.assert_close(model.weight.grad, torch.tensor([[3e22 * scale, 0.0]]))
     torch.testing.assert_close(model.bias.grad, torch.tensor([4e22 * scale]))
     model.bias.grad = torch.tensor([float("nan")])
-    assert not torch.isfinite(clip_gradients(model, largest))
+    assert not math.isfinite(clipped(model, largest))
+
+
+@pytest.mark.parametrize("largest", [0.0, 0.25, 1e3])
+def test_gradients_are_clipped_to_the_bits_that_pytorch_clips_them_to(largest: float) -> None:
+    models = [torch.nn.Linear(40, 30), torch.nn.Linear(40, 30)]
+    generator = torch.Generator().manual_seed(0)
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        one.grad = torch.randn(one.shape, generator=generator)
+        other.grad = one.grad.clone()
+    expected = torch.nn.utils.clip_grad_norm_(models[1].parameters(), largest or math.inf)
+    assert clipped(models[0], largest) == float(expected)
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert torch.equal(one.grad, other.grad)
