@@ -68,6 +68,10 @@ episodes = 1
 """
 
 
+# The processes of sweeps and cells are forked, too: to start Python and import PyTorch is not the point.
+READY_CHILDREN = "from lram.harness import children, cli; children.PYTHON = {python!r}; cli.main()"
+
+
 @pytest.fixture
 def user(tmp_path: Path) -> Path:
     """A user's folder with the page's modules, and their domain announced as an installed package does."""
@@ -145,7 +149,8 @@ def test_the_backbone_goes_the_whole_way(user: Path) -> None:
 
     def lram(*words: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(user)}
-        command = [*ready_python(), "-m", "lram.harness.cli", *words]
+        start = ready_python()
+        command = [*start, "-c", READY_CHILDREN.format(python=start), *words]
         answer = subprocess.run(
             command, cwd=user, env=environment, capture_output=True, text=True, check=False
         )
