@@ -72,7 +72,7 @@ def look(kind: str, path: Path) -> None:
 def test_a_hostile_field_ends_in_a_report_or_in_a_sentence(folders, kind, tmp_path):
     draw = random.Random(f"{SEED} {kind}")
     for number in range(max(1, CHANGES // len(KINDS))):
-        with undrawn(svg=number % 6 == 0):  # to draw is what takes the time: most changes are not drawn
+        with undrawn(svg=number % 7 == 6):  # to draw is what takes the time: most changes are not drawn
             told = fields.try_one(folders[kind], kind, tmp_path / "work", draw, look)
         report = tmp_path / "work/out/report"
         if report.exists():
