@@ -27,7 +27,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.agents.compute import Compute
 from lram.agents.devices import find_device, refusal
 from lram.agents.experts.noise import NoisyAgent, parse_noise
+from lram.agents.installed import entry_points
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.presets import is_preset, is_preset_like, parse_preset, preset_names
 from lram.agents.own_code import GROUP, named_module

@@ -13,9 +13,9 @@ import hashlib
 import importlib.machinery
 import sys
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from lram.agents.installed import entry_points
 from lram.agents.spec import parse_agent
 from lram.agents.sums import files_digest as files_digest  # for agents of users
 

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 from lram.agents.backbones.registry import BUILT_IN
+from lram.agents.installed import version
 from lram.harness.storage.commits import commit_of
 from lram.harness.storage.records import Provenance
 
