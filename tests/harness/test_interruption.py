@@ -30,15 +30,18 @@ HEED_CTRL_C = (
     "from lram.harness.cli import main; main()"
 )
 
-
-def lram(*arguments: str, **options: object) -> subprocess.Popen[str]:
-    """Start a process of its own number, whose workers are known by that."""
-    return started([sys.executable], *arguments, **options)
+MARK = "LRAM_TEST_COMMAND"
+"""Tells in the environment of a worker which command it belongs to."""
 
 
-def ready_lram(*arguments: str) -> subprocess.Popen[str]:
-    """Start what nothing happens to."""
+def lram(*arguments: str) -> subprocess.Popen[str]:
+    """Start a command; its workers are known by its arguments."""
     return started(ready_python(), *arguments)
+
+
+def new_lram(*arguments: str, **options: object) -> subprocess.Popen[str]:
+    """Start a command in a process of its own number, as the leader of a group or not."""
+    return started([sys.executable], *arguments, **options)
 
 
 def started(python: list[str], *arguments: str, **options: object) -> subprocess.Popen[str]:
@@ -47,6 +50,7 @@ def started(python: list[str], *arguments: str, **options: object) -> subprocess
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, MARK: " ".join(arguments)},
         **options,  # type: ignore[call-overload]
     )
 
@@ -57,19 +61,20 @@ def finished(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def workers_of(parent: int) -> list[int]:
-    """Return the worker processes that were started by ``parent``, dead or alive."""
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Return the worker processes of a command that was started here, while they live."""
+    words = list(process.args)  # type: ignore[arg-type]
+    mark = f"{MARK}={' '.join(words[words.index(HEED_CTRL_C) + 1 :])}".encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"lram.envs.workers.worker" not in (folder / "cmdline").read_bytes().split(b"\0"):
+                continue
             state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            if state != "Z" and mark in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
         except OSError:
             continue
-        if b"lram.envs.workers.worker" not in words or state == "Z":
-            continue
-        if words[words.index(b"--parent") + 1] == str(parent).encode():
-            found.append(int(folder.name))
     return found
 
 
@@ -87,7 +92,7 @@ def recorded(folder: Path) -> int:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("whole") / "run"
-    finished(ready_lram(*ARGUMENTS, "-o", str(folder)))
+    finished(lram(*ARGUMENTS, "-o", str(folder)))
     return Run(folder)
 
 
@@ -108,20 +113,20 @@ def test_a_run_killed_at_a_random_moment_resumes_to_the_same_summary(
     target = draw.randrange(1, 40)
     wait_for(lambda: (folder / "records").is_dir() and recorded(folder) >= target, "records")
     time.sleep(draw.random() * 0.05)
-    playing = workers_of(process.pid)
+    playing = workers_of(process)
     process.kill()
     process.communicate()
     assert playing, "the run was killed before it had workers"
-    wait_for(lambda: not workers_of(process.pid), "the workers to follow their parent")
+    wait_for(lambda: not workers_of(process), "the workers to follow their parent")
     assert recorded(folder) < 80, "the run was over before it was killed"
 
-    finished(ready_lram("resume", str(folder), "-q", "-l", "3", "-w", "1"))
+    finished(lram("resume", str(folder), "-q", "-l", "3", "-w", "1"))
 
     lines = [line for part in (folder / "records").glob("*.jsonl") for line in part.read_bytes().splitlines()]
     counts = Counter(msgspec.json.decode(line, type=EpisodeRecord).item for line in lines)
     assert set(counts.values()) == {1}
     assert comparable(Run(folder)) == comparable(whole)
-    summaries = [finished(ready_lram("report", str(path), "--json")) for path in (folder, whole.path)]
+    summaries = [finished(lram("report", str(path), "--json")) for path in (folder, whole.path)]
     assert summaries[0] == summaries[1]
 
 
@@ -133,9 +138,9 @@ def test_a_worker_that_is_killed_or_stopped_costs_a_repetition_and_the_record_sa
     folder = tmp_path / "run"
     # The worker may be stopped between a step and a reset; either deadline must then end the wait.
     process = lram(*ARGUMENTS, "-o", str(folder), "--step-deadline", "1", "--begin-deadline", "10")
-    wait_for(lambda: len(workers_of(process.pid)) == 2, "workers")
+    wait_for(lambda: len(workers_of(process)) == 2, "workers")
     wait_for(lambda: recorded(folder) >= 3, "records")
-    os.kill(workers_of(process.pid)[0], how)
+    os.kill(workers_of(process)[0], how)
     finished(process)
     assert comparable(Run(folder)) == comparable(whole)
     notes = [note for record in Run(folder).records() for note in record.measured.incidents]
@@ -148,14 +153,14 @@ def test_ctrl_c_and_sigterm_leave_a_run_that_resumes_and_say_how(
     tmp_path: Path, whole: Run, how: signal.Signals
 ) -> None:
     folder = tmp_path / "run"
-    process = lram(*ARGUMENTS, "-o", str(folder), start_new_session=True)
+    process = new_lram(*ARGUMENTS, "-o", str(folder), start_new_session=True)
     wait_for(lambda: (folder / "records").is_dir() and recorded(folder) >= 3, "records")
     os.killpg(process.pid, how)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert f"lram resume {folder}" in output
-    assert not workers_of(process.pid)
-    finished(ready_lram("resume", str(folder), "-q"))
+    assert not workers_of(process)
+    finished(lram("resume", str(folder), "-q"))
     assert comparable(Run(folder)) == comparable(whole)
 
 
@@ -165,7 +170,7 @@ def test_a_second_writer_is_refused_while_the_first_plays(tmp_path: Path) -> Non
     long = ["3000" if word == "20" else word for word in ARGUMENTS]  # until it is ended here
     process = lram(*long, "-o", str(folder))
     wait_for(lambda: (folder / "records").is_dir() and recorded(folder) >= 1, "records")
-    second = ready_lram("resume", str(folder))
+    second = lram("resume", str(folder))
     _, errors = second.communicate(timeout=60)
     assert second.returncode == 2
     assert "in use by another process" in errors

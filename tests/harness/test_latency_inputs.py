@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support.ready import ready_children
 
 from lram.agents.api import Observation
 from lram.harness.errors import LramError
@@ -138,19 +140,20 @@ EFFORT = Effort(seconds=0.2, most=6, least=5, warm_up_s=0.05)
 
 
 @pytest.fixture
-def remembering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LatencyRequest:
+def remembering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LatencyRequest]:
     """An agent that takes 20 ms for an observation it has not seen, and nothing for others."""
     (tmp_path / "remembering_agent.py").write_text(REMEMBERING)
     monkeypatch.chdir(tmp_path)
-    return LatencyRequest(
-        ["remembering_agent:Remembering", "random"],
-        contexts=(3, 6),
-        batches=(1, 4),
-        repeats=1,
-        task="toy/reach",
-        loop=False,
-        effort=EFFORT,
-    )
+    with ready_children():
+        yield LatencyRequest(
+            ["remembering_agent:Remembering", "random"],
+            contexts=(3, 6),
+            batches=(1, 4),
+            repeats=1,
+            task="toy/reach",
+            loop=False,
+            effort=EFFORT,
+        )
 
 
 def of(run: LatencyRun, label: str) -> list[LatencyPoint]:

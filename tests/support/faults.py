@@ -1,7 +1,8 @@
 """Commands that meet a fault at one of their file operations: killed there, or refused by the disk.
 
-A server process imports what the commands need and forks for every trial, so that a trial costs what the
-command costs; the processes of ours that a command starts are forked, too (``support.forked``). In the fork
+A server process, a ready one itself (``support.ready``), has imported what the commands need and forks for
+every trial, so that a trial costs what the command costs; the processes of ours that a command starts are
+forked, too (``support.forked``). In the fork
 every file operation below one folder is counted: opening for writing, each write, synchronising, renaming,
 making and removing folders and files. At the chosen one the process
 
@@ -25,6 +26,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from support.ready import ready_python
 
 KINDS = ("kill", "EIO", "ENOSPC")
 
@@ -172,7 +175,7 @@ class Server:
         """Start the process; ``imports`` is Python that it runs once, before the first command."""
         self._scratch = scratch
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), imports],
+            [*ready_python(), str(Path(__file__)), imports],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -226,19 +229,11 @@ class Server:
 
 def _serve() -> None:
     sys.path[0] = str(Path(__file__).parents[1])
-    from support.ready import server
-    from support.ready.client import SIMULATORS
-    from support.ready.diversion import divert
-
-    server.warm()
     exec(sys.argv[1])  # what the tests give
     from lram.harness.cli import main
     from support import forked
 
     forked.install()
-    if SIMULATORS in os.environ:
-        divert(os.environ[SIMULATORS])
-
     for line in sys.stdin:
         trial = json.loads(line)
         sys.stdout.flush()

@@ -40,6 +40,7 @@ def install() -> None:
 def _forked(words: list[str], executables: object, close: bool, keep: tuple[int, ...], *rest: Any) -> int:
     """Stand for ``_posixsubprocess.fork_exec``; its descriptor for failures is closed, as exec does it."""
     folder, environment, *streams, _, failures, _, session = rest[:12]  # as subprocess gives them
+    parent = os.getpid()
     if process := os.fork():
         return process
     try:
@@ -64,7 +65,7 @@ def _forked(words: list[str], executables: object, close: bool, keep: tuple[int,
             if environment is None
             else {os.fsdecode(k): os.fsdecode(v) for k, _, v in (one.partition(b"=") for one in environment)},
             "files": [0, 1, 2],
-            "parent": os.getppid(),
+            "parent": parent,
             "nice": 0,  # a fork has that of its parent
         }
         forking.run(request, own, "")

@@ -144,7 +144,9 @@ def study(folder: Path) -> Any:
 
 
 TRAINING = (
-    "model.preset=mamba-1M",
+    "model.width=16",
+    "model.layers=1",
+    "model.gru={}",
     "optimizer.updates=4",
     "optimizer.warmup_updates=0",
     "sampling.sequences=2",
@@ -159,7 +161,9 @@ seeds = [0]
 
 [recipe]
 [recipe.model]
-preset = "mamba-1M"
+width = 16
+layers = 1
+gru = {}
 [recipe.optimizer]
 updates = 2
 warmup_updates = 0

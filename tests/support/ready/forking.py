@@ -46,7 +46,7 @@ def run(request: dict[str, object], files: list[int], address: str) -> None:
     if request.get("session"):
         os.setsid()
     os.chdir(str(request["folder"]))
-    os.nice(int(str(request["nice"])))
+    os.nice(max(0, int(str(request["nice"])) - os.nice(0)))  # as nice as the client, and not twice as much
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         stream = open(  # noqa: SIM115
             number,
