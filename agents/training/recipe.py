@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
@@ -385,6 +386,7 @@ MODEL_FIELDS = (*(one.name for one in fields(ModelConfig)), *kinds())
 """Fields of the model, and the sections of its backbone's options."""
 
 
+@lru_cache(maxsize=256)
 def known_fields(path: tuple[str, ...]) -> tuple[str, ...] | None:
     """Return the names that a section may have; None where any name is right (or the model checks it)."""
     if path == ("model",):

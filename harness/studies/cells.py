@@ -83,6 +83,17 @@ def cells_of(
         AgentError: The recipe after some level's changes is none, or cannot be trained.
     """
     made = []
+    shared: dict[str, Any] = {
+        "content": CONTENT,
+        "data": list(digests.values()),
+        "evaluation": _told(study.evaluation),
+        "protocols": sorted(protocols),
+        "timing": _told(study.timing),
+        "versions": {name: version(name) for name in _COMPUTING},
+    }
+    if own_starts:
+        shared["starts"] = OWN_STARTS
+    usual = flat(recipe_to_dict(Recipe())) | EARLIER_DEFAULTS
     for seed in study.seeds:
         starts = evaluation_seed(study.evaluation.seed, seed) if own_starts else None
         for levels in product(*(axis.levels for axis in study.axes)):
@@ -90,8 +101,7 @@ def cells_of(
             names = tuple(level.name for level in levels)
             recipe = _recipe(study, changes, seed, list(digests), f"{study.name}, {', '.join(names)}")
             recipe.check()
-            key = _key(study, recipe, list(digests.values()), protocols, own_starts=own_starts)
-            made.append(Cell(names, seed, recipe, key, starts))
+            made.append(Cell(names, seed, recipe, _key(recipe, usual, shared), starts))
     return made
 
 
@@ -116,25 +126,14 @@ def _put(plain: dict[str, Any], path: Sequence[str], value: Any) -> None:
     plain[path[-1]] = value
 
 
-def _key(
-    study: Study, recipe: Recipe, digests: Sequence[str], protocols: Sequence[str], *, own_starts: bool
-) -> str:
-    usual = flat(recipe_to_dict(Recipe())) | EARLIER_DEFAULTS
-    chosen = flat(recipe_to_dict(recipe))
-    content: dict[str, Any] = {
-        "content": CONTENT,
-        "recipe": {
-            name: value for name, value in chosen.items() if name not in FREE and value != usual.get(name)
-        },
-        "data": list(digests),
-        "evaluation": _told(study.evaluation),
-        "protocols": sorted(protocols),
-        "timing": _told(study.timing),
-        "versions": {name: version(name) for name in _COMPUTING},
+def _key(recipe: Recipe, usual: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
+    """Return the digest of what decides a cell's result: what its recipe has unusual, and what all share."""
+    own = {
+        name: value
+        for name, value in flat(recipe_to_dict(recipe)).items()
+        if name not in FREE and value != usual.get(name)
     }
-    if own_starts:
-        content["starts"] = OWN_STARTS
-    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+    return hashlib.sha256(msgspec.json.encode({**shared, "recipe": own}, order="sorted")).hexdigest()
 
 
 def _told(section: Evaluation | Timing) -> dict[str, Any]:
