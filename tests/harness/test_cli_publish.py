@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from support.ready import ready_python
+from support.undrawn import undrawn
 
 from lram.harness import hub
 from lram.harness.cli import app
@@ -207,11 +208,13 @@ def test_a_pull_request_is_proposed_where_the_card_is_somebody_elses(tmp_path):
 
 @pytest.mark.slow
 def test_a_publication_of_a_real_run_is_reported_and_resumed_like_the_run(run, tmp_path, capsys):
-    assert called(["publish", str(run), "-o", str(tmp_path / "out")]) == 0
+    with undrawn():
+        assert called(["publish", str(run), "-o", str(tmp_path / "out")]) == 0
     assert "taken out:" in capsys.readouterr().out
     copy = tmp_path / "out" / "runs" / "tiny"
     assert called(["resume", str(copy), "-q"]) == 0
-    assert called(["report", str(copy), "-o", str(tmp_path / "report")]) == 0
+    with undrawn():
+        assert called(["report", str(copy), "-o", str(tmp_path / "report")]) == 0
     for name in ("summary.json", "tables/episodes.csv"):
         assert (tmp_path / "report" / name).read_bytes() == (tmp_path / "out/report" / name).read_bytes()
     assert [r.trajectory for r in Run(copy).records()] == [r.trajectory for r in Run(run).records()]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.undrawn import undrawn
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.xlstm import XLSTMConfig
@@ -178,7 +179,8 @@ def test_the_command_prints_verdicts_and_the_report_has_the_section(
     assert "no difference shown" in shown
     assert f"next: lram report {made.path}" in shown
     runs, others = load_folders([made.path])
-    page = write_report(runs, tmp_path / "report", others=others)
+    with undrawn():
+        page = write_report(runs, tmp_path / "report", others=others)
     (found,) = json.loads((page.parent / "summary.json").read_text())["chapters"]["precision"]
     narrow = next(row for row in found["scores"] if row["precision"] == "int8")
     ends = [abs(narrow["difference_low"]), abs(narrow["difference_high"])]

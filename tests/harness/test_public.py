@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.undrawn import undrawn
 
 import lram.harness
 import lram.reports
@@ -51,8 +52,9 @@ def test_reports_take_a_run_its_folder_or_a_list_of_them(run: Run, tmp_path: Pat
     expected = summarise([run])
     for given in (run, run.path, str(run.path), [run.path], (str(run.path),)):
         assert summarise(given) == expected
-    write_report(run, tmp_path / "a")
-    write_report(str(run.path), str(tmp_path / "b"))
+    with undrawn():
+        write_report(run, tmp_path / "a")
+        write_report(str(run.path), str(tmp_path / "b"))
     assert (tmp_path / "a/summary.json").read_bytes() == (tmp_path / "b/summary.json").read_bytes()
     assert [one.path for one in opened(iter([run, str(run.path)]))] == [run.path] * 2  # type: ignore[arg-type]
 

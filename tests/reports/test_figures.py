@@ -31,6 +31,7 @@ def figure(summary, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tasks", [1, 2, DOT_PLOT_TASKS])
+@pytest.mark.usefixtures("no_figures")
 def test_every_task_has_a_row_while_they_are_few(synthetic, tasks):
     drawing = figure(study(synthetic, tasks), "tasks")
     rows = [label.get_text() for axes in drawing.figure.axes for label in axes.get_yticklabels()]
@@ -38,6 +39,7 @@ def test_every_task_has_a_row_while_they_are_few(synthetic, tasks):
     assert drawing.figure.get_size_inches()[1] < 20
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_many_tasks_are_drawn_as_profiles(synthetic):
     summary = study(synthetic, DOT_PLOT_TASKS + 30)
     drawing = figure(summary, "tasks")
@@ -53,6 +55,7 @@ def test_many_tasks_are_drawn_as_profiles(synthetic):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_an_agent_keeps_its_colour_and_marker_in_every_figure(synthetic):
     summary = summarise([synthetic.study()], resamples=100)
     expert = len(summary.agents) - 1
@@ -65,6 +68,7 @@ def test_an_agent_keeps_its_colour_and_marker_in_every_figure(synthetic):
         assert {line.get_markeredgecolor() for line in points} == {colour}
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_both_references_are_in_view(synthetic):
     for drawing in draw(study(synthetic, 3)):
         for axes in drawing.figure.axes:
@@ -83,6 +87,7 @@ def test_far_scores_are_drawn_on_a_compressed_axis(synthetic):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_points_that_do_not_compare_are_hollow_and_explained(synthetic):
     drawing = figure(summarise([synthetic.study()], resamples=100), "aggregates")
     faces = [
@@ -109,6 +114,7 @@ def test_hollow_means_the_same_in_the_figure_of_success(synthetic):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_untrained_agents_are_called_so_beside_the_axis(synthetic):
     for drawing in draw(summarise([synthetic.study()], resamples=100)):
         texts = [label.get_text() for axes in drawing.figure.axes for label in axes.get_yticklabels()]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.undrawn import undrawn
 
 from lram.harness.errors import LramError
 from lram.reports.answer import ranked
@@ -132,11 +133,13 @@ def test_other_references_stand_apart(synthetic, tmp_path):
 def published(synthetic, tmp_path) -> Path:
     run = run_of(synthetic, "mine", [synthetic.agent("one")], {}, episodes=2)
     tool = Cleaner(home="/home/alice", user="alice", host="workstation9")
-    publish(PublishRequest([run]), tmp_path / "published", tool)
+    with undrawn():
+        publish(PublishRequest([run]), tmp_path / "published", tool)
     return tmp_path / "published"
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_a_report_is_made_of_the_records_and_a_strangers_page_is_not_put_on_the_site(
     synthetic, published, tmp_path
 ):

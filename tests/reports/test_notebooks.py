@@ -56,6 +56,7 @@ TABLE = {"table", "caption", "thead", "tbody", "tr", "th", "td", "p"}
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_a_frame_of_episodes_is_the_reports_table(run: Run, tmp_path: Path) -> None:
     frame = run.episodes()
     assert tuple(frame.columns[: len(EPISODE_COLUMNS)]) == EPISODE_COLUMNS
