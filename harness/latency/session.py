@@ -30,7 +30,8 @@ from lram.harness.timing.warm_up import WarmUpRule, warm_up
 FIRST = 3
 """Decisions whose actions are kept: the least that a warm-up of a fast agent has."""
 
-_COMPILED = ("compile", "graphs")
+_RECORDED = ("captured", "triton")
+_COMPILED = ("compile", "graphs", *_RECORDED)
 
 
 def warm_up_rule(seconds: float) -> WarmUpRule:
@@ -174,7 +175,8 @@ class LatencySession:
         """Decide in vain, for what is loaded or compiled by the first decision, and go back to the context.
 
         A compiler works for the shapes and the layout that it first meets: again at another context, and
-        for a state that was read from disk. Other agents than models have read by decisions.
+        for a state that was read from disk; what is recorded is for the addresses of a context, and the
+        model's own step is another recording. Other agents than models have read by decisions.
         """
         form = self._subject.facts.get("form")
         if form is None or (self._settled and form not in _COMPILED):
@@ -183,6 +185,9 @@ class LatencySession:
             for number in range(2):
                 shown = self._feed.settling(2 * rounds + number)
                 self._watch.time(lambda shown=shown: self._agent_step(shown))  # type: ignore[misc]
+                if form in _RECORDED:
+                    self._subject.ready()
+                    self._watch.time(lambda shown=shown: self._subject.model_step(*shown))  # type: ignore[misc, arg-type]
             self._subject.leave()
         self._settled = True
 

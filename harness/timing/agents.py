@@ -18,6 +18,7 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +29,8 @@ import torch
 from lram.agents.acting.model_agent import LaneStates, ModelAgent
 from lram.agents.acting.prefill import embed, encode, model_step, prefill
 from lram.agents.api import Action, Agent, Episode, Observation
-from lram.agents.backbones.states import State
+from lram.agents.backbones.captured import CapturedStep
+from lram.agents.backbones.states import State, tensors
 from lram.harness.timing.facts import agent_facts, model_facts
 from lram.harness.timing.fitting import fit_agent, grows
 from lram.harness.timing.inputs import Inputs, Shown
@@ -211,10 +213,23 @@ class TimedModel:
     def leave(self) -> None:
         """See :class:`TimedAgent`."""
         if not self.held and self._file is not None:
+            if isinstance(self._agent.stepper.call, CapturedStep):
+                self._reload()
+                return
             self.reached.blocks.clear()  # so that there are never two
             with torch.inference_mode():
                 self._state = torch.load(self._file, weights_only=False)
         self.ready()
+
+    def _reload(self) -> None:
+        """Read the state from disk to where it is: what was recorded for it is for its addresses."""
+        assert self._file is not None
+        with torch.inference_mode():
+            kept: LaneStates = torch.load(self._file, weights_only=False, map_location="cpu")
+            for one, other in zip(self.reached.blocks, kept.blocks, strict=True):
+                for target, source in zip(tensors(one), tensors(other), strict=True):
+                    target.copy_(source)
+        self._state = replace(kept, blocks=self.reached.blocks)
 
 
 class SteppedAgent:

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from lram.agents.acting.model_agent import ModelAgent
-from lram.agents.backbones.states import take, tensors
+from lram.agents.acting.captured_decision import CapturedDecision
+from lram.agents.acting.model_agent import LaneStates, ModelAgent
+from lram.agents.backbones.captured import CapturedStep, Run
+from lram.agents.backbones.states import State, take, tensors
+from lram.agents.backbones.stepping import Stepper
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.compute import Compute
 from lram.agents.factory import create_agent
@@ -141,6 +144,41 @@ def test_what_a_compiler_does_is_no_decision(name: str, planned: tuple[LatencyPl
         assert max(point.agent_ns) < 0.5e9
         assert point.read == context
         assert point.actions == expected
+
+
+@pytest.mark.parametrize("name", ["mamba-1M", pytest.param("transformer[full]-1M", marks=pytest.mark.slow)])
+def test_what_is_recorded_is_recorded_before_decisions_are_timed(
+    name: str, planned: tuple[LatencyPlan, Inputs, Path]
+) -> None:
+    """At every context, for the agent's step and for the model's own; later decisions play it."""
+    plan, _, folder = planned
+    job = next(job for job in plan.jobs() if (job.agent, job.batch) == (name, 1))
+    session, made = LatencySession(plan, job, plan.contexts, folder), list[int]()
+    subject = session._subject
+    assert isinstance(subject, TimedModel)
+    start, settle, settled = subject._start, session._settle, list[int]()
+
+    def recording(run: Run, state: State) -> Run:
+        made.append(1)
+        return run
+
+    def started(context: int) -> LaneStates:
+        state, agent = start(context), subject._agent
+        step = CapturedStep(agent.model.backbone, recording)
+        subject._agent = agent.with_stepper(Stepper("captured", "recorded", step))
+        decision = CapturedDecision(agent.model, step, 1)
+        subject._agent.reader = dataclasses.replace(subject._agent.reader, decision=decision)
+        return state
+
+    def noted() -> None:
+        settle()
+        settled.append(len(made))
+
+    subject._start, session._settle = started, noted  # type: ignore[method-assign]
+    for number, context in enumerate(plan.contexts, 1):
+        assert session.point(context).read == context
+        assert len(settled) == number
+        assert settled[-1] == len(made) == 2 * number, "something was recorded while decisions were timed"
 
 
 @pytest.mark.slow

@@ -151,6 +151,27 @@ def test_medians_are_over_processes_and_percentiles_over_decisions(tmp_path: Pat
     assert spot.model.median.value == pytest.approx(1.5)
 
 
+def test_the_energy_of_a_decision_is_shown_where_it_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joules of all decisions of a process over their number; a table of processors has no such column."""
+    plain = table_of(section([write(tmp_path / "a", {"x": XLSTM})]).printed, "curves")
+    assert not [column.heading for column in plain.columns if "Energy" in column.heading]
+    made = point
+
+    def read(job: Job, context: int, *rest: object) -> LatencyPoint:
+        joules = 0.0 if context == CONTEXTS[0] else 80 * (0.5, 0.25, 2.5)[job.repeat]
+        return dataclasses.replace(made(job, context, *rest), energy_j=joules, energy_s=1.0)  # type: ignore[arg-type]
+
+    monkeypatch.setitem(globals(), "point", read)
+    folder = write(tmp_path / "b", {"x": XLSTM}, repeats=3)
+    spots = {(one.batch, one.context): one for one in summarise([LatencyRun(folder)]).spots}
+    assert spots[1, CONTEXTS[1]].energy_mj == pytest.approx(500)
+    assert spots[1, CONTEXTS[0]].energy_mj is None
+    shown = table_of(section([folder]).printed, "curves")
+    assert {cell(shown, row, "Energy, mJ") for row in range(len(CONTEXTS))} == {"–", "500.0"}
+
+
 def test_a_percentile_needs_enough_decisions(tmp_path: Path) -> None:
     result = summarise([LatencyRun(write(tmp_path / "a", {"x": XLSTM}, decisions=19))])
     assert all(spot.agent is not None and spot.agent.p99 is None for spot in result.spots)

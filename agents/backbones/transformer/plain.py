@@ -141,7 +141,15 @@ class Transformer(Backbone, KernelReader):
                 state = {
                     name: part if name in counts else _fitted(part, used) for name, part in state.items()
                 }
-        return lambda: {**state, **{name: count.clone() for name, count in counts.items()}}
+        # Always at the same place: what was recorded for it is for an address.
+        own = {name: count.clone() for name, count in counts.items()}
+
+        def rewound() -> State:
+            for name, count in counts.items():
+                own[name].copy_(count)
+            return {**state, **own}
+
+        return rewound
 
     def with_room(self, state: State, tokens: int) -> State:
         """See :class:`Backbone`."""

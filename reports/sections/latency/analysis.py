@@ -194,6 +194,7 @@ def _spot(
     ratios = _input_ratios(good)
     digests = {point.actions for point in good if point.actions}
     loads = [p.load.other_cores for p in good if p.load is not None and p.load.other_cores is not None]
+    energies = [1e3 * point.energy_j / len(point.agent_ns) for point in good if point.energy_j]
     return ContextLatency(
         subject=subject,
         batch=batch,
@@ -205,6 +206,7 @@ def _spot(
         held=good[0].held,
         state_bytes=max(point.state_bytes for point in good),
         peak_bytes=round(statistics.median(point.peak_bytes for point in good)),
+        energy_mj=rounded(statistics.median(energies)) if energies else None,
         repeated=_middle(ratios) if ratios else None,
         audit=audit,
         agree=len(digests) == 1 if len(good) > 1 and digests else None,

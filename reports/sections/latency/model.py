@@ -89,6 +89,8 @@ class ContextLatency:
         agent, model, loop: The clocks; None where nothing was measured.
         held: Whether the context is the same at every decision.
         state_bytes, peak_bytes: Of all lanes, and of the process (median over processes).
+        energy_mj: Millijoules of the GPU a decision of all lanes, idle power included (median over
+            processes); None where it was not read.
         repeated: Time of decisions on repeated inputs over those on distinct ones, where measured.
         audit: ``failed`` where decisions on inputs that the agent has seen take less time than others: such a
             row enters no crossover, no control rate and no figure. ``not made`` where that was not measured.
@@ -108,6 +110,7 @@ class ContextLatency:
     held: bool = False
     state_bytes: int = 0
     peak_bytes: int = 0
+    energy_mj: float | None = None
     repeated: LatencyMedian | None = None
     audit: Audit = "not made"
     agree: bool | None = None

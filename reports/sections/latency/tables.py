@@ -105,6 +105,14 @@ def curves(result: LatencyResult) -> Table[ContextLatency]:
         "State or cache: what all lanes keep between decisions. Peak memory: of the whole process, "
         "libraries, weights and inputs included."
     )
+    if any(row.energy_mj is not None for row in result.spots):
+        columns.append(
+            Column("Energy, mJ", "energy_mj", lambda row: row.energy_mj, forms.numbers(text.figures))
+        )
+        caption += (
+            " Energy: what the whole GPU took while decisions were timed, idle power included, over the "
+            "number of decisions of all lanes (NVML's counter; median over processes)."
+        )
     return Table(f"{_KEY}-curves", caption, columns, result.spots, "latency_points")
 
 
