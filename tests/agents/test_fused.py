@@ -347,6 +347,18 @@ def test_a_users_default_type_changes_nothing(kind: str) -> None:
         torch.set_default_dtype(torch.float32)
 
 
+@torch.no_grad()
+def test_a_pass_that_is_a_view_needs_no_kernel_of_its_own() -> None:
+    from lram.agents.backbones.xlstm.fused import _slstm
+
+    backbone = build_backbone(ModelConfig(32, 1, backbone=XLSTMConfig(slstm_at=(0,))))
+    call, x = make_stepper(backbone, "fused").call, torch.randn(3, 6, 32)
+    y, _ = call(x[:, 1:2].contiguous(), backbone.initial_state(3), None)
+    compiled = set(_slstm.signatures)  # type: ignore[attr-defined]
+    assert torch.equal(call(x[:, 1:2], backbone.initial_state(3), None)[0], y)
+    assert set(_slstm.signatures) == compiled  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("kind", ["xlstm", "mamba", "transformer"])
 def test_a_fused_step_may_be_called_with_gradients_switched_on_and_has_none(kind: str) -> None:
     backbone = build_model(parse_preset(f"{kind}-1M"), 0).backbone

@@ -59,8 +59,8 @@ class FusedXLSTM:
         if tokens > MOST_TOKENS:
             return self.backbone.step(x, state, valid)
         mask = np.ones((rows, tokens), dtype=np.bool_) if valid is None else valid.contiguous().numpy()
-        x = x.reshape(rows * tokens, width)
-        # The plain step may return views, for which the kernels would be compiled once more.
+        # Views, as the plain step may return them, too: the kernels would be compiled once more for them.
+        x = x.reshape(rows * tokens, width).contiguous()
         state = [tuple(part.contiguous() for part in block_state) for block_state in state]
         for block, block_state in zip(self.blocks, state, strict=True):
             x = block(x, block_state, mask)
