@@ -151,6 +151,7 @@ def test_a_writer_deletes_nothing_and_a_rebuild_gives_the_same_store(
     changes += [content[: draw.randrange(len(content))] for _ in range(8)]
     lines = content.splitlines(keepends=True)
     changes += [b"", content[:-1], b"".join(lines[:-1]), b"".join(lines[1:]), content + lines[0][:20]]
+    read = set[frozenset[tuple[str, str]]]()
     for changed in changes:
         shutil.rmtree(store)
         shutil.copytree(original, store)
@@ -172,9 +173,15 @@ def test_a_writer_deletes_nothing_and_a_rebuild_gives_the_same_store(
             assert not signed
             continue
         assert_nothing_lost(before, store)
+        # The same bytes are read once; the damaged file, which the rebuild kept, is not among what is read.
+        rebuilt = frozenset(item for item in hashes(store).items() if "before-rebuild" not in item[0])
+        if rebuilt in read:
+            continue
         assert read_all(store)[:-1] == whole[:-1]
         assert verified(store).bad == []
         assert opened(store) == ""
+        read.add(rebuilt)
+    assert read
 
 
 def without_checksums(store: Path) -> None:
@@ -610,7 +617,7 @@ def test_a_kill_or_a_refusal_at_each_file_operation_costs_nothing_that_was_promi
     shutil.copytree(original, whole)
     everything = (made(9), made(10), made(11, LIVES))
     write(whole, *everything)
-    expected = contents(whole)
+    expected, read = contents(whole), set[frozenset[tuple[str, str]]]()
     # Killed at every one; refused at every third, where either error takes its turn.
     for number in range(begun if error != errno.ENOSPC else begun + 3, 1000, 1 if error is None else 6):
         shutil.rmtree(store, ignore_errors=True)
@@ -622,11 +629,13 @@ def test_a_kill_or_a_refusal_at_each_file_operation_costs_nothing_that_was_promi
             for trajectory in everything:
                 if trajectory.origin not in writer.committed:
                     writer.append(trajectory)
-        after = set(hashes(store).values())
-        lost = {name for name, content in before.items() if content not in after}
+        after = hashes(store)
+        lost = {name for name, content in before.items() if content not in after.values()}
         assert not {name for name in lost if name.startswith("parts/")}, (number, said)
-        assert contents(store) == expected, (number, said)
-        assert verified(store).bad == [], (number, said)
+        if (state := frozenset(after.items())) not in read:  # the same bytes are read once
+            assert contents(store) == expected, (number, said)
+            assert verified(store).bad == [], (number, said)
+            read.add(state)
         if not failed:
             break
     else:
@@ -776,14 +785,14 @@ def test_a_reader_beside_a_writer_sees_what_is_committed(tmp_path: Path) -> None
     child = os.fork()
     if child == 0:
         with StoreWriter(path, part_bytes=1) as writer:
-            for seed in range(100, 200):
+            for seed in range(100, 140):
                 writer.append(made(seed))
         os._exit(0)
     counts = []
     while not os.waitpid(child, os.WNOHANG)[0]:
         counts.append(sum(len(line.lengths) for line in read_index(path).lines))
     assert counts == sorted(counts)
-    assert len(TrajectoryStore(path)) == 101
+    assert len(TrajectoryStore(path)) == 41
 
 
 @pytest.mark.timeout(20)
