@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from contextlib import suppress
@@ -36,13 +37,15 @@ ON_CLUSTERS = (
 
 
 def warm() -> None:
-    """Import what commands need."""
+    """Import what commands need, and look for no garbage in it: the fork freezes what is there."""
+    gc.disable()
     for name in IMPORTED:
         importlib.import_module(name)
     for name in ON_CLUSTERS:
         with suppress(ModuleNotFoundError):
             importlib.import_module(name)
     _ = lram.reports.write_report  # a face that imports when it is asked
+    gc.enable()
 
 
 if __name__ == "__main__":
