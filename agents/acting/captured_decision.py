@@ -7,9 +7,10 @@ thing: it starts the recording (:mod:`lram.agents.backbones.captured`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,10 @@ class PassInputs:
         """Return those that are there, by name."""
         named = ((one.name, getattr(self, one.name)) for one in fields(self))
         return {name: array for name, array in named if array is not None}
+
+
+Decide: TypeAlias = Callable[[PassInputs, State], "tuple[Tensor, State] | None"]
+"""Reads a pass into a state: what a :class:`CapturedDecision` does."""
 
 
 @dataclass(frozen=True, slots=True)

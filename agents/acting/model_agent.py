@@ -164,8 +164,12 @@ class ModelAgent(LaunchingAgent):
 
     def with_stepper(self, stepper: Stepper) -> Self:
         """Return this agent, of the same description and weights, reading its passes by ``stepper``."""
+        return self.with_reader(self.reader.with_stepper(stepper))
+
+    def with_reader(self, reader: PassReader) -> Self:
+        """Return this agent, of the same description and weights, its passes computed by ``reader``."""
         twin = copy.copy(self)
-        twin.reader = self.reader.with_stepper(stepper)
+        twin.reader = reader
         return twin
 
     def with_rows(self, rows: int) -> Self:

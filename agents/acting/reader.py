@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lram.agents.acting.captured_decision import CapturedDecision
+from lram.agents.acting.captured_decision import CapturedDecision, Decide
 from lram.agents.backbones.captured import CapturedStep
 from lram.agents.backbones.narrow_weights import weights_kept_as
 from lram.agents.backbones.stepping import Stepper, make_stepper
@@ -48,7 +48,7 @@ class PassReader:
     stepper: Stepper
     action_head: Callable[[Tensor], Tensor]
     images: Callable[[Tensor], Tensor]
-    decision: CapturedDecision | None
+    decision: Decide | None
     device: torch.device
     here: bool
 

@@ -27,6 +27,7 @@ import torch
 
 from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.checks.contract import Check, guarded
+from lram.agents.checks.recorded import DECISIONS, RECORDED, recorded_decisions
 from lram.agents.checks.step import (
     BEYOND,
     FORWARD,
@@ -85,4 +86,7 @@ def model_checks(agent: ModelAgent, extent: Extent = QUICK, seed: int = 0) -> li
             checks += guarded(name, f"passes of {step.size}", check)
         checks += no_decision_sees_its_reward(agent.model, step.window, seed)
         checks += acting_follows_training(agent, step.window, seed)
+        checks += guarded(
+            RECORDED, f"{DECISIONS} decisions", lambda: recorded_decisions(agent, step.window, seed)
+        )
     return checks

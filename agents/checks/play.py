@@ -89,7 +89,7 @@ def play(agent: ModelAgent, tasks: dict[int, TaskSpec], steps: int, seed: int) -
         player.reset(state, numbers, [Episode(task, seed) for task in tasks.values()])
         lanes = [PlayedLane(n, task, _rewards(task, length, rng)) for n, task in tasks.items()]
         for step in range(length):
-            shown = [_observation(lane.task, rng) for lane in lanes]
+            shown = [made_up_observation(lane.task, rng) for lane in lanes]
             # The first has no meaning after a reset.
             rewards = [float(lane.rewards[step - 1]) if step else 1e3 for lane in lanes]
             passes.clear()
@@ -111,7 +111,8 @@ def _rewards(task: TaskSpec, count: int, rng: np.random.Generator) -> npt.NDArra
     return task.reward_scale * rng.choice([-1.0, 1.0], count) * 10 ** rng.uniform(-1, 2, count)
 
 
-def _observation(task: TaskSpec, rng: np.random.Generator) -> Any:
+def made_up_observation(task: TaskSpec, rng: np.random.Generator) -> Any:
+    """Return what ``task`` may show."""
     if task.observation == "image":
         return rng.integers(0, 256, task.observation_shape, dtype=np.uint8)
     return rng.standard_normal(task.observation_shape).astype(np.float32)
