@@ -53,6 +53,7 @@ def few_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lram.agents.exporting.agreement.DECISIONS", 12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_decisions")
 @pytest.mark.parametrize("name", ["gru with actions", "mamba without returns", "ring", "xlstm"])
 def test_a_program_decides_as_the_agent(name: str, tmp_path: Path) -> None:
@@ -61,6 +62,7 @@ def test_a_program_decides_as_the_agent(name: str, tmp_path: Path) -> None:
     assert found.largest_difference < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_decisions")
 def test_the_folder_says_what_is_in_it_and_runs_without_the_package(tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -81,6 +83,7 @@ def test_the_folder_says_what_is_in_it_and_runs_without_the_package(tmp_path: Pa
     assert "ms a decision" in ran.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_decisions")
 @pytest.mark.parametrize(
     ("name", "task"), [("mamba2", VECTOR), ("xlstm", VECTOR), ("gru with actions", IMAGE)]

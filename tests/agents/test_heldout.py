@@ -186,6 +186,7 @@ TINY = [
 ]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_knows_its_training_trajectories(make: MakeStore, tmp_path: Path) -> None:
     stores = [make("one", [0, 1, 2, 0, 1, 2]), make("two", [2, 1, 3], seed=50)]
     recipe = read_recipe(None, [f"data.stores={[str(one.path) for one in stores]}", *TINY])

@@ -50,6 +50,7 @@ def test_a_part_of_a_mask_is_read_by_the_same_code(preset: str) -> None:
     assert compiled() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "preset", ["xlstm[1:1]-1M", "transformer[full]-1M", "griffin-1M", "gated_deltanet-1M"]
 )

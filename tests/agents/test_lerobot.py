@@ -118,6 +118,7 @@ def test_the_files_that_decide_are_in_the_digest(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_images_are_read_divided_and_resized(tmp_path: Path, python: str) -> None:
     small = {"observation.images.top": {"type": "VISUAL", "shape": [3, 8, 4]}}
     weight = torch.zeros(2, 96)
@@ -333,6 +334,7 @@ def test_frames_hold_what_was_put_into_them() -> None:
     assert all(np.array_equal(one, other) for one, other in zip(found, arrays, strict=True))
 
 
+@pytest.mark.slow
 def test_the_script_is_python_that_lerobot_s_oldest_can_read() -> None:
     text = Path(child.__file__).read_text(encoding="utf-8")
     ast.parse(text, feature_version=(3, 10))

@@ -120,6 +120,7 @@ def test_copies_make_a_step_right_that_writes_over_its_outputs() -> None:
     assert not torch.equal(torch.stack(two_blocks(reusing(call), agent)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_gate")
 @pytest.mark.parametrize("batch", [1, 16])
 def test_a_sweep_checks_the_form_that_it_measures(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -779,6 +779,7 @@ def test_sums_that_overflow_are_refused_by_name(tmp_path: Path) -> None:
             writer.append(replace(made(0), seed=1 << 64))
 
 
+@pytest.mark.slow
 def test_a_reader_beside_a_writer_sees_what_is_committed(tmp_path: Path) -> None:
     path = tmp_path / "store"
     write(path, made(0))

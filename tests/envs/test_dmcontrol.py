@@ -150,6 +150,7 @@ def test_tasks_that_cannot_be_run_are_named_with_the_reason(task: str, why: str)
         make(task, DOMAIN.protocol())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_library("EGL") is None, reason="rendering needs a GL library (libegl1)")
 def test_rendering_shows_the_scene_and_leaves_the_trajectory_as_it_was() -> None:
     # In a process of its own: a GL context here would hang the workers that later tests fork.

@@ -234,6 +234,7 @@ def test_a_copied_model_plays_as_a_compiled_one_bit_for_bit(task: str, shared: S
     assert first != second
 
 
+@pytest.mark.slow
 def test_a_model_is_compiled_again_only_where_its_xml_changed(
     monkeypatch: pytest.MonkeyPatch, shared: Shared
 ) -> None:

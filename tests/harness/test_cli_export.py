@@ -34,6 +34,7 @@ def _lram(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> object:
     return ended.value.code
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_exported_and_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_model_of_no_known_or_of_several_kinds_of_tasks_asks_for_one(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_exported_policy_plays_as_its_model_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "last_model.zip"
 
 
+@pytest.mark.slow
 def test_an_imported_checkpoint_acts_and_is_called_trained(lram: Lram, source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "imported"
     answer = lram("import-checkpoint", str(source), "-o", str(folder))

@@ -64,6 +64,7 @@ def defined() -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_tree_in_the_docstring_is_that_of_the_code() -> None:
     assert errors.__doc__ is not None
     tree = list(drawn(errors.__doc__))

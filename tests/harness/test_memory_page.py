@@ -20,6 +20,7 @@ def lram(command: str) -> None:
     assert not stop.value.code
 
 
+@pytest.mark.slow
 def test_the_pages_recipe_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (recipe,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)

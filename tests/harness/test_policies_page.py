@@ -117,6 +117,7 @@ def test_the_pages_commands_run(user: Path, lram: Callable[..., str]) -> None:
     assert {one.label for one in Run(user / "runs" / "mine").plan.agents} == {"random", "mine"}
 
 
+@pytest.mark.slow
 def test_a_policy_of_lerobot_plays_and_one_that_dies_is_resumed_to_the_same_run(
     user: Path, lram: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

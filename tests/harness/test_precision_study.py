@@ -80,6 +80,7 @@ def lram(*arguments: str | Path) -> int:
     return stopped.value.code
 
 
+@pytest.mark.slow
 def test_every_precision_is_evaluated_compared_and_timed(made: PrecisionFolder) -> None:
     assert [made.to_do(cell) for cell in made.cells()] == ["", ""]
     runs = [made.run(cell) for cell in made.cells()]

@@ -5,7 +5,7 @@ from support.chromium import chromium
 
 from lram.reports import write_report
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,6 @@ def column(page, table, place):
     )
 
 
-@pytest.mark.slow
 def test_a_click_sorts_a_column_and_a_third_one_restores_it(open_page):
     page = open_page()
     before = column(page, "table-headline", 0)
@@ -63,7 +62,6 @@ def test_a_click_sorts_a_column_and_a_third_one_restores_it(open_page):
     assert column(page, "table-headline", 0) == before
 
 
-@pytest.mark.slow
 def test_sorting_works_from_the_keyboard_and_leaves_empty_cells_last(open_page):
     page = open_page()
     heading = page.locator("#table-domains thead th").nth(2).locator("button")
@@ -88,7 +86,6 @@ def test_the_filter_leaves_the_rows_that_match(open_page):
     assert shown == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 768, 1200])
 def test_only_boxes_scroll_sideways_never_the_page(open_page, width):
     page = open_page(width)

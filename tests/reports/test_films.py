@@ -56,6 +56,7 @@ def fake(folder: Path, **changes: object) -> FilmEntry:
     return entry
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_films_are_copied_and_shown_and_the_report_can_be_replaced(
     made: tuple[Path, Path, Path], tmp_path: Path

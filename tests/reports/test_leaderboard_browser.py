@@ -10,7 +10,7 @@ from support.chromium import chromium
 
 from lram.reports.leaderboard_site import write_site
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,6 @@ def shown(page):
     return page.eval_on_selector_all(f"{TABLE} tbody tr", "rows => rows.filter(row => !row.hidden).length")
 
 
-@pytest.mark.slow
 def test_thirty_agents_sort_and_filter_without_an_error_or_a_request(open_page):
     page = open_page()
     assert shown(page) == 30
@@ -88,7 +87,6 @@ def test_thirty_agents_sort_and_filter_without_an_error_or_a_request(open_page):
     assert shown(page) == 6
 
 
-@pytest.mark.slow
 def test_headings_stay_while_the_table_scrolls(open_page):
     page = open_page()
     box = page.locator(f"div.scroll:has({TABLE})")
@@ -98,7 +96,6 @@ def test_headings_stay_while_the_table_scrolls(open_page):
     assert abs(page.locator(f"{TABLE} thead th").first.bounding_box()["y"] - top) < 2
 
 
-@pytest.mark.slow
 def test_an_agent_leads_to_its_details_also_from_an_address(open_page):
     page = open_page()
     details = page.locator("details:has(#agent-1-1)")
@@ -110,7 +107,6 @@ def test_an_agent_leads_to_its_details_also_from_an_address(open_page):
     assert other.locator("details:has(#agent-1-7)").get_attribute("open") is not None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 768, 1200])
 def test_only_boxes_scroll_sideways_never_the_page(open_page, width):
     page = open_page(width)
@@ -118,7 +114,6 @@ def test_only_boxes_scroll_sideways_never_the_page(open_page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.slow
 def test_on_paper_every_row_and_column_is_there(open_page):
     page = open_page(1030)  # CSS pixels of A4, landscape, within its margins
     page.emulate_media(media="print")
