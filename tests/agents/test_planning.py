@@ -130,10 +130,11 @@ def test_the_planner_scores(task_id: str, least: float) -> None:
     state = agent.start(1)
     agent.reset(state, [0], [Episode(task, 1100)])
     observation, total, done = session.reset(1100), 0.0, False
-    while not done:
+    while not done and total <= least:
         (action,), state = agent.act(state, [observation], [0.0], [0])
         step = session.step(action)
         observation, done = step.observation, step.terminated or step.truncated
+        assert step.reward >= 0  # so that more only adds to it
         total += step.reward
     session.close()
     assert total > least
