@@ -21,6 +21,8 @@ from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.checks.contract import Check, contract_checks
 from lram.agents.checks.equivalence import Extent, model_checks, thorough
+from lram.agents.checks.step import StepChecks
+from lram.agents.checks.stream import acting_follows_training
 from lram.agents.compute import Compute
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import ActionModel, build_model
@@ -336,6 +338,12 @@ class TakesTheSecondBest(ModelAgent):
         return [action if isinstance(action, int) else -action for action in actions], state
 
 
+def checks_of_acting(agent: ModelAgent) -> list[Check]:
+    """Return those of ``model_checks`` in which the agent has a part; the others ask its model and step."""
+    with torch.inference_mode():
+        return acting_follows_training(agent, StepChecks(agent, TINY, 0).window, 0)
+
+
 AGENTS = {
     DropsRewards: {STREAM, TOKENS},
     ForgetsTheReset: {STREAM},
@@ -351,7 +359,13 @@ AGENTS = {
 def test_a_faulty_agent_is_found_though_its_model_is_right(
     config: ModelConfig, kind: type[ModelAgent], names: set[str]
 ) -> None:
-    assert failed(model_checks(_agent(config, kind), TINY)) == names
+    assert failed(checks_of_acting(_agent(config, kind))) == names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "names"), AGENTS.items(), ids=[kind.__name__ for kind in AGENTS])
+def test_no_check_finds_more_of_a_faulty_agent(kind: type[ModelAgent], names: set[str]) -> None:
+    assert failed(model_checks(_agent(CONFIGS["mamba"], kind), TINY)) == names
 
 
 @pytest.mark.parametrize("kind", ["mamba", "transformer, ring"])
@@ -409,7 +423,7 @@ def test_a_step_that_is_not_handed_what_was_shown_and_earned_is_found_in_any_pre
     kind: str, fault: type[ModelAgent], precision: torch.dtype
 ) -> None:
     model = build_model(CONFIGS[kind], seed=0).to(precision)
-    checks = model_checks(fault(model, trained=False, description="test", digest=""), TINY)
+    checks = checks_of_acting(fault(model, trained=False, description="test", digest=""))
     wrong = [
         check.subject.split(",")[0] for check in checks if check.name == TOKENS and check.status == "failed"
     ]
