@@ -203,7 +203,7 @@ def test_a_shipped_study_is_one_and_its_levels_differ(name: str) -> None:
 # When a cell is the same cell
 
 
-def test_a_cells_key_holds_what_decides_its_numbers() -> None:
+def test_a_cells_key_holds_what_decides_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(of())
     assert len(set(before.values())) == 4
     for changed in (
@@ -214,6 +214,8 @@ def test_a_cells_key_holds_what_decides_its_numbers() -> None:
         assert not set(keys(changed).values()) & set(before.values())
     assert not set(keys(of(), {**STORES, "/b": "cc"}).values()) & set(before.values())
     assert not set(keys(of(), protocols=["toy:lram@2"]).values()) & set(before.values())
+    monkeypatch.setattr("lram.harness.studies.cells.version", lambda name: "0.0 of another PyTorch")
+    assert not set(keys(of()).values()) & set(before.values())
 
 
 def test_names_places_other_levels_and_other_seeds_make_no_other_cells() -> None:
