@@ -7,10 +7,11 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import subprocess
-import sys
+import signal
+import traceback
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -468,27 +469,38 @@ def test_a_full_disk_loses_nothing_that_was_committed(
     assert len(TrajectoryStore(path)) == 2  # there was room again when the writer was closed
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from lram.agents.trajectories import StoreWriter
-from test_trajectories import made
+def killed_at(path: Path, call: str, moment: int) -> set[str]:
+    """Write in a fork that is killed at a call; return what it said last to be committed."""
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writable)
+        with os.fdopen(readable) as pipe:
+            said = pipe.read().splitlines()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (-9, 0), said
+        return set(json.loads(said[-1])) if said else set()
+    status = 1
+    try:
+        tell, real, left = os.write, getattr(os, call), moment
 
-real, moment = os.{call}, {moment}
-def die_at(*arguments, **options):
-    global moment
-    moment -= 1
-    if moment < 0:
-        os.kill(os.getpid(), 9)
-    return real(*arguments, **options)
-os.{call} = die_at
-with StoreWriter({path!r}) as store:
-    for seed in range(100, 104):
-        store.append(made(seed=seed))
-        store.commit()
-        print(store.committed, flush=True)
-"""
+        def die_at(*arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+
+        setattr(os, call, die_at)
+        with StoreWriter(path) as store:
+            for seed in range(100, 104):
+                store.append(made(seed=seed))
+                store.commit()
+                tell(writable, f"{json.dumps(sorted(store.committed))}\n".encode())
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 @pytest.mark.slow
@@ -503,10 +515,7 @@ def test_a_writer_killed_at_any_step_loses_only_what_was_not_committed(
     path = tmp_path / "store"
     if begun:
         stored(path, made())
-    code = KILLED.format(tests=str(Path(__file__).parent), call=call, moment=moment, path=str(path))
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert process.returncode in (-9, 0), process.stderr
-    promised: set[str] = eval(process.stdout.splitlines()[-1]) if process.stdout else set()
+    promised = killed_at(path, call, moment)
 
     expected = {f"toy/reach|{seed}" for seed in range(100, 104)}
     with StoreWriter(path) as writer:
