@@ -106,6 +106,8 @@ def forget() -> None:
 
 READY_SIMULATORS = {
     "test_ablation",
+    "test_cli_export",
+    "test_cli_publish",
     "test_cluster",
     "test_cluster_ablate",
     "test_cluster_files",
@@ -114,6 +116,8 @@ READY_SIMULATORS = {
     "test_collect",
     "test_contract",
     "test_evaluate",
+    "test_evaluation_files",
+    "test_exit_codes",
     "test_extrapolation",
     "test_faults",
     "test_film",
@@ -121,6 +125,13 @@ READY_SIMULATORS = {
     "test_gate",
     "test_groups",
     "test_gym",
+    "test_hardness",
+    "test_latency_inputs",
+    "test_latency_subject",
+    "test_latency_sweep",
+    "test_policies_page",
+    "test_precision_study",
+    "test_public",
     "test_realtime",
     "test_references",
     "test_replay",
@@ -202,6 +213,17 @@ def checked_once() -> Iterator[None]:
         yield
 
 
+_SETTINGS = {
+    # A node that was killed is missed after five refused connections: in three seconds, not in fifteen. One
+    # that is only slow has ten seconds for each answer, as ever.
+    "health_check_initial_delay_ms": 500,
+    "health_check_period_ms": 500,
+    # Ray makes its workers so nice (15) that a test beside them leaves them a thirtieth of a core.
+    "worker_niceness": 0,
+}
+"""Of Ray, for all nodes."""
+
+
 class TwoNodes:
     """A head and a second node, each with one core, as two machines would be."""
 
@@ -209,7 +231,7 @@ class TwoNodes:
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster()
-        self._start(include_dashboard=False, no_monitor=True)
+        self._start(include_dashboard=False, no_monitor=True, _system_config=_SETTINGS)
         self.address: str = self._cluster.address
         self.second = self.add()
 

@@ -25,7 +25,11 @@ from lram.harness.progress import Progress
 from lram.harness.storage.records import EpisodeRecord, Measured
 from lram.harness.storage.run_folder import Run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # two clusters' processes on two cores
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # two clusters' processes on two cores
+    pytest.mark.usefixtures("checked_once"),
+]
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lram-bench[ray]'")
 
 MACHINE = Machine(lanes=4, workers=2)
@@ -66,7 +70,7 @@ def agents(shallow: dict[str, str]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory, agents: dict[str, str]) -> Run:
     return evaluate(
-        agents, TASKS, tmp_path_factory.mktemp("local") / "run", episodes=6, seed=3, machine=MACHINE
+        agents, TASKS, tmp_path_factory.mktemp("local") / "run", episodes=4, seed=3, machine=MACHINE
     )
 
 
@@ -77,7 +81,7 @@ def test_two_nodes_give_the_records_of_one_machine(
         agents,
         TASKS,
         tmp_path / "run",
-        episodes=6,
+        episodes=4,
         seed=3,
         machine=MACHINE,
         executor=executor(cluster, episodes=2),
@@ -86,10 +90,10 @@ def test_two_nodes_give_the_records_of_one_machine(
     assert run.plan == local.plan
     assert len(nodes_of(run)) == 2
     assert {record.measured.node for record in run.records()} == {os.uname().nodename}
-    assert run.provenance()[0].settings["jobs"] == "24"
+    assert run.provenance()[0].settings["jobs"] == "16"
     by_node = run.provenance()[0].settings["jobs by node"].split(", ")
     assert len(by_node) == 2
-    assert sum(int(text.rpartition(": ")[2]) for text in by_node) == 24
+    assert sum(int(text.rpartition(": ")[2]) for text in by_node) == 16
     assert run.provenance()[0].workers == local.provenance()[0].workers
 
 
@@ -97,7 +101,7 @@ def test_the_number_of_episodes_in_a_job_changes_nothing(
     tmp_path: Path, cluster: Any, local: Run, agents: dict[str, str]
 ) -> None:
     run = evaluate(
-        agents, TASKS, tmp_path / "run", episodes=6, seed=3, machine=MACHINE, executor=executor(cluster)
+        agents, TASKS, tmp_path / "run", episodes=4, seed=3, machine=MACHINE, executor=executor(cluster)
     )
     assert comparable(run) == comparable(local)
 
@@ -225,15 +229,15 @@ def test_a_run_begun_on_a_cluster_goes_on_locally_and_the_other_way_round(
         raise StopError
 
     for place, first, then in (
-        ("wide", {"executor": executor(cluster, episodes=1)}, {}),
+        ("wide", {"executor": executor(cluster, episodes=2)}, {}),
         ("here", {}, {"executor": executor(cluster)}),
     ):
         folder = tmp_path / place
         with pytest.raises(StopError):
             evaluate(
-                agents, TASKS, folder, episodes=6, seed=3, machine=MACHINE, progress=At(7, stop), **first
+                agents, TASKS, folder, episodes=4, seed=3, machine=MACHINE, progress=At(7, stop), **first
             )
-        assert 7 <= len(Run(folder).records()) < 48
+        assert 7 <= len(Run(folder).records()) < 32
         assert comparable(resume(folder, machine=MACHINE, **then)) == comparable(local)
 
 

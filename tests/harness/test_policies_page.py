@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support.lerobot import fake_python, save
+from support.ready import ready_python
 
 from lram.agents.checks.contract import contract_checks
 from lram.agents.factory import create_agent
@@ -121,7 +122,7 @@ def test_the_pages_commands_run(user: Path, lram: Callable[..., str]) -> None:
 def test_a_policy_of_lerobot_plays_and_one_that_dies_is_resumed_to_the_same_run(
     user: Path, lram: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LRAM_LEROBOT_PYTHON", fake_python(user / "python"))
+    monkeypatch.setenv("LRAM_LEROBOT_PYTHON", fake_python(user / "python", ready_python()))
     policy = save(user / "pretrained_model", text="reach", noise=0.25)
     assert "checks: 10 passed" in lram(COMMANDS[6])
     command = f"{COMMANDS[7].replace('-n 5', '-n 2')} -q --workers 1 --lanes 1"

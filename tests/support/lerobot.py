@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ IMAGE = {"observation.images.top": {"type": "VISUAL", "shape": [3, 64, 64]}}
 WEIGHT = torch.linspace(-0.2, 0.3, 12).reshape(2, 6)
 
 
-def fake_python(folder: Path) -> str:
-    """Return an executable that runs this Python with the small package."""
-    return program(folder, f'PYTHONPATH={shlex.quote(str(FAKE))} exec {shlex.quote(sys.executable)} "$@"')
+def fake_python(folder: Path, python: Sequence[str] = (sys.executable,)) -> str:
+    """Return an executable that runs ``python``, which is this one or a ready one, with the small package."""
+    return program(folder, f'PYTHONPATH={shlex.quote(str(FAKE))} exec {shlex.join(python)} "$@"')
 
 
 def program(folder: Path, line: str) -> str:
