@@ -159,7 +159,8 @@ def test_a_push_sends_every_file_and_nothing_is_sent_without_one(run, tmp_path, 
     server.refuses = True
     refused = pushed(run, tmp_path / "out", server, tmp_path, "--push", "somebody/results")
     assert refused.returncode == 2
-    assert refused.stderr.count("\n") == 1
+    told = [line for line in refused.stderr.splitlines() if not line.endswith(" so far")]  # on a slow machine
+    assert len(told) == 1, refused.stderr
     assert "could not be pushed to" in refused.stderr
     read_publication(tmp_path / "out")
 

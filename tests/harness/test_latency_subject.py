@@ -32,12 +32,12 @@ from lram.harness.timing.inputs import Inputs
 from lram.harness.timing.sampling import time_in_turns
 
 AGENTS = (
-    "xlstm[7:1]-1M",
-    "mamba-1M",
-    "gru-1M",
-    "transformer[full]-1M",
-    "transformer[recompute]-1M",
-    "transformer[ring]-1M",
+    "xlstm[1:1,layers=2]-1M",
+    "mamba[layers=2]-1M",
+    "gru[layers=2]-1M",
+    "transformer[full,layers=2]-1M",
+    "transformer[recompute,layers=2]-1M",
+    "transformer[ring,layers=2]-1M",
 )
 EFFORT = Effort(seconds=0.01, most=6, least=3, warm_up_s=0.01)
 CONTEXTS = (4, 11)
@@ -48,19 +48,32 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+Planned = tuple[LatencyPlan, Inputs, Path]
+
+
 @pytest.fixture(scope="module")
-def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[LatencyPlan, Inputs, Path]:
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Planned:
+    return made_plan("toy/reach", tmp_path_factory.mktemp("latency") / "sweep")
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Planned:
+    return made_plan("toy/image", tmp_path_factory.mktemp("latency") / "sweep")
+
+
+def made_plan(task: str, folder: Path) -> Planned:
     request = LatencyRequest(
         [*AGENTS, "random"],
         contexts=CONTEXTS,
         batches=(1, 3),
-        task="toy/image",
+        task=task,
         repeats=1,
         loop=False,
         effort=EFFORT,
     )
-    plan, inputs = make_plan(request, lambda text: None)
-    folder = tmp_path_factory.mktemp("latency") / "sweep"
+    with pytest.MonkeyPatch.context() as patch:  # the gate has tests of its own
+        patch.setattr("lram.harness.latency.plan.pass_gate", lambda agents: {})
+        plan, inputs = make_plan(request, lambda text: None)
     LatencyWriter.create(folder, plan, inputs).close()
     return plan, inputs, folder
 
@@ -80,12 +93,20 @@ def subject_of(name: str, plan: LatencyPlan, inputs: Inputs, batch: int = 1) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*AGENTS, "random"])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "batch", "what"),
+    [
+        *((name, batch, "planned") for name in (*AGENTS, "random") for batch in (1, 3)),
+        # To encode pictures is what takes the time; every kind of context meets them.
+        ("xlstm[1:1,layers=2]-1M", 1, "pictured"),
+        ("transformer[full,layers=2]-1M", 3, "pictured"),
+        ("transformer[recompute,layers=2]-1M", 1, "pictured"),
+    ],
+)
 def test_timed_actions_are_those_of_an_agent_that_nobody_times(
-    name: str, batch: int, planned: tuple[LatencyPlan, Inputs, Path]
+    name: str, batch: int, what: str, request: pytest.FixtureRequest
 ) -> None:
-    plan, inputs, folder = planned
+    plan, inputs, folder = request.getfixturevalue(what)
     job = next(job for job in plan.jobs() if (job.agent, job.batch) == (name, batch))
     session = LatencySession(plan, job, plan.contexts, folder)
     timed = {context: session.point(context).actions for context in plan.contexts}
@@ -108,8 +129,8 @@ def test_timed_actions_are_those_of_an_agent_that_nobody_times(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mamba-1M", "transformer[full]-1M"])
-def test_what_a_compiler_does_is_no_decision(name: str, planned: tuple[LatencyPlan, Inputs, Path]) -> None:
+@pytest.mark.parametrize("name", ["mamba[layers=2]-1M", "transformer[full,layers=2]-1M"])
+def test_what_a_compiler_does_is_no_decision(name: str, planned: Planned) -> None:
     plan, _, folder = planned
     plan = dataclasses.replace(plan, effort=dataclasses.replace(EFFORT, slow_s=0.5))
     job = next(job for job in plan.jobs() if (job.agent, job.batch) == (name, 1))
@@ -182,10 +203,10 @@ def test_what_is_recorded_is_recorded_before_decisions_are_timed(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["xlstm[7:1]-1M", "mamba-1M", "transformer[full]-1M"])
-def test_a_context_that_was_reached_is_that_of_real_decisions(
-    name: str, planned: tuple[LatencyPlan, Inputs, Path]
-) -> None:
+@pytest.mark.parametrize(
+    "name", ["xlstm[1:1,layers=2]-1M", "mamba[layers=2]-1M", "transformer[full,layers=2]-1M"]
+)
+def test_a_context_that_was_reached_is_that_of_real_decisions(name: str, planned: Planned) -> None:
     plan, inputs, _ = planned
     subject = subject_of(name, plan, inputs)
     for context in plan.contexts:
@@ -217,11 +238,10 @@ def test_a_context_that_was_reached_is_that_of_real_decisions(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["transformer[full]-1M", "transformer[recompute]-1M", "transformer[ring]-1M"]
+    "name",
+    ["transformer[full,layers=2]-1M", "transformer[recompute,layers=2]-1M", "transformer[ring,layers=2]-1M"],
 )
-def test_a_transformer_is_taken_back_to_its_context(
-    name: str, planned: tuple[LatencyPlan, Inputs, Path]
-) -> None:
+def test_a_transformer_is_taken_back_to_its_context(name: str, planned: Planned) -> None:
     plan, inputs, _ = planned
     subject = subject_of(name, plan, inputs)
     subject.reach(11)
@@ -240,10 +260,10 @@ def test_a_transformer_is_taken_back_to_its_context(
 
 @pytest.mark.slow
 def test_a_recurrent_state_goes_on_and_comes_back_bit_for_bit(
-    planned: tuple[LatencyPlan, Inputs, Path],
+    planned: Planned,
 ) -> None:
     plan, inputs, _ = planned
-    subject = subject_of("xlstm[7:1]-1M", plan, inputs)
+    subject = subject_of("xlstm[1:1,layers=2]-1M", plan, inputs)
     subject.reach(4)
     before = [one.clone() for one in tensors(subject.reached.blocks[0])]
     subject.ready()
@@ -255,10 +275,12 @@ def test_a_recurrent_state_goes_on_and_comes_back_bit_for_bit(
 
 
 def test_caches_and_windows_are_as_long_as_the_context_needs(
-    planned: tuple[LatencyPlan, Inputs, Path],
+    planned: Planned,
 ) -> None:
     plan, inputs, _ = planned
-    full, anew = (subject_of(f"transformer[{kind}]-1M", plan, inputs) for kind in ("full", "recompute"))
+    full, anew = (
+        subject_of(f"transformer[{kind},layers=2]-1M", plan, inputs) for kind in ("full", "recompute")
+    )
     sizes = []
     for context in plan.contexts:
         for subject in (full, anew):
@@ -273,11 +295,11 @@ def test_caches_and_windows_are_as_long_as_the_context_needs(
 
 
 def test_a_table_of_positions_that_is_too_short_is_lengthened(
-    planned: tuple[LatencyPlan, Inputs, Path],
+    planned: Planned,
 ) -> None:
     plan, inputs, _ = planned
     config = dataclasses.replace(
-        parse_preset("transformer[full]-1M"),
+        parse_preset("transformer[full,layers=2]-1M"),
         backbone=TransformerConfig(heads=4, window=20, max_positions=20, cache="full"),
     )
     agent = ModelAgent(
@@ -296,10 +318,8 @@ def test_a_table_of_positions_that_is_too_short_is_lengthened(
     assert own.facts["past"].startswith("keys and values of up to 20 tokens, then restarts")
 
 
-def test_lanes_see_distinct_frames_and_the_recording_is_the_tasks(
-    planned: tuple[LatencyPlan, Inputs, Path],
-) -> None:
-    plan, inputs, _ = planned
+def test_lanes_see_distinct_frames_and_the_recording_is_the_tasks(pictured: Planned) -> None:
+    plan, inputs, _ = pictured
     assert len(inputs) == plan.recorded
     for timestep in (0, 5, len(inputs) - 1, 3 * len(inputs)):
         places = inputs.places(timestep, 16)
@@ -309,10 +329,10 @@ def test_lanes_see_distinct_frames_and_the_recording_is_the_tasks(
 
 
 def test_repeated_and_distinct_inputs_take_about_the_same_time(
-    planned: tuple[LatencyPlan, Inputs, Path],
+    planned: Planned,
 ) -> None:
     plan, inputs, _ = planned
-    subject = subject_of("mamba-1M", plan, inputs)
+    subject = subject_of("mamba[layers=2]-1M", plan, inputs)
     subject.reach(4)
     place = iter(range(1000))
     repeated, distinct = time_in_turns(
