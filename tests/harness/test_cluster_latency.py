@@ -147,7 +147,7 @@ def test_a_driver_that_is_ended_goes_on_and_its_processes_end_with_it(
     folder = tmp_path / "sweep"
     where = ["--backend", "ray", "--address", cluster.address]
     words = ["random", "-t", "toy/steps", "--contexts", "2,300", "--batch", "1", "--repeats", "3"]
-    driver = lram("latency", *words, "--no-loop", *where, "-o", str(folder))
+    driver = lram("latency", *words, "--no-loop", "--seconds", "0.3", *where, "-o", str(folder))
     wait_for(lambda: recorded(folder) or driver.poll() is not None, "points")
     driver.send_signal(number)
     output, errors = driver.communicate(timeout=240)
