@@ -384,7 +384,7 @@ def test_without_a_gpu_kernels_act_in_the_interpreter_only(monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="this is of the interpreter")
-@pytest.mark.parametrize("name", ["xlstm[1:1]", "mamba", "transformer[ring]"])
+@pytest.mark.parametrize("name", ["mamba", "transformer[ring]"])
 def test_the_checks_of_an_agent_take_the_kernels(name: str) -> None:
     """The same that ``lram check --step triton`` asks."""
     model = build_model(CONFIGS[name], seed=0)
