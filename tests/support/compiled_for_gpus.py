@@ -9,6 +9,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from lram.agents.backbones.gpu import (
+    WIDEST_HEAD,
     attention,
     convolution,
     matrix_memory,
@@ -38,7 +39,14 @@ KERNELS = (
     (selective_scan._scan, {"MASKED": True, "CHANNELS": 32, "SIZE": 16}),
     (
         attention._attend,
-        {"BANDED": True, "PARTS": 4, "PRECISION": "tf32", "T": 16, "WIDTH": 64, "SLOTS": 64},
+        {
+            "BANDED": True,
+            "PARTS": 4,
+            "PRECISION": "ieee",
+            "T": 16,
+            "WIDTH": WIDEST_HEAD,
+            "SLOTS": attention.slots_at_once(WIDEST_HEAD),
+        },
     ),
     (attention._combine, {"PARTS": 4, "WIDTH": 64}),
 )
@@ -60,6 +68,8 @@ for kernel, constants in KERNELS:
     bfloat16 = kernel not in {mlstm._read, matrix_memory._advance, vector_memory._decay}
     types = {name: type_of(name, constants, bfloat16) for name in kernel.arg_names}
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+    stages = {"num_stages": attention.STAGES} if kernel is attention._attend else {}
     for capability in (80, 90):
-        made = triton.compile(ASTSource(kernel, types, places), target=GPUTarget("cuda", capability, 32))
-        print(kernel.fn.__name__, capability, len(made.asm["cubin"]))
+        target = GPUTarget("cuda", capability, 32)
+        made = triton.compile(ASTSource(kernel, types, places), target=target, options=stages)
+        print(kernel.fn.__name__, capability, len(made.asm["cubin"]), made.metadata.shared)

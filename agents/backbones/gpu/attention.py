@@ -22,7 +22,10 @@ from torch import Tensor
 from lram.agents.backbones.gpu import MOST_TOKENS
 
 _SLOTS = 64
-"""That a program reads at once."""
+"""That a program reads at once; of wide heads, half as many."""
+
+STAGES = 2
+"""Parts of a cache on their way at once: with Triton's own three, heads of 256 have no room in any GPU."""
 
 _PROGRAMS = 512
 """About as many as keep a large GPU busy."""
@@ -61,6 +64,7 @@ def attend(
     seen = torch.empty(lanes, parts, 2, tokens, device=q.device) if parts > 1 else out
     read = torch.empty(lanes, parts, tokens, width, device=q.device) if parts > 1 else out
     WIDTH = max(16, triton.next_power_of_2(width))
+    at_once = slots_at_once(WIDTH)
     _attend[(lanes, parts)](
         *(q, k, v, keys, values, position.contiguous(), valid.contiguous().view(torch.int8), count),
         *(out, seen, read),
@@ -72,13 +76,19 @@ def attend(
         PRECISION="tf32" if q.dtype == torch.bfloat16 else "ieee",
         T=MOST_TOKENS,
         WIDTH=WIDTH,
-        SLOTS=_SLOTS,
+        SLOTS=at_once,
+        num_stages=STAGES,
     )
     if parts > 1:
         _combine[(lanes, tokens)](
             *(seen, read, out, *out.stride(), heads, tokens, width), PARTS=parts, WIDTH=WIDTH
         )
     return out
+
+
+def slots_at_once(width: int) -> int:
+    """Return the slots that a program reads at once, of heads of ``width``."""
+    return _SLOTS if width <= 64 else _SLOTS // 2
 
 
 @triton.jit  # type: ignore[untyped-decorator]
