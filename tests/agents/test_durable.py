@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.faults import KINDS, Faults
 
 from lram.agents.durable import (
     InUseError,
@@ -26,6 +27,50 @@ def test_what_was_written_is_there_whole_and_nothing_else(tmp_path):
     write_durably(tmp_path / "a.json", b"two")
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
     assert read_regular(tmp_path / "a.json") == b"two"
+
+
+def test_a_file_is_replaced_whole_or_not_at_all_whichever_operation_fails(tmp_path):
+    """Killed or refused at each of them in a fork; nothing is left beside it but by who was killed."""
+    folder, notes = tmp_path / "kept", tmp_path / "operations"
+    folder.mkdir()
+    file, old, new = folder / "a.json", b"old" * 100, b"new" * 200
+
+    def replaced(kind: str, at: int) -> tuple[int, int]:
+        for left in folder.iterdir():
+            left.unlink()
+        file.write_bytes(old)
+        notes.write_text("")
+        child = os.fork()
+        if child == 0:
+            code = 70
+            try:
+                Faults(str(folder), kind, at, notes).install()
+                write_durably(file, new)
+                code = 0
+            except OSError:
+                code = 1
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return code, len(notes.read_text().splitlines())
+
+    code, operations = replaced("kill", -1)
+    assert (code, file.read_bytes()) == (0, new)
+    assert [word.split()[1] for word in notes.read_text().splitlines()] == [
+        "os.remove",  # of a killed process that had this number
+        "open",
+        "write",
+        "fsync",
+        "os.rename",
+        "fsync",  # of the folder
+    ]
+    for kind in KINDS:
+        for at in range(1, operations):
+            code, _ = replaced(kind, at)
+            assert code == (-signal.SIGKILL if kind == "kill" else 1)
+            assert file.read_bytes() == (old if at < operations - 1 else new)
+            others = [one.name for one in folder.iterdir() if one != file]
+            assert all(is_scratch_of(name, "a.json") for name in others) if kind == "kill" else not others
 
 
 def test_a_scratch_file_is_known_by_its_name(tmp_path):

@@ -71,12 +71,13 @@ class Faults:
 
         class Watched(io.FileIO):
             def write(self, content: Any) -> int:
-                faults.write(str(self.name), lambda part: super(Watched, self).write(part), content)
+                path = faults.path_of(self.name)
+                faults.write(path, lambda part: super(Watched, self).write(part), content)
                 return len(memoryview(content).cast("B"))
 
         def opened(file: Any, mode: str = "r", buffering: int = -1, *more: Any, **named: Any) -> Any:
             """``open``, where what is written goes through ``Watched``."""
-            if not set(mode) & set("wax+") or isinstance(file, int) or not faults.watches(file):
+            if not set(mode) & set("wax+") or not faults.watches(faults.path_of(file)):
                 return faults._open(file, mode, buffering, *more, **named)
             raw = Watched(file, mode.replace("b", "").replace("t", ""))
             if buffering == 0:
@@ -105,6 +106,10 @@ class Faults:
         except TypeError:
             return False
         return os.getpid() == self._pid and path.startswith(self._folder)
+
+    def path_of(self, file: Any) -> Any:
+        """Return the path of ``file``, a path or the number of an open file."""
+        return self.name_of(file) if isinstance(file, int) else file
 
     def name_of(self, handle: int) -> str:
         """Return the path of an open file."""
