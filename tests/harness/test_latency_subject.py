@@ -167,7 +167,9 @@ def test_what_a_compiler_does_is_no_decision(name: str, planned: Planned) -> Non
         assert point.actions == expected
 
 
-@pytest.mark.parametrize("name", ["mamba-1M", pytest.param("transformer[full]-1M", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["mamba[layers=2]-1M", pytest.param("transformer[full,layers=2]-1M", marks=pytest.mark.slow)]
+)
 def test_what_is_recorded_is_recorded_before_decisions_are_timed(
     name: str, planned: tuple[LatencyPlan, Inputs, Path]
 ) -> None:
