@@ -365,6 +365,9 @@ def test_the_recipes_of_the_zoo_differ_in_the_model_alone() -> None:
     }
     assert len(alike) == 1
     assert {recipe.data for recipe in recipes.values()} == {recipes["zoo-mamba"].data}
+    short = read_recipe(RECIPES / "zoo-short.toml")
+    assert short.model == recipes["zoo-xlstm-1-0"].model
+    assert set(short.data.tasks) < set(recipes["zoo-mamba"].data.tasks)
 
 
 def test_the_zoo_is_collected_by_teachers_that_play_its_tasks_and_none_of_them_is_held_out() -> None:
