@@ -278,6 +278,13 @@ def study_of(plain: Mapping[str, Any], where: str, folder: Path) -> Study:
     if isinstance(made.get("axes"), list):
         made["axes"] = [_flat_axis(axis) for axis in made["axes"]]
     study = converted(made, Study, where)
+    for statement, given in zip(study.prediction, made.get("prediction", ()), strict=True):
+        if "within" in given and statement.says != "equal":
+            raise LramError(
+                f"{where}: a prediction calls {statement.level} {statement.says} within "
+                f"{statement.within:g}, and only what is called equal has a margin; take within out, "
+                "or say equal"
+            )
     stores = tuple(str((folder / Path(path).expanduser()).resolve()) for path in study.data.stores)
     study = replace(study, data=replace(study.data, stores=stores))
     study.check()

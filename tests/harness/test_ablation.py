@@ -152,6 +152,29 @@ def test_what_is_wrong_with_a_study_is_one_sentence(changes: dict[str, Any], mes
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"level": "of"}, "about the level 'of', which no axis has; the levels are off, on"),
+        ({"against": "on"}, "holds on against 'on'; name another level of"),
+        ({"measure": "validation_loss", "against": "chance"}, "against chance, which only scores have"),
+        (
+            {"measure": "repeated_in_play"},
+            "calls on worse in repeated_in_play, of which neither way is better",
+        ),
+        ({"within": 0.1}, "calls on worse within 0.1, and only what is called equal has a margin"),
+    ],
+)
+def test_what_is_wrong_with_a_prediction_is_one_sentence(changes: dict[str, Any], message: str) -> None:
+    statement = {"level": "on", "measure": "score", "says": "worse"}
+    assert of(prediction=[statement]).prediction[0].within == 0.1
+    assert of(prediction=[{**statement, "says": "equal", "within": 0.3}]).prediction[0].within == 0.3
+    with pytest.raises(LramError) as error:
+        of(prediction=[{**statement, **changes}])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_a_change_that_fits_no_recipe_names_its_cell() -> None:
     levels = [{"name": "x"}, {"name": "y", "changes": {"model.wdith": 3}}]
     with pytest.raises(AgentError, match=r"tiny, y has a field model\.wdith that is not known"):
