@@ -74,7 +74,8 @@ class Custom:
         self,
         *,
         sources: str = "",
-        recipe: str = "InterpreterRecipe(('numpy==1.26.4',), resolve=False)",
+        # The Pythons of toy's recipe, since toy's packages may be linked into it.
+        recipe: str = "InterpreterRecipe(('numpy==1.26.4',), ('3.11', '3.12', '3.10', '3.9'), resolve=False)",
         tasks: tuple[str, ...] = ("steady",),
         requires: tuple[str, ...] = (),
         protocols: str = "EvaluationProtocol('plain', 1, 'As it is.'),",
