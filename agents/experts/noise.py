@@ -197,7 +197,7 @@ class NoisyAgent(LaunchingAgent):
         return NoisyActions(pending, lambda actions: self._replaced(state, actions, lanes)), state
 
     def _replaced(self, state: NoisyState, actions: list[Action], lanes: Sequence[int]) -> list[Action]:
-        """Return what is taken of the inner agent's ``actions``; it is told what is not."""
+        """Return what is taken of the inner agent's ``actions``; it learns what is not."""
         replaced = []
         for place, lane in enumerate(lanes):
             action = self._replacement(state.dice[lane])

@@ -97,7 +97,7 @@ def test_what_is_launched_and_taken_later_is_what_act_gives(name: str) -> None:
 
 
 def test_noise_falls_on_what_is_launched_as_on_what_act_gives() -> None:
-    """The model is told what was taken instead, for its next decision: actions are in its context."""
+    """The model reads what was taken instead, for its next decision: actions are in its context."""
     waited, launched = (Play(NoisyAgent(agent_of(MambaConfig()), Noise(0.5, 2))) for _ in range(2))
     assert not launched.agent.launches, "a processor computes at once"
     for number in range(8):
