@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -23,7 +23,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lram.agents.acting.actions import choose_action, past_classes
 from lram.agents.acting.captured_decision import PassInputs, filled_up
+from lram.agents.acting.lanes import LaneStates, PassLayout
 from lram.agents.acting.launching import LaunchedDecision, fetch_later
 from lram.agents.acting.reader import IMAGES, PassReader, make_reader
 from lram.agents.acting.room import no_room_for_lanes, no_room_for_pass
@@ -48,31 +50,8 @@ from lram.agents.model.rounding import model_bytes
 from lram.agents.model.tokens import (
     ACTION_DIMS,
     DISCRETE_ACTIONS,
-    action_to_classes,
-    classes_to_action,
 )
 from lram.agents.transfer import fetch, row_numbers, send
-
-_STILL = np.full(ACTION_DIMS, action_to_classes(0.0), dtype=np.int64)
-
-
-@dataclass(slots=True)
-class LaneStates:
-    """What the agent holds for its lanes: the episode's task, the running sum of rewards, the past.
-
-    Attributes:
-        tasks: The lane's task; None before its first episode.
-        earned: Sum of the rewards of the episode so far, unscaled, in float64.
-        fresh: No decision was made yet, so there is no last reward to read.
-        last_classes: Classes of the last action, one a dimension (read with actions in context).
-        blocks: Backbone states of ``rows`` rows each; lane i is row i % rows of block i // rows.
-    """
-
-    tasks: list[TaskSpec | None]
-    earned: npt.NDArray[np.float64]
-    fresh: npt.NDArray[np.bool_]
-    last_classes: npt.NDArray[np.int64]
-    blocks: list[State] = field(repr=False)
 
 
 class ModelAgent(LaunchingAgent):
@@ -140,6 +119,10 @@ class ModelAgent(LaunchingAgent):
                 *details,
             ),
         )
+
+    @property
+    def _passes(self) -> PassLayout:
+        return PassLayout(self.model.config, self.rows)
 
     @property
     def precision(self) -> str:
@@ -213,13 +196,7 @@ class ModelAgent(LaunchingAgent):
             if isinstance(error, AgentError) or not is_lack(error):
                 raise
             raise no_room_for_lanes(self, error, lanes) from error
-        return LaneStates(
-            tasks=[None] * lanes,
-            earned=np.zeros(lanes),
-            fresh=np.ones(lanes, dtype=np.bool_),
-            last_classes=np.zeros((lanes, ACTION_DIMS), dtype=np.int64),
-            blocks=blocks,
-        )
+        return LaneStates.empty(lanes, blocks)
 
     def blocks_of(self, count: int) -> list[State]:
         """Return the states of ``count`` passes, in which no lane holds an episode yet."""
@@ -233,10 +210,9 @@ class ModelAgent(LaunchingAgent):
             if reason is not None:
                 raise AgentError(reason)
         for lane, episode in zip(lanes, episodes, strict=True):
-            state.tasks[lane] = replace(episode.task, target_return=self._target(episode.task))
-            state.earned[lane], state.fresh[lane] = 0.0, True
+            state.begin(lane, replace(episode.task, target_return=self._target(episode.task)))
         with torch.inference_mode():
-            for block, rows in self._by_block(lanes):
+            for block, rows in self._passes.by_block(lanes):
                 self.model.backbone.reset(state.blocks[block], rows)
 
     def act(
@@ -267,8 +243,8 @@ class ModelAgent(LaunchingAgent):
         lanes: Sequence[int],
     ) -> tuple[list[Action], LaneStates]:
         """Decide as :meth:`act` does; whatever PyTorch raises where memory runs out is raised."""
-        tasks = [self._task(state, lane) for lane in lanes]
-        given = self._earned(state, rewards, lanes)
+        tasks = [state.task(lane) for lane in lanes]
+        given = state.earn(rewards, lanes)
 
         with torch.inference_mode():
             logits = self._arrived(self._read(state, observations, given, lanes))
@@ -292,8 +268,8 @@ class ModelAgent(LaunchingAgent):
     ) -> tuple[LaunchedDecision, LaneStates]:
         """See :class:`lram.agents.api.LaunchingAgent`; raises as :meth:`act`."""
         lanes = list(lanes)
-        tasks = [self._task(state, lane) for lane in lanes]
-        given = self._earned(state, rewards, lanes)
+        tasks = [state.task(lane) for lane in lanes]
+        given = state.earn(rewards, lanes)
         try:
             with torch.inference_mode():
                 read = self._read(state, observations, given, lanes)
@@ -323,7 +299,7 @@ class ModelAgent(LaunchingAgent):
         seen = dict(zip(lanes, observations, strict=True))
         read: dict[int, Tensor] = {}
         left = []
-        for block, rows in self._by_block(lanes):
+        for block, rows in self._passes.by_block(lanes):
             at_once = self._read_at_once(state, block, rows, seen, given)
             if at_once is None:
                 left.append((block, rows))
@@ -345,8 +321,8 @@ class ModelAgent(LaunchingAgent):
         """Read one pass of one block by one recording; None where there is none of it."""
         if self.reader.decision is None:
             return None
-        vectors, images, shown = self._shown(seen, state, block, rows)
-        numbers = self._numbers(state, block, rows, rewards)
+        vectors, images, shown = self._passes.seen(seen, state, block, rows)
+        numbers = self._passes.numbers(rewards, state, block, rows)
         size = min(IMAGES, self.rows)
         filled = filled_up(images, shown, size, self.rows) if images else (None, None)
         done = self.reader.decision(PassInputs(vectors, *numbers, *filled), state.blocks[block])
@@ -363,16 +339,6 @@ class ModelAgent(LaunchingAgent):
         state.fresh[lane] = False
         return action
 
-    def _earned(self, state: LaneStates, rewards: Sequence[float], lanes: Sequence[int]) -> dict[int, float]:
-        """Add the rewards of the lanes that have decided before; return those of all by lane."""
-        given = dict(zip(lanes, rewards, strict=True))
-        if len(given) != len(lanes):
-            raise AgentError(f"a lane is named twice among {list(lanes)}")
-        for lane in lanes:
-            if not state.fresh[lane]:
-                state.earned[lane] += given[lane]
-        return given
-
     def _told(
         self,
         error: RuntimeError | MemoryError,
@@ -383,13 +349,13 @@ class ModelAgent(LaunchingAgent):
         """Return ``error``, or what to say of it where memory ran out."""
         if isinstance(error, AgentError) or not is_lack(error):
             return error
-        episodes = [Episode(self._task(state, lane), 0) for lane in lanes]
+        episodes = [Episode(state.task(lane), 0) for lane in lanes]
         return no_room_for_pass(self, error, episodes, observations)
 
     def took(self, state: LaneStates, lanes: Sequence[int], actions: Sequence[Action]) -> None:
         """Take note that ``lanes`` took other actions than those that ``act`` gave last."""
         for lane, action in zip(lanes, actions, strict=True):
-            state.last_classes[lane] = past_classes(action, self._task(state, lane))
+            state.last_classes[lane] = past_classes(action, state.task(lane))
 
     def asks_for(self, task: TaskSpec) -> float | None:
         """Return the return, in unscaled reward, that the model's returns-to-go of ``task`` start from; None
@@ -420,7 +386,7 @@ class ModelAgent(LaunchingAgent):
         images: list[Observation] = []
         shown: dict[int, list[int]] = {}  # rows of a block that see images
         for block, rows in blocks:
-            vectors, seen, shown_rows = self._shown(observations, state, block, rows)
+            vectors, seen, shown_rows = self._passes.seen(observations, state, block, rows)
             if seen:
                 images += seen
                 shown[block] = shown_rows
@@ -436,29 +402,11 @@ class ModelAgent(LaunchingAgent):
                 first += len(rows)
         return encoded
 
-    def _shown(
-        self, observations: Mapping[int, Observation], state: LaneStates, block: int, rows: Sequence[int]
-    ) -> tuple[npt.NDArray[np.float32], list[Observation], list[int]]:
-        """Return what lanes of a block see: vectors (rows, state_width), images, and the rows of these."""
-        vectors = np.zeros((self.rows, self.model.config.state_width), dtype=np.float32)
-        images, places = [], []
-        for row in rows:
-            lane = block * self.rows + row
-            seen, task = observations[lane], self._task(state, lane)
-            if seen.shape != task.observation_shape:
-                raise AgentError(f"{task.id} showed {seen.shape}, not {task.observation_shape}")
-            if task.observation == "image":
-                images.append(seen)
-                places.append(row)
-            else:
-                vectors[row, : seen.size] = seen.reshape(-1)
-        return vectors, images, places
-
     def _read_block(
         self, state: LaneStates, block: int, rows: Sequence[int], encoded: Tensor, rewards: dict[int, float]
     ) -> Tensor:
         """Read one pass of one block; return logits (rows, 8, 274), where the model computes."""
-        returns_to_go, last_rewards, valid, classes = self._numbers(state, block, rows, rewards)
+        returns_to_go, last_rewards, valid, classes = self._passes.numbers(rewards, state, block, rows)
         x = self.model.decision_tokens(
             encoded,
             self._given(returns_to_go),
@@ -469,42 +417,6 @@ class ModelAgent(LaunchingAgent):
         hidden, state.blocks[block] = self.reader.stepper.call(x, state.blocks[block], mask)
         return self.reader.action_head(hidden[:, -1])
 
-    def _numbers(
-        self, state: LaneStates, block: int, rows: Sequence[int], rewards: dict[int, float]
-    ) -> tuple[
-        npt.NDArray[np.float32],
-        npt.NDArray[np.float32],
-        npt.NDArray[np.bool_] | None,
-        npt.NDArray[np.int64] | None,
-    ]:
-        """Return returns-to-go and rewards (rows,), which tokens are there (rows, pass_tokens; None: all),
-        and the classes of the last actions (rows, 8; None without actions in context).
-        """
-        model = self.model
-        past = model.config.pass_tokens - model.config.fresh_tokens
-        returns_to_go = np.zeros(self.rows, dtype=np.float32)
-        last_rewards = np.zeros(self.rows, dtype=np.float32)
-        classes = np.zeros((self.rows, ACTION_DIMS), dtype=np.int64)
-        valid = np.zeros((self.rows, model.config.pass_tokens), dtype=np.bool_)
-        for row in rows:
-            lane = block * self.rows + row
-            task = self._task(state, lane)
-            if task.target_return is not None:  # it is, where the model reads it: refused otherwise
-                returns_to_go[row] = (task.target_return - state.earned[lane]) / task.reward_scale
-            valid[row, past:] = True
-            if not state.fresh[lane]:
-                last_rewards[row] = rewards[lane] / task.reward_scale
-                classes[row] = state.last_classes[lane]
-                valid[row, :past] = True
-                if model.config.actions_in_context and task.action == "discrete":
-                    valid[row, 1:ACTION_DIMS] = False
-        return (
-            returns_to_go,
-            last_rewards,
-            None if valid.all() else valid,
-            classes if model.config.actions_in_context else None,
-        )
-
     def _given(self, values: npt.NDArray[Any]) -> Tensor:
         """Return ``values`` where the model computes; it is read before they change."""
         tensor = torch.from_numpy(values)
@@ -514,19 +426,6 @@ class ModelAgent(LaunchingAgent):
         """Return what was read of each block, here: all of it waited for once."""
         here = [one.float() for one in read.values()] if self.reader.here else fetch(list(read.values()))
         return {block: one.numpy() for block, one in zip(read, here, strict=True)}
-
-    def _by_block(self, lanes: Sequence[int]) -> list[tuple[int, list[int]]]:
-        blocks: dict[int, list[int]] = {}
-        for lane in lanes:
-            blocks.setdefault(lane // self.rows, []).append(lane % self.rows)
-        return sorted(blocks.items())
-
-    @staticmethod
-    def _task(state: LaneStates, lane: int) -> TaskSpec:
-        task = state.tasks[lane]
-        if task is None:
-            raise AgentError(f"lane {lane} holds no episode; reset it before it acts")
-        return task
 
 
 def _stacked(images: Sequence[Observation], size: int) -> npt.NDArray[np.uint8]:
@@ -541,41 +440,3 @@ def _stacked(images: Sequence[Observation], size: int) -> npt.NDArray[np.uint8]:
 def _blocks(config: ModelConfig) -> str:
     more = config.spec.blocks(config)
     return f"{config.layers} of width {config.width}" + (f", {more}" if more else "")
-
-
-def choose_action(
-    logits: npt.NDArray[np.float32], task: TaskSpec, decode: str
-) -> tuple[Action, npt.NDArray[np.int64]]:
-    """Take the likeliest class among those that ``task`` has (the first, if several are).
-
-    Args:
-        logits: (8, 274).
-        task: Tells the number of discrete actions, or of continuous dimensions.
-        decode: ``center`` or ``lower``, see :func:`classes_to_action`.
-
-    Returns:
-        The action, and the classes (8,) that stand for it as past action; dimensions that the task
-        does not have stand as action 0.0.
-
-    Raises:
-        AgentError: The logits are not finite.
-    """
-    if not np.isfinite(logits).all():
-        raise AgentError(f"the model's output for {task.id} is not finite; its weights or inputs are not")
-    classes = _STILL.copy()
-    if task.action == "discrete":
-        classes[0] = logits[0, : task.action_size].argmax()
-        return int(classes[0]), classes
-    size = task.action_size
-    classes[:size] = DISCRETE_ACTIONS + logits[:size, DISCRETE_ACTIONS:].argmax(axis=-1)
-    return classes_to_action(classes[:size], "lower" if decode == "lower" else "center"), classes
-
-
-def past_classes(action: Action, task: TaskSpec) -> npt.NDArray[np.int64]:
-    """Return the classes (8,) that stand for ``action`` as past action, as :func:`choose_action` has them."""
-    classes = _STILL.copy()
-    if task.action == "discrete":
-        classes[0] = action
-    else:
-        classes[: task.action_size] = action_to_classes(action)
-    return classes

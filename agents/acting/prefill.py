@@ -19,7 +19,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lram.agents.acting.model_agent import LaneStates, ModelAgent, past_classes
+from lram.agents.acting.actions import past_classes
+from lram.agents.acting.lanes import LaneStates
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import Action, AgentError, Observation
 from lram.agents.backbones.states import State
 from lram.agents.model.encoders import IMAGE_SHAPE

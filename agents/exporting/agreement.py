@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from lram.agents.acting.model_agent import ModelAgent, past_classes
+from lram.agents.acting.actions import past_classes
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import Action, AgentError, Episode, Observation, TaskSpec
 from lram.agents.exporting.policy import Policy
 from lram.agents.model.tokens import DISCRETE_ACTIONS

@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lram.agents.acting.model_agent import LaneStates, ModelAgent
+from lram.agents.acting.lanes import LaneStates
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.acting.prefill import embed, encode, model_step, prefill
 from lram.agents.api import Action, Agent, Episode, Observation
 from lram.agents.backbones.captured import CapturedStep

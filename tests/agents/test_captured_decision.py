@@ -18,7 +18,8 @@ from torch.utils._pytree import tree_leaves
 from lram.agents.acting.captured_decision import CapturedDecision, PassInputs
 from lram.agents.acting.context_agent import ContextAgent
 from lram.agents.acting.contexts import Context
-from lram.agents.acting.model_agent import LaneStates, ModelAgent
+from lram.agents.acting.lanes import LaneStates
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.acting.reader import IMAGES
 from lram.agents.api import Episode, TaskSpec
 from lram.agents.backbones import captured
@@ -64,7 +65,7 @@ def logits(agent: ModelAgent, state: LaneStates, draw: np.random.Generator, read
         else draw.standard_normal(39).astype(np.float32)
         for lane in ready
     ]
-    given = agent._earned(state, list(draw.standard_normal(len(ready))), ready)
+    given = state.earn(list(draw.standard_normal(len(ready))), ready)
     with torch.inference_mode():
         read = agent._arrived(agent._read(state, shown, given, ready))
     found = [read[lane // agent.rows][lane % agent.rows].copy() for lane in ready]

@@ -13,7 +13,8 @@ import torch
 
 from lram.agents.acting.context_agent import ContextAgent
 from lram.agents.acting.contexts import Context, parse_context, split_context
-from lram.agents.acting.model_agent import LaneStates, ModelAgent
+from lram.agents.acting.lanes import LaneStates
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import Action, AgentError, Episode, TaskSpec
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.transformer import TransformerConfig

@@ -16,7 +16,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from lram.agents.acting.context_agent import ContextAgent
 from lram.agents.acting.contexts import Context
-from lram.agents.acting.model_agent import LaneStates, ModelAgent
+from lram.agents.acting.lanes import LaneStates
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.acting.prefill import encode, prefill
 from lram.agents.api import Episode, TaskSpec
 from lram.agents.backbones.registry import build_backbone

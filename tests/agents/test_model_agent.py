@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from lram.agents.acting.model_agent import LaneStates, ModelAgent, choose_action
+from lram.agents.acting.actions import choose_action
+from lram.agents.acting.lanes import LaneStates
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import AgentError, Episode, TaskSpec
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.transformer import TransformerConfig

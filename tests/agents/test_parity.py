@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lram.agents.acting.model_agent import LaneStates, ModelAgent
+from lram.agents.acting.lanes import LaneStates
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.states import put
 from lram.agents.backbones.stepping import StepFunction, why_not_fused

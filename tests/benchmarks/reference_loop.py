@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lram.agents.acting.model_agent import choose_action
+from lram.agents.acting.actions import choose_action
 from lram.agents.api import Episode, TaskSpec
 from lram.agents.compute import Compute
 from lram.envs.protocol_id import ProtocolId

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from lram.agents.acting.captured_decision import CapturedDecision
-from lram.agents.acting.model_agent import LaneStates, ModelAgent
+from lram.agents.acting.lanes import LaneStates
+from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.backbones.captured import CapturedStep, Run
 from lram.agents.backbones.states import State, take, tensors
 from lram.agents.backbones.stepping import Stepper
