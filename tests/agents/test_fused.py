@@ -31,7 +31,7 @@ from lram.agents.model.presets import parse_preset
 pytest.importorskip("numba", reason="fused steps need numba")
 
 from lram.agents.backbones.kernels import compiler, files
-from lram.agents.backbones.kernels.files import private_folder, read_kernel, write_kernel
+from lram.agents.backbones.kernels.files import compiled_by_one, private_folder, read_kernel, write_kernel
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.model.compiled_images import FusedImageEncoder
 
@@ -308,6 +308,46 @@ def test_kernels_are_kept_by_processes_at_once_and_read_where_nothing_can_be_wri
     folders[0][0].chmod(0o500)
     assert _run_square(tmp_path, tmp_path / "cache") == folders[:1]
     folders[0][0].chmod(0o700)
+
+
+def test_one_of_the_processes_that_need_a_kernel_at_once_compiles_it(tmp_path: Path) -> None:
+    together = SQUARE.replace(
+        "assert square",
+        "here = Path(sys.argv[0]).parent\n"
+        "(here / f'ready-{os.getpid()}').touch()\n"
+        "while len(list(here.glob('ready-*'))) < 3:\n    time.sleep(0.001)\nassert square",
+        1,
+    ).replace("import sys\n", "import os, sys, time\n")
+    told = "print(sum(square.stats.cache_misses.values()), file=sys.stderr)\n"
+    ended = _run_square(tmp_path, tmp_path / "cache", together + told, count=3)
+    assert sorted(said for _, said in ended) == ["0\n", "0\n", "1\n"]
+    assert [file.suffix for file in ended[0][0].iterdir()] == [".nbc"]
+
+
+def test_who_compiles_for_too_long_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE_S", 0.05)
+    file = tmp_path / "square.nbc"
+    with compiled_by_one(file):
+        (lock,) = tmp_path.iterdir()
+        with compiled_by_one(file):
+            pass
+        assert lock.exists()  # it is still the first one's
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_was_left_behind_or_cannot_be_had_keeps_nobody_from_compiling(tmp_path: Path) -> None:
+    file = tmp_path / "square.nbc"
+    with compiled_by_one(file):
+        (lock,) = tmp_path.iterdir()
+    lock.touch()  # of a process that was killed
+    with compiled_by_one(file):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    lock.mkdir()
+    with compiled_by_one(file):
+        pass
+    with compiled_by_one(tmp_path / "no folder" / "square.nbc"):
+        pass
 
 
 def test_a_full_disk_costs_a_compilation(tmp_path: Path) -> None:

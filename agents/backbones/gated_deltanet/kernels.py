@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from lram.agents.backbones.gated_deltanet import EPS
-from lram.agents.backbones.kernels.compiler import exp, kernel, sigmoid, softplus
+from lram.agents.backbones.kernels.compiler import exp, inner_kernel, kernel, sigmoid, softplus
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -88,7 +88,7 @@ def _read(
                 fix[i] = factor * own[i]
 
 
-@kernel
+@inner_kernel
 def _of_length_one(x: Any, eps: Any, scale: Any, y: Any) -> None:
     """x (M,) over its length, times ``scale`` -> y (M,)."""
     total = _ZERO

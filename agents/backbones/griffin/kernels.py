@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lram.agents.backbones.kernels.compiler import exp, expm1, kernel, put, sigmoid
+from lram.agents.backbones.kernels.compiler import exp, expm1, inner_kernel, kernel, put, sigmoid
 from lram.agents.backbones.kernels.tiles import COLUMNS, ROWS, UNIT, add_product
 from lram.agents.backbones.sequences import arrays, mask_of, over_rows
 
@@ -56,7 +56,7 @@ def _by_head(gates: Tensor, heads: int) -> Tensor:
     return gates.view(*gates.shape[:2], heads, -1)
 
 
-@kernel
+@inner_kernel
 def _advance(gates: Any, u: Any, rate: Any, before: Any, begun: bool, h: Any) -> None:
     """One token: gates (H, 2 W or more), u, rate, before (E,) -> h (E,), which may be ``before``."""
     heads = len(gates)

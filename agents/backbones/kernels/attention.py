@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lram.agents.backbones.kernels.compiler import exp, kernel, prefetch, put
+from lram.agents.backbones.kernels.compiler import exp, inner_kernel, kernel, prefetch, put
 
 # Keys and values are asked for this many places ahead (of 0, 16, 32 and 64 the fastest: half the time
 # of 0 when they come from memory).
@@ -113,7 +113,7 @@ def angles(position: Any, cos: Any, sin: Any) -> None:
                 cos[row, token, j], sin[row, token, j] = np.cos(angle), np.sin(angle)
 
 
-@kernel
+@inner_kernel
 def _rotate(x: Any, cos: Any, sin: Any) -> None:
     """Rotate the pairs (x_j, x_{j + n}) of the first 2 n channels of x by their n angles, in place."""
     half = len(cos)
@@ -123,7 +123,7 @@ def _rotate(x: Any, cos: Any, sin: Any) -> None:
         x[j + half] = a * sin[j] + b * cos[j]
 
 
-@kernel
+@inner_kernel
 def _score(keys: Any, qa: Any, qb: Any, qc: Any, sa: Any, sb: Any, sc: Any) -> None:
     """Products of keys (n, DH) with three queries (DH,) -> three times scores (n or more,)."""
     count, width = keys.shape
@@ -139,7 +139,7 @@ def _score(keys: Any, qa: Any, qb: Any, qc: Any, sa: Any, sb: Any, sc: Any) -> N
         sa[j], sb[j], sc[j] = a, b, c
 
 
-@kernel
+@inner_kernel
 def _weigh(scores: Any, own: int, band: int, count: int, scale: Any) -> Any:
     """Exponentials of scores[:count] within the band that ends at ``own``, zeros outside; 1 / their sum."""
     first = max(0, own - band + 1)
@@ -157,13 +157,13 @@ def _weigh(scores: Any, own: int, band: int, count: int, scale: Any) -> Any:
     return np.float32(1) / total
 
 
-@kernel
+@inner_kernel
 def _scale(x: Any, factor: Any, y: Any) -> None:
     for j in range(len(x)):
         y[j] = x[j] * factor
 
 
-@kernel
+@inner_kernel
 def _mix(values: Any, wa: Any, wb: Any, wc: Any, ya: Any, yb: Any, yc: Any) -> None:
     """Add the sums of values (n, DH) by three times weights (n or more,) to three results (DH,)."""
     count, width = values.shape

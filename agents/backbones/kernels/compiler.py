@@ -13,7 +13,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,11 +23,13 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
+from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
-from lram.agents.backbones.kernels.files import private_folder, read_kernel, write_kernel
+from lram.agents.backbones.kernels.files import compiled_by_one, private_folder, read_kernel, write_kernel
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -38,14 +40,43 @@ _FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
 def kernel(function: Function) -> Function:
     """Compile ``function`` at its first call; the machine code is kept on disk where that is possible."""
-    compiled: Any = numba.njit(fastmath=_FASTMATH, error_model="numpy", nogil=True, no_cfunc_wrapper=True)(
-        function
-    )
+    return _kept(function)
+
+
+def inner_kernel(function: Function) -> Function:
+    """The same for what kernels alone call.
+
+    Python cannot call it: what would let it is compiled for a tenth of the time of all.
+    """
+    return _kept(function, no_cpython_wrapper=True)
+
+
+def _kept(function: Function, **options: bool) -> Function:
+    compiled: Any = numba.njit(
+        fastmath=_FASTMATH, error_model="numpy", nogil=True, no_cfunc_wrapper=True, **options
+    )(function)
     folder = _cache_folder()
     if folder is not None:
         compiled._cache = _KernelCache(function, folder)
+        compiled.compile = _by_one_process(compiled)
     result: Function = compiled
     return result
+
+
+def _by_one_process(compiled: Any) -> Callable[[Any], Any]:
+    """Return a dispatcher's ``compile`` that reads what another process is compiling when that has ended."""
+    here = compiled.compile
+
+    def compile(sig: Any) -> Any:
+        # Before the file's lock: of two threads that compile, none waits for what the other one holds.
+        with global_compiler_lock:
+            if tuple(normalize_signature(sig)[0]) in compiled.overloads:
+                return here(sig)
+            file = compiled._cache.file(sig, compiled.targetctx.codegen())
+            with nullcontext() if file.exists() else compiled_by_one(file):
+                return here(sig)
+
+    return compile
 
 
 class _KernelCache(FunctionCache):  # type: ignore[misc]
@@ -66,7 +97,7 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
         """Return kept code; None where there is none or it cannot be read."""
         try:
             target_context.refresh()
-            content = read_kernel(self._file(sig, target_context.codegen()))
+            content = read_kernel(self.file(sig, target_context.codegen()))
             return content and self._impl.rebuild(target_context, pickle.loads(content))
         except Exception:
             return None
@@ -75,12 +106,13 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
         """Keep code if that can be done."""
         with suppress(Exception):
             if self._impl.check_cachable(data):
-                write_kernel(self._file(sig, data.codegen), dumps(self._impl.reduce(data)))
+                write_kernel(self.file(sig, data.codegen), dumps(self._impl.reduce(data)))
 
     def flush(self) -> None:
         """Forget nothing: files are named by their content's source."""
 
-    def _file(self, sig: Any, codegen: Any) -> Path:
+    def file(self, sig: Any, codegen: Any) -> Path:
+        """Return where the code for arguments of these types is kept."""
         function = self._py_func
         depends = (
             numba.__version__,

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from lram.agents.backbones.kernels.compiler import kernel, sigmoid, silu
+from lram.agents.backbones.kernels.compiler import inner_kernel, kernel, sigmoid, silu
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-@kernel
+@inner_kernel
 def before_silu(x: Any, token: int, weight: Any, bias: Any, out: Any) -> None:
     """x (S, >= C) -> out (C,), the convolution at ``token``."""
     K, C = weight.shape
@@ -58,7 +58,7 @@ def convolve_backward(x: Any, dy: Any, dx: Any, dweight: Any, dbias: Any, weight
         convolve_row_backward(x[row], dy[row], dx[row], dweight[row], dbias[row], weight, bias, before)
 
 
-@kernel
+@inner_kernel
 def convolve_row_backward(
     x: Any, dy: Any, dx: Any, dweight: Any, dbias: Any, weight: Any, bias: Any, before: Any
 ) -> None:

@@ -3,15 +3,21 @@
 Machine code that a bit has flipped in ends the process that runs it, and its files are pickles, which run
 what they say. So each file begins with the SHA-256 of its name and content, and a folder or a file that
 other users could write is not read. What cannot be read or written costs a compilation, never a run.
+
+Processes that start together on a fresh machine need the same kernels: one compiles, the others wait for its
+file (:func:`compiled_by_one`).
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import stat
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +26,11 @@ from lram.agents.durable import scratch_of
 _MAGIC = b"lram-kernel\n"
 _HEAD = len(_MAGIC) + hashlib.sha256().digest_size
 _LARGEST = 256 << 20
+
+PATIENCE_S = 120.0
+"""How long another process may compile a kernel before this one does, too; the largest takes seconds."""
+
+_PAUSE_S = 0.02
 
 
 def private_folder(folder: Path) -> Path | None:
@@ -75,6 +86,50 @@ def write_kernel(file: Path, payload: bytes) -> None:
         scratch.replace(file)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def compiled_by_one(file: Path) -> Iterator[None]:
+    """Make what ``file`` is to hold, or read it: where another process is at it, wait until it has ended.
+
+    A process that waits longer than ``PATIENCE_S``, or can lock nothing, goes ahead.
+    """
+    lock = file.with_name(f".{file.name}.lock")
+    handle = _locked(lock, time.monotonic() + PATIENCE_S)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            with suppress(OSError):
+                lock.unlink()
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_UN)  # a fork may have the handle open for longer
+            os.close(handle)
+
+
+def _locked(lock: Path, until: float) -> int | None:
+    """Return an open and locked file; None where there can be none, or not before ``until``."""
+    while True:
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), lock.stat()):
+                return handle
+            # Who had it has removed it: others lock a new file.
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            if time.monotonic() > until:
+                os.close(handle)
+                return None
+            time.sleep(_PAUSE_S)
+        except OSError:  # a file system without locks
+            os.close(handle)
+            return None
+        os.close(handle)
 
 
 def _head(name: str, payload: bytes) -> bytes:

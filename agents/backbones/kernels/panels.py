@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
-from lram.agents.backbones.kernels.compiler import kernel
+from lram.agents.backbones.kernels.compiler import inner_kernel
 from lram.agents.backbones.kernels.tiles import LANES, broadcast
 
 _MOST, _HALF = 4 * LANES, 2 * LANES
@@ -148,7 +148,7 @@ _write_most, _write_half, _write_one, _write_8, _write_4, _write_1 = (_write(*fo
 _fix_most, _fix_half, _fix_one, _fix_8, _fix_4, _fix_1 = (_write(*form, True) for form in _FORMS)
 
 
-@kernel
+@inner_kernel
 def panel_width(left: int) -> int:
     """Return how many of the columns that are left are the next panel."""
     if left >= _MOST:
@@ -162,7 +162,7 @@ def panel_width(left: int) -> int:
     return 4 if left >= 4 else 1
 
 
-@kernel
+@inner_kernel
 def held(width: int, *panel: Any) -> None:
     """r (N,) = a^T S in a panel: (S, S_at, M, N, a, a_at, r, r_at)."""
     if width == _MOST:
@@ -179,7 +179,7 @@ def held(width: int, *panel: Any) -> None:
         _held_1(*panel)
 
 
-@kernel
+@inner_kernel
 def write_and_read(width: int, *panel: Any) -> None:
     """new = diag(w) old + k v^T, which may be the same; out (N,) = new^T q; in a panel.
 
@@ -200,7 +200,7 @@ def write_and_read(width: int, *panel: Any) -> None:
         _write_1(*panel)
 
 
-@kernel
+@inner_kernel
 def correct_write_and_read(width: int, *panel: Any) -> None:
     """The same with new = diag(w) old + b r^T + k v^T."""
     if width == _MOST:

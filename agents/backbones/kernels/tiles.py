@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
-from lram.agents.backbones.kernels.compiler import kernel
+from lram.agents.backbones.kernels.compiler import inner_kernel
 
 ROWS = 8
 """Rows of a tile: products are over multiples of it."""
@@ -124,7 +124,7 @@ UNIT: Any = np.int64(1)
 """A stride of 1. For a plain 1 numba would compile :func:`add_product` once more."""
 
 
-@kernel
+@inner_kernel
 def add_product(
     a: Any, a_row: int, a_inner: int, b: Any, b_inner: int, c: Any, c_row: int, columns: int, count: int
 ) -> None:

@@ -23,7 +23,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lram.agents.backbones.kernels.compiler import exp, kernel, prefetch, put, sigmoid, silu, softplus, tanh
+from lram.agents.backbones.kernels.compiler import (
+    exp,
+    inner_kernel,
+    kernel,
+    prefetch,
+    put,
+    sigmoid,
+    silu,
+    softplus,
+    tanh,
+)
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.sequences import arrays, over_rows
 from lram.agents.backbones.states import State
@@ -156,7 +166,7 @@ def _planes(blocks: Tensor) -> Any:
     return _array(blocks.permute(1, 2, 0))
 
 
-@kernel
+@inner_kernel
 def _convolve(x: Any, here: Any, past: Any, weight: Any, bias: Any, inputs: Any, y: Any) -> None:
     """Causal convolution and SiLU of the valid tokens ``here`` of x (T, C) -> y (len(here), C)."""
     kept, channels = past.shape
@@ -184,7 +194,7 @@ def _convolve(x: Any, here: Any, past: Any, weight: Any, bias: Any, inputs: Any,
         put(inputs[count + place], past[place])
 
 
-@kernel
+@inner_kernel
 def _headwise(x: Any, planes: Any, y: Any) -> None:
     """Block-diagonal product of one token: x (F,), planes (Q, Q, F / Q) -> y (F,)."""
     size, _, blocks = planes.shape
@@ -212,7 +222,7 @@ def _headwise(x: Any, planes: Any, y: Any) -> None:
             y[size * b + out] = total
 
 
-@kernel
+@inner_kernel
 def _dot(a: Any, b: Any) -> Any:
     total = _ZERO
     for j in range(len(a)):
@@ -220,7 +230,7 @@ def _dot(a: Any, b: Any) -> Any:
     return total
 
 
-@kernel
+@inner_kernel
 def _read_and_write(C: Any, q: Any, w: Any, v0: Any, v1: Any, v2: Any, decay: Any, out: Any) -> None:
     """out (3, DH) = q (3, DH) C; C (DH, DH) <- decay C + w^T v, in one run over C; w (3, DH)."""
     values = C.shape[1]
@@ -239,7 +249,7 @@ def _read_and_write(C: Any, q: Any, w: Any, v0: Any, v1: Any, v2: Any, decay: An
             row[e] = decay * c + w0 * v0[e] + w1 * v1[e] + w2 * v2[e]
 
 
-@kernel
+@inner_kernel
 def _normalize(x: Any, scale: Any, y: Any) -> None:
     """LayerNorm of one part: x (N,) -> y (N,)."""
     mean = _ZERO
@@ -318,7 +328,7 @@ def _mlstm(
                 out[c] = (out[c] + skip[c] * skipped[c]) * silu(gate_z[c])
 
 
-@kernel
+@inner_kernel
 def _mlstm_group(
     q: Any, k: Any, v: Any, i: Any, f: Any, part: Any, memory: Any, weighted: Any, read: Any
 ) -> None:
@@ -426,7 +436,7 @@ def _slstm(
                 target[d] += hidden[d]
 
 
-@kernel
+@inner_kernel
 def _slstm_token(raw: Any, y: Any, c: Any, n: Any, m: Any) -> None:
     """The recurrence: raw gates i, f, z, o (4, D); y, c, n, m (D,) in place."""
     i_raw, f_raw, z_raw, o_raw = raw[0], raw[1], raw[2], raw[3]

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from lram.agents.backbones.kernels.compiler import exp, kernel
+from lram.agents.backbones.kernels.compiler import exp, inner_kernel
 from lram.agents.backbones.kernels.tiles import COLUMNS, ROWS, UNIT, add_product
 
 BLOCK = 32
@@ -32,7 +32,7 @@ FLOOR = np.float32(1e-6)  # of the normaliser
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-@kernel
+@inner_kernel
 def log_weights(gates: Any, head: int, heads: int, a: Any, most: Any, scale: Any, peak: Any) -> None:
     """gates (T, >= 2 NH; i, then f) -> a_s, M_t, m_t and the s at which M_t is reached; in float64."""
     total, best, at = 0.0, -math.inf, 0
@@ -45,7 +45,7 @@ def log_weights(gates: Any, head: int, heads: int, a: Any, most: Any, scale: Any
         most[t], scale[t], peak[t] = best, best + total, at
 
 
-@kernel
+@inner_kernel
 def transpose(x: Any, y: Any, tokens: int, width: int) -> None:
     """x (P, DH) -> y (DH, P)."""
     for first in range(0, tokens, COLUMNS):
@@ -57,7 +57,7 @@ def transpose(x: Any, y: Any, tokens: int, width: int) -> None:
                 target[t] = source[t]
 
 
-@kernel
+@inner_kernel
 def _strip(a: Any, b: Any, out: Any, padded: int, width: int, columns: int) -> None:
     """out (8, columns; rows P apart) = a (8, DH) times b (DH, P)."""
     for row in range(ROWS):
@@ -65,14 +65,14 @@ def _strip(a: Any, b: Any, out: Any, padded: int, width: int, columns: int) -> N
     add_product(a, width, UNIT, b, padded, out, padded, columns, width)
 
 
-@kernel
+@inner_kernel
 def _exponents(a: Any, top: float, count: int, out: Any) -> None:
     """a_s - top in float32: exact enough where the weight is not near 0."""
     for s in range(count):
         out[s] = np.float32(a[s] - top)
 
 
-@kernel
+@inner_kernel
 def read_head(
     q: Any, kT: Any, v: Any, a: Any, most: Any, scale: Any, tokens: int, strip: Any, norms: Any, h: Any
 ) -> None:
@@ -106,7 +106,7 @@ def read_head(
                 own[e] *= inverse
 
 
-@kernel
+@inner_kernel
 def normaliser_gradient(dot: Any, norm: Any, scale: Any) -> Any:
     """dot of h_t and its gradient -> 1 / (the normaliser), the gradients of N_t and of m_t."""
     floor = exp(np.float32(-scale))
@@ -117,7 +117,7 @@ def normaliser_gradient(dot: Any, norm: Any, scale: Any) -> Any:
     return inverse, _ZERO, -floor * slope
 
 
-@kernel
+@inner_kernel
 def read_head_backward(
     q: Any,
     k: Any,
@@ -193,7 +193,7 @@ def read_head_backward(
             add_product(dscores[at:], UNIT, padded, q[source:], width, dk[s * width :], width, width, count)
 
 
-@kernel
+@inner_kernel
 def gate_gradients(gates: Any, head: int, heads: int, da: Any, dscale: Any, dgates: Any) -> None:
     """da_s, dm_t -> dgates (T, >= 2 NH): F_t is in m_t, and in a_s with a minus."""
     total = 0.0

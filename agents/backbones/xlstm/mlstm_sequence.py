@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lram.agents.backbones.kernels.compiler import kernel, put, sigmoid, silu
+from lram.agents.backbones.kernels.compiler import inner_kernel, kernel, put, sigmoid, silu
 from lram.agents.backbones.kernels.convolution import before_silu, convolve_row_backward
 from lram.agents.backbones.kernels.tiles import COLUMNS, ROWS, UNIT, add_product, blockwise, blockwise_weight
 from lram.agents.backbones.sequences import arrays, over_rows
@@ -107,7 +107,7 @@ class _ReadMLSTM(torch.autograd.Function):
         return (dup, *(dweight.sum(dim=0) for dweight in dweights))
 
 
-@kernel
+@inner_kernel
 def _project(
     x: Any, first: int, stride: int, planes: Any, plane: int, inner: int, y: Any, tokens: int, width: int
 ) -> None:
@@ -117,7 +117,7 @@ def _project(
             blockwise(x, first + t * stride + c, planes, plane + c, inner, y, t * width + c)
 
 
-@kernel
+@inner_kernel
 def _queries_keys_values(
     up: Any, convolved: Any, first: int, planes: Any, tokens: int, inner: int, q: Any, k: Any, v: Any
 ) -> None:
@@ -128,7 +128,7 @@ def _queries_keys_values(
     _project(up, first, 2 * inner, planes, 8 * inner + first, inner, v, tokens, width)
 
 
-@kernel
+@inner_kernel
 def _normalize(h: Any, heads: int, normed: Any, inverses: Any) -> None:
     """h (F,) -> normed (F,), zero mean and unit variance in each head; one over the deviations (NH,)."""
     width = len(h) // heads
@@ -188,7 +188,7 @@ def _read(  # type: ignore[no-untyped-def]
                 out_t[c] = (normed[c] * scale[c] + skip[c] * y[c]) * silu(z[c])
 
 
-@kernel
+@inner_kernel
 def _gate_and_norm_backward(  # type: ignore[no-untyped-def]
     h, y, z, dout, scale, skip, dz, dy, dscale, dskip, dh, dots, work, normed, inverses
 ) -> None:
@@ -231,7 +231,7 @@ def _gate_and_norm_backward(  # type: ignore[no-untyped-def]
         dy[c] *= skip[c]
 
 
-@kernel
+@inner_kernel
 def _project_backward(
     x: Any,
     first: int,
