@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 
 from lram.agents.backbones.kernels import panels
-from lram.agents.backbones.kernels.compiler import exp, kernel, put
+from lram.agents.backbones.kernels.compiler import exp, inner_kernel, kernel, put
 
 _ZERO = np.float32(0)
 
+_NONE: Any = np.int64(0)
+"""For a plain 0 numba would compile a kernel once more."""
 
-@kernel
+
+@inner_kernel
 def _decays(log_decay: Any, row: int, first: int, head: int, w: Any) -> None:
     """log_decay (B, T, H, M or 1) -> w (tokens, M) of a head, from the ``first`` token on."""
     tokens, M = w.shape
@@ -34,7 +37,7 @@ def _decays(log_decay: Any, row: int, first: int, head: int, w: Any) -> None:
                 w[i, m] = exp(log_decay[row, first + i, head, m])
 
 
-@kernel
+@inner_kernel
 def held(S: Any, a: Any, r: Any) -> None:
     """r (N,) = a^T S."""
     M, N = S.shape
@@ -45,7 +48,7 @@ def held(S: Any, a: Any, r: Any) -> None:
         begin += width
 
 
-@kernel
+@inner_kernel
 def correct_write_and_read(S: Any, q: Any, k: Any, v: Any, w: Any, b: Any, r: Any, out: Any) -> None:
     """S <- diag(w) S + b r^T + k v^T, in place; out (N,) = S^T q."""
     M, N = S.shape
@@ -58,7 +61,7 @@ def correct_write_and_read(S: Any, q: Any, k: Any, v: Any, w: Any, b: Any, r: An
         begin += width
 
 
-@kernel
+@inner_kernel
 def _lead(
     first: int,
     tokens: int,
@@ -77,7 +80,7 @@ def _lead(
     r: Any,
     out: Any,
 ) -> None:
-    """Lead the matrix at ``S_at`` through ``tokens`` from the ``first`` on.
+    """Lead the matrix at ``S_at`` of S (numbers,) through ``tokens`` from the ``first`` on.
 
     The matrix after a token goes ``pace`` numbers behind the one before it; r (tokens, N) = a^T S.
     ``valid`` (B, T), or (0, 0) where all tokens are there.
@@ -116,14 +119,15 @@ def advance(q: Any, k: Any, v: Any, log_decay: Any, a: Any, b: Any, valid: Any, 
     rows, tokens, heads, N = v.shape
     M = S.shape[2]
     w, r = np.empty((tokens, M), np.float32), np.empty((tokens, N), np.float32)
+    matrices = S.ravel()  # the same memory, of the type that every use of _lead gives it
     for row in range(rows):
         for token in range(tokens):
             if not valid[row, token]:
                 out[row, token] = _ZERO
         for head in range(heads):
-            _decays(log_decay, row, 0, head, w)
+            _decays(log_decay, row, _NONE, head, w)
             S_at = (row * heads + head) * M * N
-            _lead(0, tokens, row, head, q, k, v, w, a, b, valid, S, S_at, 0, r, out)
+            _lead(_NONE, tokens, row, head, q, k, v, w, a, b, valid, matrices, S_at, _NONE, r, out)
 
 
 @kernel
@@ -135,6 +139,7 @@ def scan(q: Any, k: Any, v: Any, log_decay: Any, a: Any, b: Any, kept: Any, out:
     rows, tokens, heads, N = v.shape
     M, keep, all_there = kept.shape[3], kept.shape[2] > 0, np.empty((0, 0), np.bool_)
     S, w, r = np.empty((M, N), np.float32), np.empty((every, M), np.float32), np.empty((every, N), np.float32)
+    matrix = S.ravel()
     for row in range(rows):
         for head in range(heads):
             S[:] = _ZERO
@@ -144,7 +149,7 @@ def scan(q: Any, k: Any, v: Any, log_decay: Any, a: Any, b: Any, kept: Any, out:
                         put(S[m], kept[row, head, first // every - 1, m])
                 size = min(every, tokens - first)
                 _decays(log_decay, row, first, head, w[:size])
-                _lead(first, size, row, head, q, k, v, w, a, b, all_there, S, 0, 0, r, out)
+                _lead(first, size, row, head, q, k, v, w, a, b, all_there, matrix, _NONE, _NONE, r, out)
 
 
 @kernel
@@ -172,7 +177,7 @@ def scan_backward(
     states = np.empty((every + 1, M, N), np.float32)  # entering token i of the piece, and after it, i + 1
     w, r = np.empty((every, M), np.float32), np.empty((every, N), np.float32)
     G, dr = np.empty((M, N), np.float32), np.empty(N, np.float32)  # G: what later tokens want of the matrix
-    all_there, again = np.empty((0, 0), np.bool_), np.empty_like(v)
+    all_there, again, matrices = np.empty((0, 0), np.bool_), np.empty_like(v), states.ravel()
     for row in range(rows):
         dq[row] = _ZERO
         dk[row] = _ZERO
@@ -189,7 +194,7 @@ def scan_backward(
                     for m in range(M):
                         put(kept[row, head, piece - 1, m], states[0, m])
                 _decays(log_decay, row, start, head, w[:size])
-                _lead(start, size, row, head, q, k, v, w, a, b, all_there, states, 0, M * N, r, again)
+                _lead(start, size, row, head, q, k, v, w, a, b, all_there, matrices, _NONE, M * N, r, again)
                 for i in range(size - 1, -1, -1):
                     token = start + i
                     slope, dv_t = dout[row, token, head], dv[row, token, head]
