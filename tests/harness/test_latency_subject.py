@@ -40,6 +40,9 @@ AGENTS = (
     "transformer[recompute,layers=2]-1M",
     "transformer[ring,layers=2]-1M",
 )
+TRAINED = "small-transformer"
+"""Acts otherwise on other inputs, where what nobody trained acts alike on all."""
+
 EFFORT = Effort(seconds=0.01, most=6, least=3, warm_up_s=0.01)
 CONTEXTS = (4, 11)
 
@@ -64,7 +67,7 @@ def pictured(tmp_path_factory: pytest.TempPathFactory) -> Planned:
 
 def made_plan(task: str, folder: Path) -> Planned:
     request = LatencyRequest(
-        [*AGENTS, "random"],
+        [*AGENTS, TRAINED, "random"],
         contexts=CONTEXTS,
         batches=(1, 3),
         task=task,
@@ -98,6 +101,7 @@ def subject_of(name: str, plan: LatencyPlan, inputs: Inputs, batch: int = 1) -> 
     ("name", "batch", "what"),
     [
         *((name, batch, "planned") for name in (*AGENTS, "random") for batch in (1, 3)),
+        (TRAINED, 3, "planned"),
         # To encode pictures is what takes the time; every kind of context meets them.
         ("xlstm[1:1,layers=2]-1M", 1, "pictured"),
         ("transformer[full,layers=2]-1M", 3, "pictured"),
@@ -118,15 +122,21 @@ def test_timed_actions_are_those_of_an_agent_that_nobody_times(
     subject = make_timed_agent(
         agent, episodes_of(plan, batch), inputs, feed.past, fitted=True, longest=plan.contexts[-1]
     )
-    for context in plan.contexts:
+
+    def acted(context: int, shown: int) -> str:
         feed.at(context)
         assert subject.reach(context) == context
         actions = []
         for decision in range(3):
             subject.ready()
-            actions.append(subject.act(*feed.decision(context + decision)))
+            actions.append(subject.act(*feed.decision(shown + decision)))
         subject.leave()
-        assert timed[context] == digest_of(actions)
+        return digest_of(actions)
+
+    for context in plan.contexts:
+        assert timed[context] == acted(context, context)
+        if name == TRAINED:
+            assert timed[context] != acted(context, context + 1), "inputs of another timestep would pass"
 
 
 @pytest.mark.slow
