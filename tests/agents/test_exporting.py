@@ -32,7 +32,9 @@ IMAGE = TaskSpec("toy/image", "toy", "image", (3, 64, 64), "discrete", 5, 10.0, 
 RING = TransformerConfig(heads=4, positions="rotary", window=15, cache="ring")
 CONFIGS = {
     "gru with actions": ModelConfig(16, 1, GRUConfig(), actions_in_context=True),
-    "mamba without returns": ModelConfig(16, 1, MambaConfig(), returns_in_context=False),
+    "mamba with actions, without returns": ModelConfig(
+        16, 1, MambaConfig(), actions_in_context=True, returns_in_context=False
+    ),
     "mamba2": ModelConfig(16, 1, Mamba2Config(state_size=8, head_width=16)),
     "ring": ModelConfig(16, 1, RING),
     "xlstm": ModelConfig(16, 2, XLSTMConfig(slstm_at=(1,))),
@@ -55,7 +57,7 @@ def few_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_decisions")
-@pytest.mark.parametrize("name", ["gru with actions", "mamba without returns", "ring", "xlstm"])
+@pytest.mark.parametrize("name", ["mamba with actions, without returns", "ring", "xlstm"])
 def test_a_program_decides_as_the_agent(name: str, tmp_path: Path) -> None:
     found = export_policy(tmp_path / "out", _agent(CONFIGS[name]), VECTOR, "torch-export")
     assert found.decisions == 24

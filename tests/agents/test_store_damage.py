@@ -147,8 +147,8 @@ def test_a_writer_deletes_nothing_and_a_rebuild_gives_the_same_store(
     whole, original = read_all(store), store.with_name("original")
     shutil.copytree(store, original)
     content, draw = (store / name).read_bytes(), random.Random(1)
-    changes = [flipped(content, draw.randrange(len(content)), draw.randrange(8)) for _ in range(25)]
-    changes += [content[: draw.randrange(len(content))] for _ in range(8)]
+    changes = [flipped(content, draw.randrange(len(content)), draw.randrange(8)) for _ in range(12)]
+    changes += [content[: draw.randrange(len(content))] for _ in range(5)]
     lines = content.splitlines(keepends=True)
     changes += [b"", content[:-1], b"".join(lines[:-1]), b"".join(lines[1:]), content + lines[0][:20]]
     read = set[frozenset[tuple[str, str]]]()

@@ -104,7 +104,7 @@ def test_one_or_two_jackpots_are_no_interval():
     assert np.isnan(found.low[~found.told]).all()
 
 
-def coverage_of_rates(p, counts, simulations=3000):
+def coverage_of_rates(p, counts, simulations):
     rng = statistics.stream(0, str(p), str(counts))
     solved = rng.binomial(counts, p, size=(simulations, len(counts)))
     low, high = statistics.rate_interval(solved, np.array(counts), equal(len(counts)), LEVEL)
@@ -118,14 +118,15 @@ def coverage_of_rates(p, counts, simulations=3000):
 @pytest.mark.parametrize("episodes", [3, 5, 10, 50])
 @pytest.mark.parametrize("tasks", [1, 2, 8, 50])
 def test_success_rates_are_covered_at_equal_counts(tasks, episodes, p):
-    assert coverage_of_rates([p] * tasks, [episodes] * tasks) >= 0.9
+    assert coverage_of_rates([p] * tasks, [episodes] * tasks, simulations=1000) >= 0.9
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("counts", [(30, 3), (3, 30), (1, 10, 50, 5), (2, 100, 2, 100)])
 @pytest.mark.parametrize("p", [(0.97, 0.03), (0.9, 0.9), (0.98, 0.98), (0.8, 0.4)])
 def test_success_rates_are_covered_at_unequal_counts(p, counts):
-    assert coverage_of_rates(list(np.resize(p, len(counts))), list(counts)) >= 0.9
+    # Of a few the coverage is just that: it takes more simulations to tell.
+    assert coverage_of_rates(list(np.resize(p, len(counts))), list(counts), simulations=3000) >= 0.9
 
 
 @pytest.mark.parametrize("episodes", [3, 10])

@@ -23,7 +23,7 @@ from lram.reports.sections.registry import load_folders
 from lram.reports.verdict.judging import judge
 from lram.reports.verdict.sides import find_side
 
-CHANGES = int(os.environ.get("LRAM_HOSTILE_CHANGES", "70"))
+CHANGES = int(os.environ.get("LRAM_HOSTILE_CHANGES", "40"))
 SEED = int(os.environ.get("LRAM_HOSTILE_SEED", "0"))
 KINDS = (
     *("run", "parts", "latency", "extrapolation", "embedding", "study", "precision", "watch"),
@@ -72,7 +72,7 @@ def look(kind: str, path: Path) -> None:
 def test_a_hostile_field_ends_in_a_report_or_in_a_sentence(folders, kind, tmp_path):
     draw = random.Random(f"{SEED} {kind}")
     for number in range(max(1, CHANGES // len(KINDS))):
-        with undrawn(svg=number % 7 == 6):  # to draw is what takes the time: most changes are not drawn
+        with undrawn(svg=number % 4 == 3):  # to draw is what takes the time: most changes are not drawn
             told = fields.try_one(folders[kind], kind, tmp_path / "work", draw, look)
         report = tmp_path / "work/out/report"
         if report.exists():
