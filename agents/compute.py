@@ -9,9 +9,12 @@ from lram.agents.api import AgentError
 from lram.agents.devices import NEEDED, split_devices
 
 StepForm = Literal["auto", "torch", "fused", "captured", "triton", "compile", "graphs"]
+SequenceForm = Literal["auto", "torch", "fused", "packages", "triton"]
 Precision = Literal["float32", "bfloat16", "bfloat16-weights", "int8"]
 Narrow = Literal["bfloat16-weights", "int8"]
 FORMS: tuple[StepForm, ...] = get_args(StepForm)
+SEQUENCE_FORMS: tuple[SequenceForm, ...] = get_args(SequenceForm)
+"""How whole sequences are read, in training (:mod:`lram.agents.backbones.sequences`)."""
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 NARROW: tuple[Narrow, ...] = get_args(Narrow)
 """Precisions in which only the weights of matrix products are rounded

@@ -99,6 +99,7 @@ def finetuning_recipe(
             updates=updates,
             warmup_updates=updates // 50,
             learning_rate=rate,
+            sequences="auto",  # as the device, it may not be here
             final_learning_rate=min(base.optimizer.final_learning_rate, rate),
         ),
     )

@@ -1,8 +1,16 @@
-"""How whole sequences are read on a processor: by compiled kernels, or in plain PyTorch.
+"""How whole sequences are read, in training: the forms, of which ``forward`` of every block asks here.
 
-``forward`` of a backbone asks here, for every block. Both forms compute the same up to rounding, with
-gradients. The kernels (:mod:`lram.agents.backbones.kernels`) need numba and float32 weights; under autocast
-they compute in float32.
+    auto      on a processor fused where it can be; on a GPU mamba-ssm's kernels for Mamba, where that is
+              installed; else torch
+    torch     plain PyTorch operations: every device, every type
+    fused     compiled kernels for processors (:mod:`lram.agents.backbones.kernels`): numba, float32 weights;
+              under autocast they compute in float32
+    packages  kernels of public packages, as installed: ``mamba_ssm`` and ``mlstm_kernels``
+    triton    Triton kernels for GPUs (:mod:`lram.agents.backbones.gpu`)
+
+All compute the same up to rounding, with gradients. ``packages`` and ``triton`` read the memories that they
+have kernels for; the other blocks and parts of a model are plain. What no user asked for by name is read by
+nothing that has its own licence, or that has not run on a device: so ``auto`` is neither of the two.
 """
 
 from __future__ import annotations
@@ -10,22 +18,45 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-_plain = False
+from lram.agents.api import AgentError
+from lram.agents.compute import SEQUENCE_FORMS, SequenceForm
+from lram.agents.installed import version
+
+_FUSED = ("auto", "fused")
+
+# Of the process, not of a thread: backward passes run in threads of PyTorch's own.
+_form: SequenceForm = "auto"
+
+
+class SequenceReader:
+    """A module that reads whole sequences also in the forms ``packages`` or ``triton``."""
+
+    def why_not_read(self, form: SequenceForm, device: torch.device) -> str | None:
+        """Return what keeps its sequences from being read in ``form`` on ``device``, or None."""
+        raise NotImplementedError
+
+    def read_by(self, form: SequenceForm, device: torch.device) -> str:
+        """Return for people what reads them in a form that can be used there."""
+        raise NotImplementedError
+
+    def takes_packages(self, device: torch.device) -> bool:
+        """Return whether ``auto`` is ``packages`` for it on ``device``."""
+        return False
 
 
 def compiled_for(x: Tensor, weight: Tensor | None = None) -> bool:
     """Return whether kernels are to read ``x``, with weights like ``weight`` where there are any."""
     return (
-        not _plain
+        _form in _FUSED
         and x.device.type == "cpu"
         and (weight is None or (weight.device.type == "cpu" and weight.dtype == torch.float32))
         and (x.dtype == torch.float32 or torch.is_autocast_enabled("cpu"))
@@ -35,19 +66,67 @@ def compiled_for(x: Tensor, weight: Tensor | None = None) -> bool:
 
 
 def plain_asked() -> bool:
-    """Return whether this is inside of :func:`plain_sequences`."""
-    return _plain
+    """Return whether what no kernel of the form reads is to be computed as PyTorch does."""
+    return _form not in _FUSED
+
+
+def sequence_form() -> SequenceForm:
+    """Return the form in which sequences are read here."""
+    return _form
 
 
 @contextmanager
-def plain_sequences() -> Iterator[None]:
-    """Read sequences in plain PyTorch here, to compare: no kernels, and products as PyTorch makes them."""
-    global _plain
-    before, _plain = _plain, True
+def read_sequences(form: SequenceForm) -> Iterator[None]:
+    """Read sequences in ``form`` here; :func:`check_sequences` says whether a model can."""
+    global _form
+    before, _form = _form, form
     try:
         yield
     finally:
-        _plain = before
+        _form = before
+
+
+def plain_sequences() -> AbstractContextManager[None]:
+    """Read sequences in plain PyTorch here, to compare: no kernels, and products as PyTorch makes them."""
+    return read_sequences("torch")
+
+
+def why_not_read(model: nn.Module, form: SequenceForm, device: torch.device) -> str | None:
+    """Return what keeps ``model`` from reading its sequences in ``form`` on ``device``, or None."""
+    if form in ("auto", "torch"):
+        return None
+    if form == "fused":
+        return (
+            numba_problem() if device.type == "cpu" else f"it is of processors, and the model is on {device}"
+        )
+    reasons = [reader.why_not_read(form, device) for reader in _readers(model)]
+    if not reasons:
+        return "its backbone has no memory that is read so"
+    return next(filter(None, reasons), None)
+
+
+def check_sequences(model: nn.Module, form: SequenceForm, device: torch.device) -> str:
+    """Return for people what reads the sequences of ``model``; AgentError where the form cannot be used."""
+    if form not in SEQUENCE_FORMS:
+        raise AgentError(f"there is no sequence form {form!r}; choose one of {', '.join(SEQUENCE_FORMS)}")
+    reason = why_not_read(model, form, device)
+    if reason is not None:
+        raise AgentError(f"the sequence form {form} cannot be used: {reason}; use the sequence form auto")
+    plain = f"plain PyTorch {torch.__version__}"
+    if form == "torch":
+        return plain
+    if device.type == "cpu" and form in _FUSED and _numba_works():
+        return f"fused kernels, numba {version('numba')}, PyTorch {torch.__version__}"
+    readers = _readers(model)
+    if form == "auto":
+        found = [reader.read_by("packages", device) for reader in readers if reader.takes_packages(device)]
+    else:
+        found = [reader.read_by(form, device) for reader in readers]
+    return ", ".join(dict.fromkeys([*found, plain]))
+
+
+def _readers(model: nn.Module) -> list[SequenceReader]:
+    return [module for module in model.modules() if isinstance(module, SequenceReader)]
 
 
 @cache

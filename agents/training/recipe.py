@@ -24,6 +24,7 @@ from msgspec import Meta
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.registry import built_in, kinds, renamed_presets
+from lram.agents.compute import SequenceForm
 from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.model.presets import parse_preset
 
@@ -187,6 +188,14 @@ class OptimizerSection:
         Meta(description="bfloat16: autocast; weights and optimiser stay float32 (reference: bfloat16)"),
     ] = "float32"
     compile: Annotated[bool, Meta(description="torch.compile (reference: on, except for Mamba)")] = False
+    sequences: Annotated[
+        SequenceForm,
+        Meta(
+            description="how whole sequences are read: torch: plain PyTorch; fused: compiled kernels of "
+            "processors; packages: mamba-ssm and mlstm_kernels, as installed; triton: kernels for GPUs; "
+            "auto: fused or, on GPUs, torch with mamba-ssm for Mamba where it is installed"
+        ),
+    ] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +264,11 @@ class Recipe:
                 f"optimizer.final_learning_rate is {optimizer.final_learning_rate:g}, above "
                 f"optimizer.learning_rate = {optimizer.learning_rate:g}; set a lower one"
             )
+        if optimizer.compile and optimizer.sequences not in ("auto", "torch"):
+            raise AgentError(
+                "optimizer.compile is true and optimizer.sequences is "
+                f"{optimizer.sequences}, but PyTorch's compiler takes the plain form; set one of them only"
+            )
         sampling = self.sampling
         for place, count in {"": sampling.sequences, **sampling.domain_sequences}.items():
             if count * sampling.context > MOST_TIMESTEPS:
@@ -298,6 +312,7 @@ EARLIER_DEFAULTS = {
     "data.validation_unit": "episode",
     "data.labels": "taken",
     "optimizer.bin_smoothing": 0.0,
+    "optimizer.sequences": "auto",
 }
 """What fields did by default when they were not there yet: keys over what differs from the defaults keep."""
 
@@ -316,7 +331,8 @@ def recipe_digest(recipe: Recipe) -> str:
     decisive = {name: value for name, value in flat(recipe_to_dict(recipe)).items() if name not in FREE}
     if not decisive["sampling.fill"]:  # a later field, that must not change the digests of earlier recipes
         del decisive["sampling.fill"]
-    for name, plain in {"optimizer.bin_smoothing": 0.0, "data.labels": "taken"}.items():  # likewise
+    later = {"optimizer.bin_smoothing": 0.0, "optimizer.sequences": "auto", "data.labels": "taken"}
+    for name, plain in later.items():  # likewise
         if decisive[name] == plain:
             del decisive[name]
     if decisive["data.validation_unit"] == "episode":  # likewise

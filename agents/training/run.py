@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lram.agents.api import AgentError
+from lram.agents.backbones.sequences import check_sequences
 from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
 from lram.agents.checkpoints.known_tasks import known_tasks
 from lram.agents.model.config import config_from_dict
@@ -92,6 +93,7 @@ def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Out
                 "data.labels is scripted, and the model reads the actions that were taken in its context; "
                 "set model.actions_in_context to false, or data.labels to taken"
             )
+        check_sequences(model, recipe.optimizer.sequences, world.device)
         data = around.data(recipe, model.config.state_width, world.rank)
         return _train(recipe, run, model, origin, data, world, None, around, begins=True)
 
@@ -122,6 +124,7 @@ def go_on(run: str | Path, settings: Sequence[str] = (), around: Surroundings = 
             state = found[0]
             _same_recipe(run, state, recipe)
             model, origin = build_model(config_from_dict(dict(state.model)), recipe.seed), dict(state.origin)
+        check_sequences(model, recipe.optimizer.sequences, world.device)
         data = around.data(recipe, model.config.state_width, world.rank)
         return _train(recipe, run, model, origin, data, world, found, around)
 
@@ -284,6 +287,7 @@ class _Writer:
             for kind, line in self.last.items()
         }
         origin = dict(trainer.origin)
+        sequences = trainer.recipe.optimizer.sequences
         tasks, complete = origin.pop("tasks", ""), origin.pop("tasks_complete", "") == "true"
         earlier = {"earlier_tasks": tasks.split("\n"), "earlier_tasks_complete": complete} if tasks else {}
         return {
@@ -296,6 +300,7 @@ class _Writer:
             "parameters": trainer.model.parameter_count,
             "update": trainer.update,
             "processes": trainer.world.size,
+            "sequences": check_sequences(trainer.model, sequences, trainer.world.device),
             "seconds": round(trainer.seconds, 1),
             "metrics": metrics,
             **self._around.card,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lram.agents.api import AgentError
+from lram.agents.backbones.sequences import read_sequences
 from lram.agents.model.config import config_to_dict
 from lram.agents.model.network import ActionModel
 from lram.agents.model.tokens import ACTION_DIMS
@@ -257,7 +258,8 @@ class Trainer:
 
     def _predict(self, model: nn.Module, batch: Batch) -> Tensor:
         actions = batch.classes if self.model.config.actions_in_context else None
-        logits: Tensor = model(batch.observations, batch.returns_to_go, batch.rewards, actions).logits
+        with read_sequences(self.recipe.optimizer.sequences):
+            logits: Tensor = model(batch.observations, batch.returns_to_go, batch.rewards, actions).logits
         return logits
 
     def _autocast(self) -> AbstractContextManager[Any]:

@@ -1,24 +1,25 @@
 """The benchmark of training steps: forward, backward and AdamW, in tokens a second.
 
 A step reads whole sequences of a continuous task: states as wide as the model takes them, returns-to-go
-and rewards in, classes of all action dimensions out. Each preset is timed as it is trained (``fused``:
-kernels and oneDNN products, see :mod:`lram.agents.backbones.sequences`) and in plain PyTorch (``torch``),
-both from the same weights, in turns.
+and rewards in, classes of all action dimensions out. Each preset is timed in forms of
+:mod:`lram.agents.backbones.sequences`, from the same weights, in turns: of a processor as it is trained there
+(``fused``: kernels and oneDNN products) and in plain PyTorch (``torch``). A form that cannot be used for a
+preset is left out, which a note says.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from lram.agents.backbones.sequences import compiled_for, plain_sequences
-from lram.agents.compute import Compute
+from lram.agents.backbones.sequences import check_sequences, read_sequences, why_not_read
+from lram.agents.compute import SEQUENCE_FORMS, Compute, SequenceForm
 from lram.agents.durable import write_durably
 from lram.agents.model.network import ActionModel, action_loss, build_model, without_memory
 from lram.agents.model.presets import parse_preset
@@ -57,7 +58,7 @@ class TrainBench:
         presets: Names of models.
         contexts: Timesteps of a sequence.
         sequences: Sequences of a step.
-        forms: ``torch``, ``fused``.
+        forms: Sequence forms.
         threads: Of PyTorch; each number is a measurement of its own.
         seed: Of weights, inputs and the order of visits.
         compute: Device, and the precision: weights are float32, bfloat16 is that of autocast.
@@ -67,7 +68,7 @@ class TrainBench:
     presets: tuple[str, ...] = PRESETS
     contexts: tuple[int, ...] = (50,)
     sequences: tuple[int, ...] = (32,)
-    forms: tuple[str, ...] = ("torch", "fused")
+    forms: tuple[SequenceForm, ...] = ("torch", "fused")
     threads: tuple[int, ...] = (1,)
     seed: int = 0
     compute: Compute = field(default_factory=Compute)
@@ -171,9 +172,11 @@ def bench_training(bench: TrainBench, *, say: Callable[[str], None] = lambda tex
         values = getattr(bench, name)
         if not values or min(values) < 1:
             raise LramError(f"{name} must be 1 or more, not {', '.join(map(str, values)) or 'nothing'}")
-    unknown = [form for form in bench.forms if form not in ("torch", "fused")]
+    unknown = [form for form in bench.forms if form not in SEQUENCE_FORMS]
     if unknown or not bench.forms:
-        raise LramError(f"a training step has the forms torch and fused, not {', '.join(unknown) or 'none'}")
+        raise LramError(
+            f"a training step has the forms {', '.join(SEQUENCE_FORMS)}, not {', '.join(unknown) or 'none'}"
+        )
     if bench.compute.narrow is not None:
         raise LramError(
             f"models are not trained with weights in {bench.compute.precision}; take float32 or bfloat16"
@@ -183,19 +186,18 @@ def bench_training(bench: TrainBench, *, say: Callable[[str], None] = lambda tex
     watch = LoadWatch()
     rows: list[TrainRow] = []
     notes: list[str] = []
-    forms = bench.forms
-    if not compiled_for(torch.zeros(1, device=bench.compute.device), torch.zeros(1)) and "fused" in forms:
-        notes.append("kernels for training need numba and a processor, so only the form torch was timed")
-        forms = ("torch",)
+    forms = {preset: _usable(preset, bench, notes) for preset in dict.fromkeys(bench.presets)}
+    if not any(forms.values()):
+        raise LramError(f"nothing can be timed: {'; '.join(notes) or 'no model is named'}")
     effort = dataclasses.replace(bench.effort, seed=bench.seed)
     for count in bench.threads:
         with threads(count):
             # One model after the other: only its own forms are compared, and memory is for one.
-            for preset in dict.fromkeys(bench.presets):
+            for preset in forms:
                 say(f"{preset}, {count} thread(s)")
                 for context in bench.contexts:
                     for sequences in bench.sequences:
-                        chosen = _candidates(bench, preset, context, sequences, forms)
+                        chosen = _candidates(bench, preset, context, sequences, forms[preset])
                         rows += time_steps(chosen, effort, bench.compute.device, count)
     return make_record("train", bench, rows, watch.load(), notes)
 
@@ -241,14 +243,28 @@ def time_steps(
     ]
 
 
+def _usable(preset: str, bench: TrainBench, notes: list[str]) -> list[SequenceForm]:
+    """Return the forms that a preset can be trained in, and note why the others cannot be used."""
+    with without_memory():
+        model = ActionModel(parse_preset(preset))
+    usable: list[SequenceForm] = []
+    for form in dict.fromkeys(bench.forms):
+        reason = why_not_read(model, form, torch.device(bench.compute.device))
+        if reason is None:
+            usable.append(form)
+        else:
+            notes.append(f"{preset}: not in the form {form} ({reason})")
+    return usable
+
+
 def _candidates(
-    bench: TrainBench, preset: str, context: int, sequences: int, forms: Sequence[str]
+    bench: TrainBench, preset: str, context: int, sequences: int, forms: Sequence[SequenceForm]
 ) -> dict[TrainCase, TimedCandidate]:
     config = parse_preset(preset)
     with without_memory():
         parameters = ActionModel(config).parameter_count
     tokens = sequences * context * config.pass_tokens
-    cases = [TrainCase(preset, form, sequences, context, tokens, parameters) for form in dict.fromkeys(forms)]
+    cases = [TrainCase(preset, form, sequences, context, tokens, parameters) for form in forms]
     return {
         case: TimedCandidate(case.name, partial(_prepare, bench, case))
         for case in sorted(cases, key=lambda case: case.form, reverse=True)
@@ -269,19 +285,20 @@ def _prepare(bench: TrainBench, case: TrainCase) -> PreparedDecision:
     def loss() -> torch.Tensor:
         return action_loss(model(states, returns, rewards, actions).logits, classes, mask)
 
-    step = training_step(model, loss, bench.compute, plain=case.form == "torch")
-    return PreparedDecision(step, detail=case.form)
+    form = next(one for one in SEQUENCE_FORMS if one == case.form)
+    step = training_step(model, loss, bench.compute, form)
+    return PreparedDecision(step, detail=check_sequences(model, form, torch.device(device)))
 
 
 def training_step(
-    model: torch.nn.Module, loss: Callable[[], torch.Tensor], compute: Compute, *, plain: bool
+    model: torch.nn.Module, loss: Callable[[], torch.Tensor], compute: Compute, form: SequenceForm
 ) -> Callable[[], object]:
-    """Return one step: gradients of ``loss``, then PyTorch's fused AdamW."""
+    """Return one step: gradients of ``loss``, sequences read in ``form``, then PyTorch's fused AdamW."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with plain_sequences() if plain else nullcontext():
+        with read_sequences(form):
             with _autocast(compute):
                 found = loss()
             torch.autograd.backward(found)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from lram.agents.compute import FORMS, ROWS, Precision, StepForm
+from lram.agents.compute import FORMS, ROWS, SEQUENCE_FORMS, Precision, SequenceForm, StepForm
 from lram.envs.registry import domain_names
 from lram.envs.scores import Normaliser
 from lram.harness.errors import LramError
@@ -376,6 +376,15 @@ def parse_int_list(text: str, option: str) -> tuple[int, ...]:
         return tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise LramError(f"{option} takes whole numbers such as 1,16, not {text!r}") from None
+
+
+def parse_sequence_forms(text: str, option: str) -> tuple[SequenceForm, ...]:
+    """Return the sequence forms of a comma list; LramError where one is unknown."""
+    parts = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    known = tuple(form for part in parts for form in SEQUENCE_FORMS if form == part)
+    if len(known) < len(parts):
+        raise LramError(f"{option} takes a list of {', '.join(SEQUENCE_FORMS)}, not {text!r}")
+    return known
 
 
 def parse_step_forms(text: str, option: str) -> tuple[str, ...]:

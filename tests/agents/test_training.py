@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from lram.agents.api import AgentError, TaskSpec
+from lram.agents.backbones import sequences
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.xlstm import XLSTMConfig
@@ -578,6 +579,56 @@ def test_smoothed_bins_train_other_weights_and_metrics_keep_the_plain_cross_entr
     assert found[6][0] == pytest.approx(found[0][0], rel=1e-6)  # summed in another order
     assert found[6][1] < 0.9 * found[0][1]
     assert found[6][2] != found[0][2]
+
+
+def test_the_form_of_sequences_is_used_and_told_by_the_card(
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    plain = recipe("optimizer.updates=1", "optimizer.warmup_updates=0", "optimizer.sequences=torch")
+    predict = training.Trainer._predict
+
+    def predicted(self: training.Trainer, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        hook = model.register_forward_pre_hook(lambda *given: seen.append(sequences.sequence_form()))
+        try:
+            return predict(self, model, batch)
+        finally:
+            hook.remove()
+
+    monkeypatch.setattr(training.Trainer, "_predict", predicted)
+    start(plain, tmp_path / "run")
+    assert set(seen) == {"torch"}
+    _, meta = load_checkpoint(tmp_path / "run" / "checkpoint")
+    assert meta.card["sequences"] == f"plain PyTorch {torch.__version__}"
+    assert meta.card["recipe"]["optimizer"]["sequences"] == "torch"
+    assert sequences.sequence_form() == "auto"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (("optimizer.sequences=packages",), "the sequence form packages cannot be used: "),
+        (
+            ("optimizer.sequences=fused", "optimizer.compile=true"),
+            "optimizer.compile is true and optimizer.sequences is fused, but PyTorch's compiler takes",
+        ),
+    ],
+)
+def test_a_form_of_sequences_that_cannot_be_is_refused_before_anything_is_written(
+    recipe: Callable[..., Recipe], tmp_path: Path, settings: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(AgentError) as raised:
+        start(recipe(*settings), tmp_path / "run")
+    assert str(raised.value).startswith(sentence)
+    assert not (tmp_path / "run").exists()
+
+
+def test_earlier_recipes_have_the_digest_that_they_had() -> None:
+    plain = Recipe()
+    assert recipe_digest(replace(plain, optimizer=OptimizerSection(sequences="auto"))) == recipe_digest(plain)
+    assert recipe_digest(replace(plain, optimizer=OptimizerSection(sequences="torch"))) != recipe_digest(
+        plain
+    )
 
 
 def test_metrics_hold_no_time_outside_their_time_field(recipe: Callable[..., Recipe], whole: Path) -> None:

@@ -18,7 +18,8 @@ from compare_public import make_model
 from ratios import print_ratios, with_ratios
 from torch import Tensor, nn
 
-from lram.agents.compute import Compute
+from lram.agents.backbones.sequences import why_not_read
+from lram.agents.compute import Compute, SequenceForm
 from lram.harness.bench.train import (
     TrainBench,
     TrainCase,
@@ -42,6 +43,9 @@ PRESETS = {
     "mamba": "mamba-1M,mamba-16M",
     "transformer": "transformer[full]-1M,transformer[full]-16M",
 }
+
+FORMS: tuple[SequenceForm, ...] = ("torch", "fused", "packages", "triton")
+"""In which ours is timed, where it can be."""
 
 # A backbone whose weights are trained, and how it reads embedded tokens.
 Public = tuple[nn.Module, Callable[[Tensor], Tensor]]
@@ -103,22 +107,22 @@ def candidates(
     parameters = sum(parameter.numel() for parameter in ours.parameters())
     chosen = {}
 
-    def add(form: str, model: nn.Module, read: Callable[[Tensor], Tensor]) -> str:
-        case = TrainCase(preset, form, rows, context, rows * tokens, parameters)
+    def add(
+        name: str, model: nn.Module, read: Callable[[Tensor], Tensor], form: SequenceForm = "auto"
+    ) -> str:
+        case = TrainCase(preset, name, rows, context, rows * tokens, parameters)
 
         def prepare() -> PreparedDecision:
-            step = training_step(
-                model, lambda: read(x).float().square().mean(), compute, plain=form == "torch"
-            )
+            step = training_step(model, lambda: read(x).float().square().mean(), compute, form)
             return PreparedDecision(step)
 
         chosen[case] = TimedCandidate(case.name, prepare)
         return case.name
 
     public = tuple(add(name, model, read) for name, (model, read) in models.items())
-    add("torch", ours, ours)
-    if device == "cpu":
-        add("fused", ours, ours)
+    for form in FORMS:
+        if why_not_read(ours, form, torch.device(device)) is None:
+            add(form, ours, ours, form)
     return chosen, public
 
 

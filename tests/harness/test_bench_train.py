@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -35,13 +36,23 @@ def test_every_form_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"forms": ("compile",)}, "forms torch and fused"),
+        ({"forms": ("compile",)}, "forms auto, torch, fused, packages, triton, not compile"),
         ({"sequences": (0,)}, "sequences must be 1 or more"),
     ],
 )
 def test_what_cannot_be_measured_is_told(changes: dict[str, tuple[object]], sentence: str) -> None:
     with pytest.raises(LramError, match=sentence):
         bench_training(TrainBench(**changes))  # type: ignore[arg-type]
+
+
+def test_a_form_that_a_model_cannot_be_read_in_is_left_out_and_told() -> None:
+    record = bench_training(dataclasses.replace(TINY, forms=("torch", "packages")))
+    assert [row.form for row in record.rows] == ["torch"]
+    assert record.notes == [
+        "transformer-1M: not in the form packages (its backbone has no memory that is read so)"
+    ]
+    with pytest.raises(LramError, match="nothing can be timed: transformer-1M: not in the form triton"):
+        bench_training(dataclasses.replace(TINY, forms=("triton",)))
 
 
 def test_rounded_weights_are_not_trained() -> None:

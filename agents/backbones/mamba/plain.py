@@ -32,9 +32,11 @@ from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.selective_scan import selective_scan
 from lram.agents.backbones.parts.initial import step_size_biases
-from lram.agents.backbones.sequences import compiled_for
+from lram.agents.backbones.sequences import SequenceReader, compiled_for, sequence_form
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State, clear
+from lram.agents.compute import SequenceForm
+from lram.agents.installed import version
 
 LayerState = tuple[Tensor, Tensor]  # h (B, E, N), conv (B, K - 1, E)
 
@@ -122,7 +124,7 @@ class MambaBlock(nn.Module):
         return x + y, state
 
 
-class MambaMixer(nn.Module, KernelReader):
+class MambaMixer(nn.Module, KernelReader, SequenceReader):
     """Projection in, convolution, selective scan, gate, projection out."""
 
     def __init__(self, width: int, section: MambaConfig) -> None:
@@ -271,6 +273,24 @@ class MambaMixer(nn.Module, KernelReader):
         size = self.A_log.shape[1]
         return wide_convolution(self.conv1d) or too_large("its state a channel is", size, LARGEST_STATE)
 
+    def why_not_read(self, form: SequenceForm, device: torch.device) -> str | None:
+        """See :class:`SequenceReader`."""
+        if form == "triton":
+            return "Mamba has no Triton kernel for whole sequences"
+        if device.type != "cuda":
+            return f"mamba-ssm's kernels are of GPUs, and the model is on {device}"
+        if installed_kernels() is None:
+            return "mamba-ssm is not installed, or cannot be imported (pip install 'lram-bench[mamba]')"
+        return None
+
+    def read_by(self, form: SequenceForm, device: torch.device) -> str:
+        """See :class:`SequenceReader`."""
+        return f"mamba-ssm {version('mamba-ssm')}"
+
+    def takes_packages(self, device: torch.device) -> bool:
+        """See :class:`SequenceReader`."""
+        return self.why_not_read("packages", device) is None
+
     def reset_parameters(self, layers: int) -> None:
         """The output of ``layers`` blocks is added up, so each is drawn smaller."""
         for linear in (self.in_proj, self.x_proj, self.out_proj):
@@ -303,7 +323,7 @@ def kernels_for(x: Tensor) -> Kernels | None:
 
     PyTorch's compiler gets the plain form: it fuses that by itself, and captures it in CUDA graphs.
     """
-    if not x.is_cuda or torch.compiler.is_compiling():
+    if not x.is_cuda or torch.compiler.is_compiling() or sequence_form() not in ("auto", "packages"):
         return None
     return installed_kernels()
 

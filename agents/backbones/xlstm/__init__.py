@@ -123,5 +123,12 @@ SPEC = BackboneSpec(
     fused="lram.agents.backbones.xlstm.fused:FusedXLSTM",
     encoders=EncoderWeights(normal_inputs=True, drawn_biases=True),
     reference="lram.agents.backbones.xlstm.reference",
-    packages=(Package("xlstm", "xlstm", "to compare with", computes=False),),
+    packages=(
+        Package("xlstm", "xlstm", "to compare with", computes=False),
+        Package(
+            *("mlstm_kernels", "mlstm_kernels"),
+            "mLSTM's kernels in training, by optimizer.sequences; under the NXAI Community License",
+            computes=False,
+        ),
+    ),
 )

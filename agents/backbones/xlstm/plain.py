@@ -31,10 +31,11 @@ from lram.agents.backbones.layers import (
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.parts.headwise import HeadwiseLinear
 from lram.agents.backbones.parts.initial import small_init, wang_init
-from lram.agents.backbones.sequences import compiled_for
+from lram.agents.backbones.sequences import SequenceReader, compiled_for, sequence_form
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State, clear
-from lram.agents.backbones.xlstm import XLSTMConfig, round_up
+from lram.agents.backbones.xlstm import XLSTMConfig, mlstm_package, round_up
+from lram.agents.compute import SequenceForm
 
 Memory = tuple[Tensor, Tensor, Tensor]  # C (B,NH,DH,DH: keys, values), n (B,NH,DH), m (B,NH)
 MLSTMState = tuple[Tensor, Tensor, Tensor, Tensor]  # the same, and conv (B,K-1,F)
@@ -143,7 +144,7 @@ class CausalConv(nn.Module, KernelReader):
         return wide_convolution(self.conv)
 
 
-class MLSTMCell(nn.Module, KernelReader):
+class MLSTMCell(nn.Module, KernelReader, SequenceReader):
     """Gates and norm of the matrix memory.
 
     One computation serves training, reading a long past and acting: tokens are read in chunks, within
@@ -190,6 +191,28 @@ class MLSTMCell(nn.Module, KernelReader):
             outputs.append(h)
         assert memory is not None
         return self.outnorm(torch.cat(outputs, dim=2).transpose(1, 2).flatten(-2)), memory
+
+    def read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Whole sequences from an empty memory, in the form that is asked for: (B, S, F) -> the same."""
+        if sequence_form() != "packages" or torch.compiler.is_compiling():
+            plain: Tensor = self(q, k, v)[0]
+            return plain
+        qkv = torch.cat([q, k, v], dim=-1)
+        i, f = (gate(qkv).float().transpose(1, 2) for gate in (self.igate, self.fgate))  # (B, NH, S)
+        q, k, v = (split_last(part, self.heads).transpose(1, 2) for part in (q, k, v))
+        h = mlstm_package.read(q, k, v, i, f, mlstm_package.installed_kernel(q.device.type))
+        normed: Tensor = self.outnorm(h.float().transpose(1, 2).flatten(-2))
+        return normed
+
+    def why_not_read(self, form: SequenceForm, device: torch.device) -> str | None:
+        """See :class:`SequenceReader`."""
+        if form == "packages":
+            return mlstm_package.problem(device.type)
+        return "an mLSTM has no Triton kernel for whole sequences"
+
+    def read_by(self, form: SequenceForm, device: torch.device) -> str:
+        """See :class:`SequenceReader`."""
+        return mlstm_package.described(device.type)
 
 
 def _read_chunk(
@@ -260,7 +283,7 @@ class MLSTMLayer(nn.Module):
                 return read
         x, z = up.chunk(2, dim=-1)  # (B, S, F) each
         x_conv = self.conv1d(x)
-        h, _ = self.mlstm_cell(self.q_proj(x_conv), self.k_proj(x_conv), self.v_proj(x))
+        h = self.mlstm_cell.read(self.q_proj(x_conv), self.k_proj(x_conv), self.v_proj(x))
         y: Tensor = self.proj_down((h.to(x.dtype) + self.learnable_skip * x_conv) * F.silu(z))
         return y
 

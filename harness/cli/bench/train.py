@@ -12,7 +12,7 @@ from lram.harness.cli.options import (
     BenchSeedOption,
     JsonOption,
     parse_int_list,
-    parse_step_forms,
+    parse_sequence_forms,
 )
 from lram.harness.cli.printing.output import median_text, print_json, print_table
 from lram.harness.cli.printing.paths import writing
@@ -33,7 +33,11 @@ def train(
     contexts: Annotated[str, Parameter(help="Timesteps of a sequence.")] = "50",
     sequences: Annotated[str, Parameter(help="Sequences of a step.")] = "32",
     forms: Annotated[
-        str, Parameter(help="torch: plain PyTorch; fused: kernels, as models are trained.")
+        str,
+        Parameter(
+            help="torch: plain PyTorch; fused: kernels of processors; packages: mamba-ssm and mlstm_kernels; "
+            "triton: kernels for GPUs; auto: as models are trained."
+        ),
     ] = "torch,fused",
     threads: Annotated[
         str, Parameter(help="Threads of PyTorch, as a list; each number is measured separately.")
@@ -67,7 +71,7 @@ def train(
         presets=tuple(presets or PRESETS),
         contexts=parse_int_list(contexts, "--contexts"),
         sequences=parse_int_list(sequences, "--sequences"),
-        forms=parse_step_forms(forms, "--forms"),
+        forms=parse_sequence_forms(forms, "--forms"),
         threads=parse_int_list(threads, "--threads"),
         seed=seed,
         compute=Compute(device=device, precision=precision),
