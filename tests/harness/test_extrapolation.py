@@ -546,14 +546,17 @@ def test_what_a_model_cannot_read_whole_is_left_out_and_said(
         extrapolate(request, tmp_path / "none", machine=MACHINE)
 
 
-@pytest.mark.slow
 def test_the_trained_length_is_among_the_contexts_that_are_played(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = [str(_checkpoint(tmp_path / name, _card(length))) for name, length in (("a", 6), ("b", 4))]
     request = ExtrapolationRequest(models, ["toy/reach"], (4, 9), ("reset", "carry"), episodes=1)
-    plan = extrapolate(request, tmp_path / "found", machine=MACHINE).plan
+    plan = planning.plan_of(request, MACHINE)
     assert plan.contexts == (4, 6, 9)
+    played = {agent.label for agent in planning.scores_plan_of(plan, MACHINE).agents}
+    assert played == {
+        f"{name}@{context}" for name in "ab" for context in ("carry", "reset=4", "reset=6", "reset=9")
+    }
     assert "trained on 6 timesteps, so contexts of that length are played, too" in capsys.readouterr().err
 
 
