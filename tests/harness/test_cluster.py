@@ -139,8 +139,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return slow_run(tmp_path_factory.mktemp("whole") / "run")
 
 
+@pytest.fixture(scope="module")
+def whole_summary(whole: Run) -> str:
+    return summary(whole.path)
+
+
 def test_a_node_that_is_lost_costs_its_unfinished_episodes_a_retry(
-    tmp_path: Path, cluster: Any, whole: Run, said: list[str]
+    tmp_path: Path, cluster: Any, whole: Run, whole_summary: str, said: list[str]
 ) -> None:
     progress: Progress = At(15, lambda: cluster.kill(cluster.second))
     run = slow_run(tmp_path / "run", executor=executor(cluster, said, episodes=20), progress=progress)
@@ -149,7 +154,7 @@ def test_a_node_that_is_lost_costs_its_unfinished_episodes_a_retry(
     assert repeated
     assert all("was lost" in record.measured.incidents[0] for record in repeated)
     assert any("was lost" in line for line in said)
-    assert summary(run.path) == summary(whole.path)
+    assert summary(run.path) == whole_summary
     written = sum(part.read_bytes().count(b"\n") for part in (tmp_path / "run" / "records").glob("*.jsonl"))
     assert written == len(run.plan.items())
 
@@ -196,7 +201,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_is_ended_resumes_to_the_same_run(
-    tmp_path: Path, cluster: Any, whole: Run, number: signal.Signals
+    tmp_path: Path, cluster: Any, whole: Run, whole_summary: str, number: signal.Signals
 ) -> None:
     folder = tmp_path / "run"
     arguments = ["random", "-t", "toy/slow,toy/reach", "-n", "60", "-s", "5", "-l", "4", "-q"]
@@ -215,7 +220,7 @@ def test_a_driver_that_is_ended_resumes_to_the_same_run(
     _, errors = again.communicate(timeout=400)
     assert again.returncode == 0, errors
     assert comparable(Run(folder)) == comparable(whole)
-    assert summary(folder) == summary(whole.path)
+    assert summary(folder) == whole_summary
     assert recorded(folder) == 120
 
 

@@ -133,6 +133,8 @@ def link(toy_home: Path, patch: pytest.MonkeyPatch) -> None:
     uv.write_text(LINKING_UV.format(site=site))
     uv.chmod(0o755)
     patch.setenv("PATH", f"{uv.parent}{os.pathsep}{os.environ['PATH']}")
+    # It needs no index; where none is named, half a second goes to asking pip for its own.
+    patch.setenv("UV_INDEX_URL", "https://mirror.example/simple")
 
 
 # Installing, listing, removing
