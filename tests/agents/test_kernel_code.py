@@ -61,9 +61,9 @@ def test_no_code_holds_a_message_on_unequal_shapes(preset: str) -> None:
     make_stepper(backbone, "fused", rows=2).call(x, backbone.initial_state(2), None)
     backbone(x).sum().backward()
     found = {
-        kernel.__name__: kernel._cache._file(types, kernel.targetctx.codegen())
+        kernel.__name__: kernel._cache.file(types, kernel.targetctx.codegen())
         for kernel in kernels()
-        if hasattr(kernel._cache, "_file")
+        if hasattr(kernel._cache, "file")
         for types in kernel.overloads
     }
     assert len(found) > 2
