@@ -46,7 +46,7 @@ def kernel(function: Function) -> Function:
 def inner_kernel(function: Function) -> Function:
     """The same for what kernels alone call.
 
-    Python cannot call it: what would let it is compiled for a tenth of the time of all.
+    Python must not call it, which would end the process: the wrapper that lets it is not compiled.
     """
     return _kept(function, no_cpython_wrapper=True)
 
