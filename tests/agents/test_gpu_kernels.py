@@ -51,7 +51,11 @@ from lram.agents.backbones.gpu import (  # noqa: E402
 )
 
 WITHOUT = {"gru", "lstm", "transformer[recompute]"}
-COMPILED = ("_read", "_advance", "_decay", "_convolve", "_read_token", "_scan", "_attend", "_combine")
+SEQUENCES = ("_states", "_read_tiles", "_state_gradients", "_key_gradients", "_query_gradients")
+COMPILED = (
+    *("_read", "_advance", "_decay", "_convolve", "_read_token", "_scan", "_attend", "_combine"),
+    *(*SEQUENCES, "_read_tiles"),  # of bfloat16, and one of float32
+)
 KINDS = sorted(set(CONFIGS) - WITHOUT)
 TYPES = (torch.float32, torch.bfloat16)
 

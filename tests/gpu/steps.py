@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 LRAM = (sys.executable, "-m", "lram.harness.cli")
 
 XLSTM, FULL = "xlstm[7:1]", "transformer[full]"
-REAL_ONES = ("captured", "captured_decision", "gpu_kernels", "own_outputs")
+REAL_ONES = ("captured", "captured_decision", "gpu_kernels", "gpu_sequences", "own_outputs")
 """Tests of agents that run with real graphs and kernels on a device."""
 
 TASKS = "procgen/coinrun,procgen/starpilot,procgen/bigfish,procgen/maze"

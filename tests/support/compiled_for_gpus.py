@@ -14,6 +14,7 @@ from lram.agents.backbones.gpu import (
     convolution,
     matrix_memory,
     mlstm,
+    mlstm_sequence,
     selective_scan,
     slstm,
     vector_memory,
@@ -21,9 +22,10 @@ from lram.agents.backbones.gpu import (
 
 NUMBERS = {
     *("heads", "key_heads", "tokens", "width", "M", "N", "channels", "rows", "head_width", "token", "size"),
-    *("group", "slots", "band"),
+    *("group", "slots", "band", "chunk"),
 }
 OTHERS = {"there": "*i8", "scale": "fp32", "position": "*i64", "count": "*i64"}
+SEQUENCE = {"T": mlstm_sequence.TILE, "PART": mlstm_sequence.PART, "COLUMNS": mlstm_sequence.COLUMNS}
 KERNELS = (
     (mlstm._read, {"T": 16, "PART": 32}),
     (
@@ -49,6 +51,18 @@ KERNELS = (
         },
     ),
     (attention._combine, {"PARTS": 4, "WIDTH": 64}),
+    *(
+        (kernel, {"PRECISION": "tf32", **SEQUENCE})
+        for kernel in (
+            mlstm_sequence._states,
+            mlstm_sequence._read_tiles,
+            mlstm_sequence._state_gradients,
+            mlstm_sequence._key_gradients,
+            mlstm_sequence._query_gradients,
+        )
+    ),
+    # In float32 one: the compiler takes minutes for all.
+    (mlstm_sequence._read_tiles, {"PRECISION": "ieee", **SEQUENCE}),
 )
 
 
@@ -66,9 +80,12 @@ def type_of(name: str, constants: dict[str, Any], bfloat16: bool) -> str:
 
 for kernel, constants in KERNELS:
     bfloat16 = kernel not in {mlstm._read, matrix_memory._advance, vector_memory._decay}
+    bfloat16 = bfloat16 and (kernel is attention._attend or constants.get("PRECISION") != "ieee")
     types = {name: type_of(name, constants, bfloat16) for name in kernel.arg_names}
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     stages = {"num_stages": attention.STAGES} if kernel is attention._attend else {}
+    if kernel.fn.__module__ == mlstm_sequence.__name__:
+        stages = {"num_stages": mlstm_sequence.STAGES}
     for capability in (80, 90):
         target = GPUTarget("cuda", capability, 32)
         made = triton.compile(ASTSource(kernel, types, places), target=target, options=stages)

@@ -1,7 +1,8 @@
 """Kernels for GPUs, in Triton: what a step does in many small operations between its products, in one.
 
-They take the place of plain PyTorch only where they are asked for (:func:`kernels_here`), by the step form
-``triton``. Triton comes with PyTorch for GPUs; its interpreter runs the same code on a processor
+They take the place of plain PyTorch only where they are asked for: in a step (:func:`kernels_here`) by the
+step form ``triton``, in training by the sequence form of that name (:mod:`lram.agents.backbones.sequences`).
+Triton comes with PyTorch for GPUs; its interpreter runs the same code on a processor
 (``TRITON_INTERPRET=1``), which is how they are tested where there is no GPU.
 """
 
@@ -16,6 +17,8 @@ from importlib.util import find_spec
 
 import torch
 from torch import nn
+
+from lram.agents.installed import version
 
 MOST_TOKENS = 16
 """Tokens of a row that a kernel reads at once; passes of more are left to plain PyTorch."""
@@ -84,3 +87,15 @@ def triton_problem() -> str | None:
     except Exception as error:  # such as a driver that does not fit
         return f"triton cannot be imported ({type(error).__name__}: {error})"
     return None
+
+
+def why_no_triton(device: torch.device) -> str | None:
+    """Return what keeps kernels from running for a model on ``device``, or None."""
+    if device.type != "cuda" and not interpreted():
+        return f"Triton kernels are of GPUs, and the model is on {device}"
+    return triton_problem()
+
+
+def triton_detail() -> str:
+    """Return for people what runs the kernels."""
+    return f"kernels in Triton {version('triton')}{' (its interpreter)' * interpreted()}"

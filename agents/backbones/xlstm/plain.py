@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.contract import Backbone
-from lram.agents.backbones.gpu import KernelReader, gpu_kernels_for
+from lram.agents.backbones.gpu import KernelReader, gpu_kernels_for, triton_detail, why_no_triton
 from lram.agents.backbones.layers import (
     causal_conv,
     causal_conv_step,
@@ -194,25 +194,32 @@ class MLSTMCell(nn.Module, KernelReader, SequenceReader):
 
     def read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Whole sequences from an empty memory, in the form that is asked for: (B, S, F) -> the same."""
-        if sequence_form() != "packages" or torch.compiler.is_compiling():
+        form = sequence_form()
+        if form not in ("packages", "triton") or torch.compiler.is_compiling():
             plain: Tensor = self(q, k, v)[0]
             return plain
         qkv = torch.cat([q, k, v], dim=-1)
         i, f = (gate(qkv).float().transpose(1, 2) for gate in (self.igate, self.fgate))  # (B, NH, S)
-        q, k, v = (split_last(part, self.heads).transpose(1, 2) for part in (q, k, v))
-        h = mlstm_package.read(q, k, v, i, f, mlstm_package.installed_kernel(q.device.type))
-        normed: Tensor = self.outnorm(h.float().transpose(1, 2).flatten(-2))
+        if form == "triton":
+            from lram.agents.backbones.gpu import mlstm_sequence
+
+            h = mlstm_sequence.read(q, k, v, i, f)
+        else:
+            q, k, v = (split_last(part, self.heads).transpose(1, 2) for part in (q, k, v))
+            h = mlstm_package.read(q, k, v, i, f, mlstm_package.installed_kernel(q.device.type))
+            h = h.float().transpose(1, 2).flatten(-2)
+        normed: Tensor = self.outnorm(h)
         return normed
 
     def why_not_read(self, form: SequenceForm, device: torch.device) -> str | None:
         """See :class:`SequenceReader`."""
         if form == "packages":
             return mlstm_package.problem(device.type)
-        return "an mLSTM has no Triton kernel for whole sequences"
+        return why_no_triton(device)
 
     def read_by(self, form: SequenceForm, device: torch.device) -> str:
         """See :class:`SequenceReader`."""
-        return mlstm_package.described(device.type)
+        return triton_detail() if form == "triton" else mlstm_package.described(device.type)
 
 
 def _read_chunk(

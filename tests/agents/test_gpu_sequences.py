@@ -1,0 +1,170 @@
+"""Triton kernels of whole sequences against plain PyTorch: in Triton's interpreter where there is no GPU."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lram.agents.api import AgentError
+from lram.agents.backbones.registry import build_backbone
+from lram.agents.backbones.sequences import check_sequences, read_sequences
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.backbones.xlstm.plain import _read_chunk
+from lram.agents.model.config import ModelConfig
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+if DEVICE.type == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
+pytest.importorskip("triton", reason="Triton's wheel is 286 MB and not installed: tox run -e triton")
+
+from lram.agents.backbones.gpu import mlstm_sequence  # noqa: E402
+
+NAMES = ("h", "q", "k", "v", "i", "f")
+CONFIG = ModelConfig(24, 2, backbone=XLSTMConfig(heads=2, slstm_at=(1,)))
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several chunks of several tiles, of few tokens."""
+    for name, size in {"CHUNK": 32, "TILE": 16, "PART": 16, "COLUMNS": 32}.items():
+        monkeypatch.setattr(mlstm_sequence, name, size)
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
+    heads = i.shape[1]
+    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k, v))
+    h, _ = _read_chunk(q, k / math.sqrt(k.shape[-1]), v, i, F.logsigmoid(f), None)
+    return h.transpose(1, 2).flatten(-2)
+
+
+def _given(rows: int, tokens: int, heads: int, width: int, dtype: torch.dtype, shift: float) -> list[Tensor]:
+    """Long queries, so that normalisers of both kinds occur."""
+    generator = torch.Generator().manual_seed(tokens)
+    q, k, v, i, f = (
+        torch.randn(shape, generator=generator)
+        for shape in (*3 * [(rows, tokens, heads * width)], *2 * [(rows, heads, tokens)])
+    )
+    gates = 2 * i + shift, f + 2 - shift
+    return [one.to(DEVICE) for one in ((3 * q).to(dtype), k.to(dtype), v.to(dtype), *gates)]
+
+
+def _results(read: Callable[..., Tensor], given: list[Tensor]) -> dict[str, Tensor]:
+    own = [one.detach().clone().requires_grad_() for one in given]
+    h = read(*own)
+    weights = torch.randn(h.shape, generator=torch.Generator().manual_seed(9)).to(DEVICE)
+    (h * weights.to(h.dtype)).sum().backward()  # type: ignore[no-untyped-call]
+    return dict(zip(NAMES, [h.detach(), *(one.grad for one in own)], strict=True))  # type: ignore[list-item]
+
+
+def _compared(given: list[Tensor], tolerance: float) -> None:
+    """Against plain PyTorch in float64."""
+    results = _results(mlstm_sequence.read, given)
+    expected = _results(_plain, [one.double() for one in given])
+    assert {name: one.dtype for name, one in results.items()} == {
+        name: torch.float32 if name == "h" else one.dtype
+        for name, one in zip(NAMES, [given[0], *given], strict=True)
+    }
+    for name, one in expected.items():
+        difference = float((results[name] - one).norm() / one.norm().clamp(min=1e-3))
+        assert difference < tolerance, f"{name}: {difference:.1e}"
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2, 16), (2, 17, 1, 24), (2, 75, 2, 40)])
+def test_an_mlstm_reads_sequences_as_plain_pytorch_does(shape: tuple[int, int, int, int]) -> None:
+    """A token; more than a tile; three chunks, the last not whole. Heads wider than a program's columns."""
+    _compared(_given(*shape, torch.float32, 0.0), 2e-5 if DEVICE.type == "cpu" else 2e-4)
+
+
+@pytest.mark.parametrize("shift", [-20.0, 6.0])
+def test_extreme_gates_give_the_same(shift: float) -> None:
+    """Closed input gates, open forget gates, and the other way round: the 1e-6 counts."""
+    _compared(_given(1, 40, 2, 16, torch.float32, shift), 1e-4)
+
+
+def test_numbers_of_two_bytes_are_read_and_their_gradients_rounded() -> None:
+    _compared(_given(1, 50, 2, 40, torch.bfloat16, 0.0), 1e-2)
+
+
+class Faulty:
+    """A kernel whose arguments are changed before it runs."""
+
+    def __init__(self, kernel: Any, change: Callable[[dict[str, Any]], None]) -> None:
+        self._kernel, self._change = kernel, change
+
+    def __getitem__(self, grid: Any) -> Any:
+        def run(*given: Any, **named: Any) -> None:
+            everything = {**dict(zip(self._kernel.arg_names, given, strict=False)), **named}
+            self._change(everything)
+            self._kernel[grid](**everything)
+
+        return run
+
+
+def _times(name: str, factor: float) -> Callable[[dict[str, Any]], None]:
+    return lambda given: given.update({name: given[name] * factor})
+
+
+FAULTS = {
+    "scale of keys": ("_read_tiles", _times("scale", 1.001)),
+    "a gate": ("_read_tiles", _times("a", 1.001)),
+    "a state that is not carried": ("_read_tiles", _times("states", 0.0)),
+    "a normaliser that is not carried": ("_read_tiles", _times("norms", 0.0)),
+    "a normaliser that is taken for a constant": ("_key_gradients", _times("dnorm", 0.0)),
+    "the gradient of a state": ("_key_gradients", _times("dstates", 0.0)),
+    "the gradient of a normaliser": ("_query_gradients", _times("norms", 0.0)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, change = FAULTS[fault]
+    monkeypatch.setattr(mlstm_sequence, kernel, Faulty(getattr(mlstm_sequence, kernel), change))
+    with pytest.raises(AssertionError):
+        _compared(_given(1, 40, 1, 16, torch.float32, 0.0), 1e-4)
+
+
+def test_a_planted_epsilon_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlstm_sequence, "_EPS", 1e-3)
+    with pytest.raises(AssertionError):
+        _compared(_given(1, 40, 1, 16, torch.float32, 0.0), 1e-4)
+
+
+def test_a_whole_backbone_has_the_states_and_gradients_of_the_plain_form() -> None:
+    """With an sLSTM block, which is read plainly."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = build_backbone(CONFIG)
+        backbone.reset_parameters()
+        with torch.no_grad():
+            for parameter in backbone.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+    backbone.to(DEVICE)
+    x = torch.randn(1, 20, 24, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    found = []
+    for form in ("triton", "torch"):
+        backbone.zero_grad()
+        with read_sequences(form):  # type: ignore[arg-type]
+            y = backbone(x)
+        y.square().sum().backward()
+        found.append({"y": y.detach(), **{n: p.grad.clone() for n, p in backbone.named_parameters()}})
+    for name, one in found[1].items():
+        assert (found[0][name] - one).norm() < 2e-5 * one.norm().clamp(min=0.05), name
+
+
+def test_where_there_is_neither_a_gpu_nor_the_interpreter_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = build_backbone(CONFIG)
+    assert check_sequences(backbone, "triton", DEVICE).startswith("kernels in Triton ")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(AgentError) as raised:
+        check_sequences(backbone, "triton", torch.device("cpu"))
+    assert str(raised.value) == (
+        "the sequence form triton cannot be used: Triton kernels are of GPUs, and the model is on cpu; use "
+        "the sequence form auto"
+    )
