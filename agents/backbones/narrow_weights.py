@@ -122,8 +122,10 @@ class NarrowMatrix(NamedTuple):
     """A matrix as :func:`lram.agents.backbones.kernels.narrow.narrow_product` reads it, in numpy arrays.
 
     Attributes:
-        panels: Flat: for each panel of outputs and each input, its weights; outputs beyond the last are 0.
-            Two of bfloat16 are a uint32: in the lower half that of the panel's first vector.
+        panels: Flat, at a multiple of 64 bytes: for each panel of outputs and each input, its weights;
+            outputs beyond the last are 0. Two of bfloat16, of one output and two inputs, are a uint32, the
+            first input's in the lower half, as the matrix unit reads them; after the last of an odd number
+            is a 0.
         scale: (out,) of int8; else of no number.
         panel_count: Panels.
     """
@@ -155,12 +157,15 @@ def packed(weight: Tensor, precision: Narrow, lanes: int) -> NarrowMatrix | None
     scale = int8_scale(weight) if precision == "int8" else weight.new_empty(0)
     if not torch.equal(rounded(weight, precision), weight):
         return None
-    numbers = _integers(weight, scale).to(torch.int8) if precision == "int8" else weight
     count = -(-len(weight) // (2 * lanes))
-    filled = numbers.new_zeros(count * 2 * lanes, weight.shape[1])
-    filled[: len(weight)] = numbers
-    panels = filled.view(count, 2 * lanes, -1).transpose(1, 2).contiguous().numpy()  # (count, in, outputs)
-    if precision == "bfloat16-weights":
-        upper = panels.view("uint32") >> 16
-        panels = upper[..., :lanes] | upper[..., lanes:] << 16
+    if precision == "int8":
+        filled = weight.new_zeros(count * 2 * lanes, weight.shape[1], dtype=torch.int8)
+        filled[: len(weight)] = _integers(weight, scale)
+        panels = filled.view(count, 2 * lanes, -1).transpose(1, 2).contiguous().numpy()
+    else:
+        pairs = -(-weight.shape[1] // 2)
+        filled = weight.new_zeros(count * 2 * lanes, 2 * pairs, dtype=torch.bfloat16)
+        filled[: len(weight), : weight.shape[1]] = weight
+        words = filled.view(torch.int32).view(count, 2 * lanes, pairs)
+        panels = words.transpose(1, 2).contiguous().numpy().view("uint32")
     return NarrowMatrix(panels.reshape(-1), scale.numpy(), count)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import AgentError
-from lram.agents.backbones.kernels import linear
+from lram.agents.backbones.kernels import amx, linear
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.narrow_weights import int8_scale, packed, rounded, weights_kept_as
@@ -36,6 +36,7 @@ CONFIGS = {
     "transformer": ModelConfig(64, 2, backbone=TransformerConfig(heads=4, positions="rotary", cache="full")),
     "rwkv7": ModelConfig(64, 2, backbone=RWKV7Config()),
 }
+needs_tiles = pytest.mark.skipif(amx.amx_problem() is not None, reason=str(amx.amx_problem()))
 SHORT = Extent(lengths=(60,), decisions=25)
 
 
@@ -103,7 +104,8 @@ def test_products_are_those_of_the_rounded_weights_and_their_bits_do_not_depend_
     bias = torch.randn(outputs, generator=generator)
     x, base = (torch.randn(50, width, generator=generator) for width in (inputs, outputs))
     with weights_kept_as(form) as made:
-        biased, gelu = PackedLinear(w, bias, 3), PackedLinear(w, None, 3, "gelu")
+        biased = PackedLinear(w, bias, 3, unit="vectors")
+        gelu = PackedLinear(w, None, 3, "gelu", unit="vectors")
     assert (made.kept, made.left) == (2, 0)
     exact = F.linear(x.double(), w.double(), bias.double())
     scale = x.double().abs() @ w.double().abs().T + bias.double().abs()
@@ -115,6 +117,113 @@ def test_products_are_those_of_the_rounded_weights_and_their_bits_do_not_depend_
     for tokens in range(1, 26):
         assert torch.equal(biased(x[:tokens]), all_rows[:tokens]), tokens
     assert torch.equal(biased(x.view(5, 10, inputs)), all_rows.view(5, 10, outputs))
+
+
+@needs_tiles
+@pytest.mark.parametrize("form", NARROW)
+@pytest.mark.parametrize(("outputs", "inputs"), [(16, 16), (35, 61), (130, 64), (64, 33), (40, 130)])
+def test_products_in_tiles_are_those_of_the_rounded_weights_for_any_number_of_tokens(
+    form: Narrow, outputs: int, inputs: int
+) -> None:
+    w = rounded(weight(outputs, inputs), form)
+    generator = torch.Generator().manual_seed(1)
+    bias = torch.randn(outputs, generator=generator)
+    x, base = (torch.randn(120, width, generator=generator) for width in (inputs, outputs))
+    with weights_kept_as(form):
+        tiles, plain = PackedLinear(w, bias, 3, unit="tiles"), PackedLinear(w, None, 3, unit="tiles")
+    exact = F.linear(x.double(), w.double(), bias.double())
+    scale = x.double().abs() @ w.double().abs().T + bias.double().abs()
+    all_rows = tiles(x)
+    # Activations of two parts instead of three would be off by 2e-6.
+    assert ((all_rows - exact).abs() / scale).max() < 4e-7
+    summed = tiles.add_to(base, x)
+    assert ((summed - base - exact).abs() / (scale + base.abs())).max() < 4e-7
+    assert ((plain(x) + bias - exact).abs() / scale).max() < 4e-7
+    for tokens in range(1, 71):
+        assert torch.equal(tiles(x[:tokens]), all_rows[:tokens]), tokens
+        assert torch.equal(tiles.add_to(base[:tokens], x[:tokens]), summed[:tokens]), tokens
+
+
+@needs_tiles
+@pytest.mark.parametrize("form", NARROW)
+def test_a_token_in_tiles_depends_on_no_other_and_what_is_not_finite_stays_so(form: Narrow) -> None:
+    w = rounded(weight(), form)
+    with weights_kept_as(form):
+        product = PackedLinear(w, None, 3, unit="tiles")
+    x = torch.randn(20, 50, generator=torch.Generator().manual_seed(1))
+    before = product(x)
+    x[4, 2], x[9, 3] = float("inf"), float("nan")
+    after = product(x)
+    others = [row for row in range(20) if row not in (4, 9)]
+    assert torch.equal(after[others], before[others])
+    assert after[9].isnan().all()
+    assert after[4, w[:, 2] != 0].isinf().all()
+    assert torch.equal(after[4].nan_to_num(7.0), F.linear(x, w)[4].nan_to_num(7.0)), (
+        "0 times infinity is none"
+    )
+
+
+@needs_tiles
+def test_tiles_take_an_activation_to_its_last_bit() -> None:
+    w = torch.eye(32)
+    x = torch.randn(48, 32, generator=torch.Generator().manual_seed(1)) * torch.logspace(-25, 30, 32)
+    with weights_kept_as("bfloat16-weights"):
+        assert torch.equal(PackedLinear(w, None, 3, unit="tiles")(x), x)
+
+
+@needs_tiles
+@pytest.mark.parametrize("form", NARROW)
+def test_a_weight_off_by_one_is_found_in_each_place_of_a_tile(form: Narrow) -> None:
+    w = rounded(weight(40, 50), form)
+    with weights_kept_as(form):
+        product = PackedLinear(w, None, 3, unit="tiles")
+    x = torch.randn(20, 50, generator=torch.Generator().manual_seed(1))
+    right, panels = product(x), product._product.matrix.panels  # type: ignore[attr-defined]
+    for place in (0, 7, 31 * len(panels) // 64, len(panels) // 2 - 40):  # of outputs that are there
+        panels[place] += 1
+        assert not torch.equal(product(x), right), place
+        panels[place] -= 1
+    assert torch.equal(product(x), right)
+
+
+@needs_tiles
+def test_many_tokens_are_taken_in_tiles_and_few_are_not() -> None:
+    w, x = rounded(weight(), "int8"), torch.randn(linear._WORTH_TILES, 50)
+    with weights_kept_as("int8"):
+        auto, vectors, tiles = (
+            PackedLinear(w, None, 3, unit=unit)  # type: ignore[arg-type]
+            for unit in ("auto", "vectors", "tiles")
+        )
+    assert torch.equal(auto(x), tiles(x))
+    assert torch.equal(auto(x[1:]), vectors(x[1:]))
+    assert not torch.equal(vectors(x), tiles(x)), "or the two cannot be told apart here"
+
+
+def test_without_a_matrix_unit_tiles_are_refused_and_all_is_computed_by_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    w, x = rounded(weight(), "int8"), torch.randn(40, 50)
+    monkeypatch.setattr(amx, "amx_problem", lambda: "a reason")
+    with weights_kept_as("int8"):
+        auto, vectors = PackedLinear(w, None, 3), PackedLinear(w, None, 3, unit="vectors")
+        with pytest.raises(AgentError, match="in tiles cannot be computed: a reason"):
+            PackedLinear(w, None, 3, unit="tiles")
+    assert torch.equal(auto(x), vectors(x))
+
+
+@pytest.mark.parametrize("missing", ["amx-bf16", "amx-tile"])
+def test_what_numba_does_not_compile_for_is_not_used(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Codegen:
+        def magic_tuple(self) -> tuple[str, str, str]:
+            there = ("amx-tile", "amx-bf16", "avx512f", "avx512bw")
+            return "x86_64", "any", ",".join(f"{'-' if one == missing else '+'}{one}" for one in there)
+
+    class Target:
+        def codegen(self) -> Codegen:
+            return Codegen()
+
+    monkeypatch.setattr(amx.cpu_target, "_toplevel_target_context", Target(), raising=False)
+    assert amx.amx_problem.__wrapped__() is not None
 
 
 def test_a_weight_that_is_not_rounded_stays_float32_and_that_is_said() -> None:
@@ -226,6 +335,23 @@ def threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@needs_tiles
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("form", NARROW)
+def test_tiles_divided_among_threads_give_the_same_bits(
+    form: Narrow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "_WORTH_THREADS", 1)
+    w, x = rounded(weight(200, 70), form), torch.randn(50, 70)
+    with weights_kept_as(form):
+        product = PackedLinear(w, None, 3, unit="tiles")
+    given = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        given.append(product(x))
+    assert all(torch.equal(given[0], other) for other in given[1:])
 
 
 @pytest.mark.usefixtures("threads")

@@ -7,20 +7,22 @@ memory's speed on some processors. oneDNN on weights in its own blocked order is
 PyTorch that lacks them uses the plain one.
 
 Within :func:`lram.agents.backbones.narrow_weights.weights_kept_as`, weights that were rounded to bfloat16 or
-int8 are packed as such (:mod:`lram.agents.backbones.kernels.narrow`). oneDNN has no product of float32
-activations with them: it would round the activations, too.
+int8 are packed as such (:mod:`lram.agents.backbones.kernels.narrow`; from eight tokens on
+:mod:`lram.agents.backbones.kernels.amx`, where the processor has a matrix unit). oneDNN has no product of
+float32 activations with them: it would round the activations, too.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lram.agents.api import AgentError
 from lram.agents.backbones.linear import available
 from lram.agents.backbones.narrow_weights import NarrowMatrix, packed_here
 from lram.agents.backbones.sequences import in_parts
@@ -34,15 +36,28 @@ class PackedLinear:
         bias: (out,) or None.
         rows: About how many rows a product will have; any number is allowed.
         activation: ``none`` or ``gelu``, applied to the result.
+        unit: What multiplies weights of two bytes or one: the processor's ``vectors``, its matrix unit
+            (``tiles``), or ``auto``: vectors for few tokens and tiles for many, where there are such.
+
+    Raises:
+        AgentError: Tiles are asked for where there are none.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, activation: str = "none") -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        rows: int,
+        activation: str = "none",
+        *,
+        unit: Literal["auto", "vectors", "tiles"] = "auto",
+    ) -> None:
         weight, bias = weight.detach(), None if bias is None else bias.detach().clone()
         narrow = packed_here(weight, _lanes)
         self._product: _Product = (
             _Float32(weight, bias, rows, activation)
             if narrow is None
-            else _Narrow(narrow, bias, len(weight), activation)
+            else _Narrow(narrow, bias, len(weight), activation, unit)
         )
 
     @classmethod
@@ -108,6 +123,11 @@ class _Float32(_Product):
 # Of tokens times numbers of the weights: with fewer, threads take longer to begin than they save.
 _WORTH_THREADS = 1 << 23
 
+# Tokens, from which on the matrix unit is faster than vectors (Emerald Rapids core, products of 512 inputs by
+# 2,048 outputs and of 1,024 by 512: at 6 tokens 0.9 and 1.2 of the time in bfloat16, 1.1 and 1.2 in int8; at
+# 8 tokens 0.5 and 0.9 to 1.0).
+_WORTH_TILES = 8
+
 _NO_NUMBER = np.empty(0, np.float32)
 _NO_ROW = np.empty((0, 0), np.float32)
 
@@ -115,12 +135,19 @@ _NO_ROW = np.empty((0, 0), np.float32)
 class _Narrow(_Product):
     """By kernels on weights of two bytes or one."""
 
-    def __init__(self, matrix: NarrowMatrix, bias: Tensor | None, outputs: int, activation: str) -> None:
+    def __init__(
+        self, matrix: NarrowMatrix, bias: Tensor | None, outputs: int, activation: str, unit: str
+    ) -> None:
+        from lram.agents.backbones.kernels.amx import amx_problem, tile_product
         from lram.agents.backbones.kernels.narrow import narrow_product
 
         self.matrix, self.outputs, self.activation = matrix, outputs, activation
         self.bias = _NO_NUMBER if bias is None else bias.numpy()
-        self.compute = narrow_product
+        problem = None if unit == "vectors" else amx_problem()
+        if unit == "tiles" and problem is not None:
+            raise AgentError(f"products in tiles cannot be computed: {problem}")
+        self.few = tile_product if unit == "tiles" else narrow_product
+        self.many = narrow_product if unit == "vectors" or problem is not None else tile_product
 
     def of(self, x: Tensor) -> Tensor:
         y = self._sum(x, _NO_ROW)
@@ -134,14 +161,15 @@ class _Narrow(_Product):
         y = rows.new_empty(len(rows), self.outputs)
         panels, scale, count = self.matrix
         x_array, y_array = rows.numpy(), y.numpy()
+        compute = self.many if len(rows) >= _WORTH_TILES else self.few
         threads = min(torch.get_num_threads(), count // 2) if len(rows) * len(panels) >= _WORTH_THREADS else 1
         if threads <= 1:
-            self.compute(x_array, panels, scale, self.bias, base, y_array, 0, count)
+            compute(x_array, panels, scale, self.bias, base, y_array, 0, count)
             return y.view(*x.shape[:-1], self.outputs)
 
         def some(first: int, end: int) -> None:  # in pairs of panels
             last = min(2 * end, count)
-            self.compute(x_array, panels, scale, self.bias, base, y_array, 2 * first, last)
+            compute(x_array, panels, scale, self.bias, base, y_array, 2 * first, last)
 
         in_parts(some, -(-count // 2), threads)
         return y.view(*x.shape[:-1], self.outputs)

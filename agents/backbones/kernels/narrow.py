@@ -4,10 +4,12 @@ At few tokens a product takes as long as its weights take to come from memory; s
 quarter of the bytes, and are widened in the processor's registers: a bfloat16 number is the upper half of a
 float32 one, an int8 one is converted and its output's scale multiplied in once, at the end. Activations and
 sums are float32. The weights lie in panels (:mod:`lram.agents.backbones.narrow_weights`), each two vectors of
-outputs wide; a tile of some tokens by one or two panels stays in registers while the inputs are passed.
+outputs wide, those in bfloat16 in pairs of inputs; a tile of some tokens by one or two panels stays in
+registers while the inputs are passed.
 
 Every output is summed in the order of the inputs, whatever the tile: its bits depend neither on the number
-of tokens nor on which panels are computed together.
+of tokens nor on which panels are computed together. Many tokens are multiplied elsewhere where there is a
+matrix unit (:mod:`lram.agents.backbones.kernels.amx`), with other last bits.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
-from lram.agents.backbones.kernels.compiler import kernel
+from lram.agents.backbones.kernels.compiler import elementary, kernel
 from lram.agents.backbones.kernels.tiles import LANES, broadcast
 
 PANEL = 2 * LANES
@@ -37,13 +39,19 @@ _i8, _i32, _index, _float = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.Fl
 _vector, _words = ir.VectorType(_float, LANES), ir.VectorType(_i32, LANES)
 
 
+def _of_all(word: int) -> Any:
+    return ir.Constant(_words, [word] * LANES)
+
+
 class _Tile:
     """Builds the instructions of one function: some tokens times one or two panels."""
 
     def __init__(self, call: tuple[Any, ...], *, tokens: int, panels: int) -> None:
         context, builder, signature, arguments = call
         self.builder, self.kind = builder, signature.args[3].dtype
-        self.prefetching, self.step = (tokens <= _FEW, 2) if tokens <= _FEW else (False, 1)
+        self.prefetching = tokens <= _FEW
+        # With sums of more than four tokens there are no registers for the activations of a pair.
+        self.step = 2 if tokens <= (_FEW if self.kind == numba.types.int8 else 4) else 1
 
         def place(array: int, at: Any) -> Any:
             made = arrayobj.make_array(signature.args[array])(context, builder, arguments[array])
@@ -85,8 +93,8 @@ class _Tile:
         builder.cbranch(builder.icmp_signed("<", place, end), loop, done)
         builder.position_at_end(loop)
         new = list(sums)
-        for more in range(step):
-            new = self._add(builder.add(place, _index(more)), new)
+        for more, weights in enumerate(self._widened(place, step)):
+            new = self._add(builder.add(place, _index(more)), weights, new)
         place.add_incoming(builder.add(place, _index(step)), loop)
         for total, value in zip(sums, new, strict=True):
             total.add_incoming(value, loop)
@@ -94,10 +102,9 @@ class _Tile:
         builder.position_at_end(done)
         return place, sums
 
-    def _add(self, place: Any, sums: list[Any]) -> list[Any]:
+    def _add(self, place: Any, weights: list[Any], sums: list[Any]) -> list[Any]:
         """Return ``sums`` plus what one input contributes."""
         builder = self.builder
-        weights = [vector for panel in self.w for vector in self._widened(panel, place)]
         new = []
         for token, x in enumerate(self.x):
             factor = broadcast(builder, builder.load(builder.gep(x, [place])), _vector)
@@ -108,23 +115,45 @@ class _Tile:
             ]
         return new
 
-    def _widened(self, panel: Any, place: Any) -> list[Any]:
-        """Return the two vectors of a panel's weights of one input."""
+    def _widened(self, place: Any, count: int) -> list[list[Any]]:
+        """Return, for each of one or two inputs from ``place``, the panels' vectors of weights.
+
+        Of two, ``place`` is even.
+        """
         builder = self.builder
-        if self.kind == numba.types.uint32:  # two of bfloat16 in a word
-            start = builder.gep(panel, [builder.mul(place, _index(LANES))])
-            self._ask_for(start)
-            pairs = builder.load(builder.bitcast(start, _words.as_pointer()), align=4)
-            low = builder.shl(pairs, ir.Constant(_words, [16] * LANES))
-            high = builder.and_(pairs, ir.Constant(_words, [0xFFFF0000] * LANES))
-            return [builder.bitcast(half, _vector) for half in (low, high)]
-        start = builder.gep(panel, [builder.mul(place, _index(PANEL))])
-        self._ask_for(start)
-        integers = ir.VectorType(_i8, LANES)
-        widened = []
+        if self.kind != numba.types.uint32:
+            return [self._integers(builder.add(place, _index(more))) for more in range(count)]
+        pairs = [words for panel in self.w for words in self._pairs(panel, place)]
+        if count == 1:  # of a pair, which takes a shift that is not known here
+            bits = builder.and_(builder.xor(builder.trunc(place, _i32), _i32(1)), _i32(1))
+            shift = broadcast(builder, builder.shl(bits, _i32(4)), _words)
+            pairs = [builder.shl(words, shift) for words in pairs]
+            return [[self._upper(words) for words in pairs]]
+        low = [builder.bitcast(builder.shl(words, _of_all(16)), _vector) for words in pairs]
+        return [low, [self._upper(words) for words in pairs]]
+
+    def _pairs(self, panel: Any, place: Any) -> list[Any]:
+        """Return the two vectors of a panel's words that hold an input's weights."""
+        builder, words = self.builder, []
+        start = builder.gep(panel, [builder.mul(builder.and_(place, _index(-2)), _index(LANES))])
         for half in range(2):
-            where = builder.bitcast(builder.gep(start, [_index(half * LANES)]), integers.as_pointer())
-            widened.append(builder.sitofp(builder.sext(builder.load(where, align=1), _words), _vector))
+            where = builder.gep(start, [_index(half * LANES)])
+            self._ask_for(where)
+            words.append(builder.load(builder.bitcast(where, _words.as_pointer()), align=4))
+        return words
+
+    def _upper(self, words: Any) -> Any:
+        return self.builder.bitcast(self.builder.and_(words, _of_all(0xFFFF0000)), _vector)
+
+    def _integers(self, place: Any) -> list[Any]:
+        builder, integers = self.builder, ir.VectorType(_i8, LANES)
+        widened = []
+        for panel in self.w:
+            start = builder.gep(panel, [builder.mul(place, _index(PANEL))])
+            self._ask_for(start)
+            for half in range(2):
+                where = builder.bitcast(builder.gep(start, [_index(half * LANES)]), integers.as_pointer())
+                widened.append(builder.sitofp(builder.sext(builder.load(where, align=1), _words), _vector))
         return widened
 
     def _ask_for(self, start: Any) -> None:
@@ -161,6 +190,31 @@ _AT_THREE = 2 if LANES == 16 else 1
 _tile_most, _tile_many = _tile(_MOST, 1), _tile(_MANY, 1)
 _tile_3, _pair_2, _pair_1 = _tile(3, _AT_THREE), _tile(2, 2), _tile(1, 2)
 _pair_4 = _tile(4, 2) if LANES == 16 else _pair_2
+
+
+@elementary
+def finish(own: Any, token: int, first: int, scale: Any, bias: Any, base: Any, y: Any) -> None:
+    """Write to y, from output ``first`` on, a token's sums times ``scale`` plus ``bias`` and ``base``.
+
+    The sums are changed. What has no number is 1, or 0.
+    """
+    columns = len(own)
+    out = y[token, first : first + columns]
+    if len(scale):
+        factors = scale[first : first + columns]
+        for j in range(columns):
+            own[j] *= factors[j]
+    if len(bias):
+        added = bias[first : first + columns]
+        for j in range(columns):
+            own[j] += added[j]
+    if len(base):
+        added = base[token, first : first + columns]
+        for j in range(columns):
+            out[j] = own[j] + added[j]
+    else:
+        for j in range(columns):
+            out[j] = own[j]
 
 
 @kernel
@@ -218,21 +272,6 @@ def narrow_product(
                 _pair_1(flat, place, inputs, weight, here, beside, inputs, sums, 0, 2 * PANEL)
             for t in range(taken):
                 own = sums[t * 2 * PANEL : t * 2 * PANEL + columns]
-                out = y[token + t, at * PANEL : at * PANEL + columns]
-                if len(scale):
-                    factors = scale[at * PANEL : at * PANEL + columns]
-                    for j in range(columns):
-                        own[j] *= factors[j]
-                if len(bias):
-                    added = bias[at * PANEL : at * PANEL + columns]
-                    for j in range(columns):
-                        own[j] += added[j]
-                if len(base):
-                    added = base[token + t, at * PANEL : at * PANEL + columns]
-                    for j in range(columns):
-                        out[j] = own[j] + added[j]
-                else:
-                    for j in range(columns):
-                        out[j] = own[j]
+                finish(own, token + t, at * PANEL, scale, bias, base, y)
             token += taken
         at += 2 if two else 1
