@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ready import ready_children, ready_ray_workers, ready_simulators
+from support.ready import ready_children, ready_nodes, ready_simulators
 
 from lram.envs import registry
 
@@ -241,7 +241,7 @@ class TwoNodes:
         return self._start()
 
     def _start(self, **more: Any) -> Any:
-        with ready_ray_workers() as setup:
+        with ready_nodes() as setup:
             return self._cluster.add_node(
                 num_cpus=1,
                 object_store_memory=100 << 20,

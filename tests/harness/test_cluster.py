@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ready import ready_python
+from support.ready import ready_driver
 
 from lram.agents.trajectories import TrajectoryStore
 from lram.envs.workers.process import Deadlines
@@ -175,7 +175,7 @@ def test_a_node_that_joins_is_used(tmp_path: Path, cluster: Any, whole: Run, sai
 
 def lram(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*ready_python(), "-c", HEED_CTRL_C, *arguments],
+        [*ready_driver(), "-c", HEED_CTRL_C, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ready import ready_children, ready_python
+from support.ready import ready_children, ready_driver
 
 from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.trajectories import TrajectoryStore
@@ -204,7 +204,7 @@ def test_nodes_and_drivers_that_are_killed_cost_no_more_than_a_cells_last_part(
 ) -> None:
     folder, file = tmp_path / "study", tmp_path / "tiny.toml"
     file.write_text(STUDY.replace('"store"', f'"{study.data.stores[0]}"'))
-    command = [*ready_python(), "-c", DRIVER, str(file), str(folder), cluster.address, sees]
+    command = [*ready_driver(), "-c", DRIVER, str(file), str(folder), cluster.address, sees]
     place = folder if sees == "yes" else scratch() / "studies"
 
     def states() -> set[Path]:

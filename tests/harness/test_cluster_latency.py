@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from support.files import edit
-from support.ready import ready_python
+from support.ready import ready_driver
 
 from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.harness import LramError
@@ -110,7 +110,7 @@ def test_what_the_node_finds_wrong_is_a_sentence_and_nothing_is_written(tmp_path
 
 def lram(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*ready_python(), "-c", HEED_CTRL_C, *arguments],
+        [*ready_driver(), "-c", HEED_CTRL_C, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from support.ready.client import ADDRESS, SIMULATORS, command
+from support.ready.client import ADDRESS, PIPE, SIMULATORS, command
 from support.ready.diversion import divert
 
 _FOLDER = Path(__file__).parent
@@ -43,14 +43,25 @@ def ready_children() -> Iterator[None]:
         yield
 
 
+def ready_driver() -> list[str]:
+    """Return what :func:`ready_python` does, for a driver of a cluster that runs: it has imported Ray."""
+    return command(_server(os.getpid(), "cluster"))
+
+
 @contextmanager
-def ready_ray_workers() -> Iterator[str]:
-    """Let the nodes of a Ray cluster that start meanwhile have ready workers, with ready children.
+def ready_nodes() -> Iterator[str]:
+    """Let the nodes of a Ray cluster that start meanwhile have ready agents and workers, with ready children.
 
     Yields the file that they take as ``setup_worker_path``.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(ADDRESS, _server(os.getpid()))
+        patch.setenv(PIPE, "1")
+        # How Ray begins the command lines of a node's agents, and of the cluster's dashboard.
+        patch.setattr(
+            "ray._private.services._build_python_executable_command_memory_profileable",
+            lambda *_, **__: ready_driver(),
+        )
         yield str(_FOLDER / "ray_worker.py")
 
 
@@ -75,8 +86,9 @@ def ready_simulators() -> Iterator[None]:
 def _server(process: int, name: str = "server") -> str:
     folder = tempfile.TemporaryDirectory(prefix="lram-ready-")
     address = str(Path(folder.name) / "socket")
+    start = [sys.executable, "-m", f"support.ready.{name}"]
     server = subprocess.Popen(
-        [sys.executable, "-m", f"support.ready.{name}", address],
+        [*([*ready_python(), str(_FOLDER / "cluster.py")] if name == "cluster" else start), address],
         stdin=subprocess.PIPE,  # its end of file tells the server that this process is gone
         stdout=subprocess.PIPE,
         # Commands set OMP_WAIT_POLICY before they load torch (lram.harness.machine.calm_threads); here it is

@@ -14,6 +14,9 @@ from contextlib import suppress
 
 ADDRESS = "LRAM_TESTS_READY"
 """The variable that names the server's socket to workers on a cluster's nodes."""
+PIPE = "RAY_enable_pipe_based_agent_to_parent_health_check"
+"""The variable by which a node's agents learn of its end from their standard input; the parent of a ready one
+is the server."""
 SIMULATORS = "LRAM_TESTS_SIMULATORS"
 """The variable that names the socket of the simulators' server to ready processes that start simulators."""
 
