@@ -1,7 +1,8 @@
-"""What kernels are compiled to: one code whatever slices a mask comes in, and no message of numba's."""
+"""What kernels are compiled to: one code whatever slices a mask has, which calls no other, and no message."""
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,8 @@ from lram.agents.model.presets import parse_preset
 pytest.importorskip("numba", reason="kernels need numba")
 
 from numba.core.dispatcher import Dispatcher
+
+from lram.agents.backbones.kernels.compiler import _KernelCompiler
 
 
 def kernels() -> Iterator[Any]:
@@ -50,12 +53,29 @@ def test_a_part_of_a_mask_is_read_by_the_same_code(preset: str) -> None:
     assert compiled() == before
 
 
+def open_functions(content: bytes) -> list[bytes]:
+    """Return the functions of ours that an object file defines for whoever has none of that name yet."""
+    elf = content[content.index(b"\x7fELF") :]
+    table, size, count = *struct.unpack_from("<Q", elf, 0x28), *struct.unpack_from("<2H", elf, 0x3A)
+    sections = [struct.unpack_from("<2I4Q2I2Q", elf, table + size * number) for number in range(count)]
+    (symbols,) = [section for section in sections if section[1] == 2]
+    names = sections[symbols[6]][4]
+    weak_function, found = 2 << 4 | 2, []
+    for at in range(symbols[4], symbols[4] + symbols[5], 24):
+        name, kind, _, section = struct.unpack_from("<I2BH", elf, at)
+        if kind == weak_function and section:
+            found.append(elf[names + name : elf.index(b"\0", names + name)])
+    return [name for name in found if b"lram" in name]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "preset", ["xlstm[1:1]-1M", "transformer[full]-1M", "griffin-1M", "gated_deltanet-1M"]
 )
-def test_no_code_holds_a_message_on_unequal_shapes(preset: str) -> None:
-    """Which ``target[:] = source`` brings in, with seconds of compiling: kernels say ``put``."""
+def test_code_calls_no_other_kernels_and_holds_no_message_on_unequal_shapes(preset: str) -> None:
+    """The first would round otherwise where it is compiled than where it is read from disk; the second
+    ``target[:] = source`` brings in, with seconds of compiling: kernels say ``put``.
+    """
     backbone = backbone_of(preset)
     x = torch.ones(2, 3, parse_preset(preset).width)
     make_stepper(backbone, "fused", rows=2).call(x, backbone.initial_state(2), None)
@@ -68,3 +88,7 @@ def test_no_code_holds_a_message_on_unequal_shapes(preset: str) -> None:
     }
     assert len(found) > 2
     assert not {name for name, file in found.items() if b"shape_context" in file.read_bytes()}
+    called = {kernel.__name__ for kernel in kernels() if kernel._compiler.pipeline_class is _KernelCompiler}
+    for name in called & found.keys():
+        assert not open_functions(found[name].read_bytes()), name
+    assert called & found.keys()

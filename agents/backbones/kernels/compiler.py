@@ -20,12 +20,15 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import LoweringPass, register_pass
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
+from numba.core.typed_passes import NoPythonSupportedFeatureValidation
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
@@ -40,7 +43,7 @@ _FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
 def kernel(function: Function) -> Function:
     """Compile ``function`` at its first call; the machine code is kept on disk where that is possible."""
-    return _kept(function)
+    return _kept(function, pipeline_class=_KernelCompiler)
 
 
 def inner_kernel(function: Function) -> Function:
@@ -51,7 +54,47 @@ def inner_kernel(function: Function) -> Function:
     return _kept(function, no_cpython_wrapper=True)
 
 
-def _kept(function: Function, **options: bool) -> Function:
+@register_pass(mutates_CFG=False, analysis_only=False)
+class _CallsItsOwn(LoweringPass):  # type: ignore[misc]
+    """Keep a kernel's copies of what it calls to itself.
+
+    numba leaves them open, so that a process has one of each: the first that it came by. That is another one
+    where the kernel was compiled just now (the function as compiled alone) than where it was read from disk
+    (the kernel's own, optimised once more), and the two may round differently.
+    """
+
+    _name = "lram_calls_its_own"
+
+    def __init__(self) -> None:
+        LoweringPass.__init__(self)
+
+    def run_pass(self, state: Any) -> bool:
+        library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
+        library.enable_object_caching()  # or it could not be kept
+        optimize = library._optimize_final_module
+
+        def closed() -> None:
+            for linked in library._final_module.functions:
+                if not linked.is_declaration and linked.linkage == binding.Linkage.linkonce_odr:
+                    linked.linkage = binding.Linkage.internal
+            optimize()
+
+        library._optimize_final_module = closed
+        state.library = library
+        return False
+
+
+class _KernelCompiler(CompilerBase):  # type: ignore[misc]
+    """numba's own, with :class:`_CallsItsOwn`."""
+
+    def define_pipelines(self) -> list[Any]:
+        passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.add_pass_after(_CallsItsOwn, NoPythonSupportedFeatureValidation)
+        passes.finalize()
+        return [passes]
+
+
+def _kept(function: Function, **options: Any) -> Function:
     compiled: Any = numba.njit(
         fastmath=_FASTMATH, error_model="numpy", nogil=True, no_cfunc_wrapper=True, **options
     )(function)
