@@ -1,4 +1,6 @@
-"""Trained models that come with the package: small ones, to try everything on real checkpoints.
+"""Trained models that come with the package, to try everything on real checkpoints.
+
+``small-*`` know 17 easy tasks of four domains, ``zoo-*`` 45 of Meta-World and four of DMControl.
 
 Each is a checkpoint's folder in ``data/checkpoints``. How they were made, and what they score:
 ``docs/reference/models.md``. This module imports no torch.
@@ -15,6 +17,10 @@ _FOLDERS = {
     "small-xlstm[7:1]": "small-xlstm-7-1",
     "small-mamba": "small-mamba",
     "small-transformer": "small-transformer",
+    "zoo-xlstm[1:0]": "zoo-xlstm-1-0",
+    "zoo-xlstm[7:1]": "zoo-xlstm-7-1",
+    "zoo-mamba": "zoo-mamba",
+    "zoo-transformer": "zoo-transformer",
 }
 
 
