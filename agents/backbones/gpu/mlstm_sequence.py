@@ -124,7 +124,7 @@ def _by_head(x: Tensor, y: Tensor, heads: int) -> Tensor:
 
 
 class _Sizes:
-    """How many programs a kernel has, and what each is told."""
+    """How many programs a kernel has, and what each reads."""
 
     def __init__(self, q: Tensor, a: Tensor) -> None:
         rows, heads, tokens = a.shape
