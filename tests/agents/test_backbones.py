@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from support.backbones import noisy_backbone
 from torch import Tensor
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.griffin import GriffinConfig
 from lram.agents.backbones.mamba import MambaConfig
-from lram.agents.backbones.registry import BUILT_IN, build_backbone
+from lram.agents.backbones.registry import BUILT_IN
 from lram.agents.backbones.spec import COMPILED_PARTS
 from lram.agents.backbones.states import put, state_bytes, take
 from lram.agents.backbones.stepping import make_stepper
@@ -54,15 +55,7 @@ CONFIGS = {
 
 
 def _backbone(config: ModelConfig) -> Backbone:
-    """Weights drawn by the kind's rules, then noise, so that zeros and ones matter too."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        backbone = build_backbone(config)
-        backbone.reset_parameters()
-        with torch.no_grad():
-            for parameter in backbone.parameters():
-                parameter.add_(0.1 * torch.randn(parameter.shape))
-    return backbone.eval()
+    return noisy_backbone(config).eval()
 
 
 class Stepped:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support.backbones import noisy_backbone
 from torch import Tensor
 
 from lram.agents.api import AgentError
@@ -138,13 +139,7 @@ def test_a_planted_epsilon_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_whole_backbone_has_the_states_and_gradients_of_the_plain_form() -> None:
     """With an sLSTM block, which is read plainly."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        backbone = build_backbone(CONFIG)
-        backbone.reset_parameters()
-        with torch.no_grad():
-            for parameter in backbone.parameters():
-                parameter.add_(0.1 * torch.randn(parameter.shape))
+    backbone = noisy_backbone(CONFIG)
     backbone.to(DEVICE)
     x = torch.randn(1, 20, 24, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     found = []

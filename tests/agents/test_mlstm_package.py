@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.backbones import noisy_backbone
 from torch import Tensor
 
 from lram.agents.api import AgentError
@@ -35,20 +36,15 @@ needs_package = pytest.mark.skipif(
 
 
 def _backbone(config: ModelConfig) -> Backbone:
-    """Weights drawn by the kind's rules, then noise; long queries and small values.
+    """Drawn weights with long queries and small values.
 
     So normalisers of both kinds occur, and the epsilon of a head's norm counts beside its variance.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        backbone = build_backbone(config)
-        backbone.reset_parameters()
-        with torch.no_grad():
-            for parameter in backbone.parameters():
-                parameter.add_(0.1 * torch.randn(parameter.shape))
-            for name, parameter in backbone.named_parameters():
-                if name.endswith(("q_proj.weight", "v_proj.weight")):
-                    parameter.mul_(8.0 if "q_proj" in name else 0.05)
+    backbone = noisy_backbone(config)
+    with torch.no_grad():
+        for name, parameter in backbone.named_parameters():
+            if name.endswith(("q_proj.weight", "v_proj.weight")):
+                parameter.mul_(8.0 if "q_proj" in name else 0.05)
     return backbone
 
 

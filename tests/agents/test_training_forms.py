@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support.backbones import noisy_backbone
 from torch import Tensor
 
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.linear import Linear, linear
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.selective_scan import selective_scan
-from lram.agents.backbones.registry import build_backbone
 from lram.agents.backbones.sequences import compiled_for, plain_sequences
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.transformer.plain import Transformer
@@ -46,18 +46,6 @@ RECURRENT = [name for name in CONFIGS if name != "transformer"]
 @pytest.fixture(autouse=True)
 def _numba() -> None:
     pytest.importorskip("numba")
-
-
-def _backbone(config: ModelConfig, noise: float = 0.1) -> Backbone:
-    """Weights drawn by the kind's rules, then noise, so that zeros and ones matter too."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        backbone = build_backbone(config)
-        backbone.reset_parameters()
-        with torch.no_grad():
-            for parameter in backbone.parameters():
-                parameter.add_(noise * torch.randn(parameter.shape))
-    return backbone
 
 
 def _results(backbone: Backbone, x: Tensor, plain: bool = False) -> dict[str, Tensor]:
@@ -95,14 +83,14 @@ def _bits(results: dict[str, Tensor]) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_kernels_equal_plain_pytorch_with_all_gradients(name: str, rows: int, count: int) -> None:
     config = CONFIGS[name]
-    backbone, x = _backbone(config), _tokens(rows, count, config.width)
+    backbone, x = noisy_backbone(config), _tokens(rows, count, config.width)
     _assert_close(_results(backbone, x), _results(backbone, x, plain=True))
 
 
 @pytest.mark.parametrize("shift", [-40.0, -5.0, 12.0, 40.0])
 @pytest.mark.parametrize("gate", ["igate", "fgate"])
 def test_extreme_gates_of_an_mlstm_give_the_same(gate: str, shift: float) -> None:
-    backbone, x = _backbone(CONFIGS["mlstm"]), _tokens(2, 40, WIDTH)
+    backbone, x = noisy_backbone(CONFIGS["mlstm"]), _tokens(2, 40, WIDTH)
     with torch.no_grad():
         for block in backbone.blocks:  # type: ignore[union-attr]
             getattr(block.xlstm.mlstm_cell, gate).bias.add_(shift)
@@ -112,7 +100,7 @@ def test_extreme_gates_of_an_mlstm_give_the_same(gate: str, shift: float) -> Non
 @pytest.mark.parametrize("shift", [-60.0, -5.0, 5.0, 60.0])
 @pytest.mark.parametrize("gate", [0, 1])
 def test_extreme_gates_of_an_slstm_give_the_same(gate: int, shift: float) -> None:
-    backbone, x = _backbone(CONFIGS["slstm"]), _tokens(2, 40, WIDTH)
+    backbone, x = noisy_backbone(CONFIGS["slstm"]), _tokens(2, 40, WIDTH)
     with torch.no_grad():
         backbone.blocks[0].xlstm.slstm_cell._bias_.view(4, -1)[gate].add_(shift)  # type: ignore[index,union-attr]
     _assert_close(_results(backbone, x), _results(backbone, x, plain=True), 2e-4)
@@ -120,13 +108,13 @@ def test_extreme_gates_of_an_slstm_give_the_same(gate: int, shift: float) -> Non
 
 @pytest.mark.parametrize("name", ["mlstm", "slstm", "mamba"])
 def test_results_are_the_same_bit_for_bit_each_time(name: str) -> None:
-    backbone, x = _backbone(CONFIGS[name]), _tokens(17, 20, WIDTH)
+    backbone, x = noisy_backbone(CONFIGS[name]), _tokens(17, 20, WIDTH)
     assert _bits(_results(backbone, x)) == _bits(_results(backbone, x))
 
 
 @pytest.mark.parametrize("name", ["mlstm", "slstm", "mamba"])
 def test_two_threads_give_the_same(name: str) -> None:
-    backbone, x = _backbone(CONFIGS[name]), _tokens(17, 20, WIDTH)
+    backbone, x = noisy_backbone(CONFIGS[name]), _tokens(17, 20, WIDTH)
     expected, threads = _results(backbone, x), torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -140,7 +128,7 @@ def test_two_threads_give_the_same(name: str) -> None:
 @torch.no_grad()
 def test_a_row_does_not_depend_on_the_others(name: str) -> None:
     config = CONFIGS[name]
-    backbone, x = _backbone(config), _tokens(4, 40, config.width)
+    backbone, x = noisy_backbone(config), _tokens(4, 40, config.width)
     others = torch.cat([x[:3], 100 * x[3:]])
     assert backbone(x)[:3].numpy().tobytes() == backbone(others)[:3].numpy().tobytes()
 
@@ -148,7 +136,7 @@ def test_a_row_does_not_depend_on_the_others(name: str) -> None:
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_what_comes_later_changes_nothing_before(name: str) -> None:
     config = CONFIGS[name]
-    backbone, x = _backbone(config), _tokens(2, 40, config.width)
+    backbone, x = noisy_backbone(config), _tokens(2, 40, config.width)
     later = torch.cat([x[:, :25], 100 * x[:, 25:]], dim=1)
     torch.testing.assert_close(backbone(later)[:, :25], backbone(x)[:, :25], rtol=0, atol=1e-6)
 
@@ -156,7 +144,7 @@ def test_what_comes_later_changes_nothing_before(name: str) -> None:
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_under_autocast_gradients_are_float32_and_close(name: str) -> None:
     config = CONFIGS[name]
-    backbone, x = _backbone(config, 0.02), _tokens(4, 40, config.width)
+    backbone, x = noisy_backbone(config, 0.02), _tokens(4, 40, config.width)
     expected = _results(backbone, x)
     with torch.autocast("cpu", torch.bfloat16):
         results = _results(backbone, x)
@@ -166,7 +154,7 @@ def test_under_autocast_gradients_are_float32_and_close(name: str) -> None:
 
 
 def test_weights_of_other_types_are_read_plainly() -> None:
-    backbone = _backbone(CONFIGS["mamba"])
+    backbone = noisy_backbone(CONFIGS["mamba"])
     assert compiled_for(torch.zeros(1), torch.zeros(1))
     with plain_sequences():
         assert not compiled_for(torch.zeros(1), torch.zeros(1))
@@ -208,7 +196,7 @@ def test_a_model_predicts_only_the_dimensions_that_are_asked_for() -> None:
 
 
 def test_a_band_as_long_as_the_sequence_is_causal_attention() -> None:
-    backbone, x = _backbone(CONFIGS["transformer"]), _tokens(2, 20, WIDTH)
+    backbone, x = noisy_backbone(CONFIGS["transformer"]), _tokens(2, 20, WIDTH)
     assert isinstance(backbone, Transformer)
     torch.testing.assert_close(backbone(x), backbone._read_band(x, 20), rtol=0, atol=1e-5)
 
