@@ -145,10 +145,18 @@ def _settled(plan: StudyPlan) -> Study:
 
 
 def _timed(cell: CellFolder, stage: str, work: Callable[[], None]) -> None:
+    """Do ``work`` and add what it took to the stage's seconds, also where it is interrupted.
+
+    A stage may be interrupted when its last file is written, and is not begun again then: its seconds would
+    be missing if they were written only after it.
+    """
     began = time.monotonic()
-    work()
-    seconds = {**_seconds(cell), stage: round(time.monotonic() - began, 1)}
-    write_durably(cell.path / _SECONDS, json.dumps(seconds).encode())
+    try:
+        work()
+    finally:
+        before = _seconds(cell)
+        seconds = {**before, stage: round(before.get(stage, 0.0) + time.monotonic() - began, 1)}
+        write_durably(cell.path / _SECONDS, json.dumps(seconds).encode())
 
 
 def _seconds(cell: CellFolder) -> dict[str, float]:

@@ -142,7 +142,7 @@ class Done:
     """``done.json``: the cell is whole.
 
     Attributes:
-        seconds: By stage (train, eval, copycat, timing); of a stage that was interrupted, its last part.
+        seconds: By stage (train, eval, copycat, timing); of a stage that was interrupted, all its parts.
         parameters: Weights of the model.
         made: Where the last stage was done.
     """
