@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from support.files import edit
+from support.held import HeldAgent
 from support.ready import ready_driver
 
 from lram.agents.checkpoints.shipped import shipped_checkpoints
@@ -142,12 +143,13 @@ def children() -> list[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_is_ended_goes_on_and_its_processes_end_with_it(
-    tmp_path: Path, cluster: Any, number: signal.Signals
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    folder = tmp_path / "sweep"
+    monkeypatch.chdir(tmp_path)
+    folder, agent = tmp_path / "sweep", HeldAgent(tmp_path)
     where = ["--backend", "ray", "--address", cluster.address]
-    words = ["random", "-t", "toy/steps", "--contexts", "2,300", "--batch", "1", "--repeats", "3"]
-    driver = lram("latency", *words, "--no-loop", "--seconds", "0.3", *where, "-o", str(folder))
+    words = [agent.spec, "-t", "toy/steps", "--contexts", "2,300", "--batch", "1", "--repeats", "3"]
+    driver = lram("latency", *words, "--no-loop", "--seconds", "0.05", *where, "-o", str(folder))
     wait_for(lambda: recorded(folder) or driver.poll() is not None, "points")
     driver.send_signal(number)
     output, errors = driver.communicate(timeout=240)
@@ -157,6 +159,7 @@ def test_a_driver_that_is_ended_goes_on_and_its_processes_end_with_it(
     before = {(p.job, p.context): p for p in LatencyRun(folder).points()}
     assert 0 < len(before) < 6, errors
     wait_for(lambda: not children(), "processes to end")
+    agent.let_go()
     again = lram("latency", "--resume", str(folder), *where, "--json")
     output, errors = again.communicate(timeout=400)
     assert again.returncode == 0, errors

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.held import HeldAgent
 from support.ready import ready_children, ready_python
 
 from lram.harness.errors import LramError
@@ -169,10 +170,13 @@ COMMAND = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_sweep_that_is_ended_is_gone_on_with(tmp_path: Path, number: signal.Signals) -> None:
-    folder = tmp_path / "sweep"
+def test_a_sweep_that_is_ended_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, agent = tmp_path / "sweep", HeldAgent(tmp_path)
     words = [
-        "random",
+        agent.spec,
         "-t",
         "toy/steps",
         "--contexts",
@@ -182,6 +186,8 @@ def test_a_sweep_that_is_ended_is_gone_on_with(tmp_path: Path, number: signal.Si
         "--repeats",
         "3",
         "--no-loop",
+        "--seconds",
+        "0.05",
     ]
     process = subprocess.Popen(
         [*ready_python(), "-c", COMMAND, "latency", *words, "-o", str(folder)],
@@ -204,6 +210,7 @@ def test_a_sweep_that_is_ended_is_gone_on_with(tmp_path: Path, number: signal.Si
     assert LatencyRun(folder).missing(), "it was ended too late to test anything"
     _wait_for_none_left(str(folder))
 
+    agent.let_go()
     with ready_children():
         run = resume(folder)
     assert not run.missing()
