@@ -55,6 +55,7 @@ SEQUENCES = ("_states", "_read_tiles", "_state_gradients", "_key_gradients", "_q
 COMPILED = (
     *("_read", "_advance", "_decay", "_convolve", "_read_token", "_scan", "_attend", "_combine"),
     *(*SEQUENCES, "_read_tiles"),  # of bfloat16, and one of float32
+    *("_read", "_gradients"),  # of Mamba's scan
 )
 KINDS = sorted(set(CONFIGS) - WITHOUT)
 TYPES = (torch.float32, torch.bfloat16)

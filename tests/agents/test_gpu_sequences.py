@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from support.backbones import noisy_backbone
+from support.gpu_sequences import Faulty, compared, compared_backbone, times
 from torch import Tensor
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.registry import build_backbone
-from lram.agents.backbones.sequences import check_sequences, read_sequences
+from lram.agents.backbones.sequences import check_sequences
 from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.backbones.xlstm.plain import _read_chunk
 from lram.agents.model.config import ModelConfig
@@ -56,25 +55,10 @@ def _given(rows: int, tokens: int, heads: int, width: int, dtype: torch.dtype, s
     return [one.to(DEVICE) for one in ((3 * q).to(dtype), k.to(dtype), v.to(dtype), *gates)]
 
 
-def _results(read: Callable[..., Tensor], given: list[Tensor]) -> dict[str, Tensor]:
-    own = [one.detach().clone().requires_grad_() for one in given]
-    h = read(*own)
-    weights = torch.randn(h.shape, generator=torch.Generator().manual_seed(9)).to(DEVICE)
-    (h * weights.to(h.dtype)).sum().backward()  # type: ignore[no-untyped-call]
-    return dict(zip(NAMES, [h.detach(), *(one.grad for one in own)], strict=True))  # type: ignore[list-item]
-
-
 def _compared(given: list[Tensor], tolerance: float) -> None:
     """Against plain PyTorch in float64."""
-    results = _results(mlstm_sequence.read, given)
-    expected = _results(_plain, [one.double() for one in given])
-    assert {name: one.dtype for name, one in results.items()} == {
-        name: torch.float32 if name == "h" else one.dtype
-        for name, one in zip(NAMES, [given[0], *given], strict=True)
-    }
-    for name, one in expected.items():
-        difference = float((results[name] - one).norm() / one.norm().clamp(min=1e-3))
-        assert difference < tolerance, f"{name}: {difference:.1e}"
+    assert mlstm_sequence.read(*given).dtype == torch.float32
+    compared(mlstm_sequence.read, _plain, NAMES, given, tolerance)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2, 16), (2, 17, 1, 24), (2, 75, 2, 40)])
@@ -93,33 +77,14 @@ def test_numbers_of_two_bytes_are_read_and_their_gradients_rounded() -> None:
     _compared(_given(1, 50, 2, 40, torch.bfloat16, 0.0), 1e-2)
 
 
-class Faulty:
-    """A kernel whose arguments are changed before it runs."""
-
-    def __init__(self, kernel: Any, change: Callable[[dict[str, Any]], None]) -> None:
-        self._kernel, self._change = kernel, change
-
-    def __getitem__(self, grid: Any) -> Any:
-        def run(*given: Any, **named: Any) -> None:
-            everything = {**dict(zip(self._kernel.arg_names, given, strict=False)), **named}
-            self._change(everything)
-            self._kernel[grid](**everything)
-
-        return run
-
-
-def _times(name: str, factor: float) -> Callable[[dict[str, Any]], None]:
-    return lambda given: given.update({name: given[name] * factor})
-
-
 FAULTS = {
-    "scale of keys": ("_read_tiles", _times("scale", 1.001)),
-    "a gate": ("_read_tiles", _times("a", 1.001)),
-    "a state that is not carried": ("_read_tiles", _times("states", 0.0)),
-    "a normaliser that is not carried": ("_read_tiles", _times("norms", 0.0)),
-    "a normaliser that is taken for a constant": ("_key_gradients", _times("dnorm", 0.0)),
-    "the gradient of a state": ("_key_gradients", _times("dstates", 0.0)),
-    "the gradient of a normaliser": ("_query_gradients", _times("norms", 0.0)),
+    "scale of keys": ("_read_tiles", times("scale", 1.001)),
+    "a gate": ("_read_tiles", times("a", 1.001)),
+    "a state that is not carried": ("_read_tiles", times("states", 0.0)),
+    "a normaliser that is not carried": ("_read_tiles", times("norms", 0.0)),
+    "a normaliser that is taken for a constant": ("_key_gradients", times("dnorm", 0.0)),
+    "the gradient of a state": ("_key_gradients", times("dstates", 0.0)),
+    "the gradient of a normaliser": ("_query_gradients", times("norms", 0.0)),
 }
 
 
@@ -141,16 +106,7 @@ def test_a_whole_backbone_has_the_states_and_gradients_of_the_plain_form() -> No
     """With an sLSTM block, which is read plainly."""
     backbone = noisy_backbone(CONFIG)
     backbone.to(DEVICE)
-    x = torch.randn(1, 20, 24, generator=torch.Generator().manual_seed(1)).to(DEVICE)
-    found = []
-    for form in ("triton", "torch"):
-        backbone.zero_grad()
-        with read_sequences(form):  # type: ignore[arg-type]
-            y = backbone(x)
-        y.square().sum().backward()
-        found.append({"y": y.detach(), **{n: p.grad.clone() for n, p in backbone.named_parameters()}})
-    for name, one in found[1].items():
-        assert (found[0][name] - one).norm() < 2e-5 * one.norm().clamp(min=0.05), name
+    compared_backbone(backbone, 20)
 
 
 def test_where_there_is_neither_a_gpu_nor_the_interpreter_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

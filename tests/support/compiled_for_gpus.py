@@ -16,6 +16,7 @@ from lram.agents.backbones.gpu import (
     mlstm,
     mlstm_sequence,
     selective_scan,
+    selective_scan_sequence,
     slstm,
     vector_memory,
 )
@@ -26,6 +27,11 @@ NUMBERS = {
 }
 OTHERS = {"there": "*i8", "scale": "fp32", "position": "*i64", "count": "*i64"}
 SEQUENCE = {"T": mlstm_sequence.TILE, "PART": mlstm_sequence.PART, "COLUMNS": mlstm_sequence.COLUMNS}
+SCAN = {
+    "EVERY": selective_scan_sequence.EVERY,
+    "CHANNELS": selective_scan_sequence.NUMBERS // 16,
+    "SIZE": 16,
+}
 KERNELS = (
     (mlstm._read, {"T": 16, "PART": 32}),
     (
@@ -63,6 +69,8 @@ KERNELS = (
     ),
     # In float32 one: the compiler takes minutes for all.
     (mlstm_sequence._read_tiles, {"PRECISION": "ieee", **SEQUENCE}),
+    (selective_scan_sequence._read, {"KEEP": True, **SCAN}),
+    (selective_scan_sequence._gradients, SCAN),
 )
 
 

@@ -19,7 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lram.agents.backbones.contract import Backbone
-from lram.agents.backbones.gpu import LARGEST_STATE, KernelReader, gpu_kernels_for, too_large
+from lram.agents.backbones.gpu import (
+    LARGEST_STATE,
+    KernelReader,
+    gpu_kernels_for,
+    too_large,
+    triton_detail,
+    why_no_triton,
+)
 from lram.agents.backbones.layers import (
     causal_conv,
     causal_conv_step,
@@ -167,6 +174,11 @@ class MambaMixer(nn.Module, KernelReader, SequenceReader):
                 torch.compiler.is_compiling()
             ):  # which knows operations, not functions with their own backward pass
                 y, _ = self._scan(x, z, self.initial_state(x.shape[0])[0], None)
+            elif sequence_form() == "triton":
+                from lram.agents.backbones.gpu.selective_scan_sequence import scan
+
+                dt, B, C = self._parameters_of(x)
+                y = scan(x, z, self.dt_proj(dt), B, C, self._A(), self.D.float())
             else:
                 y = self._scan_plainly(x, z)
         else:
@@ -276,7 +288,8 @@ class MambaMixer(nn.Module, KernelReader, SequenceReader):
     def why_not_read(self, form: SequenceForm, device: torch.device) -> str | None:
         """See :class:`SequenceReader`."""
         if form == "triton":
-            return "Mamba has no Triton kernel for whole sequences"
+            size = self.A_log.shape[1]
+            return why_no_triton(device) or too_large("its state a channel is", size, LARGEST_STATE)
         if device.type != "cuda":
             return f"mamba-ssm's kernels are of GPUs, and the model is on {device}"
         if installed_kernels() is None:
@@ -285,7 +298,7 @@ class MambaMixer(nn.Module, KernelReader, SequenceReader):
 
     def read_by(self, form: SequenceForm, device: torch.device) -> str:
         """See :class:`SequenceReader`."""
-        return f"mamba-ssm {version('mamba-ssm')}"
+        return triton_detail() if form == "triton" else f"mamba-ssm {version('mamba-ssm')}"
 
     def takes_packages(self, device: torch.device) -> bool:
         """See :class:`SequenceReader`."""
