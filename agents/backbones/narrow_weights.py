@@ -38,19 +38,21 @@ class PackedMatrices:
         form: What they were to be kept as; None: float32.
         kept: How many are.
         left: How many could not be without loss, and are float32.
+        unit: What multiplies many tokens by those that are kept, for people; empty: what multiplies few.
     """
 
     form: Narrow | None
     kept: int = 0
     left: int = 0
+    unit: str = ""
 
     def __str__(self) -> str:
         if self.form is None:
             return "weights in float32"
         said = f"weights in {self.form.removesuffix('-weights')}"
-        return (
-            f"{said}, but {self.left} of {self.left + self.kept} matrices in float32" if self.left else said
-        )
+        if self.left:
+            said = f"{said}, but {self.left} of {self.left + self.kept} matrices in float32"
+        return f"{said}, {self.unit}" if self.unit else said
 
 
 _matrices: ContextVar[PackedMatrices | None] = ContextVar("packed_matrices", default=None)
@@ -71,6 +73,13 @@ def asked_form() -> Narrow | None:
     """Return what :func:`weights_kept_as` says here; None: float32."""
     matrices = _matrices.get()
     return None if matrices is None else matrices.form
+
+
+def note_unit(unit: str) -> None:
+    """Note what multiplies many tokens by a matrix that was packed here (:attr:`PackedMatrices.unit`)."""
+    matrices = _matrices.get()
+    if matrices is not None:
+        matrices.unit = unit
 
 
 def is_matrix(weight: Tensor) -> bool:

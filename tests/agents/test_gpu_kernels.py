@@ -260,6 +260,7 @@ def test_attention_reads_a_cache_as_plain_pytorch_does(
     assert torch.equal(ours.values, plain.values)
 
 
+@pytest.mark.timeout(900)  # a minute of a processor's time, which others may use too
 def test_the_kernels_compile_for_gpus(tmp_path: Path) -> None:
     """A100 and H100, with Triton's own assembler: nothing of a GPU has to be there."""
     given = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}

@@ -226,7 +226,24 @@ def test_what_numba_does_not_compile_for_is_not_used(missing: str, monkeypatch: 
     assert amx.amx_problem.__wrapped__() is not None
 
 
-def test_a_weight_that_is_not_rounded_stays_float32_and_that_is_said() -> None:
+@pytest.mark.parametrize("problem", [None, "the processor has none"])
+def test_the_steps_description_names_the_matrix_unit_where_it_multiplies(
+    problem: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On every processor: making a step multiplies nothing yet."""
+    monkeypatch.setattr(amx, "amx_problem", lambda: problem)
+    unit = ", AMX from 8 tokens" if problem is None else ""
+    detail = agent_of(rounded_model("mamba", "int8"), "int8").stepper.detail
+    assert detail.startswith(f"fused kernels, weights in int8{unit}, numba")
+    assert "AMX" not in make_stepper(rounded_model("mamba", "int8").backbone, "fused").detail
+    few = rounded_model("mamba", "int8")
+    for parameter in few.parameters():
+        parameter.mul_(1.0001)  # so that no matrix is of that form any more
+    assert "AMX" not in make_stepper(few.backbone, "fused", weights="int8").detail
+
+
+def test_a_weight_that_is_not_rounded_stays_float32_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amx, "amx_problem", lambda: "a reason")
     w, x = weight(), torch.randn(3, 50)
     with weights_kept_as("int8") as made:
         PackedLinear(rounded(w, "int8"), None, 3)
@@ -240,7 +257,8 @@ def test_a_weight_that_is_not_rounded_stays_float32_and_that_is_said() -> None:
 def test_the_step_that_keeps_them_passes_the_gate_at_float32s_tolerance(kind: str, form: Narrow) -> None:
     agent = agent_of(rounded_model(kind, form), form)
     said = "bfloat16" if form == "bfloat16-weights" else form
-    assert agent.stepper.detail.startswith(f"fused kernels, weights in {said}, numba")
+    unit = "" if amx.amx_problem() else ", AMX from 8 tokens"
+    assert agent.stepper.detail.startswith(f"fused kernels, weights in {said}{unit}, numba")
     checks = model_checks(agent, SHORT)
     assert [check for check in checks if check.status == "failed"] == []
     assert max(check.limit for check in checks if check.limit is not None) < 1e-4

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.linear import available
-from lram.agents.backbones.narrow_weights import NarrowMatrix, packed_here
+from lram.agents.backbones.narrow_weights import NarrowMatrix, note_unit, packed_here
 from lram.agents.backbones.sequences import in_parts
 
 
@@ -148,6 +148,8 @@ class _Narrow(_Product):
             raise AgentError(f"products in tiles cannot be computed: {problem}")
         self.few = tile_product if unit == "tiles" else narrow_product
         self.many = narrow_product if unit == "vectors" or problem is not None else tile_product
+        if self.many is tile_product:  # whose last bits are others, so records say so
+            note_unit(f"AMX from {_WORTH_TILES} tokens" if unit == "auto" else "AMX")
 
     def of(self, x: Tensor) -> Tensor:
         y = self._sum(x, _NO_ROW)
