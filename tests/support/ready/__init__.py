@@ -28,6 +28,8 @@ from support.ready.client import ADDRESS, PIPE, SIMULATORS, command
 from support.ready.diversion import divert
 
 _FOLDER = Path(__file__).parent
+_FORKED_FROM = {"nodes": "server", "cluster": "nodes"}
+"""Servers that are ready processes themselves, and of which server."""
 
 
 def ready_python() -> list[str]:
@@ -55,7 +57,7 @@ def ready_nodes() -> Iterator[str]:
     Yields the file that they take as ``setup_worker_path``.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(ADDRESS, _server(os.getpid()))
+        patch.setenv(ADDRESS, _server(os.getpid(), "nodes"))
         patch.setenv(PIPE, "1")
         # How Ray begins the command lines of a node's agents, and of the cluster's dashboard.
         patch.setattr(
@@ -87,8 +89,10 @@ def _server(process: int, name: str = "server") -> str:
     folder = tempfile.TemporaryDirectory(prefix="lram-ready-")
     address = str(Path(folder.name) / "socket")
     start = [sys.executable, "-m", f"support.ready.{name}"]
+    if name in _FORKED_FROM:
+        start = [*command(_server(process, _FORKED_FROM[name])), str(_FOLDER / f"{name}.py")]
     server = subprocess.Popen(
-        [*([*ready_python(), str(_FOLDER / "cluster.py")] if name == "cluster" else start), address],
+        [*start, address],
         stdin=subprocess.PIPE,  # its end of file tells the server that this process is gone
         stdout=subprocess.PIPE,
         # Commands set OMP_WAIT_POLICY before they load torch (lram.harness.machine.calm_threads); here it is

@@ -1,7 +1,7 @@
 """A server that forks agents of a Ray cluster's nodes, and drivers of it: it has imported Ray.
 
-It is a ready process itself, so that only Ray is imported here. Nothing else is forked from it: Ray reads its
-variables when it is imported, those that tell a worker its job among them.
+It is a ready process itself, so that only Ray is imported here. Nothing else is forked from it, workers
+least of all (:mod:`support.ready.nodes`).
 """
 
 from __future__ import annotations

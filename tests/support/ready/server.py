@@ -11,21 +11,33 @@ import lram.reports
 from support.ready.forking import serve
 
 IMPORTED = (
+    *(
+        f"lram.envs.domains.{name}"
+        for name in ("darkroom", "gym.domain", "memory.domain", "robosuite.suite", "toy")
+    ),
     "lram.harness.cli",
     "lram.harness.evaluation",
+    "lram.harness.evaluation_files",
+    "lram.harness.tracking",
     "lram.agents.factory",
     "lram.agents.acting.model_agent",
     "pandas",
     "h5py",
     "scipy.stats",
+    "rich.console",
+    "rich.progress",
     "matplotlib.pyplot",
     "matplotlib.backends.backend_pdf",
     "matplotlib.backends.backend_svg",
     "fontTools.subset",
     "torch._dynamo",  # PyTorch imports it when an optimizer is made
+    "lram.agents.checks.equivalence",
     "lram.agents.training.run",
+    "lram.agents.training.labels",
+    "lram.agents.training.windows",
     "lram.harness.collection.collect",
     "lram.harness.latency.sweep",
+    "lram.harness.studies.copycat",
     "lram.harness.studies.running",
     "lram.harness.studies.timing",
 )
@@ -45,7 +57,21 @@ def warm() -> None:
         with suppress(ModuleNotFoundError):
             importlib.import_module(name)
     _ = lram.reports.write_report  # a face that imports when it is asked
+    _compiler()
     gc.enable()
+
+
+def _compiler() -> None:
+    """Import numba and let it learn its types, which a process would do with its first kernel.
+
+    The kernels are imported by those who need them: that is when they look where compiled code is kept.
+    """
+    try:
+        from numba.core.registry import cpu_target
+    except ImportError:
+        return
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
 
 
 if __name__ == "__main__":
