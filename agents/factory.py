@@ -1,6 +1,6 @@
 """Agents by name: what a user writes on the command line or in a plan.
 
-    random, scripted, planner, learner    baselines
+    random, scripted, sac, planner, learner    baselines
     constant, constant=0.5    a baseline with a value
     xlstm[7:1]-16M            an untrained action model of that preset
     small-xlstm[7:1]          a trained model that comes with the package
@@ -65,6 +65,7 @@ _BASELINES = (
     AgentRow("random", "baseline", "uniform over the task's actions"),
     AgentRow("constant", "baseline", "always the same action; constant=0.5 names its value"),
     AgentRow("scripted", "baseline", "Meta-World's experts, and heuristics for a few other tasks"),
+    AgentRow("sac", "baseline", "DMControl: networks that soft actor-critic trained, one a task"),
     AgentRow("planner", "baseline", "DMControl: sampling search on MuJoCo's own model of the task"),
     AgentRow("learner", "baseline", "Dark-Room: finds the goal and remembers it over a trial"),
 )
@@ -170,6 +171,9 @@ def _baseline(name: str, value: str, spec: str) -> Agent:
     if name != "constant":
         if "=" in spec:
             raise AgentError(f"{name} takes no value; write {name} instead of {spec}")
+        if name == "sac":
+            actor: Agent = importlib.import_module("lram.agents.experts.actors").ActorAgent()
+            return actor
         if name == "planner":
             planner: Agent = importlib.import_module("lram.agents.experts.planning").PlanningAgent()
             return planner

@@ -90,10 +90,10 @@ class DataSection:
         Share, Meta(description="of each task's trajectories, only this share, drawn at random")
     ] = 1.0
     labels: Annotated[
-        Literal["taken", "scripted"],
+        Literal["taken", "scripted", "experts"],
         Meta(
             description="what is learned at a decision: the action that was taken, or, in tasks with vector "
-            "states that `scripted` plays, what it would have done there"
+            "states that `scripted` plays (experts: `scripted` or else `sac`), what it would have done there"
         ),
     ] = "taken"
     validation_share: Annotated[

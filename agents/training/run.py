@@ -90,8 +90,8 @@ def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Out
         model, origin = _new_model(recipe)
         if recipe.data.labels != "taken" and model.config.actions_in_context:
             raise AgentError(
-                "data.labels is scripted, and the model reads the actions that were taken in its context; "
-                "set model.actions_in_context to false, or data.labels to taken"
+                f"data.labels is {recipe.data.labels}, and the model reads the actions that were taken in "
+                "its context; set model.actions_in_context to false, or data.labels to taken"
             )
         check_sequences(model, recipe.optimizer.sequences, world.device)
         data = around.data(recipe, model.config.state_width, world.rank)

@@ -71,8 +71,11 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
     from lram.agents.training.windows import Sampling, Windows, evaluation_windows
     from lram.agents.trajectories.store import TrajectoryStore
 
-    scripted = recipe.data.labels == "scripted"
-    stores = [(LabelledStore if scripted else TrajectoryStore)(path) for path in recipe.data.stores]
+    labels = recipe.data.labels
+    stores: list[TrajectoryStore] = [
+        TrajectoryStore(path) if labels == "taken" else LabelledStore(path, labels=labels)
+        for path in recipe.data.stores
+    ]
     digests = tuple(store.digest for store in stores)
     if len(set(digests)) < len(digests):
         raise AgentError(f"data.stores names the same trajectories twice: {', '.join(recipe.data.stores)}")
@@ -106,22 +109,24 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
         },
         KEY: card_facts(selection, split_facts(stores, selection, state_width=state_width)),
     }
-    if scripted:
-        facts["labels"] = {"scripted": _labelled(stores, [one.task for one in windows.summary()])}
+    if labels != "taken":
+        facts["labels"] = _labelled(labels, stores, [one.task for one in windows.summary()])
     targets: Mapping[str, float] = {}
     if data.target_returns == "data":
         targets = target_returns(stores, selection, quantile=data.target_quantile, state_width=state_width)
     return TrainingData(windows, validation, digests, facts, targets)
 
 
-def _labelled(stores: Sequence[TrajectoryStore], tasks: Sequence[str]) -> list[str]:
-    """Return the tasks that scripted actions are learned of; AgentError where there are none."""
-    from lram.agents.training.labels import LabelledStore
+def _labelled(labels: str, stores: Sequence[TrajectoryStore], tasks: Sequence[str]) -> dict[str, list[str]]:
+    """Return the tasks that experts' actions are learned of, by expert; AgentError where there are none."""
+    from lram.agents.training.labels import EXPERTS, LabelledStore
 
-    found = {task for one in stores if isinstance(one, LabelledStore) for task in one.labelled(tasks)}
-    if not found:
+    asked = [one.labelled(tasks) for one in stores if isinstance(one, LabelledStore)]
+    found = {name: sorted({task for one in asked for task in one.get(name, ())}) for name in EXPERTS[labels]}
+    if not any(found.values()):
         raise AgentError(
-            "data.labels is scripted, and the scripted policy plays none of the selected tasks from vector "
-            "states here; set data.labels to taken, or select others (lram agents, lram doctor)"
+            f"data.labels is {labels}, and none of the selected tasks is one with vector states that "
+            f"{' or '.join(EXPERTS[labels])} plays here; set data.labels to taken, or select others "
+            "(lram agents, lram doctor)"
         )
-    return sorted(found)
+    return {name: known for name, known in found.items() if known}

@@ -50,7 +50,7 @@ def test_windows_show_what_the_scripted_policy_would_have_done(path: Path) -> No
             assert shown.actions.dtype == np.float32
         else:
             assert np.array_equal(shown.actions, taken.actions)
-    assert store.labelled(["toy/reach", "toy/unknown", "toy/absent"]) == ["toy/reach"]
+    assert store.labelled(["toy/reach", "toy/unknown", "toy/absent"]) == {"scripted": ["toy/reach"]}
 
 
 def test_a_recipe_learns_and_validates_on_the_labels_and_its_card_tells_of_which_tasks(path: Path) -> None:
@@ -72,7 +72,9 @@ def test_labels_that_nobody_gives_and_models_that_read_actions_are_refused(
     path: Path, tmp_path: Path
 ) -> None:
     settings = [f"data.stores={path}", "data.labels=scripted"]
-    with pytest.raises(AgentError, match="scripted policy plays none of the selected tasks"):
+    with pytest.raises(
+        AgentError, match="none of the selected tasks is one with vector states that scripted plays"
+    ):
         open_data(read_recipe(None, [*settings, "data.tasks=toy/unknown"]), 6)
     tiny = ["model.preset=xlstm-1M", "model.width=16", "model.layers=1", "model.actions_in_context=true"]
     with pytest.raises(AgentError, match="reads the actions that were taken in its context"):

@@ -4,13 +4,13 @@
     python tests/benchmarks/cloning.py dmcontrol/cartpole-swingup --wide --labels scripted --smoothing 6
     python tests/benchmarks/cloning.py dmcontrol/cartpole-swingup --network xlstm --wide --labels scripted
 
-Plays a scripted policy with noise (15 episodes without and 15 with ~0.1x5; --wide: 8 each without, with
-~0.3x10 and with ~0.5x20), learns its actions from all but two episodes, and plays what was learned on other
-seeds. The networks: ``mse`` and ``bins``, three layers of 128 on the observation alone, with a regression or
-with the 256 bins of an action model, which acts by the likeliest bin (``argmax``) or by the mean of the bins
-(``mean``); ``xlstm``, an action model of two blocks of width 64 on windows of 50 timesteps, which acts with
-its state carried and made fresh every 50 decisions. One line of JSON; one seed, a few episodes: for large
-effects. docs/results/zoo.md has what was found.
+Plays a scripted policy, or where there is none the trained actor, with noise (15 episodes without and 15 with
+~0.1x5; --wide: 8 each without, with ~0.3x10 and with ~0.5x20), learns its actions from all but two episodes,
+and plays what was learned on other seeds. The networks: ``mse`` and ``bins``, three layers of 128 on the
+observation alone, with a regression or with the 256 bins of an action model, which acts by the likeliest bin
+(``argmax``) or by the mean of the bins (``mean``); ``xlstm``, an action model of two blocks of width 64 on
+windows of 50 timesteps, which acts with its state carried and made fresh every 50 decisions. One line of
+JSON; one seed, a few episodes: for large effects. docs/results/zoo.md has what was found.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import Episode, TaskSpec
 from lram.agents.compute import Compute
+from lram.agents.experts.actors import actor_tasks, load_actor
 from lram.agents.experts.heuristics import CONTROLLERS
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.network import build_model
@@ -62,9 +63,14 @@ def play(task: str, policy: Policy, seeds: range) -> tuple[Array, Array, Array]:
     return observed, acted, earned
 
 
+def controller_of(task: str) -> Callable[[Array], Any]:
+    """Return the scripted policy of a task, or else its trained actor."""
+    return CONTROLLERS[task] if task in CONTROLLERS else load_actor(task)
+
+
 def noisy(task: str, share: float, burst: int, seed: int) -> Policy:
     """Return the scripted policy, its actions replaced in bursts as by ``scripted~SHARExBURST``."""
-    controller, rng, states = CONTROLLERS[task], np.random.default_rng(seed), {}
+    controller, rng, states = controller_of(task), np.random.default_rng(seed), {}
 
     def act(seen: Array, rewards: Array, decision: int) -> Array:
         actions = np.stack([controller(one) for one in seen])
@@ -88,7 +94,8 @@ def collected(task: str, wide: bool, labels: str) -> tuple[Array, Array, Array]:
     ]
     seen, actions, rewards = (np.concatenate(column) for column in zip(*parts, strict=True))
     if labels == "scripted":
-        actions = np.stack([[CONTROLLERS[task](one) for one in episode] for episode in seen])
+        controller = controller_of(task)
+        actions = np.stack([[controller(one) for one in episode] for episode in seen])
     return seen, actions, rewards
 
 
@@ -228,7 +235,8 @@ def clone_windows(
 def main() -> None:
     """Collect, learn, play, and print a line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("task", choices=sorted(name for name in CONTROLLERS if name.startswith("dmcontrol/")))
+    tasks = {*CONTROLLERS, *actor_tasks()}
+    parser.add_argument("task", choices=sorted(name for name in tasks if name.startswith("dmcontrol/")))
     parser.add_argument("--network", choices=("mse", "bins", "xlstm"), default="bins")
     parser.add_argument("--wide", action="store_true")
     parser.add_argument("--labels", choices=("taken", "scripted"), default="taken")
