@@ -43,9 +43,6 @@ from lram.harness.words import command
 SILENCE_S = 1800.0
 """A process that says nothing for so long is ended; that is a data point, too."""
 
-_READ = 1 << 16
-_LAST_WORDS = 2000  # bytes of a log
-
 
 @dataclass(frozen=True, slots=True)
 class SweepReady:

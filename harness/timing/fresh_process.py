@@ -30,7 +30,7 @@ SILENCE_S = 1800.0
 """A process that says nothing for so long is ended."""
 
 _READ = 1 << 16
-_LAST_WORDS = 2000  # bytes of a log
+_LAST_WORDS = 1 << 16  # bytes of a log: a fault names all extension modules after its first line
 
 _T = TypeVar("_T")
 

@@ -84,7 +84,7 @@ def test_a_node_gives_the_plan_and_the_points_of_this_machine(
     assert there.plan == here.plan
     assert points(there) == points(here)
     assert {p.outcome for p in there.points()} >= {"ok"}
-    assert any("died (SIGSEGV)" in p.outcome for p in there.points())
+    assert any("died (SIGSEGV): Fatal Python error: Seg" in p.outcome for p in there.points())
     assert all(p.loop_ns for p in there.points() if p.outcome == "ok")
     [made] = there.provenance()
     assert made.cpu == here.provenance()[0].cpu

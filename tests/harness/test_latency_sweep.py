@@ -110,7 +110,10 @@ def test_every_end_of_a_process_is_a_data_point_and_the_sweep_goes_on(agents: Pa
     crashing, raising, hungry, slow = names
     for repeat in (0, 1):
         assert outcomes(run, "random", repeat) == ["ok"] * 3
-        for label, words in ((crashing, "died (SIGSEGV)"), (raising, "ValueError: no more ideas")):
+        for label, words in (
+            (crashing, "died (SIGSEGV): Fatal Python error: Segmentation fault"),
+            (raising, "ValueError: no more ideas"),
+        ):
             first, second, third = outcomes(run, label, repeat)
             assert first == "ok"
             assert second.startswith("failed: ")
@@ -169,6 +172,7 @@ COMMAND = (
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_ready")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_sweep_that_is_ended_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -211,8 +215,7 @@ def test_a_sweep_that_is_ended_is_gone_on_with(
     _wait_for_none_left(str(folder))
 
     agent.let_go()
-    with ready_children():
-        run = resume(folder)
+    run = resume(folder)
     assert not run.missing()
     points = run.points()
     assert len(points) == 6
