@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -28,8 +30,13 @@ from support.ready.client import ADDRESS, PIPE, SIMULATORS, command
 from support.ready.diversion import divert
 
 _FOLDER = Path(__file__).parent
+_ALONE = ("server", "simulators")
+"""Servers that are new interpreters."""
 _FORKED_FROM = {"nodes": "server", "cluster": "nodes"}
 """Servers that are ready processes themselves, and of which server."""
+
+SHARED = "LRAM_TESTS_SHARED"
+"""The variable that names the servers that pytest's processes share, each with its socket."""
 
 
 def ready_python() -> list[str]:
@@ -39,8 +46,9 @@ def ready_python() -> list[str]:
 
 @contextmanager
 def ready_children() -> Iterator[None]:
-    """Let the processes that this one starts for cells of studies and for measurements be ready ones."""
+    """Let processes for cells of studies and for measurements be ready ones: this one's, and ready ones'."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ADDRESS, _server(os.getpid()))
         patch.setattr("lram.harness.children.PYTHON", ready_python())
         yield
 
@@ -84,8 +92,42 @@ def ready_simulators() -> Iterator[None]:
         yield
 
 
+def share() -> None:
+    """Start the servers that everybody needs for all processes that this one will start (pytest-xdist's).
+
+    Set LRAM_TESTS_SHARED to nothing for servers of each process's own: what a test costs is then found among
+    its descendants.
+    """
+    if SHARED not in os.environ:
+        os.environ[SHARED] = os.pathsep.join(f"{name}={_start(name)[1]}" for name in _ALONE)
+
+
 @cache
 def _server(process: int, name: str = "server") -> str:
+    for one in filter(None, os.environ.get(SHARED, "").split(os.pathsep)):
+        shared, _, address = one.partition("=")
+        if shared == name:
+            _wait(address)
+            return address
+    server, address = _start(name)
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n", "the server of ready processes did not start"
+    return address
+
+
+def _wait(address: str, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+            connection.connect(address)  # and part: the server takes it for a client that was killed
+            return
+        time.sleep(0.05)
+    raise AssertionError("the server of ready processes did not start")
+
+
+def _start(name: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a server, which ends with this process; return it and its address."""
+    process = os.getpid()
     folder = tempfile.TemporaryDirectory(prefix="lram-ready-")
     address = str(Path(folder.name) / "socket")
     start = [sys.executable, "-m", f"support.ready.{name}"]
@@ -106,8 +148,6 @@ def _server(process: int, name: str = "server") -> str:
             **({"PYTHONWARNINGS": "ignore"} if name == "simulators" else {}),
         },
     )
-    assert server.stdout is not None
-    assert server.stdout.readline() == b"ready\n", "the server of ready processes did not start"
 
     def end() -> None:
         if os.getpid() == process:
@@ -116,4 +156,4 @@ def _server(process: int, name: str = "server") -> str:
             folder.cleanup()
 
     atexit.register(end)
-    return address
+    return server, address
