@@ -40,6 +40,10 @@ _form: SequenceForm = "auto"
 class SequenceReader:
     """A module that reads whole sequences also in the forms ``packages`` or ``triton``."""
 
+    def read_in(self, form: SequenceForm) -> bool:
+        """Return whether the form has something for it; without, it is plain there."""
+        return True
+
     def why_not_read(self, form: SequenceForm, device: torch.device) -> str | None:
         """Return what keeps its sequences from being read in ``form`` on ``device``, or None."""
         raise NotImplementedError
@@ -99,7 +103,7 @@ def why_not_read(model: nn.Module, form: SequenceForm, device: torch.device) -> 
         return (
             numba_problem() if device.type == "cpu" else f"it is of processors, and the model is on {device}"
         )
-    reasons = [reader.why_not_read(form, device) for reader in _readers(model)]
+    reasons = [reader.why_not_read(form, device) for reader in _readers(model, form)]
     if not reasons:
         return "its backbone has no memory that is read so"
     return next(filter(None, reasons), None)
@@ -117,16 +121,17 @@ def check_sequences(model: nn.Module, form: SequenceForm, device: torch.device) 
         return plain
     if device.type == "cpu" and form in _FUSED and _numba_works():
         return f"fused kernels, numba {version('numba')}, PyTorch {torch.__version__}"
-    readers = _readers(model)
     if form == "auto":
+        readers = _readers(model, "packages")
         found = [reader.read_by("packages", device) for reader in readers if reader.takes_packages(device)]
     else:
-        found = [reader.read_by(form, device) for reader in readers]
+        found = [reader.read_by(form, device) for reader in _readers(model, form)]
     return ", ".join(dict.fromkeys([*found, plain]))
 
 
-def _readers(model: nn.Module) -> list[SequenceReader]:
-    return [module for module in model.modules() if isinstance(module, SequenceReader)]
+def _readers(model: nn.Module, form: SequenceForm) -> list[SequenceReader]:
+    modules = (module for module in model.modules() if isinstance(module, SequenceReader))
+    return [module for module in modules if module.read_in(form)]
 
 
 @cache

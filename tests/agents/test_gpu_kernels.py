@@ -56,6 +56,7 @@ COMPILED = (
     *("_read", "_advance", "_decay", "_convolve", "_read_token", "_scan", "_attend", "_combine"),
     *(*SEQUENCES, "_read_tiles"),  # of bfloat16, and one of float32
     *("_read", "_gradients"),  # of Mamba's scan
+    *("_read_all", "_all_gradients"),  # of an sLSTM
 )
 KINDS = sorted(set(CONFIGS) - WITHOUT)
 TYPES = (torch.float32, torch.bfloat16)

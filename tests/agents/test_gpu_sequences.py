@@ -103,7 +103,7 @@ def test_a_planted_epsilon_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_whole_backbone_has_the_states_and_gradients_of_the_plain_form() -> None:
-    """With an sLSTM block, which is read plainly."""
+    """With an sLSTM block, whose kernels have tests of their own."""
     backbone = noisy_backbone(CONFIG)
     backbone.to(DEVICE)
     compared_backbone(backbone, 20)

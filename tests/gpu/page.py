@@ -51,6 +51,9 @@ run where those are installed.
 * *Forms of the step*: plain (`torch`), as a CUDA graph (`captured`), as one with Triton kernels (`triton`:
   every kind but GRU, LSTM and `transformer[recompute]`); [what they
   do](explanation/step.md#forms-of-the-step).
+* *Forms of training*: plain (`torch`), the packages `mamba-ssm` and `mlstm_kernels` (`packages`), and Triton
+  kernels of this project for xLSTM's memories and Mamba's scan (`triton`), which tests have proven in
+  Triton's interpreter only; [what they do](how-to/training.md#forms-of-a-sequence).
 * *Caches*: a Transformer keeps all of the context (`[full]`), its own band (`[ring]`), or reads its window
   again at each decision (`[recompute]`).
 * *Limit*: the time in which the memory moves the bytes of a decision, by the speed that was measured in the

@@ -18,6 +18,7 @@ from lram.agents.backbones.gpu import (
     selective_scan,
     selective_scan_sequence,
     slstm,
+    slstm_sequence,
     vector_memory,
 )
 
@@ -32,6 +33,7 @@ SCAN = {
     "CHANNELS": selective_scan_sequence.NUMBERS // 16,
     "SIZE": 16,
 }
+SCALAR = {"ROWS": slstm_sequence.ROWS, "CHANNELS": slstm_sequence.CHANNELS, "PART": slstm_sequence.PART}
 KERNELS = (
     (mlstm._read, {"T": 16, "PART": 32}),
     (
@@ -71,6 +73,8 @@ KERNELS = (
     (mlstm_sequence._read_tiles, {"PRECISION": "ieee", **SEQUENCE}),
     (selective_scan_sequence._read, {"KEEP": True, **SCAN}),
     (selective_scan_sequence._gradients, SCAN),
+    (slstm_sequence._read_all, {"PRECISION": "tf32", **SCALAR}),
+    (slstm_sequence._all_gradients, {"PRECISION": "tf32", **SCALAR}),
 )
 
 
@@ -92,7 +96,7 @@ for kernel, constants in KERNELS:
     types = {name: type_of(name, constants, bfloat16) for name in kernel.arg_names}
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     stages = {"num_stages": attention.STAGES} if kernel is attention._attend else {}
-    if kernel.fn.__module__ == mlstm_sequence.__name__:
+    if "PRECISION" in constants and not stages:
         stages = {"num_stages": mlstm_sequence.STAGES}
     for capability in (80, 90):
         target = GPUTarget("cuda", capability, 32)

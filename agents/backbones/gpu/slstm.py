@@ -64,7 +64,7 @@ def read_tokens(
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _recurrent(y, of_row, matrix, gate, width, present, inside, PART: tl.constexpr):
+def _recurrent(y, of_row, matrix, gate, width, present, inside, PART: tl.constexpr, PRECISION: tl.constexpr):
     """Add up what the last outputs of a head give to some channels of a gate."""
     place = tl.arange(0, PART)
     total = tl.zeros((of_row.shape[0], gate.shape[0]), tl.float32)
@@ -73,8 +73,54 @@ def _recurrent(y, of_row, matrix, gate, width, present, inside, PART: tl.constex
         there = (part < width)[None, :]
         last = tl.load(y + of_row[:, None] + part[None, :], mask=present[:, None] & there, other=0.0)
         own = tl.load(matrix + gate[:, None] * width + part[None, :], mask=inside[:, None] & there, other=0.0)
-        total += tl.dot(last, tl.trans(own.to(tl.float32)), input_precision="ieee")
+        total += tl.dot(last, tl.trans(own.to(tl.float32)), input_precision=PRECISION)
     return total
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def gates_of(
+    gates,
+    given,
+    both,
+    bias,
+    place,
+    y,
+    of_row,
+    matrix,
+    channel,
+    head_width,
+    width,
+    present,
+    inside,
+    PART: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Return the gates i, f, z, o of some rows and channels of a head, of the last outputs ``y``."""
+    i = _recurrent(y, of_row, matrix, channel, head_width, present, inside, PART, PRECISION)
+    i += tl.load(gates + given, mask=both, other=0.0).to(tl.float32)
+    i += tl.load(bias + place, mask=inside, other=0.0).to(tl.float32)[None, :]
+    f = _recurrent(y, of_row, matrix, head_width + channel, head_width, present, inside, PART, PRECISION)
+    f += tl.load(gates + given + width, mask=both, other=0.0).to(tl.float32)
+    f += tl.load(bias + width + place, mask=inside, other=0.0).to(tl.float32)[None, :]
+    z = _recurrent(y, of_row, matrix, 2 * head_width + channel, head_width, present, inside, PART, PRECISION)
+    z += tl.load(gates + given + 2 * width, mask=both, other=0.0).to(tl.float32)
+    z += tl.load(bias + 2 * width + place, mask=inside, other=0.0).to(tl.float32)[None, :]
+    o = _recurrent(y, of_row, matrix, 3 * head_width + channel, head_width, present, inside, PART, PRECISION)
+    o += tl.load(gates + given + 3 * width, mask=both, other=0.0).to(tl.float32)
+    o += tl.load(bias + 3 * width + place, mask=inside, other=0.0).to(tl.float32)[None, :]
+    return i, f, z, o
+
+
+@triton.jit
+def next_memory(i, f, z, o, c, n, m):
+    """Return what is read at a token, and the memory c, n, m after it."""
+    log_f = m - softplus(-f)
+    scale = tl.where(n == 0, i, tl.maximum(i, log_f))  # that of a fresh memory is its input gate
+    i = tl.exp(tl.minimum(i - scale, 0.0))
+    f = tl.exp(tl.minimum(log_f - scale, 0.0))
+    c_next = f * c + i * tanh(z)
+    n_next = f * n + i
+    return sigmoid(o) * c_next / n_next, c_next, n_next, scale
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -109,29 +155,27 @@ def _read_token(
     own = matrix + head * 4 * head_width * head_width
     given = (row[:, None] * tokens + token) * 4 * width + place[None, :]
 
-    i = _recurrent(y, of_head, own, channel, head_width, present, inside, PART)
-    i += tl.load(gates + given, mask=both, other=0.0).to(tl.float32)
-    i += tl.load(bias + place, mask=inside, other=0.0).to(tl.float32)[None, :]
-    f = _recurrent(y, of_head, own, head_width + channel, head_width, present, inside, PART)
-    f += tl.load(gates + given + width, mask=both, other=0.0).to(tl.float32)
-    f += tl.load(bias + width + place, mask=inside, other=0.0).to(tl.float32)[None, :]
-    z = _recurrent(y, of_head, own, 2 * head_width + channel, head_width, present, inside, PART)
-    z += tl.load(gates + given + 2 * width, mask=both, other=0.0).to(tl.float32)
-    z += tl.load(bias + 2 * width + place, mask=inside, other=0.0).to(tl.float32)[None, :]
-    o = _recurrent(y, of_head, own, 3 * head_width + channel, head_width, present, inside, PART)
-    o += tl.load(gates + given + 3 * width, mask=both, other=0.0).to(tl.float32)
-    o += tl.load(bias + 3 * width + place, mask=inside, other=0.0).to(tl.float32)[None, :]
-
+    i, f, z, o = gates_of(
+        gates,
+        given,
+        both,
+        bias,
+        place,
+        y,
+        of_head,
+        own,
+        channel,
+        head_width,
+        width,
+        present,
+        inside,
+        PART,
+        "ieee",
+    )
     held = row[:, None] * width + place[None, :]
     c_old, n_old = tl.load(c + held, mask=both, other=0.0), tl.load(n + held, mask=both, other=0.0)
     m_old = tl.load(m + held, mask=both, other=0.0)
-    log_f = m_old - softplus(-f)
-    scale = tl.where(n_old == 0, i, tl.maximum(i, log_f))  # that of a fresh memory is its input gate
-    i = tl.exp(tl.minimum(i - scale, 0.0))
-    f = tl.exp(tl.minimum(log_f - scale, 0.0))
-    c_next = f * c_old + i * tanh(z)
-    n_next = f * n_old + i
-    result = sigmoid(o) * c_next / n_next
+    result, c_next, n_next, scale = next_memory(i, f, z, o, c_old, n_old, m_old)
     tl.store(out + (row[:, None] * tokens + token) * width + place[None, :], result, mask=both)
     if MASKED:
         read = (tl.load(there + row * tokens + token, mask=present, other=0) != 0)[:, None]

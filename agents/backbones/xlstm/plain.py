@@ -349,7 +349,7 @@ class MLSTMBlock(nn.Module):
             cell.fgate.bias.copy_(torch.linspace(3.0, 6.0, cell.heads))
 
 
-class SLSTMCell(nn.Module, KernelReader):
+class SLSTMCell(nn.Module, KernelReader, SequenceReader):
     """The scalar memory, with a recurrent matrix a head. Gates are in the order i, f, z, o."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -390,6 +390,18 @@ class SLSTMCell(nn.Module, KernelReader):
             y, c = keep_valid(here, y_new, y), keep_valid(here, c_new, c)
             n, m = keep_valid(here, n_new, n), keep_valid(here, m_new, m)
         return torch.stack(outputs, dim=1), (y, c, n, m)
+
+    def read_in(self, form: SequenceForm) -> bool:
+        """See :class:`SequenceReader`."""
+        return form == "triton"
+
+    def why_not_read(self, form: SequenceForm, device: torch.device) -> str | None:
+        """See :class:`SequenceReader`."""
+        return why_no_triton(device)
+
+    def read_by(self, form: SequenceForm, device: torch.device) -> str:
+        """See :class:`SequenceReader`."""
+        return triton_detail()
 
 
 class SLSTMLayer(nn.Module):
@@ -449,6 +461,10 @@ class SLSTMBlock(nn.Module):
             from lram.agents.backbones.xlstm.slstm_sequence import read
 
             return self._finish(x, read(cell, gates))
+        if sequence_form() == "triton" and not torch.compiler.is_compiling():
+            from lram.agents.backbones.gpu import slstm_sequence
+
+            return self._finish(x, slstm_sequence.read(gates, cell._recurrent_kernel_, cell._bias_))
         y, c, n, m, _ = self.initial_state(x.shape[0])
         y, _ = cell(gates, (y, c, n, m), None)
         return self._finish(x, y)
