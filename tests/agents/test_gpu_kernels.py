@@ -51,7 +51,7 @@ from lram.agents.backbones.gpu import (  # noqa: E402
 )
 
 WITHOUT = {"gru", "lstm", "transformer[recompute]"}
-SEQUENCES = ("_states", "_read_tiles", "_state_gradients", "_key_gradients", "_query_gradients")
+SEQUENCES = ("_states", "_read_tiles", "state_gradients", "key_gradients", "query_gradients")
 COMPILED = (
     *("_read", "_advance", "_decay", "_convolve", "_read_token", "_scan", "_attend", "_combine"),
     *(*SEQUENCES, "_read_tiles"),  # of bfloat16, and one of float32

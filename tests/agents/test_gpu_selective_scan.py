@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.backbones import noisy_backbone
-from support.gpu_sequences import Faulty, compared, compared_backbone, times
+from support.gpu_sequences import Faulty, compared, compared_backbone, compared_under_autocast, times
 from torch import Tensor
 
 from lram.agents.api import AgentError
@@ -139,6 +139,12 @@ def test_a_whole_backbone_has_the_states_and_gradients_of_the_plain_form(
     backbone.to(DEVICE)
     compared_backbone(backbone, 11)
     assert len(asked) == (2 if name == "mamba" else 1)
+
+
+def test_under_autocast_it_rounds_about_as_the_plain_form_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selective_scan_sequence, "NUMBERS", 512)
+    backbone = noisy_backbone(ModelConfig(24, 1, backbone=MambaConfig()))
+    compared_under_autocast(backbone.to(DEVICE), 9)
 
 
 def test_what_reads_is_told_and_where_it_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:

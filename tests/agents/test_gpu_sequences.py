@@ -82,9 +82,9 @@ FAULTS = {
     "a gate": ("_read_tiles", times("a", 1.001)),
     "a state that is not carried": ("_read_tiles", times("states", 0.0)),
     "a normaliser that is not carried": ("_read_tiles", times("norms", 0.0)),
-    "a normaliser that is taken for a constant": ("_key_gradients", times("dnorm", 0.0)),
-    "the gradient of a state": ("_key_gradients", times("dstates", 0.0)),
-    "the gradient of a normaliser": ("_query_gradients", times("norms", 0.0)),
+    "a normaliser that is taken for a constant": ("key_gradients", times("dnorm", 0.0)),
+    "the gradient of a state": ("key_gradients", times("dstates", 0.0)),
+    "the gradient of a normaliser": ("query_gradients", times("norms", 0.0)),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.backbones import CONFIGS, noisy_backbone
-from support.gpu_sequences import Faulty, compared, compared_backbone, times
+from support.gpu_sequences import Faulty, compared, compared_backbone, compared_under_autocast, times
 from torch import Tensor
 
 from lram.agents.api import AgentError
@@ -148,6 +148,10 @@ def test_a_whole_backbone_has_the_states_and_gradients_of_the_plain_form(
     backbone.to(DEVICE)
     compared_backbone(backbone, 11)
     assert len(asked) == 1
+
+
+def test_under_autocast_it_rounds_about_as_the_plain_form_does() -> None:
+    compared_under_autocast(noisy_backbone(ONLY).to(DEVICE), 9)
 
 
 def test_what_reads_is_told_and_what_no_package_reads_is_refused() -> None:

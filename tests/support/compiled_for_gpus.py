@@ -14,6 +14,7 @@ from lram.agents.backbones.gpu import (
     convolution,
     matrix_memory,
     mlstm,
+    mlstm_gradients,
     mlstm_sequence,
     selective_scan,
     selective_scan_sequence,
@@ -64,9 +65,9 @@ KERNELS = (
         for kernel in (
             mlstm_sequence._states,
             mlstm_sequence._read_tiles,
-            mlstm_sequence._state_gradients,
-            mlstm_sequence._key_gradients,
-            mlstm_sequence._query_gradients,
+            mlstm_gradients.state_gradients,
+            mlstm_gradients.key_gradients,
+            mlstm_gradients.query_gradients,
         )
     ),
     # In float32 one: the compiler takes minutes for all.

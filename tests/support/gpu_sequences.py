@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.sequences import read_sequences
+from lram.agents.compute import SequenceForm
 
 Read = Callable[..., Tensor]
 
@@ -49,17 +50,36 @@ def _results(read: Read, names: Sequence[str], given: list[Tensor]) -> dict[str,
 
 def compared_backbone(backbone: Backbone, tokens: int) -> None:
     """Compare hidden states and the gradient of every parameter of the forms ``triton`` and ``torch``."""
-    weight = next(backbone.parameters())
-    x = torch.randn(2, tokens, 24, generator=torch.Generator().manual_seed(1)).to(weight.device)
-    found = []
-    for form in ("triton", "torch"):
-        backbone.zero_grad()
-        with read_sequences(form):  # type: ignore[arg-type]
-            y = backbone(x)
-        y.square().sum().backward()
-        found.append({"y": y.detach(), **{n: p.grad.clone() for n, p in backbone.named_parameters()}})
-    for name, one in found[1].items():
-        assert (found[0][name] - one).norm() < 2e-5 * one.norm().clamp(min=0.05), name
+    ours, plain = (_of_backbone(backbone, tokens, form) for form in ("triton", "torch"))  # type: ignore[arg-type]
+    for name, one in plain.items():
+        assert _apart(ours[name], one) < 2e-5, name
+
+
+def compared_under_autocast(backbone: Backbone, tokens: int) -> None:
+    """Compare what rounding to bfloat16 does in the form ``triton`` with what it does in ``torch``."""
+    exact = _of_backbone(backbone, tokens, "torch")
+    ours, plain = (_of_backbone(backbone, tokens, form, autocast=True) for form in ("triton", "torch"))  # type: ignore[arg-type]
+    assert max(_apart(plain[name], one) for name, one in exact.items()) > 1e-3, "nothing is rounded"
+    for name, one in exact.items():
+        assert _apart(ours[name], one) < 1.5 * _apart(plain[name], one) + 1e-3, name
+
+
+def _of_backbone(
+    backbone: Backbone, tokens: int, form: SequenceForm, autocast: bool = False
+) -> dict[str, Tensor]:
+    device = next(backbone.parameters()).device
+    x = torch.randn(2, tokens, 24, generator=torch.Generator().manual_seed(1)).to(device)
+    backbone.zero_grad()
+    with read_sequences(form), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+        y = backbone(x)
+    y.float().square().sum().backward()
+    gradients = {name: one.grad for name, one in backbone.named_parameters() if one.grad is not None}
+    assert len(gradients) == len(list(backbone.parameters()))
+    return {"y": y.detach().float(), **{name: one.clone() for name, one in gradients.items()}}
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    return float((one - other).norm() / other.norm().clamp(min=0.05))
 
 
 class Faulty:

@@ -29,6 +29,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lram.agents.backbones.gpu.mlstm_gradients import key_gradients, query_gradients, state_gradients
+from lram.agents.backbones.gpu.mlstm_tiles import block, part_of, products, tile_of, weights
+
 CHUNK = 512
 """Tokens of a chunk; a multiple of ``TILE``."""
 
@@ -97,13 +100,13 @@ class _Read(torch.autograd.Function):
         dnum = (_heads(dh, heads) / divisor.transpose(1, 2).unsqueeze(-1)).flatten(-2)
         dstates, dnorms = sizes.states(), sizes.states(1)
         if sizes.kept:
-            _state_gradients[sizes.of_states](q, dnum, dnorm, c, m_short, dstates, dnorms, **sizes.given)
+            state_gradients[sizes.of_states](q, dnum, dnorm, c, m_short, dstates, dnorms, **sizes.given)
         dq, dk, dv = (torch.empty_like(q, dtype=torch.float32) for _ in range(3))
-        _key_gradients[sizes.of_tokens](
+        key_gradients[sizes.of_tokens](
             *(q, k, v, dnum, dnorm, a, c, dstates, dnorms, dk, dv),
             **sizes.given,
         )
-        _query_gradients[sizes.of_tokens](
+        query_gradients[sizes.of_tokens](
             *(k, v, dnum, dnorm, a, c, m_short, states, norms, dq),
             **sizes.given,
         )
@@ -154,47 +157,6 @@ class _Sizes:
         return self._make(*self._shape, self._shape[-1] if columns is None else columns)
 
 
-@triton.jit
-def _block(x, first, token, place, tokens, width, heads):
-    """Load x (B, S, F) at some tokens and places of a head, of which ``first`` is the first number."""
-    mask = (token < tokens)[:, None] & (place < width)[None, :]
-    found = tl.load(x + first + token[:, None] * heads * width + place[None, :], mask=mask, other=0.0)
-    return found.to(tl.float32)  # of which the interpreter makes products; it has none of bfloat16
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _products(
-    x,
-    y,
-    first,
-    token,
-    other,
-    tokens,
-    width,
-    heads,
-    PRECISION: tl.constexpr,
-    T: tl.constexpr,
-    PART: tl.constexpr,
-):
-    """x_t y_s of two (B, S, F), for some tokens t and s: (T, T)."""
-    total = tl.zeros((T, T), tl.float32)
-    for start in range(0, width, PART):
-        place = start + tl.arange(0, PART)
-        one = _block(x, first, token, place, tokens, width, heads)
-        two = _block(y, first, other, place, tokens, width, heads)
-        total += tl.dot(one, tl.trans(two), input_precision=PRECISION)
-    return total
-
-
-@triton.jit
-def _weights(a, c, vector, token, other, tokens):
-    """e^(a_s - c_t) for s <= t, else 0: (T, T)."""
-    at = tl.load(c + vector + token, mask=token < tokens, other=0.0)
-    of = tl.load(a + vector + other, mask=other < tokens, other=0.0)
-    visible = (other[None, :] <= token[:, None]) & (token < tokens)[:, None]
-    return tl.exp(tl.where(visible, of[None, :] - at[:, None], float("-inf")))
-
-
 @triton.jit  # type: ignore[untyped-decorator]
 def _states(
     k,
@@ -214,12 +176,7 @@ def _states(
     PART: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    head = tl.program_id(0).to(tl.int64)
-    row, own = head // heads, head % heads
-    first, vector = (row * tokens * heads + own) * width, head * tokens
-    of_key = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    of_value = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
-    both = (of_key < width)[:, None] & (of_value < width)[None, :]
+    head, first, vector, of_key, of_value, both = part_of(heads, tokens, width, COLUMNS)
     C, n = tl.zeros((COLUMNS, COLUMNS), tl.float32), tl.zeros((COLUMNS,), tl.float32)
     kept = (tokens - 1) // chunk
     for number in range(kept):
@@ -231,8 +188,8 @@ def _states(
         for tile in range(0, chunk, T):
             token = start + tile + tl.arange(0, T)
             weight = tl.exp(tl.load(a + vector + token) - last) * scale
-            key = _block(k, first, token, of_key, tokens, width, heads)
-            value = _block(v, first, token, of_value, tokens, width, heads)
+            key = block(k, first, token, of_key, tokens, width, heads)
+            value = block(v, first, token, of_value, tokens, width, heads)
             weighted = key * weight[:, None]
             n += tl.sum(weighted, axis=0)
             C += tl.dot(tl.trans(weighted), value, input_precision=PRECISION)
@@ -264,19 +221,15 @@ def _read_tiles(
     PART: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    begin, head = tl.program_id(0) * T, tl.program_id(1).to(tl.int64)
-    row, own = head // heads, head % heads
-    first, vector = (row * tokens * heads + own) * width, head * tokens
-    token = begin + tl.arange(0, T)
-    column = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
+    begin, head, first, vector, token, column = tile_of(heads, tokens, width, T, COLUMNS)
     number = begin // chunk
     y, norm = tl.zeros((T, COLUMNS), tl.float32), tl.zeros((T,), tl.float32)
     for start in range(number * chunk, begin + 1, T):
         other = start + tl.arange(0, T)
-        scores = _products(q, k, first, token, other, tokens, width, heads, PRECISION, T, PART)
-        scores = scores * _weights(a, c, vector, token, other, tokens) * scale
+        scores = products(q, k, first, token, other, tokens, width, heads, PRECISION, T, PART)
+        scores = scores * weights(a, c, vector, token, other, tokens) * scale
         norm += tl.sum(scores, axis=1)
-        value = _block(v, first, other, column, tokens, width, heads)
+        value = block(v, first, other, column, tokens, width, heads)
         y += tl.dot(scores, value, input_precision=PRECISION)
     there = token < tokens
     if number > 0:
@@ -286,7 +239,7 @@ def _read_tiles(
         of_state, of_norm = tl.zeros((T, COLUMNS), tl.float32), tl.zeros((T,), tl.float32)
         for start in range(0, width, PART):
             place = start + tl.arange(0, PART)
-            query = _block(q, first, token, place, tokens, width, heads)
+            query = block(q, first, token, place, tokens, width, heads)
             inside = (place < width)[:, None] & (column < width)[None, :]
             at_state = (before + place)[:, None] * width + column[None, :]
             state = tl.load(states + at_state, mask=inside, other=0.0)
@@ -301,173 +254,3 @@ def _read_tiles(
     tl.store(h + first + token[:, None] * heads * width + column[None, :], y, mask=both)
     if tl.program_id(2) == 0:
         tl.store(normalizer + vector + token, norm, mask=there)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _state_gradients(
-    q,
-    dnum,
-    dnorm,
-    c,
-    m,
-    dstates,
-    dnorms,
-    heads,
-    tokens,
-    width,
-    scale,
-    chunk,
-    PRECISION: tl.constexpr,
-    T: tl.constexpr,
-    PART: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    head = tl.program_id(0).to(tl.int64)
-    row, own = head // heads, head % heads
-    first, vector = (row * tokens * heads + own) * width, head * tokens
-    of_key = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    of_value = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
-    both = (of_key < width)[:, None] & (of_value < width)[None, :]
-    dC, dn = tl.zeros((COLUMNS, COLUMNS), tl.float32), tl.zeros((COLUMNS,), tl.float32)
-    kept = (tokens - 1) // chunk
-    for back in range(kept):
-        number = kept - back
-        start = number * chunk
-        before = tl.load(m + vector + start - 1)
-        if back > 0:
-            decay = tl.exp(before - tl.load(c + vector + start + chunk - 1))
-            dC, dn = dC * decay, dn * decay
-        for tile in range(0, chunk, T):
-            token = start + tile + tl.arange(0, T)
-            there = token < tokens
-            past = tl.exp(before - tl.load(c + vector + token, mask=there, other=float("inf")))
-            query = _block(q, first, token, of_key, tokens, width, heads)
-            slope = _block(dnum, first, token, of_value, tokens, width, heads)
-            weighted = query * past[:, None]
-            dn += tl.sum(weighted * tl.load(dnorm + vector + token, mask=there, other=0.0)[:, None], axis=0)
-            dC += tl.dot(tl.trans(weighted), slope, input_precision=PRECISION)
-        place = (head * kept + number - 1) * width + of_key
-        tl.store(dstates + place[:, None] * width + of_value[None, :], dC, mask=both)
-        if tl.program_id(2) == 0:
-            tl.store(dnorms + place, dn, mask=of_key < width)
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _key_gradients(
-    q,
-    k,
-    v,
-    dnum,
-    dnorm,
-    a,
-    c,
-    dstates,
-    dnorms,
-    dk,
-    dv,
-    heads,
-    tokens,
-    width,
-    scale,
-    chunk,
-    PRECISION: tl.constexpr,
-    T: tl.constexpr,
-    PART: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    begin, head = tl.program_id(0) * T, tl.program_id(1).to(tl.int64)
-    row, own = head // heads, head % heads
-    first, vector = (row * tokens * heads + own) * width, head * tokens
-    token = begin + tl.arange(0, T)
-    column = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
-    number, kept = begin // chunk, (tokens - 1) // chunk
-    of_key, of_value = tl.zeros((T, COLUMNS), tl.float32), tl.zeros((T, COLUMNS), tl.float32)
-    for start in range(begin, tl.minimum((number + 1) * chunk, tokens), T):
-        later = start + tl.arange(0, T)
-        weight = _weights(a, c, vector, later, token, tokens) * scale
-        scores = _products(q, k, first, later, token, tokens, width, heads, PRECISION, T, PART) * weight
-        slopes = _products(dnum, v, first, later, token, tokens, width, heads, PRECISION, T, PART)
-        slopes += tl.load(dnorm + vector + later, mask=later < tokens, other=0.0)[:, None]
-        slopes = slopes * weight
-        query = _block(q, first, later, column, tokens, width, heads)
-        slope = _block(dnum, first, later, column, tokens, width, heads)
-        of_key += tl.dot(tl.trans(slopes), query, input_precision=PRECISION)
-        of_value += tl.dot(tl.trans(scores), slope, input_precision=PRECISION)
-    there, inside = token < tokens, column < width
-    if number < kept:  # the memory after this chunk, which is whole
-        last = tl.load(c + vector + (number + 1) * chunk - 1)
-        weight = tl.exp(tl.load(a + vector + token) - last) * scale
-        after = (head * kept + number) * width
-        to_key, to_value = tl.zeros((T, COLUMNS), tl.float32), tl.zeros((T, COLUMNS), tl.float32)
-        for start in range(0, width, PART):
-            place = start + tl.arange(0, PART)
-            mask = (place < width)[:, None] & inside[None, :]
-            key = _block(k, first, token, place, tokens, width, heads)
-            value = _block(v, first, token, place, tokens, width, heads)
-            at = (after + place)[:, None] * width + column[None, :]
-            turned = (after + column)[None, :] * width + place[:, None]
-            dC = tl.load(dstates + at, mask=mask, other=0.0)
-            dCT = tl.load(dstates + turned, mask=mask, other=0.0)
-            to_value += tl.dot(key, dC, input_precision=PRECISION)
-            to_key += tl.dot(value, dCT, input_precision=PRECISION)
-        to_key += tl.load(dnorms + after + column, mask=inside, other=0.0)[None, :]
-        of_key += weight[:, None] * to_key
-        of_value += weight[:, None] * to_value
-    target = first + token[:, None] * heads * width + column[None, :]
-    tl.store(dk + target, of_key, mask=there[:, None] & inside[None, :])
-    tl.store(dv + target, of_value, mask=there[:, None] & inside[None, :])
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _query_gradients(
-    k,
-    v,
-    dnum,
-    dnorm,
-    a,
-    c,
-    m,
-    states,
-    norms,
-    dq,
-    heads,
-    tokens,
-    width,
-    scale,
-    chunk,
-    PRECISION: tl.constexpr,
-    T: tl.constexpr,
-    PART: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    begin, head = tl.program_id(0) * T, tl.program_id(1).to(tl.int64)
-    row, own = head // heads, head % heads
-    first, vector = (row * tokens * heads + own) * width, head * tokens
-    token = begin + tl.arange(0, T)
-    column = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
-    number = begin // chunk
-    there, inside = token < tokens, column < width
-    of_norm = tl.load(dnorm + vector + token, mask=there, other=0.0)
-    of_query = tl.zeros((T, COLUMNS), tl.float32)
-    for start in range(number * chunk, begin + 1, T):
-        other = start + tl.arange(0, T)
-        slopes = _products(dnum, v, first, token, other, tokens, width, heads, PRECISION, T, PART)
-        slopes = (slopes + of_norm[:, None]) * _weights(a, c, vector, token, other, tokens) * scale
-        key = _block(k, first, other, column, tokens, width, heads)
-        of_query += tl.dot(slopes, key, input_precision=PRECISION)
-    if number > 0:
-        at = tl.load(c + vector + token, mask=there, other=float("inf"))
-        past = tl.exp(tl.load(m + vector + number * chunk - 1) - at)
-        before = (head * ((tokens - 1) // chunk) + number - 1) * width
-        of_state = tl.zeros((T, COLUMNS), tl.float32)
-        for start in range(0, width, PART):
-            place = start + tl.arange(0, PART)
-            slope = _block(dnum, first, token, place, tokens, width, heads)
-            mask = (place < width)[:, None] & inside[None, :]
-            turned = (before + column)[None, :] * width + place[:, None]
-            CT = tl.load(states + turned, mask=mask, other=0.0)
-            of_state += tl.dot(slope, CT, input_precision=PRECISION)
-        n = tl.load(norms + before + column, mask=inside, other=0.0)
-        of_query += past[:, None] * (of_state + of_norm[:, None] * n[None, :])
-    target = first + token[:, None] * heads * width + column[None, :]
-    tl.store(dq + target, of_query, mask=there[:, None] & inside[None, :])
