@@ -6,9 +6,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.ready import ready_children
+from support.ready import ready_children, ready_python
+from support.ready.client import ADDRESS
 
 from lram.agents.api import AgentError, AgentInfo, Episode, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
@@ -449,19 +450,27 @@ def test_a_killed_study_goes_on_and_its_cell_is_that_of_one_that_was_not(
     study: Study, made: StudyFolder, tmp_path: Path
 ) -> None:
     folder = tmp_path / "study"
+    # A fork's parent is the driver itself: the process of a ready child is killed with its parent.
     code = (
-        "import sys; from pathlib import Path; from lram.harness.studies.running import ablate; "
+        "import os, sys; from support import forked; forked.install(); print(os.getpid(), flush=True); "
+        "from lram.harness.studies.running import ablate; "
         "from lram.harness.studies.study import read_study; "
         "ablate(read_study(sys.argv[1]), sys.argv[2], only=['off, seed 0'])"
     )
     slow = tmp_path / "tiny.toml"
     slow.write_text(text_of(study))
-    process = subprocess.Popen([sys.executable, "-c", code, str(slow), str(folder)])
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    del environment[ADDRESS]
+    command = [*ready_python(), "-c", code, str(slow), str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    driver = int(process.stdout.readline())
     states = folder / "cells"
     while not list(states.glob("off-seed0-*/train/state/*")) and process.poll() is None:
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with suppress(ProcessLookupError):
+        os.kill(driver, signal.SIGKILL)
+    process.communicate()
     # The child sees that its parent is gone, saves its state and ends; the next one waits for it.
     opened, failed = ablate(study, folder, only=["off, seed 0"])
     assert not failed
