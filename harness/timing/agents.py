@@ -16,11 +16,11 @@ is the view's to say.
 from __future__ import annotations
 
 import tempfile
+import weakref
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -116,8 +116,7 @@ class TimedModel:
         self._anew = config.past.anew
         self._fits = fitted and grows(config)
         self._kept: tuple[Callable[[], State], npt.NDArray[Any], npt.NDArray[Any]] | None = None
-        self._file: Path | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix="lram-latency-")
+        self._file: IO[bytes] | None = None
         self._encoded = encode(agent, list(inputs.observations))
         self.weight_bytes = agent.weight_bytes
         self.held = False
@@ -160,8 +159,12 @@ class TimedModel:
         if rewind is not None:
             self._kept = rewind, state.earned.copy(), state.last_classes.copy()
             return
-        self._file = Path(self._folder.name) / "state.pt"
-        # A copy in memory would count as the agent's.
+        # A copy in memory would count as the agent's. The file has no name, so it is gone with its process.
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed with this object
+            weakref.finalize(self, self._file.close)
+        self._file.seek(0)
+        self._file.truncate()
         torch.save(state, self._file)
 
     def ready(self) -> None:
@@ -218,6 +221,7 @@ class TimedModel:
                 self._reload()
                 return
             self.reached.blocks.clear()  # so that there are never two
+            self._file.seek(0)
             with torch.inference_mode():
                 self._state = torch.load(self._file, weights_only=False)
         self.ready()
@@ -225,6 +229,7 @@ class TimedModel:
     def _reload(self) -> None:
         """Read the state from disk to where it is: what was recorded for it is for its addresses."""
         assert self._file is not None
+        self._file.seek(0)
         with torch.inference_mode():
             kept: LaneStates = torch.load(self._file, weights_only=False, map_location="cpu")
             for one, other in zip(self.reached.blocks, kept.blocks, strict=True):

@@ -163,6 +163,7 @@ def test_a_record_of_which_the_disk_took_a_part_leaves_no_torn_line(
         def write(self, content: bytes) -> int:  # type: ignore[override]
             return super().write(content[:5])
 
+    writer._files["part"].close()
     writer._files["part"] = Full(tmp_path / "part" / "0001.jsonl", "a")
     with pytest.raises(LramError, match="took part of a record only; make room, then 'go on'"):
         writer.append("part", {"n": 2})
