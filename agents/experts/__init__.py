@@ -1,1 +1,1 @@
-"""Agents that are no models: random, constant, scripted, planner, learner, and noise on any agent."""
+"""Agents that are no action models: random, constant, scripted, sac, planner, learner; noise on any agent."""

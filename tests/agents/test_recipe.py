@@ -14,6 +14,7 @@ from lram.agents.api import AgentError
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.checkpoints.shipped import shipped_checkpoints
+from lram.agents.experts.actors import actor_tasks
 from lram.agents.experts.heuristics import CONTROLLERS
 from lram.agents.experts.planning.problems import PROBLEMS
 from lram.agents.model.config import ModelConfig, config_to_dict
@@ -373,11 +374,13 @@ def test_the_recipes_of_the_zoo_differ_in_the_model_alone() -> None:
 def test_the_zoo_is_collected_by_teachers_that_play_its_tasks_and_none_of_them_is_held_out() -> None:
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(RECIPES.parents[1] / "tox.ini")
-    scripted, planned = (tox["zoo"][name].split(",") for name in ("scripted", "planned"))
+    scripted, planned, acted = (tox["zoo"][name].split(",") for name in ("scripted", "planned", "actors"))
     assert set(scripted) <= CONTROLLERS.keys()
     assert set(planned) <= PROBLEMS.keys() - set(scripted)
     assert {*scripted, *planned} <= set(suites()["dmcontrol11"])
     assert len(scripted + planned) == 9
+    assert set(acted) == actor_tasks().keys()
+    assert {*scripted, *acted} <= set(suites()["dmcontrol11"])
 
 
 def _weights(recipe: Recipe) -> int:
