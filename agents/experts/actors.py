@@ -74,8 +74,9 @@ class Actor:
         return action
 
 
-def actor_tasks() -> dict[str, Traversable]:
-    """Return the file of each task that has an actor."""
+@cache
+def actor_tasks() -> Mapping[str, Traversable]:
+    """Return the file of each task that has an actor; looked up once, for labels ask at every window."""
     return {
         f"{domain.name}/{file.name.removesuffix('.safetensors')}": file
         for domain in sorted((files("lram.agents") / "data/actors").iterdir(), key=lambda one: one.name)
