@@ -1,6 +1,7 @@
 """Trained models that come with the package, to try everything on real checkpoints.
 
-``small-*`` know 17 easy tasks of four domains, ``zoo-*`` 45 of Meta-World and four of DMControl.
+``small-*`` know 17 easy tasks of four domains, ``zoo-*`` 45 of Meta-World and four of DMControl,
+``control-xlstm[1:0]`` the same 45 and eight of DMControl.
 
 Each is a checkpoint's folder in ``data/checkpoints``. How they were made, and what they score:
 ``docs/reference/models.md``. This module imports no torch.
@@ -21,6 +22,7 @@ _FOLDERS = {
     "zoo-xlstm[7:1]": "zoo-xlstm-7-1",
     "zoo-mamba": "zoo-mamba",
     "zoo-transformer": "zoo-transformer",
+    "control-xlstm[1:0]": "control-xlstm-1-0",
 }
 
 

@@ -11,8 +11,9 @@ from lram.agents.factory import create_agent, list_agents
 from lram.agents.training.recipe_text import recipe_from_dict
 
 BACKBONES = ("xlstm[1:0]", "xlstm[7:1]", "mamba", "transformer")
-TASKS = {"small": 17, "zoo": 49}
-NAMES = tuple(f"{kind}-{backbone}" for kind in TASKS for backbone in BACKBONES)
+FAMILIES = ("small", "zoo")
+TASKS = {"small": 17, "zoo": 49, "control": 53}
+NAMES = (*(f"{kind}-{backbone}" for kind in FAMILIES for backbone in BACKBONES), "control-xlstm[1:0]")
 
 
 def test_all_are_there_and_listed() -> None:
@@ -31,7 +32,7 @@ def test_a_checkpoint_is_whole_and_says_how_it_was_made(name: str) -> None:
     assert (shipped_checkpoints()[name] / "README.md").is_file()
 
 
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_they_differ_in_the_model_alone(kind: str) -> None:
     names = [f"{kind}-{backbone}" for backbone in BACKBONES]
     cards = [load_checkpoint(shipped_checkpoints()[name])[1].card for name in names]
