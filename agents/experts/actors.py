@@ -20,7 +20,8 @@ dmcontrol/ball_in_cup-catch  151.2 +- 62.8   918.4 +- 10.4   50,000
 ===========================  ==============  ==============  =========
 
 Tried without success, in 40,000 to 100,000 timesteps: fish-upright (406 where random play has 277),
-finger-turn_easy (0, also beside episodes of the planner) and hopper-stand (10).
+finger-turn_easy (nothing in two or three episodes of three, also beside episodes of the planner) and
+hopper-stand (10).
 """
 
 from __future__ import annotations

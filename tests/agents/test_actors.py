@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.playing import play
 
 from lram.agents.api import AgentError, Episode, TaskSpec
 from lram.agents.experts import actors
@@ -16,7 +17,7 @@ from lram.agents.training.labels import LabelledStore
 from lram.agents.trajectories.store import TrajectoryStore
 from lram.agents.trajectories.trajectory import Trajectory
 from lram.agents.trajectories.writer import StoreWriter
-from lram.envs.registry import load_domain, select
+from lram.envs.registry import select
 
 TASKS = sorted(actor_tasks())
 # Task, mean of random play, mean of the actor, as the module's text has them.
@@ -26,16 +27,6 @@ TABLE = {
         r"^(dmcontrol/\S+) +(\S+) \+- \S+ +(\S+) \+- \S+ +\S+$", actors.__doc__ or "", re.M
     )
 }
-
-
-def spec_of(task: str) -> TaskSpec:
-    domain = load_domain("dmcontrol")
-    session = domain.make(task.split("/")[1], domain.protocol())
-    spec = session.spec
-    session.close()
-    return TaskSpec(
-        task, "dmcontrol", spec.observation, spec.observation_shape, spec.action, spec.action_size, None, 1
-    )
 
 
 def test_the_table_has_every_actor() -> None:
@@ -59,18 +50,7 @@ def test_an_actor_reads_its_entries_alone_and_stays_within_the_bounds(task: str)
 @pytest.mark.parametrize("task", TASKS)
 def test_an_actor_scores_far_above_random_play(task: str) -> None:
     pytest.importorskip("dm_control", reason="needs lram-bench[dmcontrol]")
-    domain, agent, spec = load_domain("dmcontrol"), create_agent("sac"), spec_of(task)
-    assert agent.refuses(spec) is None
-    session, state, returns = domain.make(task.split("/")[1], domain.protocol()), agent.start(1), []
-    for seed in (1100, 1101):
-        agent.reset(state, [0], [Episode(spec, seed)])
-        seen, total, over = session.reset(seed), 0.0, False
-        while not over:
-            (action,), state = agent.act(state, [seen], [0.0], [0])
-            step = session.step(action)
-            seen, total, over = step.observation, total + step.reward, step.terminated or step.truncated
-        returns.append(total)
-    session.close()
+    returns = play(create_agent("sac"), task, (1100, 1101))
     chance, mean = TABLE[task]
     assert np.mean(returns) > chance + (mean - chance) / 2
     assert mean > (select(task)[0].score_reference or 0) * 0.7

@@ -1,11 +1,12 @@
 """Baselines keep the Agent contract, and the scripted ones do solve what they claim to solve."""
 
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from support.playing import play, played
 
 from lram.agents.api import Agent, AgentError, Episode, TaskSpec
 from lram.agents.experts.baselines import ConstantAgent, RandomAgent, ScriptedAgent
@@ -15,39 +16,6 @@ from lram.envs.registry import benchmark_tasks, load_domain
 DISCRETE = TaskSpec("atari/amidar", "atari", "image", (3, 64, 64), "discrete", 18, 10.0, 20.0)
 PROCGEN = TaskSpec("procgen/maze", "procgen", "image", (3, 64, 64), "discrete", 15, 10.0, 1.0)
 CONTINUOUS = TaskSpec("dmcontrol/walker-run", "dmcontrol", "vector", (204,), "continuous", 6, None, 100.0)
-
-
-def play(agent: Agent, task_id: str, seeds: Iterable[int]) -> list[float]:
-    """Return the return of an episode from each seed."""
-    return [total for total, _ in played(agent, task_id, seeds)]
-
-
-def played(
-    agent: Agent, task_id: str, seeds: Iterable[int], *, until_solved: bool = False
-) -> list[tuple[float, bool]]:
-    """Return the return of an episode from each seed, and whether it was solved at any step."""
-    domain = load_domain(task_id.split("/")[0])
-    session = domain.make(task_id.split("/")[1], domain.protocol())
-    spec = session.spec
-    task = TaskSpec(
-        task_id, domain.name, spec.observation, spec.observation_shape, spec.action, spec.action_size, None, 1
-    )
-    assert agent.refuses(task) is None
-    state = agent.start(1)
-    results = []
-    for seed in seeds:
-        agent.reset(state, [0], [Episode(task, seed)])
-        observation, reward, total, solved, over = session.reset(seed), 0.0, 0.0, False, False
-        while not over:
-            (action,), state = agent.act(state, [observation], [reward], [0])
-            step = session.step(action)
-            observation, reward = step.observation, step.signal
-            total += step.reward
-            solved = solved or bool(step.success)
-            over = step.terminated or step.truncated or (solved and until_solved)
-        results.append((total, solved))
-    session.close()
-    return results
 
 
 def acts(agent: Agent, episodes: dict[int, Episode], order: Sequence[int], count: int = 4) -> dict[int, Any]:
