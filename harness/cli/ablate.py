@@ -57,6 +57,15 @@ def ablate(
         list[str] | None,
         Parameter(help="Make these cells only: titles, level names, 'seed 0', or patterns.", negative=()),
     ] = None,
+    reuse: Annotated[
+        list[Path] | None,
+        Parameter(
+            help="Folders of other studies: what one of them has made already (the same trajectories, "
+            "trainings of the same recipe, data, evaluation and versions) is copied from it; repeat it for "
+            "several.",
+            negative=(),
+        ),
+    ] = None,
     list_: Annotated[
         bool,
         Parameter(name="--list", help="List the studies that are included.", negative=()),
@@ -96,6 +105,8 @@ def ablate(
     try:
         asked = read_any_study(study)
         if isinstance(asked, PrecisionStudy):
+            if reuse:
+                raise LramError("--reuse has no meaning for a study of precisions, which trains nothing")
             return _precisions(study, asked, output, jobs, only, checkpoint, trusted(trust), cluster)
         if checkpoint:
             raise LramError(f"--checkpoint is for studies of precisions; {study} trains its models itself")
@@ -110,7 +121,14 @@ def ablate(
 
         with still(lambda: doing):
             opened, failed = run(
-                asked, output, jobs=jobs, only=only or (), say=tell, executor=executor, progress=shown
+                asked,
+                output,
+                jobs=jobs,
+                only=only or (),
+                reuse=reuse or (),
+                say=tell,
+                executor=executor,
+                progress=shown,
             )
     except KeyboardInterrupt:
         print(f"\ninterrupted; the same command continues: {command('ablate', study, '-o', output)}")

@@ -59,6 +59,14 @@ class PaperOptions:
     jobs: Annotated[
         int | None, Parameter(name=["--jobs", "-j"], help="Cells of a study at the same time.")
     ] = None
+    reuse: Annotated[
+        list[Path] | None,
+        Parameter(
+            help="Folders of other items or studies: trajectories and trainings that one of them has made "
+            "already are copied from it; repeat it for several.",
+            negative=(),
+        ),
+    ] = None
     backend: Annotated[
         Literal["local", "ray"],
         Parameter(
@@ -84,6 +92,7 @@ class PaperOptions:
             episodes=self.episodes,
             cluster=(*cluster, *(("--address", self.address) if self.address is not None else ())),
             jobs=self.jobs,
+            reuse=tuple(str(placed(path)) for path in self.reuse or ()),
         )
 
 

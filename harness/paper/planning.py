@@ -37,6 +37,7 @@ class PaperChoices:
         seeds, episodes: Of a study, in place of the item's.
         cluster: Options that the commands which know clusters are given, such as ``--backend ray``.
         jobs: Cells of a study at the same time.
+        reuse: Folders of other items or studies, whose trajectories and trainings are copied.
     """
 
     scale: Scale = "laptop"
@@ -48,6 +49,7 @@ class PaperChoices:
     episodes: int | None = None
     cluster: tuple[str, ...] = ()
     jobs: int | None = None
+    reuse: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def _check_meaning(choices: PaperChoices, text: str, *, study: bool, recipe: boo
         ("--episodes", choices.episodes is not None, study),
         ("--jobs", choices.jobs is not None, study),
         ("--backend", choices.cluster, study),
+        ("--reuse", choices.reuse, study),
     ):
         if given and not means:
             raise LramError(
@@ -205,6 +208,7 @@ def _filled(step: str, values: Mapping[str, Sequence[str]], choices: PaperChoice
     if words[0] == "ablate":
         words += ["--jobs", str(choices.jobs)] if choices.jobs is not None else []
         words += choices.cluster
+        words += [part for other in choices.reuse for part in ("--reuse", other)]
     return tuple(words)
 
 

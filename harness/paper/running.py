@@ -16,6 +16,7 @@ interrupted is continued as its command is.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -122,8 +123,10 @@ def _opened(plan: PaperPlan, path: Path, choices: PaperChoices) -> PaperRecord:
 
 
 def _decisive(steps: Sequence[str]) -> list[str]:
-    """Return the commands without what follows ``ablate``'s folder: how many jobs and where may change."""
-    return [step.partition(" --jobs ")[0].partition(" --backend ")[0] for step in steps]
+    """Return the commands without what follows ``ablate``'s folder: how many jobs, where, and what is reused
+    may change.
+    """
+    return [re.split(" --(?:jobs|backend|reuse) ", step)[0] for step in steps]
 
 
 def _words(step: Sequence[str]) -> list[str]:

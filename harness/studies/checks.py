@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lram.harness.storage.number_checks import check_numbers, wrong
 from lram.harness.storage.seeds import evaluation_seed
-from lram.harness.studies.records import Copies, Done, StudyPlan, Times
+from lram.harness.studies.records import Copies, Done, Reused, StudyPlan, Times
 
 
 def check_plan(file: Path, plan: StudyPlan) -> None:
@@ -62,3 +62,10 @@ def check_copies(file: Path, copies: Copies) -> None:
             raise wrong(file, f"of {task.decisions} decisions on {task.task} it counts {counts}")
         if min(task.moved, task.data_moved, task.missed) < 0:
             raise wrong(file, f"the actions on {task.task} moved by less than nothing")
+
+
+def check_reused(file: Path, reused: Reused) -> None:
+    """Raise LramError, naming ``file``, where ``reused`` tells of no training."""
+    check_numbers(reused, file)
+    if reused.seconds < 0:
+        raise wrong(file, f"its training took {reused.seconds} s")

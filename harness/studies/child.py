@@ -18,10 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
 from lram.agents.api import AgentError
-from lram.agents.durable import read_regular, write_durably
 from lram.agents.training.recipe import Recipe
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.envs.protocol_id import ProtocolId
@@ -29,14 +26,12 @@ from lram.harness.errors import LramError, as_lram_error
 from lram.harness.evaluation import evaluate, resume
 from lram.harness.machine import Machine, calm_threads
 from lram.harness.progress import shown
-from lram.harness.storage.json_files import DAMAGE
 from lram.harness.storage.provenance import collect
 from lram.harness.studies.folder import CellFolder, StudyFolder, held
 from lram.harness.studies.records import SCHEMA, Copies, Done, StudyPlan, Times
 from lram.harness.studies.study import Study
 
 INTERRUPTED = 130
-_SECONDS = "seconds.json"
 
 
 def make(cell: CellFolder, study: Study) -> None:
@@ -78,7 +73,7 @@ def take_times(cell: CellFolder, study: Study) -> None:
     made = collect({"threads": 1, "workers": 1}, {})
     cell.write(
         "done.json",
-        Done(SCHEMA, cell.entry.key, cell.entry.title, model.parameter_count, _seconds(cell), made),
+        Done(SCHEMA, cell.entry.key, cell.entry.title, model.parameter_count, cell.seconds(), made),
     )
 
 
@@ -154,19 +149,7 @@ def _timed(cell: CellFolder, stage: str, work: Callable[[], None]) -> None:
     try:
         work()
     finally:
-        before = _seconds(cell)
-        seconds = {**before, stage: round(before.get(stage, 0.0) + time.monotonic() - began, 1)}
-        write_durably(cell.path / _SECONDS, json.dumps(seconds).encode())
-
-
-def _seconds(cell: CellFolder) -> dict[str, float]:
-    try:
-        found: dict[str, float] = msgspec.json.decode(
-            read_regular(cell.path / _SECONDS), type=dict[str, float]
-        )
-    except DAMAGE:  # it says how long things took, no more
-        return {}
-    return found
+        cell.add_seconds(stage, time.monotonic() - began)
 
 
 def _end_with_parent() -> None:

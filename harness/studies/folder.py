@@ -6,7 +6,7 @@
         study.json             the study as it was asked for last, and its cells
         data/<key8>/           trajectory stores that the study collected; <key8>.json once they are whole
         cells/<name>-<key8>/   one training each
-            train/             a run of lram train
+            train/             a run of lram train; with reused.json where another study has made it
             eval/              a run of lram eval
             copycat.json       predictions held against the last action, on held-out windows
             timing.json        times of decisions
@@ -21,24 +21,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from lram.agents.durable import is_scratch_of, laid_by_desktop
+import msgspec
+
+from lram.agents.durable import is_scratch_of, laid_by_desktop, read_regular, write_durably
 from lram.harness.errors import LramError
-from lram.harness.storage.json_files import read_json, write_json
+from lram.harness.storage.json_files import DAMAGE, read_json, write_json
 from lram.harness.storage.record_folder import RecordFolder
 from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.harness.storage.segments import LOCK, lock
-from lram.harness.studies.checks import check_copies, check_done, check_plan, check_times
-from lram.harness.studies.records import SCHEMA, CellEntry, Copies, Done, StudyPlan, Times
+from lram.harness.studies.checks import check_copies, check_done, check_plan, check_reused, check_times
+from lram.harness.studies.records import SCHEMA, CellEntry, Copies, Done, Reused, StudyPlan, Times
 from lram.harness.studies.study import Evaluation
 
 STUDY_FILE = "study.json"
+REUSED_FILE = "reused.json"
+SECONDS_FILE = "seconds.json"
 STAGES = ("train", "eval", "copycat", "timing")
 
-_T = TypeVar("_T", Copies, Times, Done)
+_T = TypeVar("_T", Copies, Times, Done, Reused)
 
 
 class StudyFolder(RecordFolder[StudyPlan]):
@@ -151,6 +155,25 @@ class CellFolder:
         """Return how the cell was made; None where it is not whole."""
         return self._read("done.json", Done, check_done)
 
+    def reused(self) -> Reused | None:
+        """Return which other study has made the training; None where it was made here, or not yet."""
+        return self._read(f"train/{REUSED_FILE}", Reused, check_reused)
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long each stage took so far; of another study's training, how long it took there."""
+        reused = self.reused()
+        found = {"train": reused.seconds} if reused is not None else {}
+        with suppress(DAMAGE):  # it says how long things took, no more
+            content = read_regular(self.path / SECONDS_FILE)
+            found |= msgspec.json.decode(content, type=dict[str, float])
+        return found
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Add to what a stage took."""
+        before = self.seconds()
+        after = {**before, stage: round(before.get(stage, 0.0) + seconds, 1)}
+        write_durably(self.path / SECONDS_FILE, msgspec.json.encode(after))
+
     def stage(self) -> str:
         """Return what is to be done next: train, eval, copycat, timing, or nothing."""
         if self.done() is not None:
@@ -171,7 +194,7 @@ class CellFolder:
             return None
         value = read_json(file, kind)
         check(file, value)
-        if value.key not in (self.entry.key, "" if kind is not Done else self.entry.key):
+        if value.key not in (self.entry.key, "" if kind in (Copies, Times) else self.entry.key):
             raise self._of_another(file, f"has the key {value.key[:8]!r}")
         return value
 

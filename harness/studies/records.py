@@ -153,3 +153,20 @@ class Done:
     parameters: int
     seconds: Mapping[str, float]
     made: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """``train/reused.json``: the training was made in another study, of a cell with the same key.
+
+    Attributes:
+        key: Of the cell.
+        study, cell: Name of that study and title of its cell.
+        seconds: The training took there; 0 where that is not known.
+    """
+
+    schema: int
+    key: str
+    study: str
+    cell: str
+    seconds: float

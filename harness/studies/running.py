@@ -43,6 +43,7 @@ from lram.harness.studies.folder import (
 from lram.harness.studies.pace import CellPace, last_line
 from lram.harness.studies.preflight import check_study
 from lram.harness.studies.records import SCHEMA, CellEntry, StudyPlan
+from lram.harness.studies.reuse import opened_others, reuse_store, reuse_trainings
 from lram.harness.studies.study import Collect, Statement, Study
 from lram.harness.waiting import LINE_EVERY_S
 from lram.harness.words import count
@@ -72,6 +73,7 @@ def ablate(
     *,
     jobs: int | None = None,
     only: Sequence[str] = (),
+    reuse: Sequence[str | Path] = (),
     say: Say = lambda line: None,
     executor: Executor = LOCAL,
     progress: Progress = quiet,
@@ -84,6 +86,8 @@ def ablate(
             same content are kept as they are.
         jobs: Cells that are made at the same time, one thread each (None: one; on a cluster as many as fit).
         only: Patterns of cells' titles, level names or folders; none: all cells.
+        reuse: Folders of other studies, from which collected trajectories and trainings of cells with the
+            same key are copied (:mod:`lram.harness.studies.reuse`).
         say: Told what happens.
         executor: Where: this machine, or a cluster; data are collected there, too.
         progress: Told of the episodes that are collected.
@@ -100,6 +104,7 @@ def ablate(
     executor.check_for_cells()
     path = placed(folder)
     check_place(path)
+    others = opened_others(reuse, path)
     with held(path / LOCK):
         refuse_links(path, (STUDY_FILE, "data", "cells"))
         protocols, cells = check_study(study, executor)
@@ -110,13 +115,14 @@ def ablate(
         say(_listed(_named(cells, only)))
         stores = {one: TrajectoryStore(one).digest for one in study.data.stores}
         for asked in study.data.collect:
-            where, digest = _collected(asked, path / "data", jobs, say, executor, progress)
+            where, digest = _collected(asked, path / "data", others, jobs, say, executor, progress)
             stores[str(where.resolve())] = digest
         plan = _plan(study, stores, protocols, own_starts=own_starts)
         plan = replace(plan, earlier_predictions=_earlier_predictions(path, study))
         write_plan(path, plan)
         opened = StudyFolder(path)
         chosen = _chosen(opened.cells(), only)
+        reuse_trainings(chosen, others, say)
         if made := sum(cell.done() is not None for cell in chosen):
             say(f"{made} of {count(len(chosen), 'cell')} made already")
         unmade = [cell for cell in chosen if cell.stage() not in ("", "timing")]
@@ -131,11 +137,18 @@ def ablate(
 
 
 def _collected(
-    asked: Collect, folder: Path, jobs: int | None, say: Say, executor: Executor, progress: Progress
+    asked: Collect,
+    folder: Path,
+    others: Sequence[StudyFolder],
+    jobs: int | None,
+    say: Say,
+    executor: Executor,
+    progress: Progress,
 ) -> tuple[Path, str]:
     """Return the store with what is asked for, and its digest; it is collected as far as it is not there."""
     key = hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()[:8]
     store, marker = folder / key, folder / f"{key}.json"
+    reuse_store(key, folder, others, say)
     if not marker.is_file():
         say(f"collecting {asked.episodes} episodes a task of {', '.join(asked.agents)}")
         folder.mkdir(parents=True, exist_ok=True)

@@ -229,9 +229,14 @@ def test_a_folder_of_another_item_or_of_other_choices_is_not_taken(tmp_path: Pat
     (tmp_path / "mine" / "thesis.tex").write_text("dear")
     with pytest.raises(LramError, match=r"has other files and no paper\.json"):
         run_item(plan, tmp_path / "mine", choices, Commands(), quiet)
-    # How many cells are made at a time, and where, may change.
+    # How many cells are made at a time, where, and what is taken from other studies, may change.
     studied = tmp_path / "study"
-    for more in (PaperChoices(), PaperChoices(jobs=2), PaperChoices(cluster=("--backend", "ray"))):
+    reusing = PaperChoices(reuse=("/other", "/third"))
+    assert plan_item(paper_item("actions"), studied, reusing).steps[0][-4:] == (
+        *("--reuse", "/other"),
+        *("--reuse", "/third"),
+    )
+    for more in (PaperChoices(), PaperChoices(jobs=2), PaperChoices(cluster=("--backend", "ray")), reusing):
         again = plan_item(paper_item("actions"), studied, more)
         assert run_item(again, studied, more, Commands(fails="ablate", code=1), quiet) == 1
 

@@ -23,10 +23,9 @@ from lram.harness.executors.ray.loop import ClusterContext
 from lram.harness.executors.ray.transfer import (
     Artifacts,
     ShippedAgent,
-    names_in,
     put_piece,
-    sync_tree,
 )
+from lram.harness.storage.trees import names_in, sync_tree
 from lram.harness.studies.cell_job import CellJob
 from lram.harness.studies.folder import CellFolder, StudyFolder
 

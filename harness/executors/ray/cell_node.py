@@ -25,10 +25,10 @@ from lram.harness.executors.ray.transfer import (
     ShippedAgent,
     fetch,
     missing_stores,
-    names_in,
     pieces,
     unpacked_store,
 )
+from lram.harness.storage.trees import names_in
 from lram.harness.studies.cell_job import What, begin, reason
 from lram.harness.studies.folder import CellFolder, StudyFolder, held, write_plan
 from lram.harness.studies.records import StudyPlan

@@ -249,23 +249,3 @@ def put_piece(folder: Path, name: str, place: int, content: bytes) -> None:
     with file.open("r+b" if place else "wb") as handle:
         handle.seek(place)
         handle.write(content)
-
-
-def names_in(folder: Path) -> list[str]:
-    """Return the names of the files of ``folder``, without locks and what is being written."""
-    return [
-        file.relative_to(folder).as_posix()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name != "lock" and not file.name.startswith(".")
-    ]
-
-
-def sync_tree(folder: Path) -> None:
-    """Put all of ``folder`` on disk."""
-    for place in [folder, *folder.rglob("*")]:
-        with suppress(OSError):
-            handle = os.open(place, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)

@@ -86,6 +86,7 @@ class CellValues:
         by_task: Mean normalised score by task.
         training_tasks: Ids of the tasks that it was trained on; None where that is not told.
         simulator_seeds: Of each scored episode, by task and episode.
+        reused: Name of the study whose training it is, where that is another one.
     """
 
     levels: tuple[str, ...]
@@ -107,6 +108,7 @@ class CellValues:
     by_task: Mapping[str, float] = field(default_factory=dict)
     simulator_seeds: Mapping[tuple[str, int], int] = field(default_factory=dict)
     training_tasks: tuple[str, ...] | None = None
+    reused: str = ""
 
     @property
     def is_evaluated(self) -> bool:
@@ -226,6 +228,7 @@ def _cell(cell: CellFolder, run: Run | None, tasks: Mapping[str, Task], *, compa
         by_task=by_task,
         simulator_seeds=seeds,
         training_tasks=run.plan.agents[0].info.training_tasks if run is not None else None,
+        reused=reused.study if (reused := cell.reused()) is not None else "",
     )
 
 

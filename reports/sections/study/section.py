@@ -279,6 +279,13 @@ def _caveats(study: StudyValues) -> list[Caveat]:
             f"{before}."
         )
         found.append(Caveat("study_prediction", text_))
+    reused = tuple(f"{cell.title}: of the study {cell.reused}" for cell in cells if cell.reused)
+    if reused:
+        text_ = (
+            f"Trainings of the study {name} were made in other studies, of the same recipes, data and "
+            "versions, and copied. Effects that these studies report together rest on the same trainings."
+        )
+        found.append(Caveat("study_reused", text_, reused))
     errored = tuple(cell.title for cell in cells if cell.errored)
     if errored:
         text_ = f"Episodes of the study {name} errored; pairs without both scores are left out."
