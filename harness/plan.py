@@ -28,7 +28,7 @@ from lram.harness.interpreters.choosing import overridden, resolve
 from lram.harness.interpreters.readiness import adapter, protocols_here
 from lram.harness.rollout.translation import task_spec
 from lram.harness.selecting import selected
-from lram.harness.storage.record_checks import check_size
+from lram.harness.storage.record_checks import check_size, is_name
 from lram.harness.storage.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipped
 
 OBJECT_SPEC = "a Python object"
@@ -312,7 +312,7 @@ def labelled_specs(agents: AgentsArgument) -> dict[str, str | Agent]:
     if not pairs:
         raise LramError("no agent is given; 'lram agents' lists what there is")
     for label, _ in pairs:
-        if "|" in label or not label.strip() or not label.isprintable():
+        if not is_name(label):
             raise LramError(f"{label!r} cannot label an agent; use printable characters other than '|'")
     label, count = Counter(label for label, _ in pairs).most_common(1)[0]
     if count > 1:

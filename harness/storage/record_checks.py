@@ -40,6 +40,11 @@ def check_size(agents: int, tasks: int, episodes: int) -> None:
         )
 
 
+def is_name(text: str) -> bool:
+    """Return whether records can call an agent or a task ``text``."""
+    return bool(text.strip()) and text.isprintable() and "|" not in text
+
+
 def _wrong_plan(plan: RunPlan) -> str:
     labels = [agent.label for agent in plan.agents]
     tasks = [planned.task.id for planned in plan.tasks]
@@ -55,9 +60,7 @@ def _wrong_plan(plan: RunPlan) -> str:
         name, count = Counter(names).most_common(1)[0]
         if count > 1:
             return f"{count} of its {what} are called {name!r}"
-        if bad := next(
-            (name for name in names if not name.strip() or not name.isprintable() or "|" in name), None
-        ):
+        if bad := next((name for name in names if not is_name(name)), None):
             return f"{bad!r} is no name of {what}"
     if plan.realtime_hz < 0 or plan.threads < 1:
         return f"the world's rate is {plan.realtime_hz:g} Hz, and the threads are {plan.threads}"

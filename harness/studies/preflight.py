@@ -14,6 +14,7 @@ from lram.harness.errors import LramError
 from lram.harness.executors.contract import Executor
 from lram.harness.machine import Machine
 from lram.harness.plan import RunRequest, plan_for
+from lram.harness.storage.record_checks import is_name
 from lram.harness.studies.cells import Cell, cells_of
 from lram.harness.studies.study import Evaluation, Study
 
@@ -45,6 +46,11 @@ def check_study(study: Study, executor: Executor) -> tuple[tuple[str, ...], list
     stores = dict.fromkeys([*study.data.stores, *(["collected"] if study.data.collect else [])], "")
     cells = cells_of(study, stores, protocols)
     for cell in cells:
+        if not is_name(cell.title):
+            raise LramError(
+                f"the cell {cell.title!r} cannot label its model; name levels in printable characters "
+                "other than '|'"
+            )
         _check_recipe(cell.recipe, cell.title, known)
     return protocols, cells
 

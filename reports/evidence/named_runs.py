@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lram.harness.errors import LramError
+from lram.harness.storage.record_checks import is_name
 from lram.harness.storage.records import EpisodeRecord, Failure, Provenance
 from lram.harness.storage.run_folder import PLAN_FILE, Run
 
@@ -101,7 +102,7 @@ def named_folder(text: str | os.PathLike[str]) -> NamedFolder:
     if found is None and (match := _RELABELLED.fullmatch(text)):
         label, rest = match["label"].strip(), match["rest"]
         found = NamedFolder(Path(rest)) if Path(rest).is_dir() else _with_agent(rest)
-        if not label or "|" in label or not label.isprintable():
+        if not is_name(label):
             raise LramError(f"{match['label']!r} cannot label an agent; use printable characters but '|'")
     return replace(found, label=label) if found else NamedFolder(Path(text))
 
