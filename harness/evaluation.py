@@ -138,8 +138,7 @@ def resume(
     opened = run if isinstance(run, Run) else Run(run)
     if opened.plan.collected:
         raise LramError(
-            f"{opened.path} belongs to a collection of trajectories; continue with "
-            f"'lram collect --resume {opened.path.parent.parent}'"
+            f"{opened.path} belongs to a collection of trajectories; continue with: {resume_command(opened)}"
         )
     machine = machine_for(opened, machine)
     with RunWriter(opened) as writer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from lram.harness.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
-from lram.harness.cli.options import DEFAULT_CLUSTER, ClusterOptions
+from lram.harness.cli.options import DEFAULT_CLUSTER, ClusterOptions, option_words
 from lram.harness.cli.printing.hints import next_report
 from lram.harness.cli.printing.output import print_table
 from lram.harness.errors import LramError
@@ -102,12 +102,14 @@ def ablate(
         raise LramError(
             "give a study and a folder with -o; 'lram ablate --list' lists those that are included"
         )
+    options = option_words(jobs=jobs, only=only, reuse=reuse, checkpoint=checkpoint, trust=trust)
+    again = command("ablate", study, "-o", output, *options, *cluster.words())
     try:
         asked = read_any_study(study)
         if isinstance(asked, PrecisionStudy):
             if reuse:
                 raise LramError("--reuse has no meaning for a study of precisions, which trains nothing")
-            return _precisions(study, asked, output, jobs, only, checkpoint, trusted(trust), cluster)
+            return _precisions(study, asked, output, jobs, only, checkpoint, trusted(trust), cluster, again)
         if checkpoint:
             raise LramError(f"--checkpoint is for studies of precisions; {study} trains its models itself")
         _check_trusted(study, asked, trusted(trust))
@@ -131,14 +133,14 @@ def ablate(
                 progress=shown,
             )
     except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command continues: {command('ablate', study, '-o', output)}")
+        print(f"\ninterrupted; the same command continues: {again}")
         return EXIT_INTERRUPTED
     _show(opened)
     _show_effects(output)
     for lost in failed:
         print(f"\n{lost.cell.entry.title} failed: {lost.reason}")
     if failed:
-        print(f"\nto try again: {command('ablate', study, '-o', output)}")
+        print(f"\nto try again: {again}")
     else:
         print(f"\n{next_report(output)}")
     return EXIT_FAILED if failed else 0
@@ -153,8 +155,9 @@ def _precisions(
     checkpoints: list[str] | None,
     trust: Trust,
     cluster: ClusterOptions,
+    again: str,
 ) -> int:
-    """Make a study of precisions; return the exit code."""
+    """Make a study of precisions; return the exit code. ``again`` is the command that was given."""
     if only:
         raise LramError(
             "--only has no meaning for a study of precisions, whose cells are compared with one "
@@ -179,9 +182,8 @@ def _precisions(
     _print_without(scores_table(output), _FINE)
     for lost in failed:
         print(f"\n{lost.title} failed: {lost.reason}")
-    again = [word for one in checkpoints or () for word in ("--checkpoint", one)]
     if failed:
-        print(f"\nto try again: {command('ablate', name, '-o', output, *again)}")
+        print(f"\nto try again: {again}")
     else:
         print(f"\n{next_report(output)}")
     return EXIT_FAILED if failed else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -330,8 +330,25 @@ class ClusterOptions:
         )
         return RayExecutor(self.address, request)
 
+    def words(self) -> list[str]:
+        """Return the options as a command line has them."""
+        return [] if self.backend == "local" else option_words(**asdict(self))
+
 
 DEFAULT_CLUSTER = ClusterOptions()
+
+
+def option_words(**options: object) -> list[str]:
+    """Return options as a command line has them: a list's once for each value, none for None and False."""
+    words = []
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            each = value if isinstance(value, list) else [value]
+            words += [word for one in each for word in (option, str(one))]
+    return words
 
 
 def terms(selection: Sequence[str], exclude: Sequence[str] | None) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from lram.agents.checksums import ChecksumError, sign_file, verify_file
-from lram.agents.durable import laid_by_desktop, read_regular, write_durably
+from lram.agents.durable import read_regular, write_durably
 from lram.agents.shown import shown
 from lram.harness.errors import LramError
 
@@ -44,10 +44,10 @@ def read_signed(file: Path, kind: type[_T]) -> tuple[_T, bool]:
 
 
 def files_in(folder: Path, pattern: str) -> list[Path]:
-    """Return the files of ``folder`` that match ``pattern``, by name, without those that macOS lays beside
-    each file of a disk that is not its own (``._NAME``).
+    """Return the files of ``folder`` that match ``pattern``, by name, without hidden ones: an editor's lock
+    (``.#NAME``), and what macOS lays beside each file of a disk that is not its own (``._NAME``).
     """
-    return sorted(file for file in folder.glob(pattern) if not laid_by_desktop(file.name))
+    return sorted(file for file in folder.glob(pattern) if not file.name.startswith("."))
 
 
 def encode(value: object) -> bytes:

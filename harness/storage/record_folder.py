@@ -152,4 +152,4 @@ class RecordWriter:
 
     def _resume(self, folder: Any) -> str:
         """Return the command that continues ``folder``."""
-        return f"{self.kind.resume} {folder.path}"
+        return self.kind.continuing(folder.path)

@@ -18,7 +18,6 @@ record, is refused by name (:mod:`lram.harness.storage.record_checks`).
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
@@ -283,7 +282,7 @@ def resume_command(run: Run) -> str:
     """Return the command that continues ``run``."""
     if run.plan.collected:
         return command("collect", "--resume", run.path.parent.parent)
-    return f"{_KIND.resume} {shlex.quote(str(run.path))}"
+    return _KIND.continuing(run.path)
 
 
 def load_runs(paths: Sequence[str | Path]) -> list[Run]:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -101,10 +102,14 @@ class FolderKind:
             ) from error
         if (folder / self.plan_file).is_file():
             raise LramError(
-                f"{folder} holds {self.holding} already; '{self.resume} {folder}' continues with it"
+                f"{folder} holds {self.holding} already; continue with: {self.continuing(folder)}"
             )
         if not folder.is_dir() or not all(map(self._is_leftover, folder.iterdir())):
             raise LramError(f"{folder} exists and is not an empty folder; give a new one")
+
+    def continuing(self, folder: Path) -> str:
+        """Return the command that continues ``folder``."""
+        return f"{self.resume} {shlex.quote(str(folder))}"
 
     def begin(self, folder: Path, plan: object, inputs: Callable[[], None] = lambda: None) -> Lock:
         """Make ``folder`` with its plan, and return its lock.

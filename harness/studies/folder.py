@@ -210,18 +210,25 @@ def check_place(path: Path) -> None:
     if os.path.lexists(path / STUDY_FILE):
         StudyFolder(path)
         return
-    if any(not _left_by_a_beginning(entry) for entry in path.iterdir()):
+    if any(not left_by_a_beginning(entry, STUDY_FILE, "data") for entry in path.iterdir()):
         raise LramError(f"{path} holds something else than a study; give another folder")
 
 
-def _left_by_a_beginning(entry: Path) -> bool:
+def left_by_a_beginning(entry: Path, plan_file: str, *rooms: str) -> bool:
+    """Return whether a study that was killed before it had its plan may have left ``entry``.
+
+    Args:
+        entry: What lies in the study's folder.
+        plan_file: Name of the plan.
+        rooms: Folders that are filled before the plan is there.
+    """
     if laid_by_desktop(entry.name):
         return True
     if not (entry.parent / LOCK).is_file() or entry.is_symlink():
         return False
     if entry.name == LOCK:
         return entry.stat().st_size == 0
-    return entry.name == "data" if entry.is_dir() else is_scratch_of(entry.name, STUDY_FILE)
+    return entry.name in rooms if entry.is_dir() else is_scratch_of(entry.name, plan_file)
 
 
 def write_plan(path: Path, plan: StudyPlan) -> None:

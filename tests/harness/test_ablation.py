@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from lram.agents.api import AgentError, AgentInfo, Episode, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.training.batches import Batch
 from lram.envs.errors import SelectionError
+from lram.harness.cli import ablate as command
 from lram.harness.cli import app
 from lram.harness.collection.collect import collect
 from lram.harness.errors import LramError
@@ -559,6 +561,8 @@ def test_one_folder_is_one_studys_and_one_process_at_a_time(
             "data.tasks = toy/lives, and the study's data are of toy/reach",
         ),
         ({"only": ["of"]}, "no cell is called 'of'; there are 'off, seed 0'"),
+        ({"name": "on|off"}, "'on|off, seed 0' cannot label its model"),
+        ({"name": "o\x07n"}, r"'o\x07n, seed 0' cannot label its model"),
     ],
 )
 def test_a_bad_name_in_a_study_is_told_before_anything_is_collected(
@@ -571,8 +575,8 @@ def test_a_bad_name_in_a_study_is_told_before_anything_is_collected(
     asked = {"agents": ["random"], "tasks": ["toy/reach"], "episodes": 3}
     asked |= {name: changes[name] for name in ("agents", "tasks", "protocols") if name in changes}
     made = {"data": {"collect": [asked]}} | {k: changes[k] for k in ("evaluation", "recipe") if k in changes}
-    if "level" in changes:
-        levels = [{"name": "off"}, {"name": "on", "changes": changes["level"]}]
+    if "level" in changes or "name" in changes:
+        levels = [{"name": "off"}, {"name": changes.get("name", "on"), "changes": changes.get("level", {})}]
         made["axes"] = [{"name": "axis", "levels": levels}]
     said: list[str] = []
     with pytest.raises((LramError, AgentError, SelectionError)) as error:
@@ -652,6 +656,24 @@ def test_the_command_shows_cells_and_lists_shipped_studies(
     assert f"next: lram report {made.path}" in shown
     assert lram("ablate", "--list") == 0
     assert "slstm-ratio" in capsys.readouterr().out
+
+
+def test_the_command_that_continues_a_study_has_its_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run", interrupted)
+    monkeypatch.setattr(command, "ablate_precisions", interrupted)
+    monkeypatch.setattr(command.ClusterOptions, "chosen", interrupted)
+    cells = ["--jobs", "2", "--only", "off, seed 0", "--only", "seed 1", "--reuse", "/made before", "--trust"]
+    models = ["--checkpoint", "small-mamba", "--checkpoint", "a=small-xlstm[1:0]"]
+    ray = ["--backend", "ray", "--address", "h:1", "--job-cpus", "2", "--job-cpus", "toy=1"]
+    for name, options in (("slstm-ratio", [*cells, *ray]), ("precision", [*models, *ray])):
+        assert lram("ablate", name, "-o", tmp_path / "my study", *options) == 130
+        said = capsys.readouterr().out.strip().partition("the same command continues: ")[2]
+        assert shlex.split(said) == ["lram", "ablate", name, "-o", str(tmp_path / "my study"), *options]
 
 
 def test_no_study_of_that_name_is_told_with_those_there_are() -> None:

@@ -193,6 +193,22 @@ def test_the_command_prints_verdicts_and_the_report_has_the_section(
     assert "Equal continuous actions" in text
 
 
+def test_what_a_killed_beginning_left_is_begun_again_and_nothing_else(
+    study: PrecisionStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "_plan", planned)
+    for name in (".precision-study.json.4711.lram-new", ".DS_Store", "lock"):
+        (tmp_path / name).touch()
+    with pytest.raises(KeyboardInterrupt):
+        ablate_precisions(study, tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(LramError, match="holds something else than a study of precisions"):
+        ablate_precisions(study, tmp_path)
+
+
 def test_what_is_no_study_of_precisions_is_refused(file: Path, tmp_path: Path) -> None:
     def refused(*arguments: str | Path) -> str:
         with pytest.raises((LramError, AgentError)) as found:

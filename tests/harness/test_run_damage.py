@@ -235,6 +235,18 @@ def test_what_macos_lays_beside_the_files_of_a_run_is_no_part_of_it(folder: Path
     for file in [*folder.glob("records/*.jsonl"), *folder.glob("provenance/*.json"), folder / PLAN_FILE]:
         file.with_name(f"._{file.name}").write_bytes(b"\x00\x05\x16\x07Mac OS X\n")
         file.with_name(".DS_Store").write_bytes(b"\x00\x00\x00\x01Bud1")
+    check_unchanged(folder, before)
+
+
+def test_hidden_files_and_an_editors_locks_are_no_part_of_a_run(folder: Path) -> None:
+    before = Run(folder).records()
+    for file in [*folder.glob("records/*.jsonl"), *folder.glob("provenance/*.json")]:
+        file.with_name(f".#{file.name}").symlink_to("someone@host.4711:1")
+        file.with_name(f".{file.name}").write_bytes(b"half a line")
+    check_unchanged(folder, before)
+
+
+def check_unchanged(folder: Path, before: list[EpisodeRecord]) -> None:
     run = Run(folder)
     assert run.records() == before
     run.provenance()

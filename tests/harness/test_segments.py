@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -80,8 +81,18 @@ def test_what_is_there_already_is_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(LramError, match="not an empty folder"):
         KIND.check_vacant(tmp_path)
     (tmp_path / "plan.json").touch()
-    with pytest.raises(LramError, match=r"'lram go-on .*' continues with it"):
+    with pytest.raises(LramError, match=f"continue with: lram go-on {tmp_path}$"):
         KIND.check_vacant(tmp_path)
+
+
+def test_the_command_that_continues_a_folder_is_quoted_as_a_shell_reads_it(tmp_path: Path) -> None:
+    folder = tmp_path / "my run; rm x"
+    folder.mkdir()
+    (folder / "plan.json").touch()
+    with pytest.raises(LramError) as error:
+        KIND.check_vacant(folder)
+    said = str(error.value).partition("continue with: ")[2]
+    assert shlex.split(said) == ["lram", "go-on", str(folder)]
 
 
 def test_what_a_killed_beginning_left_is_begun_again(tmp_path: Path) -> None:
@@ -101,7 +112,7 @@ def test_what_only_looks_like_a_beginning_is_kept(tmp_path: Path, name: str) -> 
 
 
 def test_of_two_processes_that_begin_in_one_folder_one_is_refused(tmp_path: Path) -> None:
-    with KIND.begin(tmp_path, {"seed": 1}), pytest.raises(LramError, match="continues with it"):
+    with KIND.begin(tmp_path, {"seed": 1}), pytest.raises(LramError, match="holds a thing already"):
         KIND.begin(tmp_path, {"seed": 2})
     (tmp_path / "plan.json").unlink()
     with Lock(tmp_path / "lock"), pytest.raises(LramError, match="in use"):

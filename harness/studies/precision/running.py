@@ -30,7 +30,7 @@ from lram.harness.storage.json_files import read_json, write_json
 from lram.harness.storage.links import refuse_links
 from lram.harness.storage.provenance import collect
 from lram.harness.storage.segments import LOCK
-from lram.harness.studies.folder import held
+from lram.harness.studies.folder import held, left_by_a_beginning
 from lram.harness.studies.precision.folder import STUDY_FILE, PrecisionFolder
 from lram.harness.studies.precision.records import (
     SCHEMA,
@@ -262,12 +262,14 @@ def _numbers(plan: PrecisionPlan) -> list[str | None]:
 
 
 def _check_place(path: Path) -> None:
-    """Raise LramError where ``path`` holds something else than a study of precisions."""
+    """Raise LramError where ``path`` holds something else than a study of precisions, or than what one that
+    was killed before it had its plan has left.
+    """
     if path.exists() and not path.is_dir():
         raise LramError(f"{path} is a file; give a folder for the study")
     if not path.is_dir() or os.path.lexists(path / STUDY_FILE):
         return
-    if any(entry.name != LOCK for entry in path.iterdir()):
+    if any(not left_by_a_beginning(entry, STUDY_FILE) for entry in path.iterdir()):
         raise LramError(f"{path} holds something else than a study of precisions; give another folder")
 
 
