@@ -713,6 +713,17 @@ def test_minari_actions_that_are_not_the_tasks_are_refused(
     assert said in problem.text
 
 
+def test_another_number_of_discrete_actions_than_the_task_has_is_refused(tmp_path: Path) -> None:
+    file = minari_dataset(tmp_path / "d", [4])
+    (file.parent / "metadata.json").unlink()
+    change(file, "episode_0/actions", lambda _: np.array([0, 1, 0, 1]))
+    (problem,) = results(file, "minari", AnyTask(fixed=PONG), discrete_actions=5)
+    assert isinstance(problem, Problem)
+    assert "filed under atari/pong, which has 18 actions; leave out --discrete-actions" in problem.text
+    (found,) = trajectories(file, tasks=AnyTask(fixed=PONG), discrete_actions=18)
+    assert found.task == PONG
+
+
 MINARI_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no actions": (lambda f: change(f, "episode_0/actions", None), "has no data set 'actions'"),
     "no observations": (lambda f: change(f, "episode_0/observations", None), "has no observations"),

@@ -241,9 +241,14 @@ def test_what_lies_beside_rlds_files_is_named(tmp_path: Path, capsys: pytest.Cap
     assert "5 episodes imported, 1 marked as invalid" in output
 
 
-def test_keys_are_refused_where_a_layout_has_none(source: Path, tmp_path: Path) -> None:
-    command = ["data", "import", str(source), "-o", str(tmp_path / "store"), "--observation", "image"]
-    with pytest.raises(LramError, match=r"--observation is for data of the layout .*rlds.*; leave it out"):
+@pytest.mark.parametrize(
+    ("option", "layout"), [(["--observation", "image"], "rlds"), (["--keep-rewards"], "robomimic")]
+)
+def test_options_are_refused_where_a_layout_has_no_use_for_them(
+    source: Path, tmp_path: Path, option: list[str], layout: str
+) -> None:
+    command = ["data", "import", str(source), "-o", str(tmp_path / "store"), *option]
+    with pytest.raises(LramError, match=f"{option[0]} is for data of the layout .*{layout}.*; leave it out"):
         app(command, exit_on_error=False, result_action="return_value")
 
 

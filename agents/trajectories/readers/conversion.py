@@ -172,10 +172,10 @@ def _fitted_width(observations: Array, task: TaskSpec) -> Array:
 
 def _check_space(space: ActionSpace | None, task: TaskSpec, options: Options, where: str) -> None:
     """Raise SourceError where the source tells other actions than its task has."""
-    if options.discrete_actions is not None and task.action != "discrete":
-        raise SourceError(
-            f"{where} is filed under {task.id}, which takes a vector; leave out --discrete-actions"
-        )
+    asked = options.discrete_actions
+    if asked is not None and (task.action, task.action_size) != ("discrete", asked):
+        takes = f"has {task.action_size} actions" if task.action == "discrete" else "takes a vector"
+        raise SourceError(f"{where} is filed under {task.id}, which {takes}; leave out --discrete-actions")
     if space is None:
         return
     other = (

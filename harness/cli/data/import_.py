@@ -159,6 +159,7 @@ def _check_options(options: Options, layout: str) -> None:
         ("--observation", options.observation, ("rlds", "lerobot")),
         ("--action", options.action, ("rlds", "lerobot")),
         ("--reward-at-end", options.reward_at_end, ("lerobot",)),
+        ("--keep-rewards", options.keep_rewards, ("robomimic",)),
         ("--action-bounds stats", options.action_bounds == "stats", ("lerobot",)),
     ):
         if given and layout not in layouts:
