@@ -7,16 +7,18 @@ reference implementation.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lram.agents.api import TaskSpec
 from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.spec import EncoderWeights
 from lram.agents.model.config import ModelConfig
-from lram.agents.model.tokens import CLASSES
+from lram.agents.model.tokens import ACTION_DIMS, CLASSES, DISCRETE_ACTIONS
 
 IMAGE_SHAPE = (3, 64, 64)
 CHANNELS = (16, 32, 32)
@@ -24,6 +26,15 @@ CHANNELS = (16, 32, 32)
 IMAGES_AT_ONCE = 32
 """Images that go through the network together on a processor. Larger parts need tensors that the C library
 gives back to the system and asks for again at each step: 2.4 instead of 1.5 ms an image at 512."""
+
+
+def fits_model(task: TaskSpec, state_width: int) -> bool:
+    """Return whether a model with vectors of ``state_width`` can read the task's observations and actions."""
+    if task.observation == "image":
+        fits = task.observation_shape == IMAGE_SHAPE
+    else:
+        fits = math.prod(task.observation_shape) <= state_width
+    return fits and task.action_size <= (DISCRETE_ACTIONS if task.action == "discrete" else ACTION_DIMS)
 
 
 class Encoders(nn.Module):

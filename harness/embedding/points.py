@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from lram.agents.api import TaskSpec
-from lram.agents.model.encoders import IMAGE_SHAPE
-from lram.agents.model.tokens import ACTION_DIMS, DISCRETE_ACTIONS
+from lram.agents.model.encoders import fits_model
 from lram.agents.training.sampling import chances
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness.errors import LramError
@@ -77,7 +75,7 @@ def draw(stores: Sequence[TrajectoryStore], wanted: StatesWanted) -> list[DrawnT
     found = []
     for task, episodes in sorted(by_task.items()):
         spec = stores[episodes[0][0]].tasks[task]
-        if not _readable(spec, wanted.state_width):
+        if not fits_model(spec, wanted.state_width):
             raise LramError(f"{task} cannot be read by these models; leave it out: --tasks '*,!{task}'")
         lots = chances((wanted.seed, zlib.crc32(task.encode())), len(episodes))
         order = sorted(range(len(episodes)), key=lambda place: lots[place])
@@ -107,11 +105,3 @@ def _named(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, one) for one in wanted) and not any(
         fnmatchcase(name, one[1:]) for one in patterns if one.startswith("!")
     )
-
-
-def _readable(task: TaskSpec, state_width: int) -> bool:
-    if task.observation == "image":
-        fits = task.observation_shape == IMAGE_SHAPE
-    else:
-        fits = math.prod(task.observation_shape) <= state_width
-    return fits and task.action_size <= (DISCRETE_ACTIONS if task.action == "discrete" else ACTION_DIMS)

@@ -11,7 +11,6 @@ another store it is said that nothing was.
 from __future__ import annotations
 
 import hashlib
-import math
 import zlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +18,7 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any
 
-from lram.agents.api import TaskSpec
-from lram.agents.model.encoders import IMAGE_SHAPE
-from lram.agents.model.tokens import ACTION_DIMS, DISCRETE_ACTIONS
+from lram.agents.model.encoders import fits_model
 from lram.agents.training.heldout import trained_trajectories
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.agents.training.sampling import chances
@@ -138,16 +135,8 @@ def _usable(stores: Sequence[TrajectoryStore], wanted: Wanted) -> set[_Episode]:
         (place, episode.number)
         for place, store in enumerate(stores)
         for episode in store.episodes
-        if episode.policy in named and _readable(store.tasks[episode.task], wanted.state_width)
+        if episode.policy in named and fits_model(store.tasks[episode.task], wanted.state_width)
     }
-
-
-def _readable(task: TaskSpec, state_width: int) -> bool:
-    if task.observation == "image":
-        fits = task.observation_shape == IMAGE_SHAPE
-    else:
-        fits = math.prod(task.observation_shape) <= state_width
-    return fits and task.action_size <= (DISCRETE_ACTIONS if task.action == "discrete" else ACTION_DIMS)
 
 
 def _pairs(domains: Mapping[str, Any]) -> set[_Episode]:
