@@ -37,11 +37,12 @@ def number(value: float, digits: int) -> str:
 
 
 def figures(value: float) -> str:
-    """Return ``value`` at four significant digits, without an exponent below a million."""
-    if abs(value) >= 1e6:
-        return f"{value:.3e}".replace("-", "−")
-    whole = len(f"{abs(value):.0f}")
-    return number(value, max(0, min(3, 4 - whole)))
+    """Return ``value`` at four significant digits, with an exponent from a million on and below 0.0001."""
+    scientific = f"{value:.3e}"
+    exponent = int(scientific.partition("e")[2] or 0)
+    if value and not -4 <= exponent < 6:
+        return scientific.replace("-", "−")
+    return number(value, max(0, 3 - exponent))
 
 
 def percent(value: float) -> str:

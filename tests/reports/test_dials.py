@@ -180,6 +180,7 @@ def test_the_report_has_page_figure_tables_and_numbers(made: Run, tmp_path: Path
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Score against the dial" in page
     assert "What these models can remember and track" in page
+    assert "both bounds come from a test by betting (Waudby-Smith and Ramdas 2024)" in page
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())
     assert summary["chapters"]["dials"]["families"][0]["family"] == "parity"
     rows = list(

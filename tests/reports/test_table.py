@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lram.harness.errors import LramError
-from lram.reports import forms, write_report
+from lram.reports import forms, text, write_report
 from lram.reports.csv_files import csv_of
 from lram.reports.model import FEW, ConfidenceInterval, Estimate
 from lram.reports.rendering.latex import MARK, escaped, latex, latex_files
@@ -168,3 +168,23 @@ def test_a_report_is_replaced_with_its_latex_but_takes_nobody_elses(synthetic: A
     with pytest.raises(LramError, match=r"tables/mine\.tex"):
         write_report([run], place)
     assert mine.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0.000"),
+        (0.00012, "0.0001200"),
+        (0.01234567, "0.01235"),
+        (0.99996, "1.000"),
+        (-99.6, "−99.60"),
+        (999.96, "1000"),
+        (123456.7, "123457"),
+        (1234567.0, "1.235e+06"),
+        (-0.0000123456, "−1.235e−05"),
+        (float("inf"), "inf"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_figures_are_four_significant_digits(value: float, shown: str) -> None:
+    assert text.figures(value) == shown

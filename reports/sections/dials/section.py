@@ -79,11 +79,10 @@ _METHODS = (
         f"the error "
         "divided by the number of values less one, is below it). By the union bound it holds the point as "
         "often as "
-        "it says, however scores go up and down between the values; where episodes are few or all alike the "
-        "bounds "
-        "are Wilson's for the range of returns, the widest that the range allows. The point is one of the "
-        "values "
-        "measured: more values between them tell it more finely.",
+        "it says, however scores go up and down between the values. Where the range of returns is known, "
+        "both bounds come from a test by betting (Waudby-Smith and Ramdas 2024), which holds for every law "
+        "on that range and any number of episodes; elsewhere they are Student's. The point is one of the "
+        "values measured: more values between them tell it more finely.",
     ),
 )
 
