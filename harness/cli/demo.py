@@ -37,10 +37,10 @@ def demo(
     episodes: EpisodesOption = 3,
     machine: MachineOptions = DEFAULT_MACHINE,
 ) -> int:
-    """Evaluate baselines and a small trained model of each backbone on four domains, and report.
+    """Evaluate baselines and four small trained models on four domains, and report.
 
-    The models were trained on five of the eight tasks; docs/reference/models.md says how. A demo that was
-    interrupted is continued by the same command.
+    The models, xLSTM [1:0] and [7:1], Mamba and a Transformer, were trained on five of the eight tasks;
+    docs/reference/models.md says how. A demo that was interrupted is continued by the same command.
     """
     from lram.envs.registry import DEMO_SUITE
     from lram.harness.cli.report import report

@@ -117,7 +117,8 @@ def latency(
     Three clocks: the agent's (observation in, action out), the model's alone, and the loop with the
     simulator. Every setting is measured in several fresh processes, in mixed order; running out of memory
     is a result like others. Interrupt with Ctrl-C whenever you like, and continue with --resume. With
-    --backend ray it is one node of a cluster that is measured; it runs nothing else of the cluster meanwhile.
+    --backend ray it is one node of a cluster that is measured; it runs nothing else of the cluster meanwhile,
+    so --job-cpus, --job-gpus, --job-memory and --job-episodes have no meaning here and are refused.
     Of three batches or more, the report shows decisions a second and memory against lanes.
 
     Example: lram latency 'xlstm[7:1]-16M' 'transformer[full]-16M' 'transformer[recompute]-16M' -o latency

@@ -23,8 +23,8 @@ def report(
     runs: Annotated[
         list[str] | None,
         Parameter(
-            help="Folders of evaluations, latencies, extrapolations and studies; of an evaluation also "
-            "RUN:AGENT for one agent, and NEW=RUN:AGENT for one under another label."
+            help="Folders of evaluations, latencies, extrapolations, studies, watches and hidden states; of "
+            "an evaluation also RUN:AGENT for one agent, and NEW=RUN:AGENT for one under another label."
         ),
     ] = None,
     /,
@@ -75,8 +75,8 @@ def report(
 ) -> int:
     """Compare the agents of one or several runs: page, tables, figures and a summary.
 
-    Takes the folders of 'lram eval', 'lram latency', 'lram extrapolate', 'lram ablate' and 'lram watch'
-    together.
+    Takes the folders of 'lram eval', 'lram latency', 'lram extrapolate', 'lram ablate', 'lram watch'
+    and 'lram embed' together.
     With --training, also how models were trained: losses, lengths, data, and what forbids comparing them.
 
     Example: lram report runs/first old=runs/may:xlstm --training runs/mamba -o runs/first-report

@@ -30,9 +30,9 @@ def tasks(
 
     'measured' is the mean return of random play as measured here; docs/explanation/references.md tells more.
 
-    A selection is a comma list of domains (atari), tasks (atari/freeway), patterns (metaworld/door-*),
+    A selection is a comma list of domains (atari), tasks (atari/freeway), patterns (`metaworld/door-*`),
     splits (@train, @heldout, dmcontrol@heldout) and suites (lram432; see 'lram suites'). A Python file that
-    holds a domain stands for its tasks (mine.py, mine.py:easy-*); it is run. A term after
+    holds a domain stands for its tasks (mine.py, `mine.py:easy-*`); it is run. A term after
     '!' takes tasks away. Without one, the 469 tasks of the paper are listed.
     """
     chosen = selected(terms(selection or ["*"], exclude))

@@ -42,10 +42,10 @@ _SMALL = ("small-xlstm[1:0]", "small-xlstm[7:1]", "small-mamba", "small-transfor
 
 SWEEPS: Mapping[str, ShippedSweep] = MappingProxyType(
     {
-        "contexts-small": ShippedSweep("the shipped models, to 25,600 timesteps", _SMALL, _LONG, (1,)),
+        "contexts-small": ShippedSweep("the four small models, to 25,600 timesteps", _SMALL, _LONG, (1,)),
         "contexts-16M": ShippedSweep("16M weights, to 25,600 timesteps", _backbones("16M"), _LONG, (1,)),
         "contexts-206M": ShippedSweep("206M weights, to 25,600 timesteps", _backbones("206M"), _LONG, (1,)),
-        "lanes-small": ShippedSweep("the shipped models, 1 to 64 lanes", _SMALL, (50, 200), _LANES),
+        "lanes-small": ShippedSweep("the four small models, 1 to 64 lanes", _SMALL, (50, 200), _LANES),
         "lanes-16M": ShippedSweep("16M weights, 1 to 64 lanes", _backbones("16M"), (50, 800), _LANES),
         "lanes-206M": ShippedSweep("206M weights, 1 to 64 lanes", _backbones("206M"), (50, 800), _LANES),
     }

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import io
+import re
 from pathlib import Path
 
 import pytest
 from cyclopts import App, CycloptsError
+from rich.console import Console
+from rich.markdown import Markdown
 
 from lram.harness.cli import COMMANDS, _usage, app
 from lram.harness.cli.train import field_rows
@@ -91,6 +96,14 @@ def documented(level: App) -> list[tuple[str, str]]:
             found += documented(below)
         found.append((name, str(below.help)))
     return found
+
+
+def test_no_star_of_a_help_is_taken_for_emphasis() -> None:
+    for name, text in documented(app):
+        console = Console(file=io.StringIO(), width=100)
+        console.print(Markdown(inspect.cleandoc(text)))
+        # Stars that begin the line of a list are shown as bullets.
+        assert console.file.getvalue().count("*") == len(re.findall(r"(?m)(?<!^    )\*", text)), name
 
 
 def test_help_is_whole_and_in_plain_words() -> None:

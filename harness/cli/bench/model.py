@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 def model(
     presets: Annotated[
         list[str] | None,
-        Parameter(help="Model presets (default: the four of 16M); see 'lram agents'."),
+        Parameter(
+            help="Model presets (default: xLSTM [1:0] and [7:1], Mamba and the Transformer, at 16M); see "
+            "'lram agents'."
+        ),
     ] = None,
     /,
     *,

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 def train(
     presets: Annotated[
         list[str] | None,
-        Parameter(help="Model presets (default: the four backbones at 1M and 16M); see 'lram agents'."),
+        Parameter(
+            help="Model presets (default: xLSTM [1:0] and [7:1], Mamba and the Transformer, at 1M and 16M); "
+            "see 'lram agents'."
+        ),
     ] = None,
     /,
     *,
