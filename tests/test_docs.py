@@ -18,6 +18,7 @@ import pytest
 import torch
 from support.ready import ready_python
 
+from lram.agents.backbones.stack import MIXERS
 from lram.harness.cli import app
 from lram.harness.storage.run_folder import Run
 
@@ -256,6 +257,18 @@ def test_every_link_of_a_page_leads_to_a_file(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)", page.read_text(encoding="utf-8"))
     files = [link for link in links if not re.match(r"[a-z]+:", link)]
     assert [link for link in files if not (page.parent / link).exists()] == []
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = (ROOT / "docs/index.md").read_text()
+    pages = [page.relative_to(ROOT / "docs") for page in (ROOT / "docs").rglob("*.md")]
+    assert [str(page) for page in pages if page.name != "index.md" and f"]({page})" not in index] == []
+
+
+def test_every_layer_of_a_stack_is_in_the_page_on_extending() -> None:
+    page = (ROOT / "docs/how-to/extending.md").read_text()
+    listed = page.partition("The layers are ")[2].partition("\n\n")[0]
+    assert set(MIXERS) <= set(re.findall(r"\w+", listed))
 
 
 def test_every_page_that_the_code_names_is_there() -> None:

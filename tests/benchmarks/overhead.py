@@ -12,7 +12,7 @@ Every moment of the steady state belongs to one of these, so that they add up to
 * ``queued``: the driver has work and no core, because simulators (or other programs) run on all of them.
 * ``act``: the rest of ``Agent.act`` and ``Agent.reset``: packing of inputs, masks, choice of actions.
 * ``driver``: the rest of the driver: frames, checks, bookkeeping, records.
-* ``patience``: the driver waits although a lane is ready and some worker is in no session.
+* ``batching timeout``: the driver waits although a lane is ready and some worker is in no session.
 * ``transport``: the driver waits, no lane is ready, and no worker is in a session: requests and answers
   are on their way, or a worker packs and unpacks them.
 
@@ -44,7 +44,7 @@ TASKS = {
     "composuite": "Panda_Box_None_PickPlace,IIWA_Box_None_PickPlace",
     "mimicgen": "Stack_D0,Threading_D0",
 }
-OVERHEAD = ("act", "driver", "patience", "transport")
+OVERHEAD = ("act", "driver", "batching timeout", "transport")
 PARTS = ("network", "simulator", "queued", *OVERHEAD)
 _NEVER = 1e9
 _START_S = 15.0
@@ -169,7 +169,7 @@ def measure(how: argparse.Namespace, tasks: list[str]) -> dict[str, float]:
                     ledger.sessions.setdefault(event.worker.pid, []).append((end - event.seconds, end))
                     if isinstance(event, Begun):
                         ledger.starts.append((end - event.seconds, end))
-            self.waits.append((began, ended, "patience" if ready else "waiting"))
+            self.waits.append((began, ended, "batching timeout" if ready else "waiting"))
             return events
 
         waits: list[tuple[float, float, str]]
@@ -234,10 +234,10 @@ def account(
         if what != "select" or begin < steady or end > ended:
             continue
         kind = kinds[bisect_right(kinds, (begin, "z")) - 1][1]
-        if kind == "patience":
+        if kind == "batching timeout":
             inside = shared(everywhere, begin, end)
             found["simulator"] += inside
-            found["patience"] += end - begin - inside
+            found["batching timeout"] += end - begin - inside
             continue
         inside = shared(union, begin, end)
         found["simulator"] += inside
