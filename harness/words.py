@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import shlex
+
+from lram.agents.shown import command as command
 
 # Control characters (C0 but tab and newline, DEL, C1), lone surrogates, line and paragraph separators, and
 # category Cf: among them the marks that turn the direction of writing, and characters without width.
@@ -17,11 +18,6 @@ _HIDDEN = re.compile(
 def count(items: int, one: str, many: str = "") -> str:
     """Return ``1 task`` or ``3 tasks``."""
     return f"{items} {one if items == 1 else many or one + 's'}"
-
-
-def command(*words: object) -> str:
-    """Return the command line ``lram WORDS``, quoted as a shell reads it."""
-    return f"lram {shlex.join(map(str, words))}"
 
 
 def visible(text: str) -> str:

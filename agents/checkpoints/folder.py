@@ -31,7 +31,7 @@ from lram.agents.model.config import ModelConfig, config_from_dict, config_to_di
 from lram.agents.model.network import ActionModel, check_memory, float32_by_default, without_memory
 from lram.agents.model.tokens import ACTION_DIMS, CLASSES
 from lram.agents.places import placed
-from lram.agents.shown import shown
+from lram.agents.shown import command, shown
 from lram.agents.sums import SUMS_FILE, check_sum, file_sum, read_sums, render_sums
 
 FORMAT = "lram-checkpoint"
@@ -328,5 +328,5 @@ def _check_shapes(model: ActionModel, path: Path, found: Mapping[str, tuple[int,
 def _pickle_message(path: Path) -> str:
     return (
         f"{path} is a pickle; loading it could run code, so it is refused: convert it with "
-        f"'lram import-checkpoint {path} --output FOLDER'"
+        f"'{command('import-checkpoint', path, '--output', 'FOLDER')}'"
     )

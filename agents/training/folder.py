@@ -28,7 +28,7 @@ from lram.agents.api import AgentError
 from lram.agents.checkpoints.folder import CONFIG_FILE, WEIGHTS_FILE, remove_checkpoint
 from lram.agents.checksums import ChecksumError
 from lram.agents.durable import InUseError, Lock, is_scratch_of, laid_by_desktop, read_regular, write_durably
-from lram.agents.shown import shown
+from lram.agents.shown import command, shown
 from lram.agents.training.recipe import FREE, Recipe, flat, recipe_to_dict
 from lram.agents.training.recipe_text import LARGEST_RECIPE, read_recipe, render_recipe
 from lram.agents.training.sinks import METRICS_FILE
@@ -115,7 +115,7 @@ def check_vacant(run: Path) -> None:
             )
         raise AgentError(
             f"{run} holds a run that stopped after update {newest_update(run)}; continue with "
-            f"'lram train --resume {run}', or give another folder"
+            f"'{command('train', '--resume', run)}', or give another folder"
         )
     if run.exists() and (not run.is_dir() or not all(map(_left_by_a_beginning, run.iterdir()))):
         raise AgentError(f"{run} exists and is kept; give another folder for the run")
@@ -136,7 +136,8 @@ def recipe_of(run: Path, settings: tuple[str, ...] = ()) -> Recipe:
     path = run / RECIPE_FILE
     if not path.is_file():
         raise AgentError(
-            f"{run} is no training run: it has no {RECIPE_FILE}; 'lram train RECIPE -o {run}' starts one"
+            f"{run} is no training run: it has no {RECIPE_FILE}; '{command('train', 'RECIPE', '-o', run)}' "
+            "starts one"
         )
     recipe = read_recipe(path, written_out=True)
     changed = read_recipe(path, settings, written_out=True)

@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -226,7 +227,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         text = read_regular(path, LARGEST_RECIPE).decode("utf-8")
     except FileNotFoundError:
         raise AgentError(
-            f"there is no recipe {path}; 'lram train --print-recipe > {path}' writes one to start from"
+            f"there is no recipe {path}; 'lram train --print-recipe > {shlex.quote(str(path))}' writes one "
+            "to start from"
         ) from None
     except UnicodeDecodeError:
         raise AgentError(f"{path} is no text in UTF-8, so it is no recipe; give a TOML file") from None

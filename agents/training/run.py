@@ -15,7 +15,7 @@ from lram.agents.checkpoints.known_tasks import known_tasks
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.network import ActionModel, build_model
 from lram.agents.places import placed
-from lram.agents.shown import shown
+from lram.agents.shown import command, shown
 from lram.agents.training import folder
 from lram.agents.training.distributed import World, joined
 from lram.agents.training.initial import standardise_states
@@ -151,7 +151,8 @@ def _failures_told(run: Path) -> Iterator[None]:
         what = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
         raise AgentError(
             f"training into {run} ended, because the system refused a file ({what}); fix that, and continue "
-            f"with 'lram train --resume {run}', or with the same command where the run had not begun"
+            f"with '{command('train', '--resume', run)}', or with the same command where the run had not "
+            "begun"
         ) from error
     except (MemoryError, RuntimeError) as error:
         text = str(error)
@@ -250,7 +251,7 @@ class _Writer:
         except OSError as error:
             raise AgentError(
                 f"{self._run / METRICS_FILE} cannot be written ({error.strerror}); fix that, and continue "
-                f"with 'lram train --resume {self._run}'"
+                f"with '{command('train', '--resume', self._run)}'"
             ) from error
         self._trackers.write(line)
 
@@ -277,7 +278,7 @@ class _Writer:
         except OSError as error:
             raise AgentError(
                 f"the checkpoint {path} cannot be written ({error.strerror or error}); fix that, and "
-                f"continue with 'lram train --resume {self._run}'"
+                f"continue with '{command('train', '--resume', self._run)}'"
             ) from error
 
     def _card(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from lram.agents.backbones.sequences import read_sequences
 from lram.agents.model.config import config_to_dict
 from lram.agents.model.network import ActionModel
 from lram.agents.model.tokens import ACTION_DIMS
+from lram.agents.shown import command
 from lram.agents.training.batches import Batch
 from lram.agents.training.distributed import World
 from lram.agents.training.loading import Loader
@@ -155,7 +156,7 @@ class Trainer:
         except OSError as error:
             raise AgentError(
                 f"the training state cannot be written to {self.run} ({error.strerror or error}); fix that, "
-                f"and continue with 'lram train --resume {self.run}'"
+                f"and continue with '{command('train', '--resume', self.run)}'"
             ) from error
 
     def train(self, outputs: Outputs, stop: StopRequest) -> bool:

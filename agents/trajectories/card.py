@@ -12,6 +12,7 @@ import msgspec
 from lram.agents.api import AgentError
 from lram.agents.checksums import ChecksumError, sign_file, verify_file
 from lram.agents.durable import LARGEST_JSON
+from lram.agents.shown import command
 from lram.agents.trajectories.layout import CARD_FILE, FORMAT, VERSION, rebuild_advice
 from lram.agents.trajectories.listing import read_inside
 
@@ -44,7 +45,7 @@ def read_signed_card(path: Path) -> tuple[dict[str, Any], bool]:
     if not file.is_file():
         raise DamagedCardError(
             f"{path} is not a trajectory store: it has no {CARD_FILE}; 'lram collect' makes stores, and "
-            f"'lram data rebuild {path}' a card that was lost"
+            f"'{command('data', 'rebuild', path)}' a card that was lost"
         )
     content = read_inside(path, CARD_FILE, LARGEST_JSON)
     try:

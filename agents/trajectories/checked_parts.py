@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from lram.agents.api import AgentError
 from lram.agents.durable import open_regular
+from lram.agents.shown import command
 from lram.agents.trajectories.index import fault_of_size
 from lram.agents.trajectories.layout import PartLine
 from lram.agents.trajectories.listing import check_plain_file
@@ -102,7 +103,7 @@ def fault_of_part(path: Path, line: PartLine) -> str:
         return ""
     return (
         f"{file} is damaged: its checksum is {found[:12]}, the index has {line.sha256[:12]}; put the file "
-        f"back from a copy of the store, or continue without it: lram data rebuild {path}"
+        f"back from a copy of the store, or continue without it: {command('data', 'rebuild', path)}"
     )
 
 

@@ -8,6 +8,7 @@ the store's own card and index.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -75,9 +76,10 @@ class StoreFolder:
         with suppress(OSError):
             now = str(Path(f"/proc/self/fd/{self._handle}").readlink())
         found = now and not now.endswith(" (deleted)")
+        there_now = f"{now}: '{self._resume} {shlex.quote(now)}' continues there"
         raise AgentError(
             f"{self.path} was moved or replaced while this process wrote to it; what is committed is in "
-            + (f"{now}: '{self._resume} {now}' continues there" if found else "the folder that was moved")
+            + (there_now if found else "the folder that was moved")
         )
 
     def exists(self, name: str) -> bool:

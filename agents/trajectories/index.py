@@ -15,6 +15,7 @@ import msgspec
 from lram.agents.api import AgentError
 from lram.agents.checksums import ChecksumError, sign_file, sign_line, verify_file, verify_line
 from lram.agents.durable import LARGEST_JSON
+from lram.agents.shown import command
 from lram.agents.trajectories.layout import (
     INDEX_FILE,
     PART_PATH,
@@ -192,7 +193,8 @@ def check_parts(path: Path, lines: Collection[PartLine], sizes: Mapping[str, os.
 def fault_of_size(path: Path, line: PartLine, sizes: Mapping[str, os.stat_result]) -> str:
     """Return what is wrong with the file of a part as it is listed, as a sentence; empty when nothing is."""
     found = sizes.get(line.part)
-    advice = f"put the file back from a copy of the store, or continue without it: lram data rebuild {path}"
+    again = command("data", "rebuild", path)
+    advice = f"put the file back from a copy of the store, or continue without it: {again}"
     if found is None:
         return f"{path} misses its part {line.part}; {advice}"
     if found.st_size != line.bytes:

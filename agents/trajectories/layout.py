@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lram.agents.api import TaskSpec
+from lram.agents.shown import command
 
 FORMAT = "lram-trajectories"
 VERSION = 1
@@ -96,4 +97,4 @@ def number_of_part(part: str) -> int:
 
 def rebuild_advice(path: Path) -> str:
     """Return the end of a sentence about a damaged index: what to do."""
-    return f"put it back from a copy, or make it anew from the parts: lram data rebuild {path}"
+    return f"put it back from a copy, or make it anew from the parts: {command('data', 'rebuild', path)}"

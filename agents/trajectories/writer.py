@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ import msgspec
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.durable import laid_by_desktop, sync_folder
 from lram.agents.places import placed
+from lram.agents.shown import command
 from lram.agents.trajectories.card import encode_card, new_card, read_card
 from lram.agents.trajectories.folder import StoreFolder
 from lram.agents.trajectories.index import (
@@ -311,7 +313,8 @@ class StoreWriter:
         self._held, self._held_bytes, self._held_origins = [], 0, set()
 
     def _refused(self, error: OSError) -> AgentError:
-        then = f"'{self._resume} {self.path}'" if self._resume else "run the same command again"
+        again = f"'{self._resume} {shlex.quote(str(self.path))}'"
+        then = again if self._resume else "run the same command again"
         return AgentError(f"cannot write to {self.path}: {error.strerror or error}; make room, then {then}")
 
     def close(self) -> None:
@@ -357,7 +360,7 @@ def _check_writable(path: Path, create: bool) -> None:
     if (path / PARTS_FOLDER).exists():
         raise AgentError(
             f"{path} has parts of a trajectory store and no {CARD_FILE}; put that back from a copy, or make "
-            f"it anew: lram data rebuild {path}"
+            f"it anew: {command('data', 'rebuild', path)}"
         )
     # A process killed while it made the store leaves an index, a lock, and perhaps half a card.
     started = {LOCK_FILE, INDEX_FILE}

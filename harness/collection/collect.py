@@ -46,6 +46,7 @@ from lram.harness.storage.records import AgentEntry, EpisodeRecord, RunPlan
 from lram.harness.storage.run_folder import PLAN_FILE, Run, RunWriter
 from lram.harness.storage.trajectory_sink import COMMIT_BYTES, TrajectorySink
 from lram.harness.trust import NONE, Trust
+from lram.harness.words import command
 
 RUNS = "runs"
 RESUME = "lram collect --resume"
@@ -175,7 +176,8 @@ def resume_collection(
     with StoreWriter(path, create=False, part_bytes=COMMIT_BYTES, resume=RESUME) as writer:
         runs = collected_runs(path)
         if not runs:
-            raise LramError(f"{path} has no run to continue with: 'lram collect AGENT... -o {path}' adds one")
+            new = command("collect", "AGENT...", "-o", path)
+            raise LramError(f"{path} has no run to continue with: '{new}' adds one")
         machines = [machine(run) for run in runs]
         _check_interpreters(runs, machines)
         return [

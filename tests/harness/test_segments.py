@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from lram.agents.api import AgentError
 from lram.agents.checksums import sign_line
 from lram.agents.durable import Lock
 from lram.agents.training import folder as training_folder
+from lram.agents.trajectories.layout import rebuild_advice
 from lram.agents.trajectories.writer import check_writable
 from lram.harness.errors import LramError
 from lram.harness.storage import segments
@@ -93,6 +95,9 @@ def test_the_command_that_continues_a_folder_is_quoted_as_a_shell_reads_it(tmp_p
         KIND.check_vacant(folder)
     said = str(error.value).partition("continue with: ")[2]
     assert shlex.split(said) == ["lram", "go-on", str(folder)]
+    assert shlex.split(rebuild_advice(folder).partition(": ")[2]) == ["lram", "data", "rebuild", str(folder)]
+    with pytest.raises(AgentError, match=f"'lram train RECIPE -o '{folder}'' starts one"):
+        training_folder.recipe_of(folder)
 
 
 def test_what_a_killed_beginning_left_is_begun_again(tmp_path: Path) -> None:
