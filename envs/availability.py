@@ -23,6 +23,9 @@ OLDEST_PYTHON = (3, 9)
 # Code given with -c starts with this: before Python 3.11 nothing else keeps the working directory, where
 # a research repository may have a folder called like a package that a simulator imports, off the path.
 SAFE_PATH = "import sys; sys.path[:] = [place for place in sys.path if place]\n"
+# On a disk that has not read an interpreter yet, and on a cluster's file system, the first start of one can
+# take more than a minute.
+_ANSWER_S = 180.0
 # Any Python must be able to read this, if only to say its version.
 _PROBE = (
     SAFE_PATH
@@ -79,7 +82,7 @@ def probe(python: str | None, modules: Iterable[str], distributions: Iterable[st
         distributions: Distributions to tell the versions of.
 
     Raises:
-        InterpreterError: It cannot be run, is too old, or has no numpy.
+        InterpreterError: It cannot be run, does not answer, is too old, or has no numpy.
     """
     if python is None:
         absent = tuple(name for name in modules if not _present(name))
@@ -137,9 +140,11 @@ def _ask(python: str, modules: list[str], distributions: list[str]) -> dict[str,
     command = [python, "-c", _PROBE, json.dumps([modules, distributions])]
     try:
         answer = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=True, env=environment(python)
+            command, capture_output=True, text=True, timeout=_ANSWER_S, check=True, env=environment(python)
         )
         return _facts(json.loads(answer.stdout.strip().splitlines()[-1]))
+    except subprocess.TimeoutExpired as error:
+        raise InterpreterError(f"gave no answer within {_ANSWER_S:g} s") from error
     except (OSError, subprocess.SubprocessError, ValueError, IndexError, RecursionError) as error:
         raise InterpreterError("cannot be run") from error
 

@@ -253,6 +253,17 @@ def test_an_interpreter_of_no_use_is_one_sentence_and_nothing_is_written(tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+def test_an_interpreter_that_does_not_answer_is_said_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lram.envs import availability
+    from lram.envs.errors import InterpreterError
+
+    monkeypatch.setattr(availability, "_ANSWER_S", 0.1)
+    with pytest.raises(InterpreterError, match=r"^gave no answer within 0\.1 s$"):
+        availability.probe(script(tmp_path / "python", "exec sleep 60"), ["json"])
+
+
 @pytest.mark.parametrize("minor", ["3.8", "3.7", "3.6", "2.7"])
 def test_pythons_that_are_too_old_can_say_so(tmp_path: Path, minor: str) -> None:
     from lram.envs.availability import probe
