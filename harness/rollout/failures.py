@@ -23,7 +23,7 @@ class Tally:
         self._most_deaths = limit * worker_slots
         self._errored: dict[tuple[str | None, str], set[int]] = {}
         self._scored: set[tuple[str | None, str]] = set()
-        self._reasons: dict[tuple[str | None, str], str] = {}
+        self._reasons: dict[tuple[str | None, str], Failure] = {}
         self._begun: set[str] = set()
         self._deaths: Counter[str] = Counter()
 
@@ -49,8 +49,12 @@ class Tally:
             if errored.issuperset(range(self._limit)) and key not in self._scored:
                 self._reasons.setdefault(
                     key,
-                    f"{given_up_words(item.task, key[0])}its first {self._limit} episodes errored and none "
-                    f"scored, the last by: {failure.message}",
+                    Failure(
+                        "quarantine",
+                        f"{given_up_words(item.task, key[0])}its first {self._limit} episodes errored and "
+                        f"none scored, the last by: {failure.message}",
+                        by_agent=key[0] is not None,
+                    ),
                 )
 
     def dead(self, domain: str) -> str | None:
@@ -59,7 +63,8 @@ class Tally:
             return f"the domain {domain} was given up: {self._deaths[domain]} workers died, none began"
         return None
 
-    def given_up(self, item: WorkItem) -> str | None:
+    def given_up(self, item: WorkItem) -> Failure | None:
         """Return why an episode is not worth trying; None when it is."""
-        dead = self.dead(item.task.partition("/")[0])
-        return dead or self._reasons.get((None, item.task)) or self._reasons.get((item.agent, item.task))
+        if dead := self.dead(item.task.partition("/")[0]):
+            return Failure("quarantine", dead, by_agent=False)
+        return self._reasons.get((None, item.task)) or self._reasons.get((item.agent, item.task))

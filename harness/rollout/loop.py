@@ -215,7 +215,7 @@ class Rollout:
     def _begin(self, choice: Choice) -> None:
         worker_slot, slot, attempt = choice
         item = attempt.item
-        reason = self._tally.given_up(item)
+        given_up = self._tally.given_up(item)
         planned = self._tasks[item.task]
         lane = Lane(
             number=self._groups.number(item.agent, planned.task.domain),
@@ -227,8 +227,8 @@ class Rollout:
             began=time.perf_counter(),
             longest=_longest(planned),
         )
-        if reason:
-            self._record(lane, failure=Failure("quarantine", reason))
+        if given_up:
+            self._record(lane, failure=given_up)
             return
         if worker_slot.worker is not None and (
             attempt.alone or worker_slot.worker.domain != planned.task.domain

@@ -10,7 +10,7 @@ with a default that says "not known" does neither: old runs still open, and olde
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lram.agents.api import AgentInfo
@@ -133,19 +133,22 @@ class Failure:
     Attributes:
         kind: ``crash`` (the worker died), ``timeout`` (it missed its deadline), ``session`` (the
             simulator raised or broke the contract), ``agent`` (the agent returned something that is no
-            action), ``quarantine`` (its task had failed too often before; by whose fault, the message tells:
-            :attr:`EpisodeRecord.failed_by_agent`).
+            action), ``quarantine`` (its task had failed too often before).
         message: One sentence, with the last words of the worker where it left any.
+        by_agent: Of a quarantine: whether what had failed before was the agent's fault. None for the other
+            kinds, and in records of versions that did not note it
+            (:attr:`EpisodeRecord.failed_by_agent` knows them all).
     """
 
     kind: Literal["crash", "timeout", "session", "agent", "quarantine"]
     message: str
+    by_agent: bool | None = None
 
 
 def given_up_words(task: str, agent: str | None) -> str:
     """Return how the message of a quarantine begins: of a task, or of a task with one agent.
 
-    Records are told apart by it, those of earlier versions too.
+    Records of versions that did not note :attr:`Failure.by_agent` are told apart by it.
     """
     return f"{task}{'' if agent is None else f' with agent {agent}'} was given up: "
 
@@ -237,9 +240,15 @@ class EpisodeRecord:
         """
         if self.failure is None:
             return False
-        if self.failure.kind == "quarantine":
+        if self.failure.kind == "quarantine" and self.failure.by_agent is None:
             return self.failure.message.startswith(given_up_words(self.task, self.agent))
-        return self.failure.kind == "agent"
+        return self.failure.by_agent or self.failure.kind == "agent"
+
+    def with_fault_noted(self) -> EpisodeRecord:
+        """Return this record with the fault of a quarantine in a field, whatever its message may become."""
+        if self.failure is None or self.failure.kind != "quarantine":
+            return self
+        return replace(self, failure=replace(self.failure, by_agent=self.failed_by_agent))
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,7 @@ class Run(RecordFolder[RunPlan]):
         columns["normaliser"] = pd.Series([normaliser] * len(records), dtype="object")
         for name in (f.name for f in fields(EpisodeRecord) if f.name not in ("measured", "failure")):
             columns[name] = pd.Series([getattr(record, name) for record in records])
-        for name in (f.name for f in fields(Failure)):
+        for name in ("kind", "message"):  # by_agent is a part of failed_by_agent
             columns[f"failure_{name}"] = pd.Series([r.failure and getattr(r.failure, name) for r in records])
         for name in (f.name for f in fields(Measured)):
             columns[f"measured_{name}"] = pd.Series([getattr(record.measured, name) for record in records])

@@ -49,7 +49,8 @@ class PartOfRun(Run):
         """Yield the records of these agents, each with the number of its segment."""
         for record, segment in self._whole.settled():
             if (label := self._labels.get(record.agent)) is not None:
-                yield replace(record, agent=label), segment
+                # The message of an earlier version tells the fault by the label that it was recorded under.
+                yield replace(record.with_fault_noted(), agent=label), segment
 
     def sessions(self) -> dict[str, Provenance]:
         """Return where each session was made, with what is known of these agents."""

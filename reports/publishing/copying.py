@@ -16,6 +16,7 @@ from lram.agents.sums import file_sum
 from lram.harness.errors import LramError
 from lram.harness.storage.json_files import DAMAGE, clause, encode, files_in
 from lram.harness.storage.record_folder import PROVENANCE
+from lram.harness.storage.records import EpisodeRecord
 from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.reports.publishing.cleaning import Cleaner
 
@@ -115,12 +116,21 @@ def _copy_segment(file: Path, target: Path, cleaner: Cleaner) -> str:
                 plain = _decoded(file, line)
                 if signed:
                     del plain[_CRC]
-                clean = cleaner.value(plain)
+                clean = cleaner.value(_with_fault_noted(plain))
                 if cleaner.counts.total() > before:
                     line = msgspec.json.encode(clean)
                     line = sign_line(line) if signed else line
             copy.write(line + b"\n")
     return file_sum(file)
+
+
+def _with_fault_noted(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a record whose fault is in a field: its message, that may tell it by a label, is cleaned."""
+    failure = plain.get("failure") or {}
+    if failure.get("kind") != "quarantine" or failure.get("by_agent") is not None:
+        return plain
+    fault = msgspec.convert(plain, EpisodeRecord).failed_by_agent
+    return {**plain, "failure": {**failure, "by_agent": fault}}
 
 
 def _lines(segment: Path) -> Iterator[bytes]:

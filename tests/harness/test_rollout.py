@@ -173,6 +173,7 @@ def test_what_is_no_action_is_the_agents_failure_and_named(
 ) -> None:
     records = play(tmp_path, Solver(mistake), "toy/steps", episodes=5, lanes=1, workers=1)
     assert [record.failure.kind for record in records if record.failure] == ["agent"] * 3 + ["quarantine"] * 2
+    assert [record.failure.by_agent for record in records if record.failure] == [None] * 3 + [True] * 2
     assert all(words in record.failure.message for record in records if record.failure)
     assert all(record.failed_by_agent for record in records), "also those that were given up for it"
 

@@ -9,6 +9,7 @@ import pytest
 
 from lram.harness.cli import app
 from lram.harness.errors import LramError
+from lram.harness.storage.records import Failure, given_up_words
 from lram.reports import summarise
 from lram.reports.evidence.named_runs import named_folder, open_named
 
@@ -45,6 +46,17 @@ def test_numbers_of_a_relabelled_agent_are_those_of_the_run(run) -> None:
     assert [record.agent for record in part.records()] == ["new"] * 3
     assert [(item.agent, failure) for item, failure in part.outcomes()] == [("new", None)] * 3
     assert part.missing() == []
+
+
+@pytest.mark.parametrize("by_agent", [None, True])
+def test_a_relabelled_agent_keeps_its_fault_at_what_was_given_up(synthetic, by_agent) -> None:
+    given_up = Failure("quarantine", f"{given_up_words('toy/t', 'b')}its first 3 errored", by_agent)
+    plan = synthetic.plan([synthetic.agent("b")], [synthetic.task("toy/t", reference=10.0)], 4)
+    run = synthetic.run(plan, lambda item: 10.0 if item.episode == 3 else given_up)
+    [part] = open_named([named_folder(f"new={run.path}")])
+    whole, found = summarise(run).result("b", "toy/t"), summarise(part).result("new", "toy/t")
+    assert (found.failed_by_agent, found.score) == (whole.failed_by_agent, whole.score)
+    assert found.failed_by_agent == 3
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -14,10 +14,11 @@ from support.undrawn import undrawn
 
 from lram.agents.checkpoints.folder import load_checkpoint
 from lram.harness.errors import LramError
-from lram.harness.storage.records import Failure
+from lram.harness.storage.records import Failure, given_up_words
 from lram.harness.storage.run_folder import Run, RunWriter
 from lram.reports.publishing import PublishRequest, publish, read_publication
 from lram.reports.publishing.cleaning import Cleaner
+from lram.reports.publishing.copying import copy_run
 from lram.reports.publishing.manifest import MANIFEST
 from lram.reports.publishing.yaml_text import yaml_text
 
@@ -151,6 +152,18 @@ def test_machines_of_a_cluster_are_numbered_and_users_are_known_from_anybodys_pa
 def test_a_user_called_like_an_agent_leaves_the_agent_its_name():
     tool = Cleaner(home="/home/random", user="random", host="random", keep=["random", "toy/reach"])
     assert tool.text("lram eval random -o /home/random/x", worded=True) == "lram eval random -o ~/x"
+
+
+def test_a_user_called_agent_takes_no_fault_from_the_agent(synthetic, tmp_path):
+    given_up = Failure("quarantine", f"{given_up_words('toy/t', 'b')}its first 2 errored, by: agent b gave NaN")
+    plan = synthetic.plan([synthetic.agent("b")], [synthetic.task("toy/t")], 3)
+    run = synthetic.run(plan, lambda item: 10.0 if item.episode == 2 else given_up)
+    tool = Cleaner(home="/home/agent", user="agent", host="workstation9")
+    copy_run(run, tmp_path / "copy", "copy", tool)
+    copied = Run(tmp_path / "copy").records()
+    assert "with USER b" in copied[0].failure.message
+    assert [one.failed_by_agent for one in copied] == [one.failed_by_agent for one in run.records()]
+    assert [one.failed_by_agent for one in copied] == [True, True, False]
 
 
 @pytest.mark.slow

@@ -261,7 +261,8 @@ class RolloutSource(JobSource[_GroupJob]):
             return
         lost = set(self._deadly[domain].values())
         for gone in lost:
-            self._state.quarantine(self._queue.take_all(None, gone), reason)
+            failure = Failure("quarantine", reason, by_agent=False)
+            self._state.quarantine(self._queue.take_all(None, gone), failure)
         self._readmit(domain, lost)
 
     def _readmit(self, domain: str, tasks: set[str]) -> None:
@@ -335,13 +336,12 @@ class RolloutSource(JobSource[_GroupJob]):
         if self._state.given_up(item) is None:
             return
         for running in [one for one in self._loop.running if one.job.group.task == item.task]:
-            reason = self._state.given_up(running.job.group.attempts[0].item)
-            if reason and running.job.left:
+            failure = self._state.given_up(running.job.group.attempts[0].item)
+            if failure and running.job.left:
                 self._loop.cancel(running)
-                self._state.quarantine(list(running.job.left.values()), reason)
+                self._state.quarantine(list(running.job.left.values()), failure)
                 running.job.left.clear()
         for entry in self._job.plan.agents:
-            reason = self._state.given_up(replace(item, agent=entry.label))
-            if reason:
-                self._state.quarantine(self._queue.take_all(entry.label, item.task), reason)
+            if failure := self._state.given_up(replace(item, agent=entry.label)):
+                self._state.quarantine(self._queue.take_all(entry.label, item.task), failure)
         self._readmit(item.task.partition("/")[0], {item.task})

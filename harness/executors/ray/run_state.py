@@ -47,7 +47,7 @@ class RunState:
         scored = [(label, episode, None) for label, episode in self._scored.get(task, {}).items()]
         return (*self._failed.get(task, ()), *scored)
 
-    def given_up(self, item: WorkItem) -> str | None:
+    def given_up(self, item: WorkItem) -> Failure | None:
         """Return why an episode is not worth trying; None when it is."""
         return self._tally.given_up(item)
 
@@ -66,10 +66,10 @@ class RunState:
         )
         self.write(lane.record(planned.protocol, None, failure))
 
-    def quarantine(self, attempts: Iterable[Attempt], reason: str) -> None:
+    def quarantine(self, attempts: Iterable[Attempt], failure: Failure) -> None:
         """Give up several, for the same reason."""
         for attempt in attempts:
-            self.give_up(attempt, Failure("quarantine", reason))
+            self.give_up(attempt, failure)
 
     def _trajectory(self, record: EpisodeRecord, trajectory: Mapping[str, Any]) -> Trajectory:
         """Return the trajectory of a record, from the arrays that its job has sent."""
