@@ -251,6 +251,10 @@ class EpisodeRecord:
         return replace(self, failure=replace(self.failure, by_agent=self.failed_by_agent))
 
 
+CHECK_OF = "check of "
+"""How the setting begins under which a session notes the check of an agent; the agent's label follows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Where and with what a run, or a resumed part of it, was made.

@@ -12,7 +12,7 @@ from lram.envs.scores import Normaliser, normalised_by
 from lram.harness.domain_files import recall
 from lram.harness.errors import LramError
 from lram.harness.gate.contract_note import broken_promise
-from lram.harness.storage.records import AgentEntry, EpisodeRecord, PlannedTask
+from lram.harness.storage.records import CHECK_OF, AgentEntry, EpisodeRecord, PlannedTask
 from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.reports.evidence import counting
 from lram.reports.evidence.evidence import EpisodeKey, Evidence, TaskEpisodes, ValuesByFact
@@ -44,11 +44,13 @@ def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
 
     Raises:
         LramError: No run was given; evaluations and collections are mixed; one label stands for two
-            agents; a task was run under two protocols, or with two score references; or a run is damaged.
+            agents, or for one in worlds of two rates; a task was run under two protocols, or with two
+            score references; or a run is damaged.
     """
     if not runs:
         raise LramError("there is no run to report on; name at least one run folder")
     _check_kind(runs)
+    rates: dict[str, tuple[float, Run]] = {}
     agents: dict[str, AgentEntry] = {}
     tasks: dict[str, PlannedTask] = {}
     planned: dict[tuple[str, str], dict[int, int]] = {}
@@ -65,6 +67,7 @@ def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
         recall(run.path / PLAN_FILE, plan)
         for agent in plan.agents:
             _check_agent(agents.setdefault(agent.label, agent), agent, run)
+            _check_rate(*rates.setdefault(agent.label, (plan.realtime_hz, run)), agent.label, run)
         for task in plan.tasks:
             _check_task(tasks.setdefault(task.task.id, task), task, run)
         for pair in plan.pairs():
@@ -114,12 +117,7 @@ def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
         played=versions,
         collected=runs[0].plan.collected,
         unsigned=tuple(f"{run.path.name}: {name}" for run in runs for name in run.without_checksums()),
-        realtime_hz={
-            agent.label: run.plan.realtime_hz
-            for run in runs
-            for agent in run.plan.agents
-            if run.plan.realtime_hz
-        },
+        realtime_hz={label: hz for label, (hz, _) in rates.items() if hz},
         sources=severally(_values((agent, facts) for (agent, _, _), facts in made_of.items())),
         raised={label: error for label, error in sorted(raised.items()) if label in lacking},
         broken_promises=_broken_promises(runs),
@@ -166,7 +164,7 @@ def _broken_promises(runs: Sequence[Run]) -> dict[str, str]:
         notes = [session.settings for session in run.provenance()]
         for label in (agent.label for agent in run.plan.agents):
             for settings in notes:
-                if what := broken_promise(settings.get(f"check of {label}", "")):
+                if what := broken_promise(settings.get(f"{CHECK_OF}{label}", "")):
                     found.setdefault(label, {})[what] = None
     return {label: "; ".join(texts) for label, texts in found.items()}
 
@@ -243,6 +241,16 @@ def _check_agent(known: AgentEntry, agent: AgentEntry, run: Run) -> None:
         f"the label {agent.label!r} stands for two agents in these runs ({what}; the second in {run.path}); "
         "report them apart, or evaluate one of them under another label"
     )
+
+
+def _check_rate(known: float, first: Run, label: str, run: Run) -> None:
+    hz = run.plan.realtime_hz
+    if hz != known:
+        worlds = [f"takes {one:g} steps a second in" if one else "waits in" for one in (known, hz)]
+        raise LramError(
+            f"the world of {label!r} {worlds[0]} {first.path} and {worlds[1]} {run.path}, whose returns do "
+            f"not compare; give one of them another label, such as 'NEW={run.path}:AGENT'"
+        )
 
 
 def _check_task(known: PlannedTask, planned: PlannedTask, run: Run) -> None:

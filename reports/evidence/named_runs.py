@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lram.harness.errors import LramError
 from lram.harness.storage.record_checks import is_name
-from lram.harness.storage.records import EpisodeRecord, Failure, Provenance
+from lram.harness.storage.records import CHECK_OF, EpisodeRecord, Failure, Provenance
 from lram.harness.storage.run_folder import PLAN_FILE, Run
 
 _RELABELLED = re.compile(r"(?P<label>[^=/\\]+)=(?P<rest>.+)", re.DOTALL)
@@ -60,6 +60,7 @@ class PartOfRun(Run):
                 compute=self._mine(session.compute),
                 raised=self._mine(session.raised),
                 sources=self._mine(session.sources),
+                settings=self._settings(session.settings),
             )
             for number, session in self._whole.sessions().items()
         }
@@ -70,6 +71,15 @@ class PartOfRun(Run):
             (self._labels[label], task): found
             for (label, task), found in whole.items()
             if label in self._labels
+        }
+
+    def _settings(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """Return ``settings`` with the checks of these agents, under their labels, and of no others."""
+        checks = {f"{CHECK_OF}{label}": f"{CHECK_OF}{new}" for label, new in self._labels.items()}
+        return {
+            checks.get(name, name): text
+            for name, text in settings.items()
+            if name in checks or not name.startswith(CHECK_OF)
         }
 
     def _mine(self, by_label: Mapping[str, object]) -> dict:  # type: ignore[type-arg]

@@ -70,7 +70,8 @@ def test_the_tally_judges_by_the_first_episodes_and_never_a_task_that_scored() -
     tally.count(WorkItem("a", "x/z", 1), None)
     tally.count(WorkItem("a", "x/y", 1), crash)
     given_up = tally.given_up(WorkItem("a", "x/y", 8))
-    assert given_up and "first 2 episodes errored" in given_up.message
+    assert given_up
+    assert "first 2 episodes errored" in given_up.message
     assert given_up.by_agent is False
     for episode in (0, 2, 3):
         tally.count(WorkItem("a", "x/z", episode), crash)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lram.harness.cli import app
 from lram.harness.errors import LramError
-from lram.harness.storage.records import Failure, given_up_words
+from lram.harness.gate.contract_note import BROKEN
+from lram.harness.storage.records import CHECK_OF, Failure, given_up_words
+from lram.harness.storage.run_folder import RunWriter
 from lram.reports import summarise
+from lram.reports.evidence.collect import collect
 from lram.reports.evidence.named_runs import named_folder, open_named
 
 
@@ -46,6 +50,29 @@ def test_numbers_of_a_relabelled_agent_are_those_of_the_run(run) -> None:
     assert [record.agent for record in part.records()] == ["new"] * 3
     assert [(item.agent, failure) for item, failure in part.outcomes()] == [("new", None)] * 3
     assert part.missing() == []
+
+
+def test_what_is_noted_of_a_check_follows_the_label(run) -> None:
+    with RunWriter(run) as writer:
+        settings = {f"{CHECK_OF}{label}": f"{BROKEN}{label} repeats nothing" for label in ("a", "b:c")}
+        writer.write_provenance(replace(run.provenance()[0], settings=settings))
+    [part] = open_named([named_folder(f"a={run.path}:b:c")])
+    assert collect([part]).broken_promises == {"a": "b:c repeats nothing"}
+
+
+def test_one_label_stands_for_no_two_rates_of_the_world(synthetic) -> None:
+    tasks = [synthetic.task("d/x")]
+    waiting, fast, faster = (
+        synthetic.run(
+            replace(synthetic.plan([synthetic.agent("a")], tasks, 1, seed), realtime_hz=hz), lambda _: 1
+        )
+        for seed, hz in enumerate((0.0, 10.0, 20.0))
+    )
+    assert collect([fast, fast]).realtime_hz == {"a": 10.0}
+    with pytest.raises(LramError, match=r"'a' waits in .* takes 10 steps a second in"):
+        collect([waiting, fast])
+    with pytest.raises(LramError, match=f"give one of them another label, such as 'NEW={faster.path}:AGENT'"):
+        collect([fast, faster])
 
 
 @pytest.mark.parametrize("by_agent", [None, True])

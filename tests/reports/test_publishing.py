@@ -155,7 +155,9 @@ def test_a_user_called_like_an_agent_leaves_the_agent_its_name():
 
 
 def test_a_user_called_agent_takes_no_fault_from_the_agent(synthetic, tmp_path):
-    given_up = Failure("quarantine", f"{given_up_words('toy/t', 'b')}its first 2 errored, by: agent b gave NaN")
+    given_up = Failure(
+        "quarantine", f"{given_up_words('toy/t', 'b')}its first 2 errored, by: agent b gave NaN"
+    )
     plan = synthetic.plan([synthetic.agent("b")], [synthetic.task("toy/t")], 3)
     run = synthetic.run(plan, lambda item: 10.0 if item.episode == 2 else given_up)
     tool = Cleaner(home="/home/agent", user="agent", host="workstation9")
