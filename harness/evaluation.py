@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from lram.agents.api import MinimalAgent
 from lram.agents.places import placed
+from lram.envs.workers.process import Deadlines
 from lram.harness import domain_files
 from lram.harness.computing import changes, of_models, started_with
 from lram.harness.errors import LramError
@@ -31,7 +35,7 @@ from lram.harness.plan import (
 from lram.harness.progress import Progress, Reporter, quiet
 from lram.harness.rollout.loop import AgentRaisedError
 from lram.harness.storage.provenance import collect
-from lram.harness.storage.records import EpisodeRecord, WorkItem
+from lram.harness.storage.records import CHECK_OF, EpisodeRecord, WorkItem
 from lram.harness.storage.run_folder import PLAN_FILE, Run, RunWriter, resume_command
 from lram.harness.trust import NONE, Trust, check_trusted
 
@@ -122,9 +126,9 @@ def resume(
         run: The run or its folder.
         agents: Agents that the run knows as Python objects only.
         retry_errors: Play the errored episodes again, too.
-        machine: How to spread the work (None: models compute as the run was started, the rest as
-            usual). Device, step, rows and threads may differ from the run's start: that is said on
-            standard error, kept with the session and named by reports.
+        machine: How to spread the work (None: :func:`started_machine`). Device, step, rows and threads may
+            differ from the run's start: that is said on standard error, kept with the session and named by
+            reports.
         executor: Where to play, whatever the run was started on.
         progress: Told what happens.
         trust: What the caller vouches for, of the modules and interpreters that the run's plan names.
@@ -228,9 +232,39 @@ def go_on(
 
 
 def started_machine(run: Run) -> Machine:
-    """Return settings with which models compute as when ``run`` was started; the rest is as usual."""
+    """Return settings with which models compute and episodes fail as when ``run`` was started.
+
+    Lanes, workers and interpreters are as usual; so is what the run's first session did not note.
+
+    Raises:
+        LramError: What the first session notes is no setting.
+    """
     compute, threads = started_with(run)
-    return Machine(**asdict(compute), threads=threads)
+    return Machine(**asdict(compute), threads=threads, **_failing_as_started(run))
+
+
+def _failing_as_started(run: Run) -> dict[str, Any]:
+    """Return what decides which episodes fail and are given up, as the run's first session noted it."""
+    sessions = run.provenance()
+    noted = sessions[0].settings if sessions else {}
+    found: dict[str, Any] = {}
+    for name, kind in (
+        ("attempts", int),
+        ("quarantine_after", int),
+        ("shuffle", bool),
+        ("deadlines", Deadlines),
+    ):
+        if name not in noted:
+            continue
+        try:
+            # Settings are noted as Python shows them.
+            found[name] = msgspec.convert(ast.literal_eval(noted[name]), kind)
+        except (ValueError, SyntaxError) as error:
+            raise LramError(
+                f"the first session of {run.path} notes {name} {noted[name]!r}, which is no setting; put its "
+                "provenance back from a copy"
+            ) from error
+    return found
 
 
 def play(
@@ -325,7 +359,7 @@ def checked(
 ) -> dict[str, str]:
     """Let the agents that have something to play pass the gate; return what to note of them."""
     noted = session.check(_playing(built, items))
-    return {f"check of {label}": text for label, text in noted.items()}
+    return {f"{CHECK_OF}{label}": text for label, text in noted.items()}
 
 
 def _playing(built: Mapping[str, PlannedAgent], items: list[WorkItem]) -> dict[str, PlannedAgent]:

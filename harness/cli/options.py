@@ -149,7 +149,10 @@ FLAT = Parameter(name="*")
 @FLAT
 @dataclass(frozen=True)
 class MachineOptions:
-    """How the work is spread over the machine; None: as the run was started, or as usual for a new one."""
+    """How the work is spread over the machine.
+
+    None: as usual for a new run; in one that is continued, as it was started, but for lanes and workers.
+    """
 
     lanes: Annotated[
         int | None,
@@ -204,26 +207,28 @@ class MachineOptions:
     attempts: Annotated[
         int | None,
         Parameter(
-            help=f"How often an episode is tried when its simulator fails (default: {_USUAL.attempts})."
+            help="How often an episode is tried when its simulator fails (default: as started; new: "
+            f"{_USUAL.attempts})."
         ),
     ] = None
     quarantine_after: Annotated[
         int | None,
         Parameter(
-            help=f"Give up a task when its first N episodes all failed (default: {_USUAL.quarantine_after})."
+            help="Give up a task when its first N episodes all failed (default: as started; new: "
+            f"{_USUAL.quarantine_after})."
         ),
     ] = None
     begin_deadline: Annotated[
         float | None,
         Parameter(
-            help="Seconds to create a simulator and reset it; then it counts as hung (default: "
-            f"{_USUAL.deadlines.begin_s:g})."
+            help="Seconds to create a simulator and reset it; then it counts as hung (default: as started; "
+            f"new: {_USUAL.deadlines.begin_s:g})."
         ),
     ] = None
     step_deadline: Annotated[
         float | None,
         Parameter(
-            help="Seconds for one step of a simulator; then it counts as hung (default: "
+            help="Seconds for one step of a simulator; then it counts as hung (default: as started; new: "
             f"{_USUAL.deadlines.step_s:g})."
         ),
     ] = None

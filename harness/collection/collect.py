@@ -163,7 +163,8 @@ def resume_collection(
     Args:
         store: Folder of the store.
         agents: Agents that a run knows as Python objects only.
-        machine: Tells how to spread the work of a run; by default, models compute as it was started.
+        machine: Tells how to spread the work of a run; by default as it was started, as far as that decides
+            records.
         executor: Where to play.
         progress: Told what happens.
         trust: What the caller vouches for; see :func:`lram.harness.resume`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,14 @@ from support.ready import ready_python
 from lram.agents.backbones import stepping
 from lram.agents.compute import PRECISIONS, Compute, Precision
 from lram.agents.factory import create_agent
+from lram.envs.workers.process import Deadlines
+from lram.harness.cli.options import MachineOptions
 from lram.harness.errors import LramError
-from lram.harness.evaluation import Machine, evaluate, resume
-from lram.harness.plan import labelled_specs
+from lram.harness.evaluation import Machine, evaluate, resume, started_machine
+from lram.harness.plan import RunRequest, labelled_specs, make_plan
+from lram.harness.storage.provenance import collect
 from lram.harness.storage.records import EpisodeRecord, Measured
-from lram.harness.storage.run_folder import Run
+from lram.harness.storage.run_folder import Run, RunWriter
 from lram.reports import summarise
 from lram.reports.model import Caveat
 
@@ -280,6 +283,24 @@ def test_a_run_goes_on_computing_as_it_was_started(
     assert (facts["precision"], facts["rows a pass"], facts["threads"]) == ("bfloat16", "16", "2")
     assert capsys.readouterr().err == ""
     assert not mixed_computing(finished)
+
+
+def test_a_run_goes_on_failing_as_it_was_started(tmp_path: Path) -> None:
+    plan, _ = make_plan(RunRequest(agents="random", tasks="toy/steps", episodes=1))
+    RunWriter.create(tmp_path / "run", plan).close()
+    run = Run(tmp_path / "run")
+    assert started_machine(run) == Machine(), "where nothing is noted, it is as usual"
+    machine = Machine(attempts=5, quarantine_after=9, deadlines=Deadlines(7.0, 1.5), shuffle=True)
+    for one in (machine, Machine(attempts=1)):  # what a later session was told holds for that session
+        with RunWriter(run) as writer:
+            writer.write_provenance(collect(asdict(replace(one, lanes=3)), {}))
+            writer.log_folder()
+    assert started_machine(run) == machine
+    given = MachineOptions(attempts=4).machine(run)
+    assert (given.attempts, given.quarantine_after, given.deadlines) == (4, 9, Deadlines(7.0, 1.5))
+    edit(run.path / "provenance" / "0001.json", lambda told: told["settings"].update(attempts="many"))
+    with pytest.raises(LramError, match="notes attempts 'many', which is no setting"):
+        started_machine(run)
 
 
 def test_agents_take_the_devices_of_a_list_in_turn_and_a_resumed_run_has_the_same(
