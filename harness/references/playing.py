@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lram.envs.protocol_id import ProtocolId
 from lram.envs.registry import benchmark_tasks, own_rows
 from lram.envs.task import Task
 from lram.harness.errors import LramError, as_lram_error
 from lram.harness.evaluation import evaluate, resume
+from lram.harness.interpreters.readiness import protocols_here
 from lram.harness.machine import Machine
 from lram.harness.plan import OBJECT_SPEC, labelled_specs
 from lram.harness.progress import Progress
@@ -123,3 +125,13 @@ def _check_same(what: Asked, run: Run) -> None:
         raise LramError(
             f"{run.path} is a run of other agents, tasks, episodes or seed; give another folder with -o"
         )
+    wanted = protocols_here(what.tasks, what.protocols, plan.interpreters)
+    for planned in plan.tasks:
+        played, asked_for = map(ProtocolId.parse, (planned.protocol, wanted[planned.task.domain]))
+        # Of another version, resuming says more.
+        if played.name != asked_for.name:
+            raise LramError(
+                f"{run.path} is a run of {planned.task.id} under the protocol {played.name}, not under "
+                f"{asked_for.name}; give another folder with -o, or --protocol "
+                f"{planned.task.domain}={played.name}"
+            )

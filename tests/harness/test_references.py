@@ -7,7 +7,9 @@ import signal
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +18,9 @@ from lram.envs.registry import add_file, own_rows, select
 from lram.envs.score_file import References, completed
 from lram.harness.cli import main
 from lram.harness.errors import LramError
+from lram.harness.plan import RunRequest, make_plan
 from lram.harness.references.measuring import Earned, _problem, _scale
+from lram.harness.references.playing import Asked, _check_same
 from lram.harness.references.writing import write_entries
 from lram.harness.storage.run_folder import Run
 
@@ -126,6 +130,19 @@ def test_a_reference_that_is_not_above_random_play_is_refused(
     assert code == 1, said
     assert "not written: number_line/stay: the reference's mean return" in said
     assert "number_line" not in (home / "scores.toml").read_text()
+
+
+def test_a_run_under_another_protocol_is_not_taken() -> None:
+    def wanted(protocols: dict[str, str]) -> Asked:
+        return Asked(own_rows("toy/steps"), {"random": "random"}, None, 2, 0, protocols)
+
+    plan, _ = make_plan(RunRequest(agents={"random": "random"}, tasks="toy/steps", episodes=2))
+    [usual] = plan.tasks
+    run = SimpleNamespace(path="run", plan=plan)
+    _check_same(wanted({}), run)
+    other = replace(plan, tasks=(replace(usual, protocol="toy:other@1"),))
+    with pytest.raises(LramError, match=r"under the protocol other, not under .*--protocol toy=other"):
+        _check_same(wanted({}), SimpleNamespace(path="run", plan=other))
 
 
 @pytest.mark.parametrize(
