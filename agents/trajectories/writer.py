@@ -212,10 +212,15 @@ class StoreWriter:
         Arrays that somebody may still change are copied: what is committed is what they hold now.
 
         Raises:
-            AgentError: It is none of its task's, its origin is in the store already, or the disk refuses.
+            AgentError: It is none for this store (:meth:`check`), or the disk refuses (:meth:`take`).
         """
+        self.check(trajectory)
+        return self.take(trajectory)
+
+    def check(self, trajectory: Trajectory) -> None:
+        """Raise AgentError where ``trajectory`` is none of its task's, or its origin is in the store."""
         check_trajectory(trajectory)
-        known = self._tasks.setdefault(trajectory.task.id, trajectory.task)
+        known = self._tasks.get(trajectory.task.id, trajectory.task)
         if _form(known) != _form(trajectory.task):
             raise AgentError(
                 f"{self.path} has {known.id} as {_form(known)}, and this trajectory has "
@@ -224,9 +229,17 @@ class StoreWriter:
         origin = trajectory.origin
         if origin and (origin in self.committed or origin in self._held_origins):
             raise AgentError(f"{self.path} has the trajectory {origin} already; leave it out")
+
+    def take(self, trajectory: Trajectory) -> bool:
+        """Take ``trajectory``, that :meth:`check` found sound; return whether all is committed now.
+
+        Raises:
+            AgentError: The disk refuses.
+        """
+        self._tasks.setdefault(trajectory.task.id, trajectory.task)
         self._held.append(trajectory.frozen())
         self._held_bytes += trajectory.nbytes
-        self._held_origins.add(origin)
+        self._held_origins.add(trajectory.origin)
         if self._held_bytes < self._part_bytes:
             return False
         self.commit()

@@ -374,9 +374,10 @@ def _added(writer: StoreWriter, filed: _Filed, item: Imported, report: ImportRep
         report.known += 1
         return ""
     try:
-        writer.append(trajectory)
+        writer.check(trajectory)
     except AgentError as error:
         return str(error)
+    writer.take(trajectory)  # a disk that refuses is no fault of the data, and ends the import
     filed.add(trajectory.origin, trajectory.task.id, trajectory.policy)
     task = report.tasks.setdefault(trajectory.task.id, TaskImport())
     task.names.add(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ import numpy as np
 import pytest
 from support.ready import ready_python
 
-from lram.agents.trajectories import TrajectoryStore
+from lram.agents.api import AgentError
+from lram.agents.trajectories import StoreWriter, TrajectoryStore
+from lram.agents.trajectories.folder import StoreFolder
 from lram.agents.trajectories.readers import Shapes
 from lram.envs import registry
 from lram.harness.cli import app
+from lram.harness.collection import importing
 from lram.harness.collection.importing import ImportTasks
 from lram.harness.errors import LramError
 
@@ -140,6 +145,25 @@ def test_skip_bad_imports_the_rest_names_the_bad_and_ends_with_1(
     code, output = lram(capsys, *arguments, "--json")
     assert code == 1
     assert len(json.loads(output)["problems"]) == 2
+
+
+@pytest.mark.parametrize("more", [(), ("--skip-bad",)])
+def test_a_full_disk_is_no_fault_of_the_data(
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple,
+) -> None:
+    def full(folder: StoreFolder, name: str, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(StoreFolder, "create", full)
+    monkeypatch.setattr(importing, "StoreWriter", partial(StoreWriter, part_bytes=1))
+    with pytest.raises(
+        AgentError, match=r"No space left on device; make room, then run the same command again$"
+    ):
+        lram(capsys, "data", "import", source, "-o", tmp_path / "store", *more)
 
 
 def test_a_source_without_a_good_episode_leaves_no_store(
