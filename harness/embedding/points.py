@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -13,7 +13,9 @@ from lram.agents.api import TaskSpec
 from lram.agents.model.encoders import fits_model
 from lram.agents.training.sampling import chances
 from lram.agents.trajectories import TrajectoryStore
+from lram.harness.distinct_stores import check_distinct
 from lram.harness.errors import LramError
+from lram.harness.words import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,22 @@ class DrawnTrajectory:
     starts: tuple[int, ...]
 
 
-def draw(stores: Sequence[TrajectoryStore], wanted: StatesWanted) -> list[DrawnTrajectory]:
+def draw(
+    stores: Sequence[TrajectoryStore], wanted: StatesWanted, say: Callable[[str], None] = lambda _: None
+) -> list[DrawnTrajectory]:
     """Return the trajectories by task; what is drawn of a task does not depend on which others are there.
 
+    No two of them are equal: their states would be each other's nearest neighbours.
+
+    Args:
+        stores: Where they are.
+        wanted: Which.
+        say: Told in a sentence how many equal ones are left out.
+
     Raises:
-        LramError: Nothing is left, or there is one task with one trajectory only.
+        LramError: Nothing is left, there is one task with one trajectory only, or a store is given twice.
     """
+    check_distinct(stores)
     by_task: dict[str, list[tuple[int, int]]] = {}
     for place, store in enumerate(stores):
         for episode in store.episodes:
@@ -72,16 +84,24 @@ def draw(stores: Sequence[TrajectoryStore], wanted: StatesWanted) -> list[DrawnT
             "the stores hold no trajectory of the tasks and policies that are asked for; their tasks are "
             f"{', '.join(there[:5])}{f' and {len(there) - 5} more' if len(there) > 5 else ''}"
         )
-    found = []
+    found, copies = [], 0
     for task, episodes in sorted(by_task.items()):
         spec = stores[episodes[0][0]].tasks[task]
         if not fits_model(spec, wanted.state_width):
             raise LramError(f"{task} cannot be read by these models; leave it out: --tasks '*,!{task}'")
         lots = chances((wanted.seed, zlib.crc32(task.encode())), len(episodes))
         order = sorted(range(len(episodes)), key=lambda place: lots[place])
-        found += [
-            _drawn(stores, *episodes[place], spec, wanted) for place in sorted(order[: wanted.trajectories])
-        ]
+        taken: dict[str, int] = {}
+        for place in order:
+            if len(taken) == wanted.trajectories:
+                break
+            at, number = episodes[place]
+            [digest] = stores[at].trajectory_digests([number])
+            copies += digest in taken
+            taken.setdefault(digest, place)
+        found += [_drawn(stores, *episodes[place], spec, wanted) for place in sorted(taken.values())]
+    if copies:
+        say(f"lram: {count(copies, 'trajectory', 'trajectories')} equal to others that were drawn: left out")
     if len(found) < 2:
         raise LramError("neighbours need two trajectories or more, and there is one; give more data")
     return found

@@ -93,6 +93,7 @@ def embed(
             seed=request.seed,
             state_width=min(agent.model.config.state_width for _, agent in models.values()),
         ),
+        say,
     )
     hidden, pca, explained, projected = [], [], [], []
     with threads(machine.threads):

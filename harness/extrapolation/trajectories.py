@@ -24,6 +24,7 @@ from lram.agents.training.recipe_text import recipe_from_dict
 from lram.agents.training.sampling import chances
 from lram.agents.training.selection import Selection, digests_of, select, selection_of
 from lram.agents.trajectories import TrajectoryStore
+from lram.harness.distinct_stores import check_distinct
 from lram.harness.errors import LramError
 from lram.harness.extrapolation.records import Stretch
 
@@ -75,10 +76,7 @@ def choose(
         LramError: Nothing is left, a store is given twice, or what an agent held out cannot be told from
             these stores.
     """
-    if len({store.digest for store in stores}) < len(stores):
-        raise LramError(
-            f"--data names the same trajectories twice: {', '.join(str(store.path) for store in stores)}"
-        )
+    check_distinct(stores)
     ids = sorted({episode.task for store in stores for episode in store.episodes})
     tasks = [task for task in ids if not wanted.tasks or any(fnmatchcase(task, p) for p in wanted.tasks)]
     if not tasks:

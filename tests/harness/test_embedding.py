@@ -97,6 +97,20 @@ def test_what_is_drawn_of_a_task_does_not_depend_on_the_others(store: Path) -> N
     assert {one.task.id for one in draw(stores, StatesWanted(tasks=("!atari/*",)))} == {REACH.id, PUSH.id}
 
 
+def test_equal_trajectories_are_drawn_once_and_a_store_is_named_once(store: Path, tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "again") as writer:
+        for number in (0, 1, 9):
+            writer.append(_trajectory(PUSH, number))
+    stores, said = [TrajectoryStore(path) for path in (store, tmp_path / "again")], []
+    drawn = draw(stores, StatesWanted(tasks=("*/push",)), said.append)
+    assert len(drawn) == 5
+    assert said == ["lram: 2 trajectories equal to others that were drawn: left out"]
+    with pytest.raises(
+        LramError, match=r"--data names the same trajectories twice: .*; name each store once"
+    ):
+        draw([stores[0], *stores], StatesWanted())
+
+
 def test_principal_components_keep_what_lies_in_a_plane() -> None:
     rng = np.random.default_rng(0)
     plane = rng.normal(size=(30, 2)) * [3.0, 1.0]
