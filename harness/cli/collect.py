@@ -17,13 +17,14 @@ from lram.harness.cli.options import (
     DEFAULT_MACHINE,
     TASKS,
     ClusterOptions,
-    EpisodesOption,
     ExcludeOption,
+    GivenEpisodesOption,
+    GivenPlaySeedOption,
     LicenceOption,
     MachineOptions,
-    PlaySeedOption,
     ProtocolOption,
     TrustOption,
+    given_options,
     pairs,
     terms,
 )
@@ -49,8 +50,8 @@ def collect(
         ),
     ] = None,
     exclude: ExcludeOption = None,
-    episodes: EpisodesOption = 10,
-    seed: PlaySeedOption = 0,
+    episodes: GivenEpisodesOption = None,
+    seed: GivenPlaySeedOption = None,
     protocol: ProtocolOption = None,
     resume: Annotated[
         Path | None,
@@ -77,10 +78,21 @@ def collect(
     """
     progress = quiet if machine.quiet else shown
     if resume is not None:
-        if agents or tasks or output is not None:
-            raise LramError(
-                "--resume continues with a store as it was begun; leave out agents, --tasks and -o"
-            )
+        given = given_options(
+            {
+                "agents": agents or None,
+                "--tasks": tasks,
+                "-o": output,
+                "--exclude": exclude,
+                "--episodes": episodes,
+                "--seed": seed,
+                "--protocol": protocol,
+                "--note": note or None,
+                "--licence": licence or None,
+            }
+        )
+        if given:
+            raise LramError(f"--resume continues with a store as it was begun; leave out {', '.join(given)}")
         with _telling_how_to_go_on(resume):
             runs = collection.resume_collection(
                 resume,
@@ -97,8 +109,8 @@ def collect(
             agents,
             terms(tasks, exclude),
             output,
-            episodes=episodes,
-            seed=seed,
+            episodes=10 if episodes is None else episodes,
+            seed=seed or 0,
             protocols=pairs(protocol, "--protocol"),
             machine=machine.machine(),
             notes=collection.Notes(note, licence),

@@ -18,6 +18,7 @@ from lram.harness.cli.options import (
     ClusterOptions,
     CountsOption,
     ExcludeOption,
+    GivenEpisodesOption,
     GivenPlaySeedOption,
     MachineOptions,
     ProtocolOption,
@@ -49,9 +50,7 @@ def eval_(
     tasks: Annotated[list[str] | None, TASKS] = None,
     output: Annotated[Path | None, RUN_FOLDER] = None,
     exclude: ExcludeOption = None,
-    episodes: Annotated[
-        int | None, Parameter(name=["--episodes", "-n"], help="Episodes per agent and task (default: 10).")
-    ] = None,
+    episodes: GivenEpisodesOption = None,
     seed: GivenPlaySeedOption = None,
     protocol: ProtocolOption = None,
     realtime: Annotated[

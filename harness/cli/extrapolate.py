@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +19,7 @@ from lram.harness.cli.options import (
     PoliciesOption,
     ProtocolOption,
     TrustOption,
+    given_options,
     pairs,
     parse_int_list,
     terms,
@@ -109,7 +109,7 @@ def extrapolate(
     reading = {"--policies": policies, "--trajectories": trajectories}
     if resume is not None:
         rest = {"--contexts": contexts, "--trained": trained, "--seed": seed}
-        given = _given({"--tasks": tasks, "--data": data, **rest, **playing, **reading})
+        given = given_options({"--tasks": tasks, "--data": data, **rest, **playing, **reading})
         if agents or given or (output is not None and output != resume):
             raise LramError(
                 f"--resume {resume} takes everything that is measured from its plan; leave out "
@@ -122,7 +122,7 @@ def extrapolate(
         (playing, tasks, "plays nothing"),
         (reading, data, "reads no trajectory"),
     ):
-        if not there and (given := _given(options)):
+        if not there and (given := given_options(options)):
             needed = "--tasks" if options is playing else "--data"
             raise LramError(f"without {needed} it {missing}; leave out {', '.join(given)}, or give {needed}")
     request = ExtrapolationRequest(
@@ -143,10 +143,6 @@ def extrapolate(
     except KeyboardInterrupt:
         return _interrupted(output)
     return _conclude(found)
-
-
-def _given(options: Mapping[str, object]) -> list[str]:
-    return [name for name, value in options.items() if value is not None]
 
 
 def _go_on(folder: Path, machine: MachineOptions, progress: Any, trust: Trust) -> int:

@@ -15,11 +15,10 @@ from lram.harness.cli.options import (
     AGENTS,
     DEFAULT_CLUSTER,
     ClusterOptions,
+    GivenPrecisionOption,
     JsonOption,
-    ModelThreadsOption,
-    PrecisionOption,
-    TimedDeviceOption,
     TrustOption,
+    given_options,
     parse_int_list,
     parse_step_forms,
 )
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from lram.harness.latency.records import Effort
     from lram.reports.sections.latency.model import LatencyMedian, LatencyResult
 
+_TASK = "atari/freeway"
 _QUICK = ("10,50", "1", 2)
 _USUAL = ("50,200,800,1600", "1,16", 5)
 
@@ -67,32 +67,43 @@ def latency(
         str | None,
         Parameter(help="Lanes that decide together, as a list (default: 1,16; each is measured separately)."),
     ] = None,
-    step: Annotated[str, Parameter(help=f"Forms of a model's step: {', '.join(FORMS)}.")] = "auto",
+    step: Annotated[
+        str | None, Parameter(help=f"Forms of a model's step: {', '.join(FORMS)} (default: auto).")
+    ] = None,
     task: Annotated[
-        str, Parameter(name=["--task", "-t"], help="Task whose observations are read.")
-    ] = "atari/freeway",
-    device: TimedDeviceOption = "cpu",
-    precision: PrecisionOption = "float32",
+        str | None,
+        Parameter(name=["--task", "-t"], help=f"Task whose observations are read (default: {_TASK})."),
+    ] = None,
+    device: Annotated[
+        str | None, Parameter(help="Where models decide: cpu, cuda, cuda:1 (default: cpu).")
+    ] = None,
+    precision: GivenPrecisionOption = None,
     repeats: Annotated[int | None, Parameter(help="Fresh processes of each setting (default: 5).")] = None,
-    threads: ModelThreadsOption = 1,
+    threads: Annotated[int | None, Parameter(help="Threads for the models (default: 1).")] = None,
     seed: Annotated[
-        int,
-        Parameter(name=["--seed", "-s"], help="Seed of untrained weights, recorded inputs and the order."),
-    ] = 0,
+        int | None,
+        Parameter(
+            name=["--seed", "-s"],
+            help="Seed of untrained weights, recorded inputs and the order (default: 0).",
+        ),
+    ] = None,
     loop: Annotated[
         bool | None,
         Parameter(help="Also time decisions together with the simulator (default: yes; with --sweep: no)."),
     ] = None,
     windows: Annotated[
-        Literal["whole", "own"],
+        Literal["whole", "own"] | None,
         Parameter(
             help="whole: a Transformer's cache, or the window that it reads again, is as long as each "
-            "context; own: as the model has it."
+            "context; own: as the model has it (default: whole)."
         ),
-    ] = "whole",
+    ] = None,
     memory_limit: Annotated[
-        float, Parameter(help="GiB that a process may take; 0: most of what is free when it starts.")
-    ] = 0.0,
+        float | None,
+        Parameter(
+            help="GiB that a process may take (default: most of what is free when it starts, as with 0)."
+        ),
+    ] = None,
     seconds: Annotated[
         float | None,
         Parameter(
@@ -134,13 +145,35 @@ def latency(
     folder = resume or output
     assert folder is not None
 
+    given = given_options(
+        {
+            "the agents": agents or None,
+            "--sweep": sweep,
+            "--contexts": contexts,
+            "--batch": batch,
+            "--step": step,
+            "--task": task,
+            "--device": device,
+            "--precision": precision,
+            "--repeats": repeats,
+            "--threads": threads,
+            "--seed": seed,
+            "--loop": loop,
+            "--windows": windows,
+            "--memory-limit": memory_limit,
+            "--seconds": seconds,
+            "--quick": quick or None,
+        }
+    )
     shipped = shipped_sweep(sweep) if sweep is not None else None
     usual = _usual(shipped, quick)
     try:
         if resume is not None:
-            if agents or sweep is not None:
-                what = "name none" if agents else "leave out --sweep"
-                raise LramError(f"a sweep that is resumed has its agents; {what} beside --resume")
+            if given:
+                raise LramError(
+                    "a sweep that is resumed has its own agents and settings; leave out "
+                    f"{', '.join(given)} beside --resume"
+                )
             with still("the process that is measured now"):
                 run = resume_sweep(resume, say=say, executor=executor, node=node or "", trust=trusted(trust))
         else:
@@ -148,17 +181,17 @@ def latency(
                 agents=agents or (shipped.agents if shipped is not None else []),
                 contexts=parse_int_list(contexts or usual[0], "--contexts"),
                 batches=parse_int_list(batch or usual[1], "--batch"),
-                steps=parse_step_forms(step, "--step"),  # type: ignore[arg-type]
-                task=task,
-                device=device,
-                precision=precision,
+                steps=parse_step_forms(step or "auto", "--step"),  # type: ignore[arg-type]
+                task=task or _TASK,
+                device=device or "cpu",
+                precision=precision or "float32",
                 repeats=usual[2] if repeats is None else repeats,
-                threads=threads,
-                seed=seed,
+                threads=1 if threads is None else threads,
+                seed=seed or 0,
                 loop=loop if loop is not None else shipped is None or shipped.loop,
-                windows=windows,
+                windows=windows or "whole",
                 effort=_effort(QUICK if quick else Effort(), seconds),
-                memory_gib=memory_limit,
+                memory_gib=memory_limit or 0.0,
             )
             with still("recording inputs, and the process that is measured now"):
                 run = measure(request, folder, say=say, executor=executor, node=node or "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,6 +29,9 @@ ExcludeOption = Annotated[
     list[str] | None, Parameter(help="Tasks to leave out of the selection.", negative=())
 ]
 EpisodesOption = Annotated[int, Parameter(name=["--episodes", "-n"], help="Episodes per agent and task.")]
+GivenEpisodesOption = Annotated[
+    int | None, Parameter(name=["--episodes", "-n"], help="Episodes per agent and task (default: 10).")
+]
 GivenPlaySeedOption = Annotated[
     int | None,
     Parameter(name=["--seed", "-s"], help="Seed of initial states and of everything random (default: 0)."),
@@ -127,6 +130,9 @@ RowsOption = Annotated[int, Parameter(help="Lanes that share a pass of a model."
 DeviceOption = Annotated[str, Parameter(help="Where models act: cpu, cuda, cuda:1.")]
 TimedDeviceOption = Annotated[str, Parameter(help="Where models decide: cpu, cuda, cuda:1.")]
 PrecisionOption = Annotated[Precision, Parameter(help=f"{PRECISION_HELP}; states are float32.")]
+GivenPrecisionOption = Annotated[
+    Precision | None, Parameter(help=f"{PRECISION_HELP}; states are float32 (default: float32).")
+]
 BenchSeedOption = Annotated[
     int, Parameter(name=["--seed", "-s"], help="Seed of weights, inputs and the order of visits.")
 ]
@@ -140,6 +146,11 @@ _OF_MACHINE = (
     *("lanes", "workers", "threads", "device", "precision", "step", "rows"),
     *("attempts", "quarantine_after", "shuffle"),
 )
+
+
+def given_options(options: Mapping[str, object]) -> list[str]:
+    """Return the names of ``options`` that were given: those that are not None."""
+    return [name for name, value in options.items() if value is not None]
 
 
 FLAT = Parameter(name="*")

@@ -81,7 +81,8 @@ def collect(
 ) -> Run:
     """Play every agent on every task, keep the trajectories in ``store``, and return the run.
 
-    A store that exists is added to. Where it has a run of just these arguments, that is continued.
+    A store that exists is added to. Where it has a run of just these arguments, that is continued; ``notes``
+    take the place of what was said of it before.
 
     Args:
         agents: As :func:`lram.harness.evaluate` takes them; ``scripted~0.3`` is an agent with noise
@@ -125,7 +126,7 @@ def collect(
         named = labelled_specs(agents)
         given = {label: one for label, one in named.items() if not isinstance(one, str)}
         trust = Trust(specs=[one for one in named.values() if isinstance(one, str)])
-        return _resume_run(writer, started, given, machine, progress, executor, trust)
+        return _resume_run(writer, started, given, machine, progress, executor, trust, notes or Notes())
 
 
 def _new_run(
@@ -219,15 +220,20 @@ def _resume_run(
     progress: Progress,
     executor: Executor,
     trust: Trust,
+    notes: Notes = Notes(),
 ) -> Run:
+    """Play what ``run`` still misses; what ``notes`` say goes before what the store's card said of it."""
     machine = machine_for(run, machine)
+    earlier = _notes(trajectories.path, run)
+    said = Notes(notes.note or earlier.note, notes.license or earlier.license)
     _recover(trajectories, run)
+    trajectories.describe(_card(run, said))
     items = run.missing()
     if items:
         with RunWriter(run) as writer:
             sink = _sink(trajectories, writer)
             go_on(writer, items, agents, machine, progress, sink, executor, trust)
-    trajectories.describe(_card(run, _notes(trajectories.path, run)))
+    trajectories.describe(_card(run, said))
     return Run(run.path)
 
 

@@ -347,6 +347,10 @@ def test_the_card_says_who_made_it_with_what(tmp_path: Path) -> None:
     assert "0.5 of its actions replaced" in said["agents"]["half"]["description"]
     assert (said["seed"], said["episodes"], said["protocols"]) == (7, 1, ["toy:plain@1"])
     assert (said["note"], said["license"]) == ("for a test", "CC0-1.0")
+    corrected = Notes("for two tests")
+    collect(AGENTS, "toy/reach", tmp_path / "store", episodes=1, seed=7, machine=MACHINE, notes=corrected)
+    (again,) = TrajectoryStore(tmp_path / "store").card["additions"]
+    assert again == {**said, "note": "for two tests"}
     assert said["simulators"]["toy"]["numpy"] == np.__version__
     assert "h5py" in said["packages"]
 
@@ -462,6 +466,10 @@ def test_the_command_shows_what_was_collected_and_what_is_next(tmp_path: Path) -
         (["random", "-t", "toy/reach"], "give agents, --tasks and the store's folder"),
         (["-o", "store"], "give agents, --tasks and the store's folder"),
         (["random", "--resume", "store"], "leave out agents"),
+        (
+            ["--resume", "store", "-n", "3", "-s", "0", "--note", "mine", "-l", "2"],
+            "as it was begun; leave out --episodes, --seed, --note",
+        ),
         (["--resume", "absent"], "is not a trajectory store"),
         (["random~3", "-t", "toy/reach", "-o", "new"], "is no noise"),
         (["random", "-t", "toy/reach", "-o", "."], "is no trajectory store"),

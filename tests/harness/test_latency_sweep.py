@@ -339,7 +339,7 @@ def test_the_command_prints_every_point_and_what_to_do_next(
     assert latency(resume=folder, json=True) == 0
     result = json.loads(capsys.readouterr().out)
     assert [spot["context"] for spot in result["spots"]] == [2, 3, 2, 3]
-    with pytest.raises(LramError, match="name none beside --resume"):
+    with pytest.raises(LramError, match="leave out the agents beside --resume"):
         latency(["random"], resume=folder)
     with pytest.raises(LramError, match="with -o, or that of an old one with --resume"):
         latency(["random"])
@@ -377,3 +377,6 @@ def test_a_sweep_that_comes_along_names_agents_contexts_and_batches(
         latency(output=tmp_path / "x", sweep="lanes")
     with pytest.raises(LramError, match="leave out --sweep beside --resume"):
         latency(resume=tmp_path / "x", sweep="lanes-small")
+    settings = {"step": "auto", "threads": 1, "seed": 0, "memory_limit": 0.0, "quick": True}
+    with pytest.raises(LramError, match="leave out --step, --threads, --seed, --memory-limit, --quick"):
+        latency(resume=tmp_path / "x", **settings)  # type: ignore[arg-type]
