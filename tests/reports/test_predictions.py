@@ -266,8 +266,12 @@ def test_a_prediction_that_was_replaced_after_the_first_training_is_said(
     write_plan(folder.path, replace(folder.plan, study=changed, earlier_predictions=earlier))
     assert StudyFolder(folder.path).plan.earlier_predictions == ((first,),)
     assert _earlier_predictions(folder.path, changed) == ((first,),)  # kept when the study goes on
-    (caveat,) = [caveat for caveat in section([folder.path]).caveats if caveat.kind == "study_prediction"]
+    made = section([folder.path])
+    (caveat,) = [caveat for caveat in made.caveats if caveat.kind == "study_prediction"]
     assert "gated worse than plain" in caveat.text
+    assert any("statements that replaced others after the first training" in line for line in made.lead)
+    table = next(table for table in made.printed if table.id.endswith("-prediction"))
+    assert "before the result" not in table.caption
 
 
 def test_families_that_were_not_trained_on_are_in_neither_part() -> None:

@@ -148,8 +148,13 @@ def _fits(one: JudgedStatement) -> bool:
     return (one.value > 0) == up
 
 
-def sentence(found: Sequence[JudgedStatement]) -> str:
-    """Return how many statements became what; empty without a prediction."""
+def sentence(found: Sequence[JudgedStatement], *, replaced: bool = False) -> str:
+    """Return how many statements became what; empty without a prediction.
+
+    Args:
+        found: The statements.
+        replaced: They took the place of others after the first training.
+    """
     if not found:
         return ""
     counts = {
@@ -157,4 +162,5 @@ def sentence(found: Sequence[JudgedStatement]) -> str:
         for verdict in ("as predicted", "not as predicted", "cannot tell")
     }
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return f"Of {len(found)} statements that were written before the result: {told}."
+    when = "replaced others after the first training" if replaced else "were written before the result"
+    return f"Of {len(found)} statements that {when}: {told}."

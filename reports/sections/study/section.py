@@ -172,9 +172,9 @@ _METHODS = (
         "What the study's file said beforehand, as it stands in study.json since the study was started. Each "
         "statement is tested over training seeds as an effect is, of equal whether the mean is within the "
         "margin or "
-        "outside of it; Holm corrects for the statements only, as they were named before the result. As "
-        "predicted, "
-        "or not, where the corrected p is below 0.05; otherwise: cannot tell.",
+        "outside of it; Holm corrects for the statements only, as they were named before the result, and for "
+        "all effects as well where they were replaced after the first training. As predicted, or not, where "
+        "the corrected p is below 0.05; otherwise: cannot tell.",
     ),
     (
         "Copycat measures",
@@ -209,7 +209,8 @@ def _lead(
     second = " ".join(verdicts) if verdicts else "No score can be compared yet."
     if others:
         second += f" Told apart in other measures: {'; '.join(others)}."
-    foretold = [line] if (line := sentence(told_before)) else []
+    line = sentence(told_before, replaced=bool(study.earlier_predictions))
+    foretold = [line] if line else []
     return [first.replace("  ", " "), *foretold, second]
 
 

@@ -208,12 +208,14 @@ def _counted(cells: Sequence[CellValues]) -> TableCell:
 def prediction_of(study: StudyValues, found: Sequence[JudgedStatement], key: str) -> Table[JudgedStatement]:
     """Return what the study's file predicted and what became of it; ``key`` begins the table's id."""
     columns = _PREDICTION
+    corrected = (
+        "the statements and all effects, as the statements replaced others after the first training"
+        if study.earlier_predictions
+        else "the statements, which were there before the result"
+    )
     caption = (
         f"{study.study.name}: what its file predicted, and what became of it. p is of the difference's side "
-        f"(of "
-        "equal: of the margin's), by a t-test over training seeds; Holm corrects for the statements, which "
-        "were "
-        "there before the result."
+        f"(of equal: of the margin's), by a t-test over training seeds; Holm corrects for {corrected}."
     )
     return Table(f"{key}-prediction", caption, columns, found, "")
 
