@@ -16,6 +16,7 @@ import pytest
 from lram.envs.task import Task
 from lram.harness.storage.records import EpisodeRecord, Failure, RunPlan, WorkItem
 from lram.harness.storage.run_folder import Run, RunWriter
+from lram.harness.storage.seeds import own_seeds, simulator_seed
 from lram.reports.drawing import render
 from lram.reports.sections.inner_episodes.section import section
 from lram.reports.writing.export import write_report
@@ -160,6 +161,18 @@ def test_models_are_compared_on_the_trials_that_both_have(trials: Trials) -> Non
     assert (pair["first"], pair["second"], pair["trials"]) == ("student", "habit", 16)
     assert pair["whole"]["value"] == pytest.approx(0.5)
     assert pair["last"]["value"] == pytest.approx(2.0)
+
+
+def test_trials_of_a_collection_whose_agents_begin_elsewhere_are_not_paired(trials: Trials) -> None:
+    plan = replace(trials.plan(), collected=True)
+    seeds = own_seeds(plan)
+    with RunWriter.create(trials.synthetic.folder / "collected", plan) as writer:
+        for item in plan.items():
+            seed = simulator_seed(seeds[item.agent], item.task, item.episode)
+            writer.append(replace(trials.record(plan, item, returns(item)), seed=seed))
+    summary = section([Run(trials.synthetic.folder / "collected")]).summary
+    assert [curve["trials"] for curve in summary["curves"]] == [24, 24]
+    assert not summary["differences"]
 
 
 def noisy(spread: float, shift: float = 0.0) -> Callable[[WorkItem], tuple[float, ...]]:

@@ -34,8 +34,11 @@ PATTERNS = 2000
 TOO_FEW = "too few tasks"
 """Why a gain or a difference has no interval."""
 
-Trials = dict[str, dict[EpisodeKey, Array]]
-"""Returns by part, (parts,), of the trials of each task, by episode key."""
+TrialKey = tuple[EpisodeKey, int]
+"""A trial: its episode, and the simulator's seed, without which two trials need not have begun alike."""
+
+Trials = dict[str, dict[TrialKey, Array]]
+"""Returns by part, (parts,), of the trials of each task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +201,10 @@ def _mean(values: Sequence[float | None], parts: int) -> float:
 
 def _trials(evidence: Evidence, agent: str, tasks: Sequence[Task], parts: int) -> Trials:
     found = {
-        task.id: {key: np.array(returns[:parts]) for key, returns in trials_of(evidence, agent, task).items()}
+        task.id: {
+            (key, evidence.cells[agent, task.id].counted[key].seed): np.array(returns[:parts])
+            for key, returns in trials_of(evidence, agent, task).items()
+        }
         for task in tasks
     }
     return {task: trials for task, trials in found.items() if trials}
