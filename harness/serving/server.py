@@ -133,8 +133,9 @@ class AgentServer:
         if not self._room.acquire(blocking=False):
             connection.send(f"there are {MOST_CLIENTS} clients already; close one")
             return
-        name = _peer(connection)
+        name = "a client"
         try:
+            name = _peer(connection)
             _guard(connection.socket)
             self._say(f"{name} came")
             self._serve(connection, name)

@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
+from threading import BoundedSemaphore, Timer
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -399,6 +400,14 @@ def test_a_client_costs_the_server_no_more_than_the_limits(monkeypatch: pytest.M
                 assert third.recv(WAIT_S) == "there are 2 clients already; close one"
         good.send(pack({"lram": "state_bytes"}))
         assert unpack(good.recv(WAIT_S)) == {"bytes": 0}
+
+
+def test_a_client_that_is_gone_at_once_leaves_its_place() -> None:
+    room, said = BoundedSemaphore(1), []
+    server = SimpleNamespace(_room=room, _say=said.append)
+    AgentServer._handle(server, SimpleNamespace(remote_address=None))  # as of a connection that was reset
+    assert room.acquire(blocking=False)
+    assert said[-1] == "a client went"
 
 
 def test_clients_do_not_share_a_state() -> None:
