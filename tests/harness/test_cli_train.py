@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -323,6 +324,14 @@ def test_a_sentence_is_all_that_a_user_sees(tmp_path: Path) -> None:
 def test_a_validation_that_no_training_wrote_is_one_sentence(line: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(LramError, match=r"metrics\.jsonl is not what a training writes; restore the file"):
         conclude_training(Outcome(True, 3, line), tmp_path)
+
+
+def test_a_validation_that_was_not_finite_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    means = {"loss": None, "perplexity": None, "top1": 0.5, "action_error": None}
+    assert conclude_training(Outcome(True, 3, {"update": 3, "domains": {"toy": means}}), tmp_path) == 0
+    assert re.search(r"toy +nan +nan +0\.5 +nan", capsys.readouterr().out)
 
 
 def test_names_from_a_folder_reach_the_terminal_without_control_characters(

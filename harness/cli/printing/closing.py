@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -228,14 +229,19 @@ def conclude_training(outcome: Outcome, run: Path) -> int:
     return 0
 
 
+def _mean(value: float | None) -> str:
+    # JSON has no number that is not finite; it is read back as None.
+    return f"{math.nan if value is None else value:.4g}"
+
+
 def _show_validation(line: Any) -> list[str]:
     """Print a line of validation; return its domains."""
     names = ("loss", "perplexity", "top1", "action_error")
     rows: list[Sequence[object]] = [
-        (domain, *(f"{one[name]:.4g}" for name in names)) for domain, one in line["domains"].items()
+        (domain, *(_mean(one[name]) for name in names)) for domain, one in line["domains"].items()
     ]
     if len(rows) > 1:
-        rows.append(("mean", *(f"{line[name]:.4g}" for name in names)))
+        rows.append(("mean", *(_mean(line[name]) for name in names)))
     print(f"\nvalidation after update {line['update']}:\n")
     print_table(("domain", "loss", "perplexity", "top-1", "action error"), rows)
     return [brief(domain, 80) for domain in line["domains"]]
