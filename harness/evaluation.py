@@ -5,15 +5,15 @@ from __future__ import annotations
 import ast
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lram.agents.api import MinimalAgent
+from lram.agents.api import AgentError, MinimalAgent
 from lram.agents.places import placed
 from lram.envs.workers.process import Deadlines
 from lram.harness import domain_files
@@ -312,7 +312,8 @@ def play(
     raised: dict[str, str] = {}
     with used(interpreters.values()), progress(items, len(plan.pairs()) * plan.episodes) as report:
         try:
-            session.play(job, _RecordWriter(writer, sink, report))
+            with _flushed(sink):
+                session.play(job, _RecordWriter(writer, sink, report))
         except AgentRaisedError as error:
             raised[error.label] = str(error)
             log = job.logs / "agent-error.log"
@@ -325,13 +326,26 @@ def play(
                 ) from error
             raise LramError(f"{error}; its traceback is in {log}") from error
         finally:
-            if sink is not None:
-                sink.flush()
             known = session.report()
             settings = {**provenance.settings, **known.notes}
             writer.write_provenance(
                 replace(provenance, workers=known.workers, settings=settings, raised=raised)
             )
+
+
+@contextmanager
+def _flushed(sink: TrajectorySink | None) -> Iterator[None]:
+    """Write what ``sink`` holds at the end of the block, however that ends."""
+    try:
+        yield
+    except BaseException:
+        # What went wrong first is what there is to tell.
+        if sink is not None:
+            with suppress(LramError, AgentError):
+                sink.flush()
+        raise
+    if sink is not None:
+        sink.flush()
 
 
 class _RecordWriter:

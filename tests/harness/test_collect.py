@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 from support.ready import ready_python
 
-from lram.agents.api import AgentInfo
+from lram.agents.api import AgentError, AgentInfo
 from lram.agents.compute import Compute
 from lram.agents.experts.baselines import RandomAgent
 from lram.agents.experts.noise import Noise, NoisyAgent
@@ -29,7 +30,7 @@ from lram.agents.trajectories import StoreWriter, Trajectory, TrajectoryStore
 from lram.envs.registry import load_domain
 from lram.harness.collection.collect import Notes, collect, collected_runs, resume_collection
 from lram.harness.errors import LramError
-from lram.harness.evaluation import Machine, evaluate, resume
+from lram.harness.evaluation import Machine, _flushed, evaluate, resume
 from lram.harness.gate.equivalence import as_model
 from lram.harness.plan import labelled_specs
 from lram.harness.rollout import loop as rollout
@@ -390,6 +391,17 @@ class Stubborn(RandomAgent):
         if self.left < 0:
             raise RuntimeError("enough")
         return super().act(state, observations, rewards, lanes)
+
+
+def test_what_went_wrong_first_is_told_where_the_disk_is_full_as_well() -> None:
+    def full() -> None:
+        raise AgentError("cannot write to store: No space left on device")
+
+    sink: Any = SimpleNamespace(flush=full)
+    with pytest.raises(KeyboardInterrupt), _flushed(sink):
+        raise KeyboardInterrupt
+    with pytest.raises(AgentError, match="No space left"), _flushed(sink):
+        pass
 
 
 def test_an_agent_that_raises_costs_nothing_that_was_finished(tmp_path: Path) -> None:
