@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -43,8 +43,12 @@ class LabelledStore(TrajectoryStore):
 
     def __init__(self, path: str | Path, *, labels: str = "scripted", cache_bytes: int = CACHE_BYTES) -> None:
         super().__init__(path, cache_bytes=cache_bytes)
+        self._whom = labels
         self._experts = {name: make() for name, make in EXPERTS[labels].items()}
         self._labels: dict[int, Actions] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "labels": self._whom}
 
     def labelled(self, tasks: Iterable[str]) -> dict[str, list[str]]:
         """Return those of ``tasks`` that are in the store and have labels, sorted, by the expert's name."""

@@ -156,7 +156,7 @@ class TrajectoryStore:
         return {"path": self.path, "cache_bytes": self._cache_bytes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"], cache_bytes=state["cache_bytes"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     @property
     def steps(self) -> int:

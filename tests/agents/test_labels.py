@@ -8,7 +8,7 @@ import pytest
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.experts.heuristics import toy_reach
-from lram.agents.training.labels import LabelledStore
+from lram.agents.training.labels import EXPERTS, LabelledStore
 from lram.agents.training.recipe_text import read_recipe
 from lram.agents.training.run import start
 from lram.agents.training.sources import open_data
@@ -51,6 +51,13 @@ def test_windows_show_what_the_scripted_policy_would_have_done(path: Path) -> No
         else:
             assert np.array_equal(shown.actions, taken.actions)
     assert store.labelled(["toy/reach", "toy/unknown", "toy/absent"]) == {"scripted": ["toy/reach"]}
+
+
+def test_a_store_that_goes_to_another_process_asks_the_same_experts(path: Path) -> None:
+    for labels, asked in EXPERTS.items():
+        store = pickle.loads(pickle.dumps(LabelledStore(path, labels=labels, cache_bytes=1 << 10)))
+        assert set(store._experts) == set(asked)
+        assert store._cache_bytes == 1 << 10
 
 
 def test_a_recipe_learns_and_validates_on_the_labels_and_its_card_tells_of_which_tasks(path: Path) -> None:
