@@ -95,6 +95,8 @@ def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Out
             )
         check_sequences(model, recipe.optimizer.sequences, world.device)
         data = around.data(recipe, model.config.state_width, world.rank)
+        for note in data.notes if world.writes else ():
+            folder.say(note)
         return _train(recipe, run, model, origin, data, world, None, around, begins=True)
 
 

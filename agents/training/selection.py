@@ -52,6 +52,7 @@ class Selection:
             that are held out, the first episode is validated on and the others are not used. ``episode``: of
             the episodes, as earlier versions drew it; copies of a trajectory can be on both sides. Where no
             trajectory is there twice, both are the same.
+        left_out: Domains that have the weight 0: nothing of them is used, whatever the patterns say.
     """
 
     tasks: tuple[str, ...] = ("*",)
@@ -61,6 +62,7 @@ class Selection:
     validation_share: float = 0.025
     seed: int = 1
     unit: Unit = "trajectory"
+    left_out: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name in ("top_fraction", "episode_fraction"):
@@ -148,7 +150,9 @@ def select(
                 f"no episode of {domain} is left by the policies {_listed(selection.policies)}; name others, "
                 f"or leave {domain} out of the tasks"
             )
-    tasks = tuple(specs[task] for task in sorted(found))
+    tasks = tuple(specs[task] for task in sorted(found) if specs[task].domain not in selection.left_out)
+    if not tasks:
+        raise AgentError("every domain has the weight 0, so there is nothing to train on; raise one")
     _check_together(tasks, state_width)
     chosen: dict[str, list[tuple[int, _Episodes]]] = {}
     for index, spec in enumerate(tasks):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.training.batches import Batch
-from lram.agents.training.recipe import Recipe
+from lram.agents.training.recipe import Recipe, SamplingSection
 
 if TYPE_CHECKING:
     from lram.agents.trajectories.store import TrajectoryStore
@@ -47,6 +47,7 @@ class TrainingData:
         digests: Of the stores, in the recipe's order.
         facts: For the checkpoint's card, as plain JSON.
         target_returns: For the checkpoint, by task; empty where the task table's hold.
+        notes: What is told when training begins, a sentence each.
     """
 
     windows: MicroBatches
@@ -54,6 +55,7 @@ class TrainingData:
     digests: tuple[str, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     target_returns: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
@@ -80,7 +82,8 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
     if len(set(digests)) < len(digests):
         raise AgentError(f"data.stores names the same trajectories twice: {', '.join(recipe.data.stores)}")
     data, drawing = recipe.data, recipe.sampling
-    selection = selection_of(data)
+    weightless = frozenset(name for name, weight in drawing.domain_weights.items() if not weight)
+    selection = replace(selection_of(data), left_out=weightless)
     sampling = Sampling(
         context=drawing.context,
         sequences=drawing.sequences,
@@ -114,7 +117,22 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
     targets: Mapping[str, float] = {}
     if data.target_returns == "data":
         targets = target_returns(stores, selection, quantile=data.target_quantile, state_width=state_width)
-    return TrainingData(windows, validation, digests, facts, targets)
+    return TrainingData(windows, validation, digests, facts, targets, _unknown_domains(drawing, stores))
+
+
+def _unknown_domains(drawing: SamplingSection, stores: Sequence[TrajectoryStore]) -> tuple[str, ...]:
+    """Tell of domains that the recipe names and no store has.
+
+    They are misspelt, or inherited from a base or a checkpoint and right, so they are not refused.
+    """
+    there = {task.domain for store in stores for task in store.tasks.values()}
+    named = {"domain_weights": drawing.domain_weights, "domain_sequences": drawing.domain_sequences}
+    return tuple(
+        f"sampling.{field_name} names {name}, of which the stores have no task, so it changes nothing; they "
+        f"have {', '.join(sorted(there))}"
+        for field_name, by_domain in named.items()
+        for name in sorted(by_domain.keys() - there)
+    )
 
 
 def _labelled(labels: str, stores: Sequence[TrajectoryStore], tasks: Sequence[str]) -> dict[str, list[str]]:

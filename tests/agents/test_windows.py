@@ -23,8 +23,10 @@ from lram.agents.model.network import action_loss, build_model
 from lram.agents.model.tokens import action_to_classes
 from lram.agents.training.batches import Batch
 from lram.agents.training.loading import Loader
+from lram.agents.training.recipe_text import read_recipe
 from lram.agents.training.sampling import domain_cycle
 from lram.agents.training.selection import Selection
+from lram.agents.training.sources import open_data
 from lram.agents.training.windows import Sampling, Windows, evaluation_windows
 from lram.agents.trajectories import StoreWriter, Trajectory, TrajectoryStore, returns_to_go
 
@@ -273,6 +275,35 @@ def test_weights_and_sequences_are_those_of_the_domain(mixed: TrajectoryStore) -
     assert {len(batch.lengths) for batch in batches if batch.domain == "atari"} == {2}
     assert {len(batch.lengths) for batch in batches if batch.domain == "metaworld"} == {3}
     assert windows.domains == ("metaworld", "atari")
+
+
+def test_a_domain_of_weight_0_is_neither_noted_nor_validated_on_nor_given_a_target(
+    mixed: TrajectoryStore,
+) -> None:
+    settings = (f"data.stores={mixed.path}", "data.validation_share=0.4", "data.target_returns=data")
+    weights = "sampling.domain_weights={dmcontrol=0, atari=1}"
+    data = open_data(read_recipe(None, [*settings, weights]), 9)
+    alone = open_data(read_recipe(None, [*settings, "data.tasks=metaworld/*,atari/*"]), 9)
+    assert data.facts["domains"] == ["metaworld", "atari"]
+    assert set(data.facts["tasks"]) == {"metaworld/push", "metaworld/reach", "atari/game"}
+    assert (data.facts, data.target_returns) == (alone.facts, alone.target_returns)
+    for one, other in ((data.windows, alone.windows), (data.validation, alone.validation)):
+        assert same(one[1], other[1])
+    assert len(data.validation) == len(alone.validation)
+    assert data.notes == ()
+    with pytest.raises(AgentError, match="every domain has the weight 0"):
+        open_data(read_recipe(None, [*settings, "data.tasks=dmcontrol/*", weights.replace("1", "0")]), 9)
+
+
+def test_domains_that_no_store_has_are_told(mixed: TrajectoryStore) -> None:
+    weights, sequences = "{atri=0, dmcontrol=0}", "{metawrld=2, atari=1}"
+    named = [f"sampling.domain_weights={weights}", f"sampling.domain_sequences={sequences}"]
+    data = open_data(read_recipe(None, [f"data.stores={mixed.path}", *named]), 9)
+    told = "of which the stores have no task, so it changes nothing; they have atari, dmcontrol, metaworld"
+    assert data.notes == (
+        f"sampling.domain_weights names atri, {told}",
+        f"sampling.domain_sequences names metawrld, {told}",
+    )
 
 
 def test_several_stores_are_one(make_store: MakeStore) -> None:
