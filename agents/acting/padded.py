@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lram.agents.api import Action, Agent, AgentError, AgentInfo, Episode, Observation, TaskSpec
+from lram.agents.shown import shown
 
 Predict: TypeAlias = Callable[[npt.NDArray[Any]], Any]
 """Maps observations (n, ...) to actions, an array or a tensor (n,) or (n, action_size)."""
@@ -164,12 +165,23 @@ class BatchedPolicy(Agent):
         """Ask the policy, ``rows`` lanes a pass."""
         found = self._predict(np.stack(observations))
         if self._action == "discrete":
-            return [int(action) for action in found], None
+            return [whole_action(action) for action in found], None
         return [np.array(action, dtype=np.float32) for action in found], None
 
     def state_bytes(self, state: None) -> int:
         """Return 0."""
         return 0
+
+
+def whole_action(value: npt.NDArray[Any] | np.generic) -> int:
+    """Return the discrete action that a policy answered; AgentError where that is no whole number."""
+    kind = value.dtype.kind
+    if value.size != 1 or not (kind in "iub" or (kind == "f" and value.item().is_integer())):
+        raise AgentError(
+            f"the policy answered the discrete action {shown(str(value), 60)}, which is no whole number; let "
+            "it answer the index of an action"
+        )
+    return int(value.item())
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

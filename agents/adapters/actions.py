@@ -102,7 +102,11 @@ def _finite(value: object) -> bool:
 
 
 def greatest(row: Row, rng: np.random.Generator | None) -> int:
-    """Choose the discrete action with the greatest value."""
+    """Choose the discrete action with the greatest value; AgentError where it is not finite.
+
+    Some values may be ``-inf``: masked actions.
+    """
+    _check_greatest(row)
     return int(np.argmax(row))
 
 
@@ -110,6 +114,15 @@ def drawn(row: Row, rng: np.random.Generator | None) -> int:
     """Draw a discrete action; ``row`` holds the logits. The one with the greatest where nothing draws."""
     if rng is None:
         return greatest(row, rng)
+    _check_greatest(row)
     weights = np.exp(np.asarray(row, np.float64) - np.max(row))
     reached = np.cumsum(weights)
     return min(int(np.searchsorted(reached, rng.random() * reached[-1], side="right")), len(row) - 1)
+
+
+def _check_greatest(row: Row) -> None:
+    if not np.isfinite(best := np.max(row)):  # NaN where any value is
+        raise AgentError(
+            f"the greatest of the network's {len(row)} values of discrete actions is {best}, which chooses "
+            "none; check its weights and what it is given"
+        )

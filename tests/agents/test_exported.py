@@ -185,6 +185,13 @@ def test_discrete_actions_by_index_logits_or_draw(script: Callable[..., str]) ->
     assert drawn != episode(agent, seen, DISCRETE, seed=1)
 
 
+def test_an_index_of_an_action_that_is_no_whole_number_is_refused(script: Callable[..., str]) -> None:
+    index = 'observation = [6]\naction = "discrete"\nsize = 2\noutput = "actions"\n'
+    agent = create_agent(script(Flat(1), index, torch.zeros(8, 6)))
+    with pytest.raises(AgentError, match="which is no whole number"):
+        episode(agent, observations(3), DISCRETE)
+
+
 def test_images_are_given_as_the_sidecar_says(script: Callable[..., str]) -> None:
     seen = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8), dtype=np.uint8)
     sidecar = 'observation = [3, 8, 8]\naction = "discrete"\nsize = 3\noutput = "logits"\npixels = "unit"\n'

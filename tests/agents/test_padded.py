@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lram.agents.acting.padded import ROWS, BatchedPolicy, fixed_rows
+from lram.agents.acting.padded import ROWS, BatchedPolicy, fixed_rows, whole_action
 from lram.agents.api import AgentError, AgentInfo, TaskSpec
 from lram.agents.checks.contract import contract_checks
 
@@ -114,6 +114,20 @@ def test_discrete_actions_and_images() -> None:
     checks = contract_checks(agent, (IMAGE,))
     assert all(check.status == "passed" for check in checks)
     assert agent.rows == ROWS
+
+
+@pytest.mark.parametrize("answer", [2.9, np.nan, np.inf])
+def test_a_discrete_action_that_is_no_whole_number_is_refused(answer: float) -> None:
+    agent = BatchedPolicy(
+        lambda seen: np.full(len(seen), answer),
+        observation_shape=(2,),
+        action="discrete",
+        action_size=4,
+        info=INFO,
+    )
+    with pytest.raises(AgentError, match=f"the discrete action {answer}, which is no whole number"):
+        agent.act(None, [np.zeros(2, np.float32)], [0.0], [0])
+    assert [whole_action(value) for value in (np.float32(3), np.int64(2), np.array([1]))] == [3, 2, 1]
 
 
 def test_other_tasks_are_refused_in_a_sentence() -> None:

@@ -139,6 +139,16 @@ def test_what_a_discrete_policy_draws_has_the_probabilities_of_its_logits() -> N
     np.testing.assert_allclose(counts, [0.1, 0.6, 0.3], atol=0.03)
 
 
+@pytest.mark.parametrize("rng", [None, np.random.default_rng(0)])
+def test_values_that_are_not_finite_choose_no_discrete_action(rng: np.random.Generator | None) -> None:
+    from lram.agents.adapters.actions import drawn
+
+    assert drawn(np.array([-np.inf, 0.5, -np.inf], np.float32), rng) == 1, "the others are masked"
+    for bad in ([0.0, np.nan], [np.inf, 0.0], [-np.inf, -np.inf]):
+        with pytest.raises(AgentError, match="the greatest of the network's 2 values of discrete actions is"):
+            drawn(np.array(bad, np.float32), rng)
+
+
 def test_observations_are_normalised_by_a_file_of_numbers_and_never_by_a_pickle(tmp_path: Path) -> None:
     shutil.copy(DATA / "td3.zip", tmp_path)
     seen, _ = recorded("td3")

@@ -18,6 +18,7 @@ pytest.importorskip("msgpack", reason="served policies need msgpack")
 from support.serving import openpi_server, raw_server, shake_hands, websocket_server
 
 from lram.agents.adapters.served.address import parse_address
+from lram.agents.adapters.served.messages import KEY
 from lram.agents.adapters.served.wire import WireError, pack, unpack
 from lram.agents.api import Agent, AgentError, Episode, TaskSpec
 from lram.agents.checks.contract import contract_checks
@@ -436,6 +437,15 @@ def test_only_what_looks_like_a_token_is_sent_from_a_file(tmp_path: Path) -> Non
             create_agent(f"ws://127.0.0.1:{port}(token_file={str(private)!r})")
         with pytest.raises(AgentError, match="cannot be read"):
             create_agent(f"ws://127.0.0.1:{port}(token_file={str(tmp_path / 'none')!r})")
+
+
+def test_options_of_other_protocols_are_refused_for_an_agent_of_lram_serve() -> None:
+    def handle(connection: Any) -> None:
+        connection.send(pack({KEY: {}}))
+        connection.recv()
+
+    with websocket_server(handle) as port, pytest.raises(AgentError, match="leave play, prompt out of the"):
+        served(port, ", play=4, prompt='go'")
 
 
 def test_a_precision_is_refused_since_the_server_computes() -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lram.agents.acting.padded import Run
+from lram.agents.acting.padded import Run, whole_action
 from lram.agents.adapters.actions import Bounds, Choose, drawn, greatest
 from lram.agents.adapters.exported.sidecar import (
     Sidecar,
@@ -136,7 +136,7 @@ def _checked(file: Path, sidecar: Sidecar, answer: npt.NDArray[Any], rows: int) 
 def _chooser(sidecar: Sidecar, bounds: Bounds | None) -> Choose:
     if bounds is None:
         if sidecar.output == "actions":
-            return lambda row, rng: int(row[0])
+            return lambda row, rng: whole_action(row[0])
         return drawn if sidecar.draw else greatest
     if sidecar.output == "actions":
         return lambda row, rng: bounds.to_task(row)

@@ -13,6 +13,9 @@ from lram.agents.errors import AgentError
 from lram.agents.shown import shown
 
 PROTOCOLS = ("auto", "openpi", "vla-eval")
+QUESTION = ("play", "state_key", "image_key", "prompt")
+"""Options of what a policy is asked and how its answer is played; ``lram serve`` leaves no choice of that."""
+
 _MIB = 1 << 20
 
 

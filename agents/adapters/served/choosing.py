@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lram.agents.adapters.served.address import ServedAddress
+from dataclasses import fields
+
+from lram.agents.adapters.served.address import QUESTION, ServedAddress
 from lram.agents.adapters.served.connection import ServedConnection, client_library
 from lram.agents.adapters.served.lanes import ServedLanesAgent
 from lram.agents.adapters.served.messages import KEY
@@ -36,5 +38,12 @@ def served_agent(address: ServedAddress, compute: Compute) -> Agent:
             "what serves there"
         )
     if KEY in greeting and address.protocol == "auto":
+        options = (one for one in fields(address) if one.name in QUESTION)
+        if unused := [one.name for one in options if getattr(address, one.name) != one.default]:
+            connection.close()
+            raise AgentError(
+                f"{address.url} is an agent of 'lram serve', which is asked in its own way; leave "
+                f"{', '.join(unused)} out of the address"
+            )
         return ServedLanesAgent(address, connection, greeting)
     return OpenpiAgent(address, connection)
