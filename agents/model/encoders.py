@@ -55,7 +55,8 @@ class Encoders(nn.Module):
 
     def observation(self, observations: Tensor) -> Tensor:
         """Encode images (..., 3, 64, 64), or vectors (..., state_width) filled up with zeros."""
-        if observations.shape[-3:] == IMAGE_SHAPE:
+        # (3, 64, 64) alone is three windows of 64 vectors of width 64.
+        if observations.ndim > 3 and observations.shape[-3:] == IMAGE_SHAPE:
             images: Tensor = self.image(observations.flatten(0, -4))
             return images.view(*observations.shape[:-3], -1)
         vectors: Tensor = self.state(observations.to(self.state.weight.dtype))

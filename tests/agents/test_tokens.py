@@ -6,7 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from lram.agents.backbones.mamba import MambaConfig
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.encoders import Encoders
 from lram.agents.model.tokens import ACTION_DIMS, BINS, CLASSES, action_to_classes, classes_to_action
 
 REFERENCE = np.load(Path(__file__).parents[1] / "data" / "golden" / "tokenizer.npz")
@@ -40,3 +44,9 @@ def test_a_decoded_class_is_read_back_as_itself(decode: str) -> None:
 def test_actions_beyond_the_range_take_the_outer_bins() -> None:
     np.testing.assert_array_equal(action_to_classes([-7.0, 1.0, 7.0]), [18, 273, 273])
     assert action_to_classes(np.zeros((2, ACTION_DIMS))).shape == (2, ACTION_DIMS)
+
+
+def test_three_windows_of_64_states_of_width_64_are_no_image() -> None:
+    encoders = Encoders(ModelConfig(16, 1, state_width=64, backbone=MambaConfig()))
+    assert encoders.observation(torch.zeros(3, 64, 64)).shape == (3, 64, 16)
+    assert encoders.observation(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).shape == (2, 16)
