@@ -174,6 +174,15 @@ def test_lram_images_and_discrete_actions(tmp_path: Path) -> None:
     assert found.actions.tolist() == [0, 3, 14, 2]
 
 
+def test_bounds_of_actions_are_refused_for_a_task_that_takes_an_index(tmp_path: Path) -> None:
+    arrays = {**episode(4, 39, 1), "actions": np.array([0, 3, 1, 2])}
+    steps = TaskSpec("some/steps", "some", "vector", (39,), "discrete", 4, None, 1.0)
+    (problem,) = results(
+        lram_task(tmp_path / "steps", [arrays]), tasks=AnyTask(steps), action_bounds=(-1.0, 1.0)
+    )
+    assert "some/steps, which takes an index; leave out --action-bounds" in problem.text
+
+
 def test_lram_returns_that_are_not_the_sum_are_said(tmp_path: Path) -> None:
     arrays = {**episode(5, 39, 4), "returns_to_go": np.full(5, 99.0, np.float32)}
     found = results(lram_task(tmp_path / "reach-v2", [arrays]))
@@ -240,6 +249,10 @@ LRAM_FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "done in between": (
         lambda f: change(f / "0.hdf5", "dones", lambda d: np.arange(200) == 50),
         ["0.hdf5 is done at step 50 of 200"],
+    ),
+    "dones of another length": (
+        lambda f: change(f / "0.hdf5", "dones", lambda d: np.ones(3)),
+        ["0.hdf5 has 200 actions and 3 dones"],
     ),
     "not the noted length": (
         lambda f: (f / "episode_lengths.json").write_text('{"0": 150, "1": 7}'),
@@ -502,6 +515,10 @@ ROBOMIMIC_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "NaN": (lambda f: change(f, "data/demo_0/actions", nan), "not finite at row 2"),
     "short actions": (lambda f: change(f, "data/demo_0/actions", lambda a: a[:-1]), "demo_0"),
+    "short dones": (
+        lambda f: change(f, "data/demo_0/dones", lambda d: d[:-1]),
+        "has 8 actions and 7 dones",
+    ),
 }
 
 
@@ -730,6 +747,10 @@ MINARI_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no terminations": (lambda f: change(f, "episode_0/terminations", None), "no data set 'terminations'"),
     "NaN": (lambda f: change(f, "episode_0/observations", nan), "not finite at row 2"),
     "lengths": (lambda f: change(f, "episode_0/rewards", lambda r: r[:-1]), "rewards of shape (3,)"),
+    "short ends": (
+        lambda f: [change(f, f"episode_0/{key}", lambda v: v[1:]) for key in ("terminations", "truncations")],
+        "has 4 actions and 3 terminations",
+    ),
     "continues": (
         lambda f: change(f, "episode_0/terminations", np.ones_like),
         "ends at step 0 and continues",

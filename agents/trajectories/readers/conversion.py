@@ -176,6 +176,10 @@ def _check_space(space: ActionSpace | None, task: TaskSpec, options: Options, wh
     if asked is not None and (task.action, task.action_size) != ("discrete", asked):
         takes = f"has {task.action_size} actions" if task.action == "discrete" else "takes a vector"
         raise SourceError(f"{where} is filed under {task.id}, which {takes}; leave out --discrete-actions")
+    if options.action_bounds is not None and task.action == "discrete":
+        raise SourceError(
+            f"{where} is filed under {task.id}, which takes an index; leave out --action-bounds"
+        )
     if space is None:
         return
     other = (

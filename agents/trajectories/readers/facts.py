@@ -108,6 +108,12 @@ def check_length(said: object, steps: int, where: str, what: str) -> None:
         )
 
 
+def check_ends(flags: Array, steps: int, where: str, what: str) -> None:
+    """Raise SourceError where an episode's flags of its end are not one a step."""
+    if steps and len(flags) != steps:  # one without any is told of later
+        raise SourceError(f"{where} has {steps} actions and {len(flags)} {what}; fix it or leave it out")
+
+
 def count_note(said: object, there: int) -> tuple[Note, ...]:
     """Return a note where a file holds another number of episodes than its metadata say."""
     if isinstance(said, int | np.integer) and not isinstance(said, bool) and int(said) > there:

@@ -44,6 +44,7 @@ from lram.agents.trajectories.index import read_index
 from lram.agents.trajectories.layout import FORMAT, PartLine, is_store
 from lram.agents.trajectories.part import read_episode, read_task
 from lram.agents.trajectories.readers.facts import (
+    check_ends,
     check_length,
     check_observations,
     count_note,
@@ -284,6 +285,7 @@ def _loader(
         seed = attribute(episode, "seed")
         actions = read(array_of(episode, "actions", where))
         check_length(attribute(episode, "total_steps"), len(actions), where, "attribute total_steps")
+        check_ends(ends[0], len(actions), where, "terminations")
         return RawEpisode(
             observations=observations,
             actions=actions,

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from lram.agents.trajectories.hdf5 import DAMAGE, read, shown
+from lram.agents.trajectories.readers.facts import check_ends
 from lram.agents.trajectories.readers.npz import arrays_of_npz
 from lram.agents.trajectories.readers.source import (
     Array,
@@ -108,7 +109,9 @@ def _episode(file: Path, length: float, noted: float | None) -> RawEpisode:
         )
     done = flags(arrays["dones"], str(file), "dones")
     early = np.flatnonzero(done[:-1])
-    if len(done) == steps and len(early):
+    if len(done) != 1:
+        check_ends(done, steps, str(file), "dones")
+    if len(early):
         raise SourceError(
             f"{file} is done at step {early[0]} of {steps}; a file must hold one episode, so cut it there"
         )

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from lram.agents.trajectories.hdf5 import DAMAGE, attribute, group_in, member, names_in, read
-from lram.agents.trajectories.readers.facts import check_length, robosuite_notes
+from lram.agents.trajectories.readers.facts import check_ends, check_length, robosuite_notes
 from lram.agents.trajectories.readers.source import (
     Array,
     Found,
@@ -137,11 +137,11 @@ def _loader(
             rewards = np.zeros(len(rewards), np.float32)
             rewards[-1:] = 0.0 if failed else 1.0
         solved = np.asarray(rewards).reshape(-1) > 0
-        ended = (
-            bool(flags(read(array_of(demo, "dones", where)), where, "dones")[-1:].any())
-            if "dones" in demo
-            else True
-        )
+        ended = True
+        if "dones" in demo:
+            dones = flags(read(array_of(demo, "dones", where)), where, "dones")
+            check_ends(dones, len(actions), where, "dones")
+            ended = bool(dones[-1:].any())
         success = bool(solved[-1:].any())
         return RawEpisode(
             observations=states,
