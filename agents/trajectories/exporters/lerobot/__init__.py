@@ -55,6 +55,7 @@ from lram.agents.trajectories.store import TrajectoryStore
 from lram.agents.trajectories.trajectory import Trajectory
 
 LAST = "episodes have an observation after their last action, for which LeRobot has no row"
+UNTOLD = "episodes tell of success, which is left out because others do not"
 LOSSY = "episodes have their images in a video, which is lossy (--images image is exact)"
 _ROWS = 1000  # episodes whose metadata are written at once
 
@@ -87,6 +88,9 @@ def export(store: TrajectoryStore, numbers: Sequence[int], folder: Path, options
                 options.seen()
             else:
                 writer.finish(store.digest)
+                told = sum(one.success_any is not None for one in chosen)
+                if told and not success:
+                    writer.exported.notes[UNTOLD] = told
                 return writer.exported
         signals = True
         for found in folder.iterdir():
