@@ -97,8 +97,10 @@ class TaskSpec:
                 self, "target_return", fields.finite(owner, "target_return", self.target_return)
             )
         scale = fields.finite(owner, "reward_scale", self.reward_scale)
-        if scale == 0:
-            raise ValueError("TaskSpec.reward_scale is 0, and rewards are divided by it; give another number")
+        if scale <= 0:
+            raise ValueError(
+                f"TaskSpec.reward_scale is {scale:g}, and rewards are divided by it; give a number above 0"
+            )
         object.__setattr__(self, "reward_scale", scale)
 
 

@@ -266,8 +266,8 @@ def _task_flaw(domain: str, task: Task) -> str:
         return "whose reference_name is no text"
     if not _is_pairs(task.sources):
         return "whose sources are no pairs of texts"
-    if not _is_number(task.reward_scale) or task.reward_scale == 0:
-        return "whose reward_scale is no finite number other than 0"
+    if not _is_number(task.reward_scale) or task.reward_scale <= 0:
+        return "whose reward_scale is no finite number above 0"
     return ""
 
 

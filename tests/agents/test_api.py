@@ -81,6 +81,11 @@ def test_what_an_agent_cannot_say_of_itself_is_one_sentence(field: str, value: o
         ("action_size", True, "TaskSpec.action_size is True; give a whole number"),
         ("target_return", math.inf, "TaskSpec.target_return is inf; give a finite number"),
         ("reward_scale", 0, "TaskSpec.reward_scale is 0, and rewards are divided by it"),
+        (
+            "reward_scale",
+            -2.0,
+            "TaskSpec.reward_scale is -2, and rewards are divided by it; give a number above",
+        ),
         ("reward_scale", math.nan, "TaskSpec.reward_scale is nan; give a finite number"),
     ],
 )

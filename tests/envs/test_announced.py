@@ -67,6 +67,10 @@ def test_a_domain_as_the_contract_has_it_is_loaded() -> None:
         ({"interpreter": InterpreterRecipe((), pythons="3.11")}, "pythons that are no sequence of texts"),
         ({"tasks": (replace(TASK, sources=("a",)),)}, "'one' whose sources are no pairs of texts"),
         ({"tasks": (replace(TASK, reference_name=None),)}, "'one' whose reference_name is no text"),
+        (
+            {"tasks": (replace(TASK, reward_scale=-1.0),)},
+            "'one' whose reward_scale is no finite number above 0",
+        ),
         ({"trial_task": "two"}, "whose trial_task 'two' is none of its tasks"),
         ({"trial_task": None}, "whose trial_task None is none of its tasks"),
         ({"clipped_data": "no"}, "whose clipped_data is 'no', not True or False"),
