@@ -43,7 +43,7 @@ def check_session(
         actions: Actions to play, repeated from the first when they run out; None plays uniformly
             random ones, the same in every episode.
         limit: The protocol's time limit in decisions. Where given, one episode is played to its end,
-            which must come at the latest with this decision, and by ``truncated`` if with it.
+            which must come at the latest with this decision.
 
     Raises:
         ConformanceError: one sentence that tells the first rule found broken.

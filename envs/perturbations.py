@@ -20,10 +20,12 @@ _STREAM = 0x64726F70  # keeps these draws apart from what a simulator draws from
 class PerturbedSession:
     """A session whose observations are late and in part missing; the Session contract otherwise.
 
-    Args: inner: The session that is played. delay: Decisions by which each observation is late: at decision t
-        that of t - ``delay`` is shown, and the first one until there is such a one. dropped: Probability that
-        an observation after the first is lost on the way: the last one that arrived is shown again. Each is
-        lost or not by itself, from the episode's seed.
+    Args:
+        inner: The session that is played.
+        delay: Decisions by which each observation is late: at decision t that of t - ``delay`` is shown, and
+            the first one until there is such a one.
+        dropped: Probability that an observation after the first is lost on the way: the last one that arrived
+            is shown again. Each is lost or not by itself, from the episode's seed.
     """
 
     def __init__(self, inner: Session, *, delay: int = 0, dropped: float = 0.0) -> None:

@@ -63,7 +63,7 @@ class SimulatorSession(ABC):
         step = self._advance(valid)
         self._decisions += 1
         if self._limit is not None and self._decisions >= self._limit and not step.terminated:
-            step = step._replace(truncated=True)
+            step = step._replace(truncated=True, context_reset=False)
         self._in_episode = not (step.terminated or step.truncated)
         return step
 

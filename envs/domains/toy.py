@@ -106,7 +106,7 @@ class StepsSession(SimulatorSession):
             observation[0] = np.nan
         if self._kind != "lives":
             return Step(observation, right, False, False, None, right)
-        boundary = decision % LIFE_LENGTH == 0 and decision != self._limit
+        boundary = decision % LIFE_LENGTH == 0
         return Step(observation, 2.0 * right, False, False, None, right, context_reset=boundary)
 
     def render(self) -> npt.NDArray[np.uint8]:

@@ -258,6 +258,18 @@ def test_the_shared_base_accepts_numpy_seeds_and_clips_actions() -> None:
     assert (far == inside.step(np.ones(3, np.float32)).observation).all()
 
 
+def test_the_shared_base_begins_no_context_where_its_limit_ends_the_episode() -> None:
+    class Lives(Sound):
+        def _advance(self, action: Action) -> Step:
+            return super()._advance(action)._replace(context_reset=self._decisions % 4 == 3)
+
+    session = Lives()
+    session.reset(3)
+    steps = [session.step(np.zeros(3, np.float32)) for _ in range(12)]
+    assert [number for number, step in enumerate(steps, 1) if step.context_reset] == [4, 8]
+    assert steps[-1].truncated
+
+
 def test_a_refused_action_leaves_the_episode_as_it_was() -> None:
     session, other = Sound(), Sound()
     session.reset(3)
