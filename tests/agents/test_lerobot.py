@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from support.lerobot import IMAGE, STATE, WEIGHT, fake_python, program, save
 
 from lram.agents.adapters.lerobot import child
 from lram.agents.adapters.lerobot.folder import LeRobotOptions, files_of, read_folder
+from lram.agents.adapters.lerobot.process import PolicyProcess
 from lram.agents.adapters.lerobot.pythons import VARIABLE
 from lram.agents.api import AgentError, Episode, TaskSpec
 from lram.agents.checks.contract import contract_checks
@@ -256,6 +258,10 @@ NUMBERS = child.packed({}, [np.zeros(3, np.float32)])
         ("sock.send(b'abc'); time.sleep(60)", r"gave no whole answer within 1 s; .*load_s="),
         ("print('the reason'); sys.exit(4)", r"ended with exit code 4 \(the reason\)"),
         ("import os; os.kill(os.getpid(), 9)", r"died of SIGKILL"),
+        (
+            "import os; os.kill(os.getpid(), 40)",
+            r"died of signal 40",
+        ),  # of the real-time ones, without a name
         ("sock.send(b'x' * 64); time.sleep(60)", r"announces a message of an impossible size"),
         ("sock.send(bytes([0, 0, 0, 2, 0, 0, 0, 0]) + b'[]'); time.sleep(60)", r"no JSON object with arrays"),
         (f"sock.send({child.packed({'python': '3'})!r}); time.sleep(60)", r"does not tell what it loaded"),
@@ -283,6 +289,15 @@ def act_once(name: str) -> None:
     state = agent.start(1)
     agent.reset(state, [0], [Episode(TASK, 0)])
     agent.act(state, [observations(1)[0]], [0.0], [0])
+
+
+def test_a_process_that_cannot_start_leaves_no_folder_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(AgentError, match="cannot be started"):
+        PolicyProcess(str(tmp_path / "no-python"), "it", 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_process_ends_with_the_agent(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -57,6 +58,7 @@ class PolicyProcess:
                 )
         except OSError as error:
             self._connection.close()
+            shutil.rmtree(folder, ignore_errors=True)
             raise AgentError(f"{python} cannot be started ({error.strerror}); {INSTALL} makes one") from error
         self._end = weakref.finalize(self, _ended, os.getpid(), process, self._connection, folder)
         self._process = process
@@ -126,7 +128,12 @@ class PolicyProcess:
             code = self._process.wait(_GOODBYE_S)
         except subprocess.TimeoutExpired:
             return "closed its connection"
-        return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if code >= 0:
+            return f"ended with exit code {code}"
+        try:
+            return f"died of {signal.Signals(-code).name}"
+        except ValueError:  # a real-time signal has no name
+            return f"died of signal {-code}"
 
     def _last_words(self) -> str:
         try:
@@ -167,8 +174,6 @@ def _environment(python: str, threads: int, folder: str) -> dict[str, str]:
 
 def _ended(owner: int, process: subprocess.Popen[bytes], connection: socket.socket, folder: str) -> None:
     """Close the connection, at which the process ends; kill it where it does not."""
-    import shutil
-
     if os.getpid() != owner:  # a fork of it
         return
     with suppress(OSError):
