@@ -98,10 +98,15 @@ def rounded(weight: Tensor, precision: Narrow) -> Tensor:
     """Return ``weight`` (out, in) float32 rounded to what this form can keep; float32 as well.
 
     Raises:
-        AgentError: It is not finite.
+        AgentError: It is not finite, or too large for bfloat16.
     """
     if precision == "bfloat16-weights":
-        return weight.bfloat16().float()
+        narrow = weight.bfloat16().float()
+        if not torch.isfinite(narrow).all():
+            raise AgentError(
+                "weights that are not finite cannot be kept as bfloat16; use the precision float32"
+            )
+        return narrow
     scale = int8_scale(weight)
     return _integers(weight, scale) * scale[:, None]
 

@@ -87,11 +87,13 @@ def test_scales_of_int8_have_few_bits_so_that_their_products_are_exact() -> None
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_cannot_be_int8(bad: float) -> None:
+@pytest.mark.parametrize("form", NARROW)
+def test_weights_that_are_not_finite_cannot_be_rounded(form: Narrow, bad: float) -> None:
     w = weight()
     w[1, 2] = bad
-    with pytest.raises(AgentError, match="not finite cannot be kept as int8; use the precision float32"):
-        rounded(w, "int8")
+    kept = form.removesuffix("-weights")
+    with pytest.raises(AgentError, match=f"not finite cannot be kept as {kept}; use the precision float32"):
+        rounded(w, form)
 
 
 @pytest.mark.parametrize("form", NARROW)
