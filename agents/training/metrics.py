@@ -105,8 +105,8 @@ class Meter:
         domains: Sums by domain.
         loss: Sum of the updates' losses, each the mean over its micro-batches, as it is minimised.
         gradient_norm: Sum of the gradients' norms before clipping.
-        timesteps: Real timesteps that were trained on.
-        tokens: Tokens that the backbone read, without padding.
+        timesteps: Real timesteps that were trained on, by all processes.
+        tokens: Tokens that the backbone read, without padding, likewise.
         seconds: How long the updates took.
         waited: How much of that was waiting for data.
     """

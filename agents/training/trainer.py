@@ -28,7 +28,7 @@ from lram.agents.training.batches import Batch
 from lram.agents.training.distributed import World
 from lram.agents.training.loading import Loader
 from lram.agents.training.losses import losses, spread_targets
-from lram.agents.training.metrics import Meter, Sums, batch_sums
+from lram.agents.training.metrics import SUMS, Meter, Sums, batch_sums
 from lram.agents.training.optimizer import (
     clip_gradients,
     gradient_norm,
@@ -53,7 +53,7 @@ class Observer(Protocol):
         ...
 
     def update(self, update: int, loss: float, tokens: int) -> None:
-        """Take note of an update: its number (from 1), its loss, tokens read by this process."""
+        """Take note of an update: its number (from 1), its loss, tokens read by all processes."""
         ...
 
     def line(self, line: Mapping[str, Any]) -> None:
@@ -218,16 +218,18 @@ class Trainer:
             more = number + 1 < self.accumulate
             micro_step = self.update * self.accumulate + number
             with self.world.accumulating(self._parallel, more):
-                found.append(self._gradient(batch, micro_step))
+                sums = self._gradient(batch, micro_step)
+            found.append(torch.cat([sums, batch.lengths.sum().to(sums)[None]]))
             read.append(batch)
         asked = torch.tensor([float(stop.asked)], dtype=torch.float64, device=self.world.device)
         measured = gradient_norm(self.model)
-        sums = self.world.sum(torch.cat([torch.stack(found).flatten(), asked]))
+        summed = self.world.sum(torch.cat([torch.stack(found).flatten(), asked]))
         # All that the host asks of an update, in one copy.
-        *totals, norm, squares = torch.cat([sums, measured.to(sums)]).tolist()
+        *totals, norm, squares = torch.cat([summed, measured.to(summed)]).tolist()
         if totals[-1] and self.world.size > 1:
             return None
-        rows = [totals[start : start + 4] for start in range(0, len(totals) - 1, 4)]
+        each = len(SUMS) + 1  # the last one: timesteps
+        rows = [totals[start : start + each] for start in range(0, len(totals) - 1, each)]
         for batch, row in zip(read, rows, strict=True):
             if not math.isfinite(row[1]):
                 raise AgentError(self._not_finite("loss", [batch]))
@@ -273,10 +275,10 @@ class Trainer:
     ) -> tuple[float, int]:
         meter = self._meter
         for batch, row in zip(read, rows, strict=True):
-            meter.domains.setdefault(batch.domain, Sums()).add(row)
+            meter.domains.setdefault(batch.domain, Sums()).add(row[:-1])
         loss = math.fsum(row[1] / row[0] for row in rows) / len(rows)
-        timesteps = sum(batch.timesteps for batch in read)
-        tokens = sum(batch.timesteps * self._tokens(batch) for batch in read)
+        timesteps = sum(int(row[-1]) for row in rows)
+        tokens = sum(int(row[-1]) * self._tokens(batch) for batch, row in zip(read, rows, strict=True))
         meter.updates += 1
         meter.loss += loss
         meter.gradient_norm += norm
@@ -300,7 +302,7 @@ class Trainer:
             "timesteps": meter.timesteps,
             "time": {
                 "seconds": self.seconds,
-                "tokens_per_second": meter.tokens * self.world.size / meter.seconds,
+                "tokens_per_second": meter.tokens / meter.seconds,
                 "waiting_share": min(meter.waited / meter.seconds, 1.0),
             },
         }

@@ -61,7 +61,7 @@ class TrainingResult:
         parameters: Number of weights (None: not recorded yet).
         finished: Whether the final checkpoint is there.
         updates, of_updates: Optimiser updates made, up to the last line of metrics, and asked for.
-        timesteps: Real timesteps trained on (of one process).
+        timesteps: Real timesteps trained on, by all processes (earlier versions counted those of one).
         tokens: Tokens that the backbone read, of all processes.
         seconds: Spent on updates, without validation and interruptions.
         tokens_per_second: Over all of them (None: nothing is recorded yet).

@@ -194,6 +194,7 @@ def test_two_processes_train_as_one_with_their_batches_together(recipe: Path, tm
         assert float((found[name] - weight).abs().max()) < 1e-5, name
     for line, other in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
         assert line["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert line.get("timesteps") == other.get("timesteps")
         assert line["domains"]["atari"]["top1"] == pytest.approx(other["domains"]["atari"]["top1"])
 
 
