@@ -40,8 +40,11 @@ class ContextAgent(ModelAgent):
         self.inner, self.context = inner, context
         config, backbone, read = inner.model.config, inner.model.backbone, inner.stepper
         forgetful: Backbone
+        limit = ""
         if context.mode == "window":
-            forgetful = WindowBackbone(backbone, config, context.timesteps)
+            forgetful = window = WindowBackbone(backbone, config, context.timesteps)
+            if window.most and window.most < context.timesteps * window.pass_tokens - window.past:
+                limit = f", of which the model reads no more than its own window of {window.most} tokens"
             detail = f"forward over each lane's window, PyTorch {torch.__version__}"
         else:
             forgetful = ResetBackbone(backbone, config, context.timesteps, read.call)
@@ -50,13 +53,13 @@ class ContextAgent(ModelAgent):
         super().__init__(
             inner.model.with_backbone(forgetful),
             trained=bool(told.trained),
-            description=f"{told.description}; {context.describe()}",
+            description=f"{told.description}; {context.describe()}{limit}",
             digest=hashlib.sha256(f"{told.digest}{context.suffix}".encode()).hexdigest(),
             target_returns=inner.target_returns,
             known=KnownTasks(told.training_tasks, told.training_tasks_complete),
             # The head and what encodes images stay as they are, packed or not.
             reader=inner.reader.with_stepper(Stepper(read.form, detail, forgetful.step)),
-            details=(("context", context.describe()),),
+            details=(("context", f"{context.describe()}{limit}"),),
         )
 
     def with_rows(self, rows: int) -> Self:

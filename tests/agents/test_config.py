@@ -113,3 +113,12 @@ def test_a_model_that_no_memory_holds_is_not_made() -> None:
     huge = ModelConfig(1 << 20, 64, backbone=MambaConfig(expand=64))
     with pytest.raises(AgentError, match=r"needs [\d,]+ GiB for its weights, and this machine has"):
         build_model(huge, 0)
+
+
+def test_a_ratio_is_written_as_named_only_where_the_blocks_are_placed_by_it() -> None:
+    assert parse_preset("xlstm[7:1]-1M").describe() == "xLSTM [7:1] (sLSTM at 1 of 8 blocks)"
+    rounded = parse_preset("xlstm[7:1]-48M")
+    assert rounded.describe() == "xLSTM [7:1] (sLSTM at 1, 3 of 12 blocks)"
+    assert replace(rounded, layers=20).describe() == "xLSTM [9:1] (sLSTM at 1, 3 of 20 blocks)"
+    moved = replace(rounded, backbone=XLSTMConfig(slstm_at=(0, 2)))
+    assert moved.describe() == "xLSTM [5:1] (sLSTM at 0, 2 of 12 blocks)"

@@ -221,6 +221,13 @@ def test_a_limited_agent_says_what_it_is_and_is_another_one() -> None:
     assert create_agent("xlstm[7:1]-1M@carry").info == plain.info
 
 
+def test_a_window_longer_than_the_models_own_says_so() -> None:
+    for timesteps, told in ((4, False), (5, True)):
+        info = _agent(CONFIGS["transformer, window"], Context("window", timesteps)).info
+        words = "of which the model reads no more than its own window of 12 tokens"
+        assert (words in info.description, words in dict(info.details)["context"]) == (told, told)
+
+
 def test_noise_goes_over_a_context_and_tells_it_what_was_taken() -> None:
     config = CONFIGS["actions in context"]
     agent = _agent(config, Context("window", 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -92,15 +93,25 @@ def _check(model: ModelShape) -> None:
 
 
 def _describe(model: ModelShape) -> str:
-    """The ratio that the name writes, as papers do; it may be rounded, and the positions say what it is."""
     at = model.backbone.slstm_at
-    divisor = math.gcd(model.layers - len(at), len(at))
-    true = f"[{(model.layers - len(at)) // divisor}:{len(at) // divisor}]"
-    written = re.search(r"\[\d+:\d+\]", model.name)
     where = f" (sLSTM at {', '.join(map(str, at))} of {model.layers} blocks)" if at else ""
     section: XLSTMConfig = model.backbone
     dropout = f", dropout {section.dropout:g}" if section.dropout else ""
-    return f"xLSTM {written[0] if written else true}{where}{dropout}{', RMSNorm' * (section.norm == 'rms')}"
+    return f"xLSTM {_ratio(model)}{where}{dropout}{', RMSNorm' * (section.norm == 'rms')}"
+
+
+def _ratio(model: ModelShape) -> str:
+    """The ratio that the name writes, as papers do; it may be rounded, and the positions say what it is.
+
+    A name that other layers or positions were given to writes the ratio of another stack: then the true one.
+    """
+    at = model.backbone.slstm_at
+    if (written := re.search(r"\[(\d+):(\d+)\]", model.name)) is not None:
+        with suppress(AgentError):  # a ratio that this stack cannot have
+            if slstm_positions(model.layers, int(written[1]), int(written[2])) == tuple(sorted(at)):
+                return written[0]
+    divisor = math.gcd(model.layers - len(at), len(at))
+    return f"[{(model.layers - len(at)) // divisor}:{len(at) // divisor}]"
 
 
 def _blocks(model: ModelShape) -> str:
