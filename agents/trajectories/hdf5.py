@@ -7,6 +7,7 @@ read goes through this module; it opens nothing but the file itself.
 
 from __future__ import annotations
 
+import re
 import stat
 from math import prod
 from pathlib import Path
@@ -25,6 +26,7 @@ LARGEST_ATTRIBUTE = 64 << 20
 _SMALL = 1 << 20  # bytes of an array that may be declared without being stored
 _DEFLATE = 1032  # how many bytes a byte of deflate can stand for, at most
 _DEEP = 8
+_ELEMENT = re.compile(r"_index_[0-9]+")
 _SHOWN = 60
 _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 
@@ -172,11 +174,16 @@ def read_array(group: Any, name: str, rows: slice | None = None) -> npt.NDArray[
 def columns_in(group: Any, depth: int = _DEEP) -> list[tuple[str, Any]]:
     """Return the arrays in ``group`` and its groups by name, unread; in the order of sorted names.
 
+    The elements of a tuple, which Minari calls ``_index_0``, ``_index_1``, are in the tuple's order.
+
     Raises:
         Hdf5Error: One cannot be read, or groups lie in each other deeper than ``depth``.
     """
     found = []
-    for name in names_in(group):
+    names = names_in(group)
+    if all(_ELEMENT.fullmatch(name) for name in names):
+        names = sorted(names, key=lambda name: (len(name), name))
+    for name in names:
         held = member(group, name)
         if hasattr(held, "keys"):
             if not depth:

@@ -637,6 +637,15 @@ def test_minari_goals_are_put_side_by_side_in_the_order_of_their_names(tmp_path:
     np.testing.assert_array_equal(found.observations, expected.astype(np.float32))
 
 
+def test_minari_elements_of_a_tuple_are_put_side_by_side_in_its_order(tmp_path: Path) -> None:
+    names = [f"_index_{number}" for number in range(11)]
+    file = minari_dataset(tmp_path / "d", [4], observations=dict.fromkeys(names, 1))
+    (found,) = trajectories(file.parent)
+    with h5py.File(file) as group:
+        expected = np.concatenate([group[f"episode_0/observations/{name}"] for name in names], axis=1)
+    np.testing.assert_array_equal(found.observations, expected.astype(np.float32))
+
+
 def test_minari_discrete_actions_take_their_number_from_the_space(tmp_path: Path) -> None:
     file = minari_dataset(tmp_path / "d", [4], {"type": "Discrete", "n": 5, "start": 0, "dtype": "int64"})
     (found,) = trajectories(file)
