@@ -14,6 +14,7 @@ from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
 from lram.agents.checkpoints.known_tasks import known_tasks
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.network import ActionModel, build_model
+from lram.agents.model.tokens import ACTION_DIMS
 from lram.agents.places import placed
 from lram.agents.shown import command, shown
 from lram.agents.training import folder
@@ -95,9 +96,24 @@ def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Out
             )
         check_sequences(model, recipe.optimizer.sequences, world.device)
         data = around.data(recipe, model.config.state_width, world.rank)
+        _check_context(recipe, model, data)
         for note in data.notes if world.writes else ():
             folder.say(note)
         return _train(recipe, run, model, origin, data, world, None, around, begins=True)
+
+
+def _check_context(recipe: Recipe, model: ActionModel, data: TrainingData) -> None:
+    """Raise AgentError where the model cannot read a window of the recipe's context at once."""
+    config, context = model.config, recipe.sampling.context
+    longest, tokens = config.past.longest_forward, config.pass_tokens
+    if config.actions_in_context and all(task.action == "discrete" for task in data.windows.tasks):
+        tokens -= ACTION_DIMS - 1
+    if longest is not None and context * tokens > longest:
+        raise AgentError(
+            f"sampling.context = {context} timesteps of {tokens} tokens are more than the model's {longest} "
+            f"learned positions; set it to {longest // tokens} or less, or model.{config.kind}.max_positions "
+            f"to {context * tokens}"
+        )
 
 
 def go_on(run: str | Path, settings: Sequence[str] = (), around: Surroundings = _PLAIN) -> Outcome:

@@ -451,6 +451,18 @@ def test_a_model_that_is_not_named_is_asked_for(store: Path, tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_context_longer_than_learned_positions_is_refused_before_anything_is_written(
+    store: Path, tmp_path: Path
+) -> None:
+    sizes = ["model.preset=transformer[recompute]-1M", "model.width=16", "model.layers=1"]
+    settings = [f"data.stores={store}", *sizes, "model.transformer.max_positions=150", "sampling.context=51"]
+    with pytest.raises(
+        AgentError, match=r"51 timesteps of 3 tokens .* 150 learned positions; set it to 50 or"
+    ):
+        start(read_recipe(None, settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 # --- optimiser ------------------------------------------------------------------------------------------
 
 
