@@ -63,7 +63,7 @@ class ModelSection:
         Literal["reference", "standardised"],
         Meta(
             description="how the Linear that reads states begins: as the reference draws it, or as if states "
-            "were standardised by the training data"
+            "were standardised by the training data; with init_from, as the checkpoint has it"
         ),
     ] = "reference"
     overrides: Mapping[str, Any] = field(default_factory=dict)
