@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -310,38 +310,61 @@ def play(
         trajectories=sink is not None,
     )
     raised: dict[str, str] = {}
-    with used(interpreters.values()), progress(items, len(plan.pairs()) * plan.episodes) as report:
+
+    def finish() -> None:
+        known = session.report()
+        settings = {**provenance.settings, **known.notes}
+        writer.write_provenance(replace(provenance, workers=known.workers, settings=settings, raised=raised))
+
+    with (
+        used(interpreters.values()),
+        progress(items, len(plan.pairs()) * plan.episodes) as report,
+        _ending_with(finish),
+    ):
         try:
             with _flushed(sink):
                 session.play(job, _RecordWriter(writer, sink, report))
         except AgentRaisedError as error:
             raised[error.label] = str(error)
-            log = job.logs / "agent-error.log"
-            story = error.story or "".join(traceback.format_exception(error.__cause__))
-            try:
-                log.write_text(story[-(1 << 20) :], "utf-8", "backslashreplace")
-            except OSError as refused:
-                raise LramError(
-                    f"{error}; its traceback could not be written to {log} ({refused.strerror or refused})"
-                ) from error
-            raise LramError(f"{error}; its traceback is in {log}") from error
-        finally:
-            known = session.report()
-            settings = {**provenance.settings, **known.notes}
-            writer.write_provenance(
-                replace(provenance, workers=known.workers, settings=settings, raised=raised)
-            )
+            raise _with_traceback(error, job.logs / "agent-error.log") from error
+
+
+def _with_traceback(error: AgentRaisedError, log: Path) -> LramError:
+    """Return the error for the user, when the agent's traceback is in ``log``, or could not be written."""
+    story = error.story or "".join(traceback.format_exception(error.__cause__))
+    try:
+        log.write_text(story[-(1 << 20) :], "utf-8", "backslashreplace")
+    except OSError as refused:
+        why = refused.strerror or refused
+        return LramError(f"{error}; its traceback could not be written to {log} ({why})")
+    return LramError(f"{error}; its traceback is in {log}")
+
+
+@contextmanager
+def _ending_with(end: Callable[[], None]) -> Iterator[None]:
+    """Call ``end`` when the block has ended; where both fail, the block's error is told."""
+    try:
+        yield
+    except BaseException:
+        with suppress(LramError, OSError):
+            end()
+        raise
+    end()
 
 
 @contextmanager
 def _flushed(sink: TrajectorySink | None) -> Iterator[None]:
-    """Write what ``sink`` holds at the end of the block, however that ends."""
+    """Write what ``sink`` holds at the end of the block, however that ends.
+
+    Where both fail, what went wrong first is told, but for the writing of records: a store that was moved
+    says where it is now, which its run does not.
+    """
     try:
         yield
-    except BaseException:
-        # What went wrong first is what there is to tell.
+    except BaseException as error:
+        of_records = isinstance(error, LramError) and not isinstance(error, AgentRaisedError)
         if sink is not None:
-            with suppress(LramError, AgentError):
+            with suppress(*(() if of_records else (LramError, AgentError))):
                 sink.flush()
         raise
     if sink is not None:
