@@ -342,7 +342,7 @@ def _with_traceback(error: AgentRaisedError, log: Path) -> LramError:
 
 @contextmanager
 def _ending_with(end: Callable[[], None]) -> Iterator[None]:
-    """Call ``end`` when the block has ended; where both fail, the block's error is told."""
+    """Call ``end`` when the block has ended; where both fail, the block's error is raised."""
     try:
         yield
     except BaseException:
@@ -356,7 +356,7 @@ def _ending_with(end: Callable[[], None]) -> Iterator[None]:
 def _flushed(sink: TrajectorySink | None) -> Iterator[None]:
     """Write what ``sink`` holds at the end of the block, however that ends.
 
-    Where both fail, what went wrong first is told, but for the writing of records: a store that was moved
+    Where both fail, what went wrong first is raised, but for the writing of records: a store that was moved
     says where it is now, which its run does not.
     """
     try:

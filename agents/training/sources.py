@@ -47,7 +47,7 @@ class TrainingData:
         digests: Of the stores, in the recipe's order.
         facts: For the checkpoint's card, as plain JSON.
         target_returns: For the checkpoint, by task; empty where the task table's hold.
-        notes: What is told when training begins, a sentence each.
+        notes: What is printed when training begins, a sentence each.
     """
 
     windows: MicroBatches

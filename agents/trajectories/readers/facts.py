@@ -102,7 +102,7 @@ def check_length(said: object, steps: int, where: str, what: str) -> None:
     """Raise SourceError where an episode has another number of actions than its metadata ``what`` say."""
     if not isinstance(said, int | np.integer) or isinstance(said, bool):
         return
-    if steps and int(said) != steps:  # one without any is told of later
+    if steps and int(said) != steps:  # one without any is refused later
         raise SourceError(
             f"{where} has {steps} actions, and its {what} says {int(said)}; fetch it again or leave it out"
         )
@@ -110,7 +110,7 @@ def check_length(said: object, steps: int, where: str, what: str) -> None:
 
 def check_ends(flags: Array, steps: int, where: str, what: str) -> None:
     """Raise SourceError where an episode's flags of its end are not one a step."""
-    if steps and len(flags) != steps:  # one without any is told of later
+    if steps and len(flags) != steps:  # one without any is refused later
         raise SourceError(f"{where} has {steps} actions and {len(flags)} {what}; fix it or leave it out")
 
 
