@@ -83,9 +83,10 @@ def reuse_trainings(cells: Sequence[CellFolder], others: Sequence[StudyFolder], 
     """
     for other in others:
         made = {cell.entry.key: cell for cell in other.cells() if cell.is_trained()}
-        taken = 0
+        fitting = taken = 0
         for cell in cells:
             theirs = made.get(cell.entry.key)
+            fitting += theirs is not None
             if theirs is None or os.path.lexists(cell.train):
                 continue
             refuse_links(cell.path.parent, (cell.path.name,))
@@ -96,6 +97,8 @@ def reuse_trainings(cells: Sequence[CellFolder], others: Sequence[StudyFolder], 
             taken += 1
         if taken:
             say(f"{count(taken, 'training')} of the study {other.plan.study.name} copied from {other.path}")
+        elif fitting:
+            say(f"made or begun here before, and in {other.path}, too: {count(fitting, 'training')}")
         else:
             say(f"{other.path} has no training that is to be made here: no cell of the same key")
 
