@@ -375,12 +375,12 @@ def refusal(label: str, agent: PlannedAgent, planned: PlannedTask) -> str | None
     except BaseException as error:
         raise LramError(
             f"agent {label} raised {type_of(error)} when asked whether it can play "
-            f"{planned.task.id}: {message_of(error)}; mend its method refuses"
+            f"{planned.task.id}: {message_of(error)}; fix its method refuses"
         ) from error
     if reason is not None and not isinstance(reason, str):
         raise LramError(
             f"agent {label} gave a {type(reason).__name__} when asked whether it can play "
-            f"{planned.task.id}; mend its method refuses, which gives a reason or None"
+            f"{planned.task.id}; fix its method refuses, which gives a reason or None"
         )
     return None if reason is None else printable(reason)
 

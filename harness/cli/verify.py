@@ -132,7 +132,7 @@ def _probability(value: float) -> str:
 def _why(other: Sequence[Replayed]) -> str:
     found = list(dict.fromkeys(condition for one in other for condition in one.conditions))
     if not found:
-        return "the replays failed, for the reasons above; mend that and repeat"
+        return "the replays failed, for the reasons above; fix that and repeat"
     more = f"; and {len(found) - _CONDITIONS_SHOWN} more" if len(found) > _CONDITIONS_SHOWN else ""
     return (
         f"{'; '.join(found[:_CONDITIONS_SHOWN])}{more}. Repeat it on a machine and with versions as they "

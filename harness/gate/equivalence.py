@@ -88,7 +88,7 @@ def remedy(agent: ModelAgent, failed: Sequence[Check] = ()) -> str:
     raised = bool(failed) and all(check.raised for check in failed)
     if agent.precision != "float32" and not raised:
         plainer.append("--precision float32")
-    last = "see to what was raised" if raised else "mend its code"
+    last = "see to what was raised" if raised else "fix its code"
     return f"try {' and '.join(plainer)}, or {last}" if plainer else last
 
 

@@ -53,7 +53,7 @@ _OTHER_PYTHON = "give another Python with --python"
 
 
 def cause(output: str) -> str:
-    """Return one clause that tells why an installer with this ``output`` failed, and what mends it."""
+    """Return one clause that tells why an installer with this ``output`` failed, and what fixes it."""
     for patterns, words in _CAUSES:
         if all(re.search(pattern, output) for pattern in patterns):
             return words

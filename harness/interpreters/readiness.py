@@ -1,4 +1,4 @@
-"""Whether an interpreter can play a domain, under which protocol, and what mends it where it cannot."""
+"""Whether an interpreter can play a domain, under which protocol, and what fixes it where it cannot."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class AgentCalls:
             raise AgentRaisedError(
                 label,
                 said := f"agent {label} gave {'more than ' if len(actions) > len(lanes) else ''}"
-                f"{min(len(actions), len(lanes))} actions for {len(lanes)} lanes; mend it and resume",
+                f"{min(len(actions), len(lanes))} actions for {len(lanes)} lanes; fix it and resume",
                 said,
             )
         if label in self.pass_s:  # the first may have compiled something
@@ -201,5 +201,5 @@ def _raised(label: str, lanes: Sequence[Lane], error: BaseException) -> AgentRai
         label,
         f"agent {label} raised {type_of(error)}: {message_of(error)} "
         f"({Path(place.filename).name}, line {place.lineno}; "
-        f"tasks {tasks}); mend it and resume the run",
+        f"tasks {tasks}); fix it and resume the run",
     )

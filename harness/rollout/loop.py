@@ -492,7 +492,7 @@ def _rows(label: str, agent: Agent) -> int | None:
     rows: object = agent.rows
     if rows is not None and (type(rows) is not int or rows < 0):
         raise LramError(
-            f"agent {label} has rows {printable(str(rows), 60)}, not a whole number of lanes; mend it"
+            f"agent {label} has rows {printable(str(rows), 60)}, not a whole number of lanes; fix it"
         )
     return agent.rows
 

@@ -56,7 +56,7 @@ def _checked(spec: TaskSpec, action: object) -> tuple[Action, str]:
         return int(action), ""
     try:
         vector = np.asarray(action, dtype=np.float32)
-    except Exception:  # whatever the agent returned, it is the agent's to mend
+    except Exception:  # whatever the agent returned, it is the agent's to fix
         return 0, f"gave {_shown(action)} for {spec.id}, which needs {spec.action_size} numbers"
     if vector.shape != (spec.action_size,):
         return 0, f"gave an action of shape {vector.shape} for {spec.id}, which needs ({spec.action_size},)"

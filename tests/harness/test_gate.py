@@ -67,7 +67,7 @@ def test_a_model_without_parity_is_refused_and_nothing_is_written(tmp_path: Path
     assert "'a reset row is fresh' failed on its state: " in text
     assert "numbers differ from a fresh row, 0 changed in the rows beside it (allowed: equal bit" in text
     assert "more checks failed; " in text
-    assert text.endswith("mend its code ('lram check' shows all checks)")
+    assert text.endswith("fix its code ('lram check' shows all checks)")
     assert not (tmp_path / "run").exists()
 
 
@@ -125,11 +125,11 @@ def test_what_is_known_to_be_wrong_is_told_though_other_checks_raised() -> None:
 def test_the_remedy_goes_to_the_plainest_form() -> None:
     model = build_model(MODEL, 0)
     options: dict[str, Any] = {"trained": False, "description": "small", "digest": ""}
-    assert remedy(ModelAgent(model, **options, compute=Compute(step="torch"))) == "mend its code"
+    assert remedy(ModelAgent(model, **options, compute=Compute(step="torch"))) == "fix its code"
     half = ModelAgent(model.bfloat16(), **options)
-    assert remedy(half) == "try --precision float32, or mend its code"
+    assert remedy(half) == "try --precision float32, or fix its code"
     half = half.with_stepper(replace(half.stepper, form="compile"))
-    assert remedy(half) == "try --step torch and --precision float32, or mend its code"
+    assert remedy(half) == "try --step torch and --precision float32, or fix its code"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What an interpreter lacks is named, with the command that mends it, in one sentence."""
+"""What an interpreter lacks is named, with the command that fixes it, in one sentence."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class RolloutSource(JobSource[_GroupJob]):
         """Why no node can play what is left."""
         return (
             f"no node can play what is left ({self._placement.why_not(self._queue)}); what is recorded "
-            "stands: mend that, then resume the run"
+            "stands: fix that, then resume the run"
         )
 
     def choose(self) -> _Running | None:
