@@ -62,8 +62,8 @@ FIELDS = tuple(field.name for field in fields(References))
 
 def place() -> Path:
     """Return where the file lies, or would."""
-    if told := os.environ.get(VARIABLE):
-        return Path(told)
+    if chosen := os.environ.get(VARIABLE):
+        return Path(chosen)
     if own := os.environ.get("LRAM_HOME"):
         return Path(own).expanduser() / FILE
     # The folder where lram keeps its interpreters, too; relative paths are ignored, as XDG has it.
@@ -138,12 +138,12 @@ def _completed(task: Task, known: References) -> Task:
         "score_random": known.random if task.score_random is None else None,
         "score_reference": known.reference if task.score_reference is None else None,
     }
-    told: dict[str, Any] = {name: value for name, value in open_to.items() if value is not None}
-    if not told:
+    additions: dict[str, Any] = {name: value for name, value in open_to.items() if value is not None}
+    if not additions:
         return task
     before = dict(task.sources)
     what = "score" if "score" not in before else "scores.toml"
-    return replace(task, **told, sources=(*task.sources, (what, known.source)))
+    return replace(task, **additions, sources=(*task.sources, (what, known.source)))
 
 
 def read_tables(path: Path, *, needed: bool = False) -> dict[str, Any]:

@@ -37,8 +37,8 @@ def facts(info: AgentInfo, compute: Compute, threads: int) -> dict[str, str]:
     """Return how an agent computes, by name: as it tells where it does, otherwise as asked for."""
     asked = {name: str(value) for name, value in asdict(compute).items()}
     asked["rows a pass"] = asked.pop("rows")
-    told = {name: text for name, text in info.details if name in _RESOLVED}
-    return {**asked, **told, "threads": str(threads)}
+    reported = {name: text for name, text in info.details if name in _RESOLVED}
+    return {**asked, **reported, "threads": str(threads)}
 
 
 def of_models(
@@ -57,9 +57,9 @@ def of_models(
         for label, agent in agents.items()
         if agent.info.kind == "model"
     }
-    for told in found.values():
-        if here and (model := gpu_model(told["device"])):
-            told["gpu"] = model
+    for settings in found.values():
+        if here and (model := gpu_model(settings["device"])):
+            settings["gpu"] = model
     return found
 
 

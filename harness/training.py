@@ -69,8 +69,10 @@ def finetuning_recipe(
     from lram.agents.model.config import config_to_dict
 
     _, meta = load_checkpoint(checkpoint)
-    told = meta.card.get("recipe")
-    base = recipe_from_dict(told, f"the card of {checkpoint}") if isinstance(told, Mapping) else Recipe()
+    recorded = meta.card.get("recipe")
+    base = (
+        recipe_from_dict(recorded, f"the card of {checkpoint}") if isinstance(recorded, Mapping) else Recipe()
+    )
     rate = learning_rate if learning_rate is not None else base.optimizer.learning_rate
     model = ModelSection(init_from=str(checkpoint))
     name = f"fine-tuned from {meta.digest[:12]}"
@@ -137,7 +139,7 @@ class Progress:
 
     def begin(self, trainer: Trainer) -> None:
         """See :class:`lram.agents.training.trainer.Observer`."""
-        from lram.agents.training.heldout import told_facts
+        from lram.agents.training.heldout import recorded_facts
 
         recipe, config = trainer.recipe, trainer.model.config
         optimizer = recipe.optimizer
@@ -150,7 +152,7 @@ class Progress:
             f"{trainer.accumulate} micro-batches"
         )
         say(f"{optimizer.updates:,} updates, the first {optimizer.warmup_updates:,} of them warm-up")
-        if (split := told_facts({"data": trainer.data.facts})) is not None:
+        if (split := recorded_facts({"data": trainer.data.facts})) is not None:
             say(split.words())
         if trainer.update:
             say(f"continuing after update {trainer.update:,}")

@@ -161,8 +161,8 @@ def _loaded(point: EntryPoint) -> AggregateMetric | PairMetric:
             f"{_called(point)} has the key {metric.key!r}; a key has small letters, digits and "
             "underscores, and begins with a letter"
         )
-    for what, told in (("heading", metric.heading), ("method", metric.method)):
-        if not isinstance(told, str) or not told.strip():
+    for what, value in (("heading", metric.heading), ("method", metric.method)):
+        if not isinstance(value, str) or not value.strip():
             raise LramError(f"{_called(point)} has no {what}; give it one")
     _try_out(point, metric)
     return metric

@@ -31,25 +31,25 @@ ITEMS = 1_000
 def drawn(summary: Summary) -> tuple[Summary, str]:
     """Return the part of ``summary`` that figures show, and a sentence on what they leave out."""
     agents, domains = summary.agents, summary.domains
-    told = []
+    limits = []
     if len(agents) > DRAWN_AGENTS:
         best = sorted(range(len(agents)), key=lambda place: -_height(agents[place]))[:DRAWN_AGENTS]
         agents = tuple(agents[place] for place in sorted(best))
-        told.append(
+        limits.append(
             f"{DRAWN_AGENTS} of {len(summary.agents):,} agents are drawn, those with the highest mean of "
             "domain means"
         )
     if len(domains) > DRAWN_DOMAINS:
         domains = domains[:DRAWN_DOMAINS]
-        told.append(f"the first {DRAWN_DOMAINS} of {len(summary.domains):,} domains are drawn")
-    if not told:
+        limits.append(f"the first {DRAWN_DOMAINS} of {len(summary.domains):,} domains are drawn")
+    if not limits:
         return summary, ""
     labels, inside = {agent.label for agent in agents}, set(domains)
     tasks = tuple(task for task in summary.tasks if task.domain in inside)
     ids = {task.id for task in tasks}
     results = tuple(r for r in summary.results if r.agent in labels and r.task in ids)
     part = replace(summary, agents=agents, tasks=tasks, results=results)
-    return part, f" Not all is drawn: {'; '.join(told)}. The tables hold all."
+    return part, f" Not all is drawn: {'; '.join(limits)}. The tables hold all."
 
 
 def _height(agent: AgentResult) -> float:

@@ -160,8 +160,8 @@ def _glyphs_only() -> Iterator[None]:
     options = subset.Options
 
     class Glyphs(options):  # type: ignore[misc,valid-type]
-        def __init__(self, **told: Any) -> None:
-            super().__init__(**told)
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
             self.drop_tables += ["GDEF", "GPOS", "GSUB"]
 
     subset.Options = Glyphs

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from lram.reports import text
-from lram.reports.model import ALL_EQUAL, NO_IQM_INTERVAL, UNTOLD, Aggregate, Estimate
+from lram.reports.model import ALL_EQUAL, NO_IQM_INTERVAL, NOT_ESTIMABLE, Aggregate, Estimate
 from lram.reports.table import EMPTY, Form, Part, TableCell
 
 
@@ -39,7 +39,7 @@ def estimates(form: Callable[[float], str], *, empty: TableCell = EMPTY) -> Form
     def made(estimate: Estimate | None) -> TableCell:
         if estimate is None:
             return empty
-        if estimate.note.startswith(UNTOLD):
+        if estimate.note.startswith(NOT_ESTIMABLE):
             return TableCell(form(estimate.value), estimate.note, value=estimate.value)
         return TableCell(form(estimate.value), text.span(estimate, form), value=estimate.value)
 
@@ -59,7 +59,7 @@ def aggregates(form: Callable[[float], str]) -> Form:
             return replace(EMPTY, flag="unfinished, no task scored" if unfinished else "")
         note = aggregate.estimate.note
         bare = note == NO_IQM_INTERVAL  # the caption says why
-        said = bare or note == ALL_EQUAL or note.startswith(UNTOLD)  # in place of the interval
+        said = bare or note == ALL_EQUAL or note.startswith(NOT_ESTIMABLE)  # in place of the interval
         flags = [note] if note and not said else []
         if not rests_on.comparable:
             reach = f"rests on {rests_on.tasks} of {text.count(rests_on.of_tasks, 'task')}"

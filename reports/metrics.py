@@ -23,7 +23,7 @@ from lram.reports.model import (
     Estimate,
     rounded,
 )
-from lram.reports.samples import NO_NOISE, AgentSamples, Resampling, Weights, estimate_of, untold
+from lram.reports.samples import NO_NOISE, AgentSamples, Resampling, Weights, estimate_of, too_few_note
 from lram.reports.statistics import (
     Array,
     Moments,
@@ -165,7 +165,7 @@ class PairMetric:
         weights = equal_task_weights(first.domains)
         found = mean_interval(weights, Moments.of(parts), how.level, first.domains)
         without = NO_NOISE if len(parts) > 1 or len(parts[0]) == 1 else ALL_EQUAL
-        return estimate_of(found, self.range, without, untold(sum(map(len, parts))))
+        return estimate_of(found, self.range, without, too_few_note(sum(map(len, parts))))
 
 
 def _value(key: str, value: Array) -> float:
@@ -210,8 +210,8 @@ def _bootstrap_estimate(value: float, replicates: Array, scores: TaskScores, lev
         return Estimate(rounded(value), None, NO_NOISE if len(scores.tasks) > 1 else ALL_EQUAL)
     moments = Moments.of(scores.tasks)
     spread = mean_interval(equal_task_weights(scores.domains), moments, level, scores.domains)
-    if not spread.told:
-        return Estimate(rounded(value), None, untold(int(moments.episodes.sum())))
+    if not spread.estimable:
+        return Estimate(rounded(value), None, too_few_note(int(moments.episodes.sum())))
     low, high = centred_interval(replicates, value, level)
     few = bool(spread.few) or bool((moments.episodes == 1).any())
     doubts: tuple[Doubt, ...] = (FEW, UNSIMULATED) if few else (UNSIMULATED,)

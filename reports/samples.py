@@ -18,7 +18,7 @@ from lram.reports.model import (
     ALL_EQUAL,
     BORROWED,
     FEW,
-    UNTOLD,
+    NOT_ESTIMABLE,
     Aggregate,
     ConfidenceInterval,
     Doubt,
@@ -48,9 +48,9 @@ Weights = Callable[[Sequence[str]], Array]
 """Maps the domains of tasks to the tasks' weights in a mean over them, (tasks,)."""
 
 
-def untold(number: int, what: str = "episode") -> str:
+def too_few_note(number: int, what: str = "episode") -> str:
     """Return the note where so many of ``what`` differ, but are too few to tell by how much."""
-    return f"{UNTOLD} {count(number, what, 'trajectories' if what == 'trajectory' else f'{what}s')}"
+    return f"{NOT_ESTIMABLE} {count(number, what, 'trajectories' if what == 'trajectory' else f'{what}s')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +154,9 @@ class AgentSamples:
             return Aggregate(rate, rests_on)
         found = mean_interval(by_task, moments, self.how.level, domains)
         bounds = mean_range(ranges, by_task)
-        rests_on = replace(rests_on, borrowed_noise=int(found.borrowed) if found.told else 0)
+        rests_on = replace(rests_on, borrowed_noise=int(found.borrowed) if found.estimable else 0)
         note = NO_NOISE if rests_on.tasks > 1 or moments.episodes[0] == 1 else ALL_EQUAL
-        return Aggregate(estimate_of(found, bounds, note, untold(rests_on.episodes)), rests_on)
+        return Aggregate(estimate_of(found, bounds, note, too_few_note(rests_on.episodes)), rests_on)
 
     def scores(self, places: Sequence[int]) -> TaskScores:
         """Return the values of the tasks at ``places``."""
@@ -199,7 +199,9 @@ class AgentSamples:
             note = ONE_EPISODE if episodes == 1 else ALL_EQUAL
             intervals = mean_interval(np.ones(1), moments, self.how.level)
             for at, place in enumerate(places):
-                found[place] = estimate_of(intervals, self._ranges[place], note, untold(int(episodes)), at)
+                found[place] = estimate_of(
+                    intervals, self._ranges[place], note, too_few_note(int(episodes)), at
+                )
         return [found[place] for place in range(len(self.tasks))]
 
     def _lacks_records(self, task: Task) -> bool:
@@ -237,17 +239,18 @@ def _range_through(of: Callable[[Array], Array], bounds: Range) -> Range:
 
 
 def estimate_of(
-    found: MeanInterval, bounds: Range, without: str, untold: str, place: int | tuple[()] = ()
+    found: MeanInterval, bounds: Range, without: str, not_estimable: str, place: int | tuple[()] = ()
 ) -> Estimate:
     """Return the estimate at ``place`` of ``found``, its interval ended at ``bounds``.
 
-    ``without`` is the note where no noise is to be seen, ``untold`` where it cannot be told.
+    ``without`` is the note where no noise is to be seen, ``not_estimable`` where the noise cannot be
+    estimated.
     """
     value = float(found.estimate[place])
     if not found.noisy[place]:
         return Estimate(rounded(value), None, without)
-    if not found.told[place]:
-        return Estimate(rounded(value), None, untold)
+    if not found.estimable[place]:
+        return Estimate(rounded(value), None, not_estimable)
     doubts: list[Doubt] = []
     if found.few[place]:
         doubts.append(FEW)

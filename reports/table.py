@@ -167,10 +167,10 @@ class Table(Generic[Row]):
 
     def records(self) -> Iterator[Record]:
         """Yield what programs read, a row at a time, by key."""
-        told = [column for column in self.columns if column.key]
-        keys = [key for column in told for key in column.keys]
+        keyed = [column for column in self.columns if column.key]
+        keys = [key for column in keyed for key in column.keys]
         for row in self.rows:
-            yield dict(zip(keys, (value for column in told for value in column.values(row)), strict=True))
+            yield dict(zip(keys, (value for column in keyed for value in column.values(row)), strict=True))
 
 
 def distinct_keys(kind: str, names: Sequence[str]) -> list[str]:

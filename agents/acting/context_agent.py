@@ -49,14 +49,14 @@ class ContextAgent(ModelAgent):
         else:
             forgetful = ResetBackbone(backbone, config, context.timesteps, read.call)
             detail = read.detail
-        told = inner.info
+        base = inner.info
         super().__init__(
             inner.model.with_backbone(forgetful),
-            trained=bool(told.trained),
-            description=f"{told.description}; {context.describe()}{limit}",
-            digest=hashlib.sha256(f"{told.digest}{context.suffix}".encode()).hexdigest(),
+            trained=bool(base.trained),
+            description=f"{base.description}; {context.describe()}{limit}",
+            digest=hashlib.sha256(f"{base.digest}{context.suffix}".encode()).hexdigest(),
             target_returns=inner.target_returns,
-            known=KnownTasks(told.training_tasks, told.training_tasks_complete),
+            known=KnownTasks(base.training_tasks, base.training_tasks_complete),
             # The head and what encodes images stay as they are, packed or not.
             reader=inner.reader.with_stepper(Stepper(read.form, detail, forgetful.step)),
             details=(("context", f"{context.describe()}{limit}"),),

@@ -231,9 +231,9 @@ class ModelAgent(LaunchingAgent):
         try:
             return self.decide(state, observations, rewards, lanes)
         except (RuntimeError, MemoryError) as error:
-            if (told := self._told(error, state, observations, lanes)) is error:
+            if (failure := self._explained(error, state, observations, lanes)) is error:
                 raise
-            raise told from error
+            raise failure from error
 
     def decide(
         self,
@@ -275,9 +275,9 @@ class ModelAgent(LaunchingAgent):
                 read = self._read(state, observations, given, lanes)
                 fetching = fetch_later(list(read.values()))
         except (RuntimeError, MemoryError) as error:
-            if (told := self._told(error, state, observations, lanes)) is error:
+            if (failure := self._explained(error, state, observations, lanes)) is error:
                 raise
-            raise told from error
+            raise failure from error
         place = {block: number for number, block in enumerate(read)}
 
         def choose(logits: npt.NDArray[np.float32]) -> list[Action]:
@@ -339,7 +339,7 @@ class ModelAgent(LaunchingAgent):
         state.fresh[lane] = False
         return action
 
-    def _told(
+    def _explained(
         self,
         error: RuntimeError | MemoryError,
         state: LaneStates,

@@ -30,7 +30,7 @@ from lram.agents.checkpoints.reference import (
     reader_of,
     their_name,
 )
-from lram.agents.checkpoints.untrusted import SAVE_AGAIN, damage_told, load_plain, unpack
+from lram.agents.checkpoints.untrusted import SAVE_AGAIN, damage_reported, load_plain, unpack
 from lram.agents.model.config import ModelConfig, config_to_dict
 from lram.agents.model.network import ActionModel, without_memory
 from lram.agents.shown import shown
@@ -155,7 +155,7 @@ def read_tensors(source: Path) -> dict[str, Tensor]:
         return _read_torch(source, str(source))
     with tempfile.TemporaryDirectory(prefix="lram-import-") as folder:
         policy = Path(folder) / POLICY
-        with damage_told(str(source)), zipfile.ZipFile(source) as archive:
+        with damage_reported(str(source)), zipfile.ZipFile(source) as archive:
             names = archive.namelist()
             if POLICY in names:
                 unpack(archive, POLICY, policy, str(source))
@@ -170,7 +170,7 @@ def read_tensors(source: Path) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    with damage_told(str(path)), safe_open(path, framework="pt") as file:
+    with damage_reported(str(path)), safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
 
 

@@ -67,7 +67,7 @@ def load_plain(path: Path, label: str) -> Any:
         _check_archive(path, label)
     elif start[:1] != b"\x80" or tarfile.is_tarfile(path):
         raise AgentError(f"{label} is neither a zip, nor of torch.save, nor safetensors; {SAVE_AGAIN}")
-    with damage_told(label), warnings.catch_warnings():
+    with damage_reported(label), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=start == b"PK")
@@ -76,7 +76,7 @@ def load_plain(path: Path, label: str) -> Any:
 
 
 @contextmanager
-def damage_told(label: str) -> Iterator[None]:
+def damage_reported(label: str) -> Iterator[None]:
     """Turn whatever a damaged file does to its reader into one sentence."""
     try:
         yield
@@ -92,14 +92,14 @@ def damage_told(label: str) -> Iterator[None]:
 
 def _check_archive(path: Path, label: str) -> None:
     """Refuse what ``torch.save`` never writes: compressed or overlapping members, and programs."""
-    with damage_told(label), zipfile.ZipFile(path) as archive:
+    with damage_reported(label), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     if any(Path(member.filename).name == "constants.pkl" for member in members):
         raise AgentError(f"{label} is a TorchScript program, which is not run here; {SAVE_AGAIN}")
     compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
     if compressed or sum(member.file_size for member in members) > path.stat().st_size:
         raise AgentError(f"{label} was packed by something else than torch.save; {SAVE_AGAIN}")
-    with damage_told(label), zipfile.ZipFile(path) as archive:
+    with damage_reported(label), zipfile.ZipFile(path) as archive:
         # torch itself does not look at the checksums.
         if (damaged := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")

@@ -113,15 +113,15 @@ class WeightsFile:
         if not isinstance(plain, dict):
             raise WeightsError("its header is no object")
         plain.pop("__metadata__", None)
-        placed = [(*_offsets(name, told), name, told) for name, told in plain.items()]
+        placed = [(*_offsets(name, header), name, header) for name, header in plain.items()]
         # A tensor without numbers begins where it ends, and so before the one that begins there.
         placed.sort(key=lambda one: one[:2])
         entries: dict[str, Entry] = {}
         end = 0
-        for start, stop, name, told in placed:
+        for start, stop, name, header in placed:
             if start != end:
                 raise WeightsError(f"{shown(name)} does not begin where the tensor before it ends")
-            entries[name] = _entry(name, told, stop - start)
+            entries[name] = _entry(name, header, stop - start)
             end = stop
         if end != self._left:
             raise WeightsError(f"its tensors have {end} bytes, and {self._left} are there")
@@ -156,15 +156,15 @@ class WeightsFile:
         self._file.close()
 
 
-def _offsets(name: str, told: Any) -> tuple[int, int]:
-    offsets = told.get("data_offsets") if isinstance(told, dict) else None
+def _offsets(name: str, header: Any) -> tuple[int, int]:
+    offsets = header.get("data_offsets") if isinstance(header, dict) else None
     if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise WeightsError(f"{shown(name)} has no place in the file")
     return offsets[0], offsets[1]
 
 
-def _entry(name: str, told: dict[str, Any], size: int) -> Entry:
-    dtype, shape = told.get("dtype"), told.get("shape")
+def _entry(name: str, header: dict[str, Any], size: int) -> Entry:
+    dtype, shape = header.get("dtype"), header.get("shape")
     if not isinstance(dtype, str) or dtype not in FLOATS:
         raise WeightsError(
             f"{shown(name)} is of the type {shown(str(dtype))}, whose values are no finite numbers, or which "

@@ -158,18 +158,18 @@ def _outputs_follow(readings: Sequence[_Reading], subject: str, weights: torch.d
     apart = max(reading.apart for reading in readings) / scale
     sensitivity = max(reading.sensitivity for reading in readings)
     limit, reason = allowance(weights, sensitivity)
-    told = f"{apart:.1e} of the output's scale ({scale:.3g})"
+    measured = f"{apart:.1e} of the output's scale ({scale:.3g})"
     if not readings[0].blind:
-        return _limited(STREAM, subject, apart, (limit, reason), told)
+        return _limited(STREAM, subject, apart, (limit, reason), measured)
     (name,) = readings[0].blind
     blind = max(reading.blind[name] for reading in readings) / scale
-    told += f"; {blind:.1e} " + _BLIND[name].replace("they", f"the {name}")
+    measured += f"; {blind:.1e} " + _BLIND[name].replace("they", f"the {name}")
     if blind > 3 * max(TELLING.get(weights, BFLOAT16), 2 * sensitivity if weights == torch.float32 else 0.0):
         if blind / 3 < limit:
             limit, reason = blind / 3, "a third of what an agent that is blind for rewards would differ by"
     else:
-        told += ", too little to tell from rounding"
-    return _limited(STREAM, subject, apart, (limit, reason), told)
+        measured += ", too little to tell from rounding"
+    return _limited(STREAM, subject, apart, (limit, reason), measured)
 
 
 def _tokens_follow(readings: Sequence[_Reading], subject: str, weights: torch.dtype) -> list[Check]:
@@ -186,13 +186,13 @@ def _tokens_follow(readings: Sequence[_Reading], subject: str, weights: torch.dt
         limit, reason = allowance(weights, 0.0)
         if kind != "observations":
             limit = SCALARS.get(weights, limit)
-        told = f"{gap:.1e} of the tokens' scale ({scale:.3g})"
+        amount = f"{gap:.1e} of the tokens' scale ({scale:.3g})"
         blind = max((one.blind for one in found if one.blind is not None), default=None)
         if blind is not None:
-            told += f"; {blind / scale:.1e} {found[0].instead}"
+            amount += f"; {blind / scale:.1e} {found[0].instead}"
             if blind / scale <= 3 * limit:
-                told += ", too little to tell from rounding"
-        checks.append(_limited(TOKENS, seen, gap, (limit, reason), told))
+                amount += ", too little to tell from rounding"
+        checks.append(_limited(TOKENS, seen, gap, (limit, reason), amount))
     return checks
 
 

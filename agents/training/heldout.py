@@ -82,21 +82,21 @@ def split_facts(
 
 def card_facts(selection: Selection, facts: SplitFacts | None) -> dict[str, Any]:
     """Return what the card says under :data:`KEY`."""
-    told: dict[str, Any] = {"unit": selection.unit}
+    section: dict[str, Any] = {"unit": selection.unit}
     if facts is not None:
-        told |= asdict(facts)
-    return told
+        section |= asdict(facts)
+    return section
 
 
-def told_facts(card: Mapping[str, Any]) -> SplitFacts | None:
+def recorded_facts(card: Mapping[str, Any]) -> SplitFacts | None:
     """Return what a checkpoint's card tells; None where it tells nothing that can be read."""
     data = card.get("data")
-    told = data.get(KEY) if isinstance(data, Mapping) else None
-    if not isinstance(told, Mapping):
+    section = data.get(KEY) if isinstance(data, Mapping) else None
+    if not isinstance(section, Mapping):
         return None
     names = ("training", "different", "validation", "validation_in_training")
-    counts = [told.get(name) for name in names]
-    digests = told.get("digests", "")
+    counts = [section.get(name) for name in names]
+    digests = section.get("digests", "")
     if not all(type(count) is int and count >= 0 for count in counts) or not isinstance(digests, str):
         return None
     training, different, validation, both = (int(count or 0) for count in counts)
@@ -105,7 +105,7 @@ def told_facts(card: Mapping[str, Any]) -> SplitFacts | None:
 
 def trained_trajectories(card: Mapping[str, Any]) -> Packed | None:
     """Return the trajectories that a checkpoint was trained on; None where its card does not tell."""
-    facts = told_facts(card)
+    facts = recorded_facts(card)
     if facts is None or not facts.digests:
         return None
     try:

@@ -85,7 +85,7 @@ def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Out
     """
     run = placed(run)
     recipe.check()
-    with joined(recipe.device) as world, reproducible(recipe.threads), _failures_told(run):
+    with joined(recipe.device) as world, reproducible(recipe.threads), _failures_reported(run):
         if world.writes:
             folder.check_vacant(run)
         model, origin = _new_model(recipe)
@@ -132,7 +132,7 @@ def go_on(run: str | Path, settings: Sequence[str] = (), around: Surroundings = 
     if folder.is_finished(run):
         lines = read_metrics(run / METRICS_FILE)
         return Outcome(True, recipe.optimizer.updates, _last_validation(lines))
-    with joined(recipe.device) as world, reproducible(recipe.threads), _failures_told(run):
+    with joined(recipe.device) as world, reproducible(recipe.threads), _failures_reported(run):
         found = load_state(run, talks=world.writes)
         if found is None:
             if world.writes:
@@ -159,7 +159,7 @@ def _same_recipe(run: Path, state: TrainingState, recipe: Recipe) -> None:
 
 
 @contextmanager
-def _failures_told(run: Path) -> Iterator[None]:
+def _failures_reported(run: Path) -> Iterator[None]:
     """Turn what the system refuses, wherever in a training it does, into one sentence."""
     try:
         yield

@@ -143,7 +143,7 @@ class TensorBoard:
 
         self._failure: BaseException | None = None
         # Its thread's failures would be printed as tracebacks; they are this tracker's to tell.
-        self._told_otherwise = threading.excepthook
+        self._previous_hook = threading.excepthook
         threading.excepthook = self._failed
         self._writer: Any = SummaryWriter(
             str(folder / "tensorboard"), purge_step=update + 1 if update else None
@@ -154,7 +154,7 @@ class TensorBoard:
             self._failure = failed.exc_value
             self._restore_hook()  # that thread has ended
         else:
-            self._told_otherwise(failed)
+            self._previous_hook(failed)
 
     def write(self, line: Mapping[str, Any]) -> None:
         """See :class:`Sink`."""
@@ -172,7 +172,7 @@ class TensorBoard:
 
     def _restore_hook(self) -> None:
         if threading.excepthook == self._failed:
-            threading.excepthook = self._told_otherwise
+            threading.excepthook = self._previous_hook
 
     def _check(self) -> None:
         if self._failure is not None:

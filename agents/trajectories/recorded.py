@@ -30,16 +30,18 @@ def checksum_fault(trajectory: Trajectory) -> str | None:
     None: it has no such record, as imported ones have not, or lacks the last observation.
     """
     try:
-        told = msgspec.json.decode(trajectory.record, type=_Record).trajectory if trajectory.record else ""
+        recorded = (
+            msgspec.json.decode(trajectory.record, type=_Record).trajectory if trajectory.record else ""
+        )
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     comparable = (
         len(trajectory.observations) == trajectory.length + 1 and trajectory.rewards.dtype == np.float64
     )
-    if not _CHECKSUM.fullmatch(told) or not comparable:
+    if not _CHECKSUM.fullmatch(recorded) or not comparable:
         return None
     found = played_checksum(trajectory)
-    return "" if found == told else f"has the checksum {found}, and was played with {told}"
+    return "" if found == recorded else f"has the checksum {found}, and was played with {recorded}"
 
 
 def played_checksum(trajectory: Trajectory) -> str:

@@ -232,10 +232,10 @@ class TrajectoryStore:
         found = []
         for number in numbers:
             summary = self._summary(number)
-            told = self._lines[summary.part].digests
-            if not told and number not in self._digests:
+            indexed = self._lines[summary.part].digests
+            if not indexed and number not in self._digests:
                 self._digests[number] = trajectory_digest(self.trajectory(number))
-            found.append(told[summary.place] if told else self._digests[number])
+            found.append(indexed[summary.place] if indexed else self._digests[number])
         return found
 
     def window(self, number: int, start: int, stop: int) -> Window:

@@ -157,8 +157,8 @@ def _fault(
     }
     for name, (held, said) in facts.items():
         if held != said:
-            told = printable(f"has the {name} {held}, the index says {said}")
-            return f"{where} {told}; import or collect it again"
+            fault = printable(f"has the {name} {held}, the index says {said}")
+            return f"{where} {fault}; import or collect it again"
     if wrong := checksum_fault(trajectory):
         return f"{where} {wrong}; collect it again"
     found.recorded += wrong is not None

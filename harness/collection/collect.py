@@ -190,15 +190,15 @@ def resume_collection(
 
 def _check_interpreters(runs: Sequence[Run], machines: Sequence[Machine]) -> None:
     """Raise LramError where an interpreter is told for a domain that no run has."""
-    told = {name for machine in machines for name in machine.interpreters or {}}
-    for name in sorted(told - {name for run in runs for name in domains_of(run.plan)}):
+    named = {name for machine in machines for name in machine.interpreters or {}}
+    for name in sorted(named - {name for run in runs for name in domains_of(run.plan)}):
         raise LramError(f"an interpreter is given for the domain {name}, but no run has one of its tasks")
 
 
 def _restricted(machine: Machine, run: Run) -> Machine:
     """Return ``machine`` without what it tells of domains that ``run`` does not have."""
-    told = machine.interpreters or {}
-    return replace(machine, interpreters={n: told[n] for n in told if n in domains_of(run.plan)})
+    chosen = machine.interpreters or {}
+    return replace(machine, interpreters={n: chosen[n] for n in chosen if n in domains_of(run.plan)})
 
 
 def collected_runs(store: str | Path) -> list[Run]:

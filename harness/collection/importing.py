@@ -255,15 +255,15 @@ class ImportReport:
 
     def closing(self) -> str:
         """Return in one line what came of the source: imported, known before, left out and why."""
-        told = [f"{count(self.episodes, 'episode')} imported"]
+        clauses = [f"{count(self.episodes, 'episode')} imported"]
         if self.known:
-            told.append(f"{self.known} already there")
+            clauses.append(f"{self.known} already there")
         if self.problems:
-            told.append(f"{count(len(self.problems), 'part')} that cannot be read left out")
-        told += [f"{self.notes[text]} {why}" for text, why in LEFT_OUT.items() if self.notes[text]]
+            clauses.append(f"{count(len(self.problems), 'part')} that cannot be read left out")
+        clauses += [f"{self.notes[text]} {why}" for text, why in LEFT_OUT.items() if self.notes[text]]
         if self.skipped:
-            told.append("not looked at: " + "; ".join(one.describe() for one in self.skipped))
-        return ", ".join(told)
+            clauses.append("not looked at: " + "; ".join(one.describe() for one in self.skipped))
+        return ", ".join(clauses)
 
 
 def import_data(

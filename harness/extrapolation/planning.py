@@ -163,11 +163,11 @@ def _card(spec: str) -> Mapping[str, Any]:
     return load_checkpoint(folder)[1].card
 
 
-def _trained(card: Mapping[str, Any], told: int | None) -> tuple[int | None, str]:
+def _trained(card: Mapping[str, Any], requested: int | None) -> tuple[int | None, str]:
     from lram.harness.extrapolation.trajectories import trained_length
 
-    if told is not None:
-        return told, "--trained"
+    if requested is not None:
+        return requested, "--trained"
     length = trained_length(card)
     return length, "" if length is None else "the recipe in its card"
 

@@ -143,7 +143,7 @@ def _losses(writer: Writer, models: Mapping[str, ModelAgent], stores: Sequence[T
     trained = {agent.label: agent.trained for agent in plan.agents}
     of = count(len(plan.stretches), "trajectory", "trajectories")
     say(f"{count(len(missing), 'reading')} of {of} by {count(len(plan.agents), 'model')}")
-    told = before = time.monotonic()
+    logged = before = time.monotonic()
     pace = Pace()
     for done, item in enumerate(missing, start=1):
         stretch = plan.stretches[item.stretch]
@@ -151,8 +151,8 @@ def _losses(writer: Writer, models: Mapping[str, ModelAgent], stores: Sequence[T
         now = time.monotonic()
         pace.add(now - before)
         before = now
-        if now - told >= LINE_EVERY_S:
-            told = now
+        if now - logged >= LINE_EVERY_S:
+            logged = now
             each = pace.seconds
             ahead = None if each is None else each * (len(missing) - done)
             say(f"{done}/{len(missing)} readings, {left(ahead)}")

@@ -90,7 +90,7 @@ def choose(
         for place, number in _usable(stores, wanted)
         if stores[place].episodes[number].task in chosen
     }
-    held_out, told = _unseen(stores, cards, wanted, usable)
+    held_out, basis = _unseen(stores, cards, wanted, usable)
     stretches = []
     for task in tasks:
         found = [
@@ -105,11 +105,11 @@ def choose(
         stretches += [found[place] for place in drawn]
     if not stretches:
         raise LramError(
-            f"no trajectory that the agents were not trained on ({told}) is longer than the "
+            f"no trajectory that the agents were not trained on ({basis}) is longer than the "
             f"{wanted.longer_than} timesteps of their training; collect some of another seed with "
             "'lram collect', or give --trained"
         )
-    return tuple(stretches), told
+    return tuple(stretches), basis
 
 
 def _stretches(store: TrajectoryStore, place: int, number: int) -> list[Stretch]:
@@ -257,13 +257,13 @@ def _refuse_grown(stores: Sequence[TrajectoryStore], digests: Sequence[str], lab
 
 
 def _selection(card: Mapping[str, Any], label: str) -> Selection:
-    told = card.get("recipe")
-    if not isinstance(told, Mapping):
+    recipe = card.get("recipe")
+    if not isinstance(recipe, Mapping):
         raise LramError(
             f"the card of {label} names its stores but no recipe, so what it held out cannot be told; give "
             "a store that it never saw"
         )
-    data = recipe_from_dict(told, f"the card of {label}").data
+    data = recipe_from_dict(recipe, f"the card of {label}").data
     if not data.validation_share:
         raise LramError(f"{label} held nothing out of its stores; give a store that it never saw")
     return selection_of(data)

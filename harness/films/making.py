@@ -99,7 +99,7 @@ class FilmMaker:
                 height = self.settings.size or usual_size(spool)
                 frames = in_grid([Scene.of(record, spool)], height, self._steps(0, len(spool) - 1))
                 chosen_as = why[record.item]
-                words = [record.agent, record.task, record.episode, *_told(chosen_as)]
+                words = [record.agent, record.task, record.episode, *_reason_words(chosen_as)]
                 made[record.item] = self._place.write(frames, words, "episode", [_filmed(record, chosen_as)])
 
         done = self._replay([one.record for one in chosen], take)
@@ -226,8 +226,8 @@ def _refusal(one: Replayed) -> str:
     """Return why an episode is not filmed; empty where its replay is its record."""
     if not one.differences:
         return ""
-    told = f"the replay is not what was recorded: {'; '.join(one.differences)}"
-    return f"{told} (not as it was then: {'; '.join(one.conditions)})" if one.conditions else told
+    reason = f"the replay is not what was recorded: {'; '.join(one.differences)}"
+    return f"{reason} (not as it was then: {'; '.join(one.conditions)})" if one.conditions else reason
 
 
 def _filmed(record: EpisodeRecord, why: str) -> FilmedEpisode:
@@ -249,6 +249,6 @@ def _title(record: EpisodeRecord) -> str:
     return f"{record.agent} on {record.task}, episode {record.episode}"
 
 
-def _told(why: str) -> list[str]:
+def _reason_words(why: str) -> list[str]:
     """Return what a film's name says of why its episode was chosen."""
     return [] if why == "chosen" else [why]

@@ -22,12 +22,12 @@ def resolve(domains: Iterable[str], explicit: Mapping[str, str] | None = None) -
         explicit: By domain: an executable, the folder of a virtual environment, or ``main`` for this
             interpreter.
     """
-    told = dict(explicit or {})
+    chosen = dict(explicit or {})
     found: dict[str, str] = {}
     for name in domains:
-        if name in told:
-            if told[name] != MAIN:
-                found[name] = executable(told[name])
+        if name in chosen:
+            if chosen[name] != MAIN:
+                found[name] = executable(chosen[name])
         elif place(name).interpreter is not None:
             found[name] = str(place(name).python)
     return found
@@ -35,9 +35,9 @@ def resolve(domains: Iterable[str], explicit: Mapping[str, str] | None = None) -
 
 def overridden(earlier: Mapping[str, str], explicit: Mapping[str, str] | None) -> dict[str, str]:
     """Return ``earlier`` choices, as :func:`resolve` gave them, with what is told now in their place."""
-    told = dict(explicit or {})
-    kept = {name: current(python) for name, python in earlier.items() if name not in told}
-    return {**kept, **resolve(told, told)}
+    chosen = dict(explicit or {})
+    kept = {name: current(python) for name, python in earlier.items() if name not in chosen}
+    return {**kept, **resolve(chosen, chosen)}
 
 
 def executable(text: str) -> str:

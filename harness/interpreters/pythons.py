@@ -42,20 +42,20 @@ def find_python(minor: str) -> str | None:
     return next((python for python in _candidates(minor) if minor_version(python) == minor), None)
 
 
-def base_python(domain: str, recipe: InterpreterRecipe, told: str | None, *, uv: bool) -> str:
+def base_python(domain: str, recipe: InterpreterRecipe, requested: str | None, *, uv: bool) -> str:
     """Return what the environment is made from: an executable or, for uv to find, a minor version.
 
     Args:
         domain: For messages.
         recipe: Names the versions that were proven.
-        told: What the user chose: an executable, or a version such as ``3.11``.
+        requested: What the user chose: an executable, or a version such as ``3.11``.
         uv: Whether uv makes the environment; it can find and fetch Pythons itself.
 
     Raises:
         LramError: There is none, or the one that was chosen is of no use.
     """
-    if told is not None:
-        return _checked(told)
+    if requested is not None:
+        return _checked(requested)
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if here in recipe.pythons:
         return sys.executable
@@ -70,30 +70,30 @@ def base_python(domain: str, recipe: InterpreterRecipe, told: str | None, *, uv:
     )
 
 
-def is_made_from(python: str, told: str) -> bool:
-    """Whether the virtual environment of ``python`` is made from what the user calls ``told``.
+def is_made_from(python: str, requested: str) -> bool:
+    """Whether the virtual environment of ``python`` is made from what the user calls ``requested``.
 
     Raises:
-        LramError: ``told`` is of no use.
+        LramError: ``requested`` is of no use.
     """
-    if _is_version(told):
-        return minor_version(python) == told
-    return _said(python, _BASE) == _said(_checked(told), _BASE)
+    if _is_version(requested):
+        return minor_version(python) == requested
+    return _said(python, _BASE) == _said(_checked(requested), _BASE)
 
 
-def _checked(told: str) -> str:
-    python = find_python(told) if _is_version(told) else executable(told)
+def _checked(requested: str) -> str:
+    python = find_python(requested) if _is_version(requested) else executable(requested)
     minor = minor_version(python) if python is not None else None
     if python is None or minor is None:
-        raise LramError(f"the Python {told} cannot be run; give the path of an executable")
+        raise LramError(f"the Python {requested} cannot be run; give the path of an executable")
     if tuple(map(int, minor.split("."))) < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
-        raise LramError(f"{told} is Python {minor}, and a worker needs {oldest} or later; give another")
+        raise LramError(f"{requested} is Python {minor}, and a worker needs {oldest} or later; give another")
     return python
 
 
-def _is_version(told: str) -> bool:
-    major, _, minor = told.partition(".")
+def _is_version(requested: str) -> bool:
+    major, _, minor = requested.partition(".")
     return major.isdigit() and minor.isdigit()
 
 

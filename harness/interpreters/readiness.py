@@ -161,8 +161,10 @@ def _remedy(domain: Domain, python: str | None, packages: Sequence[str], trees: 
         )
     else:
         how = _install(domain)
-    told = not own and (python is not None or there is not None)
-    return f"{how}, and {_leave_out(domain, python)}" if told and domain.interpreter is not None else how
+    excludable = not own and (python is not None or there is not None)
+    return (
+        f"{how}, and {_leave_out(domain, python)}" if excludable and domain.interpreter is not None else how
+    )
 
 
 def _with_checkouts(domain: Domain, trees: Sequence[SourceTree], *, force: bool = False) -> str:

@@ -98,10 +98,10 @@ def _with_entry(path: Path, text: str, task: Task, entry: References) -> str:
 
 def _fields(entry: References) -> str:
     """Return an entry's lines, without what it leaves open."""
-    told = {name: value for name, value in asdict(entry).items() if value not in (None, "")}
+    filled = {name: value for name, value in asdict(entry).items() if value not in (None, "")}
     return "".join(
         f"{name} = {_quoted(value) if isinstance(value, str) else repr(value)}\n"
-        for name, value in told.items()
+        for name, value in filled.items()
     )
 
 

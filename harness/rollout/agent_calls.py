@@ -193,8 +193,8 @@ def _raised(label: str, lanes: Sequence[Lane], error: BaseException) -> AgentRai
     """Return what to say of an agent that raised ``error``."""
     tasks = ", ".join(sorted({lane.item.task for lane in lanes}))
     if is_lack(error):
-        told = isinstance(error, AgentError)
-        what = message_of(error) if told else f"{message_of(error)}; give fewer --rows or --lanes"
+        explained = isinstance(error, AgentError)
+        what = message_of(error) if explained else f"{message_of(error)}; give fewer --rows or --lanes"
         return AgentRaisedError(label, f"agent {label}: {what}; then resume the run (tasks {tasks})")
     place = traceback.extract_tb(error.__traceback__)[-1]
     return AgentRaisedError(

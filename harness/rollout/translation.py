@@ -77,6 +77,11 @@ def _shown(action: object) -> str:
 
 def contradiction(planned: TaskSpec, actual: SessionSpec) -> str:
     """Return how a session differs from what the task table promises; empty when it does not."""
-    told = (planned.observation, tuple(planned.observation_shape), planned.action, planned.action_size)
+    planned_spaces = (
+        planned.observation,
+        tuple(planned.observation_shape),
+        planned.action,
+        planned.action_size,
+    )
     real = (actual.observation, tuple(actual.observation_shape), actual.action, actual.action_size)
-    return "" if told == real else f"the session is {real}, the task table says {told}"
+    return "" if planned_spaces == real else f"the session is {real}, the task table says {planned_spaces}"

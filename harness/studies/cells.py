@@ -86,9 +86,9 @@ def cells_of(
     shared: dict[str, Any] = {
         "content": CONTENT,
         "data": list(digests.values()),
-        "evaluation": _told(study.evaluation),
+        "evaluation": _changed_fields(study.evaluation),
         "protocols": sorted(protocols),
-        "timing": _told(study.timing),
+        "timing": _changed_fields(study.timing),
         "versions": {name: version(name) for name in _COMPUTING},
     }
     if own_starts:
@@ -136,7 +136,7 @@ def _key(recipe: Recipe, usual: Mapping[str, Any], shared: Mapping[str, Any]) ->
     return hashlib.sha256(msgspec.json.encode({**shared, "recipe": own}, order="sorted")).hexdigest()
 
 
-def _told(section: Evaluation | Timing) -> dict[str, Any]:
+def _changed_fields(section: Evaluation | Timing) -> dict[str, Any]:
     """Return the fields that are not as usual."""
     found = {}
     for one in fields(section):

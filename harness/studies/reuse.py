@@ -56,10 +56,10 @@ def reuse_store(key: str, folder: Path, others: Sequence[StudyFolder], say: Say)
     if os.path.lexists(store) or os.path.lexists(marker):
         return
     for other in others:
-        theirs, told = other.path / "data" / key, other.path / "data" / f"{key}.json"
-        if not told.is_file():
+        theirs, card = other.path / "data" / key, other.path / "data" / f"{key}.json"
+        if not card.is_file():
             continue
-        digest = read_json(told, dict[str, str]).get("digest")
+        digest = read_json(card, dict[str, str]).get("digest")
         if TrajectoryStore(theirs).digest != digest:
             raise LramError(
                 f"the trajectories in {theirs} have changed since they were collected; leave out --reuse "

@@ -269,7 +269,7 @@ def _work(
     pace = CellPace(what, study.cells())
     began: dict[str, float] = {}
     failed: list[FailedCell] = []
-    finished, told = 0, time.monotonic()
+    finished, logged = 0, time.monotonic()
     jobs = [CellJob(study, cell, what) for cell in cells]
     stream = cast(Generator[JobUpdate | None, None, None], session.run(jobs, at_once))
 
@@ -281,8 +281,8 @@ def _work(
     with closing(stream) as updates:
         for update in updates:
             if update is None:
-                if began and not session.remote and time.monotonic() - told >= LINE_EVERY_S:
-                    told = time.monotonic()
+                if began and not session.remote and time.monotonic() - logged >= LINE_EVERY_S:
+                    logged = time.monotonic()
                     for job in [job for job in jobs if job.cell.entry.folder in began]:
                         at = last_line(job.cell.path / "log.txt") or "begins"
                         say(f"{finished}/{len(cells)}  {job.title}: {at}")
@@ -307,5 +307,5 @@ def _work(
                 pace.add(update.seconds)
                 how = f"{what} took {update.seconds:.0f} s" + (f" on {update.node}" if update.node else "")
             say(f"{finished}/{len(cells)}  {title}: {how}{ahead()}")
-            told = time.monotonic()
+            logged = time.monotonic()
     return failed

@@ -219,13 +219,13 @@ def _same(watch: WatchFolder, asked: WatchPlan) -> None:
     for name in before:
         if before[name] != now[name]:
             raise LramError(
-                f"{watch.path} was begun with {_told(name, before[name])}, and {_told(name, now[name])} is "
-                "asked for now; checkpoints are compared on equal terms: repeat the command that began it, "
-                "or give another folder"
+                f"{watch.path} was begun with {_setting_words(name, before[name])}, and "
+                f"{_setting_words(name, now[name])} is requested now; checkpoints are compared on "
+                "equal terms: repeat the command that began it, or give another folder"
             )
 
 
-def _told(name: str, value: object) -> str:
+def _setting_words(name: str, value: object) -> str:
     if isinstance(value, tuple):
         more = f" and {len(value) - 3} more" if len(value) > 3 else ""
         return f"{name} = {', '.join(map(str, value[:3]))}{more}"

@@ -40,8 +40,8 @@ def open_notes(summary: Summary) -> list[Caveat]:
 
 def of_agents(summary: Summary) -> dict[str, str]:
     """Return by label what kinds of caveats touch an agent; empty for one that none touches."""
-    told = [caveat for caveat in summary.caveats if caveat.kind not in _NOT_IN_A_ROW | OF_EVERYTHING]
-    return {agent.label: ", ".join([*_lost(agent), *_touching(agent, told)]) for agent in summary.agents}
+    in_rows = [caveat for caveat in summary.caveats if caveat.kind not in _NOT_IN_A_ROW | OF_EVERYTHING]
+    return {agent.label: ", ".join([*_lost(agent), *_touching(agent, in_rows)]) for agent in summary.agents}
 
 
 def _lost(agent: AgentResult) -> list[str]:

@@ -19,7 +19,7 @@ def barrier(evidence: Evidence, names: Mapping[str, str]) -> str:
         evidence: All runs.
         names: Labels of the agents, each with the name to call it by.
     """
-    told = []
+    obstacles = []
     shared = [
         planned.task
         for planned in evidence.tasks
@@ -29,8 +29,8 @@ def barrier(evidence: Evidence, names: Mapping[str, str]) -> str:
         cells = {task.id: evidence.cells[label, task.id] for task in shared}
         without = [task for task, cell in cells.items() if cell.obstacle]
         if without:
-            told.append(f"{name} on {listing(without)}: {cells[without[0]].obstacle}")
-    return "; ".join(told)
+            obstacles.append(f"{name} on {listing(without)}: {cells[without[0]].obstacle}")
+    return "; ".join(obstacles)
 
 
 def _plays(evidence: Evidence, label: str, task: str) -> bool:

@@ -142,7 +142,7 @@ def _cells(
         ordered = dict(sorted(records.get(pair, {}).items()))
         errored = any(record.status != "scored" for record in ordered.values())
         scored = {k: r for k, r in ordered.items() if r.status == "scored"} if errored else ordered
-        told = counting.counted(
+        outcome = counting.counted(
             tasks[task].task, ordered, scored, number, known[task], raised=agent in raised
         )
         cells[pair] = TaskEpisodes(
@@ -150,9 +150,9 @@ def _cells(
             records=ordered,
             scored=scored,
             skipped="" if number else skipped.get(pair, ""),
-            counted=told.records,
-            failed=told.failed,
-            obstacle=told.obstacle,
+            counted=outcome.records,
+            failed=outcome.failed,
+            obstacle=outcome.obstacle,
         )
     return cells
 

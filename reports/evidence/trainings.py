@@ -20,7 +20,7 @@ from lram.agents.checkpoints.digests import digest_of_file
 from lram.agents.durable import read_regular
 from lram.agents.model.config import ModelConfig, config_from_dict
 from lram.agents.places import placed
-from lram.agents.training.heldout import KEY, SplitFacts, told_facts
+from lram.agents.training.heldout import KEY, SplitFacts, recorded_facts
 from lram.agents.training.recipe import EARLIER_DEFAULTS, flat, model_config, recipe_digest, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
 from lram.agents.training.sinks import METRICS_FILE, read_metrics
@@ -272,7 +272,7 @@ def _ended(folder: Path) -> TrainingFacts:
             if part
         ),
         digest=_digest(weights, model, found.target_returns),
-        split=told_facts({"data": {KEY: card.data.trajectories}}),
+        split=recorded_facts({"data": {KEY: card.data.trajectories}}),
     )
 
 

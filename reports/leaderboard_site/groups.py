@@ -75,26 +75,26 @@ def _apart(first: _Played, other: _Played) -> str:
     if first.collected != other.collected:
         which = ("these", "those") if other.collected else ("those", "these")
         return f"{which[0]} are of a collection, whose initial states are not those of an evaluation"
-    told = []
+    differences = []
     theirs, ours = ({one[0]: one[1:] for one in played.tasks} for played in (first, other))
     shared = sorted(theirs.keys() & ours.keys())
     if protocols := [task for task in shared if theirs[task][0] != ours[task][0]]:
         task = protocols[0]
-        told.append(
+        differences.append(
             f"{count(len(protocols), 'task')} ran under another protocol ({task}: {ours[task][0]} here, "
             f"{theirs[task][0]} there)"
         )
     if references := [task for task in shared if theirs[task][1:] != ours[task][1:]]:
-        told.append(f"scores have other references ({listing(references, 3)})")
+        differences.append(f"scores have other references ({listing(references, 3)})")
     if more := sorted(ours.keys() - theirs.keys()):
-        told.append(
+        differences.append(
             f"{count(len(more), 'task')} of it {_are(more)} not in the first table ({listing(more, 3)})"
         )
     if fewer := sorted(theirs.keys() - ours.keys()):
-        told.append(
+        differences.append(
             f"{count(len(fewer), 'task')} of the first table {_are(fewer)} not in it ({listing(fewer, 3)})"
         )
-    return "; ".join(told)
+    return "; ".join(differences)
 
 
 def _are(items: Sequence[str]) -> str:

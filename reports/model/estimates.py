@@ -15,7 +15,7 @@ UNSEEN = "unseen outcomes"
 """What limits a comparison of agents some of whose tasks' episodes all ended alike."""
 
 
-UNTOLD = "cannot be told from"
+NOT_ESTIMABLE = "cannot be told from"
 """How the note of an estimate begins whose episodes differ, but are too few to tell by how much."""
 
 NO_IQM_INTERVAL = "no interval holds"

@@ -93,12 +93,12 @@ class Cleaner:
         text = self._without_home(text)
         text = self._sub(_HOME, HOMES, lambda match: "~", text)
         for name in sorted(self._users, key=len, reverse=True):
-            told = re.escape(name)
+            pattern = re.escape(name)
             inside = re.compile(
-                rf"(?:^|(?<=[/=:\s'\"])){told}(?=/)|(?<=/){told}(?=[/\s'\":;,)]|$)|\b{told}(?=@)"
+                rf"(?:^|(?<=[/=:\s'\"])){pattern}(?=/)|(?<=/){pattern}(?=[/\s'\":;,)]|$)|\b{pattern}(?=@)"
             )
             if worded:
-                inside = re.compile(rf"(?<![\w-]){told}(?![\w-])")
+                inside = re.compile(rf"(?<![\w-]){pattern}(?![\w-])")
             text = self._sub(inside, USERS, lambda match: "USER", text)
         text = self._sub(_PATH, PATHS, _short, text)
         if worded:

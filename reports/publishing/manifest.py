@@ -123,12 +123,12 @@ def read_publication(path: str | Path) -> Publication:
     """
     folder = placed(path)
     manifest = read_manifest(folder)
-    for name, told in manifest.files.items():
+    for name, listed in manifest.files.items():
         file = folder / _safe(folder, name)
         try:
             if file.is_symlink() or not file.is_file():
                 raise LramError(f"{file} is missing, and {folder / MANIFEST} names it; get the folder again")
-            if file.stat().st_size != told.bytes or file_sum(file) != told.sha256:
+            if file.stat().st_size != listed.bytes or file_sum(file) != listed.sha256:
                 raise LramError(
                     f"{file} is not the file that {folder / MANIFEST} names (SHA-256 differs): it is damaged "
                     "or was changed; get the folder again"
@@ -141,12 +141,12 @@ def read_publication(path: str | Path) -> Publication:
     if not manifest.runs:
         raise LramError(f"{folder / MANIFEST} names no run; get the folder again")
     runs = [Run(folder / _safe(folder, run.folder)) for run in manifest.runs]
-    for run, told_run in zip(runs, manifest.runs, strict=True):
+    for run, listed_run in zip(runs, manifest.runs, strict=True):
         here = [(agent.label, agent.info.digest) for agent in run.plan.agents]
-        if here != [(agent.label, agent.digest) for agent in told_run.agents]:
+        if here != [(agent.label, agent.digest) for agent in listed_run.agents]:
             raise LramError(
-                f"{folder / MANIFEST} tells other agents or digests of {told_run.folder} than its plan has; "
-                "get the folder again"
+                f"{folder / MANIFEST} names other agents or digests of {listed_run.folder} than its plan "
+                "has; get the folder again"
             )
     return Publication(folder, manifest, tuple(runs))
 

@@ -116,8 +116,8 @@ class MeanInterval:
 
     Attributes:
         estimate: The weighted means.
-        low, high: The ends; NaN where ``told`` is False.
-        told: Whether the episodes can tell an interval.
+        low, high: The ends; NaN where ``estimable`` is False.
+        estimable: Whether the episodes are enough to estimate an interval.
         noisy: Whether any task shows noise; False where all episodes of every task are alike.
         few: Whether the interval rests on so few episodes that it holds for returns near a normal law only.
         borrowed: Tasks whose noise is taken from their neighbours.
@@ -127,7 +127,7 @@ class MeanInterval:
     estimate: Array
     low: Array
     high: Array
-    told: npt.NDArray[np.bool_]
+    estimable: npt.NDArray[np.bool_]
     noisy: npt.NDArray[np.bool_]
     few: npt.NDArray[np.bool_]
     borrowed: npt.NDArray[np.int64]
@@ -159,17 +159,17 @@ def mean_interval(
     # By weights and counts: the noise that was seen would choose evaluations where it happened to be small.
     single = np.broadcast_to(moments.episodes == 1, own.shape)
     by_design = _welch(np.where(single, 0.0, own) + _lent(own, single, names), freedom)
-    told = noisy & (by_design >= _LEAST_DEGREES) & (moments.exceptions.sum(axis=-1) >= LEAST_EXCEPTIONS)
+    estimable = noisy & (by_design >= _LEAST_DEGREES) & (moments.exceptions.sum(axis=-1) >= LEAST_EXCEPTIONS)
     error = np.sqrt(variance)
     third = (weights**3 * moments.third / moments.episodes**2).sum(axis=-1)
     skew = np.divide(third, error**3, out=np.zeros_like(error), where=noisy)
     z = NormalDist().inv_cdf((1 + level) / 2)
     quantile = special.stdtrit(np.maximum(degrees, 1.0), (1 + level) / 2)
     move = skew * (2 * z * z + 1) / 6
-    low = np.where(told, estimate - error * (quantile + np.maximum(-move, 0.0)), np.nan)
-    high = np.where(told, estimate + error * (quantile + np.maximum(move, 0.0)), np.nan)
+    low = np.where(estimable, estimate - error * (quantile + np.maximum(-move, 0.0)), np.nan)
+    high = np.where(estimable, estimate + error * (quantile + np.maximum(move, 0.0)), np.nan)
     few = (degrees < NOISE_DEGREES) | (by_design < DESIGN_DEGREES)
-    return MeanInterval(estimate, low, high, told, noisy, few, borrows.sum(axis=-1), degrees)
+    return MeanInterval(estimate, low, high, estimable, noisy, few, borrows.sum(axis=-1), degrees)
 
 
 def shows_noise(values: Array) -> bool:

@@ -85,8 +85,8 @@ def summarise(
     else:
         summary = replace(_nothing(how), normaliser=normaliser)
     found = training.results(trainings, summary.agents)
-    told = training.caveats(trainings, found, summary.agents)
-    return replace(summary, caveats=(*summary.caveats, *told), training=found)
+    more = training.caveats(trainings, found, summary.agents)
+    return replace(summary, caveats=(*summary.caveats, *more), training=found)
 
 
 def _nothing(how: Resampling) -> Summary:

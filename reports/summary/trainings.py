@@ -171,7 +171,7 @@ def _differences(trainings: Sequence[Training]) -> Iterator[Caveat]:
             "training data",
             "These trainings did not see the same data, so neither their losses nor their agents' scores "
             "tell models apart; a comparison of backbones must share data, recipe and seeds.",
-            tuple(_told(trainings, fields)),
+            tuple(_differing_fields(trainings, fields)),
         )
 
 
@@ -204,13 +204,14 @@ def _recipes(trainings: Sequence[Training]) -> Iterator[Caveat]:
         seeds.setdefault(_model(one), set()).add(one.facts.seed)
     if len({frozenset(of_model) for of_model in seeds.values()}) > 1:
         fields.insert(0, ("seed", _field("seed")))
-    told = tuple(_told(trainings, fields))
-    if told:
+    differences = tuple(_differing_fields(trainings, fields))
+    if differences:
         yield Caveat(
             "training recipe",
-            f"These trainings differ in {count(len(told), 'field')} of the recipe beside the model, which "
-            "can be what makes the difference; a comparison of backbones must share data, recipe and seeds.",
-            told,
+            f"These trainings differ in {count(len(differences), 'field')} of the recipe beside the model, "
+            "which can be what makes the difference; a comparison of backbones must share data, recipe and "
+            "seeds.",
+            differences,
         )
 
 
@@ -283,7 +284,7 @@ def _field(name: str) -> Callable[[Training], str]:
     return value
 
 
-def _told(
+def _differing_fields(
     trainings: Sequence[Training], fields: Sequence[tuple[str, Callable[[Training], str]]]
 ) -> Iterator[str]:
     """Yield a sentence for each field that not all trainings have alike."""

@@ -36,9 +36,9 @@ def junit_xml(cases: Sequence[GateCase], properties: Mapping[str, str]) -> bytes
     numbers = {name: str(value) for name, value in counts.items()}
     root = ElementTree.Element("testsuites", numbers)
     suite = ElementTree.SubElement(root, "testsuite", {"name": SUITE, **numbers})
-    told = ElementTree.SubElement(suite, "properties")
+    group = ElementTree.SubElement(suite, "properties")
     for name, value in properties.items():
-        ElementTree.SubElement(told, "property", {"name": _sound(name), "value": _sound(value)})
+        ElementTree.SubElement(group, "property", {"name": _sound(name), "value": _sound(value)})
     for case in cases:
         _add(suite, case)
     ElementTree.indent(root)

@@ -15,7 +15,7 @@ def lines(verdict: Verdict) -> list[str]:
 
     found = verdict.difference
     if found is None:
-        told = [f"not comparable: {verdict.reason}"]
+        sentences = [f"not comparable: {verdict.reason}"]
     else:
         more = "more" if found.value >= 0 else "less"
         p = text.p_value(verdict.p)
@@ -24,14 +24,14 @@ def lines(verdict: Verdict) -> list[str]:
             f"{100 * verdict.level:.3g}% interval {span}" if found.interval else f"no interval: {found.note}"
         )
         spoken = f"{verdict.first} scores {three(abs(found.value))} {more} than {verdict.second}"
-        told = [
+        sentences = [
             f"{verdict.word}: {spoken} ({three(found.value)}, {interval}, "
             f"p {'' if p.startswith('<') else '= '}{p})",
             f"rests on {count(verdict.tasks, 'task')} of {text.names(verdict.domains)}, "
             f"{count(verdict.episodes, 'pair')} of episodes that began alike",
         ]
-        told += [*_scope(verdict), *_reach(verdict)]
-    return [*told, *(f"note: {note}" for note in verdict.notes)]
+        sentences += [*_scope(verdict), *_reach(verdict)]
+    return [*sentences, *(f"note: {note}" for note in verdict.notes)]
 
 
 def _scope(verdict: Verdict) -> list[str]:
@@ -52,14 +52,14 @@ def _reach(verdict: Verdict) -> list[str]:
     if verdict.detectable is None:
         return [verdict.not_detectable]
     per_task = verdict.episodes / verdict.tasks
-    told = [
+    sentences = [
         f"with {per_task:.3g} episodes a task, true differences of {verdict.detectable:.3f} and more are "
         "shown four times in five, if the noise is what was seen"
     ]
     needed = verdict.episodes_needed
     if verdict.word == "no difference shown" and needed is not None and needed > per_task:
-        told.append(
+        sentences.append(
             f"were the true difference the one seen, about {count(needed, 'episode')} a task would show it "
             "as often"
         )
-    return told
+    return sentences

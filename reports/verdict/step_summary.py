@@ -17,7 +17,7 @@ _LAST: tuple[Outcome, ...] = ("failure", "error", "passed", "skipped")
 def step_summary(cases: Sequence[GateCase]) -> bytes:
     """Return ``cases`` as Markdown: the first, the whole comparison, in full, and the others as a table."""
     whole, *parts = cases
-    told = [
+    blocks = [
         f"### {_SIGNS[whole.outcome]} {plain(whole.name)}: {plain(whole.word)}",
         block(whole.sentence),
         "\n".join(f"- {block(line)}" for line in whole.details),
@@ -25,7 +25,9 @@ def step_summary(cases: Sequence[GateCase]) -> bytes:
     if parts:
         shown = sorted(parts, key=lambda case: _LAST.index(case.outcome))[:SHOWN]
         rows = [f"| {_SIGNS[case.outcome]} | {plain(case.name)} | {plain(case.sentence)} |" for case in shown]
-        told.append("\n".join([f"| | {parts[0].group} | what was found |", "|---|---|---|", *rows]))
+        blocks.append("\n".join([f"| | {parts[0].group} | what was found |", "|---|---|---|", *rows]))
         if len(shown) < len(parts):
-            told.append(f"{len(shown)} of {len(parts)} are shown, regressions first; the JUnit file has all.")
-    return ("\n\n".join(part for part in told if part) + "\n").encode("utf-8", "backslashreplace")
+            blocks.append(
+                f"{len(shown)} of {len(parts)} are shown, regressions first; the JUnit file has all."
+            )
+    return ("\n\n".join(part for part in blocks if part) + "\n").encode("utf-8", "backslashreplace")

@@ -136,8 +136,8 @@ def whole_summary(
     summary = summarise(
         runs, seed=seed, trainings=trainings, empty=bool(sections), pairs=pairs, normaliser=normaliser
     )
-    told = [caveat for section in sections for caveat in section.caveats]
-    return replace(summary, caveats=(*summary.caveats, *told))
+    more = [caveat for section in sections for caveat in section.caveats]
+    return replace(summary, caveats=(*summary.caveats, *more))
 
 
 def write_report(
@@ -206,8 +206,8 @@ def _contents(
     first = answer(summary)
     opening = [first.table] if first else []
     trained = training_tables.tables(summary, trainings)
-    told = [*opening, *(programs.tables(summary, evidence) if evidence else ()), *trained]
-    tables = csv_files(told)
+    exported = [*opening, *(programs.tables(summary, evidence) if evidence else ()), *trained]
+    tables = csv_files(exported)
     for section in sections:
         tables |= section.csv
     printed = [

@@ -11,7 +11,7 @@ import pytest
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
-from lram.agents.training.heldout import split_facts, told_facts, trained_trajectories
+from lram.agents.training.heldout import recorded_facts, split_facts, trained_trajectories
 from lram.agents.training.recipe import recipe_digest, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe, recipe_from_dict, render_recipe
 from lram.agents.training.run import start
@@ -192,7 +192,7 @@ def test_a_checkpoint_knows_its_training_trajectories(make: MakeStore, tmp_path:
     recipe = read_recipe(None, [f"data.stores={[str(one.path) for one in stores]}", *TINY])
     start(recipe, tmp_path / "run")
     card = load_checkpoint(tmp_path / "run" / "checkpoint")[1].card
-    facts, packed = told_facts(card), trained_trajectories(card)
+    facts, packed = recorded_facts(card), trained_trajectories(card)
     assert card["data"]["trajectories"]["unit"] == "trajectory"
     assert facts is not None
     assert packed is not None

@@ -19,7 +19,7 @@ from lram.agents.trajectories import StoreWriter, Trajectory, TrajectoryStore
 from lram.agents.trajectories.digests import trajectory_digest
 from lram.agents.trajectories.exporters import Exported, ExportOptions, export_store
 from lram.agents.trajectories.exporters import lerobot as exporter
-from lram.agents.trajectories.exporters.lerobot import LAST, LOSSY, UNTOLD
+from lram.agents.trajectories.exporters.lerobot import LAST, LOSSY, SUCCESS_LEFT_OUT
 from lram.agents.trajectories.exporters.lerobot.statistics import RunningStatistics, of_images, of_numbers
 from lram.agents.trajectories.readers import Imported, Note, Options, Problem, read
 from lram.agents.trajectories.readers.lerobot import CHANGED
@@ -123,7 +123,10 @@ def test_what_is_imported_again_is_what_was_there(episodes: list[Trajectory], tm
     made = exported(stored(tmp_path / "store", episodes), tmp_path / "out")
     assert (made.episodes, made.steps) == (len(episodes), sum(one.length for one in episodes))
     told = [one for one in episodes if one.success is not None]
-    assert made.notes == {LAST: len(episodes), **({UNTOLD: 1} if 0 < len(told) < len(episodes) else {})}
+    assert made.notes == {
+        LAST: len(episodes),
+        **({SUCCESS_LEFT_OUT: 1} if 0 < len(told) < len(episodes) else {}),
+    }
     # An index has parts by task, so the store's order is not that of what was appended.
     found = {one.origin: one for one in imported(tmp_path / "out")[0]}
     for wanted in episodes:

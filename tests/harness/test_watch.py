@@ -220,7 +220,7 @@ def test_other_terms_and_a_second_watcher_are_refused(
         opened(out, request),
     ):
         pass
-    with pytest.raises(LramError, match=r"was begun with episodes = 3, and episodes = 4 is asked for now"):
+    with pytest.raises(LramError, match=r"was begun with episodes = 3, and episodes = 4 is requested now"):
         score(training, out, replace(request, episodes=4))
     with pytest.raises(LramError, match=r"tasks = toy/reach, and tasks = toy/steps"):
         score(training, out, replace(request, tasks="toy/steps"))

@@ -57,7 +57,7 @@ def test_a_domain_of_one_task_beside_one_of_45_is_covered_and_in_doubt(episodes)
 @pytest.mark.parametrize(("tasks", "episodes"), [(8, 20), (50, 5), (50, 10)])
 def test_without_a_doubt_an_interval_holds_for_every_law(law, tasks, episodes):
     found, holds = simulated(law, episodes, equal(tasks))
-    clear = found.told & ~found.few
+    clear = found.estimable & ~found.few
     assert clear.mean() >= 0.4
     assert holds[clear].mean() >= 0.9
 
@@ -67,7 +67,7 @@ def test_without_a_doubt_an_interval_holds_for_every_law(law, tasks, episodes):
 def test_few_episodes_are_never_without_a_doubt(law, weights, domains, most):
     for episodes in (3, 10, most):
         found, _ = simulated(law, episodes, weights, domains, simulations=200)
-        assert found.few[found.told].all()
+        assert found.few[found.estimable].all()
 
 
 def test_deterministic_tasks_take_no_noise_from_a_noisy_one():
@@ -93,15 +93,15 @@ def test_an_alike_task_that_weighs_most_takes_noise_with_a_doubt():
     found = statistics.mean_interval(BESIDE_45, statistics.Moments.of(tasks), LEVEL, TWO_DOMAINS)
     holds = (found.low <= 0.9) & (found.high >= 0.9)
     alike = np.ptp(tasks[-1], axis=1) == 0
-    assert holds[found.told].mean() >= 0.93
+    assert holds[found.estimable].mean() >= 0.93
     assert (found.borrowed[alike] >= 1).all()
     assert not found.borrowed[~alike].any()
 
 
 def test_one_or_two_jackpots_are_no_interval():
     found, _ = simulated("0.98", 3, equal(8))
-    assert found.told.mean() < 0.05
-    assert np.isnan(found.low[~found.told]).all()
+    assert found.estimable.mean() < 0.05
+    assert np.isnan(found.low[~found.estimable]).all()
 
 
 def coverage_of_rates(p, counts, simulations):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoints.untrusted import damage_told, load_plain
+from lram.agents.checkpoints.untrusted import damage_reported, load_plain
 from lram.agents.checkpoints.weights import WeightsError, WeightsFile
 from lram.agents.durable import read_regular
 from lram.agents.shown import shown
@@ -80,10 +80,10 @@ def read_config(folder: Path) -> DtConfig:
     if plain.get("add_cross_attention"):
         raise AgentError(f"{file} asks for cross attention, which acting does not have; save it without")
     known = {field.name: field.default for field in fields(DtConfig)}
-    told = {name: plain[name] for name in known if plain.get(name) is not None}
-    for name, value in told.items():
+    config_fields = {name: plain[name] for name in known if plain.get(name) is not None}
+    for name, value in config_fields.items():
         _check(file, name, value, known[name])
-    config = DtConfig(**told)
+    config = DtConfig(**config_fields)
     if config.hidden_size % config.n_head:
         raise AgentError(f"{file}: hidden_size {config.hidden_size} is no multiple of n_head {config.n_head}")
     return config
@@ -124,7 +124,7 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
     else:
         raise AgentError(f"{folder} has no {WEIGHTS_FILE}; give what save_pretrained() of transformers wrote")
     kept = {name: tensor for name, tensor in found.items() if not name.endswith(_BUFFERS) or ".c_" in name}
-    with damage_told(str(file)):
+    with damage_reported(str(file)):
         for name, tensor in kept.items():
             if not bool(torch.isfinite(tensor).all()):
                 raise AgentError(f"{file}: {shown(name)} holds values that are no finite numbers")

@@ -279,9 +279,9 @@ def serve(read: Callable[[int], bytes], send: Callable[[bytes], None]) -> None:
                 answer, found = answered(policies, fields, arrays)
         except Exception as error:
             traceback.print_exc()
-            told = " ".join(str(error).split())[:1000]
+            message = " ".join(str(error).split())[:1000]
             absent = error.name if isinstance(error, ModuleNotFoundError) else ""
-            answer = {"error": f"{type(error).__name__}: {told}", "absent": absent or ""}
+            answer = {"error": f"{type(error).__name__}: {message}", "absent": absent or ""}
         send(packed(answer, found))
 
 

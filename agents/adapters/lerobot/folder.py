@@ -173,11 +173,11 @@ def _processors(folder: Path, config: Mapping[str, Any], options: LeRobotOptions
 
 def _features(folder: Path, config: Mapping[str, Any], part: str) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return type and shape by name."""
-    told = config.get(part)
-    if not isinstance(told, dict) or not told:
+    features = config.get(part)
+    if not isinstance(features, dict) or not features:
         raise AgentError(f"{folder / CONFIG} tells no {part}; save the policy after it was trained")
     found = {}
-    for name, one in told.items():
+    for name, one in features.items():
         type_, shape = (one.get("type"), one.get("shape")) if isinstance(one, dict) else (None, None)
         sizes = shape if isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape) else []
         if not sizes or not isinstance(type_, str):

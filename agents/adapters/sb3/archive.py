@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoints.untrusted import damage_told, load_plain, unpack
+from lram.agents.checkpoints.untrusted import damage_reported, load_plain, unpack
 from lram.agents.shown import shown
 
 _LARGEST_DATA = 64 * 2**20
@@ -87,7 +87,7 @@ def read_archive(file: Path) -> Sb3Archive:
     """
     with tempfile.TemporaryDirectory(prefix="lram-sb3-") as folder:
         policy, version = Path(folder) / "policy.pth", ""
-        with damage_told(str(file)), zipfile.ZipFile(file) as archive:
+        with damage_reported(str(file)), zipfile.ZipFile(file) as archive:
             names = archive.namelist()
             if missing := [name for name in _MEMBERS if name not in names]:
                 raise AgentError(

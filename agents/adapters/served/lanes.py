@@ -106,8 +106,8 @@ class ServedLanesAgent(Agent):
             state.begins[lane] = episode
             state.tasks[lane] = episode.task
             state.lost.discard(lane)
-        told = [messages.episode_message(episode) for _, episode in pairs]
-        state.before.append({"reset": [int(lane) for lane, _ in pairs], "episodes": told})
+        descriptions = [messages.episode_message(episode) for _, episode in pairs]
+        state.before.append({"reset": [int(lane) for lane, _ in pairs], "episodes": descriptions})
 
     def took(self, state: ServedState, lanes: Sequence[int], actions: Sequence[Action]) -> None:
         """Note what lanes did, for the next question."""

@@ -121,8 +121,8 @@ def _describe(model: ModelShape) -> str:
         ("post-norm", section.norm_order == "post"),
         ("normed queries and keys", section.qk_norm),
     )
-    told = "".join(f", {words}" for words, named in variants if named)
-    return f"Transformer ({positions} positions, {reach}{told})"
+    suffix = "".join(f", {words}" for words, named in variants if named)
+    return f"Transformer ({positions} positions, {reach}{suffix})"
 
 
 def _past(model: ModelShape) -> Past:

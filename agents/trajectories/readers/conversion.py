@@ -142,9 +142,11 @@ def _actions_seen(
     values = np.asarray(raw.actions)
     asked = options.discrete_actions
     if raw.space is not None:
-        told = f"{raw.space.size} discrete actions" if raw.space.kind == "discrete" else "a Box of actions"
+        recorded = (
+            f"{raw.space.size} discrete actions" if raw.space.kind == "discrete" else "a Box of actions"
+        )
         if asked is not None and (raw.space.kind, raw.space.size) != ("discrete", asked):
-            raise SourceError(f"{where} has {told} by its metadata; leave out --discrete-actions {asked}")
+            raise SourceError(f"{where} has {recorded} by its metadata; leave out --discrete-actions {asked}")
         return raw.space.kind, raw.space.size
     if asked is not None or (values.dtype.kind in "iub" and (values.ndim == 1 or values.shape[1] == 1)):
         return "discrete", asked

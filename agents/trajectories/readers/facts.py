@@ -22,19 +22,19 @@ CONTROL_HZ = 20
 CONTROLLER = "OSC_POSE"
 """What an action of theirs means: a change of the end effector's pose."""
 
-_TOLD_LONGEST = 200
+_LONGEST_TEXT = 200
 VIEW_ONLY = ("render_mode", "camera_name", "camera_id", "width", "height", "hud")
 _ORDINARY = ("PassiveEnvChecker", "OrderEnforcing", "TimeLimit", "DataCollector", "StepDataCallback")
 
 
-def environment_notes(told: Mapping[str, Any], *, options_held: bool = False) -> tuple[Note, ...]:
+def environment_notes(metadata: Mapping[str, Any], *, options_held: bool = False) -> tuple[Note, ...]:
     """Return what Minari's metadata say of how the environment was made, as notes of one episode.
 
     Args:
-        told: The metadata, JSON texts in it decoded.
+        metadata: The metadata, JSON texts in it decoded.
         options_held: The task has the environment's options, so nothing is said of them.
     """
-    spec = told.get("env_spec")
+    spec = metadata.get("env_spec")
     spec = spec if isinstance(spec, dict) else {}
     facts = []
     options = {} if options_held else spec.get("kwargs")
@@ -42,12 +42,12 @@ def environment_notes(told: Mapping[str, Any], *, options_held: bool = False) ->
         facts.append(f"options {_words(said)}")
     if named := unusual_wrappers(spec):
         facts.append(f"wrappers {printable(', '.join(named))}")
-    if needed := [str(one) for one in _sequence(told.get("requirements"))]:
+    if needed := [str(one) for one in _sequence(metadata.get("requirements"))]:
         facts.append(f"versions {printable(', '.join(needed))}")
     if not facts:
         return ()
     text = "; ".join(facts)
-    text = text if len(text) <= _TOLD_LONGEST else text[: _TOLD_LONGEST - 3] + "..."
+    text = text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
     return (
         Note(f"episodes are of an environment with {text} by their metadata, which no task here was held to"),
     )
@@ -62,9 +62,9 @@ def unusual_wrappers(spec: Mapping[str, Any]) -> list[str]:
     return [name for name in wrappers if not any(one in name for one in _ORDINARY)]
 
 
-def longest_of(told: Mapping[str, Any]) -> int | None:
+def longest_of(metadata: Mapping[str, Any]) -> int | None:
     """Return the decisions after which Minari's metadata say an environment is cut off; None: not told."""
-    spec = told.get("env_spec")
+    spec = metadata.get("env_spec")
     most = spec.get("max_episode_steps") if isinstance(spec, dict) else None
     return most if isinstance(most, int) and not isinstance(most, bool) and most > 0 else None
 

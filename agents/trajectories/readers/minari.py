@@ -162,20 +162,22 @@ def _our_loader(group: Any, number: int, task: TaskSpec) -> Callable[[], RawEpis
 
 def _dataset(base: Path, file: Path, group: Any) -> Iterator[Item]:
     beside = file.with_name(METADATA_FILE)
-    told = json_texts(_metadata(beside) if beside.exists() else _attributes(group))
-    space = _space(file, told.get("action_space"))
-    spec, dataset = told.get("env_spec"), str(told.get("dataset_id", ""))
+    metadata = json_texts(_metadata(beside) if beside.exists() else _attributes(group))
+    space = _space(file, metadata.get("action_space"))
+    spec, dataset = metadata.get("env_spec"), str(metadata.get("dataset_id", ""))
     environment = str(spec.get("id", "")) if isinstance(spec, dict) else ""
-    own = environment_id(told)
+    own = environment_id(metadata)
     names = tuple(name for name in (environment, dataset, dataset.rpartition("/")[0], own) if name)
-    policy = str(told.get("algorithm_name") or "")
+    policy = str(metadata.get("algorithm_name") or "")
     # A data set that does not say what it is goes by its folder's name: .../NAME/data/main_data.hdf5.
     names = names or (file.resolve().parent.parent.name,)
     numbered = _numbered(file, group)
-    yield from count_note(told.get("total_episodes"), len(numbered))
+    yield from count_note(metadata.get("total_episodes"), len(numbered))
     for name in numbered:
         where = f"{file}, {name},"
-        yield Found(names, where, key_of(base, file, name), _loader(group, name, where, policy, space, told))
+        yield Found(
+            names, where, key_of(base, file, name), _loader(group, name, where, policy, space, metadata)
+        )
 
 
 def _attributes(group: Any) -> dict[str, Any]:
@@ -262,16 +264,16 @@ def _box(file: Path, space: Mapping[str, Any]) -> ActionSpace | None:
 
 
 def _loader(
-    group: Any, name: str, where: str, policy: str, space: ActionSpace | None, told: Mapping[str, Any]
+    group: Any, name: str, where: str, policy: str, space: ActionSpace | None, metadata: Mapping[str, Any]
 ) -> Callable[[], RawEpisode]:
-    notes, longest = environment_notes(told), longest_of(told)
-    environment, own_notes = environment_id(told), environment_notes(told, options_held=True)
+    notes, longest = environment_notes(metadata), longest_of(metadata)
+    environment, own_notes = environment_id(metadata), environment_notes(metadata, options_held=True)
 
     def load() -> RawEpisode:
         episode = group_in(group, name)
         observations = _observations(episode, where)
         if not hasattr(member(episode, "observations"), "keys"):
-            check_observations(told.get("observation_space"), observations, where)
+            check_observations(metadata.get("observation_space"), observations, where)
         ends = [
             flags(read(array_of(episode, key, where)), where, key) for key in ("terminations", "truncations")
         ]

@@ -33,8 +33,8 @@ _DEEPEST = 6
 
 def datasets_folder() -> Path:
     """Return where Minari keeps data sets."""
-    told = os.environ.get(VARIABLE)
-    return Path(told) if told else Path.home() / ".minari" / "datasets"
+    variable = os.environ.get(VARIABLE)
+    return Path(variable) if variable else Path.home() / ".minari" / "datasets"
 
 
 def dataset_folder(name: str) -> Path:
@@ -57,8 +57,8 @@ def dataset_folder(name: str) -> Path:
             f"there is no Minari data set {name} in {root}{near}; nothing is downloaded here, so fetch it "
             f"with Minari: minari download {name}"
         )
-    told = json_of(folder / METADATA)
-    kind = told.get("data_format", "hdf5") if isinstance(told, dict) else "hdf5"
+    metadata = json_of(folder / METADATA)
+    kind = metadata.get("data_format", "hdf5") if isinstance(metadata, dict) else "hdf5"
     if kind != "hdf5":
         raise AgentError(
             f"{folder} has its episodes in Minari's format {shown(str(kind), 40)}, and hdf5 is read; create "
@@ -77,7 +77,7 @@ def _ids(root: Path, folder: Path, depth: int) -> Iterator[str]:
                 yield from _ids(root, inner, depth + 1)
 
 
-def environment_id(told: Mapping[str, Any]) -> str:
+def environment_id(metadata: Mapping[str, Any]) -> str:
     """Return the id that the task of a data set's environment has here; empty where it has none.
 
     Such a task is ``gym/ID?OPTION=VALUE``: what ``gymnasium.make`` is given. The limit of time is no part of
@@ -86,9 +86,9 @@ def environment_id(told: Mapping[str, Any]) -> str:
     than numbers and words, such as files, make no such task either.
 
     Args:
-        told: The metadata, JSON texts in it decoded.
+        metadata: The metadata, JSON texts in it decoded.
     """
-    spec = told.get("env_spec")
+    spec = metadata.get("env_spec")
     if not isinstance(spec, dict) or unusual_wrappers(spec):
         return ""
     name, options = spec.get("id"), spec.get("kwargs") or {}

@@ -69,11 +69,11 @@ def _file(base: Path, file: Path, group: Any, options: Options) -> Iterator[Item
     demos = sorted((name for name in held if name.startswith("demo")), key=by_number)
     if not demos:
         raise SourceError(f"{file} has no demonstrations (groups data/demo_0, ...); leave it out")
-    told = _environment(file, attribute(data, "env_args"))
-    names = _names(file, told)
-    _check_version(file, told)
+    environment = _environment(file, attribute(data, "env_args"))
+    names = _names(file, environment)
+    _check_version(file, environment)
     failed = file.stem.endswith("_failed")
-    said = robosuite_notes(told.get("env_kwargs"))
+    said = robosuite_notes(environment.get("env_kwargs"))
     for name in demos:
         where = f"{file}, {name},"
         load = _loader(data, name, where, failed, options.keep_rewards, said)
@@ -85,36 +85,36 @@ def _environment(file: Path, env_args: object) -> dict[str, Any]:
     if env_args is None:
         return {}
     try:
-        told = json.loads(env_args) if isinstance(env_args, str | bytes) else {}
-        if not isinstance(told, dict) or not isinstance(told.get("env_kwargs", {}), dict):
+        environment = json.loads(env_args) if isinstance(env_args, str | bytes) else {}
+        if not isinstance(environment, dict) or not isinstance(environment.get("env_kwargs", {}), dict):
             raise ValueError("no object")
-        robots = told.get("env_kwargs", {}).get("robots", "")
-        told["robot"] = robots if isinstance(robots, str) else "".join(robots)
+        robots = environment.get("env_kwargs", {}).get("robots", "")
+        environment["robot"] = robots if isinstance(robots, str) else "".join(robots)
     except (ValueError, TypeError, RecursionError) as error:
         raise SourceError(
             f"{file} has an attribute env_args that is no JSON of an environment ({short(error)}); fix it "
             "or leave the file out"
         ) from error
-    return told
+    return environment
 
 
-def _check_version(file: Path, told: Mapping[str, Any]) -> None:
+def _check_version(file: Path, environment: Mapping[str, Any]) -> None:
     """Raise SourceError for data of robosuite 1.5 and later, whose observations have another order."""
-    said = re.match(r"(\d+)\.(\d+)", str(told.get("env_version", "")))
+    said = re.match(r"(\d+)\.(\d+)", str(environment.get("env_version", "")))
     if said and (int(said[1]), int(said[2])) >= (1, 5):
         raise SourceError(
-            f"{file} was recorded with robosuite {told['env_version']}, whose 'object' observation has "
-            "another order than that of robosuite 1.4.1, which the tasks have; record it with 1.4.1, or "
+            f"{file} was recorded with robosuite {environment['env_version']}, whose 'object' observation "
+            "has another order than that of robosuite 1.4.1, which the tasks have; record it with 1.4.1, or "
             "extract its observations with that version"
         )
 
 
-def _names(file: Path, told: Mapping[str, Any]) -> tuple[str, ...]:
+def _names(file: Path, environment: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what the file calls its task: by robot and environment, by its own name, by its folder's."""
     stem = file.stem.removesuffix("_failed")
     if stem == "demo":  # MimicGen's generator: demo_src_coffee_task_D0_robot_..._gripper_.../demo.hdf5
         stem = file.resolve().parent.name.removeprefix("demo_src_").replace("_task", "")
-    robot, name = str(told.get("robot", "")), str(told.get("env_name", ""))
+    robot, name = str(environment.get("robot", "")), str(environment.get("env_name", ""))
     return (f"{robot}_{name}", stem) if robot and name else (*((name,) if name else ()), stem)
 
 

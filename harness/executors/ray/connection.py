@@ -191,9 +191,9 @@ def connected(address: str | None, log: Log) -> Iterator[Cluster]:
     """
     # Ray asks for consent on a terminal and reports home; whoever wants that starts the cluster so.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    told = address or os.environ.get("RAY_ADDRESS") or ""
-    _knock(told)
-    own = not told and not _runs_here()
+    requested = address or os.environ.get("RAY_ADDRESS") or ""
+    _knock(requested)
+    own = not requested and not _runs_here()
     usual: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL", "configure_logging": True}
     with _own_token() if own else nullcontext():
         try:
@@ -212,10 +212,11 @@ def connected(address: str | None, log: Log) -> Iterator[Cluster]:
                 "docs/how-to/cluster.md tells how to start one with RAY_AUTH_MODE=token"
             )
         try:
-            ray.init(address="local" if own else told or "auto", **usual)
+            ray.init(address="local" if own else requested or "auto", **usual)
         except Exception as error:
             raise LramError(
-                f"no Ray cluster answers at {told or 'this machine'} ({' '.join(str(error).split())[:200]}); "
+                f"no Ray cluster answers at {requested or 'this machine'} "
+                f"({' '.join(str(error).split())[:200]}); "
                 "start one with 'ray start --head', or give another --address; one with a token needs "
                 "RAY_AUTH_MODE=token here, too"
             ) from error

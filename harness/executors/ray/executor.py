@@ -142,8 +142,8 @@ class _RaySession:
         for task in tasks:
             names.setdefault(task.domain, []).append(task.name)
         # Those that this machine has installed say nothing of the nodes, which look for their own.
-        told = {name: python for name, python in interpreters.items() if not _installed_here(python)}
-        self._registry.examine(names, {**told, **(self._machine.interpreters or {})})
+        recorded = {name: python for name, python in interpreters.items() if not _installed_here(python)}
+        self._registry.examine(names, {**recorded, **(self._machine.interpreters or {})})
         found = {}
         for name in names:
             protocol = self._registry.protocol(name, chosen.get(name))

@@ -124,8 +124,8 @@ class Costs:
         if (agent, task) in self._measured:
             seconds, episodes = self._measured[agent, task]
             return max(1e-6, seconds / episodes)
-        real, told = self._ratio.get((agent, task.partition("/")[0]), (1.0, 1.0))
-        return max(1e-6, self._tabled[agent, task] * real / told)
+        real, expected = self._ratio.get((agent, task.partition("/")[0]), (1.0, 1.0))
+        return max(1e-6, self._tabled[agent, task] * real / expected)
 
     def measure(self, agent: str, task: str, seconds: float, episodes: int) -> None:
         """Take note that so many episodes have taken ``seconds``, start-up apart."""
@@ -134,9 +134,9 @@ class Costs:
         before = self._measured.get((agent, task), (0.0, 0))
         self._measured[agent, task] = before[0] + seconds, before[1] + episodes
         domain = task.partition("/")[0]
-        real, told = self._ratio.get((agent, domain), (0.0, 0.0))
+        real, expected = self._ratio.get((agent, domain), (0.0, 0.0))
         tabled = self._tabled[agent, task] * episodes
-        self._ratio[agent, domain] = real + seconds, told + max(1e-9, tabled)
+        self._ratio[agent, domain] = real + seconds, expected + max(1e-9, tabled)
 
 
 class EpisodeQueue:

@@ -17,7 +17,7 @@ from lram.harness.executors.ray.source import source_digest
 from lram.harness.interpreters.readiness import adapter
 
 
-def _ask(domains: dict[str, list[str]], told: dict[str, str], files: dict[str, tuple[str, str]]) -> bytes:
+def _ask(domains: dict[str, list[str]], pythons: dict[str, str], files: dict[str, tuple[str, str]]) -> bytes:
     """Runs on a node that may have no lram-bench, or an old one; so it is sent as code."""
     try:
         import msgspec as json
@@ -28,7 +28,7 @@ def _ask(domains: dict[str, list[str]], told: dict[str, str], files: dict[str, t
 
         text = f"{type(error).__name__}: {error}"
         return b"lacks " + f"{text}, in {sys.executable}".encode()
-    return json.json.encode(facts(domains, told, files))
+    return json.json.encode(facts(domains, pythons, files))
 
 
 class NodeRegistry:
@@ -44,19 +44,19 @@ class NodeRegistry:
         self.facts: dict[str, NodeFacts] = {}
 
     def examine(
-        self, domains: Mapping[str, Sequence[str]], told: Mapping[str, str], *, needed: bool = True
+        self, domains: Mapping[str, Sequence[str]], pythons: Mapping[str, str], *, needed: bool = True
     ) -> None:
         """Ask every node what it can play; returns when all have answered.
 
         Args:
             domains: By name, the names of the tasks to play.
-            told: What the user says of interpreters, by domain.
+            pythons: What the user says of interpreters, by domain.
             needed: There must be a node that can be used.
 
         Raises:
             LramError: There is no node that is of any use.
         """
-        self._question = {name: list(tasks) for name, tasks in domains.items()}, dict(told)
+        self._question = {name: list(tasks) for name, tasks in domains.items()}, dict(pythons)
         self.nodes, self.facts, self._refused = {}, {}, set()
         nodes = self._cluster.nodes()
         for node in nodes:
@@ -134,9 +134,9 @@ class NodeRegistry:
         return found
 
     def _ask(self, node: Node) -> None:
-        domains, told = self._question
+        domains, pythons = self._question
         files = {name: (str(file.path), file.digest) for name in domains if (file := file_of(name))}
-        self._asked[node.id] = node, self._cluster.start(node, _ASK, domains, told, files)
+        self._asked[node.id] = node, self._cluster.start(node, _ASK, domains, pythons, files)
 
     def _take_answer(self, node: Node, timeout: float = PROBE_S) -> None:
         _, reference = self._asked.pop(node.id)

@@ -47,14 +47,14 @@ _WORDS = 4000  # of a worker's log
 
 def facts(
     domains: Mapping[str, Sequence[str]],
-    told: Mapping[str, str],
+    pythons: Mapping[str, str],
     files: Mapping[str, tuple[str, str]] = _NO_FILES,
 ) -> NodeFacts:
     """Return what this node is and can play.
 
     Args:
         domains: By name, the names of the tasks to play.
-        told: What the user says of interpreters, by domain.
+        pythons: What the user says of interpreters, by domain.
         files: Path and SHA-256 of the file that a domain is from, where it is from one.
     """
     made = collect({}, {})
@@ -65,17 +65,19 @@ def facts(
         gpu=made.gpu,
         packages=made.packages,
         source=source_digest(),
-        domains={name: _domain_facts(name, tasks, told, files.get(name)) for name, tasks in domains.items()},
+        domains={
+            name: _domain_facts(name, tasks, pythons, files.get(name)) for name, tasks in domains.items()
+        },
     )
 
 
 def _domain_facts(
-    name: str, tasks: Sequence[str], told: Mapping[str, str], file: tuple[str, str] | None
+    name: str, tasks: Sequence[str], pythons: Mapping[str, str], file: tuple[str, str] | None
 ) -> DomainFacts:
     try:
         _know(file)
         domain = adapter(name)
-        python = resolve([name], {name: told[name]} if name in told else None).get(name)
+        python = resolve([name], {name: pythons[name]} if name in pythons else None).get(name)
     except LramError as error:
         return DomainFacts(lacks=str(error))
     fits, lacks = [], ""
@@ -204,17 +206,17 @@ class _Job:
             self._first = time.perf_counter()
 
     def _update(self) -> tuple[bytes, list[dict[str, Any]]]:
-        told = [] if self._silent else self._records
+        reported = [] if self._silent else self._records
         flying = self._rollout.playing if self._rollout is not None else []
         update = RolloutUpdate(
-            tuple(told),
+            tuple(reported),
             self._active,
             self._decisions,
-            words=self._words() if any(record.failure for record in told) else {},
+            words=self._words() if any(record.failure for record in reported) else {},
             flying=tuple(item.episode for item in flying),
         )
         trajectories = self._trajectories
-        if told:
+        if reported:
             self._records, self._trajectories = [], []
             return msgspec.json.encode(update), trajectories
         return msgspec.json.encode(update), []

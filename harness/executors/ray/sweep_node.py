@@ -140,8 +140,10 @@ class _Sweep:
         recorded.write(self._folder, inputs)
         write_json(self._folder / PLAN_FILE, plan)
         named = {label: agent.spec for label, agent in self._order.agents.items()}
-        told = replace(plan, agents=_renamed(plan, named))
-        yield _message(SweepUpdate(plan=told, text=tuple(texts)), (self._folder / recorded.FILE).read_bytes())
+        reported = replace(plan, agents=_renamed(plan, named))
+        yield _message(
+            SweepUpdate(plan=reported, text=tuple(texts)), (self._folder / recorded.FILE).read_bytes()
+        )
         missing = [(job, plan.contexts) for job in plan.jobs()]
         yield from self._walk(plan, missing, ())
 

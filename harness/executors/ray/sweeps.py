@@ -48,7 +48,7 @@ class SweepSource(JobSource[SweepJob]):
         self._order: SweepOrder | None = None
         self._device, self._inputs = "cpu", b""
         self._folder = ""  # once there is something to resume
-        self._began, self._told = 0.0, False
+        self._began, self._logged = 0.0, False
 
     def run(self) -> Iterator[JobUpdate | None]:
         """Measure; see :meth:`lram.harness.executors.contract.ExecutorSession.run`."""
@@ -134,8 +134,8 @@ class SweepSource(JobSource[SweepJob]):
 
     def turn(self) -> None:
         """Take note of how the run goes."""
-        if not self._told and self._began and time.monotonic() - self._began > _TELL_S:
-            self._told = True
+        if not self._logged and self._began and time.monotonic() - self._began > _TELL_S:
+            self._logged = True
             self._job.log(f"waiting for the node {self._node}, until nothing else of the cluster runs there")
 
     def choose(self) -> RunningJob[SweepJob] | None:
@@ -168,7 +168,7 @@ class SweepSource(JobSource[SweepJob]):
         node, log = running.node, self._job.log
         update = msgspec.json.decode(content, type=SweepUpdate)
         if update.made is not None:
-            self._told = True
+            self._logged = True
             log(f"measuring on the node {node}: {update.made.cpu}, {update.made.cores} cores")
             where = {"backend": "ray", "node": str(node)}
             self._give(replace(update.made, settings={**where, **update.made.settings}))

@@ -111,4 +111,4 @@ def _by_student(values: Array, bar: float, error: float) -> bool:
     if not shows_noise(values):
         return False
     found = mean_interval(np.ones(1), Moments.of([values]), 1 - 2 * error)
-    return bool(found.told) and float(found.low) > bar
+    return bool(found.estimable) and float(found.low) > bar

@@ -167,11 +167,11 @@ def _stroke(place: int) -> tuple[float, tuple[float, ...]]:
 
 
 def _trained(axes: Axes, lines: Sequence[DialLine]) -> None:
-    told = [line for line in lines if line.trained]
-    if not told:
+    with_training = [line for line in lines if line.trained]
+    if not with_training:
         return
-    alike = len({line.trained for line in told}) == 1
-    for row, line in enumerate(told[:1] if alike else told):
+    alike = len({line.trained for line in with_training}) == 1
+    for row, line in enumerate(with_training[:1] if alike else with_training):
         colour = INK if alike else style_of(line.place)[0]
         height = 0.03 + (0.0 if alike else 0.035 * (row % 8))
         axes.plot(

@@ -205,7 +205,7 @@ def _curve(
     points: list[DialPoint] = []
     scores: list[Array] = []
     ranges: list[Range] = []
-    told = agent.info.training_tasks
+    recorded = agent.info.training_tasks
     for dial, task in zip(family.dials, family.tasks, strict=True):
         values = values_of(evidence, agent.label, planned[task].task, SCORE)
         usual = samples.task(task)
@@ -218,7 +218,7 @@ def _curve(
                 task,
                 len(values),
                 evidence.cells[agent.label, task].planned,
-                None if told is None else task in told,
+                None if recorded is None else task in recorded,
                 _rate(values, bounds, samples.how.level) or usual,
             )
         )
@@ -231,7 +231,7 @@ def _curve(
         display_name(agent),
         place,
         index,
-        trained_dials(told, family.domain, family.family),
+        trained_dials(recorded, family.domain, family.family),
         tuple(points),
         failing_point([point.dial for point in points], scores, ranges, samples.how.level),
     )

@@ -96,8 +96,8 @@ def _lead(result: DialsResult) -> tuple[str, ...]:
         f"{text.names_up_to([f'{one.family} ({one.unit})' for one in result.families])}. Each score is held "
         "against chance (0) and the best possible (1), both known beforehand."
     )
-    told = [line for index in range(len(result.families)) if (line := _family(result, index))]
-    return (first, *told)
+    sentences = [line for index in range(len(result.families)) if (line := _family(result, index))]
+    return (first, *sentences)
 
 
 def _family(result: DialsResult, index: int) -> str:

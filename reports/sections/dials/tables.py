@@ -21,11 +21,11 @@ def tables(result: DialsResult) -> list[Table[Any]]:
 def failing_words(point: FailingPoint, smallest: int, largest: int) -> TableCell:
     """Return where an agent fails, as people read it, with the interval below."""
     if point.at is None:
-        told = f"{BEYOND} {largest}"
+        place = f"{BEYOND} {largest}"
     elif point.at == smallest:
-        told = f"already at {smallest}"
+        place = f"already at {smallest}"
     else:
-        told = str(point.at)
+        place = str(point.at)
     low = f"{BEYOND} {largest}" if point.low is None else str(point.low)
     high = f"{BEYOND} {largest}" if point.high is None else str(point.high)
     if point.low is None and point.high is None:
@@ -35,7 +35,7 @@ def failing_words(point: FailingPoint, smallest: int, largest: int) -> TableCell
     else:
         span = f"[{low}, {high}]"
     flag = f"{HALF:g} or more again at {point.again}" if point.again is not None else ""
-    return TableCell(told, span, flag, float(largest + 1 if point.at is None else point.at))
+    return TableCell(place, span, flag, float(largest + 1 if point.at is None else point.at))
 
 
 def dials_words(dials: tuple[int, ...] | None) -> str:

@@ -186,7 +186,7 @@ def _positions(values: Values, curves: Sequence[PositionCurve], measure: str) ->
     named = [(values.place(one.label), one.label) for one in values.agents if one.label in shown]
     legend_of(figure, named, lines=True, markers=False)
     what = "Mean cross-entropy" if measure == "loss" else "Mean action error"
-    told = (
+    dotted = (
         " Dotted, mostly upon it: the same timesteps read within the trained length. Where solid and dotted "
         "agree, what changes with the timestep is the phase of the episode and not the length of the context."
         if within
@@ -212,7 +212,7 @@ def _positions(values: Values, curves: Sequence[PositionCurve], measure: str) ->
         f"{what} at each timestep of trajectories that, as far as is known, no model was trained on, each "
         "task alike, in bins. Solid: the whole trajectory is read from its first timestep. Dashed, upright: "
         "the trained length."
-        f"{told}{error}{ends}",
+        f"{dotted}{error}{ends}",
         figure,
     )
 

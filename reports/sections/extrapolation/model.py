@@ -13,7 +13,7 @@ from lram.harness.extrapolation.records import Candidate
 from lram.reports.comparison.compare import compare
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.model import Aggregate, Estimate, rounded
-from lram.reports.samples import SCORE, AgentSamples, Resampling, covered, estimate_of, untold
+from lram.reports.samples import SCORE, AgentSamples, Resampling, covered, estimate_of, too_few_note
 from lram.reports.sections.extrapolation.values import MEASURES, Read, Values
 from lram.reports.statistics import Array, Moments, equal_task_weights, holm, mean_interval
 
@@ -225,4 +225,4 @@ def over_tasks(by_task: dict[str, Array], level: float) -> Estimate | None:
         return None
     domains = [task.partition("/")[0] for task in by_task]
     found = mean_interval(equal_task_weights(domains), Moments.of(tasks), level, domains)
-    return estimate_of(found, UNBOUNDED, ONE_TRAJECTORY, untold(sum(map(len, tasks)), "trajectory"))
+    return estimate_of(found, UNBOUNDED, ONE_TRAJECTORY, too_few_note(sum(map(len, tasks)), "trajectory"))

@@ -80,14 +80,14 @@ def _lead(result: PartsResult) -> tuple[str, ...]:
     protocols = text.names(dict.fromkeys(group.protocol for group in result.groups))
     lengths = text.names(str(parts) for parts in sorted({group.parts for group in result.groups}))
     improving = [curve for curve in result.curves if _gains_shown(curve, result.level)]
-    told = []
+    better = []
     for name in dict.fromkeys(curve.name for curve in improving):
         where = [_group_words(result, curve.group) for curve in improving if curve.name == name]
         played = sum(curve.name == name for curve in result.curves)
-        told.append(f"{name} (everywhere)" if len(where) == played > 1 else f"{name} ({', '.join(where)})")
+        better.append(f"{name} (everywhere)" if len(where) == played > 1 else f"{name} ({', '.join(where)})")
     found = (
-        f"The last inner episode earned more than the first (p < 0.05, corrected) for: {'; '.join(told)}."
-        if told
+        f"The last inner episode earned more than the first (p < 0.05, corrected) for: {'; '.join(better)}."
+        if better
         else "For no agent is the last inner episode shown to earn more than the first."
     )
     return (
@@ -108,10 +108,10 @@ def _caveats(result: PartsResult) -> tuple[Caveat, ...]:
     lacking = [curve for curve in result.curves if curve.trials < curve.of_trials]
     if not lacking:
         return ()
-    told = ", ".join(
+    listed = ", ".join(
         f"{c.name} {c.trials} of {c.of_trials} ({_group_words(result, c.group)})" for c in lacking
     )
-    return (Caveat("parts", f"Curves by inner episode rest on fewer trials than were planned: {told}."),)
+    return (Caveat("parts", f"Curves by inner episode rest on fewer trials than were planned: {listed}."),)
 
 
 def _gains_shown(curve: InnerEpisodeCurve, level: float) -> bool:

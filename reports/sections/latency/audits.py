@@ -90,8 +90,8 @@ class _Audited:
 
     @property
     def agree(self) -> str:
-        told = [row.agree for row in self.contexts if row.agree is not None]
-        return text.NONE if not told else "yes" if all(told) else "no"
+        verdicts = [row.agree for row in self.contexts if row.agree is not None]
+        return text.NONE if not verdicts else "yes" if all(verdicts) else "no"
 
     @property
     def load(self) -> float | None:

@@ -91,7 +91,7 @@ def _lanes(batch: int) -> str:
 
 
 def _settings(plans: Sequence[LatencyPlan]) -> str:
-    told = {
+    sentences = {
         f"{text.count(plan.repeats, 'process', 'processes')} of each setting, "
         f"{text.count(plan.threads, 'thread')}, {plan.precision} on {plan.device}; "
         + (
@@ -101,7 +101,7 @@ def _settings(plans: Sequence[LatencyPlan]) -> str:
         ): None
         for plan in plans
     }
-    return " ".join(sentence[0].upper() + sentence[1:] for sentence in told)
+    return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
 
 
 def _caveats(result: LatencyResult) -> Iterator[Caveat]:

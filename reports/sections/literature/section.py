@@ -70,18 +70,18 @@ def _lead(found: Literature) -> tuple[str, ...]:
         for system in found.systems(domain)
     ]
     if shown:
-        told = (
+        first = (
             f"Under the protocol of this report's tasks there are published numbers of {text.names(shown)}. "
             "They were not measured here; what they rest on stands in the tables."
         )
     else:
-        told = "No published number of this report's tasks that comes with the package has their protocol."
+        first = "No published number of this report's tasks that comes with the package has their protocol."
     left = [
         f"{system} ({domain}, {text.count(number, 'task')})" for system, domain, number in _left_out(found)
     ]
     if not left:
-        return (told,)
-    return (told, f"Left out, for the reasons that the last table gives: {text.names(left)}.")
+        return (first,)
+    return (first, f"Left out, for the reasons that the last table gives: {text.names(left)}.")
 
 
 def _left_out(found: Literature) -> Iterator[tuple[str, str, int]]:

@@ -69,7 +69,7 @@ _METHODS = (
 def _lead(result: PerturbedResult) -> tuple[str, ...]:
     if not result.rows:
         return tuple(_alone(result))
-    told = [
+    scores = [
         f"{row.name} under {row.protocol}: {forms.two(row.score)} instead of {forms.two(row.without or 0.0)}"
         for row in result.rows
         if row.score is not None
@@ -78,8 +78,8 @@ def _lead(result: PerturbedResult) -> tuple[str, ...]:
         "The same episodes with parts of the observations hidden, late or lost, and without: what is not "
         "seen has to "
         "be remembered or inferred. All else in this report is about the unperturbed runs.",
-        f"Mean normalised score: {'; '.join(told)}."
-        if told
+        f"Mean normalised score: {'; '.join(scores)}."
+        if scores
         else "No episode was scored under both protocols: play the same agents, tasks and --seed under both.",
         *_alone(result),
     )

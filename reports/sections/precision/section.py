@@ -85,7 +85,7 @@ def _lead(found: PrecisionFindings) -> list[str]:
         f"{text.names(study.precisions)}, {text.count(study.evaluation.episodes, 'episode')} a task; "
         "activations, sums and states are as the precision says, float32 for those of weights alone."
     )
-    told = [
+    verdicts = [
         f"{row.cell.checkpoint} in {row.cell.precision}: {row.verdict}"
         for row in found.rows
         if row.comparison
@@ -93,8 +93,8 @@ def _lead(found: PrecisionFindings) -> list[str]:
     shares = [_agreed(row) for row in found.rows if row.actions and not found.base(row)]
     return [
         first,
-        f"Scores against {study.precisions[0]}: {'; '.join(told)}."
-        if told
+        f"Scores against {study.precisions[0]}: {'; '.join(verdicts)}."
+        if verdicts
         else "No score can be compared yet.",
         *([f"Actions on the same observations: {'; '.join(shares)}."] if shares else []),
     ]

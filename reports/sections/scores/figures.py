@@ -43,9 +43,9 @@ def draw(summary: Summary) -> list[Drawing]:
             success_figure(part),
             tasks_figure(part),
         )
-    told = score_words(summary.normaliser)
+    normalised = score_words(summary.normaliser)
     shown = [
-        drawing if drawing.name == "success" else replace(drawing, caption=drawing.caption + told)
+        drawing if drawing.name == "success" else replace(drawing, caption=drawing.caption + normalised)
         for drawing in made
         if drawing is not None
     ]

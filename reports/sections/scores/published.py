@@ -51,14 +51,14 @@ def words_of(means: Sequence[PublishedMean]) -> str:
     """Return the sentences of a caption on the lines; empty where there are none."""
     if not means:
         return ""
-    told = "; ".join(f"{mean.system} in {mean.domain}, {_reach(mean)}" for mean in means)
+    sources = "; ".join(f"{mean.system} in {mean.domain}, {_reach(mean)}" for mean in means)
     thin = (
         " A thin line rests on fewer tasks than the points, so it does not compare with them; the section on "
         "published numbers has means over the same tasks."
         if not all(mean.complete for mean in means)
         else ""
     )
-    return f" Lines across the rows: mean of published scores of the panel's tasks ({told}).{thin}"
+    return f" Lines across the rows: mean of published scores of the panel's tasks ({sources}).{thin}"
 
 
 def _reach(mean: PublishedMean) -> str:

@@ -94,7 +94,7 @@ def _curve(
     by_seed = {seed: curve for seed, curve in by_seed.items() if curve}
     if not by_seed:
         return None
-    told = next((c.training_tasks for c in cells if c.training_tasks is not None), None)
+    recorded = next((c.training_tasks for c in cells if c.training_tasks is not None), None)
     points = [
         (dial, estimate)
         for dial in family.dials
@@ -103,7 +103,7 @@ def _curve(
     return LevelCurve(
         levels,
         index,
-        trained_dials(told, family.domain, family.family),
+        trained_dials(recorded, family.domain, family.family),
         tuple(points),
         tuple(sorted(by_seed.items())),
     )

@@ -77,7 +77,7 @@ def judge(study: StudyValues, how: Resampling, others: int = 0) -> tuple[JudgedS
     found = [_judged(study, statement, how) for statement in study.study.prediction]
     known = [1.0 if one.p is None else one.p for one in found]
     corrected = holm(known + [1.0] * (others if study.earlier_predictions else 0))
-    return tuple(_told(one, p, how.level) for one, p in zip(found, corrected, strict=False))
+    return tuple(_with_verdict(one, p, how.level) for one, p in zip(found, corrected, strict=False))
 
 
 def _judged(study: StudyValues, statement: Statement, how: Resampling) -> JudgedStatement:
@@ -127,7 +127,7 @@ def _of_the_margin(values: Array, within: float) -> float:
     return float(min(1.0, 2 * special.stdtr(n - 1, -abs(within - abs(float(values.mean()))) / error)))
 
 
-def _told(one: JudgedStatement, p: float, level: float) -> JudgedStatement:
+def _with_verdict(one: JudgedStatement, p: float, level: float) -> JudgedStatement:
     if one.p is None or one.value is None:
         return one
     judged = replace(one, p_holm=rounded(p))
@@ -161,6 +161,6 @@ def sentence(found: Sequence[JudgedStatement], *, replaced: bool = False) -> str
         verdict: sum(one.verdict == verdict for one in found)
         for verdict in ("as predicted", "not as predicted", "cannot tell")
     }
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    tally = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     when = "replaced others after the first training" if replaced else "were written before the result"
-    return f"Of {len(found)} statements that {when}: {told}."
+    return f"Of {len(found)} statements that {when}: {tally}."

@@ -80,8 +80,8 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
         title="Studies",
         lead=[
             line + (text.score_words(normaliser) if place == 0 else "")
-            for (study, effect, _), told in zip(both, judged, strict=True)
-            for place, line in enumerate(_lead(study, effect, told))
+            for (study, effect, _), statements in zip(both, judged, strict=True)
+            for place, line in enumerate(_lead(study, effect, statements))
         ],
         tables=[
             *(prediction_of(*one) for one in zip(studies, judged, keys, strict=True) if one[1]),
@@ -108,7 +108,8 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
             )
         ],
         summary=[
-            _summary(study, effect, told) for (study, effect, _), told in zip(both, judged, strict=True)
+            _summary(study, effect, statements)
+            for (study, effect, _), statements in zip(both, judged, strict=True)
         ],
         caveats=[
             *no_checksums(unsigned, "study-no-checksums"),
@@ -187,7 +188,7 @@ _METHODS = (
 
 
 def _lead(
-    study: StudyValues, found: Sequence[Effect], told_before: Sequence[JudgedStatement] = ()
+    study: StudyValues, found: Sequence[Effect], statements: Sequence[JudgedStatement] = ()
 ) -> list[str]:
     """Return what was asked, what was done, and what the score says, in two paragraphs."""
     asked, plan = study.study, study.study.evaluation
@@ -199,8 +200,8 @@ def _lead(
         f"trained and evaluated ({axes}; {text.count(len(asked.seeds), 'training seed')}), each on "
         f"{text.count(len(tasks), 'task')} with {text.count(plan.episodes, 'episode')} a task."
     )
-    told = [effect for effect in found if effect.measure == "score" and effect.value is not None]
-    verdicts = [_sentence(effect) for effect in told]
+    scored = [effect for effect in found if effect.measure == "score" and effect.value is not None]
+    verdicts = [_sentence(effect) for effect in scored]
     others = [
         f"{effect.level} {effect.verdict} in {NAMES[effect.measure]}"
         for effect in found
@@ -209,9 +210,9 @@ def _lead(
     second = " ".join(verdicts) if verdicts else "No score can be compared yet."
     if others:
         second += f" Told apart in other measures: {'; '.join(others)}."
-    line = sentence(told_before, replaced=bool(study.earlier_predictions))
-    foretold = [line] if line else []
-    return [first.replace("  ", " "), *foretold, second]
+    line = sentence(statements, replaced=bool(study.earlier_predictions))
+    predicted = [line] if line else []
+    return [first.replace("  ", " "), *predicted, second]
 
 
 def _sentence(effect: Effect) -> str:
@@ -226,8 +227,10 @@ def _sentence(effect: Effect) -> str:
     return f"{effect.level} scores {effect.verdict} than {effect.base}: {difference}."
 
 
-def _summary(study: StudyValues, found: Sequence[Effect], told: Sequence[JudgedStatement]) -> dict[str, Any]:
-    foretold = {"prediction": [msgspec.to_builtins(one) for one in told]} if told else {}
+def _summary(
+    study: StudyValues, found: Sequence[Effect], statements: Sequence[JudgedStatement]
+) -> dict[str, Any]:
+    predicted = {"prediction": [msgspec.to_builtins(one) for one in statements]} if statements else {}
     return {
         "name": study.study.name,
         "question": study.study.question,
@@ -235,7 +238,7 @@ def _summary(study: StudyValues, found: Sequence[Effect], told: Sequence[JudgedS
         "seeds": list(study.study.seeds),
         "cells": cell_records(study),
         "effects": [msgspec.to_builtins(effect) for effect in found],
-        **foretold,
+        **predicted,
     }
 
 

@@ -55,7 +55,7 @@ from lram.agents.trajectories.store import TrajectoryStore
 from lram.agents.trajectories.trajectory import Trajectory
 
 LAST = "episodes have an observation after their last action, for which LeRobot has no row"
-UNTOLD = "episodes tell of success, which is left out because others do not"
+SUCCESS_LEFT_OUT = "episodes tell of success, which is left out because others do not"
 LOSSY = "episodes have their images in a video, which is lossy (--images image is exact)"
 _ROWS = 1000  # episodes whose metadata are written at once
 
@@ -88,9 +88,9 @@ def export(store: TrajectoryStore, numbers: Sequence[int], folder: Path, options
                 options.seen()
             else:
                 writer.finish(store.digest)
-                told = sum(one.success_any is not None for one in chosen)
-                if told and not success:
-                    writer.exported.notes[UNTOLD] = told
+                with_success = sum(one.success_any is not None for one in chosen)
+                if with_success and not success:
+                    writer.exported.notes[SUCCESS_LEFT_OUT] = with_success
                 return writer.exported
         signals = True
         for found in folder.iterdir():
@@ -219,20 +219,20 @@ class _DataSetWriter:
 def _schema(pa: Any, features: dict[str, dict[str, Any]]) -> Any:
     """Return the types of the columns in the files, with what the datasets package wants to know of them."""
     fields = []
-    told: dict[str, dict[str, Any]] = {}
+    types: dict[str, dict[str, Any]] = {}
     for key, one in features.items():
         kind, size = one["dtype"], one["shape"][0]
         if kind == "video":
             continue
         if kind == "image":
             fields.append(pa.field(key, pa.struct({"bytes": pa.binary(), "path": pa.string()})))
-            told[key] = {"_type": "Image"}
+            types[key] = {"_type": "Image"}
             continue
         value = {"dtype": kind, "_type": "Value"}
         arrow = pa.type_for_alias(kind)
         fields.append(pa.field(key, arrow if size == 1 else pa.list_(arrow, size)))
-        told[key] = value if size == 1 else {"feature": value, "length": size, "_type": "List"}
-    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": told}})})
+        types[key] = value if size == 1 else {"feature": value, "length": size, "_type": "List"}
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": types}})})
 
 
 def _table(pa: Any, columns: dict[str, Array], schema: Any) -> Any:

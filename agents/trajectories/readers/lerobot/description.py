@@ -223,11 +223,11 @@ def _check_version(root: Path, version: object) -> None:
         )
 
 
-def _features(file: Path, told: object) -> dict[str, Feature]:
-    if not isinstance(told, dict) or not told:
+def _features(file: Path, features: object) -> dict[str, Feature]:
+    if not isinstance(features, dict) or not features:
         raise SourceError(f"{file} names no features; fetch it again or leave its folder out")
     found = {}
-    for key, one in told.items():
+    for key, one in features.items():
         shape = one.get("shape") if isinstance(one, dict) else None
         kind = one.get("dtype") if isinstance(one, dict) else None
         fits = isinstance(shape, list) and all(type(size) is int and 0 < size < 1 << 24 for size in shape)
@@ -239,13 +239,14 @@ def _features(file: Path, told: object) -> dict[str, Feature]:
 
 def _template(file: Path, info: Mapping[str, Any], name: str) -> str:
     """Return a template of paths that stays in the folder, whatever numbers are filled in."""
-    told = info.get(name)
-    text = told if isinstance(told, str) else ""
+    recorded = info.get(name)
+    text = recorded if isinstance(recorded, str) else ""
     plain = _FIELD.sub("", text)
     path = PurePosixPath(text)
     if not text or "{" in plain or "}" in plain or path.is_absolute() or ".." in path.parts:
         raise SourceError(
-            f"{file} has {name} {printable(str(told))[:80]!r}, which is no path within the data set; fix it"
+            f"{file} has {name} {printable(str(recorded))[:80]!r}, which is no path within the data set; "
+            "fix it"
         )
     return text
 

@@ -132,9 +132,9 @@ def sides(feature: Feature) -> tuple[int, int]:
 def _check_size(width: int, height: int, feature: Feature, file: Path, where: str) -> None:
     if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
         raise SourceError(f"{where} has images of {height} x {width}; at most {LARGEST_SIDE} pixels a side")
-    told = sides(feature)
-    if told != (0, 0) and told != (height, width):
+    recorded = sides(feature)
+    if recorded != (0, 0) and recorded != (height, width):
         raise SourceError(
-            f"{where} needs {feature.key!r} of {told[0]} x {told[1]} by its metadata, and {file} is "
+            f"{where} needs {feature.key!r} of {recorded[0]} x {recorded[1]} by its metadata, and {file} is "
             f"{height} x {width}; fetch it again"
         )

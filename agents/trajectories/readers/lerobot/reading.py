@@ -116,7 +116,7 @@ class FrameReader:
         self._check_rows(columns, place, where)
         raw = self._ended(columns, where)
         raw = self._with_space(raw)
-        return raw if facts is None else _as_told(raw, columns, facts, task)
+        return raw if facts is None else _with_facts(raw, columns, facts, task)
 
     def _columns(self, place: EpisodePlace, where: str) -> dict[str, Array]:
         """Return the arrays of an episode by key; a camera's are (T, 3, 64, 64)."""
@@ -225,7 +225,7 @@ def _side_by_side(columns: Sequence[Array]) -> Array:
     return np.concatenate([one.reshape(len(one), -1) for one in columns], axis=1)
 
 
-def _as_told(
+def _with_facts(
     raw: RawEpisode, columns: dict[str, Array], facts: EpisodeFacts, task: TaskSpec | None
 ) -> RawEpisode:
     """Return an episode with what our export wrote of it beside the data set."""

@@ -99,17 +99,17 @@ def is_prepared(folder: Path) -> bool:
 def describe(path: Path) -> RldsFolder:
     """Return what the folder's two files tell; SourceError where that cannot be read."""
     file, beside = path / FEATURES_FILE, path / INFO_FILE
-    told, info = json_of(file), json_of(beside)
-    if not isinstance(told, dict) or not isinstance(info, dict):
+    description, info = json_of(file), json_of(beside)
+    if not isinstance(description, dict) or not isinstance(info, dict):
         raise SourceError(
             f"{path} has a {FEATURES_FILE} or {INFO_FILE} that is no JSON object; fetch it again"
         )
-    if "featuresDict" not in told and "content" in told:
+    if "featuresDict" not in description and "content" in description:
         raise SourceError(
             f"{file} was written by an old version of TensorFlow Datasets; prepare the data set again with "
             "version 4.4 or later"
         )
-    leaves = dict(_leaves(told, "", 0))
+    leaves = dict(_leaves(description, "", 0))
     if not any(name.startswith(STEPS) for name in leaves):
         raise SourceError(
             f"{file} tells of no steps, so this is no data set of episodes (RLDS); leave it out"
@@ -126,43 +126,43 @@ def describe(path: Path) -> RldsFolder:
     return RldsFolder(path, names, leaves, tuple(_shards(path, name, info.get("splits"))))
 
 
-def _leaves(told: object, path: str, depth: int) -> Iterator[tuple[str, Leaf]]:
+def _leaves(description: object, path: str, depth: int) -> Iterator[tuple[str, Leaf]]:
     """Yield the leaves below a feature; a sequence within the steps' dictionary is of kind ``other``."""
-    if not isinstance(told, dict) or depth > _DEEPEST:
+    if not isinstance(description, dict) or depth > _DEEPEST:
         return
-    inner = told.get("featuresDict")
+    inner = description.get("featuresDict")
     if isinstance(inner, dict) and isinstance(inner.get("features"), dict):
         for name, one in inner["features"].items():
             yield from _leaves(one, f"{path}{name}/", depth + 1)
         return
-    sequence = told.get("sequence")
+    sequence = description.get("sequence")
     if isinstance(sequence, dict) and path == STEPS:
         yield from _leaves(sequence.get("feature"), path, depth + 1)
         return
-    yield path.removesuffix("/"), _leaf(told)
+    yield path.removesuffix("/"), _leaf(description)
 
 
-def _leaf(told: Mapping[str, Any]) -> Leaf:
-    if isinstance(tensor := told.get("tensor"), dict):
+def _leaf(description: Mapping[str, Any]) -> Leaf:
+    if isinstance(tensor := description.get("tensor"), dict):
         shape, dtype = _shape(tensor), str(tensor.get("dtype", ""))
         encoding = str(tensor.get("encoding") or "none").lower()
         if dtype in ("string", "object", "str"):
             return Leaf("text")
         known = dtype in _DTYPES and encoding in ("none", "bytes", "zlib") and 0 not in shape
         return Leaf("tensor", shape, dtype, encoding) if known else Leaf("other")
-    if isinstance(image := told.get("image"), dict):
+    if isinstance(image := description.get("image"), dict):
         shape = _shape(image) or (0, 0, 3)
         plain = str(image.get("dtype") or "uint8") == "uint8" and len(shape) == 3
         return Leaf("image", shape) if plain else Leaf("other")
-    if isinstance(label := told.get("classLabel"), dict):
+    if isinstance(label := description.get("classLabel"), dict):
         count = _whole(label.get("numClasses"))
         return Leaf("label", (), "int64", classes=count or 0)
-    return Leaf("text") if "text" in told else Leaf("other")
+    return Leaf("text") if "text" in description else Leaf("other")
 
 
-def _shape(told: Mapping[str, Any]) -> tuple[int, ...]:
+def _shape(description: Mapping[str, Any]) -> tuple[int, ...]:
     """Return a shape; 0 for sizes that are open."""
-    shape = told.get("shape")
+    shape = description.get("shape")
     sizes = shape.get("dimensions", []) if isinstance(shape, dict) else []
     return tuple(_whole(size) or 0 for size in sizes) if isinstance(sizes, list) else (0,)
 

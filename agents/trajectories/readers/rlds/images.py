@@ -31,11 +31,11 @@ def decoded(data: memoryview, shape: tuple[int, ...], where: str) -> npt.NDArray
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             width, height = image.size
-            told = (shape[0] or height, shape[1] or width)
-            if (height, width) != told or image.mode not in ("RGB", "L", "P", "RGBA"):
+            described = (shape[0] or height, shape[1] or width)
+            if (height, width) != described or image.mode not in ("RGB", "L", "P", "RGBA"):
                 raise SourceError(
                     f"{where} is a picture of {width} x {height} ({image.mode}), and features.json says "
-                    f"{told[1]} x {told[0]} in colours; fetch it again"
+                    f"{described[1]} x {described[0]} in colours; fetch it again"
                 )
             if height * width > _MOST_PIXELS or max(height, width) > LARGEST_SIDE:
                 raise SourceError(
