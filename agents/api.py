@@ -25,7 +25,8 @@ have them (:class:`MinimalAgent`; :func:`checked_agent` adds what is missing, wh
   agent of a function that acts for a batch.
 * ``launch``: an agent that computes on a GPU may let simulators be stepped meanwhile
   (:class:`LaunchingAgent`).
-* ``took``: an agent that remembers its own actions is told what lanes did instead of what it gave. By default
+* ``took``: called with what lanes did instead of the actions that the agent gave, for agents that
+  remember their own actions. By default
   nothing is remembered.
 """
 
@@ -49,7 +50,7 @@ Action: TypeAlias = int | npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """What an agent is told of a task.
+    """What an agent gets to know of a task.
 
     Attributes:
         id: ``domain/name``.

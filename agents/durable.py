@@ -108,7 +108,7 @@ class InUseError(OSError):
 
 
 class NoLocksError(OSError):
-    """The file system has no locks: whether another process writes there cannot be told."""
+    """The file system has no locks: whether another process writes there is not known."""
 
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

@@ -232,7 +232,7 @@ def _model_agent(
     from lram.agents.checkpoints.folder import model_digest
     from lram.agents.model.rounding import round_model
 
-    # Rounded weights are other weights: the digest is taken after, and people are told.
+    # Rounded weights are other weights: the digest is taken after, and the description says so.
     if compute.precision != "float32":
         description = f"{description}, {compute.precision}"
     if compute.narrow is not None:

@@ -1,9 +1,10 @@
 """The code behind an agent that a user wrote: which files it is, and what they hold.
 
 An agent named ``module:factory`` is its source: change it, and it is another agent under the same name. What
-is told here is found without importing anything: the module's file, and those of the user's own modules that
-it imports, wherever in them an import stands. Installed packages that it imports are told by their versions
-elsewhere; what it reads besides (weights, tables) is its own to account for, in ``AgentInfo.digest``.
+is reported here is found without importing anything: the module's file, and those of the user's own modules
+that it imports, wherever in them an import stands. Installed packages that it imports are recorded by their
+versions elsewhere; what it reads besides (weights, tables) is its own to account for, in
+``AgentInfo.digest``.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     base       what is built: ``random``, ``xlstm[7:1]-16M``, ``runs/x/checkpoint``, ``module:make(3, a='b')``
     suffixes   what limits or disturbs it, from the inside out: ``@window=50``, ``~0.3x5``; any number of them
 
-A label (``label=...``) is the run's, and is taken off before. What a base means is told by
-:mod:`lram.agents.factory`, arguments by :mod:`lram.agents.calls`, contexts by
-:mod:`lram.agents.acting.contexts`, and noise by :mod:`lram.agents.experts.noise`.
+A label (``label=...``) is the run's, and is taken off before. What a base means is described in
+:mod:`lram.agents.factory`, arguments in :mod:`lram.agents.calls`, contexts in
+:mod:`lram.agents.acting.contexts`, and noise in :mod:`lram.agents.experts.noise`.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def package_folder(module: str) -> Path | None:
 def commit_of(package: Path) -> str:
     """Return the commit of the checkout that holds ``package``, a folder with an ``__init__.py``.
 
-    ``+changes`` follows where tracked files are changed. Empty where that cannot be told: no git, no
+    ``+changes`` follows where tracked files are changed. Empty where that is not known: no git, no
     checkout, or one that does not hold the package but only lies around it.
     """
     try:

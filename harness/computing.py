@@ -49,7 +49,7 @@ def of_models(
     Args:
         agents: All that a session has built, in their order: they take the devices in turn.
         compute, threads: As asked for.
-        here: They compute in this process, so that the model of their GPU (``gpu``) can be told.
+        here: They compute in this process, so that the model of their GPU (``gpu``) is known.
     """
     devices = placed_in_turn(agents, compute.device)
     found = {

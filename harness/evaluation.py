@@ -135,8 +135,8 @@ def resume(
 
     Raises:
         LramError: It is no run, it names code that nobody here has vouched for, it is in use, ``machine``
-            has another precision than the run, an agent is not the one it was started with, or a model has
-            no parity.
+            has another precision than the run, an agent is not the one it was started with, or a model
+            fails step/forward equivalence.
     """
     check_arguments(machine, executor)
     opened = run if isinstance(run, Run) else Run(run)

@@ -18,7 +18,7 @@ from lram.harness.storage.records import RunPlan
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """How the work is spread over this machine; what touches a model's digits is told below.
+    """How the work is spread over this machine; what touches a model's digits is stated below.
 
     Attributes:
         lanes: Episodes in flight, over all workers.

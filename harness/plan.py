@@ -106,7 +106,7 @@ class PlanningPlace(Protocol):
 
 
 class LocalPlanning:
-    """This machine, where models compute as told; of several devices they take one after the other."""
+    """This machine, where models compute as requested; of several devices they take one after the other."""
 
     def __init__(self, compute: Compute) -> None:
         self._compute = compute
@@ -239,11 +239,11 @@ def reopen(
 def interpreters_of(plan: RunPlan, explicit: Mapping[str, str] | None) -> dict[str, str]:
     """Return the executable of each domain of an existing plan that is not played in this interpreter.
 
-    They are those that the plan was made with, unless others are told now: an interpreter that was
+    They are those that the plan was made with, unless others are requested now: an interpreter that was
     installed since does not take a run over.
 
     Raises:
-        LramError: One is told for a domain that is not in the plan.
+        LramError: One is requested for a domain that is not in the plan.
     """
     _check_named("an interpreter", explicit or {}, domains_of(plan))
     return overridden(plan.interpreters, explicit)

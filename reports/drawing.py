@@ -37,7 +37,7 @@ INK, MUTED, RULE, PAPER = "#1b1e23", "#5f6672", "#d9dde2", "#fefefe"
 _IN_PAGE = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "var(--paper)"}
 
 # Okabe and Ito (2008), less yellow and black, which vanish on one of the two papers; then greys and
-# browns of other lightness. The marker changes with the colour: no agent is told by colour alone.
+# browns of other lightness. The marker changes with the colour: no agent is identified by colour alone.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d5a", "#858b94")
 _MARKERS = "osD^v<>p"
 

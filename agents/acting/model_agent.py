@@ -69,7 +69,7 @@ class ModelAgent(LaunchingAgent):
             the model's; a precision of rounded weights is one that the model's are rounded to
             (:func:`lram.agents.model.rounding.round_model`).
         reader: What computes a pass; None: it is made of the model, as ``compute`` says.
-        details: What is told of it beside what the model tells, for :class:`lram.agents.api.AgentInfo`.
+        details: Details to report of it besides the model's own, for :class:`lram.agents.api.AgentInfo`.
 
     Attributes:
         model: The model. Its weights must not change while the agent acts.

@@ -35,7 +35,7 @@ Run: TypeAlias = Callable[[list[npt.NDArray[Any]]], Sequence[Any]]
 """Maps arrays (n, ...) to arrays or tensors (n, ...)."""
 
 ROWS = 8
-"""Of a pass, unless told otherwise. With 8 rows most policies computed a row alike wherever it stood; a few
+"""Of a pass, by default. With 8 rows most policies computed a row alike wherever it stood; a few
 small PyTorch networks (6 inputs, 8 hidden) did not, nor NumPy's OpenBLAS with 16. ``lram check`` tells of a
 policy on a machine; one row a pass is exact always."""
 

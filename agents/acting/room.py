@@ -144,7 +144,7 @@ def _give_back(agent: PassingAgent, error: BaseException) -> None:
 
 
 def _where(agent: PassingAgent) -> str:
-    """Return where ``agent`` computes, with what is used of its memory where that can be told."""
+    """Return where ``agent`` computes, with what is used of its memory where that is known."""
     if agent.device.type != "cuda":
         return "this machine"
     free, whole = torch.cuda.mem_get_info(agent.device)

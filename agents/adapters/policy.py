@@ -148,7 +148,7 @@ class AdaptedPolicy(Agent):
         return [self._choose(answer, state.generators.get(lane)) for answer, lane in pairs], state
 
     def took(self, state: AdaptedState, lanes: Sequence[int], actions: Sequence[Action]) -> None:
-        """Do nothing: a network is not told what it did."""
+        """Do nothing: a network does not read its past actions."""
 
     def state_bytes(self, state: AdaptedState) -> int:
         """Return the bytes of memories and generators."""

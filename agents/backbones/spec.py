@@ -32,7 +32,7 @@ A configuration leaves it out where it is the default, so that the digests of th
 
 
 class ModelShape(Protocol):
-    """What a backbone is told of its model (a :class:`lram.agents.model.config.ModelConfig`)."""
+    """What a backbone reads of its model (a :class:`lram.agents.model.config.ModelConfig`)."""
 
     @property
     def width(self) -> int:

@@ -1,9 +1,8 @@
 """Names, layouts and sizes of the LRAM reference implementation's weights (github.com/ml-jku/LRAM).
 
 Only tensors are handled here; :mod:`lram.agents.checkpoints.importing` reads the files. What a kind of
-backbone
-looks like there is told by the module that its specification names: ``BLOCK``, names of its blocks' tensors;
-``arrange``, their order; ``options_of`` and ``assumed``, its options.
+backbone looks like there stands in the module that its specification names: ``BLOCK``, names of its blocks'
+tensors; ``arrange``, their order; ``options_of`` and ``assumed``, its options.
 
 Options of the reference that leave no trace in the weights (time embeddings, rotary positions, symlog,
 RMS norms in place of LayerNorms) are taken as in its multi-domain configuration: off.

@@ -1,4 +1,4 @@
-"""What the checks of parity share: seeded streams, a model's two forms reading them, what is allowed.
+"""What the equivalence checks share: seeded streams, a model's two forms reading them, what is allowed.
 
 See :mod:`lram.agents.checks.equivalence`.
 """

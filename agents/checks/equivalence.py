@@ -1,4 +1,4 @@
-"""Parity: does a model act, pass by pass, as it was trained to read, sequence by sequence?
+"""Step/forward equivalence: does a model act, pass by pass, as it was trained to read, sequence by sequence?
 
 A model has two forms: ``forward`` over whole sequences, which is trained, and the step, which acts.
 Where they part, an evaluation measures a network that nobody trained. ``lram eval`` makes the checks of

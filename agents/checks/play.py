@@ -1,4 +1,4 @@
-"""Episodes that a model's agent plays for the checks of parity, while its step is listened to.
+"""Episodes that a model's agent plays for the equivalence checks, while its step is recorded.
 
 See :mod:`lram.agents.checks.stream`.
 """

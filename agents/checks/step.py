@@ -1,4 +1,4 @@
-"""Parity of the step: the passes that act against ``Backbone.forward``, and rows against each other.
+"""Equivalence of the step: the passes that act against ``Backbone.forward``, and rows against each other.
 
 See :mod:`lram.agents.checks.equivalence`.
 """

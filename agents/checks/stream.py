@@ -1,4 +1,4 @@
-"""Parity of the whole model: what an agent does against what ``ActionModel.forward`` makes of it.
+"""Equivalence of the whole model: what an agent does against what ``ActionModel.forward`` makes of it.
 
 An agent plays episodes by its public contract, while the inputs and outputs of its step are noted; then
 the finished trajectories, with the rewards that were truly given, are read as in training. The tokens

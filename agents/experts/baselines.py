@@ -137,7 +137,7 @@ class ScriptedAgent(Agent):
 
     Meta-World: the package's own scripted experts, all fifty, which read the goal in the observation.
     ``memory``: the controllers of :mod:`lram.agents.experts.memory`, which remember what they have seen.
-    Elsewhere the controllers of :mod:`lram.agents.experts.heuristics`, where their scores are told.
+    Elsewhere the controllers of :mod:`lram.agents.experts.heuristics`, which lists their scores.
     """
 
     @property

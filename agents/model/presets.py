@@ -1,9 +1,8 @@
 """Named models: ``xlstm-16M``, ``xlstm[7:1]-16M``, ``mamba-1M``, ``transformer[full]-206M`` and so on.
 
-A preset is a kind of backbone, what its brackets choose, and a size. What brackets mean, and the sizes, are
-told by
-the kind's specification (:mod:`lram.agents.backbones`); a name means one architecture at every size. A plain
-``xlstm-`` is ``[1:0]``, mLSTM blocks only, as the reference's own presets are.
+A preset is a kind of backbone, what its brackets choose, and a size. What brackets mean, and the sizes,
+stand in the kind's specification (:mod:`lram.agents.backbones`); a name means one architecture at every size.
+A plain ``xlstm-`` is ``[1:0]``, mLSTM blocks only, as the reference's own presets are.
 
 Brackets can also set options of the kind, and the size's ``layers`` and ``width``, each as ``name=value``:
 ``transformer[full,positions=none]-16M``, ``xlstm[7:1,layers=4]-16M``.

@@ -92,7 +92,7 @@ def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Rec
     if isinstance(nested.get("model"), Mapping):
         model = nested["model"]
         nested["model"] = {name: model[name] for name in model if name in MODEL_SECTION}
-        # What these may be called is told by the backbone, whose code may be the user's own.
+        # The backbone defines the names of these, whose code may be the user's own.
         nested["model"]["overrides"] = {name: model[name] for name in model if name not in MODEL_SECTION}
     data = nested.get("data")
     written_out = isinstance(data, Mapping) and data.keys() >= _WRITTEN_OUT

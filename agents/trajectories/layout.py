@@ -52,7 +52,7 @@ class PartLine:
         terminated, truncated: How the episodes ended.
         seeds: Of the simulators, None where unknown.
         policies: Who acted.
-        origins: Where each comes from; empty where nothing is told.
+        origins: Where each comes from; empty where that is not recorded.
         contexts: Where contexts start, for the episodes that have more than one.
         digests: Of the trajectories (:mod:`lram.agents.trajectories.digests`); empty in lines of earlier
             versions.

@@ -164,7 +164,7 @@ def read_episode(file: Any, number: int, task: TaskSpec) -> Trajectory:
 
 
 def read_task(file: Any) -> TaskSpec:
-    """Return what the episodes of an open part play; ValueError or another of DAMAGE where it is not told."""
+    """Return what the episodes of an open part play; ValueError or another of DAMAGE where it is missing."""
     task = msgspec.json.decode(text_of(file, "task"), type=TaskSpec)
     if wrong := fault_of_task(task):
         raise ValueError(f"its task {wrong}")

@@ -57,7 +57,7 @@ class EpisodeSummary(NamedTuple):  # made in a quarter of a frozen dataclass's t
         context_starts: Decisions at which a context begins; 0 is first.
         part: Path of its part in the store.
         place: Its number in the part.
-        origin: Names it within its source; empty where nothing is told.
+        origin: Names it within its source; empty where that is not recorded.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""What MkDocs is told while it builds the site.
+"""MkDocs calls these while it builds the site.
 
 Generated pages (:mod:`generate`) join those of ``docs/``, and so do the project's own pages at the root. A
 link from a page to a file that is no page, such as the source of a test, becomes its name; one to a file that

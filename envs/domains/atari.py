@@ -168,7 +168,7 @@ class AtariSession(SimulatorSession):
                 return
             self._unreported += self._play(action)
             # The reference's episodic-life wrapper lies under its fire reset: a life that is lost here
-            # costs one more no-op, and no boundary is told twice.
+            # costs one more no-op, and no boundary is reported twice.
             if self._lost_life() and self._options.life_is_boundary and not self._over():
                 self._unreported += self._play(NOOP)
                 self._lives = self._emulator.lives()

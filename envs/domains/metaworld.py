@@ -42,7 +42,7 @@ class MetaWorldOptions:
 
 
 class MetaWorldSession(SimulatorSession):
-    """One task. Made by ``DOMAIN.make``. Success may come and go: it is told at each step."""
+    """One task. Made by ``DOMAIN.make``. Success may come and go: it is reported at each step."""
 
     def __init__(self, task_name: str, environment: Any, options: MetaWorldOptions) -> None:
         super().__init__(f"metaworld/{task_name}", vector_spec(WIDTH, "continuous", ACTIONS), options.limit)

@@ -3,7 +3,7 @@
 With ``num_levels=1`` the whole trajectory depends on the level alone, so an episode's seed chooses the
 level, and each episode gets an environment of its own (about a millisecond).
 
-Three limits of the package are told here because a reader of results meets them:
+Three limits of the package are described here because a reader of results meets them:
 
 * It starts the next episode by itself and never shows the last frame. The observation of the final step
   is therefore the previous one, again.

@@ -114,7 +114,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _usage(error: CycloptsError) -> str:
-    """Return what is wrong with the arguments, and what is right or where that is told."""
+    """Return what is wrong with the arguments, and what is right or where the help says it."""
     chain = [*(error.command_chain or ())]
     command = " ".join(["lram", *chain])
     if not isinstance(error, UnknownCommandError):

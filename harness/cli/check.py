@@ -151,5 +151,5 @@ def _show(label: str, agent: Agent, checks: Sequence[Check]) -> None:
     advice = "fix it before you trust its numbers; lram.agents.api says what the contract is"
     model = as_model(agent)
     if model is not None:
-        advice = f"'lram eval' refuses a model without parity; {remedy(model, failed)}"
+        advice = f"'lram eval' refuses a model without step/forward equivalence; {remedy(model, failed)}"
     print(f"\n{len(failed)} of {len(checks)} checks FAILED ({names}): {advice}\n")

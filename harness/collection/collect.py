@@ -98,7 +98,8 @@ def collect(
         progress: Told what happens.
 
     Raises:
-        LramError: Bad input, a model without parity, or the store has some of these episodes already.
+        LramError: Bad input, a model without step/forward equivalence, or the store has some of these
+            episodes already.
         AgentError: The store cannot be written.
     """
     machine = machine or Machine()
@@ -189,7 +190,7 @@ def resume_collection(
 
 
 def _check_interpreters(runs: Sequence[Run], machines: Sequence[Machine]) -> None:
-    """Raise LramError where an interpreter is told for a domain that no run has."""
+    """Raise LramError where an interpreter is given for a domain that no run has."""
     named = {name for machine in machines for name in machine.interpreters or {}}
     for name in sorted(named - {name for run in runs for name in domains_of(run.plan)}):
         raise LramError(f"an interpreter is given for the domain {name}, but no run has one of its tasks")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lram.agents.trajectories.trajectory import Trajectory
 
 Log = Callable[[str], object]
-"""Is told what is done, line by line, for people who wait."""
+"""Receives what is done, line by line, for people who wait."""
 
 
 class RecordSink(Protocol):

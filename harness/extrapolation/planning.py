@@ -55,7 +55,7 @@ class ExtrapolationRequest:
 
 
 def plan_of(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPlan:
-    """Return what ``request`` asks for; LramError for bad input or a model without parity."""
+    """Return what ``request`` asks for; LramError for bad input or a model that fails the gate."""
     check_seed(request.seed)
     modes = _modes(request.modes)
     contexts = tuple(sorted(set(request.contexts)))

@@ -32,7 +32,7 @@ class Candidate:
         spec: What builds it, with its state carried.
         info: What it says of itself.
         trained: Timesteps of the sequences that it was trained on, at last; None where that is not known.
-        told: Who says so.
+        told: Where ``trained`` was read: the card or an option.
         reach: Timesteps that its ``forward`` can read at once; None: as many as there are.
     """
 

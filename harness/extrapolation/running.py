@@ -45,7 +45,7 @@ def extrapolate(
     :func:`resume` tries it again.
 
     Raises:
-        LramError: Bad input, or a model without parity, and nothing was written.
+        LramError: Bad input, or a model without step/forward equivalence, and nothing was written.
         AgentError: A store or a checkpoint cannot be read, likewise.
     """
     machine = machine or Machine()

@@ -73,8 +73,8 @@ def choose(
         wanted: Which.
 
     Raises:
-        LramError: Nothing is left, a store is given twice, or what an agent held out cannot be told from
-            these stores.
+        LramError: Nothing is left, a store is given twice, or these stores do not show what an agent held
+            out.
     """
     check_distinct(stores)
     ids = sorted({episode.task for store in stores for episode in store.episodes})
@@ -251,8 +251,8 @@ def _refuse_grown(stores: Sequence[TrajectoryStore], digests: Sequence[str], lab
         for count in range(1, len(sums)):
             if hashlib.sha256("\n".join(sums[:count]).encode()).hexdigest() in digests:
                 raise LramError(
-                    f"{store.path} has grown since {label} was trained on it, so what it held out cannot be "
-                    "told; give the store as it was, or one of its own with trajectories of another seed"
+                    f"{store.path} has grown since {label} was trained on it, so what it held out is not "
+                    "known; give the store as it was, or one of its own with trajectories of another seed"
                 )
 
 
@@ -260,7 +260,7 @@ def _selection(card: Mapping[str, Any], label: str) -> Selection:
     recipe = card.get("recipe")
     if not isinstance(recipe, Mapping):
         raise LramError(
-            f"the card of {label} names its stores but no recipe, so what it held out cannot be told; give "
+            f"the card of {label} names its stores but no recipe, so what it held out is not known; give "
             "a store that it never saw"
         )
     data = recipe_from_dict(recipe, f"the card of {label}").data

@@ -48,7 +48,7 @@ def check_agent(
     """Return what all checks find that there are for ``agent``; a failed one raises nothing.
 
     Args:
-        agent: Any agent; an action model is also checked for parity.
+        agent: Any agent; an action model is also checked for step/forward equivalence.
         tasks: Played by the contract's checks, besides the made-up ones.
         tokens: Longest stream on which a model's step is compared with ``forward``.
         long: Compare on eight times the trained context, too.

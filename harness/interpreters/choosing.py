@@ -15,7 +15,7 @@ MAIN = "main"
 def resolve(domains: Iterable[str], explicit: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the executable of each domain that is not played in this interpreter.
 
-    What is told explicitly counts most, then what is installed for the domain; the rest plays here.
+    What ``explicit`` names counts most, then what is installed for the domain; the rest plays here.
 
     Args:
         domains: Domain names.
@@ -34,7 +34,7 @@ def resolve(domains: Iterable[str], explicit: Mapping[str, str] | None = None) -
 
 
 def overridden(earlier: Mapping[str, str], explicit: Mapping[str, str] | None) -> dict[str, str]:
-    """Return ``earlier`` choices, as :func:`resolve` gave them, with what is told now in their place."""
+    """Return ``earlier`` choices, as :func:`resolve` gave them, with ``explicit`` ones in their place."""
     chosen = dict(explicit or {})
     kept = {name: current(python) for name, python in earlier.items() if name not in chosen}
     return {**kept, **resolve(chosen, chosen)}

@@ -31,7 +31,7 @@ class UsedSource:
         module: Import name.
         path: Folder on the interpreter's path, in which the package lies.
         commit: Of the checkout when it was installed, with ``+changes`` where files were changed; empty
-            where that could not be told.
+            where that could not be found out.
         licence: As the domain tells it.
     """
 

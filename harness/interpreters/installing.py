@@ -190,7 +190,7 @@ class _Install:
                 pip = [*uv, "pip", "install", "--python", self.python]
             else:
                 pip = [*tool, "install", "--no-input", "--no-user"]
-                # As with uv, Python compiles what is imported, much of it in the trial, unless told not to.
+                # As with uv, Python compiles what is imported, much of it in the trial, unless that is off.
                 pip += [] if sys.dont_write_bytecode else ["--no-compile"]
             self._command([*pip, *more, *requirements], variables)
         contents = self._contents()

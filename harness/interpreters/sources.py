@@ -68,7 +68,7 @@ def find_sources(
         domain: Tells which packages to look for.
         given: Folders; each holds one of the packages or more, or is one.
         earlier: What its interpreter uses, where one is installed.
-        clone: Clone what is still missing, licence told first.
+        clone: Clone what is still missing, after printing its licence.
         say: Told what is done.
 
     Raises:

@@ -54,7 +54,7 @@ _UV_INDEX_SETTINGS = (
     "UV_INDEX_URL",
     "UV_NO_INDEX",
 )
-# How uv calls what pip is told by these names.
+# The names that uv has for pip's options.
 _AS_UV = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
@@ -73,9 +73,9 @@ def clean_environment() -> dict[str, str]:
 
 
 def environment_for_uv() -> dict[str, str]:
-    """Return :func:`clean_environment` with what pip is told of indexes, which uv does not read.
+    """Return :func:`clean_environment` with pip's settings of indexes, which uv does not read.
 
-    Where uv is told of indexes itself, nothing is added.
+    Where uv has settings of indexes of its own, nothing is added.
     """
     variables = clean_environment()
     files = (Path("~/.config/uv/uv.toml").expanduser(), Path("/etc/uv/uv.toml"))

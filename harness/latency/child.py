@@ -21,7 +21,7 @@ _WORDS = 500  # of an error, at most
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a process is told to do.
+    """What a process is to measure.
 
     Attributes:
         folder: Of the sweep.

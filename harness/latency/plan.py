@@ -127,7 +127,7 @@ def check_same(plan: LatencyPlan) -> None:
 def _agents(
     request: LatencyRequest, frame: LatencyPlan
 ) -> tuple[tuple[AgentEntry, ...], tuple[Variant, ...]]:
-    """Build every agent once in every form; LramError where one cannot be measured or has no parity."""
+    """Build every agent once in every form; LramError where one cannot be measured or fails the checks."""
     from lram.agents.acting.model_agent import ModelAgent
 
     entries, variants = [], []

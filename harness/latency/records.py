@@ -77,7 +77,8 @@ class Variant:
     Attributes:
         agent: Label.
         step: Form that is asked for.
-        check: What the check of its parity found; empty for agents that are no action models.
+        check: What the check of step/forward equivalence found; empty for agents that are no action
+            models.
     """
 
     agent: str

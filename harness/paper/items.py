@@ -17,7 +17,7 @@
     models = ["mamba-16M"]
 
     [full]
-    hours = [5, 30]                           # of a training on four A100, as told of the paper
+    hours = [5, 30]                           # of a training on four A100, as the paper reports
     differs = ["..."]
     axes = [...]                              # of the study, in place of the laptop's
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from lram.harness.storage.records import EpisodeRecord, Provenance
 
 _NO_NUMBERS = frozenset({"lram-bench", "h5py", "msgspec", "safetensors"})
-"""Packages that compute nothing of an episode; lram-bench is told apart."""
+"""Packages that compute nothing of an episode; lram-bench's version is reported separately."""
 
 
 def conditions(

@@ -1,4 +1,4 @@
-"""Who watches episodes while they are played: told of each step, and shown the images it asks for."""
+"""Watches episodes while they are played: gets each step, and the images it asks for."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Occupied:
 
 
 class Occupancy:
-    """Adds up how many of some places are busy; told of it by a clock of the caller's, which never goes back.
+    """Adds up how many of some places are busy. The caller gives the times, of a clock that never goes back.
 
     A tail begins when a place is empty and nothing waits. It is forgotten when something waits again, such
     as an episode that has to be repeated: what follows then is the tail.

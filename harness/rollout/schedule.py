@@ -34,7 +34,7 @@ from lram.harness.storage.records import WorkItem
 SLOW_START_S = 0.5
 _AGENTS_AT_ONCE = 2
 _MOST_LOSSES = 3  # of an episode to ends of workers that others were blamed for, before it is played alone
-_MOST_INCIDENTS = 20  # of an episode, told one by one
+_MOST_INCIDENTS = 20  # of an episode, reported one by one
 _STEP_S = 0.005  # of a simulator of which nothing is known
 _PASS_S = 0.01  # of an agent, until its first pass was measured
 

@@ -1,4 +1,4 @@
-"""Where the two rooms meet: tasks told to agents, sessions held to the table, actions checked.
+"""Translates between agents and environments: describes tasks, compares sessions, checks actions.
 
 Agents and environments know nothing of each other; what passes between them passes through here.
 """
@@ -17,7 +17,7 @@ _ACTION_SLACK = 1e-6
 
 
 def task_spec(planned: PlannedTask) -> TaskSpec:
-    """Return what an agent is told of a planned task; LramError where the table is not enough."""
+    """Return the description of a planned task for agents; LramError where the table is not enough."""
     task = planned.task
     if task.action_size is None or (task.observation == "vector" and task.observation_size is None):
         raise LramError(f"the task table does not tell the sizes of {task.id}; it cannot be played yet")

@@ -165,7 +165,7 @@ class AgentServer:
             else:
                 connection.send(reply)
                 continue
-            self._say(f"{name} was told: {said}")
+            self._say(f"{name} was sent an error: {said}")
             if not ours:  # as openpi's server: text is an error, and the connection ends
                 connection.send(said)
                 return

@@ -1,7 +1,7 @@
 """What one client is answered: the protocol of ``lram serve``, and openpi's for one task. No network here.
 
 Each client has a state of its own. A question of ours is a dictionary with ``lram``; any other is an
-observation dictionary of openpi's protocol, for the task that the server was told.
+observation dictionary of openpi's protocol, for the task that the server was started with.
 """
 
 from __future__ import annotations

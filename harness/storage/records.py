@@ -148,7 +148,7 @@ class Failure:
 def given_up_words(task: str, agent: str | None) -> str:
     """Return how the message of a quarantine begins: of a task, or of a task with one agent.
 
-    Records of versions that did not note :attr:`Failure.by_agent` are told apart by it.
+    Records of versions that did not note :attr:`Failure.by_agent` are distinguished by it.
     """
     return f"{task}{'' if agent is None else f' with agent {agent}'} was given up: "
 

@@ -14,7 +14,7 @@ def agent_facts(agent: Agent) -> dict[str, str]:
 
 
 def model_facts(agent: ModelAgent, *, fitted: bool, held: bool) -> dict[str, str]:
-    """Return what is to be told of a model at a context.
+    """Return what a report states of a model at a context.
 
     Args:
         agent: The variant that is timed.

@@ -1,4 +1,4 @@
-"""What a reader is told first: who is better, by how much, and what to know before believing it.
+"""What a reader reads first: who is better, by how much, and what to know before believing it.
 
 * :mod:`.ranking`: the agents by score, those that no test tells apart as ties.
 * :mod:`.verdict`: the same as sentences.

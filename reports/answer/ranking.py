@@ -20,7 +20,7 @@ class RankedAgent:
             compares.
         tied: Others have the same rank.
         beats: Labels of the agents that it is shown to be better than.
-        open: Labels of the agents that it is not told apart from.
+        open: Labels of the agents that it cannot be told apart from.
     """
 
     agent: AgentResult

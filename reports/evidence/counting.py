@@ -11,7 +11,7 @@ An episode without a score is one of two things:
   return and no score on that task, so that its aggregates are marked and it is not compared there.
 
 An agent that raises ends its run, so its episodes have no records. Until the run is complete, that agent
-has no number on the tasks that miss episodes. Whose fault it was is told by the records
+has no number on the tasks that miss episodes. Whose fault it was stands in the records
 (:attr:`lram.harness.storage.records.EpisodeRecord.failed_by_agent`), those of earlier versions too.
 """
 

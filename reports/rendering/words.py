@@ -106,7 +106,7 @@ def _evaluation_methods(summary: Summary) -> list[tuple[str, str]]:
             "degrees of freedom by the numbers of episodes and the weights of tasks, or on fewer than 20 "
             "by the noise that was seen. Without a mark, at least 90 of 100 intervals held the truth for "
             "every law of returns that was simulated, and with returns near a normal law 93 to 97. Where "
-            "fewer than three episodes differ from what is usual on their task no interval can be told. "
+            "fewer than three episodes differ from what is usual on their task no interval is given. "
             "docs/explanation/statistics.md has the tables; the CSV files and summary.json name every doubt.",
         ),
         (

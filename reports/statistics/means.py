@@ -26,7 +26,7 @@ The estimate is sum(w_t * mean_t), its variance sum(w_t^2 * s_t^2 / n_t):
   tasks were equally noisy), or on fewer than :data:`NOISE_DEGREES` by the noise that was seen. Both numbers
   come from the simulations that ``docs/explanation/statistics.md`` tables: without the doubt, every law there
   is covered at least 90 times in 100.
-* **Cannot be told**: with fewer than :data:`LEAST_EXCEPTIONS` episodes that differ from what is usual on
+* **Not estimable**: with fewer than :data:`LEAST_EXCEPTIONS` episodes that differ from what is usual on
   their tasks, or with fewer than 2 degrees of freedom by weights and counts, there is no interval.
 
 All functions take leading axes of simulations, so that coverage is measured on the code that reports run.

@@ -343,7 +343,7 @@ def _design(tasks: Sequence[TaskEntry], results: Sequence[TaskResult]) -> Iterat
             "splits",
             f"The aggregates mix tasks of several splits of the paper ({', '.join(present)}): a mean over "
             "training and held-out tasks is neither a training nor a generalisation score; the groups of "
-            "tasks tell them apart. What a model has seen is told by its own training tasks.",
+            "tasks tell them apart. A model's own training tasks say what it has seen.",
         )
     # What failed by the agent's own fault is in the numbers, and an agent that has none is not spoken of.
     held = [(r, 0 if r.uncounted else r.scored + r.failed_by_agent) for r in results]

@@ -37,7 +37,7 @@ class Verdict:
         p: Two-sided (:mod:`lram.reports.comparison.compare`).
         tasks, domains, episodes: What it rests on: tasks of both, their domains, pairs of episodes.
         episodes_needed: Pairs a task with which a true difference of the observed size would be shown
-            four times in five; None where nothing can be told.
+            four times in five; None where that cannot be estimated.
         detectable: The least difference that as many episodes show four times in five; None likewise.
         reason: Why they do not compare; empty where they do.
         notes: What to know beside it.

@@ -1,4 +1,4 @@
-"""The gate: models without parity are not played, nothing else changes, and the run says what was found."""
+"""The gate: models that fail are not played, nothing else changes, and the run says what was found."""
 
 from __future__ import annotations
 
@@ -238,7 +238,11 @@ def test_the_command_shows_every_check_of_every_agent(tmp_path: Path, shallow: d
             "the same seed gives the same actions",
             "lram.agents.api says what the contract is",
         ),
-        ("mine:model", "a reset row is fresh", "'lram eval' refuses a model without parity"),
+        (
+            "mine:model",
+            "a reset row is fresh",
+            "'lram eval' refuses a model without step/forward equivalence",
+        ),
     ],
 )
 def test_the_command_ends_with_1_and_names_what_failed(

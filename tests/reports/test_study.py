@@ -477,7 +477,7 @@ def test_few_seeds_errors_and_a_busy_machine_are_said(tmp_path: Path, synthetic)
     made = section([folder.path])
     assert [caveat.kind for caveat in made.caveats] == ["study_seeds", "study_load"]
     assert {effect["verdict"] for effect in made.summary[0]["effects"]} == {CANNOT_TELL}
-    assert "Whether on scores otherwise than off cannot be told from 2 seeds: " in made.lead[1]
+    assert "Whether on scores otherwise than off is not known from 2 seeds: " in made.lead[1]
     assert "Told apart" not in made.lead[1]
 
 

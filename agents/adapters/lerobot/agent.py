@@ -123,7 +123,7 @@ class LeRobotAgent(Agent):
         return [bounds.to_task(bounds.clip(action)) for action in found], state
 
     def took(self, state: LeRobotState, lanes: Sequence[int], actions: Sequence[Action]) -> None:
-        """Do nothing: a policy of LeRobot is not told what it did."""
+        """Do nothing: a policy of LeRobot does not read its past actions."""
 
     def state_bytes(self, state: LeRobotState) -> int:
         """Return the bytes of the lanes' queues, buffers and draws in the policy's process."""

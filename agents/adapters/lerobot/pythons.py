@@ -24,7 +24,7 @@ def choose_python(given: str) -> str:
         given: Argument of the agent's name; empty: there is none.
 
     Raises:
-        AgentError: It does not exist, or none has LeRobot as far as can be told; one sentence.
+        AgentError: It does not exist, or none has LeRobot as far as is known; one sentence.
     """
     if given:
         return _existing(given, "python")

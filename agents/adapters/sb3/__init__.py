@@ -57,7 +57,8 @@ def load(where: str, seed: int, compute: Compute) -> Agent:
 def files(where: str) -> AdapterFiles:
     """Return the files of ``sb3:WHERE``; AgentError where they are not there.
 
-    Statistics that nobody told of go along, so that they are noticed wherever the policy is loaded.
+    Statistics that the arguments do not mention are included, so that they are noticed wherever the policy
+    is loaded.
     """
     file, arguments = split_file(where, _ADVICE)
     given = parse_arguments(f"sb3{arguments}").named.get("normalization")

@@ -41,8 +41,8 @@ class Space:
 
     Attributes:
         kind: Class, such as ``Box``.
-        shape: Of a Box; None where it is not told.
-        dtype: NumPy's name; empty where it is not told.
+        shape: Of a Box; None where it is not recorded.
+        dtype: NumPy's name; empty where it is not recorded.
         low: Lower bounds of a Box, flat; None where the text leaves some out.
         high: Likewise.
         first: The first number of both, such as (0, 255) for images; NaN where there is none.
@@ -62,7 +62,7 @@ class Sb3Archive:
 
     Attributes:
         algorithm: PPO, A2C, SAC, TD3 (or DDPG) or DQN.
-        version: Of stable_baselines3; empty where it is not told.
+        version: Of stable_baselines3; empty where it is not recorded.
         policy: Keyword arguments of the policy: plain values, and texts for the others.
         observations: The observation space.
         actions: The action space.

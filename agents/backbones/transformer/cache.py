@@ -71,7 +71,7 @@ ReadWhole: TypeAlias = Callable[[Tensor], Tensor]
 class KeyValueCache:
     """Keys and values of the last ``window`` tokens (ring), or of all tokens (full).
 
-    The semantics are told in :class:`lram.agents.backbones.transformer.TransformerConfig`.
+    The semantics are described in :class:`lram.agents.backbones.transformer.TransformerConfig`.
 
     Whether a full cache has room for a pass is for the host to say, and on a GPU it would have to wait for
     the counts at every decision. There the state also has a ``bound`` of each row's count, on the host: every

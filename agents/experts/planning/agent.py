@@ -1,7 +1,7 @@
 """The planner: an agent that searches its next actions on the simulator's own model of the task.
 
 It reads nothing but the agent's observation, from which the tasks in :mod:`.problems` give back the whole
-state. It knows the task's physics and reward, which no model is told: a teacher for data and an upper
+state. It knows the task's physics and reward, which no model is given: a teacher for data and an upper
 mark in a report, no competitor.
 """
 

@@ -63,7 +63,7 @@ def unusual_wrappers(spec: Mapping[str, Any]) -> list[str]:
 
 
 def longest_of(metadata: Mapping[str, Any]) -> int | None:
-    """Return the decisions after which Minari's metadata say an environment is cut off; None: not told."""
+    """Return the decisions after which an environment is cut off by Minari's metadata; None: not recorded."""
     spec = metadata.get("env_spec")
     most = spec.get("max_episode_steps") if isinstance(spec, dict) else None
     return most if isinstance(most, int) and not isinstance(most, bool) and most > 0 else None
@@ -73,7 +73,7 @@ def check_observations(space: object, observations: Array, where: str) -> None:
     """Raise SourceError where arrays are not of the space that the metadata tell; other spaces pass.
 
     Args:
-        space: A Box with a shape, as Minari writes it, or whatever else is told.
+        space: A Box with a shape, as Minari writes it, or anything else.
         observations: (T, ...).
         where: Names the episode.
     """
@@ -94,7 +94,7 @@ def check_observations(space: object, observations: Array, where: str) -> None:
     if kind == "uint8" and observations.dtype.kind == "f":
         raise SourceError(
             f"{where} has observations of type {observations.dtype}, by its metadata uint8; a scale is not "
-            "told, so convert them first"
+            "recorded, so convert them first"
         )
 
 
@@ -125,7 +125,7 @@ def robosuite_notes(options: object) -> tuple[Note, ...]:
     """Return what of robosuite's options is not as the tasks have it, as notes of one demonstration.
 
     Args:
-        options: ``env_kwargs`` of the file, or whatever is told.
+        options: ``env_kwargs`` of the file, or anything else.
     """
     if not isinstance(options, dict):
         return ()

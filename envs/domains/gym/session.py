@@ -138,7 +138,7 @@ def _render_modes(spec: Any) -> Any:
 
 
 def _takes_render_mode(creator: Any) -> bool:
-    """Return whether an environment can be told a render mode: some inherit the list of modes only."""
+    """Return whether an environment takes a render mode: some inherit the list of modes only."""
     try:
         parameters = inspect.signature(creator).parameters
     except (TypeError, ValueError):  # written in C

@@ -73,7 +73,7 @@ class RobosuiteOptions:
 
 
 class RobosuiteSession(SimulatorSession):
-    """One task, whichever package it comes from. Success may come and go: it is told at each step."""
+    """One task, whichever package it comes from. Success may come and go: it is reported at each step."""
 
     def __init__(self, name: str, build: Callable[[], Any], options: RobosuiteOptions) -> None:
         """Build the environment.

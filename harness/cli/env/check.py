@@ -109,7 +109,7 @@ def check(
 
 
 def _plain(domain: str, text: str | None, option: str) -> str | None:
-    """Return what is told of ``domain``, as other commands tell it or without its name."""
+    """Return an option's value for ``domain``, written DOMAIN=VALUE as in other commands or VALUE alone."""
     from lram.envs.registry import domain_names
 
     name, equals, value = (text or "").partition("=")

@@ -91,7 +91,7 @@ class CellFiles:
         return bool(sees), list(lacks)
 
     def order(self, job: CellJob, node: Node) -> tuple[CellOrder, Artifacts]:
-        """Return what a node is told to do with a cell, and what comes along; JobLost where it is gone."""
+        """Return the order that a node gets for a cell, and its files; JobLost where the cell is gone."""
         if node.id not in self._shared:
             self.serve([node])
         if node.id not in self._shared:

@@ -98,7 +98,7 @@ def view(folder: str, token: str, content: str, stores: Mapping[str, str]) -> tu
 
 
 def ready(copy: str, cell: str, basis: str) -> bool:
-    """Return whether this node's copy of a cell continues from what the driver has, told by ``basis``.
+    """Return whether this node's copy of a cell continues from what the driver has, by its ``basis``.
 
     It was interrupted here then, and has more than the driver. Otherwise there is no copy afterwards.
     """

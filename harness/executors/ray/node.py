@@ -67,7 +67,7 @@ def own_folder(kind: str) -> Iterator[Path]:
 def usual_priority() -> Iterator[int]:
     """Let this process wait its turn as any other for a while, and return how nice it then is.
 
-    Ray makes its processes nice. Only the system's administrator may undo that; others are told.
+    Ray makes its processes nice. Only the system's administrator may undo that; other users get a message.
     """
     before = os.getpriority(os.PRIO_PROCESS, 0)
     if before > 0:

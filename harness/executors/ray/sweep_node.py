@@ -36,7 +36,7 @@ class SweepRequest(LatencyRequest):
 
 @dataclass(frozen=True, slots=True)
 class SweepOrder:
-    """What a node is told.
+    """The driver's request to a node.
 
     Attributes:
         agents: By label.

@@ -29,7 +29,7 @@ class DialLine:
         name: For the legend.
         place: For colour, marker and kind of line.
         family: Index of the panel.
-        trained: Values that were trained on; None where that is not told.
+        trained: Values that were trained on; None where that is not recorded.
         points: Value of the dial, and the score there.
     """
 

@@ -63,7 +63,7 @@ class DialPoint:
         dial: The value.
         task: Id of the task.
         episodes, of_episodes: That the score rests on, and that were planned.
-        trained: Whether the agent was trained on the task; None where that is not told.
+        trained: Whether the agent was trained on the task; None where that is not recorded.
         score: Mean normalised score: 0 is chance, 1 the best.
     """
 
@@ -83,7 +83,7 @@ class DialCurve:
         agent, name: Label, and what it is called in reports.
         place: Of the agent in the report, for its colour.
         family: Index of the family.
-        trained: Values that it was trained on, also those that were not played; None where it is not told.
+        trained: Values that it was trained on, also those that were not played; None where not recorded.
         points: By value.
         failing: Where it fails.
     """
@@ -164,7 +164,7 @@ def families_of(tasks: Sequence[PlannedTask]) -> tuple[DialFamily, ...]:
 
 
 def trained_dials(training_tasks: Iterable[str] | None, domain: str, family: str) -> tuple[int, ...] | None:
-    """Return the values of a family's dial among the tasks of a training; None where those are not told."""
+    """Return the values of a family's dial among the tasks of a training; None where not recorded."""
     if training_tasks is None:
         return None
     dials = [known_dial(task) for task in training_tasks if task.partition("/")[0] == domain]

@@ -152,7 +152,7 @@ def _caveats(result: DialsResult) -> tuple[Caveat, ...]:
                 "dials-gaps",
                 "Curves against the dial lack values that were planned (not played, or without a usable "
                 "score): "
-                "where such an agent fails is told from the others.",
+                "where such an agent fails is estimated from the others.",
                 tuple(gaps),
             )
         )

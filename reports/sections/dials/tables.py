@@ -41,7 +41,7 @@ def failing_words(point: FailingPoint, smallest: int, largest: int) -> TableCell
 def dials_words(dials: tuple[int, ...] | None) -> str:
     """Return the values that were trained on."""
     if dials is None:
-        return "not told"
+        return "not recorded"
     return ", ".join(map(str, dials)) or "none"
 
 

@@ -75,7 +75,7 @@ def _lead(values: Values, normaliser: Normaliser) -> list[str]:
         for agent in values.agents
         if agent.trained
     )
-    said = [f"Trained lengths, as the checkpoints' cards or the command told: {trained}."] if trained else []
+    said = [f"Trained lengths, as the checkpoints' cards or the command say: {trained}."] if trained else []
     if values.score_domains:
         said.append(
             "Scores: each model plays with a limited context, a window that is read anew at each decision or "
@@ -111,7 +111,7 @@ def _caveats(values: Values) -> list[Caveat]:
             Caveat(
                 "extrapolation-trained-length",
                 "It is not known on how many timesteps these models were trained, so what is beyond that "
-                "length is not told; 'lram extrapolate --trained' says it.",
+                "length is not known; state it with 'lram extrapolate --trained'.",
                 unknown,
             )
         )

@@ -173,7 +173,7 @@ def _order(context: Context) -> tuple[bool, str, int]:
 
 
 def _check_same(known: Candidate, agent: Candidate, found: Extrapolation) -> None:
-    # A model of no digest is told by what builds it; others may have been moved.
+    # A model without a digest is identified by what builds it; others may have been moved.
     same = known.info.digest == agent.info.digest and (agent.info.digest or known.spec == agent.spec)
     if not same:
         what = "two models"

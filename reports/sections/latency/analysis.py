@@ -45,7 +45,7 @@ INPUTS = 1.1
 """Ratio of the times of decisions on repeated and on distinct inputs that is no difference."""
 
 ENOUGH = {0.9: 20, 0.99: 100}
-"""Decisions, of all processes together, from which a percentile is told."""
+"""Decisions, of all processes together, from which a percentile is given."""
 
 
 Medians = dict[tuple[int, int, int], dict[int, float]]

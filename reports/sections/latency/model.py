@@ -138,7 +138,7 @@ class Crossing:
         first, second: Places among the subjects; ``first`` gains as contexts grow.
         batch: Lanes.
         at: By the medians over processes; times between two contexts are taken to lie on a line. None where
-            processes are too few for an interval: it cannot be told.
+            processes are too few for an interval.
         low, high: Interval over processes, likewise.
         first_faster, second_faster, unclear: Contexts, by the interval of the ratio of their times.
         contexts: At which both were measured.
@@ -177,7 +177,7 @@ class Fit:
     """Whether 99 of 100 decisions of a subject are ready within the period of a control rate.
 
     Attributes:
-        fits, misses, unknown: Contexts at which they are, are not, and at which that cannot be told
+        fits, misses, unknown: Contexts at which they are, are not, and at which that is not known
             (:mod:`lram.reports.sections.latency.readiness`).
     """
 

@@ -2,7 +2,7 @@
 
 The question is whether the share of late decisions is 1% or less. It is answered from the decisions of
 several processes by exact one-sided bounds (Clopper and Pearson 1934) of that share: ready where the upper
-one is at most 1%, late where the lower one is above 1%, and otherwise it cannot be told. So an agent that is
+one is at most 1%, late where the lower one is above 1%, and otherwise it is undecided. So an agent that is
 late more often passes in at most one case of twenty, and so does the opposite. With no late decision at all
 this takes log(0.05) / log(0.99) = 299 decisions, with one 473.
 
@@ -38,7 +38,7 @@ def decisions_needed(share: float = SHARE, level: float = LEVEL) -> int:
 
 
 def ready(late: Sequence[int], decisions: Sequence[int]) -> bool | None:
-    """Return whether ``SHARE`` of all decisions are in time; None where that cannot be told.
+    """Return whether ``SHARE`` of all decisions are in time; None where that is undecided.
 
     Args:
         late: Late decisions of each process.

@@ -101,7 +101,7 @@ def curves(result: LatencyResult) -> Table[ContextLatency]:
     ]
     caption = (
         "Time of one decision of all lanes: median over processes of the process medians, and its interval; "
-        f"p90 and p99 of all decisions together, told from {ENOUGH[0.9]} and {ENOUGH[0.99]} decisions on. "
+        f"p90 and p99 of all decisions together, given from {ENOUGH[0.9]} and {ENOUGH[0.99]} decisions on. "
         "State or cache: what all lanes keep between decisions. Peak memory: of the whole process, "
         "libraries, weights and inputs included."
     )
@@ -159,7 +159,7 @@ def crossovers(result: LatencyResult) -> list[Table[Crossing]]:
         "The context from which on the first agent's step takes less time than the second's, up to the "
         "longest measured; times between two contexts are taken to lie on a line. The first is the one "
         "whose time grows less. 'Faster at': contexts at which the interval of the ratio leaves out 1; "
-        f"with fewer than {FEWEST} processes neither these nor the crossover can be told."
+        f"with fewer than {FEWEST} processes neither these nor the crossover are given."
     )
     if len(shown) < len(result.crossings):
         caption += (
@@ -217,7 +217,7 @@ def rates(result: LatencyResult) -> list[Table[Any]]:
         "Contexts at which 99 of 100 decisions are ready within the period of a control rate: where the "
         f"exact one-sided {LEVEL:.0%} bound of the share of late ones is at most {1 - SHARE:.0%}; late: "
         f"where even the lower bound is above it. That takes {decisions_needed()} decisions without a late "
-        "one, more with any; otherwise it cannot be told. Late decisions that come together in some "
+        "one, more with any; otherwise it cannot be decided. Late decisions that come together in some "
         "processes count for fewer. The bounds are for processes like those measured"
     )
     fewest = min(processes.values(), default=0)

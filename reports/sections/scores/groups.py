@@ -31,7 +31,7 @@ def seen(summary: Summary) -> Table[tuple[AgentResult, AgentSplit]] | None:
         return None
     columns: list[Column[tuple[AgentResult, AgentSplit]]] = [
         words("Agent", "", lambda row: row[0].name),
-        words("Told by", "", lambda row: _source(row[1])),
+        words("Source", "", lambda row: _source(row[1])),
         Column("Tasks seen", "", lambda row: len(row[1].seen)),
         Column("Score, seen", "", lambda row: row[1].seen_score if row[1].seen else None, forms.scores),
         Column("Tasks unseen", "", lambda row: len(row[1].unseen)),

@@ -84,7 +84,7 @@ class CellValues:
         errored: Episodes without a score.
         train_s: Seconds that training took.
         by_task: Mean normalised score by task.
-        training_tasks: Ids of the tasks that it was trained on; None where that is not told.
+        training_tasks: Ids of the tasks that it was trained on; None where that is not recorded.
         simulator_seeds: Of each scored episode, by task and episode.
         reused: Name of the study whose training it is, where that is another one.
     """

@@ -30,7 +30,7 @@ class LevelCurve:
     Attributes:
         levels: Name of the level of each axis.
         family: Index of the family.
-        trained: Values of the dial that were trained on; None where that is not told.
+        trained: Values of the dial that were trained on; None where that is not recorded.
         points: Value of the dial, and the mean over training seeds with its t interval.
         by_seed: Mean score by training seed and value of the dial.
     """

@@ -221,9 +221,7 @@ def _sentence(effect: Effect) -> str:
     difference = f"{text.number(effect.value or 0.0, 3)}{ends}"
     if effect.verdict == CANNOT_TELL:
         why = f" from {effect.reason}" if len(effect.seeds) < LEAST_SEEDS else ""
-        return (
-            f"Whether {effect.level} scores otherwise than {effect.base} cannot be told{why}: {difference}."
-        )
+        return f"Whether {effect.level} scores otherwise than {effect.base} is not known{why}: {difference}."
     return f"{effect.level} scores {effect.verdict} than {effect.base}: {difference}."
 
 

@@ -34,7 +34,7 @@ class Leaf:
 
     Attributes:
         kind: ``tensor`` of numbers, ``image``, ``label`` (an index), ``text``, or ``other``: not read.
-        shape: Of one step's; 0 for a size that is not told.
+        shape: Of one step's; 0 for a size that is not recorded.
         dtype: NumPy's name of a tensor's type; empty for others.
         encoding: Of a tensor: ``none``, or ``bytes`` and ``zlib``, in which a step's array is a byte string.
         classes: Number of a label's classes.
@@ -60,7 +60,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One of the files: its split, and how many records it should have (None: that is not told)."""
+    """One of the files: its split, and how many records it should have (None: not recorded)."""
 
     path: Path
     records: int | None

@@ -20,7 +20,7 @@ def decoded(data: memoryview, shape: tuple[int, ...], where: str) -> npt.NDArray
 
     Args:
         data: A JPEG or PNG file.
-        shape: Height, width and colours that it should have; 0 for what is not told.
+        shape: Height, width and colours that it should have; 0 for what is not recorded.
         where: Names it in a sentence.
 
     Raises:
