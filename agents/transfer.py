@@ -1,7 +1,7 @@
 """What goes to the device that computes and what comes back: page-locked memory, one wait a decision.
 
 A copy from ordinary memory to a GPU waits for all that the GPU has to do. From page-locked memory it is asked
-for and goes on by itself; PyTorch uses such memory again only after the copies that read it. So nothing
+for and continues by itself; PyTorch uses such memory again only after the copies that read it. So nothing
 waits before :func:`fetch`, which brings all that a decision gave in one copy.
 """
 

@@ -1,4 +1,4 @@
-"""What is said to somebody who waits: how long it will take, and that something is still going on."""
+"""Messages for somebody who waits: how long it will take, and that work is still in progress."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Pace:
 
 
 def remaining(total: int, done: int, active: int, seconds: float) -> float | None:
-    """Return the seconds that the rest of ``total`` pieces takes, of which several are worked on at once.
+    """Return the seconds that the rest of ``total`` pieces takes, several of which run at once.
 
     Args:
         total: All of them.

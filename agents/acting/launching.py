@@ -1,7 +1,7 @@
 """A decision that a GPU still computes: its logits are on their way, and nobody has to wait for them.
 
 A copy to the host waits for all that the GPU has to do before. Into page-locked memory it is asked for and
-goes on by itself; an event tells when it has arrived. What is allocated and freed meanwhile is no danger:
+continues by itself; an event tells when it has arrived. What is allocated and freed meanwhile is no danger:
 PyTorch gives memory of a stream to operations that come later on the same stream only, and page-locked memory
 again after the copies that use it.
 """

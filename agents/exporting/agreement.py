@@ -60,14 +60,14 @@ def agreement(
         AgentError: An action or a logit differs by more; one sentence that says where.
     """
     read: list[Tensor] = []
-    heard = _heard(agent, read)
+    listening = _listening(agent, read)
     ties, largest = 0, 0.0
-    state = heard.start(1)
+    state = listening.start(1)
     for episode in range(EPISODES):
-        heard.reset(state, [0], [Episode(task, seed)])
+        listening.reset(state, [0], [Episode(task, seed)])
         policy.reset()
         for place, (seen, reward) in enumerate(made_up(task, DECISIONS, seed + episode)):
-            (expected,), state = heard.act(state, [seen], [reward], [0])
+            (expected,), state = listening.act(state, [seen], [reward], [0])
             given = policy.act(seen, reward)
             logits = _of_task(read.pop()[0].float().numpy(), task)
             found = policy.logits.reshape(logits.shape)
@@ -82,7 +82,7 @@ def agreement(
                 )
             if not np.array_equal(np.asarray(expected), np.asarray(given)):
                 ties += _ties(logits, expected, given, task, 2 * tolerance * scale, where)
-                heard.took(state, [0], [given])  # both continue from one past
+                listening.took(state, [0], [given])  # both continue from one past
     step = agent.stepper.detail
     return Agreement(EPISODES, EPISODES * DECISIONS, ties, largest, tolerance, step)
 
@@ -98,7 +98,7 @@ def made_up(task: TaskSpec, decisions: int, seed: int) -> Iterator[tuple[Observa
             yield rng.standard_normal(task.observation_shape).astype(np.float32), reward
 
 
-def _heard(agent: ModelAgent, read: list[Tensor]) -> ModelAgent:
+def _listening(agent: ModelAgent, read: list[Tensor]) -> ModelAgent:
     """Return the agent so that the logits that it reads are put into ``read``, too."""
     head = agent.reader.action_head
 

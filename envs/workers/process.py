@@ -167,24 +167,24 @@ class WorkerProcess:
 
     @property
     def deadline(self) -> float | None:
-        """When (seconds of the clock) the answer being worked on is overdue; None: nothing is owed."""
+        """When (seconds of the clock) the pending answer is overdue; None: none is pending."""
         return self._head_since + self._owed[0].limit_s if self._owed else None
 
     @property
     def limit_s(self) -> float:
-        """Seconds allowed for the answer being worked on; infinite when nothing is owed."""
+        """Seconds allowed for the pending answer; infinite when none is."""
         return self._owed[0].limit_s if self._owed else math.inf
 
     @property
     def culprit(self) -> int | None:
-        """The slot whose request is being worked on; None when nothing is owed."""
+        """The slot whose request is pending; None when none is."""
         return self._owed[0].slot if self._owed else None
 
     @property
     def blamed(self) -> tuple[int | None, bool]:
         """The slot whose episode is to blame for the worker's end, and whether that episode had ended.
 
-        That is the one being worked on; for a second answer to one request, the one that was answered.
+        That is the pending one; for a second answer to one request, the one that was answered.
         """
         if not self._blame_last:
             return self.culprit, False
@@ -199,11 +199,11 @@ class WorkerProcess:
         return bool(self._unsent)
 
     def postpone(self, seconds: float) -> None:
-        """Count the answer being worked on as due so much later: for that long nothing ran."""
+        """Count the pending answer as due so much later: for that long nothing ran."""
         self._head_since += seconds
 
     def count_anew(self, now: float) -> None:
-        """Count the time of the answer being worked on from ``now``; once for each answer."""
+        """Count the time of the pending answer from ``now``; once for each answer."""
         if self._owed and not self._anew:
             self._head_since, self._anew = now, True
 

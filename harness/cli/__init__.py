@@ -148,7 +148,7 @@ def main() -> None:
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
-            except OSError:  # nobody reads it; the interpreter must not stumble over it on its way out
+            except OSError:  # nobody reads it; the interpreter must not fail on it at exit
                 lead_nowhere(stream)
 
 

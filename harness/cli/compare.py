@@ -127,7 +127,7 @@ class _Gate:
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """Write what refuses a comparison as its error, lest an earlier job's file pass for it."""
+        """Write what refuses a comparison as its error, so that no earlier job's file is read."""
         try:
             yield
         except ROOTS as error:

@@ -1,4 +1,4 @@
-"""Exporting a store in the formats of others: which episodes, and what came of it."""
+"""Exporting a store in the formats of others: which episodes, and with what result."""
 
 from __future__ import annotations
 

@@ -254,7 +254,7 @@ class ImportReport:
         return sum(task.episodes for task in self.tasks.values())
 
     def closing(self) -> str:
-        """Return in one line what came of the source: imported, known before, left out and why."""
+        """Return the result of the source in one line: imported, known before, left out and why."""
         clauses = [f"{count(self.episodes, 'episode')} imported"]
         if self.known:
             clauses.append(f"{self.known} already there")

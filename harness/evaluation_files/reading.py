@@ -79,7 +79,7 @@ def _spec(spec: str, folder: Path) -> str:
         return with_absolute_file(spec, str(folder.absolute()))
     path = Path(spec).expanduser() if spec.startswith("~/") else Path(spec)
     there = any(_is_folder(folder / head) for head in parse_agent(str(path)).heads if head)
-    # What is not there stays a path of this file, lest one of the working directory be taken for it.
+    # What is not there stays a path of this file; one of the working directory must not replace it.
     if there or os.sep in spec or _is_folder(Path(spec)):
         return str((folder / path).resolve())
     return spec

@@ -55,7 +55,7 @@ LOCAL = LocalExecutor()
 
 @dataclass(slots=True, eq=False)
 class _LocalWork:
-    """A job that is worked on."""
+    """A job in progress."""
 
     job: ExecutorJob[Any]
     results: Iterator[Any]

@@ -67,4 +67,4 @@ def cause(output: str) -> str:
         return f"{why[:_LONGEST]}: {_OTHER_PYTHON}"
     lines = [line.strip() for line in output.splitlines()]
     said = [line for line in lines if line and not line.startswith(("[notice]", "hint:"))]
-    return said[-1][:_LONGEST] if said else "the installer said nothing"
+    return said[-1][:_LONGEST] if said else "the installer printed nothing"

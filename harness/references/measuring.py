@@ -94,7 +94,7 @@ def _returns(run: Run, reference: str | None) -> dict[tuple[str, str], list[floa
             f"{skip.agent} cannot play {skip.task} ({skip.reason}); measure it with another --reference"
         )
     if missing := len(run.missing()):
-        raise LramError(f"{run.path} lacks {missing} episodes; go on with: {resume_command(run)}")
+        raise LramError(f"{run.path} lacks {missing} episodes; resume it with: {resume_command(run)}")
     returns: dict[tuple[str, str], list[float]] = {}
     for record in run.records():
         if record.failure is not None or record.episode_return is None:

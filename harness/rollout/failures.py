@@ -11,8 +11,8 @@ class Tally:
     """Gives up tasks whose first episodes all errored, and domains whose workers never come to life.
 
     The first episodes of the plan count, not the first to fail: an episode that has to be repeated
-    because a neighbour crashed must not find its task condemned by the crashes alone. A bad action is
-    the agent's failure and condemns the task for that agent only.
+    because a neighbour crashed must not find its task given up for the crashes alone. A bad action is
+    the agent's failure and gives up the task for that agent only.
     """
 
     def __init__(self, limit: int, worker_slots: int) -> None:

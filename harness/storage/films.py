@@ -26,7 +26,7 @@ class FilmedEpisode:
     Attributes:
         agent, task, episode: Which.
         why: Why it was chosen, such as ``best``.
-        episode_return, length, success: What came of it; ``success`` is at any step, None where the task has
+        episode_return, length, success: Its results; ``success`` is at any step, None where the task has
             no such notion.
         trajectory: Trajectory checksum of the record, which the filmed replay has, too.
     """

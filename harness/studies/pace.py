@@ -34,7 +34,7 @@ class CellPace:
         Args:
             waiting: Cells that were not begun.
             running: Seconds since each of the others was begun.
-            jobs: Cells that are worked on at a time.
+            jobs: Cells that run at the same time.
         """
         if not self._seconds:
             return None

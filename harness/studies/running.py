@@ -97,7 +97,7 @@ def ablate(
 
     Raises:
         LramError, AgentError: The study cannot be run as it is; one sentence.
-        KeyboardInterrupt: The cells in work have saved what they can.
+        KeyboardInterrupt: The running cells have saved what they can.
     """
     if jobs is not None and jobs < 1:
         raise LramError(f"jobs is {jobs}; it must be 1 or more")

@@ -318,7 +318,7 @@ ROW_FAULTS: dict[Callable[[Path], None], tuple[str, str]] = {
     _nan: (ROWS, "episode 1 has an action that is not finite at row 1"),
     _empty_place: (ROWS, "has a column 'next.reward' with empty places"),
     _out_of_order: (ROWS, "episode 1 has rows out of order"),
-    _done_early: (ROWS, "episode 1 is done at row 1 and goes on"),
+    _done_early: (ROWS, "episode 1 is done at row 1 and continues"),
     _outside: ("meta/info.json", "is no path within the data set"),
     _wide_template: ("meta/info.json", "is no path within the data set"),
     _no_action: ("", "has no feature 'action'; it has"),

@@ -628,7 +628,7 @@ OUTPUTS = {
         "Collecting numpy\nsomething new went wrong\n\n[notice] a new pip\n",
         "something new went wrong",
     ),
-    "nothing": ("", "said nothing"),
+    "nothing": ("", "printed nothing"),
 }
 
 

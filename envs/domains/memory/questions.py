@@ -2,7 +2,7 @@
 
 Actions change nothing that is seen. The return is the share of the questions that were answered rightly, and
 it is paid at the last step as a whole: a reward after each answer would tell what the state was, and an agent
-could go on from there instead of remembering. An action at a step without a question is not looked at.
+could continue from there instead of remembering. An action at a step without a question is not looked at.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The one loop that has jobs done on nodes: it starts them, hears of them, and finds out what was lost.
+"""The one loop that runs jobs on nodes: it starts them, receives updates, and finds out what was lost.
 
 A kind of work is a :class:`JobSource` (:mod:`.rollouts`, :mod:`.cells`, :mod:`.sweeps`). It says which job
 goes to which node, and what an update or a loss means; how nodes come and go, what of them is free, whose
@@ -228,7 +228,7 @@ class JobLoop:
 
     def _place(self, source: JobSource[Any]) -> None:
         """Start jobs until nothing more fits."""
-        end = time.monotonic() + _WAIT_S  # jobs that run want to be heard, too
+        end = time.monotonic() + _WAIT_S  # updates of running jobs are due, too
         while len(source) and time.monotonic() < end:
             running = source.choose()
             if running is None:
@@ -295,9 +295,9 @@ class JobLoop:
         source.nodes_changed()
 
     def _remove_node(self, source: JobSource[Any], node: Node) -> None:
-        """Have done again what a node that is gone had in work."""
+        """Repeat the jobs that ran on a node that is gone."""
         if self._registry.remove(node):
-            self._log(f"the node {node} was lost; what it had in work is done again")
+            self._log(f"the node {node} was lost; its unfinished jobs are repeated")
         self.capacity.update()
         for running in [one for one in self.running if one.node.id == node.id]:
             self.cancel(running)

@@ -1,4 +1,4 @@
-"""Rollouts on a cluster: which episodes become a job, what comes of it, and what is repeated after a loss."""
+"""Rollouts on a cluster: which episodes become a job, what updates mean, what is repeated after a loss."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ def measure(order: bytes, artifacts: Artifacts, inputs: bytes) -> Iterator[Messa
         yield _message(SweepUpdate(problem=str(error)))
 
 
-def _message(heard: SweepUpdate, inputs: bytes = b"") -> Message:
-    return msgspec.json.encode(heard), inputs
+def _message(update: SweepUpdate, inputs: bytes = b"") -> Message:
+    return msgspec.json.encode(update), inputs
 
 
 class _Sweep:

@@ -87,7 +87,7 @@ def _lead(values: Values, normaliser: Normaliser) -> list[str]:
         said.append(
             "Losses: each model reads trajectories of other policies whole, in one pass, and is asked for "
             f"every action. Not trained on: {'; '.join(values.unseen)}. They separate the length of the "
-            "context from the phase of the episode, but say nothing of states that only a model's own "
+            "context from the phase of the episode, but say nothing about states that only a model's own "
             "actions lead to."
         )
     return said

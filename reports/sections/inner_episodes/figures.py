@@ -38,7 +38,7 @@ def parts_figure(whole: PartsResult) -> Drawing:
         "tasks. Dotted line: expected return of uniformly random actions; dashed line: the reference, which "
         "in Dark-Room knows the goal from the beginning, so that no learner can reach it in the first inner "
         "episodes. A rising line shows that an agent uses what it saw earlier in the trial. The lines of two "
-        f"checkpoints say nothing of the noise between trainings.{note}",
+        f"checkpoints say nothing about the noise between trainings.{note}",
         figure,
     )
 

@@ -59,8 +59,8 @@ def _curves(result: LatencyResult) -> Drawing:
         "Time of a decision against context",
         "Agent step: observations in, actions out, all lanes together; points are medians over processes, "
         "bars their intervals (often smaller than the marker). Both axes are logarithmic. A line ends where "
-        "memory or patience did; the table says which. Points at which an agent is faster on inputs that it "
-        "has seen are left out.",
+        "memory or the time limit did; the table says which. Points at which an agent is faster on inputs "
+        "that it has seen are left out.",
     )
 
 

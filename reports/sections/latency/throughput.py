@@ -11,7 +11,7 @@ from lram.reports.sections.latency.model import ContextLatency, Crossing, Latenc
 from lram.reports.table import EMPTY, Column, Table, TableCell, hidden, words
 
 FEWEST_BATCHES = 3
-"""Numbers of lanes from which on people are shown what comes of them."""
+"""Numbers of lanes from which on the throughput is shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def curves_figure(curves: Sequence[LearningCurve]) -> Drawing:
         "line: random play; dashed line: the reference. The highest point of a curve is too high on "
         "average: the table of best checkpoints corrects it."
         + (" Hollow: the best checkpoint, played anew from other starts." if confirmed else "")
-        + f"{doubt} Lines of two trainings say nothing of the noise between training seeds.{note}",
+        + f"{doubt} Lines of two trainings say nothing about the noise between training seeds.{note}",
         figure,
     )
 

@@ -171,7 +171,7 @@ class FrameReader:
         else:
             early = np.flatnonzero(done[:-1])
             if len(early):
-                raise SourceError(f"{where} is done at row {early[0]} and goes on; leave it out")
+                raise SourceError(f"{where} is done at row {early[0]} and continues; leave it out")
             terminated = bool(done[-1]) and not truncated
         return RawEpisode(
             observations=_side_by_side([columns[one.key] for one in self.choice.observed]),

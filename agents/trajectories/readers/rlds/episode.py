@@ -91,7 +91,7 @@ class EpisodeReader:
         if first is not None and first[1:].any():
             raise SourceError(f"{where} begins anew at step {1 + int(first[1:].argmax())}; leave it out")
         if last is not None and last[:-1].any():
-            raise SourceError(f"{where} ends at step {int(last[:-1].argmax())} and goes on; leave it out")
+            raise SourceError(f"{where} ends at step {int(last[:-1].argmax())} and continues; leave it out")
         actions, space = self._actions(example, steps, where)
         observations, notes = self._observations(example, steps, where)
         ended = bool(last is not None and last[-1])
@@ -108,7 +108,7 @@ class EpisodeReader:
         terminated = bool(terminal[-1]) if terminal is not None else bool(_zero_last(discounts))
         if terminal is not None and terminal[:-1].any():
             raise SourceError(
-                f"{where} is terminal at step {int(terminal[:-1].argmax())} and goes on; leave it out"
+                f"{where} is terminal at step {int(terminal[:-1].argmax())} and continues; leave it out"
             )
         return RawEpisode(
             observations=observations,
