@@ -67,6 +67,12 @@ def is_preset_like(name: str) -> bool:
     }
 
 
+def preset_kind(name: str) -> str:
+    """Return the kind of backbone that a preset's name tells; empty where it is spelt as none."""
+    match = _NAME.fullmatch(name)
+    return match["kind"] if match is not None else ""
+
+
 def parse_preset(name: str) -> ModelConfig:
     """Return the configuration that ``name`` stands for; AgentError tells kinds and sizes."""
     match = _NAME.fullmatch(name)

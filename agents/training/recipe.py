@@ -23,10 +23,12 @@ import msgspec
 from msgspec import Meta
 
 from lram.agents.api import AgentError
-from lram.agents.backbones.registry import built_in, kinds, renamed_presets
+from lram.agents.backbones.registry import built_in, find_spec, kinds, renamed_presets
+from lram.agents.backbones.spec import BackboneSpec
 from lram.agents.compute import SequenceForm
 from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.model.presets import parse_preset
+from lram.agents.shown import shown
 
 Share: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -322,6 +324,8 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(recipe)
     model = plain["model"]
     overrides = _replace(model.pop("overrides"), None, "none")
+    if (renamed := renamed_presets().get(recipe.model.preset)) is not None:
+        model["preset"] = renamed.means  # read back from a whole recipe, the name would mean an earlier model
     plain["model"] = {name: value for name, value in {**model, **overrides}.items() if value != ""}
     return plain
 
@@ -366,27 +370,60 @@ def model_config(section: ModelSection, initial: ModelConfig | None = None) -> M
     if initial is None and not section.overrides:
         raise AgentError("the recipe names no model; set model.preset, for instance to xlstm[7:1]-1M")
     plain = config_to_dict(initial) if initial is not None else {}
-    for name, value in _without_none(section.overrides).items():
+    specs = _named_backbones(section.overrides)
+    for name, value in _without_none(section.overrides, specs).items():
         both = isinstance(value, Mapping) and isinstance(plain.get(name), Mapping)
         plain[name] = {**plain[name], **value} if both else value
+    others = [kind for kind in specs if initial is not None and kind != initial.kind]
+    if initial is not None and others and plain[initial.kind] is not None:
+        whose = f"the preset {shown(section.preset)}" if section.preset else "the checkpoint of init_from"
+        raise AgentError(
+            f"the recipe's model has two backbones, {initial.kind} of {whose} and {others[0]}; leave one of "
+            "them out, and set model.width and model.layers where it is the preset"
+        )
     for name in ("width", "layers"):
         if name not in plain:
             raise AgentError(f"the recipe's model has no {name}; set model.{name}, or model.preset")
     return config_from_dict(plain)
 
 
-def _without_none(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return overrides with None for "none", but where that is a word of the field, as of positions."""
+def _named_backbones(overrides: Mapping[str, Any]) -> dict[str, BackboneSpec]:
+    """Return the backbones that overrides name, by their code or kind or by their section, by kind."""
+    named = overrides.get("backbone")
+    names = [named] if isinstance(named, str) and named else []
+    names += [name for name in kinds() if isinstance(overrides.get(name), Mapping)]
+    return {spec.kind: spec for spec in map(find_spec, names)}
+
+
+def _without_none(overrides: Mapping[str, Any], specs: Mapping[str, BackboneSpec]) -> dict[str, Any]:
+    """Return overrides with None for "none", but where that is a word of the field, as of positions.
+
+    Args:
+        overrides: Fields of the model.
+        specs: The backbones whose options may be among them, by kind.
+    """
     plain: dict[str, Any] = _replace(overrides, "none", None)
     for kind, section in overrides.items():
-        spec = built_in(kind)
-        if spec is None or not isinstance(section, Mapping):
+        if kind not in specs or not isinstance(section, Mapping):
             continue
-        hints = get_type_hints(spec.options)
+        hints = get_type_hints(specs[kind].options)
         for name, value in section.items():
-            if value == "none" and "none" in get_args(hints.get(name)):
+            if value == "none" and _is_word("none", hints.get(name)):
                 plain[kind][name] = value
     return plain
+
+
+def _is_word(word: str, hint: Any) -> bool:
+    """Return whether an option of the type ``hint`` may be ``word`` and cannot be None."""
+    return word in get_args(hint) or (_fits(word, hint) and not _fits(None, hint))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _replace(value: Any, old: Any, new: Any) -> Any:

@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 
 from lram.agents.api import AgentError
-from lram.agents.backbones.registry import renamed_presets
 from lram.agents.durable import read_regular
 from lram.agents.model.config import config_to_dict
 from lram.agents.shown import shown
+from lram.agents.training.layers import before, with_present_name
 from lram.agents.training.recipe import (
     MODEL_SECTION,
     ModelSection,
@@ -30,7 +30,7 @@ from lram.agents.training.recipe import (
     model_config,
     recipe_to_dict,
 )
-from lram.agents.training.settings import apply_setting, setting_names
+from lram.agents.training.settings import apply_settings, setting_names
 
 WARMUP_PART = 50
 """One update in so many is warm-up where no recipe says: 667 of 33,333 by default."""
@@ -58,7 +58,8 @@ def read_recipe(
 
     ``base = "other.toml"`` at the top names another recipe, by its path from the folder of the one that names
     it. Sections of the two are put together, and a field that the recipe names takes the place of the base's
-    as a whole. The base may have a base.
+    as a whole. The base may have a base. A backbone that the recipe or a setting names takes the place of
+    the base's backbone or preset; of a preset, width and number of blocks stay.
 
     Args:
         path: A TOML file; None: the defaults alone.
@@ -73,8 +74,7 @@ def read_recipe(
     plain: dict[str, Any] = {}
     if path is not None:
         plain = _read_file(Path(path)) if written_out else _read_based(Path(path))
-    for setting in settings:
-        apply_setting(plain, setting)
+    plain = apply_settings(plain, settings)
     return recipe_from_dict(plain, str(path) if path is not None else "the recipe")
 
 
@@ -88,21 +88,15 @@ def recipe_from_dict(plain: Mapping[str, Any], where: str = "the recipe") -> Rec
     for name, value in flat(plain).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise AgentError(f"{where}: {name} is {value}, which is no finite number; fix the value")
-    nested = {**plain}
+    nested = with_present_name(plain, written_out=is_written_out(plain))
     if isinstance(nested.get("model"), Mapping):
         model = nested["model"]
         nested["model"] = {name: model[name] for name in model if name in MODEL_SECTION}
         # The backbone defines the names of these, whose code may be the user's own.
         nested["model"]["overrides"] = {name: model[name] for name in model if name not in MODEL_SECTION}
     data = nested.get("data")
-    written_out = isinstance(data, Mapping) and data.keys() >= _WRITTEN_OUT
-    if isinstance(data, Mapping) and written_out and "validation_unit" not in data:
+    if isinstance(data, Mapping) and is_written_out(nested) and "validation_unit" not in data:
         nested["data"] = {**data, "validation_unit": "episode"}
-    if isinstance(nested.get("model"), Mapping):
-        renamed = renamed_presets().get(str(nested["model"].get("preset")))
-        if renamed is not None:
-            # Written out today, a name has its brackets; so one without them is of an earlier version.
-            nested["model"]["preset"] = renamed.meant if written_out else renamed.means
     optimizer = nested.get("optimizer")
     if isinstance(optimizer, Mapping) and "warmup_updates" not in optimizer:
         updates = optimizer.get("updates")
@@ -125,9 +119,7 @@ def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     The recipe's warm-up is taken to follow from its updates: where settings name so few that none is left
     after it, and no warm-up, it is a fiftieth of those.
     """
-    plain = recipe_to_dict(recipe)
-    for setting in settings:
-        apply_setting(plain, setting)
+    plain = apply_settings(recipe_to_dict(recipe), settings)
     optimizer, named = plain["optimizer"], setting_names(settings)
     updates = optimizer.get("updates")
     follows = "optimizer.updates" in named and "optimizer.warmup_updates" not in named
@@ -235,9 +227,17 @@ def _read_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise AgentError(f"{path} cannot be read ({error.strerror}); give a TOML file") from None
     try:
-        return tomllib.loads(text)
+        plain = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and brackets without end
         raise AgentError(f"{path} is not TOML: {shown(str(error), 200)}; fix that place") from None
+    # Now, while it is known which file has the name: over it comes what other files and settings say.
+    return with_present_name(plain, written_out=is_written_out(plain))
+
+
+def is_written_out(plain: Mapping[str, Any]) -> bool:
+    """Return whether a training, or ``--print-recipe``, wrote out these plain values of a recipe."""
+    data = plain.get("data")
+    return isinstance(data, Mapping) and data.keys() >= _WRITTEN_OUT
 
 
 def _read_based(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _read_based(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise AgentError(
             f'{path}: {BASE} is {shown(str(named), 80)!r}, which names no recipe; write {BASE} = "other.toml"'
         )
-    _refuse_unknown(plain, (), str(path))
+    _refuse_unknown(plain, (), str(path), based=True)
     chain, file = (*above, path), path.parent / named
     try:
         there, places = file.exists(), [one.resolve() for one in (file, *chain)]
@@ -265,7 +265,7 @@ def _read_based(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise AgentError(
             f"{path}: more than {MOST_BASES} recipes are based on one another; join some of them"
         )
-    return _over(_read_based(file, chain), plain)
+    return _over(before(_read_based(file, chain), plain), plain)
 
 
 def _over(base: Mapping[str, Any], plain: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -281,14 +281,22 @@ def _over(base: Mapping[str, Any], plain: Mapping[str, Any], path: tuple[str, ..
     return made
 
 
-def _refuse_unknown(plain: Mapping[str, Any], path: tuple[str, ...], where: str) -> None:
-    # msgspec drops unknown fields of dataclasses in silence; a misspelt one must not be.
+def _refuse_unknown(
+    plain: Mapping[str, Any], path: tuple[str, ...], where: str, *, based: bool = False
+) -> None:
+    """Raise AgentError for a field that no recipe has: msgspec drops those of dataclasses in silence.
+
+    Of a recipe that is based on another, the options of a backbone are left for when both are one: the base
+    may name the backbone, whose code may be the user's own.
+    """
     known = known_fields(path)
     if path == ("model",) and ":" in str(plain.get("backbone", "")):
         known = None
     if known is None:
         return
     for name, value in plain.items():
+        if based and path == ("model",) and isinstance(value, Mapping):
+            continue
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
             elsewhere = [".".join((*at, name)) for at in _SECTIONS if name in (known_fields(at) or ())]
@@ -301,7 +309,7 @@ def _refuse_unknown(plain: Mapping[str, Any], path: tuple[str, ...], where: str)
             field = shown(".".join((*path, name)))
             raise AgentError(f"{where} has a field {field} that is not known; {hint}")
         if isinstance(value, Mapping):
-            _refuse_unknown(value, (*path, name), where)
+            _refuse_unknown(value, (*path, name), where, based=based)
 
 
 _SECTIONS: tuple[tuple[str, ...], ...] = (

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from lram.agents.api import AgentError
 from lram.agents.shown import shown
+from lram.agents.training.layers import before, with_present_name
 from lram.agents.training.recipe import is_list, is_text
 
 _WORDS: Mapping[str, Any] = {"True": True, "False": False, "None": "none", "null": "none"}
@@ -36,6 +38,26 @@ def apply_setting(plain: dict[str, Any], setting: str) -> None:
                 "whole"
             )
     plain[path[-1]] = value
+
+
+def apply_settings(plain: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Return a recipe's plain values with ``section.field=value`` settings over them.
+
+    A preset's name means what it means today. A backbone takes the place of another one, and of a preset
+    (:func:`lram.agents.training.layers.before`).
+
+    Raises:
+        AgentError: As of :func:`apply_setting`.
+    """
+    named: dict[str, Any] = {}
+    for setting in settings:
+        apply_setting(named, setting)
+    # A name of an earlier version that these values have from a file is not a setting's.
+    changed = deepcopy(before(plain, named))
+    for setting in settings:
+        apply_setting(changed, setting)
+    model = named.get("model")
+    return with_present_name(changed) if isinstance(model, Mapping) and "preset" in model else changed
 
 
 def setting_names(settings: Sequence[str]) -> set[str]:

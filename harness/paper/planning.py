@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lram.agents.training.recipe_text import render_key, render_value
-from lram.agents.training.settings import apply_setting, setting_names
+from lram.agents.training.settings import apply_settings, setting_names
 from lram.harness.errors import LramError
 from lram.harness.paper.items import FullScale, PaperItem, Scale, shared_full
 from lram.harness.strict_toml import read_toml
@@ -169,9 +169,7 @@ def _recipe(recipe: Mapping[str, Any], folder: Path, choices: PaperChoices) -> d
 
 def _set(recipe: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """Return a recipe with the settings, and its selections of tasks as ids, which recipes know alone."""
-    plain: dict[str, Any] = json.loads(json.dumps(recipe))
-    for setting in settings:
-        apply_setting(plain, setting)
+    plain = apply_settings(json.loads(json.dumps(recipe)), settings)
     names = setting_names(settings)
     if "optimizer.updates" in names and "optimizer.warmup_updates" not in names:
         plain["optimizer"].pop("warmup_updates", None)  # so that it follows from the updates

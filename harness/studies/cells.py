@@ -15,13 +15,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from importlib.metadata import version
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import msgspec
 
+from lram.agents.training.layers import before, with_present_name
 from lram.agents.training.recipe import EARLIER_DEFAULTS, FREE, Recipe, flat, recipe_to_dict
-from lram.agents.training.recipe_text import recipe_from_dict
+from lram.agents.training.recipe_text import is_written_out, recipe_from_dict
 from lram.harness.storage.seeds import evaluation_seed
 from lram.harness.studies.study import Evaluation, Study, Timing
 
@@ -109,12 +110,19 @@ def _recipe(
     study: Study, changes: Sequence[Mapping[str, Any]], seed: int, stores: Sequence[str], where: str
 ) -> Recipe:
     plain: dict[str, Any] = msgspec.to_builtins(study.recipe)
-    for change in changes:
-        for name, value in change.items():
-            _put(plain, name.split("."), value)
+    plain.setdefault("data", {})["stores"] = list(stores)
+    named: dict[str, Any] = {}
+    for name, value in chain.from_iterable(change.items() for change in changes):
+        _put(named, name.split("."), value)
+    plain = before(with_present_name(plain, written_out=is_written_out(plain)), named)
+    for name, value in chain.from_iterable(change.items() for change in changes):
+        _put(plain, name.split("."), value)
+    model = named.get("model")
+    if isinstance(model, Mapping) and "preset" in model:  # a level says what it means today
+        plain = with_present_name(plain)
+    plain["data"] = {**plain["data"], "stores": list(stores)}
     plain["seed"] = seed
     plain["name"] = where
-    plain.setdefault("data", {})["stores"] = list(stores)
     return recipe_from_dict(plain, where)
 
 

@@ -26,6 +26,7 @@ from lram.agents.training.recipe import (
     describe_fields,
     model_config,
     recipe_digest,
+    recipe_to_dict,
 )
 from lram.agents.training.recipe_text import (
     changed,
@@ -478,3 +479,120 @@ def test_a_tower_of_bases_has_an_end(tmp_path: Path) -> None:
     assert read_recipe(tmp_path / "30.toml").seed == 1
     with pytest.raises(AgentError, match="more than 16 recipes are based on one another"):
         read_recipe(tmp_path / "0.toml")
+
+
+OLD_DATA = """
+[data]
+stores = ["a"]
+tasks = ["*"]
+policies = ["*"]
+top_fraction = 1.0
+validation_share = 0.025
+seed = 1
+"""
+EARLIER, TODAY = "transformer[ring]-1M", "transformer[recompute]-1M"
+
+
+def test_a_renamed_preset_means_what_the_one_who_names_it_means(tmp_path: Path) -> None:
+    """A file that an earlier version wrote out names the earlier model; who names it now, today's."""
+    old, short = tmp_path / "old.toml", tmp_path / "short.toml"
+    old.write_text(f'[model]\npreset = "transformer-1M"\n{OLD_DATA}')
+    short.write_text('[model]\npreset = "transformer-1M"\n')
+    assert read_recipe(old).model.preset == EARLIER
+    assert read_recipe(short).model.preset == TODAY
+    named = ["model.preset=transformer-1M"]
+    for file in (old, short, None):
+        assert read_recipe(file, named).model.preset == TODAY
+        assert changed(read_recipe(file), named).model.preset == TODAY
+        assert read_recipe(file, ['model={preset="transformer-1M"}']).model.preset == TODAY
+    assert read_recipe(old, ["optimizer.updates=5"]).model.preset == EARLIER
+    over = tmp_path / "over.toml"
+    over.write_text('base = "old.toml"\n[model]\nwidth = 32\n')
+    assert read_recipe(over).model.preset == EARLIER
+    over.write_text('base = "old.toml"\n[model]\npreset = "transformer-1M"\n')
+    assert read_recipe(over).model.preset == TODAY
+    over.write_text(f'base = "short.toml"\n{OLD_DATA}')
+    assert read_recipe(over).model.preset == TODAY
+
+
+def test_a_renamed_preset_of_a_recipe_in_python_is_written_out_as_what_it_trains() -> None:
+    recipe = Recipe(model=ModelSection("transformer-1M"))
+    read = recipe_from_dict(recipe_to_dict(recipe))
+    assert read.model.preset == TODAY
+    assert model_config(read.model).backbone == model_config(recipe.model).backbone
+    assert (
+        recipe_digest(read)
+        == recipe_digest(recipe)
+        != recipe_digest(Recipe(model=ModelSection("transformer[ring]-1M")))
+    )
+
+
+def test_a_later_backbone_takes_the_place_of_the_preset_and_keeps_its_sizes(tmp_path: Path) -> None:
+    base, over = tmp_path / "base.toml", tmp_path / "over.toml"
+    base.write_text('[model]\npreset = "xlstm[7:1]-1M"\nlayers = 3\n[model.xlstm]\nheads = 2\n')
+    over.write_text('base = "base.toml"\n[model]\nbackbone = "gru"\n')
+    preset = parse_preset("xlstm[7:1]-1M")
+    for recipe in (
+        read_recipe(over),
+        read_recipe(base, ["model.backbone=gru"]),
+        changed(read_recipe(base), ["model.backbone=gru"]),
+        read_recipe(over, ["model.backbone=gru"]),
+    ):
+        assert recipe.model.preset == ""
+        assert recipe.model.overrides == {"width": preset.width, "layers": 3, "backbone": "gru"}
+        assert model_config(recipe.model).kind == "gru"
+    with_options = read_recipe(base, ["model.gru.hidden=24", "model.backbone=gru"])
+    assert with_options.model.overrides["gru"] == {"hidden": 24}
+    assert read_recipe(over, ["model.backbone=lstm"]).model.overrides["backbone"] == "lstm"
+    # What a preset of the same kind says stays, and so do options where the backbone is the same.
+    assert read_recipe(base, ["model.backbone=xlstm"]).model == replace(
+        read_recipe(base).model, overrides={"layers": 3, "backbone": "xlstm", "xlstm": {"heads": 2}}
+    )
+    for settings in (["model.preset=gru-1M", "model.backbone=xlstm"], ["model.gru.hidden=3"]):
+        with pytest.raises(AgentError, match=r"has two backbones, .*leave one of them out"):
+            model_config(read_recipe(base, settings).model)
+
+
+def test_a_base_s_own_backbone_takes_options(tmp_path: Path) -> None:
+    base, over = tmp_path / "base.toml", tmp_path / "over.toml"
+    base.write_text('[model]\nbackbone = "mine:SPEC"\nwidth = 32\nlayers = 2\n')
+    over.write_text('base = "base.toml"\n[model.leaky]\nhidden = 64\n')
+    assert read_recipe(over).model.overrides["leaky"] == {"hidden": 64}
+    assert "leaky" not in read_recipe(over, ["model.backbone=gru"]).model.overrides
+    base.write_text("[model]\nwidth = 32\nlayers = 2\n")
+    assert read_recipe(over, ["model.backbone=mine:SPEC"]).model.overrides["leaky"] == {"hidden": 64}
+    with pytest.raises(AgentError, match=r"has a field model\.leaky that is not known"):
+        read_recipe(over)
+    over.write_text('base = "base.toml"\n[model]\nwdith = 64\n')
+    with pytest.raises(AgentError, match=r"over\.toml has a field model\.wdith .*did you mean model\.width"):
+        read_recipe(over)
+
+
+def test_an_own_backbone_s_option_may_be_the_word_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "worded_backbone.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from typing import Literal\n"
+        "from lram.agents.backbones import BackboneSpec\n"
+        "@dataclass(frozen=True)\n"
+        "class Options:\n"
+        '    norm: Literal["none", "layer"] = "layer"\n'
+        '    gate: str = "silu"\n'
+        "    window: int | None = 3\n"
+        "    name: str | None = 'x'\n"
+        'SPEC = BackboneSpec("worded", Options, "worded_backbone:Options")\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ("norm", "gate", "window", "name")
+    recipe = read_recipe(
+        None,
+        [
+            "model.backbone=worded_backbone:SPEC",
+            "model.width=8",
+            "model.layers=1",
+            *(f"model.worded.{name}=none" for name in names),
+        ],
+    )
+    options = model_config(recipe.model).backbone
+    assert [getattr(options, name) for name in names] == ["none", "none", None, None]

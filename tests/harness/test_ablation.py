@@ -23,6 +23,7 @@ from support.ready.client import ADDRESS
 from lram.agents.api import AgentError, AgentInfo, Episode, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.training.batches import Batch
+from lram.agents.training.recipe import model_config
 from lram.envs.errors import SelectionError
 from lram.harness.cli import ablate as command
 from lram.harness.cli import app
@@ -215,6 +216,33 @@ def test_a_recipe_file_is_read_without_its_name_seed_and_stores(tmp_path: Path) 
     cells = cells_of(study, STORES, PROTOCOLS)
     assert {cell.recipe.seed for cell in cells} == {0, 1}
     assert {cell.recipe.data.stores for cell in cells} == {("/a", "/b")}
+
+
+def test_a_level_s_renamed_preset_is_today_s_however_the_base_is_read(tmp_path: Path) -> None:
+    levels = [{"name": "base"}, {"name": "named", "changes": {"model.preset": "transformer-1M"}}]
+    axes = [{"name": "a", "levels": levels}]
+    (tmp_path / "base.toml").write_text('[model]\npreset = "transformer-1M"\n')
+    old = {"tasks": ["*"], "policies": ["*"], "top_fraction": 1.0, "validation_share": 0.025, "seed": 1}
+    inline = {"model": {"preset": "transformer-1M"}}
+    for recipe, base in (
+        ("base.toml", "transformer[recompute]-1M"),
+        (inline, "transformer[recompute]-1M"),
+        ({**inline, "data": {"stores": [], **old}}, "transformer[ring]-1M"),  # as an earlier version wrote
+    ):
+        cells = cells_of(study_of(plain(recipe=recipe, axes=axes), "s", tmp_path), STORES, PROTOCOLS)
+        assert [cell.recipe.model.preset for cell in cells[:2]] == [base, "transformer[recompute]-1M"]
+
+
+def test_a_level_may_change_the_backbone_of_a_preset() -> None:
+    levels = [{"name": "xlstm"}, {"name": "gru", "changes": {"model.backbone": "gru"}}]
+    recipe = {"model": {"preset": "xlstm-1M", "xlstm": {"heads": 2}}}
+    cells = cells_of(of(recipe=recipe, axes=[{"name": "a", "levels": levels}]), STORES, PROTOCOLS)
+    assert [model_config(cell.recipe.model).kind for cell in cells[:2]] == ["xlstm", "gru"]
+    assert len({model_config(cell.recipe.model).width for cell in cells}) == 1
+    heads = {"name": "b", "levels": [{"name": "1"}, {"name": "4", "changes": {"model.xlstm.heads": 4}}]}
+    both = cells_of(of(recipe=recipe, axes=[{"name": "a", "levels": levels}, heads]), STORES, PROTOCOLS)
+    with pytest.raises(AgentError, match="exactly one"):  # what a level says is never left out
+        model_config(both[3].recipe.model)
 
 
 @pytest.mark.parametrize("name", shipped_studies())
