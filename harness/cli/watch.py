@@ -197,7 +197,7 @@ def _conclude(
     if curve.best is not None:
         print(f"\n{one_line(best_words(name, curve.best))}")
     elif confirming is not None:
-        print("\nno checkpoint has every episode, so there is none to confirm")
+        print("\nno checkpoint has every episode and every score, so there is none to confirm")
     if not curve.points:
         print(f"\nno checkpoint of {folder.plan.training} was scored; it keeps none yet")
     lacking = sorted({*lacking, *(point.update for point in curve.points if not whole(point))})

@@ -15,7 +15,7 @@ import pytest
 
 from lram.harness.errors import LramError
 from lram.harness.storage.json_files import write_json
-from lram.harness.storage.records import Skipped, WorkItem
+from lram.harness.storage.records import Failure, Skipped, WorkItem
 from lram.harness.storage.seeds import confirmation_seed
 from lram.harness.watching.folder import CONFIRMATION, MARKER, RUNS, WatchFolder, label_of
 from lram.harness.watching.records import SCHEMA, WatchPlan
@@ -153,6 +153,40 @@ def test_a_task_without_a_score_and_one_that_is_not_played_keep_nothing_from_bei
     assert curve.best is not None
     assert (curve.best.update, curve.best.tasks, curve.best.episodes) == (200, 1, 6)
     assert not section([path]).caveats
+
+
+def test_a_checkpoint_that_fails_a_task_is_not_chosen_by_the_others(
+    synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Atari no least return is known that an episode with NaN could count with."""
+    usual = returns
+
+    def failing(skill: dict[str, float], missing: str = "") -> Callable[[WorkItem], Any]:
+        outcome = usual(skill, missing)
+
+        def made(item: WorkItem) -> Any:
+            if item.agent in nan and item.task == "atari/c":
+                return Failure("agent", "the action is NaN") if item.episode < 6 else -5.0
+            return outcome(item)
+
+        return made
+
+    monkeypatch.setitem(globals(), "returns", failing)
+    tasks, skill = ("metaworld/a", "atari/c"), {100: 0.2, 200: 0.5, 300: 0.6, 400: 0.9}
+    nan = {label_of(400)}
+    watch = write(synthetic, "last", tasks=tasks, skill=skill)
+    best = read_curves([watch])[0].best
+    assert best is not None
+    assert (best.update, best.among, best.tasks, best.episodes) == (300, 3, 2, 16)
+    (caveat,) = section([watch]).caveats
+    assert caveat.kind == "learning-failed"
+    (item,) = caveat.items
+    assert item.startswith("first update 400: no score on atari/c: 6 of 8 episodes failed by the agent's own")
+    # Where all of them fail, the task tells no two of them apart, and the choice is by the others.
+    nan = {label_of(update) for update in skill}
+    best = read_curves([write(synthetic, "all", tasks=tasks, skill=skill)])[0].best
+    assert best is not None
+    assert (best.update, best.among, best.tasks) == (400, 4, 1)
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -48,7 +48,8 @@ class BestCheckpoint:
 
     Attributes:
         update: Which.
-        among: Checkpoints that it was chosen from: all that have every episode.
+        among: Checkpoints that it was chosen from: all that have every episode, and a score on every task on
+            which any checkpoint has one.
         tasks, episodes: What it was chosen by: tasks, and episodes of each checkpoint.
         score: Its mean score there: too high on average, because it was chosen by it.
         corrected: The same by sample splitting (:mod:`lram.reports.sections.learning.halves`); None with a
@@ -79,7 +80,7 @@ class LearningCurve:
         tasks: Ids.
         seed: Of the starts.
         points: By update.
-        best: None where no checkpoint has every episode.
+        best: None where no checkpoint has every episode and a score on every such task.
         evidence: Of all runs but confirmations; None where there is none yet.
     """
 
@@ -166,22 +167,25 @@ def _best(
     normaliser: Normaliser,
     generator: np.random.Generator,
 ) -> BestCheckpoint | None:
-    finished = [point for point in points if whole(point) and point.score.estimate is not None]
+    by_update = {point.update: scores_of(evidence, label_of(point.update)) for point in points}
+    tasks = set[str]().union(*by_update.values())  # on others nobody can be chosen by
+    # Failing a task by its own fault must not let a checkpoint be chosen by the tasks that are left.
+    finished = [
+        point for point in points if whole(point) and tasks and tasks <= by_update[point.update].keys()
+    ]
     if not finished:
         return None
-    scores = [scores_of(evidence, label_of(point.update)) for point in finished]
+    scores = [by_update[point.update] for point in finished]
     values, domains = [], []
     for planned in evidence.tasks:
-        mine = [one[planned.task.id] for one in scores if planned.task.id in one]
-        if len(mine) < len(finished):
-            continue  # it has no score
+        if planned.task.id not in tasks:
+            continue
+        mine = [one[planned.task.id] for one in scores]
         shared = set(mine[0].keys).intersection(*(one.keys for one in mine))
         values.append(
             np.array([[v for k, v in zip(one.keys, one.values, strict=True) if k in shared] for one in mine])
         )
         domains.append(planned.task.domain)
-    if not values:
-        return None
     found = pick(values, equal_domain_weights(domains), generator)
     update, alone = finished[found.place].update, len(finished) == 1
     run = watch.confirmations().get(update)

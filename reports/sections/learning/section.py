@@ -8,12 +8,19 @@ from typing import Any
 
 import msgspec
 
-from lram.harness.watching.folder import MARKER, WatchFolder
+from lram.harness.watching.folder import MARKER, WatchFolder, label_of
 from lram.reports import text
+from lram.reports.comparison.barrier import barrier
 from lram.reports.model import Caveat
 from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.learning.halves import SPLITS
-from lram.reports.sections.learning.model import BestCheckpoint, LearningCurve, read_curves, whole
+from lram.reports.sections.learning.model import (
+    BestCheckpoint,
+    LearningCurve,
+    LearningPoint,
+    read_curves,
+    whole,
+)
 from lram.reports.sections.learning.tables import tables
 from lram.reports.summary.caveats import no_checksums
 
@@ -98,6 +105,20 @@ def _caveats(curves: Sequence[LearningCurve]) -> Iterator[Caveat]:
             "them; the same 'lram watch' continues with what is missing.",
             lacking,
         )
+    failed = tuple(
+        f"{curve.name} update {point.update}: {why}"
+        for curve in curves
+        for point in curve.points
+        if (why := _obstacles(curve, point))
+    )
+    if failed:
+        yield Caveat(
+            "learning-failed",
+            "These checkpoints failed tasks by their own errors and have no score there, so their means over "
+            "the other tasks do not compare. The best one is chosen from checkpoints with a score on every "
+            "task on which any checkpoint has one.",
+            failed,
+        )
     early = tuple(
         f"{curve.name}: {max(point.update for point in curve.points)} of {curve.updates} updates"
         for curve in curves
@@ -127,6 +148,15 @@ def _caveats(curves: Sequence[LearningCurve]) -> Iterator[Caveat]:
             "several versions of a simulator: equal seeds need not mean equal worlds.",
             mixed,
         )
+
+
+def _obstacles(curve: LearningCurve, point: LearningPoint) -> str:
+    """Return on which tasks a checkpoint has no score by its own fault, and why on the first; often empty."""
+    if curve.evidence is None:
+        return ""
+    label = label_of(point.update)
+    # barrier() leaves out tasks without a usable reference, where nobody has a score.
+    return barrier(curve.evidence, {label: "no score"})
 
 
 def _summary(curve: LearningCurve) -> dict[str, Any]:
@@ -175,8 +205,9 @@ def _summary(curve: LearningCurve) -> dict[str, Any]:
 _METHODS = (
     (
         "Best checkpoint",
-        "Chosen by the mean of domain means, of the checkpoints that have every episode; of equals the "
-        "earliest. The luck of the episodes that chose it is part of its score on them. Sample splitting: "
+        "Chosen by the mean of domain means, of the checkpoints that have every episode, and a score on "
+        "every task on which any has one; of equals the earliest. The luck of the episodes that chose it is "
+        "part of its score on them. Sample splitting: "
         f"the starts of each task are split at random into halves, {SPLITS:,} times; the best by one half "
         "is scored on the other, and the other way round. A score so made is on average the true score of "
         "what half of the episodes choose, and so as a rule no higher than that of what all of them choose; "
