@@ -64,6 +64,15 @@ def sources(domains: Iterable[str]) -> dict[str, DomainSource]:
     }
 
 
+def noted(files: Mapping[str, DomainSource]) -> dict[str, str]:
+    """Return SHA-256 by what it is of: ``domain NAME``, ``module NAME of the domain NAME``; no paths."""
+    found = {}
+    for name, source in files.items():
+        found[f"domain {name}"] = source.digest
+        found |= {f"module {one} of the domain {name}": digest for one, digest in source.modules.items()}
+    return found
+
+
 def paths(plan: RunPlan) -> dict[str, str]:
     """Return the files that continuing a run would run, by domain: all but those that a user named now."""
     return {name: source.path for name, source in plan.domain_files.items() if file_of(name) is None}

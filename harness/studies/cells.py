@@ -3,25 +3,28 @@
 A cell's key is a hash of everything that decides its numbers: the recipe after the changes, with its
 seed; the digests of the stores; the evaluation with its protocols; the timing; versions of what
 computes; and :data:`CONTENT`. Whose initial states the evaluation has (:data:`OWN_STARTS`) is part of it,
-too. Fields that are as usual are left out, so that a field which a later version adds makes no other cells.
-So a study that is changed finds the cells that it still has, and what reads the cells afterwards may change
-without any of them being made again.
+too, and so is the source of the user's own backbone and of domains from his files. Fields that are as usual
+are left out, so that a field which a later version adds makes no other cells. So a study that is changed
+finds the cells that it still has, and what reads the cells afterwards may change without any of them being
+made again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib.metadata import version
 from itertools import chain, product
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from lram.agents.own_code import checkpoint_code, model_code, preset_code
 from lram.agents.training.layers import before, with_present_name
-from lram.agents.training.recipe import EARLIER_DEFAULTS, FREE, Recipe, flat, recipe_to_dict
+from lram.agents.training.recipe import EARLIER_DEFAULTS, FREE, ModelSection, Recipe, flat, recipe_to_dict
 from lram.agents.training.recipe_text import is_written_out, recipe_from_dict
 from lram.harness.storage.seeds import evaluation_seed
 from lram.harness.studies.study import Evaluation, Study, Timing
@@ -36,6 +39,7 @@ studies that were begun by versions which evaluated every training seed on the s
 nothing there."""
 
 _COMPUTING = ("torch", "numpy")
+NO_CODE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class Cell:
         recipe: What is trained.
         key: SHA-256 of the content, in hex.
         evaluation_seed: Run seed of its evaluation; None: the study's, which all its cells share.
+        code: See :class:`lram.harness.studies.records.CellEntry`.
+        unnoted: The user's own source is behind its numbers, and the version that made it did not note it.
     """
 
     levels: tuple[str, ...]
@@ -55,6 +61,8 @@ class Cell:
     recipe: Recipe
     key: str
     evaluation_seed: int | None = None
+    code: Mapping[str, str] = field(default_factory=dict)
+    unnoted: bool = False
 
     @property
     def title(self) -> str:
@@ -69,7 +77,13 @@ class Cell:
 
 
 def cells_of(
-    study: Study, digests: Mapping[str, str], protocols: Sequence[str], *, own_starts: bool = True
+    study: Study,
+    digests: Mapping[str, str],
+    protocols: Sequence[str],
+    *,
+    own_starts: bool = True,
+    domain_code: Mapping[str, str] = NO_CODE,
+    made: Collection[str] = (),
 ) -> list[Cell]:
     """Return the cells of ``study``, all levels of one seed before the next seed.
 
@@ -79,11 +93,14 @@ def cells_of(
         protocols: Ids of the protocols of the evaluation's tasks, such as ``metaworld:lram@1``.
         own_starts: Each training seed is evaluated on initial states of its own (the levels of a seed share
             them); False: all on those of the study's seed, as studies of earlier versions are.
+        domain_code: Source of the evaluation's domains from files (:func:`lram.harness.domain_files.noted`).
+        made: Names of the folders of cells that are there. A cell that an earlier version made of the user's
+            own code, which it did not note, keeps its key.
 
     Raises:
         AgentError: The recipe after some level's changes is none, or cannot be trained.
     """
-    made = []
+    found = []
     shared: dict[str, Any] = {
         "content": CONTENT,
         "data": list(digests.values()),
@@ -102,8 +119,25 @@ def cells_of(
             names = tuple(level.name for level in levels)
             recipe = _recipe(study, changes, seed, list(digests), f"{study.name}, {', '.join(names)}")
             recipe.check()
-            made.append(Cell(names, seed, recipe, _key(recipe, usual, shared), starts))
-    return made
+            cell = Cell(names, seed, recipe, _key(recipe, usual, shared), starts)
+            if code := {**_backbone_code(recipe.model), **domain_code}:
+                earlier, key = cell.folder, _key(recipe, usual, {**shared, "code": code})
+                cell = replace(cell, key=key, code=code)
+                if earlier in made and cell.folder not in made:
+                    cell = Cell(names, seed, recipe, _key(recipe, usual, shared), starts, unnoted=True)
+            found.append(cell)
+    return found
+
+
+def _backbone_code(section: ModelSection) -> dict[str, str]:
+    """Return SHA-256 by module of the user's own source of the model's backbone."""
+    model = section.overrides
+    code = model_code(model)
+    if not code and section.preset:
+        code = preset_code(section.preset)
+    if not code and section.init_from and not model.get("backbone"):
+        code = checkpoint_code(section.init_from)
+    return {f"module {name}": digest for name, digest in code.items()}
 
 
 def _recipe(

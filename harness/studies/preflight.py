@@ -15,12 +15,13 @@ from lram.harness.executors.contract import Executor
 from lram.harness.machine import Machine
 from lram.harness.plan import RunRequest, plan_for
 from lram.harness.storage.record_checks import is_name
+from lram.harness.storage.records import RunPlan
 from lram.harness.studies.cells import Cell, cells_of
 from lram.harness.studies.study import Evaluation, Study
 
 
-def check_study(study: Study, executor: Executor) -> tuple[tuple[str, ...], list[Cell]]:
-    """Return the evaluation's protocols, and the study's cells but for their keys.
+def check_study(study: Study, executor: Executor) -> tuple[RunPlan, list[Cell]]:
+    """Return an evaluation's plan, as random play would have it, and the study's cells but for their keys.
 
     Agents that collect are made, tasks and protocols looked up, and every cell's recipe and model made, so
     that a bad name is known at once. What only training can tell (memory, the data's shapes) is not.
@@ -41,10 +42,9 @@ def check_study(study: Study, executor: Executor) -> tuple[tuple[str, ...], list
             plan_for(request, session)
             known |= {task.id for task in select(list(asked.tasks))}
         planned, _ = plan_for(_of(study.evaluation), session)
-    protocols = tuple(sorted({task.protocol for task in planned.tasks}))
     # No key is asked for yet, so any digests will do.
     stores = dict.fromkeys([*study.data.stores, *(["collected"] if study.data.collect else [])], "")
-    cells = cells_of(study, stores, protocols)
+    cells = cells_of(study, stores, protocols_of(planned))
     for cell in cells:
         if not is_name(cell.title):
             raise LramError(
@@ -52,7 +52,12 @@ def check_study(study: Study, executor: Executor) -> tuple[tuple[str, ...], list
                 "other than '|'"
             )
         _check_recipe(cell.recipe, cell.title, known)
-    return protocols, cells
+    return planned, cells
+
+
+def protocols_of(plan: RunPlan) -> tuple[str, ...]:
+    """Return the ids of a plan's protocols, each once."""
+    return tuple(sorted({task.protocol for task in plan.tasks}))
 
 
 def _of(asked: Evaluation) -> RunRequest:
@@ -80,10 +85,11 @@ def _check_recipe(recipe: Recipe, title: str, tasks: set[str]) -> None:
         if not any(fnmatchcase(task, pattern) for task in tasks):
             raise LramError(
                 f"the cell {title!r} trains on data.tasks = {pattern}, and the study's data are of "
-                f"{_few(sorted(tasks)) or 'no task'}; name tasks of these"
+                f"{few(sorted(tasks)) or 'no task'}; name tasks of these"
             )
 
 
-def _few(names: Sequence[str], most: int = 8) -> str:
+def few(names: Sequence[str], most: int = 8) -> str:
+    """Return names with commas between, the last of many as a number."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lram.harness.storage.records import Provenance
@@ -25,6 +25,9 @@ class CellEntry:
         recipe: What is trained, as plain values.
         evaluation_seed: Run seed of its evaluation, which follows from the training seed; None in studies
             that were begun by earlier versions, whose cells are all evaluated on the study's seed.
+        code: SHA-256 of the user's own source behind its numbers, by what it is of: ``module NAME`` of the
+            backbone, ``domain NAME`` of a plain file. Empty where there is none, and of a cell that was made
+            by an earlier version, which did not note it.
     """
 
     levels: tuple[str, ...]
@@ -34,6 +37,7 @@ class CellEntry:
     folder: str
     recipe: Mapping[str, Any]
     evaluation_seed: int | None = None
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

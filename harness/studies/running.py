@@ -11,21 +11,25 @@ import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
+from lram.agents.own_code import changed, code_of
 from lram.agents.places import placed
 from lram.agents.training.recipe import recipe_to_dict
 from lram.agents.trajectories import TrajectoryStore
-from lram.harness.collection.collect import Notes, collect
+from lram.envs.registry import select
+from lram.harness.collection.collect import Notes, collect, collected_runs
+from lram.harness.domain_files import noted, sources
 from lram.harness.errors import LramError
 from lram.harness.executors.contract import Executor, ExecutorSession, JobUpdate
 from lram.harness.executors.local import LOCAL
 from lram.harness.machine import Machine
+from lram.harness.plan import labelled_specs
 from lram.harness.progress import Progress, quiet
 from lram.harness.storage.json_files import read_json, write_json
 from lram.harness.storage.links import refuse_links
@@ -41,7 +45,7 @@ from lram.harness.studies.folder import (
     write_plan,
 )
 from lram.harness.studies.pace import CellPace, last_line
-from lram.harness.studies.preflight import check_study
+from lram.harness.studies.preflight import check_study, few, protocols_of
 from lram.harness.studies.records import SCHEMA, CellEntry, StudyPlan
 from lram.harness.studies.reuse import opened_others, reuse_store, reuse_trainings
 from lram.harness.studies.study import Collect, Statement, Study
@@ -107,7 +111,7 @@ def ablate(
     others = opened_others(reuse, path)
     with held(path / LOCK):
         refuse_links(path, (STUDY_FILE, "data", "cells"))
-        protocols, cells = check_study(study, executor)
+        planned, cells = check_study(study, executor)
         # A folder that was begun by an earlier version keeps its rule, so that its cells stay what they are.
         own_starts = not os.path.lexists(path / STUDY_FILE) or StudyFolder(path).plan.own_starts
         if not own_starts:
@@ -117,8 +121,19 @@ def ablate(
         for asked in study.data.collect:
             where, digest = _collected(asked, path / "data", others, jobs, say, executor, progress)
             stores[str(where.resolve())] = digest
-        plan = _plan(study, stores, protocols, own_starts=own_starts)
-        plan = replace(plan, earlier_predictions=_earlier_predictions(path, study))
+        cells = cells_of(
+            study,
+            stores,
+            protocols := protocols_of(planned),
+            own_starts=own_starts,
+            domain_code=noted(planned.domain_files),
+            made=_names_in(path / "cells"),
+        )
+        for line in _other_code(path, cells):
+            say(line)
+        entries = tuple(map(_entry, cells))
+        earlier = _earlier_predictions(path, study)
+        plan = StudyPlan(SCHEMA, study, stores, protocols, entries, earlier_predictions=earlier)
         write_plan(path, plan)
         opened = StudyFolder(path)
         chosen = _chosen(opened.cells(), only)
@@ -146,7 +161,7 @@ def _collected(
     progress: Progress,
 ) -> tuple[Path, str]:
     """Return the store with what is asked for, and its digest; it is collected as far as it is not there."""
-    key = hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()[:8]
+    key = _collected_key(asked, folder, say)
     store, marker = folder / key, folder / f"{key}.json"
     reuse_store(key, folder, others, say)
     if not marker.is_file():
@@ -175,20 +190,86 @@ def _collected(
     return store, digest
 
 
-def _plan(study: Study, stores: dict[str, str], protocols: tuple[str, ...], *, own_starts: bool) -> StudyPlan:
-    cells = tuple(
-        CellEntry(
-            cell.levels,
-            cell.seed,
-            cell.title,
-            cell.key,
-            cell.folder,
-            recipe_to_dict(cell.recipe),
-            cell.evaluation_seed,
+def _collected_key(asked: Collect, folder: Path, say: Say) -> str:
+    """Return the name of the trajectories that are asked for: of what is asked, and of the user's code in it.
+
+    Those that an earlier version collected carry the name of what was asked alone; they are kept unless their
+    run notes other code.
+    """
+    earlier = _digest8(asked)
+    code = noted(sources(dict.fromkeys(task.domain for task in select(list(asked.tasks)))))
+    for spec in labelled_specs(list(asked.agents)).values():
+        code |= {f"module {name}": digest for name, digest in code_of(str(spec)).items()}
+    if not code:
+        return earlier
+    if os.path.lexists(folder / earlier):
+        others = changed(_code_of_store(folder / earlier), code)
+        if not others:
+            return earlier
+        say(
+            f"the source of {few(others)} has changed since the trajectories in {folder / earlier} were "
+            "collected; they stay there, and others are collected"
         )
-        for cell in cells_of(study, stores, protocols, own_starts=own_starts)
+    return _digest8({"collect": asked, "code": code})
+
+
+def _code_of_store(store: Path) -> dict[str, str]:
+    """Return what the runs of a store note of the user's code that played them."""
+    found: dict[str, str] = {}
+    for run in collected_runs(store):
+        found |= noted(run.plan.domain_files)
+        for agent in run.plan.agents:
+            found |= {f"module {name}": digest for name, digest in agent.code.items()}
+    return found
+
+
+def _digest8(what: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(what, order="sorted")).hexdigest()[:8]
+
+
+def _entry(cell: Cell) -> CellEntry:
+    return CellEntry(
+        cell.levels,
+        cell.seed,
+        cell.title,
+        cell.key,
+        cell.folder,
+        recipe_to_dict(cell.recipe),
+        cell.evaluation_seed,
+        cell.code,
     )
-    return StudyPlan(SCHEMA, study, stores, protocols, cells)
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {one.name for one in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _other_code(path: Path, cells: Sequence[Cell]) -> list[str]:
+    """Return what is to be said of cells in ``path`` that other code made, or code that is not known."""
+    said = []
+    if unnoted := [cell.folder for cell in cells if cell.unnoted]:
+        said.append(
+            f"{count(len(unnoted), 'cell')} of this study began under a version that did not note the code "
+            "of own backbones and domains, and they are kept, whatever code made them; to make them anew, "
+            f"move away {few([str(path / 'cells' / one) for one in unnoted])}"
+        )
+    if not os.path.lexists(path / STUDY_FILE):
+        return said
+    before = {(entry.levels, entry.seed): entry.code for entry in StudyFolder(path).plan.cells}
+    others: dict[str, None] = {}
+    anew = []
+    for cell in cells:
+        earlier = before.get((cell.levels, cell.seed), {})
+        if what := changed(earlier, cell.code) if cell.code else []:
+            others |= dict.fromkeys(what)
+            anew.append(cell)
+    if anew:
+        said.append(
+            f"the source of {few(list(others))} has changed since this study was run last, and so "
+            f"{count(len(anew), 'cell')} of it are not those that were asked for then; what the other code "
+            f"made stays in {path / 'cells'}"
+        )
+    return said
 
 
 def _earlier_predictions(path: Path, study: Study) -> tuple[tuple[Statement, ...], ...]:
