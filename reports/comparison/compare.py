@@ -12,7 +12,6 @@ no episode showed (:mod:`lram.reports.statistics.unseen`), of which the more cau
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -33,7 +32,15 @@ from lram.reports.comparison.pairs import ALL_OR_NONE, Pairs
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.model import UNSEEN, Comparison, ConfidenceInterval, Estimate, rounded
 from lram.reports.samples import Resampling
-from lram.reports.statistics import Array, SignFlips, TaskScores, holm, stream
+from lram.reports.statistics import (
+    Array,
+    SignFlips,
+    TaskScores,
+    enough_patterns,
+    finer_p,
+    holm,
+    stream,
+)
 
 ALL_ALIKE = "the pairs of each task all differ alike"
 TOO_FEW = "too few pairs of episodes"
@@ -41,19 +48,23 @@ TOO_FEW = "too few pairs of episodes"
 
 
 def compare(
-    evidence: Evidence, how: Resampling, chosen: Pairs = ALL_OR_NONE, metrics: Sequence[PairMetric] = ()
+    evidence: Evidence,
+    how: Resampling,
+    chosen: Pairs = ALL_OR_NONE,
+    metrics: Sequence[PairMetric] = (),
+    tests: int = 0,
 ) -> tuple[Comparison, ...]:
     """Return the difference of each chosen pair of agents in the mean of domain means, Holm-corrected, and
     ``metrics`` of each pair.
+
+    ``tests`` is given where the caller corrects anew, for more tests than these pairs: how many there are.
     """
     labels = chosen.of([agent.label for agent in evidence.agents])
     scores = {label: scores_of(evidence, label) for label in dict.fromkeys(chain.from_iterable(labels))}
-    # So many patterns that the least p stays below 1 - level after the correction.
-    fine = replace(how, resamples=max(how.resamples, math.ceil(2 * len(labels) / (1 - how.level))))
     pairs = []
     for first, second in labels:
         pairing = _paired(evidence, first, second, scores, how)
-        found = _finer(pairing, fine) if how.resamples < fine.resamples else pairing.comparison
+        found = finer(pairing, how, tests or len(labels))
         pairs.append(replace(found, aggregates=_aggregates(pairing, metrics, how)))
     tested = [place for place, pair in enumerate(pairs) if pair.p is not None]
     adjusted = holm([pairs[place].p or 0.0 for place in tested])
@@ -72,7 +83,6 @@ class Pairing:
         weights: Of the tasks.
         unseen: By how much the difference may be off because of outcomes that no episode showed.
         unseen_p: How probable it can be that such outcomes undo it.
-        at_least: Whether p is the least that the drawn patterns can give.
     """
 
     comparison: Comparison
@@ -80,7 +90,6 @@ class Pairing:
     weights: Array
     unseen: float = 0.0
     unseen_p: float = 0.0
-    at_least: bool = False
 
 
 def paired(evidence: Evidence, first: str, second: str, how: Resampling) -> Pairing:
@@ -126,7 +135,6 @@ def over_tasks(first: str, second: str, tasks: Sequence[PairedTask], how: Resamp
         weights,
         unseen=off[0] if test.estimate > 0 else off[1],
         unseen_p=unseen,
-        at_least=max(flipped, unseen) <= 1.5 / (how.resamples + 1),
     )
 
 
@@ -140,15 +148,19 @@ def _aggregates(pairing: Pairing, metrics: Sequence[PairMetric], how: Resampling
     return {metric.key: metric.estimate(first, second, names, how) for metric in metrics}
 
 
-def _finer(pairing: Pairing, how: Resampling) -> Comparison:
-    """Return the comparison with a p of more patterns, where those drawn could not tell it from 0."""
+def finer(pairing: Pairing, how: Resampling, tests: int) -> Comparison:
+    """Return the comparison, its p of more patterns where those drawn could not tell it from 0.
+
+    They are so many that a p which Holm's method corrects for ``tests`` tests can stay below 1 - level.
+    """
     found = pairing.comparison
-    if not pairing.at_least or found.p is None:
+    if found.p is None:
         return found
     generator = stream(how.seed, "sign flips", found.first, found.second, "finer")
     differences = [one.differences for one in pairing.tasks]
-    finer = SignFlips(differences, pairing.weights, how.resamples, generator).p()
-    return replace(found, p=rounded(max(finer, pairing.unseen_p)))
+    patterns = (how.resamples, enough_patterns(tests, how.level, how.resamples))
+    p = finer_p(found.p, differences, pairing.weights, patterns, generator)
+    return replace(found, p=rounded(max(p, pairing.unseen_p)))
 
 
 def _estimate(test: SignFlips, off: tuple[float, float], level: float) -> Estimate:

@@ -21,7 +21,7 @@ from lram.reports.statistics.aggregates import (
     wins,
 )
 from lram.reports.statistics.means import MeanInterval, Moments, mean_interval, shows_noise
-from lram.reports.statistics.paired import SignFlips, fewest_pairs, holm
+from lram.reports.statistics.paired import SignFlips, enough_patterns, fewest_pairs, finer_p, holm
 from lram.reports.statistics.power import POWER, Reach, reach
 from lram.reports.statistics.rates import rate_interval
 from lram.reports.statistics.resampling import centred_interval, redrawn, resampled_means, task_replicates
@@ -38,9 +38,11 @@ __all__ = [
     "Stakes",
     "TaskScores",
     "centred_interval",
+    "enough_patterns",
     "equal_domain_weights",
     "equal_task_weights",
     "fewest_pairs",
+    "finer_p",
     "holm",
     "interquartile_mean",
     "iqm_of_task_means",

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -86,6 +87,34 @@ def fewest_pairs(level: float) -> int:
     while 2.0 ** (1 - pairs) >= (1 - level) * (1 + 1e-9):
         pairs += 1
     return pairs
+
+
+def enough_patterns(tests: int, level: float, drawn: int) -> int:
+    """Return how many sign patterns leave the least p of one of ``tests`` tests below 1 - ``level`` after
+    Holm's correction; no fewer than ``drawn``.
+    """
+    return max(drawn, math.ceil(2 * tests / (1 - level)))
+
+
+def finer_p(
+    p: float,
+    differences: Sequence[Array],
+    weights: Array,
+    patterns: tuple[int, int],
+    generator: np.random.Generator,
+) -> float:
+    """Return ``p``, told from 0 by more patterns where those that were drawn could not tell it.
+
+    Args:
+        p: As ``patterns[0]`` patterns gave it.
+        differences, weights: As of :class:`SignFlips`.
+        patterns: How many gave ``p``, and how many to draw where it is the least that they can give.
+        generator: Draws them.
+    """
+    drawn, wanted = patterns
+    if wanted <= drawn or p > 1.5 / (drawn + 1):
+        return p
+    return SignFlips(differences, weights, wanted, generator).p()
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

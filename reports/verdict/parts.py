@@ -7,14 +7,13 @@ that any part is called better or worse is at most 1 - level, however many there
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from lram.envs.scores import audit
 from lram.envs.task import Task
-from lram.reports.comparison.compare import over_tasks
+from lram.reports.comparison.compare import finer, over_tasks
 from lram.reports.comparison.paired_episodes import PairedTask
 from lram.reports.model import Comparison, rounded
 from lram.reports.samples import Resampling
@@ -65,10 +64,8 @@ def judge_parts(judged: Judged) -> tuple[PartVerdict, ...]:
     if len(parts) < 2:
         return ()
     how = Resampling(verdict.seed, _PATTERNS, verdict.level)
-    # So many patterns that the least p stays below 1 - level after the correction.
-    fine = replace(how, resamples=max(_PATTERNS, math.ceil(2 * len(parts) / (1 - verdict.level))))
     pairs = {one.task.id: one for one in judged.pairing.tasks}
-    found = [_compared(names.first, names.second, tasks, pairs, (how, fine)) for tasks in parts.values()]
+    found = [_compared(names.first, names.second, tasks, pairs, how, len(parts)) for tasks in parts.values()]
     corrected = _corrected(found)
     return tuple(
         _part(kind, name, tasks, one, verdict.level)
@@ -89,16 +86,16 @@ def _grouped(tasks: Sequence[Task], name: Callable[[Task], str]) -> dict[str, li
 
 
 def _compared(
-    first: str, second: str, tasks: Sequence[Task], pairs: dict[str, PairedTask], ways: Sequence[Resampling]
+    first: str,
+    second: str,
+    tasks: Sequence[Task],
+    pairs: dict[str, PairedTask],
+    how: Resampling,
+    tests: int,
 ) -> Comparison | None:
-    """Return the comparison by the first of ``ways`` whose patterns can tell its p from their least."""
+    """Return the comparison on ``tasks``, one of so many ``tests``; None without a pair of episodes."""
     mine = [pairs[task.id] for task in tasks if task.id in pairs]
-    found = None
-    for how in ways if mine else ():
-        found = over_tasks(first, second, mine, how)
-        if not found.at_least:
-            break
-    return None if found is None else found.comparison
+    return finer(over_tasks(first, second, mine, how), how, tests) if mine else None
 
 
 def _corrected(found: Sequence[Comparison | None]) -> list[Comparison | None]:

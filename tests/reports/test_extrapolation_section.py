@@ -34,6 +34,7 @@ from lram.harness.extrapolation.records import (
 from lram.harness.storage.records import AgentEntry, WorkItem
 from lram.reports.drawing import render
 from lram.reports.section import Section, SectionSettings
+from lram.reports.sections.extrapolation import section as extrapolation_section
 from lram.reports.sections.extrapolation.section import section
 
 TRAINED, LENGTH = 20, 100
@@ -211,6 +212,17 @@ def test_scores_are_compared_with_the_trained_length_on_equal_starts(tmp_path: P
         "extrapolation-error",
         "extrapolation-gap",
     ]
+
+
+def test_a_clear_loss_is_told_however_many_pairs_are_corrected_for(
+    tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 20 patterns the least p is 1 / 21, which a correction for two tests would lift above 0.05."""
+    monkeypatch.setattr(extrapolation_section, "RESAMPLES", 20)
+    plan = _plan(modes=MODES, tasks=TASKS, episodes=8)
+    made = section([_scored(synthetic, tmp_path / "x", plan, 200)])
+    pairs = [row for row in _rows(made, "extrapolation_pairs.csv") if row["agent"] == "b"]
+    assert [float(row["p_holm"]) < 0.05 for row in pairs] == [True] * 4
 
 
 def test_where_no_episode_outlasts_the_trained_length_nothing_is_compared(

@@ -18,6 +18,7 @@ from lram.harness.storage.records import EpisodeRecord, Failure, RunPlan, WorkIt
 from lram.harness.storage.run_folder import Run, RunWriter
 from lram.harness.storage.seeds import own_seeds, simulator_seed
 from lram.reports.drawing import render
+from lram.reports.sections.inner_episodes import model
 from lram.reports.sections.inner_episodes.section import section
 from lram.reports.writing.export import write_report
 
@@ -195,6 +196,24 @@ def test_models_are_told_apart_by_a_test_that_is_corrected_for_the_rows_shown(tr
     for one in pairs.values():
         interval = one["whole"]["interval"]
         assert (interval["low"] > 0 or interval["high"] < 0) == (one["p"] < 0.05)
+
+
+def test_what_is_clear_is_shown_however_many_rows_are_corrected_for(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 20 patterns the least p is 1 / 21, which a correction for two tests would lift above 0.05."""
+    monkeypatch.setattr(model, "PATTERNS", 20)
+    monkeypatch.setitem(globals(), "GOALS", 12)
+
+    def of(item: WorkItem) -> tuple[float, ...]:
+        level = 3.0 * "abcd".index(item.agent)
+        luck = np.random.default_rng([ord(item.agent), int(item.task[-2:])]).normal(0, 0.1, PARTS)
+        return tuple(float(level + place + value) for place, value in enumerate(luck))
+
+    made = section([trials.write(trials.plan(tuple("abcd"), 1), of)])
+    assert [one["p_holm"] < 0.05 for one in made.summary["differences"]] == [True] * 6
+    assert {row[-1].text for row in made.printed[1].rows} == {"worse"}
+    assert [curve["gain_p_holm"] < 0.05 for curve in made.summary["curves"]] == [True] * 4
 
 
 def test_few_goals_cannot_tell_models_apart(trials: Trials, synthetic: Any) -> None:

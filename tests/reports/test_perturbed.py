@@ -16,6 +16,7 @@ from lram.harness.storage.records import WorkItem
 from lram.harness.storage.run_folder import Run
 from lram.reports.evidence.collect import collect
 from lram.reports.evidence.perturbed import collect_apart
+from lram.reports.sections.perturbed import section as perturbed_section
 from lram.reports.sections.perturbed.section import section
 from lram.reports.writing.export import write_report
 
@@ -50,6 +51,17 @@ def test_a_perturbation_is_held_against_the_same_episodes_without_it(synthetic: 
     assert late["difference"]["p_holm"] >= late["difference"]["p"]
     assert rows["two", "dmcontrol:positions@1"]["difference"]["difference"]["value"] == pytest.approx(-0.01)
     assert not found.caveats
+
+
+def test_a_clear_cost_is_shown_however_many_rows_are_corrected_for(
+    synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 20 patterns the least p is 1 / 21, which a correction for two tests would lift above 0.05."""
+    monkeypatch.setattr(perturbed_section, "RESAMPLES", 20)
+    runs = [run_of(synthetic, protocol, tuple("abc")) for protocol in ("lram", "positions", "delay-4")]
+    found = section(collect_apart(runs))
+    assert found is not None
+    assert [row["difference"]["p_holm"] < 0.05 for row in found.summary["rows"]] == [True] * 6
 
 
 def test_the_order_of_the_runs_does_not_matter(synthetic: Any) -> None:

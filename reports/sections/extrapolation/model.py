@@ -103,12 +103,12 @@ def score_pairs(values: Values, how: Resampling) -> tuple[ScorePair, ...]:
     evidence = values.evidence
     if evidence is None:
         return ()
-    found = []
+    asked = []
+    entries = {entry.label: entry for entry in evidence.agents}
     for agent in values.agents:
         for context, base in _asked(values.contexts[agent.label], agent.trained):
             for domain in evidence.domains:
                 labels = [agent.variant(context), agent.variant(base)]
-                entries = {entry.label: entry for entry in evidence.agents}
                 if not all(label in entries for label in labels):
                     continue
                 if _longest(evidence, labels, domain) <= base.timesteps:
@@ -118,9 +118,12 @@ def score_pairs(values: Values, how: Resampling) -> tuple[ScorePair, ...]:
                     agents=tuple(entries[label] for label in labels),
                     tasks=tuple(p for p in evidence.tasks if p.task.domain == domain),
                 )
-                (pair,) = compare(part, how)
-                facts = (pair.difference, pair.p, None, pair.tasks, pair.episodes)
-                found.append(ScorePair(agent.label, domain, context, base, *facts))
+                asked.append((agent.label, domain, context, base, part))
+    found = []
+    for agent_label, domain, context, base, part in asked:
+        (pair,) = compare(part, how, tests=len(asked))
+        facts = (pair.difference, pair.p, None, pair.tasks, pair.episodes)
+        found.append(ScorePair(agent_label, domain, context, base, *facts))
     tested = [place for place, pair in enumerate(found) if pair.p is not None]
     for place, p in zip(tested, holm([found[place].p or 0.0 for place in tested]), strict=True):
         found[place] = replace(found[place], p_holm=rounded(p))

@@ -25,11 +25,19 @@ from lram.envs.task import Task
 from lram.reports.comparison.pairs import ALL_OR_NONE, Pairs
 from lram.reports.evidence.evidence import EpisodeKey, Evidence, display_name
 from lram.reports.model import ALL_EQUAL, ConfidenceInterval, Estimate, rounded
-from lram.reports.statistics import Array, SignFlips, holm, shows_noise, stream
+from lram.reports.statistics import (
+    Array,
+    SignFlips,
+    enough_patterns,
+    finer_p,
+    holm,
+    shows_noise,
+    stream,
+)
 
 LEVEL = 0.95
 PATTERNS = 2000
-"""Random sign patterns of a test."""
+"""Random sign patterns of a test; more where they could not show what Holm's correction leaves standing."""
 
 TOO_FEW = "too few tasks"
 """Why a gain or a difference has no interval."""
@@ -139,19 +147,30 @@ def estimate_parts(evidence: Evidence, seed: int, pairs: Pairs = ALL_OR_NONE) ->
     """
     members = _members(evidence)
     groups = tuple(_group(name, tasks, evidence) for name, tasks in members.items())
-    curves, differences = [], []
-    for index, (group, tasks) in enumerate(zip(groups, members.values(), strict=True)):
-        found: dict[str, Trials] = {}
+    played = [
+        {
+            agent.label: trials
+            for agent in evidence.agents
+            if (trials := _trials(evidence, agent.label, tasks, group.parts))
+        }
+        for group, tasks in zip(groups, members.values(), strict=True)
+    ]
+    gains = sum(map(len, played))
+    curves, compared = [], []
+    for index, (group, tasks, found) in enumerate(zip(groups, members.values(), played, strict=True)):
         for place, agent in enumerate(evidence.agents):
-            trials = _trials(evidence, agent.label, tasks, group.parts)
-            if trials:
-                found[agent.label] = trials
+            if agent.label in found:
                 planned = sum(_planned(evidence, agent.label, task) for task in tasks)
                 about = (agent.label, display_name(agent), place, index)
-                curves.append(_curve(*about, planned, trials, seed, group.name))
+                curves.append(_curve(*about, planned, found[agent.label], seed, group.name, gains))
         models = [a.label for a in evidence.agents if a.info.kind == "model" and a.label in found]
         for first, second in pairs.of(models):
-            differences += _difference(first, second, index, found, seed, group.name)
+            if clusters := _shared(found[first], found[second]):
+                compared.append((first, second, index, clusters))
+    differences = [
+        _difference(first, second, index, clusters, seed, groups[index].name, len(compared))
+        for first, second, index, clusters in compared
+    ]
     return (
         PartsResult(LEVEL, groups, tuple(_corrected(curves)), tuple(_all_corrected(differences)))
         if curves
@@ -216,12 +235,20 @@ def _planned(evidence: Evidence, agent: str, task: Task) -> int:
 
 
 def _curve(
-    agent: str, name: str, place: int, group: int, planned: int, trials: Trials, seed: int, stratum: str
+    agent: str,
+    name: str,
+    place: int,
+    group: int,
+    planned: int,
+    trials: Trials,
+    seed: int,
+    stratum: str,
+    tests: int,
 ) -> InnerEpisodeCurve:
     clusters = [np.array(list(of_task.values())) for of_task in trials.values()]
     units = _units(clusters)
     parts = tuple(_mean_over(units[:, part]) for part in range(units.shape[1]))
-    gain, p = _tested(units[:, -1] - units[:, 0], stream(seed, "parts", "flips", agent, stratum))
+    gain, p = _tested(units[:, -1] - units[:, 0], seed, ("flips", agent, stratum), tests)
     whole = _mean_over(units.mean(axis=1))
     count = sum(map(len, clusters))
     return InnerEpisodeCurve(agent, name, place, group, len(clusters), count, planned, parts, gain, p, whole)
@@ -243,22 +270,25 @@ def _all_corrected(differences: Sequence[Difference]) -> list[Difference]:
     return [one if one.p is None else replace(one, p_holm=rounded(next(adjusted))) for one in differences]
 
 
-def _difference(
-    first: str, second: str, group: int, found: dict[str, Trials], seed: int, stratum: str
-) -> list[Difference]:
-    """Return the difference on the trials that both played; nothing where there are none."""
+def _shared(first: Trials, second: Trials) -> list[Array]:
+    """Return first minus second by task, each (trials, parts), on the trials that both played."""
     clusters = []
-    for task, of_first in found[first].items():
-        of_second = found[second].get(task, {})
+    for task, of_first in first.items():
+        of_second = second.get(task, {})
         shared = [key for key in of_first if key in of_second]
         if shared:
             clusters.append(np.array([of_first[key] - of_second[key] for key in shared]))
-    if not clusters:
-        return []
+    return clusters
+
+
+def _difference(
+    first: str, second: str, group: int, clusters: Sequence[Array], seed: int, stratum: str, tests: int
+) -> Difference:
     units = _units(clusters)
-    whole, p = _tested(units.mean(axis=1), stream(seed, "parts", first, second, stratum))
-    last, _ = _tested(units[:, -1], stream(seed, "parts", first, second, stratum))
-    return [Difference(first, second, group, len(clusters), sum(map(len, clusters)), whole, last, p)]
+    about = (first, second, stratum)
+    whole, p = _tested(units.mean(axis=1), seed, about, tests)
+    last, _ = _tested(units[:, -1], seed, about)
+    return Difference(first, second, group, len(clusters), sum(map(len, clusters)), whole, last, p)
 
 
 def _units(clusters: Sequence[Array]) -> Array:
@@ -277,12 +307,18 @@ def _mean_over(units: Array) -> Estimate:
     return Estimate(rounded(value), ConfidenceInterval(rounded(value - half), rounded(value + half), "t"))
 
 
-def _tested(units: Array, generator: np.random.Generator) -> tuple[Estimate, float | None]:
-    """Return the mean of ``units`` with the interval and the p of one test, that of sign flips."""
+def _tested(units: Array, seed: int, about: tuple[str, ...], tests: int = 1) -> tuple[Estimate, float | None]:
+    """Return the mean of ``units`` with the interval and the p of one test, that of sign flips.
+
+    Args:
+        units: (units,).
+        seed, about: Of the random signs.
+        tests: For how many p is corrected.
+    """
     value = rounded(float(units.mean()))
     if len(units) < 2:
         return Estimate(value, None, "one trial"), None
-    test = SignFlips([units], np.ones(1), PATTERNS, generator)
+    test = SignFlips([units], np.ones(1), PATTERNS, stream(seed, "parts", *about))
     interval = test.interval(LEVEL)
     if not shows_noise(units):
         estimate = Estimate(value, None, ALL_EQUAL)
@@ -292,4 +328,6 @@ def _tested(units: Array, generator: np.random.Generator) -> tuple[Estimate, flo
         estimate = Estimate(
             value, ConfidenceInterval(rounded(interval[0]), rounded(interval[1]), "sign flips")
         )
-    return estimate, rounded(test.p())
+    patterns = (PATTERNS, enough_patterns(tests, LEVEL, PATTERNS))
+    p = finer_p(test.p(), [units], np.ones(1), patterns, stream(seed, "parts", *about, "finer"))
+    return estimate, rounded(p)

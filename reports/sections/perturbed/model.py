@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lram.envs.perturbing import unperturbed
-from lram.reports.comparison.compare import over_tasks
+from lram.reports.comparison.compare import finer, over_tasks
 from lram.reports.comparison.paired_episodes import pairs_of, scores_of, weights_of
 from lram.reports.evidence.evidence import Evidence, display_name
 from lram.reports.model import Comparison, rounded
@@ -60,11 +60,15 @@ def estimate_perturbed(evidence: Evidence, how: Resampling) -> PerturbedResult |
     """Return what every perturbation costs every agent; None where nothing is perturbed."""
     planned = dict.fromkeys(one.protocol for one in evidence.tasks)
     alone = tuple((protocol, base) for protocol in planned if (base := unperturbed(protocol)))
-    rows = [row for found in evidence.perturbed for row in _rows(evidence, found, how)]
+    tests = sum(
+        len({one.protocol for one in found.tasks}) * len(found.agents) for found in evidence.perturbed
+    )
+    rows = [row for found in evidence.perturbed for row in _rows(evidence, found, how, tests)]
     return PerturbedResult(how.level, _corrected(rows), alone) if rows or alone else None
 
 
-def _rows(main: Evidence, found: Evidence, how: Resampling) -> list[Perturbed]:
+def _rows(main: Evidence, found: Evidence, how: Resampling, tests: int) -> list[Perturbed]:
+    """Return a row a protocol and agent of ``found``; ``tests`` is the number of rows of all of them."""
     protocols = dict.fromkeys(one.protocol for one in found.tasks)
     rows = []
     for protocol in protocols:
@@ -87,7 +91,7 @@ def _rows(main: Evidence, found: Evidence, how: Resampling) -> list[Perturbed]:
                     len(mine),
                     means[1],
                     means[0],
-                    over_tasks(f"{agent.label} {protocol}", agent.label, pairs, how).comparison,
+                    finer(over_tasks(f"{agent.label} {protocol}", agent.label, pairs, how), how, tests),
                 )
             )
     return rows

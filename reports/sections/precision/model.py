@@ -12,7 +12,7 @@ from lram.envs.scores import Normaliser
 from lram.harness.studies.precision.folder import PrecisionFolder
 from lram.harness.studies.precision.records import PrecisionCell, PrecisionPoint, TaskAgreement
 from lram.harness.studies.precision.study import PrecisionStudy
-from lram.reports.comparison.compare import ALL_ALIKE, over_tasks
+from lram.reports.comparison.compare import ALL_ALIKE, finer, over_tasks
 from lram.reports.comparison.paired_episodes import pairs_of, scores_of
 from lram.reports.evidence.collect import collect
 from lram.reports.evidence.evidence import Evidence
@@ -129,6 +129,7 @@ def read_findings(folder: str | Path, how: Resampling, normaliser: Normaliser = 
     runs = {cell.title: run for cell in opened.cells() if (run := opened.run(cell)) and not run.missing()}
     evidence = collect(list(runs.values()), normaliser) if runs else None
     rows: list[PrecisionResult] = []
+    tests = len(opened.cells()) - len(opened.checkpoints())  # all but the first precision of each
     for label in opened.checkpoints():
         cells, times = opened.cells(label), opened.times(label)
         for cell in cells:
@@ -143,7 +144,7 @@ def read_findings(folder: str | Path, how: Resampling, normaliser: Normaliser = 
             if evidence is not None and cell.title in runs:
                 row = _scored(row, evidence)
                 if cell is not cells[0] and cells[0].title in runs:
-                    row = replace(row, comparison=_compared(evidence, cell.title, cells[0].title, how))
+                    row = replace(row, comparison=_compared(evidence, cell.title, cells[0].title, how, tests))
             rows.append(row)
     return PrecisionFindings(Path(folder), opened.plan.study, tuple(_judged(rows, how.level)), how.level)
 
@@ -162,9 +163,9 @@ def _scored(row: PrecisionResult, evidence: Evidence) -> PrecisionResult:
     return replace(row, score=result.mean_of_domain_means, task_scores=means)
 
 
-def _compared(evidence: Evidence, title: str, base: str, how: Resampling) -> Comparison:
+def _compared(evidence: Evidence, title: str, base: str, how: Resampling, tests: int) -> Comparison:
     pairs = pairs_of(evidence, scores_of(evidence, title), scores_of(evidence, base))
-    return over_tasks(title, base, pairs, how).comparison
+    return finer(over_tasks(title, base, pairs, how), how, tests)
 
 
 def _judged(rows: Sequence[PrecisionResult], level: float) -> list[PrecisionResult]:
