@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from pathlib import Path
+
+_SEARCHED: set[Path] = set()
+"""Folders on PYTHONPATH in which this process has found code that commands have to find again."""
 
 
 def shown(text: str, longest: int = 80) -> str:
@@ -13,6 +18,29 @@ def shown(text: str, longest: int = 80) -> str:
     return text if len(text) <= longest else text[:longest] + "..."
 
 
+def found_code(folder: Path) -> None:
+    """Note that a backbone's code was found in ``folder``, where that is on PYTHONPATH."""
+    places = [Path(place) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    if folder in [place.absolute() for place in places]:
+        _SEARCHED.add(folder)
+
+
 def command(*words: object) -> str:
-    """Return the command line ``lram WORDS``, quoted as a shell reads it."""
-    return f"lram {shlex.join(map(str, words))}"
+    """Return the command line ``lram WORDS``, quoted as a shell reads it.
+
+    Where it has to find code that this process has found in the working directory, PYTHONPATH stands before
+    it: commands search there for what they are given themselves only.
+    """
+    return f"{_search_path()}lram {shlex.join(map(str, words))}"
+
+
+def _search_path() -> str:
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return ""
+    if here not in _SEARCHED:
+        return ""
+    places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    others = [place for place in places if place and Path(place).absolute() != here]
+    return f"PYTHONPATH={':'.join(['$PWD', *map(shlex.quote, others)])} "

@@ -386,8 +386,11 @@ def refusal(label: str, agent: PlannedAgent, planned: PlannedTask) -> str | None
 
 
 def split_label(text: str) -> tuple[str, str]:
-    """Return the label and the specification of an agent as it is named; no label: the first is empty."""
-    match = None if _is_call(text) else _LABELLED.fullmatch(text)
+    """Return the label and the specification of an agent as it is named; no label: the first is empty.
+
+    A folder that is there goes before a label: its name may have a ``=`` in it, as those of Hydra have.
+    """
+    match = None if _is_call(text) or _in_folder(text) else _LABELLED.fullmatch(text)
     # constant=0.5 is an agent with its value, not a label with its agent; and so is xlstm[layers=4]-16M
     whole = match is not None and match["label"].count("[") == match["label"].count("]")
     if match and whole and match["label"] != "constant" and not _is_context_like(text):

@@ -29,7 +29,7 @@ from lram.agents.backbones import (
     xlstm,
 )
 from lram.agents.backbones.spec import BackboneSpec, ModelShape, RenamedPreset
-from lram.agents.shown import shown
+from lram.agents.shown import found_code, shown
 
 if TYPE_CHECKING:
     from lram.agents.backbones.contract import Backbone
@@ -235,6 +235,9 @@ def _load(home: str, what: str) -> BackboneSpec:
             f"{what}: its code {shown(home)} cannot be imported ({cause}); install the package that has it, "
             "or put its folder on PYTHONPATH"
         ) from error
+    if file := getattr(module, "__file__", None):
+        inner = module_name.count(".") + (Path(file).stem == "__init__")
+        found_code(Path(file).absolute().parents[inner])
     spec = vars(module).get(name)
     if not isinstance(spec, BackboneSpec):
         raise AgentError(

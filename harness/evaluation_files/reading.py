@@ -68,7 +68,9 @@ def located(asked: EvaluationFile, folder: Path) -> EvaluationFile:
 
 
 def _agent(text: str, folder: Path) -> str:
-    label, spec = split_label(text)
+    label, spec = "", text
+    if not _is_there(text, folder):  # a folder there may have a = in its name
+        label, spec = split_label(text)
     place = _spec(spec, folder)
     return text if place == spec else f"{label}={place}" if label else place
 
@@ -78,11 +80,16 @@ def _spec(spec: str, folder: Path) -> str:
     if names_agent(spec) or named_module(spec):
         return with_absolute_file(spec, str(folder.absolute()))
     path = Path(spec).expanduser() if spec.startswith("~/") else Path(spec)
-    there = any(_is_folder(folder / head) for head in parse_agent(str(path)).heads if head)
+    there = _is_there(str(path), folder)
     # What is not there stays a path of this file; one of the working directory must not replace it.
     if there or os.sep in spec or _is_folder(Path(spec)):
         return str((folder / path).resolve())
     return spec
+
+
+def _is_there(spec: str, folder: Path) -> bool:
+    """Return whether ``spec``, perhaps without context or noise, is a folder in ``folder``."""
+    return any(_is_folder(folder / head) for head in parse_agent(spec).heads if head)
 
 
 def _python(text: str, folder: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lram.harness.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
-from lram.harness.cli.printing.hints import show_unseen, trained_tasks
+from lram.harness.cli.printing.hints import is_known, show_unseen, trained_tasks
 from lram.harness.cli.printing.output import print_table
 from lram.harness.errors import LramError
 from lram.harness.storage.run_folder import Run
@@ -224,8 +224,15 @@ def conclude_training(outcome: Outcome, run: Path) -> int:
                 f"file; the model is in {run / 'checkpoint'}"
             ) from None
     print(f"\ntrained: {outcome.update} updates\ncheckpoint: {run / 'checkpoint'}")
-    tasks = trained_tasks(run / "checkpoint", domains) or ["TASKS"]
-    print(f"next: {command('eval', run / 'checkpoint', '--tasks', *tasks, '-o', run / 'eval')}")
+    tasks = trained_tasks(run / "checkpoint", domains)
+    known = [term for term in tasks if is_known(term)]
+    if tasks and not known:
+        print(
+            f"no simulator of {brief(', '.join(tasks), 80)} is known here; to evaluate the model there, give "
+            "--tasks the file of their domain"
+        )
+    known = known or ["TASKS"]
+    print(f"next: {command('eval', run / 'checkpoint', '--tasks', *known, '-o', run / 'eval')}")
     return 0
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from lram.agents.api import AgentError
 from lram.agents.checkpoints.known_tasks import known_tasks
-from lram.envs.registry import all_tasks
+from lram.envs.errors import SelectionError
+from lram.envs.registry import all_tasks, own_rows
 from lram.harness.storage.run_folder import Run
 from lram.harness.words import command, count
 
@@ -47,6 +48,14 @@ def trained_tasks(checkpoint: Path, domains: Sequence[str]) -> list[str]:
         whole = len(mine) > _LISTED or (bool(every) and every <= set(mine))
         terms += [f"{domain}/*"] if whole else mine
     return terms
+
+
+def is_known(term: str) -> bool:
+    """Return whether a selection of tasks selects some that can be played: imported data may be of others."""
+    try:
+        return bool(own_rows(term))
+    except SelectionError:
+        return False
 
 
 def show_unseen(run: Run) -> None:
