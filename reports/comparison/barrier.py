@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lram.envs.scores import audit
+from lram.harness.storage.records import PlannedTask
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.text import listing
 
@@ -19,14 +20,24 @@ def barrier(evidence: Evidence, names: Mapping[str, str]) -> str:
         evidence: All runs.
         names: Labels of the agents, each with the name to call it by.
     """
+    return barrier_between(evidence.tasks, {name: (evidence, label) for label, name in names.items()})
+
+
+def barrier_between(tasks: Sequence[PlannedTask], sides: Mapping[str, tuple[Evidence, str]]) -> str:
+    """Return what :func:`barrier` does, for agents whose episodes are in several bodies of evidence.
+
+    Args:
+        tasks: That the comparison is about.
+        sides: By the name to call each by: where its episodes are, and its label there.
+    """
     obstacles = []
     shared = [
-        planned.task
-        for planned in evidence.tasks
-        if audit(planned.task) is None and all(_plays(evidence, label, planned.task.id) for label in names)
+        planned.task.id
+        for planned in tasks
+        if audit(planned.task) is None and all(_plays(*side, planned.task.id) for side in sides.values())
     ]
-    for label, name in names.items():
-        cells = {task.id: evidence.cells[label, task.id] for task in shared}
+    for name, (evidence, label) in sides.items():
+        cells = {task: evidence.cells[label, task] for task in shared}
         without = [task for task, cell in cells.items() if cell.obstacle]
         if without:
             obstacles.append(f"{name} on {listing(without)}: {cells[without[0]].obstacle}")

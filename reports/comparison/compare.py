@@ -102,8 +102,13 @@ def _paired(
     evidence: Evidence, first: str, second: str, scores: Mapping[str, Mapping[str, Scores]], how: Resampling
 ) -> Pairing:
     if reason := barrier(evidence, {first: first, second: second}):
-        return Pairing(Comparison(first, second, None, None, None, 0, 0, (), reason), (), np.zeros(0))
+        return Pairing(not_compared(first, second, reason), (), np.zeros(0))
     return over_tasks(first, second, pairs_of(evidence, scores[first], scores[second]), how)
+
+
+def not_compared(first: str, second: str, reason: str) -> Comparison:
+    """Return a comparison without any number, and why there is none."""
+    return Comparison(first, second, None, None, None, 0, 0, (), reason)
 
 
 def over_tasks(first: str, second: str, tasks: Sequence[PairedTask], how: Resampling) -> Pairing:

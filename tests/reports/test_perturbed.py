@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from lram.harness.errors import LramError
-from lram.harness.storage.records import WorkItem
+from lram.harness.storage.records import Failure, WorkItem
 from lram.harness.storage.run_folder import Run
+from lram.reports.evidence import counting
 from lram.reports.evidence.collect import collect
 from lram.reports.evidence.perturbed import collect_apart
 from lram.reports.sections.perturbed import section as perturbed_section
@@ -114,6 +115,36 @@ def test_a_label_is_one_agent_with_and_without(synthetic: Any) -> None:
     base, late = run_of(synthetic, "lram", digest="aa"), run_of(synthetic, "delay-4", digest="bb")
     with pytest.raises(LramError, match="another agent"):
         collect_apart([base, late])
+
+
+@pytest.mark.parametrize("failing", ["lram", "delay-4"])
+def test_failures_of_an_agent_are_not_left_out_of_a_difference(
+    synthetic: Any, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "least_return", lambda task: None)
+    tasks = [synthetic.task(task) for task in TASKS]
+
+    def run(protocol: str) -> Run:
+        def outcome(item: WorkItem) -> Any:
+            bad = item.agent == "one" and item.task == TASKS[1] and protocol == failing
+            if bad and item.episode < 8:
+                return Failure("agent", "the action is NaN")
+            return 0.5 + 0.05 * (item.episode % 4) + 0.01 * (item.episode % 3) * (protocol != "lram")
+
+        entries = [synthetic.agent(name) for name in ("one", "two")]
+        return synthetic.run(synthetic.plan(entries, tasks, 12, protocol=f"{protocol}@1"), outcome)
+
+    found = section(collect_apart([run("lram"), run("delay-4")]))
+    assert found is not None
+    rows = {(row["agent"], row["protocol"]): row for row in found.summary["rows"]}
+    one = rows["one", "dmcontrol:delay-4@1"]
+    assert (one["difference"]["difference"], one["difference"]["p"], one["score"]) == (None, None, None)
+    assert f"dmcontrol:{failing}@1 on {TASKS[1]}: 8 of 12 episodes failed" in one["difference"]["reason"]
+    assert rows["two", "dmcontrol:delay-4@1"]["tasks"] == 2
+    (caveat,) = found.caveats
+    assert (caveat.kind, len(caveat.items)) == ("perturbed-failed", 1)
+    (printed,) = [table.printed for table in found.tables]
+    assert [row[-3].flag for row in printed.rows].count("not comparable") == 1
 
 
 def test_agents_that_have_one_arm_only_are_shown_without_a_difference(synthetic: Any) -> None:

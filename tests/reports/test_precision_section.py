@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lram.harness.storage.json_files import write_json
+from lram.harness.storage.records import Failure
 from lram.harness.storage.run_folder import Run, RunWriter
 from lram.harness.studies.precision.folder import STUDY_FILE, PrecisionFolder
 from lram.harness.studies.precision.records import (
@@ -89,6 +90,38 @@ def test_a_clear_verdict_stands_however_many_rows_are_corrected_for(
     monkeypatch.setattr(precision_section, "RESAMPLES", 20)
     made = section([write(synthetic, tmp_path / "study", narrow=("bfloat16", "int8"))])
     assert "m in bfloat16: worse; m in int8: worse" in made.lead[1]
+
+
+def test_a_precision_that_fails_a_task_is_not_compared_by_the_others(
+    synthetic: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Atari no least return is known that an episode with NaN could count with; on Meta-World it is 0."""
+    record = synthetic.record
+
+    def failing(plan: Any, item: Any, value: float) -> Any:
+        if "int8" in item.agent and item.episode < 2 and item.task == "toy/reach":
+            return record(plan, item, Failure("crash", "it crashed"))
+        if "int8" in item.agent and item.episode < 4 and item.task in nan:
+            return record(plan, item, Failure("agent", "the action is NaN"))
+        return record(plan, item, value)
+
+    monkeypatch.setattr(synthetic, "record", failing)
+    monkeypatch.setitem(globals(), "TASKS", ("toy/reach", "metaworld/reach-v3", "atari/freeway"))
+    nan: tuple[str, ...] = ("atari/freeway",)
+    made = section([write(synthetic, tmp_path / "atari", worse=-0.1)])
+    assert "m in int8: not comparable: m, int8 on atari/freeway: 4 of 6 episodes failed" in made.lead[1]
+    row = made.summary[0]["scores"][1]
+    assert (row["verdict"], row["difference"], row["p"]) == ("not comparable", None, None)
+    caveats = {caveat.kind: caveat.items for caveat in made.caveats}
+    assert caveats == {
+        "precision_failed": ("m, int8 on atari/freeway: 4 episodes, no score there",),
+        "precision_errored": ("m, int8: 2 episodes",),
+    }
+    nan = ("metaworld/reach-v3",)
+    made = section([write(synthetic, tmp_path / "metaworld", worse=-0.1)])
+    assert made.summary[0]["scores"][1]["difference"] is not None
+    caveats = {caveat.kind: caveat.items for caveat in made.caveats}
+    assert caveats["precision_failed"] == ("m, int8 on metaworld/reach-v3: 4 episodes",)
 
 
 def test_a_first_precision_that_does_not_repeat_its_play_is_warned_of(synthetic: Any, tmp_path: Path) -> None:

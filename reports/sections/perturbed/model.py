@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lram.envs.perturbing import unperturbed
-from lram.reports.comparison.compare import finer, over_tasks
+from lram.reports.comparison.barrier import barrier_between
+from lram.reports.comparison.compare import finer, not_compared, over_tasks
 from lram.reports.comparison.paired_episodes import pairs_of, scores_of, weights_of
 from lram.reports.evidence.evidence import Evidence, display_name
 from lram.reports.model import Comparison, rounded
@@ -26,8 +27,8 @@ class Perturbed:
         protocol, base: Ids.
         tasks, of_tasks: That the difference rests on, and that were planned under ``protocol``.
         without, score: Mean normalised score of the pairs without the perturbation, and with it; None without
-            any pair.
-        difference: Perturbed minus unperturbed, with its test.
+            any pair, and where failures of the agent's own keep the two from being compared.
+        difference: Perturbed minus unperturbed, with its test, or with the reason why there is none.
     """
 
     agent: str
@@ -72,10 +73,14 @@ def _rows(main: Evidence, found: Evidence, how: Resampling, tests: int) -> list[
     protocols = dict.fromkeys(one.protocol for one in found.tasks)
     rows = []
     for protocol in protocols:
-        mine = {one.task.id for one in found.tasks if one.protocol == protocol}
+        planned = [one for one in found.tasks if one.protocol == protocol]
+        mine = {one.task.id for one in planned}
         for agent in found.agents:
+            arms = {protocol: (found, agent.label), unperturbed(protocol): (main, agent.label)}
+            reason = barrier_between(planned, arms)
             scores = {task: one for task, one in scores_of(found, agent.label).items() if task in mine}
-            pairs = pairs_of(main, scores, scores_of(main, agent.label))
+            pairs = [] if reason else pairs_of(main, scores, scores_of(main, agent.label))
+            names = f"{agent.label} {protocol}", agent.label
             weights = weights_of(pairs) if pairs else np.zeros(0)
             means = [
                 rounded(float((weights * [values.mean() for values in side]).sum())) if pairs else None
@@ -91,7 +96,9 @@ def _rows(main: Evidence, found: Evidence, how: Resampling, tests: int) -> list[
                     len(mine),
                     means[1],
                     means[0],
-                    finer(over_tasks(f"{agent.label} {protocol}", agent.label, pairs, how), how, tests),
+                    not_compared(*names, reason)
+                    if reason
+                    else finer(over_tasks(*names, pairs, how), how, tests),
                 )
             )
     return rows

@@ -6,8 +6,7 @@ It is there where runs under a protocol that perturbs another, such as ``dmcontr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -19,7 +18,7 @@ from lram.reports.model import Caveat
 from lram.reports.samples import Resampling
 from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.perturbed.model import Perturbed, PerturbedResult, estimate_perturbed
-from lram.reports.table import Column, Table, TableCell, hidden, words
+from lram.reports.table import Column, Table, hidden, words
 
 KEY = "perturbed"
 TITLE = "What agents did not see"
@@ -47,7 +46,7 @@ def section(runs: Sequence[Run] | Evidence, settings: SectionSettings | None = N
         lead=_lead(result),
         tables=[_table(result)] if result.rows else [],
         summary=msgspec.to_builtins(result),
-        caveats=[Caveat("perturbed-alone", line) for line in _alone(result)],
+        caveats=[*(Caveat("perturbed-alone", line) for line in _alone(result)), *_failed(result)],
         methods=_METHODS if result.rows else (),
     )
 
@@ -78,11 +77,15 @@ def _lead(result: PerturbedResult) -> tuple[str, ...]:
         "The same episodes with parts of the observations hidden, late or lost, and without: what is not "
         "seen has to "
         "be remembered or inferred. All else in this report is about the unperturbed runs.",
-        f"Mean normalised score: {'; '.join(scores)}."
-        if scores
-        else "No episode was scored under both protocols: play the same agents, tasks and --seed under both.",
+        f"Mean normalised score: {'; '.join(scores)}." if scores else _without_scores(result),
         *_alone(result),
     )
+
+
+def _without_scores(result: PerturbedResult) -> str:
+    if any(row.difference.reason for row in result.rows):
+        return "No agent's scores under both protocols compare: episodes failed by its own errors."
+    return "No episode was scored under both protocols: play the same agents, tasks and --seed under both."
 
 
 def _alone(result: PerturbedResult) -> list[str]:
@@ -93,6 +96,18 @@ def _alone(result: PerturbedResult) -> list[str]:
         "report both runs together."
         for protocol, base in result.alone
     ]
+
+
+def _failed(result: PerturbedResult) -> Iterator[Caveat]:
+    """Yield which rows are not compared because of the agent's own failures."""
+    failed = tuple(f"{row.name}: {row.difference.reason}" for row in result.rows if row.difference.reason)
+    if failed:
+        yield Caveat(
+            "perturbed-failed",
+            "These agents failed by their own errors under one of the two protocols, and no least return is "
+            "known that such episodes could count with: what the perturbation costs them is not comparable.",
+            failed,
+        )
 
 
 def _table(result: PerturbedResult) -> Table[Perturbed]:
@@ -107,7 +122,12 @@ def _table(result: PerturbedResult) -> Table[Perturbed]:
         Column("Without", "without", lambda row: row.without, forms.numbers(forms.three)),
         Column("With", "score", lambda row: row.score, forms.numbers(forms.three)),
         Column(
-            "Difference", "difference", lambda row: row.difference.difference, _difference, parts=forms.ENDS
+            "Difference",
+            "difference",
+            lambda row: row.difference.difference,
+            forms.estimates(forms.three),
+            flag=_not_compared,
+            parts=forms.ENDS,
         ),
         Column("p", "p", lambda row: row.difference.p, forms.p_values),
         Column("p, Holm", "p_holm", lambda row: row.difference.p_holm, forms.p_values),
@@ -120,8 +140,8 @@ def _table(result: PerturbedResult) -> Table[Perturbed]:
     return Table("perturbed-scores", caption, columns, result.rows, "perturbed_scores")
 
 
-def _difference(estimate: Any) -> TableCell | str:
-    return forms.estimates(forms.three)(estimate)
+def _not_compared(row: Perturbed) -> str:
+    return "not comparable" if row.difference.reason else ""
 
 
 def _fewer(row: Perturbed) -> str:

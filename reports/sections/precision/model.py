@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +12,8 @@ from lram.envs.scores import Normaliser
 from lram.harness.studies.precision.folder import PrecisionFolder
 from lram.harness.studies.precision.records import PrecisionCell, PrecisionPoint, TaskAgreement
 from lram.harness.studies.precision.study import PrecisionStudy
-from lram.reports.comparison.compare import ALL_ALIKE, finer, over_tasks
-from lram.reports.comparison.paired_episodes import pairs_of, scores_of
+from lram.reports.comparison.compare import ALL_ALIKE, finer, paired
+from lram.reports.comparison.paired_episodes import scores_of
 from lram.reports.evidence.collect import collect
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.model import Aggregate, Comparison, rounded
@@ -63,6 +63,9 @@ class PrecisionResult:
         actions: Against those that the first precision took, by task.
         costs: By batch and context.
         load: The machine's, when times were taken.
+        failed: By task, episodes that failed by the checkpoint's own errors.
+        uncounted: Of these tasks, those without a known least return: it has no score there.
+        errored: Episodes without a score for other reasons.
     """
 
     cell: PrecisionCell
@@ -75,12 +78,16 @@ class PrecisionResult:
     actions: tuple[TaskAgreement, ...] = ()
     costs: tuple[PrecisionCost, ...] = ()
     load: float | None = None
+    failed: Mapping[str, int] = field(default_factory=dict)
+    uncounted: tuple[str, ...] = ()
+    errored: int = 0
 
     @property
     def verdict(self) -> str:
         """The verdict in words; empty where there is none."""
         if self.comparison is None or self.word != "no difference shown":
-            return self.word
+            why = self.comparison.reason if self.comparison is not None else ""
+            return f"{self.word}: {why}" if why else self.word
         if self.bound is not None:
             return f"{self.word}, smaller than {_up(self.bound)}"
         found = self.comparison.difference
@@ -144,7 +151,8 @@ def read_findings(folder: str | Path, how: Resampling, normaliser: Normaliser = 
             if evidence is not None and cell.title in runs:
                 row = _scored(row, evidence)
                 if cell is not cells[0] and cells[0].title in runs:
-                    row = replace(row, comparison=_compared(evidence, cell.title, cells[0].title, how, tests))
+                    pairing = paired(evidence, cell.title, cells[0].title, how)
+                    row = replace(row, comparison=finer(pairing, how, tests))
             rows.append(row)
     return PrecisionFindings(Path(folder), opened.plan.study, tuple(_judged(rows, how.level)), how.level)
 
@@ -160,12 +168,14 @@ def _scored(row: PrecisionResult, evidence: Evidence) -> PrecisionResult:
     means = {
         task: rounded(float(scores.values.mean())) for task, scores in scores_of(evidence, title).items()
     }
-    return replace(row, score=result.mean_of_domain_means, task_scores=means)
-
-
-def _compared(evidence: Evidence, title: str, base: str, how: Resampling, tests: int) -> Comparison:
-    pairs = pairs_of(evidence, scores_of(evidence, title), scores_of(evidence, base))
-    return finer(over_tasks(title, base, pairs, how), how, tests)
+    return replace(
+        row,
+        score=result.mean_of_domain_means,
+        task_scores=means,
+        failed={task: cell.failed for (_, task), cell in alone.cells.items() if cell.failed},
+        uncounted=tuple(task for (_, task), cell in alone.cells.items() if cell.obstacle),
+        errored=sum(len(cell.records) - len(cell.scored) - cell.failed for cell in alone.cells.values()),
+    )
 
 
 def _judged(rows: Sequence[PrecisionResult], level: float) -> list[PrecisionResult]:

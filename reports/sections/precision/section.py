@@ -131,6 +131,25 @@ def _caveats(found: PrecisionFindings) -> list[Caveat]:
     unmade = tuple(f"{row.cell.title}: {row.to_do} is to do" for row in found.rows if row.to_do)
     if unmade:
         made.append(Caveat("precision_unfinished", f"The study {name} is not finished.", unmade))
+    failed = tuple(
+        f"{row.cell.title} on {task}: {text.count(number, 'episode')}"
+        f"{', no score there' if task in row.uncounted else ''}"
+        for row in found.rows
+        for task, number in row.failed.items()
+    )
+    if failed:
+        text_ = (
+            f"Episodes of the study {name} failed by the checkpoint's own errors in a precision. They count "
+            "with the least return of the task. Where none is known there is no score, and the two "
+            "precisions are not comparable."
+        )
+        made.append(Caveat("precision_failed", text_, failed))
+    errored = tuple(
+        f"{row.cell.title}: {text.count(row.errored, 'episode')}" for row in found.rows if row.errored
+    )
+    if errored:
+        text_ = f"Episodes of the study {name} errored; pairs without both scores are left out."
+        made.append(Caveat("precision_errored", text_, errored))
     parted = tuple(
         f"{row.cell.title} on {task.task}: {task.decisions - task.equal} of {task.decisions}"
         for row in found.rows
