@@ -199,7 +199,7 @@ def _conclude(
     elif confirming is not None:
         print("\nno checkpoint has every episode and every score, so there is none to confirm")
     if not curve.points:
-        print(f"\nno checkpoint of {folder.plan.training} was scored; it keeps none yet")
+        print(f"\nno checkpoint of {request.training} was scored; it keeps none yet")
     lacking = sorted({*lacking, *(point.update for point in curve.points if not whole(point))})
     if lacking:
         print(

@@ -14,7 +14,7 @@ class WatchPlan:
     """Every checkpoint of a training plays the same tasks from the same starts.
 
     Attributes:
-        training: Folder of the training.
+        training: Folder of the training when the watch began; it may be moved.
         recipe: Digest of its recipe, over the fields that decide numbers.
         updates: Updates that the training is to make.
         tasks: Their ids.

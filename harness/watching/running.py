@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from lram.agents.compute import Compute
 from lram.agents.places import placed
 from lram.agents.shown import shown
 from lram.agents.training.folder import is_finished, kept_checkpoints, recipe_of
@@ -15,7 +16,7 @@ from lram.agents.training.recipe import recipe_digest
 from lram.harness.errors import LramError, as_lram_error
 from lram.harness.evaluation import evaluate, resume
 from lram.harness.machine import Machine
-from lram.harness.plan import RunRequest, make_plan
+from lram.harness.plan import RunRequest, build_agent, make_plan
 from lram.harness.progress import Progress, quiet
 from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.harness.storage.seeds import confirmation_seed
@@ -115,13 +116,21 @@ def follow(
         wait: Waits so long.
 
     Raises:
-        LramError: The folder of the training is none any more.
+        LramError: The folder of the training is none any more, or a checkpoint in it is not the one whose
+            score the watch has.
     """
-    training, settled, failed = Path(watch.plan.training), set[int](), dict[int, str]()
+    training, settled, failed = placed(request.training), set[int](), dict[int, str]()
+    compared: set[int] | None = None
     while True:
         last = once or is_finished(training)  # before the listing: what comes after it is seen next time
         with as_lram_error():
             kept = kept_checkpoints(training)
+        if compared is None:
+            compared = set()
+            _check_moved(watch, training, kept)
+        # All of them before any is played: scores of two trainings must not come into one curve.
+        _check_scored(watch, kept, settled | compared)
+        compared |= kept.keys()
         for update, checkpoint in kept.items():
             if update in settled or (update in failed and not last):
                 continue
@@ -146,11 +155,12 @@ def confirm(watch: WatchFolder, request: WatchRequest, update: int, episodes: in
     Raises:
         LramError: It cannot be played, or was confirmed before on another number of episodes.
     """
+    training = placed(request.training)
     with as_lram_error():
-        checkpoint = kept_checkpoints(Path(watch.plan.training)).get(update)
+        checkpoint = kept_checkpoints(training).get(update)
     if checkpoint is None:
         raise LramError(
-            f"{watch.plan.training} no longer has the checkpoint of update {update}, so it cannot be "
+            f"{training} no longer has the checkpoint of update {update}, so it cannot be "
             'confirmed; train with saving.keep = "all"'
         )
     before = watch.confirmations().get(update)
@@ -159,6 +169,9 @@ def confirm(watch: WatchFolder, request: WatchRequest, update: int, episodes: in
             f"{before.path} confirms update {update} on {before.plan.episodes} episodes a task; give "
             f"--confirm {before.plan.episodes}, or move it away"
         )
+    for run in (before, watch.runs().get(update)):
+        if run is not None:
+            _check_same_checkpoint(run, checkpoint, watch)
     return _score(watch, CONFIRMATION, update, checkpoint, request, episodes)
 
 
@@ -171,6 +184,12 @@ def _score(
         run = (watch.runs() if part == RUNS else watch.confirmations())[update]
         if not run.missing():
             return run
+        if placed(request.training) != Path(plan.training):
+            raise LramError(
+                f"{run.path} lacks episodes of the checkpoint in {run.plan.agents[0].spec}, and the training "
+                f"is in {placed(request.training)} now; put it back there, or move {run.path} away, and the "
+                "checkpoint is played again"
+            )
         return resume(run, machine=machine, progress=request.progress)
     return evaluate(
         {label_of(update): checkpoint},
@@ -213,11 +232,54 @@ def _plan(request: WatchRequest) -> WatchPlan:
     )
 
 
+def _check_moved(watch: WatchFolder, training: Path, kept: Mapping[int, Path]) -> None:
+    """Raise LramError where a training in another place than before has no checkpoint that tells it."""
+    runs = watch.runs()
+    if training != Path(watch.plan.training) and runs and not runs.keys() & kept.keys():
+        raise LramError(
+            f"{watch.path} has scores of the training that was in {watch.plan.training}, and {training} "
+            "keeps none of the checkpoints that were scored, so that it is the same one cannot be told; give "
+            "another folder for its scores"
+        )
+
+
+def _check_scored(watch: WatchFolder, kept: Mapping[int, Path], compared: Container[int]) -> None:
+    """Raise LramError where a checkpoint that is kept is not the one that the watch has a run of."""
+    if all(update in compared for update in kept):
+        return
+    for part in (watch.runs(), watch.confirmations()):
+        for update, run in part.items():
+            if update in kept and update not in compared:
+                _check_same_checkpoint(run, kept[update], watch)
+
+
+def _check_same_checkpoint(run: Run, checkpoint: Path, watch: WatchFolder) -> None:
+    """Raise LramError where ``run`` is of another model than ``checkpoint`` holds.
+
+    A checkpoint that cannot be read is not told apart: what plays it says what is wrong with it.
+    """
+    # Of rounded weights the digest is another, and where it is computed changes none.
+    compute = Compute(precision=watch.plan.compute.precision)
+    try:
+        now = build_agent(str(checkpoint), watch.plan.seed, compute).info.digest
+    except LramError:
+        return
+    if now != run.plan.agents[0].info.digest:
+        raise LramError(
+            f"{run.path} has the score of another model (digest {run.plan.agents[0].info.digest[:12]}) than "
+            f"{checkpoint} holds now ({now[:12]}): that training was made again, or is another one; give "
+            "another folder for its scores"
+        )
+
+
 def _same(watch: WatchFolder, asked: WatchPlan) -> None:
-    """Raise LramError for the first thing that is asked for otherwise than the watch was begun with."""
+    """Raise LramError for the first thing that is asked for otherwise than the watch was begun with.
+
+    The training may be in another place: recipe and checkpoints tell it.
+    """
     before, now = asdict(watch.plan), asdict(asked)
     for name in before:
-        if before[name] != now[name]:
+        if name != "training" and before[name] != now[name]:
             raise LramError(
                 f"{watch.path} was begun with {_setting_words(name, before[name])}, and "
                 f"{_setting_words(name, now[name])} is requested now; checkpoints are compared on "

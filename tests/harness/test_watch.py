@@ -230,6 +230,46 @@ def test_other_terms_and_a_second_watcher_are_refused(
         resume(out)
 
 
+def test_a_training_that_was_made_again_in_its_place_does_not_have_the_scores_of_the_first(
+    training: Path, tmp_path: Path, request_for: Callable[..., WatchRequest]
+) -> None:
+    """Its recipe is the same where only the trajectories were exchanged."""
+    here, out = tmp_path / "here", tmp_path / "out"
+    shutil.copytree(training, here)
+    score(here, out, request_for(here))
+    # The weights of update 4 at update 2: another model, as sound as the first.
+    shutil.rmtree(here / "checkpoints" / "step-2")
+    shutil.copytree(here / "checkpoints" / "step-4", here / "checkpoints" / "step-2")
+    shutil.rmtree(out / "runs" / "update-000004")
+    with pytest.raises(LramError, match=r"update-000002 has the score of another model .*another folder"):
+        score(here, out, request_for(here))
+    assert list(WatchFolder(out).runs()) == [2, 6]  # refused before anything was played
+    request = request_for(here)
+    with opened(out, request) as folder, pytest.raises(LramError, match="score of another model"):
+        confirm(folder, request, 2, 3)
+
+
+def test_a_watch_goes_on_with_a_training_that_was_moved(
+    training: Path, tmp_path: Path, request_for: Callable[..., WatchRequest]
+) -> None:
+    first, moved, out = tmp_path / "first", tmp_path / "moved", tmp_path / "out"
+    shutil.copytree(training, first, ignore=shutil.ignore_patterns("checkpoint"))
+    score(first, out, request_for(first))
+    first.rename(moved)
+    shutil.copytree(training / "checkpoint", moved / "checkpoint")
+    assert [one.update for one in score(moved, out, request_for(moved))] == UPDATES
+    runs = WatchFolder(out).runs()
+    assert [len(run.provenance()) for run in runs.values()] == [1, 1, 1]
+    request = request_for(moved)
+    with opened(out, request) as folder:
+        assert confirm(folder, request, 2, 3).missing() == []
+    for update in (2, 4):
+        shutil.rmtree(moved / "checkpoints" / f"step-{update}")
+    shutil.rmtree(moved / "checkpoint")
+    with pytest.raises(LramError, match="keeps none of the checkpoints that were scored"):
+        score(moved, out, request_for(moved))
+
+
 def test_what_cannot_be_watched_is_refused_before_anything_is_written(
     training: Path, tmp_path: Path, request_for: Callable[..., WatchRequest]
 ) -> None:
