@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,11 @@ from lram.envs.domains.memory.domain import task as memory_task
 from lram.harness.storage.records import AgentEntry, RunPlan, WorkItem
 from lram.harness.storage.run_folder import Run
 from lram.reports.drawing import render
+from lram.reports.model import Estimate
 from lram.reports.sections.dials.failing import HALF, failing_point, is_above
-from lram.reports.sections.dials.section import section
+from lram.reports.sections.dials.model import DialCurve, DialFamily, DialPoint
+from lram.reports.sections.dials.section import _where, section
+from lram.reports.sections.study.dials import LevelCurve, LevelCurves, dial_gaps, dial_table
 from lram.reports.writing.export import write_report
 
 DIALS = (10, 20, 40, 80)
@@ -93,6 +97,56 @@ def test_what_is_beyond_and_what_fails_at_once_is_said(made: Run) -> None:
     (line,) = [line for line in found.lead if line.startswith("parity:")]
     assert "none fails already at the smallest value, 10" in line
     assert "all holds up to the largest value, 80" in line
+
+
+def led(dials: Sequence[int], scores: Sequence[Sequence[float]]) -> str:
+    """Return what the lead says of an agent with such scores, between 0 and 1, at each value."""
+    values = [np.array(one) for one in scores]
+    points = tuple(
+        DialPoint(dial, "memory/t", len(one), len(one), None, Estimate(float(one.mean()), None))
+        for dial, one in zip(dials, values, strict=True)
+    )
+    point = failing_point(dials, values, [(0.0, 1.0)] * len(dials), 0.95)
+    return _where(DialCurve("m", "m", 0, 0, None, points, point))
+
+
+def test_the_lead_calls_no_value_a_fact_that_is_not_shown() -> None:
+    """One episode a value shows nothing, four of five a little, forty all."""
+    three = (10, 20, 40)
+    assert led(three, ([0.0], [1.0], [1.0])) == (
+        "cannot tell (mean below 0.5 first at 10, with a mean of 0.5 or more again at 20)"
+    )
+    assert led(three, ([1.0], [1.0], [1.0])) == "cannot tell (mean below 0.5 first nowhere)"
+    assert led(three, ([1.0] * 40, [1.0, 0.0], [1.0, 0.0])) == (
+        "seems to hold up to the largest value, 40 (20 to beyond 40)"
+    )
+    assert (
+        led(three, ([1.0] * 40, [0.0], [0.0] * 40)) == "seems to hold up to 10 and to fail at 20 (20 to 40)"
+    )
+    assert led(three, ([0.0], [0.0] * 40, [0.0] * 40)) == (
+        "seems to fail already at the smallest value, 10 (10 to 20)"
+    )
+    assert led(three, ([1.0] * 40, [0.0] * 40, [1.0] * 40)) == (
+        "holds up to 10 and fails at 20, with a mean of 0.5 or more again at 40"
+    )
+
+
+def curve_of_seeds(*seeds: tuple[int, ...]) -> LevelCurves:
+    """Return a level's curves, all scores above one half, of trainings that were measured at ``seeds``."""
+    dials = (10, 20, 40)
+    family = DialFamily("memory", "parity", "bits", "", "", dials, tuple(f"memory/p-{d}" for d in dials))
+    scores = tuple((seed, tuple((dial, 0.9) for dial in one)) for seed, one in enumerate(seeds))
+    return LevelCurves((family,), (LevelCurve(("level",), 0, (10,), (), scores),))
+
+
+def test_a_training_of_a_study_fails_beyond_what_it_was_measured_at() -> None:
+    study: Any = SimpleNamespace(study=SimpleNamespace(name="s"))
+    found = curve_of_seeds((10,), (10, 20), (10, 20, 40))
+    table = dial_table(study, found, "study").printed
+    assert table.rows[0][-1].text == "beyond 10, beyond 20, beyond 40"
+    [caveat] = dial_gaps(study, found)
+    assert caveat.items == ("level, seed 0 on parity: 20 and 40", "level, seed 1 on parity: 40")
+    assert not dial_gaps(study, curve_of_seeds((10, 20, 40)))
 
 
 def test_values_that_were_trained_on_are_the_cards(made: Run) -> None:

@@ -18,7 +18,7 @@ from lram.reports.samples import Resampling
 from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.dials.failing import HALF
 from lram.reports.sections.dials.model import DialCurve, DialsResult, estimate_dials
-from lram.reports.sections.dials.tables import tables
+from lram.reports.sections.dials.tables import BEYOND, tables
 
 KEY = "dials"
 TITLE = "Score against the dial"
@@ -94,7 +94,9 @@ def _lead(result: DialsResult) -> tuple[str, ...]:
         f"{text.count(len(result.families), 'family', 'families')} of tasks in which one number is the "
         f"difficulty: "
         f"{text.names_up_to([f'{one.family} ({one.unit})' for one in result.families])}. Each score is held "
-        "against chance (0) and the best possible (1), both known beforehand."
+        "against chance (0) and the best possible (1), both known beforehand. Where it is not shown at which "
+        "value an agent fails first, the values between which it does stand in parentheses "
+        f"({result.level:.0%} certainty over episodes)."
     )
     sentences = [line for index in range(len(result.families)) if (line := _family(result, index))]
     return (first, *sentences)
@@ -108,12 +110,23 @@ def _family(result: DialsResult, index: int) -> str:
 
 
 def _where(curve: DialCurve) -> str:
-    point = curve.failing
+    """Return where an agent fails, as a fact where one value alone is left, and in doubt elsewhere."""
+    point, smallest, largest = curve.failing, curve.points[0].dial, curve.largest
+    shown = point.low == point.high
+    again = "" if point.again is None else f", with a mean of {HALF:g} or more again at {point.again}"
+    if not shown and point.low == smallest and point.high is None:
+        seen = f"at {point.at}" if point.at is not None else "nowhere"
+        return f"cannot tell (mean below {HALF:g} first {seen}{again})"
+    ends = (f"{BEYOND} {largest}" if end is None else str(end) for end in (point.low, point.high))
+    between = "" if shown else f" ({' to '.join(ends)})"
     if point.at is None:
-        return f"holds up to the largest value, {curve.largest}"
+        holds = "holds" if shown else "seems to hold"
+        return f"{holds} up to the largest value, {largest}{between}"
     if point.held is None:
-        return f"fails already at the smallest value, {point.at}"
-    return f"holds up to {point.held} and fails at {point.at}"
+        fails = "fails" if shown else "seems to fail"
+        return f"{fails} already at the smallest value, {point.at}{between}{again}"
+    holds, fails = ("holds", "fails") if shown else ("seems to hold", "to fail")
+    return f"{holds} up to {point.held} and {fails} at {point.at}{between}{again}"
 
 
 def _unknown(result: DialsResult) -> str:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lram.harness.studies.folder import StudyFolder
-from lram.reports import forms
-from lram.reports.model import ConfidenceInterval, Estimate, rounded
+from lram.reports import forms, text
+from lram.reports.model import Caveat, ConfidenceInterval, Estimate, rounded
 from lram.reports.sections.dials.failing import HALF
 from lram.reports.sections.dials.model import DialFamily, families_of, trained_dials
-from lram.reports.sections.dials.tables import dials_words
+from lram.reports.sections.dials.tables import BEYOND, dials_words
 from lram.reports.sections.study.cells import CellValues, StudyValues
 from lram.reports.sections.study.effects import over_seeds
 from lram.reports.sections.study.tables import combinations
@@ -146,7 +146,7 @@ def dial_drawings(study: StudyValues, found: LevelCurves, key: str, level: float
 
 
 def dial_table(study: StudyValues, found: LevelCurves, key: str) -> Table[LevelCurve]:
-    """Return what every level remembers or tracks, for people and programs."""
+    """Return what every level remembers or tracks, for people."""
     columns: list[Column[LevelCurve]] = [
         hidden("study", lambda curve: study.study.name),
         words("Family", "family", lambda curve: found.families[curve.family].family),
@@ -167,21 +167,43 @@ def dial_table(study: StudyValues, found: LevelCurves, key: str) -> Table[LevelC
             forms.estimates(forms.two),
             parts=forms.ENDS,
         ),
-        words("Fails at, by seed", "fails_at", lambda curve: _failing(curve, found)),
+        words("Fails at, by seed", "fails_at", _failing),
     ]
     caption = (
         f"{study.study.name}: what every level remembers or tracks. Mean normalised score over the values "
         f"of the "
         "dial up to the largest that was trained on, and beyond it, with t intervals over training seeds; "
         "and for "
-        f"each training seed the smallest value with a mean score below {HALF:g} (beyond: at none measured)."
+        f"each training seed the smallest value with a mean score below {HALF:g} (beyond: at none measured "
+        "of that training)."
     )
     return Table(f"{key}-dials", caption, columns, found.curves, "")
 
 
-def _failing(curve: LevelCurve, found: LevelCurves) -> str:
-    largest = found.families[curve.family].dials[-1]
-    return ", ".join(f"beyond {largest}" if at is None else str(at) for at in curve.fails_at())
+def _failing(curve: LevelCurve) -> str:
+    largest = [points[-1][0] for _, points in curve.by_seed]
+    return ", ".join(
+        f"{BEYOND} {last}" if at is None else str(at)
+        for at, last in zip(curve.fails_at(), largest, strict=True)
+    )
+
+
+def dial_gaps(study: StudyValues, found: LevelCurves) -> tuple[Caveat, ...]:
+    """Return a warning of trainings that have no score at some of the values; none where all have."""
+    lacking = []
+    for curve in found.curves:
+        family = found.families[curve.family]
+        for seed, points in curve.by_seed:
+            measured = [dial for dial, _ in points]
+            if absent := [str(dial) for dial in family.dials if dial not in measured]:
+                lacking.append(f"{curve.name}, seed {seed} on {family.family}: {text.names_up_to(absent)}")
+    if not lacking:
+        return ()
+    words_ = (
+        f"Trainings of the study {study.study.name} have no score at some values of the dial: their means "
+        "and where they fail are of the others, and do not compare with those of trainings that have all."
+    )
+    return (Caveat("study_dial_gaps", words_, tuple(lacking)),)
 
 
 def seed_rows(made: Sequence[tuple[StudyValues, LevelCurves]]) -> Table[Any]:

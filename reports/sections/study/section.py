@@ -24,6 +24,7 @@ from lram.reports.sections.study.curves import (
 from lram.reports.sections.study.dials import (
     LevelCurves,
     dial_drawings,
+    dial_gaps,
     dial_table,
     level_curves,
     seed_rows,
@@ -114,6 +115,12 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
         caveats=[
             *no_checksums(unsigned, "study-no-checksums"),
             *(caveat for study in studies for caveat in _caveats(study)),
+            *(
+                caveat
+                for study, curves in zip(studies, dialled, strict=True)
+                if curves is not None
+                for caveat in dial_gaps(study, curves)
+            ),
         ],
         methods=_METHODS,
     )
