@@ -73,6 +73,12 @@ def noted(files: Mapping[str, DomainSource]) -> dict[str, str]:
     return found
 
 
+def differing(one: Mapping[str, DomainSource], other: Mapping[str, DomainSource]) -> list[str]:
+    """Return what has another source in the two (as :func:`noted` has it), of the domains that both note."""
+    first, second = (noted({name: files[name] for name in one if name in other}) for files in (one, other))
+    return [name for name in {**first, **second} if first.get(name) != second.get(name)]
+
+
 def paths(plan: RunPlan) -> dict[str, str]:
     """Return the files that continuing a run would run, by domain: all but those that a user named now."""
     return {name: source.path for name, source in plan.domain_files.items() if file_of(name) is None}

@@ -13,6 +13,7 @@ from lram.agents.places import placed
 from lram.agents.shown import shown
 from lram.agents.training.folder import is_finished, kept_checkpoints, recipe_of
 from lram.agents.training.recipe import recipe_digest
+from lram.harness.domain_files import differing, sources
 from lram.harness.errors import LramError, as_lram_error
 from lram.harness.evaluation import evaluate, resume
 from lram.harness.machine import Machine
@@ -86,6 +87,7 @@ def opened(folder: str | Path, request: WatchRequest) -> Iterator[WatchFolder]:
         held = hold(path)
         try:
             _same(WatchFolder(path), plan)
+            _same_domains(WatchFolder(path))
         except BaseException:
             held.close()
             raise
@@ -191,6 +193,7 @@ def _score(
                 "checkpoint is played again"
             )
         return resume(run, machine=machine, progress=request.progress)
+    _same_domains(watch)
     return evaluate(
         {label_of(update): checkpoint},
         list(plan.tasks),
@@ -284,6 +287,17 @@ def _same(watch: WatchFolder, asked: WatchPlan) -> None:
                 f"{watch.path} was begun with {_setting_words(name, before[name])}, and "
                 f"{_setting_words(name, now[name])} is requested now; checkpoints are compared on "
                 "equal terms: repeat the command that began it, or give another folder"
+            )
+
+
+def _same_domains(watch: WatchFolder) -> None:
+    """Raise LramError where a domain's file is another one now than when a checkpoint here was played."""
+    now = sources(dict.fromkeys(task.partition("/")[0] for task in watch.plan.tasks))
+    for run in watch.runs().values():
+        if others := differing(run.plan.domain_files, now):
+            raise LramError(
+                f"the source of {', '.join(others)} has changed since {run.path} was played; checkpoints are "
+                "compared on equal terms: put it back, or give another folder"
             )
 
 

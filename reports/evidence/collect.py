@@ -9,10 +9,10 @@ from typing import cast
 
 from lram.agents.api import AgentInfo
 from lram.envs.scores import Normaliser, normalised_by
-from lram.harness.domain_files import recall
+from lram.harness.domain_files import differing, recall
 from lram.harness.errors import LramError
 from lram.harness.gate.contract_note import broken_promise
-from lram.harness.storage.records import CHECK_OF, AgentEntry, EpisodeRecord, PlannedTask
+from lram.harness.storage.records import CHECK_OF, AgentEntry, DomainSource, EpisodeRecord, PlannedTask
 from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.reports.evidence import counting
 from lram.reports.evidence.evidence import EpisodeKey, Evidence, TaskEpisodes, ValuesByFact
@@ -45,12 +45,13 @@ def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
     Raises:
         LramError: No run was given; evaluations and collections are mixed; one label stands for two
             agents, or for one in worlds of two rates; a task was run under two protocols, or with two
-            score references; or a run is damaged.
+            score references; a domain's file had two contents; or a run is damaged.
     """
     if not runs:
         raise LramError("there is no run to report on; name at least one run folder")
     _check_kind(runs)
     rates: dict[str, tuple[float, Run]] = {}
+    domains: dict[str, DomainSource] = {}
     agents: dict[str, AgentEntry] = {}
     tasks: dict[str, PlannedTask] = {}
     planned: dict[tuple[str, str], dict[int, int]] = {}
@@ -68,6 +69,8 @@ def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
         for agent in plan.agents:
             _check_agent(agents.setdefault(agent.label, agent), agent, run)
             _check_rate(*rates.setdefault(agent.label, (plan.realtime_hz, run)), agent.label, run)
+        _check_domains(domains, run)
+        domains = {**plan.domain_files, **domains}
         for task in plan.tasks:
             _check_task(tasks.setdefault(task.task.id, task), task, run)
         for pair in plan.pairs():
@@ -122,6 +125,7 @@ def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
         raised={label: error for label, error in sorted(raised.items()) if label in lacking},
         broken_promises=_broken_promises(runs),
         normaliser=normaliser,
+        domain_files=domains,
         own_rows={} if normaliser == "paper" else {name: one.task for name, one in tasks.items()},
     )
 
@@ -264,6 +268,14 @@ def _check_task(known: PlannedTask, planned: PlannedTask, run: Run) -> None:
         raise LramError(
             f"the task {task.id} has two score references in these runs (the second in {run.path}), so "
             "their scores do not compare; report these runs apart"
+        )
+
+
+def _check_domains(known: Mapping[str, DomainSource], run: Run) -> None:
+    if others := differing(known, run.plan.domain_files):
+        raise LramError(
+            f"the source of {', '.join(others)} is not the same in these runs (another one in {run.path}), "
+            "whose returns do not compare; report these runs apart"
         )
 
 

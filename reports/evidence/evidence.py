@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from lram.envs.scores import Normaliser
 from lram.envs.task import Task
-from lram.harness.storage.records import AgentEntry, EpisodeRecord, PlannedTask
+from lram.harness.storage.records import AgentEntry, DomainSource, EpisodeRecord, PlannedTask
 
 EpisodeKey = tuple[int, int]
 """A run's seed and the episode's number: with the task, what names an initial state."""
@@ -65,6 +65,7 @@ class Evidence:
         own_rows: By task id, the rows as they were planned, where ``tasks`` have others.
         perturbed: What was run under protocols that perturb what agents see, beside this that was not
             (:mod:`lram.reports.evidence.perturbed`), by protocol.
+        domain_files: By domain from a plain file: the file, as the first run that has the domain notes it.
         played: By domain: every package of its scored episodes, and its versions.
     """
 
@@ -85,6 +86,7 @@ class Evidence:
     own_rows: dict[str, Task] = field(default_factory=dict)
     played: dict[str, ValuesByFact] = field(default_factory=dict)
     perturbed: tuple[Evidence, ...] = ()
+    domain_files: dict[str, DomainSource] = field(default_factory=dict)
 
     @property
     def domains(self) -> list[str]:

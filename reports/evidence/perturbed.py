@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from lram.envs.perturbing import unperturbed
 from lram.envs.scores import Normaliser
+from lram.harness.domain_files import differing
 from lram.harness.errors import LramError
 from lram.harness.storage.run_folder import Run
 from lram.reports.evidence.collect import collect, same_agent
@@ -26,7 +27,7 @@ def collect_apart(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evid
 
     Raises:
         LramError: As :func:`lram.reports.evidence.collect.collect`; or one label stands for another agent in
-            what is perturbed.
+            what is perturbed, or a domain's file has another content.
     """
     apart = [run for run in runs if _perturbs(run, runs)]
     main = collect([run for run in runs if run not in apart], normaliser)
@@ -46,7 +47,12 @@ def _perturbs(run: Run, runs: Sequence[Run]) -> bool:
 
 
 def _same(main: Evidence, found: Evidence) -> Evidence:
-    """Return ``found``; LramError where one of its labels stands for another agent in ``main``."""
+    """Return ``found``; LramError where a label or a domain's file is of something else in ``main``."""
+    if others := differing(main.domain_files, found.domain_files):
+        raise LramError(
+            f"the source of {', '.join(others)} is not the same under {found.tasks[0].protocol} as under "
+            "what that perturbs, whose returns do not compare; report them apart"
+        )
     known = {agent.label: agent for agent in main.agents}
     for agent in found.agents:
         if agent.label in known and not same_agent(known[agent.label], agent):

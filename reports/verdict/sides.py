@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lram.envs.scores import Normaliser
+from lram.harness.domain_files import differing
 from lram.harness.errors import LramError
 from lram.harness.storage.records import PlannedTask
 from lram.harness.storage.run_folder import PLAN_FILE, Run
@@ -112,6 +113,8 @@ def obstacle(first: Known, second: Known) -> str:
     if rates[0] != rates[1]:
         shown = [f"at {hz:g} Hz" if hz else "that waited" for hz in rates]
         return f"one acted in a world {shown[0]}, the other in one {shown[1]}"
+    if changed := differing(*(found.domain_files for found in evidence)):
+        return f"the source of {', '.join(changed)} is not the same in the two runs"
     others = {planned.task.id: planned for planned in evidence[1].tasks}
     for planned in evidence[0].tasks:
         other = others.get(planned.task.id)

@@ -23,6 +23,7 @@ from lram.harness.cli.watch import watch
 from lram.harness.errors import LramError
 from lram.harness.machine import Machine
 from lram.harness.progress import quiet
+from lram.harness.storage.records import DomainSource
 from lram.harness.storage.run_folder import Run
 from lram.harness.storage.seeds import confirmation_seed
 from lram.harness.watching.folder import WatchFolder
@@ -118,6 +119,33 @@ def test_checkpoints_are_scored_as_they_appear_until_the_training_has_ended(
     seeds = [[record.seed for record in run.records()] for run in runs.values()]
     assert seeds[0] == seeds[1] == seeds[2]
     assert len({run.plan.agents[0].info.digest for run in runs.values()}) == 3
+
+
+def test_checkpoints_are_not_scored_by_two_contents_of_a_domains_file(
+    training: Path,
+    tmp_path: Path,
+    request_for: Callable[..., WatchRequest],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    digest = "aa"
+
+    def sources(domains: Any) -> dict[str, DomainSource]:
+        return {name: DomainSource("/x.py", digest) for name in domains}
+
+    for module in ("lram.harness.plan", "lram.harness.watching.running"):
+        monkeypatch.setattr(f"{module}.sources", sources)
+    score(training, tmp_path / "out", request_for(training))
+    shutil.rmtree(WatchFolder(tmp_path / "out").runs()[6].path)
+    request = request_for(training)
+    with opened(tmp_path / "out", request) as folder:
+        digest = "bb"
+        [*_, last] = follow(folder, request, once=True)
+    assert isinstance(last, UnscoredCheckpoint)
+    assert "the source of domain toy has changed since" in last.reason
+    with pytest.raises(LramError, match="give another folder"):
+        score(training, tmp_path / "out", request)
+    digest = "aa"
+    assert isinstance(score(training, tmp_path / "out", request)[-1], ScoredCheckpoint)
 
 
 def test_an_interrupted_watch_goes_on_to_the_same_records(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.files import without_checksum
 
 from lram.harness.errors import LramError
-from lram.harness.storage.records import Failure, Skipped
+from lram.harness.storage.records import DomainSource, Failure, Skipped
 from lram.harness.storage.run_folder import Run, RunWriter
 from lram.reports import Summary, summarise
 from lram.reports.aggregates import AGGREGATES
@@ -406,6 +406,22 @@ def test_one_task_with_two_references_is_an_error(synthetic):
     ]
     with pytest.raises(LramError, match="two score references"):
         summarise(runs)
+
+
+def test_one_domain_file_with_two_contents_is_an_error_that_names_it(synthetic):
+    def of(digest, helper, seed):
+        plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 1, seed)
+        source = DomainSource(f"/somewhere/{seed}/x.py", digest, {"helper": helper})
+        return synthetic.run(replace(plan, domain_files={"x": source}), by_episode(0.0))
+
+    unnoted = synthetic.run(
+        synthetic.plan([synthetic.agent("a")], [synthetic.task("x/1")], 1, 5), by_episode(0.0)
+    )
+    assert summarise([of("aa", "bb", 0), unnoted, of("aa", "bb", 1)])
+    with pytest.raises(LramError, match="the source of domain x is not the same in these runs"):
+        summarise([of("aa", "bb", 0), of("cc", "bb", 1)])
+    with pytest.raises(LramError, match="the source of module helper of the domain x is not the same"):
+        summarise([unnoted, of("aa", "bb", 0), of("aa", "cc", 1)])
 
 
 def test_paired_differences_cancel_shared_luck(synthetic):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lram.envs.task import Task
 from lram.harness.cli.compare import compare
 from lram.harness.cli.exits import VERDICTS
 from lram.harness.errors import LramError
-from lram.harness.storage.records import WorkItem
+from lram.harness.storage.records import DomainSource, WorkItem
 from lram.harness.storage.run_folder import Run
 from lram.reports.summary.summarise import summarise
 from lram.reports.verdict.judging import judge
@@ -127,6 +128,19 @@ def test_what_cannot_be_compared_is_said_with_its_reason(synthetic: Any) -> None
         assert reason in verdict.reason
         assert verdict.difference is None
         assert lines(verdict)[0].startswith("not comparable: ")
+
+
+def test_runs_of_two_contents_of_a_domains_file_are_not_compared(synthetic: Any) -> None:
+    def side(label: str, digest: str) -> Any:
+        plan = synthetic.plan([synthetic.agent(label)], [synthetic.task(name) for name in TASKS], 10)
+        source = DomainSource("/x.py", digest)
+        run = synthetic.run(replace(plan, domain_files={"dmcontrol": source}), returns({label: 0.0}))
+        return find_side(str(run.path), [])
+
+    verdict = judge(side("one", "aa"), side("two", "bb"))
+    assert verdict.word == "not comparable"
+    assert "the source of domain dmcontrol is not the same in the two runs" in verdict.reason
+    assert judge(side("one", "aa"), side("two", "aa")).word != "not comparable"
 
 
 def test_what_is_missing_is_noted(synthetic: Any) -> None:
