@@ -14,7 +14,6 @@ from lram.envs.task import Task
 from lram.harness.errors import LramError
 from lram.harness.words import visible
 from lram.reports.model import (
-    ALL_EQUAL,
     FEW,
     UNSIMULATED,
     Aggregate,
@@ -23,7 +22,14 @@ from lram.reports.model import (
     Estimate,
     rounded,
 )
-from lram.reports.samples import NO_NOISE, AgentSamples, Resampling, Weights, estimate_of, too_few_note
+from lram.reports.samples import (
+    AgentSamples,
+    Resampling,
+    Weights,
+    estimate_of,
+    no_noise_note,
+    too_few_note,
+)
 from lram.reports.statistics import (
     Array,
     Moments,
@@ -164,7 +170,8 @@ class PairMetric:
         parts = [self.contributions(*both) for both in zip(first.tasks, second.tasks, strict=True)]
         weights = equal_task_weights(first.domains)
         found = mean_interval(weights, Moments.of(parts), how.level, first.domains)
-        without = NO_NOISE if len(parts) > 1 or len(parts[0]) == 1 else ALL_EQUAL
+        # All of one agent's above all of the other's count alike, and so do ties.
+        without = no_noise_note([len(task) for task in parts], "count alike", of_pairs=True)
         return estimate_of(found, self.range, without, too_few_note(sum(map(len, parts))))
 
 
@@ -207,7 +214,7 @@ def _replicates(
 
 def _bootstrap_estimate(value: float, replicates: Array, scores: TaskScores, level: float) -> Estimate:
     if np.ptp(replicates) <= 1e-9 * max(1.0, abs(value)):
-        return Estimate(rounded(value), None, NO_NOISE if len(scores.tasks) > 1 else ALL_EQUAL)
+        return Estimate(rounded(value), None, "the same when episodes are drawn again")
     moments = Moments.of(scores.tasks)
     spread = mean_interval(equal_task_weights(scores.domains), moments, level, scores.domains)
     if not spread.estimable:

@@ -38,9 +38,6 @@ from lram.reports.statistics import (
 )
 from lram.reports.text import count, reason_without
 
-NO_NOISE = "every task has one episode or equal ones only"
-"""Why an aggregate has no interval."""
-
 ONE_EPISODE = "one episode"
 """Why a task has none."""
 
@@ -51,6 +48,22 @@ Weights = Callable[[Sequence[str]], Array]
 def too_few_note(number: int, what: str = "episode") -> str:
     """Return the note where so many of ``what`` differ, but are too few to tell by how much."""
     return f"{NOT_ESTIMABLE} {count(number, what, 'trajectories' if what == 'trajectory' else f'{what}s')}"
+
+
+def no_noise_note(numbers: Sequence[int], alike: str = "are all equal", of_pairs: bool = False) -> str:
+    """Return why an aggregate has no interval none of whose tasks shows noise.
+
+    Args:
+        numbers: Of each task, how many episodes it has.
+        alike: What is said of a task's that show no noise.
+        of_pairs: The estimate is made of pairs of episodes, so many of each task.
+    """
+    one, several = ("one pair of episodes", "pairs of episodes") if of_pairs else (ONE_EPISODE, "episodes")
+    if all(number == 1 for number in numbers):
+        return f"{one} a task"
+    if all(number > 1 for number in numbers):
+        return f"the {several} of {'the' if len(numbers) == 1 else 'every'} task {alike}"
+    return f"every task has {one}, or its {several} {alike}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +168,13 @@ class AgentSamples:
         found = mean_interval(by_task, moments, self.how.level, domains)
         bounds = mean_range(ranges, by_task)
         rests_on = replace(rests_on, borrowed_noise=int(found.borrowed) if found.estimable else 0)
-        note = NO_NOISE if rests_on.tasks > 1 or moments.episodes[0] == 1 else ALL_EQUAL
+        equal = all(map(self._alike, places))
+        if equal and rests_on.tasks == 1:
+            note = ALL_EQUAL
+        else:
+            # Scores that differ may count alike: those above 1 fall short of it by nothing.
+            alike = "are all equal" if of is None or equal else "count alike"
+            note = no_noise_note(moments.episodes.tolist(), alike=alike)
         return Aggregate(estimate_of(found, bounds, note, too_few_note(rests_on.episodes)), rests_on)
 
     def scores(self, places: Sequence[int]) -> TaskScores:

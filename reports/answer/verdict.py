@@ -23,8 +23,14 @@ def verdict(summary: Summary, ranking: Sequence[RankedAgent]) -> str:
     scale = "on a scale from random play (0) to the reference (1)"
     assert first.estimate is not None
     score = _score(first.estimate)
+    top = [one for one in entered if one.estimate and one.estimate.value == first.estimate.value]
     if len(entered) == 1:
         said = f"{first.agent.name} scores {score} {scale}"
+    elif len(top) > 1:
+        if any(one.estimate != first.estimate for one in top):  # equal means of unequal noise
+            score = text.number(first.estimate.value, 2)
+        named = text.names_up_to([one.agent.name for one in top], _NAMED)
+        said = f"{named} have the highest score, {score} {scale}{_all_against(top, entered)}"
     else:
         said = f"{first.agent.name} has the highest score, {score} {scale}{_against(first, entered)}"
     if others:
@@ -52,6 +58,23 @@ def _against(first: RankedAgent, entered: Sequence[RankedAgent]) -> str:
         return f", but is not shown to be better than {only}"
     return (
         f"; it is shown to be better than {text.names_up_to(beaten, _NAMED)}, but not than "
+        f"{text.names_up_to(unclear, _NAMED)}"
+    )
+
+
+def _all_against(top: Sequence[RankedAgent], entered: Sequence[RankedAgent]) -> str:
+    """Return against whom it is shown of each of ``top``, whose scores are equal."""
+    others = [one.agent for one in entered if one not in top]
+    beaten = [other.name for other in others if all(other.label in one.beats for one in top)]
+    unclear = [other.name for other in others if other.name not in beaten]
+    if not others:
+        return "; none of them is shown to be better than another"
+    if not unclear:
+        return f"; each of them is shown to be better than {text.names_up_to(beaten, _NAMED)}"
+    if not beaten:
+        return f"; not each of them is shown to be better than {text.names_up_to(unclear, _NAMED)}"
+    return (
+        f"; each of them is shown to be better than {text.names_up_to(beaten, _NAMED)}, but not than "
         f"{text.names_up_to(unclear, _NAMED)}"
     )
 

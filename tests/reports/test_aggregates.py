@@ -18,7 +18,8 @@ from lram.harness.errors import LramError
 from lram.reports import aggregates as registry
 from lram.reports import summarise, summary_json, write_report
 from lram.reports.aggregates import AGGREGATES, PAIR_AGGREGATES, aggregate_metrics, pair_metrics
-from lram.reports.samples import Resampling
+from lram.reports.samples import Resampling, no_noise_note
+from lram.reports.sections.scores.comparisons import comparisons
 from lram.reports.statistics import (
     TaskScores,
     iqm_of_task_means,
@@ -266,4 +267,42 @@ def test_a_pair_without_noise_has_no_interval() -> None:
     (metric,) = PAIR_AGGREGATES
     first, second = TaskScores((np.ones(4),), ("a",)), TaskScores((np.zeros(4),), ("a",))
     found = metric.estimate(first, second, ("a", "b"), Resampling(0, 100, 0.95))
-    assert (found.value, found.interval, found.note) == (1.0, None, "all equal")
+    said = "the pairs of episodes of the task count alike"
+    assert (found.value, found.interval, found.note) == (1.0, None, said)
+
+
+def test_why_an_aggregate_has_no_interval_is_true_of_its_episodes(synthetic: Any) -> None:
+    """Scores that differ, all of one agent above all of the other and above 1: they count alike."""
+    agents = [synthetic.agent("above"), synthetic.agent("below"), synthetic.agent("constant")]
+    plan = synthetic.plan(agents, [synthetic.task("toy/a"), synthetic.task("toy/b")], 5)
+    level = {"above": 2.0, "below": 0.1, "constant": 0.5}
+    run = synthetic.run(
+        plan, lambda item: level[item.agent] + 0.01 * item.episode * (item.agent != "constant")
+    )
+    summary = summarise(run)
+    notes = {
+        agent.label: {key: one.estimate.note for key, one in agent.aggregates.items() if one.estimate}
+        for agent in summary.agents
+    }
+    assert notes["above"]["optimality_gap"] == "the episodes of every task count alike"
+    assert notes["above"]["mean_of_domain_means"] == ""
+    assert notes["constant"]["mean_of_domain_means"] == "the episodes of every task are all equal"
+    pair = next(one for one in summary.comparisons if {one.first, one.second} == {"above", "below"})
+    apart = pair.aggregates["probability_of_improvement"]
+    assert (apart.interval, apart.note) == (None, "the pairs of episodes of every task count alike")
+    [row] = [
+        row for row in comparisons(summary).printed.rows if {row[0].text, row[1].text} == {"above", "below"}
+    ]
+    assert "the pairs of episodes of every task count alike" in [cell.flag for cell in row]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ((1, 1), "one episode a task"),
+        ((5, 5), "the episodes of every task are all equal"),
+        ((5, 1), "every task has one episode, or its episodes are all equal"),
+    ],
+)
+def test_the_reason_goes_by_the_numbers_of_episodes(numbers: tuple[int, ...], said: str) -> None:
+    assert no_noise_note(numbers) == said

@@ -73,6 +73,29 @@ def test_the_verdict_says_what_was_shown(synthetic, skill, words) -> None:
     assert words in found.verdict
 
 
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        ({"zeta": 0.5, "alpha": 0.5}, "; none of them is shown to be better than another."),
+        ({"zeta": 0.5, "alpha": 0.5, "c": 0.1}, "; each of them is shown to be better than c."),
+    ],
+)
+def test_agents_of_one_score_share_the_highest(synthetic, scores, words) -> None:
+    found = answer(summarise(run_of(synthetic, scores, noise=0.0)))
+    assert found is not None
+    begin = "alpha and zeta have the highest score, 0.50 on a scale from random play (0) to the reference (1)"
+    assert found.verdict == begin + words
+
+
+def test_agents_of_one_mean_and_unequal_noise_share_it_too(synthetic) -> None:
+    """1, 0, 1, 0, ... and 0.5 throughout: one interval is not the other's."""
+    plan = synthetic.plan([synthetic.agent("steady"), synthetic.agent("swings")], [synthetic.task("a/x")], 10)
+    run = synthetic.run(plan, lambda item: 0.5 if item.agent == "steady" else float(item.episode % 2))
+    found = answer(summarise(run))
+    assert found is not None
+    assert found.verdict.startswith("steady and swings have the highest score, 0.50 on a scale")
+
+
 def test_nothing_scored_is_said(synthetic) -> None:
     plan = synthetic.plan([synthetic.agent("a")], [synthetic.task("a/x")], 2)
     found = answer(summarise(synthetic.run(plan, lambda item: None)))

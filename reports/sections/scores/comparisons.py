@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lram.reports import forms, text
 from lram.reports.aggregates import PairMetric, pair_metrics
-from lram.reports.model import Comparison, Estimate, Summary
+from lram.reports.model import NOT_ESTIMABLE, Comparison, Estimate, Summary
 from lram.reports.table import Column, Table, TableCell, hidden, normaliser_column, words
 
 
@@ -21,6 +21,15 @@ def comparisons(summary: Summary) -> Table[Comparison]:
 
     def warning(pair: Comparison) -> str:
         return pair.reason or _caution(pair, summary.level)
+
+    def why_none(metric: PairMetric) -> Callable[[Comparison], str]:
+        def made(pair: Comparison) -> str:
+            found = pair.aggregates.get(metric.key)
+            if found is None or found.interval is not None or found.note.startswith(NOT_ESTIMABLE):
+                return ""
+            return found.note
+
+        return made
 
     difference = forms.estimates(forms.three)
     columns: list[Column[Comparison]] = [
@@ -38,7 +47,10 @@ def comparisons(summary: Summary) -> Table[Comparison]:
         Column("p, Holm", "p_holm", lambda pair: pair.p_holm, forms.p_values),
         hidden("limit", lambda pair: pair.limit),
         hidden("reason", lambda pair: pair.reason),
-        *(Column(metric.heading, "", of(metric), forms.estimates(forms.two)) for metric in pair_metrics()),
+        *(
+            Column(metric.heading, "", of(metric), forms.estimates(forms.two), why_none(metric))
+            for metric in pair_metrics()
+        ),
         Column("Tasks", "tasks", lambda pair: pair.tasks, lambda n: TableCell(f"{n} of {of_tasks}", value=n)),
         Column("Domains", "domains", lambda pair: len(pair.domains)),
         Column("Episode pairs", "episode_pairs", lambda pair: pair.episodes),
