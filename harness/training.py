@@ -77,7 +77,7 @@ def finetuning_recipe(
     model = ModelSection(init_from=str(checkpoint))
     name = f"fine-tuned from {meta.digest[:12]}"
     if scratch:
-        model = ModelSection(overrides=config_to_dict(meta.config))
+        model = ModelSection(overrides=config_to_dict(meta.config), state_init=base.model.state_init)
         name = f"from scratch, to compare with fine-tuning {meta.digest[:12]}"
     return replace(
         base,

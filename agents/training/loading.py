@@ -15,7 +15,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lram.agents.api import AgentError
+from lram.agents.signals import ENDING
 from lram.agents.training.batches import Batch
+
+
+class WorkerDiedError(AgentError):
+    """A process that prepares batches is no more."""
 
 
 class Batches(Protocol):
@@ -52,7 +57,7 @@ class Loader:
         batches: How many were handed out.
 
     Raises:
-        AgentError: While iterating: a batch cannot be read, or a worker died.
+        AgentError: While iterating: a batch cannot be read, or (WorkerDiedError) a worker died.
     """
 
     def __init__(
@@ -117,10 +122,15 @@ class Loader:
         # There is no public way; without it they would live as long as any traceback refers to them, and
         # torch's signal handler would tell of a dead one wherever the program is by then.
         end = getattr(self._iterator, "_shutdown_workers", None)
+        workers = getattr(self._iterator, "_workers", ())
         self._iterator = None
         if end is not None:
             with suppress(RuntimeError):  # that handler's
                 end()
+        for worker in workers:  # one that is amid a long batch: it does not heed the request to end
+            if worker.is_alive():
+                with suppress(RuntimeError):
+                    worker.kill()
 
     def __enter__(self) -> Loader:
         return self
@@ -133,8 +143,8 @@ class Loader:
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
             raise self._died() from error
 
-    def _died(self) -> AgentError:
-        return AgentError(
+    def _died(self) -> WorkerDiedError:
+        return WorkerDiedError(
             f"one of the {self._workers} processes that prepare batches died; memory or shared memory "
             "(/dev/shm) may be too small for so many: use fewer workers, or 0"
         )
@@ -150,8 +160,10 @@ class _Beginning:
         self._trainer = trainer
 
     def __call__(self, worker: int) -> None:
-        # A terminal interrupts all processes at once; whether to stop is for the one that trains to say.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Terminals and schedulers signal all processes at once; whether to stop is for the one that trains to
+        # say, which waits for a batch meanwhile.
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)
         # A trainer that is killed takes its workers with it at once; torch's own watch takes seconds.
         with suppress(OSError, AttributeError):  # where the system has no such call
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -22,7 +22,7 @@ from lram.agents.model.tokens import ACTION_DIMS, DISCRETE_ACTIONS
 from lram.agents.training.sampling import DomainEpisodes, Integers, chances, in_order
 
 if TYPE_CHECKING:
-    from lram.agents.training.recipe import DataSection
+    from lram.agents.training.recipe import Recipe
     from lram.agents.trajectories.store import TrajectoryStore
 
 Split = Literal["train", "valid"]
@@ -74,8 +74,9 @@ class Selection:
             raise AgentError(f"the selection's seed must be 0 or more, not {self.seed}")
 
 
-def selection_of(data: DataSection) -> Selection:
-    """Return which episodes the section ``data`` of a recipe uses."""
+def selection_of(recipe: Recipe) -> Selection:
+    """Return which episodes a recipe uses: by its section ``data`` and the domains of weight 0."""
+    data = recipe.data
     return Selection(
         tasks=data.tasks,
         policies=data.policies,
@@ -84,6 +85,7 @@ def selection_of(data: DataSection) -> Selection:
         validation_share=data.validation_share,
         seed=data.seed,
         unit=data.validation_unit,
+        left_out=frozenset(name for name, weight in recipe.sampling.domain_weights.items() if not weight),
     )
 
 

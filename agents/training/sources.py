@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lram.agents.api import AgentError, TaskSpec
@@ -82,8 +82,7 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
     if len(set(digests)) < len(digests):
         raise AgentError(f"data.stores names the same trajectories twice: {', '.join(recipe.data.stores)}")
     data, drawing = recipe.data, recipe.sampling
-    weightless = frozenset(name for name, weight in drawing.domain_weights.items() if not weight)
-    selection = replace(selection_of(data), left_out=weightless)
+    selection = selection_of(recipe)
     sampling = Sampling(
         context=drawing.context,
         sequences=drawing.sequences,
@@ -118,6 +117,22 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
     if data.target_returns == "data":
         targets = target_returns(stores, selection, quantile=data.target_quantile, state_width=state_width)
     return TrainingData(windows, validation, digests, facts, targets, _unknown_domains(drawing, stores))
+
+
+def labels_of(data: TrainingData) -> dict[str, tuple[str, ...]] | None:
+    """Return the tasks that experts' actions are learned of, by expert; None without such labels."""
+    found = data.facts.get("labels")
+    return None if found is None else {name: tuple(tasks) for name, tasks in found.items()}
+
+
+def labels_words(labels: Mapping[str, Sequence[str]] | None) -> str:
+    """Return in words what :func:`labels_of` gives."""
+    found = [
+        f"actions of {name} in {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'} "
+        f"({', '.join(tasks[:3])}{', ...' if len(tasks) > 3 else ''})"
+        for name, tasks in (labels or {}).items()
+    ]
+    return " and ".join(found) or "the actions that were taken"
 
 
 def _unknown_domains(drawing: SamplingSection, stores: Sequence[TrajectoryStore]) -> tuple[str, ...]:

@@ -56,6 +56,8 @@ class TrainingState:
         origin: The checkpoint that training began from; empty for random weights.
         meter: Metrics of the updates since the last line.
         seconds: How long was trained, without interruptions.
+        labels: Tasks that experts' actions are learned of, by expert, as the card's data has them; None
+            without such labels, and in states of earlier versions.
         tensors: SHA-256 of the file of tensors.
         version: Of this layout.
     """
@@ -69,6 +71,7 @@ class TrainingState:
     origin: Mapping[str, str]
     meter: Meter
     seconds: float
+    labels: Mapping[str, tuple[str, ...]] | None = None
     tensors: str = ""
     version: int = VERSION
 
@@ -87,6 +90,8 @@ def save_state(run: Path, state: TrainingState, tensors: Mapping[str, Tensor]) -
         with os_errors():
             save_file(plain, partial / TENSORS_FILE)
         described = msgspec.to_builtins(state)
+        if state.labels is None:
+            del described["labels"]
         described["tensors"] = file_sum(partial / TENSORS_FILE)
         text = msgspec.json.format(msgspec.json.encode(described), indent=2)
         (partial / STATE_FILE).write_bytes(sign_file(text + b"\n"))

@@ -26,7 +26,7 @@ from lram.agents.model.tokens import ACTION_DIMS
 from lram.agents.shown import command
 from lram.agents.training.batches import Batch
 from lram.agents.training.distributed import World
-from lram.agents.training.loading import Loader
+from lram.agents.training.loading import Loader, WorkerDiedError
 from lram.agents.training.losses import losses, spread_targets
 from lram.agents.training.metrics import SUMS, Meter, Sums, batch_sums
 from lram.agents.training.optimizer import (
@@ -39,7 +39,7 @@ from lram.agents.training.optimizer import (
     set_learning_rate,
 )
 from lram.agents.training.recipe import Recipe, recipe_to_dict
-from lram.agents.training.sources import TrainingData
+from lram.agents.training.sources import TrainingData, labels_of, labels_words
 from lram.agents.training.state import TrainingState, save_state
 from lram.agents.training.stopping import StopRequest
 from lram.agents.training.validation import validate
@@ -122,6 +122,13 @@ class Trainer:
                 f"the trajectories of {', '.join(self.recipe.data.stores)} are not those that {self.run} was "
                 "trained on; restore them, or start a new run"
             )
+        labels = labels_of(self.data)
+        if state.labels is not None and state.labels != labels:
+            raise AgentError(
+                f"{self.run} learned {labels_words(state.labels)}, and here it would learn "
+                f"{labels_words(labels)} (data.labels): an expert plays other tasks here; install what it "
+                "needs ('lram doctor'), or start a new run"
+            )
         if state.processes != self.world.size:
             raise AgentError(
                 f"{self.run} was trained by {state.processes} processes and cannot continue with "
@@ -149,6 +156,7 @@ class Trainer:
             origin=self.origin,
             meter=self._meter,
             seconds=self.seconds,
+            labels=labels_of(self.data),
         )
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         try:
@@ -214,7 +222,13 @@ class Trainer:
         for number in range(self.accumulate):
             if stop.asked and self.world.size == 1:
                 return None
-            batch = self._next(batches)
+            try:
+                batch = self._next(batches)
+            except WorkerDiedError:
+                # What ends the trainer may have ended its workers, too: this update has changed nothing yet.
+                if stop.asked and self.world.size == 1:
+                    return None
+                raise
             more = number + 1 < self.accumulate
             micro_step = self.update * self.accumulate + number
             with self.world.accumulating(self._parallel, more):

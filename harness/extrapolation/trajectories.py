@@ -263,10 +263,10 @@ def _selection(card: Mapping[str, Any], label: str) -> Selection:
             f"the card of {label} names its stores but no recipe, so what it held out is not known; give "
             "a store that it never saw"
         )
-    data = recipe_from_dict(recipe, f"the card of {label}").data
-    if not data.validation_share:
+    read = recipe_from_dict(recipe, f"the card of {label}")
+    if not read.data.validation_share:
         raise LramError(f"{label} held nothing out of its stores; give a store that it never saw")
-    return selection_of(data)
+    return selection_of(read)
 
 
 def _names(labels: Sequence[str]) -> str:

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.experts.heuristics import toy_reach
+from lram.agents.experts.heuristics import CONTROLLERS, toy_reach
 from lram.agents.training.labels import EXPERTS, LabelledStore
 from lram.agents.training.recipe_text import read_recipe
-from lram.agents.training.run import start
+from lram.agents.training.run import Silent, Surroundings, go_on, start
 from lram.agents.training.sources import open_data
+from lram.agents.training.state import load_state
 from lram.agents.trajectories.store import TrajectoryStore
 from lram.agents.trajectories.trajectory import Trajectory
 from lram.agents.trajectories.writer import StoreWriter
@@ -73,6 +75,50 @@ def test_a_recipe_learns_and_validates_on_the_labels_and_its_card_tells_of_which
         found[labels] = data.windows[0].classes, data.validation[0].classes, data.facts.get("labels")
     assert all(bool((found["taken"][n] != found["scripted"][n]).any()) for n in range(2))
     assert [found[labels][2] for labels in found] == [None, {"scripted": ["toy/reach"]}]
+
+
+class _Stopping(Silent):
+    """Ends a training after an update, as a process that is killed does."""
+
+    def update(self, update: int, loss: float, tokens: int) -> None:
+        if update == 2:
+            raise KeyboardInterrupt
+
+
+def test_a_training_does_not_go_on_where_its_expert_plays_other_tasks(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine that lacks the package of one task's simulator."""
+    both = tmp_path / "store"
+    with StoreWriter(both) as writer:
+        for seed in range(3):
+            writer.append(played(REACH, seed))
+            writer.append(played(replace(REACH, id="toy/copy"), 10 + seed))
+    settings = [
+        f"data.stores={both}",
+        "data.labels=scripted",
+        "model.backbone=gru",
+        "model.width=16",
+        "model.layers=1",
+        "sampling.context=4",
+        "sampling.sequences=2",
+        "optimizer.updates=4",
+        "optimizer.warmup_updates=0",
+        "validation.windows=0",
+        "saving.state_updates=1",
+        "saving.trackers=[]",
+    ]
+    monkeypatch.setitem(CONTROLLERS, "toy/copy", toy_reach)
+    with pytest.raises(KeyboardInterrupt):
+        start(read_recipe(None, settings), tmp_path / "run", Surroundings(_Stopping()))
+    found = load_state(tmp_path / "run")
+    assert found is not None
+    assert found[0].labels == {"scripted": ("toy/copy", "toy/reach")}
+    monkeypatch.delitem(CONTROLLERS, "toy/copy")
+    with pytest.raises(
+        AgentError, match=r"scripted in 2 tasks .* would learn actions of scripted in 1 task \(toy/reach\)"
+    ):
+        go_on(tmp_path / "run")
 
 
 def test_labels_that_nobody_gives_and_models_that_read_actions_are_refused(

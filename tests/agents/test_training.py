@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import shutil
+import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -330,6 +333,35 @@ def test_a_request_to_stop_saves_the_last_update(
     go_on(tmp_path / "cut")
     assert weights(tmp_path / "cut") == weights(whole)
     assert lines(tmp_path / "cut") == lines(whole)
+
+
+class Ending:
+    """Windows of which one signals the trainer, and dies with its process, while the trainer waits for it."""
+
+    def __init__(self, data: TrainingData, item: int) -> None:
+        self._windows, self._item, self._trainer = data.windows, item, os.getpid()
+        self.cycle, self.tasks = data.windows.cycle, data.windows.tasks
+
+    def __getitem__(self, item: int) -> Batch:
+        if item == self._item:
+            time.sleep(0.5)  # the batches before are used up
+            os.kill(self._trainer, signal.SIGTERM)
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._windows[item]
+
+
+def test_a_request_to_stop_that_ends_the_workers_too_saves_the_last_update(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    def ending(recipe: Recipe, width: int, rank: int) -> TrainingData:
+        data = open_data(recipe, width, rank)
+        return replace(data, windows=Ending(data, 7))  # an update reads 2 of them
+
+    few = ("saving.state_updates=0", "validation.windows=0", "sampling.workers=1")
+    outcome = start(recipe(*few), tmp_path / "run", Surroundings(data=ending))
+    assert (outcome.finished, outcome.update) == (False, 3)
+    assert (tmp_path / "run" / "state" / "update-00000003").is_dir()
 
 
 # --- what may not change --------------------------------------------------------------------------------

@@ -630,6 +630,20 @@ def test_a_loader_left_early_ends_its_workers(mixed: TrajectoryStore) -> None:
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_end_does_not_reach_the_workers(mixed: TrajectoryStore, number: signal.Signals) -> None:
+    """A scheduler sends it to all processes of a job, and the trainer saves a state first."""
+    with Loader(Windows([mixed], ALL, SMALL, seed=0), 0, 20, workers=1) as loader:
+        for place, batch in enumerate(loader):
+            assert batch.timesteps
+            if place == 1:
+                for worker in multiprocessing.active_children():
+                    assert worker.pid is not None
+                    os.kill(worker.pid, number)
+    assert loader.batches == 20
+    assert not multiprocessing.active_children()
+
+
 def test_an_interrupt_does_not_reach_the_workers(mixed: TrajectoryStore) -> None:
     with Loader(Windows([mixed], ALL, SMALL, seed=0), 0, 20, workers=2) as loader:
         for number, batch in enumerate(loader):

@@ -17,8 +17,10 @@ from safetensors.torch import load_file
 from support.ready import ready_python
 
 from lram.agents.api import AgentError, TaskSpec
-from lram.agents.checkpoints.folder import load_checkpoint
-from lram.agents.training.recipe import describe_fields
+from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
+from lram.agents.model.network import build_model
+from lram.agents.training.recipe import describe_fields, model_config, recipe_to_dict
+from lram.agents.training.recipe_text import read_recipe
 from lram.agents.training.run import Outcome
 from lram.agents.training.sinks import read_metrics
 from lram.agents.trajectories import StoreWriter, Trajectory
@@ -29,6 +31,7 @@ from lram.harness.cli.printing.streams import nothing_hidden
 from lram.harness.errors import LramError
 from lram.harness.rollout.translation import task_spec
 from lram.harness.storage.records import PlannedTask
+from lram.harness.training import finetuning_recipe
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
 HEED_CTRL_C = (
@@ -196,6 +199,16 @@ def test_two_processes_train_as_one_with_their_batches_together(recipe: Path, tm
         assert line["loss"] == pytest.approx(other["loss"], rel=1e-5)
         assert line.get("timesteps") == other.get("timesteps")
         assert line["domains"]["atari"]["top1"] == pytest.approx(other["domains"]["atari"]["top1"])
+
+
+def test_a_model_from_scratch_reads_states_as_the_one_that_it_is_compared_with_did(tmp_path: Path) -> None:
+    settings = ["model.backbone=gru", "model.width=16", "model.layers=1", "model.state_init=standardised"]
+    recipe = read_recipe(None, settings)
+    config = model_config(recipe.model)
+    model = build_model(config, 0)
+    save_checkpoint(tmp_path / "c", model, config, trained=True, card={"recipe": recipe_to_dict(recipe)})
+    made = finetuning_recipe(tmp_path / "c", ["store"], ["*"], updates=50, scratch=True)
+    assert (made.model.state_init, made.model.init_from) == ("standardised", "")
 
 
 @pytest.mark.slow

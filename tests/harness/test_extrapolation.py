@@ -238,6 +238,27 @@ def test_of_a_store_that_was_trained_on_only_the_validation_share_counts(unseen:
     assert told == "what m were trained on, if at all, is not known"
 
 
+def test_a_domain_of_weight_0_that_a_model_cannot_read_is_no_matter_of_what_it_held_out(
+    unseen: Path, tmp_path: Path
+) -> None:
+    """Its training left that domain out of everything, and so does the split that is drawn again."""
+    store = TrajectoryStore(unseen)
+    with StoreWriter(tmp_path / "store") as writer:
+        for number in (e.number for e in store.episodes if e.task == "toy/reach"):
+            one = store.trajectory(number)
+            writer.append(one)
+            wide = np.zeros((len(one.observations), 300), np.float32)
+            task = replace(one.task, id="wide/reach", domain="wide", observation_shape=(300,))
+            writer.append(replace(one, task=task, observations=wide, origin=""))
+    both = TrajectoryStore(tmp_path / "store")
+    recipe = read_recipe(
+        None, ["sampling.context=8", "data.stores=['x']", "sampling.domain_weights={wide = 0}"]
+    )
+    card = {**_card(8, both), "recipe": recipe_to_dict(recipe)}
+    stretches, _ = choose([both], {"m": card}, replace(WANTED, tasks=("toy/reach",)))
+    assert {s.task for s in stretches} == {"toy/reach"}
+
+
 def _copied(unseen: Path, folder: Path, numbers: Sequence[int]) -> TrajectoryStore:
     """A store with some trajectories of another, under other seeds and names."""
     store = TrajectoryStore(unseen)
