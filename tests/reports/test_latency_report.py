@@ -334,6 +334,36 @@ def test_throughput_is_lanes_over_the_time_of_a_decision(tmp_path: Path) -> None
     assert [drawing.name for drawing in made.drawings][-1] == "latency-throughput"
 
 
+def test_a_throughput_on_inputs_that_were_seen_is_marked_and_gains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One lane of the Transformer is twice as fast on what it has seen; the other agent keeps its gains."""
+    made_point = point
+
+    def repeated(job, context, kind, ms, decisions):
+        found = made_point(job, context, kind, ms, decisions)
+        seen = kind == "transformer" and job.batch == 1
+        return (
+            dataclasses.replace(found, repeated_ns=tuple(t // 2 for t in found.distinct_ns))
+            if seen
+            else found
+        )
+
+    monkeypatch.setitem(globals(), "point", repeated)
+    folder = write(tmp_path / "a", {"x": XLSTM, "t": TRANSFORMER}, contexts=(50,), batches=(1, 4, 16))
+    made = section([folder])
+    rows = _rows(made.csv["latency_throughput.csv"])
+    assert list(rows[0])[-1] == "input_audit"
+    assert [
+        (row["agent"], row["batch"], row["input_audit"] == "failed", row["gain"] == "") for row in rows
+    ] == [
+        *(("x", batch, False, False) for batch in ("1", "4", "16")),
+        *(("t", batch, batch == "1", True) for batch in ("1", "4", "16")),
+    ]
+    flags = [row[0].flag for row in table_of(made.printed, "throughput").rows]
+    assert flags == ["", "", "", "faster on inputs that it has seen", "", ""]
+
+
 def test_two_batches_are_no_curve_against_lanes(tmp_path: Path) -> None:
     made = section([write(tmp_path / "a", {"x": XLSTM}, contexts=(50,))])
     assert len(_rows(made.csv["latency_throughput.csv"])) == 2

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from lram.harness.latency.folder import LatencyRun
-from lram.harness.latency.records import OK
 from lram.reports import forms, text
 from lram.reports.sections.latency.analysis import ENOUGH, FEWEST, RATES
 from lram.reports.sections.latency.audits import audits, fairness, processes
@@ -21,7 +20,7 @@ from lram.reports.sections.latency.model import (
     MeasuredAgent,
 )
 from lram.reports.sections.latency.readiness import LEVEL, SHARE, decisions_needed, processes_like_these
-from lram.reports.sections.latency.throughput import ratios, size, span, throughput
+from lram.reports.sections.latency.throughput import ratios, size, span, throughput, warning
 from lram.reports.table import EMPTY, Column, Part, Table, TableCell, hidden, words
 
 _KEY = "latency"
@@ -62,11 +61,6 @@ def curves(result: LatencyResult) -> Table[ContextLatency]:
 
     def of(row: ContextLatency) -> MeasuredAgent:
         return result.subjects[row.subject]
-
-    def warning(row: ContextLatency) -> str:
-        if row.audit == "failed":
-            return "faster on inputs that it has seen"
-        return "" if row.outcome == OK else row.outcome
 
     def measured(value: Callable[[ContextLatency], int]) -> Callable[[ContextLatency], int | None]:
         return lambda row: None if row.agent is None else value(row)

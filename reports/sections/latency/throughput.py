@@ -45,7 +45,7 @@ def throughput(result: LatencyResult) -> list[Table[Any]]:
         return result.subjects[row.subject].name
 
     columns: list[Column[ContextLatency]] = [
-        Column("Agent", "", name, flag=lambda row: "" if row.outcome == OK else row.outcome, numeric=False),
+        Column("Agent", "", name, flag=warning, numeric=False),
         hidden("agent", lambda row: result.subjects[row.subject].label),
         hidden("step", lambda row: result.subjects[row.subject].step),
         hidden("folder", lambda row: result.subjects[row.subject].folder),
@@ -71,6 +71,7 @@ def throughput(result: LatencyResult) -> list[Table[Any]]:
         ),
         Column("State or cache", "state_bytes", lambda row: row.agent and row.state_bytes, _bytes),
         Column("Peak memory", "peak_bytes", lambda row: row.agent and row.peak_bytes, _bytes),
+        hidden("input_audit", lambda row: row.audit),
     ]
     rows = sorted(result.spots, key=lambda row: (row.subject, row.context, row.batch))
     whole = Table("", "", columns, rows, "latency_throughput")
@@ -79,16 +80,29 @@ def throughput(result: LatencyResult) -> list[Table[Any]]:
     caption = (
         "Decisions a second of all lanes together: lanes over the median time of a decision, with the "
         "interval of that time. Of one lane: over the throughput of one lane at the same context. What did "
-        "not fit into memory is named. The simulators' own time comes on top."
+        "not fit into memory is named; so is an agent that is faster on inputs that it has seen, which has "
+        "no gain. The simulators' own time comes on top."
     )
     return [Table("latency-throughput", caption, columns, rows), whole]
 
 
+def warning(row: ContextLatency) -> str:
+    """Return what warns about a point: an input audit that it failed, or why it was not measured."""
+    if row.audit == "failed":
+        return "faster on inputs that it has seen"
+    return "" if row.outcome == OK else row.outcome
+
+
 def _gain(result: LatencyResult, row: ContextLatency) -> float | None:
+    """Return the throughput over that of one lane; None where one of the two is missing, or failed the
+    audit of inputs.
+    """
     alone = next(
         (s for s in result.spots if (s.subject, s.context, s.batch) == (row.subject, row.context, 1)), None
     )
-    mine, one = throughput_of(row), None if alone is None else throughput_of(alone)
+    if alone is None or "failed" in (row.audit, alone.audit):
+        return None
+    mine, one = throughput_of(row), throughput_of(alone)
     return None if mine is None or one is None else mine.value / one.value
 
 
