@@ -74,6 +74,21 @@ def test_a_statement_is_as_predicted_where_the_difference_is_shown_on_its_side()
     assert found == ["as predicted", "not as predicted", "not as predicted", "as predicted"]
 
 
+@pytest.mark.parametrize("against", ["chance", "plain"])
+def test_a_level_without_a_score_by_its_own_fault_fulfils_no_prediction(against: str) -> None:
+    asked = study(Statement("gated", "score", "better", against=against))
+    found = measured(asked, {"plain": 0.0, "linear": 0.1, "gated": 0.9})
+    cells = tuple(
+        replace(cell, values={}, uncounted={"toy/one": "it failed"})
+        if (cell.levels, cell.seed) == (("gated",), 3)
+        else cell
+        for cell in found.cells
+    )
+    (judged,) = judge(replace(found, cells=cells), HOW)
+    assert (judged.value, judged.verdict) == (None, "cannot tell")
+    assert judged.reason == "not comparable: gated (toy/one: it failed)"
+
+
 def test_equal_takes_more_than_no_difference_that_is_seen() -> None:
     asked = study(
         Statement("linear", "score", "equal", within=0.1),

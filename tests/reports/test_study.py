@@ -15,7 +15,7 @@ from scipy import stats
 
 from lram.envs import random_play
 from lram.envs.random_play import RandomPlay
-from lram.harness.storage.records import EpisodeRecord, WorkItem
+from lram.harness.storage.records import EpisodeRecord, Failure, WorkItem
 from lram.harness.storage.run_folder import Run, RunWriter
 from lram.harness.storage.seeds import evaluation_seed, simulator_seed
 from lram.harness.studies.folder import CellFolder, write_plan
@@ -318,6 +318,61 @@ def test_the_seeds_that_would_tell_do_so_four_times_in_five() -> None:
     assert seeds_needed(np.array([1.0, -0.99]), 0.05) is None  # hundreds
 
 
+def without(found: StudyValues, levels: tuple[str, ...], seeds: Sequence[int]) -> StudyValues:
+    """Return the study without some cells, as where their trainings failed."""
+    cells = tuple(cell for cell in found.cells if cell.levels != levels or cell.seed not in seeds)
+    return replace(found, cells=cells)
+
+
+def test_only_seeds_with_every_combination_count() -> None:
+    """A seed without one of them would be about other levels: here about the one with a gain."""
+    study = study_of({"a": ("base", "other"), "context": ("x", "y")}, range(5))
+    rng = np.random.default_rng(0)
+
+    def score(levels: tuple[str, ...], seed: int, task: str, episode: int) -> float:
+        gain = {"x": 1.0, "y": -1.0}[levels[1]] if levels[0] == "other" else 0.0
+        return gain + 0.05 * float(rng.standard_normal())
+
+    whole = values(study, score)
+
+    def of_other(found: StudyValues) -> Effect:
+        return next(effect for effect in effects(found, HOW) if effect.axis == "a")
+
+    full = of_other(whole)
+    assert full.value == pytest.approx(0.0, abs=0.05)
+    assert (full.verdict, full.incomplete) == (CANNOT_TELL, ())
+    some = of_other(without(whole, ("other", "y"), (0, 1)))
+    assert [seed for seed, _ in some.seeds] == [2, 3, 4]
+    assert some.incomplete == (0, 1)
+    assert some.seeds == full.seeds[2:]
+    assert some.verdict == CANNOT_TELL
+    none = of_other(without(whole, ("other", "y"), range(5)))
+    assert (none.value, none.verdict, none.incomplete) == (None, CANNOT_TELL, (0, 1, 2, 3, 4))
+    assert none.reason == "no training seed has a pair with y"
+    by_turns = without(without(whole, ("other", "y"), (0, 1, 2)), ("other", "x"), (3, 4))
+    assert of_other(by_turns).reason == "no training seed has every combination with the other axes' levels"
+
+
+def test_a_level_without_a_score_by_its_own_fault_is_not_compared() -> None:
+    study = study_of({"a": ("base", "other", "third")}, range(4))
+    found = values(study, noisy(1, 0.01, 0.01, {"other": 1.0, "third": 1.0}))
+
+    def failing(level: str) -> dict[str, Effect]:
+        cells = tuple(
+            replace(cell, values={}, uncounted={TASKS[0]: "it failed"})
+            if cell.levels == (level,) and cell.seed == 3
+            else cell
+            for cell in found.cells
+        )
+        return {effect.level: effect for effect in effects(replace(found, cells=cells), HOW)}
+
+    of = failing("other")
+    assert (of["other"].value, of["other"].p, of["other"].verdict) == (None, None, CANNOT_TELL)
+    assert of["other"].reason == "not comparable: ('other',) 3 (toy/one: it failed)"
+    assert of["third"].verdict == "better"
+    assert {effect.verdict for effect in failing("base").values()} == {CANNOT_TELL}
+
+
 # From a folder
 
 
@@ -456,16 +511,55 @@ def test_losses_on_different_windows_are_not_compared(folder: Folder) -> None:
     assert not any(drawing.name.endswith("losses") for drawing in made.drawings)
 
 
-def test_a_loss_that_is_no_number_is_left_out_and_said(folder: Folder) -> None:
+def test_a_loss_that_is_no_number_makes_its_level_not_comparable(folder: Folder) -> None:
     cell = CellFolder(folder.path, folder.plan.cells[1])
     (cell.train / "metrics.jsonl").write_text('{"kind":"validation","update":9,"loss":null}\n')
     made = section([folder.path])
     [caveat] = made.caveats
     assert (caveat.kind, caveat.items) == ("study_diverged", ("on, seed 0",))
-    seeds = {
-        effect["measure"]: [seed for seed, _ in effect["seeds"]] for effect in made.summary[0]["effects"]
-    }
-    assert (seeds["validation_loss"], seeds["score"]) == ([1, 2], [0, 1, 2])
+    effects_ = {effect["measure"]: effect for effect in made.summary[0]["effects"]}
+    assert [seed for seed, _ in effects_["score"]["seeds"]] == [0, 1, 2]
+    loss = effects_["validation_loss"]
+    assert (loss["value"], loss["p"], loss["verdict"]) == (None, None, CANNOT_TELL)
+    assert loss["reason"] == "not comparable: on, seed 0 (the validation loss is no finite number)"
+
+
+def test_a_level_whose_models_fail_a_task_is_not_better_by_what_is_left(
+    tmp_path: Path, synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Atari no least return is known that an episode with NaN could count with."""
+    tasks = ("atari/freeway", "atari/breakout")
+    monkeypatch.setitem(globals(), "TASKS", tasks)
+
+    class Failing(Folder):
+        def record(self, plan, item: WorkItem, level: str, seed: int) -> EpisodeRecord:
+            bad = level == "on" and seed >= 3
+            if bad and item.task == tasks[1] and item.episode == 0:
+                return self.synthetic.record(plan, item, Failure("agent", "the action is NaN"))
+            if level == "off" and seed == 0 and item.episode == 1:
+                return self.synthetic.record(plan, item, Failure("crash", "it crashed"))
+            value = -1.0 if bad else 0.5 + (0.3 + 0.01 * seed) * (level == "on") + 0.01 * item.episode
+            return self.synthetic.record(plan, item, value)
+
+    made = section([Failing(tmp_path / "study", synthetic, seeds=range(6)).path])
+    effect = next(effect for effect in made.summary[0]["effects"] if effect["measure"] == "score")
+    assert (effect["value"], effect["p"], effect["verdict"]) == (None, None, CANNOT_TELL)
+    why = "not comparable: on, seed 3 (atari/breakout: 1 of 3 episodes failed by the agent's own errors"
+    assert effect["reason"].startswith(why)
+    assert effect["reason"].endswith(", and 2 more cells")
+    assert f"Whether on scores otherwise than off is not known: {why}" in made.lead[-1]
+    items = {caveat.kind: caveat.items for caveat in made.caveats}
+    assert items["study_failed"] == tuple(
+        f"on, seed {seed}: 1 episode, no score on atari/breakout" for seed in (3, 4, 5)
+    )
+    assert items["study_errored"] == ("off, seed 0",)
+    row = next(table for table in made.printed if table.id.endswith("-effects")).rows[0]
+    assert row[3].small == effect["reason"]
+    cells = next(table for table in made.printed if table.id.endswith("-cells"))
+    _, on = cells.rows
+    assert (on[1].text, on[1].flag, on[2].small) == ("6", "3 without a score", "not comparable")
+    by_task = next(table for table in made.printed if table.id.endswith("-tasks"))
+    assert [row[2].small == "not comparable" for row in by_task.rows] == [False, True]
 
 
 def test_few_seeds_errors_and_a_busy_machine_are_said(tmp_path: Path, synthetic) -> None:

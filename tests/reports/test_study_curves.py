@@ -104,6 +104,40 @@ def test_other_axes_are_averaged_within_a_seed_before_seeds_are() -> None:
     assert point.value.interval.high == pytest.approx(6.0 + reach)
 
 
+def test_a_seed_without_some_of_a_points_cells_is_no_part_of_it() -> None:
+    values = made(
+        {"n": ("1", "2"), "other": ("a", "b")},
+        StudyFigure("n"),
+        lambda levels, seed, task: seed + (10.0 if levels[1] == "b" else 0.0),
+    )
+
+    def unmade(cell: CellValues) -> bool:
+        return (cell.levels == ("1", "b") and cell.seed == 0) or cell.levels == ("2", "b")
+
+    cells = tuple(replace(cell, by_task={}) if unmade(cell) else cell for cell in values.cells)
+    found = curves(replace(values, cells=cells))
+    assert [(point.at, point.seeds, point.value.value) for point in found.points] == [("1", 2, 6.5)]
+    why = "no training seed has every combination of the other axes' levels"
+    assert found.missing == f"No point where {why}: normalised score at 2."
+
+
+def test_a_level_without_a_score_by_its_own_fault_has_no_point() -> None:
+    values = made({"n": ("1", "2")}, StudyFigure("n", ("score_by_domain",)), lambda levels, seed, task: 1.0)
+    cells = tuple(
+        replace(cell, by_task={"one/b": 1.0, "two/c": 1.0}, uncounted={"one/a": "it failed"})
+        if cell.levels == ("2",) and cell.seed == 0
+        else cell
+        for cell in values.cells
+    )
+    found = curves(replace(values, cells=cells))
+    assert [(point.panel[-3:], point.at) for point in found.points] == [
+        ("one", "1"),
+        ("two", "1"),
+        ("two", "2"),
+    ]
+    assert found.missing == "No point where models failed by their own errors: normalised score, one at 2."
+
+
 def test_each_level_of_the_lines_axis_is_a_line_and_each_domain_a_panel() -> None:
     values = made(
         {"n": ("1", "2"), "backbone": ("x", "y")},

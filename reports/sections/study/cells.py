@@ -25,6 +25,7 @@ from lram.harness.studies.study import Axis, Statement, Study
 from lram.reports.evidence.collect import collect
 from lram.reports.sections.dials.model import known_dial, trained_dials
 from lram.reports.sections.study.checks import last_loss
+from lram.reports.text import listing
 
 Values = Mapping[str, Mapping[int, float]]
 """By task, by episode. What a cell has one number of has the task ``""`` and the episode 0."""
@@ -76,14 +77,17 @@ class CellValues:
         values: By the measure's key; only what is there.
         loss, decision_ms: Validation loss at the end; median time of a decision, of the first batch and
             context.
-        diverged: That loss is no finite number.
+        diverged: That loss is no finite number; ``loss`` is None then.
         copied, data_copied: Share of predictions, and of the data's own actions, in the same bins as the
             last action: mean over tasks.
         step_ratio: Mean |prediction - last action| over the data's mean |action - last action|.
         load: The machine's load average when the times were taken.
-        errored: Episodes without a score.
+        errored: Episodes without a score, those in ``failed`` included.
+        failed: Episodes that failed by the model's own errors.
+        uncounted: Why there is no score on a task that such failures left without one, by task; tasks
+            without a usable score reference are not in it.
         train_s: Seconds that training took.
-        by_task: Mean normalised score by task.
+        by_task: Mean normalised score by task; without those in ``uncounted``.
         training_tasks: Ids of the tasks that it was trained on; None where that is not recorded.
         simulator_seeds: Of each scored episode, by task and episode.
         reused: Name of the study whose training it is, where that is another one.
@@ -104,6 +108,8 @@ class CellValues:
     step_ratio: float | None = None
     load: float | None = None
     errored: int = 0
+    failed: int = 0
+    uncounted: Mapping[str, str] = field(default_factory=dict)
     train_s: float | None = None
     by_task: Mapping[str, float] = field(default_factory=dict)
     simulator_seeds: Mapping[tuple[str, int], int] = field(default_factory=dict)
@@ -114,6 +120,18 @@ class CellValues:
     def is_evaluated(self) -> bool:
         """Whether all that is left to do is to time its decisions, or nothing."""
         return self.stage in ("", "timing")
+
+    def obstacle(self, measure: StudyMeasure) -> str:
+        """Return why the model's own failures leave the cell without a value of ``measure``, else ``""``.
+
+        A cell that is not made yet has no obstacle: nothing is known of it.
+        """
+        if measure is LOSS:
+            return "the validation loss is no finite number" if self.diverged else ""
+        within, beyond = by_reach(self.uncounted, self.training_tasks)
+        of = {SCORE.key: set(self.uncounted), TRAINED.key: within, BEYOND.key: beyond}.get(measure.key, set())
+        without = [task for task in self.uncounted if task in of]
+        return f"{listing(without)}: {self.uncounted[without[0]]}" if without else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,28 +193,31 @@ def _cell(cell: CellFolder, run: Run | None, tasks: Mapping[str, Task], *, compa
     values: dict[str, Values] = {}
     by_task: dict[str, float] = {}
     seeds: dict[tuple[str, int], int] = {}
-    errored = 0
+    uncounted: dict[str, str] = {}
+    errored = failed = 0
     if run is not None and not run.missing():
         records = run.records()
         scored = [record for record in records if record.status == "scored"]
         errored = len(records) - len(scored)
-        played = collect([run]).cells.values()
-        counted = [record for one in played for record in one.counted.values()]
+        played = collect([run]).cells
+        counted = [record for one in played.values() for record in one.counted.values()]
         seeds = {(record.task, record.episode): record.seed for record in counted}
-        # A failure of the agent's own that nothing can stand for would raise the mean by being left out.
-        if not any(one.obstacle for one in played):
-            values[SCORE.key] = _by_episode(counted, lambda record: _score(tasks[record.task], record))
-            training = run.plan.agents[0].info.training_tasks
-            values |= {
-                measure.key: {task: values[SCORE.key][task] for task in values[SCORE.key] if task in inside}
-                for measure, inside in zip((TRAINED, BEYOND), by_reach(tasks, training), strict=True)
-            }
-        values[REPEATED.key] = _by_episode(scored, _repeated)
-        by_task = {
-            task: statistics.fmean(found.values())
-            for task, found in values.get(SCORE.key, {}).items()
-            if found
+        failed = sum(one.failed for one in played.values())
+        uncounted = {
+            task: one.obstacle
+            for (_, task), one in played.items()
+            if one.obstacle and audit(tasks[task]) is None
         }
+        scores = _by_episode(counted, lambda record: _score(tasks[record.task], record))
+        training = run.plan.agents[0].info.training_tasks
+        for measure, inside in zip(
+            (SCORE, TRAINED, BEYOND), (set(tasks), *by_reach(tasks, training)), strict=True
+        ):
+            # A failure of the model's own that nothing can stand for would raise the mean by being left out.
+            if not inside & uncounted.keys():
+                values[measure.key] = {task: found for task, found in scores.items() if task in inside}
+        values[REPEATED.key] = _by_episode(scored, _repeated)
+        by_task = {task: statistics.fmean(found.values()) for task, found in scores.items()}
     loss = _loss(cell)
     if loss is not None and math.isfinite(loss) and comparable:
         values[LOSS.key] = {"": {0: loss}}
@@ -224,6 +245,8 @@ def _cell(cell: CellFolder, run: Run | None, tasks: Mapping[str, Task], *, compa
         step_ratio=step_ratio,
         load=times.load if times else None,
         errored=errored,
+        failed=failed,
+        uncounted=uncounted,
         train_s=done.seconds.get("train") if done else None,
         by_task=by_task,
         simulator_seeds=seeds,

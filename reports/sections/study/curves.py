@@ -1,8 +1,10 @@
 """A study's result on the axes that its file asks for: a measure against an axis, a line a level of another.
 
-Every point is the mean over training seeds of what a seed's cells there have, with a t interval over those
-seeds: of the level itself, not of its difference from a base, so intervals that overlap do not say that two
-levels cannot be told apart (their differences are paired; see the effects).
+Every point is the mean over the training seeds that have all of its cells (those of all levels of the other
+axes), with a t interval over those seeds. There is none where a model has no value by its own fault, as the
+others' mean would flatter. The interval is of the level itself, not of its difference from a base, so
+intervals that overlap do not say that two levels cannot be told apart (their differences are paired; see the
+effects).
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class StudyCurves:
     points: tuple[CurvePoint, ...]
     ticks: tuple[tuple[float, str], ...]
     missing: str = ""
-    """Why a panel that was asked for is not there."""
+    """Which panels and points are not there, and why; empty where all are."""
 
 
 def study_curves(study: StudyValues, level: float) -> StudyCurves | None:
@@ -77,30 +79,36 @@ def study_curves(study: StudyValues, level: float) -> StudyCurves | None:
     places, ticks = _places(study, figure)
     points: list[CurvePoint] = []
     panels: list[str] = []
+    absent: dict[str, dict[str, None]] = {}
     for measure in figure.measures:
         for domain in _domains(study) if measure == "score_by_domain" else [""]:
             panel = f"{LABELS[measure]}, {domain}" if domain else LABELS[measure]
-            made = [
-                point
-                for line in lines
-                for point in _line(
+            made = []
+            for line in lines:
+                found, without = _line(
                     panel,
                     line,
                     [cell for cell in study.cells if line_of(cell) == line],
                     places,
                     _measured(measure, domain, comparable=not study.incomparable),
+                    _failing(measure, domain, comparable=not study.incomparable),
                     level,
                     exponential=measure == "perplexity",
                 )
-            ]
+                made += found
+                for name, why in without:
+                    absent.setdefault(why, {})[
+                        f"{panel}, {line} at {name}" if line else f"{panel} at {name}"
+                    ] = None
             if made:
                 panels.append(panel)
                 points += made
     if not points:
         return None
     asked = [LABELS[one] for one in figure.measures if one in _LOSSES] if study.incomparable else []
-    missing = f"No {' and no '.join(asked)}: {study.incomparable}." if asked else ""
-    return StudyCurves(figure, tuple(panels), tuple(lines), tuple(points), tuple(ticks), missing)
+    missing = [f"No {' and no '.join(asked)}: {study.incomparable}."] if asked else []
+    missing += [f"No point where {why}: {text.listing(list(names))}." for why, names in absent.items()]
+    return StudyCurves(figure, tuple(panels), tuple(lines), tuple(points), tuple(ticks), " ".join(missing))
 
 
 def _lines(study: StudyValues, figure: StudyFigure) -> tuple[Callable[[CellValues], str], list[str]]:
@@ -173,32 +181,48 @@ def _measured(
     }[measure]
 
 
+def _failing(measure: FigureMeasure, domain: str, *, comparable: bool) -> Callable[[CellValues], bool]:
+    """Return what tells whether a cell has no value by its own fault."""
+    if measure in _LOSSES:
+        return lambda cell: cell.diverged and comparable
+    if measure == "decision_ms":
+        return lambda cell: False
+    return lambda cell: any(task.partition("/")[0] == domain or not domain for task in cell.uncounted)
+
+
 def _line(
     panel: str,
     line: str,
     cells: Sequence[CellValues],
     places: Callable[[CellValues], Place | None],
     measured: Callable[[CellValues], float | None],
+    fails: Callable[[CellValues], bool],
     level: float,
     *,
     exponential: bool,
-) -> list[CurvePoint]:
-    found: dict[Place, dict[int, list[float]]] = {}
+) -> tuple[list[CurvePoint], list[tuple[str, str]]]:
+    """Return the points of a line, and where it has none although something was measured, with the reason."""
+    there: dict[Place, list[CellValues]] = {}
     for cell in cells:
-        where, value = places(cell), measured(cell)
-        if where is not None and value is not None:
-            found.setdefault(where, {}).setdefault(cell.seed, []).append(value)
-    return [
-        CurvePoint(
-            panel,
-            line,
-            name,
-            x,
-            len(by_seed),
-            _over([statistics.fmean(values) for values in by_seed.values()], level, exponential=exponential),
-        )
-        for (x, name), by_seed in sorted(found.items())
-    ]
+        if (where := places(cell)) is not None:
+            there.setdefault(where, []).append(cell)
+    points, without = [], []
+    for (x, name), mine in sorted(there.items()):
+        found: dict[int, list[float]] = {}
+        for cell in mine:
+            if (value := measured(cell)) is not None:
+                found.setdefault(cell.seed, []).append(value)
+        # Of a seed without some of them, the mean would be about other levels of the other axes.
+        combinations = len({cell.levels for cell in mine})
+        whole = [statistics.fmean(values) for values in found.values() if len(values) == combinations]
+        if any(map(fails, mine)):
+            without.append((name, "models failed by their own errors"))
+        elif whole:
+            estimate = _over(whole, level, exponential=exponential)
+            points.append(CurvePoint(panel, line, name, x, len(whole), estimate))
+        elif found:
+            without.append((name, "no training seed has every combination of the other axes' levels"))
+    return points, without
 
 
 def _over(seeds: Sequence[float], level: float, *, exponential: bool) -> Estimate:

@@ -2,7 +2,12 @@
 
 For a level and its axis's base level, and every seed and combination of the other axes' levels, the
 difference (level minus base) is the mean over tasks of the mean over the episodes that began alike. Its
-mean over the combinations is the seed's difference; the effect is the mean over the seeds.
+mean over the combinations is the seed's difference; the effect is the mean over the seeds that have all of
+the combinations: without one of them, a seed's mean would be about other levels.
+
+Where the model of a cell has no value by its own fault (NaN on a task without a known least return, a
+validation loss that is no finite number), its level is not compared in that measure: what is left of it
+would flatter.
 
 * **Training-seed noise**: a t interval over the seeds' differences. It holds the noise of training and of
   the evaluation's episodes together, and is what an effect is judged by: two trainings by one recipe
@@ -20,12 +25,15 @@ mean over the combinations is the seed's difference; the effect is the mean over
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
+from typing import TypeVar
 
 import numpy as np
 from scipy import special
 
+from lram.reports import text
 from lram.reports.model import rounded
 from lram.reports.samples import Resampling
 from lram.reports.sections.study.cells import MEASURES, CellValues, StudyMeasure, StudyValues
@@ -38,11 +46,14 @@ from lram.reports.statistics import (
     task_replicates,
 )
 
+_T = TypeVar("_T")
+
 POWER = 0.8
 MOST_SEEDS = 200
 LEAST_SEEDS = 3
 """Training seeds below which no verdict is given."""
 CANNOT_TELL = "cannot tell"
+NOTHING = "nothing to compare"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,8 @@ class Effect:
     Attributes:
         axis, level, base: Names.
         measure: What is compared.
-        value: Mean over the seeds of the differences; of a ratio, the ratio. None without any pair.
+        value: Mean over the seeds of the differences; of a ratio, the ratio. None without any seed, and where
+            a cell has no value by its own fault.
         seeds: The seeds' own differences (or ratios), by seed.
         interval: Over training seeds; None for fewer than two seeds or where they do not differ.
         episode_interval: Of the episode noise alone; None where the measure has none.
@@ -68,10 +80,11 @@ class Effect:
         p, p_holm: Two-sided t-test over the seeds, and corrected for all levels and measures of the study;
             None below ``LEAST_SEEDS`` seeds, and where the seeds do not differ.
         verdict: ``better``, ``worse``, ``higher``, ``lower`` or ``cannot tell``.
-        reason: Why it was not tested, such as ``2 seeds``; empty where it was.
+        reason: Why it was not tested, such as ``2 seeds``, or has no value; empty where it was.
         needed: Seeds that would tell, by the observed effect and spread; None where unknown or too many.
         base_value, level_value: Means of both over the cells that were paired.
         pairs: Pairs of episodes (or of cells) behind it.
+        incomplete: Training seeds that were left out, as they have some of the other axes' combinations only.
     """
 
     axis: str
@@ -91,6 +104,7 @@ class Effect:
     base_value: float | None = None
     level_value: float | None = None
     pairs: int = 0
+    incomplete: tuple[int, ...] = ()
 
 
 def effects(study: StudyValues, how: Resampling) -> tuple[Effect, ...]:
@@ -134,15 +148,19 @@ def level_effect(
     """
     axis = study.axes[place]
     base = base or axis.levels[0].name
+    empty = Effect(axis.name, level, base, measure.key, None)
+    if why := obstacle(study, place, (level, base), measure):
+        return replace(empty, reason=why)
     cells = study.measured(measure)
-    pairs: dict[int, list[_Pair]] = {}
+    paired: dict[int, dict[tuple[str, ...], _Pair]] = {}
     for (levels, seed), cell in sorted(cells.items(), key=lambda item: (item[0][1], item[0][0])):
         partner = cells.get(((*levels[:place], base, *levels[place + 1 :]), seed))
         if levels[place] == level and partner is not None:
             pair = _pair(cell, partner, measure)
             if pair is not None:
-                pairs.setdefault(seed, []).append(pair)
-    empty = Effect(axis.name, level, base, measure.key, None, reason="nothing to compare")
+                paired.setdefault(seed, {})[_besides(levels, place)] = pair
+    pairs, why = whole_seeds(study, place, paired)
+    empty = replace(empty, reason=why, incomplete=tuple(seed for seed in paired if seed not in pairs))
     if not pairs:
         return empty
     by_seed = {seed: float(np.mean([pair.mean for pair in found])) for seed, found in pairs.items()}
@@ -173,6 +191,51 @@ def level_effect(
         episode_interval=Span(rounded(low), rounded(high)),
         episode_share=None if share is None else rounded(min(share, 1.0)),
     )
+
+
+def obstacle(study: StudyValues, place: int, levels: Sequence[str], measure: StudyMeasure) -> str:
+    """Return why ``levels`` of the axis at ``place`` are not to be compared in ``measure``; empty where they
+    are: a cell of theirs has no value by its own fault.
+    """
+    found = [
+        (cell, why)
+        for cell in study.cells
+        if cell.levels[place] in levels and (why := cell.obstacle(measure))
+    ]
+    if not found:
+        return ""
+    more = f", and {text.count(len(found) - 1, 'more cell')}" if len(found) > 1 else ""
+    return f"not comparable: {found[0][0].title} ({found[0][1]}){more}"
+
+
+def whole_seeds(
+    study: StudyValues, place: int, found: Mapping[int, Mapping[tuple[str, ...], _T]]
+) -> tuple[dict[int, list[_T]], str]:
+    """Return what was found for the seeds that have every combination of the other axes' levels.
+
+    Args:
+        study: Its axes.
+        place: Of the axis whose levels are compared.
+        found: By seed, then by the levels of the other axes.
+
+    Returns:
+        By seed; and, where there is none, why.
+    """
+    others = list(product(*_besides([[level.name for level in axis.levels] for axis in study.axes], place)))
+    whole = {seed: list(one.values()) for seed, one in found.items() if len(one) == len(others)}
+    if whole:
+        return whole, ""
+    absent = [levels for levels in others if not any(levels in one for one in found.values())]
+    if len(absent) == len(others):
+        return {}, NOTHING
+    if not absent:
+        return {}, "no training seed has every combination with the other axes' levels"
+    return {}, f"no training seed has a pair with {text.listing([', '.join(one) for one in absent], 3)}"
+
+
+def _besides(of_axes: Sequence[_T], place: int) -> tuple[_T, ...]:
+    """Return what is of the other axes."""
+    return (*of_axes[:place], *of_axes[place + 1 :])
 
 
 def _pair(cell: CellValues, partner: CellValues, measure: StudyMeasure) -> _Pair | None:

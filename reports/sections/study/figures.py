@@ -163,8 +163,8 @@ def tasks(study: StudyValues, key: str) -> Drawing | None:
         offset = (place - (len(grouped) - 1) / 2) * 0.7 / max(len(grouped), 1)
         for row, task in enumerate(names):
             found = [cell.by_task[task] for cell in cells if task in cell.by_task]
-            if not found:
-                continue
+            if not found or any(task in cell.uncounted for cell in cells):
+                continue  # what is left of a level with models that failed the task would flatter it
             axes.plot(
                 found, [row + offset] * len(found), "|", color=colour, markersize=4, markeredgewidth=0.9
             )

@@ -30,8 +30,10 @@ from lram.reports.sections.study.effects import (
     Span,
     level_effect,
     measured_mean,
+    obstacle,
     over_seeds,
     untested,
+    whole_seeds,
 )
 from lram.reports.statistics import Array, holm
 
@@ -52,7 +54,7 @@ class JudgedStatement:
         interval: Over training seeds; None where there is none.
         p, p_holm: Of the statement or its contrary, two-sided, and corrected.
         verdict: What became of it.
-        reason: Why it was not tested; empty where it was.
+        reason: Why it was not tested, or has no value; empty where it was.
     """
 
     statement: Statement
@@ -83,10 +85,8 @@ def judge(study: StudyValues, how: Resampling, others: int = 0) -> tuple[JudgedS
 def _judged(study: StudyValues, statement: Statement, how: Resampling) -> JudgedStatement:
     measure = next(one for one in MEASURES if one.key == statement.measure)
     against = study.study.against(statement)
-    seeds = _differences(study, statement, against, measure, how)
-    empty = JudgedStatement(
-        statement, against, None, (), None, None, None, "cannot tell", "nothing to compare"
-    )
+    seeds, why = _differences(study, statement, against, measure, how)
+    empty = JudgedStatement(statement, against, None, (), None, None, None, "cannot tell", why)
     if not seeds:
         return empty
     values = np.array([value for _, value in seeds])
@@ -105,18 +105,23 @@ def _judged(study: StudyValues, statement: Statement, how: Resampling) -> Judged
 
 def _differences(
     study: StudyValues, statement: Statement, against: str, measure: StudyMeasure, how: Resampling
-) -> list[tuple[int, float]]:
-    """Return by seed how much the statement's level is above what it is held against."""
+) -> tuple[list[tuple[int, float]], str]:
+    """Return by seed how much the statement's level is above what it is held against, or why none is."""
     place = study.study.axis_of(statement)
     if against != CHANCE or against in [level.name for level in study.axes[place].levels]:
         effect = level_effect(study, place, statement.level, measure, replace(how, resamples=_FEW), against)
-        return [(seed, math.log(value) if measure.ratio else value) for seed, value in effect.seeds]
-    by_seed: dict[int, list[float]] = {}
-    for (levels, seed), cell in study.measured(measure).items():
+        return [
+            (seed, math.log(value) if measure.ratio else value) for seed, value in effect.seeds
+        ], effect.reason
+    if why := obstacle(study, place, (statement.level,), measure):
+        return [], why
+    found: dict[int, dict[tuple[str, ...], float]] = {}
+    for (levels, seed), cell in sorted(study.measured(measure).items(), key=lambda item: item[0][1]):
         mean = measured_mean(cell, measure)
         if levels[place] == statement.level and mean is not None:
-            by_seed.setdefault(seed, []).append(mean)
-    return [(seed, float(np.mean(values))) for seed, values in sorted(by_seed.items())]
+            found.setdefault(seed, {})[(*levels[:place], *levels[place + 1 :])] = mean
+    by_seed, why = whole_seeds(study, place, found)
+    return [(seed, float(np.mean(values))) for seed, values in by_seed.items()], why
 
 
 def _of_the_margin(values: Array, within: float) -> float:

@@ -29,7 +29,7 @@ from lram.reports.sections.study.dials import (
     level_curves,
     seed_rows,
 )
-from lram.reports.sections.study.effects import CANNOT_TELL, LEAST_SEEDS, Effect, effects
+from lram.reports.sections.study.effects import CANNOT_TELL, LEAST_SEEDS, NOTHING, Effect, effects
 from lram.reports.sections.study.prediction import JudgedStatement, judge, sentence
 from lram.reports.sections.study.tables import (
     NAMES,
@@ -114,7 +114,7 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
         ],
         caveats=[
             *no_checksums(unsigned, "study-no-checksums"),
-            *(caveat for study in studies for caveat in _caveats(study)),
+            *(caveat for study, effect, _ in both for caveat in _caveats(study, effect)),
             *(
                 caveat
                 for study, curves in zip(studies, dialled, strict=True)
@@ -156,7 +156,9 @@ _METHODS = (
     (
         "Effect of a level",
         "Level minus base, in pairs of the same training seed and the same levels of the other axes; scores "
-        "and repetitions in play also by task and by episodes that began in the same state.",
+        "and repetitions in play also by task and by episodes that began in the same state. Only training "
+        "seeds that have every combination with the other axes' levels count. A level whose models failed by "
+        "their own errors, on tasks without a known least return, is not compared by score.",
     ),
     (
         "Training-seed noise",
@@ -207,7 +209,7 @@ def _lead(
         f"trained and evaluated ({axes}; {text.count(len(asked.seeds), 'training seed')}), each on "
         f"{text.count(len(tasks), 'task')} with {text.count(plan.episodes, 'episode')} a task."
     )
-    scored = [effect for effect in found if effect.measure == "score" and effect.value is not None]
+    scored = [effect for effect in found if effect.measure == "score" and effect.reason != NOTHING]
     verdicts = [_sentence(effect) for effect in scored]
     others = [
         f"{effect.level} {effect.verdict} in {NAMES[effect.measure]}"
@@ -223,9 +225,11 @@ def _lead(
 
 
 def _sentence(effect: Effect) -> str:
+    if effect.value is None:
+        return f"Whether {effect.level} scores otherwise than {effect.base} is not known: {effect.reason}."
     span = effect.interval
     ends = f" ({text.number(span.low, 3)} to {text.number(span.high, 3)})" if span else ""
-    difference = f"{text.number(effect.value or 0.0, 3)}{ends}"
+    difference = f"{text.number(effect.value, 3)}{ends}"
     if effect.verdict == CANNOT_TELL:
         why = f" from {effect.reason}" if len(effect.seeds) < LEAST_SEEDS else ""
         return f"Whether {effect.level} scores otherwise than {effect.base} is not known{why}: {difference}."
@@ -252,7 +256,20 @@ def _statement(study: StudyValues, one: Statement) -> str:
     return f"{one.level} {one.says} {joined} {study.study.against(one)} in {NAMES[one.measure]}"
 
 
-def _caveats(study: StudyValues) -> list[Caveat]:
+def _left_out(found: Sequence[Effect]) -> tuple[str, ...]:
+    """Return which training seeds effects do not rest on, as they have some combinations only."""
+    measures: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for effect in found:
+        if effect.incomplete:
+            pair = f"{effect.level} against {effect.base}"
+            measures.setdefault((pair, effect.incomplete), []).append(NAMES[effect.measure])
+    return tuple(
+        f"{pair} ({', '.join(named)}): seed{'s' if len(seeds) > 1 else ''} {text.names(map(str, seeds))}"
+        for (pair, seeds), named in measures.items()
+    )
+
+
+def _caveats(study: StudyValues, effects_: Sequence[Effect]) -> list[Caveat]:
     name, cells = study.study.name, study.cells
     found = []
     unmade = tuple(f"{cell.title}: {cell.stage} is to do" for cell in cells if cell.stage)
@@ -262,6 +279,12 @@ def _caveats(study: StudyValues) -> list[Caveat]:
             "evaluation failed, its seed is left out, which flatters a level that makes trainings fail."
         )
         found.append(Caveat("study_unfinished", text_, unmade))
+    if left_out := _left_out(effects_):
+        text_ = (
+            f"Effects of the study {name} rest on training seeds that have every combination with the other "
+            "axes' levels: a seed without one of them would be about other levels. These seeds are left out."
+        )
+        found.append(Caveat("study_unbalanced", text_, left_out))
     if len(study.study.seeds) < LEAST_SEEDS:
         count = text.count(len(study.study.seeds), "training seed")
         text_ = (
@@ -295,7 +318,20 @@ def _caveats(study: StudyValues) -> list[Caveat]:
             "versions, and copied. Effects that these studies report together rest on the same trainings."
         )
         found.append(Caveat("study_reused", text_, reused))
-    errored = tuple(cell.title for cell in cells if cell.errored)
+    failed = tuple(
+        f"{cell.title}: {text.count(cell.failed, 'episode')}"
+        f"{', no score on ' + text.listing(list(cell.uncounted)) if cell.uncounted else ''}"
+        for cell in cells
+        if cell.failed
+    )
+    if failed:
+        text_ = (
+            f"Episodes of the study {name} failed by the model's own errors. They count with the least "
+            "return of the task. Where none is known the cell has no score, and its level is not compared by "
+            "score."
+        )
+        found.append(Caveat("study_failed", text_, failed))
+    errored = tuple(cell.title for cell in cells if cell.errored > cell.failed)
     if errored:
         text_ = f"Episodes of the study {name} errored; pairs without both scores are left out."
         found.append(Caveat("study_errored", text_, errored))
@@ -308,8 +344,8 @@ def _caveats(study: StudyValues) -> list[Caveat]:
     diverged = tuple(cell.title for cell in cells if cell.diverged)
     if diverged:
         text_ = (
-            f"Validation losses of the study {name} that are no finite number are left out, which flatters "
-            "their level."
+            f"Validation losses of the study {name} are no finite number: their levels are not compared by "
+            "it, as the other cells' losses would flatter."
         )
         found.append(Caveat("study_diverged", text_, diverged))
     if study.unscored:

@@ -12,11 +12,13 @@ from lram.reports.model import rounded
 from lram.reports.sections.study.cells import (
     BEYOND,
     LATENCY,
+    LOSS,
     MEASURES,
     REPEATED,
     SCORE,
     TRAINED,
     CellValues,
+    StudyMeasure,
     StudyValues,
 )
 from lram.reports.sections.study.effects import CANNOT_TELL, MOST_SEEDS, Effect, Span, measured_mean
@@ -112,7 +114,7 @@ def _episode_noise(effect: Effect) -> TableCell:
 
 def _verdict(effect: Effect) -> TableCell:
     if effect.value is None:
-        return TableCell(text.NONE, "nothing to compare")
+        return TableCell(text.NONE, effect.reason)
     if effect.verdict != CANNOT_TELL:
         return TableCell(effect.verdict)
     if effect.reason:
@@ -165,9 +167,14 @@ def _combinations(study: StudyValues, key: str) -> Table[_Combination]:
         return lambda row: row[0][place]
 
     def mean(
-        heading: str, of: Callable[[CellValues], float | None], form: Callable[[float], str]
+        heading: str,
+        of: Callable[[CellValues], float | None],
+        form: Callable[[float], str],
+        measure: StudyMeasure | None = None,
     ) -> Column[_Combination]:
-        return Column(heading, "", lambda row: row[1], _over(of, form))
+        """Return a column of means; of ``measure`` there is none where a cell has none by its own fault."""
+        fails = (lambda cell: False) if measure is None else (lambda cell: bool(cell.obstacle(measure)))
+        return Column(heading, "", lambda row: row[1], _over(of, form, fails))
 
     def percent(share: float) -> str:
         return text.number(100 * share, 1)
@@ -175,13 +182,13 @@ def _combinations(study: StudyValues, key: str) -> Table[_Combination]:
     columns: list[Column[_Combination]] = [
         *(words(axis.name, "", level(place)) for place, axis in enumerate(study.axes)),
         Column("Cells", "", lambda row: row[1], _counted),
-        mean("Score", lambda cell: measured_mean(cell, SCORE), forms.three),
+        mean("Score", lambda cell: measured_mean(cell, SCORE), forms.three, SCORE),
         *(
-            mean(heading, lambda cell, measure=measure: measured_mean(cell, measure), forms.three)  # type: ignore[misc]
+            mean(heading, lambda cell, measure=measure: measured_mean(cell, measure), forms.three, measure)  # type: ignore[misc]
             for heading, measure in (("up to the dial trained on", TRAINED), ("beyond it", BEYOND))
             if study.measured(measure)
         ),
-        mean("Validation loss", lambda cell: cell.loss, forms.three),
+        mean("Validation loss", lambda cell: cell.loss, forms.three, LOSS),
         mean("Predicted repetitions, %", lambda cell: cell.copied, percent),
         mean("of the data, %", lambda cell: cell.data_copied, percent),
         mean("Step, of the data's", lambda cell: cell.step_ratio, forms.two),
@@ -195,14 +202,17 @@ def _combinations(study: StudyValues, key: str) -> Table[_Combination]:
         "most. Predicted repetitions: held-out decisions whose prediction lies in the same bins as the "
         "data's last action (mean over tasks), beside how often the data repeats itself. Step: mean distance "
         "of the prediction from the last action, over that of the data's action. Repeated in play: actions "
-        "of the evaluation in the same bins as the one before."
+        "of the evaluation in the same bins as the one before. Not comparable: models failed by their own "
+        "errors, so that the others' mean would flatter."
     )
     return Table(f"{key}-cells", caption, columns, list(combinations(study).items()))
 
 
 def _counted(cells: Sequence[CellValues]) -> TableCell:
     made = sum(cell.is_evaluated for cell in cells)
-    return TableCell(str(made), f"of {len(cells)}" if made < len(cells) else "", value=made)
+    without = sum(bool(cell.uncounted) for cell in cells)
+    flag = f"{without} without a score" if without else ""
+    return TableCell(str(made), f"of {len(cells)}" if made < len(cells) else "", flag, made)
 
 
 def prediction_of(study: StudyValues, found: Sequence[JudgedStatement], key: str) -> Table[JudgedStatement]:
@@ -231,11 +241,15 @@ def _difference(row: JudgedStatement) -> TableCell:
 
 
 def _over(
-    of: Callable[[CellValues], float | None], form: Callable[[float], str]
+    of: Callable[[CellValues], float | None],
+    form: Callable[[float], str],
+    fails: Callable[[CellValues], bool],
 ) -> Callable[[Sequence[CellValues]], TableCell]:
-    """Return the form of cells: the mean over them, and least to most."""
+    """Return the form of cells: the mean over them, and least to most; no mean where one ``fails``."""
 
     def made(cells: Sequence[CellValues]) -> TableCell:
+        if any(map(fails, cells)):
+            return TableCell(text.NONE, "not comparable")
         found = [value for cell in cells if (value := of(cell)) is not None]
         if not found:
             return EMPTY
@@ -253,7 +267,9 @@ def _parameters(cells: Sequence[CellValues]) -> TableCell:
 
 def _tasks(study: StudyValues, key: str) -> Table[str]:
     def score(cells: Sequence[CellValues]) -> Callable[[str], TableCell]:
-        return lambda task: _over(lambda cell: cell.by_task.get(task), forms.two)(cells)
+        return lambda task: _over(
+            lambda cell: cell.by_task.get(task), forms.two, lambda cell: task in cell.uncounted
+        )(cells)
 
     columns: list[Column[str]] = [
         words("Task", "", lambda task: task),
