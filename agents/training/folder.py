@@ -180,6 +180,20 @@ def unsigned_recipe(content: bytes) -> str | None:
     return content[: match.start()].decode()
 
 
+def keep_settings(run: Path, recipe: Recipe) -> None:
+    """Write ``recipe.toml`` anew where ``recipe``, which a run continues with, is another than it tells.
+
+    So the next resume has the same settings: one that forgot saving.keep would remove checkpoints. A recipe
+    that carries no checksum does not get one here. OSError when the system refuses.
+    """
+    path = run / RECIPE_FILE
+    if read_recipe(path, written_out=True) == recipe:
+        return
+    text = render_recipe(recipe)
+    signed = _SUM.search(read_regular(path, LARGEST_RECIPE)) is not None
+    write_durably(path, signed_recipe(text) if signed else text.encode())
+
+
 def refuse_changes(run: Path, before: Recipe, after: Recipe) -> None:
     """Raise AgentError for the first field that differs and decides numbers."""
     old, new = flat(recipe_to_dict(before)), flat(recipe_to_dict(after))

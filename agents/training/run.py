@@ -121,7 +121,8 @@ def go_on(run: str | Path, settings: Sequence[str] = (), around: Surroundings = 
 
     Args:
         run: Its folder.
-        settings: ``section.field=value`` for fields that decide no numbers, such as ``sampling.workers``.
+        settings: ``section.field=value`` for fields that decide no numbers, such as ``sampling.workers``; the
+            run keeps them.
         around: See :class:`Surroundings`.
 
     Raises:
@@ -228,10 +229,12 @@ def _train(
         stop = stack.enter_context(stop_requests())
         section = recipe.model
         if found is None and section.state_init == "standardised" and not section.init_from:
-            standardise_states(model, data.windows)
+            standardise_states(model, data.windows, world)
         trainer = Trainer(recipe, run, model.to(world.device), data, world, origin)
         if found is not None:
             trainer.restore(*found)
+        if world.writes and not begins:
+            folder.keep_settings(run, recipe)
         outputs = _Writer(trainer, run, around, stack) if world.writes else None
         if outputs is not None:
             around.observer.begin(trainer)
@@ -249,7 +252,14 @@ class _Writer:
     def __init__(self, trainer: Trainer, run: Path, around: Surroundings, stack: ExitStack) -> None:
         recipe = recipe_to_dict(trainer.recipe)
         self._trainer, self._run, self._around = trainer, run, around
-        self._lines = stack.enter_context(closing(JsonLines(run / METRICS_FILE, trainer.update)))
+        self._lines = stack.enter_context(
+            closing(JsonLines(run / METRICS_FILE, trainer.update, _last_lines(trainer)))
+        )
+        if self._lines.damaged:
+            folder.say(
+                f"{run / METRICS_FILE} is damaged at line {self._lines.damaged}, which came after the state "
+                "that training continues from; this line and those after it are dropped and made again"
+            )
         _tell_missing(run, trainer, self._lines.kept)
         self._trackers = stack.enter_context(
             closing(Trackers(trainer.recipe.saving.trackers, run, recipe, trainer.update))
@@ -324,6 +334,20 @@ class _Writer:
             "metrics": metrics,
             **self._around.card,
         }
+
+
+def _last_lines(trainer: Trainer) -> set[tuple[str, int]]:
+    """Return kind and update of the last line of each kind that was written before the trainer's state."""
+    recipe, update = trainer.recipe, trainer.update
+    ends = update == recipe.optimizer.updates
+
+    def last(every: int) -> int:
+        return update if ends else update // every * every if every else 0
+
+    lines = {("train", at)} if (at := last(recipe.saving.metrics_every)) else set()
+    return lines | (
+        {("validation", last(recipe.validation.every))} if len(trainer.data.validation) else set()
+    )
 
 
 def _tell_missing(run: Path, trainer: Trainer, kept: Sequence[Mapping[str, Any]]) -> None:

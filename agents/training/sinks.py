@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -59,17 +59,33 @@ class Sink(Protocol):
 class JsonLines:
     """``metrics.jsonl``: cut back to an update, then appended to."""
 
-    def __init__(self, path: Path, update: int) -> None:
+    def __init__(self, path: Path, update: int, last: Collection[tuple[str, int]] = ()) -> None:
         """Keep the lines up to ``update`` (0: none), as they are; a torn last line goes.
+
+        Args:
+            path: The file.
+            update: See above.
+            last: Kind and update of the lines of which no other of their kind is kept: where they are there,
+                a damaged line after them would be cut away, and does no harm.
 
         Attributes:
             kept: These lines.
+            damaged: Number of the damaged line, from 1, from which on nothing was read; 0: there is none.
 
         Raises:
-            AgentError: A line is damaged.
+            AgentError: A line that may be one to keep is damaged.
             OSError: The file cannot be written.
         """
-        found = [pair for pair in _read_lines(path) if pair[1]["update"] <= update] if update else []
+        found: list[tuple[bytes, dict[str, Any]]] = []
+        self.damaged, number = 0, 0
+        try:
+            for number, pair in enumerate(_read_lines(path) if update else (), 1):  # noqa: B007
+                if pair[1]["update"] <= update:
+                    found.append(pair)
+        except AgentError:
+            if not last or not set(last) <= {(line["kind"], line["update"]) for _, line in found}:
+                raise
+            self.damaged = number + 1
         self.kept = [line for _, line in found]
         write_durably(path, b"".join(text + b"\n" for text, _ in found))
         # Without a buffer: one that a full disk refused would be written again at the end.
@@ -100,15 +116,15 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     return [line for _, line in _read_lines(Path(path))]
 
 
-def _read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return each line's text, and what it says without its checksum."""
+def _read_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield each line's text, and what it says without its checksum; AgentError for a damaged one."""
     try:
         content = read_regular(path, LARGEST_METRICS)
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         raise AgentError(f"{path} cannot be read ({error.strerror}); restore it") from None
-    lines, any_signed = [], False
+    any_signed = False
     for number, text in enumerate(content[: content.rfind(b"\n") + 1].split(b"\n")[:-1], 1):
         try:
             signed = verify_line(text)
@@ -123,8 +139,7 @@ def _read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
         elif any_signed or any(isinstance(line[name], str) for name in line if name != "kind"):
             raise _damaged(path, number, "its checksum is missing")
         any_signed = any_signed or signed
-        lines.append((text, line))
-    return lines
+        yield text, line
 
 
 def _damaged(path: Path, number: int, why: str) -> AgentError:

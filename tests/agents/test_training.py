@@ -8,10 +8,12 @@ import math
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,9 @@ from lram.agents.training import run as running
 from lram.agents.training import state as states
 from lram.agents.training import trainer as training
 from lram.agents.training.batches import Batch
-from lram.agents.training.folder import kept_checkpoints, recipe_of
+from lram.agents.training.distributed import World
+from lram.agents.training.folder import kept_checkpoints, recipe_of, unsigned_recipe
+from lram.agents.training.initial import standardise_states
 from lram.agents.training.metrics import batch_sums, pair_values
 from lram.agents.training.optimizer import decayed_names, learning_rate, make_optimizer
 from lram.agents.training.recipe import OptimizerSection, Recipe, recipe_digest
@@ -296,8 +300,13 @@ def test_a_training_that_kept_few_keeps_all_from_where_it_is_resumed(
     with pytest.raises(CrashError):
         start(recipe("saving.checkpoint_updates=2", "saving.keep=1"), run, Surroundings(Crashing(7)))
     assert list(kept_checkpoints(run)) == [6]
-    go_on(run, ["saving.keep=all"])
+    with pytest.raises(CrashError):
+        go_on(run, ["saving.keep=all"], Surroundings(Crashing(9)))
+    assert list(kept_checkpoints(run)) == [6, 8]
+    go_on(run)  # as the command that continues it is printed
     assert list(kept_checkpoints(run)) == [6, 8, 10, 12]
+    assert recipe_of(run).saving.keep == "all"
+    assert unsigned_recipe((run / "recipe.toml").read_bytes()) is not None
 
 
 def test_what_is_not_written_cannot_all_be_kept(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
@@ -362,6 +371,50 @@ def test_a_request_to_stop_that_ends_the_workers_too_saves_the_last_update(
     outcome = start(recipe(*few), tmp_path / "run", Surroundings(data=ending))
     assert (outcome.finished, outcome.update) == (False, 3)
     assert (tmp_path / "run" / "state" / "update-00000003").is_dir()
+
+
+class Together:
+    """One of two processes that train together, each in a thread of this one."""
+
+    size = 2
+
+    def __init__(self, barrier: threading.Barrier, given: dict[int, torch.Tensor], rank: int) -> None:
+        self._barrier, self._given, self._rank = barrier, given, rank
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        self._given[self._rank] = values
+        self._barrier.wait(10)
+        total = self._given[0] + self._given[1]
+        self._barrier.wait(10)
+        return total
+
+
+def test_states_are_standardised_by_what_all_processes_read() -> None:
+    config = ModelConfig(16, 1, TransformerConfig(heads=2), state_width=4)
+    states = torch.from_numpy(np.random.default_rng(0).normal(3.0, 2.0, (16, 6, 5, 4))).float()
+
+    def windows(rows: slice) -> Any:
+        made = [SimpleNamespace(observations=one[rows], mask=torch.ones(6, 5, 2)[rows] > 0) for one in states]
+        return type("", (list,), {"cycle": ("toy", "toy")})(made)
+
+    alone = build_model(config, 0)
+    standardise_states(alone, windows(slice(6)), World(0, 1, torch.device("cpu")))
+    barrier, given, models = threading.Barrier(2), {}, [build_model(config, 0) for _ in range(2)]
+
+    def join(rank: int) -> None:
+        rows = slice(4) if rank == 0 else slice(4, 6)
+        standardise_states(models[rank], windows(rows), Together(barrier, given, rank))  # type: ignore[arg-type]
+
+    threads = [threading.Thread(target=join, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for model in models:
+        for mine, theirs in zip(model.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs)
+    assert torch.equal(models[0].encoders.state.weight, models[1].encoders.state.weight)
+    assert not torch.equal(alone.encoders.state.weight, build_model(config, 0).encoders.state.weight)
 
 
 # --- what may not change --------------------------------------------------------------------------------

@@ -197,6 +197,19 @@ def test_a_changed_line_of_metrics_is_refused_and_a_missing_one_is_said(
     assert "lacks the lines of 1 updates, the first 4" in capsys.readouterr().err
 
 
+def test_damage_to_a_line_that_is_cut_away_anyway_does_not_keep_a_run_from_going_on(
+    stopped: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines after the last state are not synchronised: a power cut can leave zeros of them."""
+    file = stopped / "metrics.jsonl"
+    with file.open("ab") as ends:
+        ends.write(b"\0" * 40 + b"\n")
+    number = file.read_bytes().count(b"\n")
+    go_on(stopped)
+    assert result(stopped) == result(whole)
+    assert f"is damaged at line {number}, which came after the state" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "line",
     [
