@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from lram.reports import text
-from lram.reports.model import ALL_EQUAL, NO_IQM_INTERVAL, NOT_ESTIMABLE, Aggregate, Estimate
+from lram.reports.model import ALL_EQUAL, NO_IQM_INTERVAL, NOT_ESTIMABLE, Aggregate, Estimate, RestsOn
 from lram.reports.table import EMPTY, Form, Part, TableCell
 
 
@@ -46,6 +46,15 @@ def estimates(form: Callable[[float], str], *, empty: TableCell = EMPTY) -> Form
     return made
 
 
+def not_comparable(rests_on: RestsOn) -> str:
+    """Return why an aggregate does not compare with those of all tasks; empty where it does."""
+    if rests_on.comparable:
+        return ""
+    unfinished = "unfinished, " if rests_on.unfinished else ""
+    reach = f"rests on {rests_on.tasks} of {text.count(rests_on.of_tasks, 'task')}"
+    return f"not comparable: {unfinished}{reach}"
+
+
 def aggregates(form: Callable[[float], str]) -> Form:
     """Return the form of aggregates: estimates, with what warns about what they rest on."""
     own = estimates(form)
@@ -54,16 +63,14 @@ def aggregates(form: Callable[[float], str]) -> Form:
         if aggregate is None:
             return EMPTY
         rests_on = aggregate.rests_on
-        unfinished = "unfinished, " if rests_on.unfinished else ""
         if aggregate.estimate is None:
-            return replace(EMPTY, flag="unfinished, no task scored" if unfinished else "")
+            return replace(EMPTY, flag="unfinished, no task scored" if rests_on.unfinished else "")
         note = aggregate.estimate.note
         bare = note == NO_IQM_INTERVAL  # the caption says why
         said = bare or note == ALL_EQUAL or note.startswith(NOT_ESTIMABLE)  # in place of the interval
         flags = [note] if note and not said else []
-        if not rests_on.comparable:
-            reach = f"rests on {rests_on.tasks} of {text.count(rests_on.of_tasks, 'task')}"
-            flags.append(f"not comparable: {unfinished}{reach}")
+        if reason := not_comparable(rests_on):
+            flags.append(reason)
         cell = own(aggregate.estimate)
         assert isinstance(cell, TableCell)
         return replace(cell, small="" if bare else cell.small, flag="; ".join(flags))

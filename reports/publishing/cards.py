@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from lram.harness.words import count
 from lram.reports import text
 from lram.reports.answer import answer
-from lram.reports.model import AgentResult, Aggregate, Summary
+from lram.reports.forms import not_comparable
+from lram.reports.model import AgentResult, Aggregate, RestsOn, Summary
 from lram.reports.publishing.manifest import MANIFEST, PublishedCheckpoint, PublishedRun
 from lram.reports.publishing.yaml_text import Plain, yaml_text
 from lram.reports.rendering.escaping import block, code, plain
@@ -77,7 +78,7 @@ def eval_results(facts: CardFacts, benchmark: str, task: str) -> bytes:
         }
         if facts.started:
             entry["date"] = facts.started[:10]
-        entry["notes"] = f"{LIBRARY}, {_METRIC.lower()}; {_rests_on(headline)}{_interval(facts, headline)}"
+        entry["notes"] = f"{LIBRARY}, {_METRIC.lower()}; {_rests_on(headline)}{_doubtful(facts, headline)}"
         results.append(entry)
     return yaml_text(results).encode()
 
@@ -128,12 +129,13 @@ def _dataset_head(facts: CardFacts) -> dict[str, Plain]:
 
 def _results(facts: CardFacts, agent: AgentResult) -> Iterator[Plain]:
     """Yield entries of ``model-index``: over all tasks, then by domain."""
-    whole = f"{count(len(facts.summary.tasks), 'task')} of {text.names(facts.summary.domains)}"
+    rests = agent.mean_of_domain_means.rests_on
+    whole = f"{_tasks(rests)} of {text.names(rests.domains)}"
     under = f" ({agent.name})" if len(_agents(facts)) > 1 else ""
     yield _result(whole + under, LIBRARY, "mean_of_domain_means", _METRIC, agent.mean_of_domain_means, facts)
     for domain in agent.domains:
         if domain.score.estimate is not None:
-            name = f"{domain.domain}, {count(domain.score.rests_on.tasks, 'task')}{under}"
+            name = f"{domain.domain}, {_tasks(domain.score.rests_on)}{under}"
             mean = "Mean normalised score"
             yield _result(name, domain.domain, "mean_normalised_score", mean, domain.score, facts)
 
@@ -148,6 +150,7 @@ def _result(
         "tasks": aggregate.rests_on.tasks,
         "of_tasks": aggregate.rests_on.of_tasks,
         "episodes": aggregate.rests_on.episodes,
+        "comparable": aggregate.rests_on.comparable,
         "protocols": protocols,
         "normaliser": facts.summary.normaliser,
     }
@@ -158,23 +161,36 @@ def _result(
             {
                 "type": metric,
                 "value": aggregate.estimate.value,
-                "name": f"{metric_name}{_interval(facts, aggregate)}",
+                "name": f"{metric_name}{_doubtful(facts, aggregate)}",
                 "verified": False,
             }
         ],
     }
 
 
-def _interval(facts: CardFacts, aggregate: Aggregate) -> str:
-    found = aggregate.estimate and aggregate.estimate.interval
-    if not found:
-        return ""
-    return f", {facts.summary.level:.0%} interval {found.low:.3f} to {found.high:.3f}"
+def _doubtful(facts: CardFacts, aggregate: Aggregate) -> str:
+    """Return the interval with its doubts, or why there is none; and why the number does not compare."""
+    assert aggregate.estimate is not None
+    found, note = aggregate.estimate.interval, aggregate.estimate.note
+    if found is None:
+        said = [f"no interval: {note}" if note else "no interval"]
+    else:
+        doubts = f" ({', '.join(found.doubts)})" if found.doubts else ""
+        said = [f"{facts.summary.level:.0%} interval {found.low:.3f} to {found.high:.3f}{doubts}"]
+    if reason := not_comparable(aggregate.rests_on):
+        said.append(reason)
+    return "".join(f", {part}" for part in said)
 
 
 def _rests_on(aggregate: Aggregate) -> str:
     rests = aggregate.rests_on
     return f"{rests.tasks} of {count(rests.of_tasks, 'task')}, {count(rests.episodes, 'episode')}"
+
+
+def _tasks(rests: RestsOn) -> str:
+    """Return how many tasks a number rests on, of those that it could rest on."""
+    of_tasks = count(rests.of_tasks, "task")
+    return of_tasks if rests.comparable else f"{rests.tasks} of {of_tasks}"
 
 
 def _title(facts: CardFacts) -> str:

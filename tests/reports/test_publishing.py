@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import msgspec
@@ -16,10 +16,13 @@ from lram.agents.checkpoints.folder import load_checkpoint
 from lram.harness.errors import LramError
 from lram.harness.storage.records import Failure, given_up_words
 from lram.harness.storage.run_folder import Run, RunWriter
+from lram.reports import summarise
+from lram.reports.model import Summary
 from lram.reports.publishing import PublishRequest, publish, read_publication
+from lram.reports.publishing.cards import CardFacts, _agents, _results, eval_results
 from lram.reports.publishing.cleaning import Cleaner
 from lram.reports.publishing.copying import copy_run
-from lram.reports.publishing.manifest import MANIFEST
+from lram.reports.publishing.manifest import MANIFEST, PublishedCheckpoint
 from lram.reports.publishing.yaml_text import yaml_text
 
 SECRETS = ("/home/alice", "alice", "/scratch/group7", "gpu-node-42", "workstation9")
@@ -285,6 +288,44 @@ def test_the_card_of_a_data_set_names_tables_that_are_there(published):
     assert "model-index" not in found, "the hub's specification of data set cards has none"
     for config in found["configs"]:
         assert (published / config["data_files"]).stat().st_size > 0
+
+
+def facts_of(summary: Summary, label: str) -> CardFacts:
+    about = {field.name: "n" for field in fields(PublishedCheckpoint)}
+    checkpoint = PublishedCheckpoint(**{**about, "labels": (label,)})
+    return CardFacts(summary, (), checkpoint, "", "", "", {}, frozenset())
+
+
+def test_a_model_card_names_the_tasks_that_a_number_rests_on_and_its_doubts(synthetic):
+    """One of three tasks has a score reference."""
+    tasks = [
+        synthetic.task("atari/freeway", 0.0, 1.0),
+        synthetic.task("atari/pooyan", None, None),
+        synthetic.task("dmcontrol/cartpole-balance", None, None),
+    ]
+    run = synthetic.run(synthetic.plan([synthetic.agent("x")], tasks, 4), lambda item: item.episode / 4)
+    facts = facts_of(summarise(run), "x")
+    whole, *_ = _results(facts, _agents(facts)[0])
+    assert whole["dataset"]["name"] == "1 task of atari"
+    assert whole["metrics"][0]["name"].endswith(" (few episodes)")
+    assert "interval" in whole["metrics"][0]["name"]
+    assert " (few episodes)" in eval_results(facts, "org/b", "t").decode()
+
+
+def test_a_model_card_says_which_numbers_do_not_compare(synthetic):
+    agents = [synthetic.agent("x"), synthetic.agent("y")]
+    tasks = [synthetic.task("atari/freeway", 0.0, 1.0), synthetic.task("atari/pong", 0.0, 1.0)]
+
+    def outcome(item):
+        return None if item.agent == "x" and item.task == "atari/pong" else 0.5
+
+    facts = facts_of(summarise(synthetic.run(synthetic.plan(agents, tasks, 3), outcome)), "x")
+    for result in _results(facts, _agents(facts)[0]):
+        assert "1 of 2 tasks" in result["dataset"]["name"]
+        assert result["dataset"]["args"]["comparable"] is False
+        name = result["metrics"][0]["name"]
+        assert name.endswith("no interval: all equal, not comparable: unfinished, rests on 1 of 2 tasks")
+    assert "not comparable: unfinished, rests on 1 of 2 tasks" in eval_results(facts, "org/b", "t").decode()
 
 
 @pytest.fixture
