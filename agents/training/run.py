@@ -326,6 +326,7 @@ class _Writer:
             "init_from": origin,
             **earlier,
             "data": dict(trainer.data.facts),
+            **({"code": dict(trainer.code)} if trainer.code else {}),
             "parameters": trainer.model.parameter_count,
             "update": trainer.update,
             "processes": trainer.world.size,

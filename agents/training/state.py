@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class TrainingState:
             without such labels, and in states of earlier versions.
         tensors: SHA-256 of the file of tensors.
         version: Of this layout.
+        code: SHA-256 by module of the user's own source of the backbone (:mod:`lram.agents.own_code`); empty
+            where there is none, or in states of versions that did not note it.
     """
 
     update: int
@@ -74,6 +76,7 @@ class TrainingState:
     labels: Mapping[str, tuple[str, ...]] | None = None
     tensors: str = ""
     version: int = VERSION
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 _FIELDS = {one.name for one in fields(TrainingState)}
@@ -93,6 +96,8 @@ def save_state(run: Path, state: TrainingState, tensors: Mapping[str, Tensor]) -
         if state.labels is None:
             del described["labels"]
         described["tensors"] = file_sum(partial / TENSORS_FILE)
+        if not state.code:  # so that earlier versions read it
+            del described["code"]
         text = msgspec.json.format(msgspec.json.encode(described), indent=2)
         (partial / STATE_FILE).write_bytes(sign_file(text + b"\n"))
 

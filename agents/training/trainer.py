@@ -23,6 +23,7 @@ from lram.agents.backbones.sequences import read_sequences
 from lram.agents.model.config import config_to_dict
 from lram.agents.model.network import ActionModel
 from lram.agents.model.tokens import ACTION_DIMS
+from lram.agents.own_code import changed, model_code
 from lram.agents.shown import command
 from lram.agents.training.batches import Batch
 from lram.agents.training.distributed import World
@@ -91,6 +92,7 @@ class Trainer:
 
     Attributes:
         update: Updates made so far.
+        code: SHA-256 by module of the user's own source of the backbone; empty where there is none.
         seconds: How long they took, without interruptions.
     """
 
@@ -105,6 +107,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.run, self.model, self.data, self.world = recipe, run, model, data, world
         self.origin = origin
+        self.code = model_code(config_to_dict(model.config))
         self.update, self.seconds = 0, 0.0
         self.accumulate = recipe.optimizer.accumulate or len(data.windows.cycle)
         self.optimizer = make_optimizer(model, recipe.optimizer)
@@ -116,7 +119,7 @@ class Trainer:
         self._parallel: nn.Module = world.wrap(model.train())
 
     def restore(self, state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
-        """Continue from a state; AgentError when it is of another model or other data."""
+        """Continue from a state; AgentError when it is of another model, other code or other data."""
         if state.stores != self.data.digests:
             raise AgentError(
                 f"the trajectories of {', '.join(self.recipe.data.stores)} are not those that {self.run} was "
@@ -128,6 +131,11 @@ class Trainer:
                 f"{self.run} learned {labels_words(state.labels)}, and here it would learn "
                 f"{labels_words(labels)} (data.labels): an expert plays other tasks here; install what it "
                 "needs ('lram doctor'), or start a new run"
+            )
+        if self.code and (modules := changed(state.code, self.code)):
+            raise AgentError(
+                f"the source of {', '.join(modules)} has changed since {self.run} was trained until update "
+                f"{state.update}; put it back, or start a new run"
             )
         if state.processes != self.world.size:
             raise AgentError(
@@ -157,6 +165,7 @@ class Trainer:
             meter=self._meter,
             seconds=self.seconds,
             labels=labels_of(self.data),
+            code=self.code,
         )
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -443,6 +444,38 @@ def test_a_run_does_not_go_on_with_other_trajectories(stopped: Path, tmp_path: P
                 writer.append(episode(task, number))
     with pytest.raises(AgentError, match="not those"):
         go_on(stopped, [f"data.stores={tmp_path / 'other'}"])
+
+
+def test_a_run_does_not_go_on_with_other_code_of_ones_own_backbone(
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "own_cells.py"
+    source = (
+        "from dataclasses import dataclass, replace\n\n"
+        "from lram.agents.backbones import cells\n\n\n"
+        "@dataclass(frozen=True)\nclass Options(cells.GRUConfig):\n    pass\n\n\n"
+        'SPEC = replace(cells.GRU, kind="own_cells", options=Options, sizes=(), listed=())\n'
+    )
+    code.write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = [setting for setting in TINY if "xlstm" not in setting]
+    settings = [*own, *recipe_stores(recipe), "saving.trackers=[]", "model.backbone=own_cells:SPEC"]
+    run = tmp_path / "run"
+    with pytest.raises(CrashError):
+        start(read_recipe(None, settings), run, Surroundings(Crashing(4)))
+    code.write_text(source + "# changed\n")
+    with pytest.raises(AgentError, match=r"the source of own_cells has changed since .* until update 3; put"):
+        go_on(run)
+    code.write_text(source)
+    assert go_on(run).finished
+    _, meta = load_checkpoint(run / "checkpoint")
+    assert meta.card["code"] == {"own_cells": hashlib.sha256(source.encode()).hexdigest()}
+    for file in (run / "state").glob("update-*/state.json"):
+        assert json.loads(file.read_text())["code"] == meta.card["code"]
+
+
+def recipe_stores(recipe: Callable[..., Recipe]) -> list[str]:
+    return [f"data.stores={one}" for one in recipe().data.stores]
 
 
 def test_a_store_may_move(stopped: Path, store: Path, tmp_path: Path) -> None:

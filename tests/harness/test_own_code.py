@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,10 @@ import numpy as np
 import pytest
 
 from lram.agents.api import AgentInfo
-from lram.agents.own_code import files_digest
+from lram.agents.checkpoints.folder import save_checkpoint
+from lram.agents.model.config import config_from_dict
+from lram.agents.model.network import build_model
+from lram.agents.own_code import code_of, files_digest
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.storage.run_folder import Run, RunWriter
@@ -76,6 +80,28 @@ def test_a_changed_helper_of_an_agent_is_refused_by_name(own: Path) -> None:
         resume(run, machine=MACHINE, trust=Trust(specs=[spec(own)]))
     own.write_text("def chosen(seen):\n    return 0.5\n")
     assert len(resume(run, machine=MACHINE, trust=Trust(specs=[spec(own)])).records()) == 1
+
+
+def test_a_checkpoint_is_of_the_code_of_its_own_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
+    [source] = re.findall(r"^```python\n(# leaky_backbone.py\n.*?)^```", page, re.DOTALL | re.MULTILINE)
+    code = tmp_path / "own_leaky_agent.py"
+    code.write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = config_from_dict({"width": 16, "layers": 1, "backbone": "own_leaky_agent:SPEC"})
+    save_checkpoint(tmp_path / "mine", build_model(config, 0), config, trained=False, card={})
+    run = forget(evaluate(tmp_path / "mine", "toy/reach", tmp_path / "run", episodes=1, machine=MACHINE))
+    [entry] = run.plan.agents
+    assert set(entry.code) == {"own_leaky_agent"}
+    [session] = run.provenance()
+    assert session.sources[entry.label].keys() == {"weights", "module own_leaky_agent"}
+    assert code_of(f"{tmp_path / 'mine'}@window=5~0.1") == entry.code
+    assert code_of("gru-1M") == code_of("small-mamba") == {}
+    code.write_text(source + "# changed\n")
+    with pytest.raises(LramError, match="the source of own_leaky_agent has changed since; put it back"):
+        resume(run, machine=MACHINE)
 
 
 def test_a_session_notes_what_its_agents_were_made_of(own: Path) -> None:
