@@ -100,6 +100,9 @@ INTERVAL: tuple[Part, ...] = (
 )
 """The same, with the method of the interval and its doubts."""
 
+METHOD: tuple[Part, ...] = INTERVAL[len(ENDS) :]
+"""The method and the doubts alone: the last columns of files that had the ends only."""
+
 
 def _of_estimate(of: Callable[[Estimate | None], Any]) -> Callable[[Aggregate], Any]:
     return lambda aggregate: of(aggregate.estimate)

@@ -112,7 +112,10 @@ def hidden(key: str, value: Callable[[Row], Any], parts: Sequence[Part] = ()) ->
 
 
 def normaliser_column(normaliser: Normaliser) -> Column[Any]:
-    """Return the last column of tables with scores, for programs: whose references the scores have."""
+    """Return the column that ends what tables with scores say, for programs: whose references they have.
+
+    Columns of later versions stand behind it.
+    """
     return hidden("normaliser", lambda row: normaliser)
 
 

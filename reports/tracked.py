@@ -14,8 +14,9 @@ def scores_line(run: Run) -> dict[str, Any]:
     """Return each agent's score and success rate, over all tasks and by task, with the report's estimates.
 
     ``update`` is the number of recorded episodes; what has no value or no interval is not there. Of an agent:
-    ``score``, ``score_low``, ``score_high``, likewise ``success``, the number of ``scored`` episodes, and
-    under ``tasks`` the same for each task, with ``return``.
+    ``score``, ``score_low``, ``score_high`` and ``score_doubts``, for how many reasons the interval may not
+    hold (:data:`lram.reports.model.Doubt`; a number, since trackers take no text), likewise ``success``, the
+    number of ``scored`` episodes, and under ``tasks`` the same for each task, with ``return``.
     """
     evidence = collect([run])
     agents: dict[str, Any] = {}
@@ -43,5 +44,9 @@ def _values(name: str, estimate: Estimate | None) -> dict[str, float]:
         return {}
     found = {name: estimate.value}
     if estimate.interval is not None:
-        found |= {f"{name}_low": estimate.interval.low, f"{name}_high": estimate.interval.high}
+        found |= {
+            f"{name}_low": estimate.interval.low,
+            f"{name}_high": estimate.interval.high,
+            f"{name}_doubts": len(estimate.interval.doubts),
+        }
     return found

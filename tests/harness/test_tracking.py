@@ -86,6 +86,7 @@ def test_a_tracker_is_told_the_evaluation_its_progress_and_its_scores(
     assert scores["agents"]["random"]["tasks"]["toy/steps"]["return"] == pytest.approx(mean)
     low, middle, high = (scores["agents"]["random"][name] for name in ("score_low", "score", "score_high"))
     assert low < middle < high
+    assert scores["agents"]["random"]["score_doubts"] == 1, "three episodes a task are few"
 
 
 def test_progress_comes_while_it_is_played(

@@ -182,6 +182,11 @@ def test_scores_are_compared_with_the_trained_length_on_equal_starts(tmp_path: P
     made = section([_scored(synthetic, tmp_path / "x", plan, 200)])
     scores = _rows(made, "extrapolation_scores.csv")
     assert len(scores) == 2 * 7
+    assert {(row["score_interval"], row["score_doubt"]) for row in scores} == {("t", "few episodes")}
+    assert made.summary["scores"][0]["score"]["doubts"] == ["few episodes"]
+    losses = _rows(made, "extrapolation_losses.csv")
+    assert "few episodes" in {row["past_minus_at_doubt"] for row in losses}
+    assert "t" in {row["whole_minus_within_interval"] for row in losses}
     assert {row["context"] for row in scores if row["mode"] == "carry"} == {""}
     pairs = {
         (row["agent"], row["context"], row["against"]): row for row in _rows(made, "extrapolation_pairs.csv")

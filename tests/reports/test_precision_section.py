@@ -24,6 +24,7 @@ from lram.harness.studies.precision.records import (
 from lram.harness.studies.precision.study import PrecisionStudy
 from lram.harness.studies.study import Evaluation
 from lram.reports.model import Comparison, ConfidenceInterval, Estimate
+from lram.reports.section import SectionSettings
 from lram.reports.sections.precision import section as precision_section
 from lram.reports.sections.precision.model import PrecisionResult, _costs, _judged, _up
 from lram.reports.sections.precision.section import section
@@ -122,6 +123,20 @@ def test_a_precision_that_fails_a_task_is_not_compared_by_the_others(
     assert made.summary[0]["scores"][1]["difference"] is not None
     caveats = {caveat.kind: caveat.items for caveat in made.caveats}
     assert caveats["precision_failed"] == ("m, int8 on metaworld/reach-v3: 4 episodes",)
+
+
+def test_the_summary_names_the_normaliser_of_its_scores_and_the_doubts_of_intervals(
+    synthetic: Any, tmp_path: Path
+) -> None:
+    path = write(synthetic, tmp_path / "study")
+    made = section([path], SectionSettings(normaliser="measured-random"))
+    (summary,) = made.summary
+    for rows in (summary["scores"], summary["tasks"]):
+        assert {row["normaliser"] for row in rows} == {"measured-random"}
+    base, narrow = section([path]).summary[0]["scores"]
+    assert (base["score_interval"], base["score_doubt"]) == ("t", "few episodes")
+    assert (narrow["difference_interval"], narrow["difference_doubt"]) == ("sign flips", "")
+    assert list(narrow)[-5] == "normaliser"
 
 
 def test_a_first_precision_that_does_not_repeat_its_play_is_warned_of(synthetic: Any, tmp_path: Path) -> None:

@@ -215,7 +215,8 @@ def _plain(estimate: Estimate | None) -> dict[str, Any] | None:
         return None
     interval = estimate.interval
     ends = [interval.low, interval.high] if interval else None
-    return {"value": estimate.value, "interval": ends, "note": estimate.note}
+    doubts = list(interval.doubts) if interval else []
+    return {"value": estimate.value, "interval": ends, "note": estimate.note, "doubts": doubts}
 
 
 _METHODS = (

@@ -107,6 +107,7 @@ def _score_records(found: ExtrapolationNumbers) -> Table[Score]:
         hidden("of_tasks", lambda one: one.score.rests_on.of_tasks),
         hidden("episodes", lambda one: one.score.rests_on.episodes),
         normaliser_column(found.normaliser),
+        hidden("score", lambda one: one.score.estimate, forms.METHOD),
     ]
     return Table("", "", columns, found.scores, "extrapolation_scores")
 
@@ -133,6 +134,7 @@ def _pairs(pairs: Sequence[ScorePair], found: ExtrapolationNumbers) -> Table[Sco
         Column("Tasks", "tasks", lambda pair: pair.tasks),
         Column("Episode pairs", "episode_pairs", lambda pair: pair.episodes),
         normaliser_column(found.normaliser),
+        hidden("difference", lambda pair: pair.difference, forms.METHOD),
     ]
     caption = (
         "Normalised score with a context beyond the trained length less that with a context of the trained "
@@ -188,6 +190,8 @@ def _losses(losses: Sequence[Loss], level: float) -> Table[Loss]:
         hidden("tasks", lambda loss: loss.tasks),
         Column("Trajectories", "", lambda loss: loss, trajectories),
         hidden("trajectories", lambda loss: loss.trajectories),
+        hidden("past_minus_at", lambda loss: loss.difference, forms.METHOD),
+        hidden("whole_minus_within", lambda loss: loss.length, forms.METHOD),
     ]
     caption = (
         "Predictions on trajectories that, as far as is known, no model was trained on, read whole. At T: "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lram.envs.scores import Normaliser
 from lram.harness.studies.precision.folder import STUDY_FILE, PrecisionFolder
 from lram.reports import text
 from lram.reports.model import Caveat
@@ -44,7 +45,7 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
             for place, line in enumerate(_lead(study))
         ],
         tables=tables(found, distinct_keys("precision", [one.study.name for one in found]), normaliser),
-        summary=[_summary(study) for study in found],
+        summary=[_summary(study, normaliser) for study in found],
         caveats=[
             *no_checksums(unsigned, "precision-no-checksums"),
             *(caveat for study in found for caveat in _caveats(study)),
@@ -111,9 +112,9 @@ def _agreed(row: PrecisionResult) -> str:
     return f"{row.cell.checkpoint} in {row.cell.precision}, {', '.join(parts)}"
 
 
-def _summary(found: PrecisionFindings) -> dict[str, Any]:
+def _summary(found: PrecisionFindings, normaliser: Normaliser) -> dict[str, Any]:
     tables_: dict[str, Table[Any]] = {
-        table.file: table for table in tables([found], [KEY], "paper") if table.file
+        table.file: table for table in tables([found], [KEY], normaliser) if table.file
     }
     return {
         "name": found.study.name,

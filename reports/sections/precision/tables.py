@@ -29,7 +29,7 @@ def tables(
     rows = [(study, row) for study in found for row in study.rows]
     return [
         *made,
-        Table("", "", [*_SCORES, normaliser_column(normaliser)], rows, "precision_scores"),
+        Table("", "", [*_SCORES, normaliser_column(normaliser), *_METHODS], rows, "precision_scores"),
         _task_records(rows, normaliser),
         Table("", "", _COSTS, [(*one, cost) for one in rows for cost in one[1].costs], "precision_costs"),
     ]
@@ -59,7 +59,8 @@ def _if_any(of: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else of(value)
 
 
-_SCORE: tuple[Part, ...] = tuple((end, _if_any(of)) for end, of in forms.AGGREGATE[:3])
+_PARTS: tuple[Part, ...] = tuple((end, _if_any(of)) for end, of in forms.AGGREGATE)
+_SCORE = _PARTS[: len(forms.ENDS)]
 """The value of a score and the ends of its interval, where there is one."""
 
 _SCORES: list[Column[Found]] = [
@@ -87,6 +88,13 @@ _SCORES: list[Column[Found]] = [
     Column("Tasks", "tasks", lambda row: row[1].comparison.tasks if row[1].comparison else None),
     Column("Pairs", "pairs", lambda row: row[1].comparison.episodes if row[1].comparison else None),
 ]
+
+
+_METHODS: list[Column[Found]] = [
+    hidden("score", lambda row: row[1].score, _PARTS[len(forms.ENDS) :]),
+    hidden("difference", lambda row: row[1].comparison and row[1].comparison.difference, forms.METHOD),
+]
+"""Methods and doubts of the intervals, for programs."""
 
 
 def _actions(study: PrecisionFindings, key: str) -> Table[Found]:
