@@ -152,7 +152,7 @@ class Progress:
             f"{trainer.accumulate} micro-batches"
         )
         say(f"{optimizer.updates:,} updates, the first {optimizer.warmup_updates:,} of them warm-up")
-        if (split := recorded_facts({"data": trainer.data.facts})) is not None:
+        if (split := recorded_facts({"data": trainer.data.facts, "init_from": trainer.origin})) is not None:
             say(split.words())
         if trainer.update:
             say(f"continuing after update {trainer.update:,}")

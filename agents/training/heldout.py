@@ -8,7 +8,12 @@
         "validation": 1,                 episodes validated on
         "validation_in_training": 0,     of them, those that are also trained on
         "digests": "..."                 of those trained on (lram.agents.trajectories.digests)
-    }}
+        "validation_in_earlier": 0,      where training began from a checkpoint: of the episodes validated on,
+                                         those that the trainings before were trained on,
+        "earlier_complete": true         and whether all is known that these were trained on
+    }},
+    "earlier_trajectories": {"digests": "...", "complete": true}    what these were trained on
+
 
 Trainings of earlier versions tell nothing of it, and one of them that is continued tells only the unit where
 the indexes of its stores have no digests.
@@ -16,12 +21,12 @@ the indexes of its stores have no digests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import AgentError
-from lram.agents.trajectories.digests import Packed, pack
+from lram.agents.trajectories.digests import Packed, pack, united
 
 if TYPE_CHECKING:
     from lram.agents.training.selection import Selection, Split
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
 
 KEY = "trajectories"
 """Of the card's ``data``."""
+EARLIER_KEY = "earlier_trajectories"
+"""Of the card, where training began from a checkpoint."""
+_EARLIER = ("validation_in_earlier", "earlier_complete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +48,22 @@ class SplitFacts:
     validation: int
     validation_in_training: int
     digests: str = ""
+    validation_in_earlier: int = 0
+    earlier_complete: bool = True
 
     def words(self) -> str:
         """Return them as a sentence without its full stop."""
         found = f"{self.training} training episodes are {self.different} different trajectories"
+        if self.validation_in_earlier:
+            found = (
+                f"{self.validation_in_earlier} were trained on before, by the checkpoint that training began "
+                f"from; {found}"
+            )
+        elif not self.earlier_complete and self.validation:
+            found = (
+                "whether the checkpoint that training began from was trained on them is not known, or not of "
+                f"all; {found}"
+            )
         if self.validation_in_training:
             return (
                 f"{self.validation_in_training} of {self.validation} validation trajectories are also "
@@ -55,9 +75,24 @@ class SplitFacts:
 def split_facts(
     stores: Sequence[TrajectoryStore], selection: Selection, *, state_width: int
 ) -> SplitFacts | None:
-    """Return what is on both sides of ``selection``'s split; None where that would take long to find out.
+    """Return what is on both sides of ``selection``'s split; None as :func:`split_digests` gives it."""
+    sides = split_digests(stores, selection, state_width=state_width)
+    return None if sides is None else facts_of(*sides)
 
-    That is so for splits by episode over stores whose index tells no digests.
+
+def facts_of(trained: Sequence[str], held_out: Sequence[str]) -> SplitFacts:
+    """Return what is on both sides of a split, by the digests of its episodes."""
+    known = set(trained)
+    both = sum(digest in known for digest in held_out)
+    return SplitFacts(len(trained), len(known), len(held_out), both, pack(known))
+
+
+def split_digests(
+    stores: Sequence[TrajectoryStore], selection: Selection, *, state_width: int
+) -> tuple[list[str], list[str]] | None:
+    """Return the digests of the episodes that are trained on, and of those that are validated on.
+
+    None where that would take long: for splits by episode over stores whose index tells no digests.
     """
     # It imports torch, which those who read cards do not need.
     from lram.agents.training.selection import digests_of, select
@@ -75,9 +110,7 @@ def split_facts(
         held_out = digests("valid")
     except AgentError:  # nothing is held out
         held_out = []
-    known = set(trained)
-    both = sum(digest in known for digest in held_out)
-    return SplitFacts(len(trained), len(known), len(held_out), both, pack(known))
+    return trained, held_out
 
 
 def card_facts(selection: Selection, facts: SplitFacts | None) -> dict[str, Any]:
@@ -85,7 +118,45 @@ def card_facts(selection: Selection, facts: SplitFacts | None) -> dict[str, Any]
     section: dict[str, Any] = {"unit": selection.unit}
     if facts is not None:
         section |= asdict(facts)
+        for name in _EARLIER:  # they are of trainings that began from a checkpoint (compared_with_earlier)
+            del section[name]
     return section
+
+
+def compared_with_earlier(
+    section: Mapping[str, Any], held_out: Iterable[str], earlier: str, complete: bool
+) -> dict[str, Any]:
+    """Return what the card says under :data:`KEY` where training began from a checkpoint.
+
+    Args:
+        section: What :func:`card_facts` gave.
+        held_out: Digests of the episodes that are validated on.
+        earlier: Packed digests of what the trainings before were trained on, as far as they are known.
+        complete: Whether they are all.
+    """
+    if "validation" not in section:  # it is not known what is held out
+        return dict(section)
+    known = Packed(earlier)
+    values = (sum(digest in known for digest in held_out), complete)
+    return {**section, **dict(zip(_EARLIER, values, strict=True))}
+
+
+def all_trajectories(card: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return the packed digests of what a checkpoint, and those it began from, were trained on.
+
+    And whether they are all: cards of earlier versions do not tell, and long lists are left out.
+    """
+    own, before = recorded_facts(card), card.get(EARLIER_KEY)
+    before = before if isinstance(before, Mapping) else {}
+    texts = (own.digests if own else "", str(before.get("digests", "")))
+    complete = own is not None and len(own.digests) > 0
+    if card.get("init_from"):
+        complete = complete and before.get("complete") is True
+    try:
+        found = united(*texts)
+    except ValueError:
+        return "", False
+    return found, complete and len(found) > 0
 
 
 def recorded_facts(card: Mapping[str, Any]) -> SplitFacts | None:
@@ -100,15 +171,28 @@ def recorded_facts(card: Mapping[str, Any]) -> SplitFacts | None:
     if not all(type(count) is int and count >= 0 for count in counts) or not isinstance(digests, str):
         return None
     training, different, validation, both = (int(count or 0) for count in counts)
-    return SplitFacts(training, different, validation, both, digests)
+    again, complete = (section.get(name) for name in _EARLIER)
+    return SplitFacts(
+        training,
+        different,
+        validation,
+        both,
+        digests,
+        again if type(again) is int and again >= 0 else 0,
+        complete is True or not card.get("init_from"),
+    )
 
 
 def trained_trajectories(card: Mapping[str, Any]) -> Packed | None:
-    """Return the trajectories that a checkpoint was trained on; None where its card does not tell."""
+    """Return the trajectories that a checkpoint was trained on; None where its card does not tell.
+
+    Of one that began from another checkpoint, those that are known of the trainings before are among them.
+    """
     facts = recorded_facts(card)
     if facts is None or not facts.digests:
         return None
+    text = all_trajectories(card)[0] or facts.digests
     try:
-        return Packed(facts.digests)
+        return Packed(text)
     except ValueError:
         return None

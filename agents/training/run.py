@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.sequences import check_sequences
@@ -19,6 +21,7 @@ from lram.agents.places import placed
 from lram.agents.shown import command, shown
 from lram.agents.training import folder
 from lram.agents.training.distributed import World, joined
+from lram.agents.training.heldout import EARLIER_KEY, KEY, all_trajectories, compared_with_earlier
 from lram.agents.training.initial import standardise_states
 from lram.agents.training.recipe import Recipe, model_config, recipe_digest, recipe_to_dict
 from lram.agents.training.sinks import METRICS_FILE, JsonLines, Trackers, read_metrics
@@ -95,7 +98,7 @@ def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Out
                 "its context; set model.actions_in_context to false, or data.labels to taken"
             )
         check_sequences(model, recipe.optimizer.sequences, world.device)
-        data = around.data(recipe, model.config.state_width, world.rank)
+        data = _with_earlier(around.data(recipe, model.config.state_width, world.rank), origin)
         _check_context(recipe, model, data)
         for note in data.notes if world.writes else ():
             folder.say(note)
@@ -144,7 +147,7 @@ def go_on(run: str | Path, settings: Sequence[str] = (), around: Surroundings = 
             _same_recipe(run, state, recipe)
             model, origin = build_model(config_from_dict(dict(state.model)), recipe.seed), dict(state.origin)
         check_sequences(model, recipe.optimizer.sequences, world.device)
-        data = around.data(recipe, model.config.state_width, world.rank)
+        data = _with_earlier(around.data(recipe, model.config.state_width, world.rank), origin)
         return _train(recipe, run, model, origin, data, world, found, around)
 
 
@@ -202,13 +205,31 @@ def _new_model(recipe: Recipe) -> tuple[ActionModel, dict[str, str]]:
             )
     model.load_state_dict(weights)
     known = known_tasks(meta.card)
+    seen, complete = all_trajectories(meta.card) if meta.trained else ("", True)
     return model, {
         "checkpoint": section.init_from,
         "digest": meta.digest,
         # Text, as states have it.
         **({} if known.tasks is None else {"tasks": "\n".join(known.tasks)}),
         **({"tasks_complete": "true"} if known.tasks is not None and known.complete else {}),
+        **({"trajectories": seen} if seen else {}),
+        **({"trajectories_complete": "true"} if complete else {}),
+        **(
+            {"target_returns": msgspec.json.encode(dict(meta.target_returns)).decode()}
+            if meta.target_returns
+            else {}
+        ),
     }
+
+
+def _with_earlier(data: TrainingData, origin: Mapping[str, str]) -> TrainingData:
+    """Return ``data`` with what the checkpoint that training began from was trained on of the validation."""
+    section = data.facts.get(KEY)
+    if not origin or not isinstance(section, Mapping):
+        return data
+    earlier, complete = origin.get("trajectories", ""), origin.get("trajectories_complete") == "true"
+    compared = compared_with_earlier(section, data.held_out, earlier, complete)
+    return replace(data, facts={**data.facts, KEY: compared})
 
 
 def _train(
@@ -301,13 +322,21 @@ class _Writer:
                 trained=True,
                 card=self._card(),
                 overwrite=path.exists(),
-                target_returns=self._trainer.data.target_returns,
+                target_returns=self._target_returns(),
             )
         except OSError as error:
             raise AgentError(
                 f"the checkpoint {path} cannot be written ({error.strerror or error}); fix that, and "
                 f"continue with '{command('train', '--resume', self._run)}'"
             ) from error
+
+    def _target_returns(self) -> dict[str, float]:
+        """Return what the checkpoint asks for: tasks of trainings before keep their own."""
+        trainer = self._trainer
+        before = trainer.origin.get("target_returns", "")
+        if trainer.recipe.data.target_returns != "data" or not before:
+            return dict(trainer.data.target_returns)
+        return {**msgspec.json.decode(before, type=dict[str, float]), **trainer.data.target_returns}
 
     def _card(self) -> dict[str, Any]:
         trainer = self._trainer
@@ -318,7 +347,13 @@ class _Writer:
         origin = dict(trainer.origin)
         sequences = trainer.recipe.optimizer.sequences
         tasks, complete = origin.pop("tasks", ""), origin.pop("tasks_complete", "") == "true"
-        earlier = {"earlier_tasks": tasks.split("\n"), "earlier_tasks_complete": complete} if tasks else {}
+        earlier: dict[str, Any] = {}
+        if tasks:
+            earlier = {"earlier_tasks": tasks.split("\n"), "earlier_tasks_complete": complete}
+        seen, complete = origin.pop("trajectories", ""), origin.pop("trajectories_complete", "") == "true"
+        if origin:
+            earlier[EARLIER_KEY] = {"digests": seen, "complete": complete}
+        origin.pop("target_returns", "")
         return {
             "made_by": "lram train",
             "recipe": recipe_to_dict(trainer.recipe),

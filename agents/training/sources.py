@@ -48,6 +48,7 @@ class TrainingData:
         facts: For the checkpoint's card, as plain JSON.
         target_returns: For the checkpoint, by task; empty where the task table's hold.
         notes: What is printed when training begins, a sentence each.
+        held_out: Digests of the episodes that are validated on; empty where they are not known.
     """
 
     windows: MicroBatches
@@ -56,6 +57,7 @@ class TrainingData:
     facts: Mapping[str, Any] = field(default_factory=dict)
     target_returns: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
 
 
 def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
@@ -66,7 +68,7 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
         state_width: The model's.
         rank: Which of several processes this is.
     """
-    from lram.agents.training.heldout import KEY, card_facts, split_facts
+    from lram.agents.training.heldout import KEY, card_facts, facts_of, split_digests
     from lram.agents.training.labels import LabelledStore
     from lram.agents.training.selection import selection_of
     from lram.agents.training.targets import target_returns
@@ -101,6 +103,7 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
             windows=recipe.validation.windows,
             state_width=state_width,
         )
+    sides = split_digests(stores, selection, state_width=state_width)
     facts: dict[str, Any] = {
         "stores": [
             {"path": path, "digest": digest} for path, digest in zip(recipe.data.stores, digests, strict=True)
@@ -109,14 +112,16 @@ def open_data(recipe: Recipe, state_width: int, rank: int = 0) -> TrainingData:
         "tasks": {
             one.task: {"episodes": one.episodes, "transitions": one.transitions} for one in windows.summary()
         },
-        KEY: card_facts(selection, split_facts(stores, selection, state_width=state_width)),
+        KEY: card_facts(selection, None if sides is None else facts_of(*sides)),
     }
     if labels != "taken":
         facts["labels"] = _labelled(labels, stores, [one.task for one in windows.summary()])
     targets: Mapping[str, float] = {}
     if data.target_returns == "data":
         targets = target_returns(stores, selection, quantile=data.target_quantile, state_width=state_width)
-    return TrainingData(windows, validation, digests, facts, targets, _unknown_domains(drawing, stores))
+    held_out = () if sides is None else tuple(sides[1])
+    notes = _unknown_domains(drawing, stores)
+    return TrainingData(windows, validation, digests, facts, targets, notes, held_out)
 
 
 def labels_of(data: TrainingData) -> dict[str, tuple[str, ...]] | None:

@@ -53,10 +53,22 @@ def pack(digests: Iterable[str]) -> str:
     return "" if len(rows) > MOST_PACKED else base64.b64encode(b"".join(rows)).decode()
 
 
+def united(*texts: str) -> str:
+    """Return the union of sets that :func:`pack` wrote; empty for more than ``MOST_PACKED``.
+
+    ValueError where a text is none of them.
+    """
+    rows = sorted(set().union(*(Packed(text).rows for text in texts)))
+    return "" if len(rows) > MOST_PACKED else base64.b64encode(b"".join(rows)).decode()
+
+
 class Packed:
     """A set of digests as :func:`pack` wrote it; ``digest in packed``.
 
     It may take a trajectory for one of n others by chance: n times in 2.8e14.
+
+    Attributes:
+        rows: The digests, cut, as bytes.
     """
 
     def __init__(self, text: str) -> None:
@@ -67,13 +79,13 @@ class Packed:
             raise ValueError(f"they are no list of digests ({error})") from None
         if len(content) % _PACKED:
             raise ValueError("they are no list of digests")
-        self._rows = {content[at : at + _PACKED] for at in range(0, len(content), _PACKED)}
+        self.rows = frozenset(content[at : at + _PACKED] for at in range(0, len(content), _PACKED))
 
     def __contains__(self, digest: object) -> bool:
-        return isinstance(digest, str) and bytes.fromhex(digest)[:_PACKED] in self._rows
+        return isinstance(digest, str) and bytes.fromhex(digest)[:_PACKED] in self.rows
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
 
 def repeats(by_task: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, int, int]]:

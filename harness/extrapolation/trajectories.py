@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Any
 
 from lram.agents.model.encoders import fits_model
-from lram.agents.training.heldout import trained_trajectories
+from lram.agents.training.heldout import all_trajectories, trained_trajectories
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.agents.training.sampling import chances
 from lram.agents.training.selection import Selection, digests_of, select, selection_of
@@ -205,11 +205,13 @@ def _unseen(
         )
     if silent:
         parts.append(f"what {_names(silent)} were trained on, if at all, is not known")
-    again = [label for label, card in cards.items() if card.get("init_from")]
+    again = [
+        label for label, card in cards.items() if card.get("init_from") and not all_trajectories(card)[1]
+    ]
     if again:
         parts.append(
-            f"of {_names(again)}, which continued from another checkpoint, only what the last training read "
-            "is left out"
+            f"of {_names(again)}, which continued from another checkpoint, only what the last training read, "
+            "and what is known of those before, is left out"
         )
     return left, "; ".join(parts)
 

@@ -272,7 +272,7 @@ def _ended(folder: Path) -> TrainingFacts:
             if part
         ),
         digest=_digest(weights, model, found.target_returns),
-        split=recorded_facts({"data": {KEY: card.data.trajectories}}),
+        split=recorded_facts({"data": {KEY: card.data.trajectories}, "init_from": card.init_from}),
     )
 
 

@@ -41,12 +41,16 @@ class HeldOut:
         different: Trajectories that they are.
         validation: Episodes validated on.
         validation_in_training: Of them, those whose trajectory was also trained on.
+        validation_in_earlier: Of them, those that the checkpoint which training began from was trained on.
+        earlier_complete: Whether all is known that it was trained on.
     """
 
     training: int
     different: int
     validation: int
     validation_in_training: int
+    validation_in_earlier: int = 0
+    earlier_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,14 @@ def _result(training: Training, agents: Sequence[AgentResult]) -> TrainingResult
 def _split(split: SplitFacts | None) -> HeldOut | None:
     if split is None:
         return None
-    return HeldOut(split.training, split.different, split.validation, split.validation_in_training)
+    return HeldOut(
+        split.training,
+        split.different,
+        split.validation,
+        split.validation_in_training,
+        split.validation_in_earlier,
+        split.earlier_complete,
+    )
 
 
 def _validation(line: ValidationLine) -> Validation:
@@ -136,6 +143,30 @@ def _copies(found: Sequence[TrainingResult]) -> Iterator[Caveat]:
                 for one in same
                 if (split := one.split)
             ),
+        )
+    before = [one for one in found if one.split and one.split.validation_in_earlier]
+    if before:
+        yield Caveat(
+            "validated on earlier training data",
+            f"{count(len(before), 'training was', 'trainings were')} validated on trajectories that the "
+            "checkpoint which it began from was trained on: that loss is no held-out one.",
+            tuple(
+                f"{one.name}: {split.validation_in_earlier} of {split.validation} validation trajectories"
+                for one in before
+                if (split := one.split)
+            ),
+        )
+    silent = tuple(
+        one.name
+        for one in found
+        if one.validation and (split := one.split) and not split.earlier_complete and one not in before
+    )
+    if silent:
+        yield Caveat(
+            "earlier training data not compared",
+            f"Of {count(len(silent), 'training')} that began from a checkpoint it is not recorded, or not in "
+            "whole, whether that one was trained on the validation trajectories.",
+            silent,
         )
     unknown = tuple(one.name for one in found if one.finished and one.validation and one.split is None)
     if unknown:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
-from lram.agents.training.heldout import recorded_facts, split_facts, trained_trajectories
+from lram.agents.training.heldout import all_trajectories, recorded_facts, split_facts, trained_trajectories
 from lram.agents.training.recipe import recipe_digest, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe, recipe_from_dict, render_recipe
 from lram.agents.training.run import start
@@ -199,6 +200,41 @@ def test_a_checkpoint_knows_its_training_trajectories(make: MakeStore, tmp_path:
     assert (facts.different, facts.validation, facts.validation_in_training) == (3, 1, 0)
     every = {d for store in stores for d in store.trajectory_digests(range(len(store)))}
     assert sum(digest in packed for digest in every) == 3
+
+
+@pytest.mark.slow
+def test_a_fine_tuning_tells_what_the_trainings_before_were_trained_on(
+    make: MakeStore, tmp_path: Path
+) -> None:
+    """Also of the one before the last, whose checkpoint is not there any more when the last is resumed."""
+    first, second, third = make("one", [0, 1, 2, 3]), make("two", [4, 5, 6], seed=9), make("three", [7, 8])
+    whole = [f"data.stores={first.path}", "data.validation_share=0", "data.target_returns=data"]
+    start(read_recipe(None, [*whole, *TINY[:-2], "validation.windows=0"]), tmp_path / "first")
+    more = ["data.target_returns=data", *(one for one in TINY if not one.startswith("model."))]
+
+    def tuned(name: str, stores: Sequence[TrajectoryStore], init: str) -> Mapping[str, Any]:
+        places = f"data.stores={[str(one.path) for one in stores]}"
+        recipe = read_recipe(None, [places, f"model.init_from={tmp_path / init / 'checkpoint'}", *more])
+        start(recipe, tmp_path / name)
+        return load_checkpoint(tmp_path / name / "checkpoint")[1].card
+
+    facts = recorded_facts(tuned("second", [second], "first"))
+    assert facts is not None
+    assert (facts.validation_in_training, facts.validation_in_earlier, facts.earlier_complete) == (0, 0, True)
+    assert "before" not in facts.words()
+    card = tuned("third", [third, first], "second")
+    facts, packed = recorded_facts(card), trained_trajectories(card)
+    assert facts is not None
+    assert packed is not None
+    assert facts.validation_in_training == 0
+    assert facts.validation_in_earlier >= 1, "of the store that the first was trained on as a whole"
+    assert f"{facts.validation_in_earlier} were trained on before, by the checkpoint" in facts.words()
+    assert all(digest in packed for digest in first.trajectory_digests(range(len(first))))
+    assert sum(digest in packed for digest in second.trajectory_digests(range(len(second)))) == 2
+    assert all_trajectories(card)[1]
+    unknown = recorded_facts({**card, "data": {"trajectories": {**asdict(facts), "earlier_complete": None}}})
+    assert unknown is not None
+    assert not unknown.earlier_complete
 
 
 def test_recipes_that_were_written_out_before_keep_their_split_and_their_digest() -> None:

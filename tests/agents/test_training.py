@@ -40,7 +40,7 @@ from lram.agents.training.folder import kept_checkpoints, recipe_of, unsigned_re
 from lram.agents.training.initial import standardise_states
 from lram.agents.training.metrics import batch_sums, pair_values
 from lram.agents.training.optimizer import decayed_names, learning_rate, make_optimizer
-from lram.agents.training.recipe import OptimizerSection, Recipe, recipe_digest
+from lram.agents.training.recipe import ModelSection, OptimizerSection, Recipe, recipe_digest
 from lram.agents.training.recipe_text import read_recipe
 from lram.agents.training.run import Outcome, Silent, Surroundings, go_on, start
 from lram.agents.training.sinks import read_metrics
@@ -884,6 +884,30 @@ def test_training_goes_on_from_a_checkpoint(
     assert began["domains"] == ended["domains"]
     _, again = load_checkpoint(tmp_path / "second" / "checkpoint")
     assert again.card["init_from"]["digest"] == meta.digest
+
+
+def test_a_fine_tuning_keeps_the_returns_that_tasks_of_before_are_asked_for(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    few = [
+        "optimizer.updates=2",
+        "optimizer.warmup_updates=0",
+        "validation.windows=0",
+        "saving.state_updates=1",
+    ]
+    start(recipe(*few, "data.target_returns=data", "data.tasks=metaworld/*"), tmp_path / "first")
+    _, first = load_checkpoint(tmp_path / "first" / "checkpoint")
+    assert first.target_returns.keys() == {REACH.id, PUSH.id}
+    plain = recipe(*few, "data.target_returns=data", f"data.tasks={PUSH.id}", "data.target_quantile=0.1")
+    more = replace(plain, model=ModelSection(init_from=str(tmp_path / "first" / "checkpoint")))
+    with pytest.raises(CrashError):
+        start(more, tmp_path / "second", Surroundings(Crashing(2)))
+    shutil.rmtree(tmp_path / "first")
+    go_on(tmp_path / "second")
+    _, second = load_checkpoint(tmp_path / "second" / "checkpoint")
+    assert second.target_returns[REACH.id] == first.target_returns[REACH.id]
+    assert second.target_returns[PUSH.id] < first.target_returns[PUSH.id]
+    assert second.card["init_from"].keys() == {"checkpoint", "digest"}
 
 
 def test_weights_that_do_not_fit_the_recipe_s_model_are_refused(

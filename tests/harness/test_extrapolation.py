@@ -316,7 +316,8 @@ def test_what_is_not_known_of_unseen_trajectories_is_said(unseen: Path, tmp_path
     again = {**card, "init_from": {"checkpoint": "x", "digest": "y"}}
     _, told = choose([TrajectoryStore(unseen)], {"m": card, "n": again}, WANTED)
     assert told.endswith(
-        "of n, which continued from another checkpoint, only what the last training read is left out"
+        "of n, which continued from another checkpoint, only what the last training read, and what is "
+        "known of those before, is left out"
     )
 
 

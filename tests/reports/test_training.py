@@ -57,6 +57,7 @@ class Made:
     finished: bool = True
     state: bool = True
     copies: int | None = 0
+    earlier: dict[str, Any] | None = None
     machine: dict[str, Any] = field(default_factory=lambda: {"cpu": "Example CPU", "cores": 2, "gpu": ""})
 
     def write(self, folder: Path) -> Path:
@@ -73,6 +74,8 @@ class Made:
         (folder / "metrics.jsonl").write_bytes(lines)
         config = parse_preset(self.preset)
         model, origin = config_to_dict(config), {}
+        if self.earlier is not None:
+            origin = {"checkpoint": "runs/before/checkpoint", "digest": "7" * 64}
         if self.finished:
             card = {
                 "made_by": "lram train",
@@ -81,7 +84,11 @@ class Made:
                 "init_from": origin,
                 "data": {
                     "stores": [{"path": "stores/demo", "digest": self.store}],
-                    **({} if self.copies is None else {"trajectories": self.split(self.copies)}),
+                    **(
+                        {}
+                        if self.copies is None
+                        else {"trajectories": self.split(self.copies) | (self.earlier or {})}
+                    ),
                 },
                 "parameters": 1_029_320,
                 "processes": 1,
@@ -334,6 +341,15 @@ def test_validation_on_training_trajectories_is_said_with_its_count(make):
     found = kinds([make("a", copies=8), make("b", seed=1, copies=0)])
     assert found["validated on training data"].items == ("a: 8 of 8 validation trajectories",)
     assert "validation not compared" not in found
+
+
+def test_validation_on_what_trainings_before_were_trained_on_is_said(make):
+    again = make("a", earlier={"validation_in_earlier": 3, "earlier_complete": True})
+    found = kinds([again, make("b", seed=1, earlier={})])
+    assert found["validated on earlier training data"].items == ("a: 3 of 8 validation trajectories",)
+    assert found["earlier training data not compared"].items == ("b",)
+    clean = kinds([make("c", earlier={"validation_in_earlier": 0, "earlier_complete": True})])
+    assert not {"validated on earlier training data", "earlier training data not compared"} & clean.keys()
 
 
 def test_trainings_that_never_looked_for_copies_are_named(make):
