@@ -22,6 +22,7 @@ from lram.agents.spec import parse_agent
 from lram.envs.protocol_id import ProtocolId
 from lram.envs.task import Task
 from lram.envs.text import message_of, printable, type_of
+from lram.harness import domain_files
 from lram.harness.domain_files import sources
 from lram.harness.errors import LramError, as_lram_error
 from lram.harness.interpreters.choosing import overridden, resolve
@@ -267,6 +268,16 @@ def check_code(entry: AgentEntry) -> None:
             f"agent {entry.label} is not the one that was started with: the source of "
             f"{', '.join(modules)} has changed since; put it back, or start anew"
         )
+
+
+def check_sources(plan: RunPlan) -> None:
+    """Raise LramError where the user's source behind a plan's agents or domains is another one now.
+
+    For what the user names now: a domain's file that is not known yet is run.
+    """
+    for entry in plan.agents:
+        check_code(entry)
+    domain_files.reopen(plan.domain_files)
 
 
 def sources_of(entry: AgentEntry, now: AgentInfo) -> dict[str, str]:

@@ -37,6 +37,7 @@ from lram.harness.plan import (
     AgentsArgument,
     PlannedAgent,
     RunRequest,
+    check_sources,
     domains_of,
     labelled_specs,
     plan_for,
@@ -81,8 +82,9 @@ def collect(
 ) -> Run:
     """Play every agent on every task, keep the trajectories in ``store``, and return the run.
 
-    A store that exists is added to. Where it has a run of just these arguments, that is continued; ``notes``
-    take the place of what was said of it before.
+    A store that exists is added to. Where it has a run of just these arguments, that is continued, also where
+    it is whole, if the user's code behind its agents and domains is what it was; ``notes`` take the place of
+    what was said of it before.
 
     Args:
         agents: As :func:`lram.harness.evaluate` takes them; ``scripted~0.3`` is an agent with noise
@@ -99,7 +101,7 @@ def collect(
 
     Raises:
         LramError: Bad input, a model without step/forward equivalence, or the store has some of these
-            episodes already.
+            episodes already, or has them of other code of an agent or a domain.
         AgentError: The store cannot be written.
     """
     machine = machine or Machine()
@@ -123,6 +125,7 @@ def collect(
         started = _started(path, plan)
         if started is None:
             return _new_run(session, path, plan, built, machine, notes or Notes(), progress)
+        check_sources(started.plan)  # also where nothing is missing: it is asked for by today's code
     with StoreWriter(path, part_bytes=COMMIT_BYTES, resume=RESUME) as writer:
         named = labelled_specs(agents)
         given = {label: one for label, one in named.items() if not isinstance(one, str)}

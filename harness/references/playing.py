@@ -13,7 +13,7 @@ from lram.harness.errors import LramError, as_lram_error
 from lram.harness.evaluation import evaluate, resume
 from lram.harness.interpreters.readiness import protocols_here
 from lram.harness.machine import Machine
-from lram.harness.plan import OBJECT_SPEC, labelled_specs
+from lram.harness.plan import OBJECT_SPEC, check_sources, labelled_specs
 from lram.harness.progress import Progress
 from lram.harness.references.measuring import RANDOM
 from lram.harness.storage.run_folder import PLAN_FILE, Run
@@ -74,11 +74,13 @@ def play(what: Asked, folder: Path, machine: Machine, progress: Progress) -> Run
     """Play what is missing of the measurement in ``folder`` and return its run.
 
     Raises:
-        LramError: ``folder`` holds something else, or playing ends early; what is recorded stands.
+        LramError: ``folder`` holds something else, or what other code of the agent or a domain has played; or
+            playing ends early. What is recorded stands.
     """
     if (folder / PLAN_FILE).is_file():
         run = Run(folder)
         _check_same(what, run)
+        check_sources(run.plan)  # also where nothing is missing: it is measured by today's code
         return resume(run, machine=machine, progress=progress, trust=Trust(specs=list(what.agents.values())))
     return evaluate(
         what.agents,

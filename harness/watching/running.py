@@ -17,7 +17,7 @@ from lram.harness.domain_files import differing, sources
 from lram.harness.errors import LramError, as_lram_error
 from lram.harness.evaluation import evaluate, resume
 from lram.harness.machine import Machine
-from lram.harness.plan import RunRequest, build_agent, make_plan
+from lram.harness.plan import RunRequest, build_agent, check_code, make_plan
 from lram.harness.progress import Progress, quiet
 from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.harness.storage.seeds import confirmation_seed
@@ -87,7 +87,7 @@ def opened(folder: str | Path, request: WatchRequest) -> Iterator[WatchFolder]:
         held = hold(path)
         try:
             _same(WatchFolder(path), plan)
-            _same_domains(WatchFolder(path))
+            _same_code(WatchFolder(path))
         except BaseException:
             held.close()
             raise
@@ -193,7 +193,7 @@ def _score(
                 "checkpoint is played again"
             )
         return resume(run, machine=machine, progress=request.progress)
-    _same_domains(watch)
+    _same_code(watch)
     return evaluate(
         {label_of(update): checkpoint},
         list(plan.tasks),
@@ -290,10 +290,12 @@ def _same(watch: WatchFolder, asked: WatchPlan) -> None:
             )
 
 
-def _same_domains(watch: WatchFolder) -> None:
-    """Raise LramError where a domain's file is another one now than when a checkpoint here was played."""
+def _same_code(watch: WatchFolder) -> None:
+    """Raise LramError where a domain or a backbone has other code now than when a checkpoint was played."""
     now = sources(dict.fromkeys(task.partition("/")[0] for task in watch.plan.tasks))
     for run in watch.runs().values():
+        for entry in run.plan.agents:
+            check_code(entry)
         if others := differing(run.plan.domain_files, now):
             raise LramError(
                 f"the source of {', '.join(others)} has changed since {run.path} was played; checkpoints are "

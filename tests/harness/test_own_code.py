@@ -15,6 +15,7 @@ from lram.agents.checkpoints.folder import save_checkpoint
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.network import build_model
 from lram.agents.own_code import code_of, files_digest
+from lram.harness.collection.collect import collect, resume_collection
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
 from lram.harness.storage.run_folder import Run, RunWriter
@@ -102,6 +103,18 @@ def test_a_checkpoint_is_of_the_code_of_its_own_backbone(
     code.write_text(source + "# changed\n")
     with pytest.raises(LramError, match="the source of own_leaky_agent has changed since; put it back"):
         resume(run, machine=MACHINE)
+
+
+def test_a_store_is_not_taken_for_one_of_other_code(own: Path) -> None:
+    def again() -> Run:
+        return collect({"own": spec(own)}, "toy/reach", "store", episodes=1, machine=MACHINE)
+
+    assert len(again().records()) == 1
+    assert len(again().records()) == 1  # it is there
+    own.write_text("def chosen(seen):\n    return -0.5\n")
+    with pytest.raises(LramError, match=f"the source of {own.stem} has changed since; put it back"):
+        again()
+    assert [len(run.records()) for run in resume_collection("store", trust=Trust(specs=[spec(own)]))] == [1]
 
 
 def test_a_session_notes_what_its_agents_were_made_of(own: Path) -> None:

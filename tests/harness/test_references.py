@@ -123,6 +123,22 @@ def test_references_are_measured_and_carry_scores(home: Path, lram: Callable[...
     assert (code, "a run of other agents, tasks, episodes or seed" in said) == (2, True), said
 
 
+def test_a_measurement_is_not_taken_from_a_run_of_other_code(
+    home: Path, lram: Callable[..., tuple[int, str]]
+) -> None:
+    asked = ["reference", "number_line.py", "--reference", "steady=steady_of_tests:Steady", "-n", "2"]
+    asked += ["-o", "run", "--overwrite", "-q"]
+    code, said = lram(*asked)
+    assert code == 0, said
+    (home / "steady_of_tests.py").write_text(STEADY + "# changed\n")
+    code, said = lram(*asked)
+    assert (code, "the source of steady_of_tests has changed since" in said) == (2, True), said
+    (home / "steady_of_tests.py").write_text(STEADY)
+    (home / "number_line.py").write_text(OPEN + "# changed\n")
+    code, said = lram(*asked)
+    assert (code, "number_line.py in" in said and "changed since" in said) == (2, True), said
+
+
 def test_a_reference_that_is_not_above_random_play_is_refused(
     home: Path, lram: Callable[..., tuple[int, str]]
 ) -> None:
