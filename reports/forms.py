@@ -25,7 +25,7 @@ def decimals(digits: int) -> Callable[[float], str]:
 
 def percentages(digits: int) -> Form:
     """Return the form of shares as per cent; sorted by the share."""
-    return numbers(lambda share: text.number(100 * share, digits))
+    return numbers(lambda share: text.percent(share, digits))
 
 
 p_values: Form = numbers(text.p_value)

@@ -45,9 +45,18 @@ def figures(value: float) -> str:
     return number(value, max(0, 3 - exponent))
 
 
-def percent(value: float) -> str:
-    """Return a share as a whole per cent."""
-    return number(100 * value, 0)
+def percent(share: float, digits: int = 0) -> str:
+    """Return a share as per cent with ``digits`` decimals; with more where these would say 0 or 100 of a
+    share that is neither, such as 199 of 200.
+    """
+    for more in range(_MORE_DIGITS):
+        shown = number(100 * share, digits + more)
+        if share in (0.0, 1.0) or float(shown.replace("−", "-")) not in (0.0, 100.0):
+            return shown
+    return number(100 * share, digits)  # next to 0 or 1 by rounding alone
+
+
+_MORE_DIGITS = 6
 
 
 def p_value(p: float | None) -> str:

@@ -151,6 +151,8 @@ def _conclude(store: Path, runs: Sequence[Run]) -> int:
 
 def _show_tasks(store: TrajectoryStore, runs: Sequence[Run]) -> None:
     """Print what the store has of ``runs``, task by task, and what it has in all."""
+    from lram.reports import text
+
     names = {collection.run_name(run) for run in runs}
     by_task: dict[str, list[EpisodeSummary]] = {}
     for episode in store.episodes:
@@ -167,7 +169,7 @@ def _show_tasks(store: TrajectoryStore, runs: Sequence[Run]) -> None:
                 len(episodes),
                 sum(episode.length for episode in episodes),
                 round(fmean(episode.episode_return for episode in episodes), 3),
-                f"{fmean(solved):.0%}" if solved else "",
+                f"{text.percent(fmean(solved))}%" if solved else "",
                 round(megabytes, 2),
             )
         )

@@ -12,7 +12,7 @@ from lram.reports.model import ALL_EQUAL, AgentResult, Caveat, TaskEntry, TaskRe
 from lram.reports.summary import seen
 from lram.reports.summary.failures import own_failures
 from lram.reports.summary.protocols import departures
-from lram.reports.text import count, listing, names, names_up_to, number, reason_without
+from lram.reports.text import count, listing, names, names_up_to, number, percent, reason_without
 
 COLLECTED = "collected"
 """Kind of the caveat on runs whose agents met different initial states."""
@@ -157,7 +157,7 @@ def _held(evidence: Evidence) -> dict[str, str]:
             steps[agent] += record.length or 0
             held[agent] += record.measured.held
     return {
-        agent: f"{held[agent] / taken:.1%} of them without a new decision"
+        agent: f"{percent(held[agent] / taken, 1)}% of them without a new decision"
         for agent, taken in steps.items()
         if taken
     }

@@ -39,8 +39,8 @@ def _scope(verdict: Verdict) -> list[str]:
     if verdict.word not in ("better", "worse") or verdict.unseen_rate is None:
         return []
     return [
-        f"as far as outcomes were seen: one that comes in fewer than {100 * verdict.unseen_rate:.0f} of 100 "
-        "episodes of a task may not be among them"
+        "as far as outcomes were seen: one that comes in fewer than "
+        f"{text.percent(verdict.unseen_rate)} of 100 episodes of a task may not be among them"
     ]
 
 

@@ -188,3 +188,30 @@ def test_a_report_is_replaced_with_its_latex_but_takes_nobody_elses(synthetic: A
 )
 def test_figures_are_four_significant_digits(value: float, shown: str) -> None:
     assert text.figures(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0.0, "0"),
+        (1.0, "100"),
+        (0.5, "50"),
+        (199 / 200, "99.5"),
+        (1 / 400, "0.2"),
+        (0.99991, "99.99"),
+        (1e-13, "0"),
+        (-0.0, "0"),
+    ],
+)
+def test_a_share_is_0_or_100_per_cent_only_where_it_is(share: float, shown: str) -> None:
+    assert text.percent(share) == shown
+
+
+def test_so_are_the_ends_of_a_rates_interval_and_shares_with_a_decimal() -> None:
+    rate = Estimate(0.999, ConfidenceInterval(0.9951, 0.9996, "score"))
+    cell = forms.estimates(text.percent)(rate)
+    assert isinstance(cell, TableCell)
+    assert (cell.text, cell.small) == ("99.9", "[99.5, 99.96]")
+    shown = forms.percentages(1)(0.9999)
+    assert isinstance(shown, TableCell)
+    assert shown.text == "99.99"

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lram.harness.embedding.folder import Embeddings, Floats, Integers
+from lram.reports import text
 from lram.reports.drawing import MUTED, WIDTH, Drawing, look, style_of
 from lram.reports.sections.embedding.analysis import EmbeddingResult, domain_of
 
@@ -63,8 +64,8 @@ def _figure(
         axes.set_xticks([])
         axes.set_yticks([])
         if "pca" in key:
-            axes.set_xlabel(f"{model.explained[0]:.0%} of the variance")
-            axes.set_ylabel(f"{model.explained[1]:.0%}")
+            axes.set_xlabel(f"{text.percent(model.explained[0])}% of the variance")
+            axes.set_ylabel(f"{text.percent(model.explained[1])}%")
     for axes in cells[len(planes) :]:
         axes.set_axis_off()
     handles = [

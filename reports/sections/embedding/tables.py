@@ -52,7 +52,12 @@ def tables(
         Column(
             "Neighbour of its kind", "neighbours", lambda row: row.separation.neighbours, _share, parts=_PARTS
         ),
-        Column("By chance", "chance", lambda row: row.separation.chance, lambda value: f"{value:.0%}"),
+        Column(
+            "By chance",
+            "chance",
+            lambda row: row.separation.chance,
+            lambda value: f"{text.percent(value)}%",
+        ),
         Column("Silhouette", "silhouette", lambda row: row.separation.silhouette, _three, parts=_PARTS),
     ]
     caption = (
@@ -113,7 +118,7 @@ def printed_rows(result: EmbeddingResult) -> tuple[tuple[str, ...], list[tuple[o
             model.model,
             f"{one.kinds} {one.by}s",
             _flat(_share(one.neighbours)),
-            f"{one.chance:.0%}",
+            f"{text.percent(one.chance)}%",
             _flat(_three(one.silhouette)),
         )
         for model in result.models
@@ -123,7 +128,7 @@ def printed_rows(result: EmbeddingResult) -> tuple[tuple[str, ...], list[tuple[o
 
 
 def _share(found: MeasuredSeparation) -> TableCell:
-    return _cell(found, lambda value: f"{100 * value:.1f}%")
+    return _cell(found, lambda value: f"{text.percent(value, 1)}%")
 
 
 def _three(found: MeasuredSeparation) -> TableCell:

@@ -106,7 +106,7 @@ def _agreed(row: PrecisionResult) -> str:
     for kind, continuous in (("discrete", False), ("continuous", True)):
         share = row.share(continuous=continuous)
         if share is not None:
-            parts.append(f"{text.number(100 * share, 1)}% of the {kind} ones equal")
+            parts.append(f"{text.percent(share, 1)}% of the {kind} ones equal")
     if row.difference is not None:
         parts.append(f"the continuous ones {text.number(row.difference, 4)} apart in the mean")
     return f"{row.cell.checkpoint} in {row.cell.precision}, {', '.join(parts)}"

@@ -178,7 +178,7 @@ def _tasks(study: PrecisionFindings, key: str) -> Table[_TaskRow]:
 
 
 def _percent(agreed: TaskAgreement) -> str:
-    return f"{text.number(100 * agreed.equal / agreed.decisions, 1)}%"
+    return f"{text.percent(agreed.equal / agreed.decisions, 1)}%"
 
 
 def _played(rows: Sequence[PrecisionResult]) -> list[str]:

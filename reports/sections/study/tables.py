@@ -177,7 +177,7 @@ def _combinations(study: StudyValues, key: str) -> Table[_Combination]:
         return Column(heading, "", lambda row: row[1], _over(of, form, fails))
 
     def percent(share: float) -> str:
-        return text.number(100 * share, 1)
+        return text.percent(share, 1)
 
     columns: list[Column[_Combination]] = [
         *(words(axis.name, "", level(place)) for place, axis in enumerate(study.axes)),
