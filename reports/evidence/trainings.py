@@ -276,6 +276,13 @@ def _ended(folder: Path) -> TrainingFacts:
     )
 
 
+def card_of(checkpoint: Path) -> Mapping[str, Any]:
+    """Return the card of a checkpoint; empty where it has none, LramError where its file is damaged."""
+    found = _json(checkpoint / "config.json")
+    card = found.get("card") if isinstance(found, dict) else None
+    return card if isinstance(card, dict) else {}
+
+
 def _digest(weights: Path, config: ModelConfig, target_returns: Mapping[str, float]) -> str:
     try:
         return digest_of_file(weights, config, target_returns)

@@ -65,11 +65,12 @@ def _result(training: Training, agents: Sequence[AgentResult]) -> TrainingResult
         evaluated_as=tuple(agent.label for agent in agents if facts.digest and agent.digest == facts.digest),
         machine=facts.machine,
         validation=_validation(training.validations[-1]) if training.validations else None,
-        split=_split(facts.split),
+        split=held_out(facts.split),
     )
 
 
-def _split(split: SplitFacts | None) -> HeldOut | None:
+def held_out(split: SplitFacts | None) -> HeldOut | None:
+    """Return how many episodes are on both sides of a split; None where that is not recorded."""
     if split is None:
         return None
     return HeldOut(

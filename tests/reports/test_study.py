@@ -511,6 +511,52 @@ def test_losses_on_different_windows_are_not_compared(folder: Folder) -> None:
     assert not any(drawing.name.endswith("losses") for drawing in made.drawings)
 
 
+@pytest.mark.parametrize(
+    ("section_", "field", "off", "on"),
+    [
+        ("data", "labels", "taken", "experts"),
+        ("data", "labels", None, "scripted"),  # None: of a version without the field, "taken"
+        ("data", "validation_unit", "trajectory", "episode"),
+        ("sampling", "domain_weights", {}, {"toy": 0}),
+    ],
+)
+def test_losses_of_different_targets_or_splits_are_not_compared(
+    folder: Folder, section_: str, field: str, off: object, on: object
+) -> None:
+    def losses(off: object, on: object) -> tuple[list[str], int]:
+        def changed(level: str) -> dict[str, object]:
+            value = {"off": off, "on": on}[level]
+            return {section_: {} if value is None else {field: value}}
+
+        cells = tuple(replace(entry, recipe=changed(entry.levels[0])) for entry in folder.plan.cells)
+        write_plan(folder.path, replace(folder.plan, cells=cells))
+        made = section([folder.path])
+        return [caveat.kind for caveat in made.caveats], len(
+            [effect for effect in made.summary[0]["effects"] if effect["measure"] == "validation_loss"]
+        )
+
+    assert losses(off, on) == (["study_losses"], 0)
+    assert losses(on, on) == ([], 1)
+    if field == "labels":
+        assert losses(None, "taken") == ([], 1)
+
+
+def test_validation_on_training_trajectories_is_said(folder: Folder) -> None:
+    def write(entry: CellEntry, data: dict[str, object]) -> None:
+        file = CellFolder(folder.path, entry).checkpoint / "config.json"
+        file.write_text(json.dumps({"card": {"data": data}}))
+
+    counts = {"training": 40, "different": 31, "validation": 8, "digests": ""}
+    for number, entry in enumerate(folder.plan.cells):
+        copies = 5 if number == 1 else 0
+        write(entry, {} if number == 2 else {"trajectories": {**counts, "validation_in_training": copies}})
+    items = {caveat.kind: caveat.items for caveat in section([folder.path]).caveats}
+    assert items == {
+        "study_validated_on_training": ("on, seed 0: 5 of 8 validation trajectories",),
+        "study_validation_not_compared": ("off, seed 1",),
+    }
+
+
 def test_a_loss_that_is_no_number_makes_its_level_not_comparable(folder: Folder) -> None:
     cell = CellFolder(folder.path, folder.plan.cells[1])
     (cell.train / "metrics.jsonl").write_text('{"kind":"validation","update":9,"loss":null}\n')

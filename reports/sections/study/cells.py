@@ -10,9 +10,11 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lram.agents.api import AgentError
+from lram.agents.training.heldout import recorded_facts
+from lram.agents.training.recipe import EARLIER_DEFAULTS
 from lram.agents.training.sinks import METRICS_FILE, read_metrics
 from lram.envs.scores import Normaliser, audit, normalise, normalised_by
 from lram.envs.task import Task
@@ -23,8 +25,11 @@ from lram.harness.studies.folder import CellFolder, StudyFolder
 from lram.harness.studies.records import Copies, Times
 from lram.harness.studies.study import Axis, Statement, Study
 from lram.reports.evidence.collect import collect
+from lram.reports.evidence.trainings import card_of
+from lram.reports.model.training import HeldOut
 from lram.reports.sections.dials.model import known_dial, trained_dials
 from lram.reports.sections.study.checks import last_loss
+from lram.reports.summary.trainings import held_out
 from lram.reports.text import listing
 
 Values = Mapping[str, Mapping[int, float]]
@@ -91,6 +96,8 @@ class CellValues:
         training_tasks: Ids of the tasks that it was trained on; None where that is not recorded.
         simulator_seeds: Of each scored episode, by task and episode.
         reused: Name of the study whose training it is, where that is another one.
+        split: What was trained and validated on; None where the checkpoint's card does not tell.
+        split_unknown: There is a card, of an earlier version, that does not tell it.
     """
 
     levels: tuple[str, ...]
@@ -115,6 +122,8 @@ class CellValues:
     simulator_seeds: Mapping[tuple[str, int], int] = field(default_factory=dict)
     training_tasks: tuple[str, ...] | None = None
     reused: str = ""
+    split: HeldOut | None = None
+    split_unknown: bool = False
 
     @property
     def is_evaluated(self) -> bool:
@@ -219,6 +228,8 @@ def _cell(cell: CellFolder, run: Run | None, tasks: Mapping[str, Task], *, compa
         values[REPEATED.key] = _by_episode(scored, _repeated)
         by_task = {task: statistics.fmean(found.values()) for task, found in scores.items()}
     loss = _loss(cell)
+    card = card_of(cell.checkpoint) if cell.is_trained() else {}
+    split = held_out(recorded_facts(card))
     if loss is not None and math.isfinite(loss) and comparable:
         values[LOSS.key] = {"": {0: loss}}
     copied = data_copied = step_ratio = None
@@ -252,6 +263,8 @@ def _cell(cell: CellFolder, run: Run | None, tasks: Mapping[str, Task], *, compa
         simulator_seeds=seeds,
         training_tasks=run.plan.agents[0].info.training_tasks if run is not None else None,
         reused=reused.study if (reused := cell.reused()) is not None else "",
+        split=split,
+        split_unknown=bool(card) and split is None,
     )
 
 
@@ -315,7 +328,8 @@ def _median(times: Times | None) -> float | None:
 
 
 def _incomparable(study: StudyFolder) -> str:
-    """Return why the cells' validation losses are of different windows; empty where they are not."""
+    """Return why the cells' validation losses are of other windows or targets; empty where they are not."""
+    cells = study.plan.cells
     for name, section, field_ in (
         ("windows of different lengths", "sampling", "context"),
         ("different numbers of windows", "validation", "windows"),
@@ -323,7 +337,23 @@ def _incomparable(study: StudyFolder) -> str:
         ("trajectories of different policies", "data", "policies"),
         ("different held-out trajectories", "data", "validation_share"),
         ("differently drawn trajectories", "data", "seed"),
+        ("held-out trajectories of different kinds (data.validation_unit)", "data", "validation_unit"),
+        ("different targets (data.labels)", "data", "labels"),
     ):
-        if len({str(entry.recipe.get(section, {}).get(field_)) for entry in study.plan.cells}) > 1:
+        usual = EARLIER_DEFAULTS.get(f"{section}.{field_}")  # a recipe of an earlier version lacks the field
+        if len({str(_part(entry.recipe, section).get(field_, usual)) for entry in cells}) > 1:
             return f"levels are validated on {name}"
+    if len({_left_out_domains(entry.recipe) for entry in cells}) > 1:
+        return "levels are validated on different domains (weights of 0 in sampling.domain_weights)"
     return ""
+
+
+def _left_out_domains(recipe: Mapping[str, Any]) -> frozenset[str]:
+    """Return the domains of which a recipe uses nothing, not even for validation."""
+    weights = _part(_part(recipe, "sampling"), "domain_weights")
+    return frozenset(domain for domain, turns in weights.items() if turns == 0)
+
+
+def _part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = of.get(name)
+    return found if isinstance(found, Mapping) else {}

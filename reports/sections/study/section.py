@@ -335,6 +335,26 @@ def _caveats(study: StudyValues, effects_: Sequence[Effect]) -> list[Caveat]:
     if errored:
         text_ = f"Episodes of the study {name} errored; pairs without both scores are left out."
         found.append(Caveat("study_errored", text_, errored))
+    copied = tuple(
+        f"{cell.title}: {split.validation_in_training} of {split.validation} validation trajectories"
+        for cell in cells
+        if (split := cell.split) and split.validation_in_training
+    )
+    if copied:
+        text_ = (
+            f"Trainings of the study {name} were validated on trajectories that are also training "
+            "trajectories, step by step: their validation losses and predicted repetitions are not of "
+            "held-out data."
+        )
+        found.append(Caveat("study_validated_on_training", text_, copied))
+    validated = (cell for cell in cells if cell.loss is not None or cell.diverged)
+    unknown = tuple(cell.title for cell in validated if cell.split_unknown)
+    if unknown:
+        text_ = (
+            f"Of trainings of the study {name} it is not recorded whether validation trajectories are also "
+            "training trajectories (earlier versions split by episode and did not look)."
+        )
+        found.append(Caveat("study_validation_not_compared", text_, unknown))
     if study.incomparable:
         text_ = (
             f"Validation losses and predicted repetitions of the study {name} do not compare and are left "
