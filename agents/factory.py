@@ -35,6 +35,7 @@ from lram.agents.acting.contexts import parse_context
 from lram.agents.adapters import ADAPTERS, adapter_of
 from lram.agents.adapters import load as load_adapted
 from lram.agents.api import Agent, AgentError, checked_agent
+from lram.agents.backbones.spec import BackboneSpec
 from lram.agents.calls import call_with, parse_arguments, split_call
 from lram.agents.checkpoints.known_tasks import KnownTasks, known_tasks
 from lram.agents.checkpoints.shipped import shipped_checkpoints
@@ -292,6 +293,11 @@ def _load_own(spec: str) -> Any:
 
 def _call(factory: Any, spec: str, seed: int, compute: Compute, *, bare: bool = False) -> Agent:
     """Return the agent that ``factory`` makes with the arguments in ``spec``; ``bare``: there are none."""
+    if isinstance(factory, BackboneSpec):
+        raise AgentError(
+            f"{spec} is a backbone, and no agent yet; 'lram create --set model.backbone={spec} --set "
+            "model.width=64 --set model.layers=2 -o FOLDER' makes an untrained model of it"
+        )
     if not callable(factory):
         raise AgentError(f"{spec} is a {type(factory).__name__}, not a callable that returns an agent")
     try:

@@ -29,6 +29,7 @@ from lram.agents.backbones import (
     xlstm,
 )
 from lram.agents.backbones.spec import BackboneSpec, ModelShape, RenamedPreset
+from lram.agents.own_errors import own_code
 from lram.agents.shown import found_code, shown
 
 if TYPE_CHECKING:
@@ -181,8 +182,25 @@ def home_of(spec: BackboneSpec) -> str:
 
 
 def build_backbone(model: ModelShape) -> Backbone:
-    """Return the backbone that ``model`` names, with uninitialised or default weights."""
+    """Return the backbone that ``model`` names, with uninitialised or default weights.
+
+    Raises:
+        AgentError: It is of another package or the user's own, and its code raises, or makes no backbone.
+    """
     spec = spec_of(model.backbone)
+    if built_in(spec.kind) is spec:
+        return _build(spec, model)
+    with own_code(f"the backbone {spec.kind} cannot be made", "fix its code, or the model's fields"):
+        made = _build(spec, model)
+    if not callable(getattr(made, "step", None)):
+        raise AgentError(
+            f"the backbone {spec.kind} cannot be made: its build returned a {type(made).__name__}; let it "
+            "return a lram.agents.backbones.contract.Backbone"
+        )
+    return made
+
+
+def _build(spec: BackboneSpec, model: ModelShape) -> Backbone:
     build = spec.build
     if isinstance(build, str):
         module, _, name = build.partition(":")

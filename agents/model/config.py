@@ -20,6 +20,7 @@ from lram.agents.backbones.limits import MOST_SIZE, check_limits
 from lram.agents.backbones.registry import find_spec, home_of, kinds, spec_of
 from lram.agents.backbones.spec import BackboneSpec, Past
 from lram.agents.model.tokens import ACTION_DIMS, Decoding
+from lram.agents.own_errors import cause_of
 from lram.agents.shown import shown
 
 MOST_LAYERS = 4096
@@ -62,7 +63,15 @@ class ModelConfig:
         check_limits("state_width", self.state_width, MOST_SIZE)
         if len(self.name) > 200 or not self.name.isprintable():
             raise AgentError("the model's name is not a printable text of 200 characters or less")
-        self.spec.check(self)
+        spec = self.spec
+        try:
+            spec.check(self)
+        except (AgentError, ValueError, TypeError):  # what does not fit, as a check says it
+            raise
+        except Exception as error:
+            raise AgentError(
+                f"the check of the backbone {spec.kind} raised {cause_of(error)}; fix it, or the options"
+            ) from error
 
     @property
     def spec(self) -> BackboneSpec:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from lram.agents.api import AgentError
-from lram.agents.backbones.sequences import check_sequences
+from lram.agents.backbones.registry import built_in
+from lram.agents.backbones.sequences import check_sequences, plain_sequences
 from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
 from lram.agents.checkpoints.known_tasks import known_tasks
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.network import ActionModel, build_model
 from lram.agents.model.tokens import ACTION_DIMS
+from lram.agents.own_errors import of_memory, own_code
 from lram.agents.places import placed
 from lram.agents.shown import command, shown
 from lram.agents.training import folder
@@ -98,6 +101,7 @@ def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Out
                 "its context; set model.actions_in_context to false, or data.labels to taken"
             )
         check_sequences(model, recipe.optimizer.sequences, world.device)
+        _check_forward(model, recipe.sampling.context)
         data = _with_earlier(around.data(recipe, model.config.state_width, world.rank), origin)
         _check_context(recipe, model, data)
         for note in data.notes if world.writes else ():
@@ -116,6 +120,26 @@ def _check_context(recipe: Recipe, model: ActionModel, data: TrainingData) -> No
             f"sampling.context = {context} timesteps of {tokens} tokens are more than the model's {longest} "
             f"learned positions; set it to {longest // tokens} or less, or model.{config.kind}.max_positions "
             f"to {context * tokens}"
+        )
+
+
+def _check_forward(model: ActionModel, context: int) -> None:
+    """Raise AgentError where a backbone from outside cannot read a window: before there is a folder of it."""
+    config = model.config
+    longest = config.past.longest_forward
+    tokens = min(context * config.pass_tokens, longest or context * config.pass_tokens)
+    if built_in(config.kind) is config.spec:
+        return
+    x = torch.zeros(2, tokens, config.width)
+    advice = "fix its forward; 'lram check' tries it on a checkpoint of 'lram create'"
+    reading = own_code(f"the backbone {config.kind} cannot read {tokens} tokens", advice)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), plain_sequences(), reading:
+        y = model.backbone(x)
+    if not isinstance(y, torch.Tensor) or y.shape != x.shape:
+        made = f"the shape {tuple(y.shape)}" if isinstance(y, torch.Tensor) else f"a {type(y).__name__}"
+        raise AgentError(
+            f"the forward of the backbone {config.kind} makes {made} of (rows, tokens, width) = "
+            f"{tuple(x.shape)}, which it has to keep; {advice}"
         )
 
 
@@ -177,11 +201,10 @@ def _failures_reported(run: Path) -> Iterator[None]:
             "begun"
         ) from error
     except (MemoryError, RuntimeError) as error:
-        text = str(error)
-        if isinstance(error, MemoryError) or "allocate" in text or "out of memory" in text:
+        if of_memory(error):
             raise AgentError(
-                f"training into {run} ended, because the memory is too small ({shown(text, 120)}); take "
-                "fewer sampling.sequences, a shorter sampling.context or a smaller model"
+                f"training into {run} ended, because the memory is too small ({shown(str(error), 120)}); "
+                "take fewer sampling.sequences, a shorter sampling.context or a smaller model"
             ) from error
         raise
 

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from lram.agents.api import AgentError
+from lram.agents.backbones.registry import built_in
 from lram.agents.backbones.sequences import read_sequences
 from lram.agents.model.config import config_to_dict
 from lram.agents.model.network import ActionModel
 from lram.agents.model.tokens import ACTION_DIMS
 from lram.agents.own_code import changed, model_code
+from lram.agents.own_errors import own_code
 from lram.agents.shown import command
 from lram.agents.training.batches import Batch
 from lram.agents.training.distributed import World
@@ -279,14 +281,25 @@ class Trainer:
             # DDP takes the mean over processes, and theirs differ in how many pairs they hold.
             pairs = self.world.sum(sums[0].clone())
             loss = loss * (sums[0] / pairs * self.world.size).float()
-        torch.autograd.backward(loss)
+        with self._own_code():
+            torch.autograd.backward(loss)
         return sums
 
     def _predict(self, model: nn.Module, batch: Batch) -> Tensor:
         actions = batch.classes if self.model.config.actions_in_context else None
-        with read_sequences(self.recipe.optimizer.sequences):
+        with read_sequences(self.recipe.optimizer.sequences), self._own_code():
             logits: Tensor = model(batch.observations, batch.returns_to_go, batch.rewards, actions).logits
         return logits
+
+    def _own_code(self) -> AbstractContextManager[Any]:
+        """Turn what a backbone from outside raises into one sentence."""
+        config = self.model.config
+        if built_in(config.kind) is config.spec:
+            return nullcontext()
+        return own_code(
+            f"training into {self.run} ended in the backbone {config.kind}",
+            f"fix its code, and continue with '{command('train', '--resume', self.run)}'",
+        )
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.recipe.optimizer.precision == "float32":

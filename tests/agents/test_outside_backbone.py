@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lram.agents.acting.model_agent import ModelAgent
-from lram.agents.api import AgentError
+from lram.agents.api import AgentError, TaskSpec
 from lram.agents.backbones import BackboneSpec, ModelShape, Size
 from lram.agents.backbones.cells import GRUConfig
 from lram.agents.backbones.cells.plain import GRU
@@ -25,9 +26,13 @@ from lram.agents.backbones.registry import find_spec, home_of, kinds, register
 from lram.agents.backbones.states import State
 from lram.agents.checkpoints.folder import load_checkpoint, model_digest, save_checkpoint
 from lram.agents.checks.equivalence import model_checks
+from lram.agents.factory import create_agent
 from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.model.network import ActionModel, build_model
+from lram.agents.training.recipe import Recipe
 from lram.agents.training.recipe_text import read_recipe
+from lram.agents.training.run import start
+from lram.agents.trajectories import StoreWriter, Trajectory
 
 WIDTH = 16
 
@@ -226,3 +231,113 @@ def test_torch_reads_the_same_as_the_step_of_a_gru(hidden: int | None) -> None:
             outputs.append(y)
         # Of float32: the same products, summed in another order.
         torch.testing.assert_close(torch.cat(outputs, dim=1), backbone(x), rtol=0, atol=2e-6)
+
+
+WRONG = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+from lram.agents.backbones import BackboneSpec
+from lram.agents.backbones.contract import Backbone
+from lram.agents.backbones.cells.plain import GRU
+@dataclass(frozen=True)
+class Options:
+    hidden: int = 5
+def spec(build, **fields):
+    return BackboneSpec("wrong", type("Own", (Options,), {"__module__": __name__}), build, **fields)
+class Asserts(GRU):
+    def __init__(self, model):
+        super().__init__(model)
+        assert model.width % 5 == 0, "width must be a multiple of 5"
+class Lacks(GRU):
+    def __init__(self, model):
+        super().__init__(model)
+        self.size = model.backbone.size
+class Abstract(Backbone):
+    def forward(self, x):
+        return x
+class Narrow(GRU):
+    def forward(self, x):
+        return super().forward(x)[..., :-1]
+class Short(GRU):
+    def forward(self, x):
+        return x + torch.zeros(1, 4, x.shape[-1])
+class Late(GRU):
+    def forward(self, x):
+        if self.training:
+            raise KeyError("only in training")
+        return super().forward(x)
+def bad_check(model):
+    raise AttributeError("no size")
+ASSERTS, LACKS, ABSTRACT = spec(Asserts), spec(Lacks), spec(Abstract)
+NARROW, SHORT, LATE = spec(Narrow), spec(Short), spec(Late)
+NOTHING, CHECK = spec(lambda model: None), spec(GRU, check=bad_check)
+"""
+
+
+@pytest.fixture
+def wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"wrong_{abs(hash(tmp_path)) % 10**9}"
+    (tmp_path / f"{name}.py").write_text(WRONG)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    task = TaskSpec("lab/x", "lab", "vector", (3,), "continuous", 2, 1.0, 1.0)
+    rng = np.random.default_rng(0)
+    with StoreWriter(tmp_path / "store") as writer:
+        for length in range(8, 12):
+            seen = rng.uniform(-1, 1, (length + 1, 3)).astype(np.float32)
+            actions = rng.uniform(-1, 1, (length, 2)).astype(np.float32)
+            rewards = rng.uniform(0, 1, length).astype(np.float32)
+            writer.append(Trajectory(task, seen, actions, rewards, rewards, False, True, policy="expert"))
+    return name
+
+
+def training(name: str) -> Recipe:
+    settings = ["optimizer.updates=2", "sampling.sequences=2", "sampling.context=5", "validation.windows=0"]
+    settings += ["saving.trackers=[]", "data.stores=store", "model.width=16", "model.layers=1"]
+    return read_recipe(None, [*settings, f"model.backbone={name}"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (
+            "ASSERTS",
+            r"wrong cannot be made: AssertionError: width must be a multiple of 5 \(NAME, line 16\); fix",
+        ),
+        (
+            "LACKS",
+            r"wrong cannot be made: AttributeError: 'Own' object has no attribute 'size' \(NAME, line 20",
+        ),
+        ("ABSTRACT", r"wrong cannot be made: TypeError: Can't instantiate .*abstract"),
+        ("NOTHING", r"wrong cannot be made: its build returned a NoneType; let it return a .*Backbone"),
+        (
+            "CHECK",
+            r"the check of the backbone wrong raised AttributeError: no size \(NAME, line 36\); fix it",
+        ),
+        ("NARROW", r"forward of the backbone wrong makes the shape \(2, 15, 15\) of .* \(2, 15, 16\)"),
+        ("SHORT", r"wrong cannot read 15 tokens: RuntimeError: .* \(NAME, line 29\); fix its forward"),
+    ],
+)
+def test_what_is_wrong_with_it_is_one_sentence_and_leaves_no_run(
+    spec: str, sentence: str, wrong: str, tmp_path: Path
+) -> None:
+    with pytest.raises(AgentError, match=sentence.replace("NAME", rf"{wrong}\.py")) as caught:
+        start(training(f"{wrong}:{spec}"), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_it_raises_in_training_says_how_to_continue(wrong: str, tmp_path: Path) -> None:
+    sentence = (
+        rf"ended in the backbone wrong: KeyError: 'only in training' \({wrong}\.py, line 33\); fix its code, "
+        "and continue with "
+        r"'lram train --resume .*run'"
+    )
+    with pytest.raises(AgentError, match=sentence):
+        start(training(f"{wrong}:LATE"), tmp_path / "run")
+
+
+def test_an_agent_that_is_a_backbone_says_how_to_make_a_model_of_it() -> None:
+    with pytest.raises(AgentError, match=r"is a backbone, and no agent yet; 'lram create --set model.backb"):
+        create_agent(f"{__name__}:SPEC")

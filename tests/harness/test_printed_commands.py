@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lram.agents.api import TaskSpec
+from lram.agents.api import AgentError, TaskSpec
+from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.shown import command
 from lram.agents.trajectories import StoreWriter, Trajectory
 from lram.envs.registry import select
 from lram.harness.cli import app
+from lram.harness.errors import LramError
 from lram.harness.evaluation_files.content import EvaluationFile
 from lram.harness.evaluation_files.reading import located
 from lram.harness.plan import labelled_specs
@@ -96,6 +98,26 @@ def test_the_next_command_finds_a_backbone_of_the_working_directory(
         check=False,
     )
     assert pasted.returncode == 0, pasted.stdout + pasted.stderr
+
+
+def test_an_untrained_backbone_of_one_s_own_is_made_to_be_checked(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"untrained_{abs(hash(here)) % 10**9}"
+    (here / f"{name}.py").write_text(BACKBONE)
+    settings = (f"model.backbone={name}:SPEC", "model.width=8", "model.layers=1", "model.mine.hidden=7")
+    assert lram("create", *(word for one in settings for word in ("--set", one)), "-o", "untrained") == 0
+    printed = capsys.readouterr().out
+    assert printed == "checkpoint: untrained\nnext: PYTHONPATH=$PWD lram check untrained\n"
+    meta = load_checkpoint("untrained")[1]
+    assert (meta.trained, meta.config.backbone.hidden, meta.config.width) == (False, 7, 8)
+    assert lram("check", "untrained", "--tokens", "20") == 0
+    assert lram("create", "gru-1M", "--set", "model.layers=1", "-o", "preset") == 0
+    assert load_checkpoint("preset")[1].config.layers == 1
+    with pytest.raises(LramError, match=r"data.stores is no field of a model with random weights"):
+        app(["create", "gru-1M", "--set", "data.stores=a", "-o", "x"], exit_on_error=False, print_error=False)
+    with pytest.raises(AgentError, match=r"names no model; set model.preset"):
+        app(["create", "-o", "x"], exit_on_error=False, print_error=False)
 
 
 def test_the_next_command_names_tasks_that_can_be_played(
