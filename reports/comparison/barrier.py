@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lram.envs.scores import audit
-from lram.harness.storage.records import PlannedTask
+from lram.envs.task import Task
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.text import listing
 
@@ -20,22 +20,21 @@ def barrier(evidence: Evidence, names: Mapping[str, str]) -> str:
         evidence: All runs.
         names: Labels of the agents, each with the name to call it by.
     """
-    return barrier_between(evidence.tasks, {name: (evidence, label) for label, name in names.items()})
+    return barrier_between(
+        [planned.task for planned in evidence.tasks if audit(planned.task) is None],
+        {name: (evidence, label) for label, name in names.items()},
+    )
 
 
-def barrier_between(tasks: Sequence[PlannedTask], sides: Mapping[str, tuple[Evidence, str]]) -> str:
+def barrier_between(tasks: Sequence[Task], sides: Mapping[str, tuple[Evidence, str]]) -> str:
     """Return what :func:`barrier` does, for agents whose episodes are in several bodies of evidence.
 
     Args:
-        tasks: That the comparison is about.
+        tasks: That the comparison is about; of scores, those with a usable reference.
         sides: By the name to call each by: where its episodes are, and its label there.
     """
     obstacles = []
-    shared = [
-        planned.task.id
-        for planned in tasks
-        if audit(planned.task) is None and all(_plays(*side, planned.task.id) for side in sides.values())
-    ]
+    shared = [task.id for task in tasks if all(_plays(*side, task.id) for side in sides.values())]
     for name, (evidence, label) in sides.items():
         cells = {task: evidence.cells[label, task] for task in shared}
         without = [task for task, cell in cells.items() if cell.obstacle]

@@ -18,6 +18,7 @@ from lram.harness.storage.records import EpisodeRecord, Failure, RunPlan, WorkIt
 from lram.harness.storage.run_folder import Run, RunWriter
 from lram.harness.storage.seeds import own_seeds, simulator_seed
 from lram.reports.drawing import render
+from lram.reports.evidence import counting
 from lram.reports.sections.inner_episodes import model
 from lram.reports.sections.inner_episodes.section import section
 from lram.reports.writing.export import write_report
@@ -162,6 +163,26 @@ def test_models_are_compared_on_the_trials_that_both_have(trials: Trials) -> Non
     assert (pair["first"], pair["second"], pair["trials"]) == ("student", "habit", 16)
     assert pair["whole"]["value"] == pytest.approx(0.5)
     assert pair["last"]["value"] == pytest.approx(2.0)
+
+
+def test_a_model_that_fails_trials_is_not_compared_by_the_others(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nan = Failure("agent", "the action is NaN")
+
+    def fails(item: WorkItem) -> Any:
+        return nan if item.agent == "student" and item.episode == 0 else returns(item)
+
+    run = trials.write(trials.plan(), fails)
+    counted = section([run])  # with the least return of Dark-Room, 0
+    assert len(counted.summary["differences"]) == 1
+    monkeypatch.setattr(counting, "least_return", lambda task: None)
+    made = section([run])
+    assert not made.summary["differences"]
+    (caveat,) = [caveat for caveat in made.caveats if caveat.kind == "parts-failed"]
+    (item,) = caveat.items
+    assert item.startswith("student against habit (darkroom ")
+    assert "failed by the agent's own errors" in item
 
 
 def test_trials_of_a_collection_whose_agents_begin_elsewhere_are_not_paired(trials: Trials) -> None:

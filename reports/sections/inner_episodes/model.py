@@ -22,6 +22,7 @@ from scipy import special
 from lram.envs.attributes import task_attributes
 from lram.envs.scores import audit
 from lram.envs.task import Task
+from lram.reports.comparison.barrier import barrier_between
 from lram.reports.comparison.pairs import ALL_OR_NONE, Pairs
 from lram.reports.evidence.evidence import EpisodeKey, Evidence, display_name
 from lram.reports.model import ALL_EQUAL, ConfidenceInterval, Estimate, rounded
@@ -135,6 +136,8 @@ class PartsResult:
     groups: tuple[TaskGroup, ...]
     curves: tuple[InnerEpisodeCurve, ...]
     differences: tuple[Difference, ...]
+    not_compared: tuple[str, ...] = ()
+    """Pairs of models without a difference on a group, as one failed by its own errors; with the reason."""
 
 
 def estimate_parts(evidence: Evidence, seed: int, pairs: Pairs = ALL_OR_NONE) -> PartsResult | None:
@@ -156,7 +159,7 @@ def estimate_parts(evidence: Evidence, seed: int, pairs: Pairs = ALL_OR_NONE) ->
         for group, tasks in zip(groups, members.values(), strict=True)
     ]
     gains = sum(map(len, played))
-    curves, compared = [], []
+    curves, compared, without = [], [], []
     for index, (group, tasks, found) in enumerate(zip(groups, members.values(), played, strict=True)):
         for place, agent in enumerate(evidence.agents):
             if agent.label in found:
@@ -165,14 +168,19 @@ def estimate_parts(evidence: Evidence, seed: int, pairs: Pairs = ALL_OR_NONE) ->
                 curves.append(_curve(*about, planned, found[agent.label], seed, group.name, gains))
         models = [a.label for a in evidence.agents if a.info.kind == "model" and a.label in found]
         for first, second in pairs.of(models):
-            if clusters := _shared(found[first], found[second]):
+            sides = {label: (evidence, label) for label in (first, second)}
+            if why := barrier_between(tasks, sides):
+                without.append(f"{first} against {second} ({group.name.replace(', ', ' ')}): {why}")
+            elif clusters := _shared(found[first], found[second]):
                 compared.append((first, second, index, clusters))
     differences = [
         _difference(first, second, index, clusters, seed, groups[index].name, len(compared))
         for first, second, index, clusters in compared
     ]
     return (
-        PartsResult(LEVEL, groups, tuple(_corrected(curves)), tuple(_all_corrected(differences)))
+        PartsResult(
+            LEVEL, groups, tuple(_corrected(curves)), tuple(_all_corrected(differences)), tuple(without)
+        )
         if curves
         else None
     )

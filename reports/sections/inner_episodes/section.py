@@ -105,13 +105,26 @@ def _group_words(result: PartsResult, index: int) -> str:
 
 
 def _caveats(result: PartsResult) -> tuple[Caveat, ...]:
+    failed = (
+        (
+            Caveat(
+                "parts-failed",
+                "Of these pairs of models one failed trials by its own errors, which nothing can stand for: "
+                "by the trials that are left it would be flattered, so they are not compared.",
+                result.not_compared,
+            ),
+        )
+        if result.not_compared
+        else ()
+    )
     lacking = [curve for curve in result.curves if curve.trials < curve.of_trials]
     if not lacking:
-        return ()
+        return failed
     listed = ", ".join(
         f"{c.name} {c.trials} of {c.of_trials} ({_group_words(result, c.group)})" for c in lacking
     )
-    return (Caveat("parts", f"Curves by inner episode rest on fewer trials than were planned: {listed}."),)
+    words = f"Curves by inner episode rest on fewer trials than were planned: {listed}."
+    return (Caveat("parts", words), *failed)
 
 
 def _gains_shown(curve: InnerEpisodeCurve, level: float) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lram.envs.perturbing import unperturbed
+from lram.envs.scores import audit
 from lram.reports.comparison.barrier import barrier_between
 from lram.reports.comparison.compare import finer, not_compared, over_tasks
 from lram.reports.comparison.paired_episodes import pairs_of, scores_of, weights_of
@@ -73,11 +74,11 @@ def _rows(main: Evidence, found: Evidence, how: Resampling, tests: int) -> list[
     protocols = dict.fromkeys(one.protocol for one in found.tasks)
     rows = []
     for protocol in protocols:
-        planned = [one for one in found.tasks if one.protocol == protocol]
-        mine = {one.task.id for one in planned}
+        planned = [one.task for one in found.tasks if one.protocol == protocol]
+        mine = {task.id for task in planned}
         for agent in found.agents:
             arms = {protocol: (found, agent.label), unperturbed(protocol): (main, agent.label)}
-            reason = barrier_between(planned, arms)
+            reason = barrier_between([task for task in planned if audit(task) is None], arms)
             scores = {task: one for task, one in scores_of(found, agent.label).items() if task in mine}
             pairs = [] if reason else pairs_of(main, scores, scores_of(main, agent.label))
             names = f"{agent.label} {protocol}", agent.label
