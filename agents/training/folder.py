@@ -4,6 +4,7 @@
 
     RUN/
         recipe.toml            every field of the recipe, and the checksum of its text
+        began.json             digests of what it began with: stores, initial checkpoint, and experts' tasks
         metrics.jsonl          a line an event; tensorboard/ the same as curves
         state/                 to resume from: the two newest
         checkpoints/step-N/    checkpoints on the way
@@ -21,12 +22,15 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from lram.agents.api import AgentError
 from lram.agents.checkpoints.folder import CONFIG_FILE, WEIGHTS_FILE, remove_checkpoint
-from lram.agents.checksums import ChecksumError
+from lram.agents.checksums import ChecksumError, sign_file, verify_file
 from lram.agents.durable import InUseError, Lock, is_scratch_of, laid_by_desktop, read_regular, write_durably
 from lram.agents.shown import command, shown
 from lram.agents.training.recipe import FREE, Recipe, flat, recipe_to_dict
@@ -35,20 +39,21 @@ from lram.agents.training.sinks import METRICS_FILE
 from lram.agents.training.state import FOLDER, newest_update, remove_partial
 
 RECIPE_FILE = "recipe.toml"
+BEGAN_FILE = "began.json"
 FINAL = "checkpoint"
 BETWEEN = "checkpoints"
 LOCK = "lock"
 _SUM = re.compile(rb"# sha256 of the text above: ([0-9a-f]{64})\n\Z")
-_OWN = (LOCK, RECIPE_FILE, METRICS_FILE, FOLDER, BETWEEN, FINAL, "tensorboard")
+_OWN = (LOCK, RECIPE_FILE, BEGAN_FILE, METRICS_FILE, FOLDER, BETWEEN, FINAL, "tensorboard")
 
 
 @contextmanager
-def written(run: Path, recipe: Recipe | None = None) -> Iterator[None]:
+def written(run: Path, beginning: tuple[Recipe, Beginning] | None = None) -> Iterator[None]:
     """Hold the run's lock and clear what a killed process left half done.
 
     Args:
         run: Its folder.
-        recipe: Of a new run, which begins here; None: the run is there.
+        beginning: Recipe of a new run, which begins here, and with what; None: the run is there.
 
     Raises:
         AgentError: Another process holds the lock, the folder cannot be written, or there is something in
@@ -56,7 +61,7 @@ def written(run: Path, recipe: Recipe | None = None) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            _open(run, recipe, stack)
+            _open(run, beginning, stack)
         except InUseError:
             raise AgentError(f"{run} is being trained by another process; wait for it or end it") from None
         except OSError as error:
@@ -67,17 +72,19 @@ def written(run: Path, recipe: Recipe | None = None) -> Iterator[None]:
         yield
 
 
-def _open(run: Path, recipe: Recipe | None, stack: ExitStack) -> None:
-    if recipe is not None:
+def _open(run: Path, beginning: tuple[Recipe, Beginning] | None, stack: ExitStack) -> None:
+    if beginning is not None:
         check_vacant(run)  # before anything of ours is put there
         run.mkdir(parents=True, exist_ok=True)
     _refuse_links(run)
     stack.enter_context(Lock(run / LOCK))
-    if recipe is not None:
+    if beginning is not None:
         check_vacant(run)
     _clear(run)
-    if recipe is not None:
-        write_durably(run / RECIPE_FILE, signed_recipe(render_recipe(recipe)))
+    if beginning is not None:
+        recipe, began = beginning
+        _note_beginning(run, began)
+        write_durably(run / RECIPE_FILE, signed_recipe(render_recipe(recipe)))  # last: now there is a run
 
 
 def _refuse_links(run: Path) -> None:
@@ -99,7 +106,7 @@ def _clear(run: Path) -> None:
             if named and hidden.is_dir() and not hidden.is_symlink():
                 remove_checkpoint(hidden)
     for found in run.glob(".*"):
-        if is_scratch_of(found.name, RECIPE_FILE) or is_scratch_of(found.name, METRICS_FILE):
+        if any(is_scratch_of(found.name, name) for name in (RECIPE_FILE, BEGAN_FILE, METRICS_FILE)):
             found.unlink()
 
 
@@ -128,7 +135,12 @@ def _left_by_a_beginning(path: Path) -> bool:
         return False
     if path.name == LOCK:
         return path.is_file() and not path.stat().st_size
-    return path.is_file() and is_scratch_of(path.name, RECIPE_FILE)
+    if path.name == BEGAN_FILE:
+        try:
+            return beginning_of(path.parent) is not None
+        except AgentError:
+            return False
+    return path.is_file() and any(is_scratch_of(path.name, name) for name in (RECIPE_FILE, BEGAN_FILE))
 
 
 def recipe_of(run: Path, settings: tuple[str, ...] = ()) -> Recipe:
@@ -178,6 +190,47 @@ def unsigned_recipe(content: bytes) -> str | None:
     if hashlib.sha256(content[: match.start()]).hexdigest().encode() != match[1]:
         raise ChecksumError("it is not what its checksum says")
     return content[: match.start()].decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a run begins with, beside its recipe.
+
+    Attributes:
+        stores: Digests of the stores, in the recipe's order.
+        init_from: Digest of the checkpoint that training begins from; empty for random weights.
+        labels: Tasks that experts' actions are learned of, by expert; None without such labels.
+    """
+
+    stores: tuple[str, ...]
+    init_from: str = ""
+    labels: dict[str, tuple[str, ...]] | None = None
+
+
+def _note_beginning(run: Path, beginning: Beginning) -> None:
+    """Write ``began.json``, which tells it until there is a state."""
+    text = msgspec.json.format(msgspec.json.encode(beginning), indent=2)
+    write_durably(run / BEGAN_FILE, sign_file(text + b"\n"))
+
+
+def beginning_of(run: Path) -> Beginning | None:
+    """Return what a run noted when it began; None for runs of earlier versions, which noted nothing.
+
+    Raises:
+        AgentError: The file is damaged.
+    """
+    path = run / BEGAN_FILE
+    try:
+        content = read_regular(path, LARGEST_RECIPE)
+        verify_file(content)
+        return msgspec.json.decode(content, type=Beginning)
+    except FileNotFoundError:
+        return None
+    except (OSError, ChecksumError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise AgentError(
+            f"{path} is damaged ({shown(str(error), 200)}); restore it, or remove it, and what the run began "
+            "with is not checked"
+        ) from None
 
 
 def keep_settings(run: Path, recipe: Recipe) -> None:

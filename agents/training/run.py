@@ -28,7 +28,7 @@ from lram.agents.training.heldout import EARLIER_KEY, KEY, all_trajectories, com
 from lram.agents.training.initial import standardise_states
 from lram.agents.training.recipe import Recipe, model_config, recipe_digest, recipe_to_dict
 from lram.agents.training.sinks import METRICS_FILE, JsonLines, Trackers, read_metrics
-from lram.agents.training.sources import TrainingData, open_data
+from lram.agents.training.sources import TrainingData, labels_of, open_data, refuse_other_labels
 from lram.agents.training.state import TrainingState, load_state
 from lram.agents.training.stopping import stop_requests
 from lram.agents.training.trainer import Observer, Outputs, Trainer, reproducible
@@ -255,6 +255,28 @@ def _with_earlier(data: TrainingData, origin: Mapping[str, str]) -> TrainingData
     return replace(data, facts={**data.facts, KEY: compared})
 
 
+def _beginning(data: TrainingData, origin: Mapping[str, str]) -> folder.Beginning:
+    return folder.Beginning(data.digests, origin.get("digest", ""), labels_of(data))
+
+
+def _same_beginning(run: Path, recipe: Recipe, now: folder.Beginning) -> None:
+    """Raise AgentError where a run of which there is no state yet would begin with something else."""
+    before = folder.beginning_of(run)
+    if before is None:
+        return
+    if before.init_from != now.init_from:
+        raise AgentError(
+            f"{recipe.model.init_from} has other weights (digest {now.init_from[:12]}) than those that {run} "
+            f"began from ({before.init_from[:12]}); put them back, or start a new run"
+        )
+    if before.stores != now.stores:
+        raise AgentError(
+            f"the trajectories of {', '.join(recipe.data.stores)} are not those that {run} began with; "
+            "restore them, or start a new run"
+        )
+    refuse_other_labels(run, before.labels, now.labels)
+
+
 def _train(
     recipe: Recipe,
     run: Path,
@@ -268,7 +290,10 @@ def _train(
 ) -> Outcome:
     with ExitStack() as stack:
         if world.writes:
-            stack.enter_context(folder.written(run, recipe if begins else None))
+            beginning = (recipe, _beginning(data, origin)) if begins else None
+            stack.enter_context(folder.written(run, beginning))
+        if found is None and not begins:
+            _same_beginning(run, recipe, _beginning(data, origin))
         world.barrier()
         stop = stack.enter_context(stop_requests())
         section = recipe.model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lram.agents.api import AgentError, TaskSpec
@@ -130,7 +131,19 @@ def labels_of(data: TrainingData) -> dict[str, tuple[str, ...]] | None:
     return None if found is None else {name: tuple(tasks) for name, tasks in found.items()}
 
 
-def labels_words(labels: Mapping[str, Sequence[str]] | None) -> str:
+def refuse_other_labels(
+    run: Path, before: Mapping[str, Sequence[str]] | None, now: Mapping[str, Sequence[str]] | None
+) -> None:
+    """Raise AgentError where a run would learn other labels than ``before``; None: they are not known."""
+    if before is not None and before != now:
+        raise AgentError(
+            f"{run} learned {_labels_words(before)}, and here it would learn {_labels_words(now)} "
+            "(data.labels): an expert plays other tasks here; install what it needs ('lram doctor'), or "
+            "start a new run"
+        )
+
+
+def _labels_words(labels: Mapping[str, Sequence[str]] | None) -> str:
     """Return in words what :func:`labels_of` gives."""
     found = [
         f"actions of {name} in {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'} "

@@ -42,7 +42,7 @@ from lram.agents.training.optimizer import (
     set_learning_rate,
 )
 from lram.agents.training.recipe import Recipe, recipe_to_dict
-from lram.agents.training.sources import TrainingData, labels_of, labels_words
+from lram.agents.training.sources import TrainingData, labels_of, refuse_other_labels
 from lram.agents.training.state import TrainingState, save_state
 from lram.agents.training.stopping import StopRequest
 from lram.agents.training.validation import validate
@@ -127,13 +127,7 @@ class Trainer:
                 f"the trajectories of {', '.join(self.recipe.data.stores)} are not those that {self.run} was "
                 "trained on; restore them, or start a new run"
             )
-        labels = labels_of(self.data)
-        if state.labels is not None and state.labels != labels:
-            raise AgentError(
-                f"{self.run} learned {labels_words(state.labels)}, and here it would learn "
-                f"{labels_words(labels)} (data.labels): an expert plays other tasks here; install what it "
-                "needs ('lram doctor'), or start a new run"
-            )
+        refuse_other_labels(self.run, state.labels, labels_of(self.data))
         if self.code and (modules := changed(state.code, self.code)):
             raise AgentError(
                 f"the source of {', '.join(modules)} has changed since {self.run} was trained until update "

@@ -910,6 +910,43 @@ def test_a_fine_tuning_keeps_the_returns_that_tasks_of_before_are_asked_for(
     assert second.card["init_from"].keys() == {"checkpoint", "digest"}
 
 
+def test_what_is_begun_with_may_not_change_before_the_first_state(
+    recipe: Callable[..., Recipe], store: Path, tmp_path: Path
+) -> None:
+    few = [
+        "optimizer.updates=3",
+        "optimizer.warmup_updates=0",
+        "validation.windows=0",
+        "saving.state_updates=0",
+    ]
+    for name, seed in (("init", 0), ("other", 1)):
+        start(recipe(*few, f"seed={seed}"), tmp_path / name)
+    init, other = (tmp_path / name / "checkpoint" for name in ("init", "other"))
+    more = replace(recipe(*few), model=ModelSection(init_from=str(init)))
+    with pytest.raises(CrashError):
+        start(more, tmp_path / "run", Surroundings(Crashing(1)))
+    assert not (tmp_path / "run" / "state").exists()
+    init.rename(tmp_path / "kept")
+    shutil.copytree(other, init)
+    with pytest.raises(AgentError, match=r"has other weights .* than those that .* began from"):
+        go_on(tmp_path / "run")
+    shutil.rmtree(init)
+    (tmp_path / "kept").rename(init)
+    with StoreWriter(tmp_path / "few") as writer:
+        for task in (REACH, PUSH, GAME):
+            for number in range(4):
+                writer.append(episode(task, number))
+    with pytest.raises(AgentError, match=r"are not those that .* began with"):
+        go_on(tmp_path / "run", [f"data.stores={tmp_path / 'few'}"])
+    began = tmp_path / "run" / "began.json"
+    content = began.read_bytes()
+    began.write_bytes(content.replace(b"stores", b"stones"))
+    with pytest.raises(AgentError, match=r"began\.json is damaged .* or remove it"):
+        go_on(tmp_path / "run")
+    began.unlink()  # as in a run of an earlier version
+    assert go_on(tmp_path / "run").finished
+
+
 def test_weights_that_do_not_fit_the_recipe_s_model_are_refused(
     recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
