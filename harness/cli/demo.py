@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -68,5 +69,5 @@ def demo(
     except KeyboardInterrupt:
         return interrupted(folder, "lram demo")
     code = conclude_run(run, hint=False)
-    report([str(folder)], output=output / "report", show=True)
+    report([str(folder)], output=output / "report", show=sys.stdout.isatty())
     return code

@@ -70,7 +70,7 @@ def report(
     json: Annotated[bool, Parameter(name="--json", help="Print the summary as JSON.", negative=())] = False,
     seed: ResamplingSeedOption = 0,
     show: Annotated[
-        bool, Parameter(name="--open", help="Open the report in a browser.", negative=())
+        bool, Parameter(name="--open", help="Open the report in a browser, from a terminal.", negative=())
     ] = False,
 ) -> int:
     """Compare the agents of one or several runs: page, tables, figures and a summary.
@@ -127,9 +127,22 @@ def report(
             )
     if output is not None:
         print(f"report: {page}", file=sys.stderr if json else sys.stdout)
-        if show and sys.stdout.isatty():
-            webbrowser.open(page.resolve().as_uri())
+    if show:
+        _open(None if output is None else page)
     return 0
+
+
+def _open(page: Path | None) -> None:
+    """Open ``page`` in a browser, or say on standard error why it is not opened."""
+    if page is None:
+        why = "--json without -o makes no page; give a folder for it with -o"
+    elif not sys.stdout.isatty():  # of a script or a job, whose browser nobody would see
+        why = f"standard output is no terminal; open {page} in a browser"
+    elif not webbrowser.open(page.resolve().as_uri()):
+        why = f"no browser was found; open {page} in one"
+    else:
+        return
+    print(f"lram: --open did nothing: {why}", file=sys.stderr)
 
 
 def _beside(runs: Sequence[str | Path]) -> Path:

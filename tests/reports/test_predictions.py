@@ -24,6 +24,7 @@ from lram.reports.samples import Resampling
 from lram.reports.sections.study.cells import MEASURES, CellValues, StudyValues, by_reach
 from lram.reports.sections.study.prediction import judge, sentence
 from lram.reports.sections.study.section import section
+from lram.reports.sections.study.tables import prediction_of, prediction_rows
 
 HOW = Resampling(0, 200, 0.95)
 LEVELS = ("plain", "linear", "gated")
@@ -98,6 +99,29 @@ def test_equal_takes_more_than_no_difference_that_is_seen() -> None:
     assert verdicts(asked, near) == ["as predicted", "as predicted"]
     assert verdicts(asked, near, noise=0.3) == ["cannot tell", "cannot tell"]  # not shown is not equal
     assert verdicts(asked, {**near, "linear": 0.6, "plain": 0.4}) == ["not as predicted", "not as predicted"]
+
+
+def test_times_of_a_decision_are_told_as_ratios() -> None:
+    """The level takes 2.9 ms and the base 2 ms."""
+    asked = study(
+        Statement("gated", "decision_ms", "worse"),
+        Statement("gated", "decision_ms", "equal", within=0.5),
+        Statement("gated", "score", "better"),
+    )
+    found = measured(asked, {"plain": 0.0, "linear": 0.0, "gated": 0.9})
+    judged = judge(found, HOW)
+    table = prediction_of(found, judged, "study")
+    place = [column.heading for column in table.printed.columns].index("Difference")
+    worse, equal, score = (row[place] for row in table.printed.rows)
+    assert worse.text == equal.text == "×1.45"
+    assert worse.small == "[×1.44, ×1.45]"
+    assert equal.small.endswith(", margin ×0.61 to ×1.65")
+    assert score.text == "0.91"
+    assert "Of times of a decision: level over what it is held against" in table.caption
+    assert judged[0].value == pytest.approx(np.log(1.45), abs=0.01)
+    rows = list(prediction_rows([(found, judged)]).records())
+    assert [row["scale"] for row in rows] == ["log ratio", "log ratio", "difference"]
+    assert list(rows[0])[-1] == "scale"
 
 
 def test_two_seeds_tell_nothing() -> None:

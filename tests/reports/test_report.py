@@ -11,6 +11,7 @@ import pytest
 from support.undrawn import undrawn
 
 import lram.reports
+from lram.harness.cli import report as report_command
 from lram.harness.errors import LramError
 from lram.harness.storage.records import Failure
 from lram.reports import summarise, summary_json, write_report
@@ -380,3 +381,27 @@ def test_reports_load_nothing_that_runs():
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+def test_a_page_that_is_not_opened_is_said(synthetic, capsys) -> None:
+    """Neither where --json makes no page, nor where no terminal is there."""
+    run = synthetic.study(agents=1)
+    report_command.report([str(run.path)], json=True, show=True)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["agents"]
+    assert "--open did nothing: --json without -o makes no page; give a folder for it with -o" in printed.err
+    report_command.report([str(run.path)], json=True)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("terminal", "browser"), [(True, True), (True, False), (False, True)])
+def test_a_page_is_opened_from_a_terminal_with_a_browser(
+    tmp_path, monkeypatch, capsys, terminal: bool, browser: bool
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda page: opened.append(page) or browser)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    report_command._open(tmp_path / "index.html")
+    told = capsys.readouterr().err
+    assert opened == [(tmp_path / "index.html").as_uri()] * terminal
+    assert (f"open {tmp_path / 'index.html'} in" in told) == (not terminal or not browser)

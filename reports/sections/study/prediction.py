@@ -67,6 +67,16 @@ class JudgedStatement:
     verdict: PredictionVerdict
     reason: str
 
+    @property
+    def is_ratio(self) -> bool:
+        """Whether ``value``, ``seeds``, ``interval`` and the statement's margin are logarithms of ratios."""
+        return next(one for one in MEASURES if one.key == self.statement.measure).ratio
+
+    @property
+    def scale(self) -> str:
+        """The same for programs: ``log ratio`` or ``difference``."""
+        return "log ratio" if self.is_ratio else "difference"
+
 
 def judge(study: StudyValues, how: Resampling, others: int = 0) -> tuple[JudgedStatement, ...]:
     """Return every statement of the study's prediction with its verdict.

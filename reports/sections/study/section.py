@@ -239,7 +239,7 @@ def _sentence(effect: Effect) -> str:
 def _summary(
     study: StudyValues, found: Sequence[Effect], statements: Sequence[JudgedStatement]
 ) -> dict[str, Any]:
-    predicted = {"prediction": [msgspec.to_builtins(one) for one in statements]} if statements else {}
+    predicted = {"prediction": [_plain(one) for one in statements]} if statements else {}
     return {
         "name": study.study.name,
         "question": study.study.question,
@@ -249,6 +249,10 @@ def _summary(
         "effects": [msgspec.to_builtins(effect) for effect in found],
         **predicted,
     }
+
+
+def _plain(one: JudgedStatement) -> dict[str, Any]:
+    return {**msgspec.to_builtins(one), "scale": one.scale}
 
 
 def _statement(study: StudyValues, one: Statement) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -227,17 +228,25 @@ def prediction_of(study: StudyValues, found: Sequence[JudgedStatement], key: str
         f"{study.study.name}: what its file predicted, and what became of it. p is of the difference's side "
         f"(of equal: of the margin's), by a t-test over training seeds; Holm corrects for {corrected}."
     )
+    if any(one.is_ratio for one in found):
+        caption += " Of times of a decision: level over what it is held against (×)."
     return Table(f"{key}-prediction", caption, columns, found, "")
 
 
 def _difference(row: JudgedStatement) -> TableCell:
     if row.value is None:
         return EMPTY
-    span = (
-        f"[{forms.two(row.interval.low)}, {forms.two(row.interval.high)}]" if row.interval else "no interval"
-    )
-    margin = f", margin {row.statement.within:g}" if row.statement.says == "equal" else ""
-    return TableCell(forms.two(row.value), span + margin, value=row.value)
+    form, within = forms.two, row.statement.within
+    margin = f", margin {within:g}"
+    if row.is_ratio:
+        form = _as_ratio
+        margin = f", margin {_as_ratio(-within)} to {_as_ratio(within)}"
+    span = f"[{form(row.interval.low)}, {form(row.interval.high)}]" if row.interval else "no interval"
+    return TableCell(form(row.value), span + margin * (row.statement.says == "equal"), value=row.value)
+
+
+def _as_ratio(logarithm: float) -> str:
+    return f"×{text.number(math.exp(logarithm), 2)}"
 
 
 def _over(
@@ -370,6 +379,7 @@ _PREDICTION: list[Column[JudgedStatement]] = [
     Column("p, Holm", "p_holm", lambda row: row.p_holm, forms.p_values),
     Column("Training seeds", "seeds", lambda row: len(row.seeds)),
     words("Because", "because", lambda row: row.statement.because),
+    hidden("scale", lambda row: row.scale),
 ]
 
 
