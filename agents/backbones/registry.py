@@ -142,7 +142,9 @@ def spec_of(options: Any) -> BackboneSpec:
                 f"{kind.__name__} are no options of a backbone; give those of a BackboneSpec that stands in "
                 "the same module"
             )
-        spec = register(beside[0])
+        spec = beside[0]
+        for one in beside:
+            register(one)
     return spec
 
 
@@ -153,14 +155,24 @@ def spec_of_class(backbone: Backbone) -> BackboneSpec | None:
 
 
 def register(spec: BackboneSpec) -> BackboneSpec:
-    """Let ``spec`` be known in this process, and return it; AgentError where its kind's name is taken."""
+    """Let ``spec`` be known in this process, and return it.
+
+    Raises:
+        AgentError: Its kind's name is taken, or its options are another backbone's: by these, a model's
+            configuration knows which it is.
+    """
     if spec.kind in RESERVED or built_in(spec.kind) not in (None, spec):
         raise AgentError(
             f"a backbone cannot be of the kind {spec.kind}: the name means something else in a model's "
             "configuration; choose another one"
         )
     if built_in(spec.kind) is None:
-        _FOREIGN[spec.options] = spec
+        other = _by_options().get(spec.options) or _FOREIGN.setdefault(spec.options, spec)
+        if other != spec:
+            raise AgentError(
+                f"two backbones, of the kinds {other.kind} and {spec.kind}, have the options "
+                f"{spec.options.__name__}; give the second a dataclass of its own, such as a subclass"
+            )
     return spec
 
 

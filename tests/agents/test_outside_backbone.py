@@ -341,3 +341,33 @@ def test_what_it_raises_in_training_says_how_to_continue(wrong: str, tmp_path: P
 def test_an_agent_that_is_a_backbone_says_how_to_make_a_model_of_it() -> None:
     with pytest.raises(AgentError, match=r"is a backbone, and no agent yet; 'lram create --set model.backb"):
         create_agent(f"{__name__}:SPEC")
+
+
+def test_two_backbones_with_one_class_of_options_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_twins.py").write_text(
+        "from dataclasses import dataclass, replace\n\n"
+        "from lram.agents.backbones import cells\n\n\n"
+        "@dataclass(frozen=True)\nclass Options(cells.GRUConfig):\n    pass\n\n\n"
+        "@dataclass(frozen=True)\nclass Others(cells.GRUConfig):\n    pass\n\n\n"
+        'ONE = replace(cells.GRU, kind="own_one", options=Options, sizes=())\n'
+        "ALIAS = ONE\n"
+        'TWO = replace(ONE, kind="own_two")\n'
+        'LIKE = replace(ONE, title="One")\n'
+        'THREE = replace(ONE, kind="own_three", options=Others)\n'
+        'GRU = replace(ONE, kind="own_gru", options=cells.GRUConfig)\n'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert find_spec("own_twins:ONE") is find_spec("own_twins:ALIAS") is find_spec("own_twins:ONE")
+    assert find_spec("own_twins:THREE").kind == "own_three"
+    for name, kinds_of in (("TWO", "own_one and own_two"), ("LIKE", "own_one and own_one")):
+        with pytest.raises(AgentError, match=f"kinds {kinds_of}, have the options Options; give the second"):
+            find_spec(f"own_twins:{name}")
+    with pytest.raises(AgentError, match="kinds gru and own_gru, have the options GRUConfig"):
+        find_spec("own_twins:GRU")
+    config = config_from_dict({"width": 16, "layers": 1, "backbone": "own_twins:ONE"})
+    assert config.kind == "own_one"
+    monkeypatch.setattr("lram.agents.backbones.registry._FOREIGN", {})
+    with pytest.raises(AgentError, match="two backbones"):  # which of them, nothing tells
+        _ = config.kind
