@@ -171,7 +171,8 @@ def test_a_model_that_fails_trials_is_not_compared_by_the_others(
     nan = Failure("agent", "the action is NaN")
 
     def fails(item: WorkItem) -> Any:
-        return nan if item.agent == "student" and item.episode == 0 else returns(item)
+        bad = item.agent == "student" and item.episode == 0 and item.task.endswith("-00")
+        return nan if bad else returns(item)
 
     run = trials.write(trials.plan(), fails)
     counted = section([run])  # with the least return of Dark-Room, 0
