@@ -24,6 +24,7 @@ import difflib
 import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -51,6 +52,9 @@ from lram.agents.spec import parse_agent
 
 if TYPE_CHECKING:
     from lram.agents.model.network import ActionModel
+
+
+_OWN_MODULE = re.compile(r"[A-Za-z_][\w.]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +137,34 @@ def _base(spec: str, seed: int, compute: Compute) -> Agent:
     if named_module(spec):
         return _call(_load_own(spec), spec, seed, compute)
     if spec and ("/" in spec or _exists(spec)):
+        if not _exists(spec) and (hint := _own_hint(spec)):
+            raise AgentError(f"there is no agent {spec!r}; {hint}")
         return _checkpoint(spec, compute)
+    if hint := _own_hint(spec):
+        raise AgentError(f"there is no agent {spec!r}; {hint}")
     close = difflib.get_close_matches(spec, [row.name for row in list_agents()], n=1, cutoff=0.5)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise AgentError(
         f"there is no agent {spec!r}{hint}; give one that 'lram agents' lists, a checkpoint's folder or "
         "module:callable"
     )
+
+
+def _own_hint(spec: str) -> str:
+    """Return how own code is to be named that was named by its file, or by what is no module's name."""
+    place, colon, name = split_call(spec)[0].rpartition(":")
+    if not colon or not name:
+        return ""
+    file = Path(place if place.endswith(".py") else f"{place}.py")
+    module = ".".join(part for part in file.with_suffix("").parts if part != os.curdir)
+    if _OWN_MODULE.fullmatch(module) and not file.is_absolute() and ("/" in place or place.endswith(".py")):
+        return f"own code is named by its module, not by its file: {module}:{name}"
+    if "/" not in place and not _OWN_MODULE.fullmatch(module):
+        return (
+            f"{shown(place)!r} is no name of a module, which begins with a letter of a to z or _ and has "
+            "letters, digits, _ and dots after it; call the file so"
+        )
+    return ""
 
 
 def names_agent(spec: str) -> bool:
@@ -280,13 +305,19 @@ def _load_own(spec: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    if module_name.endswith(".py") and (hint := _own_hint(spec)):
+        raise AgentError(f"there is no agent {spec!r}; {hint}")
     try:
         target: Any = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raise AgentError(f"{spec}: module {module_name} cannot be imported: {_cause(error)}") from error
     for part in path.split("."):
         if not hasattr(target, part):
-            raise AgentError(f"{spec}: {module_name} has no {path}; check the name after the colon")
+            where = f" ({file})" if (file := getattr(sys.modules.get(module_name), "__file__", None)) else ""
+            raise AgentError(
+                f"{spec}: {module_name}{where} has no {path}; check the name after the colon, and whether "
+                "that is your module"
+            )
         target = getattr(target, part)
     return target
 

@@ -16,6 +16,7 @@ from typing import Any, get_args
 from lram.envs.errors import AnnouncedError, SelectionError
 from lram.envs.session import Domain, EvaluationProtocol, InterpreterRecipe, SourceTree
 from lram.envs.task import ActionKind, Dial, ObservationKind, ScoreKind, Split, Task
+from lram.envs.task_ids import RULE, is_task_name
 from lram.envs.text import message_of, printable, type_of
 
 GROUP = "lram.domains"
@@ -242,8 +243,8 @@ def _dial_flaw(dial: object) -> str:
 
 
 def _task_flaw(domain: str, task: Task) -> str:
-    if not _is_name(task.name) or "," in task.name:
-        return "whose name is no printable text without commas"
+    if not is_task_name(task.name):
+        return f"whose name is no {RULE}"
     if task.domain != domain:
         return f"of the domain {printable(repr(task.domain), 80)}"
     for what, kinds in (

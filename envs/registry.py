@@ -5,7 +5,7 @@ A selection is a comma list of terms; a term after ``!`` takes tasks away, where
 =========================  =======================================================
 ``metaworld``              every task of a domain
 ``metaworld/door-*``       tasks by shell pattern (``*``, ``?``, ``[abc]``)
-``atari/freeway``          one task
+``atari/freeway``          one task, whatever letters of patterns are in its name
 ``@heldout``               a split of all domains (``train``, ``heldout``, ``extra``)
 ``dmcontrol@train``        a split of one domain; also after a pattern
 ``lram432``, ``atari41``   a named suite (:func:`suites`)
@@ -158,9 +158,9 @@ def _resolve(selection: str | Task | Sequence[str | Task]) -> tuple[list[Task], 
     chosen: dict[str, Task] = {}
     faulty: dict[str, Task] = {}
     for term in [term for term in terms if not term.startswith("!")] or ["*"]:
-        named = term.partition("@")[0]
+        named = term, term.partition("@")[0]
         for task_id, task in _matches(term).items():
-            (faulty if task_id in _faulty() and task_id != named else chosen)[task_id] = task
+            (faulty if task_id in _faulty() and task_id not in named else chosen)[task_id] = task
     for term in terms:
         if term.startswith("!"):
             for task_id in _matches(term[1:]):
@@ -326,6 +326,8 @@ def _on_demand(term: str) -> Task | None:
 def _matches(term: str) -> dict[str, Task]:
     if (made := _on_demand(term)) is not None:
         return {made.id: made}
+    if "/" in term and term in all_tasks():  # before patterns: a name may have their letters in it
+        return {term: all_tasks()[term]}
     if term in suites():
         return {task_id: all_tasks()[task_id] for task_id in suites()[term]}
     pattern, _, split = term.partition("@")

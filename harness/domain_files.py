@@ -1,8 +1,8 @@
 """Domains from plain files, as commands name them, plans keep them, and runs are continued with them.
 
 A term ``FILE.py`` of a selection is every task of the domains in that file, ``FILE.py:NAME`` those that the
-name or pattern matches. Only what a user names now is run; what a plan names, where
-:mod:`lram.harness.trust` says so.
+name or pattern matches, ``FILE.py@SPLIT`` those of a split. Only what a user names now is run; what a plan
+names, where :mod:`lram.harness.trust` says so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lram.harness.storage.records import DomainSource, RunPlan
 from lram.harness.trust import vouched
 from lram.harness.waiting import say
 
-_TERM = re.compile(r"(?P<without>!?)(?P<file>[^:]+\.py)(?::(?P<name>.*))?", re.DOTALL)
+_TERM = re.compile(r"(?P<without>!?)(?P<file>[^:]+\.py)(?::(?P<name>.*)|@(?P<split>\w+))?", re.DOTALL)
 
 
 @as_lram_error()
@@ -38,7 +38,8 @@ def named(selection: Sequence[str]) -> list[str]:
             terms += [term] if term else []
         else:
             domains = add_file(Path(found["file"]).expanduser()).domains
-            terms += [found["without"] + one for one in _terms(domains, found["name"] or "")]
+            split = f"@{found['split']}" if found["split"] else ""
+            terms += [found["without"] + one + split for one in _terms(domains, found["name"] or "")]
     return terms
 
 
@@ -51,7 +52,8 @@ def _absolute(term: str, folder: Path) -> str:
     if (found := _TERM.fullmatch(term.strip())) is None:
         return term
     place = (folder / Path(found["file"]).expanduser()).absolute()
-    return f"{found['without']}{place}" + ("" if found["name"] is None else f":{found['name']}")
+    rest = "" if found["name"] is None else f":{found['name']}"
+    return f"{found['without']}{place}{rest}" + ("" if found["split"] is None else f"@{found['split']}")
 
 
 def sources(domains: Iterable[str]) -> dict[str, DomainSource]:

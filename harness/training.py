@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from lram.agents.training.recipe import ModelSection, Recipe
 from lram.agents.training.recipe_text import recipe_from_dict
+from lram.envs.task import Split
 from lram.harness.storage.provenance import collect
 from lram.harness.waiting import LINE_EVERY_S, Pace, left, say, still
 
@@ -114,12 +115,17 @@ def task_patterns(selection: Sequence[str]) -> tuple[str, ...]:
     domains, splits, suites and exclusions become the ids of the tasks that they stand for.
     """
     terms = [term.strip() for part in selection for term in part.split(",") if term.strip()]
-    plain = all("/" in term and "@" not in term and not term.startswith("!") for term in terms)
+    plain = all("/" in term and not _has_split(term) and not term.startswith("!") for term in terms)
     if plain:
         return tuple(terms) or ("*",)
     from lram.envs.registry import select
 
     return tuple(task.id for task in select(terms))
+
+
+def _has_split(term: str) -> bool:
+    """Return whether a term ends with a split; a task's own name may have an ``@`` in it."""
+    return term.rpartition("@")[2] in get_args(Split) and "@" in term
 
 
 class Progress:

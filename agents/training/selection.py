@@ -10,7 +10,6 @@ import math
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.model.encoders import IMAGE_SHAPE
 from lram.agents.model.tokens import ACTION_DIMS, DISCRETE_ACTIONS
+from lram.agents.patterns import fits
 from lram.agents.training.sampling import DomainEpisodes, Integers, chances, in_order
 
 if TYPE_CHECKING:
@@ -314,13 +314,13 @@ def _check_together(tasks: Sequence[TaskSpec], state_width: int) -> None:
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return any(fits(name, pattern) for pattern in patterns)
 
 
 def _check_patterns(what: str, patterns: Sequence[str], names: Iterable[str]) -> None:
     there = sorted(names)
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in there):
+        if not any(fits(name, pattern) for name in there):
             raise AgentError(
                 f"no {what} of the trajectory stores matches {pattern!r}; there are {_listed(there)}"
             )

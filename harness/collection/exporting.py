@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
+from lram.agents.patterns import fits
 from lram.agents.trajectories.exporters import Exported, ExportOptions, export_store
 from lram.agents.trajectories.store import TrajectoryStore
 from lram.envs.text import printable
@@ -57,7 +57,7 @@ def _named(store: TrajectoryStore, tasks: Sequence[str]) -> set[str]:
         return set(store.tasks)
     found = set()
     for pattern in patterns:
-        named = {task for task in store.tasks if fnmatchcase(task, pattern) or task.startswith(f"{pattern}/")}
+        named = {task for task in store.tasks if fits(task, pattern) or task.startswith(f"{pattern}/")}
         if not named:
             there = ", ".join(sorted(store.tasks))
             there = there if len(there) <= 200 else f"{there[:197]}..."

@@ -39,6 +39,8 @@ from lram.envs import registry
 from lram.envs.attributes import task_attributes
 from lram.envs.errors import SelectionError
 from lram.envs.task import Task
+from lram.envs.task_ids import RULE, is_task_id
+from lram.envs.text import printable
 from lram.harness.collection.listing import UNLISTED, LeftOutFiles, skipped
 from lram.harness.errors import LramError
 from lram.harness.rollout.translation import task_spec
@@ -84,8 +86,11 @@ class ImportTasks:
             if own:
                 raise LramError("--reward-scale and --target-return describe a task of your own; add --task")
             return
-        if not re.fullmatch(r"[^/\s]+/[^/\s]+|gym/\S+", self.task):
-            raise LramError(f"--task {self.task!r} is no task; write domain/name, such as metaworld/reach-v3")
+        if not is_task_id(self.task):
+            raise LramError(
+                f"--task {printable(repr(self.task), 200)} is no task; write domain/name, such as "
+                f"metaworld/reach-v3, the name {RULE}"
+            )
         if self.task in registry.all_tasks():
             if own:
                 raise LramError(

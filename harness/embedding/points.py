@@ -5,12 +5,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 
 from lram.agents.api import TaskSpec
 from lram.agents.model.encoders import fits_model
+from lram.agents.patterns import fits
 from lram.agents.training.sampling import chances
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness.distinct_stores import check_distinct
@@ -122,6 +122,6 @@ def _drawn(
 
 def _named(name: str, patterns: Sequence[str]) -> bool:
     wanted = [pattern for pattern in patterns if not pattern.startswith("!")] or ["*"]
-    return any(fnmatchcase(name, one) for one in wanted) and not any(
-        fnmatchcase(name, one[1:]) for one in patterns if one.startswith("!")
+    return any(fits(name, one) for one in wanted) and not any(
+        fits(name, one[1:]) for one in patterns if one.startswith("!")
     )

@@ -14,11 +14,11 @@ import hashlib
 import zlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any
 
 from lram.agents.model.encoders import fits_model
+from lram.agents.patterns import fits
 from lram.agents.training.heldout import all_trajectories, trained_trajectories
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.agents.training.sampling import chances
@@ -78,7 +78,7 @@ def choose(
     """
     check_distinct(stores)
     ids = sorted({episode.task for store in stores for episode in store.episodes})
-    tasks = [task for task in ids if not wanted.tasks or any(fnmatchcase(task, p) for p in wanted.tasks)]
+    tasks = [task for task in ids if not wanted.tasks or any(fits(task, p) for p in wanted.tasks)]
     if not tasks:
         raise LramError(
             "the trajectory stores hold none of the tasks that are selected; they hold "
@@ -123,7 +123,7 @@ def _stretches(store: TrajectoryStore, place: int, number: int) -> list[Stretch]
 def _usable(stores: Sequence[TrajectoryStore], wanted: Wanted) -> set[_Episode]:
     """Return the episodes of the policies that are asked for, as far as all agents can read them."""
     policies = sorted({episode.policy for store in stores for episode in store.episodes})
-    named = {name for name in policies if any(fnmatchcase(name, pattern) for pattern in wanted.policies)}
+    named = {name for name in policies if any(fits(name, pattern) for pattern in wanted.policies)}
     if not named:
         raise LramError(
             f"no policy of the trajectory stores matches {', '.join(map(repr, wanted.policies))}; there are "

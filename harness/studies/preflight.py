@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lram.agents.api import AgentError
+from lram.agents.patterns import fits
 from lram.agents.training.recipe import Recipe, model_config
 from lram.agents.trajectories import TrajectoryStore
 from lram.envs.registry import select
@@ -82,7 +82,7 @@ def _check_recipe(recipe: Recipe, title: str, tasks: set[str]) -> None:
     except AgentError as error:
         raise AgentError(f"the cell {title!r}: {error}") from None
     for pattern in recipe.data.tasks:
-        if not any(fnmatchcase(task, pattern) for task in tasks):
+        if not any(fits(task, pattern) for task in tasks):
             raise LramError(
                 f"the cell {title!r} trains on data.tasks = {pattern}, and the study's data are of "
                 f"{few(sorted(tasks)) or 'no task'}; name tasks of these"

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
 from lram.agents.own_code import changed, code_of
+from lram.agents.patterns import fits
 from lram.agents.places import placed
 from lram.agents.training.recipe import recipe_to_dict
 from lram.agents.trajectories import TrajectoryStore
@@ -303,7 +303,7 @@ def _named(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
         named = {
             cell.title
             for cell in cells
-            if any(_fits(name, pattern) for name in (cell.title, *cell.levels, f"seed {cell.seed}"))
+            if any(fits(name, pattern) for name in (cell.title, *cell.levels, f"seed {cell.seed}"))
             or pattern.startswith(cell.folder.removesuffix(cell.key[:8]))
         }
         wild = any(letter in pattern for letter in "*?[")
@@ -322,16 +322,11 @@ def _chosen(cells: Sequence[CellFolder], only: Sequence[str]) -> list[CellFolder
         return list(cells)
     found: dict[str, CellFolder] = {}
     for pattern in only:
-        named = [cell for cell in cells if any(_fits(name, pattern) for name in _names(cell))]
+        named = [cell for cell in cells if any(fits(name, pattern) for name in _names(cell))]
         if not named:
             raise _no_cell(pattern, [cell.entry.title for cell in cells])
         found |= {cell.entry.folder: cell for cell in named}
     return [cell for cell in cells if cell.entry.folder in found]
-
-
-def _fits(name: str, pattern: str) -> bool:
-    """Return whether a pattern is or describes a name: brackets may be part of it."""
-    return name == pattern or fnmatchcase(name, pattern)
 
 
 def _names(cell: CellFolder) -> tuple[str, ...]:

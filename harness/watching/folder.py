@@ -11,10 +11,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from lram.agents.durable import Lock
+from lram.envs.task_ids import is_task_id
 from lram.harness.errors import LramError
 from lram.harness.storage.links import refuse_links
 from lram.harness.storage.number_checks import check_numbers, wrong
@@ -109,5 +109,5 @@ def _check_plan(file: Path, plan: WatchPlan) -> None:
         )
     if not plan.tasks or len(set(plan.tasks)) < len(plan.tasks):
         raise wrong(file, "it has no tasks, or one of them twice")
-    if bad := next((one for one in plan.tasks if not re.fullmatch(r"[^\s|/]+/[^\s|]+", one)), None):
+    if bad := next((one for one in plan.tasks if not is_task_id(one)), None):
         raise wrong(file, f"{bad[:80]!r} is no id of a task")

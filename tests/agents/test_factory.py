@@ -152,7 +152,7 @@ def test_baselines_are_built_by_name(spec: str) -> None:
         ("weights/model.pt", "does not exist"),
         ("module_that_is_not_there:make", "cannot be imported: ModuleNotFoundError"),
         ("broken_agent_code:make", "cannot be imported: ModuleNotFoundError"),
-        ("own_agent_code:absent", "own_agent_code has no absent"),
+        ("own_agent_code:absent", "own_agent_code .* has no absent"),
         ("own_agent_code:number", "is a int, not a callable"),
         ("own_agent_code:breaks", "failed: ValueError: no weights here"),
         ("own_agent_code:other", "is a int without info, refuses, start, reset, act, state_bytes"),
@@ -214,3 +214,26 @@ def test_a_transformers_brackets_name_its_cache() -> None:
     for wrong in ("transformer[7:1]-16M", "xlstm[full]-16M", "transformer[none]-16M"):
         with pytest.raises(AgentError, match=r"transformer\[full\]"):
             parse_preset(wrong)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("ägent:A", "'ägent' is no name of a module, which begins with a letter of a to z"),
+        ("my-agent:A", "'my-agent' is no name of a module, .*; call the file so"),
+        ("dom/ag.py:A", "own code is named by its module, not by its file: dom.ag:A"),
+        ("./ag:A", "own code is named by its module, not by its file: ag:A"),
+        ("ag.py:A", "own code is named by its module, not by its file: ag:A"),
+        (
+            "queue:make",
+            r"queue \(.*queue\.py\) has no make; check the name after the colon, and whether that is",
+        ),
+        ("runs/x", "checkpoint .*runs/x does not exist"),
+    ],
+)
+def test_own_code_that_is_named_otherwise_is_told_how(
+    spec: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AgentError, match=sentence):
+        create_agent(spec)
