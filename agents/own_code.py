@@ -12,14 +12,17 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.machinery
+import os
 import re
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from lram.agents.api import AgentError
 from lram.agents.backbones.registry import points as backbone_points
 from lram.agents.durable import read_regular
 from lram.agents.installed import entry_points
@@ -45,58 +48,30 @@ def code_of(spec: str) -> dict[str, str]:
     It is the code of the module that ``spec`` names, itself or as an entry point's name, or that of the
     backbone of the checkpoint or the preset that it names.
     """
-    if module := named_module(spec):
-        return source_digests(module)
-    parsed = parse_agent(spec)
-    for point in entry_points(group=GROUP):
-        if point.name in (parsed.base, parsed.called):
-            return source_digests(point.value.partition(":")[0].strip())
-    if folder := parsed.folder:
-        return checkpoint_code(folder)
-    return preset_code(parsed.base)
+    return _source(*_code_behind(spec)).digests
 
 
 def preset_code(name: str) -> dict[str, str]:
-    """Return :func:`backbone_code` of the kind that a preset's name begins with."""
-    return backbone_code(re.split(r"[\[-]", name, maxsplit=1)[0]) if ":" not in name else {}
-
-
-def backbone_code(name: str) -> dict[str, str]:
-    """Return :func:`source_digests` of the module of a backbone that is not the package's own.
-
-    Args:
-        name: ``module:SPEC``, or a kind; of kinds those of entry points have such code.
-    """
-    for point in backbone_points() if ":" not in name else ():
-        if point.name == name:
-            name = point.value
-    module, colon, _ = name.partition(":")
-    # The name may come from a stranger's file, and only modules are looked for.
-    is_module = all(part.isidentifier() for part in module.strip().split("."))
-    return source_digests(module.strip()) if colon and is_module else {}
+    """Return :func:`source_digests` of the backbone that a preset begins with; see :func:`model_code`."""
+    return _source(_preset_module(name)).digests
 
 
 def checkpoint_code(folder: str | Path) -> dict[str, str]:
-    """Return :func:`backbone_code` of the model in a checkpoint's folder; empty where it is none.
+    """Return :func:`model_code` of the model in a checkpoint's folder; empty where it is none.
 
     What is wrong with a checkpoint is told by loading it, not here.
     """
-    try:
-        content = read_regular(Path(folder) / _CONFIG_FILE, _LARGEST_CONFIG)
-        raw = msgspec.json.decode(content, type=dict[str, msgspec.Raw])  # the card may be large
-        model = msgspec.json.decode(raw.get("model", msgspec.Raw(b"{}")), type=dict[str, Any])
-    except (OSError, ValueError, msgspec.MsgspecError, RecursionError):
-        return {}
-    return model_code(model)
+    return _source(_checkpoint_module(folder)).digests
 
 
 def model_code(model: Mapping[str, Any]) -> dict[str, str]:
-    """Return :func:`backbone_code` of a model's configuration, given as plain values."""
-    named = model.get("backbone")
-    if isinstance(named, str) and named:
-        return backbone_code(named)
-    kinds = [point.name for point in backbone_points() if model.get(point.name) is not None]
-    return backbone_code(kinds[0]) if kinds else {}
+    """Return :func:`source_digests` of a model's backbone that is not the package's own.
+
+    Args:
+        model: Its configuration, as plain values. Code that it names is looked for where it would be imported
+            from: not in the working directory.
+    """
+    return _source(_model_module(model)).digests
 
 
 def source_digests(module: str) -> dict[str, str]:
@@ -105,13 +80,117 @@ def source_digests(module: str) -> dict[str, str]:
     A module is the user's own when it lies in the folder that ``module`` was found in; where that is the
     folder of installed packages, when it is of the same package. Empty where ``module`` has no source file.
     """
+    return _source(module, here=True).digests
+
+
+def check_loaded(spec: str) -> None:
+    """Raise AgentError where an agent runs another module than the one that :func:`code_of` reads."""
+    _check_loaded(_source(*_code_behind(spec)), f"agent {spec}")
+
+
+def check_loaded_model(model: Mapping[str, Any]) -> None:
+    """Raise AgentError where a backbone runs another module than the one that :func:`model_code` reads."""
+    _check_loaded(_source(_model_module(model)), f"the backbone {model.get('backbone')}")
+
+
+def check_loaded_file(file: Path) -> None:
+    """Raise AgentError where a module beside ``file`` was loaded from elsewhere by its name."""
+    beside = _digests(file.parent, file.stem, within="")
+    _check_loaded(_Source(file.parent, {n: d for n, d in beside.items() if n != file.stem}), str(file))
+
+
+class _Source(NamedTuple):
+    """The user's modules behind something: the folder that their names begin in, and digests by name."""
+
+    root: Path
+    digests: dict[str, str]
+
+
+def _source(module: str, here: bool = False) -> _Source:
+    """Return the source of a module; ``here``: the working directory is searched, and before all others."""
     top = module.partition(".")[0]
-    found = importlib.machinery.PathFinder.find_spec(top, [str(Path.cwd()), *sys.path])
+    places = [*([str(Path.cwd())] if here else []), *sys.path]
+    found = importlib.machinery.PathFinder.find_spec(top, places) if top else None
     if found is None:
-        return {}
+        return _Source(Path(), {})
     locations = list(found.submodule_search_locations or ()) or [found.origin or ""]
     root = Path(locations[0]).parent
-    return _digests(root, module, within=top if root.name in ("site-packages", "dist-packages") else "")
+    installed = root.name in ("site-packages", "dist-packages")
+    return _Source(root, _digests(root, module, within=top if installed else ""))
+
+
+def _code_behind(spec: str) -> tuple[str, bool]:
+    """Return the user's module behind an agent, and whether the working directory is searched for it."""
+    if module := named_module(spec):
+        return module, True
+    parsed = parse_agent(spec)
+    for point in entry_points(group=GROUP):
+        if point.name in (parsed.base, parsed.called):
+            return point.value.partition(":")[0].strip(), True
+    if folder := parsed.folder:
+        return _checkpoint_module(folder), False
+    return _preset_module(parsed.base), False
+
+
+def _preset_module(name: str) -> str:
+    return "" if ":" in name else _backbone_module(re.split(r"[\[-]", name, maxsplit=1)[0])
+
+
+def _backbone_module(name: str) -> str:
+    """Return the module of ``module:SPEC``, or of a kind that is an entry point; of others nothing."""
+    for point in backbone_points() if ":" not in name else ():
+        if point.name == name:
+            name = point.value
+    module, colon, _ = name.partition(":")
+    # The name may come from a stranger's file, and only modules are looked for.
+    is_module = all(part.isidentifier() for part in module.strip().split("."))
+    return module.strip() if colon and is_module else ""
+
+
+def _checkpoint_module(folder: str | Path) -> str:
+    try:
+        content = read_regular(Path(folder) / _CONFIG_FILE, _LARGEST_CONFIG)
+        raw = msgspec.json.decode(content, type=dict[str, msgspec.Raw])  # the card may be large
+        model = msgspec.json.decode(raw.get("model", msgspec.Raw(b"{}")), type=dict[str, Any])
+    except (OSError, ValueError, msgspec.MsgspecError, RecursionError):
+        return ""
+    return _model_module(model)
+
+
+def _model_module(model: Mapping[str, Any]) -> str:
+    named = model.get("backbone")
+    if isinstance(named, str) and named:
+        return _backbone_module(named)
+    kinds = [point.name for point in backbone_points() if model.get(point.name) is not None]
+    return _backbone_module(kinds[0]) if kinds else ""
+
+
+def _check_loaded(source: _Source, what: str) -> None:
+    """Raise AgentError where one of the modules was loaded from another file of the user's."""
+    for name in source.digests:
+        file = _file_of(source.root, name)
+        loaded = getattr(sys.modules.get(name), "__file__", None)
+        # One that is installed, or Python's own, is meant where a file beside is called like it.
+        if file is None or not loaded or not loaded.endswith(".py") or _is_installed(Path(loaded)):
+            continue
+        if os.path.realpath(loaded) != os.path.realpath(file) and not _holds(loaded, source.digests[name]):
+            raise AgentError(
+                f"{what} would run the module {name} from {loaded} and not from {file}: the first that is "
+                "imported by a name serves all of a process; give one of the two files another name"
+            )
+
+
+def _holds(file: str, digest: str) -> bool:
+    """Return whether ``file`` is a copy of what has that digest."""
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest() == digest
+    except OSError:
+        return False
+
+
+def _is_installed(file: Path) -> bool:
+    own = Path(sysconfig.get_path("stdlib"))
+    return own in file.parents or not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
 
 
 def file_digests(file: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lram.agents.own_code import changed, file_digests
+from lram.agents.own_code import changed, check_loaded_file, file_digests
 from lram.envs.domain_files import digest_of
 from lram.envs.errors import AnnouncedError, SelectionError
 from lram.envs.registry import add_file, file_of, select
@@ -57,8 +57,16 @@ def _absolute(term: str, folder: Path) -> str:
 
 
 def sources(domains: Iterable[str]) -> dict[str, DomainSource]:
-    """Return where those of ``domains`` are from that files hold, and of what code, for a plan."""
+    """Return where those of ``domains`` are from that files hold, and of what code, for a plan.
+
+    Raises:
+        LramError: The process has loaded other files by the names of modules beside one of them.
+    """
     files = {name: file_of(name) for name in domains}
+    for file in files.values():
+        if file is not None:
+            with as_lram_error():
+                check_loaded_file(file.path)
     return {
         name: DomainSource(str(file.path), file.digest, _beside(file.path))
         for name, file in files.items()

@@ -16,7 +16,7 @@ from lram.agents.api import Agent, AgentInfo, MinimalAgent, TaskSpec, checked_ag
 from lram.agents.compute import Compute
 from lram.agents.devices import placed_in_turn
 from lram.agents.factory import names_agent
-from lram.agents.own_code import changed, code_of, named_module
+from lram.agents.own_code import changed, check_loaded, code_of, named_module
 from lram.agents.seed import check_seed
 from lram.agents.spec import parse_agent
 from lram.envs.protocol_id import ProtocolId
@@ -256,8 +256,16 @@ def domains_of(plan: RunPlan) -> set[str]:
 
 
 def agent_entry(label: str, spec: str, info: AgentInfo) -> AgentEntry:
-    """Return an agent's line of a plan, with the code behind it as it is now."""
-    return AgentEntry(label, spec, info, {} if spec == OBJECT_SPEC else code_of(spec))
+    """Return an agent's line of a plan, with the code behind it as it is now.
+
+    Raises:
+        LramError: The process has loaded other files by the names of the agent's modules.
+    """
+    if spec == OBJECT_SPEC:
+        return AgentEntry(label, spec, info)
+    with as_lram_error():
+        check_loaded(spec)
+    return AgentEntry(label, spec, info, code_of(spec))
 
 
 def check_code(entry: AgentEntry) -> None:

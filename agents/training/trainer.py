@@ -24,7 +24,7 @@ from lram.agents.backbones.sequences import read_sequences
 from lram.agents.model.config import config_to_dict
 from lram.agents.model.network import ActionModel
 from lram.agents.model.tokens import ACTION_DIMS
-from lram.agents.own_code import changed, model_code
+from lram.agents.own_code import changed, check_loaded_model, model_code
 from lram.agents.own_errors import own_code
 from lram.agents.shown import command
 from lram.agents.training.batches import Batch
@@ -109,6 +109,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.run, self.model, self.data, self.world = recipe, run, model, data, world
         self.origin = origin
+        check_loaded_model(config_to_dict(model.config))
         self.code = model_code(config_to_dict(model.config))
         self.update, self.seconds = 0, 0.0
         self.accumulate = recipe.optimizer.accumulate or len(data.windows.cycle)

@@ -17,7 +17,8 @@ from lram.agents.own_code import file_digests
 from lram.envs import registry
 from lram.envs.registry import file_of
 from lram.harness.cli.tasks import tasks
-from lram.harness.domain_files import recall, with_absolute_files
+from lram.harness.domain_files import recall, sources, with_absolute_files
+from lram.harness.errors import LramError
 from lram.harness.storage.records import DomainSource, RunPlan
 from lram.harness.storage.run_folder import Run
 from lram.harness.trust import remember
@@ -97,6 +98,28 @@ def test_a_report_knows_the_domain_of_a_run_that_began_here(
     file.write_text(EXAMPLE)
     recall(plan_file, plan)
     assert file_of("number_line") is not None
+    for cached in (registry.all_tasks, registry.load_domain, registry._faulty):
+        cached.cache_clear()
+
+
+def test_modules_beside_two_files_with_one_name_are_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_in_files", {})
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    beside = f"beside_{abs(hash(home)) % 10**9}"
+    for number in (1, 2):
+        (home / str(number)).mkdir()
+        (home / str(number) / f"{beside}.py").write_text(f"WIND = {number}\n")
+        text = f"from {beside} import WIND\n" + EXAMPLE.replace('"number_line"', f'"line_{number}"')
+        (home / str(number) / "line.py").write_text(text)
+        registry.add_file(home / str(number) / "line.py")
+    assert set(sources(["line_1"])["line_1"].modules) == {beside}
+    with pytest.raises(LramError) as error:
+        sources(["line_2"])
+    first, second = (home / str(number) / f"{beside}.py" for number in (1, 2))
+    assert f"line.py would run the module {beside} from {first} and not from {second}" in str(error.value)
+    sys.modules.pop(beside)
     for cached in (registry.all_tasks, registry.load_domain, registry._faulty):
         cached.cache_clear()
 

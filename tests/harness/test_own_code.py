@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from dataclasses import replace
@@ -115,6 +116,23 @@ def test_a_store_is_not_taken_for_one_of_other_code(own: Path) -> None:
     with pytest.raises(LramError, match=f"the source of {own.stem} has changed since; put it back"):
         again()
     assert [len(run.records()) for run in resume_collection("store", trust=Trust(specs=[spec(own)]))] == [1]
+
+
+def test_a_module_that_was_loaded_from_elsewhere_by_its_name_is_refused(own: Path) -> None:
+    elsewhere = own.parent / "elsewhere" / own.name
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(own.read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(elsewhere.parent))
+        importlib.import_module(own.stem)
+    assert evaluate({"own": spec(own)}, "toy/reach", "copy", episodes=1, machine=MACHINE)  # which is a copy
+    elsewhere.write_text("def chosen(seen):\n    return -0.5\n")
+    with pytest.raises(LramError) as error:
+        evaluate({"own": spec(own)}, "toy/reach", "run", episodes=1, machine=MACHINE)
+    assert f"would run the module {own.stem} from {elsewhere} and not from {own}" in str(error.value)
+    assert "give one of the two files another name" in str(error.value)
+    del sys.modules[own.stem], sys.modules[own.stem.removeprefix("helper_")]
+    assert evaluate({"own": spec(own)}, "toy/reach", "run", episodes=1, machine=MACHINE)
 
 
 def test_a_session_notes_what_its_agents_were_made_of(own: Path) -> None:
