@@ -4,6 +4,8 @@ A model that sees its last action can lower its loss by repeating it, without le
 what a policy does next is what it did last (de Haan, Jayaraman and Levine 2019, arXiv 1905.11979). The
 model reads the recorded past (teacher forcing) and predicts the next action; counted is how often that
 prediction lies in the same bins as the action before, beside how often the data's own next action does.
+Actions are those of the recipe's windows: with ``data.labels`` other than ``taken`` the expert's, also as the
+action before, which is then not the one that was played.
 """
 
 from __future__ import annotations

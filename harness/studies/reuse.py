@@ -19,6 +19,7 @@ from lram.harness.storage.json_files import read_json, write_json
 from lram.harness.storage.links import refuse_links
 from lram.harness.storage.trees import copied_tree, names_in
 from lram.harness.studies.folder import REUSED_FILE, STUDY_FILE, CellFolder, StudyFolder
+from lram.harness.studies.initial_weights import InitialWeights
 from lram.harness.studies.records import SCHEMA, Reused
 from lram.harness.words import count
 
@@ -75,12 +76,14 @@ def reuse_store(key: str, folder: Path, others: Sequence[StudyFolder], say: Say)
 def reuse_trainings(cells: Sequence[CellFolder], others: Sequence[StudyFolder], say: Say) -> None:
     """Copy the trainings of ``cells`` that were not begun here and that one of ``others`` has to its end.
 
-    States that a training continues from are not copied. ``train/reused.json`` tells whose each is.
+    States that a training continues from are not copied. ``train/reused.json`` tells whose each is. One that
+    began from other weights than the recipe's ``model.init_from`` holds now is another, and is not taken.
 
     Raises:
         LramError: A record of the others is damaged.
         OSError: A training cannot be copied.
     """
+    weights = InitialWeights()
     for other in others:
         made = {cell.entry.key: cell for cell in other.cells() if cell.is_trained()}
         fitting = taken = 0
@@ -88,6 +91,9 @@ def reuse_trainings(cells: Sequence[CellFolder], others: Sequence[StudyFolder], 
             theirs = made.get(cell.entry.key)
             fitting += theirs is not None
             if theirs is None or os.path.lexists(cell.train):
+                continue
+            if words := weights.other(cell, theirs.train):
+                say(f"the training in {theirs.train} is not that of the cell {cell.entry.title!r}: {words}")
                 continue
             refuse_links(cell.path.parent, (cell.path.name,))
             names = [name for name in names_in(theirs.train) if not name.startswith("state/")]

@@ -44,6 +44,7 @@ from lram.harness.studies.folder import (
     held,
     write_plan,
 )
+from lram.harness.studies.initial_weights import check_initial_weights
 from lram.harness.studies.pace import CellPace, last_line
 from lram.harness.studies.preflight import check_study, few, protocols_of
 from lram.harness.studies.records import SCHEMA, CellEntry, StudyPlan
@@ -137,6 +138,7 @@ def ablate(
         write_plan(path, plan)
         opened = StudyFolder(path)
         chosen = _chosen(opened.cells(), only)
+        check_initial_weights(chosen)
         reuse_trainings(chosen, others, say)
         if made := sum(cell.done() is not None for cell in chosen):
             say(f"{made} of {count(len(chosen), 'cell')} made already")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.ready import ready_children
 
+from lram.agents.backbones.cells import GRUConfig
+from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
+from lram.agents.model.config import ModelConfig
+from lram.agents.model.network import build_model
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness.cli import app
 from lram.harness.collection.collect import collect
@@ -17,7 +23,9 @@ from lram.harness.errors import LramError
 from lram.harness.machine import Machine
 from lram.harness.storage.json_files import write_json
 from lram.harness.storage.trees import copied_tree, names_in
-from lram.harness.studies.folder import StudyFolder, write_plan
+from lram.harness.studies.folder import CellFolder, StudyFolder, write_plan
+from lram.harness.studies.initial_weights import check_initial_weights
+from lram.harness.studies.records import CellEntry
 from lram.harness.studies.reuse import opened_others, reuse_store, reuse_trainings
 from lram.harness.studies.running import ablate
 from lram.harness.studies.study import Study, read_study
@@ -86,6 +94,47 @@ def first(place: Path) -> StudyFolder:
     opened, failed = ablate(study(place, "first"), place / "first", only=["off"])
     assert not failed
     return opened
+
+
+def _saved(folder: Path, seed: int, card: Mapping[str, Any]) -> str:
+    """Save random weights; return their digest."""
+    config = ModelConfig(16, 1, GRUConfig())
+    shutil.rmtree(folder, ignore_errors=True)
+    save_checkpoint(folder, build_model(config, seed), config, trained=True, card=card)
+    return load_checkpoint(folder)[1].digest
+
+
+def test_a_training_that_began_from_other_weights_is_not_the_cell_s(tmp_path: Path) -> None:
+    """The key has the place of the initial checkpoint, whatever is in it."""
+    init = tmp_path / "init"
+    digest = _saved(init, 0, {})
+    recipe = {"model": {"init_from": str(init)}}
+    ours, theirs = (
+        CellFolder(tmp_path / name, CellEntry(("on",), 0, "on, seed 0", "5" * 64, "on-seed0", recipe))
+        for name in ("ours", "theirs")
+    )
+    _saved(theirs.checkpoint, 1, {"init_from": {"checkpoint": str(init), "digest": digest}})
+    check_initial_weights([ours, theirs])
+    _saved(init, 2, {})
+    with pytest.raises(LramError, match=r"not that of the cell 'on, seed 0': it began from other weights"):
+        check_initial_weights([ours, theirs])
+    other: Any = SimpleNamespace(
+        cells=lambda: [theirs],
+        path=tmp_path / "theirs",
+        plan=SimpleNamespace(study=SimpleNamespace(name="s")),
+    )
+    told: list[str] = []
+    reuse_trainings([ours], [other], told.append)
+    assert "began from other weights" in told[0]
+    assert not ours.train.exists()
+    _saved(init, 0, {})
+    reuse_trainings([ours], [other], told.append)
+    assert ours.is_trained()
+    _saved(init, 2, {})
+    shutil.rmtree(ours.checkpoint)
+    (ours.train / "began.json").write_text(f'{{"stores": [], "init_from": "{digest}"}}\n')  # interrupted
+    with pytest.raises(LramError, match="began from other weights"):
+        check_initial_weights([ours])
 
 
 @pytest.mark.slow

@@ -1,0 +1,66 @@
+"""Whether a cell's training began from the weights that its recipe's ``model.init_from`` holds now.
+
+A cell's key has the place of that checkpoint and not what is in it, and keys are not changed any more: they
+name the cells that are there. What a training began from is noted by itself, as a digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lram.harness.errors import LramError, as_lram_error
+from lram.harness.studies.folder import CellFolder
+
+
+class InitialWeights:
+    """The checkpoints that recipes begin from, as they are now; each is read once."""
+
+    def __init__(self) -> None:
+        self._digests: dict[str, str] = {}
+
+    @as_lram_error()
+    def other(self, cell: CellFolder, train: Path) -> str:
+        """Return in words how the training in ``train`` began otherwise than ``cell`` would begin now.
+
+        Empty where it did not, or where it does not tell, as one of an earlier version before its end.
+
+        Raises:
+            LramError: The checkpoint, or what the training noted, cannot be read.
+        """
+        model = cell.entry.recipe.get("model")
+        place = str(model.get("init_from", "")) if isinstance(model, Mapping) else ""
+        before = _began_from(train) if place else ""
+        if not before or before == (now := self._digest(place)):
+            return ""
+        return f"it began from other weights (digest {before[:12]}) than {place} holds now ({now[:12]})"
+
+    def _digest(self, place: str) -> str:
+        from lram.agents.checkpoints.folder import load_checkpoint  # which imports torch
+
+        if place not in self._digests:
+            self._digests[place] = load_checkpoint(place)[1].digest
+        return self._digests[place]
+
+
+def check_initial_weights(cells: Sequence[CellFolder]) -> None:
+    """Raise LramError for the first of ``cells`` whose training here began from other weights."""
+    weights = InitialWeights()
+    for cell in cells:
+        if words := weights.other(cell, cell.train):
+            raise LramError(
+                f"the training in {cell.train} is not that of the cell {cell.entry.title!r}: {words}; put "
+                f"those back, or move {cell.path} away, and the cell is made anew"
+            )
+
+
+def _began_from(train: Path) -> str:
+    """Return the digest of the checkpoint that a training began from; empty where it does not tell."""
+    from lram.agents.checkpoints.folder import read_card
+    from lram.agents.training.folder import FINAL, beginning_of, is_finished
+
+    if is_finished(train):
+        origin = read_card(train / FINAL).get("init_from")
+        return str(origin.get("digest", "")) if isinstance(origin, Mapping) else ""
+    beginning = beginning_of(train)
+    return "" if beginning is None else beginning.init_from
