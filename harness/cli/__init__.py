@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -55,6 +55,7 @@ from lram.harness.cli import (
     watch,
 )
 from lram.harness.cli.exits import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+from lram.harness.cli.printing.output import only_the_answer
 from lram.harness.cli.printing.paths import placed_argument
 from lram.harness.cli.printing.streams import lead_nowhere, nothing_hidden
 from lram.harness.errors import ROOTS, LramError
@@ -97,6 +98,9 @@ COMMANDS: tuple[tuple[str, App | Callable[..., Any]], ...] = (
     ("watch", watch.watch),
 )
 """Every command, in the order of the help. Its module has its name; a family is a folder."""
+
+_ANSWERS = ("json", "print_", "print_recipe")
+"""Options with which a command prints what programs read, and nothing else."""
 
 app = App(
     name="lram",
@@ -161,7 +165,10 @@ def give(arguments: Sequence[str]) -> int:
     command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
     for name, value in bound.arguments.items():
         bound.arguments[name] = placed_argument(value)
-    code = command(*bound.args, **bound.kwargs)
+    # The answer is for a program to read, so what code of the user's prints is no part of it.
+    answered = any(bound.arguments.get(name) for name in _ANSWERS)
+    with only_the_answer() if answered else nullcontext():
+        code = command(*bound.args, **bound.kwargs)
     return code if isinstance(code, int) else 0
 
 

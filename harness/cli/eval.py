@@ -26,6 +26,7 @@ from lram.harness.cli.options import (
     terms,
 )
 from lram.harness.cli.printing.closing import conclude_run, interrupted
+from lram.harness.cli.printing.output import print_answer
 from lram.harness.errors import LramError
 from lram.harness.evaluation import evaluate
 from lram.harness.evaluation_files.content import EvaluationFile
@@ -122,7 +123,7 @@ def eval_(
             raise LramError("--print shows the file and --dry-run what it would play; give one of them")
         from lram.harness.evaluation_files.writing import render_evaluation
 
-        print(render_evaluation(asked), end="")
+        print_answer(render_evaluation(asked))
         return 0
     options = MachineOptions.of(asked.machine)
     how = options.machine()

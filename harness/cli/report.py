@@ -11,6 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lram.harness.cli.options import NormaliserOption, ResamplingSeedOption
+from lram.harness.cli.printing.output import print_answer
 from lram.harness.cli.printing.paths import placed_argument
 from lram.harness.errors import LramError
 from lram.harness.storage.films import FILMS_FILE
@@ -113,7 +114,7 @@ def report(
             evidence = collect_apart(opened, normaliser) if opened else ()
             sections = make_sections(evidence, others, SectionSettings(seed, pairs, normaliser))
             summary = whole_summary(evidence, seed, trainings, sections, pairs, normaliser)
-            sys.stdout.write(visible(summary_json(summary, sections).decode()))
+            print_answer(visible(summary_json(summary, sections).decode()))
         if output is not None:
             doing = "making tables, comparisons and figures"
             page = write_report(

@@ -13,6 +13,7 @@ from lram.agents.training.recipe_text import read_recipe, render_recipe, render_
 from lram.agents.training.settings import setting_names
 from lram.harness.cli.options import RUN_FOLDER, QuietOption, SettingsOption
 from lram.harness.cli.printing.closing import conclude_training
+from lram.harness.cli.printing.output import print_answer
 from lram.harness.errors import LramError
 from lram.harness.training import surroundings
 
@@ -40,7 +41,7 @@ def train(
     if "model.backbone" in setting_names(settings):  # named on this command line, so trusted
         search_working_directory()
     if print_recipe:
-        print(render_recipe(read_recipe(recipe, settings), expand=True), end="")
+        print_answer(render_recipe(read_recipe(recipe, settings), expand=True))
         return 0
     if resume is not None:
         if recipe is not None or (output is not None and output != resume):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from lram.agents.checkpoints.folder import load_checkpoint
 from lram.agents.shown import command
 from lram.agents.trajectories import StoreWriter, Trajectory
 from lram.envs.registry import select
-from lram.harness.cli import app
+from lram.harness.cli import app, give
 from lram.harness.errors import LramError
 from lram.harness.evaluation_files.content import EvaluationFile
 from lram.harness.evaluation_files.reading import located
@@ -138,6 +140,43 @@ def test_the_next_command_names_tasks_that_can_be_played(
     printed = capsys.readouterr().out
     assert "next: lram eval both/checkpoint --tasks toy/reach -o both/eval" in printed
     assert "simulator" not in printed
+
+
+LOUD = """
+print("imported")
+from lram.agents.experts.baselines import ConstantAgent
+class Loud(ConstantAgent):
+    def act(self, state, observations, rewards, lanes):
+        print("acting")
+        return super().act(state, observations, rewards, lanes)
+def make():
+    print("made")
+    return Loud(0.0)
+"""
+
+
+def test_what_own_code_prints_is_no_part_of_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = f"loud_{abs(hash(here)) % 10**9}"
+    (here / f"{name}.py").write_text(LOUD)
+    assert give(["check", f"{name}:make", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert [one["agent"] for one in json.loads(printed.out)] == [f"{name}:make"]
+    assert {"imported", "made", "acting"} <= set(printed.err.split())
+    print("as before")
+    assert capsys.readouterr().out == "as before\n"
+
+
+def test_what_a_backbone_prints_is_no_part_of_a_printed_recipe(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"spoken_{abs(hash(here)) % 10**9}"
+    (here / f"{name}.py").write_text(f"print('imported')\n{BACKBONE}")
+    settings = (f"model.backbone={name}:SPEC", "model.width=8", "model.layers=1")
+    words = [word for setting in settings for word in ("--set", setting)]
+    assert give(["train", "--print-recipe", *words]) == 0
+    printed = capsys.readouterr()
+    assert tomllib.loads(printed.out)["model"]["width"] == 8
+    assert "imported" in printed.err
 
 
 def test_a_folder_whose_name_has_an_equals_sign_is_no_label(here: Path) -> None:

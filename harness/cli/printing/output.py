@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lram.harness.words import one_line, visible
 
@@ -12,9 +14,33 @@ if TYPE_CHECKING:
     from lram.harness.timing.rounds import TimingSummary
 
 
+_answers: list[TextIO] = []
+
+
+@contextmanager
+def only_the_answer() -> Iterator[None]:
+    """Let standard output have what :func:`print_answer` prints alone; all else goes to standard error.
+
+    For output that programs read: code of users, and packages, print when they are imported or called.
+    """
+    before = sys.stdout
+    _answers.append(before)
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = before
+        _answers.pop()
+
+
+def print_answer(text: str) -> None:
+    """Print text for programs to standard output, whatever else is kept from it."""
+    print(text, end="", file=_answers[-1] if _answers else sys.stdout, flush=bool(_answers))
+
+
 def print_json(value: Any) -> None:
     """Print ``value`` as indented JSON."""
-    print(visible(json.dumps(value, indent=2, ensure_ascii=False)))
+    print_answer(f"{visible(json.dumps(value, indent=2, ensure_ascii=False))}\n")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
