@@ -116,7 +116,7 @@ def test_the_lead_calls_no_value_a_fact_that_is_not_shown() -> None:
     assert led(three, ([0.0], [1.0], [1.0])) == (
         "cannot tell (mean below 0.5 first at 10, with a mean of 0.5 or more again at 20)"
     )
-    assert led(three, ([1.0], [1.0], [1.0])) == "cannot tell (mean below 0.5 first nowhere)"
+    assert led(three, ([1.0], [1.0], [1.0])) == "cannot tell (no mean is below 0.5)"
     assert led(three, ([1.0] * 40, [1.0, 0.0], [1.0, 0.0])) == (
         "seems to hold up to the largest value, 40 (20 to beyond 40)"
     )

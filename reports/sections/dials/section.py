@@ -115,8 +115,10 @@ def _where(curve: DialCurve) -> str:
     shown = point.low == point.high
     again = "" if point.again is None else f", with a mean of {HALF:g} or more again at {point.again}"
     if not shown and point.low == smallest and point.high is None:
-        seen = f"at {point.at}" if point.at is not None else "nowhere"
-        return f"cannot tell (mean below {HALF:g} first {seen}{again})"
+        seen = (
+            f"no mean is below {HALF:g}" if point.at is None else f"mean below {HALF:g} first at {point.at}"
+        )
+        return f"cannot tell ({seen}{again})"
     ends = (f"{BEYOND} {largest}" if end is None else str(end) for end in (point.low, point.high))
     between = "" if shown else f" ({' to '.join(ends)})"
     if point.at is None:
