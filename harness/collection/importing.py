@@ -155,7 +155,13 @@ class ImportTasks:
             return task_spec(PlannedTask(task, ""))
         if shapes.action_size is None:
             raise AgentError(
-                f"neither the table nor the data tells how many actions {task_id} has; add --discrete-actions"
+                f"neither the table nor the data tells how many actions {task_id} has; add "
+                "--discrete-actions NUMBER, or --continuous-actions where they are no index"
+            )
+        if shapes.doubt:
+            raise AgentError(
+                f"the actions of {task_id} are {shapes.doubt}, so they may be an index or numbers; add "
+                "--discrete-actions NUMBER or --continuous-actions"
             )
         if shapes.observation == "image" and shapes.observation_shape != (3, 64, 64):
             raise AgentError(
@@ -228,8 +234,9 @@ def _ids_by_name() -> Mapping[str, tuple[str, ...]]:
 
 @dataclass(slots=True)
 class TaskImport:
-    """What an import brought of one task."""
+    """What an import brought of one task, and what the task is in the store."""
 
+    spec: TaskSpec
     names: set[str] = field(default_factory=set)
     episodes: int = 0
     steps: int = 0
@@ -384,7 +391,7 @@ def _added(writer: StoreWriter, filed: _Filed, item: Imported, report: ImportRep
         return str(error)
     writer.take(trajectory)  # a disk that refuses is no fault of the data, and ends the import
     filed.add(trajectory.origin, trajectory.task.id, trajectory.policy)
-    task = report.tasks.setdefault(trajectory.task.id, TaskImport())
+    task = report.tasks.setdefault(trajectory.task.id, TaskImport(trajectory.task))
     task.names.add(name)
     task.episodes += 1
     task.steps += trajectory.length

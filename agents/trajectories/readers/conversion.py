@@ -60,6 +60,7 @@ def to_trajectory(
         "image" if observations.ndim == 4 else "vector",
         observations.shape[1:],
         *_actions_seen(raw, options, where),
+        _doubt(raw, options),
     )
     task = raw.task or spec(seen)
     _check_space(raw.space, task, options, where)
@@ -147,10 +148,37 @@ def _actions_seen(
         )
         if asked is not None and (raw.space.kind, raw.space.size) != ("discrete", asked):
             raise SourceError(f"{where} has {recorded} by its metadata; leave out --discrete-actions {asked}")
+        if options.continuous_actions and raw.space.kind == "discrete":
+            raise SourceError(f"{where} has {recorded} by its metadata; leave out --continuous-actions")
         return raw.space.kind, raw.space.size
+    if options.continuous_actions:
+        return "continuous", values.shape[1] if values.ndim == 2 else 1
     if asked is not None or (values.dtype.kind in "iub" and (values.ndim == 1 or values.shape[1] == 1)):
         return "discrete", asked
     return "continuous", values.shape[1] if values.ndim == 2 else 1
+
+
+def _doubt(raw: RawEpisode, options: Options) -> str:
+    """Return why actions that count as numbers may be an index; empty where somebody says what they are."""
+    told = options.continuous_actions or options.clip_actions or options.action_bounds is not None
+    if raw.space is not None or options.discrete_actions is not None or told:
+        return ""
+    values = np.asarray(raw.actions)
+    if _one_hot(values):
+        return "rows of zeros with a single 1"
+    single = _column(values, values.dtype.type)
+    if single.ndim == 1 and single.dtype.kind == "f" and np.isfinite(single).all():
+        whole = (single == np.rint(single)).all() and single.min() >= 0 and single.max() >= 1
+        return f"whole numbers from {single.min():g} to {single.max():g}" if whole else ""
+    return ""
+
+
+def _one_hot(values: Array) -> bool:
+    """Return whether every row of (T, 2 or more) has a single 1, and zeros, and not all at one place."""
+    if values.ndim != 2 or values.shape[1] < 2:
+        return False
+    ones = values == 1
+    return bool((ones.sum(axis=1) == 1).all() and (ones | (values == 0)).all() and ones.any(axis=0).sum() > 1)
 
 
 def _rewards(values: Array, where: str) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
@@ -178,6 +206,10 @@ def _check_space(space: ActionSpace | None, task: TaskSpec, options: Options, wh
     if asked is not None and (task.action, task.action_size) != ("discrete", asked):
         takes = f"has {task.action_size} actions" if task.action == "discrete" else "takes a vector"
         raise SourceError(f"{where} is filed under {task.id}, which {takes}; leave out --discrete-actions")
+    if options.continuous_actions and task.action == "discrete":
+        raise SourceError(
+            f"{where} is filed under {task.id}, which takes an index; leave out --continuous-actions"
+        )
     if options.action_bounds is not None and task.action == "discrete":
         raise SourceError(
             f"{where} is filed under {task.id}, which takes an index; leave out --action-bounds"
@@ -220,6 +252,8 @@ def _fitted_actions(
 ) -> tuple[Array, int]:
     """Return the actions as the task has them, and how many values were clipped."""
     if task.action == "discrete":
+        if actions.ndim == 2 and actions.shape[1] == task.action_size and _one_hot(actions):
+            return actions.argmax(axis=1), 0
         single = _column(actions, actions.dtype.type)
         whole = single.astype(np.int64) if np.isfinite(single).all() else None
         if whole is None or (single != whole).any():

@@ -127,12 +127,18 @@ Item: TypeAlias = Found | Problem | Note
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """What can be seen of a task in one of its episodes; ``action_size`` None where it cannot."""
+    """What can be seen of a task in one of its episodes; ``action_size`` None where it cannot.
+
+    Attributes:
+        doubt: Why its actions may be of the other kind, in a few words; empty where that is plain, or where
+            the source or the user says it.
+    """
 
     observation: Literal["image", "vector"]
     observation_shape: tuple[int, ...]
     action: Literal["discrete", "continuous"]
     action_size: int | None
+    doubt: str = ""
 
 
 class Tasks(Protocol):
@@ -171,6 +177,7 @@ class Options:
             lerobot).
         action: What acts, likewise (rlds, lerobot).
         reward_at_end: Episodes without rewards get 0, ..., 0, 1 (lerobot).
+        continuous_actions: Actions are numbers, where neither task nor source tells it: also whole ones.
     """
 
     limit: int | None = None
@@ -182,6 +189,7 @@ class Options:
     observation: tuple[str, ...] = ()
     action: tuple[str, ...] = ()
     reward_at_end: bool = False
+    continuous_actions: bool = False
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from lram.agents.signals import heeded
+from lram.envs.registry import all_tasks
 from lram.harness.cli.exits import EXIT_FAILED
 from lram.harness.cli.options import (
     JsonOption,
@@ -25,6 +26,7 @@ from lram.harness.errors import LramError
 from lram.harness.waiting import still
 
 if TYPE_CHECKING:
+    from lram.agents.api import TaskSpec
     from lram.agents.trajectories.readers import Options
     from lram.harness.collection.importing import ImportReport
 
@@ -94,6 +96,12 @@ def import_(
         int | None,
         Parameter(help="For a --task of your own: number of discrete actions, if the data do not say."),
     ] = None,
+    continuous_actions: Annotated[
+        bool,
+        Parameter(
+            help="For a --task of your own: actions are numbers, also where they are whole ones.", negative=()
+        ),
+    ] = False,
     skip_bad: Annotated[
         bool, Parameter(help="Import the rest where something is bad, name that, end with 1.", negative=())
     ] = False,
@@ -119,6 +127,8 @@ def import_(
         raise LramError("--limit must be 1 or more")
     if discrete_actions is not None and discrete_actions < 1:
         raise LramError("--discrete-actions must be 1 or more")
+    if discrete_actions is not None and continuous_actions:
+        raise LramError("actions are an index or numbers: give --discrete-actions or --continuous-actions")
     options = Options(
         limit,
         policy,
@@ -129,6 +139,7 @@ def import_(
         observation=tuple(observation or ()),
         action=tuple(action or ()),
         reward_at_end=reward_at_end,
+        continuous_actions=continuous_actions,
     )
     wanted = ImportTasks(task, selected(terms(tasks, None) if tasks else None), target_return, reward_scale)
     with still(f"looking at {source}", quiet=json):
@@ -218,7 +229,15 @@ class _Progress:
 def _import_facts(report: ImportReport) -> dict[str, Any]:
     return {
         "tasks": {
-            task: {"names": sorted(one.names), "episodes": one.episodes, "steps": one.steps}
+            task: {
+                "names": sorted(one.names),
+                "episodes": one.episodes,
+                "steps": one.steps,
+                "observation": one.spec.observation,
+                "observation_shape": list(one.spec.observation_shape),
+                "action": one.spec.action,
+                "action_size": one.spec.action_size,
+            }
             for task, one in report.tasks.items()
         },
         "episodes": report.episodes,
@@ -227,6 +246,17 @@ def _import_facts(report: ImportReport) -> dict[str, Any]:
         "problems": report.problems,
         "not_looked_at": {one.why: list(one.names) for one in report.skipped},
     }
+
+
+def _kinds(task: TaskSpec) -> str:
+    """Return what is observed in a task and what acts, in a few words."""
+    seen = "images" if task.observation == "image" else f"a vector of {task.observation_shape[0]}"
+    acts = (
+        f"one of {task.action_size} actions"
+        if task.action == "discrete"
+        else counted(task.action_size, "number")
+    )
+    return f"{seen} observed, {acts} a decision"
 
 
 def _show_import(report: ImportReport, output: Path) -> None:
@@ -241,6 +271,9 @@ def _show_import(report: ImportReport, output: Path) -> None:
             ],
         )
         print()
+    for task, one in report.tasks.items():
+        if task not in all_tasks():  # of the user's own, so that nothing else says what it is
+            print(f"{task}: {_kinds(one.spec)}")
     steps = sum(one.steps for one in report.tasks.values())
     print(f"imported: {counted(report.episodes, 'episode')}, {counted(steps, 'step')}")
     if report.known:
