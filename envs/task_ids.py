@@ -6,14 +6,18 @@ Light, and of the standard library: workers' interpreters load it.
 from __future__ import annotations
 
 _LONGEST = 200
-RULE = "printable text of 1 to 200 characters without commas, bars and spaces at its ends"
+RULE = (
+    "printable text of 1 to 200 characters without commas, bars, spaces at its ends and the parts . and .. "
+    "of a path"
+)
 """What a task's name within its domain is, in words."""
 
 
 def is_task_name(name: object) -> bool:
     """Return whether a domain can call a task ``name``: as :data:`RULE` says.
 
-    A comma parts selections, a bar stands between columns of records.
+    A comma parts selections, a bar stands between columns of records, and what is no plain part of a
+    path could lead out of a folder: ids come with files of others.
     """
     return (
         isinstance(name, str)
@@ -21,6 +25,7 @@ def is_task_name(name: object) -> bool:
         and name.isprintable()
         and name == name.strip()
         and not {",", "|"} & {*name}
+        and not {".", ".."} & {*name.split("/")}
     )
 
 
