@@ -31,7 +31,7 @@ from lram.agents.training.sinks import METRICS_FILE, JsonLines, Trackers, read_m
 from lram.agents.training.sources import TrainingData, labels_of, open_data, refuse_other_labels
 from lram.agents.training.state import TrainingState, load_state
 from lram.agents.training.stopping import stop_requests
-from lram.agents.training.trainer import Observer, Outputs, Trainer, reproducible
+from lram.agents.training.trainer import Observer, Outputs, Trainer, autocast, reproducible
 
 DataOpener = Callable[[Recipe, int, int], TrainingData]
 
@@ -101,7 +101,7 @@ def start(recipe: Recipe, run: str | Path, around: Surroundings = _PLAIN) -> Out
                 "its context; set model.actions_in_context to false, or data.labels to taken"
             )
         check_sequences(model, recipe.optimizer.sequences, world.device)
-        _check_forward(model, recipe.sampling.context)
+        _check_forward(model, recipe, world.device)
         data = _with_earlier(around.data(recipe, model.config.state_width, world.rank), origin)
         _check_context(recipe, model, data)
         for note in data.notes if world.writes else ():
@@ -123,18 +123,23 @@ def _check_context(recipe: Recipe, model: ActionModel, data: TrainingData) -> No
         )
 
 
-def _check_forward(model: ActionModel, context: int) -> None:
-    """Raise AgentError where a backbone from outside cannot read a window: before there is a folder of it."""
+def _check_forward(model: ActionModel, recipe: Recipe, device: torch.device) -> None:
+    """Raise AgentError where a backbone from outside cannot read a window: before there is a folder of it.
+
+    It is tried as it will be trained, on ``device``, where the model is moved, and in the recipe's precision:
+    some backbones are made of kernels for GPUs, or for bfloat16, alone.
+    """
     config = model.config
-    longest = config.past.longest_forward
-    tokens = min(context * config.pass_tokens, longest or context * config.pass_tokens)
     if built_in(config.kind) is config.spec:
         return
-    x = torch.zeros(2, tokens, config.width)
+    longest, tokens = config.past.longest_forward, recipe.sampling.context * config.pass_tokens
+    tokens = min(tokens, longest or tokens)
+    x = torch.zeros(2, tokens, config.width, device=device)
     advice = "fix its forward; 'lram check' tries it on a checkpoint of 'lram create'"
     reading = own_code(f"the backbone {config.kind} cannot read {tokens} tokens", advice)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), plain_sequences(), reading:
-        y = model.backbone(x)
+    unchanged = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with torch.no_grad(), unchanged, plain_sequences(), autocast(recipe, device), reading:
+        y = model.to(device).backbone(x)
     if not isinstance(y, torch.Tensor) or y.shape != x.shape:
         made = f"the shape {tuple(y.shape)}" if isinstance(y, torch.Tensor) else f"a {type(y).__name__}"
         raise AgentError(

@@ -81,6 +81,13 @@ class Outputs:
     observer: Observer
 
 
+def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
+    """Return what a model is computed under: autocast where the recipe's precision is bfloat16."""
+    if recipe.optimizer.precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
 class Trainer:
     """Trains one model by one recipe.
 
@@ -267,7 +274,8 @@ class Trainer:
     def _gradient(self, batch: Batch, micro_step: int) -> Tensor:
         """Add the gradient of a micro-batch; return its sums (4,) of ``SUMS`` on this process."""
         world = self.world
-        with seeded(self.recipe.seed, micro_step, world.rank, world.device), self._autocast():
+        drawn = seeded(self.recipe.seed, micro_step, world.rank, world.device)
+        with drawn, autocast(self.recipe, world.device):
             logits = self._predict(self._parallel, batch)
         loss, cross_entropy = losses(logits, batch.classes, batch.mask, self._targets)
         sums = batch_sums(logits.detach(), batch, cross_entropy.detach())
@@ -295,11 +303,6 @@ class Trainer:
             f"training into {self.run} ended in the backbone {config.kind}",
             f"fix its code, and continue with '{command('train', '--resume', self.run)}'",
         )
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.recipe.optimizer.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.world.device.type, dtype=torch.bfloat16)
 
     def _measure(
         self, read: Sequence[Batch], rows: Sequence[Sequence[float]], norm: float
@@ -347,7 +350,7 @@ class Trainer:
             return
 
         def predict(batch: Batch) -> Tensor:
-            with self._autocast():
+            with autocast(self.recipe, self.world.device):
                 return self._predict(self.model, batch)
 
         began = time.monotonic()

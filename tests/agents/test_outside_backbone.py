@@ -269,9 +269,15 @@ class Late(GRU):
         return super().forward(x)
 def bad_check(model):
     raise AttributeError("no size")
+class Half(GRU):
+    def forward(self, x):
+        if not torch.is_autocast_enabled(x.device.type):
+            raise RuntimeError("my kernels take bfloat16 alone")
+        return super().forward(x)
 ASSERTS, LACKS, ABSTRACT = spec(Asserts), spec(Lacks), spec(Abstract)
 NARROW, SHORT, LATE = spec(Narrow), spec(Short), spec(Late)
 NOTHING, CHECK = spec(lambda model: None), spec(GRU, check=bad_check)
+HALF = spec(Half)
 """
 
 
@@ -326,6 +332,13 @@ def test_what_is_wrong_with_it_is_one_sentence_and_leaves_no_run(
         start(training(f"{wrong}:{spec}"), tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_it_is_tried_in_the_precision_that_it_is_trained_in(wrong: str, tmp_path: Path) -> None:
+    recipe = training(f"{wrong}:HALF")
+    with pytest.raises(AgentError, match="my kernels take bfloat16 alone"):
+        start(recipe, tmp_path / "run")
+    start(replace(recipe, optimizer=replace(recipe.optimizer, precision="bfloat16")), tmp_path / "run")
 
 
 def test_what_it_raises_in_training_says_how_to_continue(wrong: str, tmp_path: Path) -> None:
