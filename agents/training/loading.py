@@ -124,13 +124,15 @@ class Loader:
         end = getattr(self._iterator, "_shutdown_workers", None)
         workers = getattr(self._iterator, "_workers", ())
         self._iterator = None
-        if end is not None:
-            with suppress(RuntimeError):  # that handler's
-                end()
-        for worker in workers:  # one that is amid a long batch: it does not heed the request to end
-            if worker.is_alive():
-                with suppress(RuntimeError):
-                    worker.kill()
+        try:
+            if end is not None:
+                with suppress(RuntimeError):  # that handler's
+                    end()
+        finally:  # also when a second Ctrl-C ends the wait: they heed no other signal
+            for worker in workers:  # one that is amid a long batch: it does not heed the request to end
+                if worker.is_alive():
+                    with suppress(RuntimeError):
+                        worker.kill()
 
     def __enter__(self) -> Loader:
         return self

@@ -31,7 +31,9 @@ class InitialWeights:
         model = cell.entry.recipe.get("model")
         place = str(model.get("init_from", "")) if isinstance(model, Mapping) else ""
         before = _began_from(train) if place else ""
-        if not before or before == (now := self._digest(place)):
+        if not before or (not Path(place).exists() and _is_over(train)):
+            return ""  # a study is evaluated and timed anew without what its trainings began from
+        if before == (now := self._digest(place)):
             return ""
         return f"it began from other weights (digest {before[:12]}) than {place} holds now ({now[:12]})"
 
@@ -44,14 +46,28 @@ class InitialWeights:
 
 
 def check_initial_weights(cells: Sequence[CellFolder]) -> None:
-    """Raise LramError for the first of ``cells`` whose training here began from other weights."""
+    """Raise LramError where trainings of ``cells`` here began from other weights; it names all of them."""
     weights = InitialWeights()
-    for cell in cells:
-        if words := weights.other(cell, cell.train):
-            raise LramError(
-                f"the training in {cell.train} is not that of the cell {cell.entry.title!r}: {words}; put "
-                f"those back, or move {cell.path} away, and the cell is made anew"
-            )
+    found = {cell: words for cell in cells if (words := weights.other(cell, cell.train))}
+    if not found:
+        return
+    first = next(iter(found))
+    if len(found) == 1:
+        raise LramError(
+            f"the training in {first.train} is not that of the cell {first.entry.title!r}: {found[first]}; "
+            f"put those back, or move {first.path} away, and the cell is made anew"
+        )
+    raise LramError(
+        f"{len(found)} trainings in {first.path.parent} are not those of their cells, the first of them "
+        f"because {found[first]}; put those back, or move these folders away, and the cells are made anew: "
+        f"{' '.join(cell.path.name for cell in found)}"
+    )
+
+
+def _is_over(train: Path) -> bool:
+    from lram.agents.training.folder import is_finished
+
+    return is_finished(train)
 
 
 def _began_from(train: Path) -> str:

@@ -186,11 +186,11 @@ def _score(
         run = (watch.runs() if part == RUNS else watch.confirmations())[update]
         if not run.missing():
             return run
-        if placed(request.training) != Path(plan.training):
+        if placed(run.plan.agents[0].spec) != placed(checkpoint):
             raise LramError(
-                f"{run.path} lacks episodes of the checkpoint in {run.plan.agents[0].spec}, and the training "
-                f"is in {placed(request.training)} now; put it back there, or move {run.path} away, and the "
-                "checkpoint is played again"
+                f"{run.path} lacks episodes of the checkpoint in {run.plan.agents[0].spec}, which is in "
+                f"{checkpoint} now; put the training back there, or move {run.path} away, and the checkpoint "
+                "is played again"
             )
         return resume(run, machine=machine, progress=request.progress)
     _same_code(watch)

@@ -118,6 +118,11 @@ def test_a_training_that_began_from_other_weights_is_not_the_cell_s(tmp_path: Pa
     _saved(init, 2, {})
     with pytest.raises(LramError, match=r"not that of the cell 'on, seed 0': it began from other weights"):
         check_initial_weights([ours, theirs])
+    with pytest.raises(LramError, match=r"2 trainings in .* made anew: on-seed0 on-seed0$"):
+        check_initial_weights([theirs, CellFolder(tmp_path / "theirs", theirs.entry)])
+    init.rename(tmp_path / "away")
+    check_initial_weights([ours, theirs])  # whole cells need it no more
+    (tmp_path / "away").rename(init)
     other: Any = SimpleNamespace(
         cells=lambda: [theirs],
         path=tmp_path / "theirs",
