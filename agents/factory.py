@@ -153,7 +153,7 @@ def _base(spec: str, seed: int, compute: Compute) -> Agent:
 def _own_hint(spec: str) -> str:
     """Return how own code is to be named that was named by its file, or by what is no module's name."""
     place, colon, name = split_call(spec)[0].rpartition(":")
-    if not colon or not name:
+    if not colon or not _OWN_MODULE.fullmatch(name):
         return ""
     file = Path(place if place.endswith(".py") else f"{place}.py")
     module = ".".join(part for part in file.with_suffix("").parts if part != os.curdir)

@@ -3,8 +3,9 @@
 An agent named ``module:factory`` is its source: change it, and it is another agent under the same name. So
 is a model whose backbone is ``module:SPEC``, whatever its weights. What is reported here is found without
 importing anything: the module's file, and those of the user's own modules that it imports, wherever in them
-an import stands. Installed packages that it imports are recorded by their versions elsewhere; what it reads
-besides (weights, tables) is its own to account for, in ``AgentInfo.digest``.
+an import stands, or that it names in a text ``module:name``, as a ``BackboneSpec`` may. Installed packages
+that it imports are recorded by their versions elsewhere; what it reads besides (weights, tables) is its own
+to account for, in ``AgentInfo.digest``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ GROUP = "lram.agents"
 _MOST_FILES = 5000
 _CONFIG_FILE = "config.json"  # as lram.agents.checkpoints.folder has it, which imports torch
 _LARGEST_CONFIG = 64 << 20
+_NAMED = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 
 
 def named_module(spec: str) -> str:
@@ -49,6 +51,15 @@ def code_of(spec: str) -> dict[str, str]:
     backbone of the checkpoint or the preset that it names.
     """
     return _source(*_code_behind(spec)).digests
+
+
+def is_code_beside(spec: str, code: Mapping[str, str]) -> bool:
+    """Return whether ``code``, noted of an agent that runs other code, is that of the working directory.
+
+    Earlier versions looked there first for modules that are not imported from there: those of entry points.
+    """
+    module, here = _code_behind(spec)
+    return bool(module) and not here and not changed(code, _source(module, here=True).digests)
 
 
 def preset_code(name: str) -> dict[str, str]:
@@ -75,7 +86,7 @@ def model_code(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def source_digests(module: str) -> dict[str, str]:
-    """Return SHA-256 by module name of ``module`` and of the user's modules that it imports.
+    """Return SHA-256 by module name of ``module`` and of the user's modules that it imports or names.
 
     A module is the user's own when it lies in the folder that ``module`` was found in; where that is the
     folder of installed packages, when it is of the same package. Empty where ``module`` has no source file.
@@ -107,16 +118,22 @@ class _Source(NamedTuple):
 
 
 def _source(module: str, here: bool = False) -> _Source:
-    """Return the source of a module; ``here``: the working directory is searched, and before all others."""
+    """Return the source of a module, found as the import finds it.
+
+    Args:
+        module: Its name.
+        here: The working directory is searched, and before all others where it is not among them.
+    """
     top = module.partition(".")[0]
-    places = [*([str(Path.cwd())] if here else []), *sys.path]
+    first = str(Path.cwd()) if here else ""
+    places = [first, *sys.path] if here and first not in sys.path else sys.path
     found = importlib.machinery.PathFinder.find_spec(top, places) if top else None
     if found is None:
         return _Source(Path(), {})
     locations = list(found.submodule_search_locations or ()) or [found.origin or ""]
     root = Path(locations[0]).parent
     installed = root.name in ("site-packages", "dist-packages")
-    return _Source(root, _digests(root, module, within=top if installed else ""))
+    return _Source(root, _digests(root, module, within=top if installed else "", texts=True))
 
 
 def _code_behind(spec: str) -> tuple[str, bool]:
@@ -126,7 +143,7 @@ def _code_behind(spec: str) -> tuple[str, bool]:
     parsed = parse_agent(spec)
     for point in entry_points(group=GROUP):
         if point.name in (parsed.base, parsed.called):
-            return point.value.partition(":")[0].strip(), True
+            return point.value.partition(":")[0].strip(), False
     if folder := parsed.folder:
         return _checkpoint_module(folder), False
     return _preset_module(parsed.base), False
@@ -198,8 +215,11 @@ def file_digests(file: Path) -> dict[str, str]:
     return _digests(file.parent, file.stem, within="")
 
 
-def _digests(root: Path, module: str, *, within: str) -> dict[str, str]:
-    """Return digests of ``module`` and what it imports of ``root``, of one package where it is given."""
+def _digests(root: Path, module: str, *, within: str, texts: bool = False) -> dict[str, str]:
+    """Return digests of ``module`` and what it imports of ``root``, of one package where it is given.
+
+    ``texts``: and what it names as ``module:name``.
+    """
     digests: dict[str, str] = {}
     waiting = [module]
     while waiting and len(digests) < _MOST_FILES:
@@ -212,7 +232,7 @@ def _digests(root: Path, module: str, *, within: str) -> dict[str, str]:
         content = file.read_bytes()
         digests[name] = hashlib.sha256(content).hexdigest()
         is_package = file.name == "__init__.py"
-        waiting += _imported(content, name, is_package)
+        waiting += _imported(content, name, is_package, texts)
         waiting += [name.rpartition(".")[0]] if "." in name else []
     return dict(sorted(digests.items()))
 
@@ -230,8 +250,11 @@ def _file_of(root: Path, name: str) -> Path | None:
     return None
 
 
-def _imported(content: bytes, name: str, is_package: bool) -> Iterator[str]:
-    """Yield the names of the modules that a source may import; none where it is no Python."""
+def _imported(content: bytes, name: str, is_package: bool, texts: bool) -> Iterator[str]:
+    """Yield the names of the modules that a source may import; none where it is no Python.
+
+    ``texts``: also of those that its texts name as ``module:name``.
+    """
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -249,3 +272,6 @@ def _imported(content: bytes, name: str, is_package: bool) -> Iterator[str]:
             if base:
                 yield base
                 yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
+        elif texts and isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named = _NAMED.fullmatch(node.value)
+            yield from named.groups() if named else ()

@@ -16,7 +16,7 @@ from lram.agents.api import Agent, AgentInfo, MinimalAgent, TaskSpec, checked_ag
 from lram.agents.compute import Compute
 from lram.agents.devices import placed_in_turn
 from lram.agents.factory import names_agent
-from lram.agents.own_code import changed, check_loaded, code_of, named_module
+from lram.agents.own_code import changed, check_loaded, code_of, is_code_beside, named_module
 from lram.agents.seed import check_seed
 from lram.agents.spec import parse_agent
 from lram.envs.protocol_id import ProtocolId
@@ -272,6 +272,13 @@ def check_code(entry: AgentEntry) -> None:
     """Raise LramError when the source behind an agent of a plan is another one now; nothing is imported."""
     now = code_of(entry.spec) if entry.code else {}
     if now and (modules := changed(entry.code, now)):
+        if is_code_beside(entry.spec, entry.code):
+            raise LramError(
+                f"agent {entry.label} may not be the one that was started with: the source of "
+                f"{', '.join(modules)} was noted as the working directory has it, and another one is "
+                "imported (an earlier version of lram-bench did not tell the two apart); start anew, or "
+                "install that of the working directory where it is what ran"
+            )
         raise LramError(
             f"agent {entry.label} is not the one that was started with: the source of "
             f"{', '.join(modules)} has changed since; put it back, or start anew"

@@ -143,7 +143,7 @@ def spec_of(options: Any) -> BackboneSpec:
                 "the same module"
             )
         spec = beside[0]
-        for one in beside:
+        for one in reversed(beside):
             register(one)
     return spec
 
@@ -157,6 +157,8 @@ def spec_of_class(backbone: Backbone) -> BackboneSpec | None:
 def register(spec: BackboneSpec) -> BackboneSpec:
     """Let ``spec`` be known in this process, and return it.
 
+    It takes the place of an earlier one of its kind: a module is loaded again, a notebook's cell run again.
+
     Raises:
         AgentError: Its kind's name is taken, or its options are another backbone's: by these, a model's
             configuration knows which it is.
@@ -167,12 +169,13 @@ def register(spec: BackboneSpec) -> BackboneSpec:
             "configuration; choose another one"
         )
     if built_in(spec.kind) is None:
-        other = _by_options().get(spec.options) or _FOREIGN.setdefault(spec.options, spec)
-        if other != spec:
+        other = _by_options().get(spec.options) or _FOREIGN.get(spec.options, spec)
+        if other.kind != spec.kind:
             raise AgentError(
                 f"two backbones, of the kinds {other.kind} and {spec.kind}, have the options "
                 f"{spec.options.__name__}; give the second a dataclass of its own, such as a subclass"
             )
+        _FOREIGN[spec.options] = spec
     return spec
 
 

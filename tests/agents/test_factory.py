@@ -229,6 +229,8 @@ def test_a_transformers_brackets_name_its_cache() -> None:
             r"queue \(.*queue\.py\) has no make; check the name after the colon, and whether that is",
         ),
         ("runs/x", "checkpoint .*runs/x does not exist"),
+        ("runs/a:b/checkpoint", "checkpoint .*runs/a:b/checkpoint does not exist"),
+        ("a:b/checkpoint", "checkpoint .*a:b/checkpoint does not exist"),
     ],
 )
 def test_own_code_that_is_named_otherwise_is_told_how(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 import sys
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,11 @@ from lram.agents.api import AgentInfo
 from lram.agents.checkpoints.folder import save_checkpoint
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.network import build_model
-from lram.agents.own_code import code_of, files_digest
+from lram.agents.own_code import code_of, file_digests, files_digest, model_code, source_digests
 from lram.harness.collection.collect import collect, resume_collection
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
+from lram.harness.plan import check_code
 from lram.harness.storage.run_folder import Run, RunWriter
 from lram.harness.trust import Trust
 from lram.reports import summarise
@@ -133,6 +136,63 @@ def test_a_module_that_was_loaded_from_elsewhere_by_its_name_is_refused(own: Pat
     assert "give one of the two files another name" in str(error.value)
     del sys.modules[own.stem], sys.modules[own.stem.removeprefix("helper_")]
     assert evaluate({"own": spec(own)}, "toy/reach", "run", episodes=1, machine=MACHINE)
+
+
+def test_an_entry_point_runs_and_notes_what_is_installed_not_the_working_directory(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = EntryPoint("theirs", spec(own), "lram.agents")
+    monkeypatch.setattr("lram.agents.factory.entry_points", lambda group: (point,))
+    monkeypatch.setattr("lram.agents.own_code.entry_points", lambda group: (point,))
+    module = own.parent / f"{point.module}.py"
+    checkout = own.parent / "checkout"
+    checkout.mkdir()
+    (checkout / module.name).write_text(f"{module.read_text()}# another branch\n")
+    (checkout / own.name).write_text(own.read_text())
+    monkeypatch.chdir(checkout)
+    run = evaluate("theirs", "toy/reach", "run", episodes=1, machine=MACHINE)
+    [entry] = run.plan.agents
+    assert entry.code[point.module] == hashlib.sha256(module.read_bytes()).hexdigest()
+    check_code(entry)
+    with pytest.raises(LramError, match=f"{point.module} was noted as the working directory has it"):
+        check_code(replace(entry, code=source_digests(point.module)))
+    module.write_text(f"{module.read_text()}# changed\n")
+    with pytest.raises(LramError, match=f"the source of {point.module} has changed since; put it back"):
+        check_code(entry)
+
+
+def test_code_is_looked_for_where_the_search_path_has_the_working_directory(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = own.parent / f"{spec(own).partition(':')[0]}.py"
+    later = own.parent / "later"
+    later.mkdir()
+    (later / module.name).write_text(f"{module.read_text()}# another\n")
+    monkeypatch.chdir(later)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(later)])
+    run = evaluate({"own": spec(own)}, "toy/reach", "run", episodes=1, machine=MACHINE)
+    [entry] = run.plan.agents
+    assert entry.code[module.stem] == hashlib.sha256(module.read_bytes()).hexdigest()
+
+
+def test_code_that_a_backbone_names_by_a_text_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "own_named"
+    project.mkdir()
+    (project / "__init__.py").write_text("")
+    (project / "net.py").write_text("from own_named import parts\n")
+    (project / "parts.py").write_text("")
+    (project / "fast.py").write_text("")
+    (project / "words.py").write_text("")
+    (tmp_path / "own_named_spec.py").write_text(
+        'SPEC = BackboneSpec("own", Options, "own_named.net:Net", fused="own_named.fast:Kernels.Step")\n'
+        'NOTES = ["own_named.words: Net", "see own_named.words:Net", "nowhere.at_all:Net", "a:b:c"]\n'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = model_code({"backbone": "own_named_spec:SPEC"})
+    assert set(found) == {"own_named_spec", "own_named", "own_named.net", "own_named.parts", "own_named.fast"}
+    assert set(file_digests(tmp_path / "own_named_spec.py")) == {"own_named_spec"}  # as it always was
 
 
 def test_a_session_notes_what_its_agents_were_made_of(own: Path) -> None:
