@@ -37,6 +37,8 @@ _MOST_FILES = 5000
 _CONFIG_FILE = "config.json"  # as lram.agents.checkpoints.folder has it, which imports torch
 _LARGEST_CONFIG = 64 << 20
 _NAMED = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+# By digest, name and how it is read: parsing takes nearly all of the time, and one command asks often.
+_IMPORTED: dict[tuple[str, str, bool, bool], tuple[str, ...]] = {}
 
 
 def named_module(spec: str) -> str:
@@ -231,8 +233,10 @@ def _digests(root: Path, module: str, *, within: str, texts: bool = False) -> di
             continue
         content = file.read_bytes()
         digests[name] = hashlib.sha256(content).hexdigest()
-        is_package = file.name == "__init__.py"
-        waiting += _imported(content, name, is_package, texts)
+        key = (digests[name], name, file.name == "__init__.py", texts)
+        if key not in _IMPORTED:
+            _IMPORTED[key] = tuple(dict.fromkeys(_imported(content, *key[1:])))
+        waiting += _IMPORTED[key]
         waiting += [name.rpartition(".")[0]] if "." in name else []
     return dict(sorted(digests.items()))
 

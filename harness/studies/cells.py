@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib.metadata import version
 from itertools import chain, product
@@ -101,6 +101,7 @@ def cells_of(
         AgentError: The recipe after some level's changes is none, or cannot be trained.
     """
     found = []
+    codes: dict[Hashable, dict[str, str]] = {}  # files are read once a backbone, not once a cell
     shared: dict[str, Any] = {
         "content": CONTENT,
         "data": list(digests.values()),
@@ -120,7 +121,7 @@ def cells_of(
             recipe = _recipe(study, changes, seed, list(digests), f"{study.name}, {', '.join(names)}")
             recipe.check()
             cell = Cell(names, seed, recipe, _key(recipe, usual, shared), starts)
-            if code := {**_backbone_code(recipe.model), **domain_code}:
+            if code := {**_backbone_code(recipe.model, codes), **domain_code}:
                 earlier, key = cell.folder, _key(recipe, usual, {**shared, "code": code})
                 cell = replace(cell, key=key, code=code)
                 if earlier in made and cell.folder not in made:
@@ -129,8 +130,22 @@ def cells_of(
     return found
 
 
-def _backbone_code(section: ModelSection) -> dict[str, str]:
-    """Return SHA-256 by module of the user's own source of the model's backbone."""
+def _backbone_code(section: ModelSection, known: dict[Hashable, dict[str, str]]) -> dict[str, str]:
+    """Return SHA-256 by module of the user's own source of the model's backbone.
+
+    Args:
+        section: The model.
+        known: What was found before, by all that tells the backbone; what is found is put in.
+    """
+    model = section.overrides
+    named = frozenset(name for name, value in model.items() if value is not None)
+    which = (str(model.get("backbone")), named, section.preset, section.init_from)
+    if which not in known:
+        known[which] = _read_code(section)
+    return known[which]
+
+
+def _read_code(section: ModelSection) -> dict[str, str]:
     model = section.overrides
     code = model_code(model)
     if not code and section.preset:

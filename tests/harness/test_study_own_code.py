@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from lram.agents import own_code
 from lram.agents.checkpoints.folder import save_checkpoint
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.network import build_model
@@ -19,7 +21,7 @@ from lram.envs import registry
 from lram.harness.collection.collect import collect
 from lram.harness.evaluation import Machine
 from lram.harness.storage.json_files import read_json, write_json
-from lram.harness.studies import running
+from lram.harness.studies import cells, running
 from lram.harness.studies.cells import cells_of
 from lram.harness.studies.folder import StudyFolder
 from lram.harness.studies.running import ablate
@@ -87,6 +89,24 @@ def test_another_source_of_the_backbone_makes_another_cell(home: Path) -> None:
     assert cell_of(study({"gru": {"hidden": 8}})) == built_in
 
 
+def test_a_source_is_read_once_for_all_cells_and_parsed_once_a_content(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Mock(wraps=cells.model_code)
+    parsed = Mock(wraps=own_code._imported)
+    monkeypatch.setattr(cells, "model_code", read)
+    monkeypatch.setattr(own_code, "_imported", parsed)
+    monkeypatch.setattr(own_code, "_IMPORTED", {})
+    made = cells_of(replace(study(OWN), seeds=(0, 1, 2)), {"/a": "aa"}, ["toy:lram@1"])
+    assert [set(cell.code) for cell in made] == [{"module own_leaky"}] * 6
+    assert read.call_count == 2  # one a level: these name different fields of the model
+    assert code_of("own_leaky:SPEC") == code_of("own_leaky:SPEC") == own_code.model_code(OWN)
+    assert parsed.call_count == 1
+    (home / "own_leaky.py").write_text(f"{BACKBONE}import own_agent\n")
+    assert set(code_of("own_leaky:SPEC")) == {"own_leaky", "own_agent"}
+    assert parsed.call_count == 3
+
+
 def test_a_training_from_a_checkpoint_of_ones_own_backbone_is_of_its_source(home: Path) -> None:
     config = config_from_dict({"width": 16, "layers": 1, **OWN})
     save_checkpoint(home / "from", build_model(config, 0), config, trained=False, card={})
@@ -144,8 +164,6 @@ def test_cells_that_were_made_without_noting_their_code_are_kept_and_said(home: 
 
 def earlier_folder(asked: Study, opened: StudyFolder) -> str:
     """Return the folder of a study's first cell as versions that noted no code named it."""
-    from lram.harness.studies import cells
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cells, "model_code", lambda model: {})
         cell, _ = cells_of(asked, opened.plan.stores, opened.plan.protocols)
