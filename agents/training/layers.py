@@ -28,10 +28,11 @@ def with_present_name(plain: Mapping[str, Any], *, written_out: bool = False) ->
 
 
 def before(plain: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe's plain values without what the backbone that ``later`` names takes the place of.
+    """Return a recipe's plain values without what the backbone or preset of ``later`` takes the place of.
 
-    These are a backbone of another kind with its options, or a preset of one, whose width and number of
-    blocks stay. What ``later`` names itself is not put in.
+    Of a backbone, these are one of another kind with its options, or a preset of one, whose width and number
+    of blocks stay. Of a preset, they are a backbone of another kind with its options, width and number of
+    blocks, which the preset has itself. What ``later`` names itself is not put in.
 
     Raises:
         AgentError: The preset whose sizes stay is none.
@@ -40,10 +41,14 @@ def before(plain: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]
     if not isinstance(model, Mapping) or not isinstance(changes, Mapping):
         return dict(plain)
     named = changes.get("backbone")
+    earlier, preset = (str(model.get(name) or "") for name in ("backbone", "preset"))
+    replaced = earlier and not preset and not model.get("init_from")
+    if replaced and "preset" in changes and "backbone" not in changes:
+        kind = preset_kind(str(changes["preset"]))
+        return dict(plain) if kind in ("", _kind(earlier)) else {**plain, "model": _unsized(model)}
     if not isinstance(named, str) or not named or "preset" in changes or model.get("init_from"):
         return dict(plain)
-    kind, earlier = _kind(named), str(model.get("backbone") or "")
-    preset = str(model.get("preset") or "")
+    kind = _kind(named)
     if kind in ({preset_kind(preset)} if preset else {_kind(earlier)} if earlier else set()):
         return dict(plain)
     # Of own code that stands under no entry point only its import tells the kind, so its options are known
@@ -59,6 +64,14 @@ def before(plain: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]
         config = parse_preset(preset)
         left = {"width": config.width, "layers": config.layers, **left}
     return {**plain, "model": left}
+
+
+def _unsized(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's fields but for its backbone, the options of it, its width and its number of blocks."""
+    gone = ("backbone", "width", "layers")
+    return {
+        name: value for name, value in model.items() if name not in gone and not isinstance(value, Mapping)
+    }
 
 
 def _kind(backbone: str) -> str:

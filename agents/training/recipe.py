@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
@@ -381,6 +382,16 @@ def model_config(section: ModelSection, initial: ModelConfig | None = None) -> M
             f"the recipe's model has two backbones, {initial.kind} of {whose} and {others[0]}; leave one of "
             "them out, and set model.width and model.layers where it is the preset"
         )
+    own_fields = [one.name for one in fields(ModelConfig)]
+    for name in plain.keys() - {*MODEL_FIELDS, *specs}:
+        if plain[name] is None and specs and not get_close_matches(name, own_fields, n=1, cutoff=0.75):
+            del plain[name]  # a base has options there, and what is said over it leaves them out
+        elif isinstance(plain[name], Mapping) and specs:
+            raise AgentError(
+                f"the recipe's model has the section {shown(name)}, and its backbone is of the kind "
+                f"{' and '.join(specs)}; take the section out, or where a base has it, set "
+                f'model.{shown(name)} to "none"'
+            )
     for name in ("width", "layers"):
         if name not in plain:
             raise AgentError(f"the recipe's model has no {name}; set model.{name}, or model.preset")

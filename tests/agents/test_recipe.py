@@ -568,6 +568,60 @@ def test_a_base_s_own_backbone_takes_options(tmp_path: Path) -> None:
         read_recipe(over)
 
 
+OWN_BACKBONE = (
+    "from dataclasses import dataclass\n"
+    "from lram.agents.backbones import BackboneSpec\n"
+    "@dataclass(frozen=True)\n"
+    "class Options:\n"
+    "    hidden: int = 8\n"
+    "@dataclass(frozen=True)\n"
+    "class Others:\n"
+    "    wide: int = 8\n"
+    'LEAKY = BackboneSpec("own_leaky", Options, "own_two:Options")\n'
+    'WIDER = BackboneSpec("own_wider", Others, "own_two:Others")\n'
+)
+
+
+def test_a_later_preset_or_own_backbone_takes_the_place_of_a_base_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_two.py").write_text(OWN_BACKBONE)
+    monkeypatch.syspath_prepend(tmp_path)
+    base, over = tmp_path / "base.toml", tmp_path / "over.toml"
+    base.write_text(
+        '[model]\nbackbone = "own_two:LEAKY"\nwidth = 32\nlayers = 2\nactions_in_context = true\n'
+        "[model.own_leaky]\nhidden = 3\n"
+    )
+    over.write_text('base = "base.toml"\n[model]\npreset = "gru-1M"\nlayers = 3\n')
+    for recipe in (read_recipe(over), read_recipe(base, ["model.preset=gru-1M", "model.layers=3"])):
+        assert recipe.model.preset == "gru-1M"
+        assert recipe.model.overrides == {"actions_in_context": True, "layers": 3}
+        config = model_config(recipe.model)
+        assert (config.kind, config.width) == ("gru", parse_preset("gru-1M").width)
+    # A preset of the kind that is there leaves it as it is.
+    base.write_text('[model]\nbackbone = "gru"\nwidth = 32\nlayers = 2\n')
+    assert model_config(read_recipe(base, ["model.preset=gru-1M"]).model).width == 32
+
+
+def test_options_of_another_backbone_of_ones_own_are_refused_and_can_be_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_two.py").write_text(OWN_BACKBONE)
+    monkeypatch.syspath_prepend(tmp_path)
+    base = tmp_path / "base.toml"
+    base.write_text(
+        '[model]\nbackbone = "own_two:LEAKY"\nwidth = 32\nlayers = 2\n[model.own_leaky]\nhidden = 3\n'
+    )
+    wider = ["model.backbone=own_two:WIDER", "model.own_wider.wide=4"]
+    with pytest.raises(AgentError, match=r"section own_leaky, .* kind own_wider; take the section out, or"):
+        model_config(read_recipe(base, wider).model)
+    recipe = read_recipe(base, [*wider, "model.own_leaky=none"])
+    assert model_config(recipe.model).backbone.wide == 4
+    assert model_config(recipe_from_dict(recipe_to_dict(recipe)).model) == model_config(recipe.model)
+    with pytest.raises(AgentError, match="has no field decodes"):
+        model_config(read_recipe(base, ["model.decodes=none"]).model)
+
+
 def test_an_own_backbone_s_option_may_be_the_word_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
