@@ -160,8 +160,8 @@ def _actions_seen(
 
 def _doubt(raw: RawEpisode, options: Options) -> str:
     """Return why actions that count as numbers may be an index; empty where somebody says what they are."""
-    told = options.continuous_actions or options.clip_actions or options.action_bounds is not None
-    if raw.space is not None or options.discrete_actions is not None or told:
+    stated = options.continuous_actions or options.clip_actions or options.action_bounds is not None
+    if raw.space is not None or options.discrete_actions is not None or stated:
         return ""
     values = np.asarray(raw.actions)
     if _one_hot(values):

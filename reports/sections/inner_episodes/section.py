@@ -109,8 +109,8 @@ def _caveats(result: PartsResult) -> tuple[Caveat, ...]:
         (
             Caveat(
                 "parts-failed",
-                "Of these pairs of models one failed trials by its own errors, which nothing can stand for: "
-                "by the trials that are left it would be flattered, so they are not compared.",
+                "In these pairs one model failed trials through its own errors. The trials that are left "
+                "would flatter it, so the pairs are not compared.",
                 result.not_compared,
             ),
         )
