@@ -22,6 +22,7 @@ In brackets stands what else a class derives from::
                 MissingBackboneError        the code of a backbone from outside is not here
                 SourceError                 a file or episode to import cannot be read
                 DamagedCardError            a store's card is missing or damaged
+                WorkerDiedError             a process that prepares batches is no more
 
 Catch a root to catch all of a room. The command line prints the message of each of the three ``ROOTS`` and
 exits with code 2. ``envs`` and ``agents`` know nothing of the harness and of each other, so there is no root

@@ -162,7 +162,8 @@ def mean_interval(
     estimable = noisy & (by_design >= _LEAST_DEGREES) & (moments.exceptions.sum(axis=-1) >= LEAST_EXCEPTIONS)
     error = np.sqrt(variance)
     third = (weights**3 * moments.third / moments.episodes**2).sum(axis=-1)
-    skew = np.divide(third, error**3, out=np.zeros_like(error), where=noisy)
+    cube = error**3  # of the smallest variances it is 0 in floating point
+    skew = np.divide(third, cube, out=np.zeros_like(error), where=cube > 0)
     z = NormalDist().inv_cdf((1 + level) / 2)
     quantile = special.stdtrit(np.maximum(degrees, 1.0), (1 + level) / 2)
     move = skew * (2 * z * z + 1) / 6

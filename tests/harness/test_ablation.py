@@ -22,6 +22,7 @@ from support.ready.client import ADDRESS
 
 from lram.agents.api import AgentError, AgentInfo, Episode, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint
+from lram.agents.patterns import fits
 from lram.agents.training.batches import Batch
 from lram.agents.training.recipe import model_config
 from lram.envs.errors import SelectionError
@@ -553,9 +554,9 @@ def test_an_evaluation_that_was_interrupted_begins_again_in_a_folder_that_was_mo
 
 
 def test_a_level_is_named_by_its_brackets_too() -> None:
-    assert running._fits("xlstm[7:1]", "xlstm[7:1]")
-    assert running._fits("on, seed 1", "on*")
-    assert not running._fits("on, seed 1", "o")
+    assert fits("xlstm[7:1]", "xlstm[7:1]")
+    assert fits("on, seed 1", "on*")
+    assert not fits("on, seed 1", "o")
 
 
 @pytest.mark.slow

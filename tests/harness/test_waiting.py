@@ -67,7 +67,7 @@ def trainer(updates: int, every: int) -> Any:
     )
     model = SimpleNamespace(config=SimpleNamespace(describe=lambda: "a model"), parameter_count=7)
     data = SimpleNamespace(windows=SimpleNamespace(cycle=["toy"], tasks=["toy/reach"]), facts={})
-    return SimpleNamespace(recipe=recipe, model=model, data=data, accumulate=1, update=0)
+    return SimpleNamespace(recipe=recipe, model=model, data=data, accumulate=1, update=0, origin={})
 
 
 def validated(update: int, seconds: float) -> dict[str, Any]:

@@ -104,6 +104,15 @@ def test_one_or_two_jackpots_are_no_interval():
     assert np.isnan(found.low[~found.estimable]).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_returns_that_differ_by_next_to_nothing_have_no_skew():
+    """The cube of their standard error is 0 in floating point."""
+    moments = statistics.Moments.of([np.array([[0.0, 1.8e-161]]), np.array([[0.0, 1.8e-161, 3.7e-161]])])
+    assert (moments.variance > 0).all()
+    found = statistics.mean_interval(equal(2), moments, LEVEL)
+    assert found.low.shape == (1,)
+
+
 def coverage_of_rates(p, counts, simulations):
     rng = statistics.stream(0, str(p), str(counts))
     solved = rng.binomial(counts, p, size=(simulations, len(counts)))
