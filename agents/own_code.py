@@ -72,7 +72,7 @@ def preset_code(name: str) -> dict[str, str]:
 def checkpoint_code(folder: str | Path) -> dict[str, str]:
     """Return :func:`model_code` of the model in a checkpoint's folder; empty where it is none.
 
-    What is wrong with a checkpoint is told by loading it, not here.
+    Loading a checkpoint reports what is wrong with it, not this.
     """
     return _source(_checkpoint_module(folder)).digests
 

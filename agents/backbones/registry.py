@@ -148,6 +148,11 @@ def spec_of(options: Any) -> BackboneSpec:
     return spec
 
 
+def is_from_outside(spec: BackboneSpec) -> bool:
+    """Return whether a backbone is another package's or the user's own."""
+    return built_in(spec.kind) is not spec
+
+
 def spec_of_class(backbone: Backbone) -> BackboneSpec | None:
     """Return the backbone whose class is exactly that of ``backbone``; None for wrappers and subclasses."""
     name = f"{type(backbone).__module__}:{type(backbone).__qualname__}"
@@ -185,7 +190,7 @@ def home_of(spec: BackboneSpec) -> str:
     Raises:
         AgentError: It stands in no module under any name, so that a checkpoint could not name it.
     """
-    if built_in(spec.kind) is spec:
+    if not is_from_outside(spec):
         return ""
     for name, one in _specs_beside(spec.options):
         if one is spec:
@@ -203,7 +208,7 @@ def build_backbone(model: ModelShape) -> Backbone:
         AgentError: It is of another package or the user's own, and its code raises, or makes no backbone.
     """
     spec = spec_of(model.backbone)
-    if built_in(spec.kind) is spec:
+    if not is_from_outside(spec):
         return _build(spec, model)
     with own_code(f"the backbone {spec.kind} cannot be made", "fix its code, or the model's fields"):
         made = _build(spec, model)

@@ -383,7 +383,7 @@ def model_config(section: ModelSection, initial: ModelConfig | None = None) -> M
             "them out, and set model.width and model.layers where it is the preset"
         )
     own_fields = [one.name for one in fields(ModelConfig)]
-    for name in plain.keys() - {*MODEL_FIELDS, *specs}:
+    for name in sorted(plain.keys() - {*MODEL_FIELDS, *specs}):
         if plain[name] is None and specs and not get_close_matches(name, own_fields, n=1, cutoff=0.75):
             del plain[name]  # a base has options there, and what is said over it leaves them out
         elif isinstance(plain[name], Mapping) and specs:

@@ -12,7 +12,7 @@ import msgspec
 import torch
 
 from lram.agents.api import AgentError
-from lram.agents.backbones.registry import built_in
+from lram.agents.backbones.registry import is_from_outside
 from lram.agents.backbones.sequences import check_sequences, plain_sequences
 from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
 from lram.agents.checkpoints.known_tasks import known_tasks
@@ -130,7 +130,7 @@ def _check_forward(model: ActionModel, recipe: Recipe, device: torch.device) -> 
     some backbones are made of kernels for GPUs, or for bfloat16, alone.
     """
     config = model.config
-    if built_in(config.kind) is config.spec:
+    if not is_from_outside(config.spec):
         return
     longest, tokens = config.past.longest_forward, recipe.sampling.context * config.pass_tokens
     tokens = min(tokens, longest or tokens)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lram.agents.api import AgentError
-from lram.agents.backbones.registry import built_in
+from lram.agents.backbones.registry import is_from_outside
 from lram.agents.backbones.sequences import read_sequences
 from lram.agents.model.config import config_to_dict
 from lram.agents.model.network import ActionModel
@@ -297,7 +297,7 @@ class Trainer:
     def _own_code(self) -> AbstractContextManager[Any]:
         """Turn what a backbone from outside raises into one sentence."""
         config = self.model.config
-        if built_in(config.kind) is config.spec:
+        if not is_from_outside(config.spec):
             return nullcontext()
         return own_code(
             f"training into {self.run} ended in the backbone {config.kind}",

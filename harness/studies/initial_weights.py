@@ -28,10 +28,12 @@ class InitialWeights:
         Raises:
             LramError: The checkpoint, or what the training noted, cannot be read.
         """
+        from lram.agents.training.folder import is_finished  # which imports torch
+
         model = cell.entry.recipe.get("model")
         place = str(model.get("init_from", "")) if isinstance(model, Mapping) else ""
         before = _began_from(train) if place else ""
-        if not before or (not Path(place).exists() and _is_over(train)):
+        if not before or (not Path(place).exists() and is_finished(train)):
             return ""  # a study is evaluated and timed anew without what its trainings began from
         if before == (now := self._digest(place)):
             return ""
@@ -62,12 +64,6 @@ def check_initial_weights(cells: Sequence[CellFolder]) -> None:
         f"because {found[first]}; put those back, or move these folders away, and the cells are made anew: "
         f"{' '.join(cell.path.name for cell in found)}"
     )
-
-
-def _is_over(train: Path) -> bool:
-    from lram.agents.training.folder import is_finished
-
-    return is_finished(train)
 
 
 def _began_from(train: Path) -> str:

@@ -542,17 +542,23 @@ def test_losses_of_different_targets_or_splits_are_not_compared(
 
 
 def test_validation_on_training_trajectories_is_said(folder: Folder) -> None:
-    def write(entry: CellEntry, data: dict[str, object]) -> None:
+    def write(entry: CellEntry, data: dict[str, object], **card: object) -> None:
         file = CellFolder(folder.path, entry).checkpoint / "config.json"
-        file.write_text(json.dumps({"card": {"data": data}}))
+        file.write_text(json.dumps({"card": {"data": data, **card}}))
 
     counts = {"training": 40, "different": 31, "validation": 8, "digests": ""}
+    earlier: dict[str, object] = {"validation_in_training": 0, "validation_in_earlier": 3}
     for number, entry in enumerate(folder.plan.cells):
         copies = 5 if number == 1 else 0
         write(entry, {} if number == 2 else {"trajectories": {**counts, "validation_in_training": copies}})
+    write(folder.plan.cells[3], {"trajectories": {**counts, **earlier}}, init_from={"digest": "5" * 64})
+    earlier |= {"validation_in_earlier": 0, "earlier_complete": False}
+    write(folder.plan.cells[4], {"trajectories": {**counts, **earlier}}, init_from={"digest": "5" * 64})
     items = {caveat.kind: caveat.items for caveat in section([folder.path]).caveats}
     assert items == {
         "study_validated_on_training": ("on, seed 0: 5 of 8 validation trajectories",),
+        "study_validated_on_earlier": ("on, seed 1: 3 of 8 validation trajectories",),
+        "study_earlier_not_compared": ("off, seed 2",),
         "study_validation_not_compared": ("off, seed 1",),
     }
 

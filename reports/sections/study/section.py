@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from lram.reports import text
 from lram.reports.model import Caveat
 from lram.reports.samples import Resampling
 from lram.reports.section import Section, SectionSettings, SectionSpec
-from lram.reports.sections.study.cells import StudyValues, read_cells
+from lram.reports.sections.study.cells import CellValues, StudyValues, read_cells
 from lram.reports.sections.study.curves import (
     StudyCurves,
     curves_table,
@@ -322,43 +322,7 @@ def _caveats(study: StudyValues, effects_: Sequence[Effect]) -> list[Caveat]:
             "versions, and copied. Effects that these studies report together rest on the same trainings."
         )
         found.append(Caveat("study_reused", text_, reused))
-    failed = tuple(
-        f"{cell.title}: {text.count(cell.failed, 'episode')}"
-        f"{', no score on ' + text.listing(list(cell.uncounted)) if cell.uncounted else ''}"
-        for cell in cells
-        if cell.failed
-    )
-    if failed:
-        text_ = (
-            f"Episodes of the study {name} failed by the model's own errors. They count with the least "
-            "return of the task. Where none is known the cell has no score, and its level is not compared by "
-            "score."
-        )
-        found.append(Caveat("study_failed", text_, failed))
-    errored = tuple(cell.title for cell in cells if cell.errored > cell.failed)
-    if errored:
-        text_ = f"Episodes of the study {name} errored; pairs without both scores are left out."
-        found.append(Caveat("study_errored", text_, errored))
-    copied = tuple(
-        f"{cell.title}: {split.validation_in_training} of {split.validation} validation trajectories"
-        for cell in cells
-        if (split := cell.split) and split.validation_in_training
-    )
-    if copied:
-        text_ = (
-            f"Trainings of the study {name} were validated on trajectories that are also training "
-            "trajectories, step by step: their validation losses and predicted repetitions are not of "
-            "held-out data."
-        )
-        found.append(Caveat("study_validated_on_training", text_, copied))
-    validated = (cell for cell in cells if cell.loss is not None or cell.diverged)
-    unknown = tuple(cell.title for cell in validated if cell.split_unknown)
-    if unknown:
-        text_ = (
-            f"Of trainings of the study {name} it is not recorded whether validation trajectories are also "
-            "training trajectories (earlier versions split by episode and did not look)."
-        )
-        found.append(Caveat("study_validation_not_compared", text_, unknown))
+    found += [*_failures(name, cells), *_splits(name, cells)]
     if study.incomparable:
         text_ = (
             f"Validation losses and predicted repetitions of the study {name} do not compare and are left "
@@ -384,6 +348,79 @@ def _caveats(study: StudyValues, effects_: Sequence[Effect]) -> list[Caveat]:
         )
         found.append(Caveat("study_load", text_, busy))
     return found
+
+
+def _failures(name: str, cells: Sequence[CellValues]) -> Iterator[Caveat]:
+    """Yield which cells have episodes without a score, by the model's own errors and by others."""
+    failed = tuple(
+        f"{cell.title}: {text.count(cell.failed, 'episode')}"
+        f"{', no score on ' + text.listing(list(cell.uncounted)) if cell.uncounted else ''}"
+        for cell in cells
+        if cell.failed
+    )
+    if failed:
+        yield Caveat(
+            "study_failed",
+            f"Episodes of the study {name} failed by the model's own errors. They count with the least "
+            "return of the task. Where none is known the cell has no score, and its level is not compared by "
+            "score.",
+            failed,
+        )
+    errored = tuple(cell.title for cell in cells if cell.errored > cell.failed)
+    if errored:
+        yield Caveat(
+            "study_errored",
+            f"Episodes of the study {name} errored; pairs without both scores are left out.",
+            errored,
+        )
+
+
+def _splits(name: str, cells: Sequence[CellValues]) -> Iterator[Caveat]:
+    """Yield which cells were validated on what is not held out, or where that is not known."""
+    split = [(cell.title, one) for cell in cells if (one := cell.split) is not None and one.validation]
+    of = "validation trajectories"
+    not_held_out = "their validation losses and predicted repetitions are not of held-out data."
+    copied = {
+        title: f"{title}: {one.validation_in_training} of {one.validation} {of}"
+        for title, one in split
+        if one.validation_in_training
+    }
+    if copied:
+        yield Caveat(
+            "study_validated_on_training",
+            f"Trainings of the study {name} were validated on trajectories that are also training "
+            f"trajectories, step by step: {not_held_out}",
+            tuple(copied.values()),
+        )
+    before = {
+        title: f"{title}: {one.validation_in_earlier} of {one.validation} {of}"
+        for title, one in split
+        if one.validation_in_earlier
+    }
+    if before:
+        yield Caveat(
+            "study_validated_on_earlier",
+            f"Trainings of the study {name} were validated on trajectories that the checkpoint which they "
+            f"began from was trained on: {not_held_out}",
+            tuple(before.values()),
+        )
+    silent = tuple(title for title, one in split if not one.earlier_complete and title not in before)
+    if silent:
+        yield Caveat(
+            "study_earlier_not_compared",
+            f"Of trainings of the study {name} that began from a checkpoint it is not recorded, or not in "
+            "whole, whether that one was trained on the validation trajectories.",
+            silent,
+        )
+    validated = (cell for cell in cells if cell.loss is not None or cell.diverged)
+    unknown = tuple(cell.title for cell in validated if cell.split_unknown)
+    if unknown:
+        yield Caveat(
+            "study_validation_not_compared",
+            f"Of trainings of the study {name} it is not recorded whether validation trajectories are also "
+            "training trajectories (earlier versions split by episode and did not look).",
+            unknown,
+        )
 
 
 SPEC = SectionSpec(KEY, "study.json", section)
