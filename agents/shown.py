@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 _SEARCHED: set[Path] = set()
@@ -16,6 +17,14 @@ def shown(text: str, longest: int = 80) -> str:
     if not text.isprintable():
         text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
     return text if len(text) <= longest else text[:longest] + "..."
+
+
+def few(names: Iterable[str], most: int = 5, between: str = ", ") -> str:
+    """Return ``a, b and 7 more``: at most ``most`` names, and how many others there are; empty for none."""
+    listed = list(names)
+    closing = "; and" if between == "; " else " and"
+    more = f"{closing} {len(listed) - most:,} more" if len(listed) > most else ""
+    return between.join(listed[:most]) + more
 
 
 def found_code(folder: Path) -> None:

@@ -54,7 +54,7 @@ def finetuning_recipe(
     processor, with the data, the model and the number of updates replaced.
 
     Args:
-        checkpoint: Its folder.
+        checkpoint: Its folder, or the name of a model that comes with the package.
         stores: Folders of trajectory stores.
         tasks: Patterns of task ids in them.
         updates: Optimiser updates; the warm-up is a fiftieth of them.
@@ -67,9 +67,10 @@ def finetuning_recipe(
         AgentError: It is no checkpoint.
     """
     from lram.agents.checkpoints.folder import load_checkpoint
+    from lram.agents.checkpoints.shipped import checkpoint_folder
     from lram.agents.model.config import config_to_dict
 
-    _, meta = load_checkpoint(checkpoint)
+    _, meta = load_checkpoint(checkpoint_folder(checkpoint))
     recorded = meta.card.get("recipe")
     base = (
         recipe_from_dict(recorded, f"the card of {checkpoint}") if isinstance(recorded, Mapping) else Recipe()

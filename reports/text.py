@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Sequence
 
+from lram.agents.shown import few
 from lram.envs.scores import Normaliser
 from lram.harness.words import count as count
 from lram.reports.model import ALL_EQUAL, BORROWED, FEW, UNSIMULATED, Doubt, Estimate
@@ -120,8 +121,7 @@ def score_words(normaliser: Normaliser) -> str:
 
 def listing(items: Sequence[str], limit: int = 12) -> str:
     """Return ``a, b`` or, beyond ``limit`` items, ``a, b and 7 more``."""
-    more = f" and {len(items) - limit:,} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
+    return few(items, limit)
 
 
 def reason_without(task: str, reason: str) -> str:

@@ -33,7 +33,7 @@ from lram.agents.checkpoints.reference import (
 from lram.agents.checkpoints.untrusted import SAVE_AGAIN, damage_reported, load_plain, unpack
 from lram.agents.model.config import ModelConfig, config_to_dict
 from lram.agents.model.network import ActionModel, without_memory
-from lram.agents.shown import shown
+from lram.agents.shown import few, shown
 from lram.agents.sums import file_sum
 
 POLICY = "policy.pth"
@@ -245,7 +245,5 @@ def _read(config: ModelConfig, assumed: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _listed(names: Iterable[str], first: int = 3) -> str:
-    names = list(names)
-    more = f" and {len(names) - first} more" if len(names) > first else ""
-    return ", ".join(shown(name) for name in names[:first]) + more if names else "nothing"
+def _listed(names: Iterable[str]) -> str:
+    return few(map(shown, names), 3) or "nothing"

@@ -9,6 +9,7 @@ Each is a checkpoint's folder in ``data/checkpoints``. How they were made, and w
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -33,3 +34,16 @@ def shipped_checkpoints() -> dict[str, Path]:
     return {
         name: base / folder for name, folder in _FOLDERS.items() if (base / folder / "config.json").is_file()
     }
+
+
+def checkpoint_folder(place: str | os.PathLike[str]) -> Path:
+    """Return the folder of the checkpoint that a user names to train, round or read.
+
+    Args:
+        place: Its folder, or as text the name of a model that comes with the package. A folder that is called
+            so comes first: recipes have always named folders. A path object is a folder.
+    """
+    folder = Path(place)
+    if isinstance(place, str) and place in shipped_checkpoints() and not folder.is_dir():
+        return shipped_checkpoints()[place]
+    return folder

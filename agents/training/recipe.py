@@ -53,15 +53,19 @@ class ModelSection:
 
     Attributes:
         preset: Where the model starts from; empty with ``init_from``, or where all is in ``overrides``.
-        init_from: Checkpoint whose weights (and model, but for the overrides) training starts from.
+        init_from: Checkpoint whose weights (and model, but for the overrides) training starts from: its
+            folder, or the name of a model that comes with the package.
         overrides: Fields of :class:`lram.agents.model.config.ModelConfig`, its sections as dictionaries. In a
             file they stand in ``[model]`` beside the preset. None is written ``"none"`` there.
     """
 
     preset: Annotated[str, Meta(description="a preset of 'lram agents', such as xlstm[7:1]-1M")] = ""
-    init_from: Annotated[str, Meta(description="a checkpoint's folder: training starts from its weights")] = (
-        ""
-    )
+    init_from: Annotated[
+        str,
+        Meta(
+            description="a checkpoint's folder, or a model that comes along: training starts from its weights"
+        ),
+    ] = ""
     state_init: Annotated[
         Literal["reference", "standardised"],
         Meta(

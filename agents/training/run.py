@@ -16,6 +16,7 @@ from lram.agents.backbones.registry import is_from_outside
 from lram.agents.backbones.sequences import check_sequences, plain_sequences
 from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
 from lram.agents.checkpoints.known_tasks import known_tasks
+from lram.agents.checkpoints.shipped import checkpoint_folder
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.network import ActionModel, build_model
 from lram.agents.model.tokens import ACTION_DIMS
@@ -221,7 +222,7 @@ def _new_model(recipe: Recipe) -> tuple[ActionModel, dict[str, str]]:
         return build_model(model_config(section), recipe.seed), {}
     if section.preset:
         raise AgentError("the recipe names model.preset and model.init_from; leave one of them out")
-    loaded, meta = load_checkpoint(section.init_from)
+    loaded, meta = load_checkpoint(checkpoint_folder(section.init_from))
     config = model_config(section, meta.config)
     model = build_model(config, recipe.seed)
     weights, wanted = loaded.state_dict(), model.state_dict()

@@ -19,6 +19,7 @@ from lram.agents.api import AgentError, TaskSpec
 from lram.agents.model.encoders import IMAGE_SHAPE
 from lram.agents.model.tokens import ACTION_DIMS, DISCRETE_ACTIONS
 from lram.agents.patterns import fits
+from lram.agents.shown import few
 from lram.agents.training.sampling import DomainEpisodes, Integers, chances, in_order
 
 if TYPE_CHECKING:
@@ -149,8 +150,8 @@ def select(
     for domain in in_order(spec.domain for spec in specs.values()):
         if not any(specs[task].domain == domain for task in found):
             raise AgentError(
-                f"no episode of {domain} is left by the policies {_listed(selection.policies)}; name others, "
-                f"or leave {domain} out of the tasks"
+                f"no episode of {domain} is left by the policies {few(map(repr, selection.policies))}; name "
+                f"others, or leave {domain} out of the tasks"
             )
     tasks = tuple(specs[task] for task in sorted(found) if specs[task].domain not in selection.left_out)
     if not tasks:
@@ -322,12 +323,7 @@ def _check_patterns(what: str, patterns: Sequence[str], names: Iterable[str]) ->
     for pattern in patterns:
         if not any(fits(name, pattern) for name in there):
             raise AgentError(
-                f"no {what} of the trajectory stores matches {pattern!r}; there are {_listed(there)}"
+                f"no {what} of the trajectory stores matches {pattern!r}; there are {few(map(repr, there))}"
             )
     if not patterns:
         raise AgentError(f"no pattern of a {what} is given, so nothing is selected; give '*' for all")
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(repr(name) for name in names[:most]) + more

@@ -26,7 +26,7 @@ from lram.agents.model.network import ActionModel
 from lram.agents.model.tokens import ACTION_DIMS
 from lram.agents.own_code import changed, check_loaded_model, model_code
 from lram.agents.own_errors import own_code
-from lram.agents.shown import command
+from lram.agents.shown import command, few
 from lram.agents.training.batches import Batch
 from lram.agents.training.distributed import World
 from lram.agents.training.loading import Loader, WorkerDiedError
@@ -371,11 +371,10 @@ class Trainer:
     def _not_finite(self, what: str, batches: Sequence[Batch]) -> str:
         table = self.data.windows.tasks
         names = sorted({table[index].id for batch in batches for index in batch.tasks.tolist()})
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         domains = ", ".join(dict.fromkeys(batch.domain for batch in batches))
         return (
-            f"the {what} of update {self.update + 1} is no finite number (domain {domains}; tasks {shown}): "
-            f"training ended, and the last states are in {self.run / 'state'}; lower "
+            f"the {what} of update {self.update + 1} is no finite number (domain {domains}; tasks "
+            f"{few(names)}): training ended, and the last states are in {self.run / 'state'}; lower "
             "optimizer.learning_rate, or look at those tasks' trajectories"
         )
 

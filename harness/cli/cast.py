@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from lram.harness.cli.options import CheckpointArgument
-from lram.harness.cli.printing.paths import writing
+from lram.harness.cli.printing.paths import as_typed, writing
 
 
 def cast(
@@ -29,8 +29,9 @@ def cast(
     import torch
 
     from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
+    from lram.agents.checkpoints.shipped import checkpoint_folder
 
-    model, meta = load_checkpoint(checkpoint)
+    model, meta = load_checkpoint(checkpoint_folder(as_typed(str(checkpoint))))
     card = {**meta.card, "cast": {"from": meta.digest, "dtype": dtype}}
     kind: torch.dtype = getattr(torch, dtype)
     with writing(output):

@@ -84,7 +84,9 @@ NormaliserOption = Annotated[
 # What is read or written.
 RunArgument = Annotated[Path, Parameter(help="Folder of a run.")]
 DomainArgument = Annotated[str, Parameter(help="Name of a domain.")]
-CheckpointArgument = Annotated[Path, Parameter(help="Folder of the checkpoint.")]
+CheckpointArgument = Annotated[
+    Path, Parameter(help="Folder of the checkpoint, or the name of a model that comes with the package.")
+]
 StoreArgument = Annotated[Path, Parameter(help="Folder of a trajectory store.")]
 StoresArgument = Annotated[list[Path], Parameter(help="Folders of trajectory stores.")]
 OnlyTasksOption = Annotated[

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from lram.agents.shown import few
 from lram.harness.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NOT_JUDGED
 from lram.harness.cli.options import DEFAULT_MACHINE, MachineOptions, RunArgument, TrustOption
 from lram.harness.progress import quiet, shown
@@ -133,8 +134,7 @@ def _why(other: Sequence[Replayed]) -> str:
     found = list(dict.fromkeys(condition for one in other for condition in one.conditions))
     if not found:
         return "the replays failed, for the reasons above; fix that and repeat"
-    more = f"; and {len(found) - _CONDITIONS_SHOWN} more" if len(found) > _CONDITIONS_SHOWN else ""
     return (
-        f"{'; '.join(found[:_CONDITIONS_SHOWN])}{more}. Repeat it on a machine and with versions as they "
+        f"{few(found, _CONDITIONS_SHOWN, '; ')}. Repeat it on a machine and with versions as they "
         "were ('provenance/' in the run's folder tells them)"
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lram.agents.shown import few
 from lram.envs.text import printable
 
 READ = {
@@ -69,9 +70,8 @@ class LeftOutFiles:
 
     def describe(self) -> str:
         """Return it in words, with the first names."""
-        shown = ", ".join(printable(name, 100) for name in self.names[:_NAMED])
-        more = f" and {len(self.names) - _NAMED} more" if len(self.names) > _NAMED else ""
-        return f"{len(self.names)} {self.why} ({shown}{more})"
+        shown = few((printable(name, 100) for name in self.names), _NAMED)
+        return f"{len(self.names)} {self.why} ({shown})"
 
 
 def skipped(source: Path, layout: str, *, store: bool = False) -> list[LeftOutFiles]:

@@ -11,6 +11,7 @@ import numpy as np
 from lram.agents.api import TaskSpec
 from lram.agents.model.encoders import fits_model
 from lram.agents.patterns import fits
+from lram.agents.shown import few
 from lram.agents.training.sampling import chances
 from lram.agents.trajectories import TrajectoryStore
 from lram.harness.distinct_stores import check_distinct
@@ -82,7 +83,7 @@ def draw(
     if not by_task:
         raise LramError(
             "the stores hold no trajectory of the tasks and policies that are asked for; their tasks are "
-            f"{', '.join(there[:5])}{f' and {len(there) - 5} more' if len(there) > 5 else ''}"
+            f"{few(there)}"
         )
     found, copies = [], 0
     for task, episodes in sorted(by_task.items()):

@@ -19,6 +19,7 @@ from typing import Any
 
 from lram.agents.model.encoders import fits_model
 from lram.agents.patterns import fits
+from lram.agents.shown import few
 from lram.agents.training.heldout import all_trajectories, trained_trajectories
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.agents.training.sampling import chances
@@ -81,8 +82,7 @@ def choose(
     tasks = [task for task in ids if not wanted.tasks or any(fits(task, p) for p in wanted.tasks)]
     if not tasks:
         raise LramError(
-            "the trajectory stores hold none of the tasks that are selected; they hold "
-            f"{', '.join(ids[:5])}{f' and {len(ids) - 5} more' if len(ids) > 5 else ''}"
+            f"the trajectory stores hold none of the tasks that are selected; they hold {few(ids)}"
         )
     chosen = set(tasks)
     usable = {
@@ -127,7 +127,7 @@ def _usable(stores: Sequence[TrajectoryStore], wanted: Wanted) -> set[_Episode]:
     if not named:
         raise LramError(
             f"no policy of the trajectory stores matches {', '.join(map(repr, wanted.policies))}; there are "
-            f"{', '.join(map(repr, policies[:5]))}{' and more' if len(policies) > 5 else ''}"
+            f"{few(map(repr, policies))}"
         )
     return {
         (place, episode.number)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lram.agents.shown import few
 from lram.harness.errors import LramError
 from lram.harness.storage.records import EpisodeRecord
 from lram.harness.storage.run_folder import Run
@@ -65,5 +66,4 @@ def sample(records: Sequence[EpisodeRecord], share: float, seed: int) -> list[Ep
 def _check(run: Run, what: str, named: Sequence[str] | None, known: Sequence[str]) -> None:
     for name in named or ():
         if name not in known:
-            shown = ", ".join(known[:6]) + (f" and {len(known) - 6} more" if len(known) > 6 else "")
-            raise LramError(f"{run.path} has no {what} {name!r}; it has {shown}")
+            raise LramError(f"{run.path} has no {what} {name!r}; it has {few(known, 6)}")

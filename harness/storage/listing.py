@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from lram.agents.shown import few
 from lram.envs.text import printable
 
 _READ = {"records": re.compile(r"[^.].*\.jsonl"), "provenance": re.compile(r"[^.].*\.json")}
@@ -38,6 +39,5 @@ def not_read_words(run: Path) -> str:
     found = not_read(run)
     if not found:
         return ""
-    shown = ", ".join(printable(name, 100) for name in found[:_NAMED])
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"{run} holds what is not read ({shown}{more}); of records only files .jsonl count"
+    shown = few((printable(name, 100) for name in found), _NAMED)
+    return f"{run} holds what is not read ({shown}); of records only files .jsonl count"

@@ -28,12 +28,13 @@ class InitialWeights:
         Raises:
             LramError: The checkpoint, or what the training noted, cannot be read.
         """
+        from lram.agents.checkpoints.shipped import checkpoint_folder
         from lram.agents.training.folder import is_finished  # which imports torch
 
         model = cell.entry.recipe.get("model")
         place = str(model.get("init_from", "")) if isinstance(model, Mapping) else ""
         before = _began_from(train) if place else ""
-        if not before or (not Path(place).exists() and is_finished(train)):
+        if not before or (not checkpoint_folder(place).exists() and is_finished(train)):
             return ""  # a study is evaluated and timed anew without what its trainings began from
         if before == (now := self._digest(place)):
             return ""
@@ -41,9 +42,10 @@ class InitialWeights:
 
     def _digest(self, place: str) -> str:
         from lram.agents.checkpoints.folder import load_checkpoint  # which imports torch
+        from lram.agents.checkpoints.shipped import checkpoint_folder
 
         if place not in self._digests:
-            self._digests[place] = load_checkpoint(place)[1].digest
+            self._digests[place] = load_checkpoint(checkpoint_folder(place))[1].digest
         return self._digests[place]
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from lram.agents.api import AgentError
+from lram.agents.checkpoints.shipped import checkpoint_folder
 from lram.agents.patterns import fits
+from lram.agents.shown import few
 from lram.agents.training.recipe import Recipe, model_config
 from lram.agents.trajectories import TrajectoryStore
 from lram.envs.registry import select
@@ -77,19 +76,16 @@ def _check_recipe(recipe: Recipe, title: str, tasks: set[str]) -> None:
     try:
         if not section.init_from:
             model_config(section)
-        elif not (Path(section.init_from) / CONFIG_FILE).is_file():
-            raise AgentError(f"model.init_from names {section.init_from}, which is no checkpoint's folder")
+        elif not (checkpoint_folder(section.init_from) / CONFIG_FILE).is_file():
+            raise AgentError(
+                f"model.init_from names {section.init_from}, which is no checkpoint's folder and no model "
+                "that comes with the package; name one of these"
+            )
     except AgentError as error:
         raise AgentError(f"the cell {title!r}: {error}") from None
     for pattern in recipe.data.tasks:
         if not any(fits(task, pattern) for task in tasks):
             raise LramError(
                 f"the cell {title!r} trains on data.tasks = {pattern}, and the study's data are of "
-                f"{few(sorted(tasks)) or 'no task'}; name tasks of these"
+                f"{few(sorted(tasks), 8) or 'no task'}; name tasks of these"
             )
-
-
-def few(names: Sequence[str], most: int = 8) -> str:
-    """Return names with commas between, the last of many as a number."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"

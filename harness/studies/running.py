@@ -20,6 +20,7 @@ import msgspec
 from lram.agents.own_code import changed, code_of
 from lram.agents.patterns import fits
 from lram.agents.places import placed
+from lram.agents.shown import few
 from lram.agents.training.recipe import recipe_to_dict
 from lram.agents.trajectories import TrajectoryStore
 from lram.envs.registry import select
@@ -46,7 +47,7 @@ from lram.harness.studies.folder import (
 )
 from lram.harness.studies.initial_weights import check_initial_weights
 from lram.harness.studies.pace import CellPace, last_line
-from lram.harness.studies.preflight import check_study, few, protocols_of
+from lram.harness.studies.preflight import check_study, protocols_of
 from lram.harness.studies.records import SCHEMA, CellEntry, StudyPlan
 from lram.harness.studies.reuse import opened_others, reuse_store, reuse_trainings
 from lram.harness.studies.study import Collect, Statement, Study
@@ -209,7 +210,7 @@ def _collected_key(asked: Collect, folder: Path, say: Say) -> str:
         if not others:
             return earlier
         say(
-            f"the source of {few(others)} has changed since the trajectories in {folder / earlier} were "
+            f"the source of {few(others, 8)} has changed since the trajectories in {folder / earlier} were "
             "collected; they stay there, and others are collected"
         )
     return _digest8({"collect": asked, "code": code})
@@ -253,7 +254,7 @@ def _other_code(path: Path, cells: Sequence[Cell]) -> list[str]:
         said.append(
             f"{count(len(unnoted), 'cell')} of this study began under a version that did not note the code "
             "of own backbones and domains, and they are kept, whatever code made them; to make them anew, "
-            f"move away {few([str(path / 'cells' / one) for one in unnoted])}"
+            f"move away {few((str(path / 'cells' / one) for one in unnoted), 8)}"
         )
     if not os.path.lexists(path / STUDY_FILE):
         return said
@@ -267,7 +268,7 @@ def _other_code(path: Path, cells: Sequence[Cell]) -> list[str]:
             anew.append(cell)
     if anew:
         said.append(
-            f"the source of {few(list(others))} has changed since this study was run last, and so "
+            f"the source of {few(others, 8)} has changed since this study was run last, and so "
             f"{count(len(anew), 'cell')} of it are not those that were asked for then; what the other code "
             f"made stays in {path / 'cells'}"
         )
@@ -289,8 +290,7 @@ def _earlier_predictions(path: Path, study: Study) -> tuple[tuple[Statement, ...
 
 def _listed(cells: Sequence[Cell]) -> str:
     """Return how many cells there are, and which."""
-    more = f"; and {len(cells) - _SHOWN} more" if len(cells) > _SHOWN else ""
-    return f"{count(len(cells), 'cell')}: {'; '.join(cell.title for cell in cells[:_SHOWN])}{more}"
+    return f"{count(len(cells), 'cell')}: {few((cell.title for cell in cells), _SHOWN, '; ')}"
 
 
 def _named(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lram.agents.compute import Compute
 from lram.agents.places import placed
-from lram.agents.shown import shown
+from lram.agents.shown import few, shown
 from lram.agents.training.folder import is_finished, kept_checkpoints, recipe_of
 from lram.agents.training.recipe import recipe_digest
 from lram.harness.domain_files import differing, sources
@@ -305,8 +305,7 @@ def _same_code(watch: WatchFolder) -> None:
 
 def _setting_words(name: str, value: object) -> str:
     if isinstance(value, tuple):
-        more = f" and {len(value) - 3} more" if len(value) > 3 else ""
-        return f"{name} = {', '.join(map(str, value[:3]))}{more}"
+        return f"{name} = {few(map(str, value), 3)}"
     if isinstance(value, dict):
         return f"{name} = {', '.join(f'{key} {one}' for key, one in value.items()) or 'as usual'}"
     return f"{'digest of the recipe' if name == 'recipe' else name} = {shown(str(value))}"

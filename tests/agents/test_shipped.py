@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from lram.agents.checkpoints.folder import load_checkpoint
-from lram.agents.checkpoints.shipped import shipped_checkpoints
+from lram.agents.checkpoints.shipped import checkpoint_folder, shipped_checkpoints
 from lram.agents.factory import create_agent, list_agents
 from lram.agents.training.recipe_text import recipe_from_dict
 
@@ -30,6 +32,17 @@ def test_a_checkpoint_is_whole_and_says_how_it_was_made(name: str) -> None:
     assert meta.card["recipe"]["optimizer"]["updates"] == meta.card["update"]
     assert set(meta.target_returns) == set(meta.card["data"]["tasks"])
     assert (shipped_checkpoints()[name] / "README.md").is_file()
+
+
+def test_a_checkpoint_is_named_by_its_folder_or_as_one_that_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert checkpoint_folder("zoo-mamba") == shipped_checkpoints()["zoo-mamba"]
+    assert checkpoint_folder("runs/x/checkpoint") == Path("runs/x/checkpoint")
+    assert checkpoint_folder(Path("zoo-mamba")) == Path("zoo-mamba"), "a path object is a folder"
+    (tmp_path / "zoo-mamba").mkdir()
+    assert checkpoint_folder("zoo-mamba") == Path("zoo-mamba"), "recipes have always named folders"
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

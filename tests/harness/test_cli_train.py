@@ -18,6 +18,7 @@ from support.ready import ready_python
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
+from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.agents.model.network import build_model
 from lram.agents.training.recipe import describe_fields, model_config, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
@@ -209,6 +210,20 @@ def test_a_model_from_scratch_reads_states_as_the_one_that_it_is_compared_with_d
     save_checkpoint(tmp_path / "c", model, config, trained=True, card={"recipe": recipe_to_dict(recipe)})
     made = finetuning_recipe(tmp_path / "c", ["store"], ["*"], updates=50, scratch=True)
     assert (made.model.state_init, made.model.init_from) == ("standardised", "")
+
+
+def test_a_model_that_comes_along_is_tuned_and_rounded_by_its_name(store: Path, tmp_path: Path) -> None:
+    few = ["--updates", "1", "-q", "--set=sampling.sequences=1", "--set=validation.windows=1"]
+    assert (
+        lram("finetune", "small-mamba", "--data", store, "-t", "toy/reach", "-o", tmp_path / "t", *few) == 0
+    )
+    _, shipped = load_checkpoint(shipped_checkpoints()["small-mamba"])
+    _, tuned = load_checkpoint(tmp_path / "t" / "checkpoint")
+    assert tuned.card["init_from"]["digest"] == shipped.digest
+    assert tuned.card["init_from"]["checkpoint"] == "small-mamba", "no path of this machine"
+    assert tuned.card["recipe"]["model"]["init_from"] == "small-mamba"
+    assert lram("cast", "small-mamba", "-o", tmp_path / "c", "--dtype", "float32") == 0
+    assert load_checkpoint(tmp_path / "c")[1].digest == shipped.digest
 
 
 @pytest.mark.slow

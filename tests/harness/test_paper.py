@@ -10,10 +10,14 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from lram.agents.checkpoints.folder import load_checkpoint
+from lram.agents.checkpoints.shipped import shipped_checkpoints
+from lram.agents.model.config import ModelConfig
 from lram.agents.training.recipe import model_config
 from lram.agents.training.recipe_text import recipe_from_dict
 from lram.envs.registry import select
@@ -39,6 +43,11 @@ def planned(item: PaperItem, scale: Scale, folder: Path = Path("/out")) -> Paper
     return plan_item(item, folder, PaperChoices(scale, data=data, models=models))
 
 
+@cache
+def shipped_config(name: str) -> ModelConfig:
+    return load_checkpoint(shipped_checkpoints()[name])[1].config
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("key", ITEMS)
 def test_every_item_has_a_plan_whose_studies_recipes_and_options_hold(key: str, scale: Scale) -> None:
@@ -46,8 +55,10 @@ def test_every_item_has_a_plan_whose_studies_recipes_and_options_hold(key: str, 
     if plan.study is not None:
         cells = cells_of(plan.study, {"/store": "digest"}, ["toy:lram@1"])
         for cell in cells:
-            if not cell.recipe.model.init_from:
+            if not (beginning := cell.recipe.model.init_from):
                 model_config(cell.recipe.model)
+            elif scale == "laptop":  # a model that comes along, whose weights fit
+                assert model_config(cell.recipe.model, shipped_config(beginning)) == shipped_config(beginning)
         assert len({cell.key for cell in cells}) == len(cells)
         assert select(list(plan.study.evaluation.tasks))
         # The file that is written is the study that was checked.
@@ -154,8 +165,8 @@ def test_stores_are_an_option_each_where_a_command_reads_them() -> None:
 
 def test_a_folder_with_odd_letters_is_one_word_of_each_command_and_of_the_files() -> None:
     folder = Path('/some "where" {models} else')
-    plan = plan_item(paper_item("fine-tuning"), folder, PaperChoices())
-    assert plan.steps[0][-1] == f"{folder}/data"
+    plan = plan_item(paper_item("fine-tuning"), folder, PaperChoices("full", data=("/store",)))
+    assert plan.steps[0][-1] == f"{folder}/pretrained/xlstm-7-1"
     assert plan.study is not None
     [first, *_] = plan.study.axes[0].levels
     assert first.changes["model.init_from"] == f"{folder}/pretrained/xlstm-7-1/checkpoint"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from support.ready import ready_children
 
 from lram.agents.backbones.cells import GRUConfig
 from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
+from lram.agents.checkpoints.shipped import checkpoint_folder
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.network import build_model
 from lram.agents.trajectories import TrajectoryStore
@@ -140,6 +142,17 @@ def test_a_training_that_began_from_other_weights_is_not_the_cell_s(tmp_path: Pa
     (ours.train / "began.json").write_text(f'{{"stores": [], "init_from": "{digest}"}}\n')  # interrupted
     with pytest.raises(LramError, match="began from other weights"):
         check_initial_weights([ours])
+
+
+def test_a_cell_may_begin_from_a_model_that_comes_along(tmp_path: Path) -> None:
+    digest = load_checkpoint(checkpoint_folder("small-mamba"))[1].digest
+    recipe = {"model": {"init_from": "small-mamba"}}
+    cell = CellFolder(tmp_path, CellEntry(("on",), 0, "on, seed 0", "5" * 64, "on-seed0", recipe))
+    cell.train.mkdir(parents=True)
+    for before, refused in ((digest, False), ("7" * 64, True)):
+        (cell.train / "began.json").write_text(f'{{"stores": [], "init_from": "{before}"}}\n')
+        with pytest.raises(LramError, match="than small-mamba holds now") if refused else nullcontext():
+            check_initial_weights([cell])
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from lram.agents.shown import few
 from lram.agents.trajectories.hdf5 import printable
 from lram.agents.trajectories.readers.source import SourceError
 
@@ -61,7 +62,6 @@ def _listed(vectors: Collection[str], images: Collection[str]) -> str:
     parts = []
     for what, keys in (("vector", vectors), ("image", images)):
         if keys:
-            more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-            names = ", ".join(printable(key)[:80] for key in list(keys)[:_NAMED])
-            parts.append(f"the {what}{'s' if len(keys) > 1 else ''} {names}{more}")
+            names = few((printable(key)[:80] for key in keys), _NAMED)
+            parts.append(f"the {what}{'s' if len(keys) > 1 else ''} {names}")
     return " and ".join(parts)

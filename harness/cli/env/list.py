@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
+from lram.agents.shown import few
 from lram.harness.cli.options import JsonOption
 from lram.harness.cli.printing.output import print_json, print_table
 
@@ -32,16 +32,10 @@ def list_(*, json: JsonOption = False) -> None:
     rows = []
     for one in found:
         its = one.interpreter
-        shown = f"{its.python}: {_pins(its.requirements)}" if its is not None else ""
+        shown = f"{its.python}: {few(its.requirements, 3)}" if its is not None else ""
         rows.append((one.domain, state(one), shown, str(one.folder)))
     print_table(("domain", "state", "python and requirements", "folder"), rows)
     for one in found:
         for source in one.interpreter.sources if one.interpreter is not None else ():
             commit = short_commit(source.commit)
             print(f"\n{one.domain} uses {source.module} in {source.path} ({commit}; {source.licence})")
-
-
-def _pins(requirements: Sequence[str]) -> str:
-    shown = 3
-    more = f" and {len(requirements) - shown} more" if len(requirements) > shown else ""
-    return ", ".join(requirements[:shown]) + more

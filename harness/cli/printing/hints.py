@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lram.agents.api import AgentError
 from lram.agents.checkpoints.known_tasks import known_tasks
+from lram.agents.shown import few
 from lram.envs.errors import SelectionError
 from lram.envs.registry import all_tasks, own_rows
 from lram.harness.storage.run_folder import Run
@@ -14,8 +15,6 @@ from lram.harness.words import command, count
 
 _LISTED = 20
 """Tasks of a domain that a selection names one by one."""
-
-_SHOWN = 5
 
 
 def next_report(folder: Path) -> str:
@@ -65,11 +64,10 @@ def show_unseen(run: Run) -> None:
         known = agent.info.training_tasks
         unseen = [task for task in planned if known is not None and task not in known]
         if known is not None and unseen:
-            more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
             whole = agent.info.training_tasks_complete
             lacks = "has not seen" if whole else "tells of no training on"
             others = "" if whole else "; what it was trained on before is not known"
             print(
-                f"\n{agent.label} was trained on {count(len(known), 'task')} ({', '.join(known[:_SHOWN])}"
-                f"{more}) and {lacks} {len(unseen)} of the {len(planned)} here, such as {unseen[0]}{others}"
+                f"\n{agent.label} was trained on {count(len(known), 'task')} ({few(known)}) "
+                f"and {lacks} {len(unseen)} of the {len(planned)} here, such as {unseen[0]}{others}"
             )
