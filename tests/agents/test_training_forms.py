@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +61,32 @@ def _results(backbone: Backbone, x: Tensor, plain: bool = False) -> dict[str, Te
     assert x.grad is not None
     gradients = {name: one.grad.clone() for name, one in backbone.named_parameters() if one.grad is not None}
     return {"y": y.detach(), "x": x.grad, **gradients}
+
+
+@pytest.mark.parametrize(
+    ("kind", "norm"),
+    [
+        ("mlstm", ""),
+        ("mlstm", "rms"),
+        ("slstm", ""),
+        ("mamba", ""),
+        ("transformer", ""),
+        ("transformer", "rms"),
+    ],
+)
+def test_pytorch_has_nothing_to_warn_of_when_a_model_trains_in_autocast(kind: str, norm: str) -> None:
+    config = CONFIGS[kind]
+    if norm:
+        config = replace(config, backbone=replace(config.backbone, norm=norm))
+    backbone = noisy_backbone(config)
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16):
+            warnings.simplefilter("error")
+            _results(backbone, _tokens(2, 9, config.width).bfloat16())
+    finally:
+        torch.set_warn_always(before)
 
 
 def _tokens(rows: int, count: int, width: int, seed: int = 0) -> Tensor:

@@ -39,6 +39,7 @@ from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.selective_scan import selective_scan
 from lram.agents.backbones.parts.initial import step_size_biases
+from lram.agents.backbones.parts.norms import RMSNorm
 from lram.agents.backbones.sequences import SequenceReader, compiled_for, sequence_form
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State, clear
@@ -57,7 +58,7 @@ class Mamba(Backbone):
         super().__init__()
         section = config.backbone
         self.layers = nn.ModuleList(MambaBlock(config.width, section) for _ in range(config.layers))
-        self.norm_f = MambaNorm(config.width)
+        self.norm_f = RMSNorm(config.width, NORM_EPS)
 
     @property
     def blocks(self) -> Sequence[MambaBlock]:
@@ -99,25 +100,13 @@ class Mamba(Backbone):
             layer.mixer.reset_parameters(len(self.layers))
 
 
-class MambaNorm(nn.Module):
-    """x / root mean square, times a weight; under autocast as PyTorch computes it, unlike the parts' norm."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., width) -> the same."""
-        return F.rms_norm(x, self.weight.shape, self.weight, NORM_EPS)
-
-
 class MambaBlock(nn.Module):
     """x + mixer(norm(x))."""
 
     def __init__(self, width: int, section: MambaConfig) -> None:
         super().__init__()
         self.dropout = section.dropout
-        self.norm = MambaNorm(width)
+        self.norm = RMSNorm(width, NORM_EPS)
         self.mixer = MambaMixer(width, section)
 
     def forward(self, x: Tensor) -> Tensor:

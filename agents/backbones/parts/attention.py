@@ -24,7 +24,7 @@ from lram.agents.backbones.transformer.cache import (
     cached_attention,
     wide_heads,
 )
-from lram.agents.backbones.transformer.plain import rotary_angles, rotate
+from lram.agents.backbones.transformer.positions import rotary_angles, rotate
 
 
 class LocalAttention(nn.Module, Part, KernelReader):

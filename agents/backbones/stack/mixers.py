@@ -29,7 +29,8 @@ from lram.agents.backbones.transformer.cache import (
     cached_attention,
     wide_heads,
 )
-from lram.agents.backbones.transformer.plain import TransformerBlock, rotary_angles
+from lram.agents.backbones.transformer.plain import TransformerBlock
+from lram.agents.backbones.transformer.positions import rotary_angles
 from lram.agents.backbones.xlstm import XLSTMConfig
 from lram.agents.backbones.xlstm.plain import MLSTMBlock, SLSTMBlock
 

@@ -14,13 +14,8 @@ from lram.agents.backbones.kernels.attention import angles, attend_to_cache
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.states import State
 from lram.agents.backbones.transformer.cache import Attend, CachedPass, TokenWindow, cached_attention
-from lram.agents.backbones.transformer.plain import (
-    Transformer,
-    TransformerBlock,
-    learned_positions,
-    rotary_angles,
-    rotate,
-)
+from lram.agents.backbones.transformer.plain import Transformer, TransformerBlock
+from lram.agents.backbones.transformer.positions import learned_positions, rotary_angles, rotate
 
 FEW = 32
 """Most tokens of a row that the kernel reads at once; more are left to PyTorch."""

@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lram.agents.api import AgentError
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.gpu import KernelReader
 from lram.agents.backbones.layers import drop
 from lram.agents.backbones.linear import Linear
+from lram.agents.backbones.parts.norms import RMSNorm
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State, clear, state_bytes
 from lram.agents.backbones.transformer.cache import (
@@ -35,6 +35,7 @@ from lram.agents.backbones.transformer.cache import (
     cached_attention,
     wide_heads,
 )
+from lram.agents.backbones.transformer.positions import learned_positions, rotary_angles, rotate
 
 LayerAttend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -311,7 +312,7 @@ class TransformerBlock(nn.Module):
 
 def make_norm(kind: str, width: int) -> nn.Module:
     """Return a norm over the last dimension: ``layer`` (with a bias) or ``rms``."""
-    return nn.RMSNorm(width, eps=1e-5) if kind == "rms" else nn.LayerNorm(width)
+    return RMSNorm(width, 1e-5) if kind == "rms" else nn.LayerNorm(width)
 
 
 def _fitted(tensor: Tensor, slots: int) -> Tensor:
@@ -321,29 +322,3 @@ def _fitted(tensor: Tensor, slots: int) -> Tensor:
         return tensor[..., :slots, :].clone()
     more = tensor.new_zeros(*tensor.shape[:-2], slots - there, tensor.shape[-1])
     return torch.cat([tensor, more], dim=-2)
-
-
-def learned_positions(table: nn.Embedding, position: Tensor) -> Tensor:
-    """Return the vectors (..., S, D) of positions (..., S); AgentError if there are not as many."""
-    if position.shape[-1] > table.num_embeddings:
-        raise AgentError(
-            f"{position.shape[-1]} tokens are longer than the {table.num_embeddings} learned positions"
-        )
-    # Only masked tokens can be beyond the table, being numbered after the row's last token.
-    vectors: Tensor = table(position.clamp(max=table.num_embeddings - 1))
-    return vectors
-
-
-def rotary_angles(position: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
-    """Return cosine and sine (..., 1, S, DH / 2) of the rotary angles (Su et al. 2021, arXiv 2104.09864)."""
-    # In float64: at position 100,000 a float32 angle is off by 0.004.
-    exponent = torch.arange(0, head_width, 2, dtype=torch.float64, device=position.device) / head_width
-    angle = position.double().unsqueeze(-1) * 10000.0**-exponent
-    angle = angle.unsqueeze(-3)
-    return angle.cos().float(), angle.sin().float()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the pairs (x_j, x_{j + DH/2}) of ``x`` (B, NH, S, DH) by their angles."""
-    a, b = x.float().chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
