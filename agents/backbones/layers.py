@@ -1,4 +1,4 @@
-"""Pieces that several backbones are made of: masked steps, and the causal convolution."""
+"""Pieces that several backbones are made of: masked steps, the causal convolution, a norm."""
 
 from __future__ import annotations
 
@@ -14,6 +14,20 @@ from lram.agents.backbones.gpu import WIDEST_CONVOLUTION, gpu_kernels_for, too_l
 def drop(x: Tensor, share: float, training: bool) -> Tensor:
     """Return ``x`` with a share of its numbers zeroed and the others scaled up, in training only."""
     return F.dropout(x, share) if share and training else x
+
+
+class RootMeanSquareNorm(nn.Module):
+    """x / root mean square, times a weight; computed in float32 where types differ."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> the same."""
+        if x.dtype == self.weight.dtype:
+            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
 
 
 def keep_valid(valid: Tensor | None, new: Tensor, old: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from lram.agents.backbones.gpu import (
     why_no_triton,
 )
 from lram.agents.backbones.layers import (
+    RootMeanSquareNorm,
     causal_conv,
     causal_conv_step,
     column,
@@ -39,7 +40,6 @@ from lram.agents.backbones.linear import Linear
 from lram.agents.backbones.mamba import MambaConfig
 from lram.agents.backbones.mamba.selective_scan import selective_scan
 from lram.agents.backbones.parts.initial import step_size_biases
-from lram.agents.backbones.parts.norms import RMSNorm
 from lram.agents.backbones.sequences import SequenceReader, compiled_for, sequence_form
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State, clear
@@ -58,7 +58,7 @@ class Mamba(Backbone):
         super().__init__()
         section = config.backbone
         self.layers = nn.ModuleList(MambaBlock(config.width, section) for _ in range(config.layers))
-        self.norm_f = RMSNorm(config.width, NORM_EPS)
+        self.norm_f = RootMeanSquareNorm(config.width, NORM_EPS)
 
     @property
     def blocks(self) -> Sequence[MambaBlock]:
@@ -106,7 +106,7 @@ class MambaBlock(nn.Module):
     def __init__(self, width: int, section: MambaConfig) -> None:
         super().__init__()
         self.dropout = section.dropout
-        self.norm = RMSNorm(width, NORM_EPS)
+        self.norm = RootMeanSquareNorm(width, NORM_EPS)
         self.mixer = MambaMixer(width, section)
 
     def forward(self, x: Tensor) -> Tensor:

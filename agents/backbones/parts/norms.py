@@ -8,23 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lram.agents.backbones.layers import split_last
+from lram.agents.backbones.layers import RootMeanSquareNorm, split_last
 from lram.agents.backbones.parts.part import Part
 from lram.agents.backbones.sequences import compiled_for
 
 
-class RMSNorm(nn.Module, Part):
-    """x / root mean square, times a weight; computed in float32."""
-
-    def __init__(self, width: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., width) -> the same."""
-        if x.dtype == self.weight.dtype:
-            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
+class RMSNorm(RootMeanSquareNorm, Part):
+    """:class:`RootMeanSquareNorm` with a compiled form."""
 
     def compiled(self, tokens: int) -> Any:
         """See :class:`Part`."""

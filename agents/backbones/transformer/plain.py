@@ -21,9 +21,8 @@ from torch import Tensor, nn
 
 from lram.agents.backbones.contract import Backbone
 from lram.agents.backbones.gpu import KernelReader
-from lram.agents.backbones.layers import drop
+from lram.agents.backbones.layers import RootMeanSquareNorm, drop
 from lram.agents.backbones.linear import Linear
-from lram.agents.backbones.parts.norms import RMSNorm
 from lram.agents.backbones.spec import ModelShape
 from lram.agents.backbones.states import State, clear, state_bytes
 from lram.agents.backbones.transformer.cache import (
@@ -312,7 +311,7 @@ class TransformerBlock(nn.Module):
 
 def make_norm(kind: str, width: int) -> nn.Module:
     """Return a norm over the last dimension: ``layer`` (with a bias) or ``rms``."""
-    return RMSNorm(width, 1e-5) if kind == "rms" else nn.LayerNorm(width)
+    return RootMeanSquareNorm(width, 1e-5) if kind == "rms" else nn.LayerNorm(width)
 
 
 def _fitted(tensor: Tensor, slots: int) -> Tensor:
