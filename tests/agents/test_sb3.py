@@ -215,6 +215,12 @@ def test_what_was_assumed_is_said_and_options_go_before(changed: Callable[..., P
     assert not np.allclose(other, actions(agent, seen, CONTINUOUS))
 
 
+def test_the_packages_own_features_extractor_may_be_named(changed: Callable[..., Path]) -> None:
+    seen, expected = recorded("ppo")
+    file = changed("ppo", extractor("stable_baselines3.common.torch_layers.FlattenExtractor"))
+    np.testing.assert_allclose(actions(create_agent(f"sb3:{file}"), seen, CONTINUOUS), expected, atol=2e-6)
+
+
 def test_a_task_that_does_not_fit_is_refused() -> None:
     agent = create_agent(f"sb3:{DATA / 'dqn.zip'}")
     assert agent.refuses(task_of("dqn")) is None
@@ -226,6 +232,10 @@ def test_a_task_that_does_not_fit_is_refused() -> None:
 
 def module(name: str) -> Callable[[dict[str, Any]], None]:
     return lambda data: data["policy_class"].update(__module__=name)
+
+
+def extractor(name: str) -> Callable[[dict[str, Any]], None]:
+    return lambda data: data["policy_kwargs"].update(features_extractor_class=f"<class '{name}'>")
 
 
 def action_space(**fields: Any) -> Callable[[dict[str, Any]], None]:
@@ -258,6 +268,9 @@ def action_space(**fields: Any) -> Callable[[dict[str, Any]], None]:
             "",
             "the activation <class 'mine.Swish'> is not known.*activation='relu'",
         ),
+        # Without weights of its own, its name is all that tells of it.
+        ("ppo", extractor("mine.Scaler"), None, "", "features extractor is <class 'mine.Scaler'>, .*FlattenE"),
+        ("sac", extractor("mine.Scaler"), None, "", "features extractor is <class 'mine.Scaler'>, .*FlattenE"),
         (
             "sac",
             None,

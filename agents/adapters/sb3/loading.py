@@ -26,6 +26,9 @@ from lram.agents.sums import files_digest
 _DEFAULT_ACTIVATION = {"PPO": "tanh", "SAC": "relu", "TD3": "relu", "DQN": "relu"}
 STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")
 """How people call the pickle of VecNormalize that lies beside an archive (the RL Zoo: the first)."""
+_EXTRACTORS = tuple(
+    f"<class 'stable_baselines3.common.torch_layers.{name}'>" for name in ("FlattenExtractor", "NatureCNN")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ def load_policy(file: Path, options: Sb3Options, compute: Compute) -> AdaptedPol
 
 def _load(file: Path, archive: Sb3Archive, options: Sb3Options, compute: Compute) -> AdaptedPolicy:
     family = "PPO" if archive.algorithm == "A2C" else archive.algorithm
+    _check_extractor(archive)
     shape, pixels = _observations(archive, family)
     activation, assumed = _activation(archive, family, options)
     clip_mean = archive.policy.get("clip_mean", 2.0)
@@ -145,6 +149,17 @@ def _observations(archive: Sb3Archive, family: str) -> tuple[tuple[int, ...], bo
         shape = (int(tensor.shape[1]),)
     image = len(shape) == 3 and space.dtype == "uint8" and space.first == (0.0, 255.0)
     return shape, image and archive.policy.get("normalize_images") is not False
+
+
+def _check_extractor(archive: Sb3Archive) -> None:
+    """Refuse a features extractor of one's own: one without weights leaves no other trace in the archive."""
+    extractor = archive.policy.get("features_extractor_class", _EXTRACTORS[0])
+    if extractor not in _EXTRACTORS:
+        raise AgentError(
+            f"its features extractor is {shown(str(extractor))}, which is not known here; those of MlpPolicy "
+            "and CnnPolicy (FlattenExtractor, NatureCNN) are read: write an agent around this policy "
+            "(docs/how-to/extending.md)"
+        )
 
 
 def _activation(archive: Sb3Archive, family: str, options: Sb3Options) -> tuple[str, list[str]]:
