@@ -20,7 +20,6 @@ from typing import Any
 
 from lram.agents.api import AgentError, TaskSpec
 from lram.agents.places import placed
-from lram.agents.trajectories.index import read_index
 from lram.agents.trajectories.layout import is_store
 from lram.agents.trajectories.readers import (
     BEYOND,
@@ -41,6 +40,7 @@ from lram.envs.errors import SelectionError
 from lram.envs.task import Task
 from lram.envs.task_ids import RULE, is_task_id
 from lram.envs.text import printable
+from lram.harness.collection.filed import FiledEpisodes
 from lram.harness.collection.listing import UNLISTED, LeftOutFiles, skipped
 from lram.harness.errors import LramError
 from lram.harness.rollout.translation import task_spec
@@ -292,7 +292,8 @@ def import_data(
     """Add the episodes of the data set ``source`` to ``store``, which is made where there is none.
 
     Episodes that the store has already are not added again, so an import that was interrupted continues
-    when it is run again.
+    when it is run again. An episode that the store has from the same place with other actions, rewards or
+    observations, as after a change of options, is refused.
 
     Args:
         source: A file or folder.
@@ -318,7 +319,7 @@ def import_data(
         report.problems.append(problem)
     with ExitStack() as stack:
         writer: StoreWriter | None = None
-        filed: _Filed | None = None
+        filed: FiledEpisodes | None = None
         for item in read(source, tasks, options, layout):
             if isinstance(item, Note):
                 report.notes[item.text] += item.count
@@ -328,7 +329,7 @@ def import_data(
                 if writer is None or filed is None:
                     # Made with the first episode: a source that gives none leaves no empty store behind.
                     writer = stack.enter_context(StoreWriter(store, card))
-                    filed = _Filed(store)
+                    filed = FiledEpisodes(store)
                 problem = _added(writer, filed, item, report)
                 seen(report)
             if problem and not skip_bad:
@@ -345,34 +346,7 @@ def import_data(
     return report
 
 
-class _Filed:
-    """What a store has already: where its trajectories came from, and as what they were filed.
-
-    An origin is ``KEY@DIGEST``: the place within the source that was named, and what the arrays are. A file
-    that is named alone has a shorter key than in its folder, and it is the same file.
-    """
-
-    def __init__(self, store: Path) -> None:
-        self._by_digest: dict[str, list[tuple[str, str, str]]] = {}
-        for line in read_index(store).lines:
-            for origin, policy in zip(line.origins, line.policies, strict=True):
-                self.add(origin, line.task.id, policy)
-
-    def add(self, origin: str, task: str, policy: str) -> None:
-        """Take note of a trajectory."""
-        key, _, digest = origin.rpartition("@")
-        self._by_digest.setdefault(digest, []).append((key, task, policy))
-
-    def find(self, origin: str) -> tuple[str, str] | None:
-        """Return the task and policy of the trajectory that came from there; None where there is none."""
-        key, _, digest = origin.rpartition("@")
-        for known, task, policy in self._by_digest.get(digest, ()):
-            if known == key or known.endswith(f"/{key}") or key.endswith(f"/{known}"):
-                return task, policy
-        return None
-
-
-def _added(writer: StoreWriter, filed: _Filed, item: Imported, report: ImportReport) -> str:
+def _added(writer: StoreWriter, filed: FiledEpisodes, item: Imported, report: ImportReport) -> str:
     """Append a trajectory that the store does not have; return what is wrong with it, or nothing."""
     trajectory, name = item.trajectory, item.name
     known = filed.find(trajectory.origin)
@@ -385,6 +359,11 @@ def _added(writer: StoreWriter, filed: _Filed, item: Imported, report: ImportRep
             )
         report.known += 1
         return ""
+    if other := filed.otherwise(trajectory):
+        return (
+            f"{name}: {trajectory.origin.rpartition('@')[0]} is in {writer.path} already, with other {other} "
+            "(read with other options, or the file was another then); import it into another store"
+        )
     try:
         writer.check(trajectory)
     except AgentError as error:

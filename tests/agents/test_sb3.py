@@ -269,8 +269,8 @@ def action_space(**fields: Any) -> Callable[[dict[str, Any]], None]:
             "the activation <class 'mine.Swish'> is not known.*activation='relu'",
         ),
         # Without weights of its own, its name is all that tells of it.
-        ("ppo", extractor("mine.Scaler"), None, "", "features extractor is <class 'mine.Scaler'>, .*FlattenE"),
-        ("sac", extractor("mine.Scaler"), None, "", "features extractor is <class 'mine.Scaler'>, .*FlattenE"),
+        ("ppo", extractor("mine.Scaler"), None, "", "extractor is <class 'mine.Scaler'>, .*FlattenE"),
+        ("sac", extractor("mine.Scaler"), None, "", "extractor is <class 'mine.Scaler'>, .*FlattenE"),
         (
             "sac",
             None,
