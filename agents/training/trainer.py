@@ -404,11 +404,17 @@ def reproducible(threads: int) -> Iterator[None]:
     """Let PyTorch compute the same bits each time, on a processor, while this lasts."""
     before = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
+    new_memory: Any = torch.utils.deterministic  # typed as a module, which has no such attribute
+    filled = new_memory.fill_uninitialized_memory
     torch.set_num_threads(threads)
     if not torch.cuda.is_available():  # a GPU has no such form of every function that models use
         torch.use_deterministic_algorithms(True)
+        # It would fill each new tensor with NaN, which takes 3 to 11% of an update; no result depends
+        # on it as long as nothing is read before it is written (tests/agents/test_training_forms.py).
+        new_memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(before)
         torch.use_deterministic_algorithms(strict)
+        new_memory.fill_uninitialized_memory = filled

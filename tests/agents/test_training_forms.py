@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support.backbones import CONFIGS as EVERY_KIND
 from support.backbones import noisy_backbone
 from torch import Tensor
 
@@ -42,6 +43,7 @@ CONFIGS = {
         WIDTH, 2, backbone=TransformerConfig(heads=4, positions="rotary", window=20, cache="ring")
     ),
 }
+EVERY = {**CONFIGS, **{f"{kind}, every kind": config for kind, config in EVERY_KIND.items()}}
 RECURRENT = [name for name in CONFIGS if name != "transformer"]
 
 
@@ -61,6 +63,24 @@ def _results(backbone: Backbone, x: Tensor, plain: bool = False) -> dict[str, Te
     assert x.grad is not None
     gradients = {name: one.grad.clone() for name, one in backbone.named_parameters() if one.grad is not None}
     return {"y": y.detach(), "x": x.grad, **gradients}
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("name", EVERY)
+def test_no_memory_is_read_before_it_is_written(name: str, plain: bool) -> None:
+    """Trainings leave new tensors as they are found; PyTorch can fill them with NaN instead."""
+    backbone, x = noisy_backbone(EVERY[name]), _tokens(2, 70, EVERY[name].width)
+    found = _bits(_results(backbone, x, plain))
+    fill, strict = torch.utils.deterministic, torch.are_deterministic_algorithms_enabled()
+    before = fill.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    fill.fill_uninitialized_memory = True
+    try:
+        assert torch.empty(3).isnan().all()
+        assert _bits(_results(backbone, x, plain)) == found
+    finally:
+        torch.use_deterministic_algorithms(strict)
+        fill.fill_uninitialized_memory = before
 
 
 @pytest.mark.parametrize(
