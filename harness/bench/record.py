@@ -7,9 +7,8 @@ computed from ``rows`` and stand there for readers.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +19,8 @@ from lram.harness.bench.bandwidth import Bandwidth
 from lram.harness.errors import LramError
 from lram.harness.storage.json_files import DAMAGE, encode
 from lram.harness.storage.records import Provenance
-from lram.harness.timing.intervals import MedianInterval
+from lram.harness.timing.crossings import FEWEST_ROUNDS, Bound, RoundsCrossing, crossing, rounds_crossing
+from lram.harness.timing.intervals import MedianInterval, median_interval
 from lram.harness.timing.load import Load
 from lram.harness.timing.rounds import TimingSummary
 
@@ -85,23 +85,29 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Crossover:
-    """The context from which on a full cache takes longer than a recurrent state.
+    """The context from which on a full cache takes longer than a recurrent state, up to the longest.
 
     Attributes:
         model: The recurrent model.
         against: The Transformer with the full cache.
         form: How both are computed.
         rows: Rows that decide at once.
-        where: ``at`` the context, ``below`` the shortest one measured, ``beyond`` the longest.
-        context: Timesteps, by linear interpolation between measured contexts; or that end.
+        where: ``at`` the context, ``below`` the shortest one measured, ``beyond`` the longest;
+            ``cannot tell`` where there are too few rounds, or no context shows which of the two takes longer.
+        context: Timesteps: the median of the rounds' crossings, each by linear interpolation between
+            measured contexts; or that end. None where that cannot be told. In records of earlier versions:
+            where the medians of all rounds first cross.
+        low, high: Interval of that median; None in records of earlier versions, too.
     """
 
     model: str
     against: str
     form: str
     rows: int
-    where: Literal["at", "below", "beyond"]
-    context: float
+    where: Literal["at", "below", "beyond", "cannot tell"]
+    context: float | None
+    low: Bound | None = None
+    high: Bound | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +194,8 @@ def read_record(file: Path) -> BenchRecord:
 def crossovers(rows: Sequence[Row]) -> list[Crossover]:
     """Compare each recurrent model with each full cache, in the same form and with as many rows.
 
-    The time of other caches does not grow with the context, once they are full: they cross nothing.
+    A crossing is that of each round, in which both met the same machine. The time of other caches does not
+    grow with the context, once they are full: they cross nothing.
     """
     found = []
     for steady in (row for row in rows if row.cache is None and row.context is None):
@@ -197,25 +204,41 @@ def crossovers(rows: Sequence[Row]) -> list[Crossover]:
             if row.cache == "full" and (row.form, row.rows) == (steady.form, steady.rows):
                 growing.setdefault(row.model, []).append(row)
         for model, measured in growing.items():
-            where, context = crossing(
-                steady.timing.median.median,
-                [(row.context or 0, row.timing.median.median) for row in measured],
+            times = {row.context or 0: row.timing.rounds for row in measured}
+            crossed = crossing_of(steady.timing.rounds, times)
+            found.append(
+                Crossover(
+                    steady.model,
+                    model,
+                    steady.form,
+                    steady.rows,
+                    "cannot tell" if crossed is None else crossed.middle.where,
+                    None if crossed is None else crossed.middle.context,
+                    None if crossed is None else crossed.low,
+                    None if crossed is None else crossed.high,
+                )
             )
-            found.append(Crossover(steady.model, model, steady.form, steady.rows, where, context))
     return found
 
 
-def crossing(
-    steady: float, growing: Sequence[tuple[int, float]]
-) -> tuple[Literal["at", "below", "beyond"], float]:
-    """Return where ``growing`` (context, time) first takes as long as ``steady``.
+def crossing_of(steady: Sequence[float], growing: Mapping[int, Sequence[float]]) -> RoundsCrossing | None:
+    """Return from which context on ``growing`` takes longer than ``steady``, up to the longest.
 
-    Between two contexts times are taken to lie on a line.
+    Args:
+        steady: Times by round.
+        growing: Times by context, then by round.
+
+    Returns:
+        The median of the rounds' crossings with its interval. None where that cannot be told: there are fewer
+        than ``FEWEST_ROUNDS`` rounds, or at every context the interval of the ratio of both times holds 1.
     """
-    points = sorted(growing)
-    if points[0][1] >= steady:
-        return "below", float(points[0][0])
-    for (short, fast), (long, slow) in pairwise(points):
-        if slow >= steady:
-            return "at", short + (long - short) * (steady - fast) / (slow - fast)
-    return "beyond", float(points[-1][0])
+    contexts = sorted(growing)
+    rounds = list(zip(steady, *(growing[context] for context in contexts), strict=False))
+    if len(rounds) < FEWEST_ROUNDS:
+        return None
+    ratios = [
+        median_interval([one / others[place] for one, *others in rounds]) for place in range(len(contexts))
+    ]
+    if all(ratio.low <= 1 <= ratio.high for ratio in ratios):
+        return None
+    return rounds_crossing([crossing(contexts, [one] * len(contexts), others) for one, *others in rounds])

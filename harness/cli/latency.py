@@ -292,7 +292,7 @@ def print_result(result: LatencyResult) -> None:
                     result.subjects[one.first].name,
                     result.subjects[one.second].name,
                     one.batch,
-                    one.text,
+                    one.text + f" (without {', '.join(map(str, one.left_out))})" * bool(one.left_out),
                     one.interval_text,
                 )
                 for one in result.crossings

@@ -5,6 +5,7 @@
 * :mod:`lram.harness.timing.sampling`: many decisions of one kind, or of two kinds in turns.
 * :mod:`lram.harness.timing.rounds`: many candidates in turns in one process, and what their rounds say.
 * :mod:`lram.harness.timing.intervals`: a median with its interval.
+* :mod:`lram.harness.timing.crossings`: from which context on one takes less time, with its interval.
 * :mod:`lram.harness.timing.memory`: memory of the process or its GPU, free, held and highest.
 * :mod:`lram.harness.timing.load`: what other processes did meanwhile.
 * :mod:`lram.harness.timing.agents`: what is timed: whole agents at a context that they have really read,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import subprocess
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ from lram.agents.compute import Precision
 from lram.agents.model.presets import parse_preset
 from lram.harness.bench import run
 from lram.harness.bench.bandwidth import Bandwidth, limit_ms
-from lram.harness.bench.record import Row, crossing, crossovers, read_record, write_record
+from lram.harness.bench.record import Row, crossing_of, crossovers, read_record, write_record
 from lram.harness.bench.run import ModelBench, bench_models
 from lram.harness.errors import LramError
 from lram.harness.timing.backbones import DecisionInputs, TimedBackbone
@@ -183,12 +184,40 @@ def test_the_memory_limit_adds_reading_and_updating_at_the_speed_of_that_size() 
     assert limit_ms(large, speeds) == pytest.approx(0.6)
 
 
-def test_a_crossing_is_interpolated_between_measured_contexts() -> None:
-    growing = [(200, 4.0), (50, 1.0), (800, 10.0)]
-    assert crossing(7.0, growing) == ("at", pytest.approx(500))
-    assert crossing(4.0, growing) == ("at", 200)
-    assert crossing(0.5, growing) == ("below", 50)
-    assert crossing(11.0, growing) == ("beyond", 800)
+@pytest.mark.parametrize(
+    ("steady", "found"),
+    [(7.0, "500"), (4.0, "200"), (0.5, "below 50"), (11.0, "beyond 800")],
+)
+def test_a_crossing_is_interpolated_between_measured_contexts(steady: float, found: str) -> None:
+    growing = {200: [4.0] * 5, 50: [1.0] * 5, 800: [10.0] * 5}
+    crossed = crossing_of([steady] * 5, growing)
+    assert crossed is not None
+    assert str(crossed.middle) == found
+
+
+def test_a_crossing_is_the_last_one_and_that_of_each_round() -> None:
+    """One slow visit at a short context is not where a full cache takes longer for good."""
+    rounds = 7
+    growing = {50: [6.0] * rounds, 200: [4.0] * rounds, 800: [10.0] * rounds}
+    crossed = crossing_of([5.0] * rounds, growing)
+    assert crossed is not None
+    assert (crossed.middle.where, crossed.middle.context) == ("at", pytest.approx(300))
+    # A machine that is half as fast in one round is so for both.
+    pace = [1, 1, 2, 1, 1, 3, 1]
+    growing = {
+        context: [ms * by for ms, by in zip(times, pace, strict=True)] for context, times in growing.items()
+    }
+    assert crossing_of([5.0 * by for by in pace], growing) == crossed
+
+
+def test_a_crossing_of_noise_or_of_few_rounds_cannot_be_told() -> None:
+    noise = random.Random(0)
+    steady = [5 + noise.random() for _ in range(15)]
+    alike = {context: [5 + noise.random() for _ in range(15)] for context in (50, 200, 800)}
+    assert crossing_of(steady, alike) is None
+    grown = {50: [1.0] * 4, 200: [9.0] * 4}
+    assert crossing_of([5.0] * 4, grown) is None
+    assert crossing_of([5.0] * 5, {50: [1.0] * 5, 200: [9.0] * 5}) is not None
 
 
 @pytest.fixture(scope="module")
@@ -363,6 +392,9 @@ def test_the_command_measures_every_model_form_and_context_once(answer: tuple[Pa
     assert {(c.model, c.against, c.rows) for c in record.crossovers} == {
         (model, "transformer[full]-1M", rows) for model in ("xlstm[7:1]-1M", "mamba-1M") for rows in (1, 2)
     }
+    assert {(c.where, c.context) for c in record.crossovers} == {("cannot tell", None)}, (
+        "one round says nothing"
+    )
     assert record.settings.tokens == 3
     assert record.provenance.packages["torch"]
     assert set(record.bandwidths) == {"1", "2"}
@@ -381,6 +413,7 @@ def test_the_table_has_a_line_for_every_row_of_the_record(answer: tuple[Path, st
     assert "load average" in table
     assert "a full cache of lram-bench keeps the embedded tokens" in table
     assert "Transformer with a full cache" in table
+    assert "cannot tell: there are fewer than 5 rounds" in table
 
 
 def test_a_record_survives_writing_and_reading(answer: tuple[Path, str], tmp_path: Path) -> None:
@@ -406,10 +439,9 @@ def test_a_record_of_another_layout_or_of_something_else_is_refused(
 
 def test_crossovers_compare_like_with_like(answer: tuple[Path, str]) -> None:
     def row(template: Row, median: float, **changes: object) -> Row:
-        interval = replace(template.timing.median, median=median)
-        return replace(template, timing=replace(template.timing, median=interval), **changes)  # type: ignore[arg-type]
+        return replace(template, timing=replace(template.timing, rounds=[median] * rounds), **changes)  # type: ignore[arg-type]
 
-    any_row = read_record(answer[0]).rows[0]
+    any_row, rounds = read_record(answer[0]).rows[0], 5
     rows = [
         row(any_row, 5.0, model="xlstm", form="fused", rows=1, context=None),
         row(any_row, 2.0, model="transformer", form="fused", rows=1, context=100, cache="full"),
@@ -421,6 +453,7 @@ def test_crossovers_compare_like_with_like(answer: tuple[Path, str]) -> None:
     ]
     (crossover,) = crossovers(rows)
     assert (crossover.where, crossover.context) == ("at", pytest.approx(175))
+    assert str(crossover.low) == str(crossover.high) == "175"
 
 
 def test_what_does_not_fit_into_memory_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,10 +22,10 @@ from lram.harness.latency.folder import LatencyRun, LatencyWriter
 from lram.harness.latency.records import SCHEMA, Effort, Job, LatencyPlan, LatencyPoint, Variant
 from lram.harness.storage.provenance import collect
 from lram.harness.storage.records import AgentEntry, PlannedTask
+from lram.harness.timing.crossings import Bound, crossing, rounds_crossing
 from lram.harness.timing.inputs import Inputs
 from lram.reports.drawing import render
-from lram.reports.sections.latency.analysis import crossing, summarise
-from lram.reports.sections.latency.model import Bound
+from lram.reports.sections.latency.analysis import summarise
 from lram.reports.sections.latency.section import section
 from lram.reports.table import PrintedTable
 
@@ -218,6 +218,72 @@ def test_the_interval_of_a_crossover_may_be_open(tmp_path: Path) -> None:
     assert found.at.context == pytest.approx(500)
     assert str(found.high) == "beyond 1600"
     assert found.interval_text == "[500, beyond 1600]"
+
+
+def test_a_crossover_is_the_median_of_its_rounds_and_lies_within_their_interval(tmp_path: Path) -> None:
+    """Medians of the processes at each context may cross where no round does."""
+    taken = {50: (5, 7, 9, 1, 3), 800: (3, 7, 3, 7, 9), 1600: (9, 1, 9, 11, 3)}
+
+    def time(context: int, process: int) -> float:
+        return float(taken[context][process])
+
+    folder = write(
+        tmp_path / "a",
+        {"x": ("xlstm", steady(6.0, 0.0)), "t": ("transformer", time)},
+        contexts=(50, 800, 1600),
+        batches=(1,),
+    )
+    (found,) = summarise([LatencyRun(folder)]).crossings
+    assert [str(one) for one in (found.low, found.at, found.high)] == ["675", "1200", "beyond 1600"]
+
+
+@pytest.mark.parametrize(
+    ("found", "middle"),
+    [
+        ((10.0, 30.0, 20.0), "20"),
+        ((10.0, 30.0), "20"),
+        ((10.0, "beyond"), "beyond 40"),
+        (("below", 10.0), "10"),
+        (("below", "below", 10.0, 20.0), "10"),
+    ],
+)
+def test_the_median_of_crossings_outside_the_contexts(found: tuple[float | str, ...], middle: str) -> None:
+    ends = {"below": Bound("below", 5.0), "beyond": Bound("beyond", 40.0)}
+    bounds = [ends[one] if isinstance(one, str) else Bound("at", one) for one in found]
+    assert str(rounds_crossing(bounds).middle) == middle
+
+
+def test_a_context_that_one_process_measured_takes_no_crossover_away(tmp_path: Path) -> None:
+    """A Transformer that ran out of memory at the longest context in all processes but one."""
+
+    def time(context: int, process: int) -> float:
+        return math.inf if context == 1600 and process else growing(2.0, 0.002)(context, process)
+
+    folder = write(tmp_path / "a", {"x": XLSTM, "t": ("transformer", time)}, batches=(1,))
+    (found,) = summarise([LatencyRun(folder)]).crossings
+    assert found.at is not None
+    assert found.at.context == pytest.approx(500)
+    assert found.left_out == (1600,)
+    assert found.unclear == (1600,)
+    made = section([folder])
+    table = table_of(made.printed, "crossovers")
+    place = [column.heading for column in table.columns].index("First faster from")
+    assert (table.rows[0][place].text, table.rows[0][place].small) == ("500", "without 1600")
+    (row,) = _rows(made.csv["latency_crossovers.csv"])
+    assert (row["where"], row["without"]) == ("at", "1600")
+
+
+def test_contexts_that_different_processes_lack_leave_what_most_have(tmp_path: Path) -> None:
+    """Of six processes each of two contexts lacks another one, so that only four have measured both."""
+
+    def time(context: int, process: int) -> float:
+        lost = (context, process) in ((800, 0), (1600, 1)) or (context == 1600 and process == 2)
+        return math.inf if lost else growing(2.0, 0.002)(context, process)
+
+    folder = write(tmp_path / "a", {"x": XLSTM, "t": ("transformer", time)}, batches=(1,), repeats=6)
+    (found,) = summarise([LatencyRun(folder)]).crossings
+    assert found.left_out == (1600,)
+    assert str(found.at) == "500"
 
 
 def test_few_processes_give_no_verdict(tmp_path: Path) -> None:

@@ -108,6 +108,8 @@ def model(
 
 def print_record(record: BenchRecord) -> None:
     """Print a benchmark for people."""
+    from lram.harness.timing.crossings import FEWEST_ROUNDS
+
     settings, provenance, load = record.settings, record.provenance, record.load
     versions = ", ".join(f"{name} {version}" for name, version in provenance.packages.items())
     print(
@@ -124,11 +126,17 @@ def print_record(record: BenchRecord) -> None:
     if record.crossovers:
         print(
             "The context (timesteps read) from which on a Transformer with a full cache of keys and values "
-            "takes longer than a recurrent model:\n"
+            "takes longer than a recurrent model, up to the longest (median over rounds):\n"
         )
         print_table(
-            ("rows", "form", "recurrent", "full cache", "context"), list(map(_crossing, record.crossovers))
+            ("rows", "form", "recurrent", "full cache", "context", "interval"),
+            list(map(_crossing, record.crossovers)),
         )
+        if any(crossover.where == "cannot tell" for crossover in record.crossovers):
+            print(
+                f"\ncannot tell: there are fewer than {FEWEST_ROUNDS} rounds, or at no context one of the "
+                "two takes longer beyond doubt; give more --repeats"
+            )
         print()
     for rows, points in record.bandwidths.items():
         speeds = ", ".join(
@@ -177,11 +185,14 @@ def _cells(row: Row) -> tuple[object, ...]:
 
 
 def _crossing(crossover: Crossover) -> tuple[object, ...]:
-    where = {"at": "", "below": "below ", "beyond": "beyond "}[crossover.where]
+    at = "cannot tell"
+    if crossover.context is not None:
+        at = f"{'' if crossover.where == 'at' else crossover.where + ' '}{crossover.context:.0f}"
     return (
         crossover.rows,
         crossover.form,
         crossover.model,
         crossover.against,
-        f"{where}{crossover.context:.0f}",
+        at,
+        None if crossover.low is None or crossover.high is None else f"[{crossover.low}, {crossover.high}]",
     )

@@ -4,25 +4,26 @@ A process is the unit of repetition: decisions of one process share its memory l
 an interval is over processes, never over decisions. It is the range of order statistics of the process
 medians (:func:`lram.harness.timing.intervals.median_interval`): no assumption on their distribution, and a
 coverage that is known: 94% for five processes, at least 95% from six on; below five there is none. Crossovers
-are computed in each round of processes and get their interval in the same way, so that a round without any
-(the one agent is faster everywhere) counts as what it is.
+are computed in each round of processes, and the number is their median with such an interval
+(:mod:`lram.harness.timing.crossings`), so that a round without any (the one agent is faster everywhere)
+counts as what it is.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations, pairwise
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.records import OK, OUT_OF_MEMORY, LatencyPoint, Variant
+from lram.harness.timing.crossings import FEWEST_ROUNDS, Bound, crossing, rounds_crossing
 from lram.harness.timing.intervals import median_interval
 from lram.harness.words import count
 from lram.reports.model import rounded
 from lram.reports.sections.latency.model import (
     Audit,
-    Bound,
     Clock,
     ContextLatency,
     Crossing,
@@ -36,10 +37,8 @@ from lram.reports.sections.latency.readiness import ready
 RATES = (10, 20, 50, 100)
 """Control rates that decisions are held to, in Hz."""
 
-FEWEST = 5
-"""Processes from which on there are intervals, crossovers, and which of two agents is faster: their range
-then
-covers 93.75%; that of two covers a half, that of four seven eighths."""
+FEWEST = FEWEST_ROUNDS
+"""Processes from which on there are intervals, crossovers, and which of two agents is faster."""
 
 INPUTS = 1.1
 """Ratio of the times of decisions on repeated and on distinct inputs that is no difference."""
@@ -259,16 +258,41 @@ def _crossings(
             shared = [c for c in contexts if (one, batch, c) in medians and (other, batch, c) in medians]
             if not shared:
                 continue
+            kept = _with_rounds(shared, medians, (one, other), batch)
+            ends = kept or shared
             first, second = one, other
             growth = [
                 statistics.median(medians[one, batch, c].values())
                 / statistics.median(medians[other, batch, c].values())
-                for c in (shared[0], shared[-1])
+                for c in (ends[0], ends[-1])
             ]
             # With one context only, or equal growth, the recurrent one stands first.
             if growth[1] > growth[0] or (growth[0] == growth[1] and subjects[one].keeps_tokens and differ):
                 first, second = other, one
-            yield _crossing(first, second, batch, shared, medians, differ)
+            yield _crossing(first, second, batch, shared, kept, medians, differ)
+
+
+def _with_rounds(
+    contexts: Sequence[int], medians: Medians, pair: tuple[int, int], batch: int
+) -> tuple[int, ...]:
+    """Return those contexts that enough rounds have measured, the same at all of them; none where few have.
+
+    A context that most processes lack (memory ran out, or a decision took too long to be measured again) is
+    left out, so that the crossover is that of the others.
+    """
+    rounds = {c: set(medians[pair[0], batch, c]) & set(medians[pair[1], batch, c]) for c in contexts}
+
+    def shared(kept: Iterable[int]) -> int:
+        return len(set.intersection(*(rounds[c] for c in kept)))
+
+    while rounds and shared(rounds) < FEWEST:
+        # The one without which most rounds are left; of equal ones the one with the fewest, then the longest.
+        worst = max(
+            rounds,
+            key=lambda c: (shared(rounds.keys() - {c}) if len(rounds) > 1 else 0, -len(rounds[c]), c),
+        )
+        del rounds[worst]
+    return tuple(rounds)
 
 
 def _comparable(one: MeasuredAgent, other: MeasuredAgent) -> bool:
@@ -279,23 +303,28 @@ def _comparable(one: MeasuredAgent, other: MeasuredAgent) -> bool:
 
 
 def _crossing(
-    first: int, second: int, batch: int, contexts: Sequence[int], medians: Medians, differ: bool
+    first: int,
+    second: int,
+    batch: int,
+    contexts: Sequence[int],
+    kept: Sequence[int],
+    medians: Medians,
+    differ: bool,
 ) -> Crossing:
-    mine = [medians[first, batch, context] for context in contexts]
-    theirs = [medians[second, batch, context] for context in contexts]
-    rounds = sorted(set.intersection(*(set(one) for one in (*mine, *theirs))))
+    """Return the crossing of two subjects; ``kept`` are the contexts that it rests on (none: cannot tell)."""
+    mine = {context: medians[first, batch, context] for context in contexts}
+    theirs = {context: medians[second, batch, context] for context in contexts}
     low = high = at = None
-    if len(rounds) >= FEWEST:
-        at = crossing(
-            contexts,
-            [statistics.median(one.values()) for one in mine],
-            [statistics.median(one.values()) for one in theirs],
+    if kept:
+        rounds = sorted(set.intersection(*(set(one[c]) for one in (mine, theirs) for c in kept)))
+        found = rounds_crossing(
+            [crossing(kept, [mine[c][r] for c in kept], [theirs[c][r] for c in kept]) for r in rounds]
         )
-        found = [crossing(contexts, [one[r] for one in mine], [one[r] for one in theirs]) for r in rounds]
-        low, high = _bounds(found)
+        at, low, high = map(_rounded, (found.middle, found.low, found.high))
     faster: dict[str, list[int]] = {"first": [], "second": [], "unclear": []}
     ratios, reached = [], []
-    for context, ours, other in zip(contexts, mine, theirs, strict=True):
+    for context in contexts:
+        ours, other = mine[context], theirs[context]
         both = sorted(set(ours) & set(other))
         if both:
             reached.append(context)
@@ -318,34 +347,12 @@ def _crossing(
         kinds_differ=differ,
         contexts=tuple(reached),
         ratios=tuple(ratios),
+        left_out=tuple(c for c in contexts if c not in kept) if kept else (),
     )
 
 
-def crossing(contexts: Sequence[int], first: Sequence[float], second: Sequence[float]) -> Bound:
-    """Return from which context on ``first`` takes less than ``second``, up to the longest.
-
-    Args:
-        contexts: Ascending.
-        first, second: Times at each.
-    """
-    slower = [mine - theirs for mine, theirs in zip(first, second, strict=True)]
-    if slower[-1] >= 0:
-        return Bound("beyond", float(contexts[-1]))
-    for (short, before), (long, after) in reversed(list(pairwise(zip(contexts, slower, strict=True)))):
-        if before >= 0:
-            return Bound("at", rounded(short + (long - short) * before / (before - after)))
-    return Bound("below", float(contexts[0]))
-
-
-def _bounds(found: Sequence[Bound]) -> tuple[Bound, Bound]:
-    """Return the order statistics of crossings, those outside the contexts at the ends."""
-    place = {"below": -math.inf, "beyond": math.inf}
-    values = [place.get(one.where, one.context) for one in found]
-    by_value: Mapping[float, Bound] = dict(zip(values, found, strict=True))
-    ordered = sorted(values)
-    # Ranks, not values, are asked for: the median of two infinities is no number.
-    ranks = median_interval(range(len(ordered)))
-    return by_value[ordered[int(ranks.low)]], by_value[ordered[int(ranks.high)]]
+def _rounded(bound: Bound) -> Bound:
+    return Bound(bound.where, rounded(bound.context))
 
 
 def _fits(spots: Sequence[ContextLatency], taken: Taken) -> Iterable[Fit]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lram.harness.timing.crossings import Bound
+
 Audit = Literal["passed", "failed", "not made"]
 
 
@@ -120,32 +122,23 @@ class ContextLatency:
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """A context, or that it lies below the shortest or beyond the longest one measured."""
-
-    where: Literal["at", "below", "beyond"]
-    context: float
-
-    def __str__(self) -> str:
-        return f"{self.context:.0f}" if self.where == "at" else f"{self.where} {self.context:.0f}"
-
-
-@dataclass(frozen=True, slots=True)
 class Crossing:
     """From which context on ``first`` decides faster than ``second`` (and up to the longest).
 
     Attributes:
         first, second: Places among the subjects; ``first`` gains as contexts grow.
         batch: Lanes.
-        at: By the medians over processes; times between two contexts are taken to lie on a line. None where
-            processes are too few for an interval.
-        low, high: Interval over processes, likewise.
+        at: Median of the crossings of each round of processes; times between two contexts are taken to lie on
+            a line. None where processes are too few for an interval.
+        low, high: Interval of that median.
         first_faster, second_faster, unclear: Contexts, by the interval of the ratio of their times.
         contexts: At which both were measured.
         ratios: Time of the first over that of the second at each of them, as a median over rounds of
             processes.
         kinds_differ: One of them keeps the tokens that it has read, as a Transformer does, and the other does
             not.
+        left_out: Contexts of these that the crossover is without: too few rounds of processes measured both
+            agents there. Empty where there is no crossover.
     """
 
     first: int
@@ -160,6 +153,7 @@ class Crossing:
     kinds_differ: bool
     contexts: tuple[int, ...] = ()
     ratios: tuple[LatencyMedian, ...] = ()
+    left_out: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:

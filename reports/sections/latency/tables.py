@@ -144,6 +144,7 @@ def crossovers(result: LatencyResult) -> list[Table[Crossing]]:
         hidden("first_faster_at", lambda one: _spaced(one.first_faster)),
         hidden("second_faster_at", lambda one: _spaced(one.second_faster)),
         hidden("cannot_tell_at", lambda one: _spaced(one.unclear)),
+        hidden("without", lambda one: _spaced(one.left_out)),
     ]
     whole = Table("", "", columns, result.crossings, "latency_crossovers")
     shown = [one for one in result.crossings if one.kinds_differ] or list(result.crossings)
@@ -153,8 +154,14 @@ def crossovers(result: LatencyResult) -> list[Table[Crossing]]:
         "The context from which on the first agent's step takes less time than the second's, up to the "
         "longest measured; times between two contexts are taken to lie on a line. The first is the one "
         "whose time grows less. 'Faster at': contexts at which the interval of the ratio leaves out 1; "
-        f"with fewer than {FEWEST} processes neither these nor the crossover are given."
+        f"with fewer than {FEWEST} processes neither these nor the crossover are given. It is the median of "
+        "the crossovers of each round of processes, and stands with the interval of that median."
     )
+    if any(one.left_out for one in shown):
+        caption += (
+            f" Without: contexts at which fewer than {FEWEST} rounds measured both agents (memory ran out, "
+            "or a decision took too long to be measured again); the crossover is that of the other contexts."
+        )
     if len(shown) < len(result.crossings):
         caption += (
             f" Pairs of a Transformer with another agent; latency_crossovers.csv has all "
@@ -164,7 +171,8 @@ def crossovers(result: LatencyResult) -> list[Table[Crossing]]:
 
 
 def _crossing(one: Crossing) -> TableCell:
-    return TableCell(one.text, value=None if one.at is None else one.at.context)
+    small = f"without {_contexts(one.left_out)}" if one.left_out else ""
+    return TableCell(one.text, small, value=None if one.at is None else one.at.context)
 
 
 @dataclass(frozen=True, slots=True)
