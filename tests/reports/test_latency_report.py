@@ -180,6 +180,29 @@ def test_a_percentile_needs_enough_decisions(tmp_path: Path) -> None:
     assert all(spot.agent is not None and spot.agent.p90 is None for spot in few.spots)
 
 
+def test_a_slow_process_weighs_as_much_in_percentiles_as_one_of_many_decisions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a process measures is limited in time: 200 decisions of 1 ms, or 40 of 100 ms."""
+    made_point = point
+
+    def limited(job: Job, context: int, kind: str, ms: float, decisions: int) -> LatencyPoint:
+        found = made_point(job, context, kind, ms, decisions)
+        slow = job.repeat == 0
+        number = (3 if job.batch == 16 else 40) if slow else 200
+        return dataclasses.replace(found, agent_ns=(100_000_000 if slow else 1_000_000,) * number)
+
+    monkeypatch.setitem(globals(), "point", limited)
+    folder = write(tmp_path / "a", {"x": XLSTM}, contexts=(50,))
+    one, many = (spot.agent for spot in summarise([LatencyRun(folder)]).spots)
+    assert one is not None
+    assert many is not None
+    assert one.decisions == 840
+    assert (one.p90, one.p99) == (100.0, 100.0)
+    assert many.decisions == 803
+    assert (many.p90, many.p99) == (100.0, None), "three decisions of a fifth of the weight are no p99"
+
+
 @pytest.mark.parametrize(
     ("first", "second", "found"),
     [

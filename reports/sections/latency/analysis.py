@@ -44,7 +44,7 @@ INPUTS = 1.1
 """Ratio of the times of decisions on repeated and on distinct inputs that is no difference."""
 
 ENOUGH = {0.9: 20, 0.99: 100}
-"""Decisions, of all processes together, from which a percentile is given."""
+"""Decisions, of all processes together, from which a percentile is given; see :func:`_percentile`."""
 
 
 Medians = dict[tuple[int, int, int], dict[int, float]]
@@ -219,22 +219,38 @@ def _clock(processes: Sequence[Sequence[int]]) -> Clock | None:
     if not processes:
         return None
     medians = [statistics.median(taken) / 1e6 for taken in processes]
-    pooled = sorted(nanoseconds for taken in processes for nanoseconds in taken)
     return Clock(
         median=_middle(medians),
-        p90=_percentile(pooled, 0.9),
-        p99=_percentile(pooled, 0.99),
-        decisions=len(pooled),
+        p90=_percentile(processes, 0.9),
+        p99=_percentile(processes, 0.99),
+        decisions=sum(map(len, processes)),
         processes=len(processes),
         spread=rounded(max(medians) / min(medians)),
     )
 
 
-def _percentile(ordered: Sequence[int], share: float) -> float | None:
-    """Return the time, in ms, that ``share`` of the decisions did not exceed; None for too few of them."""
-    if len(ordered) < ENOUGH[share]:
+def _percentile(processes: Sequence[Sequence[int]], share: float) -> float | None:
+    """Return the time, in ms, that ``share`` of the decisions of a process drawn at random did not exceed.
+
+    A process is measured for so many seconds, so that a slow one makes fewer decisions; to count each
+    decision once would count it for less. So each process weighs the same. None where there are too few
+    decisions: of unequal weights their effective number counts (Kish 1965).
+
+    Args:
+        processes: Nanoseconds of the decisions of each, one at least.
+        share: A key of ``ENOUGH``.
+    """
+    # Each process's weights sum to 1, and the sum of their squares to 1 / its decisions.
+    if len(processes) ** 2 / sum(1 / len(taken) for taken in processes) < ENOUGH[share] * (1 - 1e-12):
         return None
-    return rounded(ordered[math.ceil(share * len(ordered)) - 1] / 1e6)
+    whole = math.lcm(*map(len, processes))  # whole numbers: a sum of fractions would miss a tie
+    weighted = sorted((taken_ns, whole // len(taken)) for taken in processes for taken_ns in taken)
+    needed, passed = round(100 * share) * whole * len(processes), 0
+    for nanoseconds, weight in weighted:
+        passed += 100 * weight
+        if passed >= needed:
+            return rounded(nanoseconds / 1e6)
+    raise AssertionError("all decisions together are all of them")
 
 
 def _middle(values: Sequence[float]) -> LatencyMedian:

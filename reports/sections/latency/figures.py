@@ -100,9 +100,9 @@ def _tails(result: LatencyResult) -> Drawing:
         figure,
         "latency-tails",
         "The slowest of a hundred decisions, and control rates",
-        "Points: the time that 99 of 100 decisions did not exceed, of all processes together; thin lines "
-        "reach down to the median. Dashed: the period of a control rate. Where a point is missing, fewer "
-        "than 100 decisions were measured. A tail also shows what else the machine did.",
+        "Points: the time that 99 of 100 decisions did not exceed, of all processes, of which each weighs "
+        "the same; thin lines reach down to the median. Dashed: the period of a control rate. Where a point "
+        "is missing, too few decisions were measured. A tail also shows what else the machine did.",
     )
 
 

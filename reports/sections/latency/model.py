@@ -26,7 +26,8 @@ class Clock:
 
     Attributes:
         median: Over the processes' medians.
-        p90, p99: Of all decisions together; None where they are too few.
+        p90, p99: Of the decisions of all processes, of which each weighs the same, however many it made;
+            None where they are too few.
         decisions, processes: What it rests on.
         spread: Largest over smallest process median.
     """

@@ -95,7 +95,8 @@ def curves(result: LatencyResult) -> Table[ContextLatency]:
     ]
     caption = (
         "Time of one decision of all lanes: median over processes of the process medians, and its interval; "
-        f"p90 and p99 of all decisions together, given from {ENOUGH[0.9]} and {ENOUGH[0.99]} decisions on. "
+        f"p90 and p99 of the decisions of all processes, of which each weighs the same, given from "
+        f"{ENOUGH[0.9]} and {ENOUGH[0.99]} decisions on (more where processes made very unequal numbers). "
         "State or cache: what all lanes keep between decisions. Peak memory: of the whole process, "
         "libraries, weights and inputs included."
     )
