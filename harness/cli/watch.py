@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lram.harness.storage.run_folder import Run
     from lram.harness.watching.folder import WatchFolder
     from lram.harness.watching.running import WatchRequest
+    from lram.reports.sections.learning.model import BestCheckpoint
 
 _SAID_EVERY_S = 60.0
 _LONGEST_POLL_S = 86_400.0
@@ -210,6 +211,20 @@ def _conclude(
             retried = next(point.update for point in curve.points if point.update in lacking)
             again = command("resume", folder.runs()[retried].path, "--retry-errors")
             print(f"to play errored episodes again: {again}")
+    unconfirmed = confirming is not None and _unconfirmed(folder, curve.best)
     if curve.points:
         print(f"\n{next_report(folder.path)}")
-    return EXIT_FAILED if lacking or not curve.points else 0
+    return EXIT_FAILED if lacking or unconfirmed or not curve.points else 0
+
+
+def _unconfirmed(folder: WatchFolder, best: BestCheckpoint | None) -> bool:
+    """Return whether the confirmation of the best checkpoint lacks episodes, and say so if it does."""
+    if best is None or best.confirmed is None or best.confirmed.whole:
+        return False
+    found, run = best.confirmed, folder.confirmations()[best.update]
+    print(
+        f"\nnot confirmed: {found.scored} of {count(found.planned, 'episode')} of update {best.update} from "
+        f"other starts count; the exit code is {EXIT_FAILED}"
+    )
+    print(f"to play errored episodes again: {command('resume', run.path, '--retry-errors')}")
+    return True

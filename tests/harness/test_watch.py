@@ -233,9 +233,29 @@ def test_the_best_is_confirmed_from_other_starts_once(
     assert len(run.provenance()) == 1
     with pytest.raises(LramError, match="give --confirm 4"):
         watch(training, **more, confirm=5)
+
     request = request_for(training)
     with opened(out, request) as folder, pytest.raises(LramError, match="no longer has the checkpoint"):
         confirm(folder, request, 3, 4)
+
+
+def test_a_confirmation_that_lacks_episodes_ends_with_1_and_says_what_to_do(
+    training: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    more = {"tasks": ["toy/reach"], "output": out, "episodes": 3, "once": True, "machine": QUIET}
+    assert watch(training, **more, confirm=4) == 0
+    ((update, run),) = WatchFolder(out).confirmations().items()
+    (segment,) = (run.path / "records").glob("*.jsonl")
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join(lines[:-1]))
+    monkeypatch.setattr("lram.harness.watching.running.confirm", lambda *given: None)  # as if it errored
+    capsys.readouterr()
+    assert watch(training, **more, confirm=4) == EXIT_FAILED
+    said = capsys.readouterr().out
+    assert "(3 of 4 episodes: not confirmed yet)" in said
+    assert f"not confirmed: 3 of 4 episodes of update {update} from other starts count; the exit" in said
+    assert f"lram resume {run.path} --retry-errors" in said
 
 
 def test_other_terms_and_a_second_watcher_are_refused(

@@ -20,6 +20,7 @@ from lram.harness.storage.seeds import confirmation_seed
 from lram.harness.watching.folder import CONFIRMATION, MARKER, RUNS, WatchFolder, label_of
 from lram.harness.watching.records import SCHEMA, WatchPlan
 from lram.reports import write_report
+from lram.reports.drawing import PAPER
 from lram.reports.sections.learning.halves import Picked, pick
 from lram.reports.sections.learning.model import read_curves
 from lram.reports.sections.learning.section import section
@@ -51,6 +52,7 @@ def write(
     tasks: tuple[str, ...] = TASKS,
     seed: int = 0,
     confirmed: int | None = None,
+    unconfirmed: bool = False,
     missing: int = 0,
     updates: int = 400,
     episodes: int = 8,
@@ -63,7 +65,7 @@ def write(
     by_label = {label_of(update): value for update, value in skill.items()}
     planned = [synthetic.task(task) for task in tasks]
 
-    def play(part: str, update: int, number: int, run_seed: int) -> None:
+    def play(part: str, update: int, number: int, run_seed: int, missing: int = missing) -> None:
         label = label_of(update)
         (path / part).mkdir(exist_ok=True)
         made = synthetic.plan([synthetic.agent(label)], planned, number, run_seed)
@@ -72,7 +74,7 @@ def write(
     for update in skill:
         play(RUNS, update, episodes, seed)
     if confirmed is not None:
-        play(CONFIRMATION, confirmed, 12, confirmation_seed(seed))
+        play(CONFIRMATION, confirmed, 12, confirmation_seed(seed), confirmed if unconfirmed else 0)
     return path
 
 
@@ -96,12 +98,55 @@ def test_a_curve_has_every_checkpoint_with_its_interval_by_domain(synthetic: Any
     assert (best["training"], best["update"], best["checkpoints"]) == ("first", "300", "4")
     assert float(best["corrected"]) < float(best["score"])
     assert float(best["confirmed_low"]) < float(best["confirmed"]) < float(best["confirmed_high"])
-    assert best["confirmed_episodes"] == "36"
+    assert best["confirmed_episodes"] == best["confirmed_scored"] == best["confirmed_planned"] == "36"
     assert not made.caveats
     (drawing,) = made.drawings
     titles = [axes.get_title(loc="left") for axes in drawing.figure.axes if axes.get_visible()]
     assert titles == ["mean of domain means", "metaworld", "dmcontrol"]
-    assert "Hollow" in drawing.caption
+    assert "Star: the best" in drawing.caption
+    assert "hollow" not in drawing.caption
+    assert hollow(drawing) == []
+
+
+def hollow(drawing: Any) -> list[tuple[str, str, float]]:
+    """Title of the panel, marker, and value of every point that is drawn hollow, from left to right."""
+    return [
+        (axes.get_title(loc="left"), str(line.get_marker()), float(value))
+        for axes in drawing.figure.axes
+        for line in axes.get_lines()
+        if line.get_marker() not in ("None", "") and line.get_markerfacecolor() == PAPER
+        for value in line.get_ydata()
+    ]
+
+
+def test_a_confirmation_that_lacks_episodes_is_not_one_to_publish(synthetic: Any) -> None:
+    made = section([write(synthetic, "watch", confirmed=300, unconfirmed=True)])
+    assert made.lead[1].endswith("(33 of 36 episodes: not confirmed yet).")
+    (caveat,) = made.caveats
+    assert (caveat.kind, caveat.items) == ("learning-unconfirmed", ("first update 300: 33 of 36 episodes",))
+    (best,) = rows(made.csv["learning_best.csv"])
+    assert (best["confirmed_scored"], best["confirmed_planned"]) == ("33", "36")
+    found = made.summary[0]["best"]["confirmed"]
+    assert (found["scored"], found["planned"]) == (33, 36)
+    ((_, marker, value),) = hollow(made.drawings[0])
+    assert (marker, value) == ("*", found["estimate"]["value"])
+
+
+def test_a_point_that_lacks_episodes_of_a_domain_is_hollow_there_and_over_all(
+    synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = returns
+
+    def lacking(skill: dict[str, float], missing: str = "") -> Callable[[WorkItem], float | None]:
+        outcome = usual(skill)
+        return lambda item: None if (item.agent, item.task) == (missing, "dmcontrol/c") else outcome(item)
+
+    monkeypatch.setitem(globals(), "returns", lacking)
+    made = section([write(synthetic, "watch", missing=200)])
+    points = {(row["update"], row["domain"]): row["score"] for row in rows(made.csv["learning_points.csv"])}
+    ((title, _, value),) = hollow(made.drawings[0])  # without any of its episodes a domain has no point
+    assert (title, value) == ("mean of domain means", float(points["200", "all"]))
+    assert "A hollow point lacks planned episodes or tasks" in made.drawings[0].caption
 
 
 def test_several_trainings_are_lines_of_one_figure_and_names_tell_them_apart(synthetic: Any) -> None:

@@ -22,13 +22,13 @@ from lram.reports.drawing import (
     style_of,
 )
 from lram.reports.model import Estimate
-from lram.reports.sections.learning.model import LEVEL, LearningCurve
+from lram.reports.sections.learning.model import LEVEL, LearningCurve, whole
 
 _BESIDE = 4
 """Trainings that stand beside each other at an update."""
 
-Line = list[tuple[int, Estimate]]
-"""Estimates by update."""
+Line = list[tuple[int, Estimate, bool]]
+"""Estimates by update, and whether each lacks episodes or tasks that others have."""
 
 
 def curves_figure(curves: Sequence[LearningCurve]) -> Drawing:
@@ -57,8 +57,9 @@ def curves_figure(curves: Sequence[LearningCurve]) -> Drawing:
         figure.supxlabel("updates", fontsize=8.5)
         figure.supylabel(SCORE_LABEL, fontsize=8.5)
         legend_of(figure, [(curve.place, curve.name) for curve in drawn], lines=True, markers=True)
-    doubt = in_doubt(estimate for of in lines.values() for line in of for _, estimate in line)
-    confirmed = any(curve.best is not None and curve.best.confirmed is not None for curve in drawn)
+    doubt = in_doubt(estimate for of in lines.values() for line in of for _, estimate, _ in line)
+    confirmed = [curve.best.confirmed for curve in drawn if curve.best is not None and curve.best.confirmed]
+    lacking = any(lacks for of in lines.values() for line in of for *_, lacks in line)
     return Drawing(
         "learning-curves",
         "Score over updates",
@@ -66,7 +67,12 @@ def curves_figure(curves: Sequence[LearningCurve]) -> Drawing:
         "checkpoints of a training played from the same starts, so neighbours share their luck. Dotted "
         "line: random play; dashed line: the reference. The highest point of a curve is too high on "
         "average: the table of best checkpoints corrects it."
-        + (" Hollow: the best checkpoint, played anew from other starts." if confirmed else "")
+        + (" Star: the best checkpoint, played anew from other starts." if confirmed else "")
+        + (
+            " A hollow point lacks planned episodes or tasks and does not compare with the others."
+            if lacking or not all(one.whole for one in confirmed)
+            else ""
+        )
         + f"{doubt} Lines of two trainings say nothing about the noise between training seeds.{note}",
         figure,
     )
@@ -77,14 +83,16 @@ def _lines(curve: LearningCurve, domains: Sequence[str]) -> list[Line]:
     found: list[Line] = [[]]
     for point in curve.points:
         if point.score.estimate is not None:
-            found[0].append((point.update, point.score.estimate))
+            lacks = not (whole(point) and point.score.rests_on.comparable)
+            found[0].append((point.update, point.score.estimate, lacks))
     for name in domains:
         line: Line = []
         if name in curve.domains:
             at = curve.domains.index(name)
             for point in curve.points:
                 if (estimate := point.domains[at].estimate) is not None:
-                    line.append((point.update, estimate))
+                    lacks = name in point.lacking or not point.domains[at].rests_on.comparable
+                    line.append((point.update, estimate, lacks))
         found.append(line)
     return found
 
@@ -96,17 +104,26 @@ def _panel(
         colour, marker = style_of(curve.place)
         beside = apart * (curve.place % _BESIDE)
         axes.plot(
-            [update + beside for update, _ in line],
-            [estimate.value for _, estimate in line],
+            [update + beside for update, *_ in line],
+            [estimate.value for _, estimate, _ in line],
             color=colour,
-            marker=marker,
-            markersize=3.6,
             linewidth=1.1,
-            markeredgecolor=PAPER,
-            markeredgewidth=0.4,
             zorder=3,
         )
-        for update, estimate in line:
+        for lacks in (False, True):
+            those = [(update, estimate) for update, estimate, lacking in line if lacking == lacks]
+            axes.plot(
+                [update + beside for update, _ in those],
+                [estimate.value for _, estimate in those],
+                marker=marker,
+                markersize=3.6,
+                markerfacecolor=PAPER if lacks else colour,
+                markeredgecolor=colour if lacks else PAPER,
+                markeredgewidth=0.8 if lacks else 0.4,
+                linestyle="none",
+                zorder=4,
+            )
+        for update, estimate, _ in line:
             _bar(axes, update + beside, estimate, colour)
     for value, dashes in ((0.0, (1, 2)), (1.0, (5, 2))):
         axes.axhline(value, color=MUTED, linewidth=0.8, linestyle=(0, dashes), zorder=0)
@@ -131,19 +148,19 @@ def _bar(axes: Axes, update: float, estimate: Estimate, colour: str) -> None:
 def _confirmed(axes: Axes, curve: LearningCurve, apart: float) -> None:
     """Draw what the best checkpoint scored from other starts, beside its point."""
     best = curve.best
-    if best is None or best.confirmed is None or best.confirmed.estimate is None:
+    if best is None or best.confirmed is None or best.confirmed.score.estimate is None:
         return
-    colour, marker = style_of(curve.place)
+    estimate, colour = best.confirmed.score.estimate, style_of(curve.place)[0]
     beside = best.update + apart * (curve.place % _BESIDE + 0.5)
-    _bar(axes, beside, best.confirmed.estimate, colour)
+    _bar(axes, beside, estimate, colour)
     axes.plot(
         [beside],
-        [best.confirmed.estimate.value],
-        marker=marker,
-        markersize=4.6,
-        markerfacecolor=PAPER,
+        [estimate.value],
+        marker="*",
+        markersize=7.0,
+        markerfacecolor=colour if best.confirmed.whole else PAPER,
         markeredgecolor=colour,
-        markeredgewidth=1.1,
+        markeredgewidth=0.8,
         linestyle="none",
-        zorder=4,
+        zorder=5,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from lram.envs.scores import Normaliser
 from lram.harness.storage.run_folder import Run
 from lram.harness.watching.folder import WatchFolder, label_of
+from lram.reports.comparison.barrier import barrier
 from lram.reports.comparison.paired_episodes import scores_of
 from lram.reports.evidence.collect import collect
 from lram.reports.evidence.evidence import Evidence
@@ -32,6 +33,7 @@ class LearningPoint:
         score: Mean of domain means of the normalised score.
         domains: Mean score of each domain, in the curve's order of domains.
         scored, planned: Episodes.
+        lacking: Those of ``domains`` in which planned episodes do not count.
     """
 
     update: int
@@ -40,6 +42,28 @@ class LearningPoint:
     domains: tuple[Aggregate, ...]
     scored: int
     planned: int
+    lacking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What a checkpoint that was chosen scored from other starts.
+
+    Attributes:
+        score: Mean of domain means of the normalised score, of the episodes that count.
+        scored, planned: Episodes.
+        obstacles: On which tasks it has no score by its own fault, and why on the first; empty for none.
+    """
+
+    score: Aggregate
+    scored: int
+    planned: int
+    obstacles: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether every planned episode counts, so that the score is one to publish."""
+        return self.scored == self.planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +79,8 @@ class BestCheckpoint:
         corrected: The same by sample splitting (:mod:`lram.reports.sections.learning.halves`); None with a
             single checkpoint, which was not chosen, or a single episode of a task.
         agreement: Share of the halves that choose the same one.
-        confirmed: Its score from other starts; None where it was not confirmed.
+        confirmed: Its score from other starts, also while episodes of it are missing; None where none was
+            begun.
     """
 
     update: int
@@ -65,7 +90,7 @@ class BestCheckpoint:
     score: float
     corrected: float | None
     agreement: float | None
-    confirmed: Aggregate | None = None
+    confirmed: Confirmation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +182,15 @@ def _point(evidence: Evidence, update: int, domains: Sequence[str], how: Resampl
         ),
         sum(len(cell.counted) for cell in cells),
         sum(cell.planned for cell in cells),
+        tuple(
+            name
+            for name in domains
+            if any(
+                cell.planned > len(cell.counted)
+                for (agent, task), cell in evidence.cells.items()
+                if agent == label and task.partition("/")[0] == name
+            )
+        ),
     )
 
 
@@ -197,7 +231,7 @@ def _best(
         score=rounded(found.score),
         corrected=None if alone or found.corrected is None else rounded(found.corrected),
         agreement=None if alone or found.agreement is None else rounded(found.agreement),
-        confirmed=None if run is None else confirmed_score(run, normaliser),
+        confirmed=None if run is None else confirmation(run, normaliser),
     )
 
 
@@ -206,9 +240,14 @@ def whole(point: LearningPoint) -> bool:
     return point.scored == point.planned
 
 
-def confirmed_score(run: Run, normaliser: Normaliser = "paper") -> Aggregate:
-    """Return the mean of domain means of a run of one agent."""
-    evidence = collect([run], normaliser)
-    samples = AgentSamples(evidence, run.plan.agents[0].label, SCORE, Resampling(0, 1, LEVEL))
+def confirmation(run: Run, normaliser: Normaliser = "paper") -> Confirmation:
+    """Return what a run of one checkpoint, which was chosen by other episodes, has of its score."""
+    evidence, label = collect([run], normaliser), run.plan.agents[0].label
+    samples = AgentSamples(evidence, label, SCORE, Resampling(0, 1, LEVEL))
     tasks = [planned.task for planned in evidence.tasks]
-    return samples.aggregate(tasks, covered(evidence, SCORE), equal_domain_weights)
+    return Confirmation(
+        samples.aggregate(tasks, covered(evidence, SCORE), equal_domain_weights),
+        sum(len(cell.counted) for cell in evidence.cells.values()),
+        sum(cell.planned for cell in evidence.cells.values()),
+        barrier(evidence, {label: "no score"}),
+    )

@@ -16,6 +16,7 @@ from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.learning.halves import SPLITS
 from lram.reports.sections.learning.model import (
     BestCheckpoint,
+    Confirmation,
     LearningCurve,
     LearningPoint,
     read_curves,
@@ -68,13 +69,17 @@ def best_words(name: str, best: BestCheckpoint) -> str:
     said = f"{name}: update {best.update} scores highest of {of}, {three(best.score)}"
     if best.corrected is not None:
         said += f" on the episodes that chose it, {three(best.corrected)} corrected for the choice"
-    confirmed = best.confirmed.estimate if best.confirmed is not None else None
-    if confirmed is not None and best.confirmed is not None:
-        said += (
-            f"; from other starts {three(confirmed.value)} {text.span(confirmed, three)} "
-            f"({text.count(best.confirmed.rests_on.episodes, 'episode')})"
-        )
+    if best.confirmed is not None:
+        found = best.confirmed.score.estimate
+        value = "no score yet" if found is None else f"{three(found.value)} {text.span(found, three)}"
+        said += f"; from other starts {value} ({_confirmed_on(best.confirmed)})"
     return f"{said}."
+
+
+def _confirmed_on(found: Confirmation) -> str:
+    if found.whole:
+        return text.count(found.scored, "episode")
+    return f"{found.scored} of {text.count(found.planned, 'episode')}: not confirmed yet"
 
 
 def _lead(curves: Sequence[LearningCurve], normaliser: str) -> list[str]:
@@ -105,11 +110,30 @@ def _caveats(curves: Sequence[LearningCurve]) -> Iterator[Caveat]:
             "them; the same 'lram watch' continues with what is missing.",
             lacking,
         )
-    failed = tuple(
-        f"{curve.name} update {point.update}: {why}"
+    begun = [
+        (f"{curve.name} update {curve.best.update}", curve.best.confirmed)
         for curve in curves
-        for point in curve.points
-        if (why := _obstacles(curve, point))
+        if curve.best is not None and curve.best.confirmed is not None
+    ]
+    unconfirmed = tuple(
+        f"{name}: {found.scored} of {found.planned} episodes" for name, found in begun if not found.whole
+    )
+    if unconfirmed:
+        yield Caveat(
+            "learning-unconfirmed",
+            "The confirmations of these checkpoints lack episodes that count, so their scores from other "
+            "starts are not to be published yet; the same 'lram watch' with --confirm continues with what is "
+            "missing, and 'lram resume' with --retry-errors plays errored episodes again.",
+            unconfirmed,
+        )
+    failed = (
+        *(
+            f"{curve.name} update {point.update}: {why}"
+            for curve in curves
+            for point in curve.points
+            if (why := _obstacles(curve, point))
+        ),
+        *(f"{name}, confirmed: {found.obstacles}" for name, found in begun if found.obstacles),
     )
     if failed:
         yield Caveat(
@@ -197,7 +221,12 @@ def _summary(curve: LearningCurve) -> dict[str, Any]:
             "score": best.score,
             "corrected": best.corrected,
             "agreement": best.agreement,
-            "confirmed": best.confirmed and plain(best.confirmed),
+            "confirmed": best.confirmed
+            and {
+                **plain(best.confirmed.score),
+                "scored": best.confirmed.scored,
+                "planned": best.confirmed.planned,
+            },
         },
     }
 

@@ -104,12 +104,20 @@ def _best(rows: Sequence[_Best], normaliser: Normaliser) -> Table[_Best]:
         Column("Score that chose", "score", lambda row: row.best.score, forms.numbers(forms.three)),
         Column("Corrected", "corrected", lambda row: row.best.corrected, forms.numbers(forms.three)),
         Column("Same choice", "agreement", lambda row: row.best.agreement, forms.numbers(_share)),
-        Column("Confirmed", "", lambda row: row.best.confirmed, forms.scores),
-        hidden("confirmed", lambda row: row.best.confirmed and row.best.confirmed.estimate, forms.INTERVAL),
+        Column("Confirmed", "", lambda row: row.best.confirmed and row.best.confirmed.score, forms.scores),
+        Column("Confirmed on", "", _confirmed_on),
+        hidden(
+            "confirmed", lambda row: row.best.confirmed and row.best.confirmed.score.estimate, forms.INTERVAL
+        ),
         hidden("tasks", lambda row: row.best.tasks),
         Column("Episodes", "episodes", lambda row: row.best.episodes),
-        hidden("confirmed_episodes", lambda row: row.best.confirmed and row.best.confirmed.rests_on.episodes),
+        hidden(
+            "confirmed_episodes",
+            lambda row: row.best.confirmed and row.best.confirmed.score.rests_on.episodes,
+        ),
         normaliser_column(normaliser),
+        hidden("confirmed_scored", lambda row: row.best.confirmed and row.best.confirmed.scored),
+        hidden("confirmed_planned", lambda row: row.best.confirmed and row.best.confirmed.planned),
     ]
     caption = (
         "The best checkpoint of each training. Its score on the episodes that chose it is too high on "
@@ -117,9 +125,14 @@ def _best(rows: Sequence[_Best], normaliser: Normaliser) -> Table[_Best]:
         "one half of the starts is scored on the other half, both ways, averaged over random halves; it "
         "has no interval. Same choice: the share of halves that choose the same checkpoint. Confirmed: "
         f"played anew from other starts (lram watch --confirm), with its {LEVEL:.0%} interval: the number "
-        "to publish."
+        "to publish, once every planned episode counts."
     )
     return Table("learning-best", caption, columns, rows, "learning_best")
+
+
+def _confirmed_on(row: _Best) -> str:
+    found = row.best.confirmed
+    return "" if found is None else f"{found.scored} of {text.count(found.planned, 'episode')}"
 
 
 def _share(value: float) -> str:
