@@ -90,7 +90,8 @@ OWN: Mapping[str, Mapping[int, str]] = MappingProxyType(
         "finetune": {0: "trained to the end"},
         "watch": {
             0: "every checkpoint that is kept has all of its episodes",
-            1: "a checkpoint could not be played or lacks episodes, or none is kept; it is named",
+            1: "a checkpoint could not be played or lacks episodes, or none is kept, or the confirmation "
+            "that was asked for (`--confirm`) lacks episodes; it is named",
         },
         "cast": _WRITTEN,
         "export": _WRITTEN,
