@@ -65,7 +65,10 @@ def latency(
     ] = None,
     batch: Annotated[
         str | None,
-        Parameter(help="Lanes that decide together, as a list (default: 1,16; each is measured separately)."),
+        Parameter(
+            help="Lanes that decide together, as a list (default: 1,16; each is measured separately). Models "
+            "read them in passes of 1 row or a multiple of 8."
+        ),
     ] = None,
     step: Annotated[
         str | None, Parameter(help=f"Forms of a model's step: {', '.join(FORMS)} (default: auto).")
@@ -260,6 +263,8 @@ def _conclude(run: LatencyRun, json: bool) -> int:
 
 def print_result(result: LatencyResult) -> None:
     """Print a sweep's numbers for people."""
+    from lram.reports.sections.latency.wording import rows_words
+
     header = ("agent", "batch", "context", "decisions", "p50 ms", "interval", "p90", "p99", "model", "loop")
     rows: list[tuple[object, ...]] = []
     for spot in result.spots:
@@ -283,6 +288,8 @@ def print_result(result: LatencyResult) -> None:
             )
         )
     print_table((*header, "state MiB", "peak MiB"), rows)
+    if padded := rows_words(result):
+        print(f"\n{padded}")
     if result.crossings:
         print("\nfrom which context on the first decides faster than the second:")
         print_table(

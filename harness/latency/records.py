@@ -21,6 +21,7 @@ Windows = Literal["whole", "own"]
 
 OK = "ok"
 OUT_OF_MEMORY = "out of memory"
+NOT_TRIED = "not tried: "
 SILENT = "failed: nothing was heard of the process"
 
 
@@ -52,7 +53,7 @@ class Job:
     Attributes:
         agent: Label.
         step: Form of the step that is asked for.
-        batch: Lanes that decide together.
+        batch: Lanes that decide together, in passes of as many rows as :meth:`LatencyPlan.compute` says.
         repeat: Which of the processes with the same settings, from 0.
     """
 
@@ -146,7 +147,11 @@ class LatencyPlan:
         return ordered
 
     def compute(self, step: StepForm, batch: int) -> Compute:
-        """Return how an agent computes: a single lane alone, more in the next multiple of 8 rows."""
+        """Return how an agent computes: a single lane alone, more in the next multiple of 8 rows.
+
+        Models have no other passes, so that a lane's actions do not depend on its neighbours
+        (:mod:`lram.agents.acting.model_agent`): 2 lanes act, and are measured, in 8 rows.
+        """
         rows = 1 if batch == 1 else -(-batch // 8) * 8
         return Compute(self.device, self.precision, step, rows)
 
@@ -218,6 +223,11 @@ class LatencyPoint:
     load: Load | None = None
     started: float = 0.0
     facts: dict[str, str] = field(default_factory=dict)
+
+
+def lacks_memory(outcome: str) -> bool:
+    """Return whether there is nothing for lack of memory: here, or earlier, so that it was not tried here."""
+    return outcome == OUT_OF_MEMORY or outcome.startswith(f"{NOT_TRIED}{OUT_OF_MEMORY}")
 
 
 def end_of(point: LatencyPoint, effort: Effort) -> str:

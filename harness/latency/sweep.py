@@ -21,6 +21,7 @@ from lram.harness.latency.child import Order
 from lram.harness.latency.folder import PLAN_FILE, LatencyRun, LatencyWriter
 from lram.harness.latency.plan import LatencyRequest, check_same, make_plan
 from lram.harness.latency.records import (
+    NOT_TRIED,
     OK,
     OUT_OF_MEMORY,
     SCHEMA,
@@ -243,7 +244,7 @@ def walk(
                 _note(ends, point, effort)
         reason = ends[job.setting][1] if job.setting in ends else "an earlier context failed"
         for context in contexts[len(made) :]:
-            yield LatencyPoint(SCHEMA, job, context, f"not tried: {reason}")
+            yield LatencyPoint(SCHEMA, job, context, f"{NOT_TRIED}{reason}")
         took = time.monotonic() - begun
         each = (time.monotonic() - started) / tried_so_far if tried_so_far else 0.0
         ahead = f", {left(each * (len(missing) - number))}" if number < len(missing) else ""

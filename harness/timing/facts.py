@@ -7,6 +7,9 @@ from lram.agents.api import Agent
 
 FOREIGN = "other"
 
+ROWS_FACT = "rows a pass"
+"""The fact that tells how many rows a pass has; an agent's details have it by the same name."""
+
 
 def agent_facts(agent: Agent) -> dict[str, str]:
     """Return what is known of an agent that is not looked into."""
@@ -50,5 +53,5 @@ def model_facts(agent: ModelAgent, *, fitted: bool, held: bool) -> dict[str, str
         "step": agent.stepper.detail,
         "form": form,
         "precision": dict(agent.info.details)["precision"],
-        "rows a pass": str(agent.rows),
+        ROWS_FACT: str(agent.rows),
     }

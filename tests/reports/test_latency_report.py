@@ -17,6 +17,7 @@ from support.files import signed
 
 from lram.agents.api import AgentInfo
 from lram.envs.registry import select
+from lram.harness.cli.latency import print_result
 from lram.harness.errors import LramError
 from lram.harness.latency.folder import LatencyRun, LatencyWriter
 from lram.harness.latency.records import SCHEMA, Effort, Job, LatencyPlan, LatencyPoint, Variant
@@ -112,6 +113,7 @@ def point(job: Job, context: int, kind: str, ms: float, decisions: int) -> Laten
             "attention": "own kernel",
             "step": "fused kernels",
             "form": "fused",
+            "rows a pass": str(1 if job.batch == 1 else -(-job.batch // 8) * 8),
         },
     )
 
@@ -442,7 +444,7 @@ def test_a_throughput_on_inputs_that_were_seen_is_marked_and_gains_nothing(
     folder = write(tmp_path / "a", {"x": XLSTM, "t": TRANSFORMER}, contexts=(50,), batches=(1, 4, 16))
     made = section([folder])
     rows = _rows(made.csv["latency_throughput.csv"])
-    assert list(rows[0])[-1] == "input_audit"
+    assert list(rows[0])[-2:] == ["input_audit", "rows"]
     assert [
         (row["agent"], row["batch"], row["input_audit"] == "failed", row["gain"] == "") for row in rows
     ] == [
@@ -451,6 +453,87 @@ def test_a_throughput_on_inputs_that_were_seen_is_marked_and_gains_nothing(
     ]
     flags = [row[0].flag for row in table_of(made.printed, "throughput").rows]
     assert flags == ["", "", "", "faster on inputs that it has seen", "", ""]
+
+
+def test_passes_with_more_rows_than_lanes_are_named_wherever_numbers_stand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "a", {"x": XLSTM}, contexts=(50,), batches=(1, 2, 4, 16))
+    made = section([folder])
+    for name in ("points", "throughput"):
+        rows = _rows(made.csv[f"latency_{name}.csv"])
+        assert [(row["batch"], row["rows"]) for row in rows] == [
+            ("1", "1"),
+            ("2", "8"),
+            ("4", "8"),
+            ("16", "16"),
+        ]
+        assert list(rows[0])[-1] == "rows"
+    words = "2 and 4 lanes share a pass of 8 rows"
+    for name in ("curves", "throughput"):
+        table = table_of(made.printed, name)
+        place = [column.heading for column in table.columns].index("Lanes")
+        assert [row[place].small for row in table.rows] == ["", "8 rows a pass", "8 rows a pass", ""]
+        assert words in table.caption
+    drawings = {drawing.name: drawing for drawing in made.drawings}
+    for name in ("latency-curves", "latency-memory", "latency-throughput"):
+        assert words in drawings[name].caption
+    titles = [axes.get_title(loc="left") for axes in drawings["latency-curves"].figure.axes]
+    assert titles == ["1 lane", "2 lanes\n(8 rows)", "4 lanes\n(8 rows)", "16 lanes"]
+    print_result(summarise([LatencyRun(folder)]))
+    assert words in capsys.readouterr().out
+    full = section([write(tmp_path / "b", {"x": XLSTM}, contexts=(50,))])
+    assert "share a pass" not in str([*full.printed, *(one.caption for one in full.drawings)])
+
+
+def test_peak_memory_is_that_of_the_device(tmp_path: Path) -> None:
+    made = section([write(tmp_path / "a", {"x": XLSTM}, contexts=(50,), batches=(1, 8, 16), device="cuda")])
+    captions = [table_of(made.printed, name).caption for name in ("curves", "throughput")]
+    drawings = {drawing.name: drawing for drawing in made.drawings}
+    names = ("latency-memory", "latency-throughput")
+    captions += [drawings[name].caption for name in names]
+    assert all("memory allocated on the GPU" in caption for caption in captions)
+    assert not any("process, with libraries" in caption for caption in captions)
+    labels = [axes.get_ylabel() for name in names for axes in drawings[name].figure.axes]
+    assert labels.count("peak on the GPU, MiB") == 2
+    assert "peak of the process, MiB" not in labels
+    here = write(tmp_path / "b", {"x": XLSTM}, contexts=(50,))
+    (both,) = {
+        line
+        for drawing in section([tmp_path / "a", here]).drawings
+        for axes in drawing.figure.axes
+        if "peak" in (line := axes.get_ylabel())
+    }
+    assert both == "peak memory, MiB"
+
+
+def test_the_figure_of_throughput_draws_what_its_legend_shows(tmp_path: Path) -> None:
+    """Two sweeps of one agent share its colour and marker, and differ in their dashes."""
+    folders = [write(tmp_path / name, {"x": XLSTM}, contexts=(50,), batches=(1, 8, 16)) for name in "ab"]
+    drawing = section(folders).drawings[-1]
+    assert drawing.name == "latency-throughput"
+    for axes in drawing.figure.axes:
+        drawn = [one.get_linestyle() for one in axes.lines if len(one.get_xdata()) == 3]
+        assert drawn == ["-", "--"]
+    (legend,) = drawing.figure.legends
+    assert [one.get_linestyle() for one in legend.get_lines()] == ["-", "--"]
+
+
+def test_a_cross_stands_also_where_nothing_was_tried_for_lack_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_point = point
+
+    def lacking(job: Job, context: int, *rest: object) -> LatencyPoint:
+        if job.batch < 16:
+            return made_point(job, context, *rest)  # type: ignore[arg-type]
+        outcome = "out of memory" if context == 50 else "not tried: out of memory at context 50"
+        return LatencyPoint(SCHEMA, job, context, outcome)
+
+    monkeypatch.setitem(globals(), "point", lacking)
+    folder = write(tmp_path / "a", {"x": XLSTM}, contexts=(50, 800), batches=(1, 8, 16))
+    axes = section([folder]).drawings[-1].figure.axes
+    assert [sum(line.get_marker() == "x" for line in one.lines) for one in axes] == [1] * 6
 
 
 def test_two_batches_are_no_curve_against_lanes(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ counts as what it is.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -19,6 +20,7 @@ from itertools import combinations
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.records import OK, OUT_OF_MEMORY, LatencyPoint, Variant
 from lram.harness.timing.crossings import FEWEST_ROUNDS, Bound, crossing, rounds_crossing
+from lram.harness.timing.facts import ROWS_FACT
 from lram.harness.timing.intervals import median_interval
 from lram.harness.words import count
 from lram.reports.model import rounded
@@ -158,6 +160,7 @@ def _subject(
         facts=facts,
         weight_bytes=weight_bytes,
         distinct=plan.distinct,
+        device=plan.device,
     )
 
 
@@ -212,7 +215,14 @@ def _spot(
         warm=sum(point.warm for point in good),
         other_cores=rounded(statistics.median(loads)) if loads else None,
         failed=sum(point.outcome == OUT_OF_MEMORY or point.outcome.startswith("failed") for point in points),
+        rows=_rows(good[0]),
     )
+
+
+def _rows(point: LatencyPoint) -> int | None:
+    """Return the rows of a pass; None where the agent does not tell."""
+    told = point.facts.get(ROWS_FACT, "")
+    return int(told) if re.fullmatch("[1-9][0-9]{0,8}", told) else None
 
 
 def _clock(processes: Sequence[Sequence[int]]) -> Clock | None:

@@ -7,25 +7,32 @@ from collections.abc import Callable
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lram.harness.latency.records import OUT_OF_MEMORY
-from lram.reports.drawing import PAPER, WIDTH, log_axes, style_of
-from lram.reports.sections.latency.model import ContextLatency, LatencyResult
+from lram.harness.latency.records import lacks_memory
+from lram.reports.drawing import WIDTH, log_axes, style_of
+from lram.reports.sections.latency.lines import line
+from lram.reports.sections.latency.model import ContextLatency, LatencyResult, MeasuredAgent
 from lram.reports.sections.latency.throughput import throughput_of
+from lram.reports.sections.latency.wording import peak_label, peak_words, rows_words
 
 _MIB = 2**20
 _PANELS = 3
-_VALUES: tuple[tuple[str, Callable[[ContextLatency], float | None]], ...] = (
-    ("decisions/s, all lanes", lambda s: None if (one := throughput_of(s)) is None else one.value),
-    ("state or cache, MiB", lambda s: s.state_bytes / _MIB if s.agent and s.state_bytes else None),
-    ("peak of the process, MiB", lambda s: s.peak_bytes / _MIB if s.agent and s.peak_bytes else None),
+_VALUES: tuple[Callable[[ContextLatency], float | None], ...] = (
+    lambda s: None if (one := throughput_of(s)) is None else one.value,
+    lambda s: s.state_bytes / _MIB if s.agent and s.state_bytes else None,
+    lambda s: s.peak_bytes / _MIB if s.agent and s.peak_bytes else None,
 )
 
 TITLE = "Throughput and memory against lanes"
-CAPTION = (
-    "Lanes that decide together in one pass. Above: decisions a second of all of them, without simulators; "
-    "below: what all lanes keep between decisions, and the highest resident memory of the process with "
-    "libraries, weights and recorded inputs. All axes are logarithmic. A cross stands where memory ran out."
-)
+
+
+def batch_caption(result: LatencyResult) -> str:
+    """Return what stands below the figure."""
+    caption = (
+        "Lanes that decide together in one pass. Above: decisions a second of all of them, without "
+        f"simulators; below: what all lanes keep between decisions, and {peak_words(result)}. All axes are "
+        "logarithmic. A cross stands where memory ran out, and where nothing was tried for that reason."
+    )
+    return f"{caption} {padded}" if (padded := rows_words(result)) else caption
 
 
 def batch_figure(result: LatencyResult) -> Figure:
@@ -33,12 +40,13 @@ def batch_figure(result: LatencyResult) -> Figure:
     shown = _shown(result.contexts)
     figure = Figure(figsize=(WIDTH, 7.0), layout="constrained")
     cells = figure.subplots(len(_VALUES), len(shown), squeeze=False, sharex=True, sharey="row")
-    for row, (label, value) in zip(cells, _VALUES, strict=True):
+    labels = ("decisions/s, all lanes", "state or cache, MiB", peak_label(result))
+    for row, label, value in zip(cells, labels, _VALUES, strict=True):
         row[0].set_ylabel(label)
         for axes, context in zip(row, shown, strict=True):
             for place in range(len(result.subjects)):
                 spots = [s for s in result.spots if (s.subject, s.context) == (place, context)]
-                _line(axes, result.subjects[place].place, spots, value)
+                _line(axes, result.subjects[place], spots, value)
             log_axes(axes, result.batches, base=2)
     for axes, context in zip(cells[0], shown, strict=True):
         axes.set_title(f"context {context}")
@@ -55,31 +63,22 @@ def _shown(contexts: tuple[int, ...]) -> tuple[int, ...]:
 
 def _line(
     axes: Axes,
-    place: int,
+    agent: MeasuredAgent,
     spots: list[ContextLatency],
     value: Callable[[ContextLatency], float | None],
 ) -> None:
-    colour, marker = style_of(place)
-    points = [(s.batch, found) for s in spots if s.audit != "failed" and (found := value(s)) is not None]
-    if points:
-        axes.plot(
-            [batch for batch, _ in points],
-            [found for _, found in points],
-            color=colour,
-            linewidth=1.3,
-            marker=marker,
-            markersize=4.2,
-            markeredgecolor=PAPER,
-            markeredgewidth=0.5,
-            zorder=3,
-        )
+    line(
+        axes,
+        agent,
+        [(s.batch, found) for s in spots if s.audit != "failed" and (found := value(s)) is not None],
+    )
     for spot in spots:
-        if spot.outcome == OUT_OF_MEMORY:
+        if lacks_memory(spot.outcome):
             axes.plot(
                 [spot.batch],
-                [0.03 + 0.05 * (place % 4)],
+                [0.03 + 0.05 * (agent.place % 4)],
                 transform=axes.get_xaxis_transform(),
-                color=colour,
+                color=style_of(agent.place)[0],
                 marker="x",
                 markersize=5,
                 linestyle="",

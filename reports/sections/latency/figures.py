@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from lram.reports.drawing import INK, MUTED, PAPER, WIDTH, Drawing, log_axes, look, short, style_of
+from lram.reports.drawing import INK, MUTED, WIDTH, Drawing, log_axes, look, short, style_of
 from lram.reports.sections.latency.analysis import RATES
-from lram.reports.sections.latency.batches import CAPTION, TITLE, batch_figure
+from lram.reports.sections.latency.batches import TITLE, batch_caption, batch_figure
+from lram.reports.sections.latency.lines import handle, line
 from lram.reports.sections.latency.model import ContextLatency, LatencyResult
 from lram.reports.sections.latency.throughput import FEWEST_BATCHES
+from lram.reports.sections.latency.wording import lanes_text, peak_label, peak_words, rows_words
 
-_Dash: TypeAlias = Literal["solid"] | tuple[float, tuple[float, ...]]
-_DASHES: tuple[_Dash, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
 _LINEAR_TO = 4.0  # ratio of the most to the least memory from which on its axis is logarithmic
 _MIB = 2**20
 
@@ -32,7 +30,9 @@ def draw(result: LatencyResult) -> list[Drawing]:
         if any(spot.agent is not None and spot.agent.p99 is not None for spot in result.spots):
             drawn.append(_tails(result))
         if len(result.batches) >= FEWEST_BATCHES:
-            drawn.append(_finished(result, batch_figure(result), "latency-throughput", TITLE, CAPTION))
+            drawn.append(
+                _finished(result, batch_figure(result), "latency-throughput", TITLE, batch_caption(result))
+            )
     return drawn
 
 
@@ -50,7 +50,7 @@ def _curves(result: LatencyResult) -> Drawing:
                         [spot.context] * 2, [middle.low, middle.high], color=colour, linewidth=1.0, zorder=2
                     )
         _context_axes(axes, result)
-        axes.set_title(_lanes(batch))
+        axes.set_title(lanes_text(result, batch))
     figure.supylabel("agent step, ms", fontsize=8.5)
     return _finished(
         result,
@@ -60,7 +60,7 @@ def _curves(result: LatencyResult) -> Drawing:
         "Agent step: observations in, actions out, all lanes together; points are medians over processes, "
         "bars their intervals (often smaller than the marker). Both axes are logarithmic. A line ends where "
         "memory or the time limit did; the table says which. Points at which an agent is faster on inputs "
-        "that it has seen are left out.",
+        "that it has seen are left out." + f" {rows_words(result)}".rstrip(),
     )
 
 
@@ -76,7 +76,7 @@ def _tails(result: LatencyResult) -> Drawing:
                     ends = [spot.agent.median.value, spot.agent.p99]
                     axes.plot([spot.context] * 2, ends, color=colour, linewidth=0.8, alpha=0.6, zorder=1)
         _context_axes(axes, result)
-        axes.set_title(_lanes(batch))
+        axes.set_title(lanes_text(result, batch))
     low, high = panels[0].get_ylim()
     shown = [hz for hz in RATES if low < 1000 / hz < high]
     for axes in panels:
@@ -125,19 +125,20 @@ def _memory(result: LatencyResult) -> Drawing:
         axes.set_yscale("linear")
         axes.set_ylim(0, 1.08 * max(peaks, default=1.0))
     for axes, batch in zip(cells[0], batches, strict=True):
-        axes.set_title(_lanes(batch))
+        axes.set_title(lanes_text(result, batch))
         axes.set_xlabel("")
     cells[0][0].set_ylabel("state or cache, MiB")
-    cells[1][0].set_ylabel("peak of the process, MiB")
+    cells[1][0].set_ylabel(peak_label(result))
     return _finished(
         result,
         figure,
         "latency-memory",
         "Memory against context",
         "Above: what all lanes keep between decisions (recurrent state, keys and values, or the tokens of a "
-        "window). Below: the highest resident memory of the process while it decided, with libraries, "
-        "weights and recorded inputs; it shows what a decision needs beside its state, such as a window's "
-        "activations." + (" All axes are logarithmic." if far else " Logarithmic, but for the lower axis."),
+        f"window). Below: {peak_words(result)}, while it decided; it shows what a decision needs beside its "
+        "state, such as a window's activations."
+        + (" All axes are logarithmic." if far else " Logarithmic, but for the lower axis.")
+        + f" {rows_words(result)}".rstrip(),
     )
 
 
@@ -164,22 +165,7 @@ def _line(
     axes: Axes, result: LatencyResult, subject: int, spots: Sequence[ContextLatency], value: Value
 ) -> None:
     points = [(spot.context, found) for spot in spots if (found := value(spot)) is not None]
-    if not points:
-        return
-    colour, marker = _style(result, subject)
-    axes.plot(
-        [context for context, _ in points],
-        [found for _, found in points],
-        color=colour,
-        linestyle=_DASHES[result.subjects[subject].style % len(_DASHES)],
-        linewidth=1.3,
-        marker=marker,
-        markersize=4.2,
-        markerfacecolor=colour,
-        markeredgecolor=PAPER,
-        markeredgewidth=0.5,
-        zorder=3,
-    )
+    line(axes, result.subjects[subject], points)
 
 
 def _context_axes(axes: Axes, result: LatencyResult) -> None:
@@ -187,28 +173,9 @@ def _context_axes(axes: Axes, result: LatencyResult) -> None:
     axes.set_xlabel("context, timesteps")
 
 
-def _lanes(batch: int) -> str:
-    return "1 lane" if batch == 1 else f"{batch} lanes"
-
-
 def _finished(result: LatencyResult, figure: Figure, name: str, title: str, caption: str) -> Drawing:
     """Name the agents above the panels, and their forms where there are several."""
-    handles = []
-    for place, one in enumerate(result.subjects):
-        colour, marker = _style(result, place)
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=colour,
-                linewidth=1.4,
-                linestyle=_DASHES[one.style % len(_DASHES)],
-                marker=marker,
-                markersize=4.2,
-                markeredgecolor=PAPER,
-                markeredgewidth=0.5,
-            )
-        )
+    handles = [handle(one) for one in result.subjects]
     figure.legend(
         handles,
         [short(one.name) for one in result.subjects],

@@ -58,6 +58,7 @@ class MeasuredAgent:
         facts: How it was computed, by name.
         weight_bytes: Of a model.
         distinct: No decision was shown an observation that its process had shown before.
+        device: Where it was measured, as torch names it.
     """
 
     name: str
@@ -75,6 +76,12 @@ class MeasuredAgent:
     facts: dict[str, str]
     weight_bytes: int
     distinct: bool = True
+    device: str = "cpu"
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether peak memory is the GPU's, and not the process's."""
+        return self.device.startswith("cuda")
 
     @property
     def keeps_tokens(self) -> bool:
@@ -101,6 +108,8 @@ class ContextLatency:
         warm: Processes in which warm-up became stable.
         other_cores: Cores that other processes kept busy meanwhile (median over processes).
         failed: Processes that failed here or ran out of memory.
+        rows: Rows of a pass: one for each of the ``batch`` lanes, the others empty; None where that is not
+            known.
     """
 
     subject: int
@@ -120,6 +129,7 @@ class ContextLatency:
     warm: int = 0
     other_cores: float | None = None
     failed: int = 0
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

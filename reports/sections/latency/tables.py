@@ -21,6 +21,7 @@ from lram.reports.sections.latency.model import (
 )
 from lram.reports.sections.latency.readiness import LEVEL, SHARE, decisions_needed, processes_like_these
 from lram.reports.sections.latency.throughput import ratios, size, span, throughput, warning
+from lram.reports.sections.latency.wording import lanes_cell, peak_words, rows_words
 from lram.reports.table import EMPTY, Column, Part, Table, TableCell, hidden, words
 
 _KEY = "latency"
@@ -75,7 +76,8 @@ def curves(result: LatencyResult) -> Table[ContextLatency]:
         hidden("step", lambda row: of(row).step),
         hidden("form", lambda row: of(row).facts.get("form")),
         hidden("folder", lambda row: of(row).folder),
-        Column("Lanes", "batch", lambda row: row.batch),
+        Column("Lanes", "", lambda row: row, lanes_cell),
+        hidden("batch", lambda row: row.batch),
         Column("Context", "context", lambda row: row.context),
         hidden("outcome", lambda row: row.outcome),
         hidden("input_audit", lambda row: row.audit),
@@ -97,8 +99,7 @@ def curves(result: LatencyResult) -> Table[ContextLatency]:
         "Time of one decision of all lanes: median over processes of the process medians, and its interval; "
         f"p90 and p99 of the decisions of all processes, of which each weighs the same, given from "
         f"{ENOUGH[0.9]} and {ENOUGH[0.99]} decisions on (more where processes made very unequal numbers). "
-        "State or cache: what all lanes keep between decisions. Peak memory: of the whole process, "
-        "libraries, weights and inputs included."
+        f"State or cache: what all lanes keep between decisions. Peak memory: {peak_words(result)}."
     )
     if any(row.energy_mj is not None for row in result.spots):
         columns.append(
@@ -108,6 +109,9 @@ def curves(result: LatencyResult) -> Table[ContextLatency]:
             " Energy: what the whole GPU took while decisions were timed, idle power included, over the "
             "number of decisions of all lanes (NVML's counter; median over processes)."
         )
+    columns.append(hidden("rows", lambda row: row.rows))
+    if padded := rows_words(result):
+        caption += f" {padded}"
     return Table(f"{_KEY}-curves", caption, columns, result.spots, "latency_points")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from lram.harness.latency.records import OK
 from lram.reports import forms, text
 from lram.reports.sections.latency.model import ContextLatency, Crossing, LatencyMedian, LatencyResult
+from lram.reports.sections.latency.wording import lanes_cell, peak_words, rows_words
 from lram.reports.table import EMPTY, Column, Table, TableCell, hidden, words
 
 FEWEST_BATCHES = 3
@@ -50,7 +51,8 @@ def throughput(result: LatencyResult) -> list[Table[Any]]:
         hidden("step", lambda row: result.subjects[row.subject].step),
         hidden("folder", lambda row: result.subjects[row.subject].folder),
         Column("Context", "context", lambda row: row.context),
-        Column("Lanes", "batch", lambda row: row.batch),
+        Column("Lanes", "", lambda row: row, lanes_cell),
+        hidden("batch", lambda row: row.batch),
         hidden("outcome", lambda row: row.outcome),
         Column(
             "Decisions/s",
@@ -72,6 +74,7 @@ def throughput(result: LatencyResult) -> list[Table[Any]]:
         Column("State or cache", "state_bytes", lambda row: row.agent and row.state_bytes, _bytes),
         Column("Peak memory", "peak_bytes", lambda row: row.agent and row.peak_bytes, _bytes),
         hidden("input_audit", lambda row: row.audit),
+        hidden("rows", lambda row: row.rows),
     ]
     rows = sorted(result.spots, key=lambda row: (row.subject, row.context, row.batch))
     whole = Table("", "", columns, rows, "latency_throughput")
@@ -81,8 +84,10 @@ def throughput(result: LatencyResult) -> list[Table[Any]]:
         "Decisions a second of all lanes together: lanes over the median time of a decision, with the "
         "interval of that time. Of one lane: over the throughput of one lane at the same context. What did "
         "not fit into memory is named; so is an agent that is faster on inputs that it has seen, which has "
-        "no gain. The simulators' own time comes on top."
+        f"no gain. The simulators' own time comes on top. Peak memory: {peak_words(result)}."
     )
+    if padded := rows_words(result):
+        caption += f" {padded}"
     return [Table("latency-throughput", caption, columns, rows), whole]
 
 
