@@ -21,6 +21,7 @@ ACTIONS: dict[str, Any] = {
     "a column": (INDEX % 2).astype(np.float64)[:, None],
     "one-hot floats": np.eye(3, dtype=np.float32)[INDEX],
     "one-hot integers": np.eye(3, dtype=np.int64)[INDEX],
+    "one-hot, always the same": np.eye(3, dtype=np.float32)[np.full(STEPS, 2)],
 }
 
 
@@ -69,7 +70,7 @@ def test_what_may_be_an_index_is_asked_for(kind: str, tmp_path: Path) -> None:
         imported(source)
     store = imported(source, "--discrete-actions", "3")
     assert (store.tasks["lab/x"].action, store.tasks["lab/x"].action_size) == ("discrete", 3)
-    wanted = INDEX % 2 if kind == "a column" else INDEX
+    wanted = {"a column": INDEX % 2, "one-hot, always the same": np.full(STEPS, 2)}.get(kind, INDEX)
     assert store.trajectory(0).actions.tolist() == wanted.tolist()
 
 

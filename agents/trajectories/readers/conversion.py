@@ -174,11 +174,11 @@ def _doubt(raw: RawEpisode, options: Options) -> str:
 
 
 def _one_hot(values: Array) -> bool:
-    """Return whether every row of (T, 2 or more) has a single 1, and zeros, and not all at one place."""
+    """Return whether every row of (T, 2 or more) has a single 1, and zeros; also all at one place."""
     if values.ndim != 2 or values.shape[1] < 2:
         return False
     ones = values == 1
-    return bool((ones.sum(axis=1) == 1).all() and (ones | (values == 0)).all() and ones.any(axis=0).sum() > 1)
+    return bool((ones.sum(axis=1) == 1).all() and (ones | (values == 0)).all())
 
 
 def _rewards(values: Array, where: str) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
