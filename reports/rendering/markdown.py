@@ -37,7 +37,7 @@ def markdown(
     if summary.caveats:
         parts += ["## Before you quote these numbers"]
         parts += ["\n".join(_caveat(c.text, c.items) for c in summary.caveats)]
-    if lead := words.lead(summary):
+    if lead := words.lead(summary, sections):
         parts.append(_block(lead))
     if summary.agents:
         parts += _evaluation(summary, scores)

@@ -42,7 +42,7 @@ def page(
         .render(
             summary=summary,
             title=words.title(summary, sections),
-            lead=words.lead(summary),
+            lead=words.lead(summary, sections),
             answer=first,
             answer_figures=_drawn([first.drawing] if first and first.drawing else ()),
             scores=(scores := evaluation_tables(summary)),

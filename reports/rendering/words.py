@@ -25,10 +25,12 @@ def title(summary: Summary, sections: Sequence[Section] = ()) -> str:
     return f"Evaluation of {agents} on {tasks} in {count(len(summary.domains), 'domain')}"
 
 
-def lead(summary: Summary) -> str:
+def lead(summary: Summary, sections: Sequence[Section] = ()) -> str:
     """Return one paragraph on what was measured; empty where sections tell it all."""
     if not summary.agents and not summary.training:
         return ""
+    if not summary.agents and sections:
+        return _trained(summary)  # how well they act is for the sections to tell, as learning curves do
     if not summary.agents:
         acts = "they act" if len(summary.training) > 1 else "it acts"
         return f"{_trained(summary)} Nothing here tells how well {acts}: no evaluation is in this report."

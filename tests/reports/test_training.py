@@ -31,8 +31,10 @@ from lram.reports import load_trainings, summarise, summary_json, write_report
 from lram.reports.csv_files import csv_files
 from lram.reports.drawing import render, style_of
 from lram.reports.evidence.trainings import Training
+from lram.reports.rendering import words
 from lram.reports.rendering.markdown import markdown
 from lram.reports.rendering.page import page
+from lram.reports.section import Section
 from lram.reports.sections.training.figures import draw
 from lram.reports.sections.training.tables import tables
 
@@ -181,6 +183,15 @@ def kinds(folders: Sequence[str]) -> dict[str, Any]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_only_a_report_without_any_play_says_that_nothing_tells_how_well_a_model_acts(make: Any) -> None:
+    summary = summarise([], trainings=load_trainings([make("one"), make("two")]))
+    assert "Nothing here tells how well they act" in words.lead(summary)
+    curves = Section(key="learning", title="Learning curves", lead=("They score.",))
+    assert words.lead(summary, [curves]) == (
+        "Trainings shown: one and two, by their losses on stored trajectories."
+    )
 
 
 # --- what a report has ----------------------------------------------------------------------------------
