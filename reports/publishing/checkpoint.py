@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lram.agents.spec import parse_agent
 from lram.agents.sums import file_sum
 from lram.harness.errors import LramError
 from lram.harness.storage.run_folder import Run
@@ -12,17 +13,27 @@ from lram.reports.publishing.manifest import PublishedCheckpoint
 
 
 def evaluated_checkpoint(folder: Path, runs: Sequence[Run]) -> PublishedCheckpoint:
-    """Return the digests of the checkpoint in ``folder``, and which agents of ``runs`` were these weights.
+    """Return the digests of the checkpoint in ``folder``, and which agents of ``runs`` acted by it alone.
+
+    An agent with noise has the digest of the weights behind it, and is not what they are worth.
 
     Raises:
         AgentError: It is no checkpoint, or damaged.
-        LramError: No agent of the runs has its digest, or they have it under several labels.
+        LramError: No agent of the runs has its digest, or only agents with noise have it.
     """
     from lram.agents.checkpoints.folder import FILES, load_checkpoint
 
     _, meta = load_checkpoint(folder)
-    known = {agent.label: agent.info.digest for run in runs for agent in run.plan.agents}
-    labels = tuple(label for label, digest in known.items() if digest == meta.digest)
+    agents = {agent.label: agent for run in runs for agent in run.plan.agents}
+    known = {label: agent.info.digest for label, agent in agents.items()}
+    these = [label for label, digest in known.items() if digest == meta.digest]
+    labels = tuple(label for label in these if not _noisy(agents[label].spec))
+    if these and not labels:
+        raise LramError(
+            f"the checkpoint {folder} was played with random actions among its own only "
+            f"({', '.join(f'{label}: {agents[label].spec}' for label in these)}); evaluate it as it is, then "
+            "publish that run"
+        )
     if not labels:
         have = "; ".join(f"{label}: {digest[:12] or 'none'}" for label, digest in known.items())
         raise LramError(
@@ -31,3 +42,8 @@ def evaluated_checkpoint(folder: Path, runs: Sequence[Run]) -> PublishedCheckpoi
         )
     files = {name: file_sum(folder / name) for name in FILES}
     return PublishedCheckpoint(meta.config.name or folder.resolve().name, labels, meta.digest, files)
+
+
+def _noisy(spec: str) -> bool:
+    """Return whether an agent is named with noise; a folder of that name that is there is none."""
+    return any(suffix.mark == "~" for suffix in parse_agent(spec, lambda text: Path(text).exists()).suffixes)

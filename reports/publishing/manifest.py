@@ -54,7 +54,7 @@ class PublishedCheckpoint:
 
     Attributes:
         name: Of the model.
-        labels: Agents of the runs that had these weights.
+        labels: Agents of the runs that had these weights, without noise.
         digest: Of configuration and weights (:mod:`lram.agents.checkpoints.digests`).
         files: SHA-256 of the checkpoint's files by name.
     """

@@ -20,6 +20,7 @@ from lram.reports import summarise
 from lram.reports.model import Summary
 from lram.reports.publishing import PublishRequest, publish, read_publication
 from lram.reports.publishing.cards import CardFacts, _agents, _results, eval_results
+from lram.reports.publishing.checkpoint import evaluated_checkpoint
 from lram.reports.publishing.cleaning import Cleaner
 from lram.reports.publishing.copying import copy_run
 from lram.reports.publishing.manifest import MANIFEST, PublishedCheckpoint
@@ -365,6 +366,19 @@ def test_the_card_of_a_model_has_the_results_of_these_weights(synthetic, tmp_pat
     hub = pytest.importorskip("huggingface_hub")
     card = hub.ModelCard.load(tmp_path / "out" / "README.md")
     assert card.data.eval_results[0].metric_value == pytest.approx(0.4)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_an_agent_with_noise_is_not_the_checkpoint_behind_it(synthetic, tmp_path, shipped):
+    _, meta = load_checkpoint(shipped)
+    noisy = replace(synthetic.agent("half", digest=meta.digest), spec="small-mamba~0.5")
+    plain = replace(synthetic.agent("all", digest=meta.digest), spec="small-mamba")
+    task = synthetic.task("toy/reach")
+    alone = synthetic.run(synthetic.plan([noisy], [task], 2), lambda item: 0.2, name="alone")
+    with pytest.raises(LramError, match=r"played with random actions among its own only \(half: small-"):
+        evaluated_checkpoint(shipped, [alone])
+    both = synthetic.run(synthetic.plan([noisy, plain], [task], 2), lambda item: 0.2, name="both")
+    assert evaluated_checkpoint(shipped, [both]).labels == ("all",)
 
 
 @pytest.mark.slow
