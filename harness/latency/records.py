@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lram.agents.compute import Compute, Precision, StepForm
-from lram.harness.storage.records import AgentEntry, PlannedTask
+from lram.harness.storage.records import AgentEntry, PlannedTask, Provenance
 from lram.harness.timing.load import Load
 
 SCHEMA = 1
@@ -223,6 +223,11 @@ class LatencyPoint:
     load: Load | None = None
     started: float = 0.0
     facts: dict[str, str] = field(default_factory=dict)
+
+
+def machine_of(made: Provenance, device: str) -> str:
+    """Return what kind of machine measured a part of a sweep, in words; its GPU where that was used."""
+    return ", ".join(filter(None, (made.cpu, f"{made.cores} cores", made.gpu if device != "cpu" else "")))
 
 
 def lacks_memory(outcome: str) -> bool:

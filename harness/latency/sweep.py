@@ -31,6 +31,7 @@ from lram.harness.latency.records import (
     LatencyPlan,
     LatencyPoint,
     end_of,
+    machine_of,
 )
 from lram.harness.storage.provenance import collect
 from lram.harness.storage.records import Provenance
@@ -91,7 +92,7 @@ class SweepJob:
             old = LatencyRun(self.path)
             check_same(old.plan)
             sessions = old.provenance()
-            if any("node" in session.settings for session in sessions):
+            if sessions:
                 check_kind(sessions[0], collect({}, {}), old.plan.device, "this machine")
             yield SweepReady()
         yield collect({}, {})
@@ -147,7 +148,8 @@ def resume(
 
     Raises:
         LramError: It is no sweep, it is in use, its inputs are damaged, an agent is not the one it was
-            started with, or ``executor`` has no machine of the kind that it was started on.
+            started with, or this machine (or every node of ``executor``) is not of the kind that it was
+            started on.
     """
     run = LatencyRun(path)
     if run.missing():
@@ -165,12 +167,11 @@ def resume(
 
 def check_kind(first: Provenance, now: Provenance, device: str, name: str) -> None:
     """Raise LramError when a sweep would become one of two kinds of machines."""
-    kinds = [(made.cpu, f"{made.cores} cores", made.gpu if device != "cpu" else "") for made in (first, now)]
-    if kinds[0] != kinds[1]:
-        was, found = (", ".join(filter(None, kind)) for kind in kinds)
+    was, found = (machine_of(made, device) for made in (first, now))
+    if was != found:
         raise LramError(
-            f"the sweep was begun on {was}, and {name} is {found}: times of two machines make no sweep; go "
-            "on where there is such a machine, or start a new one"
+            f"the sweep was begun on {was}, and {name} is {found}: times of two machines make no sweep; "
+            "continue on a machine of the first kind, or start a new sweep with -o"
         )
 
 

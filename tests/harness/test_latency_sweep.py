@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.files import edit
 from support.held import HeldAgent
 from support.ready import ready_children, ready_python
 
@@ -139,6 +140,18 @@ def test_a_process_that_says_nothing_is_a_data_point(tmp_path: Path, monkeypatch
     (point,) = sweeping.play(tmp_path, Job("a", "auto", 1, 0), (4, 100))
     assert (point.context, point.outcome) == (4, "failed: nothing was heard of the process for 0 s")
     assert "nothing was heard" in end_of(point, EFFORT), "it is not waited for again"
+
+
+@pytest.mark.usefixtures("_ready")
+def test_a_sweep_begun_on_another_machine_is_not_resumed_here(tmp_path: Path) -> None:
+    run = sweep(request("random", contexts=(2,), repeats=1), tmp_path / "sweep")
+    (segment,) = (run.path / "records").glob("*.jsonl")
+    segment.write_bytes(b"")
+    (file,) = (run.path / "provenance").glob("*.json")
+    edit(file, lambda plain: plain.update(cpu="another processor"))
+    with pytest.raises(LramError, match=r"begun on another processor, .* and this machine is"):
+        resume(run.path)
+    assert not run.points()
 
 
 @pytest.mark.usefixtures("_ready")

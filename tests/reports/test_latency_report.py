@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from support.files import signed
+from support.files import edit, signed
 
 from lram.agents.api import AgentInfo
 from lram.envs.registry import select
@@ -598,12 +598,52 @@ def test_sweeps_side_by_side_are_told_apart_and_never_crossed(tmp_path: Path) ->
     result = summarise([LatencyRun(folder) for folder in (one, other, third)])
     assert [s.name for s in result.subjects] == [
         "x, float32",
-        "t (one)",
+        "t, float32 (one)",
         "x, bfloat16",
-        "t (third)",
+        "t, float32 (third)",
     ]
     assert [s.place for s in result.subjects] == [0, 1, 0, 1], "one label, one colour"
     assert {(c.first, c.second) for c in result.crossings} == {(0, 1)}
+
+
+def test_sweeps_with_other_settings_are_named_so_and_warned_of(tmp_path: Path) -> None:
+    """Curves of one panel, of which one is of four threads and of the model's own windows."""
+    one = write(tmp_path / "one", {"x": XLSTM}, contexts=(50,), batches=(1,))
+    other = write(
+        tmp_path / "other", {"t": TRANSFORMER}, contexts=(50,), batches=(1,), threads=4, windows="own"
+    )
+    runs = [LatencyRun(folder) for folder in (one, other)]
+    assert [s.name for s in summarise(runs).subjects] == [
+        "x, 1 thread, windows of each context",
+        "t, 4 threads, windows of the model",
+    ]
+    (caveat,) = (one for one in section([one, other]).caveats if one.kind == "latency-settings")
+    assert caveat.items == (
+        "one: 1 thread, windows of each context",
+        "other: 4 threads, windows of the model",
+    )
+    alike = write(tmp_path / "alike", {"t": TRANSFORMER}, contexts=(50,), batches=(1,))
+    assert not section([one, alike]).caveats
+    assert [s.name for s in summarise([runs[0], LatencyRun(alike)]).subjects] == ["x", "t"]
+
+
+def test_sweeps_of_two_machines_and_one_that_two_have_measured_are_warned_of(tmp_path: Path) -> None:
+    one = write(tmp_path / "one", {"x": XLSTM}, contexts=(50,), batches=(1,))
+    other = write(tmp_path / "other", {"t": TRANSFORMER}, contexts=(50,), batches=(1,))
+    file = other / "provenance" / "0001.json"
+    own = file.read_bytes()
+    edit(file, lambda plain: plain.update(cpu="another processor", cores=3))
+    made = section([one, other])
+    assert [caveat.kind for caveat in made.caveats] == ["latency-settings"]
+    assert made.caveats[0].items[1] == "other: another processor, 3 cores"
+    names = [subject["name"] for subject in made.summary["subjects"]]
+    assert names == ["x (one)", "t (other)"]
+    (other / "provenance" / "0002.json").write_bytes(own)
+    edit(file, lambda plain: plain["packages"].update(torch="0.1"))
+    kinds = {caveat.kind: caveat for caveat in section([other]).caveats}
+    assert set(kinds) == {"latency-machines", "latency-versions"}
+    assert kinds["latency-machines"].items[0] == "another processor, 3 cores"
+    assert "torch 0.1 and " in kinds["latency-versions"].items[0]
 
 
 def test_folders_of_one_name_and_their_lines_are_told_apart(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from lram.reports.sections.latency.model import (
     MeasuredAgent,
 )
 from lram.reports.sections.latency.readiness import ready
+from lram.reports.sections.latency.sweeps import differing, folder_names, machines_differ
 
 RATES = (10, 20, 50, 100)
 """Control rates that decisions are held to, in Hz."""
@@ -65,7 +66,7 @@ def summarise(runs: Sequence[LatencyRun]) -> LatencyResult:
     decisions: Taken = {}
     notes: list[str] = []
     labels = list(dict.fromkeys(entry.label for run in runs for entry in run.plan.agents))
-    names = _folder_names(runs)
+    names = folder_names(runs)
     for folder, run in enumerate(runs):
         by_setting: dict[tuple[tuple[str, str], int, int], list[LatencyPoint]] = {}
         for point in run.points():
@@ -107,12 +108,6 @@ def summarise(runs: Sequence[LatencyRun]) -> LatencyResult:
     )
 
 
-def _folder_names(runs: Sequence[LatencyRun]) -> list[str]:
-    """Return what to call each folder: its name, or its path where another one has the same."""
-    short = [run.path.resolve().name for run in runs]
-    return [name if short.count(name) == 1 else str(run.path) for name, run in zip(short, runs, strict=True)]
-
-
 def _subject(
     runs: Sequence[LatencyRun],
     folder: int,
@@ -131,12 +126,14 @@ def _subject(
             if point.facts:
                 facts, weight_bytes = point.facts, point.weight_bytes
     name = entry.label + (f", {variant.step}" if len(steps) > 1 else "")
-    others = [run.plan for run in runs if any(agent.label == entry.label for agent in run.plan.agents)]
-    for fact in ("device", "precision"):
-        if len({getattr(other, fact) for other in others}) > 1:
-            name += f", {getattr(plan, fact)}"
-    alike = [other for other in others if (other.device, other.precision) == (plan.device, plan.precision)]
-    if len(alike) > 1:
+    settings = differing(runs)
+    name = ", ".join((name, *settings[folder]))
+    alike = [
+        other
+        for other, run in zip(settings, runs, strict=True)
+        if other == settings[folder] and any(agent.label == entry.label for agent in run.plan.agents)
+    ]
+    if len(alike) > 1 or machines_differ(runs):
         name += f" ({names[folder]})"
     lines = [
         (place, one.step)

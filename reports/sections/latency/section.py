@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 
-from lram.agents.backbones.registry import BUILT_IN
 from lram.harness.latency.folder import LatencyRun
 from lram.harness.latency.records import LatencyPlan
 from lram.reports import text
@@ -15,16 +14,13 @@ from lram.reports.model import Caveat
 from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.latency.analysis import FEWEST, INPUTS, summarise
 from lram.reports.sections.latency.model import ContextLatency, LatencyResult
+from lram.reports.sections.latency.sweeps import COMPUTING, caveats
 from lram.reports.sections.latency.tables import tables
 from lram.reports.summary.caveats import no_checksums
 
 _KEY = "latency"
 _BUSY = 0.25  # cores kept busy by others, from which on a reader is warned
 _SPREAD = 1.25  # of process medians, likewise
-_PROVENANCE = (
-    *("torch", "numba", "numpy", "lram-bench"),
-    *(one.distribution for spec in BUILT_IN for one in spec.packages if one.computes),
-)
 
 
 def section(folders: Sequence[Path], settings: SectionSettings | None = None) -> Section:
@@ -49,7 +45,7 @@ def section(folders: Sequence[Path], settings: SectionSettings | None = None) ->
         tables=tables(runs, result),
         drawings=tuple(draw(result)),
         summary=msgspec.to_builtins(result),
-        caveats=(*no_checksums(unsigned, "latency-no-checksums"), *_caveats(result)),
+        caveats=(*no_checksums(unsigned, "latency-no-checksums"), *caveats(runs), *_caveats(result)),
         methods=_METHODS,
     )
 
@@ -66,7 +62,7 @@ def _lead(runs: Sequence[LatencyRun], result: LatencyResult) -> tuple[str, ...]:
         for run in runs
         for one in run.provenance()
         for name, version in one.packages.items()
-        if name in _PROVENANCE
+        if name in COMPUTING
     }
     tasks = text.names(dict.fromkeys(plan.task.task.id for plan in plans))
     return (
