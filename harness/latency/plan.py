@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from lram.agents.api import Agent
@@ -12,6 +12,7 @@ from lram.agents.compute import FORMS, Precision, StepForm
 from lram.agents.seed import check_seed
 from lram.harness.errors import LramError, as_lram_error
 from lram.harness.gate.equivalence import pass_gate
+from lram.harness.latency.checks import MOST_POINTS
 from lram.harness.latency.feed import feed_of
 from lram.harness.latency.inputs import MARGIN, MOST
 from lram.harness.latency.recording import record
@@ -20,6 +21,7 @@ from lram.harness.machine import threads
 from lram.harness.plan import AgentsArgument, RunRequest, agent_entry, build_agent, check_code, labelled_specs
 from lram.harness.plan import make_plan as plan_run
 from lram.harness.rollout.translation import task_spec
+from lram.harness.storage.number_checks import LARGEST, LARGEST_INT
 from lram.harness.storage.records import AgentEntry
 from lram.harness.timing.clock import check_device
 from lram.harness.timing.inputs import Inputs
@@ -66,15 +68,33 @@ class LatencyRequest:
         ):
             if not values or min(values) < 1:
                 raise LramError(f"{name} must be 1 or more, not {', '.join(map(str, values)) or 'nothing'}")
-        if not self.memory_gib >= 0:
-            raise LramError(f"the memory of a process must be 0 GiB or more, not {self.memory_gib:g}")
+            if max(values) > LARGEST_INT:
+                raise LramError(f"{name} must be at most {LARGEST_INT}, not {max(values)}")
+        for what, number in (
+            ("the memory of a process, in GiB,", self.memory_gib),
+            *((f"{one.name} of the effort", getattr(self.effort, one.name)) for one in fields(Effort)),
+        ):
+            if not 0 <= number <= LARGEST:  # more could be written, and never be read again
+                raise LramError(f"{what} must be 0 or more and at most {LARGEST:g}, not {number:g}")
+        self.check_points(1)
         if not self.steps:
             raise LramError(f"name a form of the step: {', '.join(FORMS)}")
+
+    def check_points(self, variants: int) -> None:
+        """Raise LramError where so many agents and forms make more points than a sweep can hold."""
+        contexts, batches = len(set(self.contexts)), len(set(self.batches))
+        points = self.repeats * variants * batches * contexts
+        if points > MOST_POINTS:
+            raise LramError(
+                f"{self.repeats} repeats of {variants} agents and forms with {batches} batches at {contexts} "
+                f"contexts are {points:,} points, and a sweep has at most {MOST_POINTS:,}; ask for fewer"
+            )
 
 
 def make_plan(request: LatencyRequest, say: Callable[[str], object]) -> tuple[LatencyPlan, Inputs]:
     """Return the plan and the inputs, recorded now; LramError for what cannot be measured."""
     request.check()
+    request.check_points(len(labelled_specs(request.agents)))
     _check_device(request.device)
     run, _ = plan_run(RunRequest(agents="random", tasks=request.task, interpreters=request.interpreters))
     if len(run.tasks) != 1:
@@ -103,6 +123,7 @@ def make_plan(request: LatencyRequest, say: Callable[[str], object]) -> tuple[La
         distinct=True,
     )
     agents, variants = _agents(request, frame)
+    request.check_points(len(variants))
     say(f"recording {frame.recorded} timesteps of {planned.task.id}")
     with tempfile.TemporaryDirectory(prefix="lram-latency-") as logs:
         inputs = record(planned, frame.recorded, request.seed, Path(logs), frame.interpreters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,7 @@ from lram.harness.storage import seeds
 from lram.harness.timing.agents import digest_of, make_timed_agent
 from lram.harness.timing.clock import stopwatch
 from lram.harness.timing.energy import Energy, EnergyMeter
+from lram.harness.timing.fresh_process import THREAD_VARIABLES
 from lram.harness.timing.inputs import Shown
 from lram.harness.timing.load import LoadWatch
 from lram.harness.timing.memory import MemoryMeter
@@ -221,6 +223,9 @@ class LatencySession:
     def _loop_clock(self) -> tuple[int, ...]:
         plan = self._plan
         if self._simulators is None:
+            # They inherit the variables of this process, whose own libraries have long read theirs: one core
+            # for each simulator, as in runs.
+            os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
             logs = self._folder / "logs" / _plain(str(self._job))
             logs.mkdir(parents=True, exist_ok=True)
             seed = seeds.derive("latency loop", plan.seed)

@@ -97,7 +97,7 @@ class SweepJob:
             yield SweepReady()
         yield collect({}, {})
         run = LatencyRun(self.path)
-        yield from walk(run.path, run.plan.effort, run.missing(), run.points())
+        yield from walk(run.path, run.plan, run.missing(), run.points())
 
     def cancel(self) -> None:
         """Do nothing: closing the iterator ends the process that is measured."""
@@ -214,7 +214,7 @@ def _signed(made: Provenance, plan: LatencyPlan) -> Provenance:
 
 def walk(
     folder: Path,
-    effort: Effort,
+    plan: LatencyPlan,
     missing: Sequence[tuple[Job, tuple[int, ...]]],
     known: Iterable[LatencyPoint],
     home: str | None = None,
@@ -223,7 +223,7 @@ def walk(
 
     Args:
         folder: Of the sweep, with its plan, inputs and logs.
-        effort: Of the plan.
+        plan: Of the sweep.
         missing: Processes and the contexts that they are to measure, in order.
         known: Points that there are already: what failed for lack of memory is not tried again.
         home: Working directory of the processes (None: this one's).
@@ -232,19 +232,21 @@ def walk(
     ends: dict[tuple[str, str, int], tuple[int, str]] = {}
     started, tried_so_far = time.monotonic(), 0
     for point in known:
-        _note(ends, point, effort)
+        _note(ends, point, plan.effort)
     for number, (job, contexts) in enumerate(missing, start=1):
         begun = time.monotonic()
         beyond = ends.get(job.setting, (sys.maxsize, ""))[0]
         made: list[LatencyPoint] = []
         if tried := tuple(context for context in contexts if context < beyond):
             tried_so_far += 1
-            for point in play(folder, job, tried, home):
+            for point in play(folder, job, tried, plan.threads, home):
                 yield point
                 made.append(point)
-                _note(ends, point, effort)
-        reason = ends[job.setting][1] if job.setting in ends else "an earlier context failed"
+                _note(ends, point, plan.effort)
+        end, why = ends.get(job.setting, (sys.maxsize, ""))
         for context in contexts[len(made) :]:
+            # What ended this process may be something else, at a shorter context than the setting's end.
+            reason = why if context >= end else "an earlier context failed"
             yield LatencyPoint(SCHEMA, job, context, f"{NOT_TRIED}{reason}")
         took = time.monotonic() - begun
         each = (time.monotonic() - started) / tried_so_far if tried_so_far else 0.0
@@ -269,12 +271,22 @@ def _in_short(points: Sequence[LatencyPoint]) -> str:
 
 
 def play(
-    folder: Path, job: Job, contexts: tuple[int, ...], home: str | None = None
+    folder: Path, job: Job, contexts: tuple[int, ...], threads: int, home: str | None = None
 ) -> Iterator[LatencyPoint]:
-    """Run a process in ``home`` and yield its points as they come; if it dies, one more that tells of it."""
+    """Run a process in ``home`` and yield its points as they come; if it dies, one more that tells of it.
+
+    Args:
+        folder: Of the sweep.
+        job: The process.
+        contexts: What it is to measure, ascending.
+        threads: Of its libraries.
+        home: Its working directory (None: this one's).
+    """
     order = Order(str(folder.resolve()), job, contexts)
     log = folder / "logs" / "processes.log"
-    process = FreshProcess("lram.harness.latency.child", order, log, title=str(job), home=home)
+    process = FreshProcess(
+        "lram.harness.latency.child", order, log, title=str(job), threads=threads, home=home
+    )
     seen, last = 0, OK
     with closing(iter(process)) as lines:
         for line in lines:

@@ -29,6 +29,9 @@ from lram.harness.storage.links import open_log
 SILENCE_S = 1800.0
 """A process that says nothing for so long is ended."""
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Read by libraries when they are loaded, so that they are set before a process begins."""
+
 _READ = 1 << 16
 _LAST_WORDS = 1 << 16  # bytes of a log: a fault names all extension modules after its first line
 
@@ -89,7 +92,9 @@ class FreshProcess:
         end: How it ended; None before its last line was read.
     """
 
-    def __init__(self, module: str, order: object, log: Path, *, title: str, home: str | None = None) -> None:
+    def __init__(
+        self, module: str, order: object, log: Path, *, title: str, threads: int, home: str | None = None
+    ) -> None:
         """Say what to start; it is started when its lines are asked for.
 
         Args:
@@ -97,9 +102,12 @@ class FreshProcess:
             order: What it is to do.
             log: Where its output is appended, after a line with ``title``.
             title: What it is called.
+            threads: Of each library that shares its work among several (OpenMP, OpenBLAS, MKL), whatever
+                this process's variables say: an agent may compute by others than PyTorch.
             home: Its working directory (None: this process's).
         """
         self._module, self._order, self._log, self._title, self._home = module, order, log, title, home
+        self._threads = threads
         self.end: ProcessEnd | None = None
 
     def __iter__(self) -> Generator[bytes, None, None]:
@@ -117,7 +125,8 @@ class FreshProcess:
                 stdout=output,
                 stderr=output,
                 # As 'lram eval' has it: idle OpenMP threads do not spin.
-                env=child_environment({"OMP_WAIT_POLICY": "PASSIVE"}),
+                env=child_environment({"OMP_WAIT_POLICY": "PASSIVE"})
+                | dict.fromkeys(THREAD_VARIABLES, str(self._threads)),
                 cwd=self._home,
             )
         os.close(theirs)

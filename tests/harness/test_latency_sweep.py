@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -137,9 +138,46 @@ def test_a_process_that_says_nothing_is_a_data_point(tmp_path: Path, monkeypatch
     silent.chmod(0o755)
     monkeypatch.setattr("lram.harness.children.PYTHON", [str(silent)])
     monkeypatch.setattr(fresh_process, "SILENCE_S", 0.2)
-    (point,) = sweeping.play(tmp_path, Job("a", "auto", 1, 0), (4, 100))
+    (point,) = sweeping.play(tmp_path, Job("a", "auto", 1, 0), (4, 100), 1)
     assert (point.context, point.outcome) == (4, "failed: nothing was heard of the process for 0 s")
     assert "nothing was heard" in end_of(point, EFFORT), "it is not waited for again"
+
+
+def test_the_libraries_of_a_process_have_the_threads_of_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NumPy's read a variable when they are loaded, and an agent may compute by NumPy."""
+    (tmp_path / "logs").mkdir()
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!/bin/sh\necho {' '.join('$' + name for name in names)} > {tmp_path}/told\ncat > /dev/null\n"
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr("lram.harness.children.PYTHON", [str(python)])
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    list(sweeping.play(tmp_path, Job("a", "auto", 1, 0), (4,), 3))
+    assert (tmp_path / "told").read_text().split() == ["3", "3", "3"]
+
+
+def test_what_was_not_tried_tells_the_reason_of_its_own_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process ran out of memory at context 120, another one failed at 4."""
+    plan, _ = make_plan(request("random"), lambda text: None)
+    first, second = plan.jobs()
+
+    def played(folder: Path, job: Job, contexts: tuple[int, ...], *rest: object) -> Iterator[LatencyPoint]:
+        yield LatencyPoint(1, job, contexts[0], "failed: ValueError: no")
+
+    monkeypatch.setattr(sweeping, "play", played)
+    known = [LatencyPoint(1, first, 120, "out of memory")]
+    found = sweeping.walk(tmp_path, plan, [(second, (4, 100, 120))], known)
+    assert [point.outcome for point in found if isinstance(point, LatencyPoint)] == [
+        "failed: ValueError: no",
+        "not tried: an earlier context failed",
+        "not tried: out of memory at context 120",
+    ]
 
 
 @pytest.mark.usefixtures("_ready")
@@ -269,12 +307,16 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(tmp_path: Path) -> Non
         "contexts must be 1 or more": {"contexts": (0,)},
         "batch must be 1 or more": {"batches": ()},
         "repeats must be 1 or more": {"repeats": 0},
+        "in GiB, must be 0 or more and at most 1e+100, not inf": {"memory_gib": math.inf},
+        "seconds of the effort must be 0 or more": {"effort": Effort(seconds=math.inf)},
+        "threads must be at most": {"threads": 2**63},
+        "are 1,200,000 points, and a sweep has at most 1,000,000": {"repeats": 200_000, "batches": (1, 2)},
         "measured on one task, and toy/reach,toy/steps is 2": {"task": "toy/reach,toy/steps"},
         "there is no step 'fast'": {"agents": ["mamba-1M"], "steps": ("fast",)},
         "the device 'nowhere' cannot be used here": {"device": "nowhere"},
         "cannot play toy/steps": {"agents": ["planner"]},
     }.items():
-        with pytest.raises(LramError, match=words.replace("(", r"\(")):
+        with pytest.raises(LramError, match=words.replace("(", r"\(").replace("+", r"\+")):
             sweep(
                 request("random", **changes) if "agents" not in changes else request(**changes),
                 tmp_path / "x",

@@ -168,7 +168,7 @@ class _Sweep:
         missing: tuple[tuple[Job, tuple[int, ...]], ...] | list[tuple[Job, tuple[int, ...]]],
         known: tuple[LatencyPoint, ...],
     ) -> Iterator[Message]:
-        for one in walk(self._folder, plan.effort, missing, known, self._home):
+        for one in walk(self._folder, plan, missing, known, self._home):
             if isinstance(one, LatencyPoint):
                 yield _message(SweepUpdate(point=one))
             else:
