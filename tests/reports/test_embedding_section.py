@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,18 +13,20 @@ from lram.harness.embedding.folder import Embeddings, write
 from lram.harness.embedding.records import SCHEMA, EmbeddedModel, EmbeddingRecord
 from lram.harness.embedding.states import principal_components
 from lram.harness.storage.provenance import collect
-from lram.reports.sections.embedding.measures import Distances, chance, measure
+from lram.reports.sections.embedding.measures import FEW_TRAJECTORIES, FEWEST, Distances, chance, measure
 from lram.reports.sections.embedding.section import section
+from lram.reports.sections.embedding.tables import _share
 
 
-def write_embeddings(folder: Path) -> Path:
-    """Write four made-up states of two tasks."""
+def write_embeddings(folder: Path, task: Any = (0, 0, 1, 1), shift: Any = 0.0) -> Path:
+    """Write made-up states of two tasks, one a trajectory: four each further along than the one before."""
     model = EmbeddedModel("m", "m", AgentInfo("model", "made up", False, 1, "d"), 4)
     record = EmbeddingRecord(
         SCHEMA, 0, (model,), (), ("a/x", "b/y"), 5, 2, 1, "", "not asked for", "", collect({}, {})
     )
-    states = np.arange(16, dtype=np.float32).reshape(4, 4)
-    columns = (np.array([0, 0, 1, 1]), np.arange(4), np.zeros(4, np.int64))
+    count = len(task)
+    states = (np.arange(4.0 * count).reshape(count, 4) + np.reshape(shift, (-1, 1))).astype(np.float32)
+    columns = (np.array(task), np.arange(count), np.zeros(count, np.int64))
     pca, shares = principal_components(states)
     write(folder, Embeddings(record, *columns, (states,), (pca,), (shares,)))
     return folder
@@ -96,11 +99,42 @@ def test_too_few_trajectories_have_no_interval() -> None:
         np.array([0, 0, 0, 1, 1, 2]),
     )
     assert found.value is not None
-    assert found.low is None
+    assert (found.low, found.note) == (None, FEW_TRAJECTORIES)
+    rng = np.random.default_rng(0)
+    for each in (3, 4):
+        kinds = np.repeat([0, 1], each)
+        found = measure(
+            Distances(rng.normal(size=(2 * each, 3)).astype(np.float32), np.arange(2 * each)),
+            "silhouettes",
+            kinds,
+            kinds,
+        )
+        assert (found.low is None) == (each < FEWEST)
+        assert (found.note == FEW_TRAJECTORIES) == (each < FEWEST)
     alone = measure(Distances(states[:2], np.arange(2)), "silhouettes", np.array([0, 1]), np.array([0, 1]))
     assert alone.value is None
 
 
+def test_where_no_trajectory_makes_a_difference_no_noise_was_seen() -> None:
+    """Two kinds far apart: every neighbour is of its kind, whichever trajectory is taken away."""
+    kinds = np.repeat([0, 1], 5)
+    places = 100.0 * kinds[:, None] + np.random.default_rng(0).normal(size=(10, 2))
+    distances = Distances(places.astype(np.float32), np.arange(10))
+    found = measure(distances, "neighbours", kinds, kinds)
+    assert (found.value, found.low, found.high, found.note) == (1.0, None, None, "all equal")
+    assert _share(found).small == "all equal"
+    assert measure(distances, "silhouettes", kinds, kinds).low is not None
+
+
+def test_a_task_with_few_trajectories_is_a_caveat(tmp_path: Path) -> None:
+    """Three of one task and four of the other; four of both, of which all count alike, are none."""
+    for name, numbers in (("few", (3, 4)), ("alike", (4, 4))):
+        task = np.repeat([0, 1], numbers)
+        made = section([write_embeddings(tmp_path / name, task, 100.0 * task)])
+        kinds = {caveat.kind for caveat in made.caveats}
+        assert ("embedding-few" in kinds) == (name == "few")
+
+
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
-    made = section([write_embeddings(tmp_path / "made")])
+    made = section([write_embeddings(tmp_path / "made", np.repeat([0, 1], 4))])
     assert {caveat.kind for caveat in made.caveats} == {"embedding-untrained", "embedding-no-umap"}

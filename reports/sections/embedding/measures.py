@@ -14,10 +14,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special  # whose functions scipy.stats calls; to import that takes a second
 
+from lram.reports.model import ALL_EQUAL
+
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 LEVEL = 0.95
+FEWEST = 4
+"""Trajectories of each task that an interval takes: of fewer, too few intervals hold the truth."""
+_NO_NOISE = 1e-12  # what rounding leaves of a deviation of 0; the values are between -1 and 1
+FEW_TRAJECTORIES = f"fewer than {FEWEST} trajectories of a task"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +32,15 @@ class MeasuredSeparation:
 
     Attributes:
         value: None where it is not defined for any trajectory.
-        low, high: None where a task has one trajectory only, or nothing is left when one is taken away.
+        low, high: None where there is no interval.
+        note: Why not: :data:`FEW_TRAJECTORIES`, or ``all equal`` where no trajectory changes the value when
+            it is taken away, so that no noise was seen. Empty where there is an interval or no value.
     """
 
     value: float | None
     low: float | None
     high: float | None
+    note: str = ""
 
 
 class Distances:
@@ -115,19 +124,19 @@ def measure(distances: Distances, name: str, kinds: Integers, strata: Integers) 
     if np.isnan(value):
         return MeasuredSeparation(None, None, None)
     sizes = np.bincount(strata)
-    if sizes[sizes > 0].min() < 2:
-        return MeasuredSeparation(value, None, None)
+    if sizes[sizes > 0].min() < FEWEST:
+        return MeasuredSeparation(value, None, None, FEW_TRAJECTORIES)
     without = np.empty(len(kinds))
     for one in range(len(kinds)):
         there = everything.copy()
         there[one] = False
         without[one] = mean(there)
-    if np.isnan(without).any():
-        return MeasuredSeparation(value, None, None)
     means = np.bincount(strata, without, len(sizes)) / np.maximum(sizes, 1)
     squares = np.bincount(strata, (without - means[strata]) ** 2, len(sizes))
     used = sizes > 0
     deviation = float(np.sqrt((squares[used] * (sizes[used] - 1) / sizes[used]).sum()))
+    if deviation < _NO_NOISE:
+        return MeasuredSeparation(value, None, None, ALL_EQUAL)
     half = float(special.stdtrit(len(kinds) - used.sum(), 0.5 + LEVEL / 2)) * deviation
     least = 0.0 if name == "neighbours" else -1.0
     return MeasuredSeparation(value, max(value - half, least), min(value + half, 1.0))

@@ -13,6 +13,7 @@ from lram.reports import text
 from lram.reports.model import Caveat
 from lram.reports.section import Section, SectionSettings, SectionSpec
 from lram.reports.sections.embedding.analysis import EmbeddingResult, summarise
+from lram.reports.sections.embedding.measures import FEW_TRAJECTORIES, FEWEST
 from lram.reports.sections.embedding.tables import tables
 
 KEY = "embedding"
@@ -77,7 +78,7 @@ def _caveats(found: Sequence[Embeddings], results: Sequence[EmbeddingResult]) ->
     if untrained:
         yield Caveat("embedding-untrained", "These models have random weights.", untrained)
     loose = any(
-        measured.value is not None and measured.low is None
+        measured.note == FEW_TRAJECTORIES
         for result in results
         for model in result.models
         for one in model.separations
@@ -86,9 +87,8 @@ def _caveats(found: Sequence[Embeddings], results: Sequence[EmbeddingResult]) ->
     if loose:
         yield Caveat(
             "embedding-few",
-            "A task has one trajectory only, so what hidden states tell apart has no interval; give "
-            "'lram embed' "
-            "two or more of each.",
+            f"A task has fewer than {FEWEST} trajectories, so what hidden states tell apart has no interval; "
+            f"give 'lram embed' {FEWEST} or more of each.",
         )
     if any(one.record.no_umap for one in found):
         reasons = tuple(dict.fromkeys(one.record.no_umap for one in found if one.record.no_umap))
@@ -109,8 +109,11 @@ _METHODS = (
         "whatever a "
         "model knows. Means over trajectories of the means of their states. Intervals: the "
         "delete-one jackknife "
-        "over trajectories, stratified by task; they hold for these tasks, and cover somewhat more "
-        "than they say.",
+        "over trajectories, stratified by task; they hold for these tasks. In simulations of 4 to 20 "
+        "trajectories a task, 93 to 97% of the 95% intervals of silhouettes held the truth, and 87 to 100% "
+        "of those of neighbours, fewest where nearly all are of their kind. There is none of fewer than "
+        f"{FEWEST} trajectories of a task, nor where no trajectory makes a difference (all equal): no noise "
+        "was seen, which does not mean that there is none.",
     ),
     (
         "Projections",

@@ -8,8 +8,9 @@ from typing import Any
 
 from lram.harness.embedding.folder import Embeddings
 from lram.reports import text
+from lram.reports.model import ALL_EQUAL
 from lram.reports.sections.embedding.analysis import EmbeddedStates, EmbeddingResult, Separation, domain_of
-from lram.reports.sections.embedding.measures import LEVEL, MeasuredSeparation
+from lram.reports.sections.embedding.measures import FEWEST, LEVEL, MeasuredSeparation
 from lram.reports.table import Column, Table, TableCell, hidden, words
 
 
@@ -65,7 +66,8 @@ def tables(
         "domain or task, and the silhouette of the kinds (1: far apart; 0: on top of each other). "
         "Distances are "
         f"Euclidean, in all dimensions. Small print: {LEVEL:.0%} intervals over trajectories "
-        f"(jackknife, by task)."
+        f"(jackknife, by task); none of fewer than {FEWEST} trajectories of a task, or where all count alike "
+        f"(all equal)."
     )
     return [
         Table("embedding-separation", caption, columns, rows, "embedding_separation"),
@@ -139,7 +141,8 @@ def _cell(found: MeasuredSeparation, form: Any) -> TableCell:
     if found.value is None:
         return TableCell(text.NONE)
     if found.low is None or found.high is None:
-        return TableCell(form(found.value), "no interval", value=found.value)
+        why = ALL_EQUAL if found.note == ALL_EQUAL else "no interval"
+        return TableCell(form(found.value), why, value=found.value)
     return TableCell(form(found.value), f"[{form(found.low)}, {form(found.high)}]", value=found.value)
 
 
