@@ -1,8 +1,8 @@
-"""Which folders stand in one table: those of the same tasks, protocols and score references.
+"""Which folders stand in one table: those of the same tasks, protocols, score references and domains' code.
 
-Scores over other tasks, under other protocols or from other references are other quantities: they are not
-ranked together, and the page says why. In a table, agents of one label that are one agent are one entry,
-whichever folders they come from; those that are two are told apart by their folders' names.
+Scores over other tasks, under other protocols, by other code or from other references are other quantities:
+they are not ranked together, and the page says why. In a table, agents of one label that are one agent are
+one entry, whichever folders they come from; those that are two are told apart by their folders' names.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lram.harness.storage.records import AgentEntry, PlannedTask
+from lram.harness.domain_files import differing
+from lram.harness.storage.records import AgentEntry, DomainSource, PlannedTask
 from lram.harness.storage.run_folder import Run
 from lram.harness.words import count
 from lram.reports.evidence.collect import same_agent
@@ -46,17 +47,40 @@ class _Played:
     collected: bool
 
 
+@dataclass(slots=True)
+class _Alike:
+    """Folders that compare: what was played, and by which code of domains from files.
+
+    A run of an earlier version notes no code, and compares with any.
+    """
+
+    played: _Played
+    domain_files: dict[str, DomainSource]
+    folders: list[BoardFolder]
+
+
 def group(folders: Sequence[BoardFolder]) -> list[BoardGroup]:
     """Return the groups of ``folders``, the one of the most folders first."""
-    by_played: dict[_Played, list[BoardFolder]] = {}
+    found: list[_Alike] = []
     for folder in folders:
-        by_played.setdefault(_played(folder.runs), []).append(folder)
-    ordered = sorted(by_played.items(), key=lambda item: -len(item[1]))
-    first = ordered[0][0]
+        played, files = _played(folder.runs), _domain_files(folder.runs)
+        known = next(
+            (one for one in found if one.played == played and not differing(one.domain_files, files)), None
+        )
+        if known is None:
+            found.append(_Alike(played, files, [folder]))
+        else:
+            known.domain_files = {**files, **known.domain_files}
+            known.folders.append(folder)
+    found.sort(key=lambda one: -len(one.folders))
     return [
-        _labelled(inside, _apart(first, played) if number else "")
-        for number, (played, inside) in enumerate(ordered)
+        _labelled(one.folders, _apart(found[0], one) if number else "") for number, one in enumerate(found)
     ]
+
+
+def _domain_files(runs: Sequence[Run]) -> dict[str, DomainSource]:
+    """Return the sources of the domains from files that the runs note; runs of one folder note the same."""
+    return {name: source for run in runs for name, source in run.plan.domain_files.items()}
 
 
 def _played(runs: Sequence[Run]) -> _Played:
@@ -70,8 +94,9 @@ def _played(runs: Sequence[Run]) -> _Played:
     )
 
 
-def _apart(first: _Played, other: _Played) -> str:
-    """Return a clause on why scores of ``other`` do not compare with those of ``first``."""
+def _apart(main: _Alike, group: _Alike) -> str:
+    """Return a clause on why scores of ``group`` do not compare with those of ``main``."""
+    first, other = main.played, group.played
     if first.collected != other.collected:
         which = ("these", "those") if other.collected else ("those", "these")
         return f"{which[0]} are of a collection, whose initial states are not those of an evaluation"
@@ -94,6 +119,8 @@ def _apart(first: _Played, other: _Played) -> str:
         differences.append(
             f"{count(len(fewer), 'task')} of the first table {_are(fewer)} not in it ({listing(fewer, 3)})"
         )
+    if changed := differing(main.domain_files, group.domain_files):
+        differences.append(f"another source of {listing(changed, 3)} played it")
     return "; ".join(differences)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import zlib
 from collections import Counter
@@ -127,6 +128,23 @@ def test_other_references_stand_apart(synthetic, tmp_path):
     ]
     page = write_site(folders, tmp_path / "site", reports=False)
     assert "scores have other references (toy/reach)" in page.read_text(encoding="utf-8")
+
+
+def test_another_source_of_a_domain_stands_apart_and_none_noted_compares_with_any(synthetic, tmp_path):
+    files = {"lab-a": None, "lab-b": "aa", "lab-c": "bb", "lab-d": "aa"}
+    folders = []
+    for name, digest in files.items():
+        run = run_of(synthetic, name, [synthetic.agent(name)], {}, episodes=2)
+        if digest is not None:
+            plan = json.loads((run / "run.json").read_text(encoding="utf-8"))
+            plan["domain_files"] = {"toy": {"path": "PATH/toy.py", "digest": digest, "modules": {}}}
+            del plan["checksum"]
+            (run / "run.json").write_text(json.dumps(plan), encoding="utf-8")
+        folders.append(run)
+    page = write_site(folders, tmp_path / "site", reports=False)
+    assert {row["agent"] for row in rows(tmp_path / "site", 1)} == {"lab-a", "lab-b", "lab-d"}
+    assert {row["agent"] for row in rows(tmp_path / "site", 2)} == {"lab-c"}
+    assert "another source of domain toy played it" in page.read_text(encoding="utf-8")
 
 
 @pytest.fixture
