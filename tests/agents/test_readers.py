@@ -164,6 +164,19 @@ def test_lram_dones_may_be_one_a_step(tmp_path: Path) -> None:
     assert [(t.terminated, t.truncated) for t in trajectories(base)] == [(True, False), (False, False)]
 
 
+def test_two_files_of_one_episode_are_named_and_neither_is_read(tmp_path: Path) -> None:
+    folder = lram_task(tmp_path / "reach-v2", [episode(5, 39, 4, seed) for seed in (0, 1)])
+    with h5py.File(folder / "0.hdf5") as file:
+        np.savez(folder / "0.npz", **{key: file[key][()] for key in file})
+    found = results(folder)
+    (problem,) = [one.text for one in found if isinstance(one, Problem)]
+    assert "0.hdf5 and " in problem
+    assert problem.endswith("which episode_lengths.json calls by one name; leave one of them, or rename it")
+    assert [one.trajectory.origin.partition("@")[0] for one in found if isinstance(one, Imported)] == [
+        "reach-v2/1.hdf5"
+    ]
+
+
 def test_lram_images_and_discrete_actions(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (4, 3, 64, 64), dtype=np.uint8)
     arrays = {"states": images, "actions": np.array([0, 3, 14, 2], np.uint8), "rewards": np.ones(4)}

@@ -228,6 +228,25 @@ def test_an_answer_that_is_none_costs_a_sentence(reply: Any, words: str) -> None
         play(served(port))
 
 
+def test_one_value_an_action_is_no_chunk_of_a_discrete_task() -> None:
+    size = IMAGE.action_size
+    image = np.zeros((3, 64, 64), np.uint8)
+    for values, played in (
+        (np.eye(size)[2], None),
+        (np.zeros(size, np.float32), None),
+        (np.arange(size) % 2, [0, 1]),
+        (np.arange(size - 1) % 2 * 1.0, [0, 1]),
+        ((np.arange(size) % 2 * 1.0)[:, None], [0, 1]),
+        (np.float64(1), [1, 1]),
+    ):
+        with openpi_server(lambda question, values=values: {"actions": values}) as port:
+            if played is None:
+                with pytest.raises(AgentError, match=f"{size} floating-point numbers may be one value"):
+                    play(served(port, ", play=2"), IMAGE, 2, image)
+            else:
+                assert play(served(port, ", play=2"), IMAGE, 2, image) == played
+
+
 def test_an_error_of_openpis_server_is_quoted() -> None:
     def infer(question: dict[str, Any]) -> dict[str, Any]:
         raise KeyError("observation/wrist")

@@ -3,8 +3,9 @@
 What a policy sees: a vector as float32 under its key, an image as uint8 (height, width, 3), and the task in
 words. Rewards and returns are not sent; neither protocol has a place for them. An action comes as an array
 (size,), or as a chunk (steps, size) of which the first ``play`` are played before the next question. Its
-numbers are clipped to [-1, 1]; an action of a discrete task is a whole number. What has another shape is
-refused.
+numbers are clipped to [-1, 1]; an action of a discrete task is a whole number, and a chunk of them (steps,)
+or (steps, 1). What has another shape is refused, and so are as many floating-point numbers as a discrete
+task has actions, which may be one value an action.
 """
 
 from __future__ import annotations
@@ -132,8 +133,13 @@ class SingleLaneAgent(Agent):
 
     def _steps(self, chunk: Any, task: TaskSpec) -> Any:
         """Return the rows of a chunk that are played."""
-        one = 0 if task.action == "discrete" else 1
-        if task.action == "discrete" and chunk.ndim == 2 and chunk.shape[1] == 1:
+        discrete, one = task.action == "discrete", 0 if task.action == "discrete" else 1
+        if discrete and chunk.dtype.kind == "f" and chunk.shape == (task.action_size,) != (1,):
+            raise MessageError(
+                f"{task.action_size} floating-point numbers may be one value an action or a chunk; answer "
+                "the action's index, or a chunk (steps, 1)"
+            )
+        if discrete and chunk.ndim == 2 and chunk.shape[1] == 1:
             chunk = chunk[:, 0]
         if chunk.ndim == one:
             chunk = chunk[None]

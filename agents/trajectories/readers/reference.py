@@ -66,16 +66,26 @@ def _task(base: Path, folder: Path, files: list[str]) -> Iterator[Item]:
         yield Problem(
             f"{folder} holds {pickles} pickled episodes, and a pickle can run code; convert them to .npz"
         )
-    there = {Path(name).stem: name for name in files if name.endswith(ENDINGS)}
-    if not there and pickles:
+    named: dict[str, list[str]] = {}
+    for name in sorted(name for name in files if name.endswith(ENDINGS)):
+        named.setdefault(Path(name).stem, []).append(name)
+    if not named and pickles:
         return
+    # The lists name episodes without endings, so they do not tell which of two files is meant.
+    twice = {stem: names for stem, names in named.items() if len(names) > 1}
+    there = {stem: names[0] for stem, names in named.items() if stem not in twice}
     try:
         lengths = _numbers(folder / LENGTHS_FILE)
         returns = _numbers(folder / RETURNS_FILE) if RETURNS_FILE in files else {}
     except SourceError as problem:
         yield Problem(str(problem))
         return
-    for stem in sorted(lengths.keys() - there.keys(), key=by_number):
+    for stem in sorted(twice, key=by_number):
+        yield Problem(
+            f"{folder} has {' and '.join(map(shown, twice[stem]))}, which {LENGTHS_FILE} calls by one name; "
+            "leave one of them, or rename it"
+        )
+    for stem in sorted(lengths.keys() - named.keys(), key=by_number):
         yield Problem(
             f"{folder / shown(stem)} is named in {LENGTHS_FILE}, and there is no such .hdf5 or .npz; fetch "
             "it again or take it out of the list"
