@@ -14,6 +14,7 @@ from lram.reports.comparison.pairs import ALL_OR_NONE, Pairs
 from lram.reports.csv_files import csv_files
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.model import Caveat
+from lram.reports.seed_groups import SeedGroup
 from lram.reports.table import PrintedTable, Table
 
 if TYPE_CHECKING:
@@ -84,11 +85,13 @@ class SectionSettings:
         seed: Of the resampling.
         pairs: Agents to compare.
         normaliser: Whose references scores have; evidence has its own already.
+        seed_groups: Agents that are trainings of one model.
     """
 
     seed: int = 0
     pairs: Pairs = ALL_OR_NONE
     normaliser: Normaliser = "paper"
+    seed_groups: Sequence[SeedGroup] = ()
 
 
 Records = Sequence[Run] | Evidence | Sequence[Path]

@@ -60,6 +60,15 @@ def report(
             negative=(),
         ),
     ] = None,
+    seeds_of: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Agents that are trainings of one model with different seeds, as NAME=A,B,C or NAME='a-*': "
+            "their mean with an interval over the trainings, and models compared by it; repeat it for each "
+            "model.",
+            negative=(),
+        ),
+    ] = None,
     film: Annotated[
         list[Path] | None,
         Parameter(
@@ -98,6 +107,7 @@ def report(
     from lram.reports.sections import films
     from lram.reports.sections.films.section import check_films
     from lram.reports.sections.registry import load_folders, make_sections
+    from lram.reports.seed_groups import read_seed_groups
     from lram.reports.writing.export import whole_summary
 
     doing = "reading the folders"
@@ -109,10 +119,11 @@ def report(
         show_not_read(run.path for run in opened)
         labels = [agent.label for run in opened for agent in run.plan.agents]
         pairs = read_pairs(compare or (), baseline or (), labels)
+        groups = read_seed_groups(seeds_of or (), labels)
         if json:
             doing = "summing up"
             evidence = collect_apart(opened, normaliser) if opened else ()
-            sections = make_sections(evidence, others, SectionSettings(seed, pairs, normaliser))
+            sections = make_sections(evidence, others, SectionSettings(seed, pairs, normaliser, groups))
             summary = whole_summary(evidence, seed, trainings, sections, pairs, normaliser)
             print_answer(visible(summary_json(summary, sections).decode()))
         if output is not None:
@@ -125,6 +136,7 @@ def report(
                 others=others,
                 pairs=pairs,
                 normaliser=normaliser,
+                seed_groups=groups,
             )
     if output is not None:
         print(f"report: {page}", file=sys.stderr if json else sys.stdout)

@@ -9,6 +9,7 @@ from lram.reports.aggregates import aggregate_metrics, pair_metrics
 from lram.reports.answer import ranking
 from lram.reports.model import Summary
 from lram.reports.section import Section
+from lram.reports.sections.training_seeds.section import KEY as SEEDS
 from lram.reports.statistics import fewest_pairs
 from lram.reports.summary.caveats import COLLECTED
 from lram.reports.summary.protocols import departures, summary_of
@@ -45,13 +46,18 @@ def lead(summary: Summary, sections: Sequence[Section] = ()) -> str:
     met = " and the agent" if collected else ", so all agents of a run meet the same ones"
     protocols = f" Not by the default protocol: {names(unusual)}." if unusual else ""
     agents = names_up_to([agent.name for agent in summary.agents])
+    trained_anew = next((one.title for one in sections if one.key == SEEDS), "")
+    apart = (
+        f"that between trainings stands under {trained_anew}"
+        if trained_anew
+        else "the noise between training runs is not measured here"
+    )
     return (
         f"{agents} played {count(len(summary.tasks), 'task')} of "
         f"{names_up_to(summary.domains)}: {per_task} per agent and task, {scored} of {planned} planned "
         f"episodes scored.{protocols} Initial states follow from the run {seeds} "
         f"{names_up_to([str(seed) for seed in summary.run_seeds])}{met}. Every "
-        "interval shows the noise between episodes of one checkpoint; the noise between training runs is not "
-        "measured here."
+        f"interval shows the noise between episodes of one checkpoint; {apart}."
         + score_words(summary.normaliser)
         + (f" {_trained(summary)}" if summary.training else "")
     )

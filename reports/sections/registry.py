@@ -27,10 +27,12 @@ from lram.reports.sections import (
     perturbed,
     precision,
     study,
+    training_seeds,
 )
 
 SECTIONS: tuple[SectionSpec, ...] = (
     literature.SPEC,
+    training_seeds.SPEC,
     dials.SPEC,
     perturbed.SPEC,
     inner_episodes.SPEC,

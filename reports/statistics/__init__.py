@@ -25,10 +25,13 @@ from lram.reports.statistics.paired import SignFlips, enough_patterns, fewest_pa
 from lram.reports.statistics.power import POWER, Reach, reach
 from lram.reports.statistics.rates import rate_interval
 from lram.reports.statistics.resampling import centred_interval, redrawn, resampled_means, task_replicates
+from lram.reports.statistics.seeds import LEAST_SEEDS, MOST_SEEDS, over_seeds, seeds_needed, untested
 from lram.reports.statistics.streams import Array, stream
 from lram.reports.statistics.unseen import Stakes
 
 __all__ = [
+    "LEAST_SEEDS",
+    "MOST_SEEDS",
     "POWER",
     "Array",
     "MeanInterval",
@@ -50,15 +53,18 @@ __all__ = [
     "mean_of_domain_means",
     "median_of_task_means",
     "optimality_gap",
+    "over_seeds",
     "probability_of_improvement",
     "rate_interval",
     "reach",
     "redrawn",
     "resampled_means",
+    "seeds_needed",
     "shortfall",
     "shows_noise",
     "stream",
     "task_replicates",
+    "untested",
     "win_contributions",
     "wins",
 ]

@@ -36,6 +36,7 @@ from lram.reports.sections.scores.figures import NAMES, draw
 from lram.reports.sections.scores.parts import evaluation_tables
 from lram.reports.sections.training import figures as training_figures
 from lram.reports.sections.training import tables as training_tables
+from lram.reports.seed_groups import SeedGroup
 from lram.reports.summary.summarise import summarise
 from lram.reports.writing.place import recover, replace_report
 
@@ -149,6 +150,7 @@ def write_report(
     others: Mapping[str, Sequence[Path]] = MappingProxyType({}),
     pairs: Pairs = ALL_OR_NONE,
     normaliser: Normaliser = "paper",
+    seed_groups: Sequence[SeedGroup] = (),
 ) -> Path:
     """Write the report of ``runs``, ``trainings`` and ``others`` into ``folder``; return its ``index.html``.
 
@@ -167,6 +169,7 @@ def write_report(
             (:func:`lram.reports.sections.registry.load_folders`).
         pairs: Agents to compare.
         normaliser: Whose references scores have.
+        seed_groups: Agents that are trainings of one model (:mod:`lram.reports.seed_groups`).
 
     Raises:
         LramError: The runs contradict each other; ``folder`` holds something that no report writes,
@@ -181,7 +184,8 @@ def write_report(
     except OSError as error:
         raise LramError(f"cannot read {place.parent}: {error.strerror}; give another folder") from error
     _check_place(place)
-    contents = _contents(runs, seed, trainings, others, pairs, normaliser)
+    settings = SectionSettings(seed, pairs, normaliser, tuple(seed_groups))
+    contents = _contents(runs, trainings, others, settings)
     try:
         replace_report(place, contents, lambda former: _check_place(former, place))
     except OSError as error:
@@ -193,15 +197,13 @@ def write_report(
 
 def _contents(
     runs: Sequence[Run],
-    seed: int,
     trainings: Sequence[Training],
     others: Mapping[str, Sequence[Path]],
-    pairs: Pairs,
-    normaliser: Normaliser,
+    how: SectionSettings,
 ) -> dict[str, bytes]:
-    evidence = collect_apart(runs, normaliser) if runs else None
-    sections = make_sections(evidence or (), others, SectionSettings(seed, pairs, normaliser))
-    summary = whole_summary(evidence or (), seed, trainings, sections, pairs, normaliser)
+    evidence = collect_apart(runs, how.normaliser) if runs else None
+    sections = make_sections(evidence or (), others, how)
+    summary = whole_summary(evidence or (), how.seed, trainings, sections, how.pairs, how.normaliser)
     drawings, training_drawings = draw(summary), training_figures.draw(summary, trainings)
     first = answer(summary)
     opening = [first.table] if first else []

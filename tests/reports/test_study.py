@@ -34,8 +34,9 @@ from lram.reports.drawing import render
 from lram.reports.samples import Resampling
 from lram.reports.section import SectionSettings
 from lram.reports.sections.study.cells import CellValues, StudyValues
-from lram.reports.sections.study.effects import CANNOT_TELL, Effect, effects, seeds_needed
+from lram.reports.sections.study.effects import CANNOT_TELL, Effect, effects
 from lram.reports.sections.study.section import section
+from lram.reports.statistics import seeds_needed
 
 HOW = Resampling(0, 400, 0.95)
 TASKS = ("toy/one", "toy/two")

@@ -20,7 +20,7 @@ from lram.harness.studies.figure import WEIGHTS, FigureMeasure, StudyFigure, num
 from lram.reports import forms, text
 from lram.reports.model import ConfidenceInterval, Estimate, rounded
 from lram.reports.sections.study.cells import CellValues, StudyValues
-from lram.reports.sections.study.effects import over_seeds
+from lram.reports.statistics import over_seeds
 from lram.reports.table import Column, Table, hidden, words
 
 LABELS: Mapping[FigureMeasure, str] = {

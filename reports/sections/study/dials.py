@@ -15,8 +15,8 @@ from lram.reports.sections.dials.failing import HALF
 from lram.reports.sections.dials.model import DialFamily, families_of, trained_dials
 from lram.reports.sections.dials.tables import BEYOND, dials_words
 from lram.reports.sections.study.cells import CellValues, StudyValues
-from lram.reports.sections.study.effects import over_seeds
 from lram.reports.sections.study.tables import combinations
+from lram.reports.statistics import over_seeds
 from lram.reports.table import Column, Table, hidden, words
 
 if TYPE_CHECKING:

@@ -31,7 +31,6 @@ from itertools import product
 from typing import TypeVar
 
 import numpy as np
-from scipy import special
 
 from lram.reports import text
 from lram.reports.model import rounded
@@ -42,16 +41,15 @@ from lram.reports.statistics import (
     centred_interval,
     equal_domain_weights,
     holm,
+    over_seeds,
+    seeds_needed,
     stream,
     task_replicates,
+    untested,
 )
 
 _T = TypeVar("_T")
 
-POWER = 0.8
-MOST_SEEDS = 200
-LEAST_SEEDS = 3
-"""Training seeds below which no verdict is given."""
 CANNOT_TELL = "cannot tell"
 NOTHING = "nothing to compare"
 
@@ -280,24 +278,6 @@ def measured_mean(cell: CellValues, measure: StudyMeasure) -> float | None:
     return float((weights * means).sum())
 
 
-def over_seeds(values: Array, level: float) -> tuple[tuple[float, float] | None, float | None]:
-    """Return the t interval of the mean of (n,) values, and the p of a mean of 0, as far as n allows."""
-    n = len(values)
-    if n < 2 or np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
-        return None, None
-    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(n)
-    reach = float(special.stdtrit(n - 1, (1 + level) / 2)) * error
-    p = float(2 * special.stdtr(n - 1, -abs(mean) / error))
-    return (mean - reach, mean + reach), p if n >= LEAST_SEEDS else None
-
-
-def untested(seeds: int) -> str:
-    """Return why so many seeds were not tested."""
-    if seeds < LEAST_SEEDS:
-        return f"{seeds} seed{'s' if seeds > 1 else ''}"
-    return "seeds do not differ"
-
-
 def _replicates(pairs: dict[int, list[_Pair]], names: Sequence[str], how: Resampling) -> Array | None:
     """Return bootstrap replicates of every seed's difference, (seeds, resamples); None without noise."""
     rows = []
@@ -340,26 +320,3 @@ def _word(measure: StudyMeasure, up: bool) -> str:
     if measure.better is None:
         return "higher" if up else "lower"
     return "better" if up == (measure.better == "higher") else "worse"
-
-
-def seeds_needed(values: Array, alpha: float) -> int | None:
-    """Return the seeds with which a t-test at ``alpha`` would show the observed effect ``POWER`` often.
-
-    Args:
-        values: The seeds' differences (n,), n >= 2: their mean and standard deviation are taken for true.
-        alpha: Of the two-sided test.
-
-    Returns:
-        At least one more than there are; None beyond ``MOST_SEEDS``.
-    """
-    from scipy import stats  # takes a second to import
-
-    spread = float(np.std(values, ddof=1))
-    size = abs(float(np.mean(values))) / spread if spread else 0.0
-    if not size:
-        return None
-    n = np.arange(len(values) + 1, MOST_SEEDS + 1)
-    bar = special.stdtrit(n - 1, 1 - alpha / 2)
-    shift = size * np.sqrt(n)
-    enough = stats.nct.sf(bar, n - 1, shift) + stats.nct.cdf(-bar, n - 1, shift) >= POWER
-    return int(n[enough.argmax()]) if enough.any() else None

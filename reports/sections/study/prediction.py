@@ -31,11 +31,9 @@ from lram.reports.sections.study.effects import (
     level_effect,
     measured_mean,
     obstacle,
-    over_seeds,
-    untested,
     whole_seeds,
 )
-from lram.reports.statistics import Array, holm
+from lram.reports.statistics import Array, holm, over_seeds, untested
 
 _FEW = 2  # resamples: the episode noise of a statement is not shown
 

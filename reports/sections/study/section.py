@@ -29,7 +29,7 @@ from lram.reports.sections.study.dials import (
     level_curves,
     seed_rows,
 )
-from lram.reports.sections.study.effects import CANNOT_TELL, LEAST_SEEDS, NOTHING, Effect, effects
+from lram.reports.sections.study.effects import CANNOT_TELL, NOTHING, Effect, effects
 from lram.reports.sections.study.prediction import JudgedStatement, judge, sentence
 from lram.reports.sections.study.tables import (
     NAMES,
@@ -39,6 +39,7 @@ from lram.reports.sections.study.tables import (
     prediction_rows,
     tables,
 )
+from lram.reports.statistics import LEAST_SEEDS
 from lram.reports.summary.caveats import no_checksums
 from lram.reports.table import PrintedTable, Table, distinct_keys
 

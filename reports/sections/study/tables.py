@@ -22,8 +22,9 @@ from lram.reports.sections.study.cells import (
     StudyMeasure,
     StudyValues,
 )
-from lram.reports.sections.study.effects import CANNOT_TELL, MOST_SEEDS, Effect, Span, measured_mean
+from lram.reports.sections.study.effects import CANNOT_TELL, Effect, Span, measured_mean
 from lram.reports.sections.study.prediction import JudgedStatement
+from lram.reports.statistics import MOST_SEEDS
 from lram.reports.table import EMPTY, Column, Table, TableCell, hidden, normaliser_column, words
 
 NAMES = {measure.key: measure.name for measure in MEASURES}
