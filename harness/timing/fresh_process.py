@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -133,7 +134,8 @@ class FreshProcess:
         assert process.stdin is not None
         silent, code = False, 0
         try:
-            with process.stdin as stdin:
+            # One that has died before it read its order has an end that says so.
+            with suppress(BrokenPipeError), process.stdin as stdin:
                 order = msgspec.Raw(msgspec.json.encode(self._order))
                 stdin.write(msgspec.json.encode(Envelope(order, theirs, parent)))
             yield from _lines(ours)

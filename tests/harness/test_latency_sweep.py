@@ -160,6 +160,20 @@ def test_the_libraries_of_a_process_have_the_threads_of_the_plan(
     assert (tmp_path / "told").read_text().split() == ["3", "3", "3"]
 
 
+def test_a_process_that_dies_before_it_reads_its_order_is_a_data_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logs").mkdir()
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 3\n")
+    python.chmod(0o755)
+    monkeypatch.setattr("lram.harness.children.PYTHON", [str(python)])
+    # More than a pipe holds, so that the write meets the end of the process.
+    contexts = tuple(range(1, 50_000))
+    (point,) = sweeping.play(tmp_path, Job("a", "auto", 1, 0), contexts, 1)
+    assert (point.context, point.outcome) == (1, "failed: the process died (exit code 3)")
+
+
 def test_what_was_not_tried_tells_the_reason_of_its_own_context(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
