@@ -474,7 +474,7 @@ def test_help_and_info_need_neither_torch_nor_a_simulator(source: Path, tmp_path
     ):
         code = script.replace("ARGUMENTS", repr(arguments))
         answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert answer.stderr.strip() == "[]"
+        assert answer.stderr.splitlines()[-1] == "[]"  # before it a slow machine says how far it is
 
 
 def test_an_interrupted_import_keeps_what_it_has_and_goes_on(
