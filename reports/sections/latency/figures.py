@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ from lram.reports.sections.latency.model import ContextLatency, LatencyResult
 from lram.reports.sections.latency.throughput import FEWEST_BATCHES
 from lram.reports.sections.latency.wording import lanes_text, peak_label, peak_words, rows_words
 
+_ACROSS = 4  # panels a row, so that their ticks do not run into one another
 _LINEAR_TO = 4.0  # ratio of the most to the least memory from which on its axis is logarithmic
 _MIB = 2**20
 
@@ -82,18 +84,20 @@ def _tails(result: LatencyResult) -> Drawing:
     for axes in panels:
         for hz in shown:
             axes.axhline(1000 / hz, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
-    for hz in shown:
-        panels[-1].annotate(
-            f"{hz} Hz",
-            (1.0, 1000 / hz),
-            xytext=(3, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="left",
-            va="center",
-            fontsize=7.0,
-            color=MUTED,
-        )
+    _, across = _grid(len(panels))
+    for axes in panels[across - 1 :: across]:  # at the right end of whole rows
+        for hz in shown:
+            axes.annotate(
+                f"{hz} Hz",
+                (1.0, 1000 / hz),
+                xytext=(3, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="left",
+                va="center",
+                fontsize=7.0,
+                color=MUTED,
+            )
     figure.supylabel("agent step, ms", fontsize=8.5)
     return _finished(
         result,
@@ -108,8 +112,18 @@ def _tails(result: LatencyResult) -> Drawing:
 
 def _memory(result: LatencyResult) -> Drawing:
     batches = result.batches
-    figure = Figure(figsize=(WIDTH, 2.9 + 2.3), layout="constrained")
-    cells = figure.subplots(2, len(batches), squeeze=False, sharex=True, sharey="row")
+    down, across = _grid(len(batches))
+    figure = Figure(figsize=(WIDTH, 0.6 + 4.6 * down), layout="constrained")
+    grid = figure.subplots(2 * down, across, squeeze=False)
+    # Two rows a row of batches: states above, peaks below, each with one axis of values.
+    cells = [list(grid[place::2].flat) for place in (0, 1)]
+    for row in cells:
+        for axes in row[len(batches) :]:
+            axes.remove()
+        del row[len(batches) :]
+        for place, axes in enumerate(row[1:], 1):
+            axes.sharey(row[0])
+            axes.tick_params(labelleft=place % across == 0)
     values: tuple[Value, Value] = (
         lambda s: s.state_bytes / _MIB if s.agent and s.state_bytes else None,
         lambda s: s.peak_bytes / _MIB if s.agent and s.peak_bytes else None,
@@ -127,8 +141,9 @@ def _memory(result: LatencyResult) -> Drawing:
     for axes, batch in zip(cells[0], batches, strict=True):
         axes.set_title(lanes_text(result, batch))
         axes.set_xlabel("")
-    cells[0][0].set_ylabel("state or cache, MiB")
-    cells[1][0].set_ylabel(peak_label(result))
+    for upper, lower in zip(cells[0][::across], cells[1][::across], strict=True):
+        upper.set_ylabel("state or cache, MiB")
+        lower.set_ylabel(peak_label(result))
     return _finished(
         result,
         figure,
@@ -143,9 +158,19 @@ def _memory(result: LatencyResult) -> Drawing:
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
-    cells = figure.subplots(1, count, squeeze=False, sharey=True)
-    return figure, list(cells[0])
+    """Return a figure and its panels: rows of about as many, one axis of values for all of them."""
+    down, across = _grid(count)
+    figure = Figure(figsize=(WIDTH, 0.9 + 2.6 * down), layout="constrained")
+    cells = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
+    for axes in cells[count:]:
+        axes.remove()
+    return figure, cells[:count]
+
+
+def _grid(count: int) -> tuple[int, int]:
+    """Return how many rows of panels there are, and how many panels a row."""
+    down = math.ceil(count / _ACROSS)
+    return down, math.ceil(count / down)
 
 
 def _of(result: LatencyResult, subject: int, batch: int) -> list[ContextLatency]:
@@ -171,6 +196,8 @@ def _line(
 def _context_axes(axes: Axes, result: LatencyResult) -> None:
     log_axes(axes, result.contexts, base=10)
     axes.set_xlabel("context, timesteps")
+    if len(result.batches) >= _ACROSS:
+        axes.tick_params(axis="x", labelsize=6.5)
 
 
 def _finished(result: LatencyResult, figure: Figure, name: str, title: str, caption: str) -> Drawing:
