@@ -294,8 +294,10 @@ def legend(figure: Figure, summary: Summary, *, lines: bool = False) -> None:
     legend_of(figure, named, lines=lines, markers=not lines)
 
 
-def legend_of(figure: Figure, named: Sequence[tuple[int, str]], *, lines: bool, markers: bool) -> None:
-    """Name what is drawn as at these places, above the panels."""
+def legend_of(
+    figure: Figure, named: Sequence[tuple[int, str]], *, lines: bool, markers: bool, title: str = ""
+) -> None:
+    """Name what is drawn as at these places, above the panels; ``title`` says what the names are of."""
     handles = []
     for place, _ in named:
         colour, marker = style_of(place)
@@ -310,7 +312,15 @@ def legend_of(figure: Figure, named: Sequence[tuple[int, str]], *, lines: bool, 
                 markersize=4.6,
             )
         )
-    figure.legend(handles, [short(name) for _, name in named], loc="outside upper left", ncols=3)
+    figure.legend(
+        handles,
+        [short(name) for _, name in named],
+        loc="outside upper left",
+        ncols=3,
+        title=short(title) or None,
+        title_fontsize=8.0,
+        alignment="left",
+    )
 
 
 def log_axes(axes: Axes, values: Sequence[int], base: int) -> None:

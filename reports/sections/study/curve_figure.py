@@ -21,7 +21,7 @@ def draw(name: str, found: StudyCurves, key: str, level: float) -> Drawing:
     across = min(_COLUMNS, len(found.panels))
     down = math.ceil(len(found.panels) / across)
     with look():
-        figure = Figure(figsize=(WIDTH, 0.5 + 2.4 * down), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.7 + 2.4 * down), layout="constrained")
         panels = list(figure.subplots(down, across, squeeze=False).flat)
         for axes, panel in zip(panels, found.panels, strict=False):
             _panel(axes, [point for point in found.points if point.panel == panel], found)
@@ -29,7 +29,8 @@ def draw(name: str, found: StudyCurves, key: str, level: float) -> Drawing:
         for axes in panels[len(found.panels) :]:
             axes.set_axis_off()
         if found.figure.lines:
-            legend_of(figure, list(enumerate(found.lines)), lines=True, markers=True)
+            named = list(enumerate(found.lines))
+            legend_of(figure, named, lines=True, markers=True, title=found.figure.lines)
     x = "weights of the model" if found.figure.x == WEIGHTS else found.figure.x
     lines = f", one line a level of {found.figure.lines}" if found.figure.lines else ""
     caption = (
