@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from lram.agents.acting.model_agent import ModelAgent
-from lram.agents.api import Agent
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a report reads ROWS_FACT, and loads nothing that runs
+    from lram.agents.acting.model_agent import ModelAgent
+    from lram.agents.api import Agent
 
 FOREIGN = "other"
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import BoundedSemaphore, Timer
+from threading import BoundedSemaphore, Event, Timer
 from types import SimpleNamespace
 from typing import Any
 
@@ -385,7 +385,11 @@ def test_a_client_costs_the_server_no_more_than_the_limits(monkeypatch: pytest.M
 
     monkeypatch.setattr(server, "MAX_BYTES", 1 << 16)
     monkeypatch.setattr(server, "MOST_CLIENTS", 2)
-    with serving(CountingAgent()) as name, connect(name) as good:
+    left = Event()
+    with (
+        serving(CountingAgent(), say=lambda text: left.set() if text.endswith("went") else None) as name,
+        connect(name) as good,
+    ):
         good.recv(WAIT_S)
         with connect(name) as big:
             big.recv(WAIT_S)
@@ -394,8 +398,9 @@ def test_a_client_costs_the_server_no_more_than_the_limits(monkeypatch: pytest.M
                 big.recv(WAIT_S)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1009
+        assert left.wait(WAIT_S)  # the server counts a client until its thread has ended
         with connect(name) as second:
-            second.recv(WAIT_S)
+            assert isinstance(second.recv(WAIT_S), bytes)
             with connect(name) as third:
                 assert third.recv(WAIT_S) == "there are 2 clients already; close one"
         good.send(pack({"lram": "state_bytes"}))

@@ -373,7 +373,6 @@ def test_the_public_names_exist_and_cost_nothing_until_used():
     assert printed.split("\n")[:2] == ["[]", "False"]
 
 
-@pytest.mark.slow
 def test_reports_load_nothing_that_runs():
     code = (
         "import sys, lram.reports.writing.export\n"
