@@ -54,6 +54,8 @@ class Section:
         summary: Plain values for ``summary.json``, under ``chapters`` and the key.
         caveats: What to read first.
         methods: (term, sentence) for the section on how the numbers were made.
+        headline: A sentence that the whole report begins with, before what single agents score; empty for
+            most.
     """
 
     key: str
@@ -65,6 +67,7 @@ class Section:
     summary: Any = None
     caveats: Sequence[Caveat] = ()
     methods: Sequence[tuple[str, str]] = ()
+    headline: str = ""
 
     @cached_property
     def csv(self) -> dict[str, bytes]:

@@ -99,6 +99,20 @@ def names_up_to(items: Sequence[str], limit: int = 12) -> str:
     return names(items) if len(items) <= limit else listing(items, limit)
 
 
+def shown_better(beaten: Sequence[str], unclear: Sequence[str]) -> str:
+    """Return the end of a sentence on the first of several: whom it is shown to be better than, and whom not.
+
+    One of the two sequences has a name.
+    """
+    if not unclear:
+        only = beaten[0] if len(beaten) == 1 else f"each of the {len(beaten)} others"
+        return f", and is shown to be better than {only}"
+    if not beaten:
+        only = unclear[0] if len(unclear) == 1 else f"any of the {len(unclear)} others"
+        return f", but is not shown to be better than {only}"
+    return f"; it is shown to be better than {names_up_to(beaten, 3)}, but not than {names_up_to(unclear, 3)}"
+
+
 def parameters(value: int | None) -> str:
     """Return a number of weights as ``16.0M``."""
     return NONE if value is None else f"{value / 1e6:.1f}M" if value >= 1e5 else str(value)

@@ -1,13 +1,14 @@
-"""``lram compare``: a verdict on two checkpoints."""
+"""``lram compare``: a verdict on two checkpoints, or on two models over their trainings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 from cyclopts import Parameter
 
 from lram.envs.scores import Normaliser, audit, normalised_by
@@ -22,19 +23,37 @@ from lram.harness.waiting import still
 from lram.harness.words import one_line
 
 if TYPE_CHECKING:
+    from lram.harness.storage.records import PlannedTask
+    from lram.harness.storage.run_folder import Run
     from lram.reports.verdict.gate import GateCase
-    from lram.reports.verdict.judging import Judged
-    from lram.reports.verdict.sides import Side
 
 
 def compare(
-    first: Annotated[str, Parameter(help="Label of an agent in --runs, a run's folder, or FOLDER:LABEL.")],
+    first: Annotated[
+        str,
+        Parameter(
+            help="Label of an agent in --runs, a run's folder, or FOLDER:LABEL; with --seeds-of, a model."
+        ),
+    ],
     second: Annotated[str, Parameter(help="The agent it is compared with, named in the same way.")],
     /,
     *,
     runs: Annotated[
         list[Path] | None,
-        Parameter(name=["--runs", "-r"], help="Folders of runs in which labels are looked up.", negative=()),
+        Parameter(
+            name=["--runs", "-r"],
+            help="Folder of a run in which labels are looked up; repeat it for several.",
+            negative=(),
+        ),
+    ] = None,
+    seeds_of: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Compare models instead of checkpoints: agents of --runs that are trainings of one model "
+            "with different seeds, as NAME=A,B,C or NAME='a-*'; once for each of the two, which FIRST and "
+            "SECOND then name.",
+            negative=(),
+        ),
     ] = None,
     level: Annotated[
         float, Parameter(help="Level of the interval; a verdict needs p below 1 minus it.")
@@ -59,7 +78,8 @@ def compare(
 ) -> int:
     """Say whether a checkpoint is better than another, by how much, and what it would take to tell.
 
-    Compares episodes that began alike, by normalised score, as reports do.
+    Compares episodes that began alike, by normalised score, as reports do. With --seeds-of, models by
+    their trainings: the test is over training seeds, and needs three of each.
 
     As a gate of CI, --junit and --github-summary show the verdict where a job's results are looked at.
 
@@ -70,31 +90,124 @@ def compare(
     summary = step_summary_file() if github_summary else None
     if junit is not None:
         check_junit(junit)
-    gate = _Gate(first, second, junit, summary)
+    gate = _Gate(first, second, level, seed, junit, summary)
     with gate.refusals():
         if not 0.5 <= level <= 0.999:  # 2,000 sign patterns tell no p below 0.0005
             raise LramError(f"--level is a share from 0.5 to 0.999, such as 0.95, not {level:g}")
-        from lram.reports.verdict.judging import judge_pairs
-        from lram.reports.verdict.sides import find_side
-
         with still("reading and comparing the runs"):
             opened = load_runs(runs or ())
-            sides = [replace(find_side(text, opened), normaliser=normaliser) for text in (first, second)]
-            show_not_read({run.path: None for side in sides for run in side.runs})
-            judged = judge_pairs(*sides, seed=seed, level=level)
-            unscored = _unscored(sides)
-            notes = list(_references(normaliser, unscored))
-    verdict = judged.verdict
+            made = _models if seeds_of else _checkpoints
+            found = made(first, second, opened, seeds_of or (), seed, level, normaliser)
     if json:
-        import msgspec
-
-        print_json({**msgspec.to_builtins(verdict), "normaliser": normaliser, "unscored": unscored})
+        print_json({**found.plain, "normaliser": normaliser, "unscored": found.unscored})
     else:
-        from lram.reports.verdict.sentences import lines
+        print("\n".join(map(one_line, [*found.lines, *found.notes])))
+    gate.write(found, normaliser)
+    return VERDICTS[found.word]
 
-        print("\n".join(map(one_line, [*lines(verdict), *notes])))
-    gate.write(judged, notes, normaliser)
-    return VERDICTS[verdict.word]
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What was found, for each that reads it.
+
+    Attributes:
+        word: The verdict's.
+        plain: Its fields.
+        lines: The same in sentences.
+        notes: On references, beside them.
+        unscored: Tasks without a normalised score, and why.
+        cases: Makes the cases of a gate.
+    """
+
+    word: str
+    plain: Mapping[str, Any]
+    lines: Sequence[str]
+    notes: Sequence[str]
+    unscored: Mapping[str, str]
+    cases: Callable[[], Sequence[GateCase]]
+
+
+def _checkpoints(
+    first: str,
+    second: str,
+    runs: Sequence[Run],
+    seeds_of: Sequence[str],
+    seed: int,
+    level: float,
+    normaliser: Normaliser,
+) -> _Comparison:
+    from lram.reports.verdict.gate import cases
+    from lram.reports.verdict.judging import judge_pairs
+    from lram.reports.verdict.parts import judge_parts
+    from lram.reports.verdict.sentences import lines
+    from lram.reports.verdict.sides import find_side
+
+    sides = [replace(find_side(text, runs), normaliser=normaliser) for text in (first, second)]
+    show_not_read({run.path: None for side in sides for run in side.runs})
+    judged = judge_pairs(*sides, seed=seed, level=level)
+    unscored = _unscored([[one for run in side.runs for one in run.plan.tasks] for side in sides], normaliser)
+    notes = list(_references(normaliser, unscored))
+    verdict = judged.verdict
+    return _Comparison(
+        verdict.word,
+        msgspec.to_builtins(verdict),
+        lines(verdict),
+        notes,
+        unscored,
+        lambda: cases(verdict, judge_parts(judged), notes),
+    )
+
+
+def _models(
+    first: str,
+    second: str,
+    runs: Sequence[Run],
+    seeds_of: Sequence[str],
+    seed: int,
+    level: float,
+    normaliser: Normaliser,
+) -> _Comparison:
+    from lram.reports.evidence.collect import collect
+    from lram.reports.seed_groups import read_seed_groups
+    from lram.reports.verdict.model_cases import lines, model_cases
+    from lram.reports.verdict.models import judge_models
+
+    if not runs:
+        raise LramError("--seeds-of names agents of runs, and no run is named; name them with --runs")
+    labels = [agent.label for run in runs for agent in run.plan.agents]
+    models = {model.name: model for model in read_seed_groups(seeds_of, labels)}
+    for name in (first, second):
+        if name not in models:
+            raise LramError(
+                f"{name!r} is no model of --seeds-of, which names {', '.join(models)}; add --seeds-of "
+                f"'{name}=A,B,C' with the labels of its trainings"
+            )
+    if first == second:
+        raise LramError(f"{first!r} is compared with itself; name two models")
+    sides = (models[first], models[second])
+    show_not_read({run.path: None for run in runs})
+    verdict, parts = judge_models(collect(runs, normaliser), *sides, level)
+    unscored = _unscored(
+        [
+            [
+                one
+                for run in runs
+                if set(side.agents) & {agent.label for agent in run.plan.agents}
+                for one in run.plan.tasks
+            ]
+            for side in sides
+        ],
+        normaliser,
+    )
+    notes = list(_references(normaliser, unscored))
+    return _Comparison(
+        verdict.word,
+        msgspec.to_builtins(verdict),
+        lines(verdict),
+        notes,
+        unscored,
+        lambda: model_cases(verdict, parts, notes),
+    )
 
 
 @dataclass(frozen=True)
@@ -103,27 +216,25 @@ class _Gate:
 
     first: str
     second: str
+    level: float
+    seed: int
     junit: Path | None
     summary: Path | None
 
-    def write(self, judged: Judged, notes: Sequence[str], normaliser: str) -> None:
+    def write(self, found: _Comparison, normaliser: str) -> None:
         """Write the cases of a comparison."""
         if self.junit is None and self.summary is None:
             return
-        from lram.reports.verdict.gate import cases
-        from lram.reports.verdict.parts import judge_parts
-
-        verdict = judged.verdict
         about = {
-            "first": verdict.first,
-            "second": verdict.second,
-            "level": f"{verdict.level:g}",
-            "seed": str(verdict.seed),
+            "first": found.plain["first"],
+            "second": found.plain["second"],
+            "level": f"{self.level:g}",
+            "seed": str(self.seed),
             "normaliser": normaliser,
         }
         with still("comparing domains or tasks"):
-            parts = judge_parts(judged)
-        self._write(cases(verdict, parts, notes), about)
+            made = found.cases()
+        self._write(made, about)
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
@@ -147,11 +258,11 @@ class _Gate:
             append_whole(self.summary, step_summary(found))
 
 
-def _unscored(sides: Sequence[Side]) -> dict[str, str]:
+def _unscored(sides: Sequence[Sequence[PlannedTask]], normaliser: Normaliser) -> dict[str, str]:
     """Return the tasks of both sides that have no normalised score, and why."""
-    planned = [{one.task.id: one for run in side.runs for one in run.plan.tasks} for side in sides]
+    planned = [{one.task.id: one for one in side} for side in sides]
     rows = {
-        task: normalised_by(sides[0].normaliser, one.task, one.protocol)
+        task: normalised_by(normaliser, one.task, one.protocol)
         for task, one in planned[0].items()
         if task in planned[1]
     }

@@ -30,16 +30,19 @@ class Answer:
         table: The leaderboard.
         drawing: The same as a figure; None without any score.
         notes: The caveats that change what every number means.
+        headline: What is said of more than single agents, and before them: of models over their trainings
+            (:attr:`lram.reports.section.Section.headline`); empty for most reports.
     """
 
     verdict: str
     table: Table[RankedAgent]
     drawing: Drawing | None
     notes: list[Caveat]
+    headline: str = ""
 
 
-def answer(summary: Summary) -> Answer | None:
-    """Return the answer that ``summary`` gives; None where no agent was evaluated."""
+def answer(summary: Summary, headline: str = "") -> Answer | None:
+    """Return the answer that ``summary`` gives, after ``headline``; None where no agent was evaluated."""
     if not summary.agents:
         return None
     ranking = ranked(summary)
@@ -48,4 +51,5 @@ def answer(summary: Summary) -> Answer | None:
         leaderboard.table(summary, ranking),
         leaderboard.figure(summary, ranking),
         open_notes(summary),
+        headline,
     )

@@ -49,17 +49,7 @@ def _score(estimate: Estimate) -> str:
 def _against(first: RankedAgent, entered: Sequence[RankedAgent]) -> str:
     """Return against whom that is shown."""
     name = {one.agent.label: one.agent.name for one in entered}
-    beaten, unclear = ([name[label] for label in labels] for labels in (first.beats, first.open))
-    if not unclear:
-        only = beaten[0] if len(beaten) == 1 else f"each of the {len(beaten)} others"
-        return f", and is shown to be better than {only}"
-    if not beaten:
-        only = unclear[0] if len(unclear) == 1 else f"any of the {len(unclear)} others"
-        return f", but is not shown to be better than {only}"
-    return (
-        f"; it is shown to be better than {text.names_up_to(beaten, _NAMED)}, but not than "
-        f"{text.names_up_to(unclear, _NAMED)}"
-    )
+    return text.shown_better([name[label] for label in first.beats], [name[label] for label in first.open])
 
 
 def _all_against(top: Sequence[RankedAgent], entered: Sequence[RankedAgent]) -> str:

@@ -33,7 +33,10 @@ def markdown(
     parts = [f"# {_plain(words.title(summary, sections))}"]
     scores = evaluation_tables(summary)
     if first:
-        parts += [f"**{_plain(first.verdict)}**", markdown_table(first.table.printed)]
+        parts.append(f"**{_plain(first.headline or first.verdict)}**")
+        if first.headline:
+            parts.append(f"Of single agents: {_block(first.verdict)}")
+        parts.append(markdown_table(first.table.printed))
     if summary.caveats:
         parts += ["## Before you quote these numbers"]
         parts += ["\n".join(_caveat(c.text, c.items) for c in summary.caveats)]

@@ -8,10 +8,9 @@ from types import MappingProxyType
 from typing import Literal
 
 from lram.harness.words import count
-from lram.reports import text
 from lram.reports.verdict.judging import Verdict
 from lram.reports.verdict.parts import PartVerdict
-from lram.reports.verdict.sentences import lines
+from lram.reports.verdict.sentences import equals, interval, lines, scores_more, three
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 
@@ -72,12 +71,11 @@ def _case(part: PartVerdict, verdict: Verdict) -> GateCase:
     found = part.comparison
     if found is None or found.difference is None:
         return GateCase(part.kind, part.name, part.word, f"{part.word}: {part.reason}")
-    value, span = found.difference.value, text.span(found.difference, _three)
-    interval = f"{100 * verdict.level:.3g}% interval {span}" if found.difference.interval else "no interval"
-    more = "more" if value >= 0 else "less"
+    value = found.difference.value
+    span = interval(found.difference, verdict.level) if found.difference.interval else "no interval"
     sentence = (
-        f"{part.word}: {verdict.first} scores {_three(abs(value))} {more} than {verdict.second} on "
-        f"{part.name} ({_three(value)}, {interval}, p {_p(found.p)}, corrected p {_p(found.p_holm)})"
+        f"{part.word}: {scores_more(verdict.first, verdict.second, value)} on {part.name} "
+        f"({three(value)}, {span}, p {equals(found.p)}, corrected p {equals(found.p_holm)})"
     )
     details = [f"rests on {_rest(found.tasks, part.planned)}, {count(found.episodes, 'pair')} of episodes"]
     return GateCase(part.kind, part.name, part.word, sentence, tuple(details))
@@ -85,12 +83,3 @@ def _case(part: PartVerdict, verdict: Verdict) -> GateCase:
 
 def _rest(tasks: int, planned: int) -> str:
     return count(tasks, "task") if tasks == planned else f"{tasks} of {count(planned, 'task')}"
-
-
-def _three(value: float) -> str:
-    return text.number(value, 3)
-
-
-def _p(value: float | None) -> str:
-    shown = text.p_value(value)
-    return shown if shown.startswith("<") else f"= {shown}"

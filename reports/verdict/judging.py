@@ -7,7 +7,7 @@ different labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -199,7 +199,11 @@ def _notes(evidence: Evidence, tasks: int) -> Iterator[str]:
         yield f"it rests on {tasks} of {count(planned, 'task')}: the others have no pair of scored episodes"
     if any(agent.info.kind == "model" for agent in evidence.agents):
         yield "it is about these two checkpoints; training again may give others (lram ablate tells)"
-    labels = [agent.label for agent in evidence.agents]
+    yield from notes_on(evidence, [agent.label for agent in evidence.agents])
+
+
+def notes_on(evidence: Evidence, labels: Sequence[str]) -> Iterator[str]:
+    """Yield what a report would warn of about these agents on the tasks that all of them play."""
     shared = [
         planned
         for planned in evidence.tasks
@@ -208,10 +212,11 @@ def _notes(evidence: Evidence, tasks: int) -> Iterator[str]:
     both = {planned.task.id for planned in shared}
     part = replace(
         evidence,
+        agents=tuple(agent for agent in evidence.agents if agent.label in labels),
         tasks=tuple(shared),
-        cells={key: cell for key, cell in evidence.cells.items() if key[1] in both},
+        cells={key: cell for key, cell in evidence.cells.items() if key[0] in labels and key[1] in both},
     )
-    # What a report would say of these two on these tasks; of its estimates no note needs replicates.
+    # Of a report's estimates no note needs replicates.
     for caveat in summarise(part, resamples=1).caveats:
         if caveat.kind not in _SAID:
             yield f"{caveat.text} ({listing(caveat.items, _SHOWN)})" if caveat.items else caveat.text

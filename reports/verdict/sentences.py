@@ -4,29 +4,42 @@ from __future__ import annotations
 
 from lram.harness.words import count
 from lram.reports import text
+from lram.reports.model import Estimate
 from lram.reports.verdict.judging import Verdict
+
+
+def three(value: float) -> str:
+    """Return a difference of scores as verdicts have it."""
+    return text.number(value, 3)
+
+
+def equals(p: float | None) -> str:
+    """Return a p-value behind ``p``: ``= 0.012`` or ``< 0.001``."""
+    shown = text.p_value(p)
+    return shown if shown.startswith("<") else f"= {shown}"
+
+
+def interval(found: Estimate, level: float) -> str:
+    """Return the interval of a difference, or why it has none."""
+    if found.interval is None:
+        return f"no interval: {found.note}"
+    return f"{100 * level:.3g}% interval {text.span(found, three)}"
+
+
+def scores_more(first: str, second: str, difference: float) -> str:
+    """Return who scores how much more or less than whom."""
+    return f"{first} scores {three(abs(difference))} {'more' if difference >= 0 else 'less'} than {second}"
 
 
 def lines(verdict: Verdict) -> list[str]:
     """Return a verdict in sentences."""
-
-    def three(value: float) -> str:
-        return text.number(value, 3)
-
     found = verdict.difference
     if found is None:
         sentences = [f"not comparable: {verdict.reason}"]
     else:
-        more = "more" if found.value >= 0 else "less"
-        p = text.p_value(verdict.p)
-        span = text.span(found, three)
-        interval = (
-            f"{100 * verdict.level:.3g}% interval {span}" if found.interval else f"no interval: {found.note}"
-        )
-        spoken = f"{verdict.first} scores {three(abs(found.value))} {more} than {verdict.second}"
         sentences = [
-            f"{verdict.word}: {spoken} ({three(found.value)}, {interval}, "
-            f"p {'' if p.startswith('<') else '= '}{p})",
+            f"{verdict.word}: {scores_more(verdict.first, verdict.second, found.value)} "
+            f"({three(found.value)}, {interval(found, verdict.level)}, p {equals(verdict.p)})",
             f"rests on {count(verdict.tasks, 'task')} of {text.names(verdict.domains)}, "
             f"{count(verdict.episodes, 'pair')} of episodes that began alike",
         ]

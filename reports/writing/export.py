@@ -205,7 +205,7 @@ def _contents(
     sections = make_sections(evidence or (), others, how)
     summary = whole_summary(evidence or (), how.seed, trainings, sections, how.pairs, how.normaliser)
     drawings, training_drawings = draw(summary), training_figures.draw(summary, trainings)
-    first = answer(summary)
+    first = answer(summary, " ".join(section.headline for section in sections if section.headline))
     opening = [first.table] if first else []
     trained = training_tables.tables(summary, trainings)
     exported = [*opening, *(programs.tables(summary, evidence) if evidence else ()), *trained]

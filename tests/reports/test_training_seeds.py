@@ -142,6 +142,16 @@ def test_intervals_over_trainings_hold_the_truth_and_equal_models_are_rarely_tol
     assert abs(told - 0.05) < 4 * error
 
 
+def test_the_headline_is_about_models_and_says_no_more_than_the_tests(synthetic: Any) -> None:
+    runs = runs_of(synthetic)
+    assert made(runs, GROUPS[:1]).headline == "one scores 0.71 [0.69, 0.73] over 3 trainings."
+    two = tuple(SeedGroup(group.name, group.agents[:2]) for group in GROUPS)
+    assert made(runs, two).headline.endswith("over 2 trainings, but is not shown to be better than two.")
+    failing = made(runs_of(synthetic, without="atari/pong"))
+    assert failing.headline.startswith("one scores 0.71")
+    assert failing.headline.endswith("two cannot be compared.")
+
+
 def test_without_groups_there_is_no_section(synthetic: Any) -> None:
     assert section(runs_of(synthetic)) is None
 
@@ -175,6 +185,13 @@ def test_the_command_reports_them(synthetic: Any, tmp_path: Path) -> None:
     assert code == 0
     said = (tmp_path / "report" / "summary.md").read_text()
     assert "One scores higher than Two, also between trainings: +0.290" in said
+    assert said.splitlines()[2] == (
+        "**One has the highest score of the models, 0.71 \\[0.69, 0.73\\] over 3 trainings, and is shown to "
+        "be better than Two.**"
+    )
+    assert "Of single agents: one-1 has the highest score" in said
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert page.index("One has the highest score of the models") < page.index("Of single agents: one-1")
     kept = json.loads((tmp_path / "report" / "summary.json").read_text())["chapters"]["seeds"]
     assert [group["name"] for group in kept["groups"]] == ["One", "Two"]
     assert (tmp_path / "report" / "tables" / "seeds_differences.csv").is_file()

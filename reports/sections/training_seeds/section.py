@@ -65,8 +65,9 @@ def section(runs: Sequence[Run] | Evidence, settings: SectionSettings | None = N
         tables=_tables(result, settings),
         drawings=[drawing] if drawing is not None else [],
         summary=msgspec.to_builtins(result),
-        caveats=list(_caveats(result)),
+        caveats=list(caveats(result)),
         methods=_METHODS,
+        headline=_headline(result),
     )
 
 
@@ -109,6 +110,37 @@ def _lead(result: SeedsResult) -> Iterator[str]:
         yield "Between no two models is a difference of scores shown."
 
 
+def _headline(result: SeedsResult) -> str:
+    """Return which model is best over its trainings, and against which others that is shown."""
+    scores = [
+        (mean.group, mean.mean, len(mean.trainings))
+        for group in result.groups
+        if (mean := _score_of(result, group.name)) is not None and mean.mean is not None
+    ]
+    if not scores:
+        return ""
+    scores.sort(key=lambda score: -score[1].value)
+    (first, best, trainings), *rest = scores
+    others = [name for name, _, _ in rest]
+    span = text.span(best, lambda value: text.number(value, 2))
+    said = f"{text.number(best.value, 2)} {span} over {text.count(trainings, 'training')}"
+    without = [group.name for group in result.groups if group.name not in {first, *others}]
+    end = f" {text.names_up_to(without, 3)} cannot be compared." if without else ""
+    if not others:
+        return f"{first} scores {said}.{end}"
+    beaten = [name for name in others if _is_shown(result, first, name)]
+    unclear = [name for name in others if name not in beaten]
+    against = text.shown_better(beaten, unclear)
+    return f"{first} has the highest score of the models, {said}{against}.{end}"
+
+
+def _is_shown(result: SeedsResult, model: str, other: str) -> bool:
+    return any(
+        (one.first, one.second, one.verdict) in {(model, other, "better"), (other, model, "worse")}
+        for one in result.differences
+    )
+
+
 def _score_of(result: SeedsResult, group: str) -> SeedMean | None:
     """Return a model's score over all domains, which comes first; None where no task has one."""
     return next((mean for mean in result.means if (mean.group, mean.measure) == (group, "score")), None)
@@ -118,7 +150,8 @@ def _signed(value: float) -> str:
     return ("+" if value > 0 else "") + forms.three(value)
 
 
-def _caveats(result: SeedsResult) -> Iterator[Caveat]:
+def caveats(result: SeedsResult) -> Iterator[Caveat]:
+    """Yield what to know of trainings before their numbers are quoted."""
     few = tuple(group.name for group in result.groups if len(group.agents) < LEAST_SEEDS)
     if few:
         yield Caveat(
