@@ -99,6 +99,10 @@ def names_up_to(items: Sequence[str], limit: int = 12) -> str:
     return names(items) if len(items) <= limit else listing(items, limit)
 
 
+SCALE = "on a scale from random play (0) to the reference (1)"
+"""What a normalised score is, behind the first one of a page."""
+
+
 def shown_better(beaten: Sequence[str], unclear: Sequence[str]) -> str:
     """Return the end of a sentence on the first of several: whom it is shown to be better than, and whom not.
 

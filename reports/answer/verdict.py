@@ -20,7 +20,7 @@ def verdict(summary: Summary, ranking: Sequence[RankedAgent]) -> str:
     if not entered:
         return f"No score compares yet: {_reason(summary)}."
     first = entered[0]
-    scale = "on a scale from random play (0) to the reference (1)"
+    scale = text.SCALE
     assert first.estimate is not None
     score = _score(first.estimate)
     top = [one for one in entered if one.estimate and one.estimate.value == first.estimate.value]

@@ -20,6 +20,7 @@ from lram.reports.sections.training_seeds.model import SeedsResult, estimate_see
 from lram.reports.sections.training_seeds.section import section
 from lram.reports.seed_groups import SeedGroup, read_seed_groups
 from lram.reports.statistics import over_seeds
+from lram.reports.text import SCALE
 
 TASKS = ("metaworld/reach", "metaworld/push", "atari/pong")
 GROUPS = (SeedGroup("one", ("one-0", "one-1", "one-2")), SeedGroup("two", ("two-0", "two-1", "two-2")))
@@ -144,9 +145,9 @@ def test_intervals_over_trainings_hold_the_truth_and_equal_models_are_rarely_tol
 
 def test_the_headline_is_about_models_and_says_no_more_than_the_tests(synthetic: Any) -> None:
     runs = runs_of(synthetic)
-    assert made(runs, GROUPS[:1]).headline == "one scores 0.71 [0.69, 0.73] over 3 trainings."
+    assert made(runs, GROUPS[:1]).headline == f"one scores 0.71 [0.69, 0.73] over 3 trainings {SCALE}."
     two = tuple(SeedGroup(group.name, group.agents[:2]) for group in GROUPS)
-    assert made(runs, two).headline.endswith("over 2 trainings, but is not shown to be better than two.")
+    assert made(runs, two).headline.endswith(f"over 2 trainings {SCALE}, but is not shown to be better than two.")
     failing = made(runs_of(synthetic, without="atari/pong"))
     assert failing.headline.startswith("one scores 0.71")
     assert failing.headline.endswith("two cannot be compared.")
@@ -186,8 +187,8 @@ def test_the_command_reports_them(synthetic: Any, tmp_path: Path) -> None:
     said = (tmp_path / "report" / "summary.md").read_text()
     assert "One scores higher than Two, also between trainings: +0.290" in said
     assert said.splitlines()[2] == (
-        "**One has the highest score of the models, 0.71 \\[0.69, 0.73\\] over 3 trainings, and is shown to "
-        "be better than Two.**"
+        "**One has the highest score of the models, 0.71 \\[0.69, 0.73\\] over 3 trainings on a scale from "
+        "random play (0) to the reference (1), and is shown to be better than Two.**"
     )
     assert "Of single agents: one-1 has the highest score" in said
     page = (tmp_path / "report" / "index.html").read_text()

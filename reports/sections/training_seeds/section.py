@@ -123,7 +123,7 @@ def _headline(result: SeedsResult) -> str:
     (first, best, trainings), *rest = scores
     others = [name for name, _, _ in rest]
     span = text.span(best, lambda value: text.number(value, 2))
-    said = f"{text.number(best.value, 2)} {span} over {text.count(trainings, 'training')}"
+    said = f"{text.number(best.value, 2)} {span} over {text.count(trainings, 'training')} {text.SCALE}"
     without = [group.name for group in result.groups if group.name not in {first, *others}]
     end = f" {text.names_up_to(without, 3)} cannot be compared." if without else ""
     if not others:
