@@ -22,7 +22,7 @@ from lram.agents.backbones.mamba.selective_scan import selective_scan
 from lram.agents.backbones.sequences import compiled_for, plain_sequences
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.transformer.plain import Transformer
-from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.backbones.xlstm import XLSTMConfig, mlstm_sequence
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.encoders import IMAGES_AT_ONCE, ImageEncoder
 from lram.agents.model.network import action_loss, build_model
@@ -133,6 +133,12 @@ def test_kernels_equal_plain_pytorch_with_all_gradients(name: str, rows: int, co
     config = CONFIGS[name]
     backbone, x = noisy_backbone(config), _tokens(rows, count, config.width)
     _assert_close(_results(backbone, x), _results(backbone, x, plain=True))
+
+
+@pytest.mark.slow
+def test_the_longest_sequence_that_mlstm_kernels_read_equals_plain_pytorch() -> None:
+    backbone, x = noisy_backbone(CONFIGS["mlstm"]), _tokens(1, mlstm_sequence.MOST_TOKENS, WIDTH)
+    _assert_close(_results(backbone, x), _results(backbone, x, plain=True), 5e-5)
 
 
 @pytest.mark.parametrize("shift", [-40.0, -5.0, 12.0, 40.0])
