@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 MOST_TOKENS = 1536
 """Longer sequences are read in chunks by the plain form: its time grows linearly.
 
-An update of a model of 1M weights takes 0.64 times as long as in the plain form at 1,152 tokens, 0.73 times at
-1,536 and 1.2 times at 1,920; of 16M weights 0.6 and 0.79 times at the first two (``lram bench train``, one
-thread of a Xeon).
+An update of a model of 1M weights takes 0.64 times as long as in the plain form at 1,152 tokens, 0.73 times
+at 1,536 and 1.2 times at 1,920; of 16M weights 0.6 and 0.79 times at the first two (``lram bench train``,
+one thread of a Xeon).
 """
 
 _EPS = np.float32(1e-5)  # of the norm
