@@ -1,6 +1,8 @@
-"""Memory that ran out: how errors tell of it, on processors and GPUs."""
+"""Memory that ran out: how errors tell of it, on processors and GPUs, and what the kernel counts of it."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 _LACK = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc", "memoryerror")
 
@@ -18,3 +20,18 @@ def is_lack(error: BaseException) -> bool:
 def is_lack_text(text: str) -> bool:
     """Return whether the words of an error, or of a process that died, say that memory ran out."""
     return any(words in text.lower() for words in _LACK)
+
+
+_COUNTS = Path("/proc/vmstat")
+
+
+def kernel_kills() -> int | None:
+    """Return how many processes the kernel has killed for lack of memory since it started; None: not counted.
+
+    Those of cgroups are among them. A killer outside the kernel, such as systemd-oomd, is not.
+    """
+    try:
+        lines = _COUNTS.read_text().splitlines()
+    except (OSError, ValueError):
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)

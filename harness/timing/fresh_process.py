@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from lram.agents.memory import is_lack_text
+from lram.agents.memory import is_lack_text, kernel_kills
 from lram.harness.children import child_command, child_environment
 from lram.harness.storage.links import open_log
 
@@ -62,16 +62,18 @@ class ProcessEnd:
         silent: It was ended, because it had said nothing for ``SILENCE_S``.
         code: Its exit code; the signal's number below 0.
         words: The last that it printed.
+        spared: The kernel counts whom it kills for lack of memory, and killed nobody meanwhile.
     """
 
     silent: bool
     code: int
     words: str
+    spared: bool = False
 
     @property
     def lack(self) -> bool:
-        """Whether memory ran out: it says so, or was killed by the system's guard, the only one to do so."""
-        return is_lack_text(self.words) or self.code == -signal.SIGKILL
+        """Whether memory ran out: it says so, or it was killed, and not by somebody else than the kernel."""
+        return is_lack_text(self.words) or (self.code == -signal.SIGKILL and not self.spared)
 
     @property
     def cause(self) -> str:
@@ -83,6 +85,8 @@ class ProcessEnd:
         lines = [line.strip() for line in self.words.splitlines() if line.strip()]
         fatal = [line for line in lines if line.startswith("Fatal Python error")]
         last = (fatal or lines or [""])[-1][:200]
+        if self.code == -signal.SIGKILL and self.spared:
+            last = "somebody ended it; the kernel killed no process for lack of memory meanwhile"
         return f"the process died ({name}){': ' * bool(last)}{last}"
 
 
@@ -116,6 +120,7 @@ class FreshProcess:
         ours, theirs = os.pipe()
         # The death signal is tied to the thread that starts the process.
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+        before = kernel_kills()
         with os.fdopen(open_log(self._log), "ab") as output:
             output.write(f"{self._title}\n".encode())
             start = output.tell()
@@ -148,7 +153,7 @@ class FreshProcess:
                 process.kill()
                 process.wait()
         words = self._log.read_bytes()[start:][-_LAST_WORDS:].decode(errors="replace") if code else ""
-        self.end = ProcessEnd(silent, code, words)
+        self.end = ProcessEnd(silent, code, words, before is not None and kernel_kills() == before)
 
 
 def serve(order_type: type[_T], measure: Callable[[_T, Callable[[Any], object]], object]) -> None:

@@ -174,6 +174,33 @@ def test_a_process_that_dies_before_it_reads_its_order_is_a_data_point(
     assert (point.context, point.outcome) == (1, "failed: the process died (exit code 3)")
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        (
+            "oom_kill 7",
+            "oom_kill 7",
+            "failed: the process died (SIGKILL): somebody ended it; the kernel killed no process for lack of "
+            "memory meanwhile",
+        ),
+        ("oom_kill 7", "oom_kill 8", "out of memory"),
+        ("pgfault 7", "pgfault 8", "out of memory"),
+    ],
+)
+def test_a_process_that_was_killed_lacked_memory_only_where_the_kernel_may_have_killed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str, outcome: str
+) -> None:
+    (tmp_path / "logs").mkdir()
+    counts, python = tmp_path / "vmstat", tmp_path / "python"
+    counts.write_text(f"nr_free_pages 3\n{before}\n")
+    python.write_text(f'#!/bin/sh\necho "{after}" > {counts}\nkill -9 $$\n')
+    python.chmod(0o755)
+    monkeypatch.setattr("lram.harness.children.PYTHON", [str(python)])
+    monkeypatch.setattr("lram.agents.memory._COUNTS", counts)
+    (point,) = sweeping.play(tmp_path, Job("a", "auto", 1, 0), (4,), 1)
+    assert point.outcome == outcome
+
+
 def test_what_was_not_tried_tells_the_reason_of_its_own_context(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
