@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lram.agents.api import AgentInfo
 from lram.harness.storage.records import Provenance
@@ -27,12 +27,15 @@ class EmbeddedModel:
         spec: What builds it.
         info: What it says of itself.
         width: Of a state.
+        code: SHA-256 by module of the user's own source behind it, as in the plan of a run; empty in records
+            that did not note it.
     """
 
     label: str
     spec: str
     info: AgentInfo
     width: int
+    code: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

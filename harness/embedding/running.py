@@ -17,7 +17,7 @@ from lram.harness.embedding.records import SCHEMA, EmbeddedModel, EmbeddedStore,
 from lram.harness.errors import LramError
 from lram.harness.gate.equivalence import as_model
 from lram.harness.machine import Machine, calm_threads, threads
-from lram.harness.plan import build_agent, labelled_specs
+from lram.harness.plan import agent_entry, build_agent, labelled_specs
 from lram.harness.storage.provenance import collect
 from lram.harness.waiting import say
 
@@ -82,6 +82,7 @@ def embed(
     folders.check_vacant(target)
     umap, no_umap = _umap(request.umap)
     models = _models(request, machine)
+    codes = {label: agent_entry(label, spec, agent.info).code for label, (spec, agent) in models.items()}
     stores = [TrajectoryStore(Path(path).resolve()) for path in request.stores]
     drawn = draw(
         stores,
@@ -115,7 +116,7 @@ def embed(
         schema=SCHEMA,
         seed=request.seed,
         models=tuple(
-            EmbeddedModel(label, spec, agent.info, agent.model.config.width)
+            EmbeddedModel(label, spec, agent.info, agent.model.config.width, codes[label])
             for label, (spec, agent) in models.items()
         ),
         stores=tuple(EmbeddedStore(str(store.path), store.digest) for store in stores),

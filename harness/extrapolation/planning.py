@@ -16,7 +16,7 @@ from lram.harness.executors.local import LOCAL
 from lram.harness.extrapolation.records import SCHEMA, Candidate, ExtrapolationPlan, Source, Stretch
 from lram.harness.gate.equivalence import as_model, pass_gate
 from lram.harness.machine import Machine, threads
-from lram.harness.plan import RunRequest, build_agent, labelled_specs, plan_for
+from lram.harness.plan import RunRequest, agent_entry, build_agent, labelled_specs, plan_for
 from lram.harness.training import task_patterns
 
 if TYPE_CHECKING:
@@ -101,7 +101,14 @@ def plan_of(request: ExtrapolationRequest, machine: Machine) -> ExtrapolationPla
             pass_gate({label: agent for label, (_, agent) in models.items()})
     cards = {label: _card(spec) for label, (spec, _) in models.items()}
     agents = tuple(
-        Candidate(label, spec, model.info, *_trained(cards[label], request.trained), _reach(model))
+        Candidate(
+            label,
+            spec,
+            model.info,
+            *_trained(cards[label], request.trained),
+            reach=_reach(model),
+            code=agent_entry(label, spec, model.info).code,
+        )
         for label, (spec, model) in models.items()
     )
     widths = {label: model.model.config.state_width for label, (_, model) in models.items()}

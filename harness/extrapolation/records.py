@@ -34,6 +34,8 @@ class Candidate:
         trained: Timesteps of the sequences that it was trained on, at last; None where that is not known.
         told: Where ``trained`` was read: the card or an option.
         reach: Timesteps that its ``forward`` can read at once; None: as many as there are.
+        code: SHA-256 by module of the user's own source behind it, as in the plan of a run
+            (:class:`lram.harness.storage.records.AgentEntry`); empty in plans that did not note it.
     """
 
     label: str
@@ -42,6 +44,7 @@ class Candidate:
     trained: int | None
     told: str = ""
     reach: int | None = None
+    code: dict[str, str] = field(default_factory=dict)
 
     def reads(self, stretch: Stretch) -> bool:
         """Whether ``stretch`` can be read whole."""

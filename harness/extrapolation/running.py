@@ -19,9 +19,10 @@ from lram.harness.extrapolation.playing import play
 from lram.harness.extrapolation.records import Candidate, ExtrapolationPlan
 from lram.harness.gate.equivalence import as_model
 from lram.harness.machine import Machine, calm_threads, threads
-from lram.harness.plan import build_agent
+from lram.harness.plan import build_agent, check_code
 from lram.harness.progress import Progress, quiet
 from lram.harness.storage.provenance import collect
+from lram.harness.storage.records import AgentEntry
 from lram.harness.storage.run_folder import RunWriter
 from lram.harness.trust import NONE, Trust, check_trusted
 from lram.harness.waiting import LINE_EVERY_S, Pace, left, still
@@ -172,6 +173,7 @@ def _opened(plan: ExtrapolationPlan) -> list[TrajectoryStore]:
 
 
 def _built(agent: Candidate, plan: ExtrapolationPlan, compute: Compute) -> ModelAgent:
+    check_code(AgentEntry(agent.label, agent.spec, agent.info, agent.code))
     model = as_model(build_agent(agent.spec, plan.seed, compute))
     if model is None or model.info.digest != agent.info.digest:
         raise LramError(

@@ -19,8 +19,12 @@ from lram.agents.model.config import config_from_dict
 from lram.agents.model.network import build_model
 from lram.agents.own_code import code_of, file_digests, files_digest, model_code, source_digests
 from lram.harness.collection.collect import collect, resume_collection
+from lram.harness.embedding.running import EmbeddingRequest, embed
 from lram.harness.errors import LramError
 from lram.harness.evaluation import Machine, evaluate, resume
+from lram.harness.extrapolation.planning import ExtrapolationRequest
+from lram.harness.extrapolation.running import extrapolate
+from lram.harness.extrapolation.running import resume as resume_extrapolation
 from lram.harness.plan import check_code
 from lram.harness.storage.run_folder import Run, RunWriter
 from lram.harness.trust import Trust
@@ -104,9 +108,19 @@ def test_a_checkpoint_is_of_the_code_of_its_own_backbone(
     assert session.sources[entry.label].keys() == {"weights", "module own_leaky_agent"}
     assert code_of(f"{tmp_path / 'mine'}@window=5~0.1") == entry.code
     assert code_of("gru-1M") == code_of("small-mamba") == {}
+    mine = str(tmp_path / "mine")
+    asked = ExtrapolationRequest([mine], tasks=["toy/reach"], contexts=(2,), modes=("reset",), episodes=1)
+    extrapolation = extrapolate(asked, tmp_path / "extrapolation", machine=MACHINE)
+    for file in (extrapolation.path / "validity").glob("*.jsonl"):
+        file.unlink()
+    collect("random", "toy/reach", tmp_path / "store", episodes=2, machine=MACHINE)
+    embedded = embed(EmbeddingRequest([mine], [tmp_path / "store"]), tmp_path / "embedding", MACHINE)
+    assert extrapolation.plan.agents[0].code == embedded.record.models[0].code == entry.code
     code.write_text(source + "# changed\n")
     with pytest.raises(LramError, match="the source of own_leaky_agent has changed since; put it back"):
         resume(run, machine=MACHINE)
+    with pytest.raises(LramError, match="the source of own_leaky_agent has changed since; put it back"):
+        resume_extrapolation(extrapolation.path, machine=MACHINE)
 
 
 def test_a_store_is_not_taken_for_one_of_other_code(own: Path) -> None:
