@@ -101,3 +101,11 @@ def parse_agent(text: str, literal: Callable[[str], bool] | None = None) -> Agen
         else:
             break
     return AgentSpec(base, suffixes)
+
+
+def acts_with_noise(text: str) -> bool:
+    """Return whether an agent is named with noise: its digest is of weights that it does not act by alone.
+
+    A folder that is there under the whole name is none.
+    """
+    return any(suffix.mark == "~" for suffix in parse_agent(text, lambda name: Path(name).exists()).suffixes)

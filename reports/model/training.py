@@ -76,7 +76,7 @@ class TrainingResult:
         recipe_digest: SHA-256 over the fields that decide numbers.
         checkpoint_digest: Of the final checkpoint, as agents carry it; empty without one.
         began_from: Digest of the checkpoint that was continued; empty for random weights.
-        evaluated_as: Labels of the report's agents that are the final checkpoint.
+        evaluated_as: Labels of the report's agents that are the final checkpoint, without noise.
         machine: Where it was trained, in words; empty where it is not recorded.
         validation: None where there was none.
         split: What was trained and validated on, and how much of it is on both sides; None where that was not

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lram.agents.spec import parse_agent
+from lram.agents.spec import acts_with_noise
 from lram.agents.sums import file_sum
 from lram.harness.errors import LramError
 from lram.harness.storage.run_folder import Run
@@ -27,7 +27,7 @@ def evaluated_checkpoint(folder: Path, runs: Sequence[Run]) -> PublishedCheckpoi
     agents = {agent.label: agent for run in runs for agent in run.plan.agents}
     known = {label: agent.info.digest for label, agent in agents.items()}
     these = [label for label, digest in known.items() if digest == meta.digest]
-    labels = tuple(label for label in these if not _noisy(agents[label].spec))
+    labels = tuple(label for label in these if not acts_with_noise(agents[label].spec))
     if these and not labels:
         raise LramError(
             f"the checkpoint {folder} was played with random actions among its own only "
@@ -42,8 +42,3 @@ def evaluated_checkpoint(folder: Path, runs: Sequence[Run]) -> PublishedCheckpoi
         )
     files = {name: file_sum(folder / name) for name in FILES}
     return PublishedCheckpoint(meta.config.name or folder.resolve().name, labels, meta.digest, files)
-
-
-def _noisy(spec: str) -> bool:
-    """Return whether an agent is named with noise; a folder of that name that is there is none."""
-    return any(suffix.mark == "~" for suffix in parse_agent(spec, lambda text: Path(text).exists()).suffixes)

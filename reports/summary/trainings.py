@@ -9,6 +9,7 @@ from itertools import chain
 import msgspec
 
 from lram.agents.model.config import config_to_dict
+from lram.agents.spec import acts_with_noise
 from lram.agents.training.heldout import SplitFacts
 from lram.agents.training.recipe import FREE
 from lram.reports.evidence.trainings import Training, ValidationLine
@@ -62,7 +63,11 @@ def _result(training: Training, agents: Sequence[AgentResult]) -> TrainingResult
         recipe_digest=facts.recipe_digest,
         checkpoint_digest=facts.digest,
         began_from=facts.began_from,
-        evaluated_as=tuple(agent.label for agent in agents if facts.digest and agent.digest == facts.digest),
+        evaluated_as=tuple(
+            agent.label
+            for agent in agents
+            if facts.digest and agent.digest == facts.digest and not acts_with_noise(agent.spec)
+        ),
         machine=facts.machine,
         validation=_validation(training.validations[-1]) if training.validations else None,
         split=held_out(facts.split),

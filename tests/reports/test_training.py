@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from lram.reports.rendering.page import page
 from lram.reports.section import Section
 from lram.reports.sections.training.figures import draw
 from lram.reports.sections.training.tables import tables
+from lram.reports.summary.trainings import results as training_results
 
 DOMAINS = ("atari", "metaworld", "procgen")
 
@@ -258,6 +259,8 @@ def test_an_agent_that_is_the_final_checkpoint_is_connected_and_shares_the_colou
     runs, trainings, folder = report
     summary = summarise(runs, trainings=trainings)
     assert [one.evaluated_as for one in summary.training] == [(), ("best",)]
+    noisy = tuple(replace(agent, spec=f"{agent.spec}~0.5") for agent in summary.agents)
+    assert [one.evaluated_as for one in training_results(trainings, noisy)] == [(), ()]
     assert (folder / "tables" / "training.csv").read_text().count(",best,") == 1
     axes = draw(summary, trainings)[0].figure.axes[0]
     lines = {line.get_color() for line in axes.get_lines() if line.get_linestyle() == "-"}
