@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lram.harness.cli.options import NormaliserOption
+from lram.harness.cli.options import NormaliserOption, SeedsOfOption
 from lram.harness.waiting import still
 
 
@@ -26,6 +26,7 @@ def leaderboard(
             help="Make the report of each folder anew from its records, and link it.", negative="--no-reports"
         ),
     ] = True,
+    seeds_of: SeedsOfOption = None,
     normaliser: NormaliserOption = "paper",
 ) -> int:
     """Make a leaderboard of many published folders and runs: a site of files that needs no server.
@@ -38,6 +39,6 @@ def leaderboard(
     from lram.reports.leaderboard_site import write_site
 
     with still("reading the folders and making the site"):
-        page = write_site(folders, output, title=title, reports=reports, normaliser=normaliser)
+        page = write_site(folders, output, title=title, reports=reports, normaliser=normaliser, seeds_of=seeds_of or ())
     print(f"leaderboard: {page}")
     return 0

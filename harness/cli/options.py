@@ -73,6 +73,14 @@ AllowErrorsOption = Annotated[
 ]
 
 ResamplingSeedOption = Annotated[int, Parameter(name="--seed", help="Seed of the resampling in comparisons.")]
+SeedsOfOption = Annotated[
+    list[str] | None,
+    Parameter(
+        help="Agents that are trainings of one model with different seeds, as NAME=A,B,C or NAME='a-*': their "
+        "mean with an interval over the trainings, and models compared by it; repeat it for each model.",
+        negative=(),
+    ),
+]
 NormaliserOption = Annotated[
     Normaliser,
     Parameter(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lram.harness.cli.options import NormaliserOption, ResamplingSeedOption
+from lram.harness.cli.options import NormaliserOption, ResamplingSeedOption, SeedsOfOption
 from lram.harness.cli.printing.output import print_answer
 from lram.harness.cli.printing.paths import placed_argument
 from lram.harness.errors import LramError
@@ -60,15 +60,7 @@ def report(
             negative=(),
         ),
     ] = None,
-    seeds_of: Annotated[
-        list[str] | None,
-        Parameter(
-            help="Agents that are trainings of one model with different seeds, as NAME=A,B,C or NAME='a-*': "
-            "their mean with an interval over the trainings, and models compared by it; repeat it for each "
-            "model.",
-            negative=(),
-        ),
-    ] = None,
+    seeds_of: SeedsOfOption = None,
     film: Annotated[
         list[Path] | None,
         Parameter(

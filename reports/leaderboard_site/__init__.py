@@ -3,6 +3,7 @@
 * :mod:`.folders`: what is read, and that it is whole.
 * :mod:`.groups`: which folders compare, and why others do not; agents of one name told apart.
 * :mod:`.tables`: the columns.
+* :mod:`.models`: models over their trainings.
 * :mod:`.site`: the page and the reports beside it, written whole.
 """
 

@@ -24,10 +24,12 @@ from lram.reports.drawing import Drawing, inline_svg
 from lram.reports.evidence.collect import collect
 from lram.reports.leaderboard_site.folders import BoardFolder, read_folders
 from lram.reports.leaderboard_site.groups import BoardGroup, group
+from lram.reports.leaderboard_site.models import ModelsShown, place_models, show_models
 from lram.reports.leaderboard_site.tables import anchor, board_table
-from lram.reports.model import Summary
+from lram.reports.model import Caveat, Summary
 from lram.reports.rendering import words
 from lram.reports.rendering.templates import environment
+from lram.reports.seed_groups import SeedGroup
 from lram.reports.summary.summarise import summarise
 from lram.reports.table import PrintedTable
 from lram.reports.text import listing
@@ -79,6 +81,8 @@ class BoardShown:
     figure: tuple[Drawing, Markup] | None
     agents: tuple[AgentShown, ...]
     methods: list[tuple[str, str]]
+    models: ModelsShown | None
+    caveats: tuple[Caveat, ...]
 
 
 def write_site(
@@ -88,6 +92,7 @@ def write_site(
     title: str = "Leaderboard",
     reports: bool = True,
     normaliser: Normaliser = "paper",
+    seeds_of: Sequence[str] = (),
 ) -> Path:
     """Write the leaderboard of ``folders`` into ``output``; return its ``index.html``.
 
@@ -100,10 +105,11 @@ def write_site(
         reports: Make the report of each folder from its records. Pages that come with a publication are
             not put on the site: they are its maker's, and could hold anything.
         normaliser: Whose references scores have.
+        seeds_of: Entries that are trainings of one model (:func:`lram.reports.seed_groups.read_seed_groups`).
 
     Raises:
-        LramError: A folder is none, is damaged or was changed; ``output`` holds something else, or cannot be
-            written.
+        LramError: A folder is none, is damaged or was changed; ``seeds_of`` names no entry, or entries of
+            several tables; ``output`` holds something else, or cannot be written.
     """
     read = read_folders(folders)
     place = placed(output).resolve()
@@ -111,14 +117,22 @@ def write_site(
         here = run.path.resolve()
         if place == here or place in here.parents:
             raise LramError(f"{place} holds {run.path}; write the site into another folder")
-    boards = [_board(number, found, normaliser, reports) for number, found in enumerate(group(read), start=1)]
+    groups = group(read)
+    boards = [
+        _board(number, found, normaliser, reports, models)
+        for number, (found, models) in enumerate(
+            zip(groups, place_models(seeds_of, groups), strict=True), start=1
+        )
+    ]
     try:
         recover(place)
         _check_place(place)
         with replacing(place, lambda former: _check_place(former, place)) as new:
             (new / "index.html").write_bytes(_page(title, read, boards))
             for board in boards:
-                (new / f"leaderboard-{board.number}.csv").write_bytes(board.csv)
+                tables = {f"leaderboard-{board.number}.csv": board.csv, **(board.models.csv if board.models else {})}
+                for name, table in tables.items():
+                    (new / name).write_bytes(table)
             for folder in read if reports else ():
                 write_report(folder.runs, new / "folders" / folder.name / "report", normaliser=normaliser)
             files = tuple(file.relative_to(new).as_posix() for file in files_below(new))
@@ -137,8 +151,12 @@ def _check_place(place: Path, name: Path | None = None) -> None:
     check_replaceable(place, name or place, SITE, "site of a leaderboard", known)
 
 
-def _board(number: int, found: BoardGroup, normaliser: Normaliser, reports: bool) -> BoardShown:
-    summary = summarise(collect(found.runs, normaliser))
+def _board(
+    number: int, found: BoardGroup, normaliser: Normaliser, reports: bool, models: Sequence[SeedGroup]
+) -> BoardShown:
+    evidence = collect(found.runs, normaliser)
+    summary = summarise(evidence)
+    shown = show_models(number, evidence, models, normaliser)
     ranking = ranked(summary)
     table = board_table(number, found, summary, ranking)
     drawing = figure(summary, ranking)
@@ -154,7 +172,9 @@ def _board(number: int, found: BoardGroup, normaliser: Normaliser, reports: bool
             AgentShown(anchor(number, place), one, found.entries[one.agent.label], _made(found, one, reports))
             for place, one in enumerate(ranking, start=1)
         ),
-        words.methods(summary),
+        [*words.methods(summary), *(shown.methods if shown else ())],
+        shown,
+        (*summary.caveats, *(shown.caveats if shown else ())),
     )
 
 

@@ -244,3 +244,46 @@ def test_names_of_strangers_are_text_on_the_page_and_every_anchor_is_there_once(
     assert [one for one, times in Counter(parsed.ids).items() if times > 1] == []
     assert set(parsed.targets) <= set(parsed.ids)
     assert len(parsed.targets) >= 3
+
+
+def seeds(synthetic, tasks=TASKS) -> list[Path]:
+    """A run a training seed of two models."""
+    level = {"a-0": 0.7, "a-1": 0.72, "a-2": 0.71, "b-0": 0.4, "b-1": 0.43, "b-2": 0.43}
+    return [
+        run_of(
+            synthetic,
+            f"seed-{seed}",
+            [synthetic.agent(f"a-{seed}"), synthetic.agent(f"b-{seed}")],
+            level,
+            tasks=tasks,
+            seed=seed,
+        )
+        for seed in range(3)
+    ]
+
+
+def test_models_stand_above_the_entries_by_their_trainings(synthetic, tmp_path):
+    named = ["A <model>=a-*", "B=b-0,b-1,b-2"]
+    page = write_site(seeds(synthetic), tmp_path / "site", reports=False, seeds_of=named)
+    html = page.read_text(encoding="utf-8")
+    heading = re.search(r'<h2 id="board-1-heading" class="verdict">(.*?)</h2>', html)[1]
+    assert heading.startswith("A &lt;model&gt; has the highest score of the models")
+    assert "over 3 trainings" in heading
+    assert heading.endswith("is shown to be better than B.")
+    assert html.index(heading) < html.index("Of single entries: ") < html.index("Models over their trainings")
+    parsed = Ids()
+    parsed.feed(html)
+    assert [one for one, times in Counter(parsed.ids).items() if times > 1] == []
+    with (tmp_path / "site" / "seeds_differences-1.csv").open() as file:
+        [row] = csv.DictReader(file)
+    assert (row["first"], row["second"], row["verdict"]) == ("A <model>", "B", "better")
+
+
+def test_trainings_of_a_model_stand_in_one_table(synthetic, tmp_path):
+    folders = [
+        run_of(synthetic, "one", [synthetic.agent("a-0")], {}),
+        run_of(synthetic, "two", [synthetic.agent("a-1")], {}, tasks=TASKS[:1]),
+    ]
+    with pytest.raises(LramError, match=r"'A' names entries of several tables, .*table 1 has a-0; table 2 has"):
+        write_site(folders, tmp_path / "site", reports=False, seeds_of=["A=a-*"])
+    assert not (tmp_path / "site").exists()
