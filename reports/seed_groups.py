@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lram.agents.patterns import fits
 from lram.harness.errors import LramError
+from lram.harness.storage.record_checks import is_name
 from lram.reports.text import listing
 
 
@@ -33,7 +34,8 @@ def read_seed_groups(texts: Sequence[str], labels: Sequence[str]) -> tuple[SeedG
         labels: Of the agents there are, each once; a label may hold commas.
 
     Raises:
-        LramError: A text names no agents, or one that is not there; or two groups have one name or one agent.
+        LramError: A text names no agents, or one that is not there; two groups have one name or one agent; or
+            a name cannot be printed, or is an agent's.
     """
     known = list(dict.fromkeys(labels))
     groups: list[SeedGroup] = []
@@ -45,7 +47,17 @@ def read_seed_groups(texts: Sequence[str], labels: Sequence[str]) -> tuple[SeedG
                 f"--seeds-of {text!r} is no group of trainings; write --seeds-of NAME=A,B,C with the model's "
                 "name and the labels of its trainings"
             )
+        if not is_name(name):
+            raise LramError(
+                f"--seeds-of {text!r} gives a model a name that cannot be printed; use printable characters "
+                "but '|'"
+            )
         agents = tuple(dict.fromkeys(_labels(text, named.split(","), known)))
+        if name in known and agents != (name,):
+            raise LramError(
+                f"--seeds-of {text!r} calls a model as an agent of these runs is called, whose score is "
+                "another one; name the model otherwise"
+            )
         for other in groups:
             if other.name == name:
                 raise LramError(f"--seeds-of names {name!r} twice; put its trainings into one, or rename one")

@@ -39,6 +39,13 @@ def leaderboard(
     from lram.reports.leaderboard_site import write_site
 
     with still("reading the folders and making the site"):
-        page = write_site(folders, output, title=title, reports=reports, normaliser=normaliser, seeds_of=seeds_of or ())
+        page = write_site(
+            folders,
+            output,
+            title=title,
+            reports=reports,
+            normaliser=normaliser,
+            seeds_of=seeds_of or (),
+        )
     print(f"leaderboard: {page}")
     return 0

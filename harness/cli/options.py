@@ -76,8 +76,9 @@ ResamplingSeedOption = Annotated[int, Parameter(name="--seed", help="Seed of the
 SeedsOfOption = Annotated[
     list[str] | None,
     Parameter(
-        help="Agents that are trainings of one model with different seeds, as NAME=A,B,C or NAME='a-*': their "
-        "mean with an interval over the trainings, and models compared by it; repeat it for each model.",
+        help="Agents that are trainings of one model with different seeds, as NAME=A,B,C or NAME='a-*': "
+        "their mean with an interval over the trainings, and models compared by it; repeat it for each "
+        "model.",
         negative=(),
     ),
 ]

@@ -41,7 +41,14 @@ def open_notes(summary: Summary) -> list[Caveat]:
 def of_agents(summary: Summary) -> dict[str, str]:
     """Return by label what kinds of caveats touch an agent; empty for one that none touches."""
     in_rows = [caveat for caveat in summary.caveats if caveat.kind not in _NOT_IN_A_ROW | OF_EVERYTHING]
-    return {agent.label: ", ".join([*_lost(agent), *_touching(agent, in_rows)]) for agent in summary.agents}
+    labels = [agent.label for agent in summary.agents]
+    touched = [(caveat.kind, {_concerned(item, labels) for item in caveat.items}) for caveat in in_rows]
+    return {
+        agent.label: ", ".join(
+            dict.fromkeys([*_lost(agent), *(kind for kind, whom in touched if agent.label in whom)])
+        )
+        for agent in summary.agents
+    }
 
 
 def _lost(agent: AgentResult) -> list[str]:
@@ -49,12 +56,13 @@ def _lost(agent: AgentResult) -> list[str]:
     return [f"{number:,} of {agent.planned:,} {what}" for what, number in lost.items() if number]
 
 
-def _touching(agent: AgentResult, caveats: Sequence[Caveat]) -> list[str]:
-    begins = (f"{agent.label}: ", f"{agent.label} on ", f"{agent.label} cannot play ")
-    return list(
-        dict.fromkeys(
-            caveat.kind
-            for caveat in caveats
-            if any(item == agent.label or item.startswith(begins) for item in caveat.items)
-        )
-    )
+def _concerned(item: str, labels: Sequence[str]) -> str:
+    """Return the label of the agent that an item of a caveat is about; empty where it is about none.
+
+    A label may begin another one, so the longest that the item begins with is it.
+    """
+    ends = (": ", " on ", " cannot play ")
+    found = [
+        label for label in labels if item == label or item.startswith(tuple(label + end for end in ends))
+    ]
+    return max(found, key=len, default="")

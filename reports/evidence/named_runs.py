@@ -131,7 +131,7 @@ def open_named(named: Sequence[NamedFolder]) -> list[Run]:
 
     Raises:
         LramError: A folder is no run, a run has no such agent or several of which none is named, or two
-            agents would have one label in one run.
+            agents would have one label in one run, or one two labels.
     """
     by_folder: dict[Path, list[NamedFolder]] = {}
     for one in named:
@@ -151,6 +151,11 @@ def _opened(run: Run, asked: Sequence[NamedFolder]) -> Run:
                 f"them; write {one.label}={run.path}:AGENT"
             )
         for agent in [one.agent] if one.agent else here:
+            if one.label and labels.get(agent, agent) not in (agent, one.label):
+                raise LramError(
+                    f"{agent!r} of {run.path} is named twice, as {labels[agent]!r} and as {one.label!r}; "
+                    "name it once"
+                )
             # A label that was given stands before that of the whole run.
             if one.label or agent not in labels:
                 labels[agent] = one.label or agent

@@ -130,7 +130,10 @@ def write_site(
         with replacing(place, lambda former: _check_place(former, place)) as new:
             (new / "index.html").write_bytes(_page(title, read, boards))
             for board in boards:
-                tables = {f"leaderboard-{board.number}.csv": board.csv, **(board.models.csv if board.models else {})}
+                tables = {
+                    f"leaderboard-{board.number}.csv": board.csv,
+                    **(board.models.csv if board.models else {}),
+                }
                 for name, table in tables.items():
                     (new / name).write_bytes(table)
             for folder in read if reports else ():

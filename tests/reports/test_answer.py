@@ -14,6 +14,7 @@ from scipy.stats import t
 from lram.harness.storage.records import Failure
 from lram.reports import summarise, write_report
 from lram.reports.answer import answer, ranked
+from lram.reports.answer.notes import of_agents
 from lram.reports.comparison.pairs import read_pairs
 from lram.reports.model import ConfidenceInterval, Estimate
 
@@ -42,6 +43,17 @@ def test_agents_are_ranked_by_score_and_ties_are_told(synthetic) -> None:
     assert set(ranking[0].beats) == {"low", "second", "also second"}
     assert ranking[1].open == (ranking[2].agent.label,)
     assert ranking[3].beats == ()
+
+
+def test_a_warning_goes_to_its_agent_also_where_one_label_begins_another(synthetic) -> None:
+    labels = ("mine", "mine on toy", "mine: v2")
+    agents = [synthetic.agent(label) for label in labels]
+    plan = synthetic.plan(agents, [synthetic.task(name) for name in ("a/x", "b/z")], 10)
+    failing = Failure("agent", "NaN")
+    flags = of_agents(summarise(synthetic.run(plan, lambda item: 0.5 if item.agent == "mine" else failing)))
+    assert "own errors" not in flags["mine"]
+    assert "own errors" in flags["mine on toy"]
+    assert "own errors" in flags["mine: v2"]
 
 
 def test_an_agent_without_a_score_on_every_task_has_no_rank(synthetic) -> None:

@@ -284,6 +284,8 @@ def test_trainings_of_a_model_stand_in_one_table(synthetic, tmp_path):
         run_of(synthetic, "one", [synthetic.agent("a-0")], {}),
         run_of(synthetic, "two", [synthetic.agent("a-1")], {}, tasks=TASKS[:1]),
     ]
-    with pytest.raises(LramError, match=r"'A' names entries of several tables, .*table 1 has a-0; table 2 has"):
+    with pytest.raises(
+        LramError, match=r"'A' names entries of several tables, .*table 1 has a-0; table 2 has"
+    ):
         write_site(folders, tmp_path / "site", reports=False, seeds_of=["A=a-*"])
     assert not (tmp_path / "site").exists()

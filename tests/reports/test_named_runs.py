@@ -125,3 +125,11 @@ def test_the_report_of_one_run_lies_in_it(run) -> None:
     assert app(["report", str(run.path)], **ended) == 0, "an earlier report is replaced"
     with pytest.raises(LramError, match="give a folder for the report with -o"):
         app(["report", str(run.path), str(Path(run.path).parent)], **ended)
+
+
+def test_one_agent_under_two_labels_is_refused_and_none_is_dropped(run) -> None:
+    twice = [named_folder(f"{label}={run.path}:a") for label in ("X", "Y")]
+    with pytest.raises(LramError, match=r"'a' of .* is named twice, as 'X' and as 'Y'; name it once"):
+        open_named(twice)
+    [whole] = open_named([named_folder(str(run.path)), twice[0]])
+    assert [agent.label for agent in whole.plan.agents] == ["X", "b:c"]

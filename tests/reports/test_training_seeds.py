@@ -124,6 +124,22 @@ def test_a_training_that_fails_a_task_keeps_its_model_from_being_compared(synthe
     assert any("two has no score: not comparable" in line for line in found.lead)
 
 
+def test_episodes_that_a_training_lost_to_errors_are_said(synthetic: Any) -> None:
+    def outcome(item: WorkItem) -> Any:
+        crashed = item.agent == "one-1" and (item.task == "atari/pong" or item.episode < 3)
+        return Failure("crash", "the worker died") if crashed else WORTH[item.agent]
+
+    tasks = [synthetic.task(task) for task in TASKS]
+    run = synthetic.run(synthetic.plan([synthetic.agent(label) for label in WORTH], tasks, 4), outcome)
+    section = made([run])
+    caveats = {caveat.kind: caveat.items for caveat in section.caveats}
+    assert caveats["seeds-lost"] == (
+        "one-1 on metaworld/reach: 1 of 4 episodes",
+        "one-1 on metaworld/push: 1 of 4 episodes",
+    )
+    assert caveats["seeds-left-out"] == ("atari/pong: 4 episodes of one-1 errored, and no other is there",)
+
+
 def test_one_training_under_two_labels_is_not_two(synthetic: Any) -> None:
     with pytest.raises(LramError, match="'one-0' and 'one-1' have the same weights"):
         estimated(runs_of(synthetic, digest="7" * 64))
@@ -171,6 +187,8 @@ def test_labels_are_named_one_by_one_or_by_patterns() -> None:
         (["A=a-0,nobody"], "no agent of these runs is called 'nobody'; they have a-0, a-1"),
         (["A=a-0", "A=a-1"], "names 'A' twice"),
         (["A=a-0", "B=a-*"], "counts 'a-0' as a training of 'A' and of 'B'"),
+        (["A\n# x=a-0"], "a name that cannot be printed"),
+        (["a-0=a-*"], "calls a model as an agent of these runs is called"),
     ):
         with pytest.raises(LramError, match=message):
             read_seed_groups(texts, labels)

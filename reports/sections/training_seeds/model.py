@@ -97,6 +97,7 @@ class SeedsResult:
         shared: Models of which trainings met the same initial states.
         unfinished: Trainings that miss episodes.
         unpaired: Models with another number of trainings than others.
+        lost: Trainings that lost episodes of a task to errors, with how many count.
     """
 
     level: float
@@ -107,6 +108,7 @@ class SeedsResult:
     shared: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()
     unpaired: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 def estimate_seeds(evidence: Evidence, groups: Sequence[SeedGroup], level: float) -> SeedsResult:
@@ -128,9 +130,9 @@ def estimate_seeds(evidence: Evidence, groups: Sequence[SeedGroup], level: float
         for label, cell in cells.items():
             if cell is not None and cell.obstacle and audit(task) is None:
                 failing.setdefault(label, f"{task.id}: {cell.obstacle}")
-        lacking = [label for label, cell in cells.items() if cell is None or not cell.counted]
+        lacking = [cause for label, cell in cells.items() if (cause := _without(label, cell))]
         if lacking:
-            left_out.append((task.id, f"{text.listing(lacking, 3)} played no episode of it"))
+            left_out.append((task.id, text.listing(lacking, 3)))
             continue
         found = {label: cell for label, cell in cells.items() if cell is not None}
         for measure, of in _MEASURES.items():
@@ -163,6 +165,13 @@ def estimate_seeds(evidence: Evidence, groups: Sequence[SeedGroup], level: float
         tuple(group.name for group in groups if _meet_the_same(evidence, group)),
         tuple(label for label in labels if _is_unfinished(evidence, label)),
         tuple(_unpaired(groups)),
+        tuple(
+            f"{label} on {task.id}: {len(cell.counted)} of {text.count(cell.planned, 'episode')}"
+            for label in labels
+            for task in tasks
+            if (cell := evidence.cells.get((label, task.id))) is not None
+            and 0 < len(cell.counted) < len(cell.records)
+        ),
     )
 
 
@@ -192,6 +201,19 @@ def _check(evidence: Evidence, groups: Sequence[SeedGroup]) -> None:
                     f"of {group.name!r}; leave one of them out"
                 )
             weights[digest] = label
+
+
+def _without(label: str, cell: TaskEpisodes | None) -> str:
+    """Return why a training has no episode of a task that counts; empty where it has one."""
+    if cell is not None and cell.counted:
+        return ""
+    if cell is None:
+        return f"{label} was not to play it"
+    if cell.skipped:
+        return f"{label} cannot play it"
+    if cell.records:
+        return f"{text.count(len(cell.records), 'episode')} of {label} errored, and no other is there"
+    return f"{label} has played no episode of it yet"
 
 
 def _by_episode(cell: TaskEpisodes, of: Callable[[EpisodeRecord], float | None]) -> dict[EpisodeKey, float]:

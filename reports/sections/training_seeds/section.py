@@ -181,6 +181,13 @@ def caveats(result: SeedsResult) -> Iterator[Caveat]:
             "These trainings miss episodes, so their values may change: continue with lram resume.",
             result.unfinished,
         )
+    if result.lost:
+        yield Caveat(
+            "seeds-lost",
+            "These trainings lost episodes of a task to errors. What is left of it weighs as much as a whole "
+            "task, and a difference of two models rests on the episodes that both have.",
+            result.lost,
+        )
     if result.unpaired:
         yield Caveat(
             "seeds-unpaired",
