@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from lram.reports import forms, text
 from lram.reports.answer.notes import of_agents
 from lram.reports.answer.ranking import RankedAgent
 from lram.reports.bounds import drawn, with_note
+from lram.reports.comparison.worlds import worlds
 from lram.reports.drawing import (
     SCORE_LABEL,
     WIDTH,
@@ -35,13 +37,14 @@ _FEW_DOMAINS = 3
 
 _RANK: tuple[Part, ...] = (("", lambda one: one.rank),)
 _LABEL: tuple[Part, ...] = (("", lambda agent: agent.label),)
-_JOINED: tuple[Part, ...] = (("", "; ".join),)
+_BEATEN: tuple[Part, ...] = (("", lambda one: "; ".join(one.beats)),)
 
 
 def table(summary: Summary, ranking: Sequence[RankedAgent]) -> Table[RankedAgent]:
     """Return the agents by score, with what warns about each."""
     flags = of_agents(summary)
-    entered = sum(one.rank is not None for one in ranking)
+    entered = Counter(one.agent.realtime_hz for one in ranking if one.rank is not None)
+    several = any(number > 1 for number in entered.values())
 
     def domain(place: int) -> Callable[[RankedAgent], Aggregate]:
         return lambda one: one.agent.domains[place].score
@@ -69,11 +72,11 @@ def table(summary: Summary, ranking: Sequence[RankedAgent]) -> Table[RankedAgent
         hidden("tasks", lambda one: one.agent.mean_of_domain_means.rests_on.tasks),
         hidden("of_tasks", lambda one: one.agent.mean_of_domain_means.rests_on.of_tasks),
         Column(
-            "Shown better than" if entered > 1 and len(domains) <= _FEW_DOMAINS else "",
+            "Shown better than" if several and len(domains) <= _FEW_DOMAINS else "",
             "shown_better_than",
-            lambda one: one.beats,
-            lambda beats: TableCell(f"{len(beats)} of {entered - 1}", value=len(beats)),
-            parts=_JOINED,
+            lambda one: one,
+            lambda one: _shown_better(one, entered[one.agent.realtime_hz]),
+            parts=_BEATEN,
         ),
         hidden("not_told_apart_from", lambda one: "; ".join(one.open)),
         hidden("notes", lambda one: flags[one.agent.label]),
@@ -82,8 +85,23 @@ def table(summary: Summary, ranking: Sequence[RankedAgent]) -> Table[RankedAgent
     caption = (
         f"Agents by normalised score, the mean of domain means, with {summary.level:.0%} intervals of the "
         "noise between episodes; = marks a tie."
-    )
+    ) + rates_apart(ranking)
     return Table(NAME, caption + text.score_words(summary.normaliser), columns, ranking, NAME)
+
+
+def rates_apart(ranking: Sequence[RankedAgent]) -> str:
+    """Return a caption's sentence on agents whose worlds had different rates; empty where they had one."""
+    if not worlds(one.agent.realtime_hz for one in ranking):
+        return ""
+    return (
+        " Agents whose worlds had different rates (--realtime) stand apart; a rank is one among those of its "
+        "rate."
+    )
+
+
+def _shown_better(one: RankedAgent, entered: int) -> TableCell:
+    """Return how many agents it is shown to be better than, of those of its rate with a rank."""
+    return TableCell(f"{len(one.beats)} of {max(0, entered - 1)}", value=len(one.beats))
 
 
 def _rank(one: RankedAgent) -> TableCell:
@@ -113,6 +131,7 @@ def figure(summary: Summary, ranking: Sequence[RankedAgent]) -> Drawing | None:
         f"Mean of domain means with {summary.level:.0%} intervals; the number behind a name is its rank. "
         "Dotted line at 0: the random reference; dashed line at 1: the reference."
         + (" Hollow points rest on fewer tasks and do not compare with the others." if hollow else "")
+        + rates_apart(rows)
         + in_doubt(one.estimate for one in rows)
         + text.score_words(summary.normaliser),
         canvas,

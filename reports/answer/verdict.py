@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lram.reports import text
 from lram.reports.answer.ranking import RankedAgent
+from lram.reports.comparison.worlds import waiting, worlds
 from lram.reports.model import Estimate, Summary
 
 _NAMED = 3
@@ -15,7 +16,9 @@ def verdict(summary: Summary, ranking: Sequence[RankedAgent]) -> str:
     """Return what the scores say; empty where there is no agent."""
     if not ranking:
         return ""
-    entered = [one for one in ranking if one.rank is not None]
+    ranks = [one for one in ranking if one.rank is not None]
+    entered = [one for one in ranks if one.agent.realtime_hz == ranks[0].agent.realtime_hz]
+    apart = ranks[len(entered) :]
     others = [one.agent.name for one in ranking if one.rank is None]
     if not entered:
         return f"No score compares yet: {_reason(summary)}."
@@ -36,7 +39,17 @@ def verdict(summary: Summary, ranking: Sequence[RankedAgent]) -> str:
     if others:
         has = "has" if len(others) == 1 else "have"
         said += f". {text.names_up_to(others, _NAMED)} {has} no score on some of the tasks and no rank"
+    if apart:
+        said += f". {_apart(apart)}"
     return f"{said}."
+
+
+def _apart(others: Sequence[RankedAgent]) -> str:
+    """Return that ``others`` acted in worlds of other rates than the first agents."""
+    rates = sorted({one.agent.realtime_hz for one in others})
+    where = f"a world {waiting(rates[0])}" if len(rates) == 1 else worlds(rates)
+    names = text.names_up_to([one.agent.name for one in others], _NAMED)
+    return f"{names} acted in {where}, and {'is' if len(others) == 1 else 'are'} ranked apart"
 
 
 def _score(estimate: Estimate) -> str:

@@ -1,4 +1,4 @@
-"""Where a failure of an agent keeps it from being compared."""
+"""What keeps agents from being compared: worlds of different rates, and failures of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lram.envs.scores import audit
 from lram.envs.task import Task
+from lram.reports.comparison.worlds import worlds
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.text import listing
 
@@ -13,6 +14,7 @@ from lram.reports.text import listing
 def barrier(evidence: Evidence, names: Mapping[str, str]) -> str:
     """Return why agents are not to be compared on the tasks that all of them play; empty where they are.
 
+    Agents whose worlds have different rates (:mod:`lram.reports.comparison.worlds`) are not.
     A pair of episodes of which one failed by its agent's own fault, and cannot be counted, must not be left
     out: what is left would favour the agent that failed.
 
@@ -33,6 +35,9 @@ def barrier_between(tasks: Sequence[Task], sides: Mapping[str, tuple[Evidence, s
         tasks: That the comparison is about; of scores, those with a usable reference.
         sides: By the name to call each by: where its episodes are, and its label there.
     """
+    rates = [evidence.realtime_hz.get(label, 0.0) for evidence, label in sides.values()]
+    if differing := worlds(rates):
+        return f"they acted in {differing}"
     obstacles = []
     shared = [task.id for task in tasks if all(_plays(*side, task.id) for side in sides.values())]
     for name, (evidence, label) in sides.items():

@@ -67,7 +67,9 @@ def collect(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evidence:
         plan = run.plan
         recall(run.path / PLAN_FILE, plan)
         for agent in plan.agents:
-            _check_agent(agents.setdefault(agent.label, agent), agent, run)
+            known_agent = agents.setdefault(agent.label, agent)
+            _check_agent(known_agent, agent, run)
+            agents[agent.label] = with_code(known_agent, agent)
             _check_rate(*rates.setdefault(agent.label, (plan.realtime_hz, run)), agent.label, run)
         _check_domains(domains, run)
         domains = {**plan.domain_files, **domains}
@@ -223,6 +225,15 @@ def _identity(agent: AgentEntry) -> tuple[str, AgentInfo]:
 def same_agent(known: AgentEntry, agent: AgentEntry) -> bool:
     """Return whether two entries of one label stand for one agent, as far as they tell."""
     return _same_code(known, agent) and _identity(known) == _identity(agent)
+
+
+def with_code(known: AgentEntry, agent: AgentEntry) -> AgentEntry:
+    """Return ``known``, with the code that ``agent``, the same agent, notes where it notes none itself.
+
+    A run of an earlier version notes no code and is the same as any. Kept so, it would make one agent of two
+    that are not the same.
+    """
+    return known if known.code else replace(known, code=agent.code)
 
 
 def _same_code(known: AgentEntry, agent: AgentEntry) -> bool:

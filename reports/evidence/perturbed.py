@@ -14,8 +14,9 @@ from lram.envs.perturbing import unperturbed
 from lram.envs.scores import Normaliser
 from lram.harness.domain_files import differing
 from lram.harness.errors import LramError
+from lram.harness.storage.records import AgentEntry
 from lram.harness.storage.run_folder import Run
-from lram.reports.evidence.collect import collect, same_agent
+from lram.reports.evidence.collect import collect, same_agent, with_code
 from lram.reports.evidence.evidence import Evidence
 
 
@@ -34,8 +35,9 @@ def collect_apart(runs: Sequence[Run], normaliser: Normaliser = "paper") -> Evid
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in apart:
         groups.setdefault(tuple(sorted({one.protocol for one in run.plan.tasks})), []).append(run)
+    agents = {agent.label: agent for agent in main.agents}
     return replace(
-        main, perturbed=tuple(_same(main, collect(group, normaliser)) for group in groups.values())
+        main, perturbed=tuple(_same(main, agents, collect(group, normaliser)) for group in groups.values())
     )
 
 
@@ -46,14 +48,16 @@ def _perturbs(run: Run, runs: Sequence[Run]) -> bool:
     )
 
 
-def _same(main: Evidence, found: Evidence) -> Evidence:
-    """Return ``found``; LramError where a label or a domain's file is of something else in ``main``."""
+def _same(main: Evidence, known: dict[str, AgentEntry], found: Evidence) -> Evidence:
+    """Return ``found``; LramError where a label or a domain's file is of something else than in ``main``.
+
+    ``known`` are the agents by label; it is given the code that ``found`` notes of those without.
+    """
     if others := differing(main.domain_files, found.domain_files):
         raise LramError(
             f"the source of {', '.join(others)} is not the same under {found.tasks[0].protocol} as under "
             "what that perturbs, whose returns do not compare; report them apart"
         )
-    known = {agent.label: agent for agent in main.agents}
     for agent in found.agents:
         if agent.label in known and not same_agent(known[agent.label], agent):
             protocol = found.tasks[0].protocol
@@ -61,4 +65,5 @@ def _same(main: Evidence, found: Evidence) -> Evidence:
                 f"the label {agent.label!r} stands for another agent under {protocol} than under what that "
                 "perturbs; report them apart, or evaluate one of them under another label"
             )
+        known[agent.label] = with_code(known.get(agent.label, agent), agent)
     return found

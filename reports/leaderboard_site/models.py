@@ -57,7 +57,7 @@ def place_models(texts: Sequence[str], boards: Sequence[BoardGroup]) -> list[tup
             )
             raise LramError(
                 f"--seeds-of {model.name!r} names entries of several tables, which do not compare ({where}); "
-                "name trainings that played the same tasks"
+                "name trainings that played the same tasks at one rate of the world"
             )
     return found
 

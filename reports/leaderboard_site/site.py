@@ -227,6 +227,6 @@ def _lead(folders: Sequence[BoardFolder], boards: Sequence[BoardShown]) -> str:
     if len(boards) > 1:
         text += (
             f" The {len(boards)} tables do not compare with each other, since scores compare only over the "
-            "same tasks, protocols and score references; each says what sets it apart."
+            "same tasks, protocols and score references, in worlds of one rate; each says what sets it apart."
         )
     return text

@@ -1,8 +1,9 @@
 """Which published numbers may stand beside a report's own.
 
-A number may where its protocol is the one that the task was played under and, if it is a score, its
-normaliser is the report's. A raw return is normalised by the report's own references. Every other number of
-the same tasks is kept with the reason, so that a report can say it.
+A number may where its protocol is the one that the task was played under, where the world waited for an
+agent, as it does in every protocol, and, if it is a score, where its normaliser is the report's. A raw return
+is normalised by the report's own references. Every other number of the same tasks is kept with the reason, so
+that a report can say it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ class ReportTask:
         id: ``domain/name``.
         protocol: Id of the protocol that it was played under.
         references: Random return and reference of the report's scores; None where they carry no score.
+        waited: Whether the world waited for any agent that plays it, and was not one of ``--realtime``.
     """
 
     id: str
     protocol: str
     references: tuple[float, float] | None
+    waited: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,15 @@ class Literature:
 
 def beside_summary(summary: Summary) -> Literature:
     """Return what is published of the tasks of ``summary``."""
+    late = {agent.label for agent in summary.agents if agent.realtime_hz}
+    waited = {result.task for result in summary.results if result.agent not in late}
     tasks = [
-        ReportTask(task.id, task.protocol, _references(task.score_random, task.score_reference, task.audit))
+        ReportTask(
+            task.id,
+            task.protocol,
+            _references(task.score_random, task.score_reference, task.audit),
+            task.id in waited or not late,
+        )
         for task in summary.tasks
     ]
     return beside(tasks, summary.normaliser)
@@ -150,6 +160,8 @@ def _why_not(cell: PublishedCell, task: ReportTask, normaliser: Normaliser) -> s
         return cell.reason
     if cell.agrees_with != task.protocol:
         return f"agrees with {cell.agrees_with}, and the task was played under {task.protocol}"
+    if not task.waited:
+        return "measured in a world that waits, and that of this report's agents did not (--realtime)"
     if cell.metric == "score" and cell.normaliser != normaliser:
         return f"a score by the normaliser {cell.normaliser}, and this report's are by {normaliser}"
     return ""

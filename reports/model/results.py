@@ -163,6 +163,7 @@ class AgentResult:
         groups: The same groups for every agent of a report.
         failed_by_agent: Of the errored episodes, those that failed by the agent's own fault.
         split: What it has seen in training; None where nothing was trained.
+        realtime_hz: Steps that its world took in a second of its thinking; 0: the world waited.
     """
 
     label: str
@@ -183,6 +184,7 @@ class AgentResult:
     groups: tuple[GroupResult, ...] = ()
     failed_by_agent: int = 0
     split: AgentSplit | None = None
+    realtime_hz: float = 0.0
 
     @property
     def mean_of_domain_means(self) -> Aggregate:

@@ -188,6 +188,7 @@ def _agent(
         groups=group_results(tasks, measured.score, measured.success_any, reach.score, reach.success_any),
         failed_by_agent=sum(r.failed_by_agent for r in results.values()),
         split=seen.agent_split(agent, played, measured.score, reach.score),
+        realtime_hz=evidence.realtime_hz.get(agent.label, 0.0),
     )
     return result, results
 

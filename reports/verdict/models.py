@@ -13,7 +13,13 @@ from dataclasses import dataclass, replace
 from lram.reports import text
 from lram.reports.evidence.evidence import Evidence
 from lram.reports.model import Estimate, rounded
-from lram.reports.sections.training_seeds.model import SeedDifference, SeedMean, SeedsResult, estimate_seeds
+from lram.reports.sections.training_seeds.model import (
+    SeedDifference,
+    SeedMean,
+    SeedsResult,
+    estimate_seeds,
+    worlds_apart,
+)
 from lram.reports.sections.training_seeds.section import caveats
 from lram.reports.seed_groups import SeedGroup
 from lram.reports.statistics import holm
@@ -120,11 +126,7 @@ def _obstacle(evidence: Evidence, *models: SeedGroup) -> str:
     """Return why the two cannot be compared at all; empty where they may be."""
     if evidence.collected:
         return "a run was played to collect training data, and its agents met initial states of their own"
-    rates = {evidence.realtime_hz.get(label, 0.0) for model in models for label in model.agents}
-    if len(rates) > 1:
-        worlds = [f"at {hz:g} Hz" if hz else "that waited" for hz in sorted(rates)]
-        return f"their trainings acted in worlds {text.names(worlds)}"
-    return ""
+    return worlds_apart(evidence, *models)
 
 
 def _word(found: SeedDifference) -> Word:

@@ -13,6 +13,7 @@ from lram.harness.errors import LramError
 from lram.harness.storage.records import PlannedTask
 from lram.harness.storage.run_folder import PLAN_FILE, Run
 from lram.harness.words import count
+from lram.reports.comparison.worlds import worlds
 from lram.reports.evidence.collect import collect, severally
 from lram.reports.evidence.evidence import Evidence, ValuesByFact
 
@@ -110,9 +111,8 @@ def obstacle(first: Known, second: Known) -> str:
     if any(found.collected for found in evidence):
         return "a run was played to collect training data, and its agents met initial states of their own"
     rates = [side.evidence.realtime_hz.get(side.label, 0.0) for side in (first, second)]
-    if rates[0] != rates[1]:
-        shown = [f"at {hz:g} Hz" if hz else "that waited" for hz in rates]
-        return f"one acted in a world {shown[0]}, the other in one {shown[1]}"
+    if found_apart := worlds(rates):
+        return f"they acted in {found_apart}"
     if changed := differing(*(found.domain_files for found in evidence)):
         return f"the source of {', '.join(changed)} is not the same in the two runs"
     others = {planned.task.id: planned for planned in evidence[1].tasks}

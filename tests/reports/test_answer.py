@@ -116,6 +116,43 @@ def test_nothing_scored_is_said(synthetic) -> None:
     assert [note.kind for note in found.notes] == ["empty"]
 
 
+@pytest.mark.parametrize("agents", [2, 14])
+def test_agents_of_different_rates_are_not_ranked_together(synthetic, agents) -> None:
+    """As in ``lram compare``; a report shows them all, and ranks those of each rate."""
+    waiting = {"a": 0.2, "b": 0.25, **{f"more {place}": 0.3 for place in range(agents - 2)}}
+    first = run_of(synthetic, waiting, noise=0.01)
+    tasks = [synthetic.task(name) for name in ("a/x", "a/y", "b/z")]
+    runs = [first]
+    for hz, levels in ((50.0, {"a (50 Hz)": 0.9, "b (50 Hz)": 0.5}), (2000.0, {"a (2000 Hz)": 0.01})):
+        plan = replace(
+            synthetic.plan([synthetic.agent(label) for label in levels], tasks, 10), realtime_hz=hz
+        )
+        runs.append(synthetic.run(plan, lambda item, of=levels: of[item.agent] + 0.001 * item.episode))
+    summary = summarise(runs)
+    assert [agent.realtime_hz for agent in summary.agents][-3:] == [50.0, 50.0, 2000.0]
+    pairs = {frozenset((one.first, one.second)): one for one in summary.comparisons}
+    assert bool(pairs) == (agents == 2)
+    for pair, one in pairs.items():
+        apart = {label.partition(" (")[2] for label in pair}
+        assert (one.p is None) == (len(apart) > 1)
+        assert bool(one.reason) == (len(apart) > 1)
+    if pairs:
+        assert pairs[frozenset(("a", "a (50 Hz)"))].reason == "they acted in worlds that waited and at 50 Hz"
+    places = {one.agent.label: one for one in ranked(summary)}
+    late = list(places)[agents:]
+    assert late == ["a (50 Hz)", "b (50 Hz)", "a (2000 Hz)"]
+    assert [places[label].shown for label in late] == ["1", "2", "1"]
+    assert [places[label].beats for label in late] == [("b (50 Hz)",), (), ()]
+    assert not any(places[label].open for label in late)
+    waited = [one for one in places.values() if one.agent.label not in late]
+    assert not any("Hz" in label for one in waited for label in (*one.beats, *one.open))
+    found = answer(summary)
+    assert found is not None
+    named = "a (50 Hz), b (50 Hz) and a (2000 Hz) acted in worlds at 50 Hz and at 2000 Hz"
+    assert f"{named}, and are ranked apart." in found.verdict
+    assert "stand apart" in found.table.printed.caption
+
+
 def test_agents_that_are_not_compared_are_told_apart_by_their_intervals(synthetic) -> None:
     skill = {f"agent {place}": 0.05 * place for place in range(14)}
     run = run_of(synthetic, skill, noise=0.05)

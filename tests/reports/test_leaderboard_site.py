@@ -90,6 +90,22 @@ def test_two_agents_of_one_label_are_told_apart_by_folder_and_one_agent_is_one_e
     assert int(found["mine (lab-a)"]["episodes"]) == len(TASKS) * 5
 
 
+@pytest.mark.parametrize("order", ["oab", "aob", "abo", "bao"])
+def test_an_older_run_without_noted_code_makes_no_one_of_two_agents(synthetic, order):
+    """It may be either of them, and so is neither: a third entry, whatever is named first."""
+    codes = {"o": {}, "a": {"mine": "1" * 64}, "b": {"mine": "2" * 64}}
+    paths = [
+        run_of(synthetic, f"lab-{name}", [replace(synthetic.agent("mine"), code=codes[name])], {}, seed=seed)
+        for seed, name in enumerate(order)
+    ]
+    [found] = group(read_folders(paths))
+    assert found.sources == {f"mine (lab-{name})": (f"lab-{name}",) for name in order}
+    two = [path for path in paths if path.name != "lab-b"]
+    [found] = group(read_folders(two))
+    assert found.sources == {"mine": tuple(path.name for path in two)}, "of one it may be, it is that one"
+    assert found.entries["mine"].code == codes["a"]
+
+
 def test_folders_of_one_name_are_two(synthetic, make_synthetic, tmp_path):
     (tmp_path / "x").mkdir()
     first = run_of(synthetic, "results", [synthetic.agent("mine", digest="a" * 64)], {})
@@ -118,6 +134,35 @@ def test_what_does_not_compare_stands_apart_and_the_page_says_why(synthetic, tmp
     html = page.read_text(encoding="utf-8")
     assert why in html
     assert "2 tables do not compare" in html
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_agents_of_another_rate_of_the_world_stand_apart_also_those_of_one_label(synthetic, tmp_path):
+    late = {"mine": 0.9, "late": 0.95}
+    plan = synthetic.plan(
+        [synthetic.agent(label) for label in late], [synthetic.task(one) for one in TASKS], 5
+    )
+    folders = [
+        run_of(synthetic, "lab", [synthetic.agent("mine"), synthetic.agent("other")], {"mine": 0.4}),
+        run_of(synthetic, "more", [synthetic.agent("third")], {}),
+        synthetic.run(replace(plan, realtime_hz=50.0), outcome(late), name="hurry").path,
+    ]
+    page = write_site(folders, tmp_path / "site", reports=False).read_text(encoding="utf-8")
+    assert {row["agent"] for row in rows(tmp_path / "site")} == {"mine", "other", "third"}
+    assert {row["agent"] for row in rows(tmp_path / "site", 2)} == {"mine", "late"}
+    why = "its agents and those of the first table acted in worlds that waited and at 50 Hz"
+    assert f"Not in the first table, because {why}." in page
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_folder_of_two_rates_stands_in_two_tables(synthetic, tmp_path):
+    tasks = [synthetic.task(one) for one in TASKS]
+    plan = replace(synthetic.plan([synthetic.agent("a (50 Hz)")], tasks, 5), realtime_hz=50.0)
+    runs = [run_of(synthetic, "waits", [synthetic.agent("a")], {}), synthetic.run(plan, outcome({})).path]
+    publish(PublishRequest(runs), tmp_path / "both")
+    write_site([tmp_path / "both"], tmp_path / "site", reports=False)
+    shown = [{row["agent"]: row["folders"] for row in rows(tmp_path / "site", number)} for number in (1, 2)]
+    assert shown == [{"a": "both"}, {"a (50 Hz)": "both"}]
 
 
 def test_other_references_stand_apart(synthetic, tmp_path):

@@ -19,7 +19,16 @@ from lram.harness.cli import app
 from lram.harness.errors import LramError
 from lram.reports import literature, summarise, write_report
 from lram.reports.evidence.collect import collect
-from lram.reports.literature import COLUMNS, PublishedCell, ReportTask, beside, matching, parse, published
+from lram.reports.literature import (
+    COLUMNS,
+    PublishedCell,
+    ReportTask,
+    beside,
+    beside_summary,
+    matching,
+    parse,
+    published,
+)
 from lram.reports.sections.literature.section import section
 from lram.reports.sections.scores.figures import domains_figure
 from lram.reports.sections.scores.tables import tasks as task_tables
@@ -260,11 +269,23 @@ def test_an_agent_without_a_score_has_no_mean_to_compare(synthetic: Any) -> None
     assert means["a"]["measured"] is not None
 
 
-def test_an_agent_for_which_the_world_did_not_wait_is_marked(synthetic: Any) -> None:
-    plan = replace(synthetic.plan([synthetic.agent("a")], [CATCH], 3), realtime_hz=15.0)
-    found = section([synthetic.run(plan, lambda item: 500.0 + item.episode)])
+def test_an_agent_for_which_the_world_did_not_wait_stands_beside_no_published_number(synthetic: Any) -> None:
+    plan = replace(synthetic.plan([synthetic.agent("late")], [CATCH], 3), realtime_hz=15.0)
+    late = synthetic.run(plan, lambda item: 500.0 + item.episode)
+    found = section([run_of(synthetic, [CATCH]), late])
     assert found is not None
-    assert [row[2].flag for row in found.printed[0].rows] == ["the world did not wait"]
+    row = next(row for row in found.printed[0].rows if row[2].text == "late")
+    assert row[2].flag == "the world did not wait"
+    means = {one["agent"]: one for one in found.summary["means"]}
+    assert (means["late"]["tasks"], means["late"]["measured"], means["late"]["published"]) == ((), None, None)
+    assert means["a"]["measured"] is not None
+    assert beside_summary(summarise([run_of(synthetic, [CATCH]), late], resamples=100)).scores
+    alone = section([late])
+    assert alone is not None
+    assert (alone.summary["means"], alone.summary["tasks"]) == ([], ())
+    reasons = [one["reason"] for one in alone.summary["not_shown"]]
+    assert any("in a world that waits" in reason for reason in reasons)
+    assert not beside_summary(summarise([late], resamples=100)).scores
 
 
 def test_the_table_of_tasks_has_columns_of_what_agrees_and_only_there(synthetic: Any) -> None:

@@ -54,6 +54,17 @@ def test_a_perturbation_is_held_against_the_same_episodes_without_it(synthetic: 
     assert not found.caveats
 
 
+def test_a_base_without_noted_code_hides_no_two_sources_of_what_is_perturbed(synthetic: Any) -> None:
+    runs = [run_of(synthetic, "lram", ("one",))]
+    for protocol, code in (("positions", "1" * 64), ("delay-4", "2" * 64)):
+        plan = run_of(synthetic, protocol, ("one",)).plan
+        coded = replace(plan, agents=tuple(replace(agent, code={"mine": code}) for agent in plan.agents))
+        runs.append(synthetic.run(coded, lambda _: 0.5))
+    assert collect_apart(runs[:2]).perturbed
+    with pytest.raises(LramError, match="stands for another agent under dmcontrol:delay-4@1"):
+        collect_apart(runs)
+
+
 def test_a_clear_cost_is_shown_however_many_rows_are_corrected_for(
     synthetic: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -751,6 +751,23 @@ def test_one_label_of_two_sources_is_refused(synthetic):
         summarise(runs)
 
 
+@pytest.mark.parametrize("order", ["oab", "aob", "abo"])
+def test_an_older_run_without_noted_source_hides_no_other_source(synthetic, order):
+    codes = {"o": {}, "a": {"mine": "1" * 64}, "b": {"mine": "2" * 64}}
+    agent = synthetic.agent("mine", spec="mine:make")
+    runs = [
+        synthetic.run(
+            synthetic.plan([replace(agent, code=codes[name])], [synthetic.task("atari/pong")], 2, seed=seed),
+            lambda item: 1.0,
+        )
+        for seed, name in enumerate(order)
+    ]
+    with pytest.raises(LramError, match="stands for two agents in these runs \\(different source in mine"):
+        summarise(runs)
+    [found] = collect([run for run, name in zip(runs, order, strict=True) if name != "b"]).agents
+    assert found.code == codes["a"]
+
+
 def test_the_iqm_is_named_apart_and_has_no_interval(synthetic):
     run = synthetic.study(agents=2)
     summary = summarise([run])

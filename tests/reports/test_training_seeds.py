@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lram.harness.errors import LramError
 from lram.harness.storage.records import Failure, WorkItem
 from lram.harness.storage.run_folder import Run
 from lram.reports.evidence.collect import collect
+from lram.reports.evidence.evidence import Evidence
 from lram.reports.section import Section, SectionSettings
 from lram.reports.sections.training_seeds.model import SeedsResult, estimate_seeds
 from lram.reports.sections.training_seeds.section import section
@@ -51,6 +53,36 @@ def runs_of(synthetic: Any, own_starts: bool = True, without: str = "", digest: 
 
 def estimated(runs: list[Run], groups: tuple[SeedGroup, ...] = GROUPS) -> SeedsResult:
     return estimate_seeds(collect(runs), groups, 0.95)
+
+
+def late(found: Evidence, *labels: str) -> Evidence:
+    return replace(found, realtime_hz=dict.fromkeys(labels, 50.0))
+
+
+def test_trainings_in_worlds_of_different_rates_are_not_compared(synthetic: Any) -> None:
+    found = late(collect(runs_of(synthetic)), *GROUPS[1].agents)
+    result = estimate_seeds(found, GROUPS, 0.95)
+    [one] = result.differences
+    assert (one.difference, one.p, one.verdict) == (None, None, "cannot tell")
+    assert one.reason == "not comparable: their trainings acted in worlds that waited and at 50 Hz"
+    assert all(mean.mean is not None for mean in result.means), "each model has its number"
+    shown = section(found, SectionSettings(seed_groups=GROUPS))
+    assert shown is not None
+    assert shown.headline.startswith("one scores 0.71 [")
+    assert shown.headline.endswith(" two cannot be compared.")
+    assert {caveat.kind: caveat.items for caveat in shown.caveats}["seeds-real-time"] == ("one against two",)
+
+
+def test_trainings_of_one_model_in_worlds_of_different_rates_make_no_number(synthetic: Any) -> None:
+    found = late(collect(runs_of(synthetic)), "one-1")
+    result = estimate_seeds(found, GROUPS, 0.95)
+    assert {(mean.group, mean.mean is None) for mean in result.means} == {("one", True), ("two", False)}
+    assert result.differences[0].difference is None
+    shown = section(found, SectionSettings(seed_groups=GROUPS))
+    assert shown is not None
+    kinds = {caveat.kind: caveat.items for caveat in shown.caveats}
+    assert kinds["seeds-real-time"] == ("one",)
+    assert "seeds-failed" not in kinds
 
 
 def made(runs: list[Run], groups: tuple[SeedGroup, ...] = GROUPS) -> Section:

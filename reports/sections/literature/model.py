@@ -22,7 +22,7 @@ class MeansOnSharedTasks:
     Attributes:
         domain, system: Where, and whose numbers are published.
         agent, name: The agent's label and what people read.
-        tasks: Ids of the tasks with a score of both.
+        tasks: Ids of the tasks with a score of both; none of an agent for which the world did not wait.
         of_tasks: Tasks of the domain in the report that could have a score.
         published, measured: Mean normalised scores over ``tasks``; None where there are none.
         waited: Whether the world waited for the agent, as it does in every protocol.
@@ -41,7 +41,16 @@ class MeansOnSharedTasks:
 
 def literature_of(evidence: Evidence) -> Literature:
     """Return what is published of the tasks of ``evidence``."""
-    tasks = [ReportTask(one.task.id, one.protocol, _references(one.task)) for one in evidence.tasks]
+    waited = {task for label, task in evidence.cells if label not in evidence.realtime_hz}
+    tasks = [
+        ReportTask(
+            one.task.id,
+            one.protocol,
+            _references(one.task),
+            one.task.id in waited or not evidence.realtime_hz,
+        )
+        for one in evidence.tasks
+    ]
     return beside(tasks, evidence.normaliser)
 
 
@@ -61,7 +70,9 @@ def _rows(evidence: Evidence, found: Literature) -> Iterator[MeansOnSharedTasks]
                 ours = {
                     task.id: float(np.mean(values))
                     for task in inside
-                    if task.id in theirs and len(values := values_of(evidence, agent.label, task, SCORE))
+                    if task.id in theirs
+                    and agent.label not in evidence.realtime_hz
+                    and len(values := values_of(evidence, agent.label, task, SCORE))
                 }
                 yield MeansOnSharedTasks(
                     domain=domain,

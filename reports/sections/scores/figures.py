@@ -109,7 +109,7 @@ def domains_figure(summary: Summary) -> Drawing | None:
         f"Mean over the domain's tasks that have a score, with {summary.level:.0%} intervals. Dotted line "
         "at 0: the random reference; dashed line at 1: the reference. A hollow point rests on fewer tasks "
         "than the panel's title says; an agent without a point has no score in the domain."
-        + published.words_of(means)
+        + published.words_of(means, late=any(agent.realtime_hz for agent in summary.agents))
         + in_doubt(result.score.estimate for agent in summary.agents for result in agent.domains),
         figure,
     )

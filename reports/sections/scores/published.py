@@ -47,8 +47,11 @@ def name_systems(figure: Figure, systems: Sequence[str]) -> None:
         figure.legend(lines, named, loc="outside upper left", ncols=2, handlelength=4)
 
 
-def words_of(means: Sequence[PublishedMean]) -> str:
-    """Return the sentences of a caption on the lines; empty where there are none."""
+def words_of(means: Sequence[PublishedMean], *, late: bool = False) -> str:
+    """Return the sentences of a caption on the lines; empty where there are none.
+
+    ``late`` is whether the figure has agents for which the world did not wait, too.
+    """
     if not means:
         return ""
     sources = "; ".join(f"{mean.system} in {mean.domain}, {_reach(mean)}" for mean in means)
@@ -58,7 +61,8 @@ def words_of(means: Sequence[PublishedMean]) -> str:
         if not all(mean.complete for mean in means)
         else ""
     )
-    return f" Lines across the rows: mean of published scores of the panel's tasks ({sources}).{thin}"
+    apart = " They do not compare with agents for which the world did not wait." if late else ""
+    return f" Lines across the rows: mean of published scores of the panel's tasks ({sources}).{thin}{apart}"
 
 
 def _reach(mean: PublishedMean) -> str:

@@ -13,7 +13,7 @@ compare. Where the agent's own failures leave a training without a score on a ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import Literal
@@ -24,6 +24,7 @@ from lram.envs.scores import audit, normalise
 from lram.harness.errors import LramError
 from lram.harness.storage.records import EpisodeRecord
 from lram.reports import text
+from lram.reports.comparison.worlds import worlds
 from lram.reports.evidence.evidence import EpisodeKey, Evidence, TaskEpisodes
 from lram.reports.model import ConfidenceInterval, Estimate, rounded
 from lram.reports.seed_groups import SeedGroup
@@ -98,6 +99,7 @@ class SeedsResult:
         unfinished: Trainings that miss episodes.
         unpaired: Models with another number of trainings than others.
         lost: Trainings that lost episodes of a task to errors, with how many count.
+        apart: Models, and pairs of them, whose trainings acted in worlds of different rates.
     """
 
     level: float
@@ -109,6 +111,7 @@ class SeedsResult:
     unfinished: tuple[str, ...] = ()
     unpaired: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
 
 
 def estimate_seeds(evidence: Evidence, groups: Sequence[SeedGroup], level: float) -> SeedsResult:
@@ -149,13 +152,18 @@ def estimate_seeds(evidence: Evidence, groups: Sequence[SeedGroup], level: float
                 without = [label for label, episodes in scored.items() if not episodes]
                 left_out.append((task.id, f"{text.listing(without, 3)} has no score of it"))
     means = [
-        mean
+        mean if not (why := worlds_apart(evidence, group)) else _refused(mean, why)
         for group in groups
         for measure in values
         for domain in _domains(values[measure])
         if (mean := _mean(group, domain, measure, values[measure], failing, level)) is not None
     ]
-    differences = [_difference(*pair, values["score"], failing, level) for pair in combinations(groups, 2)]
+    differences = [
+        SeedDifference(one.name, other.name, None, reason=f"not comparable: {why}")
+        if (why := worlds_apart(evidence, one, other))
+        else _difference(one, other, values["score"], failing, level)
+        for one, other in combinations(groups, 2)
+    ]
     return SeedsResult(
         level,
         tuple(groups),
@@ -172,7 +180,27 @@ def estimate_seeds(evidence: Evidence, groups: Sequence[SeedGroup], level: float
             if (cell := evidence.cells.get((label, task.id))) is not None
             and 0 < len(cell.counted) < len(cell.records)
         ),
+        tuple(_apart(evidence, groups)),
     )
+
+
+def worlds_apart(evidence: Evidence, *models: SeedGroup) -> str:
+    """Return that trainings of ``models`` acted in worlds of different rates; empty where they did not."""
+    labels = (label for model in models for label in model.agents)
+    found = worlds(evidence.realtime_hz.get(label, 0.0) for label in labels)
+    return f"their trainings acted in {found}" if found else ""
+
+
+def _apart(evidence: Evidence, groups: Sequence[SeedGroup]) -> Iterator[str]:
+    mixed = [group.name for group in groups if worlds_apart(evidence, group)]
+    yield from mixed
+    for one, other in combinations(groups, 2):
+        if worlds_apart(evidence, one, other) and not {one.name, other.name} & set(mixed):
+            yield f"{one.name} against {other.name}"
+
+
+def _refused(mean: SeedMean, why: str) -> SeedMean:
+    return replace(mean, trainings=(), mean=None, reason=f"not comparable: {why}")
 
 
 _Values = dict[str, dict[EpisodeKey, float]]

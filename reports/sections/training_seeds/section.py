@@ -121,7 +121,8 @@ def _headline(result: SeedsResult) -> str:
         return ""
     scores.sort(key=lambda score: -score[1].value)
     (first, best, trainings), *rest = scores
-    others = [name for name, _, _ in rest]
+    barred = [name for name, _, _ in rest if _is_barred(result, first, name)]
+    others = [name for name, _, _ in rest if name not in barred]
     span = text.span(best, lambda value: text.number(value, 2))
     said = f"{text.number(best.value, 2)} {span} over {text.count(trainings, 'training')} {text.SCALE}"
     without = [group.name for group in result.groups if group.name not in {first, *others}]
@@ -132,6 +133,10 @@ def _headline(result: SeedsResult) -> str:
     unclear = [name for name in others if name not in beaten]
     against = text.shown_better(beaten, unclear)
     return f"{first} has the highest score of the models, {said}{against}.{end}"
+
+
+def _is_barred(result: SeedsResult, model: str, other: str) -> bool:
+    return f"{model} against {other}" in result.apart or f"{other} against {model}" in result.apart
 
 
 def _is_shown(result: SeedsResult, model: str, other: str) -> bool:
@@ -194,7 +199,14 @@ def caveats(result: SeedsResult) -> Iterator[Caveat]:
             "Models have different numbers of trainings; their differences rest on the pairs that both have.",
             result.unpaired,
         )
-    failed = tuple(mean.group for mean in result.means if mean.reason)
+    if result.apart:
+        yield Caveat(
+            "seeds-real-time",
+            "These trainings acted in worlds of different rates (lram eval --realtime), whose scores do not "
+            "compare, so that they are not put together or compared.",
+            result.apart,
+        )
+    failed = tuple(mean.group for mean in result.means if mean.reason and mean.group not in result.apart)
     if failed:
         yield Caveat(
             "seeds-failed",
