@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lram.harness.words import count
 from lram.reports import text
 from lram.reports.answer import answer
+from lram.reports.comparison.worlds import waiting
 from lram.reports.forms import not_comparable
 from lram.reports.model import AgentResult, Aggregate, RestsOn, Summary
 from lram.reports.publishing.manifest import MANIFEST, PublishedCheckpoint, PublishedRun
@@ -78,7 +79,11 @@ def eval_results(facts: CardFacts, benchmark: str, task: str) -> bytes:
         }
         if facts.started:
             entry["date"] = facts.started[:10]
-        entry["notes"] = f"{LIBRARY}, {_METRIC.lower()}; {_rests_on(headline)}{_doubtful(facts, headline)}"
+        entry["notes"] = (
+            f"{LIBRARY}, {_METRIC.lower()}; {_rests_on(headline)}{_doubtful(facts, headline)}; "
+            f"normaliser {facts.summary.normaliser}; protocols {text.names(_protocols(facts, headline))}; "
+            f"a world {waiting(agent.realtime_hz)}"
+        )
         results.append(entry)
     return yaml_text(results).encode()
 
@@ -132,27 +137,47 @@ def _results(facts: CardFacts, agent: AgentResult) -> Iterator[Plain]:
     rests = agent.mean_of_domain_means.rests_on
     whole = f"{_tasks(rests)} of {text.names(rests.domains)}"
     under = f" ({agent.name})" if len(_agents(facts)) > 1 else ""
-    yield _result(whole + under, LIBRARY, "mean_of_domain_means", _METRIC, agent.mean_of_domain_means, facts)
+    headline, shown = agent.mean_of_domain_means, _METRIC + _scale(facts, agent)
+    yield _result(whole + under, LIBRARY, "mean_of_domain_means", shown, headline, facts, agent)
     for domain in agent.domains:
         if domain.score.estimate is not None:
             name = f"{domain.domain}, {_tasks(domain.score.rests_on)}{under}"
-            mean = "Mean normalised score"
-            yield _result(name, domain.domain, "mean_normalised_score", mean, domain.score, facts)
+            mean = "Mean normalised score" + _scale(facts, agent)
+            yield _result(name, domain.domain, "mean_normalised_score", mean, domain.score, facts, agent)
+
+
+def _scale(facts: CardFacts, agent: AgentResult) -> str:
+    """Return by whose references scores are, and what the world did; empty of what is usual.
+
+    It belongs to the metric's name, as the hub's pages show no arguments.
+    """
+    said = "" if facts.summary.normaliser == "paper" else f", normaliser {facts.summary.normaliser}"
+    return said + (f", in a world {waiting(agent.realtime_hz)}" if agent.realtime_hz else "")
+
+
+def _protocols(facts: CardFacts, aggregate: Aggregate) -> list[str]:
+    domains = set(aggregate.rests_on.domains)
+    return sorted({task.protocol for task in facts.summary.tasks if task.domain in domains})
 
 
 def _result(
-    name: str, kind: str, metric: str, metric_name: str, aggregate: Aggregate, facts: CardFacts
+    name: str,
+    kind: str,
+    metric: str,
+    metric_name: str,
+    aggregate: Aggregate,
+    facts: CardFacts,
+    agent: AgentResult,
 ) -> Plain:
     assert aggregate.estimate is not None
-    domains = set(aggregate.rests_on.domains)
-    protocols = sorted({task.protocol for task in facts.summary.tasks if task.domain in domains})
     args: dict[str, Plain] = {
         "tasks": aggregate.rests_on.tasks,
         "of_tasks": aggregate.rests_on.of_tasks,
         "episodes": aggregate.rests_on.episodes,
         "comparable": aggregate.rests_on.comparable,
-        "protocols": protocols,
+        "protocols": _protocols(facts, aggregate),
         "normaliser": facts.summary.normaliser,
+        **({"realtime_hz": agent.realtime_hz} if agent.realtime_hz else {}),
     }
     return {
         "task": {"type": _TASK, "name": "Control"},

@@ -11,7 +11,7 @@ import getpass
 import re
 import socket
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,11 @@ class Cleaner:
             return [self.value(one, key) for one in value]
         if isinstance(value, dict):
             inside = key if key in _WORDED else ""
-            return {self.text(name): self.value(one, inside or name) for name, one in value.items()}
+            clean: dict[str, Any] = {}
+            for name, one in value.items():
+                # Two names that differ in what is taken out stay two: neither value is lost.
+                clean[_unused(self.text(name), clean)] = self.value(one, inside or name)
+            return clean
         return value
 
     def text(self, text: str, *, worded: bool = False) -> str:
@@ -135,6 +139,19 @@ class Cleaner:
             and name.casefold() not in _UNTELLING | self._keep
             and name.isprintable()
         }
+
+
+def _unused(name: str, used: Container[str]) -> str:
+    number, wanted = 1, name
+    while wanted in used:
+        number += 1
+        wanted = f"{name} ({number})"
+    return wanted
+
+
+def without_paths(text: str) -> str:
+    """Return ``text`` without the home folders and other absolute paths that are known by their form."""
+    return _PATH.sub(_short, _HOME.sub("~", text))
 
 
 def _short(match: re.Match[str]) -> str:

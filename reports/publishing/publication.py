@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from lram.reports.comparison.pairs import ALL_OR_NONE, Pairs
 from lram.reports.evidence.collect import collect
 from lram.reports.publishing.cards import EVAL_RESULTS, CardFacts, card, eval_results
 from lram.reports.publishing.checkpoint import evaluated_checkpoint
-from lram.reports.publishing.cleaning import Cleaner
+from lram.reports.publishing.cleaning import Cleaner, without_paths
 from lram.reports.publishing.copying import CleanedFile, copy_run, learn
 from lram.reports.publishing.manifest import (
     LAYOUT,
@@ -77,8 +77,9 @@ def publish(request: PublishRequest, output: str | Path, cleaner: Cleaner | None
         cleaner: What takes names and paths out; one that knows this process's user where it is not given.
 
     Raises:
-        LramError: A run is none, is damaged or contradicts another one; the checkpoint was not evaluated;
-            ``output`` holds something else, or cannot be written.
+        LramError: A run is none, is damaged or contradicts another one; two agents have labels that are paths
+            and end alike; the checkpoint was not evaluated; a pair names no agent; ``output`` holds something
+            else, or cannot be written.
         AgentError: The checkpoint cannot be read.
     """
     benchmark = _benchmark(request)
@@ -91,6 +92,7 @@ def publish(request: PublishRequest, output: str | Path, cleaner: Cleaner | None
         cleaner = Cleaner(keep=_words(runs))
     for run in runs:
         learn(run, cleaner)
+    _check_labels(runs, cleaner)
     try:
         recover(place)
         _check_place(place)
@@ -115,13 +117,20 @@ def _fill(
     for run, name in zip(runs, _names(runs), strict=True):
         cleaned += copy_run(run, folder / RUNS / name, f"{RUNS}/{name}", cleaner)
         copies.append(Run(folder / RUNS / name))
-    write_report(
-        copies, folder / REPORT, seed=request.seed, pairs=request.pairs, normaliser=request.normaliser
-    )
+    # A label that is a path has another text in the copies.
+    labels = {
+        recorded.label: copied.label
+        for run, copy in zip(runs, copies, strict=True)
+        for recorded, copied in zip(run.plan.agents, copy.plan.agents, strict=True)
+    }
+    pairs = _in_copies(request.pairs, labels)
+    if checkpoint:
+        checkpoint = replace(checkpoint, labels=tuple(labels[label] for label in checkpoint.labels))
+    write_report(copies, folder / REPORT, seed=request.seed, pairs=pairs, normaliser=request.normaliser)
     published = tuple(_described(run) for run in copies)
     sessions = [session.started for run in copies for session in run.provenance()]
     facts = CardFacts(
-        summarise(copies, seed=request.seed, pairs=request.pairs, normaliser=request.normaliser),
+        summarise(copies, seed=request.seed, pairs=pairs, normaliser=request.normaliser),
         published,
         checkpoint,
         request.title,
@@ -148,6 +157,31 @@ def _fill(
     )
     write_json(folder / MANIFEST, manifest)
     return manifest
+
+
+def _check_labels(runs: Sequence[Run], cleaner: Cleaner) -> None:
+    """Raise LramError where two agents would have one label in the copies."""
+    seen: dict[str, tuple[str, Run]] = {}
+    for run in runs:
+        for agent in run.plan.agents:
+            clean = cleaner.text(agent.label)
+            known, where = seen.setdefault(clean, (agent.label, run))
+            if known != agent.label:
+                other = "" if where is run else f" of {where.path}"
+                raise LramError(
+                    f"{run.path}: without names and paths of machines, the agents {agent.label!r} and "
+                    f"{known!r}{other} are both called {clean!r}; evaluate one of them again under another "
+                    "label (NAME=AGENT)" + ("" if where is run else ", or publish the two runs apart")
+                )
+
+
+def _in_copies(pairs: Pairs, labels: Mapping[str, str]) -> Pairs:
+    """Return ``pairs`` by the labels of the copies; ``labels`` has them by those that were recorded."""
+    return replace(
+        pairs,
+        named=tuple((labels.get(one, one), labels.get(other, other)) for one, other in pairs.named),
+        baselines=tuple(labels.get(label, label) for label in pairs.baselines),
+    )
 
 
 def _benchmark(request: PublishRequest) -> tuple[str, str] | None:
@@ -208,9 +242,9 @@ def _words(runs: Sequence[Run]) -> list[str]:
     """Return the words of plans that must stay what they are, though a user may be called so."""
     agents = [agent for run in runs for agent in run.plan.agents]
     tasks = [planned.task.id for run in runs for planned in run.plan.tasks]
-    parts = (
-        part for name in (*(agent.label for agent in agents), *tasks) for part in re.split(r"[^\w-]+", name)
-    )
+    # A user whose home folder an agent is called after is no word of a plan.
+    names = (*(without_paths(agent.label) for agent in agents), *tasks)
+    parts = (part for name in names for part in re.split(r"[^\w-]+", name))
     return [*(agent.spec for agent in agents), *(agent.label for agent in agents), *tasks, *parts]
 
 

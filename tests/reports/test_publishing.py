@@ -17,6 +17,7 @@ from lram.harness.errors import LramError
 from lram.harness.storage.records import Failure, given_up_words
 from lram.harness.storage.run_folder import Run, RunWriter
 from lram.reports import summarise
+from lram.reports.comparison.pairs import Pairs
 from lram.reports.model import Summary
 from lram.reports.publishing import PublishRequest, publish, read_publication
 from lram.reports.publishing.cards import CardFacts, _agents, _results, eval_results
@@ -24,6 +25,7 @@ from lram.reports.publishing.checkpoint import evaluated_checkpoint
 from lram.reports.publishing.cleaning import Cleaner
 from lram.reports.publishing.copying import copy_run
 from lram.reports.publishing.manifest import MANIFEST, PublishedCheckpoint
+from lram.reports.publishing.publication import _words
 from lram.reports.publishing.yaml_text import yaml_text
 
 SECRETS = ("/home/alice", "alice", "/scratch/group7", "gpu-node-42", "workstation9")
@@ -329,6 +331,26 @@ def test_a_model_card_says_which_numbers_do_not_compare(synthetic):
     assert "not comparable: unfinished, rests on 1 of 2 tasks" in eval_results(facts, "org/b", "t").decode()
 
 
+def test_a_model_card_says_by_whose_references_and_in_which_world_a_score_is(synthetic):
+    task = synthetic.task("metaworld/reach-v3", 0.0, 2000.0)
+    plan = synthetic.plan([synthetic.agent("x")], [task], 4)
+    usual = synthetic.run(plan, lambda item: 500.0 + item.episode)
+    late = synthetic.run(replace(plan, realtime_hz=50.0), lambda item: 500.0 + item.episode)
+    shown = {}
+    for run, normaliser in ((usual, "paper"), (late, "measured-random")):
+        facts = facts_of(summarise(run, normaliser=normaliser), "x")
+        notes = eval_results(facts, "org/b", "t").decode()
+        assert f"; normaliser {normaliser}; protocols metaworld:lram@1; a world " in notes
+        for result in _results(facts, _agents(facts)[0]):
+            args = result["dataset"]["args"]
+            shown[normaliser] = args["normaliser"], args.get("realtime_hz"), result["metrics"][0]["name"]
+        assert ("a world at 50 Hz" if run is late else "a world that waited") in notes
+    assert shown["paper"][:2] == ("paper", None)
+    assert "world" not in shown["paper"][2]
+    assert shown["measured-random"][:2] == ("measured-random", 50.0)
+    assert ", normaliser measured-random, in a world at 50 Hz, " in shown["measured-random"][2]
+
+
 @pytest.fixture
 def shipped() -> Path:
     return Path(__file__).parents[2] / "agents" / "data" / "checkpoints" / "small-mamba"
@@ -379,6 +401,58 @@ def test_an_agent_with_noise_is_not_the_checkpoint_behind_it(synthetic, tmp_path
         evaluated_checkpoint(shipped, [alone])
     both = synthetic.run(synthetic.plan([noisy, plain], [task], 2), lambda item: 0.2, name="both")
     assert evaluated_checkpoint(shipped, [both]).labels == ("all",)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_label_that_is_a_path_is_the_same_agent_in_the_copies(synthetic, tmp_path, shipped):
+    _, meta = load_checkpoint(shipped)
+    label = "/home/alice/a/ck"
+    agents = [synthetic.agent(label, digest=meta.digest), synthetic.agent("fine")]
+    plan = synthetic.plan(agents, [synthetic.task("toy/reach")], 4)
+    run = synthetic.run(plan, lambda item: 0.25 + item.episode / 10, name="paths")
+    for pairs in (Pairs(baselines=(label,)), Pairs(named=(("fine", label),))):
+        request = PublishRequest([run.path], shipped, pairs=pairs, benchmark="org/b:all")
+        manifest = publish(request, tmp_path / "out", cleaner())
+        assert manifest.checkpoint.labels == ("~/a/ck",)
+        text = everything(tmp_path / "out")
+        assert "alice" not in text
+        assert "evaluated as \\~/a/ck" in text or "evaluated as ~/a/ck" in text
+        assert '"model-index":' in text or "model-index:" in text
+        table = (tmp_path / "out" / "report" / "tables" / "comparisons.csv").read_text()
+        assert "fine" in table
+        assert "~/a/ck" in table
+
+
+def test_a_user_in_a_label_that_is_a_path_is_no_word_to_keep(synthetic):
+    agents = [synthetic.agent("/home/alice/a/ck"), synthetic.agent("bob/mine")]
+    run = synthetic.run(synthetic.plan(agents, [synthetic.task("toy/reach")], 1), lambda item: 0.5)
+    words = _words([run])
+    assert "alice" not in words
+    assert {"ck", "bob", "mine", "toy", "reach"} <= set(words)
+    found = Cleaner(home="/home/alice", user="alice", host="", keep=words)
+    assert found.text("alice was here, bob too", worded=True) == "USER was here, bob too"
+
+
+def test_labels_that_are_paths_and_end_alike_are_refused_by_name(synthetic, tmp_path):
+    tasks = [synthetic.task("toy/reach")]
+    agents = [synthetic.agent(f"/home/{user}/ck") for user in ("alice", "bob")]
+    both = synthetic.run(synthetic.plan(agents, tasks, 1), lambda item: 0.5, name="both")
+    with pytest.raises(LramError, match=r"both: .*'/home/bob/ck' and '/home/alice/ck' are both called"):
+        publish(PublishRequest([both.path]), tmp_path / "out", cleaner())
+    runs = [
+        synthetic.run(synthetic.plan([agent], tasks, 1), lambda item: 0.5, name=f"run-{number}").path
+        for number, agent in enumerate(agents)
+    ]
+    with pytest.raises(
+        LramError, match=r"'/home/alice/ck' of .*run-0 are both .* or publish the two runs apart"
+    ):
+        publish(PublishRequest(runs), tmp_path / "out", cleaner())
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_in_a_record_that_become_equal_stay_two():
+    found = cleaner().value({"/home/a/x": 1, "/home/b/x": 2, "n": {"/tmp/m/x": 3}})
+    assert found == {"~/x": 1, "~/x (2)": 2, "n": {"PATH/x": 3}}
 
 
 @pytest.mark.slow
