@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import runpy
@@ -241,6 +242,42 @@ def test_a_kernel_is_compiled_once_and_kept_for_this_user_alone(tmp_path: Path) 
     assert (folder.stat().st_mode & 0o777, before.st_mode & 0o777, said) == (0o700, 0o600, "")
     assert _run_square_anew(tmp_path, tmp_path / "cache") == (folder, "")
     assert (kept.stat().st_mtime_ns, kept.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_a_kernel_is_compiled_anew_when_what_it_calls_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it calls is compiled into it, also from another module, and so are numbers of that module."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(
+        sys, "dont_write_bytecode", True
+    )  # it would stand for another source of the same second
+    head = "from lram.agents.backbones.kernels.compiler import inner_kernel, kernel\n"
+    written = {
+        "deepest": head + "@inner_kernel\ndef deepest(x):\n    return x + 1\n",
+        "numbers": "FACTOR = 2\n",
+        "middle": head
+        + "import deepest\nfrom numbers_of import FACTOR\n"
+        + "@inner_kernel\ndef middle(x):\n    return FACTOR * deepest.deepest(x)\n",
+        "outer": head + "from middle import middle\n@kernel\ndef outer(x):\n    return middle(x)\n",
+    }
+    written["numbers_of"] = written.pop("numbers")
+
+    def digest(changed: str = "", old: str = "", new: str = "") -> str:
+        for name, source in written.items():
+            (tmp_path / f"{name}.py").write_text(source.replace(old, new) if name == changed else source)
+            sys.modules.pop(name, None)
+        compiler._source_digest.cache_clear()
+        importlib.invalidate_caches()
+        found: str = compiler._code_behind(importlib.import_module("outer").outer.py_func)
+        return found
+
+    before = digest()
+    assert digest() == before
+    assert digest("deepest", "x + 1", "x + 2") != before
+    assert digest("numbers_of", "2", "3") != before
+    for name in written:
+        sys.modules.pop(name, None)
 
 
 def test_a_damaged_kernel_costs_a_compilation_and_is_said_and_replaced(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from lram.agents.backbones.mamba.selective_scan import selective_scan
 from lram.agents.backbones.sequences import compiled_for, plain_sequences
 from lram.agents.backbones.transformer import TransformerConfig
 from lram.agents.backbones.transformer.plain import Transformer
-from lram.agents.backbones.xlstm import XLSTMConfig, mlstm_sequence
+from lram.agents.backbones.xlstm import XLSTMConfig
+from lram.agents.backbones.xlstm.mlstm_chunks import chunk_of
 from lram.agents.model.config import ModelConfig
 from lram.agents.model.encoders import IMAGES_AT_ONCE, ImageEncoder
 from lram.agents.model.network import action_loss, build_model
@@ -136,9 +137,23 @@ def test_kernels_equal_plain_pytorch_with_all_gradients(name: str, rows: int, co
 
 
 @pytest.mark.slow
-def test_the_longest_sequence_that_mlstm_kernels_read_equals_plain_pytorch() -> None:
-    backbone, x = noisy_backbone(CONFIGS["mlstm"]), _tokens(1, mlstm_sequence.MOST_TOKENS, WIDTH)
+@pytest.mark.parametrize("count", [257, 300, 384, 1500])
+def test_long_sequences_are_read_in_chunks_as_plain_pytorch_reads_them(count: int) -> None:
+    backbone, x = noisy_backbone(CONFIGS["mlstm"]), _tokens(2, count, WIDTH)
+    layer = backbone.blocks[0].xlstm  # type: ignore[index,union-attr]
+    assert chunk_of(count, len(layer.learnable_skip) // layer.mlstm_cell.heads) is not None
     _assert_close(_results(backbone, x), _results(backbone, x, plain=True), 5e-5)
+
+
+@pytest.mark.parametrize("shift", [-40.0, 12.0, 40.0])
+@pytest.mark.parametrize("gate", ["igate", "fgate"])
+def test_extreme_gates_of_an_mlstm_give_the_same_in_chunks(gate: str, shift: float) -> None:
+    backbone, x = noisy_backbone(CONFIGS["mlstm"]), _tokens(1, 270, WIDTH)
+    with torch.no_grad():
+        for block in backbone.blocks:  # type: ignore[union-attr]
+            getattr(block.xlstm.mlstm_cell, gate).bias.add_(shift)
+    # What large input gates have in common cancels: their bias's gradient is 0 but for rounding.
+    _assert_close(_results(backbone, x), _results(backbone, x, plain=True), 1e-3)
 
 
 @pytest.mark.parametrize("shift", [-40.0, -5.0, 12.0, 40.0])

@@ -12,10 +12,11 @@ import inspect
 import os
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numba
@@ -26,6 +27,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import LoweringPass, register_pass
+from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 from numba.core.typed_passes import NoPythonSupportedFeatureValidation
@@ -160,13 +162,44 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
         depends = (
             numba.__version__,
             sys.version_info[:2],
-            _source_digest(inspect.getfile(function)),
+            _code_behind(function),
             function.__qualname__,
             function.__code__.co_firstlineno,
             self._index_key(sig, codegen),
         )
         digest = hashlib.sha256(repr(depends).encode()).hexdigest()[:32]
         return Path(self._cache_path) / f"{function.__name__}.{digest}.nbc"
+
+
+@cache
+def _code_behind(function: Callable[..., Any]) -> str:
+    """Return a digest of the files of ``function`` and of all kernels that it calls, and of their constants.
+
+    What a kernel calls is compiled into it, from whichever module it comes.
+    """
+    seen, waiting, constants = {function}, [function], set()
+    while waiting:
+        one = waiting.pop()
+        names = one.__code__.co_names
+        cells = zip(one.__code__.co_freevars, one.__closure__ or (), strict=True)
+        known = {**one.__globals__, **{name: cell.cell_contents for name, cell in cells}}
+        values = {name: known[name] for name in (*names, *one.__code__.co_freevars) if name in known}
+        for name, value in values.items():
+            if isinstance(value, ModuleType):
+                waiting += _new_kernels((vars(value).get(part) for part in names), seen)
+            elif isinstance(value, int | float | str | np.generic):
+                constants.add((one.__qualname__, name, repr(value)))
+        waiting += _new_kernels(values.values(), seen)
+    files = {_source_digest(inspect.getfile(one)) for one in seen}
+    return hashlib.sha256(repr((sorted(files), sorted(constants))).encode()).hexdigest()
+
+
+def _new_kernels(values: Iterable[Any], seen: set[Callable[..., Any]]) -> list[Callable[..., Any]]:
+    """Return the functions of those ``values`` that are kernels not in ``seen``; add them to it."""
+    functions = [value.py_func for value in values if isinstance(value, Dispatcher)]
+    found = list(dict.fromkeys(one for one in functions if one not in seen))
+    seen.update(found)
+    return found
 
 
 @cache

@@ -73,10 +73,10 @@ def _exponents(a: Any, top: float, count: int, out: Any) -> None:
 
 
 @inner_kernel
-def read_head(
-    q: Any, kT: Any, v: Any, a: Any, most: Any, scale: Any, tokens: int, strip: Any, norms: Any, h: Any
+def sum_head(
+    q: Any, kT: Any, v: Any, a: Any, most: Any, tokens: int, strip: Any, norms: Any, sums: Any
 ) -> None:
-    """q, v (P, DH), kT (DH, P) -> norms N_t (T,), h (P, DH). strip (8, P) is overwritten."""
+    """q, v (P, DH), kT (DH, P) -> norms N_t (T,), numerators (P, DH). strip (8, P) is overwritten."""
     padded = len(strip) // ROWS
     width = len(q) // padded
     factor = np.float32(1 / math.sqrt(width))
@@ -97,13 +97,18 @@ def read_head(
                 total += value
             scores[t + 1 :] = _ZERO
             norms[t] = total
-        h[start * width : (start + ROWS) * width] = _ZERO
-        add_product(strip, padded, UNIT, v, width, h[start * width :], width, width, start + ROWS)
-        for t in range(start, min(start + ROWS, tokens)):
-            inverse = _ONE / (max(abs(norms[t]), exp(np.float32(-scale[t]))) + FLOOR)
-            own = h[t * width : (t + 1) * width]
-            for e in range(width):
-                own[e] *= inverse
+        sums[start * width : (start + ROWS) * width] = _ZERO
+        add_product(strip, padded, UNIT, v, width, sums[start * width :], width, width, start + ROWS)
+
+
+@inner_kernel
+def divide_by_normaliser(norms: Any, scale: Any, tokens: int, width: int, sums: Any) -> None:
+    """Numerators (P, DH) -> h."""
+    for t in range(tokens):
+        inverse = _ONE / (max(abs(norms[t]), exp(np.float32(-scale[t]))) + FLOOR)
+        own = sums[t * width : (t + 1) * width]
+        for e in range(width):
+            own[e] *= inverse
 
 
 @inner_kernel

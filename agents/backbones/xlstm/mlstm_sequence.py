@@ -25,37 +25,29 @@ from lram.agents.backbones.kernels.compiler import inner_kernel, kernel, put, si
 from lram.agents.backbones.kernels.convolution import before_silu, convolve_row_backward
 from lram.agents.backbones.kernels.tiles import COLUMNS, ROWS, UNIT, add_product, blockwise, blockwise_weight
 from lram.agents.backbones.sequences import arrays, over_rows
+from lram.agents.backbones.xlstm.mlstm_chunks import chunk_of, read_head_chunks, read_head_chunks_backward
 from lram.agents.backbones.xlstm.mlstm_head import (
     BLOCK,
+    divide_by_normaliser,
     gate_gradients,
     log_weights,
     normaliser_gradient,
-    read_head,
     read_head_backward,
+    sum_head,
     transpose,
 )
 
 if TYPE_CHECKING:
     from lram.agents.backbones.xlstm.plain import MLSTMLayer
 
-MOST_TOKENS = 1536
-"""Longer sequences are read in chunks by the plain form: its time grows linearly.
-
-An update of a model of 1M weights takes 0.64 times as long as in the plain form at 1,152 tokens, 0.73 times
-at 1,536 and 1.2 times at 1,920; of 16M weights 0.6 and 0.79 times at the first two (``lram bench train``,
-one thread of a Xeon).
-"""
-
 _EPS = np.float32(1e-5)  # of the norm
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-def can_read(layer: MLSTMLayer, tokens: int) -> bool:
-    """Return whether the layer's sizes suit the tiles, and the sequence is not too long."""
+def can_read(layer: MLSTMLayer) -> bool:
+    """Return whether the layer's sizes suit the tiles."""
     inner, heads = len(layer.learnable_skip), layer.mlstm_cell.heads
-    return (
-        inner // layer.q_proj.weight.shape[0] == 4 and inner // heads % COLUMNS == 0 and tokens <= MOST_TOKENS
-    )
+    return inner // layer.q_proj.weight.shape[0] == 4 and inner // heads % COLUMNS == 0
 
 
 def read(layer: MLSTMLayer, up: Tensor) -> Tensor:
@@ -90,7 +82,8 @@ class _ReadMLSTM(torch.autograd.Function):
         heads = len(weights[4]) // 2
         convolved, h, out = (up.new_empty(rows, tokens, inner) for _ in range(3))
         gates, norms = up.new_empty(rows, tokens, 2 * heads), up.new_empty(rows, heads, tokens)
-        over_rows(_read, arrays(up, convolved, gates, norms, h, out), arrays(*weights))
+        ctx.chunk = chunk_of(tokens, inner // heads)
+        over_rows(_read, arrays(up, convolved, gates, norms, h, out), (*arrays(*weights), ctx.chunk))
         ctx.save_for_backward(up, convolved, gates, norms, h, *weights)
         return out
 
@@ -107,7 +100,7 @@ class _ReadMLSTM(torch.autograd.Function):
         over_rows(
             _read_backward,
             arrays(up, convolved, gates, norms, h, dout.contiguous(), dup, *dweights),
-            arrays(*weights, turned.contiguous()),
+            (*arrays(*weights, turned.contiguous()), ctx.chunk),
         )
         return (dup, *(dweight.sum(dim=0) for dweight in dweights))
 
@@ -153,9 +146,25 @@ def _normalize(h: Any, heads: int, normed: Any, inverses: Any) -> None:
 
 @kernel
 def _read(  # type: ignore[no-untyped-def]
-    up, convolved, gates, norms, h, out, conv_weight, conv_bias, planes, gate_weight, gate_bias, scale, skip
+    up,
+    convolved,
+    gates,
+    norms,
+    h,
+    out,
+    conv_weight,
+    conv_bias,
+    planes,
+    gate_weight,
+    gate_bias,
+    scale,
+    skip,
+    chunk,
 ) -> None:
-    """up (B, S, 2 F) -> convolved, h, out (B, S, F), gates (B, S, 2 NH), norms (B, NH, S)."""
+    """up (B, S, 2 F) -> convolved, h, out (B, S, F), gates (B, S, 2 NH), norms (B, NH, S).
+
+    For no ``chunk`` numba compiles no code that reads in chunks.
+    """
     rows, tokens, inner = out.shape
     heads = norms.shape[1]
     width, padded = inner // heads, (tokens + COLUMNS - 1) // COLUMNS * COLUMNS
@@ -181,9 +190,13 @@ def _read(  # type: ignore[no-untyped-def]
         for head in range(heads):
             first = head * width
             _queries_keys_values(flat_up, flat_convolved, first, flat_planes, tokens, inner, q, k, v)
-            transpose(k, kT, padded, width)
             log_weights(gates[row], head, heads, a, most, log_scale, peak)
-            read_head(q, kT, v, a, most, log_scale, tokens, strip, norms[row, head], own)
+            if chunk is not None:
+                read_head_chunks(q, k, v, a, most, log_scale, tokens, width, norms[row, head], own)
+            else:
+                transpose(k, kT, padded, width)
+                sum_head(q, kT, v, a, most, tokens, strip, norms[row, head], own)
+                divide_by_normaliser(norms[row, head], log_scale, tokens, width, own)
             for t in range(tokens):
                 put(own[t * width : (t + 1) * width], h[row, t, first : first + width])
         for t in range(tokens):
@@ -282,6 +295,7 @@ def _read_backward(  # type: ignore[no-untyped-def]
     scale,
     skip,
     turned,
+    chunk,
 ) -> None:
     """dout (B, S, F) -> dup (B, S, 2 F), and the gradients of the weights of each row (B, ...)."""
     rows, tokens, inner = dout.shape
@@ -336,8 +350,6 @@ def _read_backward(  # type: ignore[no-untyped-def]
         for head in range(heads):
             first = head * width
             _queries_keys_values(flat_up, flat_convolved, first, flat_planes, tokens, inner, q, k, v)
-            transpose(k, kT, padded, width)
-            transpose(v, vT, padded, width)
             log_weights(gates[row], head, heads, a, most, log_scale, peak)
             for t in range(tokens):
                 inverse, dnorms[t], dlog_scale[t] = normaliser_gradient(
@@ -347,25 +359,46 @@ def _read_backward(  # type: ignore[no-untyped-def]
                 for e in range(width):
                     target[e] = source[e] * inverse
             dq[:], dk[:], dv[:] = _ZERO, _ZERO, _ZERO
-            read_head_backward(
-                q,
-                k,
-                kT,
-                vT,
-                a,
-                most,
-                peak,
-                tokens,
-                dnum,
-                dnorms,
-                dlog_scale,
-                weights,
-                dscores,
-                dq,
-                dk,
-                dv,
-                da,
-            )
+            if chunk is not None:
+                read_head_chunks_backward(
+                    q,
+                    k,
+                    v,
+                    a,
+                    most,
+                    peak,
+                    tokens,
+                    width,
+                    dnum,
+                    dnorms,
+                    dlog_scale,
+                    dq,
+                    dk,
+                    dv,
+                    da,
+                )
+            else:
+                transpose(k, kT, padded, width)
+                transpose(v, vT, padded, width)
+                read_head_backward(
+                    q,
+                    k,
+                    kT,
+                    vT,
+                    a,
+                    most,
+                    peak,
+                    tokens,
+                    dnum,
+                    dnorms,
+                    dlog_scale,
+                    weights,
+                    dscores,
+                    dq,
+                    dk,
+                    dv,
+                    da,
+                )
             gate_gradients(gates[row], head, heads, da, dlog_scale, dgates)
             places = (flat_dy, first, flat_dplanes, tokens, width)
             _project_backward(flat_convolved, first, inner, dq, flat_turned, first, inner, *places)

@@ -285,7 +285,7 @@ class MLSTMLayer(nn.Module):
         if compiled_for(up, self.learnable_skip):
             from lram.agents.backbones.xlstm import mlstm_sequence
 
-            if mlstm_sequence.can_read(self, up.shape[1]):
+            if mlstm_sequence.can_read(self):
                 read: Tensor = self.proj_down(mlstm_sequence.read(self, up).to(up.dtype))
                 return read
         x, z = up.chunk(2, dim=-1)  # (B, S, F) each
