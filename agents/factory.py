@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import json
 import os
 import re
 import sys
@@ -38,6 +37,7 @@ from lram.agents.adapters import load as load_adapted
 from lram.agents.api import Agent, AgentError, checked_agent
 from lram.agents.backbones.spec import BackboneSpec
 from lram.agents.calls import call_with, parse_arguments, split_call
+from lram.agents.checkpoints.description import read_description
 from lram.agents.checkpoints.known_tasks import KnownTasks, known_tasks
 from lram.agents.checkpoints.shipped import shipped_checkpoints
 from lram.agents.compute import Compute
@@ -187,8 +187,7 @@ def _exists(spec: str) -> bool:
 
 
 def _shipped_row(folder: Path) -> str:
-    plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config = config_from_dict(plain["model"])
+    config = config_from_dict(read_description(folder).model)
     return f"{config.describe()}, {config.layers} blocks of width {config.width}, trained; it comes along"
 
 

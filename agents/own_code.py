@@ -21,11 +21,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from lram.agents.api import AgentError
 from lram.agents.backbones.registry import points as backbone_points
-from lram.agents.durable import read_regular
+from lram.agents.checkpoints.description import read_description
 from lram.agents.installed import entry_points
 from lram.agents.spec import parse_agent
 from lram.agents.sums import files_digest as files_digest  # for agents of users
@@ -34,8 +32,6 @@ GROUP = "lram.agents"
 """Entry points of agents."""
 
 _MOST_FILES = 5000
-_CONFIG_FILE = "config.json"  # as lram.agents.checkpoints.folder has it, which imports torch
-_LARGEST_CONFIG = 64 << 20
 _NAMED = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 # By digest, name and how it is read: parsing takes nearly all of the time, and one command asks often.
 _IMPORTED: dict[tuple[str, str, bool, bool], tuple[str, ...]] = {}
@@ -168,12 +164,10 @@ def _backbone_module(name: str) -> str:
 
 def _checkpoint_module(folder: str | Path) -> str:
     try:
-        content = read_regular(Path(folder) / _CONFIG_FILE, _LARGEST_CONFIG)
-        raw = msgspec.json.decode(content, type=dict[str, msgspec.Raw])  # the card may be large
-        model = msgspec.json.decode(raw.get("model", msgspec.Raw(b"{}")), type=dict[str, Any])
-    except (OSError, ValueError, msgspec.MsgspecError, RecursionError):
+        model = read_description(Path(folder)).model
+    except AgentError:
         return ""
-    return _model_module(model)
+    return _model_module(model) if isinstance(model, dict) else ""
 
 
 def _model_module(model: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from lram.agents.training.recipe import ModelSection, Recipe
-from lram.agents.training.recipe_text import recipe_from_dict
+from lram.agents.training.recipe_text import recipe_of_card
 from lram.envs.task import Split
 from lram.harness.storage.provenance import collect
 from lram.harness.waiting import LINE_EVERY_S, Pace, left, say, still
@@ -71,10 +71,7 @@ def finetuning_recipe(
     from lram.agents.model.config import config_to_dict
 
     _, meta = load_checkpoint(checkpoint_folder(checkpoint))
-    recorded = meta.card.get("recipe")
-    base = (
-        recipe_from_dict(recorded, f"the card of {checkpoint}") if isinstance(recorded, Mapping) else Recipe()
-    )
+    base = recipe_of_card(meta.card, str(checkpoint)) or Recipe()
     rate = learning_rate if learning_rate is not None else base.optimizer.learning_rate
     model = ModelSection(init_from=str(checkpoint))
     name = f"fine-tuned from {meta.digest[:12]}"

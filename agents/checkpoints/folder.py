@@ -7,7 +7,6 @@ wants to say, as plain JSON.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sys
 import tempfile
@@ -24,9 +23,17 @@ from safetensors.torch import save_file
 
 from lram.agents.api import AgentError
 from lram.agents.backbones.registry import MissingBackboneError
+from lram.agents.checkpoints.description import (
+    CONFIG_FILE,
+    FILES,
+    FORMAT,
+    VERSION,
+    WEIGHTS_FILE,
+    read_description,
+)
 from lram.agents.checkpoints.digests import Weights, digest_of_weights
 from lram.agents.checkpoints.weights import FLOATS, WeightsError, WeightsFile, os_errors
-from lram.agents.durable import open_regular, publish_folder, read_regular, sync_folder
+from lram.agents.durable import open_regular, publish_folder, sync_folder
 from lram.agents.model.config import ModelConfig, config_from_dict, config_to_dict
 from lram.agents.model.network import ActionModel, check_memory, float32_by_default, without_memory
 from lram.agents.model.tokens import ACTION_DIMS, CLASSES
@@ -34,13 +41,6 @@ from lram.agents.places import placed
 from lram.agents.shown import command, shown
 from lram.agents.sums import SUMS_FILE, check_sum, file_sum, read_sums, render_sums
 
-FORMAT = "lram-checkpoint"
-VERSION = 1
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-FILES = (CONFIG_FILE, WEIGHTS_FILE)
-LARGEST_CONFIG = 64 << 20
-"""Bytes of the largest ``config.json`` that is read, its card included."""
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".zip")
 
 
@@ -185,18 +185,13 @@ def load_checkpoint(folder: str | Path) -> tuple[ActionModel, CheckpointMeta]:
         other = ", or convert it with 'lram import-checkpoint'" if folder.is_file() else ""
         raise AgentError(f"checkpoint {folder} {what}; give the folder that holds {CONFIG_FILE}{other}")
     sums = read_sums(folder, FILES)
-    config, trained, card, target_returns = _read_config(folder / CONFIG_FILE, sums)
+    trained, plain, card, target_returns = read_description(folder, sums)
+    config = _config_of(folder / CONFIG_FILE, plain)
     model = _load_model(config, folder / WEIGHTS_FILE, sums)
     if sums is None:
         _tell_unverified(folder)
     digest = model_digest(model, target_returns)
     return model.eval(), CheckpointMeta(config, trained, digest, card, target_returns, sums is not None)
-
-
-def read_card(folder: str | Path) -> dict[str, Any]:
-    """Return a checkpoint's card without reading its weights; AgentError where it is none or damaged."""
-    folder = placed(folder)
-    return _read_config(folder / CONFIG_FILE, read_sums(folder, FILES))[2]
 
 
 @cache
@@ -212,43 +207,14 @@ def _tell_unverified(folder: Path) -> None:
         )
 
 
-def _read_config(
-    path: Path, sums: Mapping[str, str] | None
-) -> tuple[ModelConfig, bool, dict[str, Any], dict[str, float]]:
+def _config_of(path: Path, model: Any) -> ModelConfig:
+    """Return the configuration that stands in ``path`` under ``model``."""
     try:
-        content = read_regular(path, LARGEST_CONFIG)
-    except FileNotFoundError:
-        raise AgentError(
-            f"{path.parent} has no {CONFIG_FILE}, so it is no checkpoint; give another folder"
-        ) from None
-    except OSError as error:
-        raise AgentError(f"{path} cannot be read ({error.strerror}); copy or save it again") from None
-    check_sum(path.parent, CONFIG_FILE, hashlib.sha256(content).hexdigest(), sums)
-    try:
-        plain = msgspec.json.decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise AgentError(f"{path} is not JSON ({error}); restore it or save the checkpoint again") from None
-    if not isinstance(plain, dict) or plain.get("format") != FORMAT:
-        raise AgentError(f"{path} is not of the format {FORMAT}; convert the model or give another folder")
-    if plain.get("version") != VERSION:
-        version = shown(msgspec.json.encode(plain.get("version")).decode())
-        raise AgentError(f"{path} has version {version}, not {VERSION}; update lram-bench")
-    unknown = sorted(plain.keys() - {"format", "version", "trained", "model", "target_returns", "card"})
-    if unknown:
-        raise AgentError(f"{path} has an unknown field {shown(unknown[0])!r}; remove it or update lram-bench")
-    if not isinstance(plain.get("trained"), bool) or not isinstance(plain.get("card", {}), dict):
-        raise AgentError(f"{path}: trained must be true or false, and card an object; fix the file")
-    try:
-        config = config_from_dict(plain.get("model"))
+        return config_from_dict(model)
     except MissingBackboneError as error:
         raise AgentError(f"{path}: {error}") from None
     except AgentError as error:
         raise AgentError(f"{path}: {error}; fix the file or save the checkpoint again") from None
-    try:
-        target_returns = msgspec.convert(plain.get("target_returns", {}), dict[str, float])
-    except msgspec.ValidationError as error:
-        raise AgentError(f"{path}: target_returns is no object of numbers ({error}); fix the file") from None
-    return config, plain["trained"], plain.get("card", {}), target_returns
 
 
 def _load_model(config: ModelConfig, path: Path, sums: Mapping[str, str] | None) -> ActionModel:

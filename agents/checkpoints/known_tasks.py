@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from lram.agents.checkpoints.description import section
+
 
 class KnownTasks(NamedTuple):
     """The tasks of a model's training.
@@ -23,9 +25,8 @@ class KnownTasks(NamedTuple):
 
 def known_tasks(card: Mapping[str, Any]) -> KnownTasks:
     """Return what the card of a trained checkpoint tells; whatever is not as it should be tells nothing."""
-    data = card.get("data")
-    last = data.get("tasks") if isinstance(data, Mapping) else None
-    if not isinstance(last, Mapping) or not last:
+    last = section(section(card, "data"), "tasks")
+    if not last:
         return KnownTasks(None)
     earlier = card.get("earlier_tasks")
     noted = isinstance(earlier, list | tuple) and all(isinstance(task, str) for task in earlier)

@@ -14,6 +14,8 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from lram.agents.checkpoints.description import CONFIG_FILE
+
 _FOLDERS = {
     "small-xlstm[1:0]": "small-xlstm-1-0",
     "small-xlstm[7:1]": "small-xlstm-7-1",
@@ -32,7 +34,7 @@ def shipped_checkpoints() -> dict[str, Path]:
     """Return the folder of every trained model that is here, by the name an agent is asked for with."""
     base = Path(str(resources.files("lram.agents").joinpath("data/checkpoints")))
     return {
-        name: base / folder for name, folder in _FOLDERS.items() if (base / folder / "config.json").is_file()
+        name: base / folder for name, folder in _FOLDERS.items() if (base / folder / CONFIG_FILE).is_file()
     }
 
 

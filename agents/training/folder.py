@@ -29,7 +29,8 @@ from typing import Literal
 import msgspec
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoints.folder import CONFIG_FILE, WEIGHTS_FILE, remove_checkpoint
+from lram.agents.checkpoints.description import CONFIG_FILE, WEIGHTS_FILE
+from lram.agents.checkpoints.folder import remove_checkpoint
 from lram.agents.checksums import ChecksumError, sign_file, verify_file
 from lram.agents.durable import InUseError, Lock, is_scratch_of, laid_by_desktop, read_regular, write_durably
 from lram.agents.shown import command, shown

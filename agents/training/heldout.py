@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lram.agents.api import AgentError
+from lram.agents.checkpoints.description import section
 from lram.agents.trajectories.digests import Packed, pack, united
 
 if TYPE_CHECKING:
@@ -115,30 +116,30 @@ def split_digests(
 
 def card_facts(selection: Selection, facts: SplitFacts | None) -> dict[str, Any]:
     """Return what the card says under :data:`KEY`."""
-    section: dict[str, Any] = {"unit": selection.unit}
+    told: dict[str, Any] = {"unit": selection.unit}
     if facts is not None:
-        section |= asdict(facts)
+        told |= asdict(facts)
         for name in _EARLIER:  # they are of trainings that began from a checkpoint (compared_with_earlier)
-            del section[name]
-    return section
+            del told[name]
+    return told
 
 
 def compared_with_earlier(
-    section: Mapping[str, Any], held_out: Iterable[str], earlier: str, complete: bool
+    told: Mapping[str, Any], held_out: Iterable[str], earlier: str, complete: bool
 ) -> dict[str, Any]:
     """Return what the card says under :data:`KEY` where training began from a checkpoint.
 
     Args:
-        section: What :func:`card_facts` gave.
+        told: What :func:`card_facts` gave.
         held_out: Digests of the episodes that are validated on.
         earlier: Packed digests of what the trainings before were trained on, as far as they are known.
         complete: Whether they are all.
     """
-    if "validation" not in section:  # it is not known what is held out
-        return dict(section)
+    if "validation" not in told:  # it is not known what is held out
+        return dict(told)
     known = Packed(earlier)
     values = (sum(digest in known for digest in held_out), complete)
-    return {**section, **dict(zip(_EARLIER, values, strict=True))}
+    return {**told, **dict(zip(_EARLIER, values, strict=True))}
 
 
 def all_trajectories(card: Mapping[str, Any]) -> tuple[str, bool]:
@@ -146,8 +147,7 @@ def all_trajectories(card: Mapping[str, Any]) -> tuple[str, bool]:
 
     And whether they are all: cards of earlier versions do not tell, and long lists are left out.
     """
-    own, before = recorded_facts(card), card.get(EARLIER_KEY)
-    before = before if isinstance(before, Mapping) else {}
+    own, before = recorded_facts(card), section(card, EARLIER_KEY)
     texts = (own.digests if own else "", str(before.get("digests", "")))
     complete = own is not None and len(own.digests) > 0
     if card.get("init_from"):
@@ -161,17 +161,14 @@ def all_trajectories(card: Mapping[str, Any]) -> tuple[str, bool]:
 
 def recorded_facts(card: Mapping[str, Any]) -> SplitFacts | None:
     """Return what a checkpoint's card tells; None where it tells nothing that can be read."""
-    data = card.get("data")
-    section = data.get(KEY) if isinstance(data, Mapping) else None
-    if not isinstance(section, Mapping):
-        return None
+    facts = section(section(card, "data"), KEY)
     names = ("training", "different", "validation", "validation_in_training")
-    counts = [section.get(name) for name in names]
-    digests = section.get("digests", "")
+    counts = [facts.get(name) for name in names]
+    digests = facts.get("digests", "")
     if not all(type(count) is int and count >= 0 for count in counts) or not isinstance(digests, str):
         return None
     training, different, validation, both = (int(count or 0) for count in counts)
-    again, complete = (section.get(name) for name in _EARLIER)
+    again, complete = (facts.get(name) for name in _EARLIER)
     return SplitFacts(
         training,
         different,

@@ -128,6 +128,16 @@ def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     return recipe_from_dict(plain)
 
 
+def recipe_of_card(card: Mapping[str, Any], whose: str) -> Recipe | None:
+    """Return the recipe that the card of the checkpoint ``whose`` tells; None where it tells none.
+
+    Raises:
+        AgentError: It is no recipe that this version reads.
+    """
+    recorded = card.get("recipe")
+    return recipe_from_dict(recorded, f"the card of {whose}") if isinstance(recorded, Mapping) else None
+
+
 def names_warmup(path: str | Path) -> bool:
     """Return whether a recipe's file, or its base, says ``optimizer.warmup_updates`` itself."""
     optimizer = _read_based(Path(path)).get("optimizer")

@@ -161,13 +161,13 @@ def _reach(agent: ModelAgent) -> int | None:
 
 def _card(spec: str) -> Mapping[str, Any]:
     """Return the card of the checkpoint that ``spec`` names; empty for untrained models and own code."""
-    from lram.agents.checkpoints.folder import load_checkpoint
+    from lram.agents.checkpoints.description import read_card
     from lram.agents.checkpoints.shipped import shipped_checkpoints
 
     folder = shipped_checkpoints().get(spec, Path(spec))
     if not folder.is_dir():
         return {}
-    return load_checkpoint(folder)[1].card
+    return read_card(folder)
 
 
 def _trained(card: Mapping[str, Any], requested: int | None) -> tuple[int | None, str]:

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from lram.agents.checkpoints.description import section, store_digests
 from lram.agents.model.encoders import fits_model
 from lram.agents.patterns import fits
 from lram.agents.shown import few
 from lram.agents.training.heldout import all_trajectories, trained_trajectories
-from lram.agents.training.recipe_text import recipe_from_dict
+from lram.agents.training.recipe_text import recipe_of_card
 from lram.agents.training.sampling import chances
 from lram.agents.training.selection import Selection, digests_of, select, selection_of
 from lram.agents.trajectories import TrajectoryStore
@@ -57,9 +58,7 @@ class Wanted:
 
 def trained_length(card: Mapping[str, Any]) -> int | None:
     """Return the timesteps of the sequences that a checkpoint was trained on, as its card tells; or None."""
-    recipe = card.get("recipe")
-    sampling = recipe.get("sampling") if isinstance(recipe, Mapping) else None
-    length = sampling.get("context") if isinstance(sampling, Mapping) else None
+    length = section(section(card, "recipe"), "sampling").get("context")
     return length if type(length) is int and length > 0 else None
 
 
@@ -156,7 +155,7 @@ def _unseen(
     left = {(place, episode.number) for place, store in enumerate(stores) for episode in store.episodes}
     shares, silent = [], []
     for label, card in cards.items():
-        digests = _digests(card)
+        digests = store_digests(card)
         if not digests:
             silent.append(label)
             continue
@@ -240,12 +239,6 @@ def _without_copies(
     return left - copies, said
 
 
-def _digests(card: Mapping[str, Any]) -> list[str]:
-    data = card.get("data")
-    stores = data.get("stores") if isinstance(data, Mapping) else None
-    return [str(one["digest"]) for one in stores or [] if isinstance(one, Mapping) and "digest" in one]
-
-
 def _refuse_grown(stores: Sequence[TrajectoryStore], digests: Sequence[str], label: str) -> None:
     """Raise LramError for a store that has more than when ``label`` was trained on it."""
     for store in stores:
@@ -259,13 +252,12 @@ def _refuse_grown(stores: Sequence[TrajectoryStore], digests: Sequence[str], lab
 
 
 def _selection(card: Mapping[str, Any], label: str) -> Selection:
-    recipe = card.get("recipe")
-    if not isinstance(recipe, Mapping):
+    read = recipe_of_card(card, label)
+    if read is None:
         raise LramError(
             f"the card of {label} names its stores but no recipe, so what it held out is not known; give "
             "a store that it never saw"
         )
-    read = recipe_from_dict(recipe, f"the card of {label}")
     if not read.data.validation_share:
         raise LramError(f"{label} held nothing out of its stores; give a store that it never saw")
     return selection_of(read)

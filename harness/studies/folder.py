@@ -27,6 +27,7 @@ from typing import TypeVar
 
 import msgspec
 
+from lram.agents.checkpoints.description import CONFIG_FILE
 from lram.agents.durable import is_scratch_of, laid_by_desktop, read_regular, write_durably
 from lram.harness.errors import LramError
 from lram.harness.storage.json_files import DAMAGE, read_json, write_json
@@ -113,7 +114,7 @@ class CellFolder:
 
     def is_trained(self) -> bool:
         """Return whether the final checkpoint is there."""
-        return (self.checkpoint / "config.json").is_file()
+        return (self.checkpoint / CONFIG_FILE).is_file()
 
     def run(self) -> Run | None:
         """Return the evaluation; None where it was not begun, LramError where it is of another cell."""

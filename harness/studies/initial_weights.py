@@ -70,11 +70,10 @@ def check_initial_weights(cells: Sequence[CellFolder]) -> None:
 
 def _began_from(train: Path) -> str:
     """Return the digest of the checkpoint that a training began from; empty where it does not tell."""
-    from lram.agents.checkpoints.folder import read_card
+    from lram.agents.checkpoints.description import origin_digest, read_card
     from lram.agents.training.folder import FINAL, beginning_of, is_finished
 
     if is_finished(train):
-        origin = read_card(train / FINAL).get("init_from")
-        return str(origin.get("digest", "")) if isinstance(origin, Mapping) else ""
+        return origin_digest(read_card(train / FINAL))
     beginning = beginning_of(train)
     return "" if beginning is None else beginning.init_from

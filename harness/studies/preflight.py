@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lram.agents.api import AgentError
+from lram.agents.checkpoints.description import CONFIG_FILE
 from lram.agents.checkpoints.shipped import checkpoint_folder
 from lram.agents.patterns import fits
 from lram.agents.shown import few
@@ -70,8 +71,6 @@ def _of(asked: Evaluation) -> RunRequest:
 
 
 def _check_recipe(recipe: Recipe, title: str, tasks: set[str]) -> None:
-    from lram.agents.checkpoints.folder import CONFIG_FILE  # which imports torch, and most commands need none
-
     section = recipe.model
     try:
         if not section.init_from:

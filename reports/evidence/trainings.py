@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from lram.agents.api import AgentError
+from lram.agents.checkpoints.description import CONFIG_FILE, WEIGHTS_FILE, read_description
 from lram.agents.checkpoints.digests import digest_of_file
 from lram.agents.durable import read_regular
 from lram.agents.model.config import ModelConfig, config_from_dict
@@ -24,13 +25,13 @@ from lram.agents.training.heldout import KEY, SplitFacts, recorded_facts
 from lram.agents.training.recipe import EARLIER_DEFAULTS, flat, model_config, recipe_digest, recipe_to_dict
 from lram.agents.training.recipe_text import read_recipe
 from lram.agents.training.sinks import METRICS_FILE, read_metrics
-from lram.harness.errors import LramError
+from lram.harness.errors import LramError, as_lram_error
 from lram.harness.storage.number_checks import check_numbers, wrong
 from lram.reports.model.training import Measures
 
 _RECIPE_FILE = "recipe.toml"
 _CHECKPOINT = Path("checkpoint")
-_WEIGHTS = _CHECKPOINT / "model.safetensors"
+_WEIGHTS = _CHECKPOINT / WEIGHTS_FILE
 _LABELLED = re.compile(r"(?P<label>[^=/\\]+)=(?P<folder>.+)")
 _ADVICE = "restore it, or leave this training out"
 _T = TypeVar("_T")
@@ -160,11 +161,11 @@ def _load(label: str, folder: Path) -> Training:
         raise LramError(
             f"{folder} is not a training run: it has no {_RECIPE_FILE}; 'lram train' makes training runs"
         )
-    for file in (folder / METRICS_FILE, folder / _CHECKPOINT / "config.json", folder / _WEIGHTS):
+    for file in (folder / METRICS_FILE, folder / _CHECKPOINT / CONFIG_FILE, folder / _WEIGHTS):
         if file.exists() and not file.is_file():
             raise LramError(f"{file} is no regular file; {_ADVICE}")
     try:
-        ended = (folder / _CHECKPOINT / "config.json").is_file()
+        ended = (folder / _CHECKPOINT / CONFIG_FILE).is_file()
         facts = _ended(folder) if ended else _on_the_way(folder)
         if ended and not (folder / METRICS_FILE).is_file():
             raise LramError(f"{folder} has no {METRICS_FILE}, so its curves are lost; {_ADVICE}")
@@ -244,16 +245,14 @@ class _Card:
 
 
 @dataclass(frozen=True, slots=True)
-class _Config:
-    model: dict[str, Any]
+class _Trained:
     card: _Card
-    target_returns: dict[str, float] = field(default_factory=dict)
 
 
 def _ended(folder: Path) -> TrainingFacts:
-    file = folder / _CHECKPOINT / "config.json"
-    found = _typed(_json(file), _Config, file)
-    card, model = found.card, config_from_dict(found.model)
+    file = folder / _CHECKPOINT / CONFIG_FILE
+    found = read_description(folder / _CHECKPOINT)
+    card, model = _typed({"card": found.card}, _Trained, file).card, config_from_dict(found.model)
     recipe = _typed(card.recipe, _Recipe, file)
     weights = folder / _WEIGHTS
     return TrainingFacts(
@@ -278,9 +277,8 @@ def _ended(folder: Path) -> TrainingFacts:
 
 def card_of(checkpoint: Path) -> Mapping[str, Any]:
     """Return the card of a checkpoint; empty where it has none, LramError where its file is damaged."""
-    found = _json(checkpoint / "config.json")
-    card = found.get("card") if isinstance(found, dict) else None
-    return card if isinstance(card, dict) else {}
+    with as_lram_error():
+        return read_description(checkpoint).card
 
 
 def _digest(weights: Path, config: ModelConfig, target_returns: Mapping[str, float]) -> str:

@@ -21,7 +21,8 @@ def evaluated_checkpoint(folder: Path, runs: Sequence[Run]) -> PublishedCheckpoi
         AgentError: It is no checkpoint, or damaged.
         LramError: No agent of the runs has its digest, or only agents with noise have it.
     """
-    from lram.agents.checkpoints.folder import FILES, load_checkpoint
+    from lram.agents.checkpoints.description import FILES
+    from lram.agents.checkpoints.folder import load_checkpoint
 
     _, meta = load_checkpoint(folder)
     agents = {agent.label: agent for run in runs for agent in run.plan.agents}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lram.agents.api import AgentError
+from lram.agents.checkpoints.description import read_card
 from lram.agents.checkpoints.known_tasks import known_tasks
 from lram.agents.shown import few
 from lram.envs.errors import SelectionError
@@ -32,8 +33,6 @@ def trained_tasks(checkpoint: Path, domains: Sequence[str]) -> list[str]:
         checkpoint: Its folder.
         domains: Of its training, where the card does not tell its tasks.
     """
-    from lram.agents.checkpoints.folder import read_card
-
     try:
         known = known_tasks(read_card(checkpoint)).tasks
     except AgentError:  # a hint is no place to find out that a checkpoint was damaged

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from lram.agents.checkpoints.folder import CONFIG_FILE, WEIGHTS_FILE
+from lram.agents.checkpoints.description import CONFIG_FILE, WEIGHTS_FILE
 from lram.agents.checksums import ChecksumError, sign_file, unsigned_file
 from lram.agents.sums import SUMS_FILE, read_sums, render_sums
 from lram.agents.training.folder import RECIPE_FILE, signed_recipe, unsigned_recipe

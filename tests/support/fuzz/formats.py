@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lram.agents.api import AgentError
-from lram.agents.checkpoints.folder import load_checkpoint, read_card, save_checkpoint
+from lram.agents.checkpoints.description import read_card
+from lram.agents.checkpoints.folder import load_checkpoint, save_checkpoint
 from lram.agents.checkpoints.importing import import_checkpoint
 from lram.agents.factory import create_agent
 from lram.agents.model.config import config_from_dict, config_to_dict
