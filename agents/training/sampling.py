@@ -13,7 +13,7 @@ generator (Philox) that is keyed by what it is for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TypeAlias
@@ -126,6 +126,27 @@ def in_order(domains: Iterable[str]) -> list[str]:
     return [name for name in DOMAINS if name in there] + sorted(there - set(DOMAINS))
 
 
+def weightless(weights: Mapping[str, int]) -> frozenset[str]:
+    """Return the domains of weight 0: nothing of them is used, neither to train nor to validate on."""
+    return frozenset(name for name, weight in weights.items() if weight == 0)
+
+
+def in_use(domains: Iterable[str], without: Container[str]) -> list[str]:
+    """Return ``domains`` but for those in ``without``, in the order in which they take turns.
+
+    Args:
+        domains: Those that are there.
+        without: Those of weight 0 (:func:`weightless`).
+
+    Raises:
+        AgentError: None is left.
+    """
+    kept = [name for name in in_order(domains) if name not in without]
+    if not kept:
+        raise AgentError("every domain has the weight 0, so there is nothing to train on; raise one")
+    return kept
+
+
 def domain_cycle(domains: Sequence[str], weights: Mapping[str, int] | None = None) -> tuple[str, ...]:
     """Return the domains whose turn it is, micro-batch after micro-batch; then it begins anew.
 
@@ -146,9 +167,7 @@ def domain_cycle(domains: Sequence[str], weights: Mapping[str, int] | None = Non
             raise AgentError(
                 f"{name} has the weight {weight} but no episodes are selected in it; there are: {there}"
             )
-    turns = {name: weights.get(name, 1) for name in in_order(domains) if weights.get(name, 1)}
-    if not turns:
-        raise AgentError("every domain has the weight 0, so there is nothing to train on; raise one")
+    turns = {name: weights.get(name, 1) for name in in_use(domains, weightless(weights))}
     divisor = reduce(math.gcd, turns.values())
     turns = {name: weight // divisor for name, weight in turns.items()}
     total, credit = sum(turns.values()), dict.fromkeys(turns, 0)

@@ -20,7 +20,7 @@ from lram.agents.model.encoders import IMAGE_SHAPE
 from lram.agents.model.tokens import ACTION_DIMS, DISCRETE_ACTIONS
 from lram.agents.patterns import fits
 from lram.agents.shown import few
-from lram.agents.training.sampling import DomainEpisodes, Integers, chances, in_order
+from lram.agents.training.sampling import DomainEpisodes, Integers, chances, in_order, in_use, weightless
 
 if TYPE_CHECKING:
     from lram.agents.training.recipe import Recipe
@@ -86,7 +86,7 @@ def selection_of(recipe: Recipe) -> Selection:
         validation_share=data.validation_share,
         seed=data.seed,
         unit=data.validation_unit,
-        left_out=frozenset(name for name, weight in recipe.sampling.domain_weights.items() if not weight),
+        left_out=weightless(recipe.sampling.domain_weights),
     )
 
 
@@ -153,9 +153,8 @@ def select(
                 f"no episode of {domain} is left by the policies {few(map(repr, selection.policies))}; name "
                 f"others, or leave {domain} out of the tasks"
             )
-    tasks = tuple(specs[task] for task in sorted(found) if specs[task].domain not in selection.left_out)
-    if not tasks:
-        raise AgentError("every domain has the weight 0, so there is nothing to train on; raise one")
+    used = in_use((specs[task].domain for task in found), selection.left_out)
+    tasks = tuple(specs[task] for task in sorted(found) if specs[task].domain in used)
     _check_together(tasks, state_width)
     chosen: dict[str, list[tuple[int, _Episodes]]] = {}
     for index, spec in enumerate(tasks):

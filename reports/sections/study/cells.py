@@ -15,6 +15,7 @@ from typing import Any, Literal
 from lram.agents.api import AgentError
 from lram.agents.training.heldout import recorded_facts
 from lram.agents.training.recipe import EARLIER_DEFAULTS
+from lram.agents.training.sampling import weightless
 from lram.agents.training.sinks import METRICS_FILE, read_metrics
 from lram.envs.scores import Normaliser, audit, normalise, normalised_by
 from lram.envs.task import Task
@@ -343,15 +344,10 @@ def _incomparable(study: StudyFolder) -> str:
         usual = EARLIER_DEFAULTS.get(f"{section}.{field_}")  # a recipe of an earlier version lacks the field
         if len({str(_part(entry.recipe, section).get(field_, usual)) for entry in cells}) > 1:
             return f"levels are validated on {name}"
-    if len({_left_out_domains(entry.recipe) for entry in cells}) > 1:
+    # Of a domain of weight 0 nothing is validated on either.
+    if len({weightless(_part(_part(entry.recipe, "sampling"), "domain_weights")) for entry in cells}) > 1:
         return "levels are validated on different domains (weights of 0 in sampling.domain_weights)"
     return ""
-
-
-def _left_out_domains(recipe: Mapping[str, Any]) -> frozenset[str]:
-    """Return the domains of which a recipe uses nothing, not even for validation."""
-    weights = _part(_part(recipe, "sampling"), "domain_weights")
-    return frozenset(domain for domain, turns in weights.items() if turns == 0)
 
 
 def _part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
