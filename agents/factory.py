@@ -23,7 +23,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -47,14 +46,12 @@ from lram.agents.installed import entry_points
 from lram.agents.model.config import config_from_dict
 from lram.agents.model.presets import is_preset, is_preset_like, parse_preset, preset_names
 from lram.agents.own_code import GROUP, named_module
+from lram.agents.own_modules import is_dotted, search_first, split_code
 from lram.agents.shown import shown
 from lram.agents.spec import parse_agent
 
 if TYPE_CHECKING:
     from lram.agents.model.network import ActionModel
-
-
-_OWN_MODULE = re.compile(r"[A-Za-z_][\w.]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +150,13 @@ def _base(spec: str, seed: int, compute: Compute) -> Agent:
 def _own_hint(spec: str) -> str:
     """Return how own code is to be named that was named by its file, or by what is no module's name."""
     place, colon, name = split_call(spec)[0].rpartition(":")
-    if not colon or not _OWN_MODULE.fullmatch(name):
+    if not colon or not is_dotted(name):
         return ""
     file = Path(place if place.endswith(".py") else f"{place}.py")
     module = ".".join(part for part in file.with_suffix("").parts if part != os.curdir)
-    if _OWN_MODULE.fullmatch(module) and not file.is_absolute() and ("/" in place or place.endswith(".py")):
+    if is_dotted(module) and not file.is_absolute() and ("/" in place or place.endswith(".py")):
         return f"own code is named by its module, not by its file: {module}:{name}"
-    if "/" not in place and not _OWN_MODULE.fullmatch(module):
+    if "/" not in place and not is_dotted(module):
         return (
             f"{shown(place)!r} is no name of a module, which begins with a letter of a to z or _ and has "
             "letters, digits, _ and dots after it; call the file so"
@@ -300,10 +297,8 @@ def _load_point(point: EntryPoint) -> Any:
 
 def _load_own(spec: str) -> Any:
     parse_arguments(spec)  # before anything of it is run
-    module_name, _, path = split_call(spec)[0].partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    module_name, path = split_code(split_call(spec)[0])
+    search_first(Path.cwd())
     if module_name.endswith(".py") and (hint := _own_hint(spec)):
         raise AgentError(f"there is no agent {spec!r}; {hint}")
     try:

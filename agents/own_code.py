@@ -25,6 +25,7 @@ from lram.agents.api import AgentError
 from lram.agents.backbones.registry import points as backbone_points
 from lram.agents.checkpoints.description import read_description
 from lram.agents.installed import entry_points
+from lram.agents.own_modules import split_code
 from lram.agents.spec import parse_agent
 from lram.agents.sums import files_digest as files_digest  # for agents of users
 
@@ -32,7 +33,6 @@ GROUP = "lram.agents"
 """Entry points of agents."""
 
 _MOST_FILES = 5000
-_NAMED = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 # By digest, name and how it is read: parsing takes nearly all of the time, and one command asks often.
 _IMPORTED: dict[tuple[str, str, bool, bool], tuple[str, ...]] = {}
 
@@ -157,7 +157,8 @@ def _backbone_module(name: str) -> str:
         if point.name == name:
             name = point.value
     module, colon, _ = name.partition(":")
-    # The name may come from a stranger's file, and only modules are looked for.
+    # The name may come from a stranger's file, and only modules are looked for: every one that Python would
+    # import, which are more than an agent can be named by.
     is_module = all(part.isidentifier() for part in module.strip().split("."))
     return module.strip() if colon and is_module else ""
 
@@ -271,5 +272,6 @@ def _imported(content: bytes, name: str, is_package: bool, texts: bool) -> Itera
                 yield base
                 yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
         elif texts and isinstance(node, ast.Constant) and isinstance(node.value, str):
-            named = _NAMED.fullmatch(node.value)
-            yield from named.groups() if named else ()
+            module, _ = split_code(node.value)
+            if module:
+                yield module

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable
-from pathlib import Path
 
-_SEARCHED: set[Path] = set()
-"""Folders on PYTHONPATH in which this process has found code that commands have to find again."""
+from lram.agents.own_modules import search_path_prefix
 
 
 def shown(text: str, longest: int = 80) -> str:
@@ -27,29 +24,10 @@ def few(names: Iterable[str], most: int = 5, between: str = ", ") -> str:
     return between.join(listed[:most]) + more
 
 
-def found_code(folder: Path) -> None:
-    """Note that a backbone's code was found in ``folder``, where that is on PYTHONPATH."""
-    places = [Path(place) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
-    if folder in [place.absolute() for place in places]:
-        _SEARCHED.add(folder)
-
-
 def command(*words: object) -> str:
     """Return the command line ``lram WORDS``, quoted as a shell reads it.
 
     Where it has to find code that this process has found in the working directory, PYTHONPATH stands before
-    it: commands search there for what they are given themselves only.
+    it.
     """
-    return f"{_search_path()}lram {shlex.join(map(str, words))}"
-
-
-def _search_path() -> str:
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:
-        return ""
-    if here not in _SEARCHED:
-        return ""
-    places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    others = [place for place in places if place and Path(place).absolute() != here]
-    return f"PYTHONPATH={':'.join(['$PWD', *map(shlex.quote, others)])} "
+    return f"{search_path_prefix()}lram {shlex.join(map(str, words))}"

@@ -10,7 +10,6 @@ A label (``label=...``) is the run's, and is taken off before. What a base means
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,7 @@ from lram.agents.acting.contexts import split_context
 from lram.agents.adapters import adapter_of
 from lram.agents.calls import split_call
 from lram.agents.experts.noise import split_noise
-
-_OWN_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+from lram.agents.own_modules import split_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +60,7 @@ class AgentSpec:
     @property
     def module(self) -> str:
         """The module that building it imports because it is named; empty where none is."""
-        if adapter_of(self.base) is not None or not _OWN_CODE.fullmatch(self.called):
-            return ""
-        return self.called.partition(":")[0]
+        return "" if adapter_of(self.base) is not None else split_code(self.called)[0]
 
     @property
     def heads(self) -> tuple[str, ...]:

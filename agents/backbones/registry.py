@@ -6,7 +6,6 @@ Imports no torch, and nothing from outside before it is asked for.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -30,7 +29,8 @@ from lram.agents.backbones import (
 )
 from lram.agents.backbones.spec import BackboneSpec, ModelShape, RenamedPreset
 from lram.agents.own_errors import own_code
-from lram.agents.shown import found_code, shown
+from lram.agents.own_modules import note_found
+from lram.agents.shown import shown
 
 if TYPE_CHECKING:
     from lram.agents.backbones.contract import Backbone
@@ -107,7 +107,8 @@ def find_spec(name: str) -> BackboneSpec:
     """Return the backbone of a kind (``gru``), of an entry point, or of code (``my_module:SPEC``).
 
     The name may come from a stranger's file, so code is imported from where Python finds it, and from nowhere
-    else: not from the working directory (:func:`search_working_directory`), nor from beside the file.
+    else: not from the working directory (:func:`lram.agents.own_modules.search_working_directory` is for
+    names that a user gives), nor from beside the file.
 
     Raises:
         AgentError: There is none, or its code cannot be imported; one sentence.
@@ -237,19 +238,6 @@ def _by_options() -> dict[type, BackboneSpec]:
     return {spec.options: spec for spec in BUILT_IN}
 
 
-def search_working_directory() -> None:
-    """Find code in the working directory, in this process and in those that it starts.
-
-    For a command line that names code itself; nothing that was read from a file calls this.
-    """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    places = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
-    if here not in places:
-        os.environ["PYTHONPATH"] = os.pathsep.join([*places, here])
-
-
 def _specs_beside(options: type) -> list[tuple[str, BackboneSpec]]:
     """Return the specifications in the module of a class, with their names."""
     module = sys.modules.get(options.__module__)
@@ -275,7 +263,7 @@ def _load(home: str, what: str) -> BackboneSpec:
         ) from error
     if file := getattr(module, "__file__", None):
         inner = module_name.count(".") + (Path(file).stem == "__init__")
-        found_code(Path(file).absolute().parents[inner])
+        note_found(Path(file).absolute().parents[inner])
     spec = vars(module).get(name)
     if not isinstance(spec, BackboneSpec):
         raise AgentError(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lram.agents.backbones.registry import search_working_directory
+from lram.agents.own_modules import search_working_directory
 from lram.agents.training.settings import apply_settings, setting_names
 from lram.harness.cli.options import NewCheckpointOption
 from lram.harness.cli.printing.paths import writing

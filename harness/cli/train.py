@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lram.agents.backbones.registry import search_working_directory
+from lram.agents.own_modules import search_working_directory
 from lram.agents.training.recipe import describe_fields
 from lram.agents.training.recipe_text import read_recipe, render_recipe, render_value
 from lram.agents.training.settings import setting_names

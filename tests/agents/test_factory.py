@@ -221,6 +221,7 @@ def test_a_transformers_brackets_name_its_cache() -> None:
     [
         ("ägent:A", "'ägent' is no name of a module, which begins with a letter of a to z"),
         ("my-agent:A", "'my-agent' is no name of a module, .*; call the file so"),
+        ("queue..x:A", "'queue..x' is no name of a module"),
         ("dom/ag.py:A", "own code is named by its module, not by its file: dom.ag:A"),
         ("./ag:A", "own code is named by its module, not by its file: ag:A"),
         ("ag.py:A", "own code is named by its module, not by its file: ag:A"),

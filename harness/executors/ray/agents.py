@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from lram.agents.api import Agent, AgentInfo
+from lram.agents.own_modules import search_first
 from lram.harness.errors import LramError
 from lram.harness.executors.ray.messages import AgentOrder, Described
 from lram.harness.executors.ray.node import held, scratch
@@ -58,8 +58,8 @@ def prepared(order: AgentOrder, artifacts: Artifacts) -> tuple[Agent, str]:
 
 def _prepare(order: AgentOrder, artifacts: Artifacts) -> tuple[Agent, str]:
     calm_threads()
-    if order.place and Path(order.place).is_dir() and order.place not in sys.path:
-        sys.path.insert(0, order.place)
+    if order.place and Path(order.place).is_dir():
+        search_first(order.place)
     agent = build_agent(order.agent.there(artifacts), order.seed, order.compute)
     _check_same(order, agent.info)
     with threads(order.threads):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from lram.agents.api import AgentError
+from lram.agents.own_modules import search_first
 from lram.harness.errors import LramError
 from lram.harness.executors.ray.node import die_with_raylet, own_folder, usual_priority
 from lram.harness.executors.ray.transfer import Artifacts, ShippedAgent
@@ -109,8 +109,8 @@ class _Sweep:
         self._order, self._folder = order, folder
         self._specs = {label: agent.there(artifacts) for label, agent in order.agents.items()}
         self._home = order.place if Path(order.place).is_dir() else None
-        if self._home and self._home not in sys.path:
-            sys.path.insert(0, self._home)
+        if self._home:
+            search_first(self._home)
         (folder / "logs").mkdir()
         self._read = 0
 
