@@ -96,11 +96,8 @@ def evaluate(
         episodes=episodes,
         seed=seed,
         protocols=protocols,
-        interpreters=machine.interpreters,
-        compute=machine.compute(),
-        threads=machine.threads,
         realtime_hz=realtime_hz,
-    )
+    ).on(machine)
     with executor.open(machine) as session:
         plan, built = plan_for(request, session)
         items = plan.items()

@@ -7,9 +7,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from lram.agents.adapters import with_absolute_file, without_folder
 from lram.agents.api import Agent, AgentInfo, MinimalAgent, TaskSpec, checked_agent
@@ -31,6 +31,9 @@ from lram.harness.rollout.translation import task_spec
 from lram.harness.selecting import selected
 from lram.harness.storage.record_checks import check_size, is_name
 from lram.harness.storage.records import SCHEMA, AgentEntry, PlannedTask, RunPlan, Skipped
+
+if TYPE_CHECKING:
+    from lram.harness.machine import Machine
 
 OBJECT_SPEC = "a Python object"
 # small-mamba@reset=50 is an agent with its context, not a label with its agent.
@@ -88,6 +91,12 @@ class RunRequest:
     compute: Compute = field(default_factory=Compute)
     threads: int = 1
     realtime_hz: float = 0.0
+
+    def on(self, machine: Machine) -> RunRequest:
+        """Return it with the interpreters, and the way to compute, of ``machine``."""
+        return replace(
+            self, interpreters=machine.interpreters, compute=machine.compute(), threads=machine.threads
+        )
 
 
 class PlanningPlace(Protocol):

@@ -182,11 +182,8 @@ def _forecast(
         episodes=asked.episodes,
         seed=asked.seed,
         protocols=asked.protocols,
-        interpreters=machine.interpreters,
-        compute=machine.compute(),
-        threads=machine.threads,
         realtime_hz=asked.realtime,
-    )
+    ).on(machine)
     found = forecast(request, machine, output.parent if output else Path.cwd(), silent=silent)
     show_forecast(found, json=json)
     if found.problems:

@@ -109,16 +109,7 @@ def collect(
     calm_threads()
     path = placed(store)
     check_writable(path)
-    request = RunRequest(
-        agents=agents,
-        tasks=tasks,
-        episodes=episodes,
-        seed=seed,
-        protocols=protocols,
-        interpreters=machine.interpreters,
-        compute=machine.compute(),
-        threads=machine.threads,
-    )
+    request = RunRequest(agents, tasks, episodes, seed, protocols).on(machine)
     with executor.open(machine) as session:
         plan, built = plan_for(request, session)
         plan = replace(plan, collected=True)

@@ -231,10 +231,7 @@ def scores_plan_of(plan: ExtrapolationPlan, machine: Machine) -> Any:
         episodes=plan.episodes,
         seed=plan.seed,
         protocols=plan.protocols,
-        interpreters=machine.interpreters,
-        compute=machine.compute(),
-        threads=machine.threads,
-    )
+    ).on(machine)
     with LOCAL.open(machine) as session:
         made, players = plan_for(request_of_run, session)
         evaluation.checked(session, players, made.items())

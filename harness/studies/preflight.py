@@ -17,7 +17,7 @@ from lram.harness.plan import RunRequest, plan_for
 from lram.harness.storage.record_checks import is_name
 from lram.harness.storage.records import RunPlan
 from lram.harness.studies.cells import Cell, cells_of
-from lram.harness.studies.study import Evaluation, Study
+from lram.harness.studies.study import Collect, Evaluation, Study
 
 
 def check_study(study: Study, executor: Executor) -> tuple[RunPlan, list[Cell]]:
@@ -32,16 +32,9 @@ def check_study(study: Study, executor: Executor) -> tuple[RunPlan, list[Cell]]:
     known = {task for path in study.data.stores for task in TrajectoryStore(path).tasks}
     with executor.open(Machine(workers=1)) as session:
         for asked in study.data.collect:
-            request = RunRequest(
-                agents=list(asked.agents),
-                tasks=list(asked.tasks),
-                episodes=asked.episodes,
-                seed=asked.seed,
-                protocols=asked.protocols,
-            )
-            plan_for(request, session)
+            plan_for(request_of(asked), session)
             known |= {task.id for task in select(list(asked.tasks))}
-        planned, _ = plan_for(_of(study.evaluation), session)
+        planned, _ = plan_for(request_of(study.evaluation), session)
     # No key is asked for yet, so any digests will do.
     stores = dict.fromkeys([*study.data.stores, *(["collected"] if study.data.collect else [])], "")
     cells = cells_of(study, stores, protocols_of(planned))
@@ -60,9 +53,12 @@ def protocols_of(plan: RunPlan) -> tuple[str, ...]:
     return tuple(sorted({task.protocol for task in plan.tasks}))
 
 
-def _of(asked: Evaluation) -> RunRequest:
+def request_of(asked: Collect | Evaluation) -> RunRequest:
+    """Return a section of a study as what is planned; an evaluation's models are not there yet, so that
+    random play stands in.
+    """
     return RunRequest(
-        agents="random",
+        agents=list(asked.agents) if isinstance(asked, Collect) else "random",
         tasks=list(asked.tasks),
         episodes=asked.episodes,
         seed=asked.seed,

@@ -24,7 +24,7 @@ from lram.harness.evaluation import evaluate, resume
 from lram.harness.executors.contract import Executor
 from lram.harness.executors.local import LOCAL
 from lram.harness.machine import Machine
-from lram.harness.plan import RunRequest, labelled_specs, plan_for
+from lram.harness.plan import labelled_specs, plan_for
 from lram.harness.progress import Progress, quiet
 from lram.harness.storage.json_files import read_json, write_json
 from lram.harness.storage.links import refuse_links
@@ -40,6 +40,7 @@ from lram.harness.studies.precision.records import (
     PrecisionTimes,
 )
 from lram.harness.studies.precision.study import PrecisionStudy
+from lram.harness.studies.preflight import protocols_of, request_of
 from lram.harness.trust import Trust
 from lram.harness.words import count
 
@@ -215,7 +216,6 @@ def _plan(study: PrecisionStudy, executor: Executor, machine: Machine) -> Precis
     """Return the plan of a study whose names were looked up and whose checkpoints were loaded."""
     from lram.harness.studies.precision.timing import model_agent
 
-    asked = study.evaluation
     cells: list[PrecisionCell] = []
     for label, spec in labelled(study).items():
         where = str(Path(spec).resolve()) if Path(spec).exists() and os.sep in spec else spec
@@ -226,17 +226,9 @@ def _plan(study: PrecisionStudy, executor: Executor, machine: Machine) -> Precis
             folder = name if name not in taken else f"{name}-{len(taken)}"
             cells.append(PrecisionCell(label, where, precision, f"{label}, {precision}", folder, digest))
     with executor.open(machine) as session:
-        request = RunRequest(
-            agents="random",
-            tasks=list(asked.tasks),
-            episodes=asked.episodes,
-            seed=asked.seed,
-            protocols=asked.protocols,
-        )
-        planned, _ = plan_for(request, session)
-    protocols = tuple(sorted({task.protocol for task in planned.tasks}))
+        planned, _ = plan_for(request_of(study.evaluation), session)
     versions = {name: version(name) for name in _COMPUTING}
-    return PrecisionPlan(SCHEMA, study, protocols, tuple(cells), versions)
+    return PrecisionPlan(SCHEMA, study, protocols_of(planned), tuple(cells), versions)
 
 
 def _opened(path: Path, plan: PrecisionPlan) -> PrecisionFolder:
