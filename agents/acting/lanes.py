@@ -70,6 +70,31 @@ class LaneStates:
         return given
 
 
+def tokens_there(config: ModelConfig, task: TaskSpec, *, fresh: bool) -> npt.NDArray[np.bool_]:
+    """Return which tokens of one decision are there, (pass_tokens,).
+
+    Args:
+        config: The model's.
+        task: The lane's. A discrete action stands in the first of the tokens of an action.
+        fresh: No decision was made yet, so that nothing is past.
+    """
+    there = np.ones(config.pass_tokens, dtype=np.bool_)
+    if fresh:
+        there[: config.pass_tokens - config.fresh_tokens] = False
+    elif config.actions_in_context and task.action == "discrete":
+        there[1:ACTION_DIMS] = False
+    return there
+
+
+def return_to_go(
+    task: TaskSpec, earned: np.float64 | npt.NDArray[np.float64]
+) -> float | np.float64 | npt.NDArray[np.float64]:
+    """Return what is asked for yet, scaled; 0 where the task asks for none. ``earned`` is not scaled."""
+    if task.target_return is None:  # a model that reads it is not given such a task
+        return 0.0
+    return (task.target_return - earned) / task.reward_scale
+
+
 class PassObservations(NamedTuple):
     """What the lanes of a block see.
 
@@ -145,7 +170,6 @@ class PassLayout:
     ) -> PassNumbers:
         """Return what ``rows`` of a block are given beside what they see, of last rewards by lane."""
         config = self.config
-        past = config.pass_tokens - config.fresh_tokens
         returns_to_go = np.zeros(self.rows, dtype=np.float32)
         last_rewards = np.zeros(self.rows, dtype=np.float32)
         classes = np.zeros((self.rows, ACTION_DIMS), dtype=np.int64)
@@ -153,15 +177,12 @@ class PassLayout:
         for row in rows:
             lane = block * self.rows + row
             task = state.task(lane)
-            if task.target_return is not None:  # it is, where the model reads it: refused otherwise
-                returns_to_go[row] = (task.target_return - state.earned[lane]) / task.reward_scale
-            valid[row, past:] = True
-            if not state.fresh[lane]:
+            fresh = bool(state.fresh[lane])
+            returns_to_go[row] = return_to_go(task, state.earned[lane])
+            valid[row] = tokens_there(config, task, fresh=fresh)
+            if not fresh:
                 last_rewards[row] = rewards[lane] / task.reward_scale
                 classes[row] = state.last_classes[lane]
-                valid[row, :past] = True
-                if config.actions_in_context and task.action == "discrete":
-                    valid[row, 1:ACTION_DIMS] = False
         return PassNumbers(
             returns_to_go,
             last_rewards,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lram.agents.acting.actions import past_classes
-from lram.agents.acting.lanes import LaneStates
+from lram.agents.acting.lanes import LaneStates, return_to_go, tokens_there
 from lram.agents.acting.model_agent import ModelAgent
 from lram.agents.api import Action, AgentError, Observation
 from lram.agents.backbones.states import State
@@ -107,7 +107,6 @@ def embed(
     """
     model, rows = agent.model, agent.rows
     steps, pass_tokens = len(encoded), model.config.pass_tokens
-    past = pass_tokens - model.config.fresh_tokens
     device = model.backbone.device
     blocks = []
     for block in sorted({lane // rows for lane in lanes}):
@@ -129,16 +128,12 @@ def embed(
             state.earned[lane] = earned[-1]
             states[row] = encoded[:, place]
             scaled[row] = given / task.reward_scale
-            if task.target_return is not None:
-                returns_to_go[row] = (task.target_return - earned) / task.reward_scale
+            returns_to_go[row] = return_to_go(task, earned)
             classes[row, 0] = state.last_classes[lane]
             for step in range(1, steps):
                 classes[row, step] = past_classes(actions[step - 1][place], task)
-            valid[row] = True
-            if model.config.actions_in_context and task.action == "discrete":
-                valid[row, :, 1:ACTION_DIMS] = False
-            if state.fresh[lane]:
-                valid[row, 0, :past] = False
+            valid[row] = tokens_there(model.config, task, fresh=False)
+            valid[row, 0] = tokens_there(model.config, task, fresh=bool(state.fresh[lane]))
         x = model.decision_tokens(
             states.flatten(0, 1),
             torch.from_numpy(returns_to_go).flatten().to(device),
