@@ -28,7 +28,8 @@ from lram.agents.backbones.registry import build_backbone
 from lram.agents.backbones.states import tensors
 from lram.agents.backbones.stepping import make_stepper
 from lram.agents.backbones.transformer.cache import CachedPass, cached_attention
-from lram.agents.backbones.xlstm.plain import SLSTMCell, _read_chunk
+from lram.agents.backbones.xlstm.mlstm import read_chunk
+from lram.agents.backbones.xlstm.slstm import SLSTMCell
 from lram.agents.checks.equivalence import Extent, model_checks
 from lram.agents.compute import Compute
 from lram.agents.model.config import ModelConfig
@@ -109,7 +110,7 @@ def test_an_mlstm_reads_its_tokens_as_plain_pytorch_does(tokens: int) -> None:
     ours, plain = (tuple(part.clone() for part in memory) for _ in range(2))
     (h, new), (expected, expected_new) = (
         mlstm.read_chunk(q, k, v, i, log_f, ours),
-        _read_chunk(q, k, v, i, log_f, plain),
+        read_chunk(q, k, v, i, log_f, plain),
     )
     close([h, *new], [expected, *expected_new])
     assert new[0] is ours[0]

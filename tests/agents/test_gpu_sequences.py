@@ -16,7 +16,7 @@ from lram.agents.api import AgentError
 from lram.agents.backbones.registry import build_backbone
 from lram.agents.backbones.sequences import check_sequences
 from lram.agents.backbones.xlstm import XLSTMConfig
-from lram.agents.backbones.xlstm.plain import _read_chunk
+from lram.agents.backbones.xlstm.mlstm import read_chunk
 from lram.agents.model.config import ModelConfig
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -40,7 +40,7 @@ def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 def _plain(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
     heads = i.shape[1]
     q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k, v))
-    h, _ = _read_chunk(q, k / math.sqrt(k.shape[-1]), v, i, F.logsigmoid(f), None)
+    h, _ = read_chunk(q, k / math.sqrt(k.shape[-1]), v, i, F.logsigmoid(f), None)
     return h.transpose(1, 2).flatten(-2)
 
 

@@ -2,7 +2,7 @@
 # Triton compiles no function whose arguments have types.
 """The matrix memory of an mLSTM: the next tokens of every head, its matrix read once and written once.
 
-The same formula as ``_read_chunk`` of :mod:`lram.agents.backbones.xlstm.plain`. A program has some columns of
+The same formula as ``read_chunk`` of :mod:`lram.agents.backbones.xlstm.mlstm`. A program has some columns of
 one head's matrix. Tokens that are not there have an input gate of 0 and a forget gate of 1, as masked ones.
 
 Shapes: B rows, NH heads, T tokens, DH width of a head.

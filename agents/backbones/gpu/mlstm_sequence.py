@@ -2,7 +2,7 @@
 # Triton compiles no function whose arguments have types.
 """The matrix memory of an mLSTM over whole sequences, with gradients.
 
-The same formula as ``_read_chunk`` of :mod:`lram.agents.backbones.xlstm.plain`. A sequence is cut into chunks
+The same formula as ``read_chunk`` of :mod:`lram.agents.backbones.xlstm.mlstm`. A sequence is cut into chunks
 of ``CHUNK`` tokens. Within one, a program has some tokens and goes through tiles of others, so that weights
 of pairs never come to lie in memory; between chunks the memory is carried, and kept for the backward pass.
 Most training sequences are one chunk: until it is about twice as long as a head is wide, half a chunk of

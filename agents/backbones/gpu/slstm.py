@@ -2,7 +2,7 @@
 # Triton compiles no function whose arguments have types.
 """The scalar memory of an sLSTM: one kernel a token, for all rows and heads.
 
-The same formula as ``SLSTMCell`` of :mod:`lram.agents.backbones.xlstm.plain`. What a head gave for one token
+The same formula as ``SLSTMCell`` of :mod:`lram.agents.backbones.xlstm.slstm`. What a head gave for one token
 goes into all of its gates of the next, so tokens follow each other as launches; a program has some channels
 of a head and reads their rows of the recurrent matrix, whose type may be that of the weights.
 

@@ -2,7 +2,7 @@
 # Triton compiles no function whose arguments have types.
 """The scalar memory of an sLSTM over whole sequences, with gradients.
 
-The same formula as ``SLSTMCell`` of :mod:`lram.agents.backbones.xlstm.plain`, from an empty memory. What a
+The same formula as ``SLSTMCell`` of :mod:`lram.agents.backbones.xlstm.slstm`, from an empty memory. What a
 head gave for one token goes into all of its gates of the next. So a program has one head of some rows, goes
 through all tokens, and reads the head's recurrent matrix again at each: what it gave for a token comes to lie
 in memory, where all of its threads find it after a barrier.

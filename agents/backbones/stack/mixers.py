@@ -32,7 +32,8 @@ from lram.agents.backbones.transformer.cache import (
 from lram.agents.backbones.transformer.plain import TransformerBlock
 from lram.agents.backbones.transformer.positions import rotary_angles
 from lram.agents.backbones.xlstm import XLSTMConfig
-from lram.agents.backbones.xlstm.plain import MLSTMBlock, SLSTMBlock
+from lram.agents.backbones.xlstm.mlstm import MLSTMBlock
+from lram.agents.backbones.xlstm.slstm import SLSTMBlock
 
 
 class MixingLayer(nn.Module, ABC):

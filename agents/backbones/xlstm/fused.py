@@ -37,7 +37,10 @@ from lram.agents.backbones.kernels.compiler import (
 from lram.agents.backbones.kernels.linear import PackedLinear
 from lram.agents.backbones.sequences import arrays, over_rows
 from lram.agents.backbones.states import State
-from lram.agents.backbones.xlstm.plain import EPS, XLSTM, MLSTMBlock, Norm, SLSTMBlock
+from lram.agents.backbones.xlstm.layers import EPS, Norm
+from lram.agents.backbones.xlstm.mlstm import MLSTMBlock
+from lram.agents.backbones.xlstm.plain import XLSTM
+from lram.agents.backbones.xlstm.slstm import SLSTMBlock
 
 MOST_TOKENS = 16
 """Longer passes are read by the plain step, in chunks: it has more arithmetic for each byte."""

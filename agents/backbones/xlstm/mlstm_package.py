@@ -37,7 +37,7 @@ _ONES = 16
 """Columns of ones: one would do, but for how the memory is aligned."""
 
 EPS = 1e-6
-"""Added to the normaliser, as in ``_read_chunk`` of :mod:`lram.agents.backbones.xlstm.plain`."""
+"""Added to the normaliser, as in ``read_chunk`` of :mod:`lram.agents.backbones.xlstm.mlstm`."""
 
 
 def read(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, kernel: Callable[..., Any]) -> Tensor:

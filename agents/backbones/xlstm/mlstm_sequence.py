@@ -38,7 +38,7 @@ from lram.agents.backbones.xlstm.mlstm_head import (
 )
 
 if TYPE_CHECKING:
-    from lram.agents.backbones.xlstm.plain import MLSTMLayer
+    from lram.agents.backbones.xlstm.mlstm import MLSTMLayer
 
 _EPS = np.float32(1e-5)  # of the norm
 _ZERO, _ONE = np.float32(0), np.float32(1)

@@ -25,7 +25,7 @@ from lram.agents.backbones.linear import weight_gradient
 from lram.agents.backbones.sequences import arrays, over_rows
 
 if TYPE_CHECKING:
-    from lram.agents.backbones.xlstm.plain import SLSTMCell
+    from lram.agents.backbones.xlstm.slstm import SLSTMCell
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
