@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,31 +14,138 @@ from lram.harness.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from lram.harness.cli.options import (
     AGENTS,
     DEFAULT_CLUSTER,
+    FLAT,
     ClusterOptions,
     GivenPrecisionOption,
     JsonOption,
     TrustOption,
-    given_options,
     parse_int_list,
     parse_step_forms,
 )
 from lram.harness.cli.printing.hints import next_report
-from lram.harness.cli.printing.output import print_json, print_table, three_digits
+from lram.harness.cli.printing.latencies import print_result
+from lram.harness.cli.printing.output import print_json
 from lram.harness.errors import LramError
 from lram.harness.latency.shipped import SWEEPS, ShippedSweep, shipped_sweep
-from lram.harness.trust import trusted
+from lram.harness.trust import Trust, trusted
 from lram.harness.waiting import say, still
 from lram.harness.words import command
 
 if TYPE_CHECKING:
     from lram.harness.executors.contract import Executor
     from lram.harness.latency.folder import LatencyRun
+    from lram.harness.latency.plan import LatencyRequest
     from lram.harness.latency.records import Effort
-    from lram.reports.sections.latency.model import LatencyMedian, LatencyResult
 
 _TASK = "atari/freeway"
 _QUICK = ("10,50", "1", 2)
 _USUAL = ("50,200,800,1600", "1,16", 5)
+
+
+@FLAT
+@dataclass(frozen=True)
+class SweepOptions:
+    """What a new sweep measures. None: as the sweep that comes along has it, or else as usual."""
+
+    sweep: Annotated[
+        str | None,
+        Parameter(
+            help="Agents, contexts and batches of a sweep that comes along: "
+            + "; ".join(f"{name}: {one.about}" for name, one in SWEEPS.items())
+            + ". What is given beside it takes their place."
+        ),
+    ] = None
+    contexts: Annotated[
+        str | None, Parameter(help="Timesteps read before the decisions (default: 50,200,800,1600).")
+    ] = None
+    batch: Annotated[
+        str | None,
+        Parameter(
+            help="Lanes that decide together, as a list (default: 1,16; each is measured separately). Models "
+            "read them in passes of 1 row or a multiple of 8."
+        ),
+    ] = None
+    step: Annotated[
+        str | None, Parameter(help=f"Forms of a model's step: {', '.join(FORMS)} (default: auto).")
+    ] = None
+    task: Annotated[
+        str | None,
+        Parameter(name=["--task", "-t"], help=f"Task whose observations are read (default: {_TASK})."),
+    ] = None
+    device: Annotated[
+        str | None, Parameter(help="Where models decide: cpu, cuda, cuda:1 (default: cpu).")
+    ] = None
+    precision: GivenPrecisionOption = None
+    repeats: Annotated[int | None, Parameter(help="Fresh processes of each setting (default: 5).")] = None
+    threads: Annotated[int | None, Parameter(help="Threads for the models (default: 1).")] = None
+    seed: Annotated[
+        int | None,
+        Parameter(
+            name=["--seed", "-s"],
+            help="Seed of untrained weights, recorded inputs and the order (default: 0).",
+        ),
+    ] = None
+    loop: Annotated[
+        bool | None,
+        Parameter(help="Also time decisions together with the simulator (default: yes; with --sweep: no)."),
+    ] = None
+    windows: Annotated[
+        Literal["whole", "own"] | None,
+        Parameter(
+            help="whole: a Transformer's cache, or the window that it reads again, is as long as each "
+            "context; own: as the model has it (default: whole)."
+        ),
+    ] = None
+    memory_limit: Annotated[
+        float | None,
+        Parameter(
+            help="GiB that a process may take (default: most of what is free when it starts, as with 0)."
+        ),
+    ] = None
+    seconds: Annotated[
+        float | None,
+        Parameter(
+            help="Seconds of decisions at each point (default: 0.6); energy of a GPU is read well from 1 on."
+        ),
+    ] = None
+    quick: Annotated[
+        bool, Parameter(help="A try: by default contexts 10,50, batch 1, 2 processes.", negative=())
+    ] = False
+
+    def given(self) -> list[str]:
+        """Return the options that were given, as they are written."""
+        return [
+            f"--{field.name.replace('_', '-')}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+
+    def request(self, agents: list[str] | None) -> LatencyRequest:
+        """Return what is asked for; LramError for a value that makes no sense, or no sweep of that name."""
+        from lram.harness.latency.plan import QUICK, LatencyRequest
+        from lram.harness.latency.records import Effort
+
+        shipped = shipped_sweep(self.sweep) if self.sweep is not None else None
+        contexts, batches, repeats = _usual(shipped, self.quick)
+        return LatencyRequest(
+            agents=agents or (shipped.agents if shipped is not None else []),
+            contexts=parse_int_list(self.contexts or contexts, "--contexts"),
+            batches=parse_int_list(self.batch or batches, "--batch"),
+            steps=parse_step_forms(self.step or "auto", "--step"),  # type: ignore[arg-type]
+            task=self.task or _TASK,
+            device=self.device or "cpu",
+            precision=self.precision or "float32",
+            repeats=repeats if self.repeats is None else self.repeats,
+            threads=1 if self.threads is None else self.threads,
+            seed=self.seed or 0,
+            loop=self.loop if self.loop is not None else shipped is None or shipped.loop,
+            windows=self.windows or "whole",
+            effort=_effort(QUICK if self.quick else Effort(), self.seconds),
+            memory_gib=self.memory_limit or 0.0,
+        )
+
+
+_AS_USUAL = SweepOptions()
 
 
 def latency(
@@ -52,70 +159,7 @@ def latency(
         Path | None, Parameter(help="Continue the sweep in this folder, with its own settings.")
     ] = None,
     trust: TrustOption = False,
-    sweep: Annotated[
-        str | None,
-        Parameter(
-            help="Agents, contexts and batches of a sweep that comes along: "
-            + "; ".join(f"{name}: {one.about}" for name, one in SWEEPS.items())
-            + ". What is given beside it takes their place."
-        ),
-    ] = None,
-    contexts: Annotated[
-        str | None, Parameter(help="Timesteps read before the decisions (default: 50,200,800,1600).")
-    ] = None,
-    batch: Annotated[
-        str | None,
-        Parameter(
-            help="Lanes that decide together, as a list (default: 1,16; each is measured separately). Models "
-            "read them in passes of 1 row or a multiple of 8."
-        ),
-    ] = None,
-    step: Annotated[
-        str | None, Parameter(help=f"Forms of a model's step: {', '.join(FORMS)} (default: auto).")
-    ] = None,
-    task: Annotated[
-        str | None,
-        Parameter(name=["--task", "-t"], help=f"Task whose observations are read (default: {_TASK})."),
-    ] = None,
-    device: Annotated[
-        str | None, Parameter(help="Where models decide: cpu, cuda, cuda:1 (default: cpu).")
-    ] = None,
-    precision: GivenPrecisionOption = None,
-    repeats: Annotated[int | None, Parameter(help="Fresh processes of each setting (default: 5).")] = None,
-    threads: Annotated[int | None, Parameter(help="Threads for the models (default: 1).")] = None,
-    seed: Annotated[
-        int | None,
-        Parameter(
-            name=["--seed", "-s"],
-            help="Seed of untrained weights, recorded inputs and the order (default: 0).",
-        ),
-    ] = None,
-    loop: Annotated[
-        bool | None,
-        Parameter(help="Also time decisions together with the simulator (default: yes; with --sweep: no)."),
-    ] = None,
-    windows: Annotated[
-        Literal["whole", "own"] | None,
-        Parameter(
-            help="whole: a Transformer's cache, or the window that it reads again, is as long as each "
-            "context; own: as the model has it (default: whole)."
-        ),
-    ] = None,
-    memory_limit: Annotated[
-        float | None,
-        Parameter(
-            help="GiB that a process may take (default: most of what is free when it starts, as with 0)."
-        ),
-    ] = None,
-    seconds: Annotated[
-        float | None,
-        Parameter(
-            help="Seconds of decisions at each point (default: 0.6); energy of a GPU is read well from 1 on."
-        ),
-    ] = None,
-    quick: Annotated[
-        bool, Parameter(help="A try: by default contexts 10,50, batch 1, 2 processes.", negative=())
-    ] = False,
+    options: SweepOptions = _AS_USUAL,
     node: Annotated[
         str | None,
         Parameter(
@@ -137,70 +181,52 @@ def latency(
 
     Example: lram latency 'xlstm[7:1]-16M' 'transformer[full]-16M' 'transformer[recompute]-16M' -o latency
     """
-    from lram.harness.latency.plan import QUICK, LatencyRequest
-    from lram.harness.latency.records import Effort
-    from lram.harness.latency.sweep import resume as resume_sweep
-    from lram.harness.latency.sweep import sweep as measure
-
     executor = _executor(cluster, node)
-    if (resume is None) == (output is None):
-        raise LramError("give the folder of a new sweep with -o, or that of an old one with --resume")
-    folder = resume or output
-    assert folder is not None
-
-    given = given_options(
-        {
-            "the agents": agents or None,
-            "--sweep": sweep,
-            "--contexts": contexts,
-            "--batch": batch,
-            "--step": step,
-            "--task": task,
-            "--device": device,
-            "--precision": precision,
-            "--repeats": repeats,
-            "--threads": threads,
-            "--seed": seed,
-            "--loop": loop,
-            "--windows": windows,
-            "--memory-limit": memory_limit,
-            "--seconds": seconds,
-            "--quick": quick or None,
-        }
-    )
-    shipped = shipped_sweep(sweep) if sweep is not None else None
-    usual = _usual(shipped, quick)
+    folder = _folder(output, resume, [*(["the agents"] if agents else []), *options.given()])
     try:
         if resume is not None:
-            if given:
-                raise LramError(
-                    "a sweep that is resumed has its own agents and settings; leave out "
-                    f"{', '.join(given)} beside --resume"
-                )
-            with still("the process that is measured now"):
-                run = resume_sweep(resume, say=say, executor=executor, node=node or "", trust=trusted(trust))
+            run = _continued(folder, executor, node, trusted(trust))
         else:
-            request = LatencyRequest(
-                agents=agents or (shipped.agents if shipped is not None else []),
-                contexts=parse_int_list(contexts or usual[0], "--contexts"),
-                batches=parse_int_list(batch or usual[1], "--batch"),
-                steps=parse_step_forms(step or "auto", "--step"),  # type: ignore[arg-type]
-                task=task or _TASK,
-                device=device or "cpu",
-                precision=precision or "float32",
-                repeats=usual[2] if repeats is None else repeats,
-                threads=1 if threads is None else threads,
-                seed=seed or 0,
-                loop=loop if loop is not None else shipped is None or shipped.loop,
-                windows=windows or "whole",
-                effort=_effort(QUICK if quick else Effort(), seconds),
-                memory_gib=memory_limit or 0.0,
-            )
-            with still("recording inputs, and the process that is measured now"):
-                run = measure(request, folder, say=say, executor=executor, node=node or "")
+            run = _measured(options.request(agents), folder, executor, node)
     except KeyboardInterrupt:
         return _interrupted(folder)
     return _conclude(run, json)
+
+
+def _folder(output: Path | None, resume: Path | None, given: list[str]) -> Path:
+    """Return the folder of the sweep; LramError for options that do not go together.
+
+    Args:
+        output: Of a new sweep.
+        resume: Of one that is continued.
+        given: What was given of what a sweep that is continued has itself.
+    """
+    if resume is None and output is not None:
+        return output
+    if resume is None or output is not None:
+        raise LramError("give the folder of a new sweep with -o, or that of an old one with --resume")
+    if given:
+        raise LramError(
+            f"a sweep that is resumed has its own agents and settings; leave out {', '.join(given)} beside "
+            "--resume"
+        )
+    return resume
+
+
+def _measured(request: LatencyRequest, folder: Path, executor: Executor, node: str | None) -> LatencyRun:
+    """Measure a new sweep."""
+    from lram.harness.latency.sweep import sweep
+
+    with still("recording inputs, and the process that is measured now"):
+        return sweep(request, folder, say=say, executor=executor, node=node or "")
+
+
+def _continued(folder: Path, executor: Executor, node: str | None, trust: Trust) -> LatencyRun:
+    """Measure what a sweep lacks."""
+    from lram.harness.latency.sweep import resume
+
+    with still("the process that is measured now"):
+        return resume(folder, say=say, executor=executor, node=node or "", trust=trust)
 
 
 def _usual(shipped: ShippedSweep | None, quick: bool) -> tuple[str, str, int]:
@@ -259,64 +285,3 @@ def _conclude(run: LatencyRun, json: bool) -> int:
         print_result(result)
         print(f"\n{next_report(run.path)}")
     return 0 if any(spot.agent is not None for spot in result.spots) else EXIT_FAILED
-
-
-def print_result(result: LatencyResult) -> None:
-    """Print a sweep's numbers for people."""
-    from lram.reports.sections.latency.wording import rows_words
-
-    header = ("agent", "batch", "context", "decisions", "p50 ms", "interval", "p90", "p99", "model", "loop")
-    rows: list[tuple[object, ...]] = []
-    for spot in result.spots:
-        head = (result.subjects[spot.subject].name, spot.batch, spot.context)
-        if spot.agent is None:
-            rows.append((*head, 0, None, spot.outcome, None, None, None, None, None, None))
-            continue
-        clock = spot.agent
-        rows.append(
-            (
-                *head,
-                clock.decisions,
-                three_digits(clock.median.value),
-                _interval(clock.median),
-                three_digits(clock.p90),
-                three_digits(clock.p99),
-                None if spot.model is None else three_digits(spot.model.median.value),
-                None if spot.loop is None else three_digits(spot.loop.median.value),
-                round(spot.state_bytes / 2**20, 2),
-                round(spot.peak_bytes / 2**20),
-            )
-        )
-    print_table((*header, "state MiB", "peak MiB"), rows)
-    if padded := rows_words(result):
-        print(f"\n{padded}")
-    if result.crossings:
-        print("\nfrom which context on the first decides faster than the second:")
-        print_table(
-            ("first", "second", "batch", "from context", "interval"),
-            [
-                (
-                    result.subjects[one.first].name,
-                    result.subjects[one.second].name,
-                    one.batch,
-                    one.text + f" (without {', '.join(map(str, one.left_out))})" * bool(one.left_out),
-                    one.interval_text,
-                )
-                for one in result.crossings
-            ],
-        )
-    marked = [spot for spot in result.spots if spot.audit == "failed"]
-    if marked:
-        named = ", ".join(dict.fromkeys(result.subjects[spot.subject].name for spot in marked))
-        print(
-            f"\nfaster on inputs that they have seen, at {len(marked)} of {len(result.spots)} points, which "
-            f"enter no crossover and no control rate: {named}"
-        )
-    for note in result.notes:
-        print(f"\n{note}")
-
-
-def _interval(middle: LatencyMedian) -> str:
-    if middle.low is None or middle.high is None:
-        return "too few"
-    return f"[{middle.low:.3g}, {middle.high:.3g}]"

@@ -417,11 +417,11 @@ def test_the_command_prints_every_point_and_what_to_do_next(
 ) -> None:
     import json
 
-    from lram.harness.cli.latency import latency
+    from lram.harness.cli.latency import SweepOptions, latency
 
     folder = tmp_path / "sweep"
-    options = {"contexts": "2,3", "repeats": 1, "task": "toy/reach", "quick": True}
-    assert latency(["random", "still=constant"], output=folder, **options) == 0  # type: ignore[arg-type]
+    options = SweepOptions(contexts="2,3", repeats=1, task="toy/reach", quick=True)
+    assert latency(["random", "still=constant"], output=folder, options=options) == 0
     told = capsys.readouterr()
     assert "recording" in told.err
     rows = [line.split() for line in told.out.splitlines() if line.startswith(("random ", "still "))]
@@ -445,7 +445,7 @@ def test_a_sweep_that_comes_along_names_agents_contexts_and_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lram.agents.factory import names_agent
-    from lram.harness.cli.latency import latency
+    from lram.harness.cli.latency import SweepOptions, latency
     from lram.harness.latency import sweep as sweeping
     from lram.harness.latency.shipped import SWEEPS
 
@@ -459,20 +459,21 @@ def test_a_sweep_that_comes_along_names_agents_contexts_and_batches(
     for name, one in SWEEPS.items():
         assert all(names_agent(agent) for agent in one.agents)
         with pytest.raises(LramError, match="elsewhere"):
-            latency(output=tmp_path / name, sweep=name)
+            latency(output=tmp_path / name, options=SweepOptions(name))
         request = asked[-1]
         assert (request.agents, tuple(request.contexts)) == (one.agents, one.contexts)
         assert (tuple(request.batches), request.loop, request.repeats) == (one.batches, False, 5)
+    options = SweepOptions("lanes-small", contexts="3", repeats=1, loop=True)
     with pytest.raises(LramError, match="elsewhere"):
-        latency(["random"], output=tmp_path / "x", sweep="lanes-small", contexts="3", repeats=1, loop=True)
+        latency(["random"], output=tmp_path / "x", options=options)
     request = asked[-1]
     assert (request.agents, tuple(request.contexts)) == (["random"], (3,))
     assert (request.repeats, request.loop) == (1, True)
     assert tuple(asked[-1].batches) == SWEEPS["lanes-small"].batches
     with pytest.raises(LramError, match="there is no sweep 'lanes'; choose one of contexts-small"):
-        latency(output=tmp_path / "x", sweep="lanes")
+        latency(output=tmp_path / "x", options=SweepOptions("lanes"))
     with pytest.raises(LramError, match="leave out --sweep beside --resume"):
-        latency(resume=tmp_path / "x", sweep="lanes-small")
-    settings = {"step": "auto", "threads": 1, "seed": 0, "memory_limit": 0.0, "quick": True}
+        latency(resume=tmp_path / "x", options=SweepOptions("lanes-small"))
+    settings = SweepOptions(step="auto", threads=1, seed=0, memory_limit=0.0, quick=True)
     with pytest.raises(LramError, match="leave out --step, --threads, --seed, --memory-limit, --quick"):
-        latency(resume=tmp_path / "x", **settings)  # type: ignore[arg-type]
+        latency(resume=tmp_path / "x", options=settings)

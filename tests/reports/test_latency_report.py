@@ -17,7 +17,7 @@ from support.files import edit, signed
 
 from lram.agents.api import AgentInfo
 from lram.envs.registry import select
-from lram.harness.cli.latency import print_result
+from lram.harness.cli.printing.latencies import print_result
 from lram.harness.errors import LramError
 from lram.harness.latency.folder import LatencyRun, LatencyWriter
 from lram.harness.latency.records import SCHEMA, Effort, Job, LatencyPlan, LatencyPoint, Variant
