@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.described import write_card
 
 from lram.agents.api import AgentInfo
 from lram.envs.domains.memory.domain import task as memory_task
@@ -232,7 +233,7 @@ class Trained:
 
     def _make(self, cell: CellFolder) -> None:
         cell.checkpoint.mkdir(parents=True)
-        (cell.checkpoint / "config.json").write_text("{}")
+        write_card(cell.checkpoint)
         (cell.train / "metrics.jsonl").write_text("")
         info = AgentInfo(
             "model",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from support.described import write_card
 
 from lram.envs import random_play
 from lram.envs.random_play import RandomPlay
@@ -407,7 +408,7 @@ class Folder:
     def make(self, cell: CellFolder) -> None:
         level, seed = cell.entry.levels[0], cell.entry.seed
         cell.checkpoint.mkdir(parents=True)
-        (cell.checkpoint / "config.json").write_text("{}")
+        write_card(cell.checkpoint)
         line = {"kind": "validation", "update": 9, "loss": 2.0 - 0.5 * (level == "on") + 0.01 * seed}
         (cell.train / "metrics.jsonl").write_text(json.dumps(line) + "\n")
         tasks = [self.synthetic.task(task) for task in TASKS]
@@ -544,8 +545,7 @@ def test_losses_of_different_targets_or_splits_are_not_compared(
 
 def test_validation_on_training_trajectories_is_said(folder: Folder) -> None:
     def write(entry: CellEntry, data: dict[str, object], **card: object) -> None:
-        file = CellFolder(folder.path, entry).checkpoint / "config.json"
-        file.write_text(json.dumps({"card": {"data": data, **card}}))
+        write_card(CellFolder(folder.path, entry).checkpoint, {"data": data, **card})
 
     counts = {"training": 40, "different": 31, "validation": 8, "digests": ""}
     earlier: dict[str, object] = {"validation_in_training": 0, "validation_in_earlier": 3}
