@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from lram.harness.storage.records import PlannedTask
     from lram.harness.storage.run_folder import Run
     from lram.reports.verdict.gate import GateCase
+    from lram.reports.verdict.judging import Verdict
+    from lram.reports.verdict.models import ModelsVerdict
 
 
 def compare(
@@ -145,16 +147,13 @@ def _checkpoints(
     sides = [replace(find_side(text, runs), normaliser=normaliser) for text in (first, second)]
     show_not_read({run.path: None for side in sides for run in side.runs})
     judged = judge_pairs(*sides, seed=seed, level=level)
-    unscored = _unscored([[one for run in side.runs for one in run.plan.tasks] for side in sides], normaliser)
-    notes = list(_references(normaliser, unscored))
     verdict = judged.verdict
-    return _Comparison(
-        verdict.word,
-        msgspec.to_builtins(verdict),
+    return _comparison(
+        verdict,
         lines(verdict),
-        notes,
-        unscored,
-        lambda: cases(verdict, judge_parts(judged), notes),
+        [side.runs for side in sides],
+        normaliser,
+        lambda notes: cases(verdict, judge_parts(judged), notes),
     )
 
 
@@ -187,26 +186,27 @@ def _models(
     sides = (models[first], models[second])
     show_not_read({run.path: None for run in runs})
     verdict, parts = judge_models(collect(runs, normaliser), *sides, level)
-    unscored = _unscored(
-        [
-            [
-                one
-                for run in runs
-                if set(side.agents) & {agent.label for agent in run.plan.agents}
-                for one in run.plan.tasks
-            ]
-            for side in sides
-        ],
+    return _comparison(
+        verdict,
+        lines(verdict),
+        [[run for run in runs if any(one.label in side.agents for one in run.plan.agents)] for side in sides],
         normaliser,
+        lambda notes: model_cases(verdict, parts, notes),
     )
+
+
+def _comparison(
+    verdict: Verdict | ModelsVerdict,
+    lines: Sequence[str],
+    runs: Sequence[Sequence[Run]],
+    normaliser: Normaliser,
+    cases: Callable[[Sequence[str]], Sequence[GateCase]],
+) -> _Comparison:
+    """Return a verdict with what is to be known of its references; ``runs`` are those of each side."""
+    unscored = _unscored([[one for run in side for one in run.plan.tasks] for side in runs], normaliser)
     notes = list(_references(normaliser, unscored))
     return _Comparison(
-        verdict.word,
-        msgspec.to_builtins(verdict),
-        lines(verdict),
-        notes,
-        unscored,
-        lambda: model_cases(verdict, parts, notes),
+        verdict.word, msgspec.to_builtins(verdict), lines, notes, unscored, lambda: cases(notes)
     )
 
 
